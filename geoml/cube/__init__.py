@@ -1,0 +1,1 @@
+"""Cubes: bands of many items on one grid, lazily loaded, masked and composited into a mosaic."""

@@ -1,0 +1,202 @@
+"""From items to a mosaic on a grid, as a lazy Dataset. Nothing is opened before it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import dask.array as da
+import numpy as np
+import pystac
+import xarray as xr
+from dask.base import tokenize
+from dask.delayed import delayed
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+from geoml.cube.composite import Composite, Mosaic, Observation, combine
+from geoml.cube.footprint import footprint, touches
+from geoml.cube.mask import clear
+from geoml.errors import DataError, InputError, unknown
+from geoml.io import cog
+from geoml.io.bands import BandSpec, MaskSpec, mask_spec, select
+from geoml.io.catalog import Catalog, Profile
+
+STACK_BYTES = 256 * 2**20
+"""What a median may keep at once; its strips are as high as that allows."""
+
+READERS = 4
+"""Assets of one item that are read at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to read of one item."""
+
+    item: str
+    bands: tuple[BandSpec, ...]
+    mask: MaskSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How the mosaic stores values: physical = number * ``scale`` + ``offset``, one of each for every band."""
+
+    dtype: str
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    physical: bool
+
+
+def load(
+    items: Sequence[pystac.Item],
+    bands: Sequence[str],
+    geobox: GeoBox,
+    *,
+    profile: Profile,
+    catalog: Catalog,
+    mask: str = "auto",
+    composite: str = "least_cloudy",
+    rows: int | None = None,
+) -> xr.Dataset:
+    """A lazy mosaic of ``items`` on ``geobox``.
+
+    Variables: ``data`` (band, y, x), zero where nothing is known, and ``valid_count`` (y, x) uint16: items whose pixel
+    is valid in all bands and clear by the quality mask (``mask='auto'``; ``'none'`` trusts every pixel).
+    ``data.attrs['scale']`` and ``['offset']``, one for each band, give physical values. Where all items store numbers
+    alike they stay as stored, else ``data`` is float32 and physical with scale 1 and offset 0. This is decided
+    by all ``items`` given, whether they touch the geobox or not, so that all blocks of a run agree.
+
+    Items count in one order for all blocks: cloud cover, date, id for ``least_cloudy``; newest first for ``first``.
+    ``rows`` is the height of the chunks; by default the whole geobox is one, so that each tile of a file is decoded
+    once, and a median has strips that fit ``STACK_BYTES``. ``attrs['items']`` lists the ids that are read.
+
+    Raises InputError for an unknown composite or mask and for a band that an item lacks. Computing raises what
+    :func:`geoml.io.cog.read` raises.
+    """
+    if composite not in get_args(Composite):
+        raise unknown("composite", composite, get_args(Composite))
+    if mask not in ("auto", "none"):
+        raise unknown("mask", mask, ("auto", "none"))
+    if not bands or (rows is not None and rows < 1):
+        raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
+    ordered = sorted(items, key=_newest if composite == "first" else _clearest)
+    specs = [tuple(select(item, bands, profile, catalog)) for item in ordered]
+    numbers = _numbers(specs, len(bands))
+    outline = footprint(geobox)
+    sources = tuple(
+        Source(item.id, chosen, mask_spec(item, profile, catalog) if mask == "auto" else None)
+        for item, chosen in zip(ordered, specs, strict=True)
+        if touches(item, outline)
+    )
+    height = rows or _rows(composite, len(sources), len(bands), geobox, numbers)
+    data, count = _lazy(sources, geobox, composite, numbers, height)
+    coords: dict[Hashable, Any] = {"band": list(bands), **xr_coords(geobox, always_yx=True)}
+    variables = {
+        "data": (("band", "y", "x"), data, {"scale": numbers.scale, "offset": numbers.offset}),
+        "valid_count": (("y", "x"), count, {}),
+    }
+    return xr.Dataset(variables, coords, attrs={"items": tuple(s.item for s in sources)})
+
+
+def _clearest(item: pystac.Item) -> tuple[float, datetime, str]:
+    cloud = item.properties.get("eo:cloud_cover")
+    share = float(cloud) if isinstance(cloud, int | float) and 0 <= cloud <= 100 else 101.0  # unknown comes last
+    return share, _when(item), item.id
+
+
+def _newest(item: pystac.Item) -> tuple[float, str]:
+    return -_when(item).timestamp(), item.id
+
+
+def _when(item: pystac.Item) -> datetime:
+    """The item's datetime, else the start of its interval, in UTC; year 1 when it has neither."""
+    found = item.datetime or item.common_metadata.start_datetime or datetime.min
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _numbers(specs: Sequence[tuple[BandSpec, ...]], count: int) -> Numbers:
+    """Stored numbers when every item stores each band alike and says its dtype, else physical float32."""
+    alike = all(len({(s.scale, s.offset) for s in column}) == 1 for column in zip(*specs, strict=True))
+    dtypes = {s.dtype for row in specs for s in row}
+    if specs and alike and None not in dtypes:
+        dtype = np.result_type(*(np.dtype(d) for d in dtypes if d)).name
+        return Numbers(dtype, tuple(s.scale for s in specs[0]), tuple(s.offset for s in specs[0]), physical=False)
+    return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True)
+
+
+def _rows(name: str, sources: int, bands: int, geobox: GeoBox, numbers: Numbers) -> int:
+    """Rows of a chunk: all of them, or what a median may stack."""
+    height, width = int(geobox.shape[0]), int(geobox.shape[1])
+    if name != "median" or not sources:
+        return height
+    return max(1, min(height, STACK_BYTES // max(1, sources * bands * width * np.dtype(numbers.dtype).itemsize)))
+
+
+def _lazy(
+    sources: tuple[Source, ...], geobox: GeoBox, name: str, numbers: Numbers, rows: int
+) -> tuple[da.Array, da.Array]:
+    """(data, valid_count) as dask arrays with one task for each strip of ``rows``; equal arguments, equal keys."""
+    height, width = geobox.shape
+    bands = len(numbers.scale)
+    array: Callable[..., da.Array] = da.from_delayed
+    data, counts = [], []
+    for start in range(0, height, rows):
+        strip = geobox[start : min(start + rows, height)]
+        key = f"geoml-mosaic-{tokenize(sources, strip, name, numbers)}"
+        task = delayed(mosaic, nout=2)(sources, strip, name, numbers, dask_key_name=key)
+        size = (strip.shape[0], width)
+        data.append(array(task[0], (bands, *size), np.dtype(numbers.dtype)))
+        counts.append(array(task[1], size, np.uint16))
+    join: Callable[..., da.Array] = da.concatenate
+    return join(data, axis=1), join(counts, axis=0)
+
+
+def mosaic(sources: Sequence[Source], geobox: GeoBox, name: str, numbers: Numbers) -> Mosaic:
+    """Reads and composites now: ((band, y, x) values, (y, x) uint16 count). Arguments as in :func:`load`."""
+    shape = (len(numbers.scale), *geobox.shape)
+    return combine(name, _observations(sources, geobox, numbers), shape, np.dtype(numbers.dtype))
+
+
+def _observations(sources: Sequence[Source], geobox: GeoBox, numbers: Numbers) -> Iterator[Observation]:
+    """One item after the other; bands are not read where the quality mask leaves nothing."""
+    with ThreadPoolExecutor(READERS) as pool:
+        for source in sources:
+            ok = None
+            if source.mask is not None:
+                values, known = cog.read([source.mask.band], geobox, resampling="nearest")
+                ok = clear(values[0], known[0], source.mask)
+                if not ok.any():
+                    continue
+            assets: dict[str, list[int]] = {}
+            for k, spec in enumerate(source.bands):
+                assets.setdefault(spec.asset, []).append(k)
+            groups = list(assets.values())
+            pixels = list(pool.map(lambda g, s=source: cog.read([s.bands[k] for k in g], geobox), groups))
+            data = _stored(source, groups, [p[0] for p in pixels], numbers)
+            valid = np.logical_and.reduce([p[1].all(axis=0) for p in pixels])
+            yield data, valid if ok is None else valid & ok
+
+
+def _stored(source: Source, groups: list[list[int]], arrays: list[NDArray[Any]], numbers: Numbers) -> NDArray[Any]:
+    """(band, y, x) in the order and the numbers of the mosaic. DataError: values beyond the declared dtype."""
+    dtype = np.dtype(numbers.dtype)
+    if groups == [list(range(len(source.bands)))] and arrays[0].dtype == dtype and not numbers.physical:
+        return arrays[0]
+    out = np.empty((len(source.bands), *arrays[0].shape[1:]), dtype)
+    for group, values in zip(groups, arrays, strict=True):
+        for k, band in zip(group, values, strict=True):
+            spec = source.bands[k]
+            if numbers.physical:
+                np.multiply(band, spec.scale, out=out[k], casting="unsafe")
+                out[k] += spec.offset
+            else:
+                out[k] = band.astype(dtype)
+                if not np.can_cast(band.dtype, dtype) and (out[k] != band).any():
+                    where = f"item {spec.item}, asset {spec.asset}"
+                    raise DataError(f"{where}: declared as {spec.dtype} but the file holds {band.dtype} beyond it")
+    return out

@@ -1,0 +1,65 @@
+"""Quicklooks: a small picture of a mosaic for a report, and the contrast stretch that a whole run shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Stretch = tuple[tuple[float, float], ...]
+
+SIDE = 512
+"""Pixels of a quicklook's longer side, at most."""
+
+
+def stretch(data: NDArray[Any], valid: NDArray[np.bool_], names: Sequence[str]) -> Stretch:
+    """(low, high) of each shown band: the 2nd and 98th percentile of the valid pixels; (0, 1) when there are none."""
+    step = max(1, max(valid.shape) // SIDE)
+    seen = valid[::step, ::step]
+    if not seen.any():
+        return ((0.0, 1.0),) * len(channels(names))
+    bands = [data[k, ::step, ::step][seen] for k in channels(names)]
+    return tuple((float(low), float(high)) for low, high in (np.percentile(b, (2, 98)) for b in bands))
+
+
+def quicklook(
+    data: NDArray[Any],
+    valid: NDArray[np.bool_],
+    names: Sequence[str],
+    limits: Stretch | None = None,
+    *,
+    side: int = SIDE,
+) -> tuple[NDArray[np.uint8], int]:
+    """((h, w, 3) uint8 with both sides at most ``side``, the factor by which pixels were averaged).
+
+    ``data`` (band, y, x), ``valid`` (y, x). Red, green and blue where ``names`` has them, else the first three bands,
+    else the first in grey. ``limits`` is a :func:`stretch`, measured here when absent; nothing known is black.
+    """
+    factor = max(1, -(-max(valid.shape) // side))
+    shown = channels(names)
+    limits = stretch(data, valid, names) if limits is None else limits
+    weight = _summed(valid.astype(np.float32), factor)
+    layers = []
+    for k, (low, high) in zip(shown, limits, strict=True):
+        total = _summed(np.where(valid, data[k], 0).astype(np.float32), factor)
+        value = total / np.maximum(weight, 1)
+        scaled = (value - low) / max(high - low, 1e-12)
+        layers.append(np.where(weight > 0, np.clip(scaled, 0, 1) * 255, 0).astype(np.uint8))
+    return np.stack(layers if len(layers) == 3 else layers * 3, axis=-1), factor
+
+
+def channels(names: Sequence[str]) -> tuple[int, ...]:
+    """Indexes of the three bands that a quicklook shows, or of the only one."""
+    known = list(names)
+    if all(name in known for name in ("red", "green", "blue")):
+        return tuple(known.index(name) for name in ("red", "green", "blue"))
+    return (0, 1, 2) if len(known) >= 3 else (0,)
+
+
+def _summed(layer: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Sums over ``factor`` x ``factor`` cells; the last ones may be smaller."""
+    rows = np.add.reduceat(layer, np.arange(0, layer.shape[0], factor), axis=0)
+    out: NDArray[np.float32] = np.add.reduceat(rows, np.arange(0, layer.shape[1], factor), axis=1)
+    return out

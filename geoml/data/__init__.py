@@ -1,0 +1,1 @@
+"""What training sees: scenes with labels, splits by ground, chips, augmentation, statistics."""

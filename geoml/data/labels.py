@@ -1,0 +1,138 @@
+"""Labels on a pixel grid: a pixel belongs to a polygon when its centre does; points label discs of a radius."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyogrio.errors import DataSourceError
+from rasterio.features import rasterize
+from shapely.geometry.base import BaseGeometry
+
+from geoml.data.recipe import VectorLabels, resolve
+from geoml.errors import DataError, InputError
+from geoml.io.card import ClassInfo
+from geoml.nn.losses import IGNORE
+
+
+def burn(
+    shapes: Sequence[tuple[BaseGeometry, int]], geobox: GeoBox, fill: int = IGNORE, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """(y,x) uint8: the index of the last shape that holds the pixel's centre, ``fill`` elsewhere.
+
+    Geometries are in the CRS of the geobox. ``out`` is burnt into when given (and ``fill`` is not used).
+    """
+    target = np.full(geobox.shape, fill, np.uint8) if out is None else out
+    shapes = [(g, v) for g, v in shapes if not g.is_empty]
+    if shapes:
+        rasterize(shapes, out=target, transform=geobox.affine, all_touched=False)
+    return target
+
+
+def discs(points: NDArray[np.float64], shape: tuple[int, int], radius: float) -> NDArray[np.bool_]:
+    """(y,x) bool: centres at most ``radius`` pixels from any of the (n,2) points (x, y; 0,0 is the outer corner)."""
+    hit = np.zeros(shape, np.bool_)
+    reach = int(np.ceil(radius)) + 1
+    for x, y in points:
+        c0, c1 = max(0, int(np.floor(x)) - reach), min(shape[1], int(np.floor(x)) + reach + 1)
+        r0, r1 = max(0, int(np.floor(y)) - reach), min(shape[0], int(np.floor(y)) + reach + 1)
+        if c0 >= c1 or r0 >= r1:
+            continue
+        dx = np.arange(c0, c1) + 0.5 - x
+        dy = np.arange(r0, r1) + 0.5 - y
+        hit[r0:r1, c0:c1] |= dx[None, :] ** 2 + dy[:, None] ** 2 <= radius**2
+    return hit
+
+
+def read_points(path: Path, geobox: GeoBox | None) -> NDArray[np.float64]:
+    """(n,2) pixel coordinates x, y of a CSV with columns x,y (pixel indices: the centre is + 0.5) or a GeoJSON.
+
+    GeoJSON coordinates are in the CRS that the file names, or that of the image. Raises DataError.
+    """
+    try:
+        if path.suffix == ".csv":
+            lines = path.read_text(encoding="utf-8").split()
+            head = [h.strip().lower() for h in lines[0].split(",")]
+            rows = [line.split(",") for line in lines[1:]]
+            columns = head.index("x"), head.index("y")
+            return np.array([[float(r[c]) + 0.5 for c in columns] for r in rows], np.float64).reshape(-1, 2)
+        if geobox is None:
+            raise DataError(f"{path}: GeoJSON points need an image with a georeference")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        xy = [f["geometry"]["coordinates"][:2] for f in value["features"] if f["geometry"]["type"] == "Point"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as err:
+        raise DataError(f"{path}: no points could be read ({type(err).__name__}: {err})") from err
+    if not xy:
+        return np.empty((0, 2))
+    frame = gpd.GeoSeries(gpd.points_from_xy(*np.array(xy, np.float64).T), crs=_named_crs(value, geobox))
+    frame = frame.to_crs(str(geobox.crs))
+    cols, rows_ = ~geobox.affine * (frame.x.to_numpy(), frame.y.to_numpy())
+    return np.stack([cols, rows_], 1)
+
+
+def _named_crs(value: dict[str, object], geobox: GeoBox) -> str:
+    """The CRS of an old-style GeoJSON (GeoJSON 2008 ``crs`` member) or that of the image."""
+    member = value.get("crs")
+    if isinstance(member, dict):
+        name = str(member.get("properties", {}).get("name", ""))
+        if name:
+            return name
+    return str(geobox.crs)
+
+
+def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDataFrame:
+    """Polygons of a vector file with a column ``index`` (position in ``classes``), in the file's CRS.
+
+    Points and lines become polygons when ``buffer`` > 0. Raises DataError for a file that cannot be read, InputError
+    for a field or a value that the recipe does not explain.
+    """
+    path = resolve(spec.file)
+    try:
+        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    except (OSError, DataSourceError, ValueError) as err:
+        raise DataError(f"{path}: cannot be read as vectors ({err})") from err
+    if frame.crs is None:
+        raise DataError(f"{path}: has no CRS")
+    frame = frame[~frame.geometry.isna() & ~frame.geometry.is_empty].reset_index(drop=True)
+    flat = frame.geom_type.isin(["Polygon", "MultiPolygon"])
+    if not flat.all():
+        if spec.buffer <= 0:
+            raise InputError(f"labels {spec.name}: {int((~flat).sum())} geometries without area; set `buffer` in metres")
+        metric = frame.geometry.to_crs(frame.estimate_utm_crs()).buffer(spec.buffer).to_crs(frame.crs)
+        frame.loc[~flat, "geometry"] = metric[~flat]
+    broken = ~frame.geometry.is_valid
+    frame.loc[broken, "geometry"] = shapely.make_valid(frame.geometry[broken].to_numpy())
+    values = _values(spec, frame, classes)
+    index_of = {c.value: i for i, c in enumerate(classes)}
+    unknown = sorted(set(values) - set(index_of))
+    if unknown:
+        raise InputError(f"labels {spec.name}: values {unknown} are no class; classes are {sorted(index_of)}")
+    return gpd.GeoDataFrame({"index": [index_of[v] for v in values]}, geometry=frame.geometry, crs=frame.crs)
+
+
+def _values(spec: VectorLabels, frame: gpd.GeoDataFrame, classes: Sequence[ClassInfo]) -> list[int]:
+    """Class value of each row: by ``spec.values``, by the name of a class, or the number itself."""
+    if spec.field is None:
+        return [spec.value] * len(frame)
+    if spec.field not in frame.columns:
+        have = [c for c in frame.columns if c != "geometry"]
+        raise InputError(f"labels {spec.name}: no field {spec.field!r} in {spec.file}; it has {have}")
+    names = {c.name: c.value for c in classes}
+    out = []
+    for raw in frame[spec.field]:
+        text = str(int(raw)) if isinstance(raw, float) and raw.is_integer() else str(raw)
+        if text in spec.values:
+            out.append(spec.values[text])
+        elif text in names:
+            out.append(names[text])
+        elif text.lstrip("-").isdigit():
+            out.append(int(text))
+        else:
+            raise InputError(f"labels {spec.name}: {text!r} in {spec.field!r} is no class; map it under `values`")
+    return out

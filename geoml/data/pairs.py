@@ -1,0 +1,57 @@
+"""Source ``pairs``: an image raster and a label raster on the same pixels."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from geoml.data import rasters
+from geoml.data.recipe import Pairs, TrainRecipe, resolve
+from geoml.data.scene import Sample, Scene
+from geoml.errors import DataError, NothingFound
+from geoml.nn.losses import IGNORE
+
+
+def scenes(source: Pairs, recipe: TrainRecipe) -> list[Scene]:
+    """A scene for every id that has both files. Raises NothingFound, DataError for pairs of different shape."""
+    root = resolve(source.root)
+    images, labels = rasters.find(root, source.images), rasters.find(root, source.labels)
+    both = sorted(images.keys() & labels.keys())
+    if not both:
+        raise NothingFound(f"{root}: no id has both {source.images} and {source.labels}")
+    out = []
+    for name in both:
+        head, label = rasters.header(images[name]), rasters.header(labels[name])
+        if head.shape != label.shape:
+            raise DataError(f"{name}: image {head.shape} and label {label.shape} differ in shape")
+        geobox = head.geobox or label.geobox
+        read = partial(_read, images[name], labels[name], source, recipe)
+        out.append(Scene(name, head.shape, read, geobox))
+    return out
+
+
+def _read(image: Path, label: Path, source: Pairs, recipe: TrainRecipe) -> Sample:
+    data, valid = rasters.read(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
+    raw, known = rasters.read(label, [1])
+    values = raw[0]
+    index = {v: recipe.index_of[source.values.get(v, v)] for v in _values(values, known, source, recipe, label)}
+    target = np.full(values.shape, IGNORE, np.uint8)
+    for value, position in index.items():
+        target[(values == value) & known] = position
+    return Sample.of(data, valid, target)
+
+
+def _values(
+    values: np.ndarray, known: np.ndarray, source: Pairs, recipe: TrainRecipe, label: Path
+) -> list[int]:
+    """Label values that stand for a class. Raises DataError for one that is neither a class nor to be ignored."""
+    found = [v.item() for v in np.unique(values[known]) if v not in source.ignore]
+    strange = [v for v in found if source.values.get(v, v) not in recipe.index_of]
+    if strange:
+        raise DataError(
+            f"{label}: label values {strange} are no class {sorted(recipe.index_of)};"
+            " map them under source.values or list them under source.ignore"
+        )
+    return found

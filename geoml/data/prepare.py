@@ -1,0 +1,66 @@
+"""From a recipe to the pieces of each split; a source is the file of its name in this folder."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import shapely
+
+from geoml.data.recipe import TrainRecipe
+from geoml.data.scene import Piece, Scene
+from geoml.data.splits import SPLITS, assign, check_copies
+from geoml.errors import InputError
+
+Splits = Mapping[str, Sequence[Piece]]
+"""train, val and test -> pieces, any of the last two may be empty; ``unused``: scenes that the split leaves out."""
+
+UNUSED = "unused"
+
+
+def scenes(recipe: TrainRecipe) -> list[Scene]:
+    """Every scene of the recipe's source, unread. Raises InputError, NothingFound or DataError."""
+    source = importlib.import_module(f"geoml.data.{recipe.source.kind}")
+    found: list[Scene] = source.scenes(recipe.source, recipe)
+    return found
+
+
+def prepare(recipe: TrainRecipe) -> Splits:
+    """The pieces of every split, checked for leaks. Raises InputError for a leak, what `scenes` raises otherwise."""
+    root = getattr(recipe.source, "root", None)
+    found = scenes(recipe)
+    pieces = assign(found, recipe.split, root, recipe.seed)
+    check_copies(pieces)
+    used = {p.scene.id for p in pieces}
+    unused = [Piece(s, s.window, UNUSED) for s in found if s.id not in used]
+    return {name: [p for p in pieces if p.split == name] for name in SPLITS} | {UNUSED: unused}
+
+
+def held_out(splits: Splits, wanted: str) -> Sequence[Piece]:
+    """The pieces of a split. Raises InputError, naming the splits that have some, when it is empty."""
+    if wanted not in SPLITS:
+        raise InputError(f"split: {wanted!r}; expected one of {', '.join(SPLITS)}")
+    if not splits[wanted]:
+        raise InputError(f"split: {wanted} is empty in this recipe; there is {', '.join(name for name in SPLITS if splits[name])}")
+    return splits[wanted]
+
+
+def summary(splits: Splits) -> dict[str, Any]:
+    """What each split holds, for the model card: names of scenes and pixels on the ground."""
+    return {
+        name: {
+            "scenes": sorted({p.scene.id for p in pieces}),
+            "pixels": sum(p.window.shape[0] * p.window.shape[1] for p in pieces),
+        }
+        for name, pieces in splits.items()
+    }
+
+
+def bounds(pieces: Sequence[Piece]) -> tuple[float, float, float, float]:
+    """Longitude/latitude bounds of the pieces; the whole world where none has a georeference."""
+    outlines = [f for p in pieces if (f := p.footprint) is not None]
+    if not outlines:
+        return -180.0, -90.0, 180.0, 90.0
+    west, south, east, north = shapely.total_bounds(outlines).tolist()
+    return west, south, east, north

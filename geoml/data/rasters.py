@@ -1,0 +1,106 @@
+"""Reads training rasters (GeoTIFF, PNG, JPEG, BMP, ENVI), each with the one driver that its first bytes say."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from geoml.errors import DataError, InputError, NothingFound
+
+DRIVERS = {
+    b"II*\x00": "GTiff",
+    b"MM\x00*": "GTiff",
+    b"II+\x00": "GTiff",
+    b"MM\x00+": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BM": "BMP",
+}
+"""First bytes -> the one driver that may open the file; names lie (tiles named .png are often JPEG or TIFF)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself; ``geobox`` is None without a CRS or an identity transform."""
+
+    shape: tuple[int, int]
+    count: int
+    geobox: GeoBox | None
+
+
+def _open(path: Path) -> rasterio.DatasetReader:
+    with path.open("rb") as file:
+        start = file.read(4)
+    driver = next((d for magic, d in DRIVERS.items() if start.startswith(magic)), None)
+    if driver is None and path.with_suffix(".hdr").exists():
+        driver = "ENVI"
+    if driver is None:
+        raise DataError(f"{path}: starts with {start!r}; expected TIFF, PNG, JPEG, BMP or ENVI (with a .hdr file)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # files without georeference are welcome here
+        return rasterio.open(path, driver=driver)
+
+
+def header(path: Path) -> Header:
+    """Shape, band count and geobox of a raster. Raises DataError for a file that cannot be opened."""
+    try:
+        with _open(path) as src:
+            placed = src.crs is not None and not src.transform.is_identity
+            box = GeoBox(src.shape, src.transform, src.crs) if placed else None
+            return Header(src.shape, src.count, box)
+    except (RasterioError, OSError) as err:
+        raise DataError(f"{path}: cannot be opened ({err})") from err
+
+
+def read(
+    path: Path, bands: list[int], nodata: float | None = None
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a finite value that is data.
+
+    ``nodata`` is used where the file states none. Internal masks and alpha bands count. Raises DataError.
+    """
+    try:
+        with _open(path) as src:
+            if max(bands) > src.count:
+                raise DataError(f"{path}: band {max(bands)} asked of a file with {src.count}")
+            data = src.read(bands)
+            valid = (src.read_masks(bands) > 0).all(0) & np.isfinite(data).all(0)
+            if src.nodata is None and nodata is not None:
+                valid &= (data != nodata).all(0)
+            return data, valid
+    except (RasterioError, OSError) as err:
+        raise DataError(f"{path}: bands {bands} cannot be read ({err})") from err
+
+
+def find(root: Path, pattern: str) -> dict[str, Path]:
+    """id -> file for every file under ``root`` that fits ``pattern`` with one ``{id}``, sorted by id.
+
+    Raises InputError for a pattern without ``{id}`` and NothingFound when no file fits.
+    """
+    if pattern.count("{id}") != 1:
+        raise InputError(f"{pattern!r}: expected one {{id}} in the path")
+    before, after = pattern.split("{id}")
+    regex = re.compile(re.escape(before) + r"([^/]+)" + re.escape(after))
+    found = {}
+    for path in root.glob(f"{before}*{after}"):
+        if match := regex.fullmatch(path.relative_to(root).as_posix()):
+            found[match.group(1)] = path
+    if not found:
+        raise NothingFound(f"{root / pattern}: no such file" + ("" if root.is_dir() else "; the folder does not exist"))
+    return dict(sorted(found.items()))
+
+
+def positions(wanted: tuple[str, ...], file_bands: tuple[str, ...]) -> list[int]:
+    """1-based positions of the wanted names. Raises InputError for an unknown one."""
+    absent = [b for b in wanted if b not in file_bands]
+    if absent:
+        raise InputError(f"bands: {absent} are not among the file's {list(file_bands)}")
+    return [file_bands.index(b) + 1 for b in wanted]

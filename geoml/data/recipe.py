@@ -1,0 +1,283 @@
+"""The training recipe: one YAML file says everything that changes the weights, and nothing of the machine.
+
+Paths may start with ``${GEOML_DATA}`` (``settings().data``) or ``${GEOML_CATALOGS}`` (``settings().catalogs``); the
+recipe keeps the text, so its hash is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from geoml.errors import InputError
+from geoml.io.card import ClassInfo
+from geoml.recipe import Frozen, digest, load_yaml, parse
+from geoml.settings import settings
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Pairs(Frozen):
+    """An image raster and a label raster for each scene, on the same pixels; georeferenced or not."""
+
+    kind: Literal["pairs"]
+    root: str = Field(description="folder")
+    images: str = Field(description="path under root with {id} in it, such as {id}_S1Hand.tif")
+    labels: str = Field(description="path under root with {id} in it")
+    file_bands: tuple[str, ...] = Field(description="names of the image file's bands, in the file's order")
+    nodata: float | None = Field(default=None, description="where the files do not say it themselves")
+    ignore: tuple[int, ...] = Field(default=(), description="label values that mean: not known")
+    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
+
+
+class VectorLabels(Frozen):
+    """Polygons of a vector file that carry a class."""
+
+    name: str = Field(default="labels", description="what a split by label file calls it")
+    file: str = Field(description="GeoJSON, GeoPackage or GeoParquet")
+    field: str | None = Field(default=None, description="property with the class value or name; None: all are `value`")
+    values: dict[str, int] = Field(default_factory=dict, description="text of the property -> class value")
+    value: int = Field(default=1, description="class value of every polygon when there is no field")
+    buffer: float = Field(default=0.0, ge=0, description="metres around points and lines; polygons stay as they are")
+
+
+class Tiles(Frozen):
+    """Web-map tiles (z/x/y in the file name, EPSG:3857) and polygons; what no polygon covers is background."""
+
+    kind: Literal["tiles"]
+    root: str
+    images: str = Field(description="path under root with {x}, {y} and {z} in it")
+    labels: VectorLabels
+    background: int = Field(default=0, description="class value outside polygons")
+    zoom: int = Field(ge=0, le=30, description="tiles of this zoom; a missing one is averaged from finer tiles")
+    mosaic: int = Field(default=1, ge=1, description="n x n tiles are one scene, so that crops may cross tile borders")
+    file_bands: tuple[str, ...] = ("red", "green", "blue")
+
+
+class Points(Frozen):
+    """Images with points (trees, poles, …), each of which labels the disc of ``radius`` metres around it."""
+
+    kind: Literal["points"]
+    root: str
+    images: str = Field(description="path under root with {id} in it")
+    points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
+    file_bands: tuple[str, ...]
+    nodata: float | None = None
+    radius: float = Field(gt=0, description="metres")
+    ring: float = Field(default=0.0, ge=0, description="metres around the disc that are labelled neither way")
+    value: int = 1
+    background: int = 0
+    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
+
+
+class Stac(Frozen):
+    """Images found by a STAC search and read on the plane as prediction does; polygons label some of the pixels."""
+
+    kind: Literal["stac"]
+    catalog: str
+    collection: str | None = None
+    datetime: str
+    bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
+    filter: str | None = None
+    labels: tuple[VectorLabels, ...]
+    background: int | None = Field(default=None, description="class value of unlabelled pixels; None: not known")
+    mask: Literal["auto", "none"] = "auto"
+    composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
+    crs: str = Field(default="utm", description="utm or EPSG:code")
+    anchor: Literal[0.0, 0.5] = 0.0
+    block: int = Field(default=512, ge=32, description="pixels of one scene on the plane")
+
+
+Source = Annotated[Pairs | Tiles | Points | Stac, Field(discriminator="kind")]
+
+
+class Carve(Frozen):
+    """A share of the training ground that becomes the validation split, by ground blocks."""
+
+    size: float = Field(gt=0, description="metres")
+    share: float = Field(gt=0, lt=1)
+
+
+class Lists(Frozen):
+    """Official split files: a scene id (or a name that holds one) per line."""
+
+    kind: Literal["lists"]
+    train: str
+    val: str | None = None
+    test: str | None = None
+    name: str = Field(default="{id}", description="how a line holds the id, such as {id}_S1Hand.tif")
+    same_ground: bool = Field(default=False, description="unlisted scenes join the split that covers their ground")
+    carve: Carve | None = Field(default=None, description="validation from train, where there is no list")
+
+
+class Blocks(Frozen):
+    """By hash of the ground block: all that lies in one block is in one split, whatever the file or date."""
+
+    kind: Literal["blocks"]
+    size: float = Field(gt=0, description="metres")
+    val: Share = 0.15
+    test: Share = 0.15
+
+
+class Files(Frozen):
+    """By scene id: shell patterns; test is asked first, then val, the rest is train."""
+
+    kind: Literal["files"]
+    test: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+    train: tuple[str, ...] = ("*",)
+    carve: Carve | None = None
+
+
+class ByLabel(Frozen):
+    """By label file (source `stac`): the same images, disjoint labelled pixels."""
+
+    kind: Literal["labels"]
+    train: tuple[str, ...]
+    val: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    buffer: float = Field(default=0.0, ge=0, description="metres around held-out labels where train labels are dropped")
+    carve: Carve | None = None
+
+
+Split = Annotated[Lists | Blocks | Files | ByLabel, Field(discriminator="kind")]
+
+
+class Model(Frozen):
+    """An architecture and the arguments of its Config; ``bands`` and ``classes`` are filled in."""
+
+    architecture: str
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class FreezeFor(Frozen):
+    """Freeze the encoder for the first epochs."""
+
+    epochs: int = Field(ge=1)
+
+
+class Augmentation(Frozen):
+    """What training chips go through; image, valid mask and target move together."""
+
+    flips: bool = Field(default=True, description="the eight flips and quarter turns (D4), uniformly")
+    brightness: float = Field(default=0.0, ge=0, description="added to each chip: up to this many std of each band")
+    contrast: float = Field(default=0.0, ge=0, lt=1, description="chip scaled around the mean by 1 ± this")
+    band_jitter: float = Field(default=0.0, ge=0, description="as brightness, but drawn for each band")
+
+
+class Loss(Frozen):
+    """The training loss; pixels without label or data have no part in it."""
+
+    parts: dict[str, float] = Field(
+        default_factory=lambda: {"cross_entropy": 1.0}, description="share of each loss of geoml.nn.losses"
+    )
+    weights: Literal["none", "auto"] | tuple[float, ...] = Field(
+        default="none", description="of classes; auto: inverse to the labelled train pixels, at most 10 x the smallest"
+    )
+
+
+class Optimiser(Frozen):
+    kind: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    encoder_factor: float = Field(default=1.0, gt=0, description="learning rate of the encoder relative to the rest")
+    clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0 = no limit")
+
+
+class Schedule(Frozen):
+    kind: Literal["cosine", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps with a rising learning rate")
+
+
+class Sampling(Frozen):
+    """How training crops are drawn; validation and test always see every pixel once."""
+
+    kind: Literal["uniform", "labelled", "balanced"] = Field(
+        default="uniform",
+        description="anywhere; around a labelled pixel; around a pixel of a class drawn uniformly",
+    )
+    samples: int | None = Field(default=None, ge=1, description="crops in an epoch; default: as many as tile the ground")
+
+
+class EarlyStopping(Frozen):
+    patience: int = Field(default=10, ge=1, description="epochs without a better validation mIoU")
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class TrainRecipe(Frozen):
+    """One training run: data, split, model and schedule in; a model package out."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    license: str = "Apache-2.0"
+    model: Model
+    init: str | None = Field(default=None, description="imagenet, efficientnet-lite0, or a model package (name or dir)")
+    freeze: Literal["none", "encoder"] | FreezeFor = "none"
+    bands: tuple[str, ...] = Field(min_length=1)
+    gsd: float = Field(gt=0, description="metres")
+    classes: tuple[ClassInfo, ...] = Field(min_length=2)
+    source: Source
+    split: Split
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    sampling: Sampling = Sampling()
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    epochs: int = Field(default=50, ge=1)
+    batch: int = Field(default=8, ge=1)
+    chip_size: int = Field(default=256, ge=8)
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        values = [c.value for c in self.classes]
+        if len(set(values)) != len(values):
+            raise ValueError(f"classes: a value is used twice in {values}")
+        if len(set(self.bands)) != len(self.bands):
+            raise ValueError(f"bands: a name is used twice in {list(self.bands)}")
+        if isinstance(self.loss.weights, tuple) and len(self.loss.weights) != len(values):
+            raise ValueError(f"loss.weights: {len(self.loss.weights)} weights for {len(values)} classes")
+        if isinstance(self.split, ByLabel) and not isinstance(self.source, Stac):
+            raise ValueError("split: kind 'labels' needs a source of kind 'stac'")  # noqa: TRY004
+        if isinstance(self.source, Pairs | Points | Tiles):
+            absent = [b for b in self.bands if b not in self.source.file_bands]
+            if absent:
+                raise ValueError(f"bands: {absent} are not among source.file_bands {list(self.source.file_bands)}")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """sha256 of what changes the weights (all but the description)."""
+        return digest(self.model_dump(mode="json", exclude={"description"}))
+
+    @property
+    def index_of(self) -> dict[int, int]:
+        """Class value -> index in ``classes``, which is what a target holds."""
+        return {c.value: i for i, c in enumerate(self.classes)}
+
+
+def load_recipe(path: str | Path) -> TrainRecipe:
+    """The recipe in a YAML file, or of a name in ``catalogs/recipes``. Raises InputError."""
+    given = Path(path)
+    shipped = settings().catalogs / "recipes" / f"{path}.yaml"
+    found = shipped if not given.exists() and given.name == str(path) and shipped.is_file() else given
+    return parse(TrainRecipe, load_yaml(found), str(path))
+
+
+def resolve(text: str) -> Path:
+    """``${GEOML_DATA}/…`` and ``${GEOML_CATALOGS}/…`` as a path of this machine. Raises InputError if it is not set."""
+    known: Mapping[str, Path | None] = {"GEOML_DATA": settings().data, "GEOML_CATALOGS": settings().catalogs}
+    for name, value in known.items():
+        mark = "${" + name + "}"
+        if text.startswith(mark):
+            if value is None:
+                raise InputError(f"{text}: {name} is not set; set it to the folder that holds the training data")
+            return Path(f"{value}{text[len(mark) :]}")
+    if "${" in text:
+        raise InputError(f"{text}: only ${{GEOML_DATA}} and ${{GEOML_CATALOGS}}, at the start, are expanded")
+    return Path(text)

@@ -1,0 +1,92 @@
+"""A scene: an image with labels on one pixel grid, read when needed; a piece: a window of it that belongs to a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
+
+from geoml.grid.plane import Window
+from geoml.nn.losses import IGNORE
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Image (C,H,W) of physical values, 0 where not valid; valid (H,W) bool; target (H,W) uint8 class index or IGNORE.
+
+    Where ``valid`` is False the target is IGNORE: a pixel without data teaches nothing and is not scored.
+    """
+
+    image: NDArray[np.generic]
+    valid: NDArray[np.bool_]
+    target: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, image: NDArray[np.generic], valid: NDArray[np.bool_], target: NDArray[np.integer]) -> Sample:
+        """The sample with values and labels erased where there is no data."""
+        clean = np.where(valid, image, image.dtype.type(0))
+        return cls(clean, valid, np.where(valid, target, IGNORE).astype(np.uint8))
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.image.nbytes + self.valid.nbytes + self.target.nbytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One image with labels. ``read`` gives the whole of it; ``geobox`` is None where there is no georeference."""
+
+    id: str
+    shape: tuple[int, int]
+    read: Callable[[], Sample]
+    geobox: GeoBox | None = None
+    split: str | None = None
+    """Set by sources whose labels decide the split."""
+
+    @property
+    def window(self) -> Window:
+        return Window(0, 0, *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A window (of the scene's own pixels) that belongs to one split."""
+
+    scene: Scene
+    window: Window
+    split: str
+
+    @property
+    def name(self) -> str:
+        w = self.window
+        return self.scene.id if w == self.scene.window else f"{self.scene.id}[{w.y0}:{w.y1},{w.x0}:{w.x1}]"
+
+    @property
+    def footprint(self) -> BaseGeometry | None:
+        """Longitude/latitude outline, or None."""
+        return None if self.scene.geobox is None else outline(self.scene.geobox, self.window)
+
+
+def outline(geobox: GeoBox, window: Window) -> BaseGeometry:
+    """The window of a geobox as a longitude/latitude polygon."""
+    part = geobox[window.y0 : window.y1, window.x0 : window.x1]
+    return part.extent.to_crs("EPSG:4326", resolution=max(part.extent.boundingbox.span_x / 8, 1e-9)).geom
+
+
+def fingerprint(sample: Sample) -> str | None:
+    """Hash of the valid pixels; None for a sample without any. Finds copies among files without georeference."""
+    if not sample.valid.any():
+        return None
+    image = np.ascontiguousarray(sample.image)
+    return hashlib.sha256(f"{image.shape}{image.dtype}".encode() + image.tobytes()).hexdigest()
+
+
+def overlap(a: BaseGeometry, b: BaseGeometry) -> float:
+    """Shared area relative to the smaller of the two, 0..1."""
+    smaller = min(a.area, b.area)
+    return float(shapely.intersection(a, b).area / smaller) if smaller > 0 else 0.0

@@ -1,0 +1,122 @@
+"""Source ``tiles``: web-map tiles and polygons. Tiles of one zoom are windows of one plane of EPSG:3857."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry import box
+
+from geoml.data import labels, rasters
+from geoml.data.recipe import Tiles, TrainRecipe, resolve
+from geoml.data.scene import Sample, Scene
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.grid.plane import Plane, Window
+
+TILE = 256
+HALF_WORLD = 20037508.342789244
+"""Half the circumference on the sphere of EPSG:3857, metres: where the tile pyramid begins."""
+
+Tile = tuple[int, int, int]
+"""zoom, x, y"""
+
+
+def plane_of(zoom: int) -> Plane:
+    """The plane whose pixels are those of the tiles of a zoom."""
+    return Plane("EPSG:3857", 2 * HALF_WORLD / (TILE * 2**zoom))
+
+
+def window_of(zoom: int, x: int, y: int, tiles: int = 1) -> Window:
+    """Pixels of ``tiles`` x ``tiles`` tiles from (x, y) on the plane of their zoom."""
+    half = 2 ** (zoom - 1) if zoom else 0.5
+    y0, x0 = int((y - half) * TILE), int((x - half) * TILE)
+    return Window(y0, x0, y0 + tiles * TILE, x0 + tiles * TILE)
+
+
+def scenes(source: Tiles, recipe: TrainRecipe) -> list[Scene]:
+    """A scene for every cell of ``mosaic`` x ``mosaic`` tiles that holds any. Raises NothingFound, InputError."""
+    root = resolve(source.root)
+    index = _index(root, source.images)
+    wanted: set[Tile] = set()
+    for zoom, x, y in index:
+        if zoom >= source.zoom:
+            shift = zoom - source.zoom
+            wanted.add((source.zoom, x >> shift, y >> shift))
+    if not wanted:
+        raise NothingFound(f"{root / source.images}: no tile of zoom {source.zoom} or finer")
+    if source.background not in recipe.index_of:
+        raise InputError(f"source.background: {source.background} is no class of {sorted(recipe.index_of)}")
+    frame = labels.read_polygons(source.labels, recipe.classes).to_crs("EPSG:3857")
+    n, plane = source.mosaic, plane_of(source.zoom)
+    out = []
+    for x, y in sorted({(t[1] // n, t[2] // n) for t in wanted}):
+        window = window_of(source.zoom, x * n, y * n, n)
+        read = partial(_read, index, (source.zoom, x * n, y * n), source, recipe, frame)
+        out.append(Scene(f"{source.zoom}-{x * n}-{y * n}", window.shape, read, plane.geobox(window)))
+    return out
+
+
+def _index(root: Path, pattern: str) -> dict[Tile, Path]:
+    """Tile -> file, for names that fit the pattern with {x}, {y} and {z}."""
+    if any(pattern.count(f"{{{k}}}") != 1 for k in "xyz"):
+        raise InputError(f"source.images: {pattern!r}; expected {{x}}, {{y}} and {{z}} in it, once each")
+    regex = re.escape(pattern)
+    star = pattern
+    for key in "xyz":
+        regex = regex.replace(re.escape(f"{{{key}}}"), rf"(?P<{key}>\d+)")
+        star = star.replace(f"{{{key}}}", "*")
+    out: dict[Tile, Path] = {}
+    for path in sorted(root.glob(star)):
+        if match := re.fullmatch(regex, path.relative_to(root).as_posix()):
+            out[int(match["z"]), int(match["x"]), int(match["y"])] = path
+    if not out:
+        raise NothingFound(f"{root / pattern}: no such tile")
+    return out
+
+
+def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """One tile, or the average of its four children where only finer tiles exist; parts that no file covers: invalid."""
+    if tile in index:
+        data, valid = rasters.read(index[tile], bands)
+        if valid.shape != (TILE, TILE):
+            raise DataError(f"{index[tile]}: shape {valid.shape}; expected {TILE} x {TILE} pixels")
+        return data, valid
+    zoom, x, y = tile
+    data = np.zeros((len(bands), TILE, TILE), np.uint8)
+    valid = np.zeros((TILE, TILE), np.bool_)
+    if zoom >= max(t[0] for t in index):
+        return data, valid
+    half = TILE // 2
+    for dy in (0, 1):
+        for dx in (0, 1):
+            fine, known = _tile(index, (zoom + 1, 2 * x + dx, 2 * y + dy), bands)
+            if not known.any():
+                continue
+            mean = fine.reshape(len(bands), half, 2, half, 2).mean((2, 4))
+            part = (slice(dy * half, (dy + 1) * half), slice(dx * half, (dx + 1) * half))
+            data[:, *part] = np.rint(mean)
+            valid[part] = known.reshape(half, 2, half, 2).all((1, 3))
+    return data, valid
+
+
+def _read(
+    index: dict[Tile, Path], first: Tile, source: Tiles, recipe: TrainRecipe, frame: gpd.GeoDataFrame
+) -> Sample:
+    zoom, x, y = first
+    bands = rasters.positions(recipe.bands, source.file_bands)
+    window = window_of(zoom, x, y, source.mosaic)
+    data = np.zeros((len(bands), *window.shape), np.uint8)
+    valid = np.zeros(window.shape, np.bool_)
+    for dy in range(source.mosaic):
+        for dx in range(source.mosaic):
+            part = (slice(dy * TILE, (dy + 1) * TILE), slice(dx * TILE, (dx + 1) * TILE))
+            data[:, *part], valid[part] = _tile(index, (zoom, x + dx, y + dy), bands)
+    plane = plane_of(zoom)
+    near = frame[frame.intersects(box(*plane.bounds(window)))]
+    shapes = list(zip(near.geometry, near["index"], strict=True))
+    target = labels.burn(shapes, plane.geobox(window), fill=recipe.index_of[source.background])
+    return Sample.of(data, valid, target)

@@ -1,0 +1,1 @@
+"""Fit, evaluate and predict: the only loops of geoml, one each, for every model and task."""

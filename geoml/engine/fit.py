@@ -1,0 +1,200 @@
+"""The fit loop: a recipe in, a model package with held-out scores out.
+
+The loop itself is Lightning's. All randomness depends on the seed, the epoch and the place in it, and the state is
+written after every epoch, so a run that was killed goes on to the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import nn
+
+from geoml import models
+from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
+from geoml.data.prepare import Splits, bounds, prepare, summary
+from geoml.data.recipe import TrainRecipe
+from geoml.engine import package
+from geoml.engine.device import choose
+from geoml.engine.evaluate import score
+from geoml.engine.loop import Keeper, Loop
+from geoml.engine.transfer import transfer
+from geoml.errors import InputError
+from geoml.io.card import Band, ModelCard
+from geoml.io.store import write_json
+from geoml.tasks.segmentation import Task
+
+STATE = ".fit"
+"""Folder below the output that holds the state of a run; it is removed when the package is complete."""
+
+WEIGHTS = ("imagenet", "efficientnet-lite0")
+
+
+def fit(
+    recipe: TrainRecipe,
+    out: Path,
+    *,
+    resume: bool = True,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> ModelCard:
+    """Train by the recipe and write a package to ``out``; the card holds split, statistics, history and scores.
+
+    Goes on where a killed run of the same recipe stopped; a finished one is returned as it is. ``resume=False`` starts
+    afresh. ``on_epoch`` gets epoch, loss, miou and best after every epoch. The weights with the best validation mIoU
+    are kept and scored on test, or on val where there is no test. Raises InputError for a recipe that does not fit
+    itself or the folder, NothingFound or DataError for its data, ModelError when the loss is not finite.
+    """
+    out, state = Path(out), Path(out) / STATE
+    card = _finished(out, recipe)
+    if resume and card is not None:
+        return card
+    _claim(out, state, recipe, resume)
+    splits = prepare(recipe)
+    if not splits["val"]:
+        raise InputError("split: val is empty, nothing to choose the best weights by; add a split or `carve`")
+    reader = Reader()
+    found = measure(splits["train"], len(recipe.classes), reader)
+    mean, std = found["mean"].astype(np.float32), found["std"].astype(np.float32)
+    weights = class_weights(recipe, found["labelled"])
+    torch.manual_seed(recipe.seed)
+    module, config, start = build(recipe)
+    size, batch = recipe.chip_size, recipe.batch
+    train = TrainBatches(
+        splits["train"], size, batch, recipe.sampling, recipe.augmentation, recipe.seed, mean, std, reader
+    )
+    val = EvalBatches(splits["val"], size, batch, reader)
+    task = Task(len(recipe.classes), recipe.loss.parts, weights)
+    keeper = Keeper(state, recipe.epochs, recipe.early_stopping, on_epoch)
+    if not keeper.done:
+        loop = Loop(module, task, recipe, mean, std, train)
+        _run(loop, train, val, recipe, keeper)
+    keeper.restore(module)
+    card = _card(recipe, splits, config, mean, std)
+    training = {
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_hash": recipe.hash,
+        "start": start,
+        "split": summary(splits),
+        "labelled_pixels": dict(zip((c.name for c in recipe.classes), found["labelled"].tolist(), strict=True)),
+        "class_weights": weights,
+        "best_epoch": keeper.best_epoch,
+        "val_miou": keeper.best,
+        "history": keeper.history,
+    }
+    scored_on = "test" if splits["test"] else "val"
+    scores = {"split": scored_on, **score(module, card, splits[scored_on], reader)}
+    card = package.save(module.cpu(), card.model_copy(update={"training": training, "scores": scores}), out)
+    shutil.rmtree(state)
+    return card
+
+
+def build(recipe: TrainRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """The network, the config for its card (without weights to start from), and what it started from."""
+    config = {**recipe.model.config, "bands": len(recipe.bands), "classes": len(recipe.classes)}
+    if recipe.init in WEIGHTS:
+        module = models.build(recipe.model.architecture, {**config, "encoder_weights": recipe.init})
+        return module, config, {"weights": recipe.init}
+    module = models.build(recipe.model.architecture, config)
+    return module, config, transfer(module, recipe.init, recipe.bands) if recipe.init else {}
+
+
+def class_weights(recipe: TrainRecipe, labelled: np.ndarray) -> list[float] | None:
+    """One weight for each class, with mean 1 over train pixels for ``auto``; a class without pixels gets the largest."""
+    given = recipe.loss.weights
+    if given == "none":
+        return None
+    if given != "auto":
+        return list(given)
+    share = labelled / max(labelled.sum(), 1)
+    raw = 1 / np.maximum(share, 1e-12)
+    raw = np.minimum(raw, 10 * raw.min())
+    return [float(w) for w in raw / (raw * share).sum()]
+
+
+def _run(loop: Loop, train: TrainBatches, val: EvalBatches, recipe: TrainRecipe, keeper: Keeper) -> None:
+    device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
+    kind = device.torch.type
+    with _quiet():
+        trainer = lightning.Trainer(
+            accelerator="gpu" if kind == "cuda" else kind,
+            devices=[device.torch.index or 0] if kind == "cuda" else 1,
+            precision="bf16-mixed" if device.bf16 else "32-true",
+            max_epochs=recipe.epochs,
+            callbacks=[keeper],
+            gradient_clip_val=recipe.optimiser.clip or None,
+            default_root_dir=keeper.folder,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        loop.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trainer.fit(loop, train, val, ckpt_path=keeper.last, weights_only=True)
+
+
+def _card(
+    recipe: TrainRecipe, splits: Splits, config: dict[str, Any], mean: Sequence[float], std: Sequence[float]
+) -> ModelCard:
+    bands = tuple(Band(name=b, mean=float(m), std=float(s)) for b, m, s in zip(recipe.bands, mean, std, strict=True))
+    return ModelCard(
+        name=recipe.name,
+        description=recipe.description,
+        license=recipe.license,
+        architecture=recipe.model.architecture,
+        config=config,
+        bands=bands,
+        gsd=recipe.gsd,
+        anchor=getattr(recipe.source, "anchor", 0.0),
+        chip_size=recipe.chip_size,
+        overlap=min(64, recipe.chip_size // 4),
+        classes=recipe.classes,
+        bbox=bounds(splits["train"]),
+    )
+
+
+def _finished(out: Path, recipe: TrainRecipe) -> ModelCard | None:
+    """The card of a complete package of this recipe in ``out``."""
+    if not (out / "model.json").exists() or (out / STATE).exists():
+        return None
+    card = package.read_card(str(out))
+    return card if card.training.get("recipe_hash") == recipe.hash else None
+
+
+def _claim(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
+    """Make ``out`` the folder of this recipe. Raises InputError when another one has been or is being trained there."""
+    note = state / "recipe.json"
+    if not resume:
+        shutil.rmtree(state, ignore_errors=True)
+    elif note.exists() and json.loads(note.read_text(encoding="utf-8")).get("hash") != recipe.hash:
+        raise InputError(f"out: {out} holds an unfinished run of another recipe; choose another folder or start afresh")
+    elif not state.exists() and (out / "model.json").exists():
+        raise InputError(f"out: {out} holds a model of another recipe; choose another folder or start afresh")
+    state.mkdir(parents=True, exist_ok=True)
+    write_json(note, {"hash": recipe.hash})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning without its greetings; that a GPU stays unused is the settings' choice."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*available but not used.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,89 @@
+"""What a network sees: its stride and the radius around a pixel beyond which nothing changes its output.
+
+Chips of a large scene are cut on a lattice of multiples of the stride and keep only what lies a radius inside their
+edge; then they give what one forward over the whole scene gives. Both numbers are measured on the weights at hand,
+because the receptive field that matters is usually much smaller than the one on paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TOLERANCE = 1e-5
+"""Of the spread (standard deviation) of the output: a smaller difference is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """``radius`` in pixels, None where the output depends on the whole chip; chips start at multiples of ``stride``."""
+
+    radius: int | None
+    stride: int
+
+
+@torch.no_grad()
+def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...] = (256, 512, 1024)) -> Sight:
+    """Measure a module in eval mode that maps (1, bands, H, W) normalised values to logits of the same H and W.
+
+    ``stride`` is what the architecture says; a smaller power of two is taken where shifts show that it is enough.
+    Larger scenes are tried until what the edge of a chip does has died away well inside it.
+    """
+    device = next(module.parameters(), torch.zeros(())).device
+    for size in sizes:
+        radius = _radius(module, bands, size, stride, device)
+        if radius is not None:
+            return Sight(radius, _stride(module, bands, radius, stride, device))
+    return Sight(None, stride)
+
+
+def _radius(module: nn.Module, bands: int, size: int, stride: int, device: torch.device) -> int | None:
+    """Farthest pixel from a cut whose output differs from that of the whole scene; None when it reaches too far in.
+
+    Each scene is cut at the top and left, and at the bottom and right; the other sides keep the scene's own border.
+    """
+    cut = size // 4 // stride * stride
+    worst = 0
+    for scene in _scenes(bands, size, device):
+        whole = module(scene)
+        limit = TOLERANCE * float(whole.float().std())
+        late = (module(scene[..., cut:, cut:]) - whole[..., cut:, cut:]).abs().amax((0, 1))
+        end = size - cut - stride
+        early = (module(scene[..., :end, :end]) - whole[..., :end, :end]).abs().amax((0, 1)).flip(0, 1)
+        for moved in (late, early):
+            if not bool(torch.isfinite(moved).all()):
+                return None
+            rows, cols = torch.nonzero(moved > limit, as_tuple=True)
+            far = int(torch.minimum(rows, cols).max()) + 1 if len(rows) else 0
+            if far > len(moved) - 2 * stride:
+                return None
+            worst = max(worst, far)
+    return worst
+
+
+def _stride(module: nn.Module, bands: int, radius: int, stride: int, device: torch.device) -> int:
+    """Smallest power of two by which a scene can move without another change of the output than the same move."""
+    size = (2 * radius // stride + 4) * stride
+    scene = next(_scenes(bands, size + stride, device))
+    here = module(scene[..., :size, :size])
+    spread = float(here.float().std())
+    inner = slice(radius + stride, size - radius - stride)
+    for step in (2**k for k in range(stride.bit_length() - 1)):
+        moved = module(scene[..., step : size + step, step : size + step])
+        back = moved[..., inner.start - step : inner.stop - step, inner.start - step : inner.stop - step]
+        if float((back - here[..., inner, inner]).abs().max()) <= TOLERANCE * spread:
+            return step
+    return stride
+
+
+def _scenes(bands: int, size: int, device: torch.device) -> Iterator[Tensor]:
+    """Fine noise, and large patches of strong contrast: (1, bands, size, size), standard normal or wider."""
+    random = torch.Generator().manual_seed(0)
+    for cell, gain in ((1, 1.0), (32, 2.0)):
+        coarse = torch.randn(1, bands, -(-size // cell), -(-size // cell), generator=random)
+        scene = F.interpolate(coarse, scale_factor=cell, mode="nearest")[..., :size, :size] * gain
+        yield (scene + 0.1 * torch.randn(1, bands, size, size, generator=random)).to(device)

@@ -1,0 +1,198 @@
+"""Model packages: a folder with weights and a model card (a STAC item with the MLM extension). No pickle is ever run.
+
+The card is written last, so a folder with ``model.json`` is whole. Weights are checked against the card when they are
+loaded: sha256, every name and shape, finite values, bands and classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from geoml import models
+from geoml.engine.exported import load_exported
+from geoml.engine.measure import measure
+from geoml.errors import DataError, InputError, ModelError, unknown
+from geoml.io import mlm, store
+from geoml.io.card import ModelCard
+from geoml.settings import settings
+
+CARD = "model.json"
+WEIGHTS = "model.safetensors"
+MAX_CARD = 16 * 2**20
+"""Bytes; a larger card is not one."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A loaded model: ``module`` in eval mode on the CPU, maps (B, bands, H, W) normalised float32 to logits."""
+
+    module: nn.Module
+    card: ModelCard
+    path: Path
+
+
+def names() -> list[str]:
+    """Packages in the ``models`` folder of the catalogs."""
+    folder = settings().catalogs / "models"
+    return sorted(p.parent.name for p in folder.glob(f"*/{CARD}"))
+
+
+def find(name_or_dir: str | Path) -> Path:
+    """The folder of a package, by name or path.
+
+    Raises InputError with the nearest name for an unknown one, ModelError for a file of weights without a card.
+    """
+    path = Path(name_or_dir)
+    if (path / CARD).is_file():
+        return path
+    if path.is_file():
+        raise ModelError(f"model: {path} is a file; expected a folder with {CARD} (a pickle is never executed)")
+    if path.is_dir():
+        raise InputError(f"model: {path} has no {CARD}; expected a model package")
+    if str(name_or_dir) not in names():
+        raise unknown("model", str(name_or_dir), names())
+    return settings().catalogs / "models" / str(name_or_dir)
+
+
+def read_card(name_or_dir: str | Path) -> ModelCard:
+    """The card of a package; the weights are not touched. Raises as `find`, and ModelError for a damaged card."""
+    path = find(name_or_dir) / CARD
+    try:
+        if path.stat().st_size > MAX_CARD:
+            raise ModelError(f"{path}: larger than {MAX_CARD} bytes; not a model card")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as err:
+        raise ModelError(f"{path}: not a model card ({err})") from err
+    return mlm.from_item(value, str(path))
+
+
+def weights_path(name_or_dir: str | Path) -> Path:
+    """The weights file of a package, for transfer learning. Raises as `read_card`."""
+    return _weights(find(name_or_dir), read_card(name_or_dir))
+
+
+def load(name_or_dir: str | Path) -> Package:
+    """Read, check and build a package.
+
+    Raises as `find`, and ModelError when card and weights disagree: checksum, names, shapes, bands, classes, values.
+    """
+    path = find(name_or_dir)
+    card = read_card(path)
+    weights = _weights(path, card)
+    _check_sum(weights, card)
+    if card.architecture == "exported":
+        return Package(load_exported(weights, card), card, path)
+    if weights.suffix != ".safetensors":
+        raise ModelError(f"{weights}: expected a .safetensors file; a pickle is never executed")
+    try:
+        tensors = load_file(weights)
+    except (SafetensorError, OSError, ValueError) as err:
+        raise ModelError(f"{weights}: damaged or no safetensors ({err})") from err
+    module = build(card)
+    _fill(module, tensors, weights)
+    return Package(module.eval(), card, path)
+
+
+def build(card: ModelCard) -> nn.Module:
+    """The network of a card with fresh weights; nothing is fetched. Raises ModelError when the card does not fit it."""
+    config = {**card.config, "bands": len(card.bands) * card.dates, "classes": len(card.classes)}
+    for name in ("bands", "classes"):
+        if card.config.get(name, config[name]) != config[name]:
+            raise ModelError(f"{card.name}: config has {name} {card.config[name]}, the card lists {config[name]}")
+    if "encoder_weights" in config:
+        config["encoder_weights"] = None
+    try:
+        return models.build(card.architecture, config)
+    except InputError as err:
+        raise ModelError(f"{card.name}: {err}") from err
+
+
+def save(module: nn.Module, card: ModelCard, directory: str | Path) -> ModelCard:
+    """Write a package and give the card as written: with measured stride and radius, parameters and checksum.
+
+    The module comes back as it was (mode and device). Raises ModelError for weights that are not finite, DataError
+    when the folder cannot be written.
+    """
+    directory = Path(directory)
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+    _check_finite(tensors, card.name)
+    was_training = module.training
+    sight = measure(module.eval(), len(card.bands) * card.dates, _declared_stride(module))
+    module.train(was_training)
+    with store.atomic(directory / WEIGHTS) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", "model": card.name})
+    final = card.model_copy(
+        update={
+            "config": json.loads(json.dumps({k: v for k, v in card.config.items() if k != "encoder_weights"})),
+            "stride": sight.stride,
+            "radius": sight.radius,
+            "weights": WEIGHTS,
+            "sha256": store.sha256(directory / WEIGHTS),
+            "parameters": sum(p.numel() for p in module.parameters()),
+        }
+    )
+    write_card(final, directory)
+    return final
+
+
+def write_card(card: ModelCard, directory: str | Path) -> None:
+    """Write the card of a package whose weights are in place (also to add scores later). Raises DataError."""
+    directory = Path(directory)
+    item = mlm.to_item(card, (directory / card.weights).stat().st_size)
+    store.write_json(directory / CARD, item.to_dict(include_self_link=False, transform_hrefs=False))
+
+
+def _declared_stride(module: nn.Module) -> int:
+    stride = getattr(module, "stride", None)
+    if not isinstance(stride, int) or stride < 1:
+        raise InputError(f"{type(module).__name__}.stride: {stride!r}; expected a positive integer")
+    return stride
+
+
+def _weights(path: Path, card: ModelCard) -> Path:
+    weights = path / card.weights
+    if Path(card.weights).name != card.weights:
+        raise ModelError(f"{path / CARD}: weights {card.weights!r}; expected a file beside the card")
+    if not weights.is_file():
+        raise ModelError(f"{path}: the card names {card.weights}, which is not there")
+    return weights
+
+
+def _check_sum(weights: Path, card: ModelCard) -> None:
+    try:
+        found = store.sha256(weights)
+    except DataError as err:
+        raise ModelError(str(err)) from err
+    if found != card.sha256:
+        raise ModelError(f"{weights}: damaged, sha256 is {found[:12]}…, the card says {card.sha256[:12] or 'nothing'}…")
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+    wanted = module.state_dict()
+    missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    shapes = [k for k in wanted if k in tensors and wanted[k].shape != tensors[k].shape]
+    wrong = [f"missing {_some(missing)}"] if missing else []
+    wrong += [f"unexpected {_some(extra)}"] if extra else []
+    wrong += [f"{k} is {tuple(tensors[k].shape)}, expected {tuple(wanted[k].shape)}" for k in shapes[:3]]
+    if wrong:
+        raise ModelError(f"{where}: weights do not fit the architecture: " + "; ".join(wrong))
+    _check_finite(tensors, str(where))
+    module.load_state_dict(dict(tensors))
+
+
+def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{where}: weight {name} is not finite")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

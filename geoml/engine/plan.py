@@ -1,0 +1,217 @@
+"""The plan of a run: the items found, the blocks to do and the hash that says when a block is done.
+
+A plan is made once, before a pixel is read, and written to ``OUT/.geoml/plan.json`` with ``OUT/sources.parquet``
+beside it; every later step, in any process, reads it from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pystac
+import shapely
+from pydantic import Field
+from shapely.geometry import MultiPolygon, box
+from shapely.geometry.base import BaseGeometry
+
+from geoml.engine.package import find, read_card
+from geoml.engine.predict import chip_grid
+from geoml.errors import DataError, InputError, ModelError, NothingFound
+from geoml.grid.plane import Block, Plane
+from geoml.grid.region import blocks_of, from_bbox, from_geometry, plane_of, project, zones
+from geoml.io import stac
+from geoml.io.bands import select
+from geoml.io.card import ModelCard
+from geoml.io.regions import load_region
+from geoml.io.store import write_json
+from geoml.recipe import Frozen, PredictRecipe, Query, digest, parse
+
+STATE = ".geoml"
+"""Folder of a run that holds its plan and the parts of unfinished outputs."""
+
+COARSER = 1.5
+"""A source may be at most this much coarser than the model's gsd."""
+
+
+class Zone(Frozen):
+    """One plane of the run with the part of the region that it covers (WKT, degrees)."""
+
+    crs: str
+    res: float
+    anchor: float
+    part: str
+
+    @property
+    def plane(self) -> Plane:
+        return Plane(self.crs, self.res, self.anchor)
+
+    @property
+    def geometry(self) -> BaseGeometry:
+        return shapely.from_wkt(self.part)
+
+
+class PlannedBlock(Frozen):
+    """A block with the items that touch it, in the order they were found."""
+
+    zone: int
+    iy: int
+    ix: int
+    items: tuple[str, ...]
+    hash: str = Field(description="of model, items, grid, region part and parameters: the block is done when its item has it")
+
+
+class Plan(Frozen):
+    """Everything that the later steps need to know."""
+
+    recipe: PredictRecipe
+    hash: str
+    model_path: str
+    card: ModelCard
+    collection: str = Field(description="id of the collection that was read")
+    zones: tuple[Zone, ...]
+    blocks: tuple[PlannedBlock, ...]
+
+    def block(self, planned: PlannedBlock) -> Block:
+        return Block(self.zones[planned.zone].plane, self.recipe.block_size, planned.iy, planned.ix)
+
+    def by_id(self) -> dict[str, PlannedBlock]:
+        return {self.block(b).id: b for b in self.blocks}
+
+
+def region_of_query(query: Query) -> MultiPolygon:
+    """The region that a query asks for, in degrees."""
+    return from_bbox(*query.bbox) if query.bbox else load_region(str(query.region))
+
+
+def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
+    """Search, check that model and data fit, and cut the region into blocks. Reads no pixel.
+
+    Raises InputError, NothingFound, ModelError (bands, gsd or dates do not fit) or DataError (an item is broken).
+    """
+    card = read_card(recipe.model)
+    if len(recipe.query.datetime) != card.dates:
+        raise InputError(f"datetime: {len(recipe.query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
+    chip_grid(card, recipe.join)
+    region = region_of_query(recipe.query)
+    catalog = stac.open_catalog(recipe.query.catalog)
+    items = [i for when in recipe.query.datetime for i in stac.search(catalog, recipe.query, region, when)]
+    collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
+    _check_fit(items, card, catalog, collection)
+    planes = _zones(recipe, region, card, items)
+    blocks = list(_blocks(recipe, planes, card, items))
+    if not blocks:
+        raise NothingFound(f"region: none of the {len(items)} items found covers a block of it")
+    plan = Plan(
+        recipe=recipe,
+        hash=digest([recipe.hash, card.sha256]),
+        model_path=str(find(recipe.model)),
+        card=card,
+        collection=collection,
+        zones=tuple(planes),
+        blocks=tuple(blocks),
+    )
+    return plan, items
+
+
+def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str) -> None:
+    """Design rule 7: what does not fit the card is refused with the reason."""
+    profile = catalog.profile(collection)
+    for item in items:
+        try:
+            specs = select(item, [b.name for b in card.bands], profile, catalog)
+        except InputError as err:
+            raise ModelError(f"{card.name} does not fit {collection or catalog.name}: {err}") from err
+        for spec in specs:
+            if spec.gsd and spec.gsd > card.gsd * COARSER:
+                raise ModelError(
+                    f"{card.name} works at {card.gsd:g} m, but {spec.name} of {item.id} has {spec.gsd:g} m; "
+                    f"expected at most {card.gsd * COARSER:g} m"
+                )
+
+
+def _zones(recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: Sequence[pystac.Item]) -> list[Zone]:
+    anchor: float = card.anchor
+    if recipe.crs == "utm":
+        parts: dict[str, MultiPolygon] = zones(region)
+    elif recipe.crs == "data":
+        found = {_code(i) for i in items}
+        if len(found) != 1:
+            raise InputError(f"crs: 'data' needs one CRS, the items have {', '.join(sorted(found))}; expected utm or EPSG:code")
+        parts = {found.pop(): region}
+        anchor = _phase(items[0], card.gsd, anchor)
+    else:
+        parts = {recipe.crs: region}
+    planes = [(plane_of(crs, card.gsd, anchor), part) for crs, part in parts.items()]
+    return [Zone(crs=p.crs, res=p.res, anchor=p.anchor, part=shapely.to_wkt(part, 9)) for p, part in planes]
+
+
+def _projection(item: pystac.Item, field: str) -> object:
+    """``proj:<field>`` of the item or of the first asset that has it."""
+    places = [item.properties, *(a.extra_fields for a in item.assets.values())]
+    return next((p[f"proj:{field}"] for p in places if p.get(f"proj:{field}") is not None), None)
+
+
+def _code(item: pystac.Item) -> str:
+    code, epsg = _projection(item, "code"), _projection(item, "epsg")
+    if code is None and epsg is None:
+        raise DataError(f"{item.id}: no proj:code in the item, so crs 'data' is not known; expected utm or EPSG:code")
+    return str(code) if code is not None else f"EPSG:{epsg}"
+
+
+def _phase(item: pystac.Item, gsd: float, default: float) -> float:
+    """0.5 when the item's pixel centres fall on multiples of the gsd, 0.0 when its edges do."""
+    transform = _projection(item, "transform")
+    if not isinstance(transform, Sequence) or abs(abs(transform[0]) - gsd) > 1e-6 * gsd:
+        return default
+    x, y = (transform[2] / gsd) % 1, (transform[5] / gsd) % 1
+    return 0.5 if abs(x - 0.5) < 1e-3 and abs(y - 0.5) < 1e-3 else 0.0
+
+
+def _blocks(recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, items: Sequence[pystac.Item]) -> list[PlannedBlock]:
+    margin = chip_grid(card, recipe.join).size
+    regions = {}
+    for item in items:
+        if item.geometry is None:
+            raise DataError(f"{item.id}: the item has no geometry, so its place is not known")
+        regions[item.id] = from_geometry(item.geometry)
+    query = recipe.query.model_dump(mode="json", include={"filter"})
+    options = recipe.model_dump(mode="json", exclude={"query", "block_size", "max_failed", "min_area", "simplify"})
+    versions = {i.id: i.properties.get("updated") or i.properties.get("datetime") for i in items}
+    out = []
+    for n, zone in enumerate(planes):
+        plane, outlines = zone.plane, {}
+        for key, geometry in regions.items():
+            outline = project(geometry, plane.crs)
+            if np.isfinite(shapely.bounds(outline)).all():
+                outlines[key] = outline
+                shapely.prepare(outline)
+        for block in blocks_of(zone.geometry, plane, recipe.block_size):
+            near = box(*plane.bounds(block.window.expand(margin)))
+            here = box(*plane.bounds(block.window))
+            used = tuple(k for k, o in outlines.items() if o.intersects(near))
+            if not any(outlines[k].intersects(here) for k in used):
+                continue
+            key = [card.sha256, options, query, block.id, zone.part, [(k, str(versions[k])) for k in used]]
+            out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(key)))
+    return out
+
+
+def write_plan(plan: Plan, items: Sequence[pystac.Item], out: Path) -> None:
+    """Write ``.geoml/plan.json`` and ``sources.parquet``; the plan last, for it says that the folder is ready."""
+    stac.write_items(items, out / "sources.parquet")
+    write_json(out / STATE / "plan.json", plan.model_dump(mode="json"))
+
+
+def read_plan(out: Path) -> Plan:
+    """The plan of a run. Raises InputError where there is none."""
+    path = out / STATE / "plan.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise InputError(f"out: {out} holds no run; expected a folder that geoml predict wrote") from err
+    except ValueError as err:
+        raise InputError(f"out: {path} is damaged ({err}); expected the plan of a run") from err
+    return parse(Plan, value, str(path))

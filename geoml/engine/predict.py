@@ -1,0 +1,284 @@
+"""The predict loop: a mosaic in memory in, finished rows of class and confidence out.
+
+Chips come from one lattice of the plane (`geoml.grid.chips`). Where the card says how far the network sees, chips
+keep their core and the joined answer equals one forward over the whole scene; otherwise softmax outputs are blended
+with the card's window. Blending, argmax and quantisation stay on the device; only uint8 comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoml import tasks
+from geoml.engine.device import Device, choose
+from geoml.engine.package import Package
+from geoml.errors import InputError
+from geoml.grid.chips import ChipGrid, blend_window, blended_grid, exact_grid
+from geoml.grid.plane import Window
+from geoml.io.card import ModelCard
+from geoml.settings import settings
+from geoml.tasks.segmentation import CONFIDENCE_NODATA
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Finished rows of a window, top to bottom.
+
+    ``classes`` and ``confidence`` are (h, w) uint8; ``probabilities`` is (class, h, w) uint8 or None. Confidence and
+    probabilities count in 1/250; pixels without valid input hold the card's nodata and 255.
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    probabilities: NDArray[np.uint8] | None = None
+
+
+def chip_grid(card: ModelCard, join: str = "auto") -> ChipGrid:
+    """The lattice for a model: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
+
+    Raises InputError when exact joining is asked of a model that sees its whole chip.
+    """
+    if join not in ("auto", "exact", "blend"):
+        raise InputError(f"join: {join!r}; expected auto, exact or blend")
+    if join != "blend" and card.radius is not None:
+        return exact_grid(card.chip_size, card.radius, card.stride)
+    if join == "exact":
+        raise InputError(f"join: {card.name} sees its whole chip, so no halo makes it exact; expected auto or blend")
+    return blended_grid(card.chip_size, card.overlap, card.stride)
+
+
+class Predictor:
+    """A model package made ready to run over windows of any size.
+
+    Args:
+        package: the model with its card.
+        join: auto, exact or blend; see `chip_grid`.
+        tta: average the softmax over the eight flips and quarter turns (D4).
+        probabilities: also return the probability of every class.
+        device: where to run; None chooses by the settings.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        *,
+        join: str = "auto",
+        tta: bool = False,
+        probabilities: bool = False,
+        device: Device | None = None,
+    ) -> None:
+        self.card = package.card
+        self.grid = chip_grid(self.card, join)
+        self.device = device or choose()
+        self.module = self.device.place(package.module.eval())
+        self.fixed = settings().compile or self.card.architecture == "exported"
+        if settings().compile:
+            self.module = torch.compile(self.module, dynamic=False)  # type: ignore[assignment]
+        self.tta = tta
+        self.probabilities = probabilities
+        self.task = tasks.find(self.card.task).Task(len(self.card.classes))
+        self.values = np.array([c.value for c in self.card.classes], dtype=np.uint8)
+
+    def needed(self, window: Window) -> Window:
+        """The input window whose pixels decide ``window``."""
+        return self.grid.needed(window)
+
+    @torch.inference_mode()
+    def rows(
+        self,
+        data: NDArray[np.generic],
+        valid: NDArray[np.bool_],
+        mul: NDArray[np.float32],
+        add: NDArray[np.float32],
+        origin: Window,
+        window: Window,
+    ) -> Iterator[Rows]:
+        """Predict ``window`` from the mosaic that covers ``origin`` (at least ``needed(window)``).
+
+        Args:
+            data: (band, y, x) in any numeric dtype; the model sees ``data * mul + add``.
+            valid: (y, x) True where there is data; elsewhere the model sees 0 and the output is nodata.
+            mul, add: (band,) float32.
+
+        Raises ModelError when the model's output is not finite where there is data.
+        """
+        join = self._exact if self.grid.exact else self._blended
+        for y, tensors in _one_behind(join(data, valid, mul, add, origin, window)):
+            here = Window(y, window.x0, y + tensors[0].shape[-2], window.x1)
+            known = valid[here.slices(origin)]
+            classes = np.where(known, self.values[tensors[0]], np.uint8(self.card.nodata))
+            confidence = np.where(known, tensors[1], np.uint8(CONFIDENCE_NODATA))
+            self.task.check(confidence)
+            probs = np.where(known, tensors[2], np.uint8(CONFIDENCE_NODATA)) if self.probabilities else None
+            yield Rows(classes, confidence, probs)
+
+    def _input(self, data: NDArray[np.generic], valid: NDArray[np.bool_], mul: Tensor, add: Tensor) -> Tensor:
+        """(1, band, y, x) float32 on the device, normalised there; 0 where there is no data."""
+        device = self.device.torch
+        raw, known = torch.from_numpy(np.ascontiguousarray(data)), torch.from_numpy(np.ascontiguousarray(valid))
+        if device.type == "cuda":
+            raw, known = raw.pin_memory(), known.pin_memory()
+        x = raw.to(device, non_blocking=True).to(torch.float32)
+        x = torch.addcmul(add[:, None, None], x, mul[:, None, None])
+        return torch.where(known.to(device, non_blocking=True), x, 0.0)[None]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """(B, K, H, W) logits of (B, band, H, W)."""
+        with self.device.autocast():
+            out: Tensor = self.module(x.contiguous(memory_format=torch.channels_last))
+        return out
+
+    def _softmax(self, x: Tensor) -> Tensor:
+        """(B, K, H, W) float32 probabilities, averaged over flips and turns when asked."""
+        if not self.tta:
+            return self.task.softmax(self._forward(x))
+        total = torch.zeros(())
+        for turns in range(4):
+            for flip in (False, True):
+                turned = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
+                probs = torch.rot90(self.task.softmax(self._forward(turned)), -turns, (-2, -1))
+                total = total.to(probs.device) + (probs.flip(-1) if flip else probs)
+        return total / 8
+
+    def _decoded(self, probability: Tensor) -> list[Tensor]:
+        """What leaves the device: class, confidence and, when asked, all probabilities; uint8."""
+        outputs = list(self.task.decode_probabilities(probability))
+        return [*outputs, self.task.quantise(probability)] if self.probabilities else outputs
+
+    def _cores(self, x: Tensor) -> list[Tensor]:
+        """The decoded cores of chips. Without averaging the logits are decoded as they are, which is fastest."""
+        h = self.grid.halo
+        if self.tta or self.probabilities:
+            return self._decoded(_inner(self._softmax(x), h))
+        return list(self.task.decode(_inner(self._forward(x), h)))
+
+    def _exact(
+        self,
+        data: NDArray[np.generic],
+        valid: NDArray[np.bool_],
+        mul: NDArray[np.float32],
+        add: NDArray[np.float32],
+        origin: Window,
+        window: Window,
+    ) -> Iterator[tuple[int, list[Tensor]]]:
+        """Rows of cores. A chip is trimmed to what touches the window: its halo makes that free of effect."""
+        m, a = (torch.from_numpy(v).to(self.device.torch) for v in (mul, add))
+        for row in self.grid.rows(window):
+            wanted = [self._trimmed(self.grid.kept(*k), window) for k in row]
+            strip = wanted[0].union(wanted[-1])
+            y0, y1 = max(strip.y0, window.y0), min(strip.y1, window.y1)
+            out = self._blank(y1 - y0, window.shape[1])
+            todo = [w for w in wanted if valid[w.intersect(window).slices(origin)].any()]
+            if todo:
+                seen = todo[0].union(todo[-1]).expand(self.grid.halo)
+                x = self._input(*(v[(..., *seen.slices(origin))] for v in (data, valid)), m, a)
+                for batch in _batches(todo, self.device.batch):
+                    chips = [x[(0, slice(None), *w.expand(self.grid.halo).slices(seen))] for w in batch]
+                    found = self._cores(torch.stack(chips))
+                    for i, core in enumerate(batch):
+                        kept = core.intersect(window)
+                        rows, cols = kept.slices(core)
+                        to = (slice(kept.y0 - y0, kept.y1 - y0), slice(kept.x0 - window.x0, kept.x1 - window.x0))
+                        for target, value in zip(out, found, strict=True):
+                            target[(..., *to)] = value[i][..., rows, cols]
+            yield y0, out
+
+    def _trimmed(self, core: Window, window: Window) -> Window:
+        if self.fixed:  # a compiled or exported program has one shape
+            return core
+        s, w = self.grid.stride, core.intersect(window)
+        return Window(w.y0 // s * s, w.x0 // s * s, -(-w.y1 // s) * s, -(-w.x1 // s) * s)
+
+    def _blended(
+        self,
+        data: NDArray[np.generic],
+        valid: NDArray[np.bool_],
+        mul: NDArray[np.float32],
+        add: NDArray[np.float32],
+        origin: Window,
+        window: Window,
+    ) -> Iterator[tuple[int, list[Tensor]]]:
+        """Softmax outputs summed under the card's window in a rolling buffer as high as one chip.
+
+        Every pixel gets all chips of the lattice that hold it, also at the border of the data, so no weight is zero.
+        """
+        device, size, step = self.device.torch, self.grid.size, self.grid.step
+        m, a = (torch.from_numpy(v).to(device) for v in (mul, add))
+        weight = torch.from_numpy(blend_window(self.card.window, size)).to(device)
+        row_list = list(self.grid.rows(window))
+        for n, row in enumerate(row_list):
+            chips = [self.grid.chip(*k) for k in row]
+            strip = chips[0].union(chips[-1])
+            if n == 0:
+                total = torch.zeros((len(self.card.classes), *strip.shape), device=device)
+                norm = torch.zeros(strip.shape, device=device)
+            todo = [c for c in chips if valid[c.slices(origin)].any()]
+            if todo:
+                x = self._input(*(v[(..., *strip.slices(origin))] for v in (data, valid)), m, a)
+                for batch in _batches(todo, self.device.batch):
+                    stacked = torch.stack([x[(0, slice(None), *c.slices(strip))] for c in batch])
+                    probs = self._softmax(stacked)
+                    for i, chip in enumerate(batch):
+                        cols = slice(chip.x0 - strip.x0, chip.x1 - strip.x0)
+                        total[..., cols] += probs[i] * weight
+                        norm[..., cols] += weight
+            last = n == len(row_list) - 1
+            done = Window(strip.y0, strip.x0, strip.y1 if last else strip.y0 + step, strip.x1).intersect(window)
+            if not done.empty:
+                part = done.slices(strip)
+                weights = norm[part]
+                mean = torch.where(weights > 0, total[(slice(None), *part)] / weights, 0.0)  # 0: no chip had data
+                yield done.y0, [v[0] for v in self._decoded(mean[None])]
+            total = torch.cat([total[:, step:], torch.zeros_like(total[:, :step])], 1)
+            norm = torch.cat([norm[step:], torch.zeros_like(norm[:step])])
+
+    def _blank(self, height: int, width: int) -> list[Tensor]:
+        shapes = [(height, width)] * 2 + [(len(self.card.classes), height, width)] * self.probabilities
+        return [torch.zeros(s, dtype=torch.uint8, device=self.device.torch) for s in shapes]
+
+
+def _inner(x: Tensor, halo: int) -> Tensor:
+    return x[..., halo : x.shape[-2] - halo, halo : x.shape[-1] - halo]
+
+
+def _batches(chips: Sequence[Window], size: int) -> Iterator[list[Window]]:
+    """Neighbouring chips of one shape, at most ``size`` at once."""
+    for _, group in groupby(chips, key=lambda c: c.shape):
+        same = list(group)
+        yield from (same[i : i + size] for i in range(0, len(same), size))
+
+
+def _one_behind(strips: Iterator[tuple[int, list[Tensor]]]) -> Iterator[tuple[int, list[NDArray[np.uint8]]]]:
+    """Strips as numpy arrays; on CUDA copied to pinned memory while the next strip is computed."""
+    pending: tuple[int, list[Tensor], torch.cuda.Event | None] | None = None
+    for y, tensors in strips:
+        event = None
+        if tensors[0].is_cuda:
+            pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]
+            for to, value in zip(pinned, tensors, strict=True):
+                to.copy_(value, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            tensors = pinned
+        if pending is not None:
+            yield _landed(pending)
+        pending = (y, tensors, event)
+        if event is None:
+            yield _landed(pending)
+            pending = None
+    if pending is not None:
+        yield _landed(pending)
+
+
+def _landed(strip: tuple[int, list[Tensor], torch.cuda.Event | None]) -> tuple[int, list[NDArray[np.uint8]]]:
+    y, tensors, event = strip
+    if event is not None:
+        event.synchronize()
+    return y, [t.cpu().numpy() for t in tensors]

@@ -1,0 +1,264 @@
+"""Run the blocks of a plan: read ahead, predict, write while rows finish, publish one STAC item for each block.
+
+Three things happen at once, each with bounded work in hand: a thread reads the next block, this thread runs the
+model, a thread compresses finished rows and turns the finished block into polygons and an item.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import dask
+import numpy as np
+import pystac
+import xarray as xr
+from numpy.typing import NDArray
+
+from geoml.cube.load import load
+from geoml.cube.normalise import coefficients
+from geoml.cube.region import inside
+from geoml.engine import package
+from geoml.engine.output import BlockWriter
+from geoml.engine.plan import STATE, Plan, PlannedBlock, read_plan
+from geoml.engine.predict import Predictor
+from geoml.errors import DataError, GeomlError, TransientError
+from geoml.grid.plane import Block, Window
+from geoml.io import stac
+from geoml.io.store import write_json
+from geoml.settings import settings
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int], None]
+"""Called with a block id and the pixels finished since the last call."""
+
+
+@dataclass
+class Tally:
+    """What a batch of blocks cost and how it ended; adds up over batches."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: Counter[str] = field(default_factory=Counter)
+    pixels: int = 0
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A block in memory: the mosaic of ``origin`` and where the region asks for output."""
+
+    planned: PlannedBlock
+    block: Block
+    origin: Window
+    data: NDArray[np.generic]
+    count: NDArray[np.uint16]
+    scale: Sequence[float]
+    offset: Sequence[float]
+    asked: NDArray[np.bool_]
+    items: Sequence[pystac.Item]
+    seconds: float
+
+
+@lru_cache(maxsize=2)
+def _predictor(path: str, sha256: str, join: str, tta: bool, probabilities: bool) -> Predictor:
+    """The model, loaded once in a process."""
+    return Predictor(package.load(path), join=join, tta=tta, probabilities=probabilities)
+
+
+def is_done(out: Path, plan: Plan, planned: PlannedBlock) -> bool:
+    """True when the block's item exists with the block's hash (design rule 8)."""
+    path = out / "items" / f"{plan.block(planned).id}.json"
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["properties"]["geoml:recipe"] == planned.hash)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def run_blocks(out: Path, ids: Sequence[str] | None = None, progress: Progress | None = None) -> Tally:
+    """Predict the blocks ``ids`` of the plan in ``out`` (None: all), skipping those that are done.
+
+    A block whose source is broken is recorded in ``.geoml/failed`` with the reason and the others go on.
+    Raises ModelError at once, and DataError when more than the recipe's share of all blocks failed.
+    """
+    plan = read_plan(out)
+    by_id = plan.by_id()
+    tally = Tally()
+    todo = []
+    for key in by_id if ids is None else ids:
+        if is_done(out, plan, by_id[key]):
+            tally.skipped.append(key)
+        else:
+            todo.append(by_id[key])
+    if not todo:
+        return tally
+    recipe = plan.recipe
+    predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities)
+    reader = _Reader(out, plan, predictor)
+    with ThreadPoolExecutor(1, "geoml-write") as writing:
+        pending: Future[None] | None = None
+        for planned, found in _ahead(todo, reader.read, settings().prefetch):
+            key = plan.block(planned).id
+            if isinstance(found, (DataError, TransientError)):
+                _failed(out, key, found, tally)
+                if len(tally.failed) > recipe.max_failed * len(plan.blocks):
+                    raise DataError(f"{len(tally.failed)} of {len(plan.blocks)} blocks failed; the last: {found}")
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            pending = _predict(out, plan, predictor, found, writing, pending, tally, progress)
+        if pending is not None:
+            pending.result()
+    return tally
+
+
+def _predict(
+    out: Path,
+    plan: Plan,
+    predictor: Predictor,
+    found: _Input,
+    writing: ThreadPoolExecutor,
+    pending: Future[None] | None,
+    tally: Tally,
+    progress: Progress | None,
+) -> Future[None]:
+    """Run the model over a block; its rows go to the writing thread, at most a few at a time."""
+    card = plan.card
+    mul, add = coefficients(card, found.scale, found.offset)
+    valid = found.count > 0
+    writer = BlockWriter(out, plan, found.planned, found.asked)
+    inner = found.block.window.slices(found.origin)
+    count = found.count[inner]
+    tally.seconds["read"] += found.seconds
+    room = threading.Semaphore(4)  # rows in flight
+
+    def write(rows: object, part: slice) -> None:
+        try:
+            start = time.perf_counter()
+            writer.rows(rows, count[part], part)  # type: ignore[arg-type]
+            tally.seconds["write"] += time.perf_counter() - start
+        finally:
+            room.release()
+
+    futures = []
+    try:
+        y = 0
+        start = time.perf_counter()
+        for rows in predictor.rows(found.data, valid, mul, add, found.origin, found.block.window):
+            tally.seconds["model"] += time.perf_counter() - start
+            height = rows.classes.shape[0]
+            room.acquire()
+            futures.append(writing.submit(write, rows, slice(y, y + height)))
+            y += height
+            if progress:
+                progress(found.block.id, height * rows.classes.shape[1])
+            start = time.perf_counter()
+        tally.seconds["model"] += time.perf_counter() - start
+        for future in futures:
+            future.result()
+    except BaseException:
+        writing.submit(writer.abort).result()
+        raise
+    if pending is not None:
+        pending.result()
+    writer.preview(found.data[(slice(None), *inner)], valid[inner], mul, add)
+
+    def finish() -> None:
+        start = time.perf_counter()
+        writer.finish(found.items)
+        (out / STATE / "failed" / f"{found.block.id}.json").unlink(missing_ok=True)
+        tally.seconds["publish"] += time.perf_counter() - start
+        tally.done.append(found.block.id)
+        tally.pixels += int(np.prod(found.block.window.shape))
+        log.info("block %s done", found.block.id)
+
+    return writing.submit(finish)
+
+
+class _Reader:
+    """Reads the mosaic of a block, with everything around it that the model needs."""
+
+    def __init__(self, out: Path, plan: Plan, predictor: Predictor) -> None:
+        self.plan, self.predictor = plan, predictor
+        self.items = {i.id: i for i in stac.read_items(out / "sources.parquet")}
+        self.catalog = stac.open_catalog(plan.recipe.query.catalog)
+        self.profile = self.catalog.profile(plan.collection)
+
+    def read(self, planned: PlannedBlock) -> _Input:
+        start = time.perf_counter()
+        plan, block = self.plan, self.plan.block(planned)
+        zone = plan.zones[planned.zone]
+        origin = self.predictor.needed(block.window)
+        cube: xr.Dataset = load(  # of all items, so that all blocks agree on how numbers are stored
+            list(self.items.values()),
+            [b.name for b in plan.card.bands],
+            zone.plane.geobox(origin),
+            profile=self.profile,
+            catalog=self.catalog,
+            mask=plan.recipe.mask,
+            composite=plan.recipe.composite,
+        )
+        data, count = dask.compute(  # type: ignore[attr-defined]
+            cube.data_vars["data"].data,
+            cube.data_vars["valid_count"].data,
+            scheduler="threads",
+            num_workers=settings().threads,
+        )
+        asked = inside(zone.geometry, block.geobox)
+        attrs = cube.data_vars["data"].attrs
+        items = [self.items[k] for k in cube.attrs["items"]]
+        took = time.perf_counter() - start
+        return _Input(planned, block, origin, data, count, attrs["scale"], attrs["offset"], asked, items, took)
+
+
+def _ahead(
+    todo: Sequence[PlannedBlock], read: Callable[[PlannedBlock], _Input], depth: int
+) -> Iterator[tuple[PlannedBlock, _Input | BaseException]]:
+    """Blocks in order, each read while the one before is worked on; ``depth`` of them wait at most."""
+    ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        for planned in todo:
+            if stop.is_set():
+                return
+            try:
+                result: _Input | BaseException = read(planned)
+            except BaseException as err:  # handed to the thread that can act on it
+                result = err
+            _put(ready, (planned, result), stop)
+        _put(ready, None, stop)
+
+    thread = threading.Thread(target=work, name="geoml-read", daemon=True)
+    thread.start()
+    try:
+        while (entry := ready.get()) is not None:
+            yield entry
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _put(ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None], entry: object, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            ready.put(entry, timeout=0.2)  # type: ignore[arg-type]
+            return
+        except queue.Full:
+            continue
+
+
+def _failed(out: Path, key: str, error: GeomlError, tally: Tally) -> None:
+    log.warning("block %s failed: %s", key, error)
+    tally.failed[key] = str(error)
+    write_json(out / STATE / "failed" / f"{key}.json", {"block": key, "error": type(error).__name__, "message": str(error)})

@@ -1,0 +1,134 @@
+"""The pixel plane: integer pixel coordinates anchored to the origin of a CRS.
+
+Row and column of a pixel do not depend on who asks: ``col = x / res - anchor`` and ``row = -y / res - anchor``.
+Blocks, chips and windows are rectangles of this plane, so neighbouring and overlapping runs share their pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from geoml.errors import InputError
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Window:
+    """A half-open rectangle of pixels of a plane: rows ``y0 <= row < y1``, columns ``x0 <= col < x1``."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns), never negative."""
+        return max(0, self.y1 - self.y0), max(0, self.x1 - self.x0)
+
+    @property
+    def empty(self) -> bool:
+        return self.y1 <= self.y0 or self.x1 <= self.x0
+
+    def intersect(self, other: Window) -> Window:
+        return Window(max(self.y0, other.y0), max(self.x0, other.x0), min(self.y1, other.y1), min(self.x1, other.x1))
+
+    def touches(self, other: Window) -> bool:
+        """True when the two share at least one pixel."""
+        return not self.intersect(other).empty
+
+    def union(self, other: Window) -> Window:
+        """The smallest window that holds both."""
+        return Window(min(self.y0, other.y0), min(self.x0, other.x0), max(self.y1, other.y1), max(self.x1, other.x1))
+
+    def expand(self, pixels: int) -> Window:
+        return Window(self.y0 - pixels, self.x0 - pixels, self.y1 + pixels, self.x1 + pixels)
+
+    def slices(self, origin: Window) -> tuple[slice, slice]:
+        """This window as slices of an array that holds ``origin`` (which must contain it)."""
+        return (slice(self.y0 - origin.y0, self.y1 - origin.y0), slice(self.x0 - origin.x0, self.x1 - origin.x0))
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Plane:
+    """All pixels of one CRS at one resolution.
+
+    ``res`` is in units of the CRS (metres, or degrees for a geographic CRS). ``anchor`` is 0.0 when pixel
+    edges fall on multiples of ``res`` (Sentinel-2) and 0.5 when pixel centres do (Landsat).
+    """
+
+    crs: str
+    res: float
+    anchor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.res > 0 and math.isfinite(self.res)):
+            raise InputError(f"res: {self.res} is no pixel size; expected a positive number")
+        if self.anchor not in (0.0, 0.5):
+            raise InputError(f"anchor: {self.anchor}; expected 0.0 (pixel edges on multiples) or 0.5 (pixel centres)")
+
+    @property
+    def code(self) -> str:
+        """A short name for ids, such as ``32621-30`` or ``32621-30c`` (pixel centres on multiples)."""
+        crs = re.sub(r"[^A-Za-z0-9]+", "", self.crs.upper().removeprefix("EPSG:"))
+        return f"{crs}-{self.res:.10g}" + ("c" if self.anchor else "")
+
+    def geobox(self, window: Window) -> GeoBox:
+        """The window as an odc-geo ``GeoBox``."""
+        x = (window.x0 + self.anchor) * self.res
+        y = -(window.y0 + self.anchor) * self.res
+        return GeoBox(window.shape, Affine(self.res, 0.0, x, 0.0, -self.res, y), self.crs)
+
+    def bounds(self, window: Window) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) of the window in units of the CRS."""
+        r, a = self.res, self.anchor
+        return (window.x0 + a) * r, -(window.y1 + a) * r, (window.x1 + a) * r, -(window.y0 + a) * r
+
+    def window(self, left: float, bottom: float, right: float, top: float) -> Window:
+        """The smallest window that covers the bounds, given in units of the CRS."""
+        r, a, tiny = self.res, self.anchor, 1e-6
+        return Window(
+            math.floor(-top / r - a + tiny),
+            math.floor(left / r - a + tiny),
+            math.ceil(-bottom / r - a - tiny),
+            math.ceil(right / r - a - tiny),
+        )
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Block:
+    """The unit of distribution, retry and resume: block (``iy``, ``ix``) of ``size`` x ``size`` pixels of a plane."""
+
+    plane: Plane
+    size: int
+    iy: int
+    ix: int
+
+    @property
+    def id(self) -> str:
+        """Stable name of the block, e.g. ``32621-30c_2048_y-46_x11``; also the id of its STAC item."""
+        return f"{self.plane.code}_{self.size}_y{self.iy}_x{self.ix}"
+
+    @property
+    def window(self) -> Window:
+        s = self.size
+        return Window(self.iy * s, self.ix * s, (self.iy + 1) * s, (self.ix + 1) * s)
+
+    @property
+    def geobox(self) -> GeoBox:
+        return self.plane.geobox(self.window)
+
+
+def blocks_touching(plane: Plane, size: int, window: Window) -> list[Block]:
+    """Every block of the plane that shares a pixel with ``window``, row by row."""
+    if size < 1:
+        raise InputError(f"block_size: {size}; expected a positive number of pixels")
+    if window.empty:
+        return []
+    rows = range(window.y0 // size, -(-window.y1 // size))
+    cols = range(window.x0 // size, -(-window.x1 // size))
+    return [Block(plane, size, iy, ix) for iy in rows for ix in cols]

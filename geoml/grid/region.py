@@ -1,0 +1,149 @@
+"""Regions on the ground: longitude/latitude polygons, split at the antimeridian and into UTM zones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyproj
+import shapely
+from shapely.geometry import MultiPolygon, Polygon, box, shape
+from shapely.geometry.base import BaseGeometry
+
+from geoml.errors import InputError
+from geoml.grid.plane import Block, Plane, blocks_touching
+
+MAX_VERTICES = 100_000
+"""A region with more vertices is simplified by its owner, not by us."""
+
+
+def from_bbox(west: float, south: float, east: float, north: float) -> MultiPolygon:
+    """A region from a box in degrees; ``west > east`` crosses the antimeridian.
+
+    Raises InputError for values that are not finite, out of range, empty or upside down.
+    """
+    given = f"bbox: {west} {south} {east} {north}"
+    if not all(math.isfinite(v) for v in (west, south, east, north)):
+        raise InputError(f"{given}: not finite; expected west south east north in degrees")
+    if south >= north:
+        raise InputError(f"{given}: south is not below north; expected west south east north in degrees")
+    if south < -90 or north > 90:
+        raise InputError(f"{given}: a latitude is outside -90..90")
+    if not (-180 <= west <= 180 and -180 <= east <= 180):
+        raise InputError(f"{given}: a longitude is outside -180..180; a box over the antimeridian has west > east")
+    if west == east:
+        raise InputError(f"{given}: empty, west equals east")
+    if west < east:
+        return MultiPolygon([box(west, south, east, north)])
+    parts = [box(west, south, 180.0, north), box(-180.0, south, east, north)]
+    return MultiPolygon([p for p in parts if p.area > 0])
+
+
+def from_geometry(geometry: Mapping[str, Any] | BaseGeometry) -> MultiPolygon:
+    """A region from a GeoJSON mapping or a shapely geometry with polygons, in degrees.
+
+    Rings may run past ±180 or jump across it (a step of more than 180° of longitude); both are split there.
+    """
+    try:
+        geom = geometry if isinstance(geometry, BaseGeometry) else shape(geometry)
+    except Exception as err:  # shapely raises many kinds for malformed GeoJSON
+        raise InputError(f"region: not a GeoJSON geometry ({err}); expected a Polygon or MultiPolygon") from err
+    polygons = [g for g in getattr(geom, "geoms", [geom]) if isinstance(g, Polygon) and not g.is_empty]
+    if not polygons:
+        raise InputError(f"region: a {geom.geom_type} has no area; expected a Polygon or MultiPolygon")
+    if (count := int(shapely.get_num_coordinates(geom))) > MAX_VERTICES:
+        raise InputError(f"region: {count} vertices; expected at most {MAX_VERTICES}, simplify it first")
+    coords = shapely.get_coordinates(geom)
+    if not bool((abs(coords) < 1e4).all()):  # NaN compares False
+        raise InputError("region: a coordinate is not finite; expected longitude and latitude in degrees")
+    if abs(coords[:, 1]).max() > 90 or abs(coords[:, 0]).max() > 540:
+        raise InputError("region: coordinates are out of range; expected longitude and latitude in degrees (EPSG:4326)")
+    world: list[BaseGeometry] = []
+    for polygon in polygons:
+        fixed = shapely.make_valid(_unwrapped(polygon))
+        for shift in (-360, 0, 360):
+            part = shapely.intersection(fixed, box(-180 + shift, -90, 180 + shift, 90))
+            if part.area > 0:
+                world.append(shapely.transform(part, lambda c, s=shift: c - [s, 0]))
+    return _polygons(shapely.union_all(world))
+
+
+def _unwrapped(polygon: Polygon) -> Polygon:
+    """The polygon with every step of more than 180° of longitude taken the short way round."""
+
+    def ring(points: Any) -> list[tuple[float, float]]:
+        out: list[tuple[float, float]] = []
+        for x, y in [(p[0], p[1]) for p in points]:
+            if out and 180 < abs(x - out[-1][0]) < 360:  # a full turn is a box around the world, not a crossing
+                x -= 360 * round((x - out[-1][0]) / 360)
+            out.append((x, y))
+        return out
+
+    return Polygon(ring(polygon.exterior.coords), [ring(r.coords) for r in polygon.interiors])
+
+
+def _polygons(geom: BaseGeometry) -> MultiPolygon:
+    parts = [g for g in shapely.get_parts(shapely.normalize(geom)) if isinstance(g, Polygon) and g.area > 0]
+    return MultiPolygon(parts)
+
+
+def utm_crs(lon: float, lat: float) -> str:
+    """EPSG code of the UTM zone of a place (UPS beyond 84° N and 80° S), as ``EPSG:32621``."""
+    if lat >= 84:
+        return "EPSG:32661"
+    if lat < -80:
+        return "EPSG:32761"
+    zone = min(60, int((lon + 180) // 6) + 1)
+    return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
+
+
+def zones(region: MultiPolygon) -> dict[str, MultiPolygon]:
+    """The region cut along UTM zones: CRS -> its part in degrees. The parts share borders and nothing else."""
+    west, south, east, north = region.bounds
+    parts: dict[str, MultiPolygon] = {}
+    bands = [(-90.0, -80.0), (-80.0, 0.0), (0.0, 84.0), (84.0, 90.0)]
+    for low, high in bands:
+        polar = low in (-90.0, 84.0)
+        width = 360 if polar else 6
+        for k in range(int((west + 180) // width), int((east + 180 - 1e-12) // width) + 1):
+            cell = box(-180 + k * width, low, -180 + (k + 1) * width, high)
+            part = _polygons(shapely.intersection(region, cell))
+            if not part.is_empty:
+                parts[utm_crs(-180 + (k + 0.5) * width, (low + high) / 2)] = part
+    return parts
+
+
+def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
+    """The plane of a CRS at ``gsd`` metres; a geographic CRS gets the same length in degrees at the equator."""
+    try:
+        parsed = pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as err:
+        raise InputError(f"crs: {crs!r} is not known; expected 'utm', 'data' or a code such as EPSG:32633") from err
+    if parsed.is_geographic:
+        return Plane(crs, gsd / 111_319.490793, anchor)
+    return Plane(crs, gsd / parsed.axis_info[0].unit_conversion_factor, anchor)
+
+
+def project(part: BaseGeometry, crs: str, step: float = 0.05) -> BaseGeometry:
+    """A longitude/latitude geometry in ``crs``; edges are densified every ``step`` degrees so that they bend with it."""
+    to = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+
+    def move(coords: Any) -> Any:
+        x, y = to.transform(coords[:, 0], coords[:, 1])
+        coords[:, 0], coords[:, 1] = x, y
+        return coords
+
+    return shapely.make_valid(shapely.transform(shapely.segmentize(part, step), move))
+
+
+def blocks_of(part: BaseGeometry, plane: Plane, size: int) -> list[Block]:
+    """Blocks of the plane that the longitude/latitude ``part`` touches, row by row."""
+    outline = project(part, plane.crs)
+    shapely.prepare(outline)
+    found = blocks_touching(plane, size, plane.window(*outline.bounds))
+    return [b for b in found if outline.intersects(box(*plane.bounds(b.window))) and _area_shared(outline, plane, b)]
+
+
+def _area_shared(outline: BaseGeometry, plane: Plane, block: Block) -> bool:
+    return bool(shapely.intersection(outline, box(*plane.bounds(block.window))).area > 0)

@@ -1,0 +1,1 @@
+"""Everything outside: stores, STAC, COG, GeoParquet. The only layer that translates foreign exceptions."""

@@ -1,0 +1,238 @@
+"""Bands of an item by common name: where they are and how their numbers become physical values.
+
+Metadata differ between items of one collection, so everything is resolved per item: STAC 1.1 ``bands``, STAC 1.0
+``eo:bands`` with ``raster:bands``, then what the catalog's YAML says where the item is silent. Names go the other way
+round: the YAML's names count first, since items repeat common names (three bands called ``rededge``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import pystac
+
+from geoml.errors import DataError, InputError
+from geoml.io.catalog import BandMeta, Catalog, OffsetRule, Profile
+from geoml.io.hrefs import redact
+from geoml.io.sign import sign_href
+
+_SIDE_ROLES = {"thumbnail", "overview", "metadata"}
+_SUFFIXES = (".tif", ".tiff", ".jp2")
+
+
+@dataclass(frozen=True, slots=True)
+class BandSpec:
+    """One band of one asset of one item. Physical value = number * ``scale`` + ``offset``."""
+
+    item: str
+    asset: str
+    href: str
+    name: str
+    index: int = 1
+    dtype: str | None = None
+    nodata: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    gsd: float | None = None
+    sign: str | None = None
+    remote: bool = True
+    root: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSpec:
+    """The quality band of one item: a pixel is bad by its value (``values``) or by any of its bits (``bits``)."""
+
+    band: BandSpec
+    kind: Literal["values", "bits"]
+    bad_values: tuple[int, ...] = ()
+    bad_bits: tuple[int, ...] = ()
+
+
+def sign(spec: BandSpec, *, fresh: bool = False) -> str:
+    """The href to read now, signed where the catalog asks for it. Call it just before a read; ``fresh`` after a 403.
+
+    Raises TransientError when the signing service does not answer, DataError when it refuses.
+    """
+    return sign_href(spec.href, spec.sign, fresh=fresh) if spec.sign else spec.href
+
+
+def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[str, BandSpec]:
+    """Bands of ``item`` by name: common name, else the band's own name, else the asset key.
+
+    Assets that the profile lists come first; where two bands claim one name the first keeps it and the other goes by
+    its own name. Raises DataError for metadata that are no numbers or an unreadable processing baseline.
+    """
+    found: dict[str, BandSpec] = {}
+    for key, metas in profile.bands.items():
+        if key in item.assets:
+            declared = _declared(item.assets[key])
+            for meta in metas:
+                band = declared[meta.index - 1] if meta.index <= len(declared) else {}
+                found.setdefault(meta.name, _spec(item, key, meta.name, meta.index, band, meta, profile, catalog))
+    for key in _data_assets(item, skip=profile.bands):
+        declared = _declared(item.assets[key])
+        for index, band in enumerate(declared or [{}], start=1):
+            names = [*_first(band, "eo:common_name", "common_name"), *_first(band, "name")]
+            names += [key] if len(declared) < 2 else []
+            name = next((n for n in names if isinstance(n, str) and n not in found), None)
+            if name is not None:
+                found[name] = _spec(item, key, name, index, band, None, profile, catalog)
+    return found
+
+
+def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec | None:
+    """The quality band that the profile names, with no scale and no offset; None when the profile has none.
+
+    Raises DataError when the item lacks the asset: unmasked clouds would pass for ground.
+    """
+    rule = profile.mask
+    if rule is None:
+        return None
+    asset = item.assets.get(rule.asset)
+    if asset is None:
+        raise DataError(f"item {item.id}: no asset {rule.asset!r} for the quality mask; it has {_listing(item.assets)}")
+    declared = _declared(asset)
+    band = declared[rule.index - 1] if rule.index <= len(declared) else {}
+    spec = BandSpec(
+        item=item.id,
+        asset=rule.asset,
+        href=asset.get_absolute_href() or asset.href,
+        name=rule.asset,
+        index=rule.index,
+        dtype=next((str(v) for v in _first(band, "data_type")), None),
+        nodata=rule.nodata,
+        gsd=_number(item, rule.asset, "gsd", _first(band, "gsd", "raster:spatial_resolution", "spatial_resolution")),
+        sign=profile.sign,
+        remote=catalog.remote,
+        root=str(catalog.root) if catalog.root else None,
+    )
+    if rule.kind == "values":
+        return MaskSpec(spec, "values", bad_values=rule.bad)
+    return MaskSpec(spec, "bits", bad_bits=rule.bad)
+
+
+def select(item: pystac.Item, names: Sequence[str], profile: Profile, catalog: Catalog) -> list[BandSpec]:
+    """The bands ``names`` of ``item``, in that order. Raises InputError naming band, item and what the item has."""
+    found = band_specs(item, profile, catalog)
+    for name in names:
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"bands: item {item.id} has no band {name!r}; {hint}it has {_listing(found)}")
+    return [found[name] for name in names]
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _spec(
+    item: pystac.Item,
+    key: str,
+    name: str,
+    index: int,
+    band: dict[str, Any],
+    meta: BandMeta | None,
+    profile: Profile,
+    catalog: Catalog,
+) -> BandSpec:
+    """One band: the item's word first, then the YAML's, then the neutral value."""
+    given = meta or BandMeta(name=name)
+
+    def number(field: str, keys: tuple[str, ...], *otherwise: float | None) -> float | None:
+        value = _number(item, key, field, _first(band, *keys))
+        return value if value is not None else next((v for v in otherwise if v is not None), None)
+
+    scale = number("scale", ("raster:scale", "scale"), given.scale, 1.0)
+    offset = number("offset", ("raster:offset", "offset"), given.offset, 0.0)
+    if not scale or not math.isfinite(scale) or offset is None or not math.isfinite(offset):
+        raise DataError(f"item {item.id}, asset {key}: scale {scale} and offset {offset}; expected finite, scale not 0")
+    if profile.offset_rule and name in profile.offset_rule.bands:
+        offset = _ruled(item, profile.offset_rule, offset)
+    item_gsd = _number(item, key, "gsd", _first(item.properties, "gsd"))
+    dtype = next((str(v) for v in _first(band, "data_type")), given.dtype)
+    asset = item.assets[key]
+    return BandSpec(
+        item=item.id,
+        asset=key,
+        href=asset.get_absolute_href() or asset.href,
+        name=name,
+        index=index,
+        dtype=dtype if dtype != "other" else None,
+        nodata=number("nodata", ("nodata",), given.nodata),
+        scale=scale,
+        offset=offset,
+        gsd=number("gsd", ("gsd", "raster:spatial_resolution", "spatial_resolution"), given.gsd, profile.gsd, item_gsd),
+        sign=profile.sign,
+        remote=catalog.remote,
+        root=str(catalog.root) if catalog.root else None,
+    )
+
+
+def _ruled(item: pystac.Item, rule: OffsetRule, declared: float) -> float:
+    """The offset by the processing baseline; the declared one where the item does not tell its baseline."""
+    if any(item.properties.get(flag) is True for flag in rule.applied):
+        return 0.0
+    text = next(iter(_first(item.properties, *rule.baseline)), None)
+    if text is None:
+        return declared
+    try:
+        return rule.offset if float(text) >= rule.since else 0.0
+    except (TypeError, ValueError) as err:
+        raise DataError(f"item {item.id}: processing baseline {text!r}; expected a number such as '05.09'") from err
+
+
+def _declared(asset: pystac.Asset) -> list[dict[str, Any]]:
+    """What an asset says of its bands, in file order; values of the asset itself are defaults of every band."""
+    fields = asset.extra_fields
+    keys = ("data_type", "nodata", "gsd", "raster:scale", "raster:offset", "raster:spatial_resolution")
+    common = {k: fields[k] for k in keys if fields.get(k) is not None}
+    lists = [fields[k] for k in ("raster:bands", "eo:bands", "bands") if isinstance(fields.get(k), list)]
+    count = max((len(bands) for bands in lists), default=1 if common else 0)
+    merged: list[dict[str, Any]] = [dict(common) for _ in range(count)]
+    for bands in lists:
+        for into, band in zip(merged, bands, strict=False):
+            into.update({k: v for k, v in band.items() if v is not None} if isinstance(band, dict) else {})
+    return merged
+
+
+def _data_assets(item: pystac.Item, skip: Iterable[str]) -> Iterator[str]:
+    """Keys of assets that may hold raster bands: GeoTIFF before JPEG 2000, pictures last."""
+    left = [key for key in item.assets if key not in skip and _is_raster(item.assets[key])]
+
+    def rank(key: str) -> tuple[bool, bool]:
+        asset = item.assets[key]
+        return "visual" in (asset.roles or ()), "jp2" in f"{asset.media_type} {asset.href}".lower()
+
+    yield from sorted(left, key=rank)
+
+
+def _is_raster(asset: pystac.Asset) -> bool:
+    if _SIDE_ROLES & set(asset.roles or ()):
+        return False
+    kind = (asset.media_type or "").lower()
+    if kind:
+        return any(word in kind for word in ("tiff", "jp2"))
+    return PurePosixPath(urlsplit(redact(asset.href)).path).suffix.lower() in _SUFFIXES
+
+
+def _first(values: dict[str, Any], *keys: str) -> list[Any]:
+    """The first value that is given, as a list of one; else an empty list."""
+    return [values[k] for k in keys if values.get(k) is not None][:1]
+
+
+def _number(item: pystac.Item, key: str, field: str, value: list[Any]) -> float | None:
+    """A number, also written as 'nan', 'inf' or '-inf' as STAC allows for nodata."""
+    if not value:
+        return None
+    try:
+        return float(value[0] if not isinstance(value[0], bool) else "a truth value")
+    except (TypeError, ValueError) as err:
+        raise DataError(f"item {item.id}, asset {key}: {field} is {value[0]!r}; expected a number") from err

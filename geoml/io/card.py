@@ -1,0 +1,57 @@
+"""The model card: what a model package says of itself, kept as a STAC item with the MLM extension.
+
+Specification: https://github.com/stac-extensions/mlm (v1.5.0). Fields that MLM lacks travel as ``geoml:…`` properties.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from geoml.recipe import Frozen
+
+
+class Band(Frozen):
+    """One input band. The model sees ``(value - mean) / std`` of the physical value (reflectance, dB, digital number)."""
+
+    name: str = Field(description="common name: red, nir, vv, …")
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+
+class ClassInfo(Frozen):
+    """One class of the output raster."""
+
+    value: int = Field(ge=0, le=254)
+    name: str
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class ModelCard(Frozen):
+    """The contract of a model package; see the glossary for chip, stride and receptive radius."""
+
+    name: str
+    version: str = "1"
+    description: str = ""
+    license: str = "Apache-2.0"
+    architecture: str = Field(description="file name in geoml/models, or 'exported' for a .pt2 package")
+    config: dict[str, Any] = Field(default_factory=dict, description="arguments of the architecture's Config")
+    task: str = "segmentation"
+    bands: tuple[Band, ...]
+    gsd: float = Field(gt=0, description="metres")
+    anchor: Literal[0.0, 0.5] = Field(default=0.0, description="pixel phase of the plane; see geoml.grid.plane")
+    dates: int = Field(default=1, ge=1)
+    chip_size: int = Field(gt=0)
+    overlap: int = Field(default=64, ge=0, description="pixels shared by neighbouring chips when they are blended")
+    window: Literal["hann", "triangle", "flat"] = Field(default="hann", description="blending window")
+    stride: int = Field(default=1, ge=1, description="chip starts are multiples of it")
+    radius: int | None = Field(default=None, description="receptive radius in pixels as measured; None: the whole chip")
+    classes: tuple[ClassInfo, ...]
+    nodata: int = Field(default=255, ge=0, le=255, description="value of the output where nothing is known")
+    weights: str = Field(default="model.safetensors", description="file beside the item")
+    sha256: str = Field(default="", description="of the weights file")
+    parameters: int = 0
+    training: dict[str, Any] = Field(default_factory=dict, description="data, splits, seed, recipe hash")
+    scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")
+    bbox: tuple[float, float, float, float] = Field(default=(-180.0, -90.0, 180.0, 90.0), description="where trained")

@@ -1,0 +1,221 @@
+"""Reading cloud-optimised GeoTIFFs onto a grid: every tile is decoded once, validity comes with the values.
+
+When the file's pixels lie on the grid they are copied as they are. Otherwise the window is read once at the overview
+that fits the resolution and resampled in memory (``geoml.io.warp``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from rasterio.enums import MaskFlags
+from rasterio.windows import Window as FileWindow
+
+from geoml.errors import DataError, InputError
+from geoml.grid.plane import Window
+from geoml.io.bands import BandSpec
+from geoml.io.source import open_path, using
+from geoml.io.warp import ratio, shift, warp, windows
+
+Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+
+MAX_SOURCE = 128 * 2**20
+"""Bytes of source pixels held for one warp; a larger one (no overviews) is done in parts."""
+
+KERNELS = {"nearest": 1, "bilinear": 1, "cubic": 2, "average": 1}
+"""Known resampling methods and the radius of their kernels in pixels."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: ``res`` in units of the CRS, ``anchor`` 0.0 (edges on multiples) or 0.5 (centres)."""
+
+    crs: str
+    res: float
+    anchor: float
+    shape: tuple[int, int]
+    dtype: str
+    nodata: float | None
+    geobox: GeoBox
+
+
+def header(spec: BandSpec) -> Header:
+    """Opens the file of ``spec`` and reads no pixel. Raises as :func:`read`."""
+
+    def look(dataset: rasterio.DatasetReader) -> Header:
+        box, _ = _north_up(dataset)
+        res = box.affine.a
+        phase = abs(box.affine.c / res - round(box.affine.c / res))
+        nodata = dataset.nodatavals[spec.index - 1] if spec.nodata is None else spec.nodata
+        dtype = str(dataset.dtypes[spec.index - 1])
+        return Header(
+            str(box.crs), res, 0.5 if phase > 0.25 else 0.0, (dataset.height, dataset.width), dtype, nodata, box
+        )
+
+    return using(spec, look)
+
+
+def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "bilinear") -> Pixels:
+    """Bands of one asset on ``geobox``: (band, y, x) in the file's dtype and (band, y, x) bool, True where valid.
+
+    Invalid are the nodata value (that of the spec, else of the file), NaN and infinity, what an internal mask or an
+    alpha band hides, and everything outside the file; invalid values are zero. ``resampling`` is one of ``KERNELS``
+    and unused when the file's pixels lie on the grid. Pixels do not depend on how a plane is cut into geoboxes.
+
+    Raises InputError (bands of several files, resampling or href not allowed), DataError (broken, hostile or
+    unusable file; names item, asset and window) or TransientError (the server failed after all retries).
+    """
+    if resampling not in KERNELS:
+        raise InputError(f"resampling: {resampling!r}; expected one of {', '.join(KERNELS)}")
+    if len({(s.href, s.item, s.asset) for s in specs}) != 1:
+        raise InputError("specs: expected one or more bands of one asset of one item")
+    spec = specs[0]
+    try:
+        return using(spec, lambda dataset: _read(dataset, specs, geobox, resampling))
+    except DataError as err:
+        a, (height, width) = geobox.affine, geobox.shape
+        raise DataError(f"{err}; window {width} x {height} at x {a.c:.10g}, y {a.f:.10g} of {geobox.crs}") from err
+
+
+def _read(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str) -> Pixels:
+    full, _ = _north_up(dataset)
+    if (offset := shift(full, target)) is not None:
+        return _aligned(dataset, specs, target, offset)
+    level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest")
+    if level is None:
+        return _placed(dataset, specs, target, resampling)
+    with open_path(dataset.name, overview=level) as overview:
+        return _placed(overview, specs, target, resampling)
+
+
+def _placed(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str) -> Pixels:
+    """One level of the file on the target: copied where it can be, else warped."""
+    source, _ = _north_up(dataset)
+    if (offset := shift(source, target)) is not None:
+        return _aligned(dataset, specs, target, offset)
+    reach = math.ceil(KERNELS[resampling] * max(1.0, *ratio(source, target))) + 2
+    found = windows(source, target, reach)
+    itemsize = np.dtype(_dtype(dataset, specs)).itemsize
+    height, width = target.shape
+    if max(height, width) > 1 and sum(math.prod(w.shape) for w in found) * itemsize * len(specs) > MAX_SOURCE:
+        axis, half = (1, height // 2) if height >= width else (2, width // 2)
+        parts = (target[:half], target[half:]) if axis == 1 else (target[:, :half], target[:, half:])
+        done = [_placed(dataset, specs, part, resampling) for part in parts]
+        return np.concatenate([d for d, _ in done], axis), np.concatenate([v for _, v in done], axis)
+    data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
+    valid = np.zeros(data.shape, bool)
+    for window in found:
+        pixels = _pixels(dataset, specs, window)
+        if not pixels[1].any():
+            continue
+        box = source[window.y0 : window.y1, window.x0 : window.x1]
+        values, ok = warp(*pixels, box, target, resampling=resampling, scale=ratio(source, target))
+        np.copyto(data, values, where=ok)
+        valid |= ok
+    return data, valid
+
+
+def _aligned(
+    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, offset: tuple[int, int]
+) -> Pixels:
+    """The target's pixels as they are in the file; zero and invalid outside of it."""
+    row, col = offset
+    height, width = target.shape
+    wanted = Window(row, col, row + height, col + width)
+    inside = wanted.intersect(Window(0, 0, dataset.height, dataset.width))
+    if inside == wanted:
+        return _pixels(dataset, specs, wanted)
+    data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
+    valid = np.zeros(data.shape, bool)
+    if not inside.empty:
+        part = (slice(None), *inside.slices(wanted))
+        data[part], valid[part] = _pixels(dataset, specs, inside)
+    return data, valid
+
+
+def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window) -> Pixels:
+    """A window of the file, north up, with its validity; one call for all bands, so that each tile is decoded once."""
+    _, flipped = _north_up(dataset)
+    top = dataset.height - window.y1 if flipped else window.y0
+    area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
+    indexes = [s.index for s in specs]
+    flags = [dataset.mask_flag_enums[i - 1] for i in indexes]
+    alpha = _alpha(dataset, indexes)
+    dtype = _dtype(dataset, specs)
+    data = dataset.read([*indexes, alpha] if alpha else indexes, window=area, out_dtype=dtype)
+    data, opaque = (data[:-1], data[-1] > 0) if alpha else (data, None)
+    valid = np.empty(data.shape, bool)
+    for k, spec in enumerate(specs):
+        nodata = dataset.nodatavals[spec.index - 1] if spec.nodata is None else spec.nodata
+        _valid(data[k], nodata, valid[k])
+    if opaque is not None:
+        valid &= opaque
+    elif any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
+        valid &= dataset.read_masks(indexes[0], window=area) > 0
+    if not valid.all():
+        data[~valid] = 0
+    return (data[:, ::-1], valid[:, ::-1]) if flipped else (data, valid)
+
+
+def _valid(band: NDArray[Any], nodata: float | None, out: NDArray[np.bool_]) -> None:
+    """Writes where ``band`` (y, x) holds data. A nodata value that its dtype cannot hold marks nothing."""
+    if band.dtype.kind == "f":
+        np.isfinite(band, out=out)
+        if nodata is not None and math.isfinite(nodata):
+            out &= band != band.dtype.type(nodata)
+    elif nodata is not None and float(nodata).is_integer() and _fits(nodata, band.dtype):
+        np.not_equal(band, band.dtype.type(int(nodata)), out=out)
+    else:
+        out[...] = True
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= value <= limits.max)
+
+
+def _alpha(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> int | None:
+    """The file's alpha band, unless it is asked for as data (near infrared is sometimes tagged so)."""
+    if not any(MaskFlags.alpha in flags for flags in dataset.mask_flag_enums):
+        return None
+    found = [i for i, c in enumerate(dataset.colorinterp, 1) if c == rasterio.enums.ColorInterp.alpha]
+    return found[0] if found and found[0] not in indexes else None
+
+
+def _dtype(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec]) -> np.dtype[Any]:
+    return np.result_type(*(np.dtype(dataset.dtypes[s.index - 1]) for s in specs))
+
+
+def _level(dataset: rasterio.DatasetReader, wanted: float, *, nearest: bool) -> int | None:
+    """Number of the coarsest overview that is not coarser than ``wanted`` source pixels; None for full resolution.
+
+    Classes and quality bits may have been averaged in overviews, so ``nearest`` prefers up to four times finer ones.
+    """
+    limit = (wanted / 4 if nearest else wanted) * (1 + 1e-3)
+    fitting = [k for k, factor in enumerate(dataset.overviews(1)) if factor <= limit]
+    return fitting[-1] if fitting else None
+
+
+def _north_up(dataset: rasterio.DatasetReader) -> tuple[GeoBox, bool]:
+    """The file's grid with row 0 in the north, and whether the file stores its rows the other way round."""
+    transform, flipped = dataset.transform, dataset.transform.e > 0
+    if flipped:
+        transform = transform * Affine.translation(0, dataset.height) * Affine.scale(1, -1)
+    return GeoBox((dataset.height, dataset.width), transform, _crs(dataset.crs.to_wkt())), flipped
+
+
+@lru_cache(maxsize=1024)
+def _crs(wkt: str) -> CRS:
+    """The CRS by its EPSG code where it has one, so that equal ones are known by their names."""
+    crs = CRS(wkt)
+    return CRS(f"EPSG:{crs.epsg}") if crs.epsg else crs

@@ -1,0 +1,149 @@
+"""Hrefs come from outside: checked, turned into the path that GDAL gets, and cleaned before they are shown.
+
+GDAL reads much more than files (``/vsi…`` chains, inline XML, ``WMS:``, sub-dataset names), so an href is parsed as a
+URL or as a plain path, and the ``/vsi…`` prefix is built here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import socket
+import unicodedata
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from geoml.errors import InputError
+from geoml.settings import settings
+
+_BUCKETS = {"s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz"}
+_HTTP = ("https", "http")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9+._-]+:")  # two letters or more, so that a drive letter is none
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"<>@]*@)?([^\s?#'\"<>]*)(?:[?#][^\s'\"<>]*)?")
+_GDAL_KEYS = ("header_file", "useragent", "cookie", "cookiefile")
+_MAX_NAME = 120
+
+
+def gdal_path(href: str, *, remote: bool, root: Path | None = None) -> str:
+    """The path to give to rasterio for ``href``.
+
+    ``remote`` says that the href comes from a catalog elsewhere: then only URLs with a scheme of
+    ``settings().schemes`` pass. A local catalog may also name files; relative ones start at ``root``, and with a
+    ``root`` every file must lie under it once symbolic links are resolved.
+
+    Raises InputError for everything else: ``/vsi…``, inline XML, driver prefixes, user names in URLs, options meant
+    for GDAL, control characters, and hosts that are private (unless ``settings().private_hosts``).
+    """
+    shown = redact(href)
+    if not href.strip():
+        raise InputError("href: empty; expected a URL or a path")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in href) or href != href.strip():
+        raise InputError(f"href: {shown!r} has control characters or blanks around it")
+    if href.startswith("<") or "/vsi" in unquote(href).lower().replace("\\", "/"):
+        raise InputError(f"href: {shown!r} is a GDAL construct; expected a plain URL or path")
+    if "://" in href:
+        return _from_url(href, shown, remote=remote, root=root)
+    if href.lower().startswith("file:") or _PREFIX.match(href):
+        raise InputError(f"href: {shown!r} has a driver prefix; expected a plain URL or path")
+    if remote:
+        raise InputError(f"href: {shown!r} is a local path in a remote catalog; expected {_schemes()}")
+    return _from_path(Path(href), shown, root)
+
+
+def _schemes() -> str:
+    return " or ".join(f"{s}://" for s in settings().schemes)
+
+
+def _from_url(href: str, shown: str, *, remote: bool, root: Path | None) -> str:
+    try:
+        url = urlsplit(href)
+        host, _ = url.hostname or "", url.port  # reading the port checks it
+    except ValueError as err:
+        raise InputError(f"href: {shown!r} is no URL ({err})") from err
+    if url.scheme == "file" and not remote:
+        if host not in ("", "localhost"):
+            raise InputError(f"href: {shown!r} names a file on another machine")
+        return _from_path(Path(unquote(url.path)), shown, root)
+    if url.scheme not in settings().schemes or url.scheme not in (*_HTTP, *_BUCKETS):
+        raise InputError(f"href: {shown!r} has the scheme {url.scheme!r}; expected {_schemes()}")
+    if "\\" in href or "@" in url.netloc:
+        raise InputError(f"href: {shown!r} has a backslash or a user name; expected a plain URL")
+    if url.scheme in _BUCKETS:
+        return _from_bucket(url, shown)
+    if any(key.lower() in _GDAL_KEYS for key, _ in parse_qsl(url.query, keep_blank_values=True)):
+        raise InputError(f"href: {shown!r} carries options for GDAL in its query")
+    check_host(host, shown)
+    return f"/vsicurl/{href}"
+
+
+def _from_bucket(url: SplitResult, shown: str) -> str:
+    key = url.path.lstrip("/")
+    if not _BUCKET.fullmatch(url.netloc) or not key or ".." in unquote(key).split("/") or url.query or url.fragment:
+        raise InputError(f"href: {shown!r} is not {url.scheme}://bucket/key")
+    return f"{_BUCKETS[url.scheme]}/{url.netloc}/{key}"
+
+
+def _from_path(path: Path, shown: str, root: Path | None) -> str:
+    try:
+        full = ((root or Path()) / path).resolve()
+        inside = root is None or full.is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError) as err:  # a NUL, a loop of links, a name that is too long
+        raise InputError(f"href: {shown!r} is no usable path ({err})") from err
+    if not inside:
+        raise InputError(f"href: {shown!r} lies outside the catalog's folder {root}")
+    return str(full)
+
+
+def check_host(host: str, shown: str) -> None:
+    """Raises InputError when ``host`` is or resolves to an address that is not public."""
+    if not host or not re.fullmatch(r"[A-Za-z0-9._:\[\]%-]+", host):
+        raise InputError(f"href: {shown!r} has no plain host name")
+    if not settings().private_hosts and _private(host.lower().rstrip(".")):
+        raise InputError(f"href: {shown!r} points to a private host; set GEOML_PRIVATE_HOSTS=true to allow it")
+
+
+@lru_cache(maxsize=1024)
+def _private(host: str) -> bool:
+    """True for loopback, link-local, private and reserved hosts, in any spelling (``127.1``, ``0x7f000001``)."""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    try:
+        return not _public(ipaddress.ip_address(host.split("%")[0]))
+    except ValueError:
+        pass
+    try:
+        return not _public(ipaddress.ip_address(socket.inet_aton(host)))
+    except OSError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False  # behind a proxy names may not resolve here; a wrong name fails when it is read
+    return not all(_public(ipaddress.ip_address(str(f[4][0]).split("%")[0])) for f in found)
+
+
+def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return _public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def redact(href: str) -> str:
+    """``href``, or any text with URLs in it, without their query strings, fragments and user names."""
+    return _URL.sub(r"\1\2", href)
+
+
+def safe_name(text: str) -> str:
+    """A file name for an id: letters, digits, ``.``, ``_`` and ``-``; a short hash is added when anything changed."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:_MAX_NAME]
+    if slug == text:
+        return slug
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{slug}-{digest}" if slug else digest

@@ -1,0 +1,214 @@
+"""Where the pixels of one grid lie in another, and the resampling between the two.
+
+A pixel's value depends on its own place only, never on the window that was asked for: GDAL estimates its kernel for
+each chunk and interpolates coordinates along each output row, so both are pinned here (constant scale; strips of
+columns that start at multiples of ``STRIP`` of the plane).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyproj
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.warp import Resampling, reproject
+
+from geoml.grid.plane import Window
+
+STRIP = 256
+"""Columns of one warp; coordinates are exact at its ends and its middle, linear between (error below 0.01 pixel)."""
+
+TINY = 1e-3
+"""Pixels; grids that differ by less are one grid."""
+
+
+def shift(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
+    """(rows, columns) from the source's corner to the target's when both share one pixel lattice, else None."""
+    if source.crs != target.crs:
+        return None
+    a = ~source.affine * target.affine
+    height, width = target.shape
+    drift = max(abs(a.a - 1) * width, abs(a.e - 1) * height, abs(a.b) * height, abs(a.d) * width)
+    row, col = round(a.f), round(a.c)
+    if drift > TINY or abs(a.f - row) > TINY or abs(a.c - col) > TINY:
+        return None
+    return row, col
+
+
+def ratio(source: GeoBox, target: GeoBox) -> tuple[float, float]:
+    """Source pixels for each target pixel, (along x, along y) of the source.
+
+    Measured at one place that depends on the whole source and the target's CRS alone, so that all windows of a plane
+    agree on overview level and kernel.
+    """
+    return _ratio(source, str(target.crs), target.affine.a, target.affine.e)
+
+
+@lru_cache(maxsize=4096)
+def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float]:
+    x, y = source.affine * (source.shape[1] / 2, source.shape[0] / 2)
+    if str(source.crs) == crs:
+        return dx / source.affine.a, abs(dy / source.affine.e)
+    place = pyproj.Transformer.from_crs(str(source.crs), crs, always_xy=True)
+    area = pyproj.CRS.from_user_input(crs).area_of_use
+    if area is not None and area.west < area.east:
+        x, y = _clamped(source, x, y, area)
+    px, py = place.transform(x, y)
+    if not (math.isfinite(px) and math.isfinite(py)):
+        return 1.0, 1.0
+    xs, ys = place.transform(np.array([px, px + dx, px]), np.array([py, py, py + dy]), direction="INVERSE")
+    a = ~source.affine
+    u, v = a.a * np.asarray(xs) + a.c, a.e * np.asarray(ys) + a.f
+    found = float(np.hypot(u[1] - u[0], u[2] - u[0])), float(np.hypot(v[1] - v[0], v[2] - v[0]))
+    return found if all(math.isfinite(f) and f > 0 for f in found) else (1.0, 1.0)
+
+
+def _clamped(source: GeoBox, x: float, y: float, area: pyproj.aoi.AreaOfUse) -> tuple[float, float]:
+    """The middle of the part of the source that lies in the CRS's area of use; its own middle when there is none."""
+    lonlat = pyproj.Transformer.from_crs(str(source.crs), "EPSG:4326", always_xy=True)
+    west, south, east, north = lonlat.transform_bounds(*source.boundingbox, errcheck=False)
+    low, high = max(west, area.west), min(east, area.east)
+    bottom, top = max(south, area.south), min(north, area.north)
+    if not (low < high and bottom < top):
+        return x, y
+    found = lonlat.transform((low + high) / 2, (bottom + top) / 2, direction="INVERSE")
+    return found if all(math.isfinite(f) for f in found) else (x, y)
+
+
+def windows(source: GeoBox, target: GeoBox, reach: int) -> list[Window]:
+    """Windows of the source that hold what ``target`` needs, ``reach`` pixels around included, clipped to the source.
+
+    One window; none when they do not meet; two when a geographic source is cut at the antimeridian.
+    """
+    height, width = target.shape
+    cols, rows = np.meshgrid(np.linspace(0, width, 17), np.linspace(0, height, 17))
+    t = target.affine
+    x, y = t.a * cols + t.c, t.e * rows + t.f
+    if source.crs != target.crs:
+        move = pyproj.Transformer.from_crs(str(target.crs), str(source.crs), always_xy=True)
+        x, y = (np.asarray(v) for v in move.transform(x, y))
+    good = np.isfinite(x) & np.isfinite(y)
+    if not good.any():
+        return []
+    x, y = x[good], y[good]
+    full = Window(0, 0, *source.shape)
+    if not (source.crs.geographic and np.ptp(x) > 180):
+        return _clip([_hull(source, x, y, reach)], full)
+    west, east = _hull(source, x[x < 0], y, reach), _hull(source, x[x >= 0], y, reach)
+    return _clip([Window(west.y0, full.x0, west.y1, west.x1), Window(east.y0, east.x0, east.y1, full.x1)], full)
+
+
+def _hull(source: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64], reach: int) -> Window:
+    a = ~source.affine
+    u, v = a.a * x + a.c, a.e * y + a.f
+    extra = reach + math.ceil(0.01 * max(np.ptp(u), np.ptp(v)))  # sides bend between the points
+    return Window(
+        math.floor(v.min()) - extra, math.floor(u.min()) - extra, math.ceil(v.max()) + extra, math.ceil(u.max()) + extra
+    )
+
+
+def _clip(found: list[Window], full: Window) -> list[Window]:
+    return [w for w in (f.intersect(full) for f in found) if not w.empty]
+
+
+def warp(
+    data: NDArray[Any],
+    valid: NDArray[np.bool_],
+    source: GeoBox,
+    target: GeoBox,
+    *,
+    resampling: str,
+    scale: tuple[float, float],
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """(band, y, x) values and validity of ``source`` resampled to ``target``.
+
+    ``scale`` is the :func:`ratio` of the whole source, of which ``source`` may be a window.
+    Validity is that of the nearest source pixel. Invalid pixels have no weight in a kernel, and the result is zero
+    where it is invalid. Integers are interpolated as floats and rounded.
+    """
+    shape = (data.shape[0], *target.shape)
+    nearest = {"XSCALE": 1.0, "YSCALE": 1.0}
+    ok = np.zeros(shape, np.uint8)
+    _strips(valid.view(np.uint8), ok, source, target, Resampling.nearest, nearest)
+    found: NDArray[np.bool_] = ok.view(np.bool_)
+    if resampling == "nearest":
+        out = np.zeros(shape, data.dtype)
+        _strips(data, out, source, target, Resampling.nearest, nearest)
+    else:
+        options = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
+        out = _interpolated(data, valid, source, target, Resampling[resampling], options)
+    out[~found] = 0
+    return out, found
+
+
+def _interpolated(
+    data: NDArray[Any],
+    valid: NDArray[np.bool_],
+    source: GeoBox,
+    target: GeoBox,
+    kernel: Resampling,
+    options: dict[str, float],
+) -> NDArray[Any]:
+    """The values in the dtype of ``data``; arbitrary where no valid pixel is under the kernel."""
+    single = data.dtype.itemsize <= 2 or data.dtype == np.float32
+    exact: type[np.floating] = np.float32 if single else np.float64
+    given = data
+    if not valid.all():
+        options = {**options, "src_nodata": math.nan, "dst_nodata": math.nan}
+        given = np.where(valid, data.astype(exact), exact("nan"))
+    out = np.zeros((data.shape[0], *target.shape), exact)
+    _strips(given, out, source, target, kernel, options)
+    if data.dtype.kind == "f":
+        return out.astype(data.dtype, copy=False)
+    # halves are common when pixels are split in two; the small extra keeps float noise from deciding them
+    np.nan_to_num(out, copy=False, nan=0.0)
+    np.floor(np.add(out, 0.5 + 1e-4, out=out), out=out)
+    limits = np.iinfo(data.dtype)
+    return np.clip(out, limits.min, limits.max, out=out).astype(data.dtype)
+
+
+def _strips(
+    data: NDArray[Any],
+    out: NDArray[Any],
+    source: GeoBox,
+    target: GeoBox,
+    kernel: Resampling,
+    options: dict[str, float],
+) -> None:
+    """Fills ``out`` (band, y, x), strip by strip where coordinates are not linear."""
+    width = target.shape[1]
+    if source.crs == target.crs:
+        _gdal(data, out, source, target.affine, target, kernel, options)
+        return
+    first = math.floor(target.affine.c / target.affine.a + 0.25)  # column of the plane, for both of its anchors
+    for start in range(first // STRIP * STRIP - first, width, STRIP):
+        strip = np.zeros((*out.shape[:2], STRIP), out.dtype)
+        _gdal(data, strip, source, target.affine * Affine.translation(start, 0), target, kernel, options)
+        low, high = max(start, 0), min(start + STRIP, width)
+        out[:, :, low:high] = strip[:, :, low - start : high - start]
+
+
+def _gdal(
+    data: NDArray[Any],
+    out: NDArray[Any],
+    source: GeoBox,
+    transform: Affine,
+    target: GeoBox,
+    kernel: Resampling,
+    options: dict[str, float],
+) -> None:
+    reproject(
+        data,
+        out,
+        src_transform=source.affine,
+        src_crs=str(source.crs),
+        dst_transform=transform,
+        dst_crs=str(target.crs),
+        resampling=kernel,
+        **options,
+    )

@@ -1,0 +1,80 @@
+"""Encoders of segmentation-models-pytorch and timm, for any number of bands, and the weights that they start from."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import nn
+
+from geoml.errors import InputError, TransientError, unknown
+from geoml.nn.weights import efficientnet_lite0, start_from
+
+LITE0 = "tu-tf_efficientnet_lite0"
+"""The encoder that the weights ``efficientnet-lite0`` fit."""
+
+
+def check(encoder: str) -> None:
+    """Raise InputError, with the nearest name, for an encoder that neither smp nor (with ``tu-``) timm has."""
+    if encoder.startswith("tu-"):
+        if not timm.is_model(encoder[3:]):
+            raise unknown("encoder", encoder, (f"tu-{name}" for name in timm.list_models()))
+    elif encoder not in (known := smp.encoders.get_encoder_names()):
+        raise unknown("encoder", encoder, known)
+
+
+def segmentation_model(kind: type[nn.Module], encoder: str, weights: str | None, bands: int, **options: Any) -> nn.Module:
+    """A model of smp for ``bands``, its encoder with ImageNet weights (fetched by smp) when ``weights`` is ``imagenet``.
+
+    Raises InputError for an encoder or option that does not fit, TransientError when the download fails.
+    """
+    check(encoder)
+    source = None if weights != "imagenet" else True if encoder.startswith("tu-") else "imagenet"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecation notes between smp and timm, nothing a user can act on
+            model = kind(encoder_name=encoder, encoder_weights=source, in_channels=bands, **options)
+        return drop_unused(model, bands)
+    except OSError as err:
+        raise TransientError(f"encoder_weights: imagenet for {encoder} could not be fetched ({err})") from err
+    except (KeyError, ValueError, TypeError, RuntimeError, NotImplementedError, AssertionError) as err:
+        raise InputError(f"encoder: {encoder!r} does not fit these options ({err})") from err
+
+
+def drop_unused(model: nn.Module, bands: int) -> nn.Module:
+    """The model without layers that no output depends on: smp keeps the deep stages of an encoder that is cut short.
+
+    What is unused shows in a backward pass: its weights get no gradient at all.
+    """
+    was_training = model.training
+    with torch.enable_grad():
+        model.eval()(torch.zeros(1, bands, 64, 64)).sum().backward()
+    unused = {name for name, weight in model.named_parameters() if weight.grad is None}
+    for name, part in list(model.named_modules()):
+        weights = {f"{name}.{w}" for w, _ in part.named_parameters()}
+        if name and weights and weights <= unused:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, nn.Identity())
+            unused -= weights
+    model.zero_grad(set_to_none=True)
+    return model.train(was_training)
+
+
+def initialise(module: nn.Module, encoder: nn.Module, name: str, weights: str | None) -> None:
+    """Start ``module`` from what its config calls ``encoder_weights``.
+
+    None and ``imagenet`` leave it as it was built; ``efficientnet-lite0`` fills an encoder of that name from an
+    installed package; else ``weights`` is the path of a ``.safetensors`` file of any geoml package, of which all that
+    fits is copied. Raises InputError, MissingExtra or ModelError.
+    """
+    if weights is None or weights == "imagenet":
+        return
+    if weights != "efficientnet-lite0":
+        start_from(module, weights)
+    elif name == LITE0:
+        efficientnet_lite0(encoder)
+    else:
+        raise InputError(f"encoder_weights: efficientnet-lite0 fits the encoder {LITE0}, not {name}")

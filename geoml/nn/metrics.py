@@ -1,0 +1,94 @@
+"""Scores of a class map, summed up part by part: the parts together give what the whole gives at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.nn.losses import IGNORE
+
+BINS = 10
+"""Bins of confidence, of equal width, for the calibration."""
+
+
+class ClassScores:
+    """Confusion matrix and calibration of a classification with ``classes`` classes.
+
+    Only integer counts and sums of integer confidences are kept, so the order and size of the parts do not matter.
+    """
+
+    def __init__(self, classes: int, confidence_steps: int = 250) -> None:
+        self.classes = classes
+        self.steps = confidence_steps
+        self.confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
+        self.pixels_by_step: NDArray[np.int64] = np.zeros(confidence_steps + 1, np.int64)
+        self.right_by_step: NDArray[np.int64] = np.zeros(confidence_steps + 1, np.int64)
+
+    def update(self, index: NDArray[np.uint8], confidence: NDArray[np.uint8], target: NDArray[np.integer[Any]]) -> None:
+        """Add pixels: predicted class index, confidence in ``confidence_steps`` and true index (``IGNORE``: left out)."""
+        known = np.asarray(target) != IGNORE
+        truth, guess = np.asarray(target)[known].astype(np.int64), np.asarray(index)[known].astype(np.int64)
+        sure = np.asarray(confidence)[known].astype(np.int64)
+        k = self.classes
+        self.confusion += np.bincount(truth * k + guess, minlength=k * k).reshape(k, k)
+        self.pixels_by_step += np.bincount(sure, minlength=self.steps + 1)
+        self.right_by_step += np.bincount(sure[truth == guess], minlength=self.steps + 1)
+
+    def merge(self, other: ClassScores) -> None:
+        """Add the counts of another part."""
+        self.confusion += other.confusion
+        self.pixels_by_step += other.pixels_by_step
+        self.right_by_step += other.right_by_step
+
+    def compute(self) -> dict[str, Any]:
+        """All scores as plain JSON values; ``None`` where a score has no meaning (a class that never occurs).
+
+        ``confusion[i][j]`` counts pixels of true class i called j. ``miou`` and ``mean_f1`` are means over the
+        classes that occur in truth or map. ``ece``: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+        """
+        hit = np.diag(self.confusion).astype(float)
+        truth, guess = self.confusion.sum(1).astype(float), self.confusion.sum(0).astype(float)
+        iou, f1 = _ratio(hit, truth + guess - hit), _ratio(2 * hit, truth + guess)
+        total = float(truth.sum())
+        bins, ece = self._calibration()
+        return {
+            "pixels": int(total),
+            "overall_accuracy": float(hit.sum() / total) if total else None,
+            "miou": _mean(iou),
+            "mean_f1": _mean(f1),
+            "iou": _plain(iou),
+            "f1": _plain(f1),
+            "precision": _plain(_ratio(hit, guess)),
+            "recall": _plain(_ratio(hit, truth)),
+            "confusion": self.confusion.tolist(),
+            "ece": ece,
+            "calibration": bins,
+        }
+
+    def _calibration(self) -> tuple[list[dict[str, Any]], float | None]:
+        steps = np.arange(self.steps + 1)
+        which = np.minimum(steps * BINS // self.steps, BINS - 1)
+        pixels = np.bincount(which, self.pixels_by_step, BINS)
+        right = np.bincount(which, self.right_by_step, BINS)
+        sure = np.bincount(which, self.pixels_by_step * steps / self.steps, BINS)
+        accuracy, confidence = _ratio(right, pixels), _ratio(sure, pixels)
+        bins = [
+            {"from": b / BINS, "to": (b + 1) / BINS, "pixels": int(n), "confidence": c, "accuracy": a}
+            for b, (n, c, a) in enumerate(zip(pixels, _plain(confidence), _plain(accuracy), strict=True))
+        ]
+        total = pixels.sum()
+        return bins, float(np.abs(right - sure).sum() / total) if total else None
+
+
+def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(over, under, out=np.full(over.shape, np.nan), where=under > 0)
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(v) else float(v) for v in values]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmean(values))

