@@ -21,7 +21,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GEOML_", frozen=True, extra="ignore")
 
-    catalogs: Path = Field(default_factory=_shipped, description="folder with catalog YAMLs, recipes and model packages")
+    catalogs: Path = Field(
+        default_factory=_shipped, description="folder with catalog YAMLs, recipes and model packages"
+    )
     data: Path | None = Field(default=None, description="root of training data, $GEOML_DATA in recipes")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: str = Field(default="auto", description="auto (bf16 where the device is good at it), fp32 or bf16")

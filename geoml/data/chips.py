@@ -131,7 +131,7 @@ class EvalBatches:
 
 
 class TrainBatches:
-    """Random crops, augmented. Sample ``i`` of epoch ``e`` depends on (seed, e, i) only, so a resumed run repeats it."""
+    """Random crops, augmented. Sample i of epoch e depends on (seed, e, i) only, so a resumed run repeats it."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Places:
     """Positions kept for each class and piece."""
 
     def __init__(self, pieces: Sequence[Piece], reader: Reader) -> None:
-        self.pieces, weights = [], []
+        self.pieces: list[Piece] = []
         self.by_class: dict[int, list[tuple[int, NDArray[np.int64], int]]] = {}
         rng = np.random.default_rng(0)
         for piece in pieces:
@@ -185,14 +185,13 @@ class _Places:
                 continue
             for k in np.unique(target[known]):
                 yx = np.argwhere(target == k)
-                keep = yx[rng.permutation(len(yx))[: self.PIXELS]] + [piece.window.y0, piece.window.x0]
+                keep = yx[rng.permutation(len(yx))[: self.PIXELS]] + np.array([piece.window.y0, piece.window.x0])
                 self.by_class.setdefault(int(k), []).append((len(self.pieces), keep, len(yx)))
             self.pieces.append(piece)
-            weights.append(known.sum())
         if not self.pieces:
             raise NothingFound("split: no labelled pixel with data in train")
         area = np.array([p.window.shape[0] * p.window.shape[1] for p in self.pieces], float)
-        self.by_area, self.by_label = area / area.sum(), np.array(weights, float) / sum(weights)
+        self.by_area = area / area.sum()
 
     def draw(self, rng: np.random.Generator, kind: str, size: int) -> tuple[Piece, Window]:
         if kind == "uniform":

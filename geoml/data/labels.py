@@ -72,8 +72,8 @@ def read_points(path: Path, geobox: GeoBox | None) -> NDArray[np.float64]:
         return np.empty((0, 2))
     frame = gpd.GeoSeries(gpd.points_from_xy(*np.array(xy, np.float64).T), crs=_named_crs(value, geobox))
     frame = frame.to_crs(str(geobox.crs))
-    cols, rows_ = ~geobox.affine * (frame.x.to_numpy(), frame.y.to_numpy())
-    return np.stack([cols, rows_], 1)
+    back, x, y = ~geobox.affine, frame.x.to_numpy(), frame.y.to_numpy()
+    return np.stack([back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f], 1)
 
 
 def _named_crs(value: dict[str, object], geobox: GeoBox) -> str:
@@ -103,7 +103,9 @@ def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDa
     flat = frame.geom_type.isin(["Polygon", "MultiPolygon"])
     if not flat.all():
         if spec.buffer <= 0:
-            raise InputError(f"labels {spec.name}: {int((~flat).sum())} geometries without area; set `buffer` in metres")
+            raise InputError(
+                f"labels {spec.name}: {int((~flat).sum())} geometries without area; set `buffer` in metres"
+            )
         metric = frame.geometry.to_crs(frame.estimate_utm_crs()).buffer(spec.buffer).to_crs(frame.crs)
         frame.loc[~flat, "geometry"] = metric[~flat]
     broken = ~frame.geometry.is_valid

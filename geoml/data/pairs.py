@@ -43,9 +43,7 @@ def _read(image: Path, label: Path, source: Pairs, recipe: TrainRecipe) -> Sampl
     return Sample.of(data, valid, target)
 
 
-def _values(
-    values: np.ndarray, known: np.ndarray, source: Pairs, recipe: TrainRecipe, label: Path
-) -> list[int]:
+def _values(values: np.ndarray, known: np.ndarray, source: Pairs, recipe: TrainRecipe, label: Path) -> list[int]:
     """Label values that stand for a class. Raises DataError for one that is neither a class nor to be ignored."""
     found = [v.item() for v in np.unique(values[known]) if v not in source.ignore]
     strange = [v for v in found if source.values.get(v, v) not in recipe.index_of]

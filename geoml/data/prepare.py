@@ -42,7 +42,9 @@ def held_out(splits: Splits, wanted: str) -> Sequence[Piece]:
     if wanted not in SPLITS:
         raise InputError(f"split: {wanted!r}; expected one of {', '.join(SPLITS)}")
     if not splits[wanted]:
-        raise InputError(f"split: {wanted} is empty in this recipe; there is {', '.join(name for name in SPLITS if splits[name])}")
+        raise InputError(
+            f"split: {wanted} is empty in this recipe; there is {', '.join(name for name in SPLITS if splits[name])}"
+        )
     return splits[wanted]
 
 

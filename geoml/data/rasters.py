@@ -60,9 +60,7 @@ def header(path: Path) -> Header:
         raise DataError(f"{path}: cannot be opened ({err})") from err
 
 
-def read(
-    path: Path, bands: list[int], nodata: float | None = None
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a finite value that is data.
 
     ``nodata`` is used where the file states none. Internal masks and alpha bands count. Raises DataError.

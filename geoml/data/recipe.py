@@ -87,7 +87,7 @@ class Stac(Frozen):
     mask: Literal["auto", "none"] = "auto"
     composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
     crs: str = Field(default="utm", description="utm or EPSG:code")
-    anchor: Literal[0.0, 0.5] = 0.0
+    anchor: float = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5")
     block: int = Field(default=512, ge=32, description="pixels of one scene on the plane")
 
 
@@ -199,7 +199,9 @@ class Sampling(Frozen):
         default="uniform",
         description="anywhere; around a labelled pixel; around a pixel of a class drawn uniformly",
     )
-    samples: int | None = Field(default=None, ge=1, description="crops in an epoch; default: as many as tile the ground")
+    samples: int | None = Field(
+        default=None, ge=1, description="crops in an epoch; default: as many as tile the ground"
+    )
 
 
 class EarlyStopping(Frozen):

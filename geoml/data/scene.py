@@ -1,4 +1,4 @@
-"""A scene: an image with labels on one pixel grid, read when needed; a piece: a window of it that belongs to a split."""
+"""A scene: an image with labels on one pixel grid, read when needed; a piece: a window of it, in one split."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.plane import Window
 from geoml.nn.losses import IGNORE
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

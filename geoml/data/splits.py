@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,8 @@ def _by_ground(scene: Scene, size: float, shares: dict[str, float], seed: int) -
     if affine.b or affine.d:
         raise InputError(f"{scene.id}: a rotated image cannot be cut into ground blocks; use a split by files")
     lon, lat = scene.geobox.geographic_extent.centroid.coords[0]
-    metres = 111_320.0 if scene.geobox.crs.geographic else 1.0
+    crs = scene.geobox.crs
+    metres = 111_320.0 if crs is not None and crs.geographic else 1.0
     unit_y, unit_x = abs(affine.e) * metres, abs(affine.a) * metres
     if max(scene.shape[0] * unit_y, scene.shape[1] * unit_x) <= size:
         x, y = pyproj.Transformer.from_crs(4326, 6933, always_xy=True).transform(lon, lat)
@@ -183,7 +185,7 @@ def _cuts(origin: float, step: float, count: int, size: float) -> list[tuple[tup
     """Pixel ranges of an axis and the number of the ground block that holds the centres of their pixels."""
     index = np.floor((origin + (np.arange(count) + 0.5) * step) / size).astype(int)
     edges = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), count]
-    return [((a, b), int(index[a])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [((a, b), int(index[a])) for a, b in pairwise(edges)]
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

@@ -79,7 +79,7 @@ def _index(root: Path, pattern: str) -> dict[Tile, Path]:
 
 
 def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """One tile, or the average of its four children where only finer tiles exist; parts that no file covers: invalid."""
+    """One tile, or the average of its four children where only finer ones exist; what no file covers is invalid."""
     if tile in index:
         data, valid = rasters.read(index[tile], bands)
         if valid.shape != (TILE, TILE):
@@ -103,9 +103,7 @@ def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArra
     return data, valid
 
 
-def _read(
-    index: dict[Tile, Path], first: Tile, source: Tiles, recipe: TrainRecipe, frame: gpd.GeoDataFrame
-) -> Sample:
+def _read(index: dict[Tile, Path], first: Tile, source: Tiles, recipe: TrainRecipe, frame: gpd.GeoDataFrame) -> Sample:
     zoom, x, y = first
     bands = rasters.positions(recipe.bands, source.file_bands)
     window = window_of(zoom, x, y, source.mosaic)

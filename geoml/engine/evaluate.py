@@ -26,7 +26,7 @@ def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dic
 
     Per class: iou, f1, precision, recall; over all: overall_accuracy, miou, mean_f1, confusion (rows: truth), ece and
     calibration bins, pixels counted, and ``baseline``: the same for a map that is everywhere the commonest class.
-    Every labelled pixel with data counts once. Raises InputError when model and recipe do not fit or the split is empty.
+    Every labelled pixel with data counts once. Raises InputError for an empty split and when model and recipe differ.
     """
     loaded = package.load(str(model))
     check_fit(loaded.card, recipe)

@@ -1,7 +1,8 @@
 """Packages whose network is a ``.pt2`` program (torch.export): no Python of ours is needed to run it.
 
-``torch.export.load`` trusts its file: it unpickles, evaluates expressions and looks up functions by name. So the archive
-is rebuilt from the parts that are plain data: raw tensors and a graph of aten operators. Anything else is refused.
+``torch.export.load`` trusts its file: it unpickles, evaluates expressions and looks up functions by name. So the
+archive is rebuilt from the parts that are plain data, raw tensors and a graph of aten operators, and from nothing
+else.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ MAX_GRAPH = 64 * 2**20
 
 _RECORD = re.compile(r"[^/]+/(data/(weights|constants)/[\w.]+|archive_format|archive_version|byteorder|\.data/\w+)")
 _RAW = re.compile(r"(weight|tensor)_\d+")
-_OPERATOR = re.compile(r"torch\.ops\.(aten|prims|torchvision)\.\w+\.\w+|_operator\.(add|sub|mul|floordiv|mod|neg|eq|ge|gt|le|lt|ne)")
+_OPERATOR = re.compile(
+    r"torch\.ops\.(aten|prims|torchvision)\.\w+\.\w+|_operator\.(add|sub|mul|floordiv|mod|neg|eq|ge|gt|le|lt|ne)"
+)
 _PLAIN = re.compile(r"[\w.\-+ ]*")
 _EXPRESSION = re.compile(
     r"(Mul|Add|Pow|Integer|Symbol|FloorDiv|CleanDiv|Mod|PythonMod|Max|Min|positive|nonnegative|integer|True|False"
@@ -59,7 +62,7 @@ class Exported(nn.Module):
         if self.batch is None or self.batch == len(x):
             y = self.net(x)
         else:
-            y = torch.cat([self.net(part) for part in x.split(self.batch)])
+            y = torch.cat([self.net(part) for part in torch.split(x, self.batch)])
         return y  # type: ignore[no-any-return]
 
 

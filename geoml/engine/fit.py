@@ -109,7 +109,7 @@ def build(recipe: TrainRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any
 
 
 def class_weights(recipe: TrainRecipe, labelled: np.ndarray) -> list[float] | None:
-    """One weight for each class, with mean 1 over train pixels for ``auto``; a class without pixels gets the largest."""
+    """One weight for each class, mean 1 over train pixels for ``auto``; a class without pixels gets the largest."""
     given = recipe.loss.weights
     if given == "none":
         return None
@@ -139,7 +139,7 @@ def _run(loop: Loop, train: TrainBatches, val: EvalBatches, recipe: TrainRecipe,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        loop.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loop.net.to(memory_format=torch.channels_last)
         trainer.fit(loop, train, val, ckpt_path=keeper.last, weights_only=True)
 
 
@@ -194,6 +194,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*available but not used.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 with torch 2.15, its own code
             yield
     finally:
         for logger, level in zip(loggers, before, strict=True):

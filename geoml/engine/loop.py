@@ -113,8 +113,8 @@ def _curve(schedule: Schedule, steps: int) -> Callable[[int], float]:
 class Keeper(lightning.Callback):
     """Keeps the best weights, the state to resume from and the history; stops when nothing gets better.
 
-    Files of ``folder``: best.safetensors, last.ckpt, progress.json. Each appears whole, in this order, after every
-    epoch: a kill between two of them repeats one epoch.
+    Files of ``folder``: best-EPOCH.safetensors, progress.json, last.ckpt. Each appears whole, in this order, after
+    every epoch; a kill between two of them repeats that epoch, since the history also travels in last.ckpt.
     """
 
     def __init__(
@@ -133,7 +133,14 @@ class Keeper(lightning.Callback):
     @property
     def last(self) -> Path | None:
         """The state to resume from."""
-        return self.folder / "last.ckpt" if self.history else None
+        path = self.folder / "last.ckpt"
+        return path if path.exists() else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
 
     @property
     def best_epoch(self) -> int:
@@ -164,17 +171,23 @@ class Keeper(lightning.Callback):
         row = {"epoch": epoch, "loss": float(np.mean(pl_module.losses)), "miou": miou}
         self.history = [*self.history[:epoch], row]
         if self.best_epoch == epoch:
-            with atomic(self.folder / "best.safetensors") as tmp:
+            with atomic(self._weights(epoch)) as tmp:
                 state = pl_module.net.state_dict()
                 save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, tmp)
+        write_json(self.folder / "progress.json", {"history": self.history})
         with atomic(self.folder / "last.ckpt") as tmp:
             trainer.save_checkpoint(tmp)
-        write_json(self.folder / "progress.json", {"history": self.history})
+        for old in self.folder.glob("best-*.safetensors"):
+            if old != self._weights(self.best_epoch):
+                old.unlink()
         if self.on_epoch is not None:
             self.on_epoch({**row, "best": self.best})
         trainer.should_stop = trainer.should_stop or self.done
 
+    def _weights(self, epoch: int) -> Path:
+        return self.folder / f"best-{epoch}.safetensors"
+
     def restore(self, module: nn.Module) -> None:
         """The best weights into ``module``, in eval mode and without frozen parts."""
-        module.load_state_dict(load_file(self.folder / "best.safetensors"))
+        module.load_state_dict(load_file(self._weights(self.best_epoch)))
         module.eval().requires_grad_(True)

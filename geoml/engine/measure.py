@@ -47,7 +47,7 @@ def _radius(module: nn.Module, bands: int, size: int, stride: int, device: torch
     Each scene is cut at the top and left, and at the bottom and right; the other sides keep the scene's own border.
     """
     cut = size // 4 // stride * stride
-    worst = 0
+    worst: int = 0
     for scene in _scenes(bands, size, device):
         whole = module(scene)
         limit = TOLERANCE * float(whole.float().std())
@@ -72,7 +72,7 @@ def _stride(module: nn.Module, bands: int, radius: int, stride: int, device: tor
     here = module(scene[..., :size, :size])
     spread = float(here.float().std())
     inner = slice(radius + stride, size - radius - stride)
-    for step in (2**k for k in range(stride.bit_length() - 1)):
+    for step in (1 << k for k in range(stride.bit_length() - 1)):
         moved = module(scene[..., step : size + step, step : size + step])
         back = moved[..., inner.start - step : inner.stop - step, inner.start - step : inner.stop - step]
         if float((back - here[..., inner, inner]).abs().max()) <= TOLERANCE * spread:

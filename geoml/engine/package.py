@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from geoml import models
@@ -128,7 +129,7 @@ def save(module: nn.Module, card: ModelCard, directory: str | Path) -> ModelCard
     sight = measure(module.eval(), len(card.bands) * card.dates, _declared_stride(module))
     module.train(was_training)
     with store.atomic(directory / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", "model": card.name})
+        temporary.write_bytes(to_bytes(tensors, metadata={"format": "pt", "model": card.name}))
     final = card.model_copy(
         update={
             "config": json.loads(json.dumps({k: v for k, v in card.config.items() if k != "encoder_weights"})),

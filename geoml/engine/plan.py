@@ -60,7 +60,9 @@ class PlannedBlock(Frozen):
     iy: int
     ix: int
     items: tuple[str, ...]
-    hash: str = Field(description="of model, items, grid, region part and parameters: the block is done when its item has it")
+    hash: str = Field(
+        description="of model, items, grid, region part and parameters: the block is done when its item has it"
+    )
 
 
 class Plan(Frozen):
@@ -73,6 +75,11 @@ class Plan(Frozen):
     collection: str = Field(description="id of the collection that was read")
     zones: tuple[Zone, ...]
     blocks: tuple[PlannedBlock, ...]
+
+    @property
+    def output_id(self) -> str:
+        """Id of the collection that the run writes."""
+        return f"{self.card.name}-{self.hash[:12]}"
 
     def block(self, planned: PlannedBlock) -> Block:
         return Block(self.zones[planned.zone].plane, self.recipe.block_size, planned.iy, planned.ix)
@@ -93,7 +100,9 @@ def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
     """
     card = read_card(recipe.model)
     if len(recipe.query.datetime) != card.dates:
-        raise InputError(f"datetime: {len(recipe.query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
+        raise InputError(
+            f"datetime: {len(recipe.query.datetime)} given; {card.name} takes {card.dates}, one --datetime each"
+        )
     chip_grid(card, recipe.join)
     region = region_of_query(recipe.query)
     catalog = stac.open_catalog(recipe.query.catalog)
@@ -139,7 +148,9 @@ def _zones(recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: 
     elif recipe.crs == "data":
         found = {_code(i) for i in items}
         if len(found) != 1:
-            raise InputError(f"crs: 'data' needs one CRS, the items have {', '.join(sorted(found))}; expected utm or EPSG:code")
+            raise InputError(
+                f"crs: 'data' needs one CRS, the items have {', '.join(sorted(found))}; expected utm or EPSG:code"
+            )
         parts = {found.pop(): region}
         anchor = _phase(items[0], card.gsd, anchor)
     else:
@@ -170,7 +181,9 @@ def _phase(item: pystac.Item, gsd: float, default: float) -> float:
     return 0.5 if abs(x - 0.5) < 1e-3 and abs(y - 0.5) < 1e-3 else 0.0
 
 
-def _blocks(recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, items: Sequence[pystac.Item]) -> list[PlannedBlock]:
+def _blocks(
+    recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, items: Sequence[pystac.Item]
+) -> list[PlannedBlock]:
     margin = chip_grid(card, recipe.join).size
     regions = {}
     for item in items:

@@ -51,6 +51,7 @@ class Tally:
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
     pixels: int = 0
 
 
@@ -80,7 +81,7 @@ def is_done(out: Path, plan: Plan, planned: PlannedBlock) -> bool:
     """True when the block's item exists with the block's hash (design rule 8)."""
     path = out / "items" / f"{plan.block(planned).id}.json"
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["properties"]["geoml:recipe"] == planned.hash)
+        return bool(json.loads(path.read_text(encoding="utf-8"))["properties"]["geoml:recipe_hash"] == planned.hash)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -140,6 +141,7 @@ def _predict(
     inner = found.block.window.slices(found.origin)
     count = found.count[inner]
     tally.seconds["read"] += found.seconds
+    tally.bytes["read"] += found.data.nbytes
     room = threading.Semaphore(4)  # rows in flight
 
     def write(rows: object, part: slice) -> None:
@@ -175,7 +177,7 @@ def _predict(
 
     def finish() -> None:
         start = time.perf_counter()
-        writer.finish(found.items)
+        tally.bytes["write"] += writer.finish(found.items)
         (out / STATE / "failed" / f"{found.block.id}.json").unlink(missing_ok=True)
         tally.seconds["publish"] += time.perf_counter() - start
         tally.done.append(found.block.id)
@@ -249,7 +251,9 @@ def _ahead(
         thread.join()
 
 
-def _put(ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None], entry: object, stop: threading.Event) -> None:
+def _put(
+    ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None], entry: object, stop: threading.Event
+) -> None:
     while not stop.is_set():
         try:
             ready.put(entry, timeout=0.2)  # type: ignore[arg-type]
@@ -261,4 +265,6 @@ def _put(ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None],
 def _failed(out: Path, key: str, error: GeomlError, tally: Tally) -> None:
     log.warning("block %s failed: %s", key, error)
     tally.failed[key] = str(error)
-    write_json(out / STATE / "failed" / f"{key}.json", {"block": key, "error": type(error).__name__, "message": str(error)})
+    write_json(
+        out / STATE / "failed" / f"{key}.json", {"block": key, "error": type(error).__name__, "message": str(error)}
+    )

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from geoml.engine import package
-from geoml.errors import InputError
+from geoml.errors import InputError, ModelError
 from geoml.io.store import sha256
 from geoml.nn.weights import first_convolution, start_from
 
@@ -23,11 +23,11 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
     InputError when nothing fits, ModelError for damaged weights.
     """
     card = package.read_card(source)
-    weights = package.find(source) / card.weights
+    weights = package.weights_path(source)
     if weights.suffix != ".safetensors":
-        raise InputError(f"init: {source} is an exported program; only packages with .safetensors weights can be trained")
-    if card.sha256 and sha256(weights) != card.sha256:
-        raise InputError(f"init: {weights} is not the file that its card names (sha256 differs)")
+        raise InputError(f"init: {source} is an exported program; expected a package with .safetensors weights")
+    if sha256(weights) != card.sha256:
+        raise ModelError(f"init: {weights} is damaged (its sha256 is not that of the card)")
     copied = start_from(module, weights)
     known = [b.name for b in card.bands]
     first = first_convolution(module)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 
-
 MAX_CHIP = 2048
 """Largest chip that a halo is amortised over; the activations of a U-Net stay near 1 GB."""
 

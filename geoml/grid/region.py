@@ -100,7 +100,7 @@ def utm_crs(lon: float, lat: float) -> str:
 
 def zones(region: MultiPolygon) -> dict[str, MultiPolygon]:
     """The region cut along UTM zones: CRS -> its part in degrees. The parts share borders and nothing else."""
-    west, south, east, north = region.bounds
+    west, _, east, _ = region.bounds
     parts: dict[str, MultiPolygon] = {}
     bands = [(-90.0, -80.0), (-80.0, 0.0), (0.0, 84.0), (84.0, 90.0)]
     for low, high in bands:

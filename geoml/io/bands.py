@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -103,7 +103,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
     spec = BandSpec(
         item=item.id,
         asset=rule.asset,
-        href=asset.get_absolute_href() or asset.href,
+        href=_href(asset),
         name=rule.asset,
         index=rule.index,
         dtype=next((str(v) for v in _first(band, "data_type")), None),
@@ -162,14 +162,14 @@ def _spec(
     return BandSpec(
         item=item.id,
         asset=key,
-        href=asset.get_absolute_href() or asset.href,
+        href=_href(asset),
         name=name,
         index=index,
         dtype=dtype if dtype != "other" else None,
         nodata=number("nodata", ("nodata",), given.nodata),
         scale=scale,
         offset=offset,
-        gsd=number("gsd", ("gsd", "raster:spatial_resolution", "spatial_resolution"), given.gsd, profile.gsd, item_gsd),
+        gsd=number("gsd", ("gsd", "raster:spatial_resolution", "spatial_resolution"), given.gsd, item_gsd, profile.gsd),
         sign=profile.sign,
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
@@ -203,15 +203,18 @@ def _declared(asset: pystac.Asset) -> list[dict[str, Any]]:
     return merged
 
 
-def _data_assets(item: pystac.Item, skip: Iterable[str]) -> Iterator[str]:
-    """Keys of assets that may hold raster bands: GeoTIFF before JPEG 2000, pictures last."""
-    left = [key for key in item.assets if key not in skip and _is_raster(item.assets[key])]
+def _data_assets(item: pystac.Item, skip: Iterable[str]) -> list[str]:
+    """Keys of assets that may hold raster bands, GeoTIFF before JPEG 2000.
 
-    def rank(key: str) -> tuple[bool, bool]:
-        asset = item.assets[key]
-        return "visual" in (asset.roles or ()), "jp2" in f"{asset.media_type} {asset.href}".lower()
+    Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is no reflectance.
+    """
+    rasters = [key for key in item.assets if _is_raster(item.assets[key])]
+    data = [key for key in rasters if "visual" not in (item.assets[key].roles or ())] or rasters
 
-    yield from sorted(left, key=rank)
+    def is_jp2(key: str) -> bool:
+        return "jp2" in f"{item.assets[key].media_type} {item.assets[key].href}".lower()
+
+    return sorted((key for key in data if key not in skip), key=is_jp2)
 
 
 def _is_raster(asset: pystac.Asset) -> bool:
@@ -221,6 +224,13 @@ def _is_raster(asset: pystac.Asset) -> bool:
     if kind:
         return any(word in kind for word in ("tiff", "jp2"))
     return PurePosixPath(urlsplit(redact(asset.href)).path).suffix.lower() in _SUFFIXES
+
+
+def _href(asset: pystac.Asset) -> str:
+    """The asset's href; a relative one as seen from its item."""
+    if "://" in asset.href or asset.href.startswith(("/", "<")):
+        return asset.href
+    return asset.get_absolute_href() or asset.href
 
 
 def _first(values: dict[str, Any], *keys: str) -> list[Any]:

@@ -96,7 +96,11 @@ class CatalogFile(Frozen):
 
 @dataclass(frozen=True)
 class Catalog:
-    """Where to search. ``root`` is the folder that hrefs of a local catalog may point into."""
+    """Where to search.
+
+    ``root`` is the folder that hrefs of a local catalog may point into; ``origin`` is the name of the YAML file that
+    the profiles come from, empty when there is none.
+    """
 
     name: str
     url: str
@@ -105,6 +109,7 @@ class Catalog:
     root: Path | None = None
     profiles: dict[str, Profile] = field(default_factory=dict)
     default_collection: str | None = None
+    origin: str = ""
 
     def profile(self, collection: str | None) -> Profile:
         """What the YAML says of ``collection``; an empty Profile when it is silent."""
@@ -136,7 +141,7 @@ def _from_yaml(name: str) -> Catalog:
     remote = "://" in file.url
     url = file.url.rstrip("/") if remote else str((path.parent / file.url).resolve())
     root = None if remote else Path(url).parent
-    return Catalog(name, url, file.kind, remote, root, file.collections, file.default_collection)
+    return Catalog(name, url, file.kind, remote, root, file.collections, file.default_collection, origin=name)
 
 
 def _from_url(text: str) -> Catalog:
@@ -172,6 +177,7 @@ def _from_file(path: Path) -> Catalog:
         root=origin.root if origin and origin.root else full.parent,
         profiles=origin.profiles if origin else {},
         default_collection=origin.default_collection if origin else None,
+        origin=origin.name if origin else "",
     )
 
 

@@ -142,8 +142,9 @@ def redact(href: str) -> str:
 
 def safe_name(text: str) -> str:
     """A file name for an id: letters, digits, ``.``, ``_`` and ``-``; a short hash is added when anything changed."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:_MAX_NAME]
-    if slug == text:
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")
+    if slug and slug == text and len(slug) <= _MAX_NAME:
         return slug
+    slug = slug[: _MAX_NAME - 9]
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{slug}-{digest}" if slug else digest

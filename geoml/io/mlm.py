@@ -1,7 +1,7 @@
 """A model card as a STAC 1.1 item with the MLM extension, and back.
 
-Specification: https://github.com/stac-extensions/mlm. What MLM has a field for is written there and read from there, so
-items of others load too; the rest travels as ``geoml:…`` properties. The item holds no clock time: same card, same JSON.
+Specification: https://github.com/stac-extensions/mlm. What MLM has a field for is written there and read from there,
+so items of others load too; the rest travels as ``geoml:…`` properties. No clock time: same card, same JSON.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _properties(card: ModelCard) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "start_datetime": "1900-01-01T00:00:00Z",
         "end_datetime": "9999-12-31T23:59:59Z",
-        "description": card.description or card.name,
+        **({"description": card.description} if card.description else {}),
         "license": card.license,
         "version": card.version,
         "gsd": card.gsd,

@@ -89,7 +89,6 @@ def _options(path: str, *, retry: bool) -> dict[str, object]:
         "GDAL_HTTP_VERSION": "2TLS",
         "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
         "VSI_CACHE": False,  # whole tiles are asked for once; a second copy of the bytes buys nothing
-        "CPL_VSIL_CURL_USE_HEAD": False,
     }
     if retry and path.startswith("/vsi"):
         options["CPL_VSIL_CURL_NON_CACHED"] = path  # GDAL remembers failures too
@@ -126,7 +125,8 @@ def label(spec: BandSpec) -> str:
 
 def _explain(err: BaseException, spec: BandSpec, path: str) -> tuple[GeomlError, bool]:
     """(the error to raise, whether trying again may help) for what rasterio raised on ``path``."""
-    text = redact(_chain(err))
+    _, mark, query = path.partition("?")
+    text = redact(_chain(err).replace(mark + query, "") if query else _chain(err))  # GDAL repeats the signature
     where = label(spec)
     if isinstance(err, MemoryError):
         return DataError(f"{where}: not enough memory ({text})"), False

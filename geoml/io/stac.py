@@ -39,7 +39,7 @@ PAGE = 200
 MAX_PAGES = 5000
 
 _log = logging.getLogger(__name__)
-_LINKS = ("self", "collection", "derived_from", "license", "via")
+_LINKS = ("collection", "derived_from", "license", "via")
 
 
 def search(catalog: Catalog, query: Query, region: MultiPolygon, datetime: str) -> list[pystac.Item]:
@@ -184,7 +184,8 @@ def _absolute(value: dict[str, Any], home: str) -> None:
     links = [k for k in value.get("links") or [] if isinstance(k, dict)]
     own = next((str(k.get("href")) for k in links if k.get("rel") == "self"), "")
     place = own if "://" in own and "://" in home else home
-    value["links"] = [{**k, "href": _join(place, str(k.get("href")))} for k in links if k.get("rel") in _LINKS]
+    kept = [{**k, "href": _join(place, str(k.get("href")))} for k in links if k.get("rel") in _LINKS]
+    value["links"] = [{"rel": "self", "href": place, "type": "application/json"}, *kept]
     for asset in (value.get("assets") or {}).values():
         if isinstance(asset, dict) and isinstance(asset.get("href"), str):
             asset["href"] = _join(place, asset["href"])

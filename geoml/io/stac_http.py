@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
@@ -75,20 +77,7 @@ class StacReader(StacApiIO):
         body, params = (parameters, None) if method == "POST" else (None, parameters)
         for _ in range(6):
             href = self._allowed(href)
-            try:
-                with self.session.request(
-                    method,
-                    href,
-                    headers=headers,
-                    params=params,
-                    json=body,
-                    timeout=settings().timeout,
-                    stream=True,
-                    allow_redirects=False,  # every hop is checked like the first
-                ) as answer:
-                    content = answer.raw.read(MAX_BODY + 1, decode_content=True)
-            except (requests.RequestException, OSError) as err:
-                raise APIError(type(err).__name__) from err
+            answer, content = self._send(method, href, headers=headers, params=params, json=body)
             target = answer.headers.get("location")
             if answer.status_code not in _REDIRECTS or not target:
                 break
@@ -103,6 +92,21 @@ class StacReader(StacApiIO):
             problem.status_code = answer.status_code
             raise problem
         return text
+
+    def _send(self, method: str, href: str, **what: Any) -> tuple[requests.Response, bytes]:
+        """The answer and its body; a body that breaks off is asked for again. Redirects are left to the caller."""
+        for attempt in range(settings().retries + 1):
+            time.sleep(min(0.25 * 2**attempt, 30.0) if attempt else 0)
+            try:
+                with self.session.request(
+                    method, href, timeout=settings().timeout, stream=True, allow_redirects=False, **what
+                ) as answer:
+                    return answer, answer.raw.read(MAX_BODY + 1, decode_content=True)
+            except (requests.RequestException, OSError) as err:  # the session has tried again already
+                raise APIError(type(err).__name__) from err
+            except HTTPError as err:
+                problem = err
+        raise APIError(type(problem).__name__) from problem
 
     def _allowed(self, href: str) -> str:
         """``href`` when this catalog may send us there, with https where the catalog itself has it."""
@@ -137,7 +141,7 @@ def translate(err: Exception, where: str) -> NoReturn:
     status = getattr(err, "status_code", None)
     said = redact(" ".join(str(err).split())[:300])
     if not isinstance(err, APIError):
-        raise InputError(f"catalog: {where} is not a STAC API ({said})") from err
+        raise InputError(f"catalog: {where} is not a STAC API ({said}); a static one is named by its .json") from err
     if status is None or status in _RETRIED:
         raise TransientError(f"{where}: no answer ({status or said}) after {settings().retries + 1} tries") from err
     if status == 404:

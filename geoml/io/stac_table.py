@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pystac
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
@@ -35,17 +37,20 @@ _EMPTY: dict[str, Any] = {
 def write_items(items: Iterable[pystac.Item], path: Path, *, catalog: Catalog | None = None) -> None:
     """Items as stac-geoparquet, atomically, in the given order; hrefs without query strings, so no signature is kept.
 
-    ``catalog`` is remembered by name, so that the file as a catalog gets the same band names, masks and signing.
+    The origin of ``catalog`` is remembered, so that the file as a catalog gets the same band names, masks and signing.
     Values that differ in type from item to item are written as text. Raises DataError when it cannot be written.
     """
     dicts = [_plain(item) for item in items]
     try:
         table = parse_stac_items_to_arrow(_uniform(dicts) if dicts else [_EMPTY]).read_all()
-        table = table if dicts else table.slice(0, 0)
-        if catalog is not None:
-            table = table.replace_schema_metadata({**(table.schema.metadata or {}), ORIGIN_KEY: catalog.name.encode()})
         with atomic(Path(path)) as temporary:
-            to_parquet(table, temporary, compression="zstd")
+            to_parquet(table if dicts else table.slice(0, 0), temporary, compression="zstd")
+            if (
+                catalog is not None and catalog.origin
+            ):  # to_parquet sets the file's metadata itself, so ours is added afterwards
+                table = pq.read_table(temporary)
+                origin = {**(table.schema.metadata or {}), ORIGIN_KEY: catalog.origin.encode()}
+                pq.write_table(table.replace_schema_metadata(origin), temporary, compression="zstd")
     except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError) as err:
         raise DataError(f"{path}: the items do not fit a table ({err})") from err
 
@@ -113,7 +118,7 @@ def _uniform(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     def settle(value: Any, at: tuple[str, ...]) -> Any:
         if value is not None and len(kinds.get(at, ())) > 1:
-            return value if isinstance(value, str) else pystac.StacIO.default().json_dumps(value)
+            return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         if isinstance(value, dict):
             return {key: settle(inner, (*at, key)) for key, inner in value.items()}
         return [settle(inner, (*at, "[]")) for inner in value] if isinstance(value, list) else value

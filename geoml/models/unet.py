@@ -59,7 +59,7 @@ class UNet(nn.Module):
             classes=config.classes,
         )
         self.stride = 2**config.depth
-        initialise(self, self.net.encoder, config.encoder, config.encoder_weights)
+        initialise(self, config.encoder, config.encoder_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         return padded(self.net, x, self.stride)

@@ -26,8 +26,10 @@ def check(encoder: str) -> None:
         raise unknown("encoder", encoder, known)
 
 
-def segmentation_model(kind: type[nn.Module], encoder: str, weights: str | None, bands: int, **options: Any) -> nn.Module:
-    """A model of smp for ``bands``, its encoder with ImageNet weights (fetched by smp) when ``weights`` is ``imagenet``.
+def segmentation_model(
+    kind: type[nn.Module], encoder: str, weights: str | None, bands: int, **options: Any
+) -> nn.Module:
+    """A model of smp for ``bands``; its encoder starts from ImageNet, fetched by smp, when ``weights`` is ``imagenet``.
 
     Raises InputError for an encoder or option that does not fit, TransientError when the download fails.
     """
@@ -63,8 +65,8 @@ def drop_unused(model: nn.Module, bands: int) -> nn.Module:
     return model.train(was_training)
 
 
-def initialise(module: nn.Module, encoder: nn.Module, name: str, weights: str | None) -> None:
-    """Start ``module`` from what its config calls ``encoder_weights``.
+def initialise(module: nn.Module, name: str, weights: str | None) -> None:
+    """Start a ``module`` with ``net.encoder`` of that ``name`` from what its config calls ``encoder_weights``.
 
     None and ``imagenet`` leave it as it was built; ``efficientnet-lite0`` fills an encoder of that name from an
     installed package; else ``weights`` is the path of a ``.safetensors`` file of any geoml package, of which all that
@@ -75,6 +77,6 @@ def initialise(module: nn.Module, encoder: nn.Module, name: str, weights: str | 
     if weights != "efficientnet-lite0":
         start_from(module, weights)
     elif name == LITE0:
-        efficientnet_lite0(encoder)
+        efficientnet_lite0(module.get_submodule("net.encoder"))
     else:
         raise InputError(f"encoder_weights: efficientnet-lite0 fits the encoder {LITE0}, not {name}")

@@ -27,7 +27,7 @@ class ClassScores:
         self.right_by_step: NDArray[np.int64] = np.zeros(confidence_steps + 1, np.int64)
 
     def update(self, index: NDArray[np.uint8], confidence: NDArray[np.uint8], target: NDArray[np.integer[Any]]) -> None:
-        """Add pixels: predicted class index, confidence in ``confidence_steps`` and true index (``IGNORE``: left out)."""
+        """Add pixels: predicted index, confidence in ``confidence_steps``, true index (``IGNORE``: left out)."""
         known = np.asarray(target) != IGNORE
         truth, guess = np.asarray(target)[known].astype(np.int64), np.asarray(index)[known].astype(np.int64)
         sure = np.asarray(confidence)[known].astype(np.int64)
@@ -70,9 +70,9 @@ class ClassScores:
     def _calibration(self) -> tuple[list[dict[str, Any]], float | None]:
         steps = np.arange(self.steps + 1)
         which = np.minimum(steps * BINS // self.steps, BINS - 1)
-        pixels = np.bincount(which, self.pixels_by_step, BINS)
-        right = np.bincount(which, self.right_by_step, BINS)
-        sure = np.bincount(which, self.pixels_by_step * steps / self.steps, BINS)
+        pixels = np.bincount(which, self.pixels_by_step, BINS).astype(float)
+        right = np.bincount(which, self.right_by_step, BINS).astype(float)
+        sure = np.bincount(which, self.pixels_by_step * steps / self.steps, BINS).astype(float)
         accuracy, confidence = _ratio(right, pixels), _ratio(sure, pixels)
         bins = [
             {"from": b / BINS, "to": (b + 1) / BINS, "pixels": int(n), "confidence": c, "accuracy": a}
@@ -83,7 +83,8 @@ class ClassScores:
 
 
 def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(over, under, out=np.full(over.shape, np.nan), where=under > 0)
+    out: NDArray[np.float64] = np.divide(over, under, out=np.full(over.shape, np.nan), where=under > 0)
+    return out
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

@@ -15,7 +15,7 @@ def names() -> list[str]:
 
 
 def find(task: str) -> ModuleType:
-    """The file of a task; its class is ``Task``. Raises InputError, with the nearest name, for one that is not there."""
+    """The file of a task; its class is ``Task``. Raises InputError, with the nearest name, for an unknown one."""
     known = names()
     if task not in known:
         raise unknown("task", task, known)

@@ -1,0 +1,36 @@
+# make demo and make test do all their own set-up: Python 3.11 or later, make and the package index are enough.
+PYTHON ?= python3
+OUT ?= demo-out
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: demo test lint bench env requirements
+
+env: .venv/.done
+
+.venv/.done: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("geoml needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $@
+
+demo: env  ## the main job on the embedded catalog; OUT=DIR chooses the folder
+	$(BIN)/geoml demo --out $(OUT)
+
+test: env  ## all tests; ARGS are for pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: env  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: env  ## throughput and memory; see docs/performance.md
+	$(BIN)/python -m tests.benchmarks.predict $(ARGS)
+
+requirements: env  ## take newer versions of the dependencies
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
+		--no-emit-index-url --no-annotate --no-header -o requirements.txt

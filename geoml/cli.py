@@ -1,0 +1,301 @@
+"""The commands. Each parses its words, calls one step and prints; exit codes are those of the error table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from geoml.errors import GeomlError, InputError
+
+app = typer.Typer(
+    help="A region, a time range and a model in; a map that people can trust out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="Model packages.", no_args_is_help=True)
+app.add_typer(models, name="models")
+out_console, err_console = Console(), Console(stderr=True)
+
+Bbox = Annotated[
+    tuple[float, float, float, float] | None,
+    typer.Option("--bbox", metavar="W S E N", help="degrees; west > east crosses the antimeridian"),
+]
+Region = Annotated[str | None, typer.Option("--region", help="GeoJSON, GeoPackage or GeoParquet file")]
+Dates = Annotated[
+    list[str], typer.Option("--datetime", help="RFC 3339 date or interval; once for each date of the model")
+]
+Collection = Annotated[str | None, typer.Option("--collection", help="collection id")]
+Filter = Annotated[str | None, typer.Option("--filter", help="CQL2 text")]
+Sort = Annotated[str | None, typer.Option("--sortby", help="property, with - in front for descending")]
+Limit = Annotated[int | None, typer.Option("--limit", help="at most this many items")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command whose geoml errors become one line and the exit code of the error table."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except GeomlError as err:
+                err_console.print(f"[bold red]{type(err).__name__}[/]", end=" ")
+                err_console.print(str(err), markup=False, highlight=False, soft_wrap=True)
+                raise typer.Exit(err.exit_code) from err
+
+        group.command(name)(run)
+        return run
+
+    return register
+
+
+@app.callback()
+def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what happens")] = False) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+
+
+def _query(
+    catalog: str, collection: str | None, bbox: Any, region: str | None, dates: Sequence[str], **more: Any
+) -> dict[str, Any]:
+    query = {"catalog": catalog, "collection": collection, "region": region, "datetime": list(dates), **more}
+    return query | {"bbox": list(bbox) if bbox else None}
+
+
+@command(app, "search")
+def search(
+    catalog: Annotated[str, typer.Argument(help="name in catalogs/, URL of a STAC API, or a local catalog")],
+    datetime: Dates,
+    collection: Collection = None,
+    bbox: Bbox = None,
+    region: Region = None,
+    filter: Filter = None,
+    sortby: Sort = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Print the items that a catalog has for a region and a time."""
+    from geoml import pipeline
+
+    items = pipeline.search(
+        _query(catalog, collection, bbox, region, datetime, filter=filter, sortby=sortby, limit=limit)
+    )
+    if as_json:
+        features = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in items]
+        print(json.dumps({"type": "FeatureCollection", "features": features}))
+        return
+    table = Table("item", "datetime", "cloud %", "gsd", "assets", title=f"{len(items)} items")
+    for item in items:
+        p = item.properties
+        when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"
+        cloud = p.get("eo:cloud_cover")
+        shown = "" if cloud is None else f"{cloud:.0f}"
+        table.add_row(item.id, str(when), shown, str(p.get("gsd", "")), " ".join(item.assets))
+    out_console.print(table)
+
+
+@command(models, "list")
+def models_list(as_json: Json = False) -> None:
+    """The model packages that are installed."""
+    from geoml.engine import package
+
+    cards = [package.read_card(name) for name in package.names()]
+    if as_json:
+        print(json.dumps([c.model_dump(mode="json") for c in cards]))
+        return
+    table = Table("name", "task", "bands", "gsd", "classes")
+    for card in cards:
+        bands, classes = " ".join(b.name for b in card.bands), " ".join(c.name for c in card.classes)
+        table.add_row(card.name, card.task, bands, f"{card.gsd:g} m", classes)
+    out_console.print(table)
+
+
+@command(models, "show")
+def models_show(name: Annotated[str, typer.Argument(help="name or package directory")], as_json: Json = False) -> None:
+    """A model's card: what it needs, what it gives, how well it did."""
+    from geoml.engine import package
+
+    card = package.read_card(name).model_dump(mode="json")
+    if as_json:
+        print(json.dumps(card))
+        return
+    table = Table("field", "value", show_lines=True)
+    for key, value in card.items():
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value))
+    out_console.print(table)
+
+
+@command(models, "import")
+def models_import(
+    kind: Annotated[str, typer.Argument(help="dynamic-world")],
+    source: Annotated[Path, typer.Argument(help="folder with the published weights")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the new package")] = Path("dynamic-world"),
+) -> None:
+    """Turn published weights into a model package."""
+    from geoml.engine.imports import import_model
+
+    import_model(kind, source, out)
+    out_console.print(f"wrote {out}")
+
+
+@command(app, "predict")
+def predict(
+    model: Annotated[str, typer.Option("--model", help="name or package directory")],
+    catalog: Annotated[str, typer.Option("--catalog", help="name, URL or path")],
+    datetime: Dates,
+    out: Annotated[Path, typer.Option("--out", help="folder of the run")],
+    collection: Collection = None,
+    bbox: Bbox = None,
+    region: Region = None,
+    filter: Filter = None,
+    crs: Annotated[str, typer.Option("--crs", help="utm, data or EPSG:code")] = "utm",
+    block_size: Annotated[int, typer.Option("--block-size", help="pixels; does not change the result")] = 2048,
+    composite: Annotated[str, typer.Option("--composite", help="first, least_cloudy, median or mean")] = "least_cloudy",
+    mask: Annotated[str, typer.Option("--mask", help="auto or none")] = "auto",
+    join: Annotated[str, typer.Option("--join", help="auto, exact or blend")] = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="average over flips and turns")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="write every class's probability")] = False,
+    features: Annotated[bool, typer.Option("--features/--no-features", help="polygonise")] = True,
+    min_area: Annotated[float, typer.Option("--min-area", help="m²; smaller polygons are left out")] = 0.0,
+    simplify: Annotated[float, typer.Option("--simplify", help="metres")] = 0.0,
+    max_failed: Annotated[float, typer.Option("--max-failed", help="share of blocks that may fail")] = 1.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
+) -> None:
+    """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop."""
+    from geoml import pipeline
+    from geoml.engine.plan import make_plan
+    from geoml.recipe import PredictRecipe, parse
+
+    recipe = parse(
+        PredictRecipe,
+        {
+            "model": model,
+            "query": _query(catalog, collection, bbox, region, datetime, filter=filter),
+            "crs": crs,
+            "block_size": block_size,
+            "composite": composite,
+            "mask": mask,
+            "join": join,
+            "tta": tta,
+            "probabilities": probabilities,
+            "features": features,
+            "min_area": min_area,
+            "simplify": simplify,
+            "max_failed": max_failed,
+        },
+        "predict",
+    )
+    if dry_run:
+        made, items = make_plan(recipe)
+        zones = ", ".join(z.plane.code for z in made.zones)
+        out_console.print(
+            f"{len(items)} items, {len(made.blocks)} blocks of {block_size} pixels in {zones}; nothing was read"
+        )
+        return
+    from geoml.progress import show
+
+    with show() as bar:
+        run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
+    outputs(out, run)
+
+
+def outputs(out: Path, run: dict[str, Any]) -> None:
+    """A table of what a run wrote."""
+    table = Table("file", "size", "what", title=f"{len(run['blocks']['done'])} blocks in {out}")
+    for name, what in run["files"].items():
+        path = out / name
+        paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+        size = sum(p.stat().st_size for p in paths if p.is_file())
+        table.add_row(name, f"{size / 1e6:.2f} MB", what)
+    out_console.print(table)
+
+
+@command(app, "train")
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, or a name in catalogs/recipes")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the new package")],
+) -> None:
+    """Train a model by a recipe; resumes where it was stopped."""
+    from geoml import pipeline
+
+    pipeline.train(recipe, out)
+    models_show(str(out))
+
+
+@command(app, "evaluate")
+def evaluate(
+    recipe: Annotated[Path, typer.Argument(help="training recipe, whose held-out split is scored")],
+    model: Annotated[str, typer.Option("--model", help="name or package directory")],
+    split: Annotated[str, typer.Option("--split", help="test, val or train")] = "test",
+    as_json: Json = False,
+    report: Annotated[Path | None, typer.Option("--report", help="also write an HTML report")] = None,
+) -> None:
+    """Scores of a model on a split of a recipe."""
+    from geoml import pipeline
+
+    scores = pipeline.evaluate(model, recipe, split)
+    if report:
+        from geoml.io.report import evaluation_report
+        from geoml.io.store import write_text
+
+        write_text(report, evaluation_report(scores))
+    if as_json:
+        print(json.dumps(scores))
+        return
+    scores_table(scores)
+
+
+def scores_table(scores: dict[str, Any]) -> None:
+    """Scores for a terminal."""
+    table = Table("class", "IoU", "F1", "precision", "recall", title=f"split {scores.get('split', '')}")
+    for row in scores["classes"]:
+        table.add_row(row["name"], *(_number(row.get(k)) for k in ("iou", "f1", "precision", "recall")))
+    out_console.print(table)
+    rest = {k: v for k, v in scores.items() if isinstance(v, int | float)}
+    out_console.print("  ".join(f"{k} {_number(v)}" for k, v in rest.items()))
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@command(app, "demo")
+def demo(out: Annotated[Path, typer.Option("--out", help="folder of the run")] = Path("demo-out")) -> None:
+    """The main job on the embedded catalog and model, as a Prefect flow; no network."""
+    from geoml.engine import package
+    from geoml.settings import settings
+
+    recipe = settings().catalogs / "recipes" / "demo-predict.yaml"
+    # the flow is a process of its own: orchestration stands above the commands and is never imported by them
+    run = subprocess.run(
+        [sys.executable, "-m", "flows.predict", str(recipe), "--out", str(out)], env=_quiet(out), check=False
+    )
+    if run.returncode:
+        raise typer.Exit(run.returncode)
+    outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
+    card = package.read_card("demo-itaipu")
+    if not card.scores:
+        raise InputError("demo-itaipu: the card has no held-out scores")
+    out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
+    scores_table(card.scores)
+    out_console.print(f"Look at {(out / 'report.html').resolve()}")
+
+
+def _quiet(out: Path) -> dict[str, str]:
+    """Prefect for a process that serves nobody else: its own home, no analytics."""
+    home = str((out / ".geoml" / "prefect").resolve())
+    own = {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    own |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120", "PREFECT_LOGGING_LEVEL": "WARNING"}
+    return own | dict(os.environ)

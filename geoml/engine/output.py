@@ -1,0 +1,166 @@
+"""What a block leaves: COGs that grow while rows finish, a picture, polygons, and at the very end its STAC item."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+from PIL import Image
+
+from geoml.cube.preview import channels, quicklook
+from geoml.engine.plan import STATE, Plan, PlannedBlock
+from geoml.engine.predict import Rows
+from geoml.errors import GeomlError
+from geoml.grid.plane import Block
+from geoml.io.card import ModelCard
+from geoml.io.cogwrite import CogInfo, CogWriter
+from geoml.io.items import AssetInfo, BandInfo, block_footprint, block_item, write_item
+from geoml.io.parts import write_polygons
+from geoml.io.polygonise import polygonise
+from geoml.io.store import atomic, sha256
+from geoml.tasks.segmentation import CONFIDENCE_NODATA, CONFIDENCE_SCALE
+
+COUNT_NODATA = 255
+"""In the valid count: outside the region. 0 is a pixel that was looked for and not found; 254 stands for more."""
+
+
+class BlockWriter:
+    """Takes the finished rows of a block, top to bottom, and publishes the block."""
+
+    def __init__(self, out: Path, plan: Plan, planned: PlannedBlock, asked: NDArray[np.bool_]) -> None:
+        """``asked`` (y, x) is True inside the region; the rest of the block is nodata in every file."""
+        self.out, self.plan, self.planned, self.asked = out, plan, planned, asked
+        self.block: Block = plan.block(planned)
+        self.folder = out / "cogs" / self.block.id
+        card, geobox = plan.card, self.block.geobox
+        colours = {c.value: (*_rgb(c.color), 255) for c in card.classes}
+        quantity = {"scale": CONFIDENCE_SCALE, "nodata": CONFIDENCE_NODATA, "overview": "average", "predictor": True}
+        self.cogs = {
+            "class": CogWriter(
+                self.folder / "class.tif",
+                geobox,
+                "uint8",
+                nodata=card.nodata,
+                colormap=colours,
+                descriptions=["class"],
+                overview="mode",
+            ),
+            "confidence": CogWriter(
+                self.folder / "confidence.tif", geobox, "uint8", descriptions=["confidence"], **quantity
+            ),
+            "valid": CogWriter(
+                self.folder / "valid.tif", geobox, "uint8", nodata=COUNT_NODATA, descriptions=["valid observations"]
+            ),
+        }
+        if plan.recipe.probabilities:
+            names = [c.name for c in card.classes]
+            self.cogs["probabilities"] = CogWriter(
+                self.folder / "probabilities.tif", geobox, "uint8", bands=len(names), descriptions=names, **quantity
+            )
+        shape = self.block.window.shape
+        keep = shape if plan.recipe.features else (0, 0)
+        self.classes, self.confidence = np.empty(keep, np.uint8), np.empty(keep, np.uint8)
+        self.valid = np.zeros(shape, np.bool_)
+
+    def rows(self, rows: Rows, count: NDArray[np.uint16], part: slice) -> None:
+        """Rows ``part`` of the block with their count of valid observations."""
+        asked, nodata = self.asked[part], np.uint8(self.plan.card.nodata)
+        classes = np.where(asked, rows.classes, nodata)
+        confidence = np.where(asked, rows.confidence, np.uint8(CONFIDENCE_NODATA))
+        self.valid[part] = asked & (count > 0)
+        self.cogs["class"].write(classes)
+        self.cogs["confidence"].write(confidence)
+        counted = np.minimum(count, COUNT_NODATA - 1).astype(np.uint8)
+        self.cogs["valid"].write(np.where(asked, counted, np.uint8(COUNT_NODATA)))
+        if rows.probabilities is not None:
+            self.cogs["probabilities"].write(np.where(asked, rows.probabilities, np.uint8(CONFIDENCE_NODATA)))
+        if self.plan.recipe.features:
+            self.classes[part], self.confidence[part] = classes, confidence
+
+    def preview(
+        self, data: NDArray[np.generic], valid: NDArray[np.bool_], mul: NDArray[np.float32], add: NDArray[np.float32]
+    ) -> None:
+        """Keep a picture of the input, stretched by the card, so that neighbouring blocks look alike."""
+        names = [b.name for b in self.plan.card.bands]
+        shown = channels(names)
+        limits = tuple(((-2 - add[k]) / mul[k], (2 - add[k]) / mul[k]) for k in shown)
+        rgb, factor = quicklook(data, valid, names, tuple((float(a), float(b)) for a, b in limits))
+        seen = (valid & self.asked)[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
+        self.picture = np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))])
+
+    def finish(self, sources: Sequence[pystac.Item]) -> int:
+        """Publish files, then the item, which says that the block is done. Returns the bytes written."""
+        card, recipe = self.plan.card, self.plan.recipe
+        if recipe.features:
+            found = polygonise(self.classes, self.confidence, card.nodata, self.block.window)
+            write_polygons(found, self.out / STATE / "parts" / f"{self.block.id}.parquet")
+        infos = {key: writer.close() for key, writer in self.cogs.items()}
+        assets = {key: _asset(key, info, card) for key, info in infos.items()}
+        picture = self.folder / "preview.png"
+        with atomic(picture) as temporary:
+            Image.fromarray(self.picture, "RGBA").save(temporary, "PNG")
+        size, digest = picture.stat().st_size, sha256(picture)
+        assets["thumbnail"] = AssetInfo(picture, "what the model saw", ("thumbnail",), "image/png", size, digest)
+        asked, known = int(self.asked.sum()), int(self.valid.sum())
+        item = block_item(
+            self.block,
+            collection=self.plan.output_id,
+            footprint=block_footprint(self.block, self.valid),
+            datetime_range=time_range(sources),
+            assets=assets,
+            card=card,
+            sources=sources,
+            recipe_hash=self.planned.hash,
+            properties={"geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0},
+        )
+        write_item(item, self.out / "items" / f"{self.block.id}.json")
+        return size + sum(i.size for i in infos.values())
+
+    def abort(self) -> None:
+        """Leave nothing under a final name."""
+        for writer in self.cogs.values():
+            writer.abort()
+
+
+def time_range(items: Sequence[pystac.Item]) -> tuple[dt.datetime, dt.datetime]:
+    """First and last time of items, with time zone."""
+    times: list[dt.datetime] = []
+    for item in items:
+        span = (item.common_metadata.start_datetime, item.common_metadata.end_datetime)
+        times += [t for t in (item.datetime, *span) if t is not None]
+    if not times:
+        raise GeomlError("no source has a time")  # search does not give such items
+    aware = [t if t.tzinfo else t.replace(tzinfo=dt.UTC) for t in times]
+    return min(aware), max(aware)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+_TITLES = {
+    "class": "class of each pixel",
+    "confidence": "probability of that class",
+    "valid": "valid observations",
+    "probabilities": "probability of every class",
+}
+
+
+def _asset(key: str, info: CogInfo, card: ModelCard) -> AssetInfo:
+    names = [c.name for c in card.classes] if key == "probabilities" else [key]
+    nodata = {"class": card.nodata, "valid": COUNT_NODATA}.get(key, CONFIDENCE_NODATA)
+    scale = CONFIDENCE_SCALE if key in ("confidence", "probabilities") else 1.0
+    bands = tuple(
+        BandInfo(name, "uint8", nodata, scale, statistics=_numbers(stats))
+        for name, stats in zip(names, info.statistics, strict=True)
+    )
+    return AssetInfo(info.path, _TITLES[key], ("data",), size=info.size, sha256=info.sha256, bands=bands, classes=key == "class")
+
+
+def _numbers(stats: object) -> Mapping[str, float]:
+    fields = ("minimum", "maximum", "mean", "stddev", "valid_percent")
+    return {k: v for k in fields if (v := getattr(stats, k)) is not None}

@@ -1,0 +1,42 @@
+"""Polygons of one block on disk, until all blocks are there to be merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from geoml.errors import DataError
+from geoml.io.store import atomic
+from geoml.vector.polygons import Polygons
+
+
+def write_polygons(polygons: Polygons, path: Path) -> None:
+    """Write polygons in pixel coordinates as Parquet, atomically. Raises DataError."""
+    columns = {
+        "geometry": pa.array(shapely.to_wkb(polygons.geometry), pa.binary()),
+        "value": pa.array(polygons.value),
+        "pixels": pa.array(polygons.pixels),
+        "confidence_sum": pa.array(polygons.confidence_sum),
+    }
+    with atomic(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_polygons(path: Path) -> Polygons:
+    """What `write_polygons` wrote. Raises DataError for a missing or damaged file."""
+    try:
+        table = pq.read_table(path)
+        return Polygons(
+            geometry=np.asarray(shapely.from_wkb(table["geometry"].to_numpy()), dtype=object),
+            value=table["value"].to_numpy(),
+            pixels=table["pixels"].to_numpy(),
+            confidence_sum=table["confidence_sum"].to_numpy(),
+        )
+    except (OSError, KeyError, pa.ArrowException, shapely.errors.ShapelyError) as err:
+        raise DataError(
+            f"{path}: polygons of a block are not readable ({err}); delete its item to do it again"
+        ) from err

@@ -1,0 +1,67 @@
+"""DeepLabV3+: atrous convolutions at several rates beside the mean of the whole chip, and a light decoder.
+
+Chen et al.: Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation. ECCV 2018,
+https://arxiv.org/abs/1802.02611. Built by segmentation-models-pytorch with any encoder that can be dilated.
+Its image pooling sees the whole chip, so chips are blended and not joined exactly; a training batch needs two samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import segmentation_models_pytorch as smp
+from torch import Tensor, nn
+
+from geoml.errors import InputError
+from geoml.nn.encoders import initialise, segmentation_model
+from geoml.nn.padding import padded
+
+TASKS = ("segmentation",)
+TINY = {"encoder": "resnet18", "decoder_channels": 16}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Arguments of `build`; ``output_stride`` 8 sees finer and costs four times as much in the deep layers."""
+
+    bands: int
+    classes: int
+    encoder: str = "resnet18"
+    encoder_weights: str | None = None
+    decoder_channels: int = 256
+    output_stride: Literal[8, 16] = 16
+    atrous_rates: tuple[int, int, int] = (12, 24, 36)
+
+    def __post_init__(self) -> None:
+        if self.bands < 1 or self.classes < 1:
+            raise InputError(
+                f"deeplabv3plus: bands {self.bands}, classes {self.classes}; expected at least one of each"
+            )
+
+
+class DeepLabV3Plus(nn.Module):
+    """(B, bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.net = segmentation_model(
+            smp.DeepLabV3Plus,
+            config.encoder,
+            config.encoder_weights,
+            config.bands,
+            encoder_output_stride=config.output_stride,
+            decoder_channels=config.decoder_channels,
+            decoder_atrous_rates=config.atrous_rates,
+            classes=config.classes,
+        )
+        self.stride = config.output_stride
+        initialise(self, config.encoder, config.encoder_weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return padded(self.net, x, self.stride)
+
+
+def build(config: Config) -> DeepLabV3Plus:
+    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
+    return DeepLabV3Plus(config)

@@ -1,0 +1,32 @@
+"""Fixtures of the io tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geoml.settings import settings
+
+
+@pytest.fixture
+def stac_server() -> Callable[[list[dict[str, Any]]], AbstractContextManager[Any]]:
+    """``serve(items)`` of stac_server.py, which lies beside this file and is no package."""
+    spec = spec_from_file_location("stac_server", Path(__file__).with_name("stac_server.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.serve  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> Iterator[None]:
+    """Tests set GEOML_… variables; none of them reaches the next test."""
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
