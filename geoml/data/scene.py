@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pyproj
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -74,9 +75,17 @@ class Piece:
 
 
 def outline(geobox: GeoBox, window: Window) -> BaseGeometry:
-    """The window of a geobox as a longitude/latitude polygon."""
-    part = geobox[window.y0 : window.y1, window.x0 : window.x1]
-    return part.extent.to_crs("EPSG:4326", resolution=max(part.extent.boundingbox.span_x / 8, 1e-9)).geom
+    """The window of a geobox as a longitude/latitude polygon, its edges densified so that they bend with the CRS."""
+    a = geobox.affine
+    edge = max(*window.shape, 1) / 8
+    ring = shapely.segmentize(shapely.box(window.x0, window.y0, window.x1, window.y1), edge)
+    to = pyproj.Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True)
+
+    def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = xy.T
+        return np.stack(to.transform(a.a * x + a.b * y + a.c, a.d * x + a.e * y + a.f), 1)
+
+    return shapely.transform(ring, move)
 
 
 def fingerprint(sample: Sample) -> str | None:

@@ -62,6 +62,8 @@ def check_ground(pieces: Sequence[Piece]) -> None:
     """Raise InputError when pieces of different splits cover the same ground."""
     placed = [(p, f) for p in pieces if (f := p.footprint) is not None]
     outlines = [f for _, f in placed]
+    if not outlines:
+        return
     for a, b in shapely.STRtree(outlines).query(outlines, predicate="intersects").T:
         one, two = placed[a][0], placed[b][0]
         if one.split < two.split and (shared := overlap(outlines[a], outlines[b])) > SHARED:
@@ -106,9 +108,9 @@ def _by_list(scenes: Sequence[Scene], split: Lists, root: str | None) -> list[Pi
     if not split.same_ground:
         return pieces
     held = [(outline(p.scene.geobox, p.window), p.split) for p in pieces if p.scene.geobox is not None]
-    tree = shapely.STRtree([f for f, _ in held])
+    tree = shapely.STRtree([f for f, _ in held]) if held else None
     for scene in scenes:
-        if scene.id in named or scene.geobox is None:
+        if tree is None or scene.id in named or scene.geobox is None:
             continue
         ground = outline(scene.geobox, scene.window)
         near = [held[i] for i in tree.query(ground, predicate="intersects")]
@@ -163,12 +165,12 @@ def _by_ground(scene: Scene, size: float, shares: dict[str, float], seed: int) -
     affine = scene.geobox.affine
     if affine.b or affine.d:
         raise InputError(f"{scene.id}: a rotated image cannot be cut into ground blocks; use a split by files")
-    lon, lat = scene.geobox.geographic_extent.centroid.coords[0]
+    centre = outline(scene.geobox, scene.window).centroid
     crs = scene.geobox.crs
     metres = 111_320.0 if crs is not None and crs.geographic else 1.0
     unit_y, unit_x = abs(affine.e) * metres, abs(affine.a) * metres
     if max(scene.shape[0] * unit_y, scene.shape[1] * unit_x) <= size:
-        x, y = pyproj.Transformer.from_crs(4326, 6933, always_xy=True).transform(lon, lat)
+        x, y = pyproj.Transformer.from_crs(4326, 6933, always_xy=True).transform(centre.x, centre.y)
         split = draw(f"{math.floor(x / size)} {math.floor(y / size)}", shares, seed)
         return [Piece(scene, scene.window, split)]
     rows = _cuts(affine.f * metres, affine.e * metres, scene.shape[0], size)

@@ -48,15 +48,15 @@ def collect(out: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
     done = [key for key, planned in plan.by_id().items() if is_done(out, plan, planned)]
     failed = {key: why for key in plan.by_id() if key not in done and (why := _reason(out, key))}
     if not done:
-        _raise_failed(plan, failed)
+        raise _failure(plan, failed)
     before = _last(out)
-    same = before and before["blocks"]["done"] == done and before["blocks"]["failed"] == failed
-    if same and not any(t.done for t in tallies) and all((out / name).exists() for name in before["files"]):
+    same = before is not None and before["blocks"]["done"] == done and before["blocks"]["failed"] == failed
+    if before and same and not any(t.done for t in tallies) and all((out / name).exists() for name in before["files"]):
         run = before
     else:
         run = _write(out, plan, done, failed, tallies, before)
     if failed:
-        _raise_failed(plan, failed)
+        raise _failure(plan, failed)
     if not run["valid_percent"]:
         raise NothingFound(f"coverage: none of the {len(done)} blocks has a valid pixel inside the region")
     return run
@@ -172,7 +172,7 @@ def _last(out: Path) -> dict[str, Any] | None:
     return value
 
 
-def _raise_failed(plan: Plan, failed: dict[str, str]) -> None:
+def _failure(plan: Plan, failed: dict[str, str]) -> DataError:
     listed = "; ".join(f"{key}: {why}" for key, why in list(failed.items())[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-    raise DataError(f"{len(failed)} of {len(plan.blocks)} blocks failed, the others are published: {listed}{more}")
+    return DataError(f"{len(failed)} of {len(plan.blocks)} blocks failed, the others are published: {listed}{more}")

@@ -53,6 +53,9 @@ class Loop(lightning.LightningModule):
         raw: Tensor = self.net(image.contiguous(memory_format=torch.channels_last))
         return raw
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches.epoch = checkpoint["epoch"] + 1  # the first iterator is made before on_train_epoch_start
+
     def on_train_epoch_start(self) -> None:
         self.batches.epoch = self.current_epoch
         self.losses = []

@@ -38,7 +38,21 @@ class BlockWriter:
         self.folder = out / "cogs" / self.block.id
         card, geobox = plan.card, self.block.geobox
         colours = {c.value: (*_rgb(c.color), 255) for c in card.classes}
-        quantity = {"scale": CONFIDENCE_SCALE, "nodata": CONFIDENCE_NODATA, "overview": "average", "predictor": True}
+        names = [c.name for c in card.classes]
+
+        def quantity(key: str, descriptions: Sequence[str]) -> CogWriter:
+            return CogWriter(
+                self.folder / f"{key}.tif",
+                geobox,
+                "uint8",
+                bands=len(descriptions),
+                nodata=CONFIDENCE_NODATA,
+                scale=CONFIDENCE_SCALE,
+                descriptions=descriptions,
+                overview="average",
+                predictor=True,
+            )
+
         self.cogs = {
             "class": CogWriter(
                 self.folder / "class.tif",
@@ -49,18 +63,13 @@ class BlockWriter:
                 descriptions=["class"],
                 overview="mode",
             ),
-            "confidence": CogWriter(
-                self.folder / "confidence.tif", geobox, "uint8", descriptions=["confidence"], **quantity
-            ),
+            "confidence": quantity("confidence", ["confidence"]),
             "valid": CogWriter(
                 self.folder / "valid.tif", geobox, "uint8", nodata=COUNT_NODATA, descriptions=["valid observations"]
             ),
         }
         if plan.recipe.probabilities:
-            names = [c.name for c in card.classes]
-            self.cogs["probabilities"] = CogWriter(
-                self.folder / "probabilities.tif", geobox, "uint8", bands=len(names), descriptions=names, **quantity
-            )
+            self.cogs["probabilities"] = quantity("probabilities", names)
         shape = self.block.window.shape
         keep = shape if plan.recipe.features else (0, 0)
         self.classes, self.confidence = np.empty(keep, np.uint8), np.empty(keep, np.uint8)
@@ -158,7 +167,9 @@ def _asset(key: str, info: CogInfo, card: ModelCard) -> AssetInfo:
         BandInfo(name, "uint8", nodata, scale, statistics=_numbers(stats))
         for name, stats in zip(names, info.statistics, strict=True)
     )
-    return AssetInfo(info.path, _TITLES[key], ("data",), size=info.size, sha256=info.sha256, bands=bands, classes=key == "class")
+    return AssetInfo(
+        info.path, _TITLES[key], ("data",), size=info.size, sha256=info.sha256, bands=bands, classes=key == "class"
+    )
 
 
 def _numbers(stats: object) -> Mapping[str, float]:

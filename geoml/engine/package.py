@@ -129,7 +129,7 @@ def save(module: nn.Module, card: ModelCard, directory: str | Path) -> ModelCard
     sight = measure(module.eval(), len(card.bands) * card.dates, _declared_stride(module))
     module.train(was_training)
     with store.atomic(directory / WEIGHTS) as temporary:
-        temporary.write_bytes(to_bytes(tensors, metadata={"format": "pt", "model": card.name}))
+        temporary.write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
     final = card.model_copy(
         update={
             "config": json.loads(json.dumps({k: v for k, v in card.config.items() if k != "encoder_weights"})),

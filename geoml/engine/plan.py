@@ -207,14 +207,14 @@ def _blocks(
             used = tuple(k for k, o in outlines.items() if o.intersects(near))
             if not any(outlines[k].intersects(here) for k in used):
                 continue
-            key = [card.sha256, options, query, block.id, zone.part, [(k, str(versions[k])) for k in used]]
-            out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(key)))
+            what = [card.sha256, options, query, block.id, zone.part, [(k, str(versions[k])) for k in used]]
+            out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(what)))
     return out
 
 
 def write_plan(plan: Plan, items: Sequence[pystac.Item], out: Path) -> None:
     """Write ``.geoml/plan.json`` and ``sources.parquet``; the plan last, for it says that the folder is ready."""
-    stac.write_items(items, out / "sources.parquet")
+    stac.write_items(items, out / "sources.parquet", catalog=stac.open_catalog(plan.recipe.query.catalog))
     write_json(out / STATE / "plan.json", plan.model_dump(mode="json"))
 
 

@@ -129,7 +129,7 @@ class Predictor:
         x = torch.addcmul(add[:, None, None], x, mul[:, None, None])
         return torch.where(known.to(device, non_blocking=True), x, 0.0)[None]
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(B, K, H, W) logits of (B, band, H, W)."""
         with self.device.autocast():
             out: Tensor = self.module(x.contiguous(memory_format=torch.channels_last))
@@ -138,12 +138,13 @@ class Predictor:
     def _softmax(self, x: Tensor) -> Tensor:
         """(B, K, H, W) float32 probabilities, averaged over flips and turns when asked."""
         if not self.tta:
-            return self.task.softmax(self._forward(x))
+            whole: Tensor = self.task.softmax(self.forward(x))
+            return whole
         total = torch.zeros(())
         for turns in range(4):
             for flip in (False, True):
                 turned = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
-                probs = torch.rot90(self.task.softmax(self._forward(turned)), -turns, (-2, -1))
+                probs = torch.rot90(self.task.softmax(self.forward(turned)), -turns, (-2, -1))
                 total = total.to(probs.device) + (probs.flip(-1) if flip else probs)
         return total / 8
 
@@ -157,7 +158,7 @@ class Predictor:
         h = self.grid.halo
         if self.tta or self.probabilities:
             return self._decoded(_inner(self._softmax(x), h))
-        return list(self.task.decode(_inner(self._forward(x), h)))
+        return list(self.task.decode(_inner(self.forward(x), h)))
 
     def _exact(
         self,
@@ -171,14 +172,15 @@ class Predictor:
         """Rows of cores. A chip is trimmed to what touches the window: its halo makes that free of effect."""
         m, a = (torch.from_numpy(v).to(self.device.torch) for v in (mul, add))
         for row in self.grid.rows(window):
-            wanted = [self._trimmed(self.grid.kept(*k), window) for k in row]
+            wanted = [self.trimmed(self.grid.kept(*k), window) for k in row]
             strip = wanted[0].union(wanted[-1])
             y0, y1 = max(strip.y0, window.y0), min(strip.y1, window.y1)
             out = self._blank(y1 - y0, window.shape[1])
             todo = [w for w in wanted if valid[w.intersect(window).slices(origin)].any()]
             if todo:
                 seen = todo[0].union(todo[-1]).expand(self.grid.halo)
-                x = self._input(*(v[(..., *seen.slices(origin))] for v in (data, valid)), m, a)
+                rows, cols = seen.slices(origin)
+                x = self._input(data[:, rows, cols], valid[rows, cols], m, a)
                 for batch in _batches(todo, self.device.batch):
                     chips = [x[(0, slice(None), *w.expand(self.grid.halo).slices(seen))] for w in batch]
                     found = self._cores(torch.stack(chips))
@@ -190,7 +192,8 @@ class Predictor:
                             target[(..., *to)] = value[i][..., rows, cols]
             yield y0, out
 
-    def _trimmed(self, core: Window, window: Window) -> Window:
+    def trimmed(self, core: Window, window: Window) -> Window:
+        """The part of a core that touches ``window``, on the network's stride."""
         if self.fixed:  # a compiled or exported program has one shape
             return core
         s, w = self.grid.stride, core.intersect(window)
@@ -221,7 +224,8 @@ class Predictor:
                 norm = torch.zeros(strip.shape, device=device)
             todo = [c for c in chips if valid[c.slices(origin)].any()]
             if todo:
-                x = self._input(*(v[(..., *strip.slices(origin))] for v in (data, valid)), m, a)
+                rows, cols = strip.slices(origin)
+                x = self._input(data[:, rows, cols], valid[rows, cols], m, a)
                 for batch in _batches(todo, self.device.batch):
                     stacked = torch.stack([x[(0, slice(None), *c.slices(strip))] for c in batch])
                     probs = self._softmax(stacked)
@@ -264,7 +268,7 @@ def _one_behind(strips: Iterator[tuple[int, list[Tensor]]]) -> Iterator[tuple[in
             pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]
             for to, value in zip(pinned, tensors, strict=True):
                 to.copy_(value, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             tensors = pinned
         if pending is not None:

@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -50,8 +50,8 @@ class Tally:
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    seconds: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     pixels: int = 0
 
 
@@ -210,7 +210,7 @@ class _Reader:
             mask=plan.recipe.mask,
             composite=plan.recipe.composite,
         )
-        data, count = dask.compute(  # type: ignore[attr-defined]
+        data, count = dask.compute(  # type: ignore[attr-defined, no-untyped-call]
             cube.data_vars["data"].data,
             cube.data_vars["valid_count"].data,
             scheduler="threads",

@@ -74,10 +74,12 @@ def _unwrapped(polygon: Polygon) -> Polygon:
 
     def ring(points: Any) -> list[tuple[float, float]]:
         out: list[tuple[float, float]] = []
+        before, turns = None, 0
         for x, y in [(p[0], p[1]) for p in points]:
-            if out and 180 < abs(x - out[-1][0]) < 360:  # a full turn is a box around the world, not a crossing
-                x -= 360 * round((x - out[-1][0]) / 360)
-            out.append((x, y))
+            if before is not None and 180 < abs(x - before) < 360:  # a full turn is a box around the world
+                turns -= round((x - before) / 360)
+            before = x
+            out.append((x + 360 * turns, y))
         return out
 
     return Polygon(ring(polygon.exterior.coords), [ring(r.coords) for r in polygon.interiors])
@@ -126,7 +128,7 @@ def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
 
 
 def project(part: BaseGeometry, crs: str, step: float = 0.05) -> BaseGeometry:
-    """A longitude/latitude geometry in ``crs``; edges are densified every ``step`` degrees so that they bend with it."""
+    """A longitude/latitude geometry in ``crs``; edges are densified every ``step`` degrees, so they bend with it."""
     to = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
     def move(coords: Any) -> Any:

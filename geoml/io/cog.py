@@ -210,7 +210,7 @@ def _north_up(dataset: rasterio.DatasetReader) -> tuple[GeoBox, bool]:
     """The file's grid with row 0 in the north, and whether the file stores its rows the other way round."""
     transform, flipped = dataset.transform, dataset.transform.e > 0
     if flipped:
-        transform = transform * Affine.translation(0, dataset.height) * Affine.scale(1, -1)
+        transform = transform @ Affine.translation(0, dataset.height) @ Affine.scale(1, -1)
     return GeoBox((dataset.height, dataset.width), transform, _crs(dataset.crs.to_wkt())), flipped
 
 

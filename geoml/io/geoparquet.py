@@ -136,15 +136,18 @@ def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, An
 
 def _part(plane: Plane, batches: list[Features], card: ModelCard, simplify: float) -> pd.DataFrame:
     """The rows of one plane, without times and model."""
-    geometry, value, confidence, blocks = (
-        np.concatenate([getattr(b, k) for b in batches]) for k in ("geometry", "value", "confidence", "blocks")
-    )
+    names = "geometry", "value", "confidence", "blocks", "row", "col"
+    columns = [np.concatenate([getattr(b, k) for b in batches]) for k in names]
+    # one order of features and of vertices, so that sums are the same to the last bit for any blocks
+    order = np.lexsort((columns[1], columns[5], columns[4]))
+    geometry, value, confidence, blocks = (c[order] for c in columns[:4])
+    ids = np.array([k for b in batches for k in b.ids()], object)[order]
+    geometry = shapely.normalize(geometry)
     if simplify:
         geometry = shapely.coverage_simplify(share_vertices(geometry), simplify / _metres(plane))
     else:
         geometry = share_vertices(geometry, VERTEX_STEP)
     ground = shapely.transform(geometry, lambda c: (c + plane.anchor) * [plane.res, -plane.res])
-    ids = [k for b in batches for k in b.ids()]
     return _part_frame(ids, value, _areas(ground, plane.crs), confidence, blocks, _lonlat(ground, plane.crs), card)
 
 
@@ -188,7 +191,7 @@ def _areas(ground: Geometries, crs: str) -> NDArray[np.float64]:
 
 
 def _lonlat(ground: Geometries, crs: str) -> Geometries:
-    """In degrees, cut at the antimeridian, rings counterclockwise and started at a fixed vertex."""
+    """In degrees, cut at the antimeridian, outer rings counterclockwise."""
     world = _move(ground, pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True))
     west, _, east, _ = shapely.bounds(world).T
     for k in np.flatnonzero(east - west > 180):
@@ -197,7 +200,7 @@ def _lonlat(ground: Geometries, crs: str) -> Geometries:
         there = shapely.intersection(unrolled, shapely.box(180, -90, 360, 90))
         sides = [here, shapely.transform(there, lambda c: c - [360, 0])]
         world[k] = shapely.multipolygons([p for p in shapely.get_parts(sides) if p.area > 0])
-    fixed: Geometries = shapely.orient_polygons(shapely.normalize(world))
+    fixed: Geometries = shapely.orient_polygons(world)
     return fixed
 
 

@@ -133,11 +133,9 @@ def block_item(
         item.add_asset(key, _asset(info, card))
     for source in sources:
         if href := source.get_self_href():
-            link = pystac.Link("derived_from", redact(href), "application/geo+json", title=source.id)
-            item.add_link(link)
+            item.add_link(pystac.Link("derived_from", redact(href), "application/geo+json", title=source.id))
     if model_href:
-        named = {"mlm:name": card.name}
-        item.add_link(pystac.Link("derived_from", redact(model_href), "application/geo+json", extra_fields=named))
+        item.add_link(_model_link(model_href, card))
     item.stac_extensions = _extensions(item.properties, *(a.extra_fields for a in item.assets.values()))
     return item
 
@@ -235,8 +233,7 @@ def collection(
     for item in known:
         result.add_link(pystac.Link("item", f"./items/{item.id}.json", "application/geo+json"))
     if model_href:
-        named = {"mlm:name": card.name}
-        result.add_link(pystac.Link("derived_from", redact(model_href), "application/geo+json", extra_fields=named))
+        result.add_link(_model_link(model_href, card))
     files = (a.extra_fields for a in result.assets.values())
     result.stac_extensions = _extensions(summaries, *files, *result.extra_fields["item_assets"].values())
     return result
@@ -250,6 +247,11 @@ def write_collection(collection: pystac.Collection, path: Path) -> None:
         part["href"] = _relative(part["href"], path.parent)
     value["links"] = [{"rel": "root", "href": "./collection.json", "type": "application/json"}, *links]
     write_json(path, value)
+
+
+def _model_link(href: str, card: ModelCard) -> pystac.Link:
+    named = {"mlm:name": card.name}
+    return pystac.Link("derived_from", redact(href), "application/geo+json", extra_fields=named)
 
 
 def _asset(info: AssetInfo, card: ModelCard) -> pystac.Asset:
@@ -276,13 +278,9 @@ def _band(band: BandInfo, card: ModelCard) -> dict[str, Any]:
         value["unit"] = band.unit
     if band.description:
         value["description"] = band.description
-    if band.statistics and (known := _numbers(band.statistics)):
-        value["statistics"] = known
+    if numbers := {k: v for k, v in (band.statistics or {}).items() if v is not None and np.isfinite(v)}:
+        value["statistics"] = numbers
     return value
-
-
-def _numbers(statistics: Mapping[str, float | None]) -> dict[str, float]:
-    return {k: v for k, v in statistics.items() if v is not None and np.isfinite(v)}
 
 
 def _classes(card: ModelCard) -> list[dict[str, Any]]:

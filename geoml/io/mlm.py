@@ -20,7 +20,6 @@ from geoml.io.card import ModelCard
 MLM = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
 EXTENSIONS = (
     MLM,
-    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/version/v1.2.0/schema.json",
 )
@@ -48,7 +47,8 @@ def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
         title=f"Weights of {card.name}",
         media_type="application/octet-stream; framework=pytorch",
         roles=["mlm:model", "mlm:weights", "data"],
-        extra_fields={"mlm:artifact_type": _artifact(card.weights)},
+        # bands again: MLM wants them in the properties, and STAC 1.1 allows them there when an asset has them too
+        extra_fields={"mlm:artifact_type": _artifact(card.weights), "bands": [{"name": b.name} for b in card.bands]},
     )
     if card.sha256:
         asset.extra_fields["file:checksum"] = f"1220{card.sha256}"  # multihash: sha2-256, 32 bytes
@@ -130,7 +130,7 @@ def _properties(card: ModelCard) -> dict[str, Any]:
 def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of ``ModelCard`` out of an item; what neither MLM nor ``geoml:…`` says keeps its default."""
     properties = item["properties"]
-    asset = next(a for a in item["assets"].values() if "mlm:model" in a.get("roles", ()))
+    asset = [a for a in item["assets"].values() if "mlm:model" in a.get("roles", ())][0]  # noqa: RUF015
     given, result = properties["mlm:input"][0], properties["mlm:output"][0]
     task = properties["mlm:tasks"][0]
     exported = asset.get("mlm:artifact_type") == "torch.export.save"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -27,6 +28,8 @@ MAX_BLOCK_BYTES = 128 * 2**20
 """A file whose tiles decode to more is refused: a kilobyte on the wire could ask for gigabytes of memory."""
 
 MAX_BANDS = 4096
+
+_QUERY = re.compile(r"\?[^\s'\"]+")
 
 _TRANSIENT = re.compile(
     r"(?:HTTP(?: error| response)?(?: code)?\s*:?\s*)(?:429|5\d\d)|timed? ?out|too slow|could ?n.t (?:resolve|connect)"
@@ -125,8 +128,7 @@ def label(spec: BandSpec) -> str:
 
 def _explain(err: BaseException, spec: BandSpec, path: str) -> tuple[GeomlError, bool]:
     """(the error to raise, whether trying again may help) for what rasterio raised on ``path``."""
-    _, mark, query = path.partition("?")
-    text = redact(_chain(err).replace(mark + query, "") if query else _chain(err))  # GDAL repeats the signature
+    text = _clean(_chain(err))
     where = label(spec)
     if isinstance(err, MemoryError):
         return DataError(f"{where}: not enough memory ({text})"), False
@@ -143,6 +145,23 @@ def _explain(err: BaseException, spec: BandSpec, path: str) -> tuple[GeomlError,
     if head is not None and not _is_raster(head):
         return DataError(f"{where}: not a TIFF, it starts with {head[:40]!r}"), False
     return DataError(f"{where}: {text}"), path.startswith("/vsi")  # a body cut short reads well the next time
+
+
+def _clean(text: str) -> str:
+    """Without queries, which may sign: GDAL repeats them after a bare file name, too."""
+    return _QUERY.sub("", redact(text))
+
+
+class _Redacted(logging.Filter):
+    """rasterio logs what GDAL says, with whole URLs; this takes the secrets out of them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _clean(record.getMessage()), ()
+        return True
+
+
+for _name in ("rasterio._env", "rasterio._err", "rasterio._base", "rasterio._io", "rasterio.env"):
+    logging.getLogger(_name).addFilter(_Redacted())
 
 
 def _chain(err: BaseException | None) -> str:

@@ -20,8 +20,9 @@ from rasterio.warp import Resampling, reproject
 
 from geoml.grid.plane import Window
 
-STRIP = 256
-"""Columns of one warp; coordinates are exact at its ends and its middle, linear between (error below 0.01 pixel)."""
+STRIP = 96
+"""Columns of one warp. Coordinates are exact at its ends and its middle and linear between (error below 0.001 pixel).
+GDAL may cut regions wider than 100 pixels itself, at places that depend on the window."""
 
 TINY = 1e-3
 """Pixels; grids that differ by less are one grid."""
@@ -31,7 +32,7 @@ def shift(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
     """(rows, columns) from the source's corner to the target's when both share one pixel lattice, else None."""
     if source.crs != target.crs:
         return None
-    a = ~source.affine * target.affine
+    a = ~source.affine @ target.affine
     height, width = target.shape
     drift = max(abs(a.a - 1) * width, abs(a.e - 1) * height, abs(a.b) * height, abs(a.d) * width)
     row, col = round(a.f), round(a.c)
@@ -51,7 +52,7 @@ def ratio(source: GeoBox, target: GeoBox) -> tuple[float, float]:
 
 @lru_cache(maxsize=4096)
 def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float]:
-    x, y = source.affine * (source.shape[1] / 2, source.shape[0] / 2)
+    x, y = source.affine @ (source.shape[1] / 2, source.shape[0] / 2)
     if str(source.crs) == crs:
         return dx / source.affine.a, abs(dy / source.affine.e)
     place = pyproj.Transformer.from_crs(str(source.crs), crs, always_xy=True)
@@ -68,10 +69,10 @@ def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float
     return found if all(math.isfinite(f) and f > 0 for f in found) else (1.0, 1.0)
 
 
-def _clamped(source: GeoBox, x: float, y: float, area: pyproj.aoi.AreaOfUse) -> tuple[float, float]:
+def _clamped(source: GeoBox, x: float, y: float, area: Any) -> tuple[float, float]:
     """The middle of the part of the source that lies in the CRS's area of use; its own middle when there is none."""
     lonlat = pyproj.Transformer.from_crs(str(source.crs), "EPSG:4326", always_xy=True)
-    west, south, east, north = lonlat.transform_bounds(*source.boundingbox, errcheck=False)
+    west, south, east, north = lonlat.transform_bounds(*source.boundingbox.bbox)
     low, high = max(west, area.west), min(east, area.east)
     bottom, top = max(south, area.south), min(north, area.north)
     if not (low < high and bottom < top):
@@ -97,7 +98,7 @@ def windows(source: GeoBox, target: GeoBox, reach: int) -> list[Window]:
         return []
     x, y = x[good], y[good]
     full = Window(0, 0, *source.shape)
-    if not (source.crs.geographic and np.ptp(x) > 180):
+    if source.crs is None or not source.crs.geographic or np.ptp(x) <= 180:
         return _clip([_hull(source, x, y, reach)], full)
     west, east = _hull(source, x[x < 0], y, reach), _hull(source, x[x >= 0], y, reach)
     return _clip([Window(west.y0, full.x0, west.y1, west.x1), Window(east.y0, east.x0, east.y1, full.x1)], full)
@@ -141,20 +142,22 @@ def warp(
         _strips(data, out, source, target, Resampling.nearest, nearest)
     else:
         options = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
-        out = _interpolated(data, valid, source, target, Resampling[resampling], options)
-    out[~found] = 0
+        out = _interpolated(data, valid, found, source, target, Resampling[resampling], options)
+    if not found.all():
+        out[~found] = 0
     return out, found
 
 
 def _interpolated(
     data: NDArray[Any],
     valid: NDArray[np.bool_],
+    found: NDArray[np.bool_],
     source: GeoBox,
     target: GeoBox,
     kernel: Resampling,
     options: dict[str, float],
 ) -> NDArray[Any]:
-    """The values in the dtype of ``data``; arbitrary where no valid pixel is under the kernel."""
+    """The values in the dtype of ``data`` where ``found``, arbitrary elsewhere; ``found`` loses what has no value."""
     single = data.dtype.itemsize <= 2 or data.dtype == np.float32
     exact: type[np.floating] = np.float32 if single else np.float64
     given = data
@@ -163,10 +166,12 @@ def _interpolated(
         given = np.where(valid, data.astype(exact), exact("nan"))
     out = np.zeros((data.shape[0], *target.shape), exact)
     _strips(given, out, source, target, kernel, options)
+    if "src_nodata" in options:
+        found &= ~np.isnan(out)
+        out[~found] = 0
     if data.dtype.kind == "f":
         return out.astype(data.dtype, copy=False)
     # halves are common when pixels are split in two; the small extra keeps float noise from deciding them
-    np.nan_to_num(out, copy=False, nan=0.0)
     np.floor(np.add(out, 0.5 + 1e-4, out=out), out=out)
     limits = np.iinfo(data.dtype)
     return np.clip(out, limits.min, limits.max, out=out).astype(data.dtype)
@@ -188,7 +193,7 @@ def _strips(
     first = math.floor(target.affine.c / target.affine.a + 0.25)  # column of the plane, for both of its anchors
     for start in range(first // STRIP * STRIP - first, width, STRIP):
         strip = np.zeros((*out.shape[:2], STRIP), out.dtype)
-        _gdal(data, strip, source, target.affine * Affine.translation(start, 0), target, kernel, options)
+        _gdal(data, strip, source, target.affine @ Affine.translation(start, 0), target, kernel, options)
         low, high = max(start, 0), min(start + STRIP, width)
         out[:, :, low:high] = strip[:, :, low - start : high - start]
 

@@ -63,7 +63,7 @@ def straighten(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
     closes = np.append(opens[1:], len(edges)) - 1
     before = np.roll(heading, 1, axis=0)
     before[opens] = heading[closes]
-    kept = (heading != before).any(axis=1)
+    kept = (heading[:, 0] != before[:, 0]) | (heading[:, 1] != before[:, 1])
     ring = np.repeat(np.arange(len(opens)), closes - opens + 1)[kept]
     corners = rings.coords[edges[kept]]
     starts = np.searchsorted(ring, np.arange(len(opens) + 1))
@@ -74,9 +74,8 @@ def straighten(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
 def share_vertices(polygons: NDArray[np.object_], step: int | None = None) -> NDArray[np.object_]:
     """Polygons on one pixel lattice with every vertex that lies on a border present on both of its sides.
 
-    Neighbours then still fit without gaps after a projection or a simplification. With ``step`` edges also get a
-    vertex wherever they cross a multiple of ``step`` pixels, so that long edges bend with a projection, equally on
-    both sides.
+    Neighbours then still fit without gaps after a projection or a simplification. With ``step`` edges longer than that
+    also get a vertex at each multiple of ``step`` pixels, so that they bend with a projection, equally on both sides.
     """
     rings = Rings.of(polygons)
     if not len(rings.coords):
@@ -84,46 +83,44 @@ def share_vertices(polygons: NDArray[np.object_], step: int | None = None) -> ND
     low = rings.coords.min(axis=0)
     points = (rings.coords - low).astype(np.int64)
     size = points.max() + 2
-    edges = rings.edges()
-    start, stop = points[edges], points[edges + 1]
+    edges, axis, begin, end = _long_edges(points, rings.edges(), 1)
     count, first = np.zeros(len(edges), np.int64), np.zeros(len(edges), np.int64)
-    lookups = []
-    used = 0
-    for axis in (0, 1):  # edges along x, then along y
-        other = 1 - axis
-        vertices = np.sort(points[:, other] * size + points[:, axis])
+    known = np.empty((0, 2), np.int64)
+    for along in (0, 1):  # edges along x, then along y
+        vertices = np.sort(points[:, 1 - along] * size + points[:, along])
         vertices = vertices[np.diff(vertices, prepend=-1) > 0]
-        along = np.flatnonzero(start[:, other] == stop[:, other])
-        line = start[along, other] * size
-        a = np.searchsorted(vertices, line + np.minimum(start[along, axis], stop[along, axis]), "right")
-        b = np.searchsorted(vertices, line + np.maximum(start[along, axis], stop[along, axis]), "left")
-        first[along], count[along] = used + a, b - a
-        used += len(vertices)
-        lookups.append(np.column_stack(np.divmod(vertices, size)[:: 1 if axis else -1]))
-    known = np.concatenate(lookups)
-    forward = (stop - start).sum(axis=1) > 0
-    rank = _ranks(count)
-    edge = np.repeat(np.arange(len(edges)), count)
-    pick = np.where(forward[edge], first[edge] + rank, first[edge] + count[edge] - 1 - rank)
+        mine = np.flatnonzero(axis == along)
+        line = points[edges[mine], 1 - along] * size
+        a = np.searchsorted(vertices, line + np.minimum(begin[mine], end[mine]), "right")
+        b = np.searchsorted(vertices, line + np.maximum(begin[mine], end[mine]), "left")
+        first[mine], count[mine] = len(known) + a, b - a
+        across, position = np.divmod(vertices, size)
+        known = np.concatenate([known, np.column_stack([across, position] if along else [position, across])])
+    edge, rank = np.repeat(np.arange(len(edges)), count), _ranks(count)
+    pick = first[edge] + np.where((begin < end)[edge], rank, count[edge] - 1 - rank)
     rings = _insert(rings, edges[edge] + 1, known[pick] + low)
     return rings.polygons() if step is None else _cut(rings, step).polygons()
 
 
 def _cut(rings: Rings, step: int) -> Rings:
-    """A vertex on every edge at each multiple of ``step``."""
-    edges = rings.edges()
-    start, stop = rings.coords[edges], rings.coords[edges + 1]
-    axis = (start[:, 0] == stop[:, 0]).astype(np.int64)  # the one that varies
-    every = np.arange(len(edges))
-    a, b = start[every, axis], stop[every, axis]
-    low = np.floor(np.minimum(a, b) / step).astype(np.int64) + 1
-    high = np.ceil(np.maximum(a, b) / step).astype(np.int64) - 1
+    """A vertex at each multiple of ``step`` on every edge that is longer."""
+    edges, axis, begin, end = _long_edges(rings.coords.astype(np.int64), rings.edges(), step)
+    low = np.minimum(begin, end) // step + 1
+    high = -(-np.maximum(begin, end) // step) - 1
     count = np.maximum(high - low + 1, 0)
-    rank = _ranks(count)
-    edge = np.repeat(every, count)
-    points = start[edge]
-    points[np.arange(len(edge)), axis[edge]] = step * np.where((a < b)[edge], low[edge] + rank, high[edge] - rank)
+    edge, rank = np.repeat(np.arange(len(edges)), count), _ranks(count)
+    points = rings.coords[edges[edge]]
+    multiple = np.where((begin < end)[edge], low[edge] + rank, high[edge] - rank)
+    points[np.arange(len(edge)), axis[edge]] = step * multiple
     return _insert(rings, edges[edge] + 1, points)
+
+
+def _long_edges(points: Index, edges: Index, length: int) -> tuple[Index, Index, Index, Index]:
+    """Edges longer than ``length``: position, axis along which they run, and where on it they begin and end."""
+    x, y = points.T
+    edges = edges[np.abs(x[edges + 1] - x[edges]) + np.abs(y[edges + 1] - y[edges]) > length]  # one of them is zero
+    axis = (points[edges, 0] == points[edges + 1, 0]).astype(np.int64)
+    return edges, axis, points[edges, axis], points[edges + 1, axis]
 
 
 def _ranks(count: Index) -> Index:

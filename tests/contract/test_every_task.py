@@ -15,7 +15,7 @@ CLASSES = 4
 
 @pytest.fixture(params=tasks.names())
 def task(request: pytest.FixtureRequest) -> object:
-    return tasks.find(request.param).Task(CLASSES, {part: 1.0 for part in LOSSES})
+    return tasks.find(request.param).Task(CLASSES, dict.fromkeys(LOSSES, 1.0))
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -85,5 +85,7 @@ def test_only_small_integers_leave_the_device(task) -> None:  # type: ignore[no-
     assert index.dtype == confidence.dtype == torch.uint8
     assert torch.equal(index.long(), probability.argmax(1))
     np.testing.assert_allclose(confidence.numpy() / 250, probability.amax(1).numpy(), atol=0.5001 / 250)
-    assert all(torch.equal(a, b) for a, b in zip(task.decode_probabilities(probability), (index, confidence), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(task.decode_probabilities(probability), (index, confidence), strict=True)
+    )
     np.testing.assert_allclose(task.probabilities(raw).numpy() / 250, probability.numpy(), atol=0.5001 / 250)

@@ -14,20 +14,6 @@ from affine import Affine
 from geoml.data.recipe import TrainRecipe
 
 
-def _write(path: Path, data: np.ndarray, crs: str | None, origin: tuple[float, float], res: float, **extra: Any) -> Path:
-    data = data if data.ndim == 3 else data[None]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place = {"crs": crs, "transform": Affine(res, 0, origin[0], 0, -res, origin[1])} if crs else {}
-    if crs is None:  # no georeference, on purpose: write as PNG-like plain TIFF
-        extra = {**extra}
-    with rasterio.open(
-        path, "w", driver="GTiff", width=data.shape[2], height=data.shape[1], count=len(data), dtype=data.dtype,
-        **place, **extra,
-    ) as dst:  # fmt: skip
-        dst.write(data)
-    return path
-
-
 @pytest.fixture
 def tif() -> Callable[..., Path]:
     """tif(path, data, crs="EPSG:32621", origin=(x, y), res=10, **profile) writes a GeoTIFF."""
@@ -40,7 +26,13 @@ def tif() -> Callable[..., Path]:
         res: float = 10.0,
         **extra: Any,
     ) -> Path:
-        return _write(path, data, crs, origin, res, **extra)
+        data = data if data.ndim == 3 else data[None]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place = {"crs": crs, "transform": Affine(res, 0, origin[0], 0, -res, origin[1])} if crs else {}
+        size = {"width": data.shape[2], "height": data.shape[1], "count": len(data), "dtype": data.dtype}
+        with rasterio.open(path, "w", driver="GTiff", **size, **place, **extra) as dst:
+            dst.write(data)
+        return path
 
     return write
 

@@ -36,7 +36,9 @@ def centres(box_):
 
 
 # vertices at thirds of a pixel can not lie on a centre (halves), where the rule would be a matter of taste
-vertex = st.tuples(st.integers(-10, 100), st.integers(-10, 70)).map(lambda p: (1000 + p[0] * 2 / 3, 5000 - p[1] * 2 / 3))
+vertex = st.tuples(st.integers(-10, 100), st.integers(-10, 70)).map(
+    lambda p: (1000 + p[0] * 2 / 3, 5000 - p[1] * 2 / 3)
+)
 
 
 @given(st.lists(vertex, min_size=3, max_size=7))

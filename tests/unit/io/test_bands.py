@@ -322,7 +322,7 @@ def test_tokens_go_to_no_other_host(service: tuple[str, type[_Service]]) -> None
     endpoint, kind = service
     for href in (
         "https://evil.example/container/x.tif",
-        "https://blob.core.windows.net.evil.example/container/x.tif",
+        "https://account.blob.core.windows.net.evil.example/container/x.tif",
         "http://account.blob.core.windows.net/container/x.tif",
         "s3://bucket/x.tif",
     ):

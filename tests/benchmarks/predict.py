@@ -1,0 +1,192 @@
+"""Throughput and memory of a prediction, against the bare model on the same chips.
+
+    make bench ARGS="--sizes 8192 16384 --work DIR"
+
+Every run is a process of its own. ``bare`` is the same network in the same precision over the same chip shapes, with
+nothing read, decoded or written. Rates are megapixels of the scene (halos are not counted) per second of wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks import scene
+
+
+def package(folder: Path) -> Path:
+    """A U-Net with a resnet18 encoder, random weights from a seed: its cost does not depend on them."""
+    import torch
+
+    from geoml import models
+    from geoml.engine import package as packages
+    from geoml.io.card import Band, ClassInfo, ModelCard
+
+    if not (folder / packages.CARD).exists():
+        torch.manual_seed(0)
+        config = {"bands": len(scene.BANDS), "classes": 3, "encoder": "resnet18"}
+        colours = ("#2b6fb3", "#1f6b35", "#e3c567")
+        card = ModelCard(
+            name="bench-unet",
+            architecture="unet",
+            config=config,
+            bands=tuple(Band(name=b, mean=0.2, std=0.1) for b in scene.BANDS),
+            gsd=scene.GSD,
+            chip_size=512,
+            stride=32,
+            classes=tuple(ClassInfo(value=k + 1, name=f"class {k}", color=c) for k, c in enumerate(colours)),
+        )
+        packages.save(models.build("unet", config).eval(), card, folder)
+    return folder
+
+
+def recipe(catalog: Path, model: Path, features: bool, block: int) -> dict[str, object]:
+    query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": ["2026-06-01"]}
+    return {"model": str(model), "query": query, "crs": "data", "features": features, "block_size": block}
+
+
+def _region(catalog: Path) -> Path:
+    return catalog.parent.parent / (catalog.parent.name.replace("catalog", "region") + ".geojson")
+
+
+def run(catalog: Path, model: Path, out: Path, features: bool, block: int) -> dict[str, float]:
+    """One prediction in this process: seconds, pixels, peak memory."""
+    from geoml import pipeline
+    from geoml.engine.package import load
+    from geoml.engine.predict import Predictor
+
+    Predictor(load(model))  # imports and weights are not what is measured
+    start, cpu = time.perf_counter(), time.process_time()
+    found = pipeline.predict(recipe(catalog, model, features, block), out)
+    took, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": took, "cpu": cpu, "peak_mb": peak, **{f"{k}_s": v for k, v in found["seconds"].items()}}
+
+
+def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
+    """The network alone over the chips that the prediction computes."""
+    import torch
+
+    from geoml.engine.package import load
+    from geoml.engine.plan import make_plan
+    from geoml.engine.predict import Predictor
+    from geoml.recipe import PredictRecipe, parse
+
+    plan, _ = make_plan(parse(PredictRecipe, recipe(catalog, model, False, block), "bench"))
+    predictor = Predictor(load(model))
+    zone = plan.zones[0].plane
+    import rasterio
+
+    with rasterio.open(
+        next(catalog.parent.parent.glob(catalog.parent.name.replace("catalog", "scene") + ".tif"))
+    ) as src:
+        extent = zone.window(*src.bounds)
+    shapes = []
+    for planned in plan.blocks:
+        window = plan.block(planned).window
+        for row in predictor.grid.rows(window):
+            for key in row:
+                core = predictor.grid.kept(*key)
+                if core.intersect(window).touches(extent):
+                    shapes.append(predictor.trimmed(core, window).expand(predictor.grid.halo).shape)
+    inputs = {s: torch.randn(1, len(scene.BANDS), *s) for s in set(shapes)}
+    with torch.inference_mode():
+        predictor.forward(inputs[shapes[0]])
+        start, cpu = time.perf_counter(), time.process_time()
+        for shape in shapes:
+            predictor.forward(inputs[shape])
+    return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "chips": len(shapes)}
+
+
+def read(catalog: Path) -> dict[str, float]:
+    """Reading alone, aligned, no warp: megapixels per CPU second."""
+    import numpy as np
+
+    from geoml.cube.load import load
+    from geoml.grid.plane import Plane, Window
+    from geoml.io import stac
+    from geoml.pipeline import search
+
+    query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": ["2026-06-01"]}
+    items, opened = search(query), stac.open_catalog(str(catalog))
+    plane, step = Plane(scene.CRS, scene.GSD), 2048
+    y0, x0 = int(-scene.TOP / scene.GSD), int(scene.LEFT / scene.GSD)
+    pixels, cpu = 0, time.process_time()
+    for y in range(0, 8192, step):
+        for x in range(0, 8192, step):
+            box = plane.geobox(Window(y0 + y, x0 + x, y0 + y + step, x0 + x + step))
+            cube = load(items, scene.BANDS, box, profile=opened.profile(None), catalog=opened)
+            values = cube.compute(scheduler="single-threaded")
+            assert bool(np.all(values.valid_count.values == 1))
+            pixels += step * step
+    return {"mpx_per_cpu_second": pixels / 1e6 / (time.process_time() - cpu)}
+
+
+def _child(work: Path, what: str, size: int, *more: str) -> dict[str, float]:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.predict",
+        "--child",
+        what,
+        "--work",
+        str(work),
+        "--sizes",
+        str(size),
+    ]
+    done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        sys.exit(done.stderr)
+    value: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[8192, 16384])
+    parser.add_argument("--block", type=int, default=4096)
+    parser.add_argument("--work", type=Path, default=None, help="keeps scenes for the next time")
+    parser.add_argument("--features", action="store_true", help="polygonise too")
+    parser.add_argument("--child", choices=["run", "bare", "read"])
+    given = parser.parse_args()
+    work = given.work or Path(tempfile.mkdtemp(prefix="geoml-bench-"))
+    model = package(work / "unet")
+    if given.child:
+        catalog = scene.make(work, given.sizes[0])
+        out = work / f"out-{given.sizes[0]}"
+        shutil.rmtree(out, ignore_errors=True)
+        call = {"run": lambda: run(catalog, model, out, given.features, given.block)}
+        call |= {"bare": lambda: bare(catalog, model, given.block), "read": lambda: read(catalog)}  # type: ignore[dict-item]
+        print(json.dumps(call[given.child]()))
+        return
+    more = ["--block", str(given.block), *(["--features"] if given.features else [])]
+    for size in given.sizes:
+        scene.make(work, size)
+        mpx = size * size / 1e6
+        alone, whole = _child(work, "bare", size, *more), _child(work, "run", size, *more)
+        print(f"scene {size} x {size}, {mpx:.0f} Mpx, blocks of {given.block}")
+        print(
+            f"  end to end   {mpx / whole['seconds']:7.2f} Mpx/s   {mpx / whole['cpu']:6.2f} Mpx/CPU-s   peak {whole['peak_mb']:.0f} MB"
+        )
+        print(
+            f"  bare model   {mpx / alone['seconds']:7.2f} Mpx/s   {mpx / alone['cpu']:6.2f} Mpx/CPU-s   {alone['chips']:.0f} chips"
+        )
+        for key in sorted(k for k in whole if k.endswith("_s")):
+            print(f"  stage {key[:-2]:8} {mpx / whole[key]:6.2f} Mpx/s")
+        print(
+            f"  ratio        {alone['seconds'] / whole['seconds']:.2f} by wall, {alone['cpu'] / whole['cpu']:.2f} by CPU time"
+        )
+    print(
+        f"reading alone  {_child(work, 'read', given.sizes[0])['mpx_per_cpu_second']:.1f} Mpx/CPU-s (aligned, no warp)"
+    )
+
+
+if __name__ == "__main__":
+    main()

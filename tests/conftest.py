@@ -1,0 +1,77 @@
+"""What all tests share: fresh settings, no network beyond this machine, and where the real data are."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geoml.settings import settings
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if DATA.is_dir():
+        os.environ.setdefault("GEOML_DATA", str(DATA))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "GEOML_DATA" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("data"):
+                item.add_marker(pytest.mark.skip(reason="GEOML_DATA: no real data sets here"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> Iterator[None]:
+    """Settings are read once in a process; what a test sets does not reach the next one."""
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``machine(precision="fp32", chip_batch=8)`` sets GEOML_… variables and forgets what was read before."""
+
+    def put(**values: Any) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"GEOML_{name.upper()}", str(value))
+        settings.cache_clear()
+
+    return put
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _this_machine_only() -> Iterator[None]:
+    """Python's sockets reach loopback only, so a test that needs the network fails instead of being slow or flaky."""
+    connect, lookup = socket.socket.connect, socket.getaddrinfo
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _near(address[0]):
+            raise OSError(f"a test asked for {address[0]}; tests have no network")
+        connect(self, address)
+
+    def near_only(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host is not None and not _near(host):
+            raise socket.gaierror(f"a test asked for {host!r}; tests have no network")
+        return lookup(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        patch.setattr(socket, "getaddrinfo", near_only)
+        yield
+
+
+def _near(host: str | bytes) -> bool:
+    name = host.decode() if isinstance(host, bytes) else host
+    try:
+        return ipaddress.ip_address(name.split("%")[0]).is_loopback or name == "0.0.0.0"
+    except ValueError:
+        return name in ("localhost", "", socket.gethostname())

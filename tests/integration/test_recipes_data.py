@@ -1,0 +1,129 @@
+"""The shipped recipes on the real data: splits without leaks, labels that make sense, and what a threshold scores.
+
+The thresholds are the baselines of docs/scores.md: chosen on train, scored on the held-out split.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from geoml.data.chips import Reader, measure
+from geoml.data.prepare import prepare
+from geoml.data.recipe import Lists, load_recipe
+from geoml.data.scene import Piece
+from geoml.errors import InputError
+from geoml.nn.losses import IGNORE
+
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.skipif("GEOML_DATA" not in os.environ, reason="GEOML_DATA is not set"),
+]
+
+Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def ndvi(x):
+    return (x[3] - x[0]) / np.maximum(x[3] + x[0], 1)
+
+
+INDEX: dict[str, Index] = {
+    "sen1floods11-water": lambda x: x[1],  # VH
+    "osm-buildings": lambda x: x[0] - x[1],  # red minus green: roofs and earth against plants
+    "urban-trees": ndvi,
+}
+
+
+def pixels(pieces: Sequence[Piece], index: Index) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The index and the truth (class 1) of every known pixel."""
+    values, truth = [], []
+    for piece in pieces:
+        sample = piece.scene.read()
+        part = piece.window.slices(piece.scene.window)
+        known = sample.target[part] != IGNORE
+        values.append(index(sample.image.astype(float))[part][known])
+        truth.append(sample.target[part][known] == 1)
+    return np.concatenate(values), np.concatenate(truth)
+
+
+def iou(guess: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((guess & truth).sum() / max(1, (guess | truth).sum()))
+
+
+def threshold(name: str) -> dict[str, float]:
+    """The threshold and side with the best IoU on train, and its scores on test."""
+    splits = prepare(load_recipe(name))
+    values, truth = pixels(splits["train"], INDEX[name])
+    best = max(
+        (iou(s * values > s * t, truth), s, t)
+        for s in (1, -1)
+        for t in np.quantile(values, np.linspace(0.01, 0.99, 99))
+    )
+    values, truth = pixels(splits["test"], INDEX[name])
+    guess = best[1] * values > best[1] * best[2]
+    return {
+        "side": best[1],
+        "threshold": float(best[2]),
+        "iou": iou(guess, truth),
+        "miou": (iou(guess, truth) + iou(~guess, ~truth)) / 2,
+        "accuracy": float((guess == truth).mean()),
+        "pixels": len(truth),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(INDEX))
+def test_splits_hold_labels_of_every_class_and_share_no_ground(name):
+    recipe = load_recipe(name)
+    splits = prepare(recipe)  # raises when ground is shared
+    for part in ("train", "val", "test"):
+        found = measure(splits[part], len(recipe.classes), Reader())
+        assert (found["labelled"] > 1000).all(), part
+
+
+def test_train_and_val_lists_of_urban_trees_leak_across_years():
+    recipe = load_recipe("urban-trees")
+    leaky = Lists(kind="lists", train="train.txt", val="val.txt")
+    with pytest.raises(InputError, match="leak"):
+        prepare(recipe.model_copy(update={"split": leaky}))
+
+
+def test_years_of_a_footprint_stay_together():
+    splits = prepare(load_recipe("urban-trees"))
+    ground = {
+        part: {"_".join(p.scene.id.split("_")[:-2] + p.scene.id.split("_")[-1:]) for p in splits[part]}
+        for part in ("train", "val", "test")
+    }
+    assert not ground["train"] & ground["test"]
+    assert not ground["train"] & ground["val"]
+    assert {p.scene.id.split("_")[-2] for p in splits["train"]} == {"2016", "2018", "2020"}
+
+
+def test_a_scene_of_nothing_but_nan_teaches_nothing():
+    splits = prepare(load_recipe("sen1floods11-water"))
+    (scene,) = {p.scene for part in splits.values() for p in part if p.scene.id == "Paraguay_34417"}
+    sample = scene.read()
+    assert not sample.valid.any()
+    assert (sample.target == IGNORE).all()
+
+
+def test_buildings_are_bright_in_red_against_plants():
+    """Labels and tiles lie on each other: shifting the labels by 30 pixels makes roofs and labels agree less."""
+    splits = prepare(load_recipe("osm-buildings"))
+    samples = [p.scene.read() for p in splits["train"] if p.scene.read().valid.all()]
+    texture = [np.abs(np.gradient(s.image.astype(float).mean(0))).sum(0) for s in samples]
+    edges = [np.abs(np.gradient((s.target == 1).astype(float))).sum(0) > 0 for s in samples]
+    here = np.mean([t[e].mean() for t, e in zip(texture, edges, strict=True) if e.any()])
+    away = np.mean([t[np.roll(e, 30, (0, 1))].mean() for t, e in zip(texture, edges, strict=True) if e.any()])
+    assert here > 1.1 * away
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("sen1floods11-water", 0.473), ("osm-buildings", 0.195), ("urban-trees", 0.170)]
+)
+def test_baseline(name, expected):
+    found = threshold(name)
+    assert found["iou"] == pytest.approx(expected, abs=0.005), found

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoml.data.chips import EvalBatches, Reader, TrainBatches, cut, grid, measure
+from geoml.data.recipe import Augmentation, Sampling
+from geoml.data.scene import Piece, Sample, Scene
+from geoml.errors import NothingFound
+from geoml.grid.plane import Window
+from geoml.nn.losses import IGNORE
+
+ZERO, ONE = np.zeros(1, np.float32), np.ones(1, np.float32)
+
+
+def scene(name="a", shape=(40, 50), seed=0, known=0.5, classes=3, reads=None):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(1, 200, (1, *shape)).astype(np.uint8)
+    valid = rng.random(shape) < 0.9
+    target = np.where(rng.random(shape) < known, rng.integers(0, classes, shape), IGNORE).astype(np.uint8)
+    made = Sample.of(image, valid, target)
+
+    def read():
+        if reads is not None:
+            reads.append(name)
+        return made
+
+    return Scene(name, shape, read)
+
+
+def whole(s, split="train"):
+    return Piece(s, s.window, split)
+
+
+def train(pieces, **changes):
+    options = {"size": 16, "batch": 4, "sampling": Sampling(samples=12), "augmentation": Augmentation(), "seed": 5}
+    return TrainBatches(pieces, **{**options, **changes}, mean=ZERO, std=ONE)
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(-5, 9), st.integers(-5, 9), st.integers(4, 32))
+@settings(max_examples=80, deadline=None)
+def test_every_pixel_counts_once_and_chips_stay_inside(h, w, y, x, size):
+    within = Window(y, x, y + h, x + w)
+    count = np.zeros((h, w), int)
+    for chip, counted in grid(within, size):
+        assert chip.intersect(counted) == counted
+        count[counted.slices(within)] += 1
+        if h >= size and w >= size:
+            assert chip.intersect(within) == chip
+    assert (count == 1).all()
+
+
+def test_eval_batches_give_back_every_label():
+    scenes = [scene("a"), scene("b", (17, 90), seed=1)]
+    batches = EvalBatches([whole(s) for s in scenes], 16, 3)
+    targets = np.concatenate([b.target.numpy().ravel() for b in batches])
+    expected = np.concatenate([s.read().target.ravel() for s in scenes])
+    for k in range(3):
+        assert (targets == k).sum() == (expected == k).sum()
+    assert len(list(batches)) == len(batches)
+
+
+def test_a_cut_beyond_the_edge_is_not_valid():
+    s = scene(shape=(10, 10)).read()
+    out = cut(s, Window(-4, 5, 12, 21), Window(0, 0, 10, 10), 16)
+    assert not out.valid[:4].any()
+    assert (out.target[:, 5:] == IGNORE).all()
+    np.testing.assert_array_equal(out.image[:, 4:14, :5], s.image[:, :, 5:])
+
+
+def test_a_cut_never_shows_the_neighbour_piece():
+    s = scene(shape=(10, 20)).read()
+    out = cut(s, Window(0, 4, 10, 14), Window(0, 0, 10, 8), 10)
+    assert not out.valid[:, 4:].any()
+    assert (out.image[:, :, 4:] == 0).all()
+
+
+def flat(batches):
+    return [b.image.numpy().copy() for b in batches]
+
+
+def test_batches_depend_on_seed_and_epoch_only():
+    s = scene()
+    one, two = train([whole(s)]), train([whole(s)])
+    for a, b in zip(flat(one), flat(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+    two.epoch = 3
+    assert any((a != b).any() for a, b in zip(flat(one), flat(two), strict=True))
+    one.epoch = 3  # an epoch does not depend on those before it
+    for a, b in zip(flat(one), flat(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_last_batch_is_full():
+    batches = train([whole(scene())], sampling=Sampling(samples=9))
+    assert [len(b.image) for b in batches] == [4, 4, 4]
+
+
+def test_labelled_crops_always_hold_a_label():
+    sparse = scene(shape=(200, 200), known=0.0002, seed=3)
+    assert 1 <= (sparse.read().target != IGNORE).sum() < 20
+    for kind in ("labelled", "balanced"):
+        for batch in train([whole(sparse)], sampling=Sampling(kind=kind, samples=40)):
+            assert (batch.target != IGNORE).flatten(1).any(1).all()
+
+
+def test_balanced_crops_draw_classes_alike():
+    rare = scene(shape=(100, 100), known=1.0)
+    sample = rare.read()
+    target = np.where(sample.target == IGNORE, IGNORE, 0).astype(np.uint8)
+    target[50, 50] = 1
+    sample.valid[50, 50] = True
+    made = Sample(sample.image, sample.valid, target)
+    s = Scene("rare", (100, 100), lambda: made)
+    hits = [
+        int((b.target == 1).flatten(1).any(1).sum())
+        for b in train([whole(s)], sampling=Sampling(kind="balanced", samples=200), size=8)
+    ]
+    assert 70 <= sum(hits) <= 140
+
+
+def test_crops_stay_in_their_piece():
+    s = scene(shape=(40, 40), known=1.0)
+    made = s.read()
+    made.target[:, 20:] = np.where(made.valid[:, 20:], 2, IGNORE)
+    made.target[:, :20] = np.where(made.valid[:, :20], 0, IGNORE)
+    left = Piece(s, Window(0, 0, 40, 20), "train")
+    for batch in train([left]):
+        assert not (batch.target == 2).any()
+
+
+def test_pieces_without_a_label_are_left_out_and_none_at_all_is_an_error():
+    empty = scene("empty", known=0.0)
+    batches = train([whole(empty), whole(scene())])
+    assert [p.scene.id for p in batches.places.pieces] == ["a"]
+    with pytest.raises(NothingFound, match="labelled"):
+        train([whole(empty)])
+
+
+def test_measure_is_numpy_over_the_valid_pixels():
+    pieces = [whole(scene(seed=i, shape=(30 + i, 20))) for i in range(4)]
+    pieces[1] = Piece(pieces[1].scene, Window(3, 2, 20, 11), "train")
+    found = measure(pieces, 3, Reader())
+    values, labels = [], []
+    for p in pieces:
+        part, s = p.window.slices(p.scene.window), p.scene.read()
+        values.append(s.image[0][part][s.valid[part]])
+        labels.append(s.target[part].ravel())
+    values, labels = np.concatenate(values).astype(float), np.concatenate(labels)
+    assert found["pixels"] == len(values)
+    assert found["mean"] == pytest.approx(values.mean())
+    assert found["std"] == pytest.approx(values.std())
+    assert found["labelled"].tolist() == [(labels == k).sum() for k in range(3)]
+
+
+def test_pixels_without_data_move_no_statistic():
+    s = scene()
+    clean = s.read()
+    dirty = Sample(np.where(clean.valid, clean.image, np.uint8(255)), clean.valid, clean.target)
+    a = measure([whole(s)], 3, Reader())
+    b = measure([whole(Scene("d", s.shape, lambda: dirty))], 3, Reader())
+    assert a["mean"] == b["mean"]
+    assert a["std"] == b["std"]
+
+
+def test_a_constant_band_keeps_a_usable_std():
+    flat_ = Sample.of(np.full((1, 5, 5), 7, np.uint8), np.ones((5, 5), bool), np.zeros((5, 5), np.uint8))
+    assert measure([whole(Scene("f", (5, 5), lambda: flat_))], 1, Reader())["std"] == [1.0]
+
+
+def test_the_reader_keeps_within_its_budget():
+    reads: list[str] = []
+    a, b = scene("a", reads=reads), scene("b", reads=reads)
+    reader = Reader(budget=a.read().nbytes)
+    reads.clear()
+    for _ in range(3):
+        reader(a), reader(b)
+    assert reads == ["a", "b", "b", "b"]

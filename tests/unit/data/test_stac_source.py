@@ -1,0 +1,140 @@
+"""Source ``stac`` on a small static catalog made in code: two neighbouring scenes, two label files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pystac
+import pytest
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from shapely.geometry import box
+
+from geoml.data import stac
+from geoml.data.chips import Reader, measure
+from geoml.data.prepare import prepare
+from geoml.data.recipe import TrainRecipe
+from geoml.data.scene import outline
+from geoml.errors import InputError
+from geoml.grid.plane import Window
+from geoml.nn.losses import IGNORE
+
+LEFT, TOP, SIZE, GSD = 600_000.0, 7_200_000.0, 120, 30
+CRS = "EPSG:32621"
+
+# affine 3 deprecates the operator that odc-geo 0.5.3 uses for its geoboxes
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+
+@pytest.fixture
+def world(tif: Callable[..., Path], tmp_path: Path) -> Path:
+    """A catalog with scenes side by side: red = 100 + column of the plane, nir = 1000; scale 0.001, nodata 0."""
+    catalog = pystac.Catalog("made", "made in code")
+    for k in range(2):
+        left = LEFT + k * SIZE * GSD
+        columns = np.arange(SIZE) + k * SIZE
+        red = np.tile(100 + columns, (SIZE, 1)).astype(np.uint16)
+        data = np.stack([red, np.full_like(red, 1000)])
+        data[:, :5, :5] = 0
+        path = tif(tmp_path / "cat" / f"s{k}" / f"s{k}.tif", data, CRS, (left, TOP), GSD, nodata=0)
+        place = GeoBox((SIZE, SIZE), Affine(GSD, 0, left, 0, -GSD, TOP), CRS)
+        ground = outline(place, Window(0, 0, SIZE, SIZE))
+        when = datetime(2020, 5, 18, tzinfo=UTC)
+        item = pystac.Item(f"s{k}", shapely.geometry.mapping(ground), list(ground.bounds), when, {"proj:code": CRS})
+        bands = [{"name": n, "raster:scale": 0.001, "nodata": 0, "data_type": "uint16"} for n in ("red", "nir")]
+        asset = pystac.Asset(str(path), media_type=pystac.MediaType.COG, roles=["data"], extra_fields={"bands": bands})
+        item.add_asset("data", asset)
+        catalog.add_item(item)
+    catalog.normalize_hrefs(str(tmp_path / "cat"))
+    catalog.make_all_asset_hrefs_relative()
+    catalog.save(pystac.CatalogType.SELF_CONTAINED)
+    return tmp_path / "cat" / "catalog.json"
+
+
+def cells(c0: int, r0: int, c1: int, r1: int) -> shapely.Polygon:
+    """A polygon around whole pixels, counted from the catalog's corner."""
+    return box(LEFT + c0 * GSD, TOP - r1 * GSD, LEFT + c1 * GSD, TOP - r0 * GSD)
+
+
+@pytest.fixture
+def made(world: Path, recipe: Callable[..., TrainRecipe], tmp_path: Path) -> Callable[..., TrainRecipe]:
+    def make(first: list[Any], second: list[Any], split: dict[str, Any] | None = None, **source: Any) -> TrainRecipe:
+        labels = []
+        for name, shapes in (("one", first), ("two", second)):
+            frame = gpd.GeoDataFrame({"kind": [k for k, _ in shapes]}, geometry=[g for _, g in shapes], crs=CRS)
+            frame.to_crs(4326).to_file(tmp_path / f"{name}.gpkg")
+            labels.append({"name": name, "file": str(tmp_path / f"{name}.gpkg"), "field": "kind"})
+        value = {"kind": "stac", "catalog": str(world), "datetime": "2020", "labels": labels, "block": 64, **source}
+        how = split or {"kind": "labels", "train": ["one"], "test": ["two"]}
+        return recipe(source=value, split=how, bands=["nir", "red"], gsd=GSD)
+
+    return make
+
+
+def test_labels_and_physical_values_on_the_plane(made):
+    found = made([("dark", cells(10, 10, 20, 15))], [("bright", cells(130, 40, 150, 44))])
+    splits = prepare(found)
+    reader = Reader()
+    counts = {}
+    for name in ("train", "test"):
+        total = np.zeros(2, int)
+        for piece in splits[name]:
+            sample = reader(piece.scene)
+            assert piece.scene.id.endswith(f"@{name}")
+            total += [(sample.target == k).sum() for k in range(2)]
+            columns = round((piece.scene.geobox.affine.c - LEFT) / GSD) + np.arange(64)
+            expected = np.broadcast_to((100 + columns) * 0.001, (64, 64))
+            np.testing.assert_allclose(sample.image[1][sample.valid], expected[sample.valid], rtol=1e-5)
+            np.testing.assert_allclose(sample.image[0][sample.valid], 1.0, rtol=1e-5)
+        counts[name] = total.tolist()
+    assert counts == {"train": [50, 0], "test": [0, 80]}
+
+
+def test_pixels_without_data_have_no_label(made):
+    found = made([("dark", cells(0, 0, 10, 10))], [("bright", cells(130, 40, 150, 44))])
+    measured = measure(prepare(found)["train"], 2, Reader())
+    assert measured["labelled"].tolist() == [100 - 25, 0]
+
+
+def test_a_pixel_labelled_in_two_splits_is_a_leak(made):
+    found = made([("dark", cells(10, 10, 20, 20))], [("bright", cells(19, 19, 30, 30))])
+    (piece,) = prepare(found)["train"]
+    with pytest.raises(InputError, match="leak, 1 pixels"):
+        piece.scene.read()
+
+
+def test_a_buffer_keeps_train_away_from_test(made):
+    split = {"kind": "labels", "train": ["one"], "test": ["two"], "buffer": 90}
+    found = made([("dark", cells(10, 10, 30, 11))], [("bright", cells(30, 10, 40, 11))], split)
+    splits = prepare(found)
+    train = sum(int((p.scene.read().target == 0).sum()) for p in splits["train"])
+    test = sum(int((p.scene.read().target == 1).sum()) for p in splits["test"])
+    assert (train, test) == (17, 10)
+
+
+def test_a_split_by_blocks_and_a_background_class(made):
+    split = {"kind": "blocks", "size": 64 * GSD, "val": 0.3, "test": 0.3}
+    corner = outline(GeoBox((240, 240), Affine(GSD, 0, LEFT, 0, -GSD, TOP), CRS), Window(5, 5, 110, 230)).bounds
+    found = made(
+        [("bright", cells(10, 10, 20, 15))], [("bright", cells(130, 40, 150, 44))], split, background=0, bbox=corner
+    )
+    splits = prepare(found)
+    known = [p.scene.read() for name in ("train", "val", "test") for p in splits[name]]
+    assert sum(int((s.target == 1).sum()) for s in known) == 50 + 80
+    assert all((s.target[s.valid] != IGNORE).all() for s in known)
+
+
+def test_wrong_names_are_input_errors(made):
+    shapes = [("dark", cells(10, 10, 20, 15))]
+    with pytest.raises(InputError, match="no labels called"):
+        prepare(made(shapes, shapes, {"kind": "labels", "train": ["three"]}))
+    with pytest.raises(InputError, match="two splits"):
+        prepare(made(shapes, shapes, {"kind": "labels", "train": ["one"], "test": ["one"]}))
+    with pytest.raises(InputError, match="background"):
+        stac.scenes(made(shapes, shapes, background=7).source, made(shapes, shapes))
