@@ -1,4 +1,4 @@
-"""Recipes: one run, frozen, readable as YAML, hashed. A recipe holds what changes the result and nothing of the machine."""
+"""Recipes: one run, frozen, readable as YAML, hashed; what changes the result and nothing of the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geoml.errors import InputError
-
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -283,7 +283,7 @@ def levels(
 
 @dataclass(frozen=True)
 class Map:
-    """One asset of all blocks of a run on one plane: ``data`` (band, y, x) holds ``window``; ``fill`` where no block is."""
+    """One asset of all blocks of a run on one plane: ``data`` (band, y, x) holds ``window``."""
 
     data: NDArray[np.uint8]
     window: Window
@@ -294,7 +294,8 @@ class Map:
         res, anchor = self.plane.res, self.plane.anchor
         rows = np.floor(-y / res - anchor).astype(int) - self.window.y0
         cols = np.floor(x / res - anchor).astype(int) - self.window.x0
-        return self.data[0, rows, cols]
+        found: NDArray[np.uint8] = self.data[0, rows, cols]
+        return found
 
     def part(self, window: Window) -> NDArray[np.uint8]:
         """(band, y, x) of ``window``, which must lie in the map."""
@@ -302,7 +303,7 @@ class Map:
 
 
 def read_map(out: Path, asset: str = "class", *, fill: int = 255) -> dict[str, Map]:
-    """What a run wrote, by CRS: the blocks of ``out`` put together, read as any other program would."""
+    """What a run wrote, by CRS: the blocks of ``out`` put together, ``fill`` where no block is."""
     files: dict[str, list[tuple[Window, Plane, NDArray[np.uint8]]]] = {}
     for path in sorted((out / "items").glob("*.json")):
         item = json.loads(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from typing import Any
 import pystac
 
 from geoml.engine.output import time_range
-from geoml.engine.plan import STATE, Plan, read_plan
+from geoml.engine.plan import MODEL, STATE, Plan, read_plan
 from geoml.engine.run import Tally, is_done
 from geoml.errors import DataError, NothingFound
 from geoml.io import stac
@@ -33,6 +33,7 @@ FILES = {
     "features.parquet": "GeoParquet 1.1: polygons of the classes",
     "items.parquet": "stac-geoparquet of what was written",
     "sources.parquet": "stac-geoparquet of what was read",
+    "model.json": "card of the model (STAC MLM)",
     "run.json": "recipe, versions, blocks, times",
     "report.html": "the report, a page to look at",
 }
@@ -84,7 +85,13 @@ def _write(
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
     about = f"{plan.card.task} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}"
     made = collection(
-        items, id=plan.output_id, title=about, description=plan.card.description or about, card=plan.card, assets=assets
+        items,
+        id=plan.output_id,
+        title=about,
+        description=plan.card.description or about,
+        card=plan.card,
+        assets=assets,
+        model_href=str(out.absolute() / MODEL),
     )
     write_collection(made, out / "collection.json")
     run = _summary(plan, items, sources, done, failed, tallies, before)

@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ class Loop(lightning.LightningModule):
         self.task.check(confidence.cpu().numpy())
         self.scores.update(index.cpu().numpy(), confidence.cpu().numpy(), batch.target.cpu().numpy())
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         how = self.recipe.optimiser
         inner = {id(p) for part in self.encoders for p in part.parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoml.cube.preview import channels, quicklook
-from geoml.engine.plan import STATE, Plan, PlannedBlock
+from geoml.engine.plan import MODEL, STATE, Plan, PlannedBlock
 from geoml.engine.predict import Rows
 from geoml.errors import GeomlError
 from geoml.grid.plane import Block
@@ -124,6 +124,7 @@ class BlockWriter:
             card=card,
             sources=sources,
             recipe_hash=self.planned.hash,
+            model_href=str(self.out.absolute() / MODEL),
             properties={"geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0},
         )
         write_item(item, self.out / "items" / f"{self.block.id}.json")

@@ -22,7 +22,7 @@ from geoml.engine.predict import chip_grid
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_bbox, from_geometry, plane_of, project, zones
-from geoml.io import stac
+from geoml.io import mlm, stac
 from geoml.io.bands import select
 from geoml.io.card import ModelCard
 from geoml.io.regions import load_region
@@ -31,6 +31,9 @@ from geoml.recipe import Frozen, PredictRecipe, Query, digest, parse
 
 STATE = ".geoml"
 """Folder of a run that holds its plan and the parts of unfinished outputs."""
+
+MODEL = "model.json"
+"""Copy of the model's card in the folder of a run."""
 
 COARSER = 1.5
 """A source may be at most this much coarser than the model's gsd."""
@@ -214,6 +217,7 @@ def _blocks(
 
 def write_plan(plan: Plan, items: Sequence[pystac.Item], out: Path) -> None:
     """Write ``.geoml/plan.json`` and ``sources.parquet``; the plan last, for it says that the folder is ready."""
+    write_json(out / MODEL, mlm.to_item(plan.card).to_dict(include_self_link=False))
     stac.write_items(items, out / "sources.parquet", catalog=stac.open_catalog(plan.recipe.query.catalog))
     write_json(out / STATE / "plan.json", plan.model_dump(mode="json"))
 

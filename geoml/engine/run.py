@@ -34,6 +34,8 @@ from geoml.engine.predict import Predictor
 from geoml.errors import DataError, GeomlError, TransientError
 from geoml.grid.plane import Block, Window
 from geoml.io import stac
+from geoml.io.bands import select
+from geoml.io.projection import check_projection
 from geoml.io.store import write_json
 from geoml.settings import settings
 
@@ -195,6 +197,15 @@ class _Reader:
         self.items = {i.id: i for i in stac.read_items(out / "sources.parquet")}
         self.catalog = stac.open_catalog(plan.recipe.query.catalog)
         self.profile = self.catalog.profile(plan.collection)
+        self.checked: set[str] = set()
+
+    def _check(self, items: Sequence[pystac.Item]) -> None:
+        """Once for each item: the files lie where the item says."""
+        for item in items:
+            if item.id not in self.checked:
+                for spec in select(item, [b.name for b in self.plan.card.bands], self.profile, self.catalog):
+                    check_projection(item, spec)
+                self.checked.add(item.id)
 
     def read(self, planned: PlannedBlock) -> _Input:
         start = time.perf_counter()
@@ -210,6 +221,8 @@ class _Reader:
             mask=plan.recipe.mask,
             composite=plan.recipe.composite,
         )
+        items = [self.items[k] for k in cube.attrs["items"]]
+        self._check(items)
         data, count = dask.compute(  # type: ignore[attr-defined, no-untyped-call]
             cube.data_vars["data"].data,
             cube.data_vars["valid_count"].data,
@@ -218,7 +231,6 @@ class _Reader:
         )
         asked = inside(zone.geometry, block.geobox)
         attrs = cube.data_vars["data"].attrs
-        items = [self.items[k] for k in cube.attrs["items"]]
         took = time.perf_counter() - start
         return _Input(planned, block, origin, data, count, attrs["scale"], attrs["offset"], asked, items, took)
 

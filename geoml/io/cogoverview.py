@@ -173,9 +173,9 @@ def _histogram(values: NDArray[Any]) -> NDArray[np.int64]:
     if values.itemsize == 2:
         return counts
     square = counts.reshape(256, 256)
-    counts = square.sum(axis=0) + square.sum(axis=1)
-    counts[values[even:].view(np.uint8)] += 1
-    return counts
+    single: NDArray[np.int64] = square.sum(axis=0) + square.sum(axis=1)
+    single[values[even:].view(np.uint8)] += 1
+    return single
 
 
 def _merged(

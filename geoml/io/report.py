@@ -34,6 +34,9 @@ STAGES = {
 LONG = 12
 """Entries of a list in the training record that are shown."""
 
+LAST = ("report.html", "run.json")
+"""Files that are written after the page."""
+
 
 def map_report(out: Path, run: Mapping[str, Any], card: ModelCard) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
@@ -228,7 +231,7 @@ def _files(out: Path, files: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, what in sorted(files.items()):
         path = out / name
-        there = path.exists() or name == "report.html"
+        there = path.exists() or name in LAST
         rows.append({"name": name, "what": what, "href": quote(name) if there else None, "note": _note(path)})
     return rows
 
@@ -240,7 +243,8 @@ def _note(path: Path) -> str:
     if path.suffix != ".parquet" or not path.exists():
         return ""
     try:
-        return f"{pq.read_metadata(path).num_rows:,} rows, {size(path.stat().st_size)}"
+        rows = pq.read_metadata(path).num_rows
+        return f"{rows:,} row{'s'[: rows != 1]}, {size(path.stat().st_size)}"
     except (OSError, ValueError):
         return "cannot be read"
 

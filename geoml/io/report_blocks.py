@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyproj
 import pystac
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from geoml.errors import DataError
-from geoml.io.report_canvas import Canvas
+from geoml.io.report_canvas import Canvas, Floats, Slices, at, transformer
 from geoml.settings import settings
 
 Bytes = NDArray[np.uint8]
 
 UNKNOWN = 255
 """nodata of confidence and valid count; in the valid count it means: outside the region."""
-READ = ("class", "confidence", "valid")
-"""Assets that are counted and drawn."""
+READ = {"class": Resampling.nearest, "confidence": Resampling.average, "valid": Resampling.nearest}
+"""Assets that are counted and drawn, and how they are made smaller."""
 LATTICE = 17
 """Points along a side of a block where the area of a pixel is computed."""
 
@@ -40,7 +37,7 @@ class Census:
 
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     """Pixels of each class value."""
-    area: NDArray[np.float64] = field(default_factory=lambda: np.zeros(256))
+    area: Floats = field(default_factory=lambda: np.zeros(256))
     """m² on the WGS 84 ellipsoid of each class value."""
     sure: NDArray[np.int64] = field(default_factory=lambda: np.zeros((256, 256), np.int64))
     """Pixels by class value (row) and confidence (column)."""
@@ -53,22 +50,16 @@ class Census:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One file of a block, as small as the canvas allows: (bands, y, x) pixels, what is known, and where they lie."""
-
-    pixels: Bytes
-    known: NDArray[np.bool_]
-    grid: GeoBox
-    resampling: str
-
-
-@dataclass(frozen=True)
 class Look:
-    """One block: its counts and its layers by name; without counts, the ``problem`` says why."""
+    """One block: its counts, and by layer what it paints on ``part`` of the canvas: (bands, y, x) values and where.
+
+    Without counts, the ``problem`` says why.
+    """
 
     id: str
     census: Census | None
-    layers: Mapping[str, Layer]
+    part: Slices | None = None
+    layers: Mapping[str, tuple[Bytes, NDArray[np.bool_]]] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -88,7 +79,7 @@ def _look(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
             return _read(root, item, canvas, nodata)
     except (RasterioError, OSError, ValueError, DataError) as err:
-        return Look(item.id, None, {}, str(err))
+        return Look(item.id, None, problem=str(err))
 
 
 def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
@@ -100,12 +91,19 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
         first = opened["class"]
         if any(d.shape != first.shape or d.transform != first.transform for d in opened.values()):
             raise DataError(f"{item.id}: the files of the block differ in grid")
-        y0, x0, y1, x1 = canvas.window(tuple(first.bounds), first.crs)
-        shape = max(1, min(first.height, y1 - y0)), max(1, min(first.width, x1 - x0))
-        layers = {key: _small(source, shape, nodata if key == "class" else UNKNOWN) for key, source in opened.items()}
-        if "thumbnail" in files:
-            layers["image"] = _picture(files["thumbnail"], first)
-        return Look(item.id, _census(opened), layers)
+        layers = {}
+        if (part := canvas.part(first.transform, first.shape, wkt := first.crs.to_wkt())) is not None:
+            place = canvas.places(part, first.transform, wkt)
+            shape = math.ceil(first.height / canvas.step), math.ceil(first.width / canvas.step)
+            for key, source in opened.items():
+                pixels = source.read([1], out_shape=(1, *shape), resampling=READ[key])
+                nodata_here = nodata if key == "class" else UNKNOWN
+                step = source.height / shape[0], source.width / shape[1]
+                layers[key] = _sampled(pixels, pixels[0] != nodata_here, step, place)
+            if "thumbnail" in files:
+                pixels, step = _picture(files["thumbnail"], first.shape, shape)
+                layers["image"] = _sampled(pixels[:3], pixels[3] > 0, step, place)
+        return Look(item.id, _census(opened), part, layers)
 
 
 def _inside(root: Path, asset: pystac.Asset) -> Path:
@@ -116,25 +114,29 @@ def _inside(root: Path, asset: pystac.Asset) -> Path:
     return path
 
 
-def _small(source: rasterio.DatasetReader, shape: tuple[int, int], nodata: int) -> Layer:
-    """A whole file, read from the overview that is fine enough; classes and counts are never averaged."""
-    how = Resampling.average if nodata == UNKNOWN and source.scales[0] != 1.0 else Resampling.nearest
-    pixels = source.read([1], out_shape=(1, *shape), resampling=how)
-    transform = source.transform @ Affine.scale(source.width / shape[1], source.height / shape[0])
-    return Layer(pixels, pixels != nodata, GeoBox(shape, transform, source.crs.to_wkt()), "nearest")
+def _sampled(
+    pixels: Bytes, known: NDArray[np.bool_], step: tuple[float, float], place: tuple[Floats, Floats]
+) -> tuple[Bytes, NDArray[np.bool_]]:
+    """The pixel at each place, and whether it is known; a pixel covers ``step`` (rows, columns) of the block."""
+    with np.errstate(invalid="ignore"):
+        col, row = np.floor(place[0] / step[1]), np.floor(place[1] / step[0])
+        good = (row >= 0) & (row < known.shape[0]) & (col >= 0) & (col < known.shape[1])
+    y, x = (np.where(good, v, 0).astype(np.intp) for v in (row, col))
+    return pixels[:, y, x], good & known[y, x]
 
 
-def _picture(path: Path, whole: rasterio.DatasetReader) -> Layer:
-    """RGB of the quicklook, which covers the whole block; known where it is not transparent."""
+def _picture(path: Path, whole: tuple[int, int], shape: tuple[int, int]) -> tuple[Bytes, tuple[float, float]]:
+    """(4, y, x) RGBA of the quicklook of a block of ``whole`` pixels, no finer than needed, and the step of a pixel."""
     with Image.open(path, formats=["PNG"]) as opened:
-        pixels = np.ascontiguousarray(np.moveaxis(np.asarray(opened.convert("RGBA")), -1, 0))
-    shape = pixels.shape[1], pixels.shape[2]
+        picture = opened.convert("RGBA")
     # a pixel stands for a whole number of pixels of the block, and the last one may hang over its edge
-    steps = [-(-n // m) for n, m in zip(whole.shape, shape, strict=True)]
-    fits = all(-(-n // k) == m for n, k, m in zip(whole.shape, steps, shape, strict=True))
-    sy, sx = steps if fits else [n / m for n, m in zip(whole.shape, shape, strict=True)]
-    grid = GeoBox(shape, whole.transform @ Affine.scale(sx, sy), whole.crs.to_wkt())
-    return Layer(pixels[:3], np.repeat(pixels[3:] > 0, 3, axis=0), grid, "bilinear")
+    steps = [-(-n // m) for n, m in zip(whole, (picture.height, picture.width), strict=True)]
+    covered = [k * m for k, m in zip(steps, (picture.height, picture.width), strict=True)]
+    height, width = covered if all(c < n + k for c, n, k in zip(covered, whole, steps, strict=True)) else whole
+    finest = max(1, min(picture.width, shape[1])), max(1, min(picture.height, shape[0]))
+    if finest != picture.size:
+        picture = picture.convert("RGBa").resize(finest, Image.Resampling.BOX).convert("RGBA")
+    return np.moveaxis(np.asarray(picture), -1, 0), (height / finest[1], width / finest[0])
 
 
 def _census(opened: Mapping[str, rasterio.DatasetReader]) -> Census:
@@ -156,29 +158,24 @@ def _census(opened: Mapping[str, rasterio.DatasetReader]) -> Census:
     return found
 
 
-def _pixel_areas(grid: rasterio.DatasetReader) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _pixel_areas(grid: rasterio.DatasetReader) -> tuple[Floats, Floats, Floats]:
     """Rows, columns and the area in m² of the pixel there, from its corners in an equal-area projection."""
     rows, cols = (np.linspace(0.5, n - 0.5, min(n, LATTICE)) for n in grid.shape)
     wkt = grid.crs.to_wkt()
     middle = grid.transform @ (grid.width / 2, grid.height / 2)
-    lon, lat = pyproj.Transformer.from_crs(wkt, "EPSG:4326", always_xy=True).transform(*middle)
-    equal = pyproj.CRS.from_dict({"proj": "laea", "lat_0": lat, "lon_0": lon, "datum": "WGS84", "units": "m"})
-    to = pyproj.Transformer.from_crs(wkt, equal, always_xy=True)
+    lon, lat = (10 * round(v / 10) for v in transformer(wkt, "EPSG:4326").transform(*middle))
+    to = transformer(wkt, f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m")
     y, x = np.meshgrid(rows, cols, indexing="ij")
-    corners = [to.transform(*_at(grid.transform, x + dx, y + dy)) for dy, dx in _CORNERS]
+    corners = [to.transform(*at(grid.transform, x + dx, y + dy)) for dy, dx in _CORNERS]
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
-    area: NDArray[np.float64] = np.abs((x2 - x0) * (y3 - y1) - (x3 - x1) * (y2 - y0)) / 2  # from the diagonals
+    area: Floats = np.abs((x2 - x0) * (y3 - y1) - (x3 - x1) * (y2 - y0)) / 2  # from the diagonals
     return rows, cols, area
-
-
-def _at(grid: Affine, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Any, Any]:
-    return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
 
 
 _CORNERS = ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5))
 
 
-def _weights(part: slice, nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weights(part: slice, nodes: Floats) -> Floats:
     """(pixels, nodes) weights of the linear interpolation at the middles of the pixels."""
     at = np.arange(part.start, part.stop) + 0.5
     return np.stack([np.interp(at, nodes, one) for one in np.eye(len(nodes))], axis=1)

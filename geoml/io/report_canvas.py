@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyproj
-import rasterio
-import rasterio.warp
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -18,12 +17,12 @@ from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.plane import Plane
-from geoml.io.warp import ratio, warp
 
 SIDE = 1400
 """Pixels of the longer side, at most."""
 
 Slices = tuple[slice, slice]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,53 +39,45 @@ class Canvas:
 
     box: GeoBox
     wkt: str
+    step: float
+    """Pixels of the run along a side of a pixel here, one or more."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""
         return int(self.box.shape[0]), int(self.box.shape[1])
 
-    @property
-    def crs(self) -> rasterio.crs.CRS:
-        return rasterio.crs.CRS.from_wkt(self.wkt)
-
-    def window(self, bounds: tuple[float, float, float, float], crs: rasterio.crs.CRS) -> tuple[int, int, int, int]:
-        """(y0, x0, y1, x1) of bounds in another CRS, not cut to the sheet."""
-        left, bottom, right, top = rasterio.warp.transform_bounds(crs, self.crs, *bounds, densify_pts=21)
-        x0, y0 = ~self.box.affine @ (left, top)
-        x1, y1 = ~self.box.affine @ (right, bottom)
-        tiny = 1e-6
-        return math.floor(y0 + tiny), math.floor(x0 + tiny), math.ceil(y1 - tiny), math.ceil(x1 - tiny)
-
-    def cut(self, window: tuple[int, int, int, int]) -> Slices | None:
-        """The part of a window that lies on the sheet; None when nothing does."""
-        y0, x0, y1, x1 = window
-        rows, cols = slice(max(y0, 0), min(y1, self.shape[0])), slice(max(x0, 0), min(x1, self.shape[1]))
-        return (rows, cols) if rows.start < rows.stop and cols.start < cols.stop else None
-
-    def warped(
-        self, pixels: NDArray[np.uint8], known: NDArray[np.bool_], grid: GeoBox, resampling: str
-    ) -> tuple[Slices, NDArray[np.uint8], NDArray[np.bool_]] | None:
-        """(bands, y, x) pixels of another grid: the part of the sheet that they cover, values and what is known there.
-
-        None when they do not touch the sheet.
-        """
-        left, bottom, right, top = grid.boundingbox
-        part = self.cut(self.window((left, bottom, right, top), rasterio.crs.CRS.from_wkt(str(grid.crs))))
-        if part is None:
+    def part(self, grid: Affine, shape: tuple[int, int], crs: str) -> Slices | None:
+        """Rows and columns of the sheet that another grid may cover; None when there are none."""
+        ring = np.linspace(0, 1, 33)
+        zero, one = np.zeros(33), np.ones(33)
+        across = np.concatenate([ring, one, ring, zero]) * shape[1]
+        down = np.concatenate([zero, ring, one, ring]) * shape[0]
+        x, y = transformer(crs, self.wkt).transform(*at(grid, across, down))
+        cols, rows = at(~self.box.affine, np.asarray(x), np.asarray(y))
+        if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
             return None
+        y0, y1 = max(math.floor(rows.min()) - 1, 0), min(math.ceil(rows.max()) + 1, self.shape[0])
+        x0, x1 = max(math.floor(cols.min()) - 1, 0), min(math.ceil(cols.max()) + 1, self.shape[1])
+        return (slice(y0, y1), slice(x0, x1)) if y0 < y1 and x0 < x1 else None
+
+    def places(self, part: Slices, grid: Affine, crs: str) -> tuple[Floats, Floats]:
+        """Column and row in another grid of the middle of each pixel of a part of the sheet; infinite where undefined.
+
+        One exact transformation serves all layers of a block; a warp of each would cost far more than the pixels.
+        """
         rows, cols = part
-        shape = rows.stop - rows.start, cols.stop - cols.start
-        target = GeoBox(shape, self.box.affine @ Affine.translation(cols.start, rows.start), self.box.crs)
-        scale = ratio(grid, target)
-        values, good = warp(pixels, known, grid, target, resampling=resampling, scale=scale)
-        return part, values, good
+        y, x = np.mgrid[rows.start : rows.stop, cols.start : cols.stop] + 0.5
+        east, north = at(self.box.affine, x, y)
+        if crs != self.wkt:
+            east, north = transformer(self.wkt, crs).transform(east, north)
+        return at(~grid, east, north)
 
     def mask(self, outlines: Sequence[BaseGeometry]) -> NDArray[np.bool_]:
         """(y, x) True inside outlines that are given in degrees."""
         if not outlines:
             return np.zeros(self.shape, bool)
-        shapes = [_moved(o, "EPSG:4326", self.wkt) for o in outlines]
+        shapes = [_moved(o, self.wkt) for o in outlines]
         burnt = rasterize(shapes, self.shape, transform=self.box.affine, default_value=1, dtype="uint8")
         found: NDArray[np.bool_] = burnt.astype(bool)
         return found
@@ -105,7 +96,7 @@ class Canvas:
         """Degrees clockwise from up to north, in the middle."""
         h, w = self.shape
         lon, lat = self._degrees(np.array([w / 2]), np.array([h / 2]))
-        to = pyproj.Transformer.from_crs("EPSG:4326", self.wkt, always_xy=True)
+        to = transformer("EPSG:4326", self.wkt)
         x, y = to.transform([lon[0], lon[0]], [lat[0] - 1e-3, min(lat[0] + 1e-3, 90.0)])
         return round(math.degrees(math.atan2(x[1] - x[0], y[1] - y[0])), 1) + 0.0
 
@@ -130,12 +121,9 @@ class Canvas:
         south, north = (_degree(v, "NS", 3) for v in (lat.min(), lat.max()))
         return f"{west} to {east}, {south} to {north}"
 
-    def _degrees(
-        self, cols: NDArray[np.float64], rows: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        grid = self.box.affine  # north is up
-        x, y = grid.c + grid.a * cols, grid.f + grid.e * rows
-        to = pyproj.Transformer.from_crs(self.wkt, "EPSG:4326", always_xy=True)
+    def _degrees(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        x, y = at(self.box.affine, cols, rows)
+        to = transformer(self.wkt, "EPSG:4326")
         lon, lat = to.transform(x, y)
         return np.asarray(lon), np.asarray(lat)
 
@@ -157,10 +145,21 @@ def canvas(outlines: Sequence[BaseGeometry], crs: Iterable[str], gsd: float, anc
     longer = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
     fits = longer <= gsd * (SIDE - 2)
     plane = Plane(sheet, gsd if fits else longer / (SIDE - 2), anchor if fits else 0.0)
-    return Canvas(plane.geobox(plane.window(*bounds)), pyproj.CRS.from_user_input(sheet).to_wkt())
+    return Canvas(plane.geobox(plane.window(*bounds)), pyproj.CRS.from_user_input(sheet).to_wkt(), plane.res / gsd)
 
 
-def _equal_area(points: NDArray[np.float64]) -> str:
+def at(grid: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """What a transform makes of arrays of coordinates."""
+    return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
+
+
+@lru_cache(maxsize=256)
+def transformer(source: str, target: str) -> pyproj.Transformer:
+    """From one CRS to another, x before y; making one costs more than using it."""
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+
+def _equal_area(points: Floats) -> str:
     """Lambert's azimuthal projection around the middle of the points; for the whole world Equal Earth."""
     lon, lat = np.radians(points).T
     x, y, z = (float(v.mean()) for v in (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
@@ -171,17 +170,17 @@ def _equal_area(points: NDArray[np.float64]) -> str:
     return str(pyproj.CRS.from_dict({"proj": "laea", "datum": "WGS84", "units": "m", **middle}).to_wkt())
 
 
-def _bounds(points: NDArray[np.float64], crs: str) -> tuple[float, float, float, float]:
-    x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(points[:, 0], points[:, 1])
+def _bounds(points: Floats, crs: str) -> tuple[float, float, float, float]:
+    x, y = transformer("EPSG:4326", crs).transform(points[:, 0], points[:, 1])
     return float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y))
 
 
-def _moved(shape: BaseGeometry, source: str, target: str) -> BaseGeometry:
-    to = pyproj.Transformer.from_crs(source, target, always_xy=True)
+def _moved(shape: BaseGeometry, crs: str) -> BaseGeometry:
+    to = transformer("EPSG:4326", crs)
     return shapely.transform(shape, lambda c: np.column_stack(to.transform(c[:, 0], c[:, 1])))
 
 
-def _ticks(values: NDArray[np.float64], along: NDArray[np.float64], letters: str) -> list[Tick]:
+def _ticks(values: Floats, along: Floats, letters: str) -> list[Tick]:
     """Round values between the first and the last, about three of them; values rise or fall along the edge."""
     if not np.isfinite(values).all():
         return []

@@ -107,11 +107,9 @@ def map_view(
             problems[look.id] = look.problem.replace(f"{root}/", "").replace(f"{root.resolve()}/", "")
             continue
         census.add(look.census)
-        for key, layer in look.layers.items():
-            if drawn := sheet.warped(layer.pixels, layer.known, layer.grid, layer.resampling):
-                part, values, good = drawn
-                shown = np.concatenate([values, np.full_like(values[:1], 255)]) if key == "image" else values
-                stored[key][:, *part][:, good[0]] = shown[:, good[0]]
+        for key, (values, known) in look.layers.items():
+            shown = np.concatenate([values, np.full_like(values[:1], 255)]) if key == "image" else values
+            stored[key][:, *look.part or ()][:, known] = shown[:, known]
     return _view(sheet, stored, census, card, holes, problems)
 
 

@@ -60,7 +60,7 @@ def read_items(path: Path) -> list[pystac.Item]:
     items = []
     for value in read_dicts(path):
         try:
-            items.append(pystac.Item.from_dict(value, href=str(Path(path).resolve())))
+            items.append(pystac.Item.from_dict(value))  # with its own self link, where it was found
         except Exception as err:  # pystac raises many kinds for malformed items
             raise DataError(f"{path}: item {value.get('id')!r} is not a STAC item ({err})") from err
     return items

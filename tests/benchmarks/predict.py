@@ -171,21 +171,15 @@ def main() -> None:
         scene.make(work, size)
         mpx = size * size / 1e6
         alone, whole = _child(work, "bare", size, *more), _child(work, "run", size, *more)
-        print(f"scene {size} x {size}, {mpx:.0f} Mpx, blocks of {given.block}")
-        print(
-            f"  end to end   {mpx / whole['seconds']:7.2f} Mpx/s   {mpx / whole['cpu']:6.2f} Mpx/CPU-s   peak {whole['peak_mb']:.0f} MB"
-        )
-        print(
-            f"  bare model   {mpx / alone['seconds']:7.2f} Mpx/s   {mpx / alone['cpu']:6.2f} Mpx/CPU-s   {alone['chips']:.0f} chips"
-        )
+        print(f"scene {size} x {size}, {mpx:.0f} Mpx, blocks of {given.block}, {alone['chips']:.0f} chips")
+        for name, row in (("end to end", whole), ("bare model", alone)):
+            print(f"  {name:14}{mpx / row['seconds']:7.2f} Mpx/s {mpx / row['cpu']:7.2f} Mpx/CPU-s")
         for key in sorted(k for k in whole if k.endswith("_s")):
-            print(f"  stage {key[:-2]:8} {mpx / whole[key]:6.2f} Mpx/s")
-        print(
-            f"  ratio        {alone['seconds'] / whole['seconds']:.2f} by wall, {alone['cpu'] / whole['cpu']:.2f} by CPU time"
-        )
-    print(
-        f"reading alone  {_child(work, 'read', given.sizes[0])['mpx_per_cpu_second']:.1f} Mpx/CPU-s (aligned, no warp)"
-    )
+            print(f"  stage {key[:-2]:8}{mpx / whole[key]:7.2f} Mpx/s")
+        by_wall, by_cpu = (alone[k] / whole[k] for k in ("seconds", "cpu"))
+        print(f"  ratio {by_wall:.2f} by wall, {by_cpu:.2f} by CPU time; peak memory {whole['peak_mb']:.0f} MB")
+    rate = _child(work, "read", given.sizes[0])["mpx_per_cpu_second"]
+    print(f"reading alone {rate:.1f} Mpx/CPU-s (aligned, no warp)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A large scene made in code: four uint16 bands that compress like Sentinel-2, as a tiled COG-like GeoTIFF with STAC."""
+"""A large scene made in code: four uint16 bands that compress like Sentinel-2, a tiled GeoTIFF with STAC."""
 
 from __future__ import annotations
 

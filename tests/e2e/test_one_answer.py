@@ -17,8 +17,8 @@ from geoml.grid.plane import Window
 STEPS = 250
 """A probability of 1.0 is stored as this."""
 
-SCENE = testing.Scene(id="scene", data=testing.smooth((2, 700, 900), seed=5), bands=("red", "nir"))
-SCENE.data[:, 300:380, 100:500] = 0  # a hole in the middle
+SCENE = testing.Scene(id="scene", data=testing.smooth((2, 520, 680), seed=5), bands=("red", "nir"))
+SCENE.data[:, 200:270, 100:430] = 0  # a hole in the middle
 
 
 def softmax_of_whole_scene(folder: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,11 +129,10 @@ def test_blended_maps_do_not_depend_on_the_cut(whole: Callable[..., tuple[np.nda
 
 
 @pytest.mark.parametrize("join", ["exact", "blend"])
-@pytest.mark.parametrize("tta", [False, True])
 def test_a_constant_model_gives_its_constant_everywhere(
-    join: str, tta: bool, predict: Callable[..., Path], constant: str, catalog: Path, bbox: tuple[float, ...]
+    join: str, predict: Callable[..., Path], constant: str, catalog: Path, bbox: tuple[float, ...]
 ) -> None:
-    out = predict(constant, catalog, bbox, join=join, tta=tta, features=False)
+    out = predict(constant, catalog, bbox, join=join, features=False)
     valid = (SCENE.data != 0).all(axis=0)
     classes = testing.read_map(out)[SCENE.crs]
     assert (classes.part(SCENE.window)[0][valid] == 1).all()
@@ -154,7 +153,7 @@ def test_overlapping_requests_agree(predict: Callable[..., Path], unet: str, cat
     shared = maps[0][0].window.intersect(maps[1][0].window)
     (first, sure), (second, sure2) = [[m.part(shared)[0] for m in two] for two in maps]
     both = (first != 255) & (second != 255)
-    assert both.sum() > 0.2 * SCENE.data[0].size
+    assert both.sum() > 0.1 * SCENE.data[0].size
     assert np.abs(sure[both].astype(int) - sure2[both]).max() <= 1
     assert (first[both] != second[both]).mean() < 1e-4  # ties
 
@@ -191,5 +190,5 @@ def test_tta_changes_nothing_for_a_model_that_does_not_see_around(
     inside = SCENE.window.intersect(classes.window)
     truth = testing.levels(SCENE.data, (0.20005, 0.40005))
     expected[inside.slices(classes.window)] = truth[inside.slices(SCENE.window)]
-    assert known.sum() > 50_000
+    assert known.sum() > 20_000
     assert (classes.data[0][known] == expected[known]).all()

@@ -186,6 +186,26 @@ def test_pictures_show_classes_and_image_side_by_side_on_one_grid(tmp_path: Path
     assert all(a.get("alt") for t, a in page.tags if t == "img")
 
 
+def test_a_block_that_hardly_touches_the_region_is_drawn_as_sharp_as_the_others(tmp_path: Path) -> None:
+    def stripes(block: Block) -> Pixels:
+        classes, confidence, valid = (
+            np.full((96, 96), LAND, np.uint8),
+            np.full((96, 96), 200, np.uint8),
+            np.ones((96, 96)),
+        )
+        classes[:, ::2] = WATER
+        valid = valid.astype(np.uint8)
+        if block.ix == 240:
+            classes[:, :88], confidence[:, :88], valid[:, :88] = 255, 255, 255
+        return classes, confidence, valid
+
+    page = Page(map_report(tmp_path, fake_run(tmp_path, square()[:2], stripes), card()))
+    classes = page.pictures()[1]
+    assert classes.shape == (96, 8 + 96, 4)
+    assert colours(classes[:, ::2]) == {(0x1F, 0x6F, 0xB4, 255)}
+    assert colours(classes[:, 1::2]) == {(0xCD, 0xBB, 0x8C, 255)}
+
+
 def test_page_needs_nothing_from_outside(tmp_path: Path) -> None:
     html = map_report(tmp_path, fake_run(tmp_path, square(1)), card())
     page = Page(html)
