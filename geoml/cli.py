@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from geoml.errors import GeomlError, InputError, unknown
 
@@ -96,7 +96,7 @@ def search(
         features = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in items]
         print(json.dumps({"type": "FeatureCollection", "features": features}))
         return
-    table = Table("item", "datetime", "cloud %", "gsd", "assets", title=f"{len(items)} items")
+    table = Table(Column("item", overflow="fold"), "datetime", "cloud %", "gsd", "assets", title=f"{len(items)} items")
     for item in items:
         p = item.properties
         when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"

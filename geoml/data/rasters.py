@@ -70,7 +70,9 @@ def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDA
             if max(bands) > src.count:
                 raise DataError(f"{path}: band {max(bands)} asked of a file with {src.count}")
             data = src.read(bands)
-            valid = (src.read_masks(bands) > 0).all(0) & np.isfinite(data).all(0)
+            # the transparent colour of a PNG is one colour, not one value of each band
+            known = src.dataset_mask() > 0 if src.driver == "PNG" else (src.read_masks(bands) > 0).all(0)
+            valid = known & np.isfinite(data).all(0)
             if src.nodata is None and nodata is not None:
                 valid &= (data != nodata).all(0)
             return data, valid

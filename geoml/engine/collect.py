@@ -160,8 +160,14 @@ def _from_folder(item: pystac.Item) -> pystac.Item:
     """The item with hrefs as seen from the folder of the run, where items.parquet lies."""
     copy = item.clone()
     for asset in copy.assets.values():
-        asset.href = asset.href.replace("../", "./", 1)
+        asset.href = _one_down(asset.href)
+    for link in copy.links:
+        link.target = f"./items/{item.id}.json" if link.rel == "self" else _one_down(str(link.target))
     return copy
+
+
+def _one_down(href: str) -> str:
+    return f"./{href.removeprefix('../')}" if href.startswith("../") else href
 
 
 def _reason(out: Path, key: str) -> str | None:

@@ -36,7 +36,7 @@ MODEL = "model.json"
 """Copy of the model's card in the folder of a run."""
 
 COARSER = 1.5
-"""A source may be at most this much coarser than the model's gsd."""
+"""The finest band of a source may be at most this much coarser than the model's gsd."""
 
 
 class Zone(Frozen):
@@ -136,12 +136,14 @@ def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Cata
             specs = select(item, [b.name for b in card.bands], profile, catalog)
         except InputError as err:
             raise ModelError(f"{card.name} does not fit {collection or catalog.name}: {err}") from err
-        for spec in specs:
-            if spec.gsd and spec.gsd > card.gsd * COARSER:
-                raise ModelError(
-                    f"{card.name} works at {card.gsd:g} m, but {spec.name} of {item.id} has {spec.gsd:g} m; "
-                    f"expected at most {card.gsd * COARSER:g} m"
-                )
+        # a model of 10 m may well take bands of 20 m beside those of 10 m, but not nothing else
+        known = [s for s in specs if s.gsd]
+        finest = min(known, key=lambda s: s.gsd or 0.0, default=None)
+        if finest and finest.gsd and finest.gsd > card.gsd * COARSER:
+            raise ModelError(
+                f"{card.name} works at {card.gsd:g} m, but the finest band of {item.id} ({finest.name}) has "
+                f"{finest.gsd:g} m; expected at most {card.gsd * COARSER:g} m"
+            )
 
 
 def _zones(recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: Sequence[pystac.Item]) -> list[Zone]:

@@ -18,7 +18,7 @@ TOLERANCE = 0.5
 
 
 def check_projection(item: pystac.Item, spec: BandSpec) -> None:
-    """Compare ``proj:code`` (``proj:epsg``) and ``proj:transform`` of an asset, else of its item, with the file's header.
+    """Compare ``proj:code`` (``proj:epsg``) and ``proj:transform`` of an asset, else its item, with the file's header.
 
     The item's own transform is compared only where it speaks of a grid of this size, for an item may have assets of
     several resolutions. Raises DataError naming item, asset and both values, and as `geoml.io.cog.header`.
@@ -47,5 +47,5 @@ def check_projection(item: pystac.Item, spec: BandSpec) -> None:
     if max(steps) > TOLERANCE:
         raise DataError(
             f"{where}: proj:transform puts the corner at {transform[2]:.8g}, {transform[5]:.8g} with pixels of "
-            f"{transform[0]:g}, the file has {box.c:.8g}, {box.f:.8g} and {box.a:g}; expected no half pixel of difference"
+            f"{transform[0]:g}, the file has {box.c:.8g}, {box.f:.8g} and {box.a:g}; expected less than half a pixel"
         )

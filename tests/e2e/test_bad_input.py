@@ -1,4 +1,4 @@
-"""Wrong questions through the command: the exit code of the error table, and a message that says what would be right."""
+"""Wrong questions through the command: the exit code of the error table, and a message that says what is right."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def ask(cli: Callable[..., Result], threshold: str, made: Path, tmp_path: Path) 
                 words += [f"--{key.replace('_', '-')}", *(value if isinstance(value, tuple) else (value,))]
         result = cli(*words)
         assert result.exit_code == code, (result.output, result.stderr, result.exception)
-        left = [p for p in (tmp_path / "out").rglob("*") if p.is_file() and ".geoml" not in p.parts]
-        assert not [p for p in left if p.suffix in (".tif", ".part", ".json", ".html")], left
+        left = {p.name for p in (tmp_path / "out").rglob("*") if p.is_file() and ".geoml" not in p.parts}
+        assert left <= {"sources.parquet", "model.json"}, "the plan may be there, nothing else"
         return re.sub(r"\s+", " ", result.stderr)
 
     return run
@@ -100,7 +100,7 @@ def test_two_dates_for_a_model_of_one(ask: Callable[..., str]) -> None:
     ("content", "word"),
     [
         ("{", "region|GeoJSON"),
-        ('{"type": "Point", "coordinates": [1, 2]}', "area|Polygon"),
+        ('{"type": "Point", "coordinates": [1, 2]}', "Point.*polygons"),
         ('{"type": "Polygon", "coordinates": [[[500000, 0], [600000, 0], [600000, 9], [500000, 0]]]}', "degrees"),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_pickle_is_never_executed(
         if name.endswith(".pt2"):
             asset["mlm:artifact_type"] = "torch.export.save"
         (folder / "model.json").write_text(json.dumps(card))
-        ask(6, model=folder)
+        ask(6, model=folder, out=tmp_path / f"out-{name}")
     assert not (tmp_path / "exploded").exists()
 
 
@@ -199,11 +199,13 @@ def test_a_raster_that_lies_elsewhere_than_its_item_says(ask: Callable[..., str]
     data = testing.smooth((2, 150, 150), seed=5)
     far = testing.Scene(id="scene", data=data, bands=("red", "nir"), origin=(600_000.0, 2_000_000.0))
     testing.write_cog(made.parent / "scene" / "image.tif", data, crs=far.crs, transform=far.transform, nodata=0)
-    assert "none of the" in ask(3)
+    message = ask(4)
+    assert "scene" in message
+    assert "proj:transform" in message
 
 
 def test_a_model_whose_output_is_not_finite(ask: Callable[..., str], tmp_path: Path) -> None:
-    testing.threshold_model(tmp_path / "hot", ("red", "nir"), (0.2,), steepness=3e38)
+    testing.threshold_model(tmp_path / "hot", ("red", "nir"), (0.2, 0.4), steepness=3e38)
     assert "not finite" in ask(6, model=tmp_path / "hot")
 
 

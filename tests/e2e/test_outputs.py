@@ -46,8 +46,8 @@ def out(catalog: Path, threshold: str, tmp_path_factory: pytest.TempPathFactory)
 def test_everything_that_was_promised_is_there(out: Path) -> None:
     names = {p.name for p in out.iterdir() if not p.name.startswith(".")}
     assert names == {
-        "collection.json", "items", "cogs", "features.parquet", "items.parquet", "sources.parquet", "run.json",
-        "report.html",
+        "collection.json", "items", "cogs", "features.parquet", "items.parquet", "sources.parquet", "model.json",
+        "run.json", "report.html",
     }  # fmt: skip
     run = json.loads((out / "run.json").read_text())
     assert set(run["files"]) == names
@@ -55,7 +55,6 @@ def test_everything_that_was_promised_is_there(out: Path) -> None:
     assert {"read", "model", "write"} <= set(run["seconds"])
     assert run["bytes"]["read"] > 0
     assert run["bytes"]["write"] > 0
-    assert "absolute" not in run
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "level-2" in page
     assert "http://" not in page.replace("http://www.w3.org/", ""), "self-contained: nothing is fetched"
@@ -119,7 +118,11 @@ def test_stac_is_valid_and_complete(out: Path) -> None:
 
 
 def test_items_parquet_finds_the_files(out: Path) -> None:
+    assert str(out.resolve()).encode() not in (out / "items.parquet").read_bytes(), "a run can be moved"
     for item in read_items(out / "items.parquet"):
+        hrefs = {link.rel: link.href for link in item.links}
+        assert (out / hrefs["self"]).is_file()
+        assert (out / hrefs["derived_from"]).is_file()
         for asset in item.assets.values():
             assert (out / asset.href).is_file()
 

@@ -250,3 +250,10 @@ def test_discs_need_metres(tif, tree_recipe, tmp_path):
 def test_a_value_that_is_no_class(tree_recipe):
     with pytest.raises(InputError, match=r"source\.value: 5"):
         points.scenes(tree_recipe(value=5).source, tree_recipe())
+
+
+def test_the_transparent_colour_of_a_png_is_one_colour(tmp_path):
+    data = np.array([[[0, 0, 0], [0, 9, 9], [9, 0, 0]]], np.uint8)
+    Image.fromarray(data).save(tmp_path / "t.png", transparency=(0, 0, 0))
+    _, valid = rasters.read(tmp_path / "t.png", [1, 2, 3])
+    assert valid.tolist() == [[False, True, True]]
