@@ -260,13 +260,18 @@ def evaluate(
 
 
 def scores_table(scores: dict[str, Any]) -> None:
-    """Scores for a terminal."""
-    table = Table("class", "IoU", "F1", "precision", "recall", title=f"split {scores.get('split', '')}")
-    for row in scores["classes"]:
-        table.add_row(row["name"], *(_number(row.get(k)) for k in ("iou", "f1", "precision", "recall")))
+    """Scores for a terminal: a row for each class, then the totals beside those of the commonest class everywhere."""
+    columns = ("iou", "f1", "precision", "recall")
+    table = Table(
+        "class", "IoU", "F1", "precision", "recall", title=f"{scores['split']} split, {scores['pixels']} pixels"
+    )
+    for name in scores["iou"]:
+        table.add_row(name, *(_number(scores[k][name]) for k in columns))
     out_console.print(table)
-    rest = {k: v for k, v in scores.items() if isinstance(v, int | float)}
-    out_console.print("  ".join(f"{k} {_number(v)}" for k, v in rest.items()))
+    totals = {k: scores[k] for k in ("miou", "mean_f1", "overall_accuracy", "ece")}
+    if base := scores.get("baseline"):
+        totals |= {f"{k} if all were {base['class']}": base[k] for k in ("miou", "overall_accuracy")}
+    out_console.print("  ".join(f"{k.replace('_', ' ')} {_number(v)}" for k, v in totals.items()))
 
 
 def _number(value: Any) -> str:

@@ -10,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pystac
 
@@ -19,7 +19,10 @@ from geoml.engine.collect import collect
 from geoml.engine.run import Progress, Tally, is_done, run_blocks
 from geoml.errors import DataError, InputError
 from geoml.io import stac
-from geoml.recipe import PredictRecipe, Query, load_yaml, parse
+from geoml.recipe import PredictRecipe, Query, parse
+
+if TYPE_CHECKING:
+    from geoml.data.recipe import TrainRecipe
 
 __all__ = ["collect", "evaluate", "plan", "predict", "run_blocks", "search", "todo", "train"]
 
@@ -103,23 +106,24 @@ def predict(
 
 
 def train(recipe: str | Path | Mapping[str, Any], out: str | Path) -> Path:
-    """Train by a recipe (YAML file or mapping) and write a model package to ``out``. Returns its folder."""
-    from geoml.data.recipe import TrainRecipe
+    """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
+
+    Returns its folder. Raises as `geoml.engine.fit.fit`.
+    """
     from geoml.engine.fit import fit
 
-    fit(_parsed(TrainRecipe, recipe), Path(out))
+    fit(_train_recipe(recipe), Path(out))
     return Path(out)
 
 
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: str = "test") -> dict[str, Any]:
     """Scores of a model package on a split of a training recipe, as `geoml.engine.evaluate.evaluate` gives them."""
-    from geoml.data.recipe import TrainRecipe
     from geoml.engine.evaluate import evaluate as run
 
-    return run(str(model), _parsed(TrainRecipe, recipe), split=split)
+    return run(str(model), _train_recipe(recipe), split=split)
 
 
-def _parsed(kind: Any, recipe: str | Path | Mapping[str, Any]) -> Any:
-    if isinstance(recipe, Mapping):
-        return parse(kind, dict(recipe), "recipe")
-    return parse(kind, load_yaml(recipe), str(recipe))
+def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe:
+    from geoml.data.recipe import TrainRecipe, load_recipe
+
+    return parse(TrainRecipe, dict(recipe), "recipe") if isinstance(recipe, Mapping) else load_recipe(recipe)

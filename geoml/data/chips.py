@@ -52,11 +52,11 @@ class Reader:
         return sample
 
 
-def cut(sample: Sample, window: Window, within: Window, size: int) -> Sample:
-    """``size`` x ``size`` pixels from the window's corner; what lies outside ``within`` is not valid and ignored."""
-    image = np.zeros((sample.image.shape[0], size, size), sample.image.dtype)
-    valid = np.zeros((size, size), np.bool_)
-    target = np.full((size, size), IGNORE, np.uint8)
+def cut(sample: Sample, window: Window, within: Window, shape: tuple[int, int]) -> Sample:
+    """``shape`` pixels from the window's corner; what lies outside ``within`` is not valid and ignored."""
+    image = np.zeros((sample.image.shape[0], *shape), sample.image.dtype)
+    valid = np.zeros(shape, np.bool_)
+    target = np.full(shape, IGNORE, np.uint8)
     part = window.intersect(within)
     if not part.empty:
         there, here = part.slices(Window(0, 0, *sample.valid.shape)), part.slices(window)
@@ -124,7 +124,7 @@ class EvalBatches:
         for piece in self.pieces:
             sample = self.reader(piece.scene)
             for window, counted in grid(piece.window, self.size):
-                chip = cut(sample, window, piece.window, self.size)
+                chip = cut(sample, window, piece.window, (self.size, self.size))
                 keep = np.zeros_like(chip.valid)
                 keep[counted.slices(window)] = True
                 yield Sample(chip.image, chip.valid, np.where(keep, chip.target, np.uint8(IGNORE)))
@@ -163,7 +163,7 @@ class TrainBatches:
         for i in range(len(self) * self.batch):  # the last batch is filled up: batch norm dislikes a batch of one
             rng = np.random.default_rng((self.seed, epoch, i))
             piece, window = self.places.draw(rng, self.sampling.kind, self.size)
-            chip = cut(self.reader(piece.scene), window, piece.window, self.size)
+            chip = cut(self.reader(piece.scene), window, piece.window, (self.size, self.size))
             yield augment(chip, self.augmentation, rng, self.mean, self.std)
 
 

@@ -161,8 +161,9 @@ def _from_folder(item: pystac.Item) -> pystac.Item:
     copy = item.clone()
     for asset in copy.assets.values():
         asset.href = _one_down(asset.href)
+    copy.remove_links("self")  # it is absolute, and a run may be moved
     for link in copy.links:
-        link.target = f"./items/{item.id}.json" if link.rel == "self" else _one_down(str(link.target))
+        link.target = _one_down(str(link.target))
     return copy
 
 

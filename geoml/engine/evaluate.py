@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from geoml.data.chips import Batch, EvalBatches, Reader
+from geoml.cube.normalise import coefficients
+from geoml.data.chips import Batch, Reader, cut
 from geoml.data.prepare import held_out, prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import Piece
 from geoml.engine import package
-from geoml.engine.device import Device, choose
+from geoml.engine.device import Device
+from geoml.engine.predict import Predictor
 from geoml.errors import InputError
 from geoml.io.card import ModelCard
-from geoml.tasks.segmentation import Task
+from geoml.tasks.segmentation import IGNORE, Task
 
 
 def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
@@ -31,7 +33,7 @@ def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dic
     loaded = package.load(str(model))
     check_fit(loaded.card, recipe)
     pieces = held_out(prepare(recipe), split)
-    found = score(loaded.module, loaded.card, pieces)
+    found = score(loaded, pieces)
     return {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash, "split": split, **found}
 
 
@@ -48,20 +50,28 @@ def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
         raise InputError(f"gsd: the model is for {card.gsd} m, the recipe has {recipe.gsd} m")
 
 
-def score(module: nn.Module, card: ModelCard, pieces: Sequence[Piece], reader: Reader | None = None) -> dict[str, Any]:
-    """Scores of a module in eval mode over pieces whose targets are indices into ``card.classes``."""
-    device = choose()
-    mean, std = statistics(card)
-    batches = EvalBatches(pieces, card.chip_size, max(device.batch, 4), reader)
-    task = Task(len(card.classes))
-    scores = task.scores()
-    placed = device.place(module).eval()
-    with torch.inference_mode(), device.autocast():
-        for batch in batches:
-            raw = placed(standardise(batch.to(device.torch), mean, std, device))
-            index, confidence = task.decode(raw)
-            task.check(confidence.cpu().numpy())
-            scores.update(index.cpu().numpy(), confidence.cpu().numpy(), batch.target.numpy())
+def score(loaded: package.Package, pieces: Sequence[Piece], reader: Reader | None = None) -> dict[str, Any]:
+    """Scores of a package over pieces whose targets are indices into ``card.classes``.
+
+    The map that is scored is made by the predict loop, so chips are joined and quantised as in a real run. What lies
+    outside a piece is no data to the model, so no other split lends its context.
+    """
+    card, read = loaded.card, reader or Reader()
+    predictor = Predictor(loaded)
+    mul, add = coefficients(card, [1.0] * len(card.bands), [0.0] * len(card.bands))
+    scores = Task(len(card.classes)).scores()
+    index = np.full(256, IGNORE, np.uint8)
+    index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
+    for piece in pieces:
+        sample, window = read(piece.scene), piece.window
+        origin = predictor.needed(window)
+        seen = cut(sample, origin, window, origin.shape)
+        y = window.y0
+        for rows in predictor.rows(seen.image, seen.valid, mul, add, origin, window):
+            height = rows.classes.shape[0]
+            target = sample.target[y : y + height, window.x0 : window.x1]
+            scores.update(index[rows.classes], rows.confidence, target)
+            y += height
     names = [c.name for c in card.classes]
     return {**named(scores.compute(), names), "scenes": len({p.scene.id for p in pieces})}
 

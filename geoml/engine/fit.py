@@ -37,6 +37,9 @@ from geoml.tasks.segmentation import Task
 STATE = ".fit"
 """Folder below the output that holds the state of a run; it is removed when the package is complete."""
 
+VAL_CHIP = 256
+"""Validation chips are at least as large, so that what their edges lack hardly counts."""
+
 WEIGHTS = ("imagenet", "efficientnet-lite0")
 
 
@@ -72,7 +75,7 @@ def fit(
     train = TrainBatches(
         splits["train"], size, batch, recipe.sampling, recipe.augmentation, recipe.seed, mean, std, reader
     )
-    val = EvalBatches(splits["val"], size, batch, reader)
+    val = EvalBatches(splits["val"], max(size, VAL_CHIP), batch, reader)
     task = Task(len(recipe.classes), recipe.loss.parts, weights)
     keeper = Keeper(state, recipe.epochs, recipe.early_stopping, on_epoch)
     if not keeper.done:
@@ -92,8 +95,10 @@ def fit(
         "history": keeper.history,
     }
     scored_on = "test" if splits["test"] else "val"
-    scores = {"split": scored_on, **score(module, card, splits[scored_on], reader)}
-    card = package.save(module.cpu(), card.model_copy(update={"training": training, "scores": scores}), out)
+    card = package.save(module.cpu(), card.model_copy(update={"training": training}), out)
+    scores = {"split": scored_on, **score(package.load(out), splits[scored_on], reader)}
+    card = card.model_copy(update={"scores": scores})
+    package.write_card(card, out)
     shutil.rmtree(state)
     return card
 

@@ -36,6 +36,8 @@ class BlockWriter:
         self.out, self.plan, self.planned, self.asked = out, plan, planned, asked
         self.block: Block = plan.block(planned)
         self.folder = out / "cogs" / self.block.id
+        for stale in self.folder.glob(".*.part"):  # of a run that was killed while it published this block
+            stale.unlink(missing_ok=True)
         card, geobox = plan.card, self.block.geobox
         colours = {c.value: (*_rgb(c.color), 255) for c in card.classes}
         names = [c.name for c in card.classes]

@@ -40,7 +40,7 @@ def tree(out: Path, *, times: bool = False) -> dict[str, object]:
     return found
 
 
-def words(model: str, catalog: Path, out: Path, block_size: int = 64) -> list[str]:
+def words(model: str, catalog: Path, out: Path, block_size: int = 100) -> list[str]:
     box = [f"{v:.9f}" for v in SCENE.bbox()]
     return [
         "predict", "--model", model, "--catalog", str(catalog), "--bbox", *box,
@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_to_the_same_files(
     )
     items = killed / "items"
     ends = time.monotonic() + 120
-    while len(list(items.glob("*.json")) if items.is_dir() else []) < 5:
+    while len(list(items.glob("*.json")) if items.is_dir() else []) < 3:
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < ends
         time.sleep(0.005)
@@ -67,11 +67,12 @@ def test_a_killed_run_goes_on_to_the_same_files(
     process.wait()
     finished = {p.name: p.stat().st_mtime_ns for p in items.glob("*.json")}
     planned = len(list((whole / "items").glob("*.json")))
-    assert 5 <= len(finished) < planned
+    assert 3 <= len(finished) < planned
     assert not (killed / "run.json").exists()
     assert cli(*words(threshold, catalog, killed)).exit_code == 0
     assert {p.name: p.stat().st_mtime_ns for p in items.glob("*.json") if p.name in finished} == finished
-    first, second = tree(whole), tree(killed)
+    first, second = (tree(out) for out in (whole, killed))
+    second = {k: v for k, v in second.items() if not k.endswith(".part")}  # what a kill may leave, under no final name
     assert first.keys() == second.keys()
     assert {k for k in first if first[k] != second[k]} <= CHANGING
     a, b = (json.loads((out / "run.json").read_text()) for out in (whole, killed))

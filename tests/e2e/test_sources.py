@@ -117,7 +117,7 @@ def test_a_mix_with_and_without_the_sentinel_2_offset_is_one_map(
     testing.write_catalog(tmp_path / "plain", [whole])
     west, south, east, north = whole.bbox()
     box = (west - 0.01, south - 0.01, east + 0.01, north + 0.01)
-    maps = [testing.read_map(predict(threshold, name, box, name))[whole.crs] for name in ("mix", "plain")]
+    maps = [testing.read_map(predict(threshold, name, box, f"{name}-out"))[whole.crs] for name in ("mix", "plain")]
     for found in maps:
         assert (found.part(whole.window)[0] == truth(whole)).all()
     shared = maps[0].window.intersect(maps[1].window)

@@ -64,7 +64,7 @@ def test_eval_batches_give_back_every_label():
 
 def test_a_cut_beyond_the_edge_is_not_valid():
     s = scene(shape=(10, 10)).read()
-    out = cut(s, Window(-4, 5, 12, 21), Window(0, 0, 10, 10), 16)
+    out = cut(s, Window(-4, 5, 12, 21), Window(0, 0, 10, 10), (16, 16))
     assert not out.valid[:4].any()
     assert (out.target[:, 5:] == IGNORE).all()
     np.testing.assert_array_equal(out.image[:, 4:14, :5], s.image[:, :, 5:])
@@ -72,7 +72,7 @@ def test_a_cut_beyond_the_edge_is_not_valid():
 
 def test_a_cut_never_shows_the_neighbour_piece():
     s = scene(shape=(10, 20)).read()
-    out = cut(s, Window(0, 4, 10, 14), Window(0, 0, 10, 8), 10)
+    out = cut(s, Window(0, 4, 10, 14), Window(0, 0, 10, 8), (10, 10))
     assert not out.valid[:, 4:].any()
     assert (out.image[:, :, 4:] == 0).all()
 
