@@ -58,7 +58,7 @@ def collect(out: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
         run = _write(out, plan, done, failed, tallies, before)
     if failed:
         raise _failure(plan, failed)
-    if not run["valid_percent"]:
+    if not run["valid_pixels"]:
         raise NothingFound(f"coverage: none of the {len(done)} blocks has a valid pixel inside the region")
     return run
 
@@ -134,8 +134,7 @@ def _summary(
         seconds.update(tally.seconds)
         size.update(tally.bytes)
         pixels += tally.pixels
-    shares = [i.properties["geoml:valid_percent"] for i in items]
-    asked = [1 if s is not None else 0 for s in shares]
+    asked, known = (sum(i.properties[f"geoml:{name}_pixels"] for i in items) for name in ("asked", "valid"))
     return {
         "recipe": plan.recipe.model_dump(mode="json"),
         "hash": plan.hash,
@@ -146,7 +145,8 @@ def _summary(
         "seconds": {k: round(v, 3) for k, v in sorted(seconds.items())},
         "bytes": dict(sorted(size.items())),
         "pixels": pixels,
-        "valid_percent": round(sum(shares) / max(sum(asked), 1), 3),
+        "valid_pixels": known,
+        "valid_percent": round(100 * known / max(asked, 1), 3),
         "sources": [s.id for s in sources],
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }

@@ -127,7 +127,11 @@ class BlockWriter:
             sources=sources,
             recipe_hash=self.planned.hash,
             model_href=str(self.out.absolute() / MODEL),
-            properties={"geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0},
+            properties={
+                "geoml:asked_pixels": asked,
+                "geoml:valid_pixels": known,
+                "geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0,
+            },
         )
         write_item(item, self.out / "items" / f"{self.block.id}.json")
         return size + sum(i.size for i in infos.values())
