@@ -13,12 +13,16 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
+from prefect.runtime import task_run
 from prefect.states import Completed
 
 from geoml import pipeline
 from geoml.engine.run import Tally
 from geoml.errors import GeomlError, NothingFound, TransientError
 from geoml.recipe import PredictRecipe, load_yaml, parse
+
+RETRIES = 2
+"""Times that a batch with blocks that may work later is tried again; then they count as failed."""
 
 
 def transient(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -34,7 +38,11 @@ def plan(recipe: PredictRecipe, out: str) -> list[str]:
 
 
 @task(
-    retries=2, retry_delay_seconds=[30, 300], retry_condition_fn=transient, persist_result=False, task_run_name="{name}"
+    retries=RETRIES,
+    retry_delay_seconds=[30, 300],
+    retry_condition_fn=transient,
+    persist_result=False,
+    task_run_name="{name}",
 )
 def blocks(out: str, ids: list[str], name: str) -> Tally:
     """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
@@ -42,6 +50,8 @@ def blocks(out: str, ids: list[str], name: str) -> Tally:
     tally = pipeline.run_blocks(Path(out), ids)
     for key, why in tally.failed.items():
         log.warning("block %s failed: %s", key, why)
+    if tally.transient and task_run.run_count <= RETRIES:
+        raise TransientError(f"{len(tally.transient)} blocks may work later: {', '.join(tally.transient)}")
     log.info("%s: %d done, %d were done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
     return tally
 

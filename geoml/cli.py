@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -162,6 +163,8 @@ def predict(
     bbox: Bbox = None,
     region: Region = None,
     filter: Filter = None,
+    sortby: Sort = None,
+    limit: Limit = None,
     crs: Annotated[str, typer.Option("--crs", help="utm, data or EPSG:code")] = "utm",
     block_size: Annotated[int, typer.Option("--block-size", help="pixels; does not change the result")] = 2048,
     composite: Annotated[str, typer.Option("--composite", help="first, least_cloudy, median or mean")] = "least_cloudy",
@@ -184,7 +187,7 @@ def predict(
         PredictRecipe,
         {
             "model": model,
-            "query": _query(catalog, collection, bbox, region, datetime, filter=filter),
+            "query": _query(catalog, collection, bbox, region, datetime, filter=filter, sortby=sortby, limit=limit),
             "crs": crs,
             "block_size": block_size,
             "composite": composite,
@@ -232,7 +235,11 @@ def train(
     """Train a model by a recipe; resumes where it was stopped."""
     from geoml import pipeline
 
-    pipeline.train(recipe, out)
+    def show(epoch: dict[str, float]) -> None:
+        shown = f"loss {epoch['loss']:.4f}  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}"
+        err_console.print(f"epoch {epoch['epoch']:.0f}  {shown}", highlight=False)
+
+    pipeline.train(recipe, out, on_epoch=show)
     models_show(str(out))
 
 
@@ -286,9 +293,9 @@ def demo(out: Annotated[Path, typer.Option("--out", help="folder of the run")] =
 
     recipe = settings().catalogs / "recipes" / "demo-predict.yaml"
     # the flow is a process of its own: orchestration stands above the commands and is never imported by them
-    run = subprocess.run(
-        [sys.executable, "-m", "flows.predict", str(recipe), "--out", str(out)], env=_quiet(out), check=False
-    )
+    with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
+        words = [sys.executable, "-m", "flows.predict", str(recipe), "--out", str(out)]
+        run = subprocess.run(words, env=_quiet(home), check=False)
     if run.returncode:
         raise typer.Exit(run.returncode)
     outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
@@ -300,9 +307,8 @@ def demo(out: Annotated[Path, typer.Option("--out", help="folder of the run")] =
     out_console.print(f"Look at {(out / 'report.html').resolve()}")
 
 
-def _quiet(out: Path) -> dict[str, str]:
-    """Prefect for a process that serves nobody else: its own home, no analytics."""
-    home = str((out / ".geoml" / "prefect").resolve())
+def _quiet(home: str) -> dict[str, str]:
+    """Prefect for a process that serves nobody else: its own home, no analytics; the environment has the last word."""
     own = {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     own |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300", "PREFECT_LOGGING_LEVEL": "WARNING"}
     return own | dict(os.environ)

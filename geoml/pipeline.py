@@ -49,7 +49,8 @@ def plan(recipe: PredictRecipe, out: Path) -> planning.Plan:
     made, items = planning.make_plan(recipe)
     if (out / planning.STATE / "plan.json").exists():
         before = planning.read_plan(out)
-        if before.hash != made.hash or before.recipe.block_size != recipe.block_size:
+        other = before.hash != made.hash or before.recipe.block_size != recipe.block_size
+        if other and any((out / "items").glob("*.json")):  # a plan that came to nothing holds no one up
             raise InputError(
                 f"out: {out} holds the run of another recipe ({before.hash[:12]}, this is {made.hash[:12]}); "
                 "expected an empty folder or the same recipe"
@@ -105,14 +106,19 @@ def predict(
     return collect(out, [run_blocks(out, left, progress) if left else Tally()])
 
 
-def train(recipe: str | Path | Mapping[str, Any], out: str | Path) -> Path:
+def train(
+    recipe: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> Path:
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
-    Returns its folder. Raises as `geoml.engine.fit.fit`.
+    Returns its folder. ``on_epoch`` gets epoch, loss, miou and best after each epoch. Raises as `geoml.engine.fit.fit`.
     """
     from geoml.engine.fit import fit
 
-    fit(_train_recipe(recipe), Path(out))
+    fit(_train_recipe(recipe), Path(out), on_epoch=on_epoch)
     return Path(out)
 
 

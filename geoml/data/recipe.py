@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from geoml.errors import InputError
+from geoml.errors import InputError, unknown
 from geoml.io.card import ClassInfo
 from geoml.recipe import Frozen, digest, load_yaml, parse
 from geoml.settings import settings
@@ -267,6 +267,8 @@ def load_recipe(path: str | Path) -> TrainRecipe:
     """The recipe in a YAML file, or of a name in ``catalogs/recipes``. Raises InputError."""
     given = Path(path)
     shipped = settings().catalogs / "recipes" / f"{path}.yaml"
+    if not given.exists() and not given.suffix and given.name == str(path) and not shipped.is_file():
+        raise unknown("recipe", str(path), (p.stem for p in shipped.parent.glob("*.yaml")))
     found = shipped if not given.exists() and given.name == str(path) and shipped.is_file() else given
     return parse(TrainRecipe, load_yaml(found), str(path))
 

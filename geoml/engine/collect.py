@@ -15,7 +15,7 @@ import pystac
 from geoml.engine.output import time_range
 from geoml.engine.plan import MODEL, STATE, Plan, read_plan
 from geoml.engine.run import Tally, is_done
-from geoml.errors import DataError, NothingFound
+from geoml.errors import DataError, GeomlError, NothingFound, TransientError
 from geoml.io import stac
 from geoml.io.geoparquet import features_frame, write_features
 from geoml.io.items import PARQUET, AssetInfo, collection, read_item, write_collection
@@ -42,14 +42,17 @@ FILES = {
 def collect(out: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
     """Finish the run in ``out`` and return what ``run.json`` says. Blocks that are not done are left out and listed.
 
-    When nothing was done since the last time, nothing is written. Raises DataError when blocks failed and
-    NothingFound when no pixel of the region has data, both after all that exists is published.
+    When nothing was done since the last time, nothing is written. Raises DataError when blocks failed (TransientError
+    when all of them may work later) and NothingFound when no pixel of the region has data, both after all that exists
+    is published.
     """
     plan = read_plan(out)
     done = [key for key, planned in plan.by_id().items() if is_done(out, plan, planned)]
-    failed = {key: why for key in plan.by_id() if key not in done and (why := _reason(out, key))}
+    notes = {key: note for key in plan.by_id() if key not in done and (note := _note(out, key))}
+    failed = {key: note["message"] for key, note in notes.items()}
+    later = all(note["error"] == TransientError.__name__ for note in notes.values())
     if not done:
-        raise _failure(plan, failed)
+        raise _failure(plan, failed, later)
     before = _last(out)
     same = before is not None and before["blocks"]["done"] == done and before["blocks"]["failed"] == failed
     if before and same and not any(t.done for t in tallies) and all((out / name).exists() for name in before["files"]):
@@ -57,7 +60,7 @@ def collect(out: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
     else:
         run = _write(out, plan, done, failed, tallies, before)
     if failed:
-        raise _failure(plan, failed)
+        raise _failure(plan, failed, later)
     if not run["valid_pixels"]:
         raise NothingFound(f"coverage: none of the {len(done)} blocks has a valid pixel inside the region")
     return run
@@ -171,9 +174,11 @@ def _one_down(href: str) -> str:
     return f"./{href.removeprefix('../')}" if href.startswith("../") else href
 
 
-def _reason(out: Path, key: str) -> str | None:
+def _note(out: Path, key: str) -> dict[str, str] | None:
+    """Why a block failed, as `geoml.engine.run` noted it."""
     try:
-        return str(json.loads((out / STATE / "failed" / f"{key}.json").read_text(encoding="utf-8"))["message"])
+        value = json.loads((out / STATE / "failed" / f"{key}.json").read_text(encoding="utf-8"))
+        return {"error": str(value["error"]), "message": str(value["message"])}
     except (OSError, ValueError, KeyError):
         return None
 
@@ -186,7 +191,8 @@ def _last(out: Path) -> dict[str, Any] | None:
     return value
 
 
-def _failure(plan: Plan, failed: dict[str, str]) -> DataError:
+def _failure(plan: Plan, failed: dict[str, str], later: bool) -> GeomlError:
     listed = "; ".join(f"{key}: {why}" for key, why in list(failed.items())[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-    return DataError(f"{len(failed)} of {len(plan.blocks)} blocks failed, the others are published: {listed}{more}")
+    kind = TransientError if failed and later else DataError
+    return kind(f"{len(failed)} of {len(plan.blocks)} blocks failed, the others are published: {listed}{more}")

@@ -97,7 +97,9 @@ def region_of_query(query: Query) -> MultiPolygon:
 
 
 def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
-    """Search, check that model and data fit, and cut the region into blocks. Reads no pixel.
+    """Search, check that model and data fit, and cut the region into blocks: the plan and the items it uses.
+
+    Reads no pixel.
 
     Raises InputError, NothingFound, ModelError (bands, gsd or dates do not fit) or DataError (an item is broken).
     """
@@ -112,7 +114,7 @@ def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
     items = [i for when in recipe.query.datetime for i in stac.search(catalog, recipe.query, region, when)]
     collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
     _check_fit(items, card, catalog, collection)
-    planes = _zones(recipe, region, card, items)
+    planes = _zones(recipe, region, card, items, catalog.profile(collection).anchor)
     blocks = list(_blocks(recipe, planes, card, items))
     if not blocks:
         raise NothingFound(f"region: none of the {len(items)} items found covers a block of it")
@@ -125,7 +127,8 @@ def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
         zones=tuple(planes),
         blocks=tuple(blocks),
     )
-    return plan, items
+    used = {key for block in blocks for key in block.items}
+    return plan, [item for item in items if item.id in used]
 
 
 def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str) -> None:
@@ -146,7 +149,9 @@ def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Cata
             )
 
 
-def _zones(recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: Sequence[pystac.Item]) -> list[Zone]:
+def _zones(
+    recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: Sequence[pystac.Item], phase: float
+) -> list[Zone]:
     anchor: float = card.anchor
     if recipe.crs == "utm":
         parts: dict[str, MultiPolygon] = zones(region)
@@ -157,7 +162,7 @@ def _zones(recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: 
                 f"crs: 'data' needs one CRS, the items have {', '.join(sorted(found))}; expected utm or EPSG:code"
             )
         parts = {found.pop(): region}
-        anchor = _phase(items[0], card.gsd, anchor)
+        anchor = _phase(items[0], card.gsd, phase or anchor)
     else:
         parts = {recipe.crs: region}
     planes = [(plane_of(crs, card.gsd, anchor), part) for crs, part in parts.items()]

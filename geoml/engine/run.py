@@ -28,6 +28,7 @@ from geoml.cube.load import load
 from geoml.cube.normalise import coefficients
 from geoml.cube.region import inside
 from geoml.engine import package
+from geoml.engine.device import Device, choose
 from geoml.engine.output import BlockWriter
 from geoml.engine.plan import STATE, Plan, PlannedBlock, read_plan
 from geoml.engine.predict import Predictor
@@ -52,6 +53,7 @@ class Tally:
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    transient: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     pixels: int = 0
@@ -74,9 +76,9 @@ class _Input:
 
 
 @lru_cache(maxsize=2)
-def _predictor(path: str, sha256: str, join: str, tta: bool, probabilities: bool) -> Predictor:
+def _predictor(path: str, sha256: str, join: str, tta: bool, probabilities: bool, device: Device) -> Predictor:
     """The model, loaded once in a process."""
-    return Predictor(package.load(path), join=join, tta=tta, probabilities=probabilities)
+    return Predictor(package.load(path), join=join, tta=tta, probabilities=probabilities, device=device)
 
 
 def is_done(out: Path, plan: Plan, planned: PlannedBlock) -> bool:
@@ -106,7 +108,7 @@ def run_blocks(out: Path, ids: Sequence[str] | None = None, progress: Progress |
     if not todo:
         return tally
     recipe = plan.recipe
-    predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities)
+    predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities, choose())
     reader = _Reader(out, plan, predictor)
     with ThreadPoolExecutor(1, "geoml-write") as writing:
         pending: Future[None] | None = None
@@ -277,6 +279,8 @@ def _put(
 def _failed(out: Path, key: str, error: GeomlError, tally: Tally) -> None:
     log.warning("block %s failed: %s", key, error)
     tally.failed[key] = str(error)
+    if isinstance(error, TransientError):
+        tally.transient.append(key)
     write_json(
         out / STATE / "failed" / f"{key}.json", {"block": key, "error": type(error).__name__, "message": str(error)}
     )

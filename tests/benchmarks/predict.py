@@ -53,7 +53,7 @@ def recipe(catalog: Path, model: Path, features: bool, block: int) -> dict[str, 
 
 
 def _region(catalog: Path) -> Path:
-    return catalog.parent.parent / (catalog.parent.name.replace("catalog", "region") + ".geojson")
+    return catalog.parent / "region.geojson"
 
 
 def run(catalog: Path, model: Path, out: Path, features: bool, block: int) -> dict[str, float]:
@@ -84,9 +84,7 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
     zone = plan.zones[0].plane
     import rasterio
 
-    with rasterio.open(
-        next(catalog.parent.parent.glob(catalog.parent.name.replace("catalog", "scene") + ".tif"))
-    ) as src:
+    with rasterio.open(catalog.parent / "scene.tif") as src:
         extent = zone.window(*src.bounds)
     shapes = []
     for planned in plan.blocks:

@@ -20,12 +20,13 @@ LEFT, TOP = 491_520.0, 5_120_000.0  # on the corner of a block of 4096
 
 
 def make(folder: Path, size: int, seed: int = 0) -> Path:
-    """Write ``scene-SIZE.tif`` (deflate, predictor 2, tiles of 512) and a catalog; returns the catalog's path.
+    """Write ``SIZE/scene.tif`` (deflate, predictor 2, tiles of 512), a region and a catalog; gives the catalog's path.
 
     Built strip by strip from fields on a coarse grid plus noise, so any size fits in memory.
     """
+    folder = folder / str(size)
     folder.mkdir(parents=True, exist_ok=True)
-    path, catalog = folder / f"scene-{size}.tif", folder / f"catalog-{size}" / "catalog.json"
+    path, catalog = folder / "scene.tif", folder / "catalog.json"
     if catalog.exists():
         return catalog
     origin = Affine(GSD, 0, LEFT, 0, -GSD, TOP)
@@ -43,7 +44,7 @@ def make(folder: Path, size: int, seed: int = 0) -> Path:
     ground = shapely.segmentize(shapely.box(LEFT, TOP - size * GSD, LEFT + size * GSD, TOP), 10_000)
     to = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
     outline = shapely.transform(ground, lambda c: np.column_stack(to.transform(c[:, 0], c[:, 1])))
-    (folder / f"region-{size}.geojson").write_text(shapely.to_geojson(shapely.buffer(outline, -1e-5)), encoding="utf-8")
+    (folder / "region.geojson").write_text(shapely.to_geojson(shapely.buffer(outline, -1e-5)), encoding="utf-8")
     item = pystac.Item(
         f"scene-{size}",
         shapely.geometry.mapping(outline),
