@@ -87,8 +87,10 @@ class Predictor:
         self.values = np.array([c.value for c in self.card.classes], dtype=np.uint8)
 
     def needed(self, window: Window) -> Window:
-        """The input window whose pixels decide ``window``."""
-        return self.grid.needed(window)
+        """The input window whose pixels decide ``window``: its chips, trimmed where that is free of effect."""
+        if self.fixed or not self.grid.exact:
+            return self.grid.needed(window)
+        return self.trimmed(window, window).expand(self.grid.halo)
 
     @torch.inference_mode()
     def rows(
@@ -125,9 +127,10 @@ class Predictor:
         raw, known = torch.from_numpy(np.ascontiguousarray(data)), torch.from_numpy(np.ascontiguousarray(valid))
         if device.type == "cuda":
             raw, known = raw.pin_memory(), known.pin_memory()
-        x = raw.to(device, non_blocking=True).to(torch.float32)
-        x = torch.addcmul(add[:, None, None], x, mul[:, None, None])
-        return torch.where(known.to(device, non_blocking=True), x, 0.0)[None]
+        # in place: a row of large chips is the largest thing in memory
+        x = raw.to(device, non_blocking=True).to(torch.float32, copy=True)
+        x.mul_(mul[:, None, None]).add_(add[:, None, None])
+        return x.masked_fill_(~known.to(device, non_blocking=True), 0.0)[None]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K, H, W) logits of (B, band, H, W)."""
