@@ -54,6 +54,29 @@ def chip_grid(card: ModelCard, join: str = "auto") -> ChipGrid:
     return blended_grid(card.chip_size, card.overlap, card.stride)
 
 
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """Pixels of a row of chips on the device: ``raw`` (band, y, x) as stored, ``known`` (y, x)."""
+
+    raw: Tensor
+    known: Tensor
+    mul: Tensor
+    add: Tensor
+    complete: bool
+
+    def chips(self, places: Sequence[tuple[slice, slice]]) -> Tensor:
+        """(B, band, y, x) float32 as the model sees them, channels last; 0 where there is no data."""
+        shape = (len(places), *self.raw[(slice(None), *places[0])].shape)
+        out = torch.empty(shape, device=self.raw.device, memory_format=torch.channels_last)
+        for chip, (rows, cols) in zip(out, places, strict=True):
+            chip.copy_(self.raw[:, rows, cols])
+        out.mul_(self.mul[:, None, None]).add_(self.add[:, None, None])
+        if not self.complete:
+            for chip, (rows, cols) in zip(out, places, strict=True):
+                chip.masked_fill_(~self.known[rows, cols], 0.0)
+        return out
+
+
 class Predictor:
     """A model package made ready to run over windows of any size.
 
@@ -121,16 +144,15 @@ class Predictor:
             probs = np.where(known, tensors[2], np.uint8(CONFIDENCE_NODATA)) if self.probabilities else None
             yield Rows(classes, confidence, probs)
 
-    def _input(self, data: NDArray[np.generic], valid: NDArray[np.bool_], mul: Tensor, add: Tensor) -> Tensor:
-        """(1, band, y, x) float32 on the device, normalised there; 0 where there is no data."""
+    def _strip(self, data: NDArray[np.generic], valid: NDArray[np.bool_], mul: Tensor, add: Tensor) -> _Strip:
+        """A row of chips on its way to the device, as stored: floats are four times as large."""
         device = self.device.torch
         raw, known = torch.from_numpy(np.ascontiguousarray(data)), torch.from_numpy(np.ascontiguousarray(valid))
         if device.type == "cuda":
             raw, known = raw.pin_memory(), known.pin_memory()
-        # in place: a row of large chips is the largest thing in memory
-        x = raw.to(device, non_blocking=True).to(torch.float32, copy=True)
-        x.mul_(mul[:, None, None]).add_(add[:, None, None])
-        return x.masked_fill_(~known.to(device, non_blocking=True), 0.0)[None]
+        return _Strip(
+            raw.to(device, non_blocking=True), known.to(device, non_blocking=True), mul, add, bool(valid.all())
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K, H, W) logits of (B, band, H, W)."""
@@ -183,10 +205,9 @@ class Predictor:
             if todo:
                 seen = todo[0].union(todo[-1]).expand(self.grid.halo)
                 rows, cols = seen.slices(origin)
-                x = self._input(data[:, rows, cols], valid[rows, cols], m, a)
+                strip_in = self._strip(data[:, rows, cols], valid[rows, cols], m, a)
                 for batch in _batches(todo, self.device.batch):
-                    chips = [x[(0, slice(None), *w.expand(self.grid.halo).slices(seen))] for w in batch]
-                    found = self._cores(torch.stack(chips))
+                    found = self._cores(strip_in.chips([w.expand(self.grid.halo).slices(seen) for w in batch]))
                     for i, core in enumerate(batch):
                         kept = core.intersect(window)
                         rows, cols = kept.slices(core)
@@ -228,10 +249,9 @@ class Predictor:
             todo = [c for c in chips if valid[c.slices(origin)].any()]
             if todo:
                 rows, cols = strip.slices(origin)
-                x = self._input(data[:, rows, cols], valid[rows, cols], m, a)
+                strip_in = self._strip(data[:, rows, cols], valid[rows, cols], m, a)
                 for batch in _batches(todo, self.device.batch):
-                    stacked = torch.stack([x[(0, slice(None), *c.slices(strip))] for c in batch])
-                    probs = self._softmax(stacked)
+                    probs = self._softmax(strip_in.chips([c.slices(strip) for c in batch]))
                     for i, chip in enumerate(batch):
                         cols = slice(chip.x0 - strip.x0, chip.x1 - strip.x0)
                         total[..., cols] += probs[i] * weight

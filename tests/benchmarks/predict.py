@@ -100,7 +100,8 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
         start, cpu = time.perf_counter(), time.process_time()
         for shape in shapes:
             predictor.forward(inputs[shape])
-    return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "chips": len(shapes)}
+    took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "chips": len(shapes)}
+    return {**took, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def read(catalog: Path) -> dict[str, float]:
@@ -114,11 +115,11 @@ def read(catalog: Path) -> dict[str, float]:
 
     query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": ["2026-06-01"]}
     items, opened = search(query), stac.open_catalog(str(catalog))
-    plane, step = Plane(scene.CRS, scene.GSD), 2048
+    plane, step, side = Plane(scene.CRS, scene.GSD), 2048, items[0].properties["proj:shape"][0]
     y0, x0 = int(-scene.TOP / scene.GSD), int(scene.LEFT / scene.GSD)
     pixels, cpu = 0, time.process_time()
-    for y in range(0, 8192, step):
-        for x in range(0, 8192, step):
+    for y in range(0, side, step):
+        for x in range(0, side, step):
             box = plane.geobox(Window(y0 + y, x0 + x, y0 + y + step, x0 + x + step))
             cube = load(items, scene.BANDS, box, profile=opened.profile(None), catalog=opened)
             values = cube.compute(scheduler="single-threaded")
@@ -149,7 +150,7 @@ def _child(work: Path, what: str, size: int, *more: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[8192, 16384])
-    parser.add_argument("--block", type=int, default=4096)
+    parser.add_argument("--block", type=int, default=2048)
     parser.add_argument("--work", type=Path, default=None, help="keeps scenes for the next time")
     parser.add_argument("--features", action="store_true", help="polygonise too")
     parser.add_argument("--child", choices=["run", "bare", "read"])
@@ -175,7 +176,9 @@ def main() -> None:
         for key in sorted(k for k in whole if k.endswith("_s")):
             print(f"  stage {key[:-2]:8}{mpx / whole[key]:7.2f} Mpx/s")
         by_wall, by_cpu = (alone[k] / whole[k] for k in ("seconds", "cpu"))
-        print(f"  ratio {by_wall:.2f} by wall, {by_cpu:.2f} by CPU time; peak memory {whole['peak_mb']:.0f} MB")
+        print(
+            f"  ratio {by_wall:.2f} by wall, {by_cpu:.2f} by CPU time; peak memory {whole['peak_mb']:.0f} (bare {alone['peak_mb']:.0f}) MB"
+        )
     rate = _child(work, "read", given.sizes[0])["mpx_per_cpu_second"]
     print(f"reading alone {rate:.1f} Mpx/CPU-s (aligned, no warp)")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoml.errors import InputError
-from geoml.grid.chips import MAX_CHIP, ChipGrid, blend_window, blended_grid, exact_grid
+from geoml.grid.chips import CORE, ChipGrid, blend_window, blended_grid, exact_grid
 from geoml.grid.plane import Window
 
 corner = st.integers(-2000, 2000)
@@ -81,7 +81,8 @@ def test_the_halo_covers_the_radius(radius: int, stride: int, size: int) -> None
     grid = exact_grid(size, radius, stride)
     assert radius <= grid.halo < radius + stride
     assert grid.size == grid.step + 2 * grid.halo
-    assert grid.size <= max(MAX_CHIP, 2 * grid.halo + stride)
+    assert CORE - stride < grid.step <= CORE
+    assert CORE % stride or CORE % grid.step == 0
 
 
 @given(st.sampled_from(["hann", "triangle", "flat"]), st.integers(1, 512))
