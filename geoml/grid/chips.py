@@ -16,8 +16,8 @@ from geoml.errors import InputError
 from geoml.grid.plane import Window
 
 CORE = 1024
-"""Core of chips with a halo: divides blocks of 1024, 2048 and 4096, so that a run has chips of one shape (each new shape
-costs the CPU's kernels time and memory), and is wide enough that a halo of 128 costs little more than half as much again.
+"""Core of chips with a halo. It divides blocks of 1024, 2048 and 4096, so that a run has chips of one shape (each new
+shape costs a CPU's kernels time and memory), and it is so wide that a halo of 128 costs little more than half again.
 """
 
 
