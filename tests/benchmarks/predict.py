@@ -176,9 +176,8 @@ def main() -> None:
         for key in sorted(k for k in whole if k.endswith("_s")):
             print(f"  stage {key[:-2]:8}{mpx / whole[key]:7.2f} Mpx/s")
         by_wall, by_cpu = (alone[k] / whole[k] for k in ("seconds", "cpu"))
-        print(
-            f"  ratio {by_wall:.2f} by wall, {by_cpu:.2f} by CPU time; peak memory {whole['peak_mb']:.0f} (bare {alone['peak_mb']:.0f}) MB"
-        )
+        memory = f"peak memory {whole['peak_mb']:.0f} (bare {alone['peak_mb']:.0f}) MB"
+        print(f"  ratio {by_wall:.2f} by wall, {by_cpu:.2f} by CPU time; {memory}")
     rate = _child(work, "read", given.sizes[0])["mpx_per_cpu_second"]
     print(f"reading alone {rate:.1f} Mpx/CPU-s (aligned, no warp)")
 
