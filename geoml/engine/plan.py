@@ -194,7 +194,8 @@ def _phase(item: pystac.Item, gsd: float, default: float) -> float:
 def _blocks(
     recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, items: Sequence[pystac.Item]
 ) -> list[PlannedBlock]:
-    margin = chip_grid(card, recipe.join).size
+    grid = chip_grid(card, recipe.join)
+    margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
     for item in items:
         if item.geometry is None:

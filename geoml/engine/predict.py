@@ -101,8 +101,8 @@ class Predictor:
         self.grid = chip_grid(self.card, join)
         self.device = device or choose()
         self.module = self.device.place(package.module.eval())
-        self.fixed = settings().compile or self.card.architecture == "exported"
-        if settings().compile:
+        self.fixed = settings().compile
+        if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)  # type: ignore[assignment]
         self.tta = tta
         self.probabilities = probabilities
@@ -218,7 +218,7 @@ class Predictor:
 
     def trimmed(self, core: Window, window: Window) -> Window:
         """The part of a core that touches ``window``, on the network's stride."""
-        if self.fixed:  # a compiled or exported program has one shape
+        if self.fixed:  # a compiled program has one shape
             return core
         s, w = self.grid.stride, core.intersect(window)
         return Window(w.y0 // s * s, w.x0 // s * s, -(-w.y1 // s) * s, -(-w.x1 // s) * s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import numpy as np
 import rasterio
+import torch
 from affine import Affine
 
 from geoml.data.recipe import TrainRecipe
@@ -62,7 +64,9 @@ def test_sigkill(tmp_path):
     made = recipe(tmp_path)
     (tmp_path / "recipe.json").write_text(made.model_dump_json())
     progress = tmp_path / "m" / STATE / "progress.json"
-    process = subprocess.Popen([sys.executable, "-c", CODE, tmp_path / "recipe.json", tmp_path / "m"])
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on how many add them up
+    words = [sys.executable, "-c", CODE, tmp_path / "recipe.json", tmp_path / "m"]
+    process = subprocess.Popen(words, env={**os.environ, **threads})
     end = time.time() + 240
     while time.time() < end and process.poll() is None:
         if progress.exists() and len(json.loads(progress.read_text())["history"]) >= 2:
