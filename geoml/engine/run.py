@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -112,7 +110,7 @@ def run_blocks(out: Path, ids: Sequence[str] | None = None, progress: Progress |
     recipe = plan.recipe
     predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities, choose())
     reader = _Reader(out, plan, predictor)
-    with ThreadPoolExecutor(1, "geoml-write", _yield_to_model) as writing:
+    with ThreadPoolExecutor(1, "geoml-write") as writing:
         pending: Future[None] | None = None
         for planned, found in _ahead(todo, reader.read, settings().prefetch):
             key = plan.block(planned).id
@@ -247,7 +245,6 @@ def _ahead(
     stop = threading.Event()
 
     def work() -> None:
-        _yield_to_model()
         for planned in todo:
             if stop.is_set():
                 return
@@ -266,16 +263,6 @@ def _ahead(
     finally:
         stop.set()
         thread.join()
-
-
-def _yield_to_model() -> None:
-    """Lower the priority of this thread and of those that it starts.
-
-    The model's threads wait for each other after every layer: who takes a core from one of them stops them all. Where
-    threads have no priority of their own (not Linux) nothing changes.
-    """
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _put(
