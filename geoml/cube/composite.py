@@ -42,7 +42,7 @@ def _first(observations: Iterable[Observation], shape: tuple[int, int, int], dty
     for values, ok in observations:
         fresh = ok & (count == 0)
         if fresh.all():
-            data[...] = values
+            data = values.astype(dtype, copy=False)
         elif fresh.any():
             np.copyto(data, values, where=fresh, casting="same_kind")
         count += ok

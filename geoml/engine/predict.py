@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geoml import tasks
 from geoml.engine.device import Device, choose
+from geoml.engine.fold import folded
 from geoml.engine.package import Package
 from geoml.errors import InputError
 from geoml.grid.chips import ChipGrid, blend_window, blended_grid, exact_grid
@@ -65,9 +66,9 @@ class _Strip:
     complete: bool
 
     def chips(self, places: Sequence[tuple[slice, slice]]) -> Tensor:
-        """(B, band, y, x) float32 as the model sees them, channels last; 0 where there is no data."""
+        """(B, band, y, x) float32 as the model sees them; 0 where there is no data."""
         shape = (len(places), *self.raw[(slice(None), *places[0])].shape)
-        out = torch.empty(shape, device=self.raw.device, memory_format=torch.channels_last)
+        out = torch.empty(shape, device=self.raw.device)  # scaling it in channels_last takes five times as long
         for chip, (rows, cols) in zip(out, places, strict=True):
             chip.copy_(self.raw[:, rows, cols])
         out.mul_(self.mul[:, None, None]).add_(self.add[:, None, None])
@@ -100,7 +101,9 @@ class Predictor:
         self.card = package.card
         self.grid = chip_grid(self.card, join)
         self.device = device or choose()
-        self.module = self.device.place(package.module.eval())
+        side = -(-min(self.card.chip_size, 256) // self.card.stride) * self.card.stride
+        probe = torch.randn(1, len(self.card.bands), side, side, generator=torch.Generator().manual_seed(0))
+        self.module = folded(self.device.place(package.module.eval()), probe.to(self.device.torch))
         self.fixed = settings().compile
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)  # type: ignore[assignment]

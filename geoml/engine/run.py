@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from geoml.cube.normalise import coefficients
 from geoml.cube.region import inside
 from geoml.engine import package
 from geoml.engine.device import Device, choose
+from geoml.engine.memory import kept
 from geoml.engine.output import BlockWriter
 from geoml.engine.plan import STATE, Plan, PlannedBlock, read_plan
 from geoml.engine.predict import Predictor
@@ -107,8 +109,17 @@ def run_blocks(out: Path, ids: Sequence[str] | None = None, progress: Progress |
             todo.append(by_id[key])
     if not todo:
         return tally
+    device = choose()
+    with kept() if device.torch.type == "cpu" else nullcontext():
+        _run(out, plan, todo, device, tally, progress)
+    return tally
+
+
+def _run(
+    out: Path, plan: Plan, todo: Sequence[PlannedBlock], device: Device, tally: Tally, progress: Progress | None
+) -> None:
     recipe = plan.recipe
-    predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities, choose())
+    predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities, device)
     reader = _Reader(out, plan, predictor)
     with ThreadPoolExecutor(1, "geoml-write") as writing:
         pending: Future[None] | None = None
@@ -124,7 +135,6 @@ def run_blocks(out: Path, ids: Sequence[str] | None = None, progress: Progress |
             pending = _predict(out, plan, predictor, found, writing, pending, tally, progress)
         if pending is not None:
             pending.result()
-    return tally
 
 
 def _predict(
