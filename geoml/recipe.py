@@ -5,14 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geoml.errors import InputError
 
 T = TypeVar("T", bound=BaseModel)
+
+MAX_VALUES = 100_000
+"""Of one YAML file."""
+
+
+def _phase(value: float) -> float:
+    if value not in (0.0, 0.5):
+        raise ValueError("expected 0.0 (pixel edges on multiples of the gsd) or 0.5 (pixel centres)")
+    return value
+
+
+Phase = Annotated[float, AfterValidator(_phase)]
+"""The anchor of a plane; see `geoml.grid.plane`."""
 
 
 class Frozen(BaseModel):
@@ -42,6 +55,8 @@ class Query(Frozen):
 
 class PredictRecipe(Frozen):
     """One prediction run: a region, a time range and a model in; a map out."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     model: str = Field(description="name in catalogs/models or a model package directory")
     query: Query
@@ -74,15 +89,38 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as err:
         raise InputError(f"{path}: cannot be read ({err.strerror}); expected a YAML file") from err
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
+    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: not UTF-8, or a date that is none
         raise InputError(f"{path}: not plain YAML ({err})") from err
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a YAML mapping, found {type(value).__name__}")
+    if _size(value, {}) > MAX_VALUES:
+        raise InputError(f"{path}: its aliases stand for more than {MAX_VALUES} values, or for themselves")
     return value
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Values that ``value`` is written out as: a few lines of YAML aliases can stand for billions, or for no end."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MAX_VALUES + 1  # as long as it is not known: who meets it now is inside of it
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(v, known) for v in inner)
+    return known[id(value)]
+
+
+def check_text(value: Any, where: str) -> None:
+    """Raise InputError for text that is no Unicode: a file name in bytes that are not UTF-8 cannot be written down."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as err:
+        text = err.object[max(0, err.start - 60) : err.end].encode(errors="backslashreplace").decode()
+        raise InputError(f"{where}: …{text}… is not UTF-8; expected a path that is, rename it") from err
 
 
 def parse(kind: type[T], value: dict[str, Any], where: str) -> T:
     """``kind(**value)`` with pydantic's complaints as one InputError that names the fields."""
+    check_text(value, where)
     try:
         return kind.model_validate(value)
     except ValidationError as err:

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     data: Path | None = Field(default=None, description="root of training data, $GEOML_DATA in recipes")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: str = Field(default="auto", description="auto (bf16 where the device is good at it), fp32 or bf16")
+    workers: str = Field(
+        default="here",
+        description="where blocks run: here, processes:N, cluster:N (a Dask cluster that geoml starts) or tcp://host:port",
+    )
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="threads for reading and model")
     chip_batch: int = Field(default=0, ge=0, description="chips in one forward; 0 = by device")
     prefetch: int = Field(default=1, ge=1, description="blocks read ahead of the model")
@@ -37,6 +41,9 @@ class Settings(BaseSettings):
     timeout: float = Field(default=60.0, gt=0, description="seconds for one request")
     retries: int = Field(default=5, ge=0, description="tries after a transient failure")
     max_pixels: int = Field(default=10**11, description="refuse sources that declare more pixels")
+    verify: bool = Field(default=True, description="compare local sources with their file:checksum, once in a process")
+    scratch: Path | None = Field(default=None, description="working copies of what lies elsewhere; default: in /tmp")
+    lease: float = Field(default=60.0, gt=0, description="seconds; a run's lock that nobody renewed is taken over")
 
 
 @lru_cache(maxsize=1)

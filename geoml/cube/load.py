@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -25,6 +25,9 @@ from geoml.errors import DataError, InputError, unknown
 from geoml.io import cog
 from geoml.io.bands import BandSpec, MaskSpec, mask_spec, select
 from geoml.io.catalog import Catalog, Profile
+from geoml.logs import Threads, about
+
+log = logging.getLogger(__name__)
 
 STACK_BYTES = 256 * 2**20
 """What a median may keep at once; its strips are as high as that allows."""
@@ -164,22 +167,30 @@ def mosaic(sources: Sequence[Source], geobox: GeoBox, name: str, numbers: Number
 
 def _observations(sources: Sequence[Source], geobox: GeoBox, numbers: Numbers) -> Iterator[Observation]:
     """One item after the other; bands are not read where the quality mask leaves nothing."""
-    with ThreadPoolExecutor(READERS) as pool:
+    with Threads(READERS) as pool:
         for source in sources:
-            ok = None
-            if source.mask is not None:
-                values, known = cog.read([source.mask.band], geobox, resampling="nearest")
-                ok = clear(values[0], known[0], source.mask)
-                if not ok.any():
-                    continue
-            assets: dict[str, list[int]] = {}
-            for k, spec in enumerate(source.bands):
-                assets.setdefault(spec.asset, []).append(k)
-            groups = list(assets.values())
-            pixels = list(pool.map(lambda g, s=source: cog.read([s.bands[k] for k in g], geobox), groups))
-            data = _stored(source, groups, [p[0] for p in pixels], numbers)
-            valid = np.logical_and.reduce([p[1].all(axis=0) for p in pixels])
-            yield data, valid if ok is None else valid & ok
+            with about(item=source.item):
+                found = _observation(source, geobox, numbers, pool)
+            if found is not None:
+                yield found
+
+
+def _observation(source: Source, geobox: GeoBox, numbers: Numbers, pool: Threads) -> Observation | None:
+    log.info("reading %d bands", len(source.bands))
+    ok = None
+    if source.mask is not None:
+        values, known = cog.read([source.mask.band], geobox, resampling="nearest")
+        ok = clear(values[0], known[0], source.mask)
+        if not ok.any():
+            return None
+    assets: dict[str, list[int]] = {}
+    for k, spec in enumerate(source.bands):
+        assets.setdefault(spec.asset, []).append(k)
+    groups = list(assets.values())
+    pixels = list(pool.map(lambda group: cog.read([source.bands[k] for k in group], geobox), groups))
+    data = _stored(source, groups, [p[0] for p in pixels], numbers)
+    valid = np.logical_and.reduce([p[1].all(axis=0) for p in pixels])
+    return data, valid if ok is None else valid & ok
 
 
 def _stored(source: Source, groups: list[list[int]], arrays: list[NDArray[Any]], numbers: Numbers) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from geoml.errors import InputError, unknown
 from geoml.io.card import ClassInfo
-from geoml.recipe import Frozen, digest, load_yaml, parse
+from geoml.recipe import Frozen, Phase, digest, load_yaml, parse
 from geoml.settings import settings
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -87,7 +87,7 @@ class Stac(Frozen):
     mask: Literal["auto", "none"] = "auto"
     composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
     crs: str = Field(default="utm", description="utm or EPSG:code")
-    anchor: float = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5")
+    anchor: Phase = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5")
     block: int = Field(default=512, ge=32, description="pixels of one scene on the plane")
 
 
@@ -215,6 +215,7 @@ class TrainRecipe(Frozen):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     license: str = "Apache-2.0"
+    task: str = Field(default="segmentation", description="name of a file in geoml/tasks")
     model: Model
     init: str | None = Field(default=None, description="imagenet, efficientnet-lite0, or a model package (name or dir)")
     freeze: Literal["none", "encoder"] | FreezeFor = "none"
@@ -254,8 +255,12 @@ class TrainRecipe(Frozen):
 
     @property
     def hash(self) -> str:
-        """sha256 of what changes the weights (all but the description)."""
-        return digest(self.model_dump(mode="json", exclude={"description"}))
+        """sha256 of what changes the weights (all but the description).
+
+        The task counts where it is not the default, so that hashes from before recipes had one still hold.
+        """
+        silent = {"description"} | ({"task"} if self.task == "segmentation" else set())
+        return digest(self.model_dump(mode="json", exclude=silent))
 
     @property
     def index_of(self) -> dict[int, int]:

@@ -27,7 +27,9 @@ from geoml.data.scene import Sample, Scene
 from geoml.errors import InputError, NothingFound
 from geoml.grid import region as regions
 from geoml.grid.plane import Block, Plane, blocks_touching
+from geoml.io.bands import select
 from geoml.io.catalog import Catalog, Profile
+from geoml.io.radiometry import check_offset
 from geoml.io.stac import open_catalog, search
 from geoml.nn.losses import IGNORE
 from geoml.recipe import Query
@@ -69,6 +71,8 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
     )
     items = search(catalog, query, area, source.datetime)
     profile = catalog.profile(source.collection or catalog.default_collection)
+    for item in items:
+        check_offset(item, select(item, recipe.bands, profile, catalog), profile)
     crs = regions.utm_crs((west + east) / 2, (south + north) / 2) if source.crs == "utm" else source.crs
     plane = Plane(crs, _units(crs, recipe.gsd, south, north), source.anchor)
     labels = {name: frame.to_crs(crs) for name, frame in grouped.items()}

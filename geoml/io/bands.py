@@ -43,6 +43,7 @@ class BandSpec:
     sign: str | None = None
     remote: bool = True
     root: str | None = None
+    checksum: str | None = None  # file:checksum of the asset, a multihash
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         sign=profile.sign,
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
+        checksum=_checksum(asset),
     )
     if rule.kind == "values":
         return MaskSpec(spec, "values", bad_values=rule.bad)
@@ -173,6 +175,7 @@ def _spec(
         sign=profile.sign,
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
+        checksum=_checksum(asset),
     )
 
 
@@ -231,6 +234,11 @@ def _href(asset: pystac.Asset) -> str:
     if "://" in asset.href or asset.href.startswith(("/", "<")):
         return asset.href
     return asset.get_absolute_href() or asset.href
+
+
+def _checksum(asset: pystac.Asset) -> str | None:
+    value = asset.extra_fields.get("file:checksum")
+    return value if isinstance(value, str) else None
 
 
 def _first(values: dict[str, Any], *keys: str) -> list[Any]:

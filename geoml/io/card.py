@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field
 
-from geoml.recipe import Frozen
+from geoml.recipe import Frozen, Phase
 
 
 class Band(Frozen):
     """One input band. The model sees ``(value - mean) / std`` of physical values (reflectance, dB, digital number)."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     name: str = Field(description="common name: red, nir, vv, …")
     mean: float = 0.0
@@ -31,6 +33,8 @@ class ClassInfo(Frozen):
 class ModelCard(Frozen):
     """The contract of a model package; see the glossary for chip, stride and receptive radius."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     name: str
     version: str = "1"
     description: str = ""
@@ -40,7 +44,7 @@ class ModelCard(Frozen):
     task: str = "segmentation"
     bands: tuple[Band, ...]
     gsd: float = Field(gt=0, description="metres")
-    anchor: float = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5; see geoml.grid.plane")
+    anchor: Phase = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5; see geoml.grid.plane")
     dates: int = Field(default=1, ge=1)
     chip_size: int = Field(gt=0)
     overlap: int = Field(default=64, ge=0, description="pixels shared by neighbouring chips when they are blended")
@@ -55,10 +59,3 @@ class ModelCard(Frozen):
     training: dict[str, Any] = Field(default_factory=dict, description="data, splits, seed, recipe hash")
     scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")
     bbox: tuple[float, float, float, float] = Field(default=(-180.0, -90.0, 180.0, 90.0), description="where trained")
-
-    @field_validator("anchor")
-    @classmethod
-    def _phase(cls, value: float) -> float:
-        if value not in (0.0, 0.5):
-            raise ValueError("expected 0.0 (pixel edges on multiples of the gsd) or 0.5 (pixel centres)")
-        return value

@@ -12,11 +12,16 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from geoml.errors import InputError, unknown
+from geoml.io.bucket import is_bucket
 from geoml.io.hrefs import redact
-from geoml.recipe import Frozen, load_yaml, parse
+from geoml.io.remote import fetch, is_url
+from geoml.recipe import Frozen, Phase, load_yaml, parse
 from geoml.settings import settings
 
 Kind = Literal["api", "static", "parquet"]
+
+MAX_FILE = 4 * 2**30
+"""Bytes of a stac-geoparquet file that is fetched."""
 
 ORIGIN_KEY = b"geoml:catalog"
 """Metadata of a stac-geoparquet file: the name of the catalog that its items came from."""
@@ -56,6 +61,7 @@ class OffsetRule(Frozen):
     offset: float
     applied: tuple[str, ...] = Field(default=(), description="names of the flag")
     bands: tuple[str, ...] = Field(min_length=1, description="names of the bands it holds for")
+    check: bool = Field(default=True, description="compare with the pixels of each item; see geoml.io.radiometry")
 
 
 class Profile(Frozen):
@@ -63,18 +69,11 @@ class Profile(Frozen):
 
     title: str = ""
     gsd: float | None = Field(default=None, gt=0, description="metres, where neither band nor item say it")
-    anchor: float = Field(default=0.0, description="pixel phase, 0.0 or 0.5; see geoml.grid.plane")
+    anchor: Phase = Field(default=0.0, description="pixel phase, 0.0 or 0.5; see geoml.grid.plane")
     bands: dict[str, tuple[BandMeta, ...]] = Field(default_factory=dict, description="asset key -> its bands")
     mask: MaskMeta | None = None
     offset_rule: OffsetRule | None = None
     sign: str | None = Field(default=None, description="https URL that hands out SAS tokens: URL/ACCOUNT/CONTAINER")
-
-    @field_validator("anchor")
-    @classmethod
-    def _phase(cls, value: float) -> float:
-        if value not in (0.0, 0.5):
-            raise ValueError("expected 0.0 (pixel edges on multiples of the gsd) or 0.5 (pixel centres)")
-        return value
 
     @field_validator("bands", mode="before")
     @classmethod
@@ -122,7 +121,9 @@ def catalog_names() -> list[str]:
 
 
 def open_catalog(text: str) -> Catalog:
-    """The catalog that ``text`` names: a name in ``catalogs/``, a URL or a local file. Nothing is requested yet.
+    """The catalog that ``text`` names: a name in ``catalogs/``, a URL or a local file.
+
+    Nothing is requested yet, but for a stac-geoparquet file elsewhere, which is fetched: it says where it comes from.
 
     Raises InputError for an unknown name (with the nearest one), a missing file or a file of another kind.
     """
@@ -146,16 +147,32 @@ def _from_yaml(name: str) -> Catalog:
 
 def _from_url(text: str) -> Catalog:
     url = urlsplit(text)
-    if url.scheme not in ("https", "http") or not url.hostname:
-        raise InputError(f"catalog: {redact(text)!r}; expected a name, an https URL or a local file")
+    if not is_url(text) or not url.netloc:
+        raise InputError(f"catalog: {redact(text)!r}; expected a name, an https or s3 URL or a local file")
     if url.path.endswith((".parquet", ".geoparquet")):
-        raise InputError(f"catalog: {redact(text)!r} is a remote parquet file; expected a local copy of it")
+        origin = _origin(fetched(text))
+        return Catalog(
+            redact(text),
+            text,
+            "parquet",
+            remote=True,
+            profiles=origin.profiles if origin else {},
+            default_collection=origin.default_collection if origin else None,
+            origin=origin.name if origin else "",
+        )
     for name in catalog_names():
         known = _from_yaml(name)
         if known.url == text.rstrip("/"):
             return known
     kind: Kind = "static" if url.path.endswith((".json", ".geojson")) else "api"
+    if kind == "api" and is_bucket(text):
+        raise InputError(f"catalog: {redact(text)!r}; expected catalog.json, collection.json or *.parquet")
     return Catalog(redact(text), text.rstrip("/"), kind, remote=True)
+
+
+def fetched(place: str) -> Path:
+    """The file of a stac-geoparquet catalog: the path itself, or a copy of what lies elsewhere."""
+    return fetch(place, "catalog", MAX_FILE) if "://" in place else Path(place)
 
 
 def _from_file(path: Path) -> Catalog:

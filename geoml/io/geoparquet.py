@@ -114,7 +114,14 @@ def write_features(frame: geopandas.GeoDataFrame, path: Path) -> None:
     repeated = [c for c in ("name", "model") if c in columns]
     with (
         atomic(path) as temporary,
-        pq.ParquetWriter(temporary, table.schema, compression="zstd", use_dictionary=repeated, version="2.6") as file,
+        pq.ParquetWriter(
+            temporary,
+            table.schema,
+            compression="zstd",
+            use_dictionary=repeated,
+            version="2.6",
+            write_page_checksum=True,
+        ) as file,
     ):
         if len(frame):  # an empty row group would have no bounds
             file.write_table(table, row_group_size=ROW_GROUP)

@@ -1,13 +1,14 @@
-"""Hrefs come from outside: checked, turned into the path that GDAL gets, and cleaned before they are shown.
+"""Hrefs come from outside: checked, turned into what is opened, and cleaned before they are shown.
 
 GDAL reads much more than files (``/vsi…`` chains, inline XML, ``WMS:``, sub-dataset names), so an href is parsed as a
-URL or as a plain path, and the ``/vsi…`` prefix is built here and nowhere else.
+URL or as a plain path, and GDAL gets plain paths only: URLs are read by `geoml.io.ranges`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import re
 import socket
 import unicodedata
@@ -18,17 +19,18 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from geoml.errors import InputError
 from geoml.settings import settings
 
-_BUCKETS = {"s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz"}
+_BUCKETS = ("s3", "gs", "az")
 _HTTP = ("https", "http")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9+._-]+:")  # two letters or more, so that a drive letter is none
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"<>@]*@)?([^\s?#'\"<>]*)(?:[?#][^\s'\"<>]*)?")
+_QUERY = re.compile(r"\?[^\s'\"]+")
 _GDAL_KEYS = ("header_file", "useragent", "cookie", "cookiefile")
 _MAX_NAME = 120
 
 
 def gdal_path(href: str, *, remote: bool, root: Path | None = None) -> str:
-    """The path to give to rasterio for ``href``.
+    """What to open for ``href``: an absolute path of this machine, or a URL that is allowed.
 
     ``remote`` says that the href comes from a catalog elsewhere: then only URLs with a scheme of
     ``settings().schemes`` pass. A local catalog may also name files; relative ones start at ``root``, and with a
@@ -76,14 +78,14 @@ def _from_url(href: str, shown: str, *, remote: bool, root: Path | None) -> str:
     if any(key.lower() in _GDAL_KEYS for key, _ in parse_qsl(url.query, keep_blank_values=True)):
         raise InputError(f"href: {shown!r} carries options for GDAL in its query")
     check_host(host, shown)
-    return f"/vsicurl/{href}"
+    return href
 
 
 def _from_bucket(url: SplitResult, shown: str) -> str:
     key = url.path.lstrip("/")
     if not _BUCKET.fullmatch(url.netloc) or not key or ".." in unquote(key).split("/") or url.query or url.fragment:
         raise InputError(f"href: {shown!r} is not {url.scheme}://bucket/key")
-    return f"{_BUCKETS[url.scheme]}/{url.netloc}/{key}"
+    return f"{url.scheme}://{url.netloc}/{key}"
 
 
 def _from_path(path: Path, shown: str, root: Path | None) -> str:
@@ -111,7 +113,7 @@ def _private(host: str) -> bool:
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return True
     try:
-        return not _public(ipaddress.ip_address(host.split("%")[0]))
+        return not public(host)
     except ValueError:
         pass
     try:
@@ -122,7 +124,12 @@ def _private(host: str) -> bool:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False  # behind a proxy names may not resolve here; a wrong name fails when it is read
-    return not all(_public(ipaddress.ip_address(str(f[4][0]).split("%")[0])) for f in found)
+    return not all(public(str(f[4][0])) for f in found)
+
+
+def public(address: str) -> bool:
+    """Whether an IP address is one of the open internet. Raises ValueError for what is no address."""
+    return _public(ipaddress.ip_address(address.split("%")[0]))
 
 
 def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
@@ -138,6 +145,19 @@ def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 def redact(href: str) -> str:
     """``href``, or any text with URLs in it, without their query strings, fragments and user names."""
     return _URL.sub(r"\1\2", href)
+
+
+def clean(text: str) -> str:
+    """A message without secrets: also without queries of bare paths, as libraries print them."""
+    return _QUERY.sub("", redact(text))
+
+
+class Redacted(logging.Filter):
+    """For loggers of libraries that print whole URLs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = clean(record.getMessage()), ()
+        return True
 
 
 def safe_name(text: str) -> str:

@@ -7,9 +7,11 @@ time, so that the same run writes the same bytes.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
+import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -164,15 +166,16 @@ def block_footprint(block: Block, valid: NDArray[np.bool_] | None = None) -> Bas
     return shapely.orient_polygons(parts.geoms[0] if len(parts.geoms) == 1 else parts)
 
 
-def write_item(item: pystac.Item, path: Path) -> None:
+def write_item(item: pystac.Item, path: Path, root: Path | None = None) -> None:
     """Write an item atomically as ``<run>/items/<id>.json``: files and ``../collection.json`` by relative hrefs.
 
+    With ``root``, the folder of a run that will move, hrefs to local files outside of it stay absolute.
     Raises DataError when it cannot be written.
     """
     value = item.to_dict(include_self_link=False, transform_hrefs=False)
     upwards = [link for link in value["links"] if link["rel"] not in {"root", "parent", "collection"}]
     for link in upwards:
-        link["href"] = _relative(link["href"], path.parent)
+        link["href"] = _relative(link["href"], path.parent, root)
     above = {"href": "../collection.json", "type": "application/json"}
     value["links"] = [{"rel": rel, **above} for rel in ("root", "parent", "collection")] + upwards
     for asset in value["assets"].values():
@@ -183,9 +186,29 @@ def write_item(item: pystac.Item, path: Path) -> None:
 def read_item(path: Path) -> pystac.Item:
     """An item that ``write_item`` wrote; hrefs stay as they are. Raises DataError when it is not readable."""
     try:
-        return pystac.Item.from_file(str(path))
-    except (OSError, ValueError, KeyError, pystac.STACError) as err:
+        item = pystac.Item.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        item.set_self_href(str(path))  # not from_file: to pystac a # in the name of a folder ends the path
+        return item
+    except Exception as err:  # pystac raises many kinds for malformed items
         raise DataError(f"{path}: not a readable STAC item ({err})") from err
+
+
+def files_are_there(item: Mapping[str, Any], size: Callable[[str], int | None]) -> bool:
+    """True when every file of an item's JSON lies where its href says, with its ``file:size``.
+
+    ``size`` gives the bytes of a file of the run by its name, None when it is not there. Sizes tell a file that was
+    deleted or cut short, at the price of one look each; ``file:checksum`` is for who doubts.
+    """
+    for asset in item["assets"].values():
+        found = size(asset_name(asset["href"]))
+        if found is None or found != asset.get("file:size", found):
+            return False
+    return True
+
+
+def asset_name(href: str) -> str:
+    """The name in the run of a file that an item in its ``items`` folder calls ``href``."""
+    return posixpath.normpath(f"items/{href}")
 
 
 def collection(
@@ -340,9 +363,11 @@ def _united(boxes: Sequence[Sequence[float]]) -> list[float]:
     return [-180.0 if crosses else min(west), min(south), 180.0 if crosses else max(east), max(north)]
 
 
-def _relative(href: str, folder: Path) -> str:
-    """A local absolute path as seen from ``folder``; anything else as it is."""
+def _relative(href: str, folder: Path, root: Path | None = None) -> str:
+    """A local absolute path as seen from ``folder``, as a URI when it lies outside ``root``; anything else as it is."""
     if not href.startswith("/") and not Path(href).is_absolute():
         return href
+    if root is not None and not Path(href).is_relative_to(root.absolute()):
+        return Path(href).as_uri()
     path = Path(os.path.relpath(href, folder.absolute())).as_posix()
     return path if path.startswith(".") else f"./{path}"

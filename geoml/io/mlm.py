@@ -130,6 +130,8 @@ def _properties(card: ModelCard) -> dict[str, Any]:
 def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of ``ModelCard`` out of an item; what neither MLM nor ``geoml:…`` says keeps its default."""
     properties = item["properties"]
+    if strange := {k for k in properties if k.startswith("geoml:")} - {f"geoml:{n}" for n in EXTRAS + REPORTS}:
+        raise ValueError(f"unknown {', '.join(sorted(strange))}; expected one of {', '.join(EXTRAS + REPORTS)}")
     asset = [a for a in item["assets"].values() if "mlm:model" in a.get("roles", ())][0]  # noqa: RUF015
     given, result = properties["mlm:input"][0], properties["mlm:output"][0]
     task = properties["mlm:tasks"][0]

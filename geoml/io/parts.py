@@ -23,13 +23,13 @@ def write_polygons(polygons: Polygons, path: Path) -> None:
         "confidence_sum": pa.array(polygons.confidence_sum),
     }
     with atomic(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+        pq.write_table(pa.table(columns), temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_polygons(path: Path) -> Polygons:
     """What `write_polygons` wrote. Raises DataError for a missing or damaged file."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         return Polygons(
             geometry=np.asarray(shapely.from_wkb(table["geometry"].to_numpy()), dtype=object),
             value=table["value"].to_numpy(),
@@ -37,6 +37,4 @@ def read_polygons(path: Path) -> Polygons:
             confidence_sum=table["confidence_sum"].to_numpy(),
         )
     except (OSError, KeyError, pa.ArrowException, shapely.errors.ShapelyError) as err:
-        raise DataError(
-            f"{path}: polygons of a block are not readable ({err}); delete its item to do it again"
-        ) from err
+        raise DataError(f"{path}: polygons of a block are not readable ({err})") from err

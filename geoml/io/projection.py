@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pystac
+from affine import Affine
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
@@ -14,7 +15,7 @@ from geoml.io.bands import BandSpec
 from geoml.io.cog import header
 
 TOLERANCE = 0.5
-"""Pixels that the declared and the real corner may differ."""
+"""Pixels that a declared and a real corner may differ."""
 
 
 def check_projection(item: pystac.Item, spec: BandSpec) -> None:
@@ -38,14 +39,20 @@ def check_projection(item: pystac.Item, spec: BandSpec) -> None:
     given = own if "proj:transform" in own else whole if whole.get("proj:shape") == list(real.shape) else {}
     if (transform := given.get("proj:transform")) is None:
         return
-    box = real.geobox.affine
-    steps = (
-        abs(box.c - transform[2]) / abs(box.a),
-        abs(box.f - transform[5]) / abs(box.e),
-        abs(box.a / transform[0] - 1),
-    )
-    if max(steps) > TOLERANCE:
+    box, (height, width) = real.geobox.affine, real.shape
+    try:
+        said = Affine(*(float(v) for v in transform[:6]))
+        if said.e > 0:  # south up, as the file may be; the header is turned round
+            said = said @ Affine(1, 0, 0, 0, -1, height)
+        drift = max(abs(v) for at in ((0, 0), (width, height)) for v in _pixels(box, said @ at, box @ at))
+    except (TypeError, ValueError) as err:
+        raise DataError(f"{where}: proj:transform {str(transform)[:80]}; expected six numbers") from err
+    if not drift <= TOLERANCE:  # NaN is no agreement either
         raise DataError(
-            f"{where}: proj:transform puts the corner at {transform[2]:.8g}, {transform[5]:.8g} with pixels of "
-            f"{transform[0]:g}, the file has {box.c:.8g}, {box.f:.8g} and {box.a:g}; expected less than half a pixel"
+            f"{where}: proj:transform puts the corner at {said.c:.8g}, {said.f:.8g} with pixels of "
+            f"{said.a:g}, the file has {box.c:.8g}, {box.f:.8g} and {box.a:g}; expected less than half a pixel"
         )
+
+
+def _pixels(box: Affine, one: tuple[float, float], two: tuple[float, float]) -> tuple[float, float]:
+    return (one[0] - two[0]) / box.a, (one[1] - two[1]) / box.e

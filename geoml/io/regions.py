@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import geopandas as gpd
 import numpy as np
@@ -16,19 +17,25 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import InputError
 from geoml.grid.region import from_geometry
+from geoml.io.hrefs import redact
+from geoml.io.remote import fetch, is_url
+
+MAX_BYTES = 2**30
+"""Of a region that is fetched from elsewhere."""
 
 _LONGEST = 1 / 64
 """Edges longer than this share of the extent are split before they are reprojected, so that they bend."""
 
 
 def load_region(path: str) -> MultiPolygon:
-    """The polygons of a file, in EPSG:4326, split at the antimeridian.
+    """The polygons of a file, by its path or URL, in EPSG:4326, split at the antimeridian.
 
     ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), ``.gpkg`` (one layer with
     polygons) or ``.parquet``. Raises InputError for a missing file, another format, no CRS, or anything that is not
     a polygon.
     """
-    file = Path(path)
+    given, url = path, is_url(path)
+    file, path = Path(urlsplit(path).path if url else path), redact(path) if url else path
     readers = {
         ".geojson": _geojson,
         ".json": _geojson,
@@ -38,6 +45,8 @@ def load_region(path: str) -> MultiPolygon:
     }
     if file.suffix.lower() not in readers:
         raise InputError(f"region: {path!r}; expected a .geojson, .gpkg or .parquet file")
+    if url:
+        file = fetch(given, "region", MAX_BYTES)
     if not file.is_file():
         raise InputError(f"region: {path!r} is not a file")
     try:

@@ -20,6 +20,7 @@ from geoml.errors import DataError
 from geoml.io.card import ModelCard
 from geoml.io.hrefs import redact
 from geoml.io.items import read_item
+from geoml.io.report_blocks import Near, here
 from geoml.io.report_map import MapView, map_view
 from geoml.io.stac_table import read_items
 from geoml.recipe import PredictRecipe, Query
@@ -38,17 +39,18 @@ LAST = ("report.html", "run.json")
 """Files that are written after the page."""
 
 
-def map_report(out: Path, run: Mapping[str, Any], card: ModelCard) -> str:
+def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = here) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
 
-    Reads every pixel of the maps once for exact areas. A file that cannot be read does not stop the report: the page
+    Reads every pixel of the maps once for exact areas, a block at a time: ``near`` brings its files where they are not
+    in the folder. A file that cannot be read does not stop the report: the page
     names it and says that the run is not whole.
     """
     out = Path(out)
     done, failed = _blocks(out, run)
     items, problems = _items(out, done)
     planned = max(int(run.get("blocks", {}).get("planned") or 0), len(done) + len(failed))
-    view = map_view(out, run, card, items, failed)
+    view = map_view(out, run, card, items, failed, near)
     problems |= view.problems if view else {}
     sources, unread = _sources(out, items)
     problems |= unread

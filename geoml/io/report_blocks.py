@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from geoml.io.report_canvas import Canvas, Floats, Slices, at, transformer
 from geoml.settings import settings
 
 Bytes = NDArray[np.uint8]
+
+Near = Callable[[pystac.Item], AbstractContextManager[None]]
 
 UNKNOWN = 255
 """nodata of confidence and valid count; in the valid count it means: outside the region."""
@@ -63,20 +65,26 @@ class Look:
     problem: str = ""
 
 
-def look_at(root: Path, items: Sequence[pystac.Item], canvas: Canvas, nodata: int) -> Iterator[Look]:
+def here(_item: pystac.Item) -> AbstractContextManager[None]:
+    """The files of a block are where they are."""
+    return nullcontext()
+
+
+def look_at(root: Path, items: Sequence[pystac.Item], canvas: Canvas, nodata: int, near: Near = here) -> Iterator[Look]:
     """Read the blocks of the run folder ``root``, in the order of the items; a damaged one says its ``problem``.
 
-    Memory is that of a few blocks at the resolution of the canvas.
+    Memory is that of a few blocks at the resolution of the canvas. ``near`` brings the files of a block and takes them
+    away again.
     """
     workers = min(settings().threads, 4)
     with ThreadPoolExecutor(workers, "geoml-report") as pool:
         for at in range(0, len(items), 4 * workers):
-            yield from pool.map(lambda item: _look(root, item, canvas, nodata), items[at : at + 4 * workers])
+            yield from pool.map(lambda item: _look(root, item, canvas, nodata, near), items[at : at + 4 * workers])
 
 
-def _look(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
+def _look(root: Path, item: pystac.Item, canvas: Canvas, nodata: int, near: Near) -> Look:
     try:
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
+        with near(item), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
             return _read(root, item, canvas, nodata)
     except (RasterioError, OSError, ValueError, DataError) as err:
         return Look(item.id, None, problem=str(err))
@@ -91,6 +99,8 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
         first = opened["class"]
         if any(d.shape != first.shape or d.transform != first.transform for d in opened.values()):
             raise DataError(f"{item.id}: the files of the block differ in grid")
+        if first.crs is None:
+            raise DataError(f"{item.id}: the file of its classes has no CRS")
         layers = {}
         if (part := canvas.part(first.transform, first.shape, wkt := first.crs.to_wkt())) is not None:
             place = canvas.places(part, first.transform, wkt)

@@ -22,7 +22,7 @@ from geoml.grid.region import from_bbox
 from geoml.io import report_images as images
 from geoml.io.card import ModelCard
 from geoml.io.items import block_footprint
-from geoml.io.report_blocks import UNKNOWN, Census, look_at
+from geoml.io.report_blocks import UNKNOWN, Census, Near, here, look_at
 from geoml.io.report_canvas import Canvas, Tick, canvas
 
 CONFIDENCE_STEPS = 250
@@ -85,9 +85,17 @@ class MapView:
 
 
 def map_view(
-    root: Path, run: Mapping[str, Any], card: ModelCard, items: Sequence[pystac.Item], failed: Mapping[str, str]
+    root: Path,
+    run: Mapping[str, Any],
+    card: ModelCard,
+    items: Sequence[pystac.Item],
+    failed: Mapping[str, str],
+    near: Near = here,
 ) -> MapView | None:
-    """Read and draw the blocks of the run folder ``root``; None when nothing has a place."""
+    """Read and draw the blocks of the run folder ``root``; None when nothing has a place.
+
+    ``near`` sees to it that the files of a block are there while it is read.
+    """
     holes = _holes(run, failed)
     outlines = [shape(item.geometry) for item in items if item.geometry]
     if not outlines + holes:
@@ -102,7 +110,7 @@ def map_view(
         "image": np.zeros((4, *sheet.shape), np.uint8),
     }
     census, problems = Census(), {}
-    for look in look_at(root, items, sheet, card.nodata):
+    for look in look_at(root, items, sheet, card.nodata, near):
         if look.census is None:
             problems[look.id] = look.problem.replace(f"{root}/", "").replace(f"{root.resolve()}/", "")
             continue

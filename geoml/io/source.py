@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-import random
-import re
 import time
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import rasterio
-import requests
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geoml.errors import DataError, GeomlError, TransientError
+from geoml.errors import DataError, GeomlError
 from geoml.io.bands import BandSpec, sign
-from geoml.io.hrefs import gdal_path, redact
+from geoml.io.hrefs import Redacted, clean, gdal_path, redact
+from geoml.io.ranges import Changed, Denied, RemoteFile, forget, is_raster, remote_file
+from geoml.io.store import sha256
+from geoml.io.web import pause
 from geoml.settings import settings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -28,14 +31,6 @@ MAX_BLOCK_BYTES = 128 * 2**20
 """A file whose tiles decode to more is refused: a kilobyte on the wire could ask for gigabytes of memory."""
 
 MAX_BANDS = 4096
-
-_QUERY = re.compile(r"\?[^\s'\"]+")
-
-_TRANSIENT = re.compile(
-    r"(?:HTTP(?: error| response)?(?: code)?\s*:?\s*)(?:429|5\d\d)|timed? ?out|too slow|could ?n.t (?:resolve|connect)"
-    r"|could not (?:resolve|connect)|failed to connect|connection (?:was )?(?:reset|refused|died)|recv failure",
-    re.IGNORECASE,
-)
 
 # a file without georeference is refused below with a better text; simplefilter as no filter is thread-safe later
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -47,55 +42,71 @@ def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
     Raises InputError for an href that is not allowed, TransientError when a server still fails after
     ``settings().retries`` tries, DataError for everything that trying again does not mend.
     """
-    started, tries = time.monotonic(), settings().retries + 1
+    until, tries = time.monotonic() + 4 * settings().timeout, settings().retries + 1
     fresh = False
     for attempt in range(tries):
         root = Path(spec.root) if spec.root else None
         path = gdal_path(sign(spec, fresh=fresh), remote=spec.remote, root=root)
+        far = remote_file(spec.href, path, until) if "://" in path else None
         try:
-            with rasterio.Env(**_options(path, retry=attempt > 0)), open_path(path) as dataset:
-                _check(dataset, spec)
-                return action(dataset)
-        except (RasterioError, OSError, ValueError, MemoryError) as err:
-            if isinstance(err, GeomlError):
-                raise
-            failure, again = _explain(err, spec, path)
-            fresh = spec.sign is not None and isinstance(failure, DataError)
-            spent = time.monotonic() - started > 4 * settings().timeout  # a server that hangs ends here
-            if attempt + 1 == tries or spent or not again:
+            return _once(spec, path, far, action)
+        except (RasterioError, OSError, ValueError, MemoryError, GeomlError) as err:
+            failure, again = _explain(err, spec, path, far, attempt)
+            if isinstance(failure, Denied) and spec.sign and not fresh:
+                fresh = True  # once: a second refusal is not about time
+                continue
+            if attempt + 1 == tries or time.monotonic() > until or not again:
                 raise failure from err
-            time.sleep(min(0.5 * 2**attempt, 30.0) * random.uniform(0.5, 1.0))
+            log.info("trying again: %s", failure)
+            pause(attempt)
     raise AssertionError("unreachable")
 
 
-def open_path(path: str, overview: int | None = None) -> rasterio.DatasetReader:
+def _once(spec: BandSpec, path: str, far: RemoteFile | None, action: Callable[[rasterio.DatasetReader], T]) -> T:
+    if far is not None:
+        far.check()
+    elif spec.checksum and settings().verify:
+        _verify(spec, Path(path))
+    with rasterio.Env(**_options()), open_path(path, far=far) as dataset:
+        _check(dataset, spec)
+        done = action(dataset)
+    if far is not None and far.failure is not None:  # GDAL may have taken missing bytes for zeros
+        raise far.failure
+    return done
+
+
+def _verify(spec: BandSpec, path: Path) -> None:
+    """Raises DataError unless the file is the one of ``file:checksum``; only sha2-256 is known, others pass."""
+    kind, expected = (spec.checksum or "")[:4], (spec.checksum or "")[4:].lower()
+    if kind != "1220" or len(expected) != 64:
+        return
+    look = path.stat()
+    if _sum(path, look.st_mtime_ns, look.st_size) != expected:
+        raise DataError(f"{label(spec)}: damaged or another file, its sum is not file:checksum; see GEOML_VERIFY")
+
+
+@lru_cache(maxsize=4096)
+def _sum(path: Path, mtime: int, size: int) -> str:
+    return sha256(path)
+
+
+def open_path(path: str, overview: int | None = None, far: RemoteFile | None = None) -> rasterio.DatasetReader:
     """The file with the one driver of its kind; a VRT under the name of a TIFF is not opened. Call inside an Env."""
     driver = "JP2OpenJPEG" if path.split("?")[0].lower().endswith(".jp2") else "GTiff"
-    extra = {} if overview is None else {"overview_level": overview}
+    extra: dict[str, object] = {} if overview is None else {"overview_level": overview}
+    if far is not None:
+        path, extra = far.name, {**extra, "opener": far.opener}
     return rasterio.open(path, driver=driver, sharing=False, **extra)
 
 
-def _options(path: str, *, retry: bool) -> dict[str, object]:
-    """GDAL's configuration for one read. ``NUM_THREADS`` stays away: over HTTP it turns failures into zeros."""
-    chosen = settings()
-    options: dict[str, object] = {
-        "GDAL_CACHEMAX": chosen.cache_bytes,  # bytes here, megabytes as an environment variable
+def _options() -> dict[str, object]:
+    """GDAL's configuration for one read. ``NUM_THREADS`` stays away: it decodes tiles of which a part is missing."""
+    return {
+        "GDAL_CACHEMAX": settings().cache_bytes,  # bytes here, megabytes as an environment variable
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        "GDAL_HTTP_CONNECTTIMEOUT": min(chosen.timeout, 15.0),
-        "GDAL_HTTP_TIMEOUT": chosen.timeout,
-        "GDAL_HTTP_LOW_SPEED_TIME": chosen.timeout,
-        "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
-        "GDAL_HTTP_MAX_RETRY": min(chosen.retries, 1),  # the others are ours: they sign again and end in time
-        "GDAL_HTTP_RETRY_DELAY": 0.5,
-        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": True,
-        "GDAL_HTTP_MULTIPLEX": True,
-        "GDAL_HTTP_VERSION": "2TLS",
         "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-        "VSI_CACHE": False,  # whole tiles are asked for once; a second copy of the bytes buys nothing
+        "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": 64 * 2**20,  # asked for at once; 10 MiB, then tile by tile, if not set
     }
-    if retry and path.startswith("/vsi"):
-        options["CPL_VSIL_CURL_NON_CACHED"] = path  # GDAL remembers failures too
-    return options
 
 
 def _check(dataset: rasterio.DatasetReader, spec: BandSpec) -> None:
@@ -126,42 +137,29 @@ def label(spec: BandSpec) -> str:
     return f"item {spec.item}, asset {spec.asset} ({redact(spec.href)})"
 
 
-def _explain(err: BaseException, spec: BandSpec, path: str) -> tuple[GeomlError, bool]:
-    """(the error to raise, whether trying again may help) for what rasterio raised on ``path``."""
-    text = _clean(_chain(err))
+def _explain(
+    err: BaseException, spec: BandSpec, path: str, far: RemoteFile | None, attempt: int
+) -> tuple[GeomlError, bool]:
+    """(the error to raise, whether trying again may help) for what was raised on ``path``."""
     where = label(spec)
+    if far is not None and far.failure is not None:
+        return type(far.failure)(f"{where}: {clean(str(far.failure))}"), isinstance(far.failure, Changed)
+    if isinstance(err, GeomlError):
+        return err, False
+    text = clean(_chain(err))
     if isinstance(err, MemoryError):
         return DataError(f"{where}: not enough memory ({text})"), False
-    if path.startswith("/vsi") and _TRANSIENT.search(text):
-        return TransientError(f"{where}: {text}"), True
-    status, head = _peek(path)
-    if status is not None and (status == 429 or status >= 500):
-        return TransientError(f"{where}: HTTP {status} ({text})"), True
-    if status is not None and status == 0:
-        return TransientError(f"{where}: no answer ({text})"), True
-    if status is not None and status >= 400:
-        expired = status in (401, 403) and spec.sign is not None  # a fresh signature may be all it needs
-        return DataError(f"{where}: HTTP {status} ({text})"), expired
-    if head is not None and not _is_raster(head):
+    if far is not None:  # all bytes came as the server has them, so they are wrong there, or once on their way here
+        forget(spec.href)
+        return DataError(f"{where}: {text}"), attempt == 0
+    head = _head(path)
+    if head is not None and not is_raster(head):
         return DataError(f"{where}: not a TIFF, it starts with {head[:40]!r}"), False
-    return DataError(f"{where}: {text}"), path.startswith("/vsi")  # a body cut short reads well the next time
-
-
-def _clean(text: str) -> str:
-    """Without queries, which may sign: GDAL repeats them after a bare file name, too."""
-    return _QUERY.sub("", redact(text))
-
-
-class _Redacted(logging.Filter):
-    """rasterio logs what GDAL says, with whole URLs; this takes the secrets out of them."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = _clean(record.getMessage()), ()
-        return True
+    return DataError(f"{where}: {text}"), False
 
 
 for _name in ("rasterio._env", "rasterio._err", "rasterio._base", "rasterio._io", "rasterio.env"):
-    logging.getLogger(_name).addFilter(_Redacted())
+    logging.getLogger(_name).addFilter(Redacted())  # rasterio logs what GDAL says, with whole URLs
 
 
 def _chain(err: BaseException | None) -> str:
@@ -175,30 +173,10 @@ def _chain(err: BaseException | None) -> str:
     return "; ".join(parts) or "read failed"
 
 
-def _peek(path: str) -> tuple[int | None, bytes | None]:
-    """(HTTP status or None, first bytes or None) of a path that would not open; status 0 when no server answers."""
-    if path.startswith("/vsicurl/"):
-        try:
-            with requests.get(
-                path.removeprefix("/vsicurl/"),
-                headers={"Range": "bytes=0-63"},
-                timeout=min(settings().timeout, 15.0),
-                stream=True,
-                allow_redirects=False,
-            ) as answer:
-                head = next(answer.iter_content(64), b"") if answer.ok and not answer.is_redirect else None
-                return answer.status_code, head
-        except requests.RequestException:
-            return 0, None
-    if path.startswith("/vsi"):
-        return None, None
+def _head(path: str) -> bytes | None:
+    """The first bytes of a local file that would not open."""
     try:
         with Path(path).open("rb") as file:
-            return None, file.read(64)
+            return file.read(64)
     except OSError:
-        return None, None
-
-
-def _is_raster(head: bytes) -> bool:
-    jp2 = b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51"
-    return head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", *jp2))
+        return None

@@ -15,10 +15,11 @@ from pystac_client.exceptions import APIError
 from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError, NothingFound, unknown
-from geoml.io.catalog import Catalog, Profile, catalog_names, open_catalog
+from geoml.io.bucket import is_bucket
+from geoml.io.catalog import Catalog, Profile, catalog_names, fetched, open_catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_http import StacReader, translate
-from geoml.io.stac_query import Asked, Box, ask, field, interval, once, ordered, parse_datetime, times, wanted
+from geoml.io.stac_query import Asked, Box, ask, field, interval, once, ordered, parse_datetime, sound, times, wanted
 from geoml.io.stac_table import read_dicts, read_items, write_items
 from geoml.recipe import Query
 
@@ -143,7 +144,7 @@ def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None) -> 
     """Items of a local catalog; those of a parquet file only where their bbox may touch ``boxes`` (none: all)."""
     if asked.catalog.kind == "static":
         return list(_walk(StacReader(asked.catalog), asked.catalog.url, collection))
-    values = read_dicts(Path(asked.catalog.url), boxes)
+    values = read_dicts(fetched(asked.catalog.url), boxes)
     for value in values:
         _absolute(value, asked.catalog.url)
     return values
@@ -180,7 +181,11 @@ def _walk(reader: StacReader, start: str, collection: str | None) -> Iterator[di
 
 
 def _absolute(value: dict[str, Any], home: str) -> None:
-    """Make the hrefs of assets absolute, as seen from the item's own place (``home`` when it names none)."""
+    """Make the hrefs of assets absolute, as seen from the item's own place (``home`` when it names none).
+
+    Raises DataError for what is no item.
+    """
+    sound(value)
     links = [k for k in value.get("links") or [] if isinstance(k, dict)]
     own = next((str(k.get("href")) for k in links if k.get("rel") == "self"), "")
     place = own if "://" in own and "://" in home else home
@@ -194,6 +199,9 @@ def _absolute(value: dict[str, Any], home: str) -> None:
 def _join(home: str, href: str) -> str:
     """``href`` as seen from the document ``home``; what is no relative path stays, to be judged when it is read."""
     if "://" in home:
+        scheme, _, rest = home.partition("://")
+        if is_bucket(home) and not urlsplit(href).scheme and not href.startswith("//"):  # urljoin knows no buckets
+            return f"{scheme}{urljoin(f'https://{rest}', href).removeprefix('https')}"
         return urljoin(home, href)
     if urlsplit(href).scheme or href.startswith(("/", "<")):
         return href

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
-import requests
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
-from urllib3.exceptions import HTTPError
-from urllib3.util import Retry
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.io.bucket import is_bucket
 from geoml.io.catalog import Catalog
 from geoml.io.hrefs import check_host, gdal_path, redact
+from geoml.io.remote import read
+from geoml.io.web import MAX_HOPS, REDIRECTS, RETRIED, Answer, busy, fetch, pause, watch
 from geoml.settings import settings
 
-MAX_BODY = 256 * 2**20
-"""Bytes of one answer; a page of 1000 items is about 10 MB."""
+MAX_BODY = 64 * 2**20
+"""Bytes of one answer; a page of 1000 items is about 10 MB, and objects take twenty times the room of their text."""
 
-_RETRIED = (429, 500, 502, 503, 504)
-_REDIRECTS = (301, 302, 303, 307, 308)
+MAX_FILE = 256 * 2**20
+"""Bytes of a file on this machine."""
 
 
 class StacReader(StacApiIO):
@@ -33,22 +32,15 @@ class StacReader(StacApiIO):
     """
 
     def __init__(self, catalog: Catalog) -> None:
-        retry = Retry(
-            total=settings().retries,
-            backoff_factor=0.25,
-            backoff_max=30,
-            status_forcelist=_RETRIED,
-            allowed_methods=None,  # a search by POST changes nothing, so it may be repeated
-            raise_on_status=False,
-            retry_after_max=60,
-        )
-        super().__init__(timeout=settings().timeout, max_retries=retry)
+        super().__init__(max_retries=None)
+        watch(self.session)
         self._catalog = catalog
 
     def get(self, href: str) -> dict[str, Any]:
         """The JSON object at ``href``. Raises DataError when it is none."""
         try:
-            text = self.request(href) if "://" in href else self._file(href)
+            kind = self._object if is_bucket(href) else self.request if "://" in href else self._file
+            text = kind(href)
         except APIError as err:
             translate(err, redact(href))
         value = self.json_loads(text)
@@ -60,10 +52,17 @@ class StacReader(StacApiIO):
         path = Path(gdal_path(href, remote=self._catalog.remote, root=self._catalog.root))
         try:
             with path.open("rb") as file:
-                body = file.read(MAX_BODY + 1)
+                body = file.read(MAX_FILE + 1)
         except OSError as err:
             raise DataError(f"{href}: cannot be read ({err.strerror})") from err
-        return _text(body, href)
+        return _text(body, href, MAX_FILE)
+
+    def _object(self, href: str) -> str:
+        home = urlsplit(self._catalog.url)
+        gdal_path(href, remote=self._catalog.remote, root=self._catalog.root)  # the checks of every href
+        if self._catalog.remote and (home.scheme, home.netloc) != urlsplit(href)[:2]:
+            raise DataError(f"catalog {self._catalog.name} sends us to another bucket: {redact(href)}")
+        return _text(read(href, "catalog", MAX_BODY), href, MAX_BODY)
 
     def request(
         self,
@@ -75,38 +74,42 @@ class StacReader(StacApiIO):
         """The body at ``href`` as text. Raises pystac-client's APIError for a bad status or no connection."""
         method = (method or "GET").upper()
         body, params = (parameters, None) if method == "POST" else (None, parameters)
-        for _ in range(6):
+        for _ in range(MAX_HOPS + 1):
             href = self._allowed(href)
-            answer, content = self._send(method, href, headers=headers, params=params, json=body)
+            answer = self._send(method, href, headers=headers, params=params, json=body)
             target = answer.headers.get("location")
-            if answer.status_code not in _REDIRECTS or not target:
+            if answer.status not in REDIRECTS or not target:
                 break
             href, params = urljoin(href, target), None
-            if answer.status_code == 303:
+            if answer.status == 303:
                 method, body = "GET", None
         else:
             raise DataError(f"{redact(href)}: too many redirects")
-        text = _text(content, href)
-        if not answer.ok:
+        text = _text(answer.body, href, MAX_BODY)
+        if answer.status >= 400:
             problem = APIError(text)
-            problem.status_code = answer.status_code
+            problem.status_code = answer.status
             raise problem
         return text
 
-    def _send(self, method: str, href: str, **what: Any) -> tuple[requests.Response, bytes]:
-        """The answer and its body; a body that breaks off is asked for again. Redirects are left to the caller."""
-        for attempt in range(settings().retries + 1):
-            time.sleep(min(0.25 * 2**attempt, 30.0) if attempt else 0)
+    def _send(self, method: str, href: str, **what: Any) -> Answer:
+        """The answer, after as many tries as the settings allow; a search by POST changes nothing and is repeated too.
+
+        Redirects are left to the caller.
+        """
+        tries, guarded, within = settings().retries + 1, not self._catalog.remote, 2 * settings().timeout
+        for attempt in range(tries):
             try:
-                with self.session.request(
-                    method, href, timeout=settings().timeout, stream=True, allow_redirects=False, **what
-                ) as answer:
-                    return answer, answer.raw.read(MAX_BODY + 1, decode_content=True)
-            except (requests.RequestException, OSError) as err:  # the session has tried again already
-                raise APIError(type(err).__name__) from err
-            except HTTPError as err:
+                answer = fetch(method, href, cap=MAX_BODY, within=within, guarded=guarded, session=self.session, **what)
+                if answer.status not in RETRIED or attempt + 1 == tries:
+                    return answer
+                problem = busy(answer)
+            except TransientError as err:
+                if attempt + 1 == tries:
+                    raise APIError(str(err)) from None
                 problem = err
-        raise APIError(type(problem).__name__) from problem
+            pause(attempt, problem)
+        raise AssertionError("unreachable")
 
     def _allowed(self, href: str) -> str:
         """``href`` when this catalog may send us there, with https where the catalog itself has it."""
@@ -142,7 +145,7 @@ def translate(err: Exception, where: str) -> NoReturn:
     said = redact(" ".join(str(err).split())[:300])
     if not isinstance(err, APIError):
         raise InputError(f"catalog: {where} is not a STAC API ({said}); a static one is named by its .json") from err
-    if status is None or status in _RETRIED:
+    if status is None or status in RETRIED:
         raise TransientError(f"{where}: no answer ({status or said}) after {settings().retries + 1} tries") from err
     if status == 404:
         raise InputError(f"{where}: not found (404); expected the URL of a STAC API or a catalog") from err
@@ -151,9 +154,9 @@ def translate(err: Exception, where: str) -> NoReturn:
     raise InputError(f"{where}: refuses the request ({status}): {said}") from err
 
 
-def _text(body: bytes, href: str) -> str:
-    if len(body) > MAX_BODY:
-        raise DataError(f"{redact(href)}: more than {MAX_BODY >> 20} MiB of JSON")
+def _text(body: bytes, href: str, limit: int) -> str:
+    if len(body) > limit:
+        raise DataError(f"{redact(href)}: more than {limit >> 20} MiB of JSON")
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as err:

@@ -152,6 +152,16 @@ def _bounds(region: MultiPolygon) -> Box:
     return west, south, east, north
 
 
+def sound(value: Dict) -> None:
+    """Raises DataError unless the parts of an item are of the kinds that JSON may give them."""
+    name = value.get("id")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"item {str(name)[:60]!r}: its id is no text")
+    for key, kind, needed in (("properties", dict, True), ("assets", dict, False), ("links", list, False)):
+        if not isinstance(value.get(key), kind) and (needed or value.get(key) is not None):
+            raise DataError(f"item {name[:200]!r}: {key} is {type(value.get(key)).__name__}; expected {kind.__name__}")
+
+
 def wanted(value: Dict, asked: Asked, collection: str | None, *, filtered: bool = False) -> bool:
     if collection is not None and value.get("collection") != collection:
         return False

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pystac
+from shapely.errors import ShapelyError
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
 from geoml.errors import DataError
@@ -19,6 +20,9 @@ from geoml.io.catalog import ORIGIN_KEY, Catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_query import Box
 from geoml.io.store import atomic
+
+_CHECKED = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+"""Pages whose checksum does not fit are an error; files without checksums are read as they are."""
 
 _EMPTY: dict[str, Any] = {
     "type": "Feature",
@@ -44,13 +48,14 @@ def write_items(items: Iterable[pystac.Item], path: Path, *, catalog: Catalog | 
     try:
         table = parse_stac_items_to_arrow(_uniform(dicts) if dicts else [_EMPTY]).read_all()
         with atomic(Path(path)) as temporary:
-            to_parquet(table if dicts else table.slice(0, 0), temporary, compression="zstd")
+            to_parquet(table if dicts else table.slice(0, 0), temporary, compression="zstd", write_page_checksum=True)
             if (
                 catalog is not None and catalog.origin
             ):  # to_parquet sets the file's metadata itself, so ours is added afterwards
                 table = pq.read_table(temporary)
                 origin = {**(table.schema.metadata or {}), ORIGIN_KEY: catalog.origin.encode()}
-                pq.write_table(table.replace_schema_metadata(origin), temporary, compression="zstd")
+                table = table.replace_schema_metadata(origin)
+                pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError) as err:
         raise DataError(f"{path}: the items do not fit a table ({err})") from err
 
@@ -69,10 +74,11 @@ def read_items(path: Path) -> list[pystac.Item]:
 def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
     """Items of a stac-geoparquet file as dictionaries; with ``boxes`` (degrees) only those whose bbox may touch one."""
     try:
-        source = ds.dataset(str(path), format="parquet")
+        checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
+        source = ds.dataset(str(path), format=checked)
         kept = source.to_table(filter=_touching(source.schema, boxes))
         return [_without_nulls(value) for value in stac_table_to_items(kept)]
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as err:
+    except (OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
 
 

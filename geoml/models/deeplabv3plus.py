@@ -13,8 +13,7 @@ from typing import Literal
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
-from geoml.errors import InputError
-from geoml.nn.encoders import initialise, segmentation_model
+from geoml.nn.encoders import EncoderConfig, initialise, segmentation_model
 from geoml.nn.padding import padded
 
 TASKS = ("segmentation",)
@@ -22,22 +21,12 @@ TINY = {"encoder": "resnet18", "decoder_channels": 16}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(EncoderConfig):
     """Arguments of `build`; ``output_stride`` 8 sees finer and costs four times as much in the deep layers."""
 
-    bands: int
-    classes: int
-    encoder: str = "resnet18"
-    encoder_weights: str | None = None
     decoder_channels: int = 256
     output_stride: Literal[8, 16] = 16
     atrous_rates: tuple[int, int, int] = (12, 24, 36)
-
-    def __post_init__(self) -> None:
-        if self.bands < 1 or self.classes < 1:
-            raise InputError(
-                f"deeplabv3plus: bands {self.bands}, classes {self.classes}; expected at least one of each"
-            )
 
 
 class DeepLabV3Plus(nn.Module):

@@ -12,7 +12,7 @@ import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from geoml.errors import InputError
-from geoml.nn.encoders import initialise, segmentation_model
+from geoml.nn.encoders import EncoderConfig, initialise, segmentation_model
 from geoml.nn.padding import padded
 
 TASKS = ("segmentation",)
@@ -20,19 +20,14 @@ TINY = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(EncoderConfig):
     """Arguments of `build`; a smaller ``depth`` gives a smaller stride and a smaller receptive field."""
 
-    bands: int
-    classes: int
-    encoder: str = "resnet18"
-    encoder_weights: str | None = None
     depth: int = 5
     decoder_channels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.bands < 1 or self.classes < 1:
-            raise InputError(f"unet: bands {self.bands}, classes {self.classes}; expected at least one of each")
+        super().__post_init__()
         if not 3 <= self.depth <= 5:
             raise InputError(f"depth: {self.depth}; expected 3, 4 or 5")
         if self.decoder_channels is not None and len(self.decoder_channels) != self.depth:

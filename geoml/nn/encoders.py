@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -15,6 +16,20 @@ from geoml.nn.weights import efficientnet_lite0, start_from
 
 LITE0 = "tu-tf_efficientnet_lite0"
 """The encoder that the weights ``efficientnet-lite0`` fit."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What the configs of models with such an encoder begin with."""
+
+    bands: int
+    classes: int
+    encoder: str = "resnet18"
+    encoder_weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.bands < 1 or self.classes < 1:
+            raise InputError(f"bands {self.bands}, classes {self.classes}; expected at least one of each")
 
 
 def check(encoder: str) -> None:

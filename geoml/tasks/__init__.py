@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from geoml.errors import unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class Task(Protocol):
+    """What the class ``Task`` of a task's file does; `docs/add-a-task.md` says it in full."""
+
+    def __init__(
+        self, classes: int, loss_parts: Mapping[str, float] = ..., class_weights: Sequence[float] | None = None
+    ) -> None: ...
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor: ...
+    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]: ...
+    def check(self, confidence: NDArray[np.uint8]) -> None: ...
+    def scores(self) -> Any: ...
 
 
 def names() -> list[str]:

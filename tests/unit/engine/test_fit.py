@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from geoml import models
+from geoml import models, tasks
 from geoml.data.chips import TrainBatches
 from geoml.engine import package
+from geoml.engine.evaluate import evaluate
 from geoml.engine.fit import STATE, build, class_weights, fit
 from geoml.engine.transfer import transfer
 from geoml.errors import InputError, ModelError, NothingFound
@@ -215,3 +217,34 @@ def test_class_weights(problem):
     assert rare[1] / rare[0] == pytest.approx(10)
     absent = class_weights(problem(loss={"weights": "auto"}), np.array([10, 0]))
     assert np.isfinite(absent).all()
+
+
+def test_the_recipe_names_the_task(problem, tmp_path, monkeypatch):
+    """With the example of docs/add-a-task.md: it is found by its file, trains, and its name travels with the card."""
+    page = (Path(__file__).parents[3] / "docs" / "add-a-task.md").read_text(encoding="utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "robust.py").write_text(example, encoding="utf-8")
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
+    recipe = problem(task="robust", epochs=6)
+    assert recipe.hash != problem(epochs=6).hash
+    try:
+        card = fit(recipe, tmp_path / "m")
+        assert card.task == package.read_card(tmp_path / "m").task == "robust"
+        losses = [row["loss"] for row in card.training["history"]]
+        assert losses[-1] < losses[0] < 1, "a mean absolute error"
+        assert evaluate(tmp_path / "m", recipe)["confusion"] == card.scores["confusion"]
+        with pytest.raises(InputError, match="task: the model is for robust"):
+            evaluate(tmp_path / "m", problem())
+        assert not same(weights(tmp_path / "m"), weights_of(problem(epochs=6), tmp_path / "plain"))
+    finally:
+        sys.modules.pop("geoml.tasks.robust", None)
+    with pytest.raises(InputError, match="did you mean 'segmentation'"):
+        fit(problem(task="segmentatoin"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def weights_of(recipe, folder):
+    fit(recipe, folder)
+    return weights(folder)

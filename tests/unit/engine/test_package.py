@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,76 @@ def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
         package.load(folder)
     replace_weights(folder, {**tensors, "head.bias": torch.tensor([float("nan"), 0.0])})
     with pytest.raises(ModelError, match=r"head\.bias is not finite"):
+        package.load(folder)
+
+
+def header(claimed: int, text: bytes = b"{}", data: bytes = b"") -> bytes:
+    """A safetensors file by hand: length of the header, the header, the data."""
+    return claimed.to_bytes(8, "little") + text + data
+
+
+def entry(shape: list[int], offsets: list[int], dtype: str = "F32") -> bytes:
+    return json.dumps({"head.bias": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}).encode()
+
+
+FAR = entry([2**40], [0, 2**42])
+OVER = entry([2], [0, 8])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        header(2**62),
+        header(200 * 2**20),
+        header(len(FAR), FAR, bytes(64)),
+        header(len(OVER), OVER, bytes(4)),
+        header(2, b"[]"),
+        header(3, b"{\xff}"),
+        header(50_000, b"[" * 50_000),
+        header(len(entry([2], [8, 0])), entry([2], [8, 0]), bytes(8)),
+        header(len(entry([-2], [0, 8])), entry([-2], [0, 8]), bytes(8)),
+        header(len(entry([2], [0, 8], "X9")), entry([2], [0, 8], "X9"), bytes(8)),
+    ],
+    ids=[
+        "empty",
+        "2**62",
+        "200 MB",
+        "terabytes",
+        "beyond",
+        "list",
+        "no text",
+        "deep",
+        "backwards",
+        "negative",
+        "dtype",
+    ],
+)
+def test_hostile_headers_are_refused_before_anything_is_allocated(folder: Path, content: bytes) -> None:
+    """Their checksum fits, so safetensors itself has to refuse them; a header may promise what it likes."""
+    (folder / "model.safetensors").write_bytes(content)
+    checksum = "1220" + store.sha256(folder / "model.safetensors")
+    edit(folder, lambda item: item["assets"]["model"].update({"file:checksum": checksum}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        package.load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+def test_weights_for_other_bands_are_named(folder: Path) -> None:
+    """The first convolution of another number of bands, and a card that lists another number of them."""
+    tensors = load_file(folder / "model.safetensors")
+    first = next(k for k, v in tensors.items() if v.ndim == 4 and v.shape[1] == len(CARD.bands))
+    replace_weights(folder, {**tensors, first: tensors[first].repeat(1, 2, 1, 1)})
+    with pytest.raises(ModelError, match=rf"{first} is \(4, 4, 3, 3\), expected \(4, 2, 3, 3\)"):
+        package.load(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "sub/../../model.safetensors", "..", ""])
+def test_weights_outside_the_package_are_refused(folder: Path, name: str) -> None:
+    (folder.parent / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    edit(folder, lambda item: item["assets"]["model"].update({"href": name}))
+    with pytest.raises(ModelError):
         package.load(folder)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,8 @@ Validate = Callable[[dict[str, Any]], list[str]]
 
 
 @pytest.fixture(scope="module")
-def validate() -> Validate:
-    path = Path(__file__).parents[2] / "schemas" / "stac.py"
-    spec = importlib.util.spec_from_file_location("stac_schemas", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Validate = module.validate
+def validate(stac_schemas: ModuleType) -> Validate:
+    found: Validate = stac_schemas.validate
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -80,22 +78,11 @@ def card(**changes: Any) -> ModelCard:
     return ModelCard(**{**fields, **changes})
 
 
-@pytest.fixture
-def stac() -> ModuleType:
-    path = Path(__file__).parents[2] / "schemas" / "stac.py"
-    spec = importlib.util.spec_from_file_location("stac_schemas", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     "changes", [{}, {"dates": 2}, {"weights": "model.pt2"}, {"bbox": (170.0, -20.0, -170.0, -10.0)}, {"config": {}}]
 )
-def test_is_valid_against_the_schemas(stac: ModuleType, changes: dict[str, Any]) -> None:
-    used = stac.validate(mlm.to_item(card(**changes), size=5).to_dict())
+def test_is_valid_against_the_schemas(stac_schemas: ModuleType, changes: dict[str, Any]) -> None:
+    used = stac_schemas.validate(mlm.to_item(card(**changes), size=5).to_dict())
     assert mlm.MLM in used
 
 
