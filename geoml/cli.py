@@ -16,7 +16,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
+from geoml import logs
 from geoml.errors import GeomlError, InputError, unknown
 
 app = typer.Typer(
@@ -56,6 +58,11 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
                 err_console.print(f"[bold red]{type(err).__name__}[/]", end=" ")
                 err_console.print(str(err), markup=False, highlight=False, soft_wrap=True)
                 raise typer.Exit(err.exit_code) from err
+            except KeyboardInterrupt:
+                from geoml.engine.halt import deadline
+
+                deadline(2.0, 130)  # a read that hangs must not keep a command that was told to end
+                raise
 
         group.command(name)(run)
         return run
@@ -65,7 +72,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
 
 @app.callback()
 def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what happens")] = False) -> None:
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    logs.setup(logging.INFO if verbose else logging.WARNING)
 
 
 def _query(
@@ -158,7 +165,7 @@ def predict(
     model: Annotated[str, typer.Option("--model", help="name or package directory")],
     catalog: Annotated[str, typer.Option("--catalog", help="name, URL or path")],
     datetime: Dates,
-    out: Annotated[Path, typer.Option("--out", help="folder of the run")],
+    out: Annotated[str, typer.Option("--out", help="folder of the run, or s3://bucket/prefix (gs, az)")],
     collection: Collection = None,
     bbox: Bbox = None,
     region: Region = None,
@@ -216,14 +223,40 @@ def predict(
     outputs(out, run)
 
 
-def outputs(out: Path, run: dict[str, Any]) -> None:
+def outputs(out: str | Path, run: dict[str, Any]) -> None:
     """A table of what a run wrote."""
+    from geoml.io.remote import run_store
+
+    sizes = run_store(out).sizes()
     table = Table("file", "size", "what", title=f"{len(run['blocks']['done'])} blocks in {out}")
     for name, what in run["files"].items():
-        path = out / name
-        paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-        size = sum(p.stat().st_size for p in paths if p.is_file())
+        size = sum(n for key, n in sizes.items() if key == name or key.startswith(f"{name}/"))
         table.add_row(name, f"{size / 1e6:.2f} MB", what)
+    out_console.print(table)
+
+
+@command(app, "runs")
+def runs(
+    out: Annotated[str, typer.Argument(help="folder or URL of a run")],
+    as_json: Json = False,
+) -> None:
+    """How a run stands: running, died, finished, failed or stopped, and what is done."""
+    from geoml.engine.state import state
+
+    found = state(out)
+    if as_json:
+        print(json.dumps(found.as_dict()))
+        return
+    table = Table("", found.status, title=found.out)
+    table.add_row("blocks", f"{found.done} of {found.planned} done, {len(found.failed)} failed, {found.left} left")
+    if found.holder:
+        table.add_row("worked on by", "pid {pid} on {host}, last heard of {renewed}".format(**found.holder))
+    table.add_row("started", found.started or "")
+    table.add_row("updated", found.updated or "")
+    table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in found.seconds.items()))
+    table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in found.bytes.items()))
+    for key, why in found.failed.items():
+        table.add_row(key, Text("".join(c if c.isprintable() else "\ufffd" for c in why)))  # it may quote a catalog
     out_console.print(table)
 
 

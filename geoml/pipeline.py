@@ -8,23 +8,44 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pystac
 
+from geoml.engine import monitor as monitoring
 from geoml.engine import plan as planning
-from geoml.engine.collect import collect
-from geoml.engine.run import Progress, Tally, is_done, run_blocks
-from geoml.errors import DataError, InputError
+from geoml.engine.collect import collect, collected
+from geoml.engine.halt import halting
+from geoml.engine.run import Progress, is_done, run_blocks
+from geoml.engine.spread import run_all
+from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
-from geoml.recipe import PredictRecipe, Query, parse
+from geoml.io.remote import RunStore, run_store
+from geoml.recipe import PredictRecipe, Query, check_text, parse
 
 if TYPE_CHECKING:
     from geoml.data.recipe import TrainRecipe
+    from geoml.engine.run import Tally
 
-__all__ = ["collect", "evaluate", "plan", "predict", "run_blocks", "search", "todo", "train"]
+__all__ = [
+    "collect",
+    "do_day",
+    "evaluate",
+    "gather",
+    "locked",
+    "look",
+    "monitor",
+    "plan",
+    "predict",
+    "run_blocks",
+    "search",
+    "todo",
+    "train",
+    "verdict",
+]
 
 log = logging.getLogger(__name__)
 
@@ -40,47 +61,82 @@ def search(query: Query | Mapping[str, Any]) -> list[pystac.Item]:
     return [item for when in query.datetime for item in stac.search(catalog, query, region, when)]
 
 
-def plan(recipe: PredictRecipe, out: Path) -> planning.Plan:
+def plan(
+    recipe: PredictRecipe, out: str | Path | RunStore, items: Sequence[pystac.Item] | None = None
+) -> planning.Plan:
     """Search, check and cut the region into blocks; write the plan, or find the same one there already.
 
+    ``items`` are those that a search for the recipe found; None searches.
     Raises InputError when ``out`` holds the run of another recipe; see `geoml.engine.plan.make_plan` for the rest.
     """
-    _claim(out)
-    made, items = planning.make_plan(recipe)
-    if (out / planning.STATE / "plan.json").exists():
-        before = planning.read_plan(out)
+    store = _claim(out)
+    made, items = planning.make_plan(recipe, items)
+    if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json"):
+        before = planning.read_plan(store)
         other = before.hash != made.hash or before.recipe.block_size != recipe.block_size
-        if other and any((out / "items").glob("*.json")):  # a plan that came to nothing holds no one up
+        if other and store.sizes("items"):  # a plan that came to nothing holds no one up
             raise InputError(
-                f"out: {out} holds the run of another recipe ({before.hash[:12]}, this is {made.hash[:12]}); "
+                f"out: {store.url} holds the run of another recipe ({before.hash[:12]}, this is {made.hash[:12]}); "
                 "expected an empty folder or the same recipe"
             )
         if before == made:
             return before
         log.info("the items found have changed since the last run; blocks with other items are done again")
-    planning.write_plan(made, items, out)
+    planning.write_plan(made, items, store)
     return made
 
 
-def _claim(out: Path) -> None:
+@contextmanager
+def locked(out: str | Path | RunStore) -> Iterator[RunStore]:
+    """Hold the run in ``out`` inside: plan, run and collect are for one driver at a time.
+
+    `predict` does so by itself; who calls the steps holds it around all of them, in the process that drives. Workers
+    of `run_blocks` need not. Raises TransientError, saying who, when another process works on it; what a killed one
+    left is taken over.
+    """
+    store = _claim(out)
+    with store.lock():
+        yield store
+
+
+def _claim(out: str | Path | RunStore) -> RunStore:
     """Make the output folder. Raises InputError for a folder with foreign files, DataError without space."""
+    if not isinstance(out, RunStore):
+        check_text(str(out), "out")
+    store = run_store(out)
+    if store.bucket is not None:
+        _claim_bucket(store)
+    else:
+        _claim_folder(store.local)
+    return store
+
+
+def _claim_bucket(store: RunStore) -> None:
+    if not store.empty() and not store.sizes(planning.STATE):
+        raise InputError(f"out: {store.url} holds other files; expected an empty prefix or one of an earlier run")
+    _claim_folder(store.local, f"GEOML_SCRATCH: {store.local}", foreign=True)
+
+
+def _claim_folder(out: Path, shown: str = "", *, foreign: bool = False) -> None:
+    shown = shown or f"out: {out}"
     if out.exists() and not out.is_dir():
-        raise InputError(f"out: {out} is a file; expected a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / planning.STATE).is_dir():
-        raise InputError(f"out: {out} holds other files; expected an empty folder or one of an earlier run")
+        raise InputError(f"{shown} is a file; expected a folder")
+    if not foreign and out.is_dir() and any(out.iterdir()) and not (out / planning.STATE).is_dir():
+        raise InputError(f"{shown} holds other files; expected an empty folder or one of an earlier run")
     try:
         (out / planning.STATE).mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out).free
     except OSError as err:
-        raise InputError(f"out: {out} cannot be written ({err.strerror}); expected a folder of yours") from err
+        raise InputError(f"{shown} cannot be written ({err.strerror}); expected a folder of yours") from err
     if free < FREE_BYTES:
-        raise DataError(f"out: {out} has {free / 2**20:.0f} MB of free space; expected at least {FREE_BYTES >> 20} MB")
+        raise DataError(f"{shown} has {free / 2**20:.0f} MB of free space; expected at least {FREE_BYTES >> 20} MB")
 
 
-def todo(out: Path) -> list[str]:
+def todo(out: str | Path | RunStore) -> list[str]:
     """Ids of the blocks that are not done yet, in the order of the plan."""
-    made = planning.read_plan(out)
-    return [key for key, planned in made.by_id().items() if not is_done(out, made, planned)]
+    store = run_store(out)
+    made, size = planning.read_plan(store), store.blocks()
+    return [key for key, planned in made.by_id().items() if not is_done(store, made, planned, size)]
 
 
 def predict(
@@ -95,15 +151,19 @@ def predict(
     A run that was stopped goes on where it was; a finished one changes nothing. ``started`` is called with the plan
     and the blocks still to do, ``progress`` with a block id and pixels finished.
 
-    Raises DataError at the end when blocks failed (the others are published), NothingFound when no pixel was valid.
+    Blocks run where the setting ``workers`` says. In the main thread SIGTERM and Ctrl-C end the run in order, with
+    SystemExit(143) and KeyboardInterrupt; see `geoml.engine.halt`.
+
+    Raises DataError at the end when blocks failed (the others are published), NothingFound when no pixel was valid,
+    TransientError when another process works on ``out``.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
-    out = Path(out)
-    made = plan(recipe, out)
-    left = todo(out)
-    if started:
-        started(made, left)
-    return collect(out, [run_blocks(out, left, progress) if left else Tally()])
+    with halting(), locked(out) as store:
+        made = plan(recipe, store)
+        left = todo(store)
+        if started:
+            started(made, left)
+        return collect(store, run_all(store.url, left, progress=progress))
 
 
 def train(
@@ -133,3 +193,78 @@ def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe:
     from geoml.data.recipe import TrainRecipe, load_recipe
 
     return parse(TrainRecipe, dict(recipe), "recipe") if isinstance(recipe, Mapping) else load_recipe(recipe)
+
+
+def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None) -> monitoring.Look:
+    """Search the days from ``lookback`` before ``until`` (now) once, and plan each day below ``out``.
+
+    A day is a run of its own in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the items as they are now
+    are left alone. Raises NothingFound when no item was found, InputError when ``out`` holds something else.
+    """
+    _claim(out)
+    found = monitoring.Look(monitoring.claim(recipe, out))
+    first, last = monitoring.window(lookback, until)
+    items = search(monitoring.recipe_of(recipe, f"{first}/{last}").query)
+    for day, those in monitoring.by_day(items, first, last).items():
+        place = monitoring.day_out(out, day)
+        found.items += len(those)
+        try:
+            plan(monitoring.recipe_of(recipe, day), place, those)
+            left = todo(place)
+        except NothingFound:
+            continue  # nothing of this day covers the region
+        except GeomlError as err:
+            found.failed[day] = err
+            continue
+        found.days.append(day)
+        if left or not collected(place):
+            found.todo[day] = left
+    return found
+
+
+def do_day(
+    out: str | Path, look: monitoring.Look, day: str, run: Callable[[str, list[str]], Sequence[Tally]]
+) -> dict[str, Any] | None:
+    """Do the blocks of a day by ``run(place, ids)`` and put its outputs together; what its ``run.json`` says.
+
+    A failure is noted in ``look`` and the other days go on; then, and without a valid pixel, there is None.
+    """
+    place = monitoring.day_out(out, day)
+    try:
+        with locked(place):
+            return collect(place, run(place, look.todo[day]))
+    except NothingFound as err:
+        log.info("%s: %s", day, err)  # published, and without a valid pixel
+    except GeomlError as err:
+        look.failed[day] = err
+    return None
+
+
+def gather(out: str | Path, look: monitoring.Look) -> list[dict[str, Any]]:
+    """Put all days together in ``out`` and give what changed, one row for each item."""
+    return monitoring.gather(out, look)
+
+
+def verdict(look: monitoring.Look, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise, after all that exists is published, what the days that failed raised, and NothingFound for nothing new."""
+    if look.failed:
+        raise monitoring.trouble(look.failed)
+    if not rows and not look.todo:
+        raise NothingFound(f"nothing new: all of the {look.items} items found are done")
+
+
+def monitor(
+    recipe: PredictRecipe | Mapping[str, Any], out: str | Path, *, lookback: int = 30, until: str | None = None
+) -> list[dict[str, Any]]:
+    """Process what is new or reprocessed and append it to the collection in ``out``; the rows of ``changes.parquet``.
+
+    ``datetime`` of the recipe does not count. See `look` and `verdict` for what is raised.
+    """
+    recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
+    with halting(), locked(out):
+        found = look(recipe, out, lookback=lookback, until=until)
+        for day in found.todo:
+            do_day(out, found, day, run_all)
+        rows = gather(out, found)
+    verdict(found, rows)
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,22 +15,37 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """A bar in megapixels, with the rate and the time left."""
+    """Blocks done of all, megapixels a second and the time left, wherever the blocks run."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("searching", total=None, rate="")
+        self._pixels: Counter[str] = Counter()
+        self._block = self._blocks = self._done = self._failed = 0
 
     def start(self, plan: Plan, todo: Sequence[str]) -> None:
         """The plan is made and ``todo`` blocks are left."""
-        pixels = len(todo) * plan.recipe.block_size**2
-        self._progress.update(self._task, description=f"{len(todo)} of {len(plan.blocks)} blocks", total=pixels / 1e6)
+        self._block, self._blocks = plan.recipe.block_size**2, len(plan.blocks)
+        self._done = len(plan.blocks) - len(todo)
+        self._progress.update(self._task, total=len(todo) * self._block / 1e6)
+        self._show()
 
     def advance(self, block: str, pixels: int) -> None:
-        """``pixels`` more of ``block`` are finished."""
+        """``pixels`` more of ``block`` are finished; 0: it failed. What is done once more counts once."""
+        new = min(pixels or self._block, self._block - self._pixels[block])
+        self._pixels[block] += new
+        if pixels == 0:
+            self._failed += 1
+        elif new and self._pixels[block] == self._block:
+            self._done += 1
+        self._progress.update(self._task, advance=new / 1e6)
+        self._show()
+
+    def _show(self) -> None:
         speed = self._progress.tasks[self._task].speed
         rate = f"{speed:.1f} Mpx/s" if speed else ""
-        self._progress.update(self._task, advance=pixels / 1e6, rate=rate)
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._progress.update(self._task, description=f"{self._done} of {self._blocks} blocks{failed}", rate=rate)
 
 
 @contextmanager

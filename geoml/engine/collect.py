@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 
 from geoml.engine.output import time_range
@@ -18,10 +21,12 @@ from geoml.engine.run import Tally, is_done
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError
 from geoml.io import stac
 from geoml.io.geoparquet import features_frame, write_features
-from geoml.io.items import PARQUET, AssetInfo, collection, read_item, write_collection
+from geoml.io.items import PARQUET, AssetInfo, asset_name, collection, read_item, write_collection
 from geoml.io.parts import read_polygons
+from geoml.io.remote import RunStore, run_store
 from geoml.io.report import map_report
 from geoml.io.store import sha256, write_json, write_text
+from geoml.recipe import digest
 from geoml.vector.merge import FeatureMerger
 
 PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-geo", "numpy")
@@ -39,15 +44,18 @@ FILES = {
 }
 
 
-def collect(out: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
+def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> dict[str, Any]:
     """Finish the run in ``out`` and return what ``run.json`` says. Blocks that are not done are left out and listed.
 
     When nothing was done since the last time, nothing is written. Raises DataError when blocks failed (TransientError
     when all of them may work later) and NothingFound when no pixel of the region has data, both after all that exists
     is published.
     """
-    plan = read_plan(out)
-    done = [key for key, planned in plan.by_id().items() if is_done(out, plan, planned)]
+    store = run_store(out)
+    plan, out = read_plan(store), store.local
+    size = store.blocks()
+    store.pull(f"{STATE}/failed/", "run.json")
+    done = [key for key, planned in plan.by_id().items() if is_done(store, plan, planned, size)]
     notes = {key: note for key in plan.by_id() if key not in done and (note := _note(out, key))}
     failed = {key: note["message"] for key, note in notes.items()}
     later = all(note["error"] == TransientError.__name__ for note in notes.values())
@@ -55,10 +63,11 @@ def collect(out: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
         raise _failure(plan, failed, later)
     before = _last(out)
     same = before is not None and before["blocks"]["done"] == done and before["blocks"]["failed"] == failed
-    if before and same and not any(t.done for t in tallies) and all((out / name).exists() for name in before["files"]):
+    same = same and before is not None and before.get("content") == _content(plan, done)
+    if before and same and not any(t.done for t in tallies) and _whole(store, before["files"]):
         run = before
     else:
-        run = _write(out, plan, done, failed, tallies, before)
+        run = _write(store, plan, done, failed, tallies, before)
     if failed:
         raise _failure(plan, failed, later)
     if not run["valid_pixels"]:
@@ -66,20 +75,45 @@ def collect(out: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
     return run
 
 
+def collected(out: str | Path | RunStore) -> bool:
+    """True when the outputs of the run in ``out`` hold every block of its plan as the plan has it now."""
+    store = run_store(out)
+    plan = read_plan(store)
+    store.pull("run.json")
+    run = _last(store.local)
+    return run is not None and run.get("content") == _content(plan, list(plan.by_id()))
+
+
+def _content(plan: Plan, done: Sequence[str]) -> str:
+    """Which blocks were put together, and of which items: a block that was done again has the same id."""
+    by_id = plan.by_id()
+    return digest([by_id[key].hash for key in done])
+
+
+def _whole(store: RunStore, names: Iterable[str]) -> bool:
+    """True when all outputs are published."""
+    if not store.remote:
+        return all((store.local / name).exists() for name in names)
+    found = store.sizes()
+    return all(name in found or any(key.startswith(f"{name}/") for key in found) for name in names)
+
+
 def _write(
-    out: Path,
+    store: RunStore,
     plan: Plan,
     done: list[str],
     failed: dict[str, str],
     tallies: Sequence[Tally],
     before: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    items = [read_item(out / "items" / f"{key}.json") for key in done]
+    out, start = store.local, time.perf_counter()
+    items = [_written(out / "items" / f"{key}.json") for key in done]
     sources = stac.read_items(out / "sources.parquet")
     times = time_range(sources)
     files = dict(FILES)
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if plan.recipe.features:
+        store.pull(*(f"{STATE}/parts/{key}.parquet" for key in done))
         _features(out, plan, done, items)
         assets["features"] = _file(out / "features.parquet", FILES["features.parquet"], ("data",))
     else:
@@ -99,16 +133,57 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, items, sources, done, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
-    write_text(out / "report.html", map_report(out, run, plan.card))
+    write_text(out / "report.html", map_report(out, run, plan.card, lambda item: _near(store, item)))
+    if plan.recipe.features:
+        run["bytes"]["features"] = (out / "features.parquet").stat().st_size
+    run["seconds"]["collect"] = round(run["seconds"].get("collect", 0.0) + time.perf_counter() - start, 3)
     write_json(out / "run.json", run)
+    last = ("collection.json", "report.html", "run.json")  # who reads them finds what they name
+    store.push(*(n for n in files if (out / n).is_file() and n not in last), *last)
+    if len(done) == len(plan.blocks):
+        store.drop("cogs")  # nothing is left to do, so nothing will look at them again
     return run
+
+
+def _near(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
+    """The files of a block in the working copy, while the report counts their pixels.
+
+    It reads all of them, so whole files, checked by their sums, cost less than ranges; and only those come that were
+    not made here.
+    """
+    files = {}
+    for asset in item.assets.values():
+        checksum = asset.extra_fields.get("file:checksum", "").removeprefix("1220")
+        files[asset_name(asset.href)] = asset.extra_fields.get("file:size"), checksum
+    return store.near(files)
+
+
+def _written(path: Path) -> pystac.Item:
+    """The item of a block. Raises DataError when something that `collect` needs of it is damaged."""
+    item = read_item(path)
+    try:
+        time_range([item])
+        west, south, east, north = map(float, item.bbox or ())
+        if np.isfinite([west, south, east, north]).all() and all(
+            isinstance(item.properties[f"geoml:{name}_pixels"], int) for name in ("asked", "valid")
+        ):
+            return item
+        why = "no bounds or no count of pixels"
+    except (GeomlError, ValueError, LookupError, TypeError) as err:
+        why = str(err)
+    raise DataError(f"{path}: not as it was written ({why}); delete it to do the block again")
 
 
 def _features(out: Path, plan: Plan, done: Sequence[str], items: Sequence[pystac.Item]) -> None:
     merger = FeatureMerger()
     by_id = plan.by_id()
     for key in done:
-        merger.add(plan.block(by_id[key]), read_polygons(out / STATE / "parts" / f"{key}.parquet"))
+        path = out / STATE / "parts" / f"{key}.parquet"
+        try:
+            merger.add(plan.block(by_id[key]), read_polygons(path))
+        except DataError as err:
+            path.unlink(missing_ok=True)  # without it the block is not done
+            raise DataError(f"{err}; removed, so that the next run does the block again") from err
     frame = features_frame(
         merger.merged(),
         card=plan.card,
@@ -145,6 +220,7 @@ def _summary(
         "collection": plan.collection,
         "zones": [z.model_dump(mode="json", exclude={"part"}) for z in plan.zones],
         "blocks": {"planned": len(plan.blocks), "done": done, "failed": failed},
+        "content": _content(plan, done),
         "seconds": {k: round(v, 3) for k, v in sorted(seconds.items())},
         "bytes": dict(sorted(size.items())),
         "pixels": pixels,
@@ -179,16 +255,20 @@ def _note(out: Path, key: str) -> dict[str, str] | None:
     try:
         value = json.loads((out / STATE / "failed" / f"{key}.json").read_text(encoding="utf-8"))
         return {"error": str(value["error"]), "message": str(value["message"])}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
 def _last(out: Path) -> dict[str, Any] | None:
+    """What ``run.json`` says; a damaged one counts as none, for all but its seconds can be told again."""
     try:
         value: dict[str, Any] = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        numbers = [*value["seconds"].values(), *value["bytes"].values(), value["pixels"], value["valid_pixels"]]
+        parts = (value["blocks"]["done"], list), (value["blocks"]["failed"], dict), (value["files"], dict)
+        whole = all(isinstance(part, kind) for part, kind in parts) and sum(numbers) >= 0
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return value
+    return value if whole else None
 
 
 def _failure(plan: Plan, failed: dict[str, str], later: bool) -> GeomlError:

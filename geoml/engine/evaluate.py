@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoml import tasks
 from geoml.cube.normalise import coefficients
 from geoml.data.chips import Batch, Reader, cut
 from geoml.data.prepare import held_out, prepare
@@ -20,7 +21,7 @@ from geoml.engine.device import Device
 from geoml.engine.predict import Predictor
 from geoml.errors import InputError
 from geoml.io.card import ModelCard
-from geoml.tasks.segmentation import IGNORE, Task
+from geoml.nn.losses import IGNORE
 
 
 def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
@@ -39,6 +40,8 @@ def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dic
 
 def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
     """Raise InputError, naming the field, where the card and the recipe speak of different things."""
+    if card.task != recipe.task:
+        raise InputError(f"task: the model is for {card.task}, the recipe for {recipe.task}")
     have, want = [b.name for b in card.bands], list(recipe.bands)
     if have != want:
         raise InputError(f"bands: the model takes {have}, the recipe gives {want}")
@@ -59,7 +62,7 @@ def score(loaded: package.Package, pieces: Sequence[Piece], reader: Reader | Non
     card, read = loaded.card, reader or Reader()
     predictor = Predictor(loaded)
     mul, add = coefficients(card, [1.0] * len(card.bands), [0.0] * len(card.bands))
-    scores = Task(len(card.classes)).scores()
+    scores = tasks.find(card.task).Task(len(card.classes)).scores()
     index = np.full(256, IGNORE, np.uint8)
     index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
     for piece in pieces:

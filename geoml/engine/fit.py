@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from geoml import models
+from geoml import models, tasks
 from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, prepare, summary
 from geoml.data.recipe import TrainRecipe
@@ -32,7 +32,6 @@ from geoml.engine.transfer import transfer
 from geoml.errors import InputError
 from geoml.io.card import Band, ModelCard
 from geoml.io.store import write_json
-from geoml.tasks.segmentation import Task
 
 STATE = ".fit"
 """Folder below the output that holds the state of a run; it is removed when the package is complete."""
@@ -58,6 +57,7 @@ def fit(
     itself or the folder, NothingFound or DataError for its data, ModelError when the loss is not finite.
     """
     out, state = Path(out), Path(out) / STATE
+    kind = tasks.find(recipe.task)
     card = _finished(out, recipe)
     if resume and card is not None:
         return card
@@ -76,7 +76,7 @@ def fit(
         splits["train"], size, batch, recipe.sampling, recipe.augmentation, recipe.seed, mean, std, reader
     )
     val = EvalBatches(splits["val"], max(size, VAL_CHIP), batch, reader)
-    task = Task(len(recipe.classes), recipe.loss.parts, weights)
+    task = kind.Task(len(recipe.classes), recipe.loss.parts, weights)
     keeper = Keeper(state, recipe.epochs, recipe.early_stopping, on_epoch)
     if not keeper.done:
         loop = Loop(module, task, recipe, mean, std, train)
@@ -158,6 +158,7 @@ def _card(
         license=recipe.license,
         architecture=recipe.model.architecture,
         config=config,
+        task=recipe.task,
         bands=bands,
         gsd=recipe.gsd,
         anchor=getattr(recipe.source, "anchor", 0.0),

@@ -23,7 +23,7 @@ from geoml.data.recipe import EarlyStopping, FreezeFor, Schedule, TrainRecipe
 from geoml.engine.transfer import encoder_parts, freeze
 from geoml.errors import ModelError
 from geoml.io.store import atomic, write_json
-from geoml.tasks.segmentation import Task
+from geoml.tasks import Task
 
 
 class Loop(lightning.LightningModule):

@@ -31,8 +31,14 @@ COUNT_NODATA = 255
 class BlockWriter:
     """Takes the finished rows of a block, top to bottom, and publishes the block."""
 
-    def __init__(self, out: Path, plan: Plan, planned: PlannedBlock, asked: NDArray[np.bool_]) -> None:
-        """``asked`` (y, x) is True inside the region; the rest of the block is nodata in every file."""
+    def __init__(
+        self, out: Path, plan: Plan, planned: PlannedBlock, asked: NDArray[np.bool_], *, moves: bool = False
+    ) -> None:
+        """``asked`` (y, x) is True inside the region; the rest of the block is nodata in every file.
+
+        ``moves``: ``out`` is a working copy, so that nothing outside of it has a place relative to it.
+        """
+        self.moves = moves
         self.out, self.plan, self.planned, self.asked = out, plan, planned, asked
         self.block: Block = plan.block(planned)
         self.folder = out / "cogs" / self.block.id
@@ -115,7 +121,7 @@ class BlockWriter:
         assets = {key: _asset(key, info, card) for key, info in infos.items()}
         picture = self.folder / "preview.png"
         with atomic(picture) as temporary:
-            Image.fromarray(self.picture, "RGBA").save(temporary, "PNG")
+            Image.fromarray(self.picture, "RGBA").save(temporary, "PNG", compress_level=1)
         size, digest = picture.stat().st_size, sha256(picture)
         assets["thumbnail"] = AssetInfo(picture, "what the model saw", ("thumbnail",), "image/png", size, digest)
         asked, known = int(self.asked.sum()), int(self.valid.sum())
@@ -135,7 +141,7 @@ class BlockWriter:
                 "geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0,
             },
         )
-        write_item(item, self.out / "items" / f"{self.block.id}.json")
+        write_item(item, self.out / "items" / f"{self.block.id}.json", root=self.out if self.moves else None)
         return size + sum(i.size for i in infos.values())
 
     def abort(self) -> None:

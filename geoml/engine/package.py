@@ -23,12 +23,15 @@ from geoml.engine.measure import measure
 from geoml.errors import DataError, InputError, ModelError, unknown
 from geoml.io import mlm, store
 from geoml.io.card import ModelCard
+from geoml.io.remote import fetch, is_url
 from geoml.settings import settings
 
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
 MAX_CARD = 16 * 2**20
 """Bytes; a larger card is not one."""
+MAX_WEIGHTS = 32 * 2**30
+"""Bytes of weights that are fetched from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,12 @@ def names() -> list[str]:
 
 
 def find(name_or_dir: str | Path) -> Path:
-    """The folder of a package, by name or path.
+    """The folder of a package, by name, path or URL; of one elsewhere a copy, whose card alone is fetched yet.
 
     Raises InputError with the nearest name for an unknown one, ModelError for a file of weights without a card.
     """
+    if is_url(name_or_dir):
+        return fetch(f"{str(name_or_dir).rstrip('/')}/{CARD}", "model", MAX_CARD).parent
     path = Path(name_or_dir)
     if (path / CARD).is_file():
         return path
@@ -77,7 +82,7 @@ def read_card(name_or_dir: str | Path) -> ModelCard:
 
 def weights_path(name_or_dir: str | Path) -> Path:
     """The weights file of a package, for transfer learning. Raises as `read_card`."""
-    return _weights(find(name_or_dir), read_card(name_or_dir))
+    return _weights(name_or_dir, read_card(name_or_dir))
 
 
 def load(name_or_dir: str | Path) -> Package:
@@ -87,7 +92,7 @@ def load(name_or_dir: str | Path) -> Package:
     """
     path = find(name_or_dir)
     card = read_card(path)
-    weights = _weights(path, card)
+    weights = _weights(name_or_dir, card)
     _check_sum(weights, card)
     if card.architecture == "exported":
         return Package(load_exported(weights, card), card, path)
@@ -158,10 +163,13 @@ def _declared_stride(module: nn.Module) -> int:
     return stride
 
 
-def _weights(path: Path, card: ModelCard) -> Path:
-    weights = path / card.weights
+def _weights(name_or_dir: str | Path, card: ModelCard) -> Path:
     if Path(card.weights).name != card.weights:
-        raise ModelError(f"{path / CARD}: weights {card.weights!r}; expected a file beside the card")
+        raise ModelError(f"{name_or_dir}: weights {card.weights!r}; expected a file beside the card")
+    if is_url(name_or_dir):
+        return fetch(f"{str(name_or_dir).rstrip('/')}/{card.weights}", "model", MAX_WEIGHTS)
+    path = find(name_or_dir)
+    weights = path / card.weights
     if not weights.is_file():
         raise ModelError(f"{path}: the card names {card.weights}, which is not there")
     return weights

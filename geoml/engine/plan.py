@@ -6,8 +6,10 @@ beside it; every later step, in any process, reads it from there.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from geoml.io import mlm, stac
 from geoml.io.bands import select
 from geoml.io.card import ModelCard
 from geoml.io.regions import load_region
+from geoml.io.remote import RunStore, is_url, run_store
 from geoml.io.store import write_json
 from geoml.recipe import Frozen, PredictRecipe, Query, digest, parse
 
@@ -34,6 +37,9 @@ STATE = ".geoml"
 
 MODEL = "model.json"
 """Copy of the model's card in the folder of a run."""
+
+PROCESSING = ("s2:processing_baseline", "processing:version")
+"""Properties that say which processing made an item."""
 
 COARSER = 1.5
 """The finest band of a source may be at most this much coarser than the model's gsd."""
@@ -96,10 +102,10 @@ def region_of_query(query: Query) -> MultiPolygon:
     return from_bbox(*query.bbox) if query.bbox else load_region(str(query.region))
 
 
-def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
+def make_plan(recipe: PredictRecipe, items: Sequence[pystac.Item] | None = None) -> tuple[Plan, list[pystac.Item]]:
     """Search, check that model and data fit, and cut the region into blocks: the plan and the items it uses.
 
-    Reads no pixel.
+    Reads no pixel. ``items`` are those that a search for the recipe found; None searches.
 
     Raises InputError, NothingFound, ModelError (bands, gsd or dates do not fit) or DataError (an item is broken).
     """
@@ -111,7 +117,8 @@ def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
     chip_grid(card, recipe.join)
     region = region_of_query(recipe.query)
     catalog = stac.open_catalog(recipe.query.catalog)
-    items = [i for when in recipe.query.datetime for i in stac.search(catalog, recipe.query, region, when)]
+    if items is None:
+        items = [i for when in recipe.query.datetime for i in stac.search(catalog, recipe.query, region, when)]
     collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
     _check_fit(items, card, catalog, collection)
     planes = _zones(recipe, region, card, items, catalog.profile(collection).anchor)
@@ -121,7 +128,7 @@ def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
     plan = Plan(
         recipe=recipe,
         hash=digest([recipe.hash, card.sha256]),
-        model_path=str(find(recipe.model)),
+        model_path=recipe.model if is_url(recipe.model) else str(find(recipe.model)),
         card=card,
         collection=collection,
         zones=tuple(planes),
@@ -129,6 +136,15 @@ def make_plan(recipe: PredictRecipe) -> tuple[Plan, list[pystac.Item]]:
     )
     used = {key for block in blocks for key in block.items}
     return plan, [item for item in items if item.id in used]
+
+
+def item_version(item: pystac.Item) -> str:
+    """What changes when an item is made again under its id: ``updated``, else its time, and its processing baseline."""
+    said = item.properties
+    when = str(said.get("updated") or said.get("datetime"))
+    with suppress(ValueError):  # one instant is written in many ways, also by a table that it went through
+        when = dt.datetime.fromisoformat(when).astimezone(dt.UTC).isoformat()
+    return " ".join([when, *(str(said[k]) for k in PROCESSING if said.get(k) is not None)])
 
 
 def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str) -> None:
@@ -203,7 +219,7 @@ def _blocks(
         regions[item.id] = from_geometry(item.geometry)
     query = recipe.query.model_dump(mode="json", include={"filter"})
     options = recipe.model_dump(mode="json", exclude={"query", "block_size", "max_failed", "min_area", "simplify"})
-    versions = {i.id: i.properties.get("updated") or i.properties.get("datetime") for i in items}
+    versions = {i.id: item_version(i) for i in items}
     out = []
     for n, zone in enumerate(planes):
         plane, outlines = zone.plane, {}
@@ -218,25 +234,39 @@ def _blocks(
             used = tuple(k for k, o in outlines.items() if o.intersects(near))
             if not any(outlines[k].intersects(here) for k in used):
                 continue
-            what = [card.sha256, options, query, block.id, zone.part, [(k, str(versions[k])) for k in used]]
+            what = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
             out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(what)))
     return out
 
 
-def write_plan(plan: Plan, items: Sequence[pystac.Item], out: Path) -> None:
+def write_plan(plan: Plan, items: Sequence[pystac.Item], out: str | Path | RunStore) -> None:
     """Write ``.geoml/plan.json`` and ``sources.parquet``; the plan last, for it says that the folder is ready."""
+    store = run_store(out)
+    out = store.local
     write_json(out / MODEL, mlm.to_item(plan.card).to_dict(include_self_link=False))
     stac.write_items(items, out / "sources.parquet", catalog=stac.open_catalog(plan.recipe.query.catalog))
     write_json(out / STATE / "plan.json", plan.model_dump(mode="json"))
+    store.push(MODEL, "sources.parquet", f"{STATE}/plan.json")
 
 
-def read_plan(out: Path) -> Plan:
-    """The plan of a run. Raises InputError where there is none."""
-    path = out / STATE / "plan.json"
+def read_plan(out: str | Path | RunStore) -> Plan:
+    """The plan of a run; for one in a bucket the working copy gets it, the card and the sources.
+
+    Raises InputError where there is none.
+    """
+    store = run_store(out)
+    store.pull(f"{STATE}/plan.json", "sources.parquet", MODEL)
+    path = store.local / STATE / "plan.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return plan_of(path.read_bytes(), str(path))
     except FileNotFoundError as err:
-        raise InputError(f"out: {out} holds no run; expected a folder that geoml predict wrote") from err
-    except ValueError as err:
-        raise InputError(f"out: {path} is damaged ({err}); expected the plan of a run") from err
-    return parse(Plan, value, str(path))
+        raise InputError(f"out: {store.url} holds no run; expected a folder that geoml predict wrote") from err
+
+
+def plan_of(body: bytes, where: str) -> Plan:
+    """The plan that ``plan.json`` holds. Raises InputError when it is damaged."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as err:
+        raise InputError(f"out: {where} is damaged ({err}); expected the plan of a run") from err
+    return parse(Plan, value, where)

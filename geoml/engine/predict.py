@@ -7,9 +7,13 @@ with the card's window. Blending, argmax and quantisation stay on the device; on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +24,15 @@ from geoml import tasks
 from geoml.engine.device import Device, choose
 from geoml.engine.fold import folded
 from geoml.engine.package import Package
-from geoml.errors import InputError
+from geoml.errors import InputError, ModelError, TransientError
 from geoml.grid.chips import ChipGrid, blend_window, blended_grid, exact_grid
 from geoml.grid.plane import Window
 from geoml.io.card import ModelCard
 from geoml.settings import settings
 from geoml.tasks.segmentation import CONFIDENCE_NODATA
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class Predictor:
         tta: average the softmax over the eight flips and quarter turns (D4).
         probabilities: also return the probability of every class.
         device: where to run; None chooses by the settings.
+
+    Raises as `rows` when the device has no room for the model.
     """
 
     def __init__(
@@ -101,9 +110,13 @@ class Predictor:
         self.card = package.card
         self.grid = chip_grid(self.card, join)
         self.device = device or choose()
+        self.batch = self.device.batch
+        self.side = 0
+        """Chips in one forward, and the largest side of their cores (0: as the grid has them), as memory allows."""
         side = -(-min(self.card.chip_size, 256) // self.card.stride) * self.card.stride
         probe = torch.randn(1, len(self.card.bands), side, side, generator=torch.Generator().manual_seed(0))
-        self.module = folded(self.device.place(package.module.eval()), probe.to(self.device.torch))
+        with self._failures():
+            self.module = folded(self.device.place(package.module.eval()), probe.to(self.device.torch))
         self.fixed = settings().compile
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)  # type: ignore[assignment]
@@ -135,17 +148,19 @@ class Predictor:
             valid: (y, x) True where there is data; elsewhere the model sees 0 and the output is nodata.
             mul, add: (band,) float32.
 
-        Raises ModelError when the model's output is not finite where there is data.
+        Raises ModelError when the model's output is not finite where there is data, or the device fails, and
+        TransientError when it has no memory for a single chip.
         """
         join = self._exact if self.grid.exact else self._blended
-        for y, tensors in _one_behind(join(data, valid, mul, add, origin, window)):
-            here = Window(y, window.x0, y + tensors[0].shape[-2], window.x1)
-            known = valid[here.slices(origin)]
-            classes = np.where(known, self.values[tensors[0]], np.uint8(self.card.nodata))
-            confidence = np.where(known, tensors[1], np.uint8(CONFIDENCE_NODATA))
-            self.task.check(confidence)
-            probs = np.where(known, tensors[2], np.uint8(CONFIDENCE_NODATA)) if self.probabilities else None
-            yield Rows(classes, confidence, probs)
+        with self._failures():
+            for y, tensors in _one_behind(join(data, valid, mul, add, origin, window)):
+                here = Window(y, window.x0, y + tensors[0].shape[-2], window.x1)
+                known = valid[here.slices(origin)]
+                classes = np.where(known, self.values[tensors[0]], np.uint8(self.card.nodata))
+                confidence = np.where(known, tensors[1], np.uint8(CONFIDENCE_NODATA))
+                self.task.check(confidence)
+                probs = np.where(known, tensors[2], np.uint8(CONFIDENCE_NODATA)) if self.probabilities else None
+                yield Rows(classes, confidence, probs)
 
     def _strip(self, data: NDArray[np.generic], valid: NDArray[np.bool_], mul: Tensor, add: Tensor) -> _Strip:
         """A row of chips on its way to the device, as stored: floats are four times as large."""
@@ -209,8 +224,7 @@ class Predictor:
                 seen = todo[0].union(todo[-1]).expand(self.grid.halo)
                 rows, cols = seen.slices(origin)
                 strip_in = self._strip(data[:, rows, cols], valid[rows, cols], m, a)
-                for batch in _batches(todo, self.device.batch):
-                    found = self._cores(strip_in.chips([w.expand(self.grid.halo).slices(seen) for w in batch]))
+                for batch, found in self._each(todo, partial(self._cores_of, strip_in, seen)):
                     for i, core in enumerate(batch):
                         kept = core.intersect(window)
                         rows, cols = kept.slices(core)
@@ -253,8 +267,7 @@ class Predictor:
             if todo:
                 rows, cols = strip.slices(origin)
                 strip_in = self._strip(data[:, rows, cols], valid[rows, cols], m, a)
-                for batch in _batches(todo, self.device.batch):
-                    probs = self._softmax(strip_in.chips([c.slices(strip) for c in batch]))
+                for batch, probs in self._each(todo, partial(self._softmax_of, strip_in, strip)):
                     for i, chip in enumerate(batch):
                         cols = slice(chip.x0 - strip.x0, chip.x1 - strip.x0)
                         total[..., cols] += probs[i] * weight
@@ -269,13 +282,81 @@ class Predictor:
             total = torch.cat([total[:, step:], torch.zeros_like(total[:, :step])], 1)
             norm = torch.cat([norm[step:], torch.zeros_like(norm[:step])])
 
+    def _cores_of(self, strip: _Strip, place: Window, cores: Sequence[Window]) -> list[Tensor]:
+        """What is known of ``cores``; the strip's pixels cover ``place``."""
+        return self._cores(strip.chips([c.expand(self.grid.halo).slices(place) for c in cores]))
+
+    def _softmax_of(self, strip: _Strip, place: Window, chips: Sequence[Window]) -> Tensor:
+        return self._softmax(strip.chips([c.slices(place) for c in chips]))
+
+    def _each(self, todo: Sequence[Window], work: Callable[[list[Window]], T]) -> Iterator[tuple[list[Window], T]]:
+        """``work`` on batches of chips. What the device has no memory for is halved, and so is what comes later.
+
+        At first the batch; then, where chips are joined exactly and their size is free, the core of a chip.
+        """
+        while todo:
+            if self.side and max(todo[0].shape) > self.side:
+                todo = [*_halves(todo[0], self.grid.stride), *todo[1:]]
+                continue
+            batch = next(_batches(todo, self.batch))
+            size, free = max(batch[0].shape), self.grid.exact and not self.fixed
+            try:
+                found = work(batch)
+            except (RuntimeError, MemoryError) as err:
+                if not _out_of_memory(err) or (len(batch) == 1 and (not free or size < max(128, 2 * self.grid.stride))):
+                    raise
+            else:
+                yield batch, found
+                todo = todo[len(batch) :]
+                continue
+            if len(batch) > 1:
+                self.batch = len(batch) // 2
+            else:
+                self.side = -(-size // (2 * self.grid.stride)) * self.grid.stride
+            shown = f"chips of {self.side or size} pixels, {self.batch} at once"
+            log.warning("%s: not enough memory, going on with %s", self.card.name, shown)
+            if self.device.torch.type == "cuda":  # not in the handler: it keeps the tensors of the failed try alive
+                torch.cuda.empty_cache()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """What the device raises, as an error of ours."""
+        where = f"{self.card.name} on {self.device.torch}"
+        try:
+            yield
+        except (RuntimeError, MemoryError) as err:
+            why = str(err).partition("\n")[0]
+            if _out_of_memory(err):
+                raise TransientError(
+                    f"{where}: not enough memory for a single chip ({why}); free some, or set GEOML_DEVICE=cpu"
+                ) from err
+            if isinstance(err, torch.AcceleratorError):
+                raise ModelError(f"{where}: the device failed ({why})") from err
+            raise
+
     def _blank(self, height: int, width: int) -> list[Tensor]:
         shapes = [(height, width)] * 2 + [(len(self.card.classes), height, width)] * self.probabilities
         return [torch.zeros(s, dtype=torch.uint8, device=self.device.torch) for s in shapes]
 
 
+def _out_of_memory(err: BaseException) -> bool:
+    """Of the device; on the CPU torch raises a plain RuntimeError."""
+    return isinstance(err, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(err)
+
+
 def _inner(x: Tensor, halo: int) -> Tensor:
     return x[..., halo : x.shape[-2] - halo, halo : x.shape[-1] - halo]
+
+
+def _halves(window: Window, stride: int) -> list[Window]:
+    """Two parts of a window, cut across its longer side at a multiple of the stride."""
+    height, width = window.shape
+    half = max(1, max(height, width) // 2 // stride) * stride
+    if height >= width:
+        cut = window.y0 + half
+        return [Window(window.y0, window.x0, cut, window.x1), Window(cut, window.x0, window.y1, window.x1)]
+    cut = window.x0 + half
+    return [Window(window.y0, window.x0, window.y1, cut), Window(window.y0, cut, window.y1, window.x1)]
 
 
 def _batches(chips: Sequence[Window], size: int) -> Iterator[list[Window]]:

@@ -12,9 +12,10 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -38,14 +39,21 @@ from geoml.errors import DataError, GeomlError, TransientError
 from geoml.grid.plane import Block, Window
 from geoml.io import stac
 from geoml.io.bands import select
+from geoml.io.items import files_are_there
 from geoml.io.projection import check_projection
+from geoml.io.radiometry import check_offset
+from geoml.io.remote import RunStore, run_store
 from geoml.io.store import write_json
+from geoml.logs import Threads, about
 from geoml.settings import settings
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int], None]
-"""Called with a block id and the pixels finished since the last call."""
+"""Called with a block id and the pixels finished since the last call; 0 when the block failed."""
+
+HANGING = 1.0
+"""Seconds that a run which ends waits for the read it does not need any more."""
 
 
 @dataclass
@@ -83,66 +91,82 @@ def _predictor(path: str, sha256: str, join: str, tta: bool, probabilities: bool
     return Predictor(package.load(path), join=join, tta=tta, probabilities=probabilities, device=device)
 
 
-def is_done(out: Path, plan: Plan, planned: PlannedBlock) -> bool:
-    """True when the block's item exists with the block's hash (design rule 8)."""
-    path = out / "items" / f"{plan.block(planned).id}.json"
+def is_done(
+    out: str | Path | RunStore, plan: Plan, planned: PlannedBlock, size: Callable[[str], int | None] | None = None
+) -> bool:
+    """True when the block's item exists with the block's hash (design rule 8), and its files with their sizes.
+
+    ``size`` is what `RunStore.blocks` said of this block, to look once for many.
+    """
+    key, store = plan.block(planned).id, run_store(out)
+    size = size or store.blocks([key])
+    path = store.local / "items" / f"{key}.json"
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["properties"]["geoml:recipe_hash"] == planned.hash)
-    except (OSError, ValueError, KeyError):
+        item = json.loads(path.read_text(encoding="utf-8"))
+        if item["properties"]["geoml:recipe_hash"] != planned.hash or not files_are_there(item, size):
+            return False
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # no item, or a damaged one
         return False
+    return not plan.recipe.features or size(f"{STATE}/parts/{key}.parquet") is not None
 
 
-def run_blocks(out: Path, ids: Sequence[str] | None = None, progress: Progress | None = None) -> Tally:
+def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, progress: Progress | None = None) -> Tally:
     """Predict the blocks ``ids`` of the plan in ``out`` (None: all), skipping those that are done.
 
     A block whose source is broken is recorded in ``.geoml/failed`` with the reason and the others go on.
-    Raises ModelError at once, and DataError when more than the recipe's share of all blocks failed.
+    Raises ModelError at once, DataError when more than the recipe's share of all blocks failed, and TransientError
+    when a bucket does not take what is finished.
     """
-    plan = read_plan(out)
+    store = run_store(out)
+    plan = read_plan(store)
     by_id = plan.by_id()
     tally = Tally()
     todo = []
+    size = store.blocks(ids)
     for key in by_id if ids is None else ids:
-        if is_done(out, plan, by_id[key]):
+        if is_done(store, plan, by_id[key], size):
             tally.skipped.append(key)
         else:
             todo.append(by_id[key])
     if not todo:
         return tally
     device = choose()
-    with kept() if device.torch.type == "cpu" else nullcontext():
-        _run(out, plan, todo, device, tally, progress)
+    with about(run=plan.hash[:8]), kept() if device.torch.type == "cpu" else nullcontext():
+        _run(store, plan, todo, device, tally, progress)
     return tally
 
 
 def _run(
-    out: Path, plan: Plan, todo: Sequence[PlannedBlock], device: Device, tally: Tally, progress: Progress | None
+    store: RunStore, plan: Plan, todo: Sequence[PlannedBlock], device: Device, tally: Tally, progress: Progress | None
 ) -> None:
     recipe = plan.recipe
     predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities, device)
-    reader = _Reader(out, plan, predictor)
-    with ThreadPoolExecutor(1, "geoml-write") as writing:
+    reader = _Reader(store.local, plan, predictor)
+    with Threads(1, "geoml-write") as writing, closing(_ahead(todo, reader.read, settings().prefetch)) as ahead:
         pending: Future[None] | None = None
-        for planned, found in _ahead(todo, reader.read, settings().prefetch):
+        for planned, found in ahead:
             key = plan.block(planned).id
             if isinstance(found, (DataError, TransientError)):
-                _failed(out, key, found, tally)
+                note_failed(store, key, found, tally)
+                if progress:
+                    progress(key, 0)
                 if len(tally.failed) > recipe.max_failed * len(plan.blocks):
                     raise DataError(f"{len(tally.failed)} of {len(plan.blocks)} blocks failed; the last: {found}")
                 continue
             if isinstance(found, BaseException):
                 raise found
-            pending = _predict(out, plan, predictor, found, writing, pending, tally, progress)
+            with about(block=key):
+                pending = _predict(store, plan, predictor, found, writing, pending, tally, progress)
         if pending is not None:
             pending.result()
 
 
 def _predict(
-    out: Path,
+    store: RunStore,
     plan: Plan,
     predictor: Predictor,
     found: _Input,
-    writing: ThreadPoolExecutor,
+    writing: Threads,
     pending: Future[None] | None,
     tally: Tally,
     progress: Progress | None,
@@ -151,7 +175,7 @@ def _predict(
     card = plan.card
     mul, add = coefficients(card, found.scale, found.offset)
     valid = found.count > 0
-    writer = BlockWriter(out, plan, found.planned, found.asked)
+    writer = BlockWriter(store.local, plan, found.planned, found.asked, moves=store.remote)
     inner = found.block.window.slices(found.origin)
     count = found.count[inner]
     tally.seconds["read"] += found.seconds
@@ -182,21 +206,24 @@ def _predict(
         tally.seconds["model"] += time.perf_counter() - start
         for future in futures:
             future.result()
-    except BaseException:
+        if pending is not None:
+            pending.result()
+        writer.preview(found.data[(slice(None), *inner)], valid[inner], mul, add)
+    except BaseException:  # also a stop from outside; the finished block before this one is still published
         writing.submit(writer.abort).result()
         raise
-    if pending is not None:
-        pending.result()
-    writer.preview(found.data[(slice(None), *inner)], valid[inner], mul, add)
 
     def finish() -> None:
         start = time.perf_counter()
         tally.bytes["write"] += writer.finish(found.items)
-        (out / STATE / "failed" / f"{found.block.id}.json").unlink(missing_ok=True)
+        key = found.block.id
+        parts = [f"{STATE}/parts/{key}.parquet"] if plan.recipe.features else []
+        store.push(f"cogs/{key}", *parts, f"items/{key}.json")
+        store.remove(f"{STATE}/failed/{key}.json")
         tally.seconds["publish"] += time.perf_counter() - start
         tally.done.append(found.block.id)
         tally.pixels += int(np.prod(found.block.window.shape))
-        log.info("block %s done", found.block.id)
+        log.info("done")
 
     return writing.submit(finish)
 
@@ -212,14 +239,20 @@ class _Reader:
         self.checked: set[str] = set()
 
     def _check(self, items: Sequence[pystac.Item]) -> None:
-        """Once for each item: the files lie where the item says."""
+        """Once for each item: the files lie where the item says, and their numbers are what it says."""
         for item in items:
             if item.id not in self.checked:
-                for spec in select(item, [b.name for b in self.plan.card.bands], self.profile, self.catalog):
+                specs = select(item, [b.name for b in self.plan.card.bands], self.profile, self.catalog)
+                for spec in specs:
                     check_projection(item, spec)
+                check_offset(item, specs, self.profile)
                 self.checked.add(item.id)
 
     def read(self, planned: PlannedBlock) -> _Input:
+        with about(block=self.plan.block(planned).id):
+            return self._read(planned)
+
+    def _read(self, planned: PlannedBlock) -> _Input:
         start = time.perf_counter()
         plan, block = self.plan, self.plan.block(planned)
         zone = plan.zones[planned.zone]
@@ -249,7 +282,7 @@ class _Reader:
 
 def _ahead(
     todo: Sequence[PlannedBlock], read: Callable[[PlannedBlock], _Input], depth: int
-) -> Iterator[tuple[PlannedBlock, _Input | BaseException]]:
+) -> Generator[tuple[PlannedBlock, _Input | BaseException], None, None]:
     """Blocks in order, each read while the one before is worked on; ``depth`` of them wait at most."""
     ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None] = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -265,14 +298,14 @@ def _ahead(
             _put(ready, (planned, result), stop)
         _put(ready, None, stop)
 
-    thread = threading.Thread(target=work, name="geoml-read", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="geoml-read", daemon=True)
     thread.start()
     try:
         while (entry := ready.get()) is not None:
             yield entry
     finally:
         stop.set()
-        thread.join()
+        thread.join(HANGING)
 
 
 def _put(
@@ -286,11 +319,13 @@ def _put(
             continue
 
 
-def _failed(out: Path, key: str, error: GeomlError, tally: Tally) -> None:
-    log.warning("block %s failed: %s", key, error)
+def note_failed(out: str | Path | RunStore, key: str, error: GeomlError, tally: Tally) -> None:
+    """Put down why a block failed, in the run's folder and in ``tally``."""
+    with about(block=key):
+        log.warning("failed: %s", error)
     tally.failed[key] = str(error)
     if isinstance(error, TransientError):
         tally.transient.append(key)
-    write_json(
-        out / STATE / "failed" / f"{key}.json", {"block": key, "error": type(error).__name__, "message": str(error)}
-    )
+    store, name = run_store(out), f"{STATE}/failed/{key}.json"
+    write_json(store.local / name, {"block": key, "error": type(error).__name__, "message": str(error)})
+    store.push(name)

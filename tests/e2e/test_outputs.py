@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import geopandas
 import numpy as np
@@ -91,21 +91,15 @@ def test_probabilities_add_up(out: Path) -> None:
     assert (probabilities[:, ~known] == 255).all()
 
 
-def test_stac_is_valid_and_complete(out: Path) -> None:
-    path = Path(__file__).parents[1] / "schemas" / "stac.py"
-    spec = importlib.util.spec_from_file_location("schemas", path)
-    assert spec is not None
-    assert spec.loader is not None
-    schemas = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(schemas)
+def test_stac_is_valid_and_complete(out: Path, stac_schemas: ModuleType) -> None:
     collection = json.loads((out / "collection.json").read_text())
-    assert schemas.validate(collection)
+    assert stac_schemas.validate(collection)
     linked = {Path(k["href"]).name for k in collection["links"] if k["rel"] == "item"}
     files = sorted((out / "items").glob("*.json"))
     assert linked == {f.name for f in files}
     for file in files:
         item = json.loads(file.read_text())
-        used = schemas.validate(item)
+        used = stac_schemas.validate(item)
         assert any("classification" in u for u in used)
         assert any("projection" in u for u in used)
         assert item["properties"]["geoml:sources"] == ["made/scene"]
