@@ -5,104 +5,102 @@ python -m flows.predict RECIPE.yaml --out DIR
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.client.schemas.objects import State
-from prefect.runtime import task_run
+from prefect import flow, task
 from prefect.states import Completed
 
+from flows import command, form, show, steps
+from flows.form import Bbox, Catalog, Composite, Count, Dates, Join, Mask, Model, Pixels, Share, Size
 from geoml import pipeline
-from geoml.engine.run import Tally
-from geoml.errors import GeomlError, NothingFound, TransientError
-from geoml.recipe import PredictRecipe, load_yaml, parse
-
-RETRIES = 2
-"""Times that a batch with blocks that may work later is tried again; then they count as failed."""
+from geoml.errors import NothingFound
+from geoml.recipe import PredictRecipe
 
 
-def transient(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Only what may go away by itself is tried again."""
-    return isinstance(state.result(raise_on_failure=False), TransientError)
-
-
-@task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=transient, persist_result=False)
+@task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)
 def plan(recipe: PredictRecipe, out: str) -> list[str]:
     """Search and cut into blocks; the ids of those that are still to do."""
-    pipeline.plan(recipe, Path(out))
-    return pipeline.todo(Path(out))
+    pipeline.plan(recipe, out)
+    return pipeline.todo(out)
 
 
-@task(
-    retries=RETRIES,
-    retry_delay_seconds=[30, 300],
-    retry_condition_fn=transient,
+@flow(
+    name="predict",
+    description="A region, a time range and a model in; a map out: COGs, GeoParquet, STAC and a report.",
+    log_prints=False,
     persist_result=False,
-    task_run_name="{name}",
+    validate_parameters=True,
 )
-def blocks(out: str, ids: list[str], name: str) -> Tally:
-    """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
-    log = get_run_logger()
-    tally = pipeline.run_blocks(Path(out), ids)
-    for key, why in tally.failed.items():
-        log.warning("block %s failed: %s", key, why)
-    if tally.transient and task_run.run_count <= RETRIES:
-        raise TransientError(f"{len(tally.transient)} blocks may work later: {', '.join(tally.transient)}")
-    log.info("%s: %d done, %d were done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
-    return tally
-
-
-@task(persist_result=False)
-def collect(out: str, tallies: list[Tally]) -> dict[str, Any]:
-    """Merge features, write collection, run.json and the report."""
-    return pipeline.collect(Path(out), tallies)
-
-
-@flow(name="predict", log_prints=False, persist_result=False, validate_parameters=True)
-def predict(recipe: PredictRecipe, out: str, batch: int = 8) -> Any:
+def predict(
+    model: Model,
+    catalog: Catalog,
+    datetime: Dates,
+    out: str,
+    bbox: Bbox | None = None,
+    region: str | None = None,
+    collection: str | None = None,
+    filter: str | None = None,
+    sortby: str | None = None,
+    limit: Count | None = None,
+    composite: Composite = "least_cloudy",
+    mask: Mask = "auto",
+    join: Join = "auto",
+    crs: str = "utm",
+    block_size: Pixels = 2048,
+    tta: bool = False,
+    probabilities: bool = False,
+    features: bool = True,
+    min_area: Size = 0.0,
+    simplify: Size = 0.0,
+    max_failed: Share = 1.0,
+    batch: Count = 8,
+    wait: Size = 600.0,
+) -> Any:
     """A region, a time range and a model in; a map out.
 
     Args:
-        recipe: what to do; the same as the YAML file of ``python -m flows.predict``.
-        out: folder of the run; an unfinished run of the same recipe goes on.
-        batch: blocks in one step.
+        model: A package in catalogs/models, or the folder or URL of one.
+        catalog: A name in catalogs/, the URL of a STAC API, or a static catalog or stac-geoparquet file.
+        datetime: RFC 3339 date or interval such as 2024-06-01/2024-06-30; one for each date that the model takes.
+        out: Folder (as the worker sees it) or s3://, gs:// or az:// URL; an unfinished run of the same recipe goes on.
+        bbox: West, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region.
+        region: File or URL with polygons: GeoJSON, GeoPackage or GeoParquet.
+        collection: Collection id; may stay away where the catalog has one.
+        filter: CQL2 text, such as "eo:cloud_cover" < 20.
+        sortby: Property, with - in front for descending.
+        limit: At most this many items.
+        composite: How the items of one place become one image; first is the newest.
+        mask: auto uses the quality mask that the catalog's YAML describes.
+        join: How chips become one map; auto is exact where the model allows.
+        crs: utm (the zone of each place), data (that of the items) or EPSG:code.
+        block_size: Pixels; does not change the result.
+        tta: Average over the eight flips and turns.
+        probabilities: Also write the probability of every class.
+        features: Also write polygons of the classes.
+        min_area: Square metres; smaller polygons are left out, after merging.
+        simplify: Metres; neighbours keep their shared borders.
+        max_failed: Share of blocks that may fail before the run stops.
+        batch: Blocks in one step.
+        wait: Seconds to wait for another run that works on the same out.
     """
-    try:
-        ids = plan(recipe, out)
-        batches = [ids[i : i + batch] for i in range(0, len(ids), batch)]
-        tallies = [blocks(out, part, f"blocks {n + 1} of {len(batches)}") for n, part in enumerate(batches)]
-        run = collect(out, tallies)
-    except NothingFound as err:
-        return Completed(name="Skipped", message=str(err))
-    rows = [{"block": key, "state": "done"} for key in run["blocks"]["done"]]
-    create_table_artifact(rows, key="blocks", description=f"Blocks of {out}")
-    report = (Path(out) / "report.html").resolve().as_uri()
-    create_markdown_artifact(f"[Report]({report}) of {len(rows)} blocks, recipe `{run['hash'][:12]}`", key="report")
-    return run
+    recipe, out = form.recipe(locals()), steps.place(out)
+    with steps.exclusive(out, wait):
+        try:
+            ids = plan(recipe, out)
+        except NothingFound as err:
+            return Completed(name="Skipped", message=str(err))
+        try:
+            return steps.collect(out, steps.work(out, ids, batch))
+        except NothingFound as err:
+            return Completed(name="Skipped", message=str(err))
+        finally:
+            show.blocks(out, ids)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once from a recipe file; the exit code is that of the error table."""
-    parser = argparse.ArgumentParser(prog="python -m flows.predict", description=predict.__doc__)
-    parser.add_argument("recipe", help="YAML file with the fields of a prediction recipe")
-    parser.add_argument("--out", required=True, help="folder of the run")
-    parser.add_argument("--batch", type=int, default=8, help="blocks in one step")
-    given = parser.parse_args(argv)
-    try:
-        recipe = parse(PredictRecipe, load_yaml(given.recipe), given.recipe)
-        state: State[Any] = predict(recipe, given.out, given.batch, return_state=True)  # type: ignore[assignment]
-        result = state.result(raise_on_failure=True) if state.name != "Skipped" else None
-    except GeomlError as err:
-        print(f"{type(err).__name__} {err}", file=sys.stderr)
-        return err.exit_code
-    if result is None:
-        print(f"NothingFound {state.message}", file=sys.stderr)
-        return NothingFound.exit_code
-    return 0
+    return command.main(predict, argv, [("batch", int, 8, "blocks in one step")])
 
 
 if __name__ == "__main__":

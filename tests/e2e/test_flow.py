@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from prefect import flow, task
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import form, steps
+from flows import monitor as nightly
 from flows import predict as module
-from geoml import testing
+from geoml import pipeline, testing
+from geoml.engine.state import state as state_of
 from geoml.errors import DataError, InputError, ModelError, TransientError
 from geoml.recipe import PredictRecipe
 
@@ -46,6 +54,11 @@ def recipe(tmp_path: Path, threshold: str) -> Callable[..., dict[str, Any]]:
     return make
 
 
+def flat(given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a recipe, as the form has them."""
+    return form.flat(PredictRecipe.model_validate(given))
+
+
 def artifacts(key: str) -> list[Any]:
     async def ask() -> list[Any]:
         async with get_client() as client:
@@ -54,12 +67,16 @@ def artifacts(key: str) -> list[Any]:
     return asyncio.run(ask())
 
 
+def newest(key: str) -> Any:
+    return max(artifacts(key), key=lambda a: a.created)
+
+
 def test_the_flow_writes_what_the_command_writes(
     prefect: None, recipe: Callable[..., dict[str, Any]], predict: Callable[..., Path], tmp_path: Path
 ) -> None:
     given = recipe()
     by_flow = tmp_path / "flow"
-    state = module.predict(PredictRecipe.model_validate(given), str(by_flow), batch=2, return_state=True)
+    state = module.predict(**flat(given), out=str(by_flow), batch=2, return_state=True)
     assert state.is_completed()
     run = asyncio.run(state.aresult()) if hasattr(state, "aresult") else state.result()
     assert run["blocks"]["failed"] == {}
@@ -72,12 +89,15 @@ def test_the_flow_writes_what_the_command_writes(
     names = {p.relative_to(by_command) for p in by_command.rglob("*") if p.is_file()}
     assert names == {p.relative_to(by_flow) for p in by_flow.rglob("*") if p.is_file()}
     rows = json.loads(artifacts("blocks")[0].data)
-    assert {r["block"] for r in rows} == set(run["blocks"]["done"])
+    assert {r["block"] for r in rows if r["state"] == "done"} == set(run["blocks"]["done"])
     assert "report.html" in artifacts("report")[0].data
+    assert float(artifacts("progress")[0].data) == 100
     before = {p: p.stat().st_mtime_ns for p in by_flow.rglob("*")}
-    again = module.predict(PredictRecipe.model_validate(given), str(by_flow), return_state=True)
+    again = module.predict(**flat(given), out=str(by_flow), return_state=True)
     assert again.is_completed()
-    assert {p: p.stat().st_mtime_ns for p in by_flow.rglob("*")} == before
+    after = {p: p.stat().st_mtime_ns for p in by_flow.rglob("*")}
+    assert {p: t for p, t in after.items() if p.is_file()} == {p: t for p, t in before.items() if p.is_file()}
+    assert {r["state"] for r in json.loads(newest("blocks").data)} == {"skipped"}
 
 
 def test_nothing_found_ends_as_skipped(
@@ -85,9 +105,7 @@ def test_nothing_found_ends_as_skipped(
 ) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe(bbox=[10.0, 5.0, 11.0, 6.0])))
-    state = module.predict(
-        PredictRecipe.model_validate(recipe(bbox=[10.0, 5.0, 11.0, 6.0])), str(tmp_path / "skip"), return_state=True
-    )
+    state = module.predict(**flat(recipe(bbox=[10.0, 5.0, 11.0, 6.0])), out=str(tmp_path / "skip"), return_state=True)
     assert state.name == "Skipped"
     assert state.is_completed()
     assert "no items" in str(state.message)
@@ -113,7 +131,7 @@ def test_a_broken_source_fails_the_flow_after_the_others_are_published(
 def test_only_what_may_go_away_is_tried_again(prefect: None, error: type[Exception]) -> None:
     tries = []
 
-    @task(retries=2, retry_delay_seconds=0, retry_condition_fn=module.transient, persist_result=False)
+    @task(retries=2, retry_delay_seconds=0, retry_condition_fn=steps.transient, persist_result=False)
     def fails() -> None:
         tries.append(1)
         raise error("once more")
@@ -125,3 +143,121 @@ def test_only_what_may_go_away_is_tried_again(prefect: None, error: type[Excepti
     with pytest.raises(error):
         outer()
     assert len(tries) == (3 if error is TransientError else 1)
+
+
+def test_a_failed_block_is_in_the_table_with_its_reason(
+    prefect: None, recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    given = recipe()
+    testing.write_catalog(tmp_path / "made", [SCENE, replace(SCENE, id="other", origin=(601_500.0, 7_200_000.0))])
+    (tmp_path / "made" / "other" / "image.tif").write_text("<html>")
+    state = module.predict(**flat(given), out=str(tmp_path / "out"), return_state=True)
+    assert state.is_failed()
+    rows = {r["block"]: r for r in json.loads(newest("blocks").data)}
+    failed = {key for key, row in rows.items() if row["state"] == "failed"}
+    assert failed
+    assert all("other" in rows[key]["reason"] for key in failed)
+    assert {r["state"] for key, r in rows.items() if key not in failed} == {"done"}
+
+
+def test_the_second_of_two_waits_and_then_ends(
+    prefect: None, recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    with pipeline.locked(out):
+        state = module.predict(**flat(recipe()), out=out, wait=0.3, return_state=True)
+        assert state.is_failed()
+        assert "pid" in str(state.message)
+    lock = pipeline.locked(out)
+    lock.__enter__()
+    threading.Timer(1.0, lock.__exit__, (None, None, None)).start()
+    state = module.predict(**flat(recipe()), out=out, wait=60, return_state=True)
+    assert state.is_completed()
+
+
+def test_the_monitor_ends_as_skipped_when_nothing_is_new(
+    prefect: None, recipe: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "series"
+    given = recipe()
+    del given["query"]["datetime"]
+    file.write_text(yaml.safe_dump(given))
+    words = [str(file), "--out", str(out), "--until", "2024-06-05", "--lookback", "10"]
+    assert nightly.main(words) == 0
+    assert {(r["item"], r["change"]) for r in json.loads(newest("changes").data)} == {("scene", "new")}
+    assert nightly.main(words) == 3
+    assert "nothing new" in capsys.readouterr().err
+    assert nightly.main([*words[:4], "2023-06-05"]) == 3
+    assert "no items" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["processes:2", "cluster:2"])
+def test_a_step_whose_process_dies_goes_on_elsewhere(
+    prefect: None,
+    recipe: Callable[..., dict[str, Any]],
+    machine: Callable[..., None],
+    tmp_path: Path,
+    workers: str,
+) -> None:
+    machine(workers=workers)
+    killed: list[int] = []
+    out = tmp_path / "out"
+    watcher = threading.Thread(target=kill_one, args=(out, killed))
+    watcher.start()
+    state = module.predict(**flat(recipe()), out=str(out), batch=3, return_state=True)
+    watcher.join()
+    assert killed
+    assert state.is_completed(), state
+    whole = tmp_path / "whole"
+    machine(workers="here")
+    pipeline.predict(recipe(), whole)
+    for path in sorted(whole.rglob("*.tif")):
+        assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes(), path
+    assert state_of(out).status == "finished"
+
+
+def kill_one(out: Path, killed: list[int]) -> None:
+    """SIGKILL a process that computes as soon as the first block is done."""
+    ends = time.monotonic() + 300
+    while not list((out / "items").glob("*.json")) and time.monotonic() < ends:
+        time.sleep(0.01)
+    own = [p for p in psutil.Process().children(recursive=True) if "spawn" in " ".join(p.cmdline())]
+    busy = max(own, key=lambda p: p.memory_info().rss)
+    busy.kill()
+    killed.append(busy.pid)
+
+
+def test_a_batch_on_a_gpu_takes_a_slot_of_the_limit(
+    prefect: None, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing here needs a GPU: what is asked is the limit, by a process that believes it has one."""
+
+    async def make() -> None:
+        async with get_client() as client:
+            limit = {"name": steps.GPU, "limit": 1, "active_slots": 0}
+            await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(**limit))
+
+    asked: list[str] = []
+
+    class Cuda:
+        torch = type("device", (), {"type": "cuda"})
+
+    monkeypatch.setattr(steps, "choose", Cuda)
+    with steps.gpu():
+        asked.append("without a limit")
+    asyncio.run(make())
+
+    @flow
+    def two() -> list[float]:
+        @task(persist_result=False)
+        def hold() -> tuple[float, float]:
+            with steps.gpu():
+                start = time.monotonic()
+                time.sleep(1.0)
+                return start, time.monotonic()
+
+        return [f.result() for f in [hold.submit(), hold.submit()]]
+
+    first, second = sorted(two())
+    assert second[0] >= first[1], "one after the other"
+    assert asked

@@ -1,0 +1,56 @@
+"""The parameters of a flow as a form in the Prefect UI: typed, with the names that are known here to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from geoml.engine.package import names as models
+from geoml.io.catalog import catalog_names
+from geoml.recipe import PredictRecipe, Query, parse
+from geoml.settings import settings
+
+
+def _choice(known: list[str], other: str) -> WithJsonSchema:
+    """One of the names known when the flow was deployed, or any other text."""
+    texts: list[dict[str, Any]] = [{"type": "string", "title": other}]
+    if known:
+        texts.insert(0, {"type": "string", "title": "name", "enum": known})
+    return WithJsonSchema({"anyOf": texts})
+
+
+def _recipes() -> list[str]:
+    """Names of the training recipes in the catalogs."""
+    files = sorted((settings().catalogs / "recipes").glob("*.yaml"))
+    return [p.stem for p in files if "\nquery:" not in p.read_text(encoding="utf-8")]
+
+
+Model = Annotated[str, _choice(models(), "folder or URL of a package")]
+Catalog = Annotated[str, _choice(catalog_names(), "URL or file")]
+TrainingRecipe = Annotated[str, _choice(_recipes(), "YAML file")]
+Bbox = Annotated[list[float], Field(min_length=4, max_length=4)]
+Dates = Annotated[list[str], Field(min_length=1)]
+Composite = Literal["first", "least_cloudy", "median", "mean"]
+Mask = Literal["auto", "none"]
+Join = Literal["auto", "exact", "blend"]
+Pixels = Annotated[int, Field(ge=64)]
+Count = Annotated[int, Field(ge=1)]
+Days = Annotated[int, Field(ge=0, le=3660)]
+Size = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def recipe(given: Mapping[str, Any], **more: Any) -> PredictRecipe:
+    """The recipe of flat parameters; what is no field of a recipe is left out. Raises InputError."""
+    given = {**given, **more}
+    query = {k: given[k] for k in Query.model_fields if k in given}
+    rest = {k: given[k] for k in PredictRecipe.model_fields if k in given and k != "query"}
+    return parse(PredictRecipe, {**rest, "query": query}, "parameters")
+
+
+def flat(asked: PredictRecipe) -> dict[str, Any]:
+    """The parameters of a recipe."""
+    value = asked.model_dump(mode="json")
+    return {**value.pop("query"), **value}

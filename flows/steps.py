@@ -1,0 +1,108 @@
+"""The steps that flows share: waiting for a run, and batches of blocks where the settings say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
+from prefect.runtime import task_run
+
+from flows.runner import Steps
+from flows.show import Progress, told
+from geoml import pipeline
+from geoml.engine import spread
+from geoml.engine.device import choose
+from geoml.engine.run import Tally
+from geoml.errors import TransientError
+
+RETRIES = 2
+"""Times that a batch with blocks that may work later is tried again; then they count as failed."""
+
+GPU = "gpu"
+"""Global concurrency limit of which a batch on a GPU takes a slot: ``prefect gcl create gpu --limit 1``."""
+
+
+def transient(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Only what may go away by itself is tried again."""
+    return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+def place(out: str) -> str:
+    """``out`` as a process with another working directory finds it."""
+    return out if "://" in out else str(Path(out).absolute())
+
+
+@contextmanager
+def exclusive(out: str, wait: float) -> Iterator[None]:
+    """Hold the run in ``out``. While another process works on it, wait up to ``wait`` seconds.
+
+    Raises TransientError, saying who has it, after that.
+    """
+    ends = time.monotonic() + wait
+    while True:
+        lock = pipeline.locked(out)
+        try:
+            lock.__enter__()
+            break
+        except TransientError as err:
+            if time.monotonic() > ends:
+                raise
+            get_run_logger().info("waiting: %s", err)
+            time.sleep(min(5.0, wait / 10))
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+@contextmanager
+def gpu() -> Iterator[None]:
+    """A slot of the limit `GPU` where this process computes on one; none where there is no limit or no answer."""
+    slot = concurrency(GPU, raise_on_lease_renewal_failure=False) if choose().torch.type == "cuda" else None
+    if slot:
+        told(slot.__enter__)
+    try:
+        yield
+    finally:
+        if slot:
+            told(slot.__exit__, None, None, None)
+
+
+@task(
+    retries=RETRIES,
+    retry_delay_seconds=[30, 300],
+    retry_condition_fn=transient,
+    persist_result=False,
+    task_run_name="{name}",
+)
+def blocks(out: str, ids: list[str], name: str) -> Tally:
+    """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
+    log = get_run_logger()
+    with gpu():
+        tally = pipeline.run_blocks(out, ids)
+    for key, why in tally.failed.items():
+        log.warning("block %s failed: %s", key, why)
+    if tally.transient and task_run.run_count <= RETRIES:
+        raise TransientError(f"{len(tally.transient)} blocks may work later: {', '.join(tally.transient)}")
+    log.info("%s: %d done, %d were done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
+    return tally
+
+
+def work(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
+    """The blocks ``ids``, in batches, where ``GEOML_WORKERS`` says, with a progress artifact."""
+    if not ids:
+        return []
+    with Progress(out, len(ids)) as shown, Steps(blocks, out, shown.add) as crew:
+        return spread.drive(crew, out, ids, batch)
+
+
+@task(persist_result=False)
+def collect(out: str, tallies: list[Tally]) -> dict[str, Any]:
+    """Merge features, write collection, run.json and the report."""
+    return pipeline.collect(out, tallies)
