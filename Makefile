@@ -3,8 +3,12 @@ PYTHON ?= python3
 OUT ?= demo-out
 ARGS ?=
 BIN := .venv/bin
+# for docker build: --build-arg BASE=IMAGE, --secret id=ca,src=FILE, --secret id=index,src=FILE, --network=host, ...
+BUILD ?=
+DOCKER ?= docker
+COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test lint bench env requirements
+.PHONY: demo test lint bench env requirements stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -30,6 +34,20 @@ lint: env  ## style, types, layers
 
 bench: env  ## throughput and memory; see docs/performance.md
 	$(BIN)/python -m tests.benchmarks.predict $(ARGS)
+
+stack-local: env  ## the services that geoml works with, from packages on this machine, until Ctrl-C; docs/stack.md
+	$(BIN)/python docker/stack.py up $(ARGS)
+
+images:  ## the images of the stack; BUILD has options for docker build
+	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD) -f docker/cpu.Dockerfile -t geoml:cpu .
+	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD) -f docker/services.Dockerfile -t geoml-services .
+
+stack: images  ## the same services in containers, until make stack-down
+	$(COMPOSE) --env-file docker/compose.env -f docker/compose.yaml -p geoml up -d
+	@echo; cat docker/compose.env
+
+stack-down:  ## ends make stack; its data stay in volumes
+	$(COMPOSE) --env-file docker/compose.env -f docker/compose.yaml -p geoml down
 
 requirements: env  ## take newer versions of the dependencies
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,6 +29,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("data"):
                 item.add_marker(pytest.mark.skip(reason="GEOML_DATA: no real data sets here"))
+
+
+def _skips(config: pytest.Config) -> list[tuple[str, bool]]:
+    """(reason, forbidden) of each skip. GEOML_NO_SKIPS names the markers that may be skipped, ``gpu,data``."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    allowed = {m for m in os.environ.get("GEOML_NO_SKIPS", "").split(",") if m}
+    found = []
+    for report in reporter.stats.get("skipped", []) if reporter else []:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        found.append((reason.removeprefix("Skipped: "), bool(allowed) and allowed.isdisjoint(report.keywords)))
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if counted := Counter(_skips(config)):
+        terminalreporter.section(f"{counted.total()} skipped")
+    for (reason, forbidden), n in counted.most_common():
+        terminalreporter.write_line(f"{n} x {reason}{'  (GEOML_NO_SKIPS: counts as failure)' if forbidden else ''}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and any(forbidden for _, forbidden in _skips(session.config)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +94,17 @@ def _this_machine_only() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", guarded)
         patch.setattr(socket, "getaddrinfo", near_only)
         yield
+
+
+@pytest.fixture(scope="session")
+def stac_schemas() -> ModuleType:
+    """``tests/schemas/stac.py``, which is no package; its ``validate(item or collection)`` needs no network."""
+    spec = importlib.util.spec_from_file_location("stac_schemas", Path(__file__).parent / "schemas" / "stac.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _near(host: str | bytes) -> bool:
