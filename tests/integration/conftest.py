@@ -92,7 +92,8 @@ def prefect_postgres(stack: ModuleType, services: Callable[..., Any], postgres: 
 @pytest.fixture(scope="session")
 def dask_cluster(stack: ModuleType, services: Callable[..., Any]) -> Any:
     """A scheduler with two worker processes: ``.address``, ``.workers`` (pids), ``.heal()`` after one was killed."""
-    return services(stack.DaskCluster)
+    env = {"GEOML_PRECISION": "fp32", "GEOML_DEVICE": "cpu", "GEOML_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return services(stack.DaskCluster, env=env)
 
 
 @pytest.fixture
