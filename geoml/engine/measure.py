@@ -33,8 +33,11 @@ def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...
     """Measure a module in eval mode that maps (1, bands, H, W) normalised values to logits of the same H and W.
 
     ``stride`` is what the architecture says; a smaller power of two is taken where shifts show that it is enough.
-    Larger scenes are tried until what the edge of a chip does has died away well inside it.
+    Larger scenes are tried until what the edge of a chip does has died away well inside it. A module with ``radius`` 0
+    looks at each pixel alone and is believed: its input has a scale of its own, at which noise would show nothing.
     """
+    if getattr(module, "radius", None) == 0:
+        return Sight(0, 1)
     device = next(module.parameters(), torch.zeros(())).device
     for size in sizes:
         radius = _radius(module, bands, size, stride, device)

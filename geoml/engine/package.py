@@ -109,13 +109,14 @@ def load(name_or_dir: str | Path) -> Package:
 
 def build(card: ModelCard) -> nn.Module:
     """The network of a card with fresh weights; nothing is fetched. Raises ModelError when the card does not fit it."""
-    config = {**card.config, "bands": len(card.bands) * card.dates, "classes": len(card.classes)}
-    for name in ("bands", "classes"):
-        if card.config.get(name, config[name]) != config[name]:
-            raise ModelError(f"{card.name}: config has {name} {card.config[name]}, the card lists {config[name]}")
-    if "encoder_weights" in config:
-        config["encoder_weights"] = None
     try:
+        fixed = models.given(card.architecture, len(card.bands), card.dates, len(card.classes))
+        for name, value in fixed.items():
+            if card.config.get(name, value) != value:
+                raise ModelError(f"{card.name}: config has {name} {card.config[name]}, the card lists {value}")
+        config = {**card.config, **fixed}
+        if "encoder_weights" in config:
+            config["encoder_weights"] = None
         return models.build(card.architecture, config)
     except InputError as err:
         raise ModelError(f"{card.name}: {err}") from err

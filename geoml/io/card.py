@@ -28,6 +28,8 @@ class ClassInfo(Frozen):
     value: int = Field(ge=0, le=254)
     name: str
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+    before: str | None = Field(default=None, description="of a change: what it was")
+    after: str | None = Field(default=None, description="of a change: what it became")
 
 
 class ModelCard(Frozen):

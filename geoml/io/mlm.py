@@ -23,10 +23,12 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/version/v1.2.0/schema.json",
 )
-TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection"}
+TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
 EXTRAS = ("architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata")
 REPORTS = ("training", "scores")
+SIDES = ("before", "after")
+"""Fields of a class of a change."""
 
 
 def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
@@ -72,7 +74,11 @@ def from_item(item: pystac.Item | Mapping[str, Any], where: str = "model card") 
 
 def _properties(card: ModelCard) -> dict[str, Any]:
     time, bands = ([card.dates], len(card.bands)) if card.dates > 1 else ([], len(card.bands))
-    classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:]} for c in card.classes]
+    classes = [
+        {"value": c.value, "name": c.name, "color_hint": c.color[1:]}
+        | {f"geoml:{k}": v for k in SIDES if (v := getattr(c, k)) is not None}
+        for c in card.classes
+    ]
     task = TASKS.get(card.task, card.task)
     started = card.training.get("init")
     properties: dict[str, Any] = {
@@ -179,7 +185,8 @@ def _normalisation(scaling: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _class(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {"value": value["value"], "name": value["name"], "color": f"#{value.get('color_hint', '808080')}"}
+    sides = {k: value[f"geoml:{k}"] for k in SIDES if f"geoml:{k}" in value}
+    return {"value": value["value"], "name": value["name"], "color": f"#{value.get('color_hint', '808080')}"} | sides
 
 
 def _artifact(weights: str) -> str:

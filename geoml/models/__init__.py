@@ -4,6 +4,13 @@ A model file holds the paper in its docstring, ``TASKS`` (names in ``geoml.tasks
 at least ``bands`` and ``classes``, ``build(config)`` and, for the contract tests, ``TINY`` (arguments of a small
 ``Config``). The built module maps (B, bands, H, W) float to (B, classes, H, W) logits for any H and W and has an
 integer ``stride``: chips that start at its multiples see the same network.
+
+Several dates come as (B, dates * bands, H, W), all bands of the first date first. A ``Config`` with a field ``dates``
+has ``bands`` for each date; any other network takes the dates as so many more bands.
+
+A file with ``calibrate(config, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
+pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values, the answer is the complete
+state dict of the module, whose buffer ``ready`` is False until then.
 """
 
 from __future__ import annotations
@@ -48,6 +55,18 @@ def configure(architecture: str, config: Mapping[str, Any]) -> Any:
     except ValidationError as err:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in err.errors()]
         raise InputError(f"config of {architecture}: " + "; ".join(lines)) from err
+
+
+def given(architecture: str, bands: int, dates: int, classes: int) -> dict[str, int]:
+    """The fields of a ``Config`` that data and classes decide: for ``bands`` of each of ``dates``."""
+    if "dates" in find(architecture).Config.__dataclass_fields__:
+        return {"bands": bands, "dates": dates, "classes": classes}
+    return {"bands": bands * dates, "classes": classes}
+
+
+def calibrated(architecture: str) -> bool:
+    """True for a model whose state is estimated on the pixels of the run; its file has ``calibrate``."""
+    return architecture in names() and hasattr(find(architecture), "calibrate")
 
 
 def build(architecture: str, config: Mapping[str, Any]) -> nn.Module:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from geoml.nn.encoders import EncoderConfig, initialise, segmentation_model
 from geoml.nn.padding import padded
 
-TASKS = ("segmentation",)
+TASKS = ("segmentation", "change")
 TINY = {"encoder": "resnet18", "decoder_channels": 16}
 
 

@@ -15,7 +15,7 @@ from geoml.errors import InputError
 from geoml.nn.encoders import EncoderConfig, initialise, segmentation_model
 from geoml.nn.padding import padded
 
-TASKS = ("segmentation",)
+TASKS = ("segmentation", "change")
 TINY = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import segmentation_models_pytorch as smp
 import timm
@@ -13,6 +13,8 @@ from torch import nn
 
 from geoml.errors import InputError, TransientError, unknown
 from geoml.nn.weights import efficientnet_lite0, start_from
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LITE0 = "tu-tf_efficientnet_lite0"
 """The encoder that the weights ``efficientnet-lite0`` fit."""
@@ -41,9 +43,7 @@ def check(encoder: str) -> None:
         raise unknown("encoder", encoder, known)
 
 
-def segmentation_model(
-    kind: type[nn.Module], encoder: str, weights: str | None, bands: int, **options: Any
-) -> nn.Module:
+def segmentation_model(kind: type[Network], encoder: str, weights: str | None, bands: int, **options: Any) -> Network:
     """A model of smp for ``bands``; its encoder starts from ImageNet, fetched by smp, when ``weights`` is ``imagenet``.
 
     Raises InputError for an encoder or option that does not fit, TransientError when the download fails.
@@ -61,14 +61,16 @@ def segmentation_model(
         raise InputError(f"encoder: {encoder!r} does not fit these options ({err})") from err
 
 
-def drop_unused(model: nn.Module, bands: int) -> nn.Module:
+def drop_unused(model: Network, bands: int) -> Network:
     """The model without layers that no output depends on: smp keeps the deep stages of an encoder that is cut short.
 
-    What is unused shows in a backward pass: its weights get no gradient at all.
+    It gives one tensor or several. What is unused shows in a backward pass: its weights get no gradient at all.
     """
     was_training = model.training
     with torch.enable_grad():
-        model.eval()(torch.zeros(1, bands, 64, 64)).sum().backward()
+        found = model.eval()(torch.zeros(1, bands, 64, 64))
+        parts = [found] if isinstance(found, torch.Tensor) else found
+        torch.autograd.backward([y.sum() for y in parts if y.requires_grad])
     unused = {name for name, weight in model.named_parameters() if weight.grad is None}
     for name, part in list(model.named_modules()):
         weights = {f"{name}.{w}" for w, _ in part.named_parameters()}

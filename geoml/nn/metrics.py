@@ -52,7 +52,7 @@ class ClassScores:
         truth, guess = self.confusion.sum(1).astype(float), self.confusion.sum(0).astype(float)
         iou, f1 = _ratio(hit, truth + guess - hit), _ratio(2 * hit, truth + guess)
         total = float(truth.sum())
-        bins, ece = self._calibration()
+        bins, ece = calibration(self.right_by_step, self.pixels_by_step)
         return {
             "pixels": int(total),
             "overall_accuracy": float(hit.sum() / total) if total else None,
@@ -67,19 +67,27 @@ class ClassScores:
             "calibration": bins,
         }
 
-    def _calibration(self) -> tuple[list[dict[str, Any]], float | None]:
-        steps = np.arange(self.steps + 1)
-        which = np.minimum(steps * BINS // self.steps, BINS - 1)
-        pixels = np.bincount(which, self.pixels_by_step, BINS).astype(float)
-        right = np.bincount(which, self.right_by_step, BINS).astype(float)
-        sure = np.bincount(which, self.pixels_by_step * steps / self.steps, BINS).astype(float)
-        accuracy, confidence = _ratio(right, pixels), _ratio(sure, pixels)
-        bins = [
-            {"from": b / BINS, "to": (b + 1) / BINS, "pixels": int(n), "confidence": c, "accuracy": a}
-            for b, (n, c, a) in enumerate(zip(pixels, _plain(confidence), _plain(accuracy), strict=True))
-        ]
-        total = pixels.sum()
-        return bins, float(np.abs(right - sure).sum() / total) if total else None
+
+def calibration(
+    right_by_step: NDArray[np.int64], pixels_by_step: NDArray[np.int64]
+) -> tuple[list[dict[str, Any]], float | None]:
+    """Bins of equal width and the expected calibration error, from pixels (and those that were right) by step.
+
+    ``[k]`` of either array counts the pixels with confidence ``k / (len - 1)``.
+    """
+    last = len(pixels_by_step) - 1
+    steps = np.arange(last + 1)
+    which = np.minimum(steps * BINS // last, BINS - 1)
+    pixels = np.bincount(which, pixels_by_step, BINS).astype(float)
+    right = np.bincount(which, right_by_step, BINS).astype(float)
+    sure = np.bincount(which, pixels_by_step * steps / last, BINS).astype(float)
+    accuracy, confidence = _ratio(right, pixels), _ratio(sure, pixels)
+    bins = [
+        {"from": b / BINS, "to": (b + 1) / BINS, "pixels": int(n), "confidence": c, "accuracy": a}
+        for b, (n, c, a) in enumerate(zip(pixels, _plain(confidence), _plain(accuracy), strict=True))
+    ]
+    total = pixels.sum()
+    return bins, float(np.abs(right - sure).sum() / total) if total else None
 
 
 def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """What the class ``Task`` of a task's file does; `docs/add-a-task.md` says it in full."""
+    """What the class ``Task`` of a task's file does; `docs/add-a-task.md` says it in full.
+
+    ``layer`` is the name of the COG beside the class and ``about`` what it holds; ``background`` is the index of the
+    class that is no feature, or None.
+    """
+
+    name: str
+    kind: str
+    layer: str
+    about: str
+    background: int | None
 
     def __init__(
         self, classes: int, loss_parts: Mapping[str, float] = ..., class_weights: Sequence[float] | None = None

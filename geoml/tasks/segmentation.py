@@ -39,6 +39,9 @@ class Task:
 
     name: Final = "segmentation"
     kind: Final = "raster"
+    layer: Final = "confidence"
+    about: Final = "probability of that class"
+    background: Final[int | None] = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.classes <= 255:
@@ -60,6 +63,10 @@ class Task:
     def softmax(self, raw: Tensor) -> Tensor:
         """(B, K, H, W) float32 probabilities of logits; what is averaged where chips are blended."""
         return torch.softmax(raw.float(), dim=1)
+
+    def sure(self, probability: Tensor) -> Tensor:
+        """(B, H, W) what is stored beside the class, of (B, K, H, W) probabilities: that of the likeliest class."""
+        return probability.amax(dim=1)
 
     def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, H, W) logits to class index and confidence, both (B, H, W) uint8, on the device of the logits.

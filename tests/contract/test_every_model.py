@@ -12,23 +12,56 @@ from geoml import models, tasks
 from geoml.engine import package
 from geoml.errors import InputError
 from geoml.io.card import Band, ClassInfo, ModelCard
+from geoml.nn.weights import first_convolution
 
-pytestmark = pytest.mark.parametrize("name", models.names())
+NAMES = models.names()
+LEARNED = [n for n in NAMES if not models.calibrated(n)]
+CHANGE = [n for n in NAMES if "change" in models.find(n).TASKS]
+COMPARING = [n for n in LEARNED if "inner" in models.find(n).Config.__dataclass_fields__]
+"""Two maps of one date each: no features of one date meet those of the other."""
+SIAMESE = [n for n in LEARNED if n not in COMPARING and "dates" in models.find(n).Config.__dataclass_fields__]
+
+every_model = pytest.mark.parametrize("name", NAMES)
+every_learned_model = pytest.mark.parametrize("name", LEARNED)
+every_change_model = pytest.mark.parametrize("name", CHANGE)
+every_learned_change_model = pytest.mark.parametrize("name", [n for n in CHANGE if n in LEARNED])
+every_siamese_model = pytest.mark.parametrize("name", SIAMESE)
 
 Config = dict[str, object]
 
 
-def config(name: str, bands: int = 3, classes: int = 3) -> Config:
-    return {**models.find(name).TINY, "bands": bands, "classes": classes}
+def dates_of(name: str) -> int:
+    """Two where the model knows of dates, else one."""
+    return 2 if "dates" in models.find(name).Config.__dataclass_fields__ else 1
 
 
-def tiny(name: str, bands: int = 3, classes: int = 3, seed: int = 0) -> nn.Module:
+def config(name: str, bands: int = 3, classes: int = 3, dates: int | None = None) -> Config:
+    given = models.given(name, bands, dates or dates_of(name), classes_of(name, classes))
+    return {**models.find(name).TINY, **given}
+
+
+def classes_of(name: str, wanted: int) -> int:
+    """As many as are wanted, or the most that a calibrated model tells apart."""
+    return min(wanted, max(models.find(name).Config.kinds())) if models.calibrated(name) else wanted
+
+
+def tiny(name: str, bands: int = 3, classes: int = 3, seed: int = 0, dates: int | None = None) -> nn.Module:
     torch.manual_seed(seed)
-    return models.build(name, config(name, bands, classes))
+    return models.build(name, config(name, bands, classes, dates))
 
 
-def image(*shape: int, seed: int = 1) -> Tensor:
+def noise(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def image(name: str, batch: int, height: int, width: int, bands: int = 3, seed: int = 1) -> Tensor:
+    """(batch, dates * bands, height, width) for `tiny`."""
+    return noise(batch, bands * dates_of(name), height, width, seed=seed)
+
+
+def task_of(name: str, classes: int) -> tasks.Task:
+    task: tasks.Task = tasks.find(models.find(name).TASKS[0]).Task(classes)
+    return task
 
 
 def trained_a_little(name: str) -> nn.Module:
@@ -36,10 +69,21 @@ def trained_a_little(name: str) -> nn.Module:
     module = tiny(name).train()
     with torch.no_grad():
         for seed in range(5):
-            module(image(2, 3, 64, 64, seed=seed))
+            module(image(name, 2, 64, 64, seed=seed))
     return module.eval()
 
 
+def learn(module: nn.Module, task: tasks.Task, x: Tensor, target: Tensor, steps: int) -> float:
+    """Share of right pixels after some steps on one batch."""
+    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        task.loss(module(x), target).backward()
+        optimiser.step()
+    return float((module(x).argmax(1) == target).float().mean())
+
+
+@every_model
 def test_says_where_it_comes_from_and_what_it_is_for(name: str) -> None:
     file = models.find(name)
     assert "https://" in (file.__doc__ or "")
@@ -47,43 +91,50 @@ def test_says_where_it_comes_from_and_what_it_is_for(name: str) -> None:
     assert file.TASKS
 
 
+@every_model
 @pytest.mark.parametrize(("bands", "classes"), [(1, 2), (13, 7)])
 def test_takes_any_number_of_bands_and_classes(name: str, bands: int, classes: int) -> None:
     with torch.no_grad():
-        assert tiny(name, bands, classes).eval()(image(2, bands, 64, 64)).shape == (2, classes, 64, 64)
+        y = tiny(name, bands, classes).eval()(image(name, 2, 64, 64, bands))
+    assert y.shape == (2, classes_of(name, classes), 64, 64)
 
 
+@every_model
 @pytest.mark.parametrize("size", [(37, 101), (1, 5), (96, 64)])
 def test_takes_any_size(name: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        y = tiny(name).eval()(image(1, 3, *size))
-    assert y.shape == (1, 3, *size)
+        y = tiny(name).eval()(image(name, 1, *size))
+    assert y.shape == (1, classes_of(name, 3), *size)
     assert bool(torch.isfinite(y).all())
 
 
+@every_learned_model
 def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     module = tiny(name).train()
     target = torch.randint(0, 3, (2, 64, 64), generator=torch.Generator().manual_seed(2))
-    tasks.find("segmentation").Task(3).loss(module(image(2, 3, 64, 64)), target).backward()
+    task_of(name, 3).loss(module(image(name, 2, 64, 64)), target).backward()
     for weight, value in module.named_parameters():
         assert value.grad is not None, f"{weight} does not take part"
         assert bool(torch.isfinite(value.grad).all()), weight
 
 
+@every_learned_model
 def test_same_seed_same_result(name: str) -> None:
-    x = image(1, 3, 64, 64)
+    x = image(name, 1, 64, 64)
     with torch.no_grad():
         assert torch.equal(tiny(name, seed=3).eval()(x), tiny(name, seed=3).eval()(x))
         assert not torch.equal(tiny(name, seed=3).eval()(x), tiny(name, seed=4).eval()(x))
 
 
+@every_model
 def test_a_sample_does_not_depend_on_its_batch_mates(name: str) -> None:
-    module, x = trained_a_little(name), image(3, 3, 64, 64)
+    module, x = trained_a_little(name), image(name, 3, 64, 64)
     with torch.no_grad():
         together, alone = module(x), torch.cat([module(part) for part in x.split(1)])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
+@every_model
 def test_save_and_load_give_the_same_and_chips_give_the_scene(name: str, tmp_path: Path) -> None:
     module = trained_a_little(name)
     card = ModelCard(
@@ -92,13 +143,15 @@ def test_save_and_load_give_the_same_and_chips_give_the_scene(name: str, tmp_pat
         config=config(name),
         bands=tuple(Band(name=b) for b in ("red", "green", "blue")),
         gsd=10.0,
+        dates=dates_of(name),
+        task=models.find(name).TASKS[0],
         chip_size=64,
-        classes=tuple(ClassInfo(value=k, name=f"class {k}", color="#102030") for k in range(3)),
+        classes=tuple(ClassInfo(value=k, name=f"class {k}", color="#102030") for k in range(classes_of(name, 3))),
     )
     written = package.save(module, card, tmp_path / "tiny")
     loaded = package.load(tmp_path / "tiny")
     assert loaded.card == written
-    scene = image(1, 3, 384, 256)
+    scene = image(name, 1, 384, 256)
     with torch.no_grad():
         whole = module(scene)
         assert torch.equal(loaded.module(scene), whole)
@@ -110,27 +163,22 @@ def test_save_and_load_give_the_same_and_chips_give_the_scene(name: str, tmp_pat
             torch.testing.assert_close(chip[..., halo:, :], whole[..., start + halo :, :], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", [n for n in LEARNED if n not in COMPARING])
 def test_can_learn_one_batch_by_heart(name: str) -> None:
     torch.manual_seed(0)
     module = tiny(name, classes=2).train()
-    x = image(2, 3, 64, 64)
+    x = image(name, 2, 64, 64)
     target = torch.zeros(2, 64, 64, dtype=torch.int64)
     target[0, :, 32:] = 1
     target[1, :32] = 1
     x[:, 0] += 3 * (target * 2 - 1)
-    task = tasks.find("segmentation").Task(2)
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
-    for _ in range(30):
-        optimiser.zero_grad()
-        loss = task.loss(module(x), target)
-        loss.backward()
-        optimiser.step()
-    assert float((module(x).argmax(1) == target).float().mean()) > 0.97
+    assert learn(module, task_of(name, 2), x, target, steps=30) > 0.97
 
 
+@every_model
 def test_runs_in_bf16_and_channels_last(name: str) -> None:
     module = trained_a_little(name).to(memory_format=torch.channels_last)
-    x = image(1, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    x = image(name, 1, 64, 64).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         exact = module(x)
         with torch.autocast("cpu", torch.bfloat16):
@@ -138,6 +186,7 @@ def test_runs_in_bf16_and_channels_last(name: str) -> None:
     assert float((coarse - exact).abs().mean()) < 0.1 * float(exact.std())
 
 
+@every_model
 def test_refuses_an_unknown_field_and_a_value_of_the_wrong_kind(name: str) -> None:
     with pytest.raises(InputError, match="did you mean 'bands'"):
         models.build(name, {**config(name), "band": 3})
@@ -145,3 +194,63 @@ def test_refuses_an_unknown_field_and_a_value_of_the_wrong_kind(name: str) -> No
         models.build(name, {**config(name), "bands": "four"})
     with pytest.raises(InputError, match="at least one"):
         models.build(name, {**config(name), "bands": 0})
+
+
+@every_change_model
+@pytest.mark.parametrize("changed", [0, 1])
+def test_looks_at_every_date(name: str, changed: int) -> None:
+    module = tiny(name, dates=2).eval()
+    x = noise(1, 6, 64, 64)
+    other = x.clone()
+    other[:, 3 * changed : 3 * changed + 3] = noise(1, 3, 64, 64, seed=7)
+    with torch.no_grad():
+        before, after = module(x), module(other)
+    assert float((after - before).abs().mean()) > 1e-3 * float(before.std())
+
+
+def two_patterns() -> tuple[Tensor, Tensor]:
+    """A pair (2, 2, 32, 32) of one band each, and what is in it as (2, 2, 32, 32) of 0 and 1."""
+    pattern = torch.zeros(2, 2, 32, 32, dtype=torch.int64)
+    pattern[:, 0, :16], pattern[:, 1, :, :16] = 1, 1
+    return 3.0 * (pattern * 2 - 1) + 0.1 * noise(2, 2, 32, 32), pattern
+
+
+@every_learned_change_model
+def test_can_learn_that_dates_differ_whichever_way(name: str) -> None:
+    """The exclusive or of two dates: no sum of one term for each date is that."""
+    module = tiny(name, bands=1, classes=2, dates=2).train()
+    x, pattern = two_patterns()
+    target = (pattern[:, 0] != pattern[:, 1]).long()
+    assert learn(module, task_of(name, 2), x, target, steps=40) > 0.9
+
+
+@every_learned_change_model
+def test_can_learn_to_tell_gain_from_loss(name: str) -> None:
+    module = tiny(name, bands=1, classes=3, dates=2).train()
+    x, pattern = two_patterns()
+    target = (pattern[:, 1] - pattern[:, 0]) % 3
+    assert learn(module, task_of(name, 3), x, target, steps=40) > 0.9
+
+
+@every_siamese_model
+def test_every_date_goes_through_the_same_encoder(name: str) -> None:
+    pair, triple = (tiny(name, bands=4, dates=d).eval() for d in (2, 3))
+    encoder = pair.get_submodule("net.encoder")
+    assert encoder.state_dict()[first_convolution(encoder)].shape[1] == 4
+    count = [sum(p.numel() for p in m.get_submodule("net.encoder").parameters()) for m in (pair, triple)]
+    assert count[0] == count[1]
+    found: list[Tensor] = []
+    encoder.register_forward_hook(lambda _, inputs, out: found.append(out[-1]))
+    a, b = noise(1, 4, 64, 64), noise(1, 4, 64, 64, seed=2)
+    with torch.no_grad():
+        for order in ([a, b], [b, a]):
+            pair(torch.cat(order, 1))
+    torch.testing.assert_close(found[0], found[1].flip(0))
+
+
+@every_siamese_model
+def test_takes_more_than_two_dates_and_not_one(name: str) -> None:
+    with torch.no_grad():
+        assert tiny(name, dates=4).eval()(noise(1, 12, 37, 40)).shape == (1, 3, 37, 40)
+    with pytest.raises(InputError, match="dates"):
+        models.build(name, {**config(name), "dates": 1})

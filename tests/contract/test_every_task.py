@@ -84,7 +84,7 @@ def test_only_small_integers_leave_the_device(task) -> None:  # type: ignore[no-
     probability = torch.softmax(raw, 1)
     assert index.dtype == confidence.dtype == torch.uint8
     assert torch.equal(index.long(), probability.argmax(1))
-    np.testing.assert_allclose(confidence.numpy() / 250, probability.amax(1).numpy(), atol=0.5001 / 250)
+    np.testing.assert_allclose(confidence.numpy() / 250, task.sure(probability).numpy(), atol=0.5001 / 250)
     assert all(
         torch.equal(a, b) for a, b in zip(task.decode_probabilities(probability), (index, confidence), strict=True)
     )

@@ -1,0 +1,150 @@
+"""BIT: a few semantic tokens of all dates meet in a transformer and refine the features that are then subtracted.
+
+Chen, Qi, Shi: Remote Sensing Image Change Detection with Transformers. IEEE TGRS 2021,
+https://arxiv.org/abs/2103.00208. As there: features of a ResNet-18 without its last stage, one token for each of four
+learnt attention maps, a transformer encoder over the tokens of both dates, a decoder in which every pixel of a date
+asks the tokens of that date, and a small head on the difference. Tokens gather the whole chip, so chips are blended
+and not joined exactly. Different: the deep stage is dilated, any encoder that can be dilated will do, more than two
+dates (each is compared with the next), differences may keep their sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geoml.errors import InputError
+from geoml.nn.encoders import initialise
+from geoml.nn.padding import padded
+from geoml.nn.siamese import SiameseConfig, apart, differences, features, stacked
+
+TASKS = ("change",)
+TINY = {"encoder": "resnet18", "depth": 3, "width": 16, "heads": 2, "decoder_depth": 2}
+
+
+@dataclass(frozen=True)
+class Config(SiameseConfig):
+    """Arguments of `build`: stages of the encoder, tokens of each date, width of pixels and tokens, the transformer.
+
+    ``signed`` differences tell from-to from to-from; by default (None) they are signed where there are more than two
+    classes, and absolute, as in the paper, where there are two.
+    """
+
+    depth: int = 4
+    width: int = 32
+    tokens: int = 4
+    heads: int = 8
+    head_width: int = 8
+    encoder_depth: int = 1
+    decoder_depth: int = 8
+    signed: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 3 <= self.depth <= 5:
+            raise InputError(f"depth: {self.depth}; expected 3, 4 or 5")
+        for name in ("width", "tokens", "heads", "head_width", "encoder_depth", "decoder_depth"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: {getattr(self, name)}; expected at least one")
+
+
+class Attention(nn.Module):
+    """(B, N, width) queries ask (B, M, width) tokens with several heads: (B, N, width)."""
+
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
+        super().__init__()
+        inner = heads * head_width
+        self.heads = heads
+        self.query = nn.Linear(width, inner, bias=False)
+        self.key = nn.Linear(width, inner, bias=False)
+        self.value = nn.Linear(width, inner, bias=False)
+        self.out = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        q, k, v = (
+            y.reshape(*y.shape[:2], self.heads, -1).transpose(1, 2)
+            for y in (self.query(x), self.key(tokens), self.value(tokens))
+        )
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """Attention to ``tokens`` (None: to ``x`` itself) and two linear layers, each normalised before and added."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.width
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, config.heads, config.head_width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
+        y = self.norm(x)
+        x = x + self.attention(y, y if tokens is None else self.norm(tokens))
+        return x + self.mlp(x)  # type: ignore[no-any-return]
+
+
+class BIT(nn.Module):
+    """(B, dates * bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+
+    stride = 8
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.dates = config.dates
+        self.signed = config.classes > 2 if config.signed is None else config.signed
+        self.net = features(config, (config.depth,), self.stride)
+        width = config.width
+        self.project = nn.Conv2d(self.net.channels[0], width, 3, padding=1)
+        self.attend = nn.Conv2d(width, config.tokens, 1, bias=False)
+        self.position = nn.Parameter(torch.randn(1, config.dates * config.tokens, width))
+        self.encoder_layers = nn.ModuleList(Layer(config) for _ in range(config.encoder_depth))
+        self.decoder_layers = nn.ModuleList(Layer(config) for _ in range(config.decoder_depth))
+        compared = (config.dates - 1) * width
+        self.head = nn.Sequential(
+            nn.Conv2d(compared, compared, 3, padding=1, bias=False),
+            nn.BatchNorm2d(compared),
+            nn.ReLU(),
+            nn.Conv2d(compared, config.classes, 3, padding=1),
+        )
+        initialise(self, config.encoder, config.encoder_weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return padded(self._forward, x, self.stride)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        (deep,) = self.net(stacked(x, self.dates))
+        y = self.project(F.interpolate(deep, scale_factor=2.0, mode="nearest"))
+        y = self.refine(y, self.mix(self.tokens(y)))
+        change = differences(apart(y, self.dates), self.signed)
+        return self.head(F.interpolate(change, size=x.shape[-2:], mode="bilinear"))  # type: ignore[no-any-return]
+
+    def tokens(self, y: Tensor) -> Tensor:
+        """(B * dates, width, h, w) features to (B * dates, tokens, width): means weighted by attention maps."""
+        weight = self.attend(y).flatten(2).softmax(-1)
+        return torch.bmm(weight, y.flatten(2).transpose(1, 2))
+
+    def mix(self, tokens: Tensor) -> Tensor:
+        """(B * dates, tokens, width) to the same, after those of all dates have met."""
+        z = tokens.reshape(-1, self.dates * tokens.shape[1], tokens.shape[2]) + self.position
+        for layer in self.encoder_layers:
+            z = layer(z)
+        return z.reshape(tokens.shape)
+
+    def refine(self, y: Tensor, tokens: Tensor) -> Tensor:
+        """(B * dates, width, h, w) features to the same, after every pixel has asked the tokens of its date."""
+        pixels = y.flatten(2).transpose(1, 2)
+        for layer in self.decoder_layers:
+            pixels = layer(pixels, tokens)
+        return pixels.transpose(1, 2).reshape(y.shape)
+
+
+def build(config: Config) -> BIT:
+    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
+    return BIT(config)

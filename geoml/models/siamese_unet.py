@@ -1,0 +1,104 @@
+"""Siamese U-Net: one encoder for every date, a U-Net decoder for the difference or concatenation of what it finds.
+
+Daudt, Le Saux, Boulch: Fully Convolutional Siamese Networks for Change Detection. ICIP 2018,
+https://arxiv.org/abs/1810.08462 (FC-Siam-diff and FC-Siam-conc). As there, the dates are fused at every scale.
+Different: any encoder of segmentation-models-pytorch and its decoder; the coarsest features are fused too (there they
+are those of the last date); no dropout; more than two dates; differences may keep their sign. FC-EF, the third network
+of the paper, is `unet` on all dates as bands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.base.initialization import initialize_decoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor, nn
+
+from geoml.errors import InputError
+from geoml.nn.encoders import initialise, segmentation_model
+from geoml.nn.padding import padded
+from geoml.nn.siamese import SiameseConfig, apart, concatenated, differences, stacked
+
+TASKS = ("change",)
+TINY = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
+
+
+@dataclass(frozen=True)
+class Config(SiameseConfig):
+    """Arguments of `build`; ``depth`` and ``decoder_channels`` as of `unet`.
+
+    ``difference`` compares each date with the next (n dates give n - 1 differences), ``concatenation`` hands the
+    features of all dates on. ``signed`` differences tell from-to from to-from; by default (None) they are signed where
+    there are more than two classes, and absolute, as in the paper, where there are two.
+    """
+
+    fusion: Literal["difference", "concatenation"] = "difference"
+    signed: bool | None = None
+    depth: int = 5
+    decoder_channels: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 3 <= self.depth <= 5:
+            raise InputError(f"depth: {self.depth}; expected 3, 4 or 5")
+        if self.decoder_channels is not None and len(self.decoder_channels) != self.depth:
+            raise InputError(f"decoder_channels: {len(self.decoder_channels)} numbers; expected depth = {self.depth}")
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the decoder, coarse to fine; by default those of the last ``depth`` steps of 256 … 16."""
+        return self.decoder_channels or (256, 128, 64, 32, 16)[-self.depth :]
+
+
+class SiameseUNet(nn.Module):
+    """(B, dates * bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        # a U-Net for one date has all parts and their names, so that weights of segmentation fit
+        self.net = segmentation_model(
+            smp.Unet,
+            config.encoder,
+            config.encoder_weights,
+            config.bands,
+            encoder_depth=config.depth,
+            decoder_channels=config.channels,
+            classes=config.classes,
+        )
+        self.dates = config.dates
+        self.concatenates = config.fusion == "concatenation"
+        self.signed = config.classes > 2 if config.signed is None else config.signed
+        self.stride = 2**config.depth
+        wider = config.dates if self.concatenates else config.dates - 1
+        if wider > 1:
+            self.net.decoder = UnetDecoder(
+                [wider * c for c in self.net.encoder.out_channels],
+                config.channels,
+                n_blocks=config.depth,
+                add_center_block=config.encoder.startswith("vgg"),
+            )
+            initialize_decoder(self.net.decoder)
+        initialise(self, config.encoder, config.encoder_weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return padded(self._forward, x, self.stride)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        found = self.net.encoder(stacked(x, self.dates))
+        # the first is the image itself, of which the decoder takes nothing but the size
+        fused = [found[0], *(self.fuse(level) for level in found[1:])]
+        return self.net.segmentation_head(self.net.decoder(fused))  # type: ignore[no-any-return]
+
+    def fuse(self, level: Tensor) -> Tensor:
+        """(B * dates, C, h, w) features of one scale to what the decoder takes, (B, n * C, h, w)."""
+        if self.concatenates:
+            return concatenated(level, self.dates)
+        return differences(apart(level, self.dates), self.signed)
+
+
+def build(config: Config) -> SiameseUNet:
+    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
+    return SiameseUNet(config)
