@@ -15,16 +15,17 @@ from geoml.io.card import ModelCard
 def coefficients(
     card: ModelCard, scale: Sequence[float], offset: Sequence[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(mul, add), each (band,) float32, with ``x * mul + add == (x * scale + offset - mean) / std``.
+    """(mul, add), each (dates * band,) float32, with ``x * mul + add == (x * scale + offset - mean) / std``.
 
-    ``scale`` and ``offset`` turn stored numbers into physical values, one of each for every band of the card. Raises
-    InputError when their number is another.
+    ``scale`` and ``offset`` turn stored numbers into physical values, one of each for every band of every date of the
+    card, the first date first; mean and std are the same for all dates. Raises InputError when their number is another.
     """
-    if not len(scale) == len(offset) == len(card.bands):
-        wanted = f"expected {len(card.bands)}, one for each band of {card.name!r}"
-        raise InputError(f"scale, offset: {len(scale)} and {len(offset)} values; {wanted}")
-    mean = np.array([b.mean for b in card.bands], np.float64)
-    std = np.array([b.std for b in card.bands], np.float64)
+    channels = len(card.bands) * card.dates
+    if not len(scale) == len(offset) == channels:
+        wanted = f"expected {channels}, one for each band" + (" of each date" if card.dates > 1 else "")
+        raise InputError(f"scale, offset: {len(scale)} and {len(offset)} values; {wanted} of {card.name!r}")
+    mean = np.array([b.mean for b in card.bands] * card.dates, np.float64)
+    std = np.array([b.std for b in card.bands] * card.dates, np.float64)
     mul = np.asarray(scale, np.float64) / std
     add = (np.asarray(offset, np.float64) - mean) / std
     return mul.astype(np.float32), add.astype(np.float32)

@@ -1,7 +1,11 @@
-"""Augmentation: image, valid mask and target of a chip move together; brightness moves the image only."""
+"""Augmentation: image, valid mask and target of a chip move together; brightness moves the image only.
+
+Of a pair (or more dates) every date moves alike, and each has its own brightness.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -9,6 +13,7 @@ from numpy.typing import NDArray
 
 from geoml.data.recipe import Augmentation
 from geoml.data.scene import Sample
+from geoml.nn.losses import IGNORE
 
 T = TypeVar("T", bound=np.generic)
 
@@ -25,22 +30,45 @@ def augment(
     rng: np.random.Generator,
     mean: NDArray[np.float32],
     std: NDArray[np.float32],
+    dates: int = 1,
+    turned: Sequence[int] = (),
 ) -> Sample:
     """One random variant of a square chip. ``mean`` and ``std`` (C,) are those of the training pixels.
 
     Contrast scales around the mean and brightness adds a share of the std, so both mean the same for every band; pixels
-    without data stay 0.
+    without data stay 0. The C channels are ``dates`` equal groups. ``turned`` gives for each class its index when the
+    dates are turned round; class 0 is unchanged.
     """
     image, valid, target = sample.image.astype(np.float32), sample.valid, sample.target
     if how.flips:
         k = int(rng.integers(8))
         image, valid, target = d4(image, k), d4(valid, k), d4(target, k)
+    by_date = image.reshape(dates, -1, *image.shape[1:])
+    if how.swap and rng.random() < how.swap:
+        by_date = by_date[::-1]
+        target = np.append(np.asarray(turned, np.uint8), np.full(256 - len(turned), IGNORE, np.uint8))[target]
+    if how.same and rng.random() < how.same:
+        by_date = np.repeat(by_date[[rng.integers(dates)]], dates, axis=0)
+        target = np.where(valid, 0, IGNORE).astype(np.uint8)  # known even where the pair has no label
     if how.brightness or how.contrast or how.band_jitter:
-        gain = 1 + rng.uniform(-how.contrast, how.contrast)
-        shift = rng.uniform(-how.brightness, how.brightness)
-        bands = rng.uniform(-how.band_jitter, how.band_jitter, len(mean))
-        centre = mean[:, None, None]
-        moved = centre + (image - centre) * np.float32(gain)
-        moved += ((shift + bands).astype(np.float32) * std)[:, None, None]
-        image = np.where(valid, moved, np.float32(0))
-    return Sample(image, valid, target)
+        parts = zip(by_date, np.split(mean, dates), np.split(std, dates), strict=True)
+        by_date = np.stack([_radiometry(part, how, rng, m, s) for part, m, s in parts])
+        by_date = np.where(valid, by_date, np.float32(0))
+    return Sample(by_date.reshape(image.shape), valid, target)
+
+
+def _radiometry(
+    image: NDArray[np.float32],
+    how: Augmentation,
+    rng: np.random.Generator,
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """One date, brighter or darker."""
+    gain = 1 + rng.uniform(-how.contrast, how.contrast)
+    shift = rng.uniform(-how.brightness, how.brightness)
+    bands = rng.uniform(-how.band_jitter, how.band_jitter, len(mean))
+    centre = mean[:, None, None]
+    moved: NDArray[np.float32] = centre + (image - centre) * np.float32(gain)
+    moved += ((shift + bands).astype(np.float32) * std)[:, None, None]
+    return moved

@@ -131,7 +131,10 @@ class EvalBatches:
 
 
 class TrainBatches:
-    """Random crops, augmented. Sample i of epoch e depends on (seed, e, i) only, so a resumed run repeats it."""
+    """Random crops, augmented. Sample i of epoch e depends on (seed, e, i) only, so a resumed run repeats it.
+
+    ``mean`` and ``std`` are of the channels of a sample; ``dates`` and ``turned`` are as `augment` takes them.
+    """
 
     def __init__(
         self,
@@ -144,8 +147,11 @@ class TrainBatches:
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
         reader: Reader | None = None,
+        dates: int = 1,
+        turned: Sequence[int] = (),
     ) -> None:
         self.size, self.batch, self.sampling = size, batch, sampling
+        self.dates, self.turned = dates, turned
         self.augmentation, self.seed, self.mean, self.std = augmentation, seed, mean, std
         self.reader = reader or Reader()
         self.epoch = 0
@@ -164,7 +170,7 @@ class TrainBatches:
             rng = np.random.default_rng((self.seed, epoch, i))
             piece, window = self.places.draw(rng, self.sampling.kind, self.size)
             chip = cut(self.reader(piece.scene), window, piece.window, (self.size, self.size))
-            yield augment(chip, self.augmentation, rng, self.mean, self.std)
+            yield augment(chip, self.augmentation, rng, self.mean, self.std, self.dates, self.turned)
 
 
 class _Places:
@@ -227,10 +233,11 @@ def _crop(rng: np.random.Generator, within: Window, size: int, hold: tuple[int, 
     return Window(y, x, y + size, x + size)
 
 
-def measure(pieces: Sequence[Piece], classes: int, reader: Reader) -> dict[str, Any]:
+def measure(pieces: Sequence[Piece], classes: int, reader: Reader, dates: int = 1) -> dict[str, Any]:
     """Mean and std of every band over valid pixels (float64 sums, one pass, Chan et al. 1983) and pixels per class.
 
-    Raises NothingFound without a single valid pixel.
+    The channels of a sample are ``dates`` groups of the same bands; all dates count together for a band. Raises
+    NothingFound without a single valid pixel.
     """
     count = 0
     mean = m2 = np.zeros(0)
@@ -241,6 +248,7 @@ def measure(pieces: Sequence[Piece], classes: int, reader: Reader) -> dict[str, 
         values = sample.image[:, *part][:, sample.valid[part]].astype(np.float64)
         target = sample.target[part]
         labelled += np.bincount(target[target != IGNORE], minlength=classes)
+        values = np.concatenate(np.split(values, dates), axis=1)
         if (n := values.shape[1]) == 0:
             continue
         part_mean = values.mean(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoml.data import rasters
 from geoml.data.recipe import Pairs, TrainRecipe, resolve
@@ -34,22 +36,26 @@ def scenes(source: Pairs, recipe: TrainRecipe) -> list[Scene]:
 
 def _read(image: Path, label: Path, source: Pairs, recipe: TrainRecipe) -> Sample:
     data, valid = rasters.read(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
+    return Sample.of(data, valid, class_indices(label, source.values, source.ignore, recipe))
+
+
+def class_indices(
+    label: Path, mapped: Mapping[int, int], ignore: Sequence[int], recipe: TrainRecipe
+) -> NDArray[np.uint8]:
+    """(y,x) index in ``recipe.classes`` of a label raster's values, by ``mapped`` where they differ; else IGNORE.
+
+    Raises DataError for a value that is neither a class nor to be ignored.
+    """
     raw, known = rasters.read(label, [1])
     values = raw[0]
-    index = {v: recipe.index_of[source.values.get(v, v)] for v in _values(values, known, source, recipe, label)}
-    target = np.full(values.shape, IGNORE, np.uint8)
-    for value, position in index.items():
-        target[(values == value) & known] = position
-    return Sample.of(data, valid, target)
-
-
-def _values(values: np.ndarray, known: np.ndarray, source: Pairs, recipe: TrainRecipe, label: Path) -> list[int]:
-    """Label values that stand for a class. Raises DataError for one that is neither a class nor to be ignored."""
-    found = [v.item() for v in np.unique(values[known]) if v not in source.ignore]
-    strange = [v for v in found if source.values.get(v, v) not in recipe.index_of]
+    found = [v.item() for v in np.unique(values[known]) if v not in ignore]
+    strange = [v for v in found if mapped.get(v, v) not in recipe.index_of]
     if strange:
         raise DataError(
             f"{label}: label values {strange} are no class {sorted(recipe.index_of)};"
             " map them under source.values or list them under source.ignore"
         )
-    return found
+    target = np.full(values.shape, IGNORE, np.uint8)
+    for value in found:
+        target[(values == value) & known] = recipe.index_of[mapped.get(value, value)]
+    return target

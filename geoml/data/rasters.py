@@ -40,7 +40,7 @@ def _open(path: Path) -> rasterio.DatasetReader:
     with path.open("rb") as file:
         start = file.read(4)
     driver = next((d for magic, d in DRIVERS.items() if start.startswith(magic)), None)
-    if driver is None and path.with_suffix(".hdr").exists():
+    if driver is None and any(path.with_suffix(end).exists() for end in (".hdr", ".HDR")):
         driver = "ENVI"
     if driver is None:
         raise DataError(f"{path}: starts with {start!r}; expected TIFF, PNG, JPEG, BMP or ENVI (with a .hdr file)")

@@ -6,11 +6,11 @@ recipe keeps the text, so its hash is the same on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from geoml.errors import InputError, unknown
 from geoml.io.card import ClassInfo
@@ -73,13 +73,85 @@ class Points(Frozen):
     no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
 
 
+class ChangePairs(Frozen):
+    """One image raster for each date and what changed between the first and the last, all on the same pixels.
+
+    Labels are one raster, or one mask file for each class, or polygons.
+    """
+
+    kind: Literal["change_pairs"]
+    root: str = Field(description="folder")
+    images: tuple[str, ...] = Field(min_length=2, description="path under root with {id} in it for each date, in order")
+    labels: str | None = Field(default=None, description="label raster: path under root with {id} in it")
+    masks: dict[int, str] = Field(
+        default_factory=dict,
+        description="class value -> path under root with {id} in it; pixels above 0 are of that class, pixels in no"
+        " mask are not known",
+    )
+    polygons: tuple[VectorLabels, ...] = Field(default=(), description="polygons over all scenes; need a georeference")
+    background: int | None = Field(default=None, description="class value outside polygons; None: not known")
+    file_bands: tuple[str, ...] = Field(description="names of the bands of every image file, in the file's order")
+    nodata: float | None = Field(default=None, description="where the files do not say it themselves")
+    ignore: tuple[int, ...] = Field(default=(), description="values of the label raster that mean: not known")
+    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
+
+    @model_validator(mode="after")
+    def _one_kind_of_label(self) -> Self:
+        if sum((self.labels is not None, bool(self.masks), bool(self.polygons))) != 1:
+            raise ValueError("labels, masks, polygons: give exactly one of them")
+        return self
+
+
+class PointChange(Frozen):
+    """What appeared and what vanished between two dates on the same ground, derived from points of each date.
+
+    Points of two dates are paired one to one, nearest first, up to ``match`` metres: these stayed. A point without a
+    partner and without any point of the other date within ``apart`` metres is a loss (it is of the first date) or a
+    gain (of the second) and labels the disc of ``radius`` around it. Every other point without a partner is not known:
+    the same thing may have been marked elsewhere. All that is left is unchanged.
+    """
+
+    kind: Literal["point_change"]
+    root: str
+    images: str = Field(description="path under root with {id} in it")
+    points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
+    dates: tuple[str, ...] = Field(min_length=2, description="text of each date in an id, earliest first")
+    stamp: str = Field(default="_{date}_", description="where in an id the date stands; the rest of it is the place")
+    pairs: Literal["all", "consecutive", "longest"] = Field(
+        default="all",
+        description="dates that make a scene: every two, neighbours among those a place has, or its first and last",
+    )
+    file_bands: tuple[str, ...]
+    nodata: float | None = None
+    match: float = Field(gt=0, description="metres: at most this far apart, two points are the same thing")
+    apart: float = Field(gt=0, description="metres without a point of the other date around what counts as a change")
+    radius: float = Field(gt=0, description="metres: disc of a change")
+    ring: float = Field(default=0.0, ge=0, description="metres around the disc of a change that are not known")
+    edge: float = Field(default=0.0, ge=0, description="metres from the image's edge where a lone point is not known")
+    unchanged: int = Field(default=0, description="class value")
+    gain: int = Field(description="class value of what appeared")
+    loss: int = Field(description="class value of what vanished; may be that of gain")
+    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
+
+    @model_validator(mode="after")
+    def _distances(self) -> Self:
+        if self.apart < self.match:
+            raise ValueError(f"apart: {self.apart} m is less than match, {self.match} m")
+        if self.stamp.count("{date}") != 1:
+            raise ValueError(f"stamp: {self.stamp!r}; expected one {{date}} in it")
+        return self
+
+
 class Stac(Frozen):
-    """Images found by a STAC search and read on the plane as prediction does; polygons label some of the pixels."""
+    """Images found by a STAC search and read on the plane as prediction does; polygons label some of the pixels.
+
+    Several ``datetime`` are so many dates of a sample; the polygons then say what changed.
+    """
 
     kind: Literal["stac"]
     catalog: str
     collection: str | None = None
-    datetime: str
+    datetime: str | tuple[str, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
     bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
     filter: str | None = None
     labels: tuple[VectorLabels, ...]
@@ -90,8 +162,13 @@ class Stac(Frozen):
     anchor: Phase = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5")
     block: int = Field(default=512, ge=32, description="pixels of one scene on the plane")
 
+    @property
+    def times(self) -> tuple[str, ...]:
+        """``datetime`` of each date."""
+        return (self.datetime,) if isinstance(self.datetime, str) else self.datetime
 
-Source = Annotated[Pairs | Tiles | Points | Stac, Field(discriminator="kind")]
+
+Source = Annotated[Pairs | Tiles | Points | ChangePairs | PointChange | Stac, Field(discriminator="kind")]
 
 
 class Carve(Frozen):
@@ -120,6 +197,9 @@ class Blocks(Frozen):
     size: float = Field(gt=0, description="metres")
     val: Share = 0.15
     test: Share = 0.15
+    buffer: float = Field(
+        default=0.0, ge=0, description="metres inside the edges of held-out blocks that are not used, in scenes cut up"
+    )
 
 
 class Files(Frozen):
@@ -160,12 +240,21 @@ class FreezeFor(Frozen):
 
 
 class Augmentation(Frozen):
-    """What training chips go through; image, valid mask and target move together."""
+    """What training chips go through; image, valid mask and target move together, and all dates of a pair.
+
+    Brightness, contrast and jitter are drawn for each date.
+    """
 
     flips: bool = Field(default=True, description="the eight flips and quarter turns (D4), uniformly")
     brightness: float = Field(default=0.0, ge=0, description="added to each chip: up to this many std of each band")
     contrast: float = Field(default=0.0, ge=0, lt=1, description="chip scaled around the mean by 1 ± this")
     band_jitter: float = Field(default=0.0, ge=0, description="as brightness, but drawn for each band")
+    swap: float = Field(
+        default=0.0, ge=0, le=1, description="share of chips whose dates are turned round, and their classes with them"
+    )
+    same: float = Field(
+        default=0.0, ge=0, le=1, description="share of chips that show one date twice, so that nothing changed"
+    )
 
 
 class Loss(Frozen):
@@ -220,6 +309,7 @@ class TrainRecipe(Frozen):
     init: str | None = Field(default=None, description="imagenet, efficientnet-lite0, or a model package (name or dir)")
     freeze: Literal["none", "encoder"] | FreezeFor = "none"
     bands: tuple[str, ...] = Field(min_length=1)
+    dates: int = Field(default=1, ge=1, description="images of one place that make a sample; 2 for change")
     gsd: float = Field(gt=0, description="metres")
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
     source: Source
@@ -247,7 +337,14 @@ class TrainRecipe(Frozen):
             raise ValueError(f"loss.weights: {len(self.loss.weights)} weights for {len(values)} classes")
         if isinstance(self.split, ByLabel) and not isinstance(self.source, Stac):
             raise ValueError("split: kind 'labels' needs a source of kind 'stac'")  # noqa: TRY004
-        if isinstance(self.source, Pairs | Points | Tiles):
+        if self.dates != (given := _dates(self.source)):
+            raise ValueError(f"dates: {self.dates}, but the source gives {given}")
+        if self.augmentation.swap or self.augmentation.same:
+            if self.task != "change":
+                raise ValueError(f"augmentation: swap and same are for the task 'change', not {self.task!r}")
+            if self.augmentation.swap:
+                swapped(self.classes)
+        if not isinstance(self.source, Stac):
             absent = [b for b in self.bands if b not in self.source.file_bands]
             if absent:
                 raise ValueError(f"bands: {absent} are not among source.file_bands {list(self.source.file_bands)}")
@@ -255,17 +352,64 @@ class TrainRecipe(Frozen):
 
     @property
     def hash(self) -> str:
-        """sha256 of what changes the weights (all but the description).
-
-        The task counts where it is not the default, so that hashes from before recipes had one still hold.
-        """
-        silent = {"description"} | ({"task"} if self.task == "segmentation" else set())
-        return digest(self.model_dump(mode="json", exclude=silent))
+        """sha256 of what changes the weights (all but the description)."""
+        value = _counted(self)
+        del value["description"]
+        return digest(value)
 
     @property
     def index_of(self) -> dict[int, int]:
         """Class value -> index in ``classes``, which is what a target holds."""
         return {c.value: i for i, c in enumerate(self.classes)}
+
+
+def swapped(classes: Sequence[ClassInfo]) -> tuple[int, ...]:
+    """For each class the index of what it is when the dates are turned round: A to B becomes B to A.
+
+    A class without ``before`` and ``after`` stays. Raises ValueError for a class whose counterpart is not there.
+    """
+    ways = {(c.before, c.after): i for i, c in reversed(list(enumerate(classes)))}
+    out = []
+    for i, c in enumerate(classes):
+        if c.before == c.after:
+            out.append(i)
+        elif (c.after, c.before) in ways:
+            out.append(ways[c.after, c.before])
+        else:
+            raise ValueError(f"augmentation.swap: no class goes from {c.after} to {c.before}, as {c.name} turned round")
+    return tuple(out)
+
+
+def _dates(source: Source) -> int:
+    if isinstance(source, ChangePairs):
+        return len(source.images)
+    if isinstance(source, Stac):
+        return len(source.times)
+    return 2 if isinstance(source, PointChange) else 1
+
+
+LATER: Mapping[type[BaseModel], tuple[str, ...]] = {
+    TrainRecipe: ("task", "dates"),
+    Augmentation: ("swap", "same"),
+    Blocks: ("buffer",),
+    ClassInfo: ("before", "after"),
+}
+"""Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
+
+
+def _counted(model: BaseModel) -> dict[str, Any]:
+    """What counts for the hash, as plain JSON values."""
+    late = LATER.get(type(model), ())
+    fields = type(model).model_fields
+    kept = {k: getattr(model, k) for k in fields if k not in late or getattr(model, k) != fields[k].default}
+    dump = model.model_dump(mode="json", include=set(kept))
+    return {k: _nested(v, dump[k]) for k, v in kept.items()}
+
+
+def _nested(value: Any, dumped: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _counted(value)
+    return [_nested(v, d) for v, d in zip(value, dumped, strict=True)] if isinstance(value, tuple) else dumped
 
 
 def load_recipe(path: str | Path) -> TrainRecipe:

@@ -49,6 +49,8 @@ class Scene:
     geobox: GeoBox | None = None
     split: str | None = None
     """Set by sources whose labels decide the split."""
+    members: tuple[str, ...] = ()
+    """Ids by which split lists may name the scene beside its own: images of several dates of one place."""
 
     @property
     def window(self) -> Window:

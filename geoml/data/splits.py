@@ -31,7 +31,8 @@ SHARED = 1e-3
 def assign(scenes: Sequence[Scene], split: Split, root: str | None, seed: int) -> list[Piece]:
     """Every scene, or its parts, with a split; checked. Raises InputError for a leak or an empty train split."""
     if isinstance(split, Blocks):
-        pieces = [p for s in scenes for p in _by_ground(s, split.size, {"test": split.test, "val": split.val}, seed)]
+        shares = {"test": split.test, "val": split.val}
+        pieces = [p for s in scenes for p in _inner(_by_ground(s, split.size, shares, seed), split.buffer)]
     elif isinstance(split, Lists):
         pieces = _by_list(scenes, split, root)
     elif isinstance(split, Files):
@@ -104,13 +105,19 @@ def _by_list(scenes: Sequence[Scene], split: Lists, root: str | None) -> list[Pi
         for item in _lines(resolve(root or ".") / file, split.name) if file else []:
             if named.setdefault(item, name) != name:
                 raise InputError(f"split: {item} is in the lists of {named[item]} and {name}")
-    pieces = [Piece(s, s.window, named[s.id]) for s in scenes if s.id in named]
+    pieces = []
+    for scene in scenes:
+        of = {named[name] for name in (scene.id, *scene.members) if name in named}
+        if len(of) > 1:
+            raise InputError(f"split: {scene.id} is of images in {' and '.join(sorted(of))}")
+        pieces += [Piece(scene, scene.window, name) for name in of]
+    listed = {p.scene.id for p in pieces}
     if not split.same_ground:
         return pieces
     held = [(outline(p.scene.geobox, p.window), p.split) for p in pieces if p.scene.geobox is not None]
     tree = shapely.STRtree([f for f, _ in held]) if held else None
     for scene in scenes:
-        if tree is None or scene.id in named or scene.geobox is None:
+        if tree is None or scene.id in listed or scene.geobox is None:
             continue
         ground = outline(scene.geobox, scene.window)
         near = [held[i] for i in tree.query(ground, predicate="intersects")]
@@ -181,6 +188,26 @@ def _by_ground(scene: Scene, size: float, shares: dict[str, float], seed: int) -
             split = draw(f"{scene.geobox.crs} {ix} {iy}", shares, seed)
             pieces.append(Piece(scene, Window(y0, x0, y1, x1), split))
     return _joined(pieces)
+
+
+def _inner(pieces: list[Piece], buffer: float) -> list[Piece]:
+    """Held-out pieces of a scene that was cut, without the outer ``buffer`` metres: so far is train from them."""
+    if not buffer:
+        return pieces
+    out = []
+    for piece in pieces:
+        w, whole = piece.window, piece.scene.window
+        if piece.split == "train" or w == whole or piece.scene.geobox is None:
+            out.append(piece)
+            continue
+        affine = piece.scene.geobox.affine
+        y, x = math.ceil(buffer / abs(affine.e)), math.ceil(buffer / abs(affine.a))
+        window = Window(
+            w.y0 + y * (w.y0 > 0), w.x0 + x * (w.x0 > 0), w.y1 - y * (w.y1 < whole.y1), w.x1 - x * (w.x1 < whole.x1)
+        )
+        if not window.empty:
+            out.append(replace(piece, window=window))
+    return out
 
 
 def _cuts(origin: float, step: float, count: int, size: float) -> list[tuple[tuple[int, int], int]]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import geopandas as gpd
 import numpy as np
@@ -41,7 +42,8 @@ HELD_OUT = ("test", "val")
 class Found:
     """What every scene of the source shares."""
 
-    items: Sequence[pystac.Item]
+    items: Sequence[Sequence[pystac.Item]]
+    """Of each date."""
     catalog: Catalog
     profile: Profile
     source: Stac
@@ -66,12 +68,12 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
         catalog=source.catalog,
         collection=source.collection,
         bbox=(west, south, east, north),
-        datetime=(source.datetime,),
+        datetime=source.times,
         filter=source.filter,
     )
-    items = search(catalog, query, area, source.datetime)
+    items = [search(catalog, query, area, time) for time in source.times]
     profile = catalog.profile(source.collection or catalog.default_collection)
-    for item in items:
+    for item in chain.from_iterable(items):
         check_offset(item, select(item, recipe.bands, profile, catalog), profile)
     crs = regions.utm_crs((west + east) / 2, (south + north) / 2) if source.crs == "utm" else source.crs
     plane = Plane(crs, _units(crs, recipe.gsd, south, north), source.anchor)
@@ -125,22 +127,31 @@ def _blocks(plane: Plane, source: Stac, frame: gpd.GeoDataFrame, area: MultiPoly
 def _read(found: Found, block: Block, split: str) -> Sample:
     geobox = block.geobox
     source, recipe = found.source, found.recipe
+    dates = [_date(found, items, geobox) for items in found.items]
+    data = np.concatenate([values for values, _ in dates])
+    valid = np.logical_and.reduce([known for _, known in dates])
+    target = _target(found.labels, split, geobox, recipe)
+    if source.background is not None:
+        target[target == IGNORE] = recipe.index_of[source.background]
+    return Sample.of(data, valid, target)
+
+
+def _date(found: Found, items: Sequence[pystac.Item], geobox: GeoBox) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Physical values (band,y,x) of one date and where there are any."""
     mosaic = load(
-        found.items,
-        recipe.bands,
+        items,
+        found.recipe.bands,
         geobox,
         profile=found.profile,
         catalog=found.catalog,
-        mask=source.mask,
-        composite=source.composite,
+        mask=found.source.mask,
+        composite=found.source.composite,
     )
     mosaic = mosaic.compute(scheduler="threads")
     data, count = mosaic["data"].to_numpy(), mosaic["valid_count"].to_numpy()
     scale, offset = (np.array(mosaic["data"].attrs[k], np.float32)[:, None, None] for k in ("scale", "offset"))
-    target = _target(found.labels, split, geobox, recipe)
-    if source.background is not None:
-        target[target == IGNORE] = recipe.index_of[source.background]
-    return Sample.of(data.astype(np.float32) * scale + offset, count > 0, target)
+    values: NDArray[np.float32] = data.astype(np.float32) * scale + offset
+    return values, count > 0
 
 
 def _target(

@@ -17,10 +17,12 @@ from geoml.data.prepare import held_out, prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import Piece
 from geoml.engine import package
+from geoml.engine.calibrate import calibrated, draw, ready
 from geoml.engine.device import Device
 from geoml.engine.predict import Predictor
 from geoml.errors import InputError
 from geoml.io.card import ModelCard
+from geoml.nn.change_scores import ChangeScores
 from geoml.nn.losses import IGNORE
 
 
@@ -29,12 +31,13 @@ def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dic
 
     Per class: iou, f1, precision, recall; over all: overall_accuracy, miou, mean_f1, confusion (rows: truth), ece and
     calibration bins, pixels counted, and ``baseline``: the same for a map that is everywhere the commonest class.
-    Every labelled pixel with data counts once. Raises InputError for an empty split and when model and recipe differ.
+    The task change adds ``change``, see `geoml.nn.change_scores`. Every labelled pixel with data counts once. Raises
+    InputError for an empty split and when model and recipe differ.
     """
     loaded = package.load(str(model))
     check_fit(loaded.card, recipe)
     pieces = held_out(prepare(recipe), split)
-    found = score(loaded, pieces)
+    found = score(loaded, pieces, merge=merged(loaded.card, recipe))
     return {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash, "split": split, **found}
 
 
@@ -45,36 +48,53 @@ def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
     have, want = [b.name for b in card.bands], list(recipe.bands)
     if have != want:
         raise InputError(f"bands: the model takes {have}, the recipe gives {want}")
+    if card.dates != recipe.dates:
+        raise InputError(f"dates: the model takes {card.dates}, the recipe gives {recipe.dates}")
     mine = {c.value: c.name for c in card.classes}
     theirs = {c.value: c.name for c in recipe.classes}
-    if mine != theirs:
+    if mine != theirs and not merged(card, recipe):
         raise InputError(f"classes: the model knows {mine}, the recipe has {theirs}")
     if abs(card.gsd / recipe.gsd - 1) > 0.1:
         raise InputError(f"gsd: the model is for {card.gsd} m, the recipe has {recipe.gsd} m")
 
 
-def score(loaded: package.Package, pieces: Sequence[Piece], reader: Reader | None = None) -> dict[str, Any]:
-    """Scores of a package over pieces whose targets are indices into ``card.classes``.
+def merged(card: ModelCard, recipe: TrainRecipe) -> bool:
+    """True for a model of changed or not on a recipe of several changes: then those are one."""
+    return card.task == "change" and len(card.classes) == 2 < len(recipe.classes)
+
+
+def score(
+    loaded: package.Package, pieces: Sequence[Piece], reader: Reader | None = None, *, merge: bool = False
+) -> dict[str, Any]:
+    """Scores of a package over pieces whose targets are indices into ``card.classes``, or any change with ``merge``.
 
     The map that is scored is made by the predict loop, so chips are joined and quantised as in a real run. What lies
-    outside a piece is no data to the model, so no other split lends its context.
+    outside a piece is no data to the model, so no other split lends its context. A model that is calibrated, and is
+    not yet, is calibrated on pixels of these pieces; their labels take no part.
     """
     card, read = loaded.card, reader or Reader()
+    if not ready(loaded):
+        loaded = calibrated(loaded, draw(pieces, read))
     predictor = Predictor(loaded)
-    mul, add = coefficients(card, [1.0] * len(card.bands), [0.0] * len(card.bands))
+    channels = len(card.bands) * card.dates
+    mul, add = coefficients(card, [1.0] * channels, [0.0] * channels)
     scores = tasks.find(card.task).Task(len(card.classes)).scores()
     index = np.full(256, IGNORE, np.uint8)
     index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
     for piece in pieces:
         sample, window = read(piece.scene), piece.window
+        truth = np.where((sample.target > 1) & (sample.target != IGNORE), 1, sample.target) if merge else sample.target
         origin = predictor.needed(window)
         seen = cut(sample, origin, window, origin.shape)
-        y = window.y0
+        y, whole = window.y0, []
         for rows in predictor.rows(seen.image, seen.valid, mul, add, origin, window):
             height = rows.classes.shape[0]
-            target = sample.target[y : y + height, window.x0 : window.x1]
+            target = truth[y : y + height, window.x0 : window.x1]
             scores.update(index[rows.classes], rows.confidence, target)
+            whole.append(index[rows.classes])
             y += height
+        if isinstance(scores, ChangeScores):  # its objects may cross rows
+            scores.objects(np.concatenate(whole), truth[window.slices(piece.scene.window)])
     names = [c.name for c in card.classes]
     return {**named(scores.compute(), names), "scenes": len({p.scene.id for p in pieces})}
 

@@ -23,7 +23,7 @@ from torch import nn
 from geoml import models, tasks
 from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, prepare, summary
-from geoml.data.recipe import TrainRecipe
+from geoml.data.recipe import TrainRecipe, swapped
 from geoml.engine import package
 from geoml.engine.device import choose
 from geoml.engine.evaluate import score
@@ -66,14 +66,24 @@ def fit(
     if not splits["val"]:
         raise InputError("split: val is empty, nothing to choose the best weights by; add a split or `carve`")
     reader = Reader()
-    found = measure(splits["train"], len(recipe.classes), reader)
-    mean, std = found["mean"].astype(np.float32), found["std"].astype(np.float32)
+    found = measure(splits["train"], len(recipe.classes), reader, recipe.dates)
+    mean, std = (np.tile(found[k].astype(np.float32), recipe.dates) for k in ("mean", "std"))
     weights = class_weights(recipe, found["labelled"])
     torch.manual_seed(recipe.seed)
     module, config, start = build(recipe)
     size, batch = recipe.chip_size, recipe.batch
     train = TrainBatches(
-        splits["train"], size, batch, recipe.sampling, recipe.augmentation, recipe.seed, mean, std, reader
+        splits["train"],
+        size,
+        batch,
+        recipe.sampling,
+        recipe.augmentation,
+        recipe.seed,
+        mean,
+        std,
+        reader,
+        recipe.dates,
+        swapped(recipe.classes) if recipe.augmentation.swap else (),
     )
     val = EvalBatches(splits["val"], max(size, VAL_CHIP), batch, reader)
     task = kind.Task(len(recipe.classes), recipe.loss.parts, weights)
@@ -82,7 +92,7 @@ def fit(
         loop = Loop(module, task, recipe, mean, std, train)
         _run(loop, train, val, recipe, keeper)
     keeper.restore(module)
-    card = _card(recipe, splits, config, mean, std)
+    card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
     training = {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash,
@@ -105,7 +115,10 @@ def fit(
 
 def build(recipe: TrainRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     """The network, the config for its card (without weights to start from), and what it started from."""
-    config = {**recipe.model.config, "bands": len(recipe.bands), "classes": len(recipe.classes)}
+    if models.calibrated(recipe.model.architecture):
+        raise InputError(f"model: {recipe.model.architecture} is not trained; `geoml models new` writes its package")
+    fixed = models.given(recipe.model.architecture, len(recipe.bands), recipe.dates, len(recipe.classes))
+    config = {**recipe.model.config, **fixed}
     if recipe.init in WEIGHTS:
         module = models.build(recipe.model.architecture, {**config, "encoder_weights": recipe.init})
         return module, config, {"weights": recipe.init}
@@ -160,6 +173,7 @@ def _card(
         config=config,
         task=recipe.task,
         bands=bands,
+        dates=recipe.dates,
         gsd=recipe.gsd,
         anchor=getattr(recipe.source, "anchor", 0.0),
         chip_size=recipe.chip_size,

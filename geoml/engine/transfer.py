@@ -19,8 +19,9 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
     """Start ``module`` from the package ``source`` (name or folder); what was taken, for the new card.
 
     Every tensor whose name and shape fit is copied. Filters of the first convolution go by band name: a band that the
-    package knows gets its own filters, another one the mean of all. A head for other classes starts afresh. Raises
-    InputError when nothing fits, ModelError for damaged weights.
+    package knows gets its own filters, another one the mean of all; where all dates go into one convolution, every
+    date gets them. A head for other classes starts afresh. Raises InputError when nothing fits, ModelError for damaged
+    weights.
     """
     card = package.read_card(source)
     weights = package.weights_path(source)
@@ -31,7 +32,8 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
     copied = start_from(module, weights)
     known = [b.name for b in card.bands]
     first = first_convolution(module)
-    if tuple(known) != tuple(bands) and any(b in known for b in bands):
+    bands = tuple(bands) * max(1, len(module.state_dict()[first][0]) // len(bands))
+    if tuple(known) != bands and any(b in known for b in bands):
         _by_name(module, first, weights, known, bands)
         copied = sorted({*copied, first})
     total = sum(t.numel() for t in module.state_dict().values())

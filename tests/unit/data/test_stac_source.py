@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,3 +139,31 @@ def test_wrong_names_are_input_errors(made):
         prepare(made(shapes, shapes, {"kind": "labels", "train": ["one"], "test": ["one"]}))
     with pytest.raises(InputError, match="background"):
         stac.scenes(made(shapes, shapes, background=7).source, made(shapes, shapes))
+
+
+def test_two_times_are_two_dates(made, world, tif):
+    """The first scene again a year later, 7 brighter and with a gap of its own."""
+    item = json.loads((world.parent / "s0" / "s0.json").read_text())
+    item["id"], item["properties"]["datetime"] = "later", "2021-05-18T00:00:00Z"
+    red = np.tile(107 + np.arange(SIZE), (SIZE, 1)).astype(np.uint16)
+    data = np.stack([red, np.full_like(red, 1007)])
+    data[:, 20:22] = 0
+    path = tif(world.parent / "later" / "later.tif", data, CRS, (LEFT, TOP), GSD, nodata=0)
+    item["assets"]["data"]["href"] = str(path)
+    (world.parent / "later" / "later.json").write_text(json.dumps(item))
+    catalog = json.loads(world.read_text())
+    catalog["links"].append({"rel": "item", "href": "./later/later.json"})
+    world.write_text(json.dumps(catalog))
+    one = made([("bright", cells(10, 10, 20, 25))], [("dark", cells(30, 10, 40, 15))])
+    value = one.model_dump(mode="json")
+    with pytest.raises(ValueError, match="the source gives 2"):
+        TrainRecipe.model_validate({**value, "source": {**value["source"], "datetime": ["2020", "2021"]}})
+    two = TrainRecipe.model_validate({**value, "dates": 2, "source": {**value["source"], "datetime": ["2020", "2021"]}})
+    pieces = prepare(two)["train"]
+    sample = next(s for p in pieces if (s := p.scene.read()).target.min() != IGNORE)
+    single = next(p.scene.read() for p in prepare(one)["train"])
+    assert sample.image.shape[0] == 4
+    known = sample.valid
+    np.testing.assert_allclose(sample.image[2:][:, known], sample.image[:2][:, known] + 0.007, rtol=1e-4)
+    assert (single.valid & ~known).any()
+    assert (sample.target == 1).sum() == (single.target == 1).sum() - 20  # two rows of ten have no second date

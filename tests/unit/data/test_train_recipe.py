@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from geoml.data.recipe import TrainRecipe, load_recipe, resolve
+from geoml.data.recipe import TrainRecipe, load_recipe, resolve, swapped
 from geoml.errors import InputError
+from geoml.io.card import ClassInfo
 from geoml.recipe import load_yaml, parse
 from geoml.settings import settings
 
@@ -38,6 +40,58 @@ def test_hash_does_not_depend_on_the_machine(monkeypatch, tmp_path):
 def test_hash_changes_with_what_changes_the_weights(recipe):
     assert recipe(seed=1).hash != recipe(seed=2).hash
     assert recipe(description="a").hash == recipe(description="b").hash
+
+
+def test_hashes_from_before_pairs_still_hold():
+    """As `geoml train` wrote them to cards before recipes knew dates, swap, same, buffer, before and after."""
+    known = {
+        "demo-itaipu": "f9571bfb3cadf3d21aec95ee964bb8a9d520b0b06b7eddd4bb361b52c5721407",
+        "osm-buildings": "18022a663dca5113d95516bab5dd3fcdc2ad394756c8b7bdafae2a89a5b495f0",
+        "sen1floods11-water": "5940098b564d7e2f67ee44e5a033961123ebe6f0b3b8967aa03ecbecb2846f31",
+        "urban-trees": "5f6f467840d7794ac5663304cfe32534d04c47e1cf61cfaf1b38c0755e8fcd09",
+    }
+    assert {name: load_recipe(name).hash for name in known} == known
+    for card in FOLDER.parent.glob("models/*/model.json"):
+        training = json.loads(card.read_text(encoding="utf-8"))["properties"].get("geoml:training", {})
+        assert training.get("recipe_hash") in {None, *known.values()}  # None: calibrated, not trained
+
+
+def test_later_fields_count_where_they_are_set(recipe):
+    blocks = {"kind": "blocks", "size": 100}
+    classes = recipe().model_dump(mode="json")["classes"]
+    changes = [
+        {},
+        {"task": "change"},
+        {"task": "change", "augmentation": {"same": 0.1}},
+        {"task": "change", "augmentation": {"swap": 0.1}},
+        {"split": blocks},
+        {"split": {**blocks, "buffer": 10}},
+        {"classes": [classes[0], {**classes[1], "before": "a", "after": "b"}]},
+    ]
+    hashes = [recipe(**change).hash for change in changes]
+    assert len(set(hashes)) == len(changes)
+    assert recipe(split={**blocks, "buffer": 0}, augmentation={"swap": 0, "same": 0}, dates=1).hash == hashes[4]
+
+
+def classes(*ways):
+    rows = [ClassInfo(value=0, name="unchanged", color="#000000")]
+    return rows + [
+        ClassInfo(value=i + 1, name=f"{a}-{b}", color="#000000", before=a, after=b) for i, (a, b) in enumerate(ways)
+    ]
+
+
+def test_classes_turn_round_with_the_dates():
+    assert swapped(classes(("a", "b"), ("b", "a"), ("a", "c"), ("c", "a"))) == (0, 2, 1, 4, 3)
+    assert swapped(classes((None, None))) == (0, 1)
+    with pytest.raises(ValueError, match="no class goes from c to a"):
+        swapped(classes(("a", "b"), ("b", "a"), ("a", "c")))
+
+
+def test_a_swap_without_the_class_turned_round_is_refused(recipe):
+    value = recipe().model_dump(mode="json")
+    one_way = [value["classes"][0], {**value["classes"][1], "before": "tree", "after": "other"}]
+    with pytest.raises(InputError, match=r"augmentation.swap: no class goes from other to tree"):
+        parse(TrainRecipe, {**value, "task": "change", "classes": one_way, "augmentation": {"swap": 0.5}}, "recipe")
 
 
 def test_resolve(monkeypatch, tmp_path):
