@@ -44,6 +44,7 @@ def monitor(
     out: str,
     bbox: Bbox | None = None,
     region: str | None = None,
+    reference: str | None = None,
     lookback: Days = 30,
     until: str | None = None,
     collection: str | None = None,
@@ -70,6 +71,7 @@ def monitor(
         out: Folder (as the worker sees it) or s3://, gs:// or az:// URL; each day is a run below its days/.
         bbox: West, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region.
         region: File or URL with polygons: GeoJSON, GeoPackage or GeoParquet.
+        reference: Of a model of two dates, the earlier one: RFC 3339 date or interval that each day is compared with.
         lookback: Days before until that are looked at again, for items that come late or are made again.
         until: Last day to look at, RFC 3339; empty is today.
         collection: Collection id; may stay away where the catalog has one.
@@ -88,7 +90,8 @@ def monitor(
         batch: Blocks in one step.
         wait: Seconds to wait for another run that works on the same out.
     """
-    recipe, out = form.recipe(locals(), datetime=[".."]), steps.place(out)
+    dates = [reference, ".."] if reference else [".."]
+    recipe, out = form.recipe(locals(), datetime=dates), steps.place(out)
     with steps.exclusive(out, wait):
         try:
             found = look(recipe, out, lookback, until)
@@ -105,7 +108,11 @@ def monitor(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once from a recipe file, of which datetime does not count."""
-    more = [("lookback", int, 30, "days"), ("until", str, None, "last day to look at; without it today")]
+    more = [
+        ("reference", str, None, "the earlier date, of a model of two"),
+        ("lookback", int, 30, "days"),
+        ("until", str, None, "last day to look at; without it today"),
+    ]
     return command.main(monitor, argv, more)
 
 

@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.states import Completed
 
 from flows import command, form, show, steps
-from flows.form import Bbox, Catalog, Composite, Count, Dates, Join, Mask, Model, Pixels, Share, Size
+from flows.form import Bbox, Catalog, Composite, Count, Dates, Harmonise, Join, Mask, Model, Pixels, Share, Size
 from geoml import pipeline
 from geoml.errors import NothingFound
 from geoml.recipe import PredictRecipe
@@ -53,6 +53,9 @@ def predict(
     features: bool = True,
     min_area: Size = 0.0,
     simplify: Size = 0.0,
+    harmonise: Harmonise = "none",
+    shift_limit: Size = 0.5,
+    max_shift: Size = 8.0,
     max_failed: Share = 1.0,
     batch: Count = 8,
     wait: Size = 600.0,
@@ -80,6 +83,9 @@ def predict(
         features: Also write polygons of the classes.
         min_area: Square metres; smaller polygons are left out, after merging.
         simplify: Metres; neighbours keep their shared borders.
+        harmonise: Of two dates, bring the colours of the later one to those of the first.
+        shift_limit: Pixels; a later date that lies further off is moved back.
+        max_shift: Pixels; dates further off each other are an error; 0 does not look.
         max_failed: Share of blocks that may fail before the run stops.
         batch: Blocks in one step.
         wait: Seconds to wait for another run that works on the same out.

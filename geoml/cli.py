@@ -160,6 +160,52 @@ def models_import(
     out_console.print(f"wrote {out}")
 
 
+@command(models, "new")
+def models_new(
+    architecture: Annotated[str, typer.Argument(help="image_difference, cva, ir_mad, index_difference")],
+    bands: Annotated[list[str], typer.Option("--bands", help="common names, as red,nir")],
+    gsd: Annotated[float, typer.Option("--gsd", help="metres")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
+    config: Annotated[list[str] | None, typer.Option("--config", help="key=value, for each option")] = None,
+) -> None:
+    """Write the package of a model that needs no training: it is calibrated on the pixels of each run."""
+    from geoml.engine import calibrate, package
+
+    names = " ".join(bands).replace(",", " ").split()
+    made = calibrate.new(architecture, names, gsd, _options(config or []), out.resolve().name)
+    package.save(made.module, made.card, out)
+    out_console.print(f"wrote {out}")
+
+
+def _options(words: Sequence[str]) -> dict[str, Any]:
+    """key=value words with values as in JSON; what is no JSON is text."""
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(f"config: {word!r}; expected key=value")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+@command(models, "compare")
+def models_compare(
+    model: Annotated[str, typer.Argument(help="name or package directory of a segmentation")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
+    binary: Annotated[bool, typer.Option("--binary", help="only changed or not, instead of from-to")] = False,
+) -> None:
+    """A model of change that compares the maps which a segmentation makes of two dates."""
+    from geoml.engine import package
+    from geoml.engine.compare import compare
+
+    made = compare(package.load(model), binary=binary)
+    package.save(made.module, made.card.model_copy(update={"name": out.resolve().name}), out)
+    out_console.print(f"wrote {out}")
+
+
 @command(app, "predict")
 def predict(
     model: Annotated[str, typer.Option("--model", help="name or package directory")],
@@ -182,6 +228,9 @@ def predict(
     features: Annotated[bool, typer.Option("--features/--no-features", help="polygonise")] = True,
     min_area: Annotated[float, typer.Option("--min-area", help="m²; smaller polygons are left out")] = 0.0,
     simplify: Annotated[float, typer.Option("--simplify", help="metres")] = 0.0,
+    harmonise: Annotated[str, typer.Option(help="colours of a later date: none, histogram or invariant")] = "none",
+    shift_limit: Annotated[float, typer.Option(help="pixels; a later date further off is moved back")] = 0.5,
+    max_shift: Annotated[float, typer.Option(help="pixels; dates further off are an error; 0: do not look")] = 8.0,
     max_failed: Annotated[float, typer.Option("--max-failed", help="share of blocks that may fail")] = 1.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
 ) -> None:
@@ -205,6 +254,9 @@ def predict(
             "features": features,
             "min_area": min_area,
             "simplify": simplify,
+            "harmonise": harmonise,
+            "shift_limit": shift_limit,
+            "max_shift": max_shift,
             "max_failed": max_failed,
         },
         "predict",
@@ -319,12 +371,39 @@ def _number(value: Any) -> str:
 
 
 @command(app, "demo")
-def demo(out: Annotated[Path, typer.Option("--out", help="folder of the run")] = Path("demo-out")) -> None:
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="folder of the run")] = Path("demo-out"),
+    change: Annotated[bool, typer.Option("--change", help="change between a real and a made date")] = False,
+) -> None:
     """The main job on the embedded catalog and model, as a Prefect flow; no network."""
     from geoml.engine import package
     from geoml.settings import settings
 
-    recipe = settings().catalogs / "recipes" / "demo-predict.yaml"
+    if change:
+        _demo_change(out)
+        return
+    _flow(settings().catalogs / "recipes" / "demo-predict.yaml", out)
+    card = package.read_card("demo-itaipu")
+    if not card.scores:
+        raise InputError("demo-itaipu: the card has no held-out scores")
+    out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
+    scores_table(card.scores)
+
+
+def _demo_change(out: Path) -> None:
+    """OUT/given holds the pair that is made, its model and its truth; OUT/run is the run."""
+    from geoml.demo import compare_with_truth, make_pair
+
+    recipe, truth = make_pair(out / "given")
+    _flow(recipe, out / "run")
+    table = Table("made change", "pixels", "called changed", "called right", title="the second date is made, so known")
+    for name, pixels, changed, right in compare_with_truth(out / "run", truth):
+        table.add_row(name, str(pixels), f"{changed:.1%}", f"{right:.1%}")
+    out_console.print(table)
+
+
+def _flow(recipe: Path, out: Path) -> None:
+    """Run the flow of a recipe and show what it wrote."""
     # the flow is a process of its own: orchestration stands above the commands and is never imported by them
     with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
         words = [sys.executable, "-m", "flows.predict", str(recipe), "--out", str(out)]
@@ -332,11 +411,6 @@ def demo(out: Annotated[Path, typer.Option("--out", help="folder of the run")] =
     if run.returncode:
         raise typer.Exit(run.returncode)
     outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
-    card = package.read_card("demo-itaipu")
-    if not card.scores:
-        raise InputError("demo-itaipu: the card has no held-out scores")
-    out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
-    scores_table(card.scores)
     out_console.print(f"Look at {(out / 'report.html').resolve()}")
 
 

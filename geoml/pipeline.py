@@ -6,6 +6,7 @@ steps is the output folder and block ids; arrays stay inside a step.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from geoml.engine import plan as planning
 from geoml.engine.collect import collect, collected
 from geoml.engine.halt import halting
 from geoml.engine.run import Progress, is_done, run_blocks
+from geoml.engine.sample import with_sample
 from geoml.engine.spread import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
@@ -62,15 +64,16 @@ def search(query: Query | Mapping[str, Any]) -> list[pystac.Item]:
 
 
 def plan(
-    recipe: PredictRecipe, out: str | Path | RunStore, items: Sequence[pystac.Item] | None = None
+    recipe: PredictRecipe, out: str | Path | RunStore, found: Sequence[Sequence[pystac.Item]] | None = None
 ) -> planning.Plan:
     """Search, check and cut the region into blocks; write the plan, or find the same one there already.
 
-    ``items`` are those that a search for the recipe found; None searches.
+    ``found`` are the items of each date that a search for the recipe found; None searches. Two dates are compared on a
+    sample of the region, see `geoml.engine.sample`; otherwise no pixel is read.
     Raises InputError when ``out`` holds the run of another recipe; see `geoml.engine.plan.make_plan` for the rest.
     """
     store = _claim(out)
-    made, items = planning.make_plan(recipe, items)
+    made, items = planning.make_plan(recipe, found)
     if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json"):
         before = planning.read_plan(store)
         other = before.hash != made.hash or before.recipe.block_size != recipe.block_size
@@ -79,9 +82,12 @@ def plan(
                 f"out: {store.url} holds the run of another recipe ({before.hash[:12]}, this is {made.hash[:12]}); "
                 "expected an empty folder or the same recipe"
             )
+        made = with_sample(made, items, store)
         if before == made:
             return before
         log.info("the items found have changed since the last run; blocks with other items are done again")
+    else:
+        made = with_sample(made, items, store)
     planning.write_plan(made, items, store)
     return made
 
@@ -198,18 +204,24 @@ def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe:
 def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None) -> monitoring.Look:
     """Search the days from ``lookback`` before ``until`` (now) once, and plan each day below ``out``.
 
+    A model of two dates compares each of them with the first ``datetime`` of the recipe, the reference.
+
     A day is a run of its own in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the items as they are now
     are left alone. Raises NothingFound when no item was found, InputError when ``out`` holds something else.
     """
     _claim(out)
     found = monitoring.Look(monitoring.claim(recipe, out))
     first, last = monitoring.window(lookback, until)
-    items = search(monitoring.recipe_of(recipe, f"{first}/{last}").query)
+    reference = monitoring.reference_of(recipe)
+    before = [search(_at(recipe.query, reference))] if reference else []
+    if reference and (end := stac.parse_datetime(reference)[1]):
+        first = max(first, end.date() + dt.timedelta(days=1))
+    items = search(_at(recipe.query, f"{first}/{last}"))
     for day, those in monitoring.by_day(items, first, last).items():
         place = monitoring.day_out(out, day)
         found.items += len(those)
         try:
-            plan(monitoring.recipe_of(recipe, day), place, those)
+            plan(monitoring.recipe_of(recipe, day), place, [*before, those])
             left = todo(place)
         except NothingFound:
             continue  # nothing of this day covers the region
@@ -220,6 +232,10 @@ def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: s
         if left or not collected(place):
             found.todo[day] = left
     return found
+
+
+def _at(query: Query, when: str) -> Query:
+    return query.model_copy(update={"datetime": (when,)})
 
 
 def do_day(
@@ -258,7 +274,8 @@ def monitor(
 ) -> list[dict[str, Any]]:
     """Process what is new or reprocessed and append it to the collection in ``out``; the rows of ``changes.parquet``.
 
-    ``datetime`` of the recipe does not count. See `look` and `verdict` for what is raised.
+    Of ``datetime`` only the earlier date of a model of two counts: every day is compared with it. See `look` and
+    `verdict` for what is raised.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
     with halting(), locked(out):

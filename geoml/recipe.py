@@ -70,6 +70,16 @@ class PredictRecipe(Frozen):
     features: bool = Field(default=True, description="polygonise the classes")
     min_area: float = Field(default=0.0, ge=0, description="m²; smaller polygons are left out, after merging")
     simplify: float = Field(default=0.0, ge=0, description="metres; shared borders stay shared")
+    harmonise: Literal["none", "histogram", "invariant"] = Field(
+        default="none",
+        description="bring the colours of the later date to those of the first; see geoml.cube.harmonise",
+    )
+    shift_limit: float = Field(
+        default=0.5, ge=0, description="pixels; a later date that lies further off is moved back"
+    )
+    max_shift: float = Field(
+        default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0: not looked at"
+    )
     max_failed: float = Field(default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops")
 
     @property

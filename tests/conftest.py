@@ -20,6 +20,8 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:  # several processes, and what they start, share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if DATA.is_dir():
         os.environ.setdefault("GEOML_DATA", str(DATA))
 

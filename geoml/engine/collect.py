@@ -20,6 +20,7 @@ from geoml.engine.plan import MODEL, STATE, Plan, read_plan
 from geoml.engine.run import Tally, is_done
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError
 from geoml.io import stac
+from geoml.io.changes import changes_frame, write_changes
 from geoml.io.geoparquet import features_frame, write_features
 from geoml.io.items import PARQUET, AssetInfo, asset_name, collection, read_item, write_collection
 from geoml.io.parts import read_polygons
@@ -34,7 +35,7 @@ PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-ge
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
-    "cogs": "COGs: class, confidence, valid count",
+    "cogs": "COGs: class, its confidence or the probability of change, valid count",
     "features.parquet": "GeoParquet 1.1: polygons of the classes",
     "items.parquet": "stac-geoparquet of what was written",
     "sources.parquet": "stac-geoparquet of what was read",
@@ -114,7 +115,7 @@ def _write(
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if plan.recipe.features:
         store.pull(*(f"{STATE}/parts/{key}.parquet" for key in done))
-        _features(out, plan, done, items)
+        _features(out, plan, done, items, sources)
         assets["features"] = _file(out / "features.parquet", FILES["features.parquet"], ("data",))
     else:
         del files["features.parquet"]
@@ -174,7 +175,9 @@ def _written(path: Path) -> pystac.Item:
     raise DataError(f"{path}: not as it was written ({why}); delete it to do the block again")
 
 
-def _features(out: Path, plan: Plan, done: Sequence[str], items: Sequence[pystac.Item]) -> None:
+def _features(
+    out: Path, plan: Plan, done: Sequence[str], items: Sequence[pystac.Item], sources: Sequence[pystac.Item]
+) -> None:
     merger = FeatureMerger()
     by_id = plan.by_id()
     for key in done:
@@ -192,7 +195,11 @@ def _features(out: Path, plan: Plan, done: Sequence[str], items: Sequence[pystac
         min_area=plan.recipe.min_area,
         simplify=plan.recipe.simplify,
     )
-    write_features(frame, out / "features.parquet")
+    if plan.card.dates > 1:
+        dates = plan.by_date(sources)
+        write_changes(changes_frame(frame, plan.card, dates[0], dates[-1]), out / "features.parquet")
+    else:
+        write_features(frame, out / "features.parquet")
 
 
 def _summary(

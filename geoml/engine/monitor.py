@@ -14,11 +14,13 @@ from typing import Any
 
 import pystac
 
+from geoml.engine.history import history
 from geoml.engine.package import read_card
 from geoml.engine.plan import MODEL, STATE, item_version, read_plan
 from geoml.engine.run import is_done
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io import mlm, stac
+from geoml.io.changes import tracks_frame, write_changes
 from geoml.io.remote import RunStore, run_store
 from geoml.io.series import DAYS, DIGESTS, add_changes, join_features, now, of_day, read_series, write_series
 from geoml.io.store import sha256, write_json
@@ -29,6 +31,7 @@ FILES = {
     "sources.parquet": "stac-geoparquet of what was read, of all days",
     "items.parquet": "stac-geoparquet of what was written, of all days",
     "features.parquet": "GeoParquet 1.1: polygons of the classes, of all days",
+    "tracks.parquet": "GeoParquet 1.1: changes with the days on which they were seen first and last, and closed",
 }
 """Files of a series beside ``collection.json``, in the order in which they are written."""
 
@@ -80,18 +83,28 @@ def day_of(item: pystac.Item) -> dt.date:
 
 
 def recipe_of(recipe: PredictRecipe, when: str) -> PredictRecipe:
-    """The recipe of one day, or of the whole window."""
-    return recipe.model_copy(update={"query": recipe.query.model_copy(update={"datetime": (when,)})})
+    """The recipe of one day, or of the whole window; of two dates the first one, the reference, stays."""
+    dates = (*recipe.query.datetime[:-1], when)
+    return recipe.model_copy(update={"query": recipe.query.model_copy(update={"datetime": dates})})
+
+
+def reference_of(recipe: PredictRecipe) -> str | None:
+    """The earlier date that every day is compared with; None for a model of one date."""
+    return recipe.query.datetime[0] if len(recipe.query.datetime) > 1 else None
 
 
 def claim(recipe: PredictRecipe, out: str | Path) -> str:
     """Say in ``out`` which series it holds; the id of it.
 
-    Raises InputError for a model of several dates and for the folder of a single run or of another series.
+    Raises InputError for dates that do not fit the model and for the folder of a single run or of another series.
     """
     card, store = read_card(recipe.model), run_store(out)
-    if card.dates != 1:
-        raise InputError(f"model: {card.name} takes {card.dates} dates; monitoring needs a model of one")
+    given = len(recipe.query.datetime)
+    if card.dates > 2 or given != card.dates:
+        takes = (
+            "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"
+        )
+        raise InputError(f"datetime: {card.name} takes {card.dates} dates; {takes}")
     if store.read(f"{STATE}/plan.json") is not None:
         raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
     made = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256])[:12]}"
@@ -131,13 +144,23 @@ def gather(out: str | Path, look: Look) -> list[dict[str, Any]]:
     for part in stores.values():
         part.pull("items.parquet", "features.parquet")
     plan = read_plan(stores[max(set(stores) & set(look.days) or stores)])
-    names = [n for n in FILES if n != "features.parquet" or plan.recipe.features]
+    names = [
+        n
+        for n in FILES
+        if (n != "features.parquet" or plan.recipe.features)
+        and (n != "tracks.parquet" or (plan.recipe.features and plan.card.dates > 1))
+    ]
     add_changes(rows, folder / "changes.parquet")
     stac.write_items(sources, folder / "sources.parquet", catalog=stac.open_catalog(plan.recipe.query.catalog))
     items = [of_day(i, day) for day, part in stores.items() for i in stac.read_items(part.local / "items.parquet")]
     stac.write_items(items, folder / "items.parquet")
     if plan.recipe.features:
-        join_features([part.local / "features.parquet" for part in stores.values()], folder / "features.parquet")
+        ids = None
+        if plan.card.dates > 1:
+            tracks, ids = history({day: part.local for day, part in stores.items()})
+            write_changes(tracks_frame(tracks, plan.card), folder / "tracks.parquet")
+        parts = [part.local / "features.parquet" for part in stores.values()]
+        join_features(parts, folder / "features.parquet", ids)
     write_json(folder / MODEL, mlm.to_item(plan.card).to_dict(include_self_link=False))
     about = f"{plan.card.task} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}, day by day"
     write_series(
@@ -166,7 +189,8 @@ def _changes(out: str | Path, folder: Path, look: Look) -> tuple[list[pystac.Ite
     seen = now()
     for day in look.days:
         store = run_store(day_out(out, day))
-        found = {i.id: i for i in stac.read_items(store.local / "sources.parquet")}
+        items = stac.read_items(store.local / "sources.parquet")
+        found = {i.id: i for i in read_plan(store).by_date(items)[-1]}  # without those of the reference
         gone = [key for at, key in before if at == day and key not in found]
         versions = {
             key: tuple(_version(i) for i in (before.get((day, key)), found.get(key))) for key in [*found, *gone]

@@ -11,7 +11,9 @@ import pystac
 from numpy.typing import NDArray
 from PIL import Image
 
+from geoml import tasks
 from geoml.cube.preview import SIDE, channels, quicklook
+from geoml.cube.register import Shift
 from geoml.engine.plan import MODEL, STATE, Plan, PlannedBlock
 from geoml.engine.predict import Rows
 from geoml.errors import GeomlError
@@ -45,6 +47,7 @@ class BlockWriter:
         for stale in self.folder.glob(".*.part"):  # of a run that was killed while it published this block
             stale.unlink(missing_ok=True)
         card, geobox = plan.card, self.block.geobox
+        self.task = tasks.find(card.task).Task(len(card.classes))
         colours = {c.value: (*_rgb(c.color), 255) for c in card.classes}
         names = [c.name for c in card.classes]
 
@@ -71,7 +74,7 @@ class BlockWriter:
                 descriptions=["class"],
                 overview="mode",
             ),
-            "confidence": quantity("confidence", ["confidence"]),
+            self.task.layer: quantity(self.task.layer, [self.task.layer]),
             "valid": CogWriter(
                 self.folder / "valid.tif", geobox, "uint8", nodata=COUNT_NODATA, descriptions=["valid observations"]
             ),
@@ -90,7 +93,7 @@ class BlockWriter:
         confidence = np.where(asked, rows.confidence, np.uint8(CONFIDENCE_NODATA))
         self.valid[part] = asked & (count > 0)
         self.cogs["class"].write(classes)
-        self.cogs["confidence"].write(confidence)
+        self.cogs[self.task.layer].write(confidence)
         counted = np.minimum(count, COUNT_NODATA - 1).astype(np.uint8)
         self.cogs["valid"].write(np.where(asked, counted, np.uint8(COUNT_NODATA)))
         if rows.probabilities is not None:
@@ -101,29 +104,46 @@ class BlockWriter:
     def preview(
         self, data: NDArray[np.generic], valid: NDArray[np.bool_], mul: NDArray[np.float32], add: NDArray[np.float32]
     ) -> None:
-        """Keep a picture of the input, stretched by the card, so that neighbouring blocks look alike."""
+        """Keep a picture of the input of each date, stretched alike in all blocks, so that neighbours look alike."""
         names = [b.name for b in self.plan.card.bands]
-        shown = channels(names)
-        limits = tuple(((-2 - add[k]) / mul[k], (2 - add[k]) / mul[k]) for k in shown)
         step = max(1, max(valid.shape) // (2 * SIDE))  # two pixels for one of the picture tell enough
-        thin, known = data[:, ::step, ::step], valid[::step, ::step]
-        rgb, factor = quicklook(thin, known, names, tuple((float(a), float(b)) for a, b in limits))
-        seen = (known & self.asked[::step, ::step])[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
-        self.picture = np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))])
+        known = valid[::step, ::step]
+        self.pictures = []
+        for first in range(0, len(data), len(names)):
+            limits = [self._limits(k, float(mul[first + k]), float(add[first + k])) for k in channels(names)]
+            thin = data[first : first + len(names), ::step, ::step]
+            rgb, factor = quicklook(thin, known, names, tuple(limits))
+            seen = (known & self.asked[::step, ::step])[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
+            self.pictures.append(np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))]))
 
-    def finish(self, sources: Sequence[pystac.Item]) -> int:
-        """Publish files, then the item, which says that the block is done. Returns the bytes written."""
+    def _limits(self, band: int, mul: float, add: float) -> tuple[float, float]:
+        """Stored numbers of a band that are black and white: two deviations around the card's mean, or the sample's."""
+        low, high = -2.0, 2.0
+        if self.plan.sample and self.plan.sample.limits:
+            mean, std = self.plan.card.bands[band].mean, self.plan.card.bands[band].std
+            low, high = ((v - mean) / std for v in self.plan.sample.limits[band])
+        return (low - add) / mul, (high - add) / mul
+
+    def finish(self, dates: Sequence[Sequence[pystac.Item]], residual: Sequence[Shift | None] = ()) -> int:
+        """Publish files, then the item, which says that the block is done. Returns the bytes written.
+
+        ``dates`` are the items of each date; ``residual`` is the shift that is left between the first and each later
+        one.
+        """
         card, recipe = self.plan.card, self.plan.recipe
+        sources = [i for those in dates for i in those]
         if recipe.features:
-            found = polygonise(self.classes, self.confidence, card.nodata, self.block.window)
+            classes = self.classes
+            if self.task.background is not None:  # what did not change is no feature
+                quiet = card.classes[self.task.background].value
+                classes = np.where(classes == quiet, np.uint8(card.nodata), classes)
+            found = polygonise(classes, self.confidence, card.nodata, self.block.window)
             write_polygons(found, self.out / STATE / "parts" / f"{self.block.id}.parquet")
         infos = {key: writer.close() for key, writer in self.cogs.items()}
-        assets = {key: _asset(key, info, card) for key, info in infos.items()}
-        picture = self.folder / "preview.png"
-        with atomic(picture) as temporary:
-            Image.fromarray(self.picture, "RGBA").save(temporary, "PNG", compress_level=1)
-        size, digest = picture.stat().st_size, sha256(picture)
-        assets["thumbnail"] = AssetInfo(picture, "what the model saw", ("thumbnail",), "image/png", size, digest)
+        assets = {key: _asset(key, info, card, self.task) for key, info in infos.items()}
+        names = ["preview"] if len(dates) == 1 else [*(f"before{n or ''}" for n in range(len(dates) - 1)), "preview"]
+        for name, picture in zip(names, self.pictures, strict=True):
+            assets["thumbnail" if name == "preview" else name] = self._picture(name, picture)
         asked, known = int(self.asked.sum()), int(self.valid.sum())
         item = block_item(
             self.block,
@@ -136,13 +156,22 @@ class BlockWriter:
             recipe_hash=self.planned.hash,
             model_href=str(self.out.absolute() / MODEL),
             properties={
+                **({"geoml:shift": [_shift(s) for s in residual]} if residual else {}),
                 "geoml:asked_pixels": asked,
                 "geoml:valid_pixels": known,
                 "geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0,
             },
         )
         write_item(item, self.out / "items" / f"{self.block.id}.json", root=self.out if self.moves else None)
-        return size + sum(i.size for i in infos.values())
+        return sum(info.size or 0 for info in assets.values())
+
+    def _picture(self, name: str, rgba: NDArray[np.uint8]) -> AssetInfo:
+        path = self.folder / f"{name}.png"
+        with atomic(path) as temporary:
+            Image.fromarray(rgba, "RGBA").save(temporary, "PNG", compress_level=1)
+        title = "what the model saw" if name == "preview" else "what the model saw of the earlier date"
+        roles = ("thumbnail",) if name == "preview" else ("overview",)
+        return AssetInfo(path, title, roles, "image/png", path.stat().st_size, sha256(path))
 
     def abort(self) -> None:
         """Leave nothing under a final name."""
@@ -168,22 +197,27 @@ def _rgb(color: str) -> tuple[int, int, int]:
 
 _TITLES = {
     "class": "class of each pixel",
-    "confidence": "probability of that class",
     "valid": "valid observations",
     "probabilities": "probability of every class",
 }
 
 
-def _asset(key: str, info: CogInfo, card: ModelCard) -> AssetInfo:
+def _shift(found: Shift | None) -> dict[str, float] | None:
+    """As the item tells it: pixels that are left between two dates, None where that is not known."""
+    return None if found is None else {k: round(getattr(found, k), 2) for k in ("dy", "dx", "quality")}
+
+
+def _asset(key: str, info: CogInfo, card: ModelCard, task: tasks.Task) -> AssetInfo:
     names = [c.name for c in card.classes] if key == "probabilities" else [key]
     nodata = {"class": card.nodata, "valid": COUNT_NODATA}.get(key, CONFIDENCE_NODATA)
-    scale = CONFIDENCE_SCALE if key in ("confidence", "probabilities") else 1.0
+    scale = 1.0 if key in ("class", "valid") else CONFIDENCE_SCALE
+    titles = {**_TITLES, task.layer: task.about}
     bands = tuple(
         BandInfo(name, "uint8", nodata, scale, statistics=_numbers(stats))
         for name, stats in zip(names, info.statistics, strict=True)
     )
     return AssetInfo(
-        info.path, _TITLES[key], ("data",), size=info.size, sha256=info.sha256, bands=bands, classes=key == "class"
+        info.path, titles[key], ("data",), size=info.size, sha256=info.sha256, bands=bands, classes=key == "class"
     )
 
 

@@ -10,6 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic import Field
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
+from geoml.cube.harmonise import Transform
 from geoml.engine.package import find, read_card
 from geoml.engine.predict import chip_grid
 from geoml.errors import DataError, InputError, ModelError, NothingFound
@@ -74,6 +76,23 @@ class PlannedBlock(Frozen):
     )
 
 
+class Sample(Frozen):
+    """What was measured on a sample of the region before any block: see `geoml.engine.sample`.
+
+    ``shifts`` (dy, dx) in pixels and ``transforms`` of physical values are those of each later date against the first.
+    """
+
+    key: str = Field(description="of the plan that it was measured for")
+    squares: int
+    pixels: int
+    shifts: tuple[tuple[float, float] | None, ...] = ()
+    transforms: tuple[Transform | None, ...] = ()
+    limits: tuple[tuple[float, float], ...] = Field(
+        default=(), description="2nd and 98th percentile of each band on all dates, for pictures"
+    )
+    model: str = Field(default="", description="sha256 of the calibrated weights")
+
+
 class Plan(Frozen):
     """Everything that the later steps need to know."""
 
@@ -84,11 +103,17 @@ class Plan(Frozen):
     collection: str = Field(description="id of the collection that was read")
     zones: tuple[Zone, ...]
     blocks: tuple[PlannedBlock, ...]
+    dates: tuple[tuple[str, ...], ...] = Field(default=(), description="ids of the items of each date, where several")
+    sample: Sample | None = None
 
     @property
     def output_id(self) -> str:
         """Id of the collection that the run writes."""
         return f"{self.card.name}-{self.hash[:12]}"
+
+    def by_date(self, items: Sequence[pystac.Item]) -> list[list[pystac.Item]]:
+        """``items`` of each date, first date first; one list for a model of one date."""
+        return [[i for i in items if i.id in ids] for ids in map(set, self.dates)] or [list(items)]
 
     def block(self, planned: PlannedBlock) -> Block:
         return Block(self.zones[planned.zone].plane, self.recipe.block_size, planned.iy, planned.ix)
@@ -102,10 +127,12 @@ def region_of_query(query: Query) -> MultiPolygon:
     return from_bbox(*query.bbox) if query.bbox else load_region(str(query.region))
 
 
-def make_plan(recipe: PredictRecipe, items: Sequence[pystac.Item] | None = None) -> tuple[Plan, list[pystac.Item]]:
+def make_plan(
+    recipe: PredictRecipe, found: Sequence[Sequence[pystac.Item]] | None = None
+) -> tuple[Plan, list[pystac.Item]]:
     """Search, check that model and data fit, and cut the region into blocks: the plan and the items it uses.
 
-    Reads no pixel. ``items`` are those that a search for the recipe found; None searches.
+    Reads no pixel. ``found`` are the items of each date that a search for the recipe found; None searches.
 
     Raises InputError, NothingFound, ModelError (bands, gsd or dates do not fit) or DataError (an item is broken).
     """
@@ -114,15 +141,24 @@ def make_plan(recipe: PredictRecipe, items: Sequence[pystac.Item] | None = None)
         raise InputError(
             f"datetime: {len(recipe.query.datetime)} given; {card.name} takes {card.dates}, one --datetime each"
         )
+    _check_order(recipe.query.datetime)
     chip_grid(card, recipe.join)
     region = region_of_query(recipe.query)
     catalog = stac.open_catalog(recipe.query.catalog)
-    if items is None:
-        items = [i for when in recipe.query.datetime for i in stac.search(catalog, recipe.query, region, when)]
+    if found is None:
+        found = [stac.search(catalog, recipe.query, region, when) for when in recipe.query.datetime]
+    dates = [[i.id for i in those] for those in found]
+    items = [i for those in found for i in those]
+    if len({i.id for i in items}) < len(items):
+        twice = next(i.id for n, i in enumerate(items) if i.id in {j.id for j in items[:n]})
+        raise InputError(f"datetime: the item {twice} belongs to two of the dates; expected ranges that share none")
     collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
     _check_fit(items, card, catalog, collection)
     planes = _zones(recipe, region, card, items, catalog.profile(collection).anchor)
-    blocks = list(_blocks(recipe, planes, card, items))
+    blocks = list(_blocks(recipe, planes, card, found))
+    if not blocks and card.dates > 1:
+        counts = " and ".join(str(len(those)) for those in found)
+        raise NothingFound(f"region: no block of it is covered on all {card.dates} dates; found {counts} items")
     if not blocks:
         raise NothingFound(f"region: none of the {len(items)} items found covers a block of it")
     plan = Plan(
@@ -133,9 +169,21 @@ def make_plan(recipe: PredictRecipe, items: Sequence[pystac.Item] | None = None)
         collection=collection,
         zones=tuple(planes),
         blocks=tuple(blocks),
+        dates=tuple(map(tuple, dates)) if card.dates > 1 else (),
     )
     used = {key for block in blocks for key in block.items}
     return plan, [item for item in items if item.id in used]
+
+
+def _check_order(dates: Sequence[str]) -> None:
+    """Raise InputError unless each range ends before the next one begins."""
+    spans = [stac.parse_datetime(when) for when in dates]
+    for n, ((_, end), (start, _)) in enumerate(pairwise(spans)):
+        if end is None or start is None or end >= start:
+            raise InputError(
+                f"datetime: {dates[n]!r} does not end before {dates[n + 1]!r} begins; expected the earlier date first, "
+                "and ranges that do not overlap"
+            )
 
 
 def item_version(item: pystac.Item) -> str:
@@ -208,11 +256,14 @@ def _phase(item: pystac.Item, gsd: float, default: float) -> float:
 
 
 def _blocks(
-    recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, items: Sequence[pystac.Item]
+    recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, found: Sequence[Sequence[pystac.Item]]
 ) -> list[PlannedBlock]:
+    """The blocks that items of every date touch."""
     grid = chip_grid(card, recipe.join)
     margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
+    items = [i for those in found for i in those]
+    dates = [{i.id for i in those} for those in found]
     for item in items:
         if item.geometry is None:
             raise DataError(f"{item.id}: the item has no geometry, so its place is not known")
@@ -232,7 +283,8 @@ def _blocks(
             near = box(*plane.bounds(block.window.expand(margin)))
             here = box(*plane.bounds(block.window))
             used = tuple(k for k, o in outlines.items() if o.intersects(near))
-            if not any(outlines[k].intersects(here) for k in used):
+            inside = {k for k in used if outlines[k].intersects(here)}
+            if not all(inside & ids for ids in dates):
                 continue
             what = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
             out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(what)))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml import tasks
+from geoml.engine.calibrate import check_ready
 from geoml.engine.device import Device, choose
 from geoml.engine.fold import folded
 from geoml.engine.package import Package
@@ -95,7 +96,7 @@ class Predictor:
         probabilities: also return the probability of every class.
         device: where to run; None chooses by the settings.
 
-    Raises as `rows` when the device has no room for the model.
+    Raises as `rows` when the device has no room for the model, and ModelError for one that is not calibrated.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Predictor:
         probabilities: bool = False,
         device: Device | None = None,
     ) -> None:
+        check_ready(package)
         self.card = package.card
         self.grid = chip_grid(self.card, join)
         self.device = device or choose()
@@ -114,7 +116,8 @@ class Predictor:
         self.side = 0
         """Chips in one forward, and the largest side of their cores (0: as the grid has them), as memory allows."""
         side = -(-min(self.card.chip_size, 256) // self.card.stride) * self.card.stride
-        probe = torch.randn(1, len(self.card.bands), side, side, generator=torch.Generator().manual_seed(0))
+        channels = len(self.card.bands) * self.card.dates
+        probe = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
         with self._failures():
             self.module = folded(self.device.place(package.module.eval()), probe.to(self.device.torch))
         self.fixed = settings().compile

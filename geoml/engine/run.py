@@ -20,20 +20,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import dask
 import numpy as np
 import pystac
-import xarray as xr
 from numpy.typing import NDArray
 
-from geoml.cube.load import load
 from geoml.cube.normalise import coefficients
 from geoml.cube.region import inside
+from geoml.cube.register import Shift
 from geoml.engine import package
+from geoml.engine.dates import Mosaic, between, cropped, harmonised, margin, moved, read_dates, together
 from geoml.engine.device import Device, choose
 from geoml.engine.memory import kept
 from geoml.engine.output import BlockWriter
-from geoml.engine.plan import STATE, Plan, PlannedBlock, read_plan
+from geoml.engine.plan import STATE, Plan, PlannedBlock, Sample, read_plan
 from geoml.engine.predict import Predictor
 from geoml.errors import DataError, GeomlError, TransientError
 from geoml.grid.plane import Block, Window
@@ -81,7 +80,9 @@ class _Input:
     scale: Sequence[float]
     offset: Sequence[float]
     asked: NDArray[np.bool_]
-    items: Sequence[pystac.Item]
+    dates: Sequence[Sequence[pystac.Item]]
+    residual: Sequence[Shift | None]
+    """Of each later date against the first, after it was corrected."""
     seconds: float
 
 
@@ -215,7 +216,7 @@ def _predict(
 
     def finish() -> None:
         start = time.perf_counter()
-        tally.bytes["write"] += writer.finish(found.items)
+        tally.bytes["write"] += writer.finish(found.dates, found.residual)
         key = found.block.id
         parts = [f"{STATE}/parts/{key}.parquet"] if plan.recipe.features else []
         store.push(f"cogs/{key}", *parts, f"items/{key}.json")
@@ -233,7 +234,8 @@ class _Reader:
 
     def __init__(self, out: Path, plan: Plan, predictor: Predictor) -> None:
         self.plan, self.predictor = plan, predictor
-        self.items = {i.id: i for i in stac.read_items(out / "sources.parquet")}
+        self.all = stac.read_items(out / "sources.parquet")
+        self.items = {i.id: i for i in self.all}
         self.catalog = stac.open_catalog(plan.recipe.query.catalog)
         self.profile = self.catalog.profile(plan.collection)
         self.checked: set[str] = set()
@@ -257,27 +259,34 @@ class _Reader:
         plan, block = self.plan, self.plan.block(planned)
         zone = plan.zones[planned.zone]
         origin = self.predictor.needed(block.window)
-        cube: xr.Dataset = load(  # of all items, so that all blocks agree on how numbers are stored
-            list(self.items.values()),
-            [b.name for b in plan.card.bands],
-            zone.plane.geobox(origin),
-            profile=self.profile,
-            catalog=self.catalog,
-            mask=plan.recipe.mask,
-            composite=plan.recipe.composite,
-        )
-        items = [self.items[k] for k in cube.attrs["items"]]
-        self._check(items)
-        data, count = dask.compute(  # type: ignore[attr-defined, no-untyped-call]
-            cube.data_vars["data"].data,
-            cube.data_vars["valid_count"].data,
-            scheduler="threads",
-            num_workers=settings().threads,
-        )
+        self._check([self.items[key] for key in planned.items])
+        sample, limit = plan.sample or Sample(key="", squares=0, pixels=0), plan.recipe.shift_limit
+        more = margin(sample.shifts, limit)
+        seen = origin.expand(more)
+        dates = moved(read_dates(plan, self.all, zone.plane.geobox(seen)), sample.shifts, limit)
+        dates = [cropped(d, seen, origin) for d in dates] if more else dates
+        residual = self._residual(dates, block, origin)
+        found = together(harmonised(dates, sample.transforms))
         asked = inside(zone.geometry, block.geobox)
-        attrs = cube.data_vars["data"].attrs
         took = time.perf_counter() - start
-        return _Input(planned, block, origin, data, count, attrs["scale"], attrs["offset"], asked, items, took)
+        used = [d.items for d in dates]
+        return _Input(
+            planned, block, origin, found.data, found.count, found.scale, found.offset, asked, used, residual, took
+        )
+
+    def _residual(self, dates: Sequence[Mosaic], block: Block, origin: Window) -> list[Shift | None]:
+        """The shift of each later date that is left. Raises DataError when it is above the recipe's largest."""
+        most = self.plan.recipe.max_shift
+        if not most:
+            return [None for _ in dates[1:]]
+        first, *later = [cropped(d, origin, block.window) for d in dates]
+        found = [between(first, d) for d in later]
+        if far := max((f.length for f in found if f), default=0.0):
+            if far > most:
+                raise DataError(f"the dates are shifted by {far:.1f} pixels here; more than max_shift = {most:g}")
+            if far > self.plan.recipe.shift_limit:
+                log.warning("the dates are shifted by %.1f pixels here, unlike in most of the region", far)
+        return found
 
 
 def _ahead(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,15 @@ def features_frame(
     return geopandas.GeoDataFrame(frame[columns], geometry="geometry", crs="EPSG:4326")
 
 
-def write_features(frame: geopandas.GeoDataFrame, path: Path) -> None:
+def write_features(
+    frame: geopandas.GeoDataFrame, path: Path, *, types: Mapping[str, pa.DataType] | None = None
+) -> None:
     """Write features as GeoParquet 1.1: WKB, a bbox covering column, zstd, rows along a Hilbert curve. Atomic.
 
-    Columns beside those of ``features_frame`` are kept with the type that Arrow finds for them. Raises InputError for
-    a frame that is not in EPSG:4326, DataError when the file cannot be written.
+    Columns beside those of ``features_frame`` have the type in ``types``, else the one that Arrow finds for them.
+    Raises InputError for a frame that is not in EPSG:4326, DataError when the file cannot be written.
     """
+    typed = {**_TYPES, **(types or {})}
     if frame.crs is None or frame.crs.to_epsg() != 4326:
         raise InputError(f"frame: crs {frame.crs}; expected EPSG:4326")
     if len(frame):
@@ -103,7 +106,7 @@ def write_features(frame: geopandas.GeoDataFrame, path: Path) -> None:
         frame = frame.iloc[np.lexsort((frame["id"], along))]
     geometry = np.asarray(frame.geometry.array, object)
     columns = {
-        str(name): pa.array(frame[name], type=_TYPES.get(str(name)), from_pandas=True)
+        str(name): pa.array(frame[name], type=typed.get(str(name)), from_pandas=True)
         for name in frame.columns
         if name != frame.geometry.name
     }
@@ -111,7 +114,7 @@ def write_features(frame: geopandas.GeoDataFrame, path: Path) -> None:
     columns["bbox"] = pa.StructArray.from_arrays([pa.array(b) for b in bounds.T], ["xmin", "ymin", "xmax", "ymax"])
     columns["geometry"] = pa.array(shapely.to_wkb(geometry), pa.binary())
     table = pa.table(columns).replace_schema_metadata({"geo": json.dumps(_metadata(geometry, bounds))})
-    repeated = [c for c in ("name", "model") if c in columns]
+    repeated = [c for c in ("name", "model", "from", "to") if c in columns]
     with (
         atomic(path) as temporary,
         pq.ParquetWriter(

@@ -29,6 +29,10 @@ UNKNOWN = 255
 """nodata of confidence and valid count; in the valid count it means: outside the region."""
 READ = {"class": Resampling.nearest, "confidence": Resampling.average, "valid": Resampling.nearest}
 """Assets that are counted and drawn, and how they are made smaller."""
+CHANGE = "probability"
+"""What a map of changes has instead of the confidence; it is counted and drawn in its place."""
+PICTURES = {"thumbnail": "image", "before": "before"}
+"""Quicklooks and the layers that they paint."""
 LATTICE = 17
 """Points along a side of a block where the area of a pixel is computed."""
 
@@ -91,7 +95,7 @@ def _look(root: Path, item: pystac.Item, canvas: Canvas, nodata: int, near: Near
 
 
 def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
-    files = {key: _inside(root, asset) for key, asset in item.assets.items()}
+    files = {"confidence" if key == CHANGE else key: _inside(root, asset) for key, asset in item.assets.items()}
     if "class" not in files:
         raise DataError(f"{item.id}: no asset named class")
     with ExitStack() as stack:
@@ -110,9 +114,9 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
                 nodata_here = nodata if key == "class" else UNKNOWN
                 step = source.height / shape[0], source.width / shape[1]
                 layers[key] = _sampled(pixels, pixels[0] != nodata_here, step, place)
-            if "thumbnail" in files:
-                pixels, step = _picture(files["thumbnail"], first.shape, shape)
-                layers["image"] = _sampled(pixels[:3], pixels[3] > 0, step, place)
+            for key in PICTURES.keys() & files.keys():
+                pixels, step = _picture(files[key], first.shape, shape)
+                layers[PICTURES[key]] = _sampled(pixels[:3], pixels[3] > 0, step, place)
         return Look(item.id, _census(opened), part, layers)
 
 

@@ -22,7 +22,7 @@ from geoml.grid.region import from_bbox
 from geoml.io import report_images as images
 from geoml.io.card import ModelCard
 from geoml.io.items import block_footprint
-from geoml.io.report_blocks import UNKNOWN, Census, Near, here, look_at
+from geoml.io.report_blocks import CHANGE, UNKNOWN, Census, Near, here, look_at
 from geoml.io.report_canvas import Canvas, Tick, canvas
 
 CONFIDENCE_STEPS = 250
@@ -65,8 +65,12 @@ class MapView:
     share: float
     """Of the pixels of the region in finished blocks, those with a class."""
     confidence: float | None
+    sure: str
+    """What stands beside the class: confidence, or probability of change."""
+    ends: tuple[str, str]
+    """What the ends of its scale mean."""
     low: float
-    """Confidence at the dark end of the scale: that of a guess among all classes."""
+    """Confidence at the dark end of the scale: that of a guess among all classes; 0 for a probability of change."""
     histogram: tuple[float, ...]
     """Share of the pixels in each tenth of confidence."""
     shape: tuple[int, int]
@@ -109,6 +113,9 @@ def map_view(
         "valid": np.full((1, *sheet.shape), UNKNOWN, np.uint8),
         "image": np.zeros((4, *sheet.shape), np.uint8),
     }
+    change = any(CHANGE in i.assets for i in items)
+    if change:
+        stored["before"] = np.zeros((4, *sheet.shape), np.uint8)
     census, problems = Census(), {}
     for look in look_at(root, items, sheet, card.nodata, near):
         if look.census is None:
@@ -116,9 +123,9 @@ def map_view(
             continue
         census.add(look.census)
         for key, (values, known) in look.layers.items():
-            shown = np.concatenate([values, np.full_like(values[:1], 255)]) if key == "image" else values
+            shown = np.concatenate([values, np.full_like(values[:1], 255)]) if key in ("image", "before") else values
             stored[key][:, *look.part or ()][:, known] = shown[:, known]
-    return _view(sheet, stored, census, card, holes, problems)
+    return _view(sheet, stored, census, card, holes, problems, change=change)
 
 
 def _view(
@@ -128,30 +135,36 @@ def _view(
     card: ModelCard,
     holes: Sequence[BaseGeometry],
     problems: dict[str, str],
+    *,
+    change: bool,
 ) -> MapView:
-    low = 1 / max(len(card.classes), 1)
+    low = 0.0 if change else 1 / max(len(card.classes), 1)
     broken = sheet.mask(holes)
     region = stored["valid"][0] != UNKNOWN
     layers = {
+        **({"before": np.moveaxis(stored["before"], 0, -1)} if change else {}),
         "image": np.moveaxis(stored["image"], 0, -1),
         "class": images.class_colours({c.value: c.color for c in card.classes}, card.nodata)[stored["class"][0]],
         "confidence": images.quantity_colours(low * CONFIDENCE_STEPS, CONFIDENCE_STEPS)[stored["confidence"][0]],
     }
     rows = _class_rows(census, card)
-    sure = census.sure.copy()
-    sure[card.nodata] = 0
-    by_step = sure[:, :UNKNOWN].sum(axis=0)
+    known_steps = census.sure.copy()
+    known_steps[card.nodata] = 0
+    by_step = known_steps[:, :UNKNOWN].sum(axis=0)
     mean = _mean(by_step)
     extent = sheet.extent()
     said = ", ".join(f"{r.name} {100 * r.share:.1f} %" for r in rows)
+    sure = "probability of change" if change else "confidence"
+    shown = f"{sure.capitalize()}; mean {mean if mean is None else round(mean, 3)}."
     sentences = {
-        "image": ("Image", f"Composite of the source images that the model saw; {extent}."),
+        "before": ("Before", f"Composite of the source images of the first date; {extent}."),
+        "image": ("After" if change else "Image", f"Composite of the source images that the model saw; {extent}."),
         "class": ("Classes", f"Map of classes: {said}; {extent}."),
-        "confidence": ("Confidence", f"Confidence of the class; mean {mean if mean is None else round(mean, 3)}."),
+        "confidence": (sure.capitalize(), shown if change else f"Confidence of the class; {shown.partition('; ')[2]}"),
     }
     pictures = tuple(
-        Picture(title, images.png(images.drawn(layers[key], region, broken)), alt)
-        for key, (title, alt) in sentences.items()
+        Picture(sentences[key][0], images.png(images.drawn(layer, region, broken)), sentences[key][1])
+        for key, layer in layers.items()
     )
     counts, most = _counts(census)
     observations = None
@@ -171,6 +184,8 @@ def _view(
         area=sum(r.area for r in rows),
         share=known / asked if asked else float(known > 0),
         confidence=mean,
+        sure=sure,
+        ends=("unchanged", "changed") if change else ("a guess", "sure"),
         low=low,
         histogram=tuple(_tenths(by_step) / max(total, 1)),
         shape=sheet.shape,

@@ -64,8 +64,10 @@ def read_changes(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def join_features(parts: Sequence[Path], path: Path) -> None:
+def join_features(parts: Sequence[Path], path: Path, ids: Mapping[Path, Sequence[str]] | None = None) -> None:
     """GeoParquet files of `geoml.io.geoparquet` one after the other in one file; one row group at a time, atomically.
+
+    ``ids`` of the rows of each file take the place of those that it has.
 
     Raises DataError for a file that cannot be read, has other columns, or when the result cannot be written.
     """
@@ -79,8 +81,14 @@ def join_features(parts: Sequence[Path], path: Path) -> None:
         ):
             for part in parts:
                 source = pq.ParquetFile(part)
+                at = 0
                 for group in range(source.num_row_groups):
-                    file.write_table(source.read_row_group(group).replace_schema_metadata(kept))
+                    table = source.read_row_group(group).replace_schema_metadata(kept)
+                    if ids is not None:
+                        names = pa.array(ids[part][at : at + table.num_rows], schema.field("id").type)
+                        table = table.set_column(table.column_names.index("id"), schema.field("id"), names)
+                    at += table.num_rows
+                    file.write_table(table)
     except (OSError, pa.ArrowException, ValueError, LookupError) as err:
         raise DataError(f"{path}: the features of {len(parts)} days do not fit together ({err})") from err
 

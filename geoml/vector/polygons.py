@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geoml.grid.plane import Plane
 
 
-class _Columns:
+class Columns:
     """Arrays of equal length: a length, a selection."""
 
     __slots__ = ()
@@ -26,7 +26,7 @@ class _Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Polygons(_Columns):
+class Polygons(Columns):
     """What one block holds: shapely polygons, their class (uint8), their pixels (int64) and the sum of the uint8
     confidence over these pixels (float64, exact integers), ordered by the top-left-most pixel."""
 
@@ -37,7 +37,7 @@ class Polygons(_Columns):
 
 
 @dataclass(frozen=True, slots=True)
-class Features(_Columns):
+class Features(Columns):
     """Whole polygons of one plane.
 
     ``confidence`` (float64) is the mean of the uint8 confidence over the pixels; ``row``, ``col`` (int64) are the

@@ -38,6 +38,8 @@ BOX = [float(f"{v:.9f}") for v in SCENE.bbox()]
 MACHINE = {"GEOML_PRECISION": "fp32", "GEOML_DEVICE": "cpu", "GEOML_THREADS": "1"}
 CHANGING = {"run.json", "report.html"}
 """They tell seconds."""
+IN_TIME = 10 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+"""Seconds to the end of a run that is told to end; longer where others have the processors."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is already in use:UserWarning:distributed")
 
@@ -326,7 +328,7 @@ def test_a_run_that_is_told_to_end_ends_in_order(
     family = command.family()
     assert len(family) >= (0 if workers == "here" else 2)
     seconds, ended, text = command.end(number, group=number == signal.SIGINT)
-    assert seconds < 10
+    assert seconds < IN_TIME
     assert ended == code, text
     assert "Traceback" not in text
     assert "WARNING" not in text
@@ -377,7 +379,7 @@ def test_a_read_that_hangs_does_not_keep_a_run_that_is_told_to_end(brittle: str,
         with call:
             time.sleep(0.5)
             seconds, code, text = command.end(signal.SIGTERM)
-    assert seconds < 10
+    assert seconds < IN_TIME
     assert code == 143, text
     assert not (tmp_path / "out" / ".geoml" / "lock.json").exists()
 

@@ -28,10 +28,10 @@ def polygon(*rings: object) -> str:
 def test_a_million_vertices_are_refused_in_seconds(tmp_path: Path) -> None:
     path = tmp_path / "r.geojson"
     path.write_text(polygon([[0, 0]]).replace("[0, 0]", "[10.25, 50.5], " * 1_000_000 + "[10.25, 50.5]"))
-    started = time.monotonic()
+    started = time.process_time()  # of this process: a busy machine is not its fault
     with pytest.raises(InputError, match="1000001 vertices; expected at most 100000, simplify it first"):
         load_region(str(path))
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
     turn = np.linspace(0, 2 * np.pi, 99_999)
     ring = np.column_stack([10 + np.cos(turn), 50 + np.sin(turn)]).tolist()
     path.write_text(polygon([*ring[:-1], ring[0]]))
