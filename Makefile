@@ -24,7 +24,7 @@ demo: env  ## the main job on the embedded catalog; OUT=DIR chooses the folder
 	$(BIN)/geoml demo --out $(OUT)
 
 test: env  ## all tests, a file at a time in each of two to four processes; ARGS are for pytest
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: env  ## style, types, layers
 	$(BIN)/ruff check .

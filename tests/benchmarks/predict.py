@@ -1,6 +1,7 @@
 """Throughput and memory of a prediction, against the bare model on the same chips.
 
     make bench ARGS="--sizes 8192 16384 --work DIR"
+    make bench ARGS="--sizes 4096 --pairs"             two dates, a Siamese U-Net
 
 Every run is a process of its own. ``bare`` is the same network in the same precision over the same chip shapes, with
 nothing read, decoded or written. Rates are megapixels of the scene (halos are not counted) per second of wall time.
@@ -22,8 +23,8 @@ from pathlib import Path
 from tests.benchmarks import scene
 
 
-def package(folder: Path) -> Path:
-    """A U-Net with a resnet18 encoder, random weights from a seed: its cost does not depend on them."""
+def package(folder: Path, dates: int) -> Path:
+    """A (Siamese) U-Net with a resnet18 encoder, random weights from a seed: its cost does not depend on them."""
     import torch
 
     from geoml import models
@@ -32,25 +33,32 @@ def package(folder: Path) -> Path:
 
     if not (folder / packages.CARD).exists():
         torch.manual_seed(0)
-        config = {"bands": len(scene.BANDS), "classes": 3, "encoder": "resnet18"}
+        kind = "unet" if dates == 1 else "siamese_unet"
+        config = {**models.given(kind, len(scene.BANDS), dates, 3), "encoder": "resnet18"}
         colours = ("#2b6fb3", "#1f6b35", "#e3c567")
         card = ModelCard(
-            name="bench-unet",
-            architecture="unet",
+            name=f"bench-{kind}",
+            architecture=kind,
             config=config,
+            task="segmentation" if dates == 1 else "change",
+            dates=dates,
             bands=tuple(Band(name=b, mean=0.2, std=0.1) for b in scene.BANDS),
             gsd=scene.GSD,
             chip_size=512,
             stride=32,
             classes=tuple(ClassInfo(value=k + 1, name=f"class {k}", color=c) for k, c in enumerate(colours)),
         )
-        packages.save(models.build("unet", config).eval(), card, folder)
+        packages.save(models.build(kind, config).eval(), card, folder)
     return folder
 
 
 def recipe(catalog: Path, model: Path, features: bool, block: int) -> dict[str, object]:
-    query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": ["2026-06-01"]}
+    query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": _dates(catalog)}
     return {"model": str(model), "query": query, "crs": "data", "features": features, "block_size": block}
+
+
+def _dates(catalog: Path) -> list[str]:
+    return list(scene.DATES[: len(list(catalog.parent.glob("scene-*.tif")))])
 
 
 def _region(catalog: Path) -> Path:
@@ -70,7 +78,7 @@ def run(catalog: Path, model: Path, out: Path, features: bool, block: int) -> di
 
     ready = Predictor(load(model))  # imports, weights and the first call are not what is measured
     with torch.inference_mode(), kept():
-        ready.forward(torch.zeros(1, len(scene.BANDS), 512, 512))
+        ready.forward(torch.zeros(1, len(scene.BANDS) * ready.card.dates, 512, 512))
     start, cpu = time.perf_counter(), time.process_time()
     found = pipeline.predict(recipe(catalog, model, features, block), out)
     took, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -93,7 +101,7 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
     zone = plan.zones[0].plane
     import rasterio
 
-    with rasterio.open(catalog.parent / "scene.tif") as src:
+    with rasterio.open(catalog.parent / "scene-0.tif") as src:
         extent = zone.window(*src.bounds)
     shapes = []
     for planned in plan.blocks:
@@ -103,7 +111,7 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
                 core = predictor.grid.kept(*key)
                 if core.intersect(window).touches(extent):
                     shapes.append(predictor.trimmed(core, window).expand(predictor.grid.halo).shape)
-    inputs = {s: torch.randn(1, len(scene.BANDS), *s) for s in set(shapes)}
+    inputs = {s: torch.randn(1, len(scene.BANDS) * plan.card.dates, *s) for s in set(shapes)}
     took: dict[str, float] = {"chips": len(shapes)}
     engine = predictor.module  # folded, and below with memory kept; the bare model is what torch runs
     for name, module in (("", load(model).module.eval().to(memory_format=torch.channels_last)), ("folded_", engine)):
@@ -126,7 +134,7 @@ def read(catalog: Path) -> dict[str, float]:
     from geoml.io import stac
     from geoml.pipeline import search
 
-    query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": ["2026-06-01"]}
+    query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": list(scene.DATES[:1])}
     items, opened = search(query), stac.open_catalog(str(catalog))
     plane, step, side = Plane(scene.CRS, scene.GSD), 2048, items[0].properties["proj:shape"][0]
     y0, x0 = int(-scene.TOP / scene.GSD), int(scene.LEFT / scene.GSD)
@@ -169,21 +177,24 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=2048)
     parser.add_argument("--work", type=Path, default=None, help="keeps scenes for the next time")
     parser.add_argument("--features", action="store_true", help="polygonise too")
+    parser.add_argument("--pairs", action="store_true", help="two dates")
     parser.add_argument("--child", choices=["run", "bare", "read"])
     given = parser.parse_args()
     work = given.work or Path(tempfile.mkdtemp(prefix="geoml-bench-"))
-    model = package(work / "unet")
+    dates = 2 if given.pairs else 1
+    model = package(work / f"unet-{dates}", dates)
     if given.child:
-        catalog = scene.make(work, given.sizes[0])
-        out = work / f"out-{given.sizes[0]}"
+        catalog = scene.make(work, given.sizes[0], dates)
+        out = work / f"out-{given.sizes[0]}-{dates}"
         shutil.rmtree(out, ignore_errors=True)
         call = {"run": lambda: run(catalog, model, out, given.features, given.block)}
         call |= {"bare": lambda: bare(catalog, model, given.block), "read": lambda: read(catalog)}  # type: ignore[dict-item]
         print(json.dumps(call[given.child]()))
         return
-    more = ["--block", str(given.block), *(["--features"] if given.features else [])]
+    flags = [f"--{name}" for name in ("features", "pairs") if getattr(given, name)]
+    more = ["--block", str(given.block), *flags]
     for size in given.sizes:
-        scene.make(work, size)
+        scene.make(work, size, dates)
         mpx = size * size / 1e6
         alone, whole = _child(work, "bare", size, *more), _child(work, "run", size, *more)
         print(f"scene {size} x {size}, {mpx:.0f} Mpx, blocks of {given.block}, {alone['chips']:.0f} chips")
@@ -196,7 +207,7 @@ def main() -> None:
         folded = alone["folded_seconds"] / whole["seconds"]
         memory = f"peak memory {whole['peak_mb']:.0f} (bare {alone['peak_mb']:.0f}) MB"
         print(f"  ratio {by_wall:.2f} by wall, {by_cpu:.2f} by CPU time, {folded:.2f} to it as geoml runs it; {memory}")
-    rate = _child(work, "read", given.sizes[0])["mpx_per_cpu_second"]
+    rate = _child(work, "read", given.sizes[0], *more)["mpx_per_cpu_second"]
     print(f"reading alone {rate:.1f} Mpx/CPU-s (aligned, no warp)")
 
 

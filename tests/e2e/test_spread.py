@@ -273,7 +273,7 @@ class Command:
         program = "from geoml.cli import app; app()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, *words, "--out", str(out), "--block-size", "64"],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "GEOML_WORKERS": workers},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "GEOML_WORKERS": workers, "BRITTLE_SLOWER": "5"},
             start_new_session=True,
             stderr=subprocess.PIPE,
             text=True,

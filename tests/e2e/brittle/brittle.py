@@ -44,7 +44,7 @@ class Brittle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if bool(((x[:, 0] > POISON[0]) & (x[:, 0] < POISON[1])).any()):
             os.kill(os.getpid(), signal.SIGSEGV)
-        time.sleep(self.pause)
+        time.sleep(self.pause * float(os.environ.get("BRITTLE_SLOWER", "1")))
         return self.layer(x)
 
 
