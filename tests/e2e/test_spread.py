@@ -270,7 +270,9 @@ class Command:
     def __init__(self, workers: str, model: str, catalog: Path, out: Path) -> None:
         box = [f"{v:.9f}" for v in BOX]
         words = ["predict", "--model", model, "--catalog", str(catalog), "--bbox", *box, "--datetime", "2024"]
-        program = "from geoml.cli import app; app()"
+        # jobs in the background of a shell are started deaf to Ctrl-C, and so would be what tests start there
+        program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        program += "from geoml.cli import app; app()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, *words, "--out", str(out), "--block-size", "64"],
             env={**os.environ, "OMP_NUM_THREADS": "1", "GEOML_WORKERS": workers, "BRITTLE_SLOWER": "5"},
