@@ -167,7 +167,11 @@ class _Watched(HTTPConnection):
 
     def _new_conn(self) -> Any:
         sock = super()._new_conn()
-        peer = sock.getpeername()[0]
+        try:
+            peer = sock.getpeername()[0]
+        except OSError:  # it has hung up already
+            sock.close()
+            raise
         if getattr(_now, "guarded", False) and self.proxy is None and not public(peer):
             sock.close()
             raise DataError(f"{self.host} leads to the private address {peer}; set GEOML_PRIVATE_HOSTS=true to allow")
