@@ -12,22 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
-from geoml.errors import InputError
-from geoml.nn.encoders import initialise, segmentation_model
+from geoml.nn.encoders import initialise
 from geoml.nn.padding import padded
 from geoml.nn.siamese import SiameseConfig, apart, concatenated, differences, stacked
+from geoml.nn.unet import UNetConfig, unet
 
 TASKS = ("change",)
 TINY = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
 
 
 @dataclass(frozen=True)
-class Config(SiameseConfig):
+class Config(SiameseConfig, UNetConfig):
     """Arguments of `build`; ``depth`` and ``decoder_channels`` as of `unet`.
 
     ``difference`` compares each date with the next (n dates give n - 1 differences), ``concatenation`` hands the
@@ -37,20 +36,6 @@ class Config(SiameseConfig):
 
     fusion: Literal["difference", "concatenation"] = "difference"
     signed: bool | None = None
-    depth: int = 5
-    decoder_channels: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 3 <= self.depth <= 5:
-            raise InputError(f"depth: {self.depth}; expected 3, 4 or 5")
-        if self.decoder_channels is not None and len(self.decoder_channels) != self.depth:
-            raise InputError(f"decoder_channels: {len(self.decoder_channels)} numbers; expected depth = {self.depth}")
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of the decoder, coarse to fine; by default those of the last ``depth`` steps of 256 … 16."""
-        return self.decoder_channels or (256, 128, 64, 32, 16)[-self.depth :]
 
 
 class SiameseUNet(nn.Module):
@@ -59,15 +44,7 @@ class SiameseUNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         # a U-Net for one date has all parts and their names, so that weights of segmentation fit
-        self.net = segmentation_model(
-            smp.Unet,
-            config.encoder,
-            config.encoder_weights,
-            config.bands,
-            encoder_depth=config.depth,
-            decoder_channels=config.channels,
-            classes=config.classes,
-        )
+        self.net = unet(config)
         self.dates = config.dates
         self.concatenates = config.fusion == "concatenation"
         self.signed = config.classes > 2 if config.signed is None else config.signed

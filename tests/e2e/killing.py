@@ -115,10 +115,14 @@ class Killer:
             return now == "publish"
         return now in ("blocks", "publish") and len(list((out / "items").glob("*.json"))) >= late
 
-    def life(self, out: Path, most: int) -> bool:
-        """Kill a run up to ``most`` times in every phase, then let it end; True when it ended well."""
+    def wanting(self, kills: int) -> list[str]:
+        """Phases to aim at: all before there are so many hits, then those with less than a tenth of them."""
+        return [p for p in PHASES if len(self.hits) < kills or self.hits.count(p) < kills // 10]
+
+    def life(self, out: Path, kills: int) -> bool:
+        """Kill a run in every phase that is wanting, then let it end; True when it ended well."""
         for aim in LIFE:
-            if len(self.hits) < most:
+            if aim in self.wanting(kills):
                 self.kill(out, aim)
         return os.waitpid(self.run(out), 0)[1] == 0
 
@@ -128,7 +132,7 @@ def main() -> None:
     root, kills = Path(given["root"]), given["kills"]
     killer = Killer(given["recipe"], root, given["seed"])
     lives = []
-    while len(killer.hits) < kills:
+    while killer.wanting(kills):
         lives.append(killer.life(root / f"killed-{len(lives)}", kills))
     print(json.dumps({"hits": killer.hits, "lives": lives, "seconds": killer.seconds}))
 

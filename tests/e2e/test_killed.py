@@ -43,9 +43,9 @@ def test_fifty_kills_lose_nothing(threshold: str, tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr[-4000:]
     told = json.loads(result.stdout)
-    assert len(told["hits"]) == KILLS, "each of these was a running process that a signal ended"
+    assert len(told["hits"]) >= KILLS, "each of these was a running process that a signal ended"
     hits = Counter(told["hits"])
-    assert all(hits[phase] for phase in ("plan", "blocks", "publish", "collect")), hits
+    assert all(hits[phase] >= KILLS // 10 for phase in ("plan", "blocks", "publish", "collect")), hits
     assert all(told["lives"])
     whole = tree(root / "whole")
     assert sum(name.startswith("items/") for name in whole) > 12

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from rasterio.io import MemoryFile
 from geoml.errors import DataError, TransientError
 from geoml.io import cog, hrefs, ranges
 from geoml.io.bands import BandSpec
+from tests.integration import fault_server
 
 pytestmark = pytest.mark.integration
 
@@ -44,18 +43,6 @@ def tiff(data: np.ndarray, compress: str = "deflate", **options: Any) -> bytes:
 CONTENT = {kind: tiff(DATA, kind) for kind in ("deflate", "none")}
 
 
-def fault_module() -> Any:
-    """``fault_server.py`` beside this file, which is no package."""
-    if "geoml_fault_server" not in sys.modules:
-        spec = spec_from_file_location("geoml_fault_server", Path(__file__).with_name("fault_server.py"))
-        assert spec
-        assert spec.loader
-        module = module_from_spec(spec)
-        sys.modules["geoml_fault_server"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["geoml_fault_server"]
-
-
 Serve = Callable[..., AbstractContextManager[Any]]
 
 
@@ -66,7 +53,7 @@ def serve(machine: Callable[..., None]) -> Serve:
 
     @contextmanager
     def run(compress: str = "deflate", host: str = "127.0.0.1", **known: Any) -> Iterator[Any]:
-        with fault_module().serve(host, files={"/a.tif": CONTENT[compress]}, **known) as server:
+        with fault_server.serve(host, files={"/a.tif": CONTENT[compress]}, **known) as server:
             yield server
 
     return run

@@ -5,11 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,22 +17,11 @@ from geoml.grid.region import from_bbox
 from geoml.io import stac, stac_http
 from geoml.io.stac import open_catalog, search
 from geoml.recipe import Query
+from tests.integration import fault_server
 
 pytestmark = pytest.mark.integration
 
 Pages = list[Any]
-
-
-def fault_module() -> Any:
-    """``fault_server.py`` beside this file, which is no package."""
-    if "geoml_fault_server" not in sys.modules:
-        spec = spec_from_file_location("geoml_fault_server", Path(__file__).with_name("fault_server.py"))
-        assert spec
-        assert spec.loader
-        module = module_from_spec(spec)
-        sys.modules["geoml_fault_server"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["geoml_fault_server"]
 
 
 def item(name: str, **changes: Any) -> dict[str, Any]:
@@ -96,7 +82,7 @@ class Api:
 def api(machine: Callable[..., None]) -> Iterator[Callable[[Pages], Api]]:
     """``api(pages)``; the server is ``.server``."""
     machine(retries=5, timeout=10)
-    with fault_module().serve() as server:
+    with fault_server.serve() as server:
         server.only = "/search"
         yield lambda pages: Api(server, pages)
 
@@ -286,7 +272,7 @@ def test_a_gigabyte_is_not_read(api: Callable[[Pages], Api], monkeypatch: pytest
             handler.wfile.write(b" " * 2**20)
             sent.append(2**20)
 
-    monkeypatch.setattr(fault_module()._Handler, "head", long)
+    monkeypatch.setattr(fault_server._Handler, "head", long)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match="more than 8 MiB"):
         made.find()
