@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -168,6 +168,13 @@ def members(group: int) -> list[str]:
     return found
 
 
+def within(seconds: float, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_service_that_does_not_start_says_why(stack: ModuleType, tmp_path: Path) -> None:
     class Broken(stack.Service):  # type: ignore[misc, name-defined]
         patience = 20.0
@@ -205,14 +212,13 @@ def test_services_end_with_the_process_that_started_them(tmp_path: Path) -> None
     )
     words = [sys.executable, "-c", program, str(SCRIPT.parent), str(tmp_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout
-        pid = int(parent.stdout.readline())
-        assert members(pid) == ["sleep 600"]
-        parent.kill()
-    deadline = time.monotonic() + 10
-    while members(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        try:
+            assert parent.stdout
+            pid = int(parent.stdout.readline())
+            within(10, lambda: members(pid) == ["sleep 600"])  # setpriv, until it has become its program
+        finally:
+            parent.kill()
+    within(10, lambda: not members(pid))
 
 
 class Local:
