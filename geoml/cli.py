@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 models = typer.Typer(help="Model packages.", no_args_is_help=True)
 app.add_typer(models, name="models")
+area = typer.Typer(help="Areas of a map with confidence intervals, from checked places.", no_args_is_help=True)
+app.add_typer(area, name="area")
 out_console, err_console = Console(), Console(stderr=True)
 
 Bbox = Annotated[
@@ -332,7 +334,9 @@ def train(
 def evaluate(
     recipe: Annotated[Path, typer.Argument(help="training recipe, whose held-out split is scored")],
     model: Annotated[str, typer.Option("--model", help="name or package directory")],
-    split: Annotated[str, typer.Option("--split", help="test, val or train")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", help="test, val or train; all: of a model that learns nothing")
+    ] = "test",
     as_json: Json = False,
     report: Annotated[Path | None, typer.Option("--report", help="also write an HTML report")] = None,
 ) -> None:
@@ -368,6 +372,46 @@ def scores_table(scores: dict[str, Any]) -> None:
 
 def _number(value: Any) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@command(area, "draw")
+def area_draw(
+    run: Annotated[str, typer.Argument(help="folder or URL of a finished run")],
+    out: Annotated[Path, typer.Option("--out", help=".gpkg or .geojson file to fill in")],
+    places: Annotated[int, typer.Option("--places", help="about so many")] = 400,
+    seed: Annotated[int, typer.Option("--seed", help="another one draws other places")] = 0,
+) -> None:
+    """Places in every class of a map, drawn at random, for people to look at; the map's answer is not in the file."""
+    from geoml import pipeline
+
+    print(f"{pipeline.draw_places(run, places, out, seed)} places in {out}; fill in the column reference")
+
+
+@command(area, "estimate")
+def area_estimate(
+    run: Annotated[str, typer.Argument(help="folder or URL of the run that the places were drawn from")],
+    reference: Annotated[Path, typer.Argument(help="the places, filled in: GeoPackage, GeoJSON or GeoParquet")],
+    column: Annotated[str, typer.Option("--column", help="column with names or values of classes")] = "reference",
+    as_json: Json = False,
+) -> None:
+    """Areas and accuracies of the classes of a map with 95 % intervals (Olofsson et al. 2014)."""
+    from geoml import pipeline
+
+    found = pipeline.estimate_areas(run, reference, column)
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("class", "mapped km²", "estimated km²", "95 %", "user's", "producer's", title="areas and accuracies")
+    for name, row in found["classes"].items():
+        low, high = (f"{v / 1e6:.3f}" for v in row["area_95"])
+        shares = (_number(row[k]) for k in ("user", "producer"))
+        table.add_row(name, f"{found['mapped'][name] / 1e6:.3f}", f"{row['area'] / 1e6:.3f}", f"{low}–{high}", *shares)
+    out_console.print(table)
+    left = found["left_out"]
+    out_console.print(
+        f"overall accuracy {found['overall']:.3f} ± {1.96 * found['overall_se']:.3f} from {found['places']} places; "
+        f"left out: {left['without_reference']} without reference, {left['off_the_map']} off the map"
+    )
 
 
 @command(app, "demo")

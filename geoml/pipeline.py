@@ -195,6 +195,20 @@ def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: s
     return run(str(model), _train_recipe(recipe), split=split)
 
 
+def draw_places(run: str | Path, places: int, out: str | Path, seed: int = 0) -> int:
+    """Draw about ``places`` of a run's map into a vector file to be filled in, see `geoml.engine.estimate.draw`."""
+    from geoml.engine.estimate import draw
+
+    return len(draw(run, places, Path(out), seed))
+
+
+def estimate_areas(run: str | Path, reference: str | Path, column: str = "reference") -> dict[str, Any]:
+    """Areas of a run's classes with 95 % intervals, see `geoml.engine.estimate.estimate`."""
+    from geoml.engine.estimate import estimate
+
+    return estimate(run, reference, column)
+
+
 def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe:
     from geoml.data.recipe import TrainRecipe, load_recipe
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoml import models
-from geoml.data.chips import Reader
-from geoml.data.scene import Piece
+from geoml.data.scene import Piece, Sample, Scene
 from geoml.engine.package import Package, build
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.io.card import Band, ClassInfo, ModelCard
@@ -21,6 +20,7 @@ from geoml.io.card import Band, ClassInfo, ModelCard
 PIXELS = 1_000_000
 """Pixels of a split that a model is calibrated on at most."""
 CHIP = 512
+Read = Callable[[Scene], Sample]
 CLASSES = {
     2: {"unchanged": "#d9d9d9", "changed": "#d7301f"},
     3: {"unchanged": "#d9d9d9", "gain": "#1a9850", "loss": "#d7301f"},
@@ -58,7 +58,7 @@ def calibrated(package: Package, pixels: NDArray[np.floating]) -> Package:
     return Package(module.eval(), card, package.path)
 
 
-def draw(pieces: Sequence[Piece], read: Reader, most: int = PIXELS, seed: int = 0) -> NDArray[np.float32]:
+def draw(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed: int = 0) -> NDArray[np.float32]:
     """(N, channels) valid pixels of the pieces, labelled or not: all, or ``most`` drawn with equal chance.
 
     Raises NothingFound without a single valid pixel.
@@ -81,7 +81,7 @@ def draw(pieces: Sequence[Piece], read: Reader, most: int = PIXELS, seed: int = 
     return np.concatenate(out)
 
 
-def _part(read: Reader, piece: Piece) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _part(read: Read, piece: Piece) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     sample = read(piece.scene)
     part = piece.window.slices(piece.scene.window)
     return sample.image[:, *part], sample.valid[part]

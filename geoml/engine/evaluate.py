@@ -10,24 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoml import tasks
-from geoml.cube.normalise import coefficients
-from geoml.data.chips import Batch, Reader, cut
-from geoml.data.prepare import held_out, prepare
+from geoml import models, tasks
+from geoml.data.chips import Batch, Reader
+from geoml.data.prepare import held_out, prepare, scenes
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import Piece
 from geoml.engine import package
 from geoml.engine.calibrate import calibrated, draw, ready
+from geoml.engine.consistency import consistency
 from geoml.engine.device import Device
-from geoml.engine.predict import Predictor
+from geoml.engine.predict import Predictor, map_sample
 from geoml.errors import InputError
 from geoml.io.card import ModelCard
 from geoml.nn.change_scores import ChangeScores
 from geoml.nn.losses import IGNORE
 
+ALL = "all"
+"""In place of a split: every pixel of every scene."""
+
 
 def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
-    """Scores of a package (name or folder) on ``split`` of the recipe, as plain JSON values.
+    """Scores of a package (name or folder) on ``split`` of the recipe, or on ``all`` of it, as plain JSON values.
 
     Per class: iou, f1, precision, recall; over all: overall_accuracy, miou, mean_f1, confusion (rows: truth), ece and
     calibration bins, pixels counted, and ``baseline``: the same for a map that is everywhere the commonest class.
@@ -36,9 +39,16 @@ def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dic
     """
     loaded = package.load(str(model))
     check_fit(loaded.card, recipe)
-    pieces = held_out(prepare(recipe), split)
+    pieces = _whole(loaded, recipe) if split == ALL else held_out(prepare(recipe), split)
     found = score(loaded, pieces, merge=merged(loaded.card, recipe))
     return {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash, "split": split, **found}
+
+
+def _whole(loaded: package.Package, recipe: TrainRecipe) -> list[Piece]:
+    """Every scene in one piece. Raises InputError for a model that may have learned from them."""
+    if not models.calibrated(loaded.card.architecture):
+        raise InputError(f"split: {ALL} is for models that learn nothing; {loaded.card.name} was trained")
+    return [Piece(scene, scene.window, ALL) for scene in scenes(recipe)]
 
 
 def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
@@ -72,22 +82,18 @@ def score(
     outside a piece is no data to the model, so no other split lends its context. A model that is calibrated, and is
     not yet, is calibrated on pixels of these pieces; their labels take no part.
     """
-    card, read = loaded.card, reader or Reader()
+    given, card, read = loaded, loaded.card, reader or Reader()
     if not ready(loaded):
         loaded = calibrated(loaded, draw(pieces, read))
     predictor = Predictor(loaded)
-    channels = len(card.bands) * card.dates
-    mul, add = coefficients(card, [1.0] * channels, [0.0] * channels)
     scores = tasks.find(card.task).Task(len(card.classes)).scores()
     index = np.full(256, IGNORE, np.uint8)
     index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
     for piece in pieces:
         sample, window = read(piece.scene), piece.window
         truth = np.where((sample.target > 1) & (sample.target != IGNORE), 1, sample.target) if merge else sample.target
-        origin = predictor.needed(window)
-        seen = cut(sample, origin, window, origin.shape)
         y, whole = window.y0, []
-        for rows in predictor.rows(seen.image, seen.valid, mul, add, origin, window):
+        for rows in map_sample(predictor, sample, window):
             height = rows.classes.shape[0]
             target = truth[y : y + height, window.x0 : window.x1]
             scores.update(index[rows.classes], rows.confidence, target)
@@ -96,7 +102,12 @@ def score(
         if isinstance(scores, ChangeScores):  # its objects may cross rows
             scores.objects(np.concatenate(whole), truth[window.slices(piece.scene.window)])
     names = [c.name for c in card.classes]
-    return {**named(scores.compute(), names), "scenes": len({p.scene.id for p in pieces})}
+    found = {**named(scores.compute(), names), "scenes": len({p.scene.id for p in pieces})}
+    if isinstance(scores, ChangeScores):
+        for row in found["change"].get("by_size", ()):
+            row |= {f"{k}_m2": None if row[k] is None else row[k] * card.gsd**2 for k in ("from", "below")}
+        found["consistency"] = consistency(given, pieces, read)
+    return found
 
 
 def statistics(card: ModelCard) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml import tasks
+from geoml.cube.normalise import coefficients
+from geoml.data.chips import cut
+from geoml.data.scene import Sample
 from geoml.engine.calibrate import check_ready
 from geoml.engine.device import Device, choose
 from geoml.engine.fold import folded
@@ -396,3 +399,13 @@ def _landed(strip: tuple[int, list[Tensor], torch.cuda.Event | None]) -> tuple[i
     if event is not None:
         event.synchronize()
     return y, [t.cpu().numpy() for t in tensors]
+
+
+def map_sample(predictor: Predictor, sample: Sample, window: Window) -> Iterator[Rows]:
+    """The map of a window of a sample, in rows from north to south; beyond the window is no data to the model."""
+    card = predictor.card
+    channels = len(card.bands) * card.dates
+    mul, add = coefficients(card, [1.0] * channels, [0.0] * channels)
+    origin = predictor.needed(window)
+    seen = cut(sample, origin, window, origin.shape)
+    yield from predictor.rows(seen.image, seen.valid, mul, add, origin, window)
