@@ -171,18 +171,21 @@ def _corners(shape: tuple[int, ...], side: int, offset: tuple[int, int]) -> list
 def _orientation(data: NDArray[Any], known: NDArray[np.bool_], window: NDArray[np.float32]) -> Complex:
     """Spectrum of the gradient's direction as a complex number, damped where it is weak; zero where not known."""
     inside = scipy.ndimage.binary_erosion(known, border_value=0)
+    sparse = np.zeros_like(inside)
+    sparse[::4, ::4] = inside[::4, ::4]  # enough of them for a median
+    sparse = sparse if sparse.any() else inside
     total = np.zeros(known.shape, np.complex64)
     for band in data:
         values = np.where(known, band, 0).astype(np.float32)
         slope = np.zeros(known.shape, np.complex64)
         slope.real[:, 1:-1] = values[:, 2:] - values[:, :-2]
         slope.imag[1:-1] = values[2:] - values[:-2]
-        typical = float(np.median(np.abs(slope[inside]))) if inside.any() else 0.0
+        typical = float(np.median(np.abs(slope[sparse]))) if sparse.any() else 0.0
         if typical > 0:  # a band without texture says nothing
             total += slope / typical
     total[~inside] = 0
     size = np.abs(total)
-    np.divide(total, size + np.median(size[inside]) if inside.any() else 1, out=total, where=size > 0)
+    np.divide(total, size + np.median(size[sparse]) if sparse.any() else 1, out=total, where=size > 0)
     spectrum: Complex = scipy.fft.fft2(total * window)
     return spectrum
 

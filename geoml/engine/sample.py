@@ -11,6 +11,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from geoml.grid.region import blocks_of, project
 from geoml.io.remote import RunStore
 from geoml.io.store import write_json
 from geoml.recipe import digest
+from geoml.settings import settings
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +158,8 @@ def _shift(plan: Plan, squares: Sequence[Sequence[Mosaic]], date: int) -> tuple[
     recipe = plan.recipe
     if not recipe.max_shift:
         return None
-    found = (between(s[0], s[date]) for s in squares)
+    with ThreadPoolExecutor(settings().threads) as pool:
+        found = list(pool.map(lambda s: between(s[0], s[date]), squares))
     votes = np.array([(v.dy, v.dx) for v in found if v is not None])
     if not len(votes):
         log.warning("the dates could not be checked for a shift: too little texture, or too much has changed")

@@ -29,7 +29,9 @@ MOST = 250_000
 RANK = 1e-6
 """Directions with a smaller share of the largest variance are left out: their covariance is singular."""
 LEAST_VARIANCE = 1e-5
-"""Of a difference of variates (of variance 1): equal dates have none."""
+"""Of a difference of variates (of variance 1): pixels that did not change at all have none."""
+EQUAL = 1e-10
+"""Below 1, a smallest canonical correlation that only rounding keeps from it: the dates are one."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def reweighted(z: Tensor, bands: int) -> tuple[Tensor, Tensor]:
     """
     weight = torch.ones(len(z), dtype=z.dtype)
     mean, transform, before = _mad(z, weight, bands)
+    if len(before) and float((1 - before).max()) < EQUAL:
+        return mean, transform[:0]
     for _ in range(ROUNDS):
         chi2 = ((z - mean) @ transform.T).square().sum(1)
         weight = torch.special.gammaincc(torch.full_like(chi2, max(len(transform), 1) / 2), chi2 / 2)
