@@ -78,8 +78,7 @@ def efficientnet_lite0(encoder: nn.Module) -> None:
     if hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:
         raise ModelError(f"{path}: not the published file (sha256 differs); install the package again")
     published = torch.load(path, weights_only=True)
-    head = ("_conv_head", "_bn1", "_fc")
-    tensors = [t for name, t in published.items() if not name.startswith(head)]
+    tensors = [t for name, t in published.items() if not name.startswith("_fc")]
     with torch.no_grad():
         for place, (target, given) in enumerate(zip(encoder.state_dict().values(), tensors, strict=False)):
             target.copy_(adapt_bands(given, target.shape[1]) if place == 0 else given)

@@ -1,4 +1,4 @@
-"""Types of every call into models, nn and tasks are checked at run time, in tests only."""
+"""Types of every call into models, heads, nn and tasks are checked at run time, in tests only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pkgutil
 
 from jaxtyping import install_import_hook
 
-from geoml import models, nn, tasks
+from geoml import heads, models, nn, tasks
 
-CHECKED = [f"{p.__name__}.{m.name}" for p in (models, nn, tasks) for m in pkgutil.iter_modules(p.__path__)]
+CHECKED = [f"{p.__name__}.{m.name}" for p in (models, heads, nn, tasks) for m in pkgutil.iter_modules(p.__path__)]
 install_import_hook(CHECKED, "beartype.beartype")

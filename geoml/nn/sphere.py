@@ -1,0 +1,65 @@
+"""Distances and densities on the sphere for losses: gradients are finite at every place and every pair of places.
+
+Degrees with lon before lat, or unit vectors (..., 3); distances in km. A distance has a kink at 0 and at the antipode;
+`SOFT` rounds it over a few metres, so the gradient there is 0 and not NaN.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from geoml.grid.sphere import EARTH_RADIUS_KM
+
+SOFT = 1e-12
+"""Added to squared half chords: distances below some 10 m are rounded up, at most to 13 m."""
+
+
+def to_xyz(lon: Tensor, lat: Tensor) -> Tensor:
+    """(...) degrees to (..., 3) unit vectors."""
+    x, y = torch.deg2rad(lon), torch.deg2rad(lat)
+    return torch.stack([y.cos() * x.cos(), y.cos() * x.sin(), y.sin()], dim=-1)
+
+
+def haversine(lon1: Tensor, lat1: Tensor, lon2: Tensor, lat2: Tensor) -> Tensor:
+    """(...) km along the great circle: 2 R atan2(sqrt(a), sqrt(1 - a)), a the haversine; OSV-5M's form of it.
+
+    Astruc et al. 2024, https://arxiv.org/abs/2404.18873. The derivative by longitude vanishes at the poles, where all
+    longitudes are one place.
+    """
+    x1, y1, x2, y2 = (torch.deg2rad(v) for v in (lon1, lat1, lon2, lat2))
+    both = y1.cos() * y2.cos()
+    a = ((y2 - y1) / 2).sin().square() + both * ((x2 - x1) / 2).sin().square()
+    b = ((y2 + y1) / 2).sin().square() + both * ((x2 - x1) / 2).cos().square()  # 1 - a without cancellation
+    return 2 * EARTH_RADIUS_KM * torch.atan2((a + SOFT).sqrt(), (b + SOFT).sqrt())
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """(...) km between unit vectors (..., 3) that broadcast."""
+    near, far = (a - b).square().sum(-1) / 4, (a + b).square().sum(-1) / 4
+    return 2 * EARTH_RADIUS_KM * torch.atan2((near + SOFT).sqrt(), (far + SOFT).sqrt())
+
+
+def chordal_loss(a: Tensor, b: Tensor) -> Tensor:
+    """(...) half the squared chord between unit vectors, 1 - cos of the angle: smooth everywhere, 0 to 2."""
+    return (a - b).square().sum(-1) / 2
+
+
+def log_vmf(xyz: Tensor, mu: Tensor, kappa: Tensor) -> Tensor:
+    """(...) log density in nats per steradian of von Mises–Fisher around ``mu`` (..., 3), concentration above 0 (...).
+
+    log kappa / (2 pi (1 - exp(-2 kappa))) + kappa (mu.x - 1), which does not overflow; mu.x - 1 is taken from the
+    chord, so that nothing cancels where kappa is large.
+    """
+    peak = kappa.log() - math.log(2 * math.pi) - torch.log(-torch.expm1(-2 * kappa))
+    return peak - kappa * (xyz - mu).square().sum(-1) / 2
+
+
+def smoothed_labels(km: Tensor, tau_km: float) -> Tensor:
+    """(B, K) distances to the true place to (B, K) label weights, exp(-(d - min d) / tau), whose rows sum to 1.
+
+    Haas, Skreta, Alberti, Finn: PIGEON, CVPR 2024, equation 2, https://arxiv.org/abs/2307.05845; normalised here.
+    """
+    return torch.softmax(-km / tau_km, dim=-1)
