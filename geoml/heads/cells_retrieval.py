@@ -82,7 +82,7 @@ class CellsRetrieval(nn.Module):
         """That of the cells, plus the nats of the whole density in which the cells get no gradient and the picture
         itself is left out of the gallery."""
         of_cells, cosine = self._apart(raw)
-        own = cosine.masked_fill(cosine > retrieval.SAME, -1.0)
+        own = self.retrieval.others(cosine, xyz)
         weight, mu, kappa = self._mixture(of_cells.detach(), own)
         return self.cells.loss(of_cells, xyz) - (weight + log_vmf(xyz[:, None], mu, kappa)).logsumexp(1).mean()
 

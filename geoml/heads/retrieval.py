@@ -5,7 +5,7 @@ neighbours and a kernel density over their places. Similarity is the cosine of s
 ``neighbours`` weighs exp(similarity / temperature) and is a von Mises-Fisher kernel.
 
 The gallery is filled by `start`, after which the head answers. Only temperature and width of the kernel can be learnt;
-a picture that is in the gallery itself is then left out.
+the gallery's pictures of the same place are then left out.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from geoml.nn.sphere import log_vmf
 UNIMODAL = False
 TINY: dict[str, object] = {"neighbours": 10}
 
-SAME = 1 - 1e-5
-"""Cosine from which a picture counts as the same one while learning."""
+SAME = 1 - 1e-6
+"""Cosine of two places from which they are one while learning, about 9 km: else the other views of the picture's own
+place would teach that neighbours are never wrong."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ class Retrieval(nn.Module):
         """(B, M) cosines over the temperature."""
         return raw / self.log_temperature.clamp(-7.0, 3.0).exp()
 
+    def others(self, raw: Tensor, xyz: Tensor) -> Tensor:
+        """(B, M) cosines in which pictures of the very places (B, 3) are not similar at all."""
+        return raw.masked_fill(xyz.to(raw) @ self.places.T > SAME, -1.0)
+
     @property
     def kappa(self) -> Tensor:
         """() concentration of the kernel."""
@@ -93,8 +98,7 @@ class Retrieval(nn.Module):
 
     def loss(self, raw: Tensor, xyz: Tensor) -> Tensor:
         """Negative log-likelihood in nats per steradian, the picture itself left out of the gallery."""
-        others = raw.masked_fill(raw > SAME, -1.0)
-        weight, entry = self.nearest(self.score(others))
+        weight, entry = self.nearest(self.score(self.others(raw, xyz)))
         return -(weight + log_vmf(xyz[:, None], self.places[entry], self.kappa)).logsumexp(1).mean()
 
     def components(self, raw: Tensor) -> Components:

@@ -11,6 +11,7 @@ from geoml import heads
 from geoml.errors import InputError
 from geoml.grid import cells, sphere
 from geoml.nn.locating import CellBuffers, density
+from geoml.nn.sphere import log_vmf
 
 
 def places(n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +116,9 @@ def test_retrieval_does_not_find_the_picture_that_it_learns_from() -> None:
     with torch.no_grad():
         raw = head(features)
         assert float(head.loss(raw, xyz)) > 100
-        assert float(head.loss(raw * 0.999, xyz)) < 0  # a picture that is not taken for itself
+        assert float(head.loss(head(features + 0.01), xyz)) > 100  # nor another view of its own place
+        weight, mu, kappa = head.components(raw)
+        assert float(-(weight + log_vmf(xyz[:, None], mu, kappa)).logsumexp(1).mean()) < 0  # which an answer may find
 
 
 def test_only_the_best_cells_are_searched() -> None:

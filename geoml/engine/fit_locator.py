@@ -1,0 +1,208 @@
+"""Train a locator: features of every view once, a head on them, calibration on pictures that it never saw."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from geoml import heads
+from geoml.data import balance
+from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining
+from geoml.engine import locator, world_sets
+from geoml.engine.features import Extractor
+from geoml.engine.locator import Locator
+from geoml.engine.world_sets import FeatureSet, WorldSets
+from geoml.errors import InputError, ModelError
+from geoml.grid import sphere
+from geoml.grid.density import Density
+from geoml.io.locator_card import Calibrated, LocatorCard
+from geoml.nn import conformal, geoscores
+
+Floats = NDArray[np.float64]
+OnEpoch = Callable[[int, float], None]
+
+
+def fit(
+    recipe: GeoRecipe, out: str | Path, cache: str | Path | None = None, on_epoch: OnEpoch | None = None
+) -> Locator:
+    """Train by the recipe and write a package to ``out``; its card holds calibration and the scores of every test set.
+
+    Raises InputError for a recipe that does not fit or a split that leaks, DataError for a picture that cannot be read.
+    """
+    backbone = locator.build_backbone(recipe.backbone, recipe.weights)
+    extractor = Extractor(backbone, recipe.size)
+    sets = world_sets.prepare(recipe, extractor, cache or Path(out) / "features")
+    made = fit_features(recipe, sets, on_epoch)
+    card = _card(recipe, made, sets, extractor)
+    found = Locator(backbone, made.head, card)
+    return dataclasses.replace(found, card=locator.save(found, out, recipe.half), path=Path(out))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained head, its calibration and its scores by test set."""
+
+    head: nn.Module
+    config: dict[str, Any]
+    calibration: Calibrated
+    scores: dict[str, Any]
+
+
+def fit_features(recipe: GeoRecipe, sets: WorldSets, on_epoch: OnEpoch | None = None) -> Fitted:
+    """Head, calibration and scores of features that are there already."""
+    head = train_head(recipe.head.name, recipe.head.config, sets.train, recipe.training, recipe.seed, on_epoch)
+    config = dataclasses.asdict(head.config)  # type: ignore[call-overload]
+    strict = sets.val_blocks if recipe.calibration.blocks else None
+    calibrated = calibrate(head, sets.val, recipe.calibration, strict)
+    scores = {name: evaluate(head, calibrated, queries, recipe.seed) for name, queries in sets.tests.items()}
+    return Fitted(head, config, calibrated, scores)
+
+
+def train_head(
+    name: str,
+    config: Mapping[str, Any],
+    train: FeatureSet,
+    how: HeadTraining,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> nn.Module:
+    """A head of ``geoml/heads`` in eval mode, trained on (N, F) features; the same for the same seed.
+
+    Raises ModelError when the loss is not finite.
+    """  # fmt: skip
+    torch.manual_seed(seed)
+    x = torch.from_numpy(np.ascontiguousarray(train.features, np.float32))
+    xyz = torch.from_numpy(sphere.to_xyz(train.lon, train.lat).astype(np.float32))
+    head = heads.build(name, {**config, "features": x.shape[1]})
+    head.start(x, xyz)  # type: ignore[operator]
+    learnt = [p for p in head.parameters() if p.requires_grad]
+    if not learnt:
+        return head.eval()
+    draw = np.random.default_rng([seed, 0x7EA])
+    weight = balance.weights(balance.coarse(train.lon, train.lat), how.balance)
+    steps = math.ceil(len(x) / how.batch)
+    optimiser = torch.optim.AdamW(learnt, how.lr, weight_decay=how.weight_decay)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.lr, total_steps=steps * how.epochs)
+    head.train()
+    for epoch in range(how.epochs):
+        order = torch.from_numpy(draw.choice(len(x), len(x), p=weight))
+        total = 0.0
+        for rows in order.split(how.batch):  # type: ignore[no-untyped-call]
+            loss = head.loss(head(x[rows]), xyz[rows])  # type: ignore[operator]
+            if not bool(torch.isfinite(loss)):
+                raise ModelError(f"head {name}: loss is not finite in epoch {epoch + 1}; lower training.lr")
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(learnt, how.clip)
+            optimiser.step()
+            cycle.step()
+            total += float(loss.detach()) * len(rows)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, total / len(x))
+    return head.eval()
+
+
+def calibrate(head: nn.Module, chosen: FeatureSet, how: Calibration, strict: FeatureSet | None = None) -> Calibrated:
+    """Temperature and spread by likelihood, the conformal quantile, and the threshold for the target precision.
+
+    Half of the pictures give temperature and spread, the others quantile and threshold: a threshold that was chosen on
+    the pictures that shaped the confidence would promise too much. With ``strict``, pictures of blocks that were never
+    trained, the threshold is chosen on those. Raises InputError for fewer than 20 pictures.
+    """
+    if len(chosen) < 20:
+        raise InputError(f"calibration: {len(chosen)} validation pictures; expected at least 20")
+    first, second = chosen.take(np.arange(0, len(chosen), 2)), chosen.take(np.arange(1, len(chosen), 2))
+    t, spread = temperature(locator.answer(head, first.features), first.lon, first.lat)
+    density = locator.answer(head, second.features).tempered(t, spread)
+    asked = second if strict is None else strict
+    told = density if strict is None else locator.answer(head, strict.features).tempered(t, spread)
+    at = told.mode()
+    sure = told.within(*at, how.within_km)
+    right = sphere.distance(*at, asked.lon, asked.lat) <= how.within_km
+    limit = geoscores.threshold(sure, right, how.precision)
+    cells = locator.head_cells(head)
+    quantile = None
+    if cells is not None:
+        q = conformal.quantile(
+            locator.cell_probability(density, cells), cells.assign(second.lon, second.lat), how.alpha
+        )
+        quantile = q if np.isfinite(q) else None
+    kept = sure >= limit if limit is not None else np.zeros(len(sure), bool)
+    value = {
+        "temperature": t, "spread": spread, "alpha": how.alpha, "conformal": quantile, "within_km": how.within_km,
+        "threshold": limit, "precision": how.precision, "reached": float(right[kept].mean()) if kept.any() else None,
+        "coverage": float(kept.mean()), "pictures": len(chosen),
+    }  # fmt: skip
+    name = hashlib.sha256(json.dumps(value, sort_keys=True).encode() + chosen.features.tobytes()).hexdigest()[:16]
+    return Calibrated(**value, id=name)
+
+
+def temperature(density: Density, lon: Floats, lat: Floats, rounds: int = 2) -> tuple[float, float]:
+    """Temperature of the weights and spread of the components with the best likelihood, by turns on a grid.
+
+    Guo et al. 2017 (https://arxiv.org/abs/1706.04599), with a second number since a mixture has two ways to be unsure.
+    """
+    grid = np.geomspace(0.05, 8.0, 25)
+    t, spread = 1.0, 1.0
+    for _ in range(rounds):
+        t = float(min(grid, key=lambda v: geoscores.nll(density.tempered(float(v), spread).log_density(lon, lat))))
+        spread = float(min(grid, key=lambda v: geoscores.nll(density.tempered(t, float(v)).log_density(lon, lat))))
+    return t, spread
+
+
+def evaluate(
+    head: nn.Module, calibration: Calibrated, queries: FeatureSet, seed: int = 0, draws: int = 1000
+) -> dict[str, Any]:
+    """Scores of a test set: errors with intervals, selective prediction, reliability, likelihood, sets of cells."""
+    density = locator.answer(head, queries.features).tempered(calibration.temperature, calibration.spread)
+    at = density.mode()
+    km = sphere.distance(*at, queries.lon, queries.lat)
+    near = calibration.within_km
+    sure = density.within(*at, near)
+    curve = geoscores.risk_coverage(sure, km > near)
+    bins = geoscores.reliability(np.clip(sure, 0.0, 1.0), km <= near)
+    row: dict[str, Any] = {
+        **geoscores.table_row(km, draws, seed),
+        "macro_within": geoscores.macro(km, balance.coarse(queries.lon, queries.lat, 30.0).tolist(),
+                                        lambda v: geoscores.within(v, near))[0],
+        "nll": geoscores.nll(density.log_density(queries.lon, queries.lat)),
+        "aurc": curve.area,
+        "within_at_coverage": {f"{c:g}": 1.0 - curve.at(c) for c in (0.25, 0.5, 0.75, 1.0)},
+        "reliability": {"forecast": bins.forecast.tolist(), "observed": bins.observed.tolist(),
+                        "count": bins.count.tolist(), "error": bins.error},
+    }  # fmt: skip
+    if calibration.threshold is not None:
+        kept = sure >= calibration.threshold
+        row["answered"] = float(kept.mean())
+        row["precision"] = float((km[kept] <= near).mean()) if kept.any() else None
+    cells = locator.head_cells(head)
+    if cells is not None and calibration.conformal is not None:
+        inside = conformal.sets(locator.cell_probability(density, cells), calibration.conformal, seed=1)
+        row["conformal"] = {"coverage": conformal.coverage(inside, cells.assign(queries.lon, queries.lat)),
+                            "cells": float(inside.sum(1).mean())}  # fmt: skip
+    return row
+
+
+def _card(recipe: GeoRecipe, made: Fitted, sets: WorldSets, extractor: Extractor) -> LocatorCard:
+    backbone = extractor.backbone
+    m, s = backbone.mean, backbone.std
+    return LocatorCard(
+        name=recipe.name, description=recipe.description, kind=recipe.kind, license=recipe.license,
+        data_license=recipe.data_license, backbone=recipe.backbone, head=recipe.head.name, head_config=made.config,
+        features=backbone.features, size=extractor.size, mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]),
+        width_km=recipe.source.width_km, calibration=made.calibration, scores=made.scores,
+        coverage=(-180.0, recipe.source.south, 180.0, recipe.source.north),
+        coverage_note="random places on land; pictures from above, without clouds",
+        training={"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash, "pictures": len(sets.train),
+                  "sets": {k: len(v) for k, v in sets.tests.items()}},
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""Locators: backbone, head and calibration in one folder, as a model package. No pickle is ever run.
+
+``model.json`` is a STAC item with the MLM extension and is written last; ``model.safetensors`` holds the tensors of
+``backbone.…`` and ``head.…``, in half precision where the recipe says so. Loading checks the checksum, every name and
+shape and that all values are finite, before a picture is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from geoml import heads
+from geoml.engine import package
+from geoml.engine.features import Extractor
+from geoml.errors import InputError, ModelError
+from geoml.grid import sphere
+from geoml.grid.cells import Cells
+from geoml.grid.density import Density
+from geoml.io import locator_card, store
+from geoml.io.locator_card import LocatorCard
+from geoml.nn import backbones, conformal, locating, stages
+from geoml.nn.backbones import Backbone
+
+Floats = NDArray[np.float64]
+GALLERY, SCALE = "gallery", ".scale"
+"""In half precision a gallery is kept in 8 bits with a scale for each row: cosines move by less than 0.01."""
+ROWS = 512
+"""Pictures for which a head answers at once."""
+
+
+@dataclass(frozen=True)
+class Locator:
+    """A loaded locator; `extractor` gives the features that `locate` takes."""
+
+    backbone: Backbone
+    head: nn.Module
+    card: LocatorCard
+    path: Path | None = None
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """Pictures (B, size, size, 3) uint8 to features (B, F)."""
+        return Extractor(self.backbone, self.card.size)
+
+    def locate(self, features: NDArray[np.float32]) -> Density:
+        """The calibrated density of (N, F) features. Raises InputError for others."""
+        c = self.card.calibration
+        return answer(self.head, features).tempered(c.temperature, c.spread)
+
+    def confidence(self, density: Density) -> Floats:
+        """(N,) mass within the card's ``within_km`` of the mode: what the threshold of abstention is about."""
+        return density.within(*density.mode(), self.card.calibration.within_km)
+
+    def abstains(self, density: Density) -> NDArray[np.bool_]:
+        """(N,) True where the answer is not sure enough for the precision that the card promises."""
+        limit = self.card.calibration.threshold
+        return np.full(len(density), True) if limit is None else self.confidence(density) < limit
+
+    def cells(self) -> Cells | None:
+        """The cells of the head, None for a head without."""
+        return head_cells(self.head)
+
+    def credible_cells(self, density: Density) -> NDArray[np.bool_] | None:
+        """(N, K) the conformal set of cells of each picture; None where the card has none."""
+        limit, cells = self.card.calibration.conformal, self.cells()
+        if limit is None or cells is None:
+            return None
+        return conformal.sets(cell_probability(density, cells), limit)
+
+
+def answer(head: nn.Module, features: NDArray[np.float32]) -> Density:
+    """What a head says of (N, F) features, not calibrated."""
+    if features.ndim != 2 or not len(features):
+        raise InputError(f"features: {features.shape}; expected at least one row")
+    parts: list[locating.Components] = []
+    with torch.inference_mode():
+        for rows in torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(ROWS):  # type: ignore[no-untyped-call]
+            parts.append(head.components(head(rows)))  # type: ignore[operator]
+    weight, xyz, kappa = (list(v) for v in zip(*parts, strict=True))
+    return locating.density((torch.cat(weight), _joined(xyz, 3), _joined(kappa, 2)))
+
+
+def _joined(parts: list[Tensor], dims: int) -> Tensor:
+    return torch.cat(parts) if parts[0].ndim == dims else parts[0]
+
+
+def head_cells(head: nn.Module) -> Cells | None:
+    """The cells of a head, None for one without."""
+    for part in head.modules():
+        if isinstance(part, locating.CellBuffers) and len(part):
+            return part.cells()
+    return None
+
+
+def cell_probability(density: Density, cells: Cells) -> Floats:
+    """(N, K) mass of each cell, each component counted where its centre is."""
+    lon, lat = sphere.to_lonlat(density.xyz)
+    place = cells.assign(lon.ravel(), lat.ravel()).reshape(lon.shape)
+    out = np.zeros((len(density), len(cells)))
+    rows = np.broadcast_to(np.arange(len(density))[:, None], density.weight.shape)
+    np.add.at(out, (rows, np.broadcast_to(place, density.weight.shape)), density.weight)
+    return out / out.sum(1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def build_backbone(name: str, weights: str | None = None) -> Backbone:
+    """A backbone by name, also that of pooled stages. Raises as `geoml.nn.backbones.build`."""
+    return stages.build(weights) if name == stages.NAME else backbones.build(name, weights)
+
+
+def save(locator: Locator, directory: str | Path, half: bool = True) -> LocatorCard:
+    """Write the package and give the card as written. Raises ModelError for weights that are not finite, DataError."""
+    directory = Path(directory)
+    tensors: dict[str, Tensor] = {}
+    for part, module in (("backbone", locator.backbone), ("head", locator.head)):
+        for name, value in module.state_dict().items():
+            if half and name.endswith(GALLERY):
+                codes, scale = _packed(value.detach().cpu())
+                tensors[f"{part}.{name}"], tensors[f"{part}.{name}{SCALE}"] = codes, scale
+                continue
+            small = half and value.dtype == torch.float32 and value.ndim > 1
+            tensors[f"{part}.{name}"] = value.detach().cpu().to(torch.float16 if small else value.dtype).contiguous()
+    package._check_finite(tensors, locator.card.name)
+    with store.atomic(directory / package.WEIGHTS) as temporary:
+        temporary.write_bytes(to_bytes({k: v.clone() for k, v in tensors.items()}, metadata={"format": "pt"}))
+    card = locator.card.model_copy(
+        update={
+            "sha256": store.sha256(directory / package.WEIGHTS),
+            "weights": package.WEIGHTS,
+            "parameters": sum(p.numel() for m in (locator.backbone, locator.head) for p in m.parameters()),
+        }
+    )
+    write_card(card, directory)
+    return card
+
+
+def _packed(rows: Tensor) -> tuple[Tensor, Tensor]:
+    scale = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127.0
+    return (rows / scale).round().to(torch.int8), scale
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    scales = {k.removesuffix(SCALE): v for k, v in tensors.items() if k.endswith(GALLERY + SCALE)}
+    kept = {k: v for k, v in tensors.items() if not k.endswith(GALLERY + SCALE)}
+    return {k: v.float() * scales[k] if k in scales else v for k, v in kept.items()}
+
+
+def write_card(card: LocatorCard, directory: str | Path) -> None:
+    """Write the card of a package whose weights are in place. Raises DataError."""
+    size = (Path(directory) / card.weights).stat().st_size
+    store.write_json(Path(directory) / package.CARD, locator_card.to_item(card, size))
+
+
+def read_card(name_or_dir: str | Path) -> LocatorCard:
+    """The card of a locator, by name, folder or URL. Raises as `package.find`, ModelError for another card."""
+    path = package.find(name_or_dir) / package.CARD
+    try:
+        if path.stat().st_size > package.MAX_CARD:
+            raise ModelError(f"{path}: larger than {package.MAX_CARD} bytes; not a model card")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as err:
+        raise ModelError(f"{path}: not a model card ({err})") from err
+    return locator_card.from_item(value if isinstance(value, dict) else {}, str(path))
+
+
+def load(name_or_dir: str | Path) -> Locator:
+    """Read, check and build a locator. Raises ModelError when card and weights disagree or the weights are damaged."""
+    path, card = package.find(name_or_dir), read_card(name_or_dir)
+    weights = path / card.weights
+    if Path(card.weights).name != card.weights or weights.suffix != ".safetensors" or not weights.is_file():
+        raise ModelError(f"{path}: weights {card.weights!r}; expected a .safetensors file beside the card")
+    if (found := store.sha256(weights)) != card.sha256:
+        raise ModelError(f"{weights}: damaged, sha256 is {found[:12]}…, the card says {card.sha256[:12] or 'nothing'}…")
+    try:
+        tensors = load_file(weights)
+        backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
+    except (SafetensorError, OSError, InputError) as err:
+        raise ModelError(f"{path}: {err}") from err
+    if backbone.features != card.features or card.head_config.get("features") != card.features:
+        raise ModelError(f"{path}: {card.backbone} has {backbone.features} features, the card says {card.features}")
+    for part, module in (("backbone", backbone), ("head", head)):
+        given = _unpacked({k[len(part) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{part}.")})
+        wanted = module.state_dict()
+        package._fill(module, {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in given.items()}, weights)
+    return Locator(backbone.eval(), head.eval(), card, path)

@@ -1,0 +1,121 @@
+"""Features of the world-scale `overhead` set: places, splits, views of each, and the pictures that ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.data import geosplits, season, world
+from geoml.data.geo_recipe import GeoRecipe
+from geoml.data.world import View, World
+from geoml.engine.features import Extractor, compute
+from geoml.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """(N, F) features with the places (N,) they were seen at, degrees."""
+
+    features: NDArray[np.float32]
+    lon: Floats
+    lat: Floats
+
+    def __len__(self) -> int:
+        return len(self.lon)
+
+    def take(self, rows: NDArray[np.int64]) -> FeatureSet:
+        """Some of the pictures."""
+        return FeatureSet(self.features[rows], self.lon[rows], self.lat[rows])
+
+
+@dataclass(frozen=True)
+class Places:
+    """(N, 2) lon, lat of each set; queries of the three sets are apart as the splits say."""
+
+    train: Floats
+    val: Floats
+    val_blocks: Floats
+    in_region: Floats
+    held_out: Floats
+
+
+@dataclass(frozen=True)
+class WorldSets:
+    """Features of every set; ``tests`` by name: ``in-region``, ``held-out`` and, if given, ``other-month``."""
+
+    train: FeatureSet
+    val: FeatureSet
+    val_blocks: FeatureSet
+    tests: dict[str, FeatureSet]
+
+
+def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
+    """The places of every set, the same for the same seed; checked for leaks.
+
+    In-region queries are other random places of the blocks that train, so crops of them overlap with crops of training;
+    held-out blocks are those of which nothing trained, nor within the gap. Raises InputError when too few are found.
+    """
+    source, split = recipe.source, recipe.split
+    need = source.queries + source.calibration
+    held = max(split.test, split.val, 1e-9)
+    extra = int(need / min(v for v in (split.test, split.val, 1.0) if v > 0) * 1.5) if held > 1e-9 else 2 * need
+    drawn = world.places(land, source.places + extra, recipe.seed, 0.5, 500.0, source.south, source.north)
+    pool, asked = drawn[: source.places], drawn[source.places :]
+    of_pool = geosplits.blocks(pool, split.test, split.val, split.degrees, recipe.seed)
+    of_asked = geosplits.blocks(asked, split.test, split.val, split.degrees, recipe.seed)
+    here = asked[of_asked == "train"]
+    blocks, val_blocks = asked[of_asked == "test"][: source.queries], asked[of_asked == "val"][: source.calibration]
+    train = pool[of_pool == "train"]
+    train = train[geosplits.apart(train, np.concatenate([blocks, val_blocks]), split.gap_km)]
+    places = Places(train, here[source.queries : need], val_blocks, here[: source.queries], blocks)
+    if len(train) < 16 or len(places.val) < 8:
+        raise InputError(f"split: {len(train)} places to train on and {len(places.val)} to calibrate; draw more places")
+    geosplits.check({"train": train, "held-out": blocks, "val-blocks": val_blocks}, split.gap_km)
+    geosplits.check({"train": train, "in-region": places.in_region, "val": places.val}, 0.0)
+    return places
+
+
+def prepare(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> WorldSets:
+    """Features of every set, read from the cache where they are there. Raises as `choose` and `world.read`."""
+    source = recipe.source
+    places = choose(recipe, world.read_land(world.find(source.land)))
+    picture = world.read(world.find(source.picture))
+    size, widths, seed = extractor.size, source.width_km, recipe.seed
+
+    def seen(world_: World, where: Floats, number: int, other_look: bool = False) -> FeatureSet:
+        views = world.views(where, widths, 1000 * seed + number)
+        rgb = _looks(world_, views, size, 1000 * seed + number) if other_look else world.crops(world_, views, size)
+        return FeatureSet(compute(rgb, extractor, cache), where[:, 0], where[:, 1])
+
+    of_train = [seen(picture, places.train, 100 + k) for k in range(recipe.views.clean)]
+    of_train += [seen(picture, places.train, 200 + k, True) for k in range(recipe.views.seasons)]
+    of_train += [seen(world.read(world.find(p)), places.train, 300 + k) for k, p in enumerate(source.renderings)]
+    tests = {"in-region": seen(picture, places.in_region, 1), "held-out": seen(picture, places.held_out, 2)}
+    if source.other is not None:  # the very views of the in-region queries, in another month
+        tests["other-month"] = seen(world.read(world.find(source.other)), places.in_region, 1)
+    return WorldSets(
+        train=joined(of_train),
+        val=seen(picture, places.val, 3),
+        val_blocks=seen(picture, places.val_blocks, 4),
+        tests={k: v for k, v in tests.items() if len(v)},
+    )
+
+
+def joined(sets: Sequence[FeatureSet]) -> FeatureSet:
+    """One set after the other."""
+    return FeatureSet(
+        np.concatenate([s.features for s in sets]),
+        np.concatenate([s.lon for s in sets]),
+        np.concatenate([s.lat for s in sets]),
+    )
+
+
+def _looks(world_: World, views: Sequence[View], size: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    for i, rgb in enumerate(world.crops(world_, views, size)):
+        yield season.vary(rgb, np.random.default_rng([seed, i]))

