@@ -323,8 +323,8 @@ def train(
     from geoml import pipeline
 
     def show(epoch: dict[str, float]) -> None:
-        shown = f"loss {epoch['loss']:.4f}  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}"
-        err_console.print(f"epoch {epoch['epoch']:.0f}  {shown}", highlight=False)
+        shown = f"  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}" if "miou" in epoch else ""
+        err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{shown}", highlight=False)
 
     pipeline.train(recipe, out, on_epoch=show)
     models_show(str(out))
@@ -344,6 +344,8 @@ def evaluate(
     from geoml import pipeline
 
     scores = pipeline.evaluate(model, recipe, split)
+    if report and "sets" in scores:
+        raise InputError("report: there is none of geolocation yet; --json has every figure")
     if report:
         from geoml.io.report import evaluation_report
         from geoml.io.store import write_text
@@ -352,7 +354,20 @@ def evaluate(
     if as_json:
         print(json.dumps(scores))
         return
-    scores_table(scores)
+    if "sets" in scores:
+        places_table(scores["sets"])
+    else:
+        scores_table(scores)
+
+
+def places_table(sets: dict[str, Any]) -> None:
+    """A row for each test set of geolocation: how far off, and how many within what distance."""
+    km = (25, 200, 750, 2500)
+    table = Table("set", "median km", *(f"≤ {d} km" for d in km), "GeoScore", title="geolocation")
+    for name, row in sets.items():
+        shares = (f"{row[f'within_{d}']:.1%}" for d in km)
+        table.add_row(name, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}")
+    out_console.print(table)
 
 
 def scores_table(scores: dict[str, Any]) -> None:

@@ -26,9 +26,10 @@ from geoml.engine.spread import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
 from geoml.io.remote import RunStore, run_store
-from geoml.recipe import PredictRecipe, Query, check_text, parse
+from geoml.recipe import PredictRecipe, Query, check_text, load_yaml, parse
 
 if TYPE_CHECKING:
+    from geoml.data.geo_recipe import GeoRecipe
     from geoml.data.recipe import TrainRecipe
     from geoml.engine.run import Tally
 
@@ -180,19 +181,40 @@ def train(
 ) -> Path:
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
-    Returns its folder. ``on_epoch`` gets epoch, loss, miou and best after each epoch. Raises as `geoml.engine.fit.fit`.
+    Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and miou and best where pixels are learnt.
+    Raises as `geoml.engine.fit.fit`, for the task geolocation as `geoml.engine.fit_locator.fit`.
     """
+    from geoml.data.geo_recipe import GeoRecipe
+
+    found = _train_recipe(recipe)
+    if isinstance(found, GeoRecipe):
+        from geoml.engine import fit_locator
+
+        fit_locator.fit(found, out, on_epoch=on_epoch)
+        return Path(out)
     from geoml.engine.fit import fit
 
-    fit(_train_recipe(recipe), Path(out), on_epoch=on_epoch)
+    fit(found, Path(out), on_epoch=on_epoch)
     return Path(out)
 
 
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: str = "test") -> dict[str, Any]:
-    """Scores of a model package on a split of a training recipe, as `geoml.engine.evaluate.evaluate` gives them."""
+    """Scores of a model package on a split of a training recipe, as `geoml.engine.evaluate.evaluate` gives them.
+
+    Of the task geolocation: on every test set of the recipe, as `geoml.engine.fit_locator.score`.
+    """
+    from geoml.data.geo_recipe import GeoRecipe
+
+    found = _train_recipe(recipe)
+    if isinstance(found, GeoRecipe):
+        from geoml.engine import fit_locator
+
+        if split != "test":
+            raise InputError(f"split: {split}; a recipe of geolocation has several test sets, and all are scored")
+        return fit_locator.score(model, found)
     from geoml.engine.evaluate import evaluate as run
 
-    return run(str(model), _train_recipe(recipe), split=split)
+    return run(str(model), found, split=split)
 
 
 def draw_places(run: str | Path, places: int, out: str | Path, seed: int = 0) -> int:
@@ -209,10 +231,15 @@ def estimate_areas(run: str | Path, reference: str | Path, column: str = "refere
     return estimate(run, reference, column)
 
 
-def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe:
-    from geoml.data.recipe import TrainRecipe, load_recipe
+def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe | GeoRecipe:
+    from geoml.data.geo_recipe import GeoRecipe
+    from geoml.data.recipe import TrainRecipe, recipe_file
 
-    return parse(TrainRecipe, dict(recipe), "recipe") if isinstance(recipe, Mapping) else load_recipe(recipe)
+    value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
+    where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
+    if value.get("task") == "geolocation":
+        return parse(GeoRecipe, value, where)
+    return parse(TrainRecipe, value, where)
 
 
 def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None) -> monitoring.Look:

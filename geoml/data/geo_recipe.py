@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from geoml.data.recipe import recipe_file
 from geoml.recipe import Frozen, digest, load_yaml, parse
 
 
@@ -106,5 +107,5 @@ class GeoRecipe(Frozen):
 
 
 def load(path: str | Path) -> GeoRecipe:
-    """The recipe in a YAML file. Raises InputError that names the field."""
-    return parse(GeoRecipe, load_yaml(path), str(path))
+    """The recipe in a YAML file, or of a name in ``catalogs/recipes``. Raises InputError that names the field."""
+    return parse(GeoRecipe, load_yaml(recipe_file(path)), str(path))

@@ -414,12 +414,16 @@ def _nested(value: Any, dumped: Any) -> Any:
 
 def load_recipe(path: str | Path) -> TrainRecipe:
     """The recipe in a YAML file, or of a name in ``catalogs/recipes``. Raises InputError."""
+    return parse(TrainRecipe, load_yaml(recipe_file(path)), str(path))
+
+
+def recipe_file(path: str | Path) -> Path:
+    """The YAML file of a recipe by its path, or by its name in ``catalogs/recipes``. Raises InputError."""
     given = Path(path)
     shipped = settings().catalogs / "recipes" / f"{path}.yaml"
     if not given.exists() and not given.suffix and given.name == str(path) and not shipped.is_file():
         raise unknown("recipe", str(path), (p.stem for p in shipped.parent.glob("*.yaml")))
-    found = shipped if not given.exists() and given.name == str(path) and shipped.is_file() else given
-    return parse(TrainRecipe, load_yaml(found), str(path))
+    return shipped if not given.exists() and given.name == str(path) and shipped.is_file() else given
 
 
 def resolve(text: str) -> Path:

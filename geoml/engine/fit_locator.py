@@ -26,10 +26,11 @@ from geoml.errors import InputError, ModelError
 from geoml.grid import sphere
 from geoml.grid.density import Density
 from geoml.io.locator_card import Calibrated, LocatorCard
+from geoml.io.remote import scratch
 from geoml.nn import conformal, geoscores
 
 Floats = NDArray[np.float64]
-OnEpoch = Callable[[int, float], None]
+OnEpoch = Callable[[dict[str, float]], None]
 
 
 def fit(
@@ -37,15 +38,38 @@ def fit(
 ) -> Locator:
     """Train by the recipe and write a package to ``out``; its card holds calibration and the scores of every test set.
 
-    Raises InputError for a recipe that does not fit or a split that leaks, DataError for a picture that cannot be read.
+    Features are kept in ``cache``, a folder of the machine's scratch by default. Raises InputError for a recipe that
+    does not fit or a split that leaks, DataError for a picture that cannot be read.
     """
     backbone = locator.build_backbone(recipe.backbone, recipe.weights)
     extractor = Extractor(backbone, recipe.size)
-    sets = world_sets.prepare(recipe, extractor, cache or Path(out) / "features")
+    sets = world_sets.prepare(recipe, extractor, cache or features_cache())
     made = fit_features(recipe, sets, on_epoch)
     card = _card(recipe, made, sets, extractor)
     found = Locator(backbone, made.head, card)
     return dataclasses.replace(found, card=locator.save(found, out, recipe.half), path=Path(out))
+
+
+def features_cache() -> Path:
+    """Where features are kept that have been computed on this machine."""
+    return scratch() / "features"
+
+
+def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None) -> dict[str, Any]:
+    """Scores of a package on every test set of a recipe, by its name, as plain JSON values.
+
+    Raises InputError when the recipe is for pictures of another kind or width, and as `fit`.
+    """
+    found = locator.load(model)
+    card = found.card
+    if (card.kind, card.width_km) != (recipe.kind, recipe.source.width_km):
+        said = f"{card.kind} of {card.width_km} km, the recipe for {recipe.kind} of {recipe.source.width_km} km"
+        raise InputError(f"recipe: the model is for {said}")
+    sets = world_sets.prepare(recipe, found.extractor, cache or features_cache())
+    scores = {
+        name: evaluate(found.head, card.calibration, queries, recipe.seed) for name, queries in sets.tests.items()
+    }
+    return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "sets": scores}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +132,7 @@ def train_head(
             cycle.step()
             total += float(loss.detach()) * len(rows)
         if on_epoch is not None:
-            on_epoch(epoch + 1, total / len(x))
+            on_epoch({"epoch": epoch, "loss": total / len(x)})
     return head.eval()
 
 

@@ -70,7 +70,8 @@ def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
     of_pool = geosplits.blocks(pool, split.test, split.val, split.degrees, recipe.seed)
     of_asked = geosplits.blocks(asked, split.test, split.val, split.degrees, recipe.seed)
     here = asked[of_asked == "train"]
-    blocks, val_blocks = asked[of_asked == "test"][: source.queries], asked[of_asked == "val"][: source.calibration]
+    blocks, val_blocks = asked[of_asked == "test"][: source.queries], asked[of_asked == "val"]
+    val_blocks = val_blocks[geosplits.apart(val_blocks, blocks, split.gap_km)][: source.calibration]
     train = pool[of_pool == "train"]
     train = train[geosplits.apart(train, np.concatenate([blocks, val_blocks]), split.gap_km)]
     places = Places(train, here[source.queries : need], val_blocks, here[: source.queries], blocks)

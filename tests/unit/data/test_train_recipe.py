@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from geoml.data import geo_recipe
 from geoml.data.recipe import TrainRecipe, load_recipe, resolve, swapped
 from geoml.errors import InputError
 from geoml.io.card import ClassInfo
@@ -12,7 +13,9 @@ from geoml.recipe import load_yaml, parse
 from geoml.settings import settings
 
 FOLDER = Path(__file__).parents[3] / "catalogs" / "recipes"
-SHIPPED = sorted(p.stem for p in FOLDER.glob("*.yaml") if "source" in load_yaml(p))
+RECIPES = {p.stem: load_yaml(p) for p in FOLDER.glob("*.yaml")}
+PLACES = sorted(name for name, value in RECIPES.items() if value.get("task") == "geolocation")
+SHIPPED = sorted(name for name, value in RECIPES.items() if "source" in value and name not in PLACES)
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +31,13 @@ def test_shipped_recipes_parse_and_name_data_by_variable_only(name):
     found = load_recipe(name)
     root = getattr(found.source, "root", "${GEOML_CATALOGS}")
     assert root.startswith("${GEOML_")
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_shipped_recipes_of_geolocation_parse_and_name_data_by_variable_or_package(name):
+    source = geo_recipe.load(name).source
+    for place in (source.picture, source.other, source.land, *source.renderings):
+        assert place.startswith(("${GEOML_", "basemap:"))
 
 
 def test_hash_does_not_depend_on_the_machine(monkeypatch, tmp_path):

