@@ -16,49 +16,19 @@ holds the paper in its docstring, a frozen dataclass ``Config`` whose first fiel
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from geoml.errors import InputError, unknown
+from geoml.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
-
-def names() -> list[str]:
-    """Every head of the package, found by its file."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
-
-
-def find(name: str) -> ModuleType:
-    """The file of a head. Raises InputError, with the nearest name, for one that is not there."""
-    known = names()
-    if name not in known:
-        raise unknown("head", name, known)
-    return importlib.import_module(f"{__name__}.{name}")
-
-
-def configure(name: str, config: Mapping[str, Any]) -> Any:
-    """The head's ``Config`` from plain values (JSON, YAML), types checked.
-
-    Raises InputError, naming the field, for an unknown or missing one and for a value of the wrong kind.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    kind = find(name).Config
-    if extra := sorted(set(config) - set(kind.__dataclass_fields__)):
-        raise unknown(f"config of {name}", extra[0], kind.__dataclass_fields__)
-    try:
-        return TypeAdapter(kind).validate_python(dict(config))
-    except ValidationError as err:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in err.errors()]
-        raise InputError(f"config of {name}: " + "; ".join(lines)) from err
+_FILES = Registry(__name__, __path__, "head")
+names, find, configure = _FILES.names, _FILES.find, _FILES.configure
 
 
 def build(name: str, config: Mapping[str, Any]) -> nn.Module:
     """A head by name: ``build("cells", {"features": 1280})``. Raises InputError as `configure` does."""
-    module: nn.Module = find(name).build(configure(name, config))
+    module: nn.Module = _FILES.build(name, config)
     return module

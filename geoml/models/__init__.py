@@ -15,46 +15,16 @@ state dict of the module, whose buffer ``ready`` is False until then.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from geoml.errors import InputError, unknown
+from geoml.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
-
-def names() -> list[str]:
-    """Every model of the package, found by its file."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
-
-
-def find(architecture: str) -> ModuleType:
-    """The file of a model. Raises InputError, with the nearest name, for one that is not there."""
-    known = names()
-    if architecture not in known:
-        raise unknown("architecture", architecture, known)
-    return importlib.import_module(f"{__name__}.{architecture}")
-
-
-def configure(architecture: str, config: Mapping[str, Any]) -> Any:
-    """The model's ``Config`` from plain values (JSON, YAML), types checked.
-
-    Raises InputError, naming the field, for an unknown or missing one and for a value of the wrong kind.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    kind = find(architecture).Config
-    if extra := sorted(set(config) - set(kind.__dataclass_fields__)):
-        raise unknown(f"config of {architecture}", extra[0], kind.__dataclass_fields__)
-    try:
-        return TypeAdapter(kind).validate_python(dict(config))
-    except ValidationError as err:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in err.errors()]
-        raise InputError(f"config of {architecture}: " + "; ".join(lines)) from err
+_FILES = Registry(__name__, __path__, "architecture")
+names, find, configure = _FILES.names, _FILES.find, _FILES.configure
 
 
 def given(architecture: str, bands: int, dates: int, classes: int) -> dict[str, int]:
@@ -71,5 +41,5 @@ def calibrated(architecture: str) -> bool:
 
 def build(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     """A model by name: ``build("unet", {"bands": 4, "classes": 3})``. Raises InputError as `configure` does."""
-    module: nn.Module = find(architecture).build(configure(architecture, config))
+    module: nn.Module = _FILES.build(architecture, config)
     return module

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from geoml.errors import unknown
+from geoml.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,14 +35,5 @@ class Task(Protocol):
     def scores(self) -> Any: ...
 
 
-def names() -> list[str]:
-    """Every task of the package, found by its file."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
-
-
-def find(task: str) -> ModuleType:
-    """The file of a task; its class is ``Task``. Raises InputError, with the nearest name, for an unknown one."""
-    known = names()
-    if task not in known:
-        raise unknown("task", task, known)
-    return importlib.import_module(f"{__name__}.{task}")
+_FILES = Registry(__name__, __path__, "task")
+names, find = _FILES.names, _FILES.find
