@@ -344,13 +344,12 @@ def evaluate(
     from geoml import pipeline
 
     scores = pipeline.evaluate(model, recipe, split)
-    if report and "sets" in scores:
-        raise InputError("report: there is none of geolocation yet; --json has every figure")
     if report:
+        from geoml.io.locator_report import locator_report
         from geoml.io.report import evaluation_report
         from geoml.io.store import write_text
 
-        write_text(report, evaluation_report(scores))
+        write_text(report, (locator_report if "sets" in scores else evaluation_report)(scores))
     if as_json:
         print(json.dumps(scores))
         return

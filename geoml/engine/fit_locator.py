@@ -202,6 +202,7 @@ def evaluate(
         "nll": geoscores.nll(density.log_density(queries.lon, queries.lat)),
         "aurc": curve.area,
         "within_at_coverage": {f"{c:g}": 1.0 - curve.at(c) for c in (0.25, 0.5, 0.75, 1.0)},
+        "risk_coverage": [[c / 50, curve.at(c / 50)] for c in range(1, 51)],
         "reliability": {"forecast": bins.forecast.tolist(), "observed": bins.observed.tolist(),
                         "count": bins.count.tolist(), "error": bins.error},
     }  # fmt: skip

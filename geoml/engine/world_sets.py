@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,28 +85,48 @@ def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
 
 def prepare(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> WorldSets:
     """Features of every set, read from the cache where they are there. Raises as `choose` and `world.read`."""
-    source = recipe.source
-    places = choose(recipe, world.read_land(world.find(source.land)))
+    source, places = recipe.source, _places(recipe)
     picture = world.read(world.find(source.picture))
-    size, widths, seed = extractor.size, source.width_km, recipe.seed
-
-    def seen(world_: World, where: Floats, number: int, other_look: bool = False) -> FeatureSet:
-        views = world.views(where, widths, 1000 * seed + number)
-        rgb = _looks(world_, views, size, 1000 * seed + number) if other_look else world.crops(world_, views, size)
-        return FeatureSet(compute(rgb, extractor, cache), where[:, 0], where[:, 1])
-
+    seen = partial(_seen, recipe, extractor, cache)
     of_train = [seen(picture, places.train, 100 + k) for k in range(recipe.views.clean)]
     of_train += [seen(picture, places.train, 200 + k, True) for k in range(recipe.views.seasons)]
     of_train += [seen(world.read(world.find(p)), places.train, 300 + k) for k, p in enumerate(source.renderings)]
-    tests = {"in-region": seen(picture, places.in_region, 1), "held-out": seen(picture, places.held_out, 2)}
-    if source.other is not None:  # the very views of the in-region queries, in another month
-        tests["other-month"] = seen(world.read(world.find(source.other)), places.in_region, 1)
     return WorldSets(
         train=joined(of_train),
         val=seen(picture, places.val, 3),
         val_blocks=seen(picture, places.val_blocks, 4),
-        tests={k: v for k, v in tests.items() if len(v)},
+        tests=tests(recipe, extractor, cache),
     )
+
+
+def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> dict[str, FeatureSet]:
+    """Features of the test sets alone, by name."""
+    source, places = recipe.source, _places(recipe)
+    picture = world.read(world.find(source.picture))
+    seen = partial(_seen, recipe, extractor, cache)
+    found = {"in-region": seen(picture, places.in_region, 1), "held-out": seen(picture, places.held_out, 2)}
+    if source.other is not None:  # the very views of the in-region queries, in another month
+        found["other-month"] = seen(world.read(world.find(source.other)), places.in_region, 1)
+    return {k: v for k, v in found.items() if len(v)}
+
+
+def _places(recipe: GeoRecipe) -> Places:
+    return choose(recipe, world.read_land(world.find(recipe.source.land)))
+
+
+def _seen(
+    recipe: GeoRecipe,
+    extractor: Extractor,
+    cache: str | Path | None,
+    picture: World,
+    where: Floats,
+    number: int,
+    other_look: bool = False,
+) -> FeatureSet:
+    seed = 1000 * recipe.seed + number
+    views = world.views(where, recipe.source.width_km, seed)
+    rgb = _looks(picture, views, extractor.size, seed) if other_look else world.crops(picture, views, extractor.size)
+    return FeatureSet(compute(rgb, extractor, cache), where[:, 0], where[:, 1])
 
 
 def joined(sets: Sequence[FeatureSet]) -> FeatureSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,11 @@ def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
     assert set(scores["sets"]) == {"in-region", "held-out", "other-month"}
     for name, row in scores["sets"].items():  # weights are kept in half precision, so places move a little
         assert row["median_km"] == pytest.approx(card.scores[name]["median_km"], rel=0.05)
-    table = CliRunner().invoke(app, ["evaluate", str(file), "--model", str(tmp_path / "model")])
+    words = ["evaluate", str(file), "--model", str(tmp_path / "model"), "--report", str(tmp_path / "r.html")]
+    table = CliRunner().invoke(app, words)
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<polyline") == 6, "two curves of each of three sets"
+    assert not re.search(r"<script|https?://", page)
     assert "GeoScore" in table.output
     wide = recipe(made, source={**recipe(made).source.model_dump(), "width_km": [10, 20]})
     with pytest.raises(InputError, match="km, the recipe for"):
