@@ -8,7 +8,7 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test lint bench env requirements stack stack-down stack-local images
+.PHONY: demo test lint bench bench-geolocate env requirements stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -34,6 +34,9 @@ lint: env  ## style, types, layers
 
 bench: env  ## throughput and memory; see docs/performance.md
 	$(BIN)/python -m tests.benchmarks.predict $(ARGS)
+
+bench-geolocate: env  ## pictures per second, end to end and of the bare backbone with decoding
+	$(BIN)/python -m tests.benchmarks.geolocate $(ARGS)
 
 stack-local: env  ## the services that geoml works with, from packages on this machine, until Ctrl-C; docs/stack.md
 	$(BIN)/python docker/stack.py up $(ARGS)

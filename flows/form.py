@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from geoml.engine.package import names as models
+from geoml.engine.cards import locators
+from geoml.engine.package import names
 from geoml.io.catalog import catalog_names
 from geoml.recipe import PredictRecipe, Query, parse
 from geoml.settings import settings
@@ -27,17 +28,20 @@ def _recipes() -> list[str]:
     return [p.stem for p in files if "\nquery:" not in p.read_text(encoding="utf-8")]
 
 
-Model = Annotated[str, _choice(models(), "folder or URL of a package")]
+Model = Annotated[str, _choice([n for n in names() if n not in locators()], "folder or URL of a package")]
+Locator = Annotated[str, _choice(locators(), "folder or URL of a package")]
 Catalog = Annotated[str, _choice(catalog_names(), "URL or file")]
 TrainingRecipe = Annotated[str, _choice(_recipes(), "YAML file")]
 Bbox = Annotated[list[float], Field(min_length=4, max_length=4)]
 Dates = Annotated[list[str], Field(min_length=1)]
+Sources = Annotated[list[str], Field(min_length=1)]
 Composite = Literal["first", "least_cloudy", "median", "mean"]
 Mask = Literal["auto", "none"]
 Join = Literal["auto", "exact", "blend"]
 Harmonise = Literal["none", "histogram", "invariant"]
 Pixels = Annotated[int, Field(ge=64)]
 Count = Annotated[int, Field(ge=1)]
+Top = Annotated[int, Field(ge=1, le=50)]
 Days = Annotated[int, Field(ge=0, le=3660)]
 Size = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

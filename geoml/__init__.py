@@ -1,7 +1,7 @@
 """A region, a time range and a model in; a map that people can trust out.
 
-``geoml.search``, ``geoml.predict``, ``geoml.train`` and ``geoml.evaluate`` are the steps of the commands of the same
-names. They are imported on first use, so ``import geoml`` stays light.
+``geoml.search``, ``geoml.predict``, ``geoml.train``, ``geoml.evaluate`` and ``geoml.geolocate`` are the steps of the
+commands of the same names. They are imported on first use, so ``import geoml`` stays light.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from geoml.errors import (
 )
 
 if TYPE_CHECKING:
-    from geoml.pipeline import evaluate, predict, search, train
+    from geoml.pipeline import evaluate, geolocate, predict, search, train
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "NothingFound",
     "TransientError",
     "evaluate",
+    "geolocate",
     "predict",
     "search",
     "train",
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("evaluate", "predict", "search", "train"):
+    if name in ("evaluate", "geolocate", "predict", "search", "train"):
         from geoml import pipeline
 
         return getattr(pipeline, name)

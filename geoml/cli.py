@@ -8,18 +8,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from geoml import logs
-from geoml.errors import GeomlError, InputError, unknown
+from geoml.cli_common import Json, command, err_console, out_console
+from geoml.cli_geolocate import geolocate
+from geoml.errors import InputError, unknown
 
 app = typer.Typer(
     help="A region, a time range and a model in; a map that people can trust out.",
@@ -31,7 +31,7 @@ models = typer.Typer(help="Model packages.", no_args_is_help=True)
 app.add_typer(models, name="models")
 area = typer.Typer(help="Areas of a map with confidence intervals, from checked places.", no_args_is_help=True)
 app.add_typer(area, name="area")
-out_console, err_console = Console(), Console(stderr=True)
+app.add_typer(geolocate, name="geolocate")
 
 Bbox = Annotated[
     tuple[float, float, float, float] | None,
@@ -45,31 +45,6 @@ Collection = Annotated[str | None, typer.Option("--collection", help="collection
 Filter = Annotated[str | None, typer.Option("--filter", help="CQL2 text")]
 Sort = Annotated[str | None, typer.Option("--sortby", help="property, with - in front for descending")]
 Limit = Annotated[int | None, typer.Option("--limit", help="at most this many items")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a command whose geoml errors become one line and the exit code of the error table."""
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> None:
-            try:
-                function(*args, **kwargs)
-            except GeomlError as err:
-                err_console.print(f"[bold red]{type(err).__name__}[/]", end=" ")
-                err_console.print(str(err), markup=False, highlight=False, soft_wrap=True)
-                raise typer.Exit(err.exit_code) from err
-            except KeyboardInterrupt:
-                from geoml.engine.halt import deadline
-
-                deadline(2.0, 130)  # a read that hangs must not keep a command that was told to end
-                raise
-
-        group.command(name)(run)
-        return run
-
-    return register
 
 
 @app.callback()
@@ -119,14 +94,18 @@ def search(
 @command(models, "list")
 def models_list(as_json: Json = False) -> None:
     """The model packages that are installed."""
+    from geoml.engine import cards as known
     from geoml.engine import package
 
-    cards = [package.read_card(name) for name in package.names()]
+    cards = [known.read(name) for name in package.names()]
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in cards]))
         return
     table = Table("name", "task", "bands", "gsd", "classes")
     for card in cards:
+        if isinstance(card, known.LocatorCard):
+            table.add_row(card.name, f"geolocation, {card.kind}", "red green blue", "", card.head)
+            continue
         bands, classes = " ".join(b.name for b in card.bands), " ".join(c.name for c in card.classes)
         table.add_row(card.name, card.task, bands, f"{card.gsd:g} m", classes)
     out_console.print(table)
@@ -135,9 +114,9 @@ def models_list(as_json: Json = False) -> None:
 @command(models, "show")
 def models_show(name: Annotated[str, typer.Argument(help="name or package directory")], as_json: Json = False) -> None:
     """A model's card: what it needs, what it gives, how well it did."""
-    from geoml.engine import package
+    from geoml.engine import cards
 
-    card = package.read_card(name).model_dump(mode="json")
+    card = cards.read(name).model_dump(mode="json")
     if as_json:
         print(json.dumps(card))
         return

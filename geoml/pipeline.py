@@ -26,6 +26,7 @@ from geoml.engine.spread import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
 from geoml.io.remote import RunStore, run_store
+from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
 from geoml.recipe import PredictRecipe, Query, check_text, load_yaml, parse
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ __all__ = [
     "do_day",
     "evaluate",
     "gather",
+    "geolocate",
+    "index_add",
+    "index_remove",
+    "localizability",
     "locked",
     "look",
     "monitor",
@@ -45,9 +50,12 @@ __all__ = [
     "predict",
     "run_blocks",
     "search",
+    "similar",
+    "strip_exif",
     "todo",
     "train",
     "verdict",
+    "verify",
 ]
 
 log = logging.getLogger(__name__)

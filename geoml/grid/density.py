@@ -150,6 +150,15 @@ class Density:
             found[rows] = part.log_density(at.reshape(len(self), -1, 3)[rows])
         return found.reshape(shape)
 
+    def level(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
+        """Share of the mass where the density is higher than at places, shaped as those of `log_density`.
+
+        0 at the mode, 1 far from it; read at the nodes.
+        """
+        there = self.log_density(lon, lat).reshape(len(self), -1)
+        share = (self._node_log_density[:, None] > there[..., None]).mean(2)
+        return np.asarray(share.reshape(np.shape(lon)))
+
     def tempered(self, t: float, spread: float | None = None) -> Density:
         """Colder (t < 1, surer) or warmer: weights to the power 1 / t, kappas divided by ``spread``, if not given by t.
 

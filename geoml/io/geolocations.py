@@ -72,7 +72,7 @@ SCHEMA = pa.schema(
 
 ``p_within_*`` is the probability that the place lies within so many km of the answer, ``radius_*_km`` the radius around
 it that holds 50 or 90 %, ``area_90_km2`` the area of the smallest region that holds 90 %. ``disclosed_precision`` is
-``exact`` or ``region:N`` with the km that answers were rounded to.
+``exact`` or ``region:N`` with the km that answers were rounded to, ``none`` where there is no answer.
 """
 
 _ANSWER = ("lat", "lon", *(f"p_within_{km}km" for km in WITHIN_KM), "radius_50_km", "radius_90_km", "area_90_km2",

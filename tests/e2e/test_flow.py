@@ -21,9 +21,10 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import form, steps
+from flows import geolocate as locating
 from flows import monitor as nightly
 from flows import predict as module
-from geoml import pipeline, testing
+from geoml import pipeline, testing, testing_photos
 from geoml.engine.state import state as state_of
 from geoml.errors import DataError, InputError, ModelError, TransientError
 from geoml.recipe import PredictRecipe
@@ -261,3 +262,20 @@ def test_a_batch_on_a_gpu_takes_a_slot_of_the_limit(
     first, second = sorted(two())
     assert second[0] >= first[1], "one after the other"
     assert asked
+
+
+def test_pictures_by_flow_are_those_by_command(prefect: None, tmp_path: Path) -> None:
+    testing_photos.made_locator(tmp_path / "model")
+    source = testing_photos.folder(tmp_path / "in", 7)
+    pipeline.geolocate(source, tmp_path / "model", tmp_path / "command.parquet")
+    given = {"sources": [str(source)], "model": str(tmp_path / "model"), "out": str(tmp_path / "flow.parquet")}
+    state = locating.geolocate(**given, return_state=True)
+    assert state.is_completed()
+    assert (tmp_path / "flow.parquet").read_bytes() == (tmp_path / "command.parquet").read_bytes()
+    assert {r["status"]: r["pictures"] for r in json.loads(newest("geolocated").data)}["ok"] >= 6
+    (tmp_path / "empty").mkdir()
+    skipped = locating.geolocate(**{**given, "sources": [str(tmp_path / "empty")]}, return_state=True)
+    assert skipped.name == "Skipped"
+    fields = locating.geolocate.parameters.properties
+    assert all(f["description"] for f in fields.values())
+    assert fields["use"]["items"]["enum"] == ["time", "text", "position", "altitude"]

@@ -1,0 +1,40 @@
+"""What the files of commands share: consoles, and how an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from geoml.errors import GeomlError
+
+out_console, err_console = Console(), Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command whose geoml errors become one line and the exit code of the error table."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except GeomlError as err:
+                err_console.print(f"[bold red]{type(err).__name__}[/]", end=" ")
+                err_console.print(str(err), markup=False, highlight=False, soft_wrap=True)
+                raise typer.Exit(err.exit_code) from err
+            except KeyboardInterrupt:
+                from geoml.engine.halt import deadline
+
+                deadline(2.0, 130)  # a read that hangs must not keep a command that was told to end
+                raise
+
+        group.command(name)(run)
+        return run
+
+    return register

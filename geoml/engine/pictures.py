@@ -1,0 +1,109 @@
+"""Pictures made ready for a backbone, read and decoded in threads, in their order; what cannot be read says why."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Container, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from geoml.errors import GeomlError, TransientError
+from geoml.io import photos, remote
+from geoml.io.exif import Exif
+from geoml.io.photo_reference import Reference
+from geoml.io.photos import UnreadablePhoto
+from geoml.settings import settings
+
+AHEAD = 48
+"""Pictures that are read while the backbone works, beside those in the hands of threads."""
+
+Pixels = NDArray[np.uint8]
+KeyOf = Callable[[Reference, str], bytes]
+
+
+_NOTHING = Exif()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A picture as a backbone takes it: ``rgb`` uint8 (size, size, 3), or None with a ``status`` and a ``reason``.
+
+    ``status`` is empty for a picture with pixels and for one whose ``key`` is known already, which is not decoded.
+    ``sha256`` is None where not even the bytes could be read. ``problems`` are codes of `geoml.io.photos`,
+    `geoml.io.exif` and the list.
+    """
+
+    reference: Reference
+    key: bytes | None = None
+    sha256: str | None = None
+    rgb: Pixels | None = None
+    exif: Exif = _NOTHING
+    problems: tuple[str, ...] = ()
+    status: str = ""
+    reason: str = ""
+
+
+def square(rgb: Pixels, size: int) -> Pixels:
+    """The middle of a picture, as wide as its shorter side, as (size, size, 3) uint8; nothing is stretched."""
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = rgb[top : top + side, left : left + side]
+    if side != size:
+        resized = Image.fromarray(np.ascontiguousarray(middle)).resize((size, size), Image.Resampling.BICUBIC)
+        middle = np.asarray(resized, np.uint8)
+    return np.ascontiguousarray(middle)
+
+
+def read(reference: Reference, size: int, key_of: KeyOf, known: Container[bytes] = ()) -> Ready:
+    """Read one picture; its bytes are looked at once. Never raises for what a picture or its server does."""
+    if reference.refused:
+        status = "unreadable" if reference.refused.startswith("permission") else "refused"
+        return Ready(reference, status=status, reason=reference.refused)
+    sha: str | None = None
+    try:
+        data = _bytes(reference)
+        sha = hashlib.sha256(data).hexdigest()
+        if (key := key_of(reference, sha)) in known:
+            return Ready(reference, key, sha)
+        photo = photos.read(data, size, name=reference.id)
+    except UnreadablePhoto as err:
+        return Ready(reference, sha256=sha, problems=reference.problems, status="unreadable", reason=err.reason)
+    problems = (*photo.problems, *photo.exif.problems, *reference.problems)
+    return Ready(reference, key, sha, square(photo.rgb, size), photo.exif, problems)
+
+
+def in_order(
+    references: Iterable[Reference], size: int, key_of: KeyOf, known: Container[bytes] = ()
+) -> Generator[Ready]:
+    """`read` of every reference in order, ``settings().threads`` and `AHEAD` of them ahead."""
+    threads = settings().threads
+    rest = iter(references)
+    waiting: deque[Future[Ready]] = deque()
+    pool = ThreadPoolExecutor(threads, "pictures")
+    try:
+        for reference in rest:
+            waiting.append(pool.submit(read, reference, size, key_of, known))
+            if len(waiting) >= AHEAD + threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _bytes(reference: Reference) -> bytes:
+    if not reference.remote:
+        return photos.load_bytes(reference.href, reference.id)
+    try:
+        path = remote.fetch(reference.href, "picture", photos.MAX_BYTES)
+    except TransientError as err:
+        raise UnreadablePhoto(reference.id, "unreachable", f"{err}; it may work later") from err
+    except GeomlError as err:
+        raise UnreadablePhoto(reference.id, "unreachable", str(err)) from err
+    return photos.load_bytes(path, reference.id)

@@ -1,0 +1,117 @@
+"""Pictures per second of a geolocation run, against the bare backbone with decoding.
+
+    make bench-geolocate ARGS="--pictures 1000 --size 320 240"
+
+Every run is a process of its own on one core. ``bare`` decodes the same files with the same reader, one after the
+other, and puts them through the same backbone in batches of 32; the run adds checksums, head, density, rows, Parquet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BACKBONE = "efficientnet-lite0-stages"
+
+
+def make(folder: Path, count: int, size: tuple[int, int], cells: int) -> None:
+    """JPEGs, and a locator of random weights: its cost does not depend on them."""
+    import dataclasses
+
+    import numpy as np
+    import torch
+
+    from geoml import testing_photos as made
+    from geoml.data.geo_recipe import HeadTraining
+    from geoml.engine import fit_locator, locator
+    from geoml.engine.world_sets import FeatureSet
+    from geoml.io.locator_card import Calibrated, LocatorCard
+
+    made.folder(folder / "in", count, size=size)
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    backbone = locator.build_backbone(BACKBONE)
+    lon, lat = rng.uniform(-180, 180, cells * 8), np.degrees(np.arcsin(rng.uniform(-0.8, 0.9, cells * 8)))
+    train = FeatureSet(rng.normal(0, 1, (len(lon), backbone.features)).astype(np.float32), lon, lat)
+    head = fit_locator.train_head("cells", {"hidden": 512, "most": 12}, train, HeadTraining(epochs=1), 0)
+    m, s = backbone.mean, backbone.std
+    card = LocatorCard(
+        name="bench", kind="overhead", license="MIT", data_license="CC0-1.0", backbone=BACKBONE, head="cells",
+        head_config=dataclasses.asdict(head.config), features=backbone.features, size=backbone.size,
+        mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]),
+        calibration=Calibrated(threshold=0.3, conformal=0.9, id="bench"),
+    )  # fmt: skip
+    locator.save(locator.Locator(backbone.eval(), head, card), folder / "model")
+
+
+def bare(folder: Path) -> float:
+    """Seconds of decoding and the backbone alone."""
+    import numpy as np
+
+    from geoml.engine import locator
+    from geoml.engine.pictures import square
+    from geoml.io import photos
+
+    extractor = locator.load(folder / "model").extractor
+    files = sorted((folder / "in").iterdir())
+    extractor(np.zeros((32, extractor.size, extractor.size, 3), np.uint8))
+    start = time.perf_counter()
+    for k in range(0, len(files), 32):
+        extractor(np.stack([square(photos.read(p, extractor.size).rgb, extractor.size) for p in files[k : k + 32]]))
+    return time.perf_counter() - start
+
+
+def whole(folder: Path) -> float:
+    """Seconds of the run, after the names of places were read."""
+    import numpy as np
+
+    from geoml.engine import locator
+    from geoml.engine.geolocate import geolocate
+    from geoml.io.gazetteer import gazetteer
+
+    loaded = locator.load(folder / "model")
+    loaded.extractor(np.zeros((32, loaded.extractor.size, loaded.extractor.size, 3), np.uint8))
+    gazetteer()
+    out = folder / f"out-{os.getpid()}.parquet"
+    start = time.perf_counter()
+    geolocate([folder / "in"], loaded, out)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("H", "W"))
+    parser.add_argument("--cells", type=int, default=200)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--part", choices=("bare", "whole"), help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path)
+    given = parser.parse_args()
+    if given.part:
+        print({"bare": bare, "whole": whole}[given.part](given.work))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(given.work or name)
+        make(work, given.pictures, tuple(given.size), given.cells)
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "GEOML_THREADS": "1"}
+        core = str(max(os.sched_getaffinity(0)))
+        seconds: dict[str, list[float]] = {"bare": [], "whole": []}
+        for _ in range(given.repeat):
+            for part, found in seconds.items():
+                words = ["taskset", "-c", core, sys.executable, "-m", "tests.benchmarks.geolocate"]
+                run = subprocess.run([*words, "--part", part, "--work", str(work)], env=env, check=True,
+                                     capture_output=True, text=True)  # fmt: skip
+                found.append(float(run.stdout.split()[-1]))
+        best = {part: given.pictures / min(found) for part, found in seconds.items()}
+        print(json.dumps({"pictures_per_second": best, "ratio": best["whole"] / best["bare"], "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
