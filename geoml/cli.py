@@ -411,6 +411,7 @@ def area_estimate(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder of the run")] = Path("demo-out"),
     change: Annotated[bool, typer.Option("--change", help="change between a real and a made date")] = False,
+    geolocate: Annotated[bool, typer.Option("--geolocate", help="where twelve pictures from above were taken")] = False,
 ) -> None:
     """The main job on the embedded catalog and model, as a Prefect flow; no network."""
     from geoml.engine import package
@@ -418,6 +419,9 @@ def demo(
 
     if change:
         _demo_change(out)
+        return
+    if geolocate:
+        _demo_geolocate(out)
         return
     _flow(settings().catalogs / "recipes" / "demo-predict.yaml", out)
     card = package.read_card("demo-itaipu")
@@ -439,16 +443,34 @@ def _demo_change(out: Path) -> None:
     out_console.print(table)
 
 
+def _demo_geolocate(out: Path) -> None:
+    """Twelve pictures of a month that trained nothing, their places drawn by chance, against where they are."""
+    from geoml.demo import answers_and_truth, pictures
+
+    table, page = out / "places.parquet", out / "places.html"
+    _run_flow("flows.geolocate", pictures(), "--model", "world-overhead", "--out", table, "--map", page)
+    shown = Table("picture", "status", "lat, lon", "disclosed", "truth", "off by", title="where they were taken")
+    for row in answers_and_truth(table):
+        shown.add_row(*row)
+    out_console.print(shown)
+    out_console.print(f"Look at {page.resolve()}")
+
+
 def _flow(recipe: Path, out: Path) -> None:
     """Run the flow of a recipe and show what it wrote."""
-    # the flow is a process of its own: orchestration stands above the commands and is never imported by them
-    with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
-        words = [sys.executable, "-m", "flows.predict", str(recipe), "--out", str(out)]
-        run = subprocess.run(words, env=_quiet(home), check=False)
-    if run.returncode:
-        raise typer.Exit(run.returncode)
+    _run_flow("flows.predict", recipe, "--out", out)
     outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
     out_console.print(f"Look at {(out / 'report.html').resolve()}")
+
+
+def _run_flow(module: str, *words: object) -> None:
+    """Run a flow as a program; its exit code becomes ours when it fails."""
+    # the flow is a process of its own: orchestration stands above the commands and is never imported by them
+    with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
+        given = [sys.executable, "-m", module, *map(str, words)]
+        run = subprocess.run(given, env=_quiet(home), check=False)
+    if run.returncode:
+        raise typer.Exit(run.returncode)
 
 
 def _quiet(home: str) -> dict[str, str]:

@@ -1,16 +1,19 @@
-"""The pair of the change demo: a real Landsat scene, and the same scene with changes that are made here and known.
+"""What the demos are compared with: the pair of the change demo, and the places of the pictures of geolocation.
 
-The second date is made, not observed: real pixels of other classes are pasted over patches of the first, and the light
-is another. So its truth is exact, and it is easier than the world.
+The pair is a real Landsat scene, and the same scene with changes that are made here and known. The second date is made,
+not observed: real pixels of other classes are pasted over patches of the first, and the light is another. So its truth
+is exact, and it is easier than the world.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import rasterio
 import yaml
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ from rasterio.windows import from_bounds
 from geoml import testing
 from geoml.engine import package
 from geoml.engine.compare import compare
+from geoml.grid.sphere import distance
 from geoml.settings import settings
 
 ITEM = "LC08_L1TP_224078_20200518_20200518_01_RT"
@@ -133,3 +137,26 @@ def compare_with_truth(out: Path, truth: Path) -> list[tuple[str, int, float, fl
         rows.append((name, here.size, float((here != 0).mean()), float(np.isin(here, wanted).mean())))
     rest = seen[known == 0]
     return [*rows, ("unchanged", rest.size, float((rest != 0).mean()), float((rest == 0).mean()))]
+
+
+def pictures() -> Path:
+    """The folder of the pictures, whose ``truth.csv`` holds their places."""
+    return settings().catalogs / "demo" / "pictures"
+
+
+def answers_and_truth(table: Path) -> list[tuple[str, ...]]:
+    """Picture, status, answer, how finely it is told, truth and distance in km, as text, of a file of answers."""
+    with (pictures() / "truth.csv").open(encoding="utf-8", newline="") as file:
+        truth = {row["path"]: (float(row["lon"]), float(row["lat"])) for row in csv.DictReader(file)}
+    found: list[tuple[str, ...]] = []
+    for row in pq.read_table(table).to_pylist():
+        place = truth[row["image_id"]]
+        told = row["lon"] is not None
+        off = f"{float(distance(row['lon'], row['lat'], *place)):.0f} km" if told else ""
+        answer = _degrees(row["lon"], row["lat"]) if told else ""
+        found.append((row["image_id"], row["status"], answer, row["disclosed_precision"], _degrees(*place), off))
+    return found
+
+
+def _degrees(lon: float, lat: float) -> str:
+    return f"{lat:.1f}, {lon:.1f}"

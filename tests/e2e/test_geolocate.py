@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from PIL import Image
 from typer.testing import Result
 
 from geoml import testing_photos as made
+from geoml.demo import answers_and_truth
 from geoml.io import geolocations
 
 Cli = Callable[..., Result]
@@ -210,3 +213,22 @@ def test_locators_are_listed_and_shown(model: str, cli: Cli, tmp_path: Path, mac
     assert json.loads(cli("models", "show", "made-overhead", "--json").stdout) == card
     made.folder(tmp_path / "in", 1)
     assert cli("geolocate", tmp_path / "in", "--out", tmp_path / "o.parquet").exit_code == 0, "there is only one"
+
+
+def test_the_demo_is_right_where_it_is_sure(tmp_path: Path) -> None:
+    """The shipped locator on pictures of a month that it never saw; nothing is fetched."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from geoml.cli import app; app()", "demo", "--geolocate", "--out", str(tmp_path / "d")],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "truth" in done.stdout
+    rows = answers_and_truth(tmp_path / "d" / "places.parquet")
+    assert len(rows) == 12
+    assert {row[1] for row in rows} == {"ok", "abstained"}
+    sure = [float(row[5].removesuffix(" km")) for row in rows if row[3] == "exact"]
+    assert len(sure) >= 4
+    assert max(sure) < 750, "the distance that the card's threshold speaks of"
+    coarse = [float(row[5].removesuffix(" km")) for row in rows if row[3] == "region:2500"]
+    assert all(km < 2500 for km in coarse)
+    assert "<script" in (tmp_path / "d" / "places.html").read_text()
