@@ -1,0 +1,98 @@
+"""When a match is believed: the inliers from which so and so many of the accepted are right.
+
+As EarthMatch (https://arxiv.org/abs/2405.05422, section 4): candidates that are known to be true or false are fitted by
+a logistic curve over the inlier count, and the threshold is where it reaches the precision that is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.errors import DataError, InputError
+
+PRECISION = 0.999
+MARGIN = 1.25
+"""Times the best false candidate that was seen: a few hundred of them do not hold the worst of a million."""
+LEAST = 20
+"""Inliers below which nothing is believed, whatever was seen: four times what frames of another field reach."""
+RIDGE = 1e-3
+STEPS = 100
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """P(right) = 1 / (1 + exp(-(``slope`` ln(1 + inliers) + ``intercept``))); accepted from ``threshold`` inliers.
+
+    ``precision`` was asked for; ``true`` and ``false`` candidates were fitted, ``highest`` is the best false one.
+    """
+
+    slope: float
+    intercept: float
+    threshold: int
+    precision: float = PRECISION
+    true: int = 0
+    false: int = 0
+    highest: int = 0
+
+    def probability(self, inliers: int) -> float:
+        """That a candidate with so many inliers is right, 0..1."""
+        return float(_sigmoid(np.array([self.slope * math.log1p(inliers) + self.intercept]))[0])
+
+
+def fitted(
+    inliers: NDArray[np.integer], right: NDArray[np.bool_], *, precision: float = PRECISION, margin: float = MARGIN
+) -> Acceptance:
+    """The acceptance of candidates with (N,) ``inliers`` of which (N,) are ``right``.
+
+    Logistic regression on ln(1 + inliers) with a weak ridge, so that a clean split has a finite slope. The threshold is
+    the smallest count where the curve reaches ``precision``, and no less than ``margin`` times the best false candidate
+    or ``LEAST``. Raises InputError for a precision outside of (0.5, 1) and
+    shapes that differ, DataError without candidates of both kinds or where more inliers do not mean more right.
+    """
+    if not 0.5 < precision < 1 or margin < 1:
+        raise InputError(f"precision, margin: {precision}, {margin}; expected between 0.5 and 1, at least 1")
+    if inliers.shape != right.shape or inliers.ndim != 1:
+        raise InputError(f"inliers, right: shapes {inliers.shape}, {right.shape}; expected (N,) twice")
+    true, false = int(right.sum()), int((~right).sum())
+    if not true or not false:
+        raise DataError(f"acceptance: {true} true and {false} false candidates; both kinds are needed")
+    x = np.log1p(inliers.astype(float))
+    goal = right.astype(float)
+    slope, intercept = _logistic(x, goal)
+    if slope <= 0:
+        raise DataError("acceptance: right candidates have no more inliers than wrong ones")
+    wanted = math.expm1((math.log(precision / (1 - precision)) - intercept) / slope)
+    highest = int(inliers[~right].max())
+    threshold = max(math.ceil(wanted), math.ceil(margin * highest), highest + 1, LEAST)
+    return Acceptance(slope, intercept, threshold, precision, true, false, highest)
+
+
+def _logistic(x: NDArray[np.float64], goal: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and intercept by Newton's method, the step halved while the likelihood falls."""
+    design = np.column_stack([x, np.ones_like(x)])
+    beta = np.zeros(2)
+
+    def loss(b: NDArray[np.float64]) -> float:
+        z = design @ b
+        return float((np.logaddexp(0, z) - goal * z).sum() + RIDGE * b[0] ** 2 / 2)
+
+    for _ in range(STEPS):
+        p = _sigmoid(design @ beta)
+        gradient = design.T @ (p - goal) + RIDGE * np.array([beta[0], 0])
+        hessian = design.T @ (design * (p * (1 - p))[:, None]) + np.diag([RIDGE, 1e-9])
+        step = np.linalg.solve(hessian, gradient)
+        size, here = 1.0, loss(beta)
+        while loss(beta - size * step) > here and size > 1e-8:
+            size /= 2
+        beta = beta - size * step
+        if np.abs(size * step).max() < 1e-10:
+            break
+    return float(beta[0]), float(beta[1])
+
+
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-np.logaddexp(0, -z)))

@@ -1,0 +1,44 @@
+"""The threshold of inliers: its precision on fresh candidates, and what a clean split gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geoml.engine.acceptance import LEAST, fitted
+from geoml.errors import DataError, InputError
+
+
+def drawn(count: int, seed: int):
+    """Inliers and rightness whose true curve is a logistic one over the logarithm."""
+    rng = np.random.default_rng(seed)
+    inliers = np.expm1(rng.uniform(0, 7, count)).round().astype(int)
+    p = 1 / (1 + np.exp(-(3 * np.log1p(inliers) - 10)))
+    return inliers, rng.random(count) < p
+
+
+def test_the_curve_is_the_true_one_and_the_precision_holds_on_others() -> None:
+    found = fitted(*drawn(20000, 0), precision=0.99, margin=1.0)
+    assert found.slope == pytest.approx(3, rel=0.1)
+    inliers, right = drawn(20000, 1)
+    assert right[inliers >= found.threshold].mean() >= 0.99
+    assert found.probability(0) < 0.01
+    assert found.probability(1000) > 0.999
+
+
+def test_a_clean_split_is_cut_above_the_best_false_one() -> None:
+    inliers = np.array([3, 4, 20, 200, 300, 250])
+    found = fitted(inliers, inliers > 100)
+    assert 25 <= found.threshold <= 250  # six candidates are few: it stays near the true ones
+    assert found.highest == 20
+    clear = np.array([0, 0, 1, 90, 80, 85] * 10)
+    assert fitted(clear, clear > 50).threshold >= LEAST
+
+
+def test_one_kind_is_not_enough_and_nonsense_is_refused() -> None:
+    with pytest.raises(DataError, match="0 false"):
+        fitted(np.array([5, 6]), np.array([True, True]))
+    with pytest.raises(DataError, match="no more inliers"):
+        fitted(np.array([50, 60, 1, 2]), np.array([False, False, True, True]))
+    with pytest.raises(InputError, match="precision"):
+        fitted(np.array([5, 6]), np.array([True, False]), precision=1.0)

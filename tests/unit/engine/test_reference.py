@@ -1,0 +1,159 @@
+"""The index of a map: kept whole or refused, the same for any cut, made of one file or many, near or far."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from affine import Affine
+
+from geoml.engine.reference import index
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.testing import write_cog
+
+RES = 0.25
+
+
+def ground(size: int) -> np.ndarray:
+    """(size, size, 3) uint8, blobs of two scales."""
+    rng = np.random.default_rng(5)
+    total = np.zeros((size, size))
+    for sigma in (1, 4):
+        noise = scipy.ndimage.gaussian_filter(rng.normal(size=(size, size)), sigma)
+        total += 25 * noise / noise.std()
+    return np.clip(np.stack([120 + total, 110 + total, 100 + total], -1), 1, 255).astype(np.uint8)
+
+
+def write(path: Path, image: np.ndarray, row: int = 0, column: int = 0) -> Path:
+    place = Affine(RES, 0, 500_000 + RES * column, 0, -RES, 5_600_000 - RES * row)
+    write_cog(path, np.moveaxis(image, -1, 0), crs="EPSG:32631", transform=place, nodata=0)
+    return path
+
+
+def places(points: np.ndarray) -> set[tuple[float, ...]]:
+    """Small keypoints, which see no more than the margin around a cell, to a tenth of a pixel."""
+    return set(map(tuple, np.round(points[points[:, 2] < 8, :2], 1).tolist()))
+
+
+def test_it_is_kept_and_does_not_depend_on_the_cut(tmp_path) -> None:
+    path = write(tmp_path / "map.tif", ground(320))
+    first = index([path], tmp_path / "cache", most=10_000)
+    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache" / first.key).iterdir()}
+    again = index([path], tmp_path / "cache", most=10_000)
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache" / again.key).iterdir()} == times
+    other = index([path], tmp_path / "cache", cell=170, most=10_000)
+    assert other.key != first.key
+    a, b = places(first.points), places(other.points)
+    assert len(a & b) > 0.97 * max(len(a), len(b))
+
+
+def test_the_key_is_of_the_content(tmp_path) -> None:
+    image = ground(160)
+    first = index([write(tmp_path / "a.tif", image)], tmp_path / "cache")
+    assert index([write(tmp_path / "b.tif", image)], tmp_path / "cache").key == first.key
+    changed = image.copy()
+    changed[80, 80] ^= 1
+    assert index([write(tmp_path / "a.tif", changed)], tmp_path / "cache").key != first.key
+
+
+def test_tiles_of_a_mosaic_are_one_map(tmp_path) -> None:
+    """The index of four tiles, the first one in a corner, is that of the whole."""
+    image = ground(320)
+    tiles = [
+        write(tmp_path / f"{row}-{column}.tif", image[row : row + 160, column : column + 160], row, column)
+        for row, column in ((160, 160), (0, 0), (0, 160), (160, 0))
+    ]
+    whole = index([write(tmp_path / "map.tif", image)], tmp_path / "cache", most=10_000)
+    parts = index(tiles, tmp_path / "cache", most=10_000)
+    assert parts.geobox == whole.geobox
+    a, b = places(whole.points), places(parts.points)
+    assert len(a & b) > 0.97 * max(len(a), len(b))
+
+
+@pytest.mark.parametrize("name", ["points.bin", "descriptors.bin", "index.json"])
+@pytest.mark.parametrize("damage", ["cut", "longer", "empty"])
+def test_a_damaged_index_is_named(tmp_path, name, damage) -> None:
+    path = write(tmp_path / "map.tif", ground(96))
+    key = index([path], tmp_path / "cache").key
+    file = tmp_path / "cache" / key / name
+    whole = file.read_bytes()
+    file.write_bytes({"cut": whole[:-7], "longer": whole + b"[1]", "empty": b""}[damage])
+    with pytest.raises(DataError, match="damaged index") as caught:
+        index([path], tmp_path / "cache")
+    assert name in str(caught.value)
+
+
+def test_cells_that_do_not_add_up_are_a_damaged_index(tmp_path) -> None:
+    path = write(tmp_path / "map.tif", ground(96))
+    key = index([path], tmp_path / "cache").key
+    (tmp_path / "cache" / key / "index.json").write_text('{"cells": [[9, 0, 0, 96, 96]], "count": 3}')
+    with pytest.raises(DataError, match="do not add up"):
+        index([path], tmp_path / "cache")
+
+
+def test_a_map_without_anything_on_it_and_nonsense(tmp_path) -> None:
+    path = write(tmp_path / "map.tif", np.full((96, 96, 3), 70, np.uint8))
+    with pytest.raises(NothingFound, match="keypoints"):
+        index([path], tmp_path / "cache")
+    with pytest.raises(InputError, match="expected files"):
+        index([], tmp_path / "cache")
+    with pytest.raises(InputError, match="bands"):
+        index([path], tmp_path / "cache", bands=(1, 2))
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Files of a folder with ranges, as object stores give them; what was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            content = (folder / self.path.lstrip("/")).read_bytes()
+            first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+            part = content[int(first) : int(last) + 1 if last else None]
+            asked.append(self.headers.get("Range", ""))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
+            self.send_header("Content-Length", str(len(part)))
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+            self.wfile.write(part)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_remote_map_is_read_by_ranges_and_files_are_not_remote(tmp_path, machine) -> None:
+    path = write(tmp_path / "map.tif", ground(160))
+    near = index([path], tmp_path / "cache")
+    with pytest.raises(InputError, match="local path in a remote catalog"):
+        index([path], tmp_path / "cache", remote=True)
+    with served(tmp_path) as (url, asked):
+        with pytest.raises(InputError, match="private"):
+            index([f"{url}/map.tif"], tmp_path / "cache", remote=True)
+        assert not asked
+        machine(private_hosts="true", retries=1, timeout=5)
+        far = index([f"{url}/map.tif"], tmp_path / "cache", remote=True)
+        assert asked
+        assert all(r.startswith("bytes=") for r in asked)
+    assert far.geobox == near.geobox
+    np.testing.assert_array_equal(far.points, near.points)
+    np.testing.assert_array_equal(far.descriptors, near.descriptors)
