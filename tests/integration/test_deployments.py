@@ -84,7 +84,7 @@ def server(prefect_server: Any) -> Server:
     """The server with everything deployed to the process pool ``geoml``, as an engineer does it once."""
     prefect_server.command("work-pool", "create", "geoml", "--type", "process")
     told = prefect_server.command("deploy", "--all", "--prefect-file", FILE)
-    assert told.count("successfully created") == 3, told
+    assert told.count("successfully created") == 4, told
     return Server(prefect_server)
 
 
@@ -137,6 +137,10 @@ def test_the_form_is_flat_typed_and_described(server: Server) -> None:
         assert fields[name]["default"] == plain[name]["default"], name
     form = server.deployment("train/adhoc")["parameter_openapi_schema"]
     assert "urban-trees" in form["properties"]["recipe"]["anyOf"][0]["enum"]
+    form = server.deployment("geolocate/adhoc")["parameter_openapi_schema"]
+    assert form["required"] == ["sources", "model", "out"]
+    assert all(f["description"] for f in form["properties"].values())
+    assert form["properties"]["model"]["anyOf"][0]["enum"] == ["world-overhead"]
 
 
 def test_the_monitor_is_scheduled_by_cron_in_a_time_zone(server: Server) -> None:
