@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -14,15 +15,16 @@ from geoml.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class Registry:
-    """The files of a ``package`` with that search ``path``; ``word`` is what one of them is called in messages."""
+    """The files of a ``package``, as its search path is when they are asked for; ``word`` is what messages call one."""
 
     package: str
-    path: Iterable[str]
     word: str
 
     def names(self) -> list[str]:
         """Every one of the package, found by its file."""
-        return sorted(m.name for m in pkgutil.iter_modules(self.path) if not m.name.startswith("_"))
+        return sorted(
+            m.name for m in pkgutil.iter_modules(sys.modules[self.package].__path__) if not m.name.startswith("_")
+        )
 
     def find(self, name: str) -> ModuleType:
         """The file of a name. Raises InputError, with the nearest name, for one that is not there."""

@@ -24,7 +24,7 @@ from geoml.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-_FILES = Registry(__name__, __path__, "head")
+_FILES = Registry(__name__, "head")
 names, find, configure = _FILES.names, _FILES.find, _FILES.configure
 
 

@@ -34,6 +34,8 @@ MAX_HOPS = 5
 SLOWEST = 64 * 2**10
 """Bytes per second that a server must reach once the timeout is over; slower ones count as stalled."""
 
+_JITTER = random.Random()
+"""Of our own: waiting takes nothing from the numbers of a program that has seeded its own."""
 LONGEST = 60.0
 """Seconds; a server that asks for a longer break (``Retry-After``) gets this one."""
 
@@ -100,7 +102,7 @@ def fetch(
 def pause(attempt: int, err: BaseException | None = None) -> None:
     """Sleep before try number ``attempt`` + 2: 0.5, 1, 2, … s with jitter, or as long as the server asks."""
     asked = getattr(err, "retry_after", 0.0)
-    time.sleep(max(min(0.5 * 2**attempt, 30.0) * random.uniform(0.5, 1.0), min(asked, LONGEST)))
+    time.sleep(max(min(0.5 * 2**attempt, 30.0) * _JITTER.uniform(0.5, 1.0), min(asked, LONGEST)))
 
 
 def busy(answer: Answer) -> TransientError:

@@ -23,7 +23,7 @@ from geoml.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-_FILES = Registry(__name__, __path__, "architecture")
+_FILES = Registry(__name__, "architecture")
 names, find, configure = _FILES.names, _FILES.find, _FILES.configure
 
 

@@ -35,5 +35,5 @@ class Task(Protocol):
     def scores(self) -> Any: ...
 
 
-_FILES = Registry(__name__, __path__, "task")
+_FILES = Registry(__name__, "task")
 names, find = _FILES.names, _FILES.find
