@@ -45,6 +45,10 @@ def _skips(config: pytest.Config) -> list[tuple[str, bool]]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if again := terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"{len(again)} failed at first and got a second try")
+    for report in again:
+        terminalreporter.write_line(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}")
     if counted := Counter(_skips(config)):
         terminalreporter.section(f"{counted.total()} skipped")
     for (reason, forbidden), n in counted.most_common():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -222,8 +223,12 @@ def kill_one(out: Path, killed: list[int]) -> None:
     ends = time.monotonic() + 300
     while not list((out / "items").glob("*.json")) and time.monotonic() < ends:
         time.sleep(0.01)
-    own = [p for p in psutil.Process().children(recursive=True) if "spawn" in " ".join(p.cmdline())]
-    busy = max(own, key=lambda p: p.memory_info().rss)
+    own = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # some are gone before they are asked
+            if "spawn" in " ".join(process.cmdline()):
+                own[process] = process.memory_info().rss
+    busy = max(own, key=lambda p: own[p])
     busy.kill()
     killed.append(busy.pid)
 

@@ -334,8 +334,7 @@ def test_a_run_that_is_told_to_end_ends_in_order(
     assert ended == code, text
     assert "Traceback" not in text
     assert "WARNING" not in text
-    psutil.wait_procs(family, timeout=5)
-    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert psutil.wait_procs(family, timeout=5)[1] == []
     stopped = assert_stopped(out)
     shown = json.loads(cli("runs", out, "--json").stdout)
     assert (shown["status"], shown["done"], shown["planned"]) == ("stopped", stopped.done, stopped.planned)

@@ -258,12 +258,9 @@ def local(stack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_it_listens_on_loopback_alone(local: Local) -> None:
-    listening = {
-        (p.name(), c.laddr.ip)
-        for p in local.services()
-        for c in p.net_connections("inet")
-        if c.status == psutil.CONN_LISTEN
-    }
+    ours = {p.pid: p for p in local.services()}  # some are short-lived: only those that listen are asked for a name
+    sockets = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in ours]
+    listening = {(ours[c.pid].name(), c.laddr.ip) for c in sockets}
     assert {name for name, _ in listening} >= {"dask", "postgres", "prefect", "uvicorn", "weed"}
     assert {ip for _, ip in listening} == {"127.0.0.1"}, listening
 
@@ -323,6 +320,6 @@ def test_it_ends_without_leaving_anything(local: Local) -> None:
     assert len(services) > 6
     local.process.send_signal(signal.SIGINT)
     assert local.process.wait(60) == 0, local.said
-    assert [p for p in services if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    assert psutil.wait_procs(services, timeout=10)[1] == []
     assert not local.folder.exists()
     assert local.said.endswith("stopping\n")
