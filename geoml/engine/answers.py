@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine import locator as locators
-from geoml.engine.locator import Locator
+from geoml.engine.locator import Locator, Neighbour
 from geoml.engine.pictures import Ready
 from geoml.errors import InputError
 from geoml.grid.cells import Cells
@@ -63,8 +63,10 @@ class Writer:
         row = {**self.about, **self.who(picture), "status": picture.status, "disclosed_precision": "none"}
         return {**row, "reason": picture.reason, "exif_flag": "absent"}
 
-    def rows(self, pictures: Sequence[Ready], density: Density) -> list[Row]:
-        """A row for each of N pictures from the N densities."""
+    def rows(
+        self, pictures: Sequence[Ready], density: Density, near: Sequence[Sequence[Neighbour]] | None = None
+    ) -> list[Row]:
+        """A row for each of N pictures from the N densities, and what of a gallery is ``near``."""
         card = self.locator.card.calibration
         lon, lat = density.mode()
         sure = self.locator.confidence(density)
@@ -82,6 +84,7 @@ class Writer:
             row |= {"radius_50_km": float(radius_50[i]), "radius_90_km": float(radius_90[i])}
             row |= {"area_90_km2": float(area_90[i]), "expected_geoscore": float(score[i])}
             row |= {"topk": candidates[i], "cells": cells[i], "localizable": i not in coarse}
+            row["neighbours"] = None if near is None else [_neighbour(one) for one in near[i]]
             row |= {"exif_lon": picture.exif.lon, "exif_lat": picture.exif.lat, "disclosed_precision": "exact"}
             row["exif_flag"], row["exif_error_km"] = geolocations.exif_flag(row)
             reasons = list(picture.problems)
@@ -151,6 +154,10 @@ class Writer:
     def who(self, picture: Ready) -> Row:
         """What is the picture's own, also where its answer was there before."""
         return {"image_id": picture.reference.id, "source_uri": shown(picture), "sha256": picture.sha256}
+
+
+def _neighbour(one: Neighbour) -> Row:
+    return {"image_id": f"gallery/{one.entry}", "score": one.score, "lat": one.lat, "lon": one.lon}
 
 
 def shown(picture: Ready) -> str | None:

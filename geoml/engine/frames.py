@@ -29,9 +29,11 @@ SIDE = 640
 NEIGHBOURS = 10
 """Reference keypoints asked for each one of the picture: a place is seen by several frames."""
 STRONGEST = 1000
-"""Keypoints of a frame that take part in matching frames to each other."""
-TIED = 40
-"""Inliers from which two frames count as overlapping: false pairs reach a dozen, so a network holds none."""
+"""Keypoints of a frame that take part in the first look at two frames."""
+AGREE = 6
+"""Inliers of the first look from which all keypoints are matched."""
+TIED = 20
+"""Inliers of all keypoints from which two frames count as overlapping: false pairs reach eight."""
 POINTS = 60
 """Tie points kept for each pair."""
 RAYLEIGH = 1.1774
@@ -144,14 +146,25 @@ def overlaps(keypoints: Sequence[Keypoints], shapes: Sequence[tuple[int, int]]) 
     few = [k.take(slice(STRONGEST)) for k in keypoints]
     for i in range(len(few)):
         for j in range(i + 1, len(few)):
-            pairs = match(few[i], few[j])
-            if len(pairs) < TIED:
+            if _shared(few[i], few[j], shapes[i], AGREE) is None:
                 continue
-            a, b = few[i].xy[pairs[:, 0]], few[j].xy[pairs[:, 1]]
-            found = fit(a, b, "homography", within=WITHIN)
-            if found is None or found.count < TIED or problem(found.matrix, shapes[i]):
+            found = _shared(keypoints[i], keypoints[j], shapes[i], TIED)
+            if found is None:
                 continue
-            which = np.flatnonzero(found.inliers)
-            which = which[:: max(1, len(which) // POINTS)]
-            ties.append(Tie(i, j, a[which].astype(float), b[which].astype(float)))
+            which = slice(None, None, max(1, len(found[0]) // POINTS))
+            ties.append(Tie(i, j, found[0][which], found[1][which]))
     return ties
+
+
+def _shared(
+    first: Keypoints, second: Keypoints, shape: tuple[int, int], least: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(N, 2) pixels in either picture of what a plausible view shares, None below ``least`` of them."""
+    pairs = match(first, second)
+    if len(pairs) < least:
+        return None
+    a, b = first.xy[pairs[:, 0]], second.xy[pairs[:, 1]]
+    found = fit(a, b, "homography", within=WITHIN)
+    if found is None or found.count < least or problem(found.matrix, shape):
+        return None
+    return a[found.inliers].astype(float), b[found.inliers].astype(float)

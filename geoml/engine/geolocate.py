@@ -46,7 +46,7 @@ BATCH = 32
 """Pictures in one pass of the backbone."""
 PART = 128
 """Pictures whose rows are written at once: what a kill costs."""
-FORMAT = 1
+FORMAT = 2
 """Raised when rows are made in another way."""
 
 PACKAGES = ("geoml", "torch", "timm", "numpy", "pillow", "pyarrow")
@@ -128,7 +128,7 @@ class _Run:
         }  # fmt: skip
         self.digest = _digest({**self.about, "calibration": card.calibration.model_dump(mode="json")})
         columns = {"model_id": card.name, "model_sha256": card.sha256 or None, "run_id": self.digest[:16]}
-        columns |= {"calibration_id": card.calibration.id or None}
+        columns |= {"calibration_id": card.calibration.id or None, "gallery_sha256": locator.gallery_sha256}
         self.writer = Writer(locator, round_km, options.top, named, columns)
         self.counts: Counter[str] = Counter()
         self.computed = 0
@@ -185,7 +185,8 @@ class _Run:
         """The rows of a part, after those that are new were written."""
         if part.features is not None:
             density = self.options.beside.applied(self.locator.locate(part.features), part.fresh, self.kind)
-            rows = self.writer.rows(part.fresh, density)
+            near = self.locator.neighbours(part.features, self.options.top)
+            rows = self.writer.rows(part.fresh, density, near)
             self.parts.add([p.key for p in part.fresh if p.key], rows)
             self.computed += len(rows)
         return [self._row(picture) for picture in part.pictures]

@@ -7,10 +7,12 @@ shape and that all values are finite, before a picture is looked at.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +39,15 @@ GALLERY, SCALE = "gallery", ".scale"
 """In half precision a gallery is kept in 8 bits with a scale for each row: cosines move by less than 0.01."""
 ROWS = 512
 """Pictures for which a head answers at once."""
+
+
+class Neighbour(NamedTuple):
+    """A picture of the gallery: its number in it, the cosine, and its place in degrees."""
+
+    entry: int
+    score: float
+    lon: float
+    lat: float
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,28 @@ class Locator:
     def cells(self) -> Cells | None:
         """The cells of the head, None for a head without."""
         return head_cells(self.head)
+
+    def neighbours(self, features: NDArray[np.float32], count: int) -> list[list[Neighbour]] | None:
+        """The ``count`` pictures of the gallery most like each of (N, F) features; None for a head without one."""
+        similar = getattr(self.head, "similar", None)
+        if similar is None:
+            return None
+        found: list[list[Neighbour]] = []
+        with torch.inference_mode():
+            for rows in torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(ROWS):  # type: ignore[no-untyped-call]
+                cosine, entry, places = similar(self.head(rows), count)
+                lon, lat = sphere.to_lonlat(places.double().numpy())
+                parts = (entry.tolist(), cosine.tolist(), lon.tolist(), lat.tolist())
+                found += [[Neighbour(*one) for one in zip(*row, strict=True)] for row in zip(*parts, strict=True)]
+        return found
+
+    @cached_property
+    def gallery_sha256(self) -> str | None:
+        """Checksum of the gallery and its places; None for a head without one."""
+        kept = [v for k, v in sorted(self.head.state_dict().items()) if k.endswith((GALLERY, "places"))]
+        if not kept:
+            return None
+        return hashlib.sha256(b"".join(v.contiguous().numpy().tobytes() for v in kept)).hexdigest()
 
     def credible_cells(self, density: Density) -> NDArray[np.bool_] | None:
         """(N, K) the conformal set of cells of each picture; None where the card has none."""

@@ -1,7 +1,9 @@
 """True and false candidates of a reference itself, to choose its acceptance by: no other labels are needed.
 
 True: a piece of the map, turned, scaled, tilted and noisy, is looked up and found where it was cut; of frames, two that
-the network says overlap. False: the same picture in parts of the reference that do not show it.
+the network says overlap. False: the same picture in parts of the reference that do not show it, and, of frames, which
+may all overlap, mirror images: ground of the same kind that is nowhere, as decoys are made for a database of proteins
+(Elias and Gygi 2007, https://doi.org/10.1038/nmeth1019).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.cube.homography import fit
-from geoml.cube.keypoints import MOST, Keypoints, detect, match, opencv
+from geoml.cube.keypoints import MOST, Keypoints, detect, match, mirrored, opencv
 from geoml.engine.acceptance import PRECISION, Acceptance, fitted
 from geoml.engine.frames import FrameReference
 from geoml.engine.map_match import SIDE, WITHIN, Candidate, Options, candidates, refined
@@ -34,6 +36,8 @@ APART = 0.25
 """Sides of a picture from the truth within which a candidate is right."""
 WHOLE = 1.0
 """Sides of the larger footprint from which a candidate of two frames is false."""
+DECOYS = 8
+"""Frames that the mirror image of each frame is matched to."""
 
 
 def of_frames(reference: FrameReference, *, precision: float = PRECISION) -> Acceptance:
@@ -42,9 +46,10 @@ def of_frames(reference: FrameReference, *, precision: float = PRECISION) -> Acc
     Right is a homography that puts the middle of one where the network has it, to within ``APART`` of a footprint's
     side; false is one that is off by ``WHOLE`` sides or more, whether the frames overlap or not. Between them it may as
     well be the network that is wrong, which lays similarities on positions of GPS: such pairs say nothing and are left
-    out. Raises DataError where one of the kinds is missing.
+    out. The mirror image of each frame is false wherever it is found. Raises DataError without a right pair.
     """
-    inliers, right = [], []
+    inliers = _decoys(reference)
+    right = [False] * len(inliers)
     matrices, shapes = reference.network.matrices, reference.shapes
     for i, first in enumerate(matrices):
         for j, second in enumerate(matrices):
@@ -61,6 +66,19 @@ def of_frames(reference: FrameReference, *, precision: float = PRECISION) -> Acc
                 inliers.append(found.count)
                 right.append(sides < APART)
     return fitted(np.array(inliers, np.int64), np.array(right, bool), precision=precision)
+
+
+def _decoys(reference: FrameReference) -> list[int]:
+    """Inliers of the mirror image of each frame in the next ``DECOYS`` ones, 0 where no view is plausible."""
+    count, inliers = len(reference.keypoints), []
+    for i, (keypoints, shape) in enumerate(zip(reference.keypoints, reference.shapes, strict=True)):
+        decoy = mirrored(keypoints, shape[1])
+        for j in sorted({(i + k) % count for k in range(min(DECOYS, count))}):
+            other = reference.keypoints[j]
+            pairs = match(decoy, other)
+            found = fit(decoy.xy[pairs[:, 0]], other.xy[pairs[:, 1]], "homography", within=WITHIN)
+            inliers.append(0 if found is None or problem(found.matrix, shape) else found.count)
+    return inliers
 
 
 def _side(matrix: Matrix, shape: tuple[int, int]) -> float:

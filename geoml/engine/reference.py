@@ -47,7 +47,7 @@ LOOK = 1024
 """Pixels of the overview that the contrast is measured on."""
 SPAN = 6.0
 """Degrees of longitude up to which one UTM zone will do."""
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -89,6 +89,10 @@ class CellsRetrieval(nn.Module):
     def components(self, raw: Tensor) -> Components:
         return self._mixture(*self._apart(raw))
 
+    def similar(self, raw: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """As `geoml.heads.retrieval.Retrieval.similar`, wherever they lie."""
+        return self.retrieval.similar(self._apart(raw)[1], count)
+
     def _apart(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         split = raw.shape[1] - len(self.cell)
         return raw[:, :split], raw[:, split:]

@@ -83,6 +83,11 @@ class Retrieval(nn.Module):
         best, entry = score.topk(min(self.config.neighbours, score.shape[1]), dim=1)
         return best.log_softmax(1), entry
 
+    def similar(self, raw: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The ``count`` most similar pictures: (B, count) cosines, (B, count) entries and (B, count, 3) places."""
+        cosine, entry = raw.topk(min(count, raw.shape[1]), dim=1)
+        return cosine, entry, self.places[entry]
+
     def score(self, raw: Tensor) -> Tensor:
         """(B, M) cosines over the temperature."""
         return raw / self.log_temperature.clamp(-7.0, 3.0).exp()

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from geoml import testing_photos as made
 from geoml.engine import geolocate as engine
 from geoml.engine.beside import Beside
 from geoml.engine.geolocate import Options, geolocate
 from geoml.engine.locator import Locator
+from geoml.engine.pictures import square
 from geoml.errors import InputError, MissingExtra, NothingFound
 from geoml.grid import sphere
-from geoml.io import geolocations
+from geoml.io import geolocations, photos
 
 Row = dict[str, Any]
 
@@ -125,6 +127,29 @@ def test_another_model_other_options_and_a_damaged_part_are_done_again(
     assert geolocate([source], overhead, out)["computed"] == 16
     assert out.read_bytes() == whole
     assert first["run_id"] == geolocations.read(out)[0]["run_id"]
+
+
+def test_what_a_gallery_has_like_a_picture_stands_in_its_row(tmp_path: Path) -> None:
+    locator = made.made_locator(tmp_path / "model", head="retrieval")
+    source = made.folder(tmp_path / "in", 12)
+    found = rows(source, locator, tmp_path / "out.parquet", top=3)
+    assert {r["gallery_sha256"] for r in found} == {locator.gallery_sha256}
+    gallery = locator.head.gallery.numpy()
+    x = locator.extractor(np.stack([square(photos.read(p, 32).rgb, 32) for p in sorted(source.iterdir())]))
+    moved = locator.head.standardise(torch.from_numpy(x)).detach().numpy()
+    cosine = moved @ gallery.T / np.linalg.norm(moved, axis=1, keepdims=True)
+    for row, of_row in zip(found, cosine, strict=True):
+        if row["status"] != "ok":
+            assert row["neighbours"] is None
+            continue
+        told = row["neighbours"]
+        assert [n["image_id"] for n in told] == [f"gallery/{k}" for k in np.argsort(-of_row)[:3]]
+        assert np.allclose([n["score"] for n in told], np.sort(of_row)[::-1][:3], atol=1e-5)
+        xyz = locator.head.places[np.argsort(-of_row)[:3].copy()].numpy()
+        assert np.allclose(sphere.to_xyz([n["lon"] for n in told], [n["lat"] for n in told]), xyz, atol=1e-6)
+    assert "ok" in {r["status"] for r in found}
+    whole = rows(source, locator, tmp_path / "region.parquet", precision="50")
+    assert all(r["neighbours"] is None for r in whole), "they would tell more than the region"
 
 
 def test_one_content_twice_is_computed_once(overhead: Locator, tmp_path: Path) -> None:
