@@ -11,6 +11,7 @@ import typer
 from rich.table import Column, Table
 from typer.core import TyperGroup
 
+from geoml import cli_geolocate_map
 from geoml.cli_common import Json, command, err_console, out_console
 from geoml.errors import DataError, GeomlError
 
@@ -31,6 +32,7 @@ geolocate = typer.Typer(
 )
 index = typer.Typer(help="The index that similar pictures are looked up in.", no_args_is_help=True)
 geolocate.add_typer(index, name="index")
+cli_geolocate_map.add(geolocate)
 
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGES…", help="pictures, folders, globs, lists (CSV, Parquet), STAC items")

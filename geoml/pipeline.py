@@ -27,6 +27,7 @@ from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
 from geoml.io.remote import RunStore, run_store
 from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
+from geoml.pipeline_geolocate_map import geolocate_map
 from geoml.recipe import PredictRecipe, Query, check_text, load_yaml, parse
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "evaluate",
     "gather",
     "geolocate",
+    "geolocate_map",
     "index_add",
     "index_remove",
     "localizability",

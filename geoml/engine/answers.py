@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from geoml.engine import locator as locators
 from geoml.engine.locator import Locator, Neighbour
-from geoml.engine.pictures import Ready
+from geoml.engine.pictures import Ready, Row, silent, who
 from geoml.errors import InputError
 from geoml.grid.cells import Cells
 from geoml.grid.density import Density
 from geoml.io import geolocations
 from geoml.io.geolocations import WITHIN_KM
-from geoml.io.hrefs import redact
 from geoml.nn import conformal
 
 COARSER = (200.0, 750.0, 2500.0)
@@ -36,7 +35,6 @@ REGION_KM = 50.0
 NAMED_KM, COUNTRY_KM = 100.0, 250.0
 """A candidate takes the name of a city within the first, the country of one within the second."""
 
-Row = dict[str, Any]
 _SILENT = ("lat", "lon", "radius_50_km", "radius_90_km", "expected_geoscore", "topk", "cells", "neighbours")
 
 
@@ -60,8 +58,7 @@ class Writer:
 
     def without(self, picture: Ready) -> Row:
         """The row of a picture that has no answer."""
-        row = {**self.about, **self.who(picture), "status": picture.status, "disclosed_precision": "none"}
-        return {**row, "reason": picture.reason, "exif_flag": "absent"}
+        return silent(picture, self.about)
 
     def rows(
         self, pictures: Sequence[Ready], density: Density, near: Sequence[Sequence[Neighbour]] | None = None
@@ -78,7 +75,7 @@ class Writer:
         coarse = self._coarser(density, np.flatnonzero(self.locator.abstains(density)))
         out = []
         for i, picture in enumerate(pictures):
-            row: Row = {**self.about, **self.who(picture), "status": "ok"}
+            row: Row = {**self.about, **who(picture), "status": "ok"}
             row |= {"lon": float(lon[i]), "lat": float(lat[i]), "entropy": float(entropy[i])}
             row |= {f"p_within_{km}km": float(np.clip(p[i], 0, 1)) for km, p in within.items()}
             row |= {"radius_50_km": float(radius_50[i]), "radius_90_km": float(radius_90[i])}
@@ -151,19 +148,9 @@ class Writer:
             out.append([{"cell_id": known.ids[j], "level": len(known.ids[j]), "p": float(p[j])} for j in order])
         return out
 
-    def who(self, picture: Ready) -> Row:
-        """What is the picture's own, also where its answer was there before."""
-        return {"image_id": picture.reference.id, "source_uri": shown(picture), "sha256": picture.sha256}
-
 
 def _neighbour(one: Neighbour) -> Row:
     return {"image_id": f"gallery/{one.entry}", "score": one.score, "lat": one.lat, "lon": one.lon}
-
-
-def shown(picture: Ready) -> str | None:
-    """Where a picture lies, without signatures."""
-    href = picture.reference.href
-    return (redact(href) if picture.reference.remote else href) or None
 
 
 def rounding(precision: str, kind: str) -> float | None:

@@ -64,13 +64,14 @@ class FrameReference:
         shapes: Sequence[tuple[int, int]],
         lonlat: NDArray[np.float64],
         sigma: float,
+        ties: Sequence[Tie] | None = None,
     ) -> None:
         lon, lat = lonlat.mean(0)
         self.names, self.keypoints, self.shapes, self.lonlat = list(names), list(keypoints), list(shapes), lonlat
         self.crs = f"+proj=aeqd +lat_0={lat:.9f} +lon_0={lon:.9f} +datum=WGS84 +units=m"
         x, y = pyproj.Transformer.from_crs("EPSG:4326", self.crs, always_xy=True).transform(*lonlat.T)
         self.positions = np.column_stack([x, y])
-        self.ties = overlaps(keypoints, shapes)
+        self.ties = overlaps(keypoints, shapes) if ties is None else list(ties)
         self.network: Network = adjust(self.shapes, self.positions, self.ties, sigma=sigma)
         known = self.network.residual[np.isfinite(self.network.residual)]
         self.sigma = max(sigma, float(np.median(known)) / RAYLEIGH) if len(known) else sigma

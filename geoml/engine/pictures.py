@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import Callable, Container, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from geoml.cube.keypoints import reduced
 from geoml.errors import GeomlError, TransientError
 from geoml.io import photos, remote
 from geoml.io.exif import Exif
+from geoml.io.hrefs import redact
 from geoml.io.photo_reference import Reference
 from geoml.io.photos import UnreadablePhoto
 from geoml.settings import settings
@@ -24,6 +27,7 @@ AHEAD = 48
 
 Pixels = NDArray[np.uint8]
 KeyOf = Callable[[Reference, str], bytes]
+Row = dict[str, Any]
 
 
 _NOTHING = Exif()
@@ -35,7 +39,8 @@ class Ready:
 
     ``status`` is empty for a picture with pixels and for one whose ``key`` is known already, which is not decoded.
     ``sha256`` is None where not even the bytes could be read. ``problems`` are codes of `geoml.io.photos`,
-    `geoml.io.exif` and the list.
+    `geoml.io.exif` and the list. Where it was asked for, ``whole`` is the picture as it is, its longer side reduced,
+    and ``shape`` its (height, width) before that.
     """
 
     reference: Reference
@@ -46,6 +51,13 @@ class Ready:
     problems: tuple[str, ...] = ()
     status: str = ""
     reason: str = ""
+    whole: Pixels | None = None
+    shape: tuple[int, int] = (0, 0)
+
+    @property
+    def new(self) -> bool:
+        """Whether there are pixels to work on."""
+        return self.rgb is not None or self.whole is not None
 
 
 def square(rgb: Pixels, size: int) -> Pixels:
@@ -60,8 +72,28 @@ def square(rgb: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(middle)
 
 
-def read(reference: Reference, size: int, key_of: KeyOf, known: Container[bytes] = ()) -> Ready:
-    """Read one picture; its bytes are looked at once. Never raises for what a picture or its server does."""
+def who(picture: Ready) -> Row:
+    """What is the picture's own in a row, also where its answer was there before."""
+    return {"image_id": picture.reference.id, "source_uri": shown(picture), "sha256": picture.sha256}
+
+
+def shown(picture: Ready) -> str | None:
+    """Where a picture lies, without signatures."""
+    href = picture.reference.href
+    return (redact(href) if picture.reference.remote else href) or None
+
+
+def silent(picture: Ready, about: Row) -> Row:
+    """The row of a picture that cannot have an answer; ``about`` are columns that are the same in every row."""
+    row = {**about, **who(picture), "status": picture.status, "disclosed_precision": "none"}
+    return {**row, "reason": picture.reason, "exif_flag": "absent"}
+
+
+def read(reference: Reference, size: int, key_of: KeyOf, known: Container[bytes] = (), whole: int = 0) -> Ready:
+    """Read one picture; its bytes are looked at once. Never raises for what a picture or its server does.
+
+    ``size`` 0 makes no square, ``whole`` is the longest side of the whole picture, 0 for none.
+    """
     if reference.refused:
         status = "unreadable" if reference.refused.startswith("permission") else "refused"
         return Ready(reference, status=status, reason=reference.refused)
@@ -71,15 +103,18 @@ def read(reference: Reference, size: int, key_of: KeyOf, known: Container[bytes]
         sha = hashlib.sha256(data).hexdigest()
         if (key := key_of(reference, sha)) in known:
             return Ready(reference, key, sha)
-        photo = photos.read(data, size, name=reference.id)
+        photo = photos.read(data, size or None, name=reference.id)
+        full = photos.read(data, name=reference.id) if whole and size else photo
     except UnreadablePhoto as err:
         return Ready(reference, sha256=sha, problems=reference.problems, status="unreadable", reason=err.reason)
     problems = (*photo.problems, *photo.exif.problems, *reference.problems)
-    return Ready(reference, key, sha, square(photo.rgb, size), photo.exif, problems)
+    rgb = square(photo.rgb, size) if size else None
+    small = reduced(full.rgb, whole)[0] if whole else None
+    return Ready(reference, key, sha, rgb, photo.exif, problems, whole=small, shape=photo.shape)
 
 
 def in_order(
-    references: Iterable[Reference], size: int, key_of: KeyOf, known: Container[bytes] = ()
+    references: Iterable[Reference], size: int, key_of: KeyOf, known: Container[bytes] = (), whole: int = 0
 ) -> Generator[Ready]:
     """`read` of every reference in order, ``settings().threads`` and `AHEAD` of them ahead."""
     threads = settings().threads
@@ -88,7 +123,7 @@ def in_order(
     pool = ThreadPoolExecutor(threads, "pictures")
     try:
         for reference in rest:
-            waiting.append(pool.submit(read, reference, size, key_of, known))
+            waiting.append(pool.submit(read, reference, size, key_of, known, whole))
             if len(waiting) >= AHEAD + threads:
                 yield waiting.popleft().result()
         while waiting:

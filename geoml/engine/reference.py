@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,11 +26,13 @@ from geoml.cube.keypoints import CONTRAST, MOST, Keypoints, detect, nearest, ope
 from geoml.cube.preview import Stretch, stretch
 from geoml.engine.prior import Prior
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.grid import sphere
 from geoml.grid.homography import Matrix, apply, corners, middle, scale_at
 from geoml.grid.hough import Hypothesis, hypotheses
 from geoml.grid.plane import Window
 from geoml.io.bands import BandSpec
 from geoml.io.cog import header, read
+from geoml.io.hrefs import gdal_path, redact
 from geoml.io.source import using
 from geoml.io.store import atomic, sha256, write_json
 
@@ -47,6 +49,8 @@ LOOK = 1024
 """Pixels of the overview that the contrast is measured on."""
 SPAN = 6.0
 """Degrees of longitude up to which one UTM zone will do."""
+WIDEST = 4000.0
+"""Km from the middle of files in degrees within which one plane will do: it stretches by 5 % there."""
 VERSION = 2
 
 
@@ -151,7 +155,7 @@ class Mosaic:
 
 
 def index(
-    hrefs: Sequence[str | Path],
+    hrefs: Sequence[str | Path | BandSpec],
     cache: Path,
     *,
     scales: Sequence[float] = (1.0,),
@@ -164,8 +168,9 @@ def index(
 
     ``scales`` are pixel sizes to look at, in pixels of the mosaic; ``cell`` pixels of a side are read at once and keep
     ``most`` keypoints; ``bands`` (one or three, from 1) are shown, else the first three or the first. ``remote`` says
-    that the hrefs come from a catalog elsewhere (`geoml.io.hrefs`). The key holds the SHA-256 of local files, of remote
-    ones their href, grid and overview.
+    that the hrefs come from a catalog elsewhere (`geoml.io.hrefs`); files of items are given as one of their bands,
+    which says that and more. Files in degrees are seen in UTM, wider ones in an equal-area plane about them.
+    The key holds the SHA-256 of local files, of remote ones their href, grid and overview.
 
     Raises InputError, DataError and TransientError as `geoml.io.cog.read`, DataError for a damaged index, NothingFound
     where no keypoint is.
@@ -174,7 +179,7 @@ def index(
         raise InputError("hrefs, cell, most, scales: expected files, 64 pixels or more, 1 or more, 1.0 or more")
     if bands is not None and len(bands) not in (1, 3):
         raise InputError(f"bands: {list(bands)}; expected one or three")
-    mosaic, content = _mosaic([str(h) for h in hrefs], bands, remote)
+    mosaic, content = _mosaic([h if isinstance(h, BandSpec) else str(h) for h in hrefs], bands, remote)
     parameters = [VERSION, opencv().__version__, CONTRAST, MARGIN, list(scales), cell, most, bands and list(bands)]
     key = hashlib.sha256(json.dumps([content, parameters]).encode()).hexdigest()[:24]
     folder = Path(cache) / key
@@ -182,7 +187,7 @@ def index(
         _make(mosaic, folder, scales, cell, most)
     found = MapReference(mosaic, folder)
     if not len(found.points):
-        raise NothingFound(f"{hrefs[0]}: the reference has no keypoints; nothing can be matched to it")
+        raise NothingFound(f"{_name(hrefs[0])}: the reference has no keypoints; nothing can be matched to it")
     return found
 
 
@@ -266,17 +271,18 @@ def _walk(mosaic: Mosaic, scales: Sequence[float], cell: int, most: int) -> Iter
                 yield core, Keypoints(points[inside][:most], found.descriptors[inside][:most])
 
 
-def _mosaic(hrefs: list[str], bands: Sequence[int] | None, remote: bool) -> tuple[Mosaic, list[Any]]:
-    files, boxes = [], []
+def _mosaic(hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bool) -> tuple[Mosaic, list[Any]]:
+    files: list[tuple[BandSpec, ...]] = []
+    boxes: list[GeoBox] = []
     for href in hrefs:
-        first = BandSpec(item=Path(href).stem, asset="reference", href=href, name="1", remote=remote)
+        first = href if isinstance(href, BandSpec) else BandSpec(Path(href).stem, "reference", href, "1", remote=remote)
         count = using(first, lambda dataset: int(dataset.count))
         chosen = list(bands) if bands is not None else [1, 2, 3] if count >= 3 else [1]
-        same = {"item": first.item, "asset": first.asset, "href": href, "remote": remote}
-        files.append(tuple(BandSpec(name=str(k), index=k, **same) for k in chosen))  # type: ignore[arg-type]
-        boxes.append(_metric(header(files[-1][0]).geobox))
+        files.append(tuple(replace(first, name=str(k), index=k) for k in chosen))
+        boxes.append(header(files[-1][0]).geobox)
+    boxes = _square(boxes)
     if len({len(f) for f in files}) != 1:
-        raise DataError(f"{hrefs[0]}: files of one and of three bands in a mosaic; name the bands")
+        raise DataError(f"{_name(hrefs[0])}: files of one and of three bands in a mosaic; name the bands")
     geobox = _union(boxes)
     factor = max(1.0, max(geobox.shape) / LOOK)
     small = GeoBox(
@@ -286,10 +292,10 @@ def _mosaic(hrefs: list[str], bands: Sequence[int] | None, remote: bool) -> tupl
     )
     data, valid = _read(tuple(files), small, factor)
     if not valid.any():
-        raise NothingFound(f"{hrefs[0]}: the reference has no valid pixel")
+        raise NothingFound(f"{_name(hrefs[0])}: the reference has no valid pixel")
     limits = stretch(data, valid, ["grey"] * len(data))
     looks = hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
-    local = [sha256(Path(h)) if not remote and "://" not in h else h for h in hrefs]
+    local = [_content(f[0]) for f in files]
     return Mosaic(tuple(files), geobox, limits), [local, looks, tuple(geobox.affine)[:6], list(geobox.shape)]
 
 
@@ -307,8 +313,40 @@ def _read(files: Sequence[Sequence[BandSpec]], geobox: GeoBox, scale: float) -> 
     return data, known
 
 
+def _name(given: str | Path | BandSpec) -> str:
+    return redact(given.href if isinstance(given, BandSpec) else str(given))
+
+
+def _content(spec: BandSpec) -> str:
+    """The SHA-256 of a local file, the href of one elsewhere."""
+    path = gdal_path(spec.href, remote=spec.remote, root=Path(spec.root) if spec.root else None)
+    return spec.href if "://" in path else sha256(Path(path))
+
+
+def _square(boxes: list[GeoBox]) -> list[GeoBox]:
+    """Grids whose pixels are square on the ground: in degrees they are not, and SIFT fails."""
+    bounds = np.array([b.boundingbox.bbox for b in boxes])
+    if not all(b.crs is not None and b.crs.geographic for b in boxes):
+        return [_metric(b) for b in boxes]
+    width, low, high = np.ptp(bounds[:, [0, 2]]), bounds[:, 1].min(), bounds[:, 3].max()
+    if width <= SPAN and max(abs(low), abs(high)) <= POLAR:
+        return [_metric(b) for b in boxes]
+    lon, lat = sphere.mean(bounds[:, [0, 2]].mean(1), bounds[:, [1, 3]].mean(1))
+    corner = sphere.distance(lon, lat, bounds[:, [0, 0, 2, 2]], bounds[:, [1, 3, 1, 3]])
+    if corner.max() > WIDEST:
+        return boxes  # the world: no plane shows it
+    return [
+        _moved(b, f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m", _meridian(b)) for b in boxes
+    ]
+
+
+def _meridian(box: GeoBox) -> float:
+    """Metres of a pixel's height."""
+    return float(abs(box.affine.e) * math.pi / 180 * sphere.EARTH_RADIUS_KM * 1000)
+
+
 def _metric(box: GeoBox) -> GeoBox:
-    """A grid in degrees has pixels that are not square on the ground, where SIFT fails: UTM instead, if it is small."""
+    """A grid in degrees as one in UTM, if it is small; else as it is."""
     bounds = box.boundingbox
     if (
         box.crs is None
@@ -319,9 +357,13 @@ def _metric(box: GeoBox) -> GeoBox:
         return box
     zone = int((bounds.left + bounds.right) / 2 // 6) % 60 + 1
     crs = f"EPSG:{(32600 if bounds.bottom + bounds.top >= 0 else 32700) + zone}"
+    return _moved(box, crs, metres(box))
+
+
+def _moved(box: GeoBox, crs: str, res: float) -> GeoBox:
+    """The grid of ``res`` metres in another CRS that holds this one."""
     move = pyproj.Transformer.from_crs(str(box.crs), crs, always_xy=True)
-    left, bottom, right, top = move.transform_bounds(*bounds.bbox)
-    res = metres(box)
+    left, bottom, right, top = move.transform_bounds(*box.boundingbox.bbox)
     shape = (max(1, math.ceil((top - bottom) / res)), max(1, math.ceil((right - left) / res)))
     return GeoBox(shape, Affine(res, 0, left, 0, -res, top), crs)
 

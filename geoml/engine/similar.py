@@ -22,9 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from geoml.engine.answers import shown
 from geoml.engine.features import Extractor
-from geoml.engine.pictures import Ready, in_order
+from geoml.engine.pictures import Ready, in_order, shown
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.io import lock, photo_lists
 from geoml.io.store import atomic, write_json

@@ -28,6 +28,7 @@ FLAGS = ("agree", "suspicious", "absent")
 WITHIN_KM = (1, 25, 200, 750, 2500)
 ROW_GROUP = 20_000
 
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
 _F, _S = pa.float64(), pa.string()
 _TOP = pa.struct([("rank", pa.int32()), ("lat", _F), ("lon", _F), ("p", _F), ("cell_id", _S), ("country", _S),
                   ("admin1", _S), ("name", _S)])  # fmt: skip
@@ -64,7 +65,7 @@ SCHEMA = pa.schema(
         ("disclosed_precision", _S),
         ("run_id", _S),
         ("created", pa.timestamp("us", tz="UTC")),
-        ("bbox", pa.struct([(e, _F) for e in ("xmin", "ymin", "xmax", "ymax")])),
+        ("bbox", pa.struct([(e, _F) for e in _EDGES])),
         ("geometry", pa.binary()),
     ]
 )
@@ -157,48 +158,64 @@ def half_diagonal(lat: float, km: float) -> float:
     return float(max(sphere.distance(0.0, lat, 180 / count, y) for y in corners))
 
 
-def write(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
+def joined(more: pa.Schema | None) -> pa.Schema:
+    """``SCHEMA`` with the columns ``more`` behind it, and bounds ``NAME_bbox`` of each geometry ``NAME`` in them."""
+    boxes = [(f"{name}_bbox", SCHEMA.field("bbox").type) for name in _shapes(more)]
+    return pa.schema([*SCHEMA, *(more or []), *boxes])
+
+
+def _shapes(more: pa.Schema | None) -> list[str]:
+    return [f.name for f in more or [] if f.type == pa.binary()]
+
+
+def write(rows: Iterable[Mapping[str, Any]], path: Path, more: pa.Schema | None = None) -> int:
     """Write rows as GeoParquet 1.1, atomically and in their order; how many there were.
 
-    ``exif_flag`` and ``exif_error_km`` are filled in where a row leaves them out. At most ``ROW_GROUP`` rows are held
-    at once. Raises InputError for an unknown column, status or flag, a number that is not finite or a position out of
+    ``exif_flag`` and ``exif_error_km`` are filled in where a row leaves them out. ``more`` are further columns; the
+    binary ones among them hold WKB in degrees and are declared as geometries. At most ``ROW_GROUP`` rows are held at
+    once. Raises InputError for an unknown column, status or flag, a number that is not finite or a position out of
     range, DataError when the file cannot be written.
     """
-    total, bounds = 0, [math.inf, math.inf, -math.inf, -math.inf]
+    schema = joined(more)
+    shapes = {"geometry": _Extent(), **{name: _Extent() for name in _shapes(more)}}
+    total = 0
     with atomic(Path(path)) as temporary:
         try:
             writer = pq.ParquetWriter(
-                temporary, SCHEMA, compression="zstd", version="2.6", write_page_checksum=True, use_dictionary=True
+                temporary, schema, compression="zstd", version="2.6", write_page_checksum=True, use_dictionary=True
             )
             with writer:
-                for batch in _batches(rows):
-                    writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
-                    for box in (r["bbox"] for r in batch if r["bbox"]):
-                        edges = (box["xmin"], box["ymin"], box["xmax"], box["ymax"])
-                        bounds = [*map(min, bounds[:2], edges[:2]), *map(max, bounds[2:], edges[2:])]
+                for batch in _batches(rows, set(schema.names)):
+                    for name in _shapes(more):
+                        for row in batch:
+                            row[f"{name}_bbox"] = _bounds(row.get(name))
+                    writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                    for name, extent in shapes.items():
+                        extent.add([row[name] for row in batch if row.get(name) is not None])
                     total += len(batch)
-                writer.add_key_value_metadata({"geo": json.dumps(_metadata(bounds))})
+                writer.add_key_value_metadata({"geo": json.dumps(_metadata(shapes))})
         except pa.ArrowException as err:
             raise InputError(f"rows: do not fit the schema of geolocations ({err})") from err
     return total
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, without ``geometry`` and ``bbox``. Raises DataError when it is none of ours."""
+    """The rows of a file, without ``geometry`` and bounds. Raises DataError when it is none of ours."""
     try:
         table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as err:
         raise DataError(f"{path}: not a GeoParquet file ({err})") from err
     if missing := set(SCHEMA.names) - set(table.schema.names):
         raise DataError(f"{path}: not a file of geolocations, it lacks {', '.join(sorted(missing))}")
-    rows: list[dict[str, Any]] = table.drop_columns(["geometry", "bbox"]).to_pylist()
+    made = [n for n in table.schema.names if n in ("geometry", "bbox") or n.endswith("_bbox")]
+    rows: list[dict[str, Any]] = table.drop_columns(made).to_pylist()
     return rows
 
 
-def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+def _batches(rows: Iterable[Mapping[str, Any]], names: set[str]) -> Iterable[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
     for row in rows:
-        batch.append(_checked(row))
+        batch.append(_checked(row, names))
         if len(batch) == ROW_GROUP:
             yield batch
             batch = []
@@ -206,9 +223,9 @@ def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterable[list[dict[str, Any]]
         yield batch
 
 
-def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     name = row.get("image_id")
-    if unknown := set(row) - set(SCHEMA.names):
+    if unknown := set(row) - names:
         raise InputError(f"row {name}: unknown columns {', '.join(sorted(unknown))}")
     if not isinstance(name, str) or row.get("status") not in STATUSES:
         raise InputError(f"row {name}: status {row.get('status')!r}; expected an image_id and one of {STATUSES}")
@@ -227,21 +244,42 @@ def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
     if (lon is None) != (lat is None) or (lon is not None and not (-180 <= lon <= 180 and -90 <= (lat or 0) <= 90)):
         raise InputError(f"row {name}: lon {lon}, lat {lat}; expected degrees, or both null")
     placed = lon is not None and lat is not None
-    out["bbox"] = {"xmin": lon, "ymin": lat, "xmax": lon, "ymax": lat} if placed else None
     out["geometry"] = shapely.to_wkb(shapely.Point(lon, lat)) if placed else None
+    out["bbox"] = _bounds(out["geometry"])
     return out
 
 
-def _metadata(bounds: Sequence[float]) -> dict[str, Any]:
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": ["Point"] if math.isfinite(bounds[0]) else [],
-        "crs": pyproj.CRS.from_user_input("OGC:CRS84").to_json_dict(),
-        "covering": {"bbox": {edge: ["bbox", edge] for edge in ("xmin", "ymin", "xmax", "ymax")}},
-    }
-    if math.isfinite(bounds[0]):
-        column["bbox"] = list(bounds)
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+def _bounds(wkb: bytes | None) -> dict[str, float] | None:
+    return None if wkb is None else dict(zip(_EDGES, shapely.from_wkb(wkb).bounds, strict=True))
+
+
+class _Extent:
+    """What the metadata say of a geometry column: its kinds and bounds."""
+
+    def __init__(self) -> None:
+        self.kinds: set[str] = set()
+        self.bounds = [math.inf, math.inf, -math.inf, -math.inf]
+
+    def add(self, wkb: Sequence[bytes]) -> None:
+        if not wkb:
+            return
+        shapes = shapely.from_wkb(wkb)
+        self.kinds |= {shape.geom_type for shape in shapes}
+        edges = shapely.total_bounds(shapes).tolist()
+        self.bounds = [*map(min, self.bounds[:2], edges[:2]), *map(max, self.bounds[2:], edges[2:])]
+
+    def column(self) -> dict[str, Any]:
+        crs = pyproj.CRS.from_user_input("OGC:CRS84").to_json_dict()
+        told = {"encoding": "WKB", "geometry_types": sorted(self.kinds), "crs": crs}
+        return told | ({"bbox": self.bounds} if self.kinds else {})
+
+
+def _metadata(shapes: Mapping[str, _Extent]) -> dict[str, Any]:
+    columns = {name: extent.column() for name, extent in shapes.items()}
+    for name, column in columns.items():
+        box = "bbox" if name == "geometry" else f"{name}_bbox"
+        column["covering"] = {"bbox": {edge: [box, edge] for edge in _EDGES}}
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": columns}
 
 
 def _one(lon: float, lat: float, km: float) -> tuple[float, float]:

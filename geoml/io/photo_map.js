@@ -2,9 +2,11 @@
 (function () {
   const data = JSON.parse(document.getElementById("data").textContent);
   const colours = { ok: "#ffb000", abstained: "#8fb8de", unreadable: "#c0504d", refused: "#c0504d" };
-  const map = L.map("map", { crs: L.CRS.EPSG4326, minZoom: 0, maxZoom: 14, zoomSnap: 0.25, attributionControl: false });
+  const map = L.map("map", { crs: L.CRS.EPSG4326, minZoom: 0, maxZoom: data.fine ? 21 : 14, zoomSnap: 0.25, attributionControl: false });
   const world = [[-90, -180], [90, 180]];
-  L.imageOverlay(document.getElementById("world").getAttribute("src"), world).addTo(map);
+  const picture = L.imageOverlay(document.getElementById("world").getAttribute("src"), world).addTo(map);
+  // a picture of the world as wide as a city is on the screen is more than browsers draw
+  if (data.fine) map.on("zoomend", function () { picture.setOpacity(map.getZoom() > 10 ? 0 : 1); });
   map.setMaxBounds([[-100, -200], [100, 200]]);
 
   // text nodes only: names of files and places are whatever somebody wrote
@@ -35,7 +37,10 @@
     line(box, "Status", row.status);
     line(box, "Why", row.reason);
     if (row.lat !== null) line(box, "Place", degrees(row.lat, row.lon));
-    if (row.radius !== null) line(box, "90 % within", Math.round(row.radius) + " km");
+    if (row.error !== null) line(box, "Off by", row.error.toFixed(row.error < 100 ? 1 : 0) + " m (one standard deviation)");
+    else if (row.radius !== null) line(box, "90 % within", Math.round(row.radius) + " km");
+    line(box, "Found in", row.where);
+    if (row.error !== null) line(box, "Inliers", row.inliers);
     line(box, "Told to", row.precision);
     line(box, "EXIF", row.exif);
     if (row.topk.length) {
@@ -60,6 +65,7 @@
     marker.addTo(map).bindPopup(function () { return card(row); }, { maxWidth: 320 });
     markers[index] = marker;
     bounds.push([row.lat, row.lon]);
+    row.outline.forEach(function (rings) { rings[0].forEach(function (at) { if (row.error !== null) bounds.push(at); }); });
   });
   const list = document.getElementById("list");
   data.rows.forEach(function (row, index) {
@@ -71,13 +77,14 @@
     button.addEventListener("click", function () {
       shown.replaceChildren();
       if (markers[index]) {
-        map.setView([row.lat, row.lon], Math.max(map.getZoom(), 3));
+        if (row.error !== null && row.outline.length) map.fitBounds(row.outline[0][0], { maxZoom: 21 });
+        else map.setView([row.lat, row.lon], Math.max(map.getZoom(), 3));
         markers[index].openPopup();
       } else {
         shown.appendChild(card(row));
       }
     });
   });
-  if (bounds.length) map.fitBounds(bounds, { padding: [60, 60], maxZoom: 4 });
+  if (bounds.length) map.fitBounds(bounds, { padding: [60, 60], maxZoom: data.fine ? 21 : 4 });
   else map.fitBounds(world);
 })();

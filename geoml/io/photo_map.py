@@ -47,7 +47,8 @@ def photo_map(
 ) -> str:
     """The page of rows as `geoml.io.geolocations` has them.
 
-    Answers are points with the circle that holds 90 % of the probability; rows without one are listed beside the map.
+    Answers are points with the circle that holds 90 % of the probability, or with their footprint where they have one
+    (`geoml.io.map_rows`); rows without an answer are listed beside the map.
     ``thumbnails`` gives the JPEG of a row as `thumbnail` makes it, or None. Raises InputError for a row without an
     ``image_id`` or with an unknown status, and for thumbnails that are no JPEG.
     """
@@ -63,10 +64,12 @@ def photo_map(
             shown.append(_entry(row, thumbnails(row) if thumbnails else None))
     said = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s]) or "none"
     more = f" Only the first {MOST} are shown." if total > MOST else ""
-    data = {"rows": shown, "digits": 1 if coarse else 4}
+    fine = any(one["error"] is not None for one in shown)
+    data = {"rows": shown, "digits": 6 if fine else 1 if coarse else 4, "fine": fine}
     page: str = _template().render(
         title=title,
         summary=f"{total} pictures: {said}.{more}",
+        fine=fine,
         named=any(one["name"] for entry in shown for one in entry["topk"]),
         data=Markup(_json(data)),
         **{name: Markup(text) for name, text in _parts().items()},
@@ -99,7 +102,10 @@ def _entry(row: Mapping[str, Any], small: bytes | None) -> dict[str, Any]:
         "radius": radius if placed else None,
         "precision": row.get("disclosed_precision"),
         "exif": None if flag in (None, "absent") else f"{flag}, {km:.0f} km away" if km is not None else flag,
-        "outline": _outline(float(lon), float(lat), float(radius)) if placed and radius is not None else [],  # type: ignore[arg-type]
+        "outline": _shown(row),
+        "error": row.get("error_m") if placed else None,
+        "inliers": row.get("inliers") if placed else None,
+        "where": row.get("reference") if placed else None,
         "topk": [
             {
                 "lon": one["lon"],
@@ -113,14 +119,21 @@ def _entry(row: Mapping[str, Any], small: bytes | None) -> dict[str, Any]:
     }
 
 
-def _outline(lon: float, lat: float, km: float) -> list[Any]:
-    """Rings of (lat, lon) as Leaflet takes them, to a thousandth of a degree."""
-    if not math.isfinite(km):
+def _shown(row: Mapping[str, Any]) -> list[Any]:
+    """The footprint of a row, else its circle, as rings of (lat, lon)."""
+    if row.get("footprint") is not None:
+        return _rings(shapely.from_wkb(row["footprint"]), 7)
+    lon, lat, km = (row.get(k) for k in ("lon", "lat", "radius_90_km"))
+    if lon is None or lat is None or km is None or not math.isfinite(km):
         return []
-    parts = shapely.set_precision(cap(lon, lat, km).simplify(0), 1e-3)
+    return _rings(shapely.set_precision(cap(float(lon), float(lat), float(km)).simplify(0), 1e-3), 3)
+
+
+def _rings(shape: shapely.Geometry, digits: int) -> list[Any]:
+    """As Leaflet takes them."""
     return [
-        [[[round(y, 3), round(x, 3)] for x, y in ring.coords[:-1]] for ring in (part.exterior, *part.interiors)]
-        for part in shapely.get_parts(parts)
+        [[[round(y, digits), round(x, digits)] for x, y in r.coords[:-1]] for r in (part.exterior, *part.interiors)]
+        for part in shapely.get_parts(shape)
         if part.geom_type == "Polygon" and not part.is_empty
     ]
 

@@ -16,22 +16,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoml.errors import DataError
-from geoml.io.geolocations import SCHEMA
+from geoml.io.geolocations import joined
 from geoml.io.store import atomic
 
 log = logging.getLogger(__name__)
 
-_STORED = pa.schema([pa.field("key", pa.binary(32), nullable=False)]
-                    + [f for f in SCHEMA if f.name not in ("bbox", "geometry")])  # fmt: skip
 _OPEN = 4
 """Parts that are held in memory."""
 
 
 class RowParts:
-    """The parts in a folder. ``in`` tells whether a key is there; memory is that of the keys."""
+    """The parts in a folder. ``in`` tells whether a key is there; memory is that of the keys.
 
-    def __init__(self, folder: Path) -> None:
+    ``more`` are columns beside those of `geoml.io.geolocations`.
+    """
+
+    def __init__(self, folder: Path, more: pa.Schema | None = None) -> None:
         self.folder = folder
+        key = pa.field("key", pa.binary(32), nullable=False)
+        self._stored = pa.schema(
+            [key, *[f for f in joined(more) if f.name != "geometry" and not f.name.endswith("bbox")]]
+        )
         self._where: dict[bytes, tuple[int, int]] = {}
         self._open: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
         self._last = -1
@@ -52,7 +57,7 @@ class RowParts:
         number = self._last + 1
         values = [{**row, "key": key} for key, row in zip(keys, rows, strict=True)]
         with atomic(self._path(number)) as temporary:
-            table = pa.Table.from_pylist(values, schema=_STORED)
+            table = pa.Table.from_pylist(values, schema=self._stored)
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         self._last = number
         self._where.update((key, (number, row)) for row, key in enumerate(keys))
@@ -62,7 +67,7 @@ class RowParts:
         number, row = self._where[key]
         if number not in self._open:
             try:
-                table = pq.read_table(self._path(number), schema=_STORED, page_checksum_verification=True)
+                table = pq.read_table(self._path(number), schema=self._stored, page_checksum_verification=True)
             except (OSError, pa.ArrowException) as err:
                 raise DataError(f"{self._path(number)}: a part of this run is not readable any more ({err})") from err
             self._open[number] = table.drop_columns(["key"]).to_pylist()
@@ -77,7 +82,7 @@ class RowParts:
     def _look(self, path: Path) -> None:
         try:
             number = int(path.stem)
-            table = pq.read_table(path, schema=_STORED, page_checksum_verification=True)
+            table = pq.read_table(path, schema=self._stored, page_checksum_verification=True)
         except (OSError, ValueError, pa.ArrowException) as err:
             log.warning("%s: not a whole part, its pictures are done again (%s)", path, err)
             path.unlink(missing_ok=True)

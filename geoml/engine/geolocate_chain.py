@@ -1,0 +1,246 @@
+"""From a coarse answer to a place on a map: a locator's cells, a STAC search there, its COGs, and a match among them.
+
+Each picture gets the region that holds 90 % of its calibrated probability, or the circle of a prior position. Items
+that show it become the reference; pictures with the same items share it. What is accepted there is the answer; else the
+locator's stays, which is coarser, with the reason why there is no finer one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pystac
+
+from geoml.engine import answers, geolocate, geolocate_map, grounds, regions
+from geoml.engine.answers import Writer
+from geoml.engine.geolocate import Features
+from geoml.engine.geolocate_map import MODEL, PACKAGES, PART, Known
+from geoml.engine.grounds import Ground
+from geoml.engine.locator import Locator
+from geoml.engine.map_match import SIDE
+from geoml.engine.picture_rows import PictureRows, Progress, digest, write
+from geoml.engine.pictures import Pixels, Ready, Row, silent
+from geoml.engine.regions import Region
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.io import stac
+from geoml.io.catalog import Catalog
+from geoml.io.hrefs import redact
+from geoml.io.map_rows import MORE
+from geoml.io.photo_reference import Reference
+from geoml.io.row_parts import RowParts
+from geoml.recipe import Query
+
+FORMAT = 1
+"""Raised when rows are made in another way."""
+OPEN = 2
+"""Grounds that are kept open."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where the maps come from: a catalog by name, file or URL, as `geoml.recipe.Query` has it. ``items`` is the most
+    that one picture is matched to, ``asset`` the key of the file, ``scales`` as of `geoml.engine.reference.index`."""
+
+    catalog: str
+    collection: str | None = None
+    datetime: str = "../.."
+    filter: str | None = None
+    asset: str | None = None
+    items: int = 12
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.items < 1:
+            raise InputError(f"items: {self.items}; expected 1 or more")
+
+    def found(self, catalog: Catalog, region: Region) -> list[pystac.Item]:
+        """Items that touch a region, the newest first. Raises as `geoml.io.stac.search`."""
+        west, south, east, north = region.outline.bounds
+        query = Query(catalog=self.catalog, collection=self.collection, bbox=(west, south, east, north),
+                      datetime=(self.datetime,), filter=self.filter)  # fmt: skip
+        return stac.search(catalog, query, region.outline, self.datetime)
+
+
+def geolocate_chain(
+    sources: Iterable[str | Path],
+    search: Search,
+    locator: Locator | None,
+    out: str | Path,
+    cache: Path | None = None,
+    known: Known | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a row for each picture of the sources to ``out``; what ``OUT.run/run.json`` says.
+
+    ``cache`` keeps the references, by default in ``OUT.run``. Raises as `geoml.engine.picture_rows.write`, InputError
+    without a locator and anything known, for a locator of ground photos and for a search that cannot be meant,
+    TransientError when the catalog or a file does not answer: then run it again.
+    """
+    known = known or Known()
+    if locator is None and not known.any:
+        raise InputError("model, use, near: none of them; expected a locator or something known of the places")
+    if locator is not None and locator.card.kind != "overhead":
+        raise InputError(f"model: {locator.card.name} is of ground photos; maps show the ground from above")
+    catalog = stac.open_catalog(search.catalog)
+    stac.parse_datetime(search.datetime)
+
+    def start(folder: Path) -> _Chain:
+        parts = RowParts(folder / "map-parts", MORE)
+        return _Chain(search, catalog, locator, known, cache or folder / "references", parts)
+
+    packages = PACKAGES if locator is None else (*PACKAGES, "torch")
+    return write(sources, out, start, more=MORE, packages=packages, progress=progress)
+
+
+class _Looked(NamedTuple):
+    whole: list[Pixels]
+    features: Features | None
+
+
+class _Coarse(NamedTuple):
+    """What is known of a picture before it is matched: its row if that is the answer, and where to look."""
+
+    row: Row
+    region: Region | None
+
+
+class _Chain(PictureRows[_Looked]):
+    def __init__(
+        self, search: Search, catalog: Catalog, locator: Locator | None, known: Known, cache: Path, parts: RowParts
+    ) -> None:
+        super().__init__(parts, part=PART, size=locator.extractor.size if locator else 0, whole=SIDE)
+        self.search, self.catalog, self.locator, self.known, self.cache = search, catalog, locator, known, cache
+        self.open: OrderedDict[tuple[str, ...], Ground | str] = OrderedDict()
+        self.stages: Counter[str] = Counter()
+        card = locator.card if locator else None
+        named = answers.names_are_there()
+        self.asked = {
+            "format": FORMAT,
+            "match": {"model": MODEL, "acceptance": grounds.VERSION},
+            "model": {"id": card.name, "sha256": card.sha256, "calibration": card.calibration.id} if card else None,
+            "search": {
+                "catalog": redact(catalog.url), "collection": search.collection, "datetime": search.datetime,
+                "filter": search.filter, "asset": search.asset, "items": search.items, "scales": list(search.scales),
+            },
+            "prior": geolocate_map.asked(known),
+            "names": named and card is not None,
+        }  # fmt: skip
+        calibration = card.calibration.model_dump(mode="json") if card else None
+        self.digest = digest({**self.asked, "calibration": calibration})
+        self.columns: Row = {"run_id": self.digest[:16]}
+        about = {**self.columns, "model_id": card.name, "model_sha256": card.sha256 or None,
+                 "calibration_id": card.calibration.id or None} if card else self.columns  # fmt: skip
+        self.writer = Writer(locator, None, 5, named, about) if locator else None
+
+    def about(self) -> dict[str, Any]:
+        return {**self.asked, "run_id": self.digest[:16]}
+
+    def told(self) -> dict[str, Any]:
+        return {**super().told(), "stages": dict(sorted(self.stages.items()))}
+
+    def _counted(self, rows: list[Row], progress: Progress | None) -> list[Row]:
+        self.stages.update(row["stage"] for row in rows if row.get("stage"))
+        return super()._counted(rows, progress)
+
+    def key(self, reference: Reference, sha256: str) -> bytes:
+        return bytes.fromhex(digest([self.digest, sha256, self.known.told(reference), list(reference.problems)]))
+
+    def look(self, pictures: Iterator[Ready]) -> _Looked:
+        whole: list[Pixels] = []
+
+        def noted() -> Iterator[Ready]:
+            for picture in pictures:
+                if picture.whole is not None:
+                    whole.append(picture.whole)
+                yield picture
+
+        if self.locator is not None:
+            return _Looked(whole, geolocate.seen(self.locator, noted()))
+        return _Looked([p.whole for p in noted() if p.whole is not None], None)
+
+    def without(self, picture: Ready) -> Row:
+        return self.writer.without(picture) if self.writer else silent(picture, self.columns)
+
+    def made(self, pictures: Sequence[Ready], looked: _Looked) -> list[Row]:
+        coarse = self._coarse(pictures, looked.features)
+        rows: list[Row] = [c.row for c in coarse]
+        groups: dict[tuple[str, ...], tuple[list[pystac.Item], list[int]]] = {}
+        for k, one in enumerate(coarse):
+            items, why = self._items(one)
+            if items:
+                name = tuple(f"{i.collection_id}/{i.id} {i.get_self_href()}" for i in items)
+                groups.setdefault(name, (items, []))[1].append(k)
+            else:
+                rows[k] = self._stays(one.row, why)
+        for name, (items, which) in groups.items():
+            ground = self._ground(name, items)
+            for k in which:
+                if isinstance(ground, str):
+                    rows[k] = self._stays(coarse[k].row, ground)
+                else:
+                    rows[k] = self._matched(pictures[k], looked.whole[k], ground, coarse[k].row, len(items))
+        return rows
+
+    def _coarse(self, pictures: Sequence[Ready], features: Features | None) -> list[_Coarse]:
+        rows: list[Row]
+        found: list[Region | None]
+        if self.locator is not None and self.writer is not None and features is not None:
+            density = self.locator.locate(features)
+            rows = self.writer.rows(pictures, density)
+            rows = [{**row, "stage": "cells" if row["status"] == "ok" else None} for row in rows]
+            found = list(regions.credible(density, self.locator.card.calibration.within_km))
+        else:
+            rows = [silent(p, self.columns) | _place(p) for p in pictures]
+            found = [None] * len(rows)
+        places = [self.known.place(p) for p in pictures]
+        found = [regions.around(*at, self.known.within_km) if at else r for at, r in zip(places, found, strict=True)]
+        return [_Coarse(row, region) for row, region in zip(rows, found, strict=True)]
+
+    def _items(self, coarse: _Coarse) -> tuple[list[pystac.Item], str]:
+        """(items to match with, why there are none)."""
+        if coarse.region is None:
+            return [], "no position is known"
+        try:
+            found = self.search.found(self.catalog, coarse.region)
+        except (NothingFound, DataError) as err:
+            return [], str(err)
+        return regions.chosen(found, coarse.region, self.search.items), ""
+
+    def _ground(self, name: tuple[str, ...], items: list[pystac.Item]) -> Ground | str:
+        """The ground of these items, or why there is none."""
+        if name not in self.open:
+            made: Ground | str
+            try:
+                specs = [regions.file_of(item, self.catalog, self.search.asset) for item in items]
+                made = grounds.of_files(specs, self.cache, self.search.scales)
+            except (NothingFound, DataError) as err:
+                made = str(err)
+            self.open[name] = made
+            if len(self.open) > OPEN:
+                self.open.popitem(last=False)
+        self.open.move_to_end(name)
+        return self.open[name]
+
+    def _matched(self, picture: Ready, pixels: Pixels, ground: Ground, coarse: Row, count: int) -> Row:
+        try:
+            row = geolocate_map.row(picture, pixels, ground, self.known.prior(picture))
+        except (NothingFound, DataError) as err:
+            return self._stays(coarse, str(err))
+        if row["status"] == "ok":
+            return row | {"model_id": MODEL, "gallery_sha256": ground.reference.key} | self.columns
+        told = {k: row[k] for k in ("inliers", "p_right")}
+        return self._stays({**coarse, **told}, f"{row['reason'].split(';')[0]} in {count} items")
+
+    @staticmethod
+    def _stays(coarse: Row, why: str) -> Row:
+        """The coarse row, with the reason why there is no fine one."""
+        return {**coarse, "reason": "; ".join(t for t in (f"no match: {why}", coarse.get("reason")) if t)}
+
+
+def _place(picture: Ready) -> Row:
+    told = {"status": "abstained", "reason": "; ".join(picture.problems), "localizable": False}
+    return {**told, "exif_lon": picture.exif.lon, "exif_lat": picture.exif.lat}
