@@ -50,6 +50,13 @@ class Head(Frozen):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
+class BackboneTraining(Frozen):
+    """The backbone learns too: from pictures, each with another heading, width and look in every epoch."""
+
+    learn: Literal["all", "last-stages"] = Field(default="all", description="last-stages: the later half of the layers")
+    rate_factor: float = Field(default=1.0, gt=0, description="times lr is the backbone's rate")
+
+
 class HeadTraining(Frozen):
     """AdamW with one cycle of the learning rate."""
 
@@ -59,6 +66,7 @@ class HeadTraining(Frozen):
     weight_decay: float = Field(default=1e-2, ge=0)
     clip: float = Field(default=1.0, gt=0)
     balance: float = Field(default=0.5, ge=0, le=1, description="exponent of inverse counts of blocks; 0: as it is")
+    backbone: BackboneTraining | None = Field(default=None, description="default: it stays, only the head learns")
 
 
 class Calibration(Frozen):
@@ -103,7 +111,10 @@ class GeoRecipe(Frozen):
     @property
     def hash(self) -> str:
         """sha256 of what changes the locator."""
-        return digest(self.model_dump(mode="json", exclude={"description"}))
+        value = self.model_dump(mode="json", exclude={"description"})
+        if self.training.backbone is None:  # recipes of before it could learn keep their hash
+            del value["training"]["backbone"]
+        return digest(value)
 
 
 def load(path: str | Path) -> GeoRecipe:

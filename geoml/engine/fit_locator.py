@@ -17,8 +17,8 @@ from torch import nn
 
 from geoml import heads
 from geoml.data import balance
-from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining
-from geoml.engine import locator, world_sets
+from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining, Views
+from geoml.engine import fit_backbone, locator, world_sets
 from geoml.engine.features import Extractor
 from geoml.engine.locator import Locator
 from geoml.engine.world_sets import FeatureSet, WorldSets
@@ -38,16 +38,28 @@ def fit(
 ) -> Locator:
     """Train by the recipe and write a package to ``out``; its card holds calibration and the scores of every test set.
 
-    Features are kept in ``cache``, a folder of the machine's scratch by default. Raises InputError for a recipe that
-    does not fit or a split that leaks, DataError for a picture that cannot be read.
+    Features are kept in ``cache``, a folder of the machine's scratch by default. With ``training.backbone`` the
+    backbone learns first, see `geoml.engine.fit_backbone`; a run that was stopped goes on after its last epoch. Raises
+    InputError for a recipe that does not fit or a split that leaks, DataError for a picture that cannot be read,
+    ModelError when the loss is not finite.
     """
+    torch.manual_seed(recipe.seed)
     backbone = locator.build_backbone(recipe.backbone, recipe.weights)
+    state, learnt, asked = Path(out) / fit_backbone.STATE, None, recipe
+    if recipe.training.backbone is not None:
+        learnt = fit_backbone.fit(recipe, backbone, state, on_epoch)
+        if fit_backbone.has_gallery(recipe.head):
+            learnt = None
+        else:  # nothing is trained on features any more
+            asked = recipe.model_copy(update={"views": Views(clean=1, seasons=0)})
     extractor = Extractor(backbone, recipe.size)
-    sets = world_sets.prepare(recipe, extractor, cache or features_cache())
-    made = fit_features(recipe, sets, on_epoch)
+    sets = world_sets.prepare(asked, extractor, cache or features_cache())
+    made = fit_features(recipe, sets, on_epoch, learnt)
     card = _card(recipe, made, sets, extractor)
     found = Locator(backbone, made.head, card)
-    return dataclasses.replace(found, card=locator.save(found, out, recipe.half), path=Path(out))
+    found = dataclasses.replace(found, card=locator.save(found, out, recipe.half), path=Path(out))
+    fit_backbone.forget(state)
+    return found
 
 
 def features_cache() -> Path:
@@ -82,9 +94,13 @@ class Fitted:
     scores: dict[str, Any]
 
 
-def fit_features(recipe: GeoRecipe, sets: WorldSets, on_epoch: OnEpoch | None = None) -> Fitted:
-    """Head, calibration and scores of features that are there already."""
-    head = train_head(recipe.head.name, recipe.head.config, sets.train, recipe.training, recipe.seed, on_epoch)
+def fit_features(
+    recipe: GeoRecipe, sets: WorldSets, on_epoch: OnEpoch | None = None, learnt: nn.Module | None = None
+) -> Fitted:
+    """Head, calibration and scores of features that are there already; ``learnt`` is a head that needs no training."""
+    head = learnt
+    if head is None:
+        head = train_head(recipe.head.name, recipe.head.config, sets.train, recipe.training, recipe.seed, on_epoch)
     config = dataclasses.asdict(head.config)  # type: ignore[call-overload]
     strict = sets.val_blocks if recipe.calibration.blocks else None
     calibrated = calibrate(head, sets.val, recipe.calibration, strict)

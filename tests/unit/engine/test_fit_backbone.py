@@ -1,0 +1,180 @@
+"""A recipe whose backbone learns too: from pictures cut anew, the same for the same seed, also after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from geoml.data import geo_recipe, world
+from geoml.data.geo_recipe import BackboneTraining, GeoRecipe, Head
+from geoml.engine import fit_backbone, fit_locator, locator
+from geoml.engine.device import choose
+from geoml.engine.features import weights_hash
+from geoml.engine.world_cuts import Cutter
+from geoml.errors import InputError, ModelError
+from geoml.grid import sphere
+from geoml.nn import backbones
+
+NETWORK = "timm:test_efficientnet"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world whose colour is the unit vector of the place, all of it land."""
+    folder = tmp_path_factory.mktemp("world")
+    lon, lat = np.meshgrid((np.arange(128) + 0.5) * 360 / 128 - 180, 90 - (np.arange(64) + 0.5) * 180 / 64)
+    rgb = (sphere.to_xyz(lon, lat) + 1) * 127.5
+    Image.fromarray(np.rint(rgb).astype(np.uint8)).save(folder / "june.png")
+    (folder / "land.bin").write_bytes(gzip.compress(np.ones((90, 180), np.uint8).tobytes()))
+    return folder
+
+
+def recipe(folder: Path, **training: object) -> GeoRecipe:
+    return GeoRecipe.model_validate({
+        "task": "geolocation", "name": "made", "license": "MIT", "data_license": "CC0-1.0", "weights": None, "size": 32,
+        "backbone": NETWORK,
+        "source": {"kind": "world", "picture": f"{folder}/june.png", "land": f"{folder}/land.bin", "places": 150,
+                   "queries": 20, "calibration": 20},
+        "split": {"degrees": 20, "test": 0.2, "val": 0.2, "gap_km": 50},
+        "views": {"clean": 1, "seasons": 1},
+        "head": {"name": "latlon", "config": {"hidden": 0}},
+        "training": {"epochs": 2, "batch": 32, "lr": 0.001, "backbone": {}, **training},
+    })  # fmt: skip
+
+
+def learn(given: GeoRecipe, folder: Path) -> tuple[backbones.Backbone, nn.Module, list[float]]:
+    torch.manual_seed(given.seed)
+    backbone = backbones.build(given.backbone)
+    losses: list[float] = []
+    head = fit_backbone.fit(given, backbone, folder, lambda e: losses.append(e["loss"]), choose("cpu", "fp32"))
+    return backbone, head, losses
+
+
+@pytest.fixture(scope="module")
+def learnt(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[backbones.Backbone, nn.Module, list[float]]:
+    return learn(recipe(made), tmp_path_factory.mktemp("run"))
+
+
+def test_the_loss_falls_and_the_backbone_moves(learnt):
+    backbone, head, losses = learnt
+    torch.manual_seed(0)
+    assert weights_hash(backbone) != weights_hash(backbones.build(NETWORK))
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+    assert not backbone.training
+    assert not head.training
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_weights(made, learnt, tmp_path):
+    given, seen = recipe(made), []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(epoch: dict[str, float]) -> None:
+        raise Stopped
+
+    torch.manual_seed(given.seed)
+    with pytest.raises(Stopped):
+        fit_backbone.fit(given, backbones.build(NETWORK), tmp_path, stop, choose("cpu", "fp32"))
+    torch.manual_seed(99)  # what it is given does not matter any more
+    backbone = backbones.build(NETWORK)
+    head = fit_backbone.fit(given, backbone, tmp_path, seen.append, choose("cpu", "fp32"))
+    assert [e["epoch"] for e in seen] == [1]
+    assert seen[0]["loss"] == learnt[2][1]
+    for a, b in ((backbone, learnt[0]), (head, learnt[1])):
+        for name, value in b.state_dict().items():
+            assert torch.equal(a.state_dict()[name], value), name
+    (tmp_path / fit_backbone.PROGRESS).write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="begins again"):
+        learn(given, tmp_path)
+
+
+def test_the_package_holds_the_learnt_backbone_and_answers_the_same(made, learnt, tmp_path):
+    given = recipe(made).model_copy(update={"half": False})
+    found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache")
+    assert not (tmp_path / "model" / fit_backbone.STATE).exists()
+    again = locator.load(tmp_path / "model")
+    assert weights_hash(again.backbone) == weights_hash(found.backbone)
+    rgb = world.read(made / "june.png").crop(world.View(30.0, 40.0, 800.0, 10.0), 32)[None]
+    one, two = (m.locate(m.extractor(rgb)) for m in (found, again))
+    np.testing.assert_array_equal(one.mode(), two.mode())
+    torch.manual_seed(0)
+    assert weights_hash(again.backbone) != weights_hash(backbones.build(NETWORK))
+
+
+def test_every_epoch_has_other_pictures_and_all_repeat(made):
+    draw = dataclasses.replace(fit_backbone.draw_of(recipe(made), 32), count=40)
+    assert [len(b) for b in draw.batches(0, 16)] == [16, 16, 8]
+    first, again, second = (
+        np.concatenate([np.stack(b) for b in draw.batches(k, n)]) for k, n in ((0, 16), (0, 7), (1, 16))
+    )
+    assert (first == again).all()
+    assert (first != second).any(axis=(1, 2, 3)).all()
+    plain = dataclasses.replace(draw, looks=0.0)
+    middle = np.stack(next(plain.batches(0, 40)))[:, 15:17, 15:17].mean((1, 2)) / 127.5 - 1
+    true = sphere.to_xyz(*draw.where[draw.rows(0)].T)
+    assert np.abs(middle - true).max() < 0.1, "the picture is of the place that it is said to be of"
+
+
+def test_pictures_are_cut_as_one_by_one():
+    rng = np.random.default_rng(5)
+    whole = world.World(rng.integers(0, 256, (256, 512, 3), dtype=np.uint8))
+    edges = [
+        world.View(180.0, -17.0, 900.0, 33.0),
+        world.View(20.0, 90.0, 900.0, 33.0),
+        world.View(20.0, -89.9, 3e3, 7.0),
+    ]
+    views = edges + [
+        world.View(float(rng.uniform(-180, 180)), float(rng.uniform(-90, 90)), float(rng.uniform(50, 9e3)), float(turn))
+        for turn in rng.uniform(0, 360, 20)
+    ]
+    for size in (32, 33):
+        found = Cutter(whole)(views, size).astype(int)
+        expected = np.stack([whole.crop(v, size) for v in views])
+        assert np.abs(found - expected).max() <= 1
+        assert (found == expected).mean() > 0.99
+
+
+def test_only_the_last_stages_learn_if_asked_and_given_statistics_stay(made):
+    backbone = backbones.build(NETWORK)
+    learn = fit_backbone._learnt(backbone, BackboneTraining(learn="last-stages"))
+    names = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    assert 0 < len(learn) == len(names) < len(list(backbone.parameters()))
+    assert not any(n.startswith("net.conv_stem") for n in names)
+    assert any(n.startswith("net.conv_head") for n in names)
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    fit_backbone._train_mode(backbone, given=False)
+    assert {m.training for m in norms} == {True, False}
+    fit_backbone._train_mode(backbone, given=True)
+    assert not any(m.training for m in norms)
+
+
+def test_a_gallery_waits_until_the_backbone_is_ready(made, tmp_path):
+    asked = Head(name="cells_retrieval", config={"hidden": 16, "most": 40, "least": 3, "neighbours": 5})
+    assert fit_backbone.stand_in(asked) == Head(name="cells", config={"hidden": 16, "most": 40, "least": 3})
+    given = recipe(made, epochs=1).model_copy(update={"head": asked})
+    found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache")
+    assert found.card.head == "cells_retrieval"
+    assert found.card.head_config["gallery"] == found.card.training["pictures"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(made, tmp_path):
+    with pytest.raises(ModelError, match=r"not finite.*lower training\.lr"):
+        learn(recipe(made, lr=1e30, clip=1e30), tmp_path)
+    with pytest.raises(InputError, match=r"training\.backbone: missing"):
+        learn(recipe(made, backbone=None), tmp_path)
+
+
+def test_recipes_without_it_keep_their_hash(made):
+    shipped = locator.read_card("world-overhead").training["recipe_hash"]
+    assert geo_recipe.load("world-overhead").hash == shipped
+    assert recipe(made, backbone=None).hash != recipe(made).hash
+    assert recipe(made).hash != recipe(made, backbone={"learn": "last-stages"}).hash
