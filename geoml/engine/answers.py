@@ -7,6 +7,7 @@ within so many km of its middle reaches the same threshold; when none does the r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from geoml.grid.cells import Cells
 from geoml.grid.density import Density
 from geoml.io import geolocations
 from geoml.io.geolocations import WITHIN_KM
+from geoml.io.locator_card import Calibrated
 from geoml.nn import conformal
 
 COARSER = (200.0, 750.0, 2500.0)
@@ -72,7 +74,7 @@ class Writer:
         entropy, score = density.entropy(), density.expected_geoscore()
         candidates = self._candidates(density)
         cells = self._credible(pictures, density)
-        coarse = self._coarser(density, np.flatnonzero(self.locator.abstains(density)))
+        region = sure_regions(density, card)
         out = []
         for i, picture in enumerate(pictures):
             row: Row = {**self.about, **who(picture), "status": "ok"}
@@ -80,40 +82,28 @@ class Writer:
             row |= {f"p_within_{km}km": float(np.clip(p[i], 0, 1)) for km, p in within.items()}
             row |= {"radius_50_km": float(radius_50[i]), "radius_90_km": float(radius_90[i])}
             row |= {"area_90_km2": float(area_90[i]), "expected_geoscore": float(score[i])}
-            row |= {"topk": candidates[i], "cells": cells[i], "localizable": i not in coarse}
+            row |= {"topk": candidates[i], "cells": cells[i], "localizable": region[i] == 0}
             row["neighbours"] = None if near is None else [_neighbour(one) for one in near[i]]
             row |= {"exif_lon": picture.exif.lon, "exif_lat": picture.exif.lat, "disclosed_precision": "exact"}
             row["exif_flag"], row["exif_error_km"] = geolocations.exif_flag(row)
             reasons = list(picture.problems)
-            if i in coarse:
+            if region[i] != 0:
                 said = f"{sure[i]:.2f} of the probability lies within {card.within_km:g} km"
                 limit = "no threshold was found for" if card.threshold is None else f"{card.threshold:.2f} is asked by"
                 reasons.insert(0, f"{said}, {limit} the card")
             row["reason"] = "; ".join(reasons) or None
-            out.append(self._disclosed(row, coarse.get(i, 0.0)))
+            out.append(self._disclosed(row, float(region[i])))
         return out
 
-    def _disclosed(self, row: Row, coarse: float | None) -> Row:
-        """The row at its precision: ``coarse`` km of a region, 0 for a fine answer, None for silence."""
-        km = max(coarse or 0.0, self.round_km or 0.0)
-        if km:
+    def _disclosed(self, row: Row, region: float) -> Row:
+        """The row at its precision: km of a ``region``, 0 for a fine answer, NaN for silence."""
+        nowhere = math.isnan(region)
+        if km := max(0.0 if nowhere else region, self.round_km or 0.0):
             row = geolocations.rounded(row, km)
-        if coarse is not None:
+        if not nowhere:
             return row
         row |= dict.fromkeys((*_SILENT, *(f"p_within_{km}km" for km in WITHIN_KM), "exif_error_km"))
         return row | {"status": "abstained", "disclosed_precision": "none", "exif_flag": "absent"}
-
-    def _coarser(self, density: Density, unsure: NDArray[np.int64]) -> dict[int, float | None]:
-        """For each unsure picture the km of the smallest region that is sure enough, None where there is none."""
-        card = self.locator.card.calibration
-        found: dict[int, float | None] = dict.fromkeys(map(int, unsure))
-        if card.threshold is None or not len(unsure):
-            return found
-        lon, lat = density.mode()
-        for km in reversed([k for k in COARSER if k > card.within_km]):
-            mass = density.within(*geolocations.round_to(lon, lat, km), km)
-            found |= {int(i): km for i in unsure if mass[i] >= card.threshold}
-        return found
 
     def _candidates(self, density: Density) -> list[list[Row]]:
         lon, lat, p = density.top(self.top, self.locator.card.calibration.within_km)
@@ -147,6 +137,18 @@ class Writer:
             order = sorted(np.flatnonzero(inside).tolist(), key=lambda j, p=p: (-p[j], j))  # type: ignore[misc]
             out.append([{"cell_id": known.ids[j], "level": len(known.ids[j]), "p": float(p[j])} for j in order])
         return out
+
+
+def sure_regions(density: Density, card: Calibrated) -> NDArray[np.float64]:
+    """(N,) km of the smallest region that is sure enough for the card: 0 for a fine answer, NaN where none is."""
+    found = np.full(len(density), np.nan)
+    if card.threshold is None:
+        return found
+    lon, lat = density.mode()
+    for km in reversed([k for k in COARSER if k > card.within_km]):
+        found[density.within(*geolocations.round_to(lon, lat, km), km) >= card.threshold] = km
+    found[density.within(lon, lat, card.within_km) >= card.threshold] = 0
+    return found
 
 
 def _neighbour(one: Neighbour) -> Row:

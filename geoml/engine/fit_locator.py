@@ -18,13 +18,14 @@ from torch import nn
 from geoml import heads
 from geoml.data import balance
 from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining, Views
-from geoml.engine import fit_backbone, locator, world_sets
+from geoml.engine import answers, fit_backbone, locator, world_sets
 from geoml.engine.features import Extractor
 from geoml.engine.locator import Locator
 from geoml.engine.world_sets import FeatureSet, WorldSets
 from geoml.errors import InputError, ModelError
 from geoml.grid import sphere
 from geoml.grid.density import Density
+from geoml.io import geolocations
 from geoml.io.locator_card import Calibrated, LocatorCard
 from geoml.io.remote import scratch
 from geoml.nn import conformal, geoscores
@@ -224,6 +225,7 @@ def evaluate(
     }  # fmt: skip
     if calibration.threshold is not None:
         kept = sure >= calibration.threshold
+        row["regions"] = _regions(density, calibration, queries)
         row["answered"] = float(kept.mean())
         row["precision"] = float((km[kept] <= near).mean()) if kept.any() else None
     cells = locator.head_cells(head)
@@ -232,6 +234,18 @@ def evaluate(
         row["conformal"] = {"coverage": conformal.coverage(inside, cells.assign(queries.lon, queries.lat)),
                             "cells": float(inside.sum(1).mean())}  # fmt: skip
     return row
+
+
+def _regions(density: Density, calibration: Calibrated, queries: FeatureSet) -> dict[str, Any]:
+    """By km: the share of pictures that are answered as a region of it, and of these the share that lie so near."""
+    region, (lon, lat) = answers.sure_regions(density, calibration), density.mode()
+    found = {}
+    for km in sorted({float(v) for v in region[region > 0]}):
+        those = region == km
+        middle = geolocations.round_to(lon[those], lat[those], km)
+        near = sphere.distance(*middle, queries.lon[those], queries.lat[those]) <= km
+        found[f"{km:g}"] = {"answered": float(those.mean()), "right": float(near.mean())}
+    return found
 
 
 def _card(recipe: GeoRecipe, made: Fitted, sets: WorldSets, extractor: Extractor) -> LocatorCard:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
@@ -18,8 +19,10 @@ from geoml.cli import app
 from geoml.data import geo_recipe, geosplits, world
 from geoml.data.geo_recipe import GeoRecipe
 from geoml.engine import fit_locator, locator, world_sets
+from geoml.engine.world_sets import FeatureSet
 from geoml.errors import InputError
-from geoml.grid import sphere
+from geoml.grid import sphere, vmf
+from geoml.io.locator_card import Calibrated
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +118,26 @@ def test_files_of_basemap_are_found_by_name_only():
     assert world.find("basemap:bmng.jpg").is_file()
     with pytest.raises(InputError, match="name of a file"):
         world.find("basemap:../../secrets")
+
+
+class Told(torch.nn.Module):
+    """A head whose answer is a cap about (10, 0) as wide as the picture's feature says, in km."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def components(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        xyz = torch.from_numpy(sphere.to_xyz(10.0, 0.0)).float().expand(len(raw), 1, 3)
+        kappa = torch.from_numpy(vmf.concentration(raw[:, 0].double().numpy())).float()[:, None]
+        return torch.zeros(len(raw), 1), xyz, kappa
+
+
+def test_coarse_answers_are_scored_at_their_own_size():
+    """Caps of 500 km are fine answers, of 1,500 km regions of which half are right, of 8,000 km silence."""
+    width = np.repeat([500.0, 1500.0, 8000.0], [4, 6, 2])
+    away = np.array([0, 0, 0, 0, *[1000.0, 5000.0] * 3, 0, 0])
+    lon, lat = sphere.destination(np.full(12, 10.0), np.zeros(12), np.zeros(12), away)
+    card = Calibrated(within_km=750.0, threshold=0.8, alpha=0.1, precision=0.9)
+    found = fit_locator.evaluate(Told(), card, FeatureSet(width[:, None].astype(np.float32), lon, lat), draws=10)
+    assert found["answered"] == pytest.approx(4 / 12)
+    assert found["regions"] == {"2500": {"answered": pytest.approx(0.5), "right": pytest.approx(0.5)}}
