@@ -334,6 +334,8 @@ def evaluate(
         return
     if "sets" in scores:
         places_table(scores["sets"])
+    elif "recall" in scores:
+        years_table(scores["recall"])
     else:
         scores_table(scores)
 
@@ -345,6 +347,17 @@ def places_table(sets: dict[str, Any]) -> None:
     for name, row in sets.items():
         shares = (f"{row[f'within_{d}']:.1%}" for d in km)
         table.add_row(name, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}")
+    out_console.print(table)
+
+
+def years_table(rows: Sequence[dict[str, Any]]) -> None:
+    """A row for each two dates of a test of retrieval: share of pictures whose nearest tile is the right one."""
+    table = Table(
+        "ground", "reference", "query", "tiles", "chance", "north up", "any heading", title="known again, R@1"
+    )
+    for row in rows:
+        shares = (f"{row[k]:.1%}" for k in ("chance", "north_up", "any_heading"))
+        table.add_row(*(str(row[k]) for k in ("ground", "reference", "query", "tiles")), *shares)
     out_console.print(table)
 
 

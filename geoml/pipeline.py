@@ -33,6 +33,7 @@ from geoml.recipe import PredictRecipe, Query, check_text, load_yaml, parse
 if TYPE_CHECKING:
     from geoml.data.geo_recipe import GeoRecipe
     from geoml.data.recipe import TrainRecipe
+    from geoml.data.retrieval_recipe import RetrievalRecipe
     from geoml.engine.run import Tally
 
 __all__ = [
@@ -192,11 +193,18 @@ def train(
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
     Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and miou and best where pixels are learnt.
-    Raises as `geoml.engine.fit.fit`, for the task geolocation as `geoml.engine.fit_locator.fit`.
+    Raises as `geoml.engine.fit.fit`, for the task geolocation as `geoml.engine.fit_locator.fit`, for the task retrieval
+    as `geoml.engine.fit_years.fit`.
     """
     from geoml.data.geo_recipe import GeoRecipe
+    from geoml.data.retrieval_recipe import RetrievalRecipe
 
     found = _train_recipe(recipe)
+    if isinstance(found, RetrievalRecipe):
+        from geoml.engine import fit_years
+
+        fit_years.fit(found, out, on_epoch=on_epoch)
+        return Path(out)
     if isinstance(found, GeoRecipe):
         from geoml.engine import fit_locator
 
@@ -211,11 +219,17 @@ def train(
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: str = "test") -> dict[str, Any]:
     """Scores of a model package on a split of a training recipe, as `geoml.engine.evaluate.evaluate` gives them.
 
-    Of the task geolocation: on every test set of the recipe, as `geoml.engine.fit_locator.score`.
+    Of the task geolocation: on every test set of the recipe, as `geoml.engine.fit_locator.score`. Of the task
+    retrieval: on its tests, as `geoml.engine.fit_years.score`.
     """
     from geoml.data.geo_recipe import GeoRecipe
+    from geoml.data.retrieval_recipe import RetrievalRecipe
 
     found = _train_recipe(recipe)
+    if isinstance(found, RetrievalRecipe):
+        from geoml.engine import fit_years
+
+        return fit_years.score(model, found)
     if isinstance(found, GeoRecipe):
         from geoml.engine import fit_locator
 
@@ -241,14 +255,17 @@ def estimate_areas(run: str | Path, reference: str | Path, column: str = "refere
     return estimate(run, reference, column)
 
 
-def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe | GeoRecipe:
+def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe | GeoRecipe | RetrievalRecipe:
     from geoml.data.geo_recipe import GeoRecipe
     from geoml.data.recipe import TrainRecipe, recipe_file
+    from geoml.data.retrieval_recipe import RetrievalRecipe
 
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
     where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
     if value.get("task") == "geolocation":
         return parse(GeoRecipe, value, where)
+    if value.get("task") == "retrieval":
+        return parse(RetrievalRecipe, value, where)
     return parse(TrainRecipe, value, where)
 
 

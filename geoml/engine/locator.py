@@ -31,7 +31,7 @@ from geoml.grid.cells import Cells
 from geoml.grid.density import Density
 from geoml.io import locator_card, store
 from geoml.io.locator_card import LocatorCard
-from geoml.nn import backbones, conformal, locating, stages
+from geoml.nn import backbones, conformal, locating, places, stages
 from geoml.nn.backbones import Backbone
 
 Floats = NDArray[np.float64]
@@ -147,7 +147,9 @@ def cell_probability(density: Density, cells: Cells) -> Floats:
 
 
 def build_backbone(name: str, weights: str | None = None) -> Backbone:
-    """A backbone by name, also that of pooled stages. Raises as `geoml.nn.backbones.build`."""
+    """A backbone by name, also those of pooled stages and places. Raises as `geoml.nn.backbones.build`."""
+    if name == places.NAME:
+        return places.build(weights)
     return stages.build(weights) if name == stages.NAME else backbones.build(name, weights)
 
 

@@ -1,11 +1,15 @@
 """How well a place is known again in another year: retrieval of NAIP tiles, as it is and trained on pairs of years.
 
-    python tests/benchmarks/map_years.py [--steps 150] [--weights FILE.safetensors] [--only retrieval|sift]
-        [--queries 100] [--part east|whole]
+    python -m tests.benchmarks.map_years [--model DIR] [--steps 600] [--weights FILE.safetensors]
+        [--only retrieval|sift] [--queries 100] [--part east|whole|inner]
 
 Reference: one year in tiles of 640 m every 240 m; queries: crops of another year in any heading. Right is a nearest
-tile whose middle is within 160 m. Training sees the west 60 % of two years only; the test is the east part.
-Then what keypoints alone give: crops of 1 km in any heading, looked up on the map of 2015 with its own acceptance.
+tile whose middle is within 160 m. Training sees the west 60 % of two years only; the test is the east part. The package
+of the recipe naip-years is ``--model``; without it and without weights, the features are trained here on the two years.
+Frozen features are those of the whole picture, and those of the whole and its quarters; trained ones are shown alone
+and beside the frozen, as the package has them.
+``inner`` trains on the north of the west and asks its south, to choose by. Then what keypoints alone give: crops of
+1 km in any heading, looked up on the map of 2015 with its own acceptance.
 """
 
 from __future__ import annotations
@@ -24,19 +28,25 @@ import rasterio
 from rasterio.windows import from_bounds
 from safetensors.torch import load_file, save_file
 
+from geoml.data.positives import Ground
 from geoml.engine.acceptance import Acceptance
-from geoml.engine.fit_retrieval import Embedder, Fit, crop, embed, fit, turned
+from geoml.engine.fit_retrieval import Embedder, Fit, crop, fit
+from geoml.engine.fit_years import embedder_of
+from geoml.engine.locator import load
 from geoml.engine.map_calibrate import of_map
 from geoml.engine.map_match import locate
+from geoml.engine.recall import recall
 from geoml.engine.reference import MapReference, index
+from geoml.nn.places import CELLS
 
 FOLDER = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "change" / "naip_pothole_series"
 NAMES = {
     year: f"m_4709963_se_14_1_{day}.tif" for year, day in ((2009, "20090818"), (2015, "20150926"), (2020, "20200831"))
 }
 BOUNDS = (485900.0, 5205631.0, 490565.0, 5209241.0)
-GSD, SIDE, STEP, RIGHT = 5.0, 128, 48, 160.0
+GSD, SIDE = 5.0, 128
 WEST = 0.6
+SOUTH = 480
 KILOMETRE, FEW, WEAK = 200, 20, 12
 
 
@@ -45,25 +55,6 @@ def year(name: str) -> np.ndarray:
         window = from_bounds(*BOUNDS, file.transform)
         shape = (round((BOUNDS[3] - BOUNDS[1]) / GSD), round((BOUNDS[2] - BOUNDS[0]) / GSD))
         return np.moveaxis(file.read([1, 2, 3], window=window, out_shape=(3, *shape), boundless=True), 0, -1)
-
-
-def recall(
-    model: Embedder, reference: np.ndarray, other: np.ndarray, x0: int, count: int, *, turn: bool, seed: int = 1
-) -> tuple[float, float, int]:
-    height, width = reference.shape[:2]
-    half = SIDE // 2
-    ys, xs = np.arange(half, height - half + 1, STEP), np.arange(x0 + half, width - half + 1, STEP)
-    middles = np.array([(y, x) for y in ys for x in xs], float)
-    gallery = turned(model, np.stack([crop(reference, y, x, SIDE) for y, x in middles]))
-    rng = np.random.default_rng(seed)
-    edge = SIDE / math.sqrt(2) if turn else half
-    places = np.column_stack([rng.uniform(edge, height - edge, count), rng.uniform(x0 + edge, width - edge, count)])
-    angles = rng.uniform(0, math.tau, count) * turn
-    asked = embed(model, np.stack([crop(other, y, x, SIDE, a) for (y, x), a in zip(places, angles, strict=True)]))
-    score = np.einsum("qd,gtd->qgt", asked, gallery).max(-1) if turn else asked @ gallery[:, 0].T
-    away = GSD * np.hypot(*(middles[score.argmax(1)] - places).T)
-    chance = (GSD * np.hypot(*np.moveaxis(middles[None] - places[:, None], -1, 0)) <= RIGHT).mean()
-    return float((away <= RIGHT).mean()), float(chance), len(middles)
 
 
 def sift(reference: int, other: int, image: np.ndarray, acceptance: Acceptance, mapped: MapReference) -> None:
@@ -94,14 +85,15 @@ def _metres(away: list[float]) -> str:
     return " ".join(f"{a:.1f}" for a in sorted(away)) + " m" if away else "none"
 
 
-def embedder(images: dict[int, np.ndarray], x0: int, given: argparse.Namespace) -> Embedder:
-    """Read from ``--weights`` where that is a file, else trained and written there."""
+def embedder(images: dict[int, np.ndarray], area: tuple[int, int, int, int], given: argparse.Namespace) -> Embedder:
+    """Of the package ``--model``; else read from ``--weights`` where that is a file, else trained and written there."""
+    if given.model:
+        return embedder_of(load(given.model).backbone)
     if given.weights and given.weights.is_file():
-        model = Embedder(project=True)
+        model = Embedder(project=True, pretrained=False, cells=CELLS, kept=True)
         model.load_state_dict(load_file(given.weights))
         return model.eval()
     started = time.monotonic()
-    area = (0, 0, images[2009].shape[0], x0)
     model, losses = fit([images[2009], images[2015]], area, Fit(steps=given.steps, batch=given.batch))
     print(
         f"trained {time.monotonic() - started:.0f} s, loss {np.mean(losses[:10]):.2f} to {np.mean(losses[-10:]):.2f}",
@@ -116,9 +108,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=Fit.steps)
     parser.add_argument("--batch", type=int, default=Fit.batch)
+    parser.add_argument("--model", help="package of the recipe naip-years")
     parser.add_argument("--weights", type=Path, help="a .safetensors file: read if it is there, else written")
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--part", choices=("east", "whole"), help="else both")
+    parser.add_argument("--part", choices=("east", "whole", "inner"), help="else east and whole")
     parser.add_argument("--only", choices=("retrieval", "sift"))
     given = parser.parse_args()
     images = {k: year(v) for k, v in NAMES.items()}
@@ -132,18 +125,30 @@ def main() -> None:
     if given.only == "sift":
         return
     x0 = int(WEST * images[2009].shape[1])
-    frozen = Embedder(project=False).eval()
-    trained = embedder(images, x0, given)
+    inner = given.part == "inner"
+    area = (0, 0, SOUTH if inner else images[2009].shape[0], x0)
+    models = [Embedder(project=False, cells=cells).eval() for cells in (1, CELLS)]
+    both = embedder(images, area, given)
+    models += [both.alone(), both]
+    rows = ((2015, 2015), (2015, 2009), (2015, 2020), (2009, 2020))
     parts = {"east": ("east part, never trained", x0), "whole": ("whole tile", 0)}
-    for label, start in parts.values() if given.part is None else [parts[given.part]]:
-        for reference, other in ((2015, 2015), (2015, 2009), (2015, 2020), (2009, 2020)):
+    if inner:  # 2020 stays unseen
+        images, rows = {k: v[SOUTH:, :x0] for k, v in images.items()}, ((2009, 2015), (2015, 2009))
+        parts = {"inner": ("south of the west, not trained", 0)}
+    years = list(images)
+    for name in parts if given.part is None else [given.part]:
+        label, start = parts[name]
+        pictures = np.stack([image[:, start:] for image in images.values()])
+        ground = Ground(pictures, np.ones(pictures.shape[:3], bool), tuple(frozenset({str(k)}) for k in years))
+        for reference, other in rows:
             for turn in (False, True):
-                pair = images[reference], images[other], start, given.queries
-                a, chance, count = recall(frozen, *pair, turn=turn)
-                b = recall(trained, *pair, turn=turn)[0] if start else math.nan
+                dates = years.index(reference), years.index(other)
+                row = recall(models, ground, dates, SIDE, given.queries, turn=turn)
+                whole, quarters, *trained = row.found
                 print(
-                    f"{label}: {other} in {reference}, {'turned' if turn else 'north up'}, {count} tiles, "
-                    f"chance {chance:.3f}: frozen R@1 {a:.2f}, trained {b:.2f}",
+                    f"{label}: {other} in {reference}, {'turned' if turn else 'north up'}, {row.tiles} tiles, chance "
+                    f"{row.chance:.3f}: R@1 frozen {whole:.3f}, with quarters {quarters:.3f}, "
+                    + ("" if name == "whole" else f"trained {trained[0]:.3f}, both {trained[1]:.3f}"),
                     flush=True,
                 )
 
