@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from geoml.errors import DataError, InputError
 
 PRECISION = 0.999
-MARGIN = 1.25
-"""Times the best false candidate that was seen: a few hundred of them do not hold the worst of a million."""
+MARGIN = 1.5
+"""Times the best false candidate that was seen: a hundred of them do not hold the worst of a million."""
 LEAST = 20
 """Inliers below which nothing is believed, whatever was seen: four times what frames of another field reach."""
 RIDGE = 1e-3
@@ -50,7 +50,9 @@ def fitted(
 
     Logistic regression on ln(1 + inliers) with a weak ridge, so that a clean split has a finite slope. The threshold is
     the smallest count where the curve reaches ``precision``, and no less than ``margin`` times the best false candidate
-    or ``LEAST``. Raises InputError for a precision outside of (0.5, 1) and
+    or ``LEAST``. In a clean split nothing says where between the kinds the curve lies, and true pictures of another
+    date have fewer inliers than made ones: there the false ones alone choose, and the curve reaches ``precision`` at
+    the threshold. Raises InputError for a precision outside of (0.5, 1) and
     shapes that differ, DataError without candidates of both kinds or where more inliers do not mean more right.
     """
     if not 0.5 < precision < 1 or margin < 1:
@@ -65,9 +67,13 @@ def fitted(
     slope, intercept = _logistic(x, goal)
     if slope <= 0:
         raise DataError("acceptance: right candidates have no more inliers than wrong ones")
-    wanted = math.expm1((math.log(precision / (1 - precision)) - intercept) / slope)
+    odds = math.log(precision / (1 - precision))
     highest = int(inliers[~right].max())
-    threshold = max(math.ceil(wanted), math.ceil(margin * highest), highest + 1, LEAST)
+    threshold = max(math.ceil(margin * highest), highest + 1, LEAST)
+    if inliers[right].min() > highest:
+        intercept = odds - slope * math.log1p(threshold)
+    else:
+        threshold = max(math.ceil(math.expm1((odds - intercept) / slope)), threshold)
     return Acceptance(slope, intercept, threshold, precision, true, false, highest)
 
 

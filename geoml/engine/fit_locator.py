@@ -78,10 +78,8 @@ def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None)
     if (card.kind, card.width_km) != (recipe.kind, recipe.source.width_km):
         said = f"{card.kind} of {card.width_km} km, the recipe for {recipe.kind} of {recipe.source.width_km} km"
         raise InputError(f"recipe: the model is for {said}")
-    sets = world_sets.prepare(recipe, found.extractor, cache or features_cache())
-    scores = {
-        name: evaluate(found.head, card.calibration, queries, recipe.seed) for name, queries in sets.tests.items()
-    }
+    sets = world_sets.tests(recipe, found.extractor, cache or features_cache())
+    scores = {name: evaluate(found.head, card.calibration, queries, recipe.seed) for name, queries in sets.items()}
     return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "sets": scores}
 
 

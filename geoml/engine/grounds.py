@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".tif", ".tiff", ".jp2")
 SIDES = (80, 113, 160, 226, 320, 453, SIDE)
 """Pixels of made pictures: few pixels have few inliers, right and wrong."""
-VERSION = 1
+VERSION = 2
 """Raised when acceptances or ties are made in another way."""
 
 

@@ -1,28 +1,25 @@
 """True and false candidates of a reference itself, to choose its acceptance by: no other labels are needed.
 
 True: a piece of the map, turned, scaled, tilted and noisy, is looked up and found where it was cut; of frames, two that
-the network says overlap. False: the same picture in parts of the reference that do not show it, and, of frames, which
-may all overlap, mirror images: ground of the same kind that is nowhere, as decoys are made for a database of proteins
-(Elias and Gygi 2007, https://doi.org/10.1038/nmeth1019).
+the network says overlap. False: what such pictures are wrongly found in, and mirror images, ground of the same kind
+that is nowhere: so decoys are made for a database of proteins (Elias and Gygi 2007, https://doi.org/10.1038/nmeth1019).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.cube.homography import fit
-from geoml.cube.keypoints import MOST, Keypoints, detect, match, mirrored, opencv
+from geoml.cube.keypoints import MOST, detect, match, mirrored, opencv
 from geoml.engine.acceptance import PRECISION, Acceptance, fitted
 from geoml.engine.frames import FrameReference
-from geoml.engine.map_match import SIDE, WITHIN, Candidate, Options, candidates, refined
-from geoml.engine.reference import MapReference, Patch, contrast
+from geoml.engine.map_match import SIDE, WITHIN, Options, candidates
+from geoml.engine.reference import MapReference, contrast
 from geoml.errors import NothingFound
-from geoml.grid.homography import Matrix, apply, corners, middle, problem, scale_at, similarity
-from geoml.grid.hough import Hypothesis
+from geoml.grid.homography import Matrix, apply, corners, middle, problem, similarity
 from geoml.grid.plane import Window
 
 TRIES = 12
@@ -30,8 +27,8 @@ KNOWN = 0.5
 """Share of a made picture that the map must know."""
 NOISE = 8.0
 """Grey levels of the noise of a made picture."""
-WRONG = 4
-"""Wrong places that each made picture is matched to."""
+LOOKED = 5
+"""Candidates of a made picture, and of its mirror image."""
 APART = 0.25
 """Sides of a picture from the truth within which a candidate is right."""
 WHOLE = 1.0
@@ -98,10 +95,10 @@ def of_map(
 ) -> Acceptance:
     """From ``tries`` made pictures of at most ``side`` pixels, cut anywhere in the map.
 
-    Their best true candidate counts, and all their false ones with those at random wrong places.
+    Their best true candidate counts, and all their false ones with those of their mirror images.
     Raises NothingFound where the map has too little to cut from, DataError where a kind is missing.
     """
-    options = options or Options(candidates=3)
+    options = options or Options(candidates=LOOKED)
     rng = np.random.default_rng(seed)
     inliers, right = [], []
     height, width = reference.geobox.shape
@@ -118,46 +115,16 @@ def of_map(
         goal = apply(truth, middle(shape))
         length = float(np.hypot(*np.diff(apply(truth, corners(shape))[:2], axis=0)[0]))
         found = candidates(keypoints, shape, reference, None, options)
-        found += _elsewhere(keypoints, shape, reference, truth, options, rng)
         good = [bool(np.hypot(*(apply(c.matrix, middle(shape)) - goal)[0]) < APART * length) for c in found]
         best = max((c.inliers for c, ok in zip(found, good, strict=True) if ok), default=None)
-        wrong = [c.inliers for c, ok in zip(found, good, strict=True) if not ok]
+        decoy = candidates(mirrored(keypoints, side), shape, reference, None, options)
+        wrong = [c.inliers for c, ok in zip(found, good, strict=True) if not ok] + [c.inliers for c in decoy]
+        wrong += [0] * (options.candidates - len(decoy))  # hypotheses that no view came of
         inliers += wrong if best is None else [*wrong, best]
         right += [False] * len(wrong) if best is None else [*[False] * len(wrong), True]
     if not inliers:
         raise NothingFound("acceptance: the reference has no place of known pixels to cut pictures from")
     return fitted(np.array(inliers, np.int64), np.array(right, bool), precision=precision)
-
-
-def _elsewhere(
-    keypoints: Keypoints,
-    shape: tuple[int, int],
-    reference: MapReference,
-    truth: Matrix,
-    options: Options,
-    rng: np.random.Generator,
-) -> list[Candidate]:
-    """What the picture is matched to at ``WRONG`` places that the search would not have tried."""
-    height, width = reference.geobox.shape
-    found = []
-    for _ in range(WRONG):
-        matrix = similarity(scale_at(truth, middle(shape)[0]), float(rng.uniform(0, math.tau)), 0, 0)
-        place = _far(apply(truth, middle(shape))[0], (height, width), rng)
-        matrix[:2, 2] = place - apply(matrix, middle(shape))[0]
-        hypothesis = Hypothesis(matrix, 0.0, 0)
-        candidate = refined(hypothesis, keypoints, shape, reference, replace(options, rounds=1))
-        patch = Patch(Keypoints.none(), np.eye(3), np.eye(3), "")
-        none = Candidate(0, matrix, np.zeros((0, 2)), np.zeros((0, 2)), patch, 0)
-        found.append(none if candidate is None else candidate)
-    return found
-
-
-def _far(
-    place: NDArray[np.float64], shape: tuple[int, int], rng: np.random.Generator, tries: int = 8
-) -> NDArray[np.float64]:
-    """The farthest of some random places from (2,) x, y: a wrong one must not be corrected into the right one."""
-    drawn = rng.uniform(0, 1, (tries, 2)) * (shape[1], shape[0])
-    return np.asarray(drawn[np.hypot(*(drawn - place).T).argmax()])
 
 
 def _made(reference: MapReference, side: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Matrix] | None:

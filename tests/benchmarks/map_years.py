@@ -1,42 +1,33 @@
 """How well a place is known again in another year: retrieval of NAIP tiles, as it is and trained on pairs of years.
 
     python -m tests.benchmarks.map_years [--model DIR] [--steps 600] [--weights FILE.safetensors]
-        [--only retrieval|sift] [--queries 100] [--part east|whole|inner]
+        [--queries 100] [--part east|whole|inner]
 
 Reference: one year in tiles of 640 m every 240 m; queries: crops of another year in any heading. Right is a nearest
 tile whose middle is within 160 m. Training sees the west 60 % of two years only; the test is the east part. The package
 of the recipe naip-years is ``--model``; without it and without weights, the features are trained here on the two years.
 Frozen features are those of the whole picture, and those of the whole and its quarters; trained ones are shown alone
 and beside the frozen, as the package has them.
-``inner`` trains on the north of the west and asks its south, to choose by. Then what keypoints alone give: crops of
-1 km in any heading, looked up on the map of 2015 with its own acceptance.
+``inner`` trains on the north of the west and asks its south, to choose by. What keypoints give is in map_keypoints.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyproj
 import rasterio
 from rasterio.windows import from_bounds
 from safetensors.torch import load_file, save_file
 
 from geoml.data.positives import Ground
-from geoml.engine.acceptance import Acceptance
-from geoml.engine.fit_retrieval import Embedder, Fit, crop, fit
+from geoml.engine.fit_retrieval import Embedder, Fit, fit
 from geoml.engine.fit_years import embedder_of
 from geoml.engine.locator import load
-from geoml.engine.map_calibrate import of_map
-from geoml.engine.map_match import locate
 from geoml.engine.recall import recall
-from geoml.engine.reference import MapReference, index
 from geoml.nn.places import CELLS
 
 FOLDER = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "change" / "naip_pothole_series"
@@ -47,7 +38,6 @@ BOUNDS = (485900.0, 5205631.0, 490565.0, 5209241.0)
 GSD, SIDE = 5.0, 128
 WEST = 0.6
 SOUTH = 480
-KILOMETRE, FEW, WEAK = 200, 20, 12
 
 
 def year(name: str) -> np.ndarray:
@@ -55,34 +45,6 @@ def year(name: str) -> np.ndarray:
         window = from_bounds(*BOUNDS, file.transform)
         shape = (round((BOUNDS[3] - BOUNDS[1]) / GSD), round((BOUNDS[2] - BOUNDS[0]) / GSD))
         return np.moveaxis(file.read([1, 2, 3], window=window, out_shape=(3, *shape), boundless=True), 0, -1)
-
-
-def sift(reference: int, other: int, image: np.ndarray, acceptance: Acceptance, mapped: MapReference) -> None:
-    """Crops of one year in any heading, looked up on the map of another by keypoints alone."""
-    rng = np.random.default_rng(2)
-    edge = KILOMETRE / math.sqrt(2)
-    inliers, away, weaker = [], [], []
-    place = pyproj.Transformer.from_crs("EPSG:4326", mapped.crs, always_xy=True)
-    for _ in range(FEW):
-        y, x = (rng.uniform(edge, n - edge) for n in image.shape[:2])
-        seen = np.moveaxis(crop(image, y, x, KILOMETRE, rng.uniform(0, math.tau)), 0, -1)
-        found = locate(np.rint(255 * seen).astype(np.uint8), mapped, acceptance)
-        inliers.append(found.inliers)
-        sure = found.status == "ok"
-        if not sure and found.inliers >= WEAK:
-            found = locate(np.rint(255 * seen).astype(np.uint8), mapped, replace(acceptance, threshold=WEAK))
-        if found.status == "ok":
-            e, n = place.transform(found.lon, found.lat)
-            (away if sure else weaker).append(math.hypot(e - BOUNDS[0] - GSD * x, n - BOUNDS[3] + GSD * y))
-    print(
-        f"SIFT, {other} in {reference}: {len(away)} of {FEW} accepted, off by {_metres(away)}; inliers "
-        f"{np.median(inliers):.0f} (median), {max(inliers)} (most); refused with {WEAK} or more: {_metres(weaker)}",
-        flush=True,
-    )
-
-
-def _metres(away: list[float]) -> str:
-    return " ".join(f"{a:.1f}" for a in sorted(away)) + " m" if away else "none"
 
 
 def embedder(images: dict[int, np.ndarray], area: tuple[int, int, int, int], given: argparse.Namespace) -> Embedder:
@@ -112,18 +74,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="a .safetensors file: read if it is there, else written")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--part", choices=("east", "whole", "inner"), help="else east and whole")
-    parser.add_argument("--only", choices=("retrieval", "sift"))
     given = parser.parse_args()
     images = {k: year(v) for k, v in NAMES.items()}
-    if given.only != "retrieval":
-        with tempfile.TemporaryDirectory() as cache:
-            mapped = index([FOLDER / NAMES[2015]], Path(cache))
-            acceptance = of_map(mapped, side=KILOMETRE)
-            print(acceptance, flush=True)
-            for other in (2015, 2009, 2020):
-                sift(2015, other, images[other], acceptance, mapped)
-    if given.only == "sift":
-        return
     x0 = int(WEST * images[2009].shape[1])
     inner = given.part == "inner"
     area = (0, 0, SOUTH if inner else images[2009].shape[0], x0)
