@@ -315,18 +315,38 @@ class Part:
 
     def within(self, centre: Floats, radius: Floats) -> Floats:
         """(n,) mass within (n,) radians of (n, 3) unit vectors."""
+        return np.asarray((self.weight * vmf.mass_in_cap(self.kappa, self.apart(centre), radius[:, None])).sum(1))
+
+    def apart(self, centre: Floats) -> Floats:
+        """(n, k) radians between (n, 3) unit vectors and the components."""
         half = np.linalg.norm(self.xyz - centre[:, None], axis=2) / 2
-        apart = 2 * np.arcsin(np.clip(half, 0, 1))
-        return np.asarray((self.weight * vmf.mass_in_cap(self.kappa, apart, radius[:, None])).sum(1))
+        return np.asarray(2 * np.arcsin(np.clip(half, 0, 1)))
 
     def radius(self, centre: Floats, p: float) -> Floats:
-        """(n,) radians about (n, 3) unit vectors that hold ``p``, to 0.1 %: bracketed by the nodes, then halved."""
+        """(n,) radians about (n, 3) unit vectors that hold ``p``, to 0.1 %: guessed and bracketed by the nodes, then by
+        secants, which end in halves where they leave the bracket or take long."""
         far = np.sort(np.linalg.norm(self.nodes() - centre[:, None], axis=2) / 2, axis=1)
-        index = np.array([p - 0.05, p + 0.05]) * NODES
-        low, high = (2 * np.arcsin(far[:, int(np.clip(i, 0, NODES - 1))].clip(0, 1)) for i in index)
+        index = np.clip(np.array([p - 0.05, p, p + 0.05]) * NODES, 0, NODES - 1).astype(int)
+        low, at, high = (2 * np.arcsin(far[:, i].clip(0, 1)) for i in index)
+        slope = (index[2] - index[0]) / NODES / np.maximum(high - low, 1e-12)
         low, high = low * 0.8, np.minimum(high * 1.2 + 1e-9, np.pi)
-        for _ in range(12):
-            middle = (low + high) / 2
-            short = self.within(centre, middle) < p * self.weight.sum(1)
-            low, high = np.where(short, middle, low), np.where(short, high, middle)
-        return np.asarray((low + high) / 2)
+        goal, apart = p * self.weight.sum(1), self.apart(centre)
+        rows = np.arange(len(at))
+        before = np.full((2, len(at)), np.nan)
+        for step in range(18):
+            here = at[rows]
+            mass = (self.weight[rows] * vmf.mass_in_cap(self.kappa[rows], apart[rows], here[:, None])).sum(1) - goal[
+                rows
+            ]
+            low[rows], high[rows] = np.where(mass < 0, here, low[rows]), np.where(mass < 0, high[rows], here)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                secant = (mass - before[1, rows]) / (here - before[0, rows])
+                slope[rows] = np.where(secant > 0, secant, slope[rows])
+                there = here - mass / slope[rows]
+            inside = (there > low[rows]) & (there < high[rows])
+            at[rows] = np.where(inside & (step < 6), there, (low[rows] + high[rows]) / 2)
+            before[:, rows] = here, mass
+            rows = rows[np.abs(at[rows] - here) > 5e-4 * here]
+            if not len(rows):
+                break
+        return np.asarray(at)
