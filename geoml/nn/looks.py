@@ -32,18 +32,18 @@ def vary(x: Tensor, rng: torch.Generator, strength: float = 1.0) -> Tensor:
     middle = x.mean((2, 3), keepdim=True)
     x = middle + torch.einsum("bij,bjhw->bihw", mix, x - middle)
     grey = (x * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    less = strength * (uniform(0, 1) < 0.35) * uniform(0, 1)
+    less = strength * (uniform(0.0, 1.0) < 0.35) * uniform(0.0, 1.0)
     x = x + less * (grey - x)
     x = x + 0.07 * strength * normal(count, 3, 1, 1).abs() * torch.sin(
-        math.tau * (uniform(0.3, 1.5, count, 3, 1, 1) * x + uniform(0, 1, count, 3, 1, 1))
+        math.tau * (uniform(0.3, 1.5, count, 3, 1, 1) * x + uniform(0.0, 1.0, count, 3, 1, 1))
     )
     drift = 0.08 * strength * normal(count, 3, 4, 4)
     x = x + F.interpolate(drift, (height, width), mode="bicubic")
     x = x.clamp(0, 1) ** torch.exp(0.3 * strength * normal(count, 1, 1, 1))
     x = x * torch.exp(0.2 * strength * normal(count, 3, 1, 1)) + 0.08 * strength * normal(count, 3, 1, 1)
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    x = x + strength * (uniform(0, 1) < 0.3) * (soft - x)
-    x = x + 0.02 * strength * uniform(0, 1) * normal(*x.shape)
+    x = x + strength * (uniform(0.0, 1.0) < 0.3) * (soft - x)
+    x = x + 0.02 * strength * uniform(0.0, 1.0) * normal(*x.shape)
     return x.clamp(0, 1)
 
 
