@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from types import FrameType
 
 GRACE = 8.0
 """Seconds from the signal to the end of the process, whatever it waits for then."""
+AGAIN = 0.01
+"""Seconds until a signal is given again whose exception came where none can leave, such as a finaliser."""
 
 
 @contextmanager
@@ -29,20 +32,34 @@ def halting() -> Iterator[None]:
     interrupt = signal.getsignal(signal.SIGINT)
     ours = interrupt is signal.default_int_handler
     clock: list[threading.Timer] = []
+    lost: list[int] = []
+    told = sys.unraisablehook
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if clock:
+        if lost:
+            lost.clear()
+        elif clock:
             if number == signal.SIGINT:
                 os._exit(128 + number)
             return
-        clock.append(deadline(GRACE, 128 + number))
+        else:
+            clock.append(deadline(GRACE, 128 + number))
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
+    def swallowed(found: sys.UnraisableHookArgs) -> None:
+        if not clock or not isinstance(found.exc_value, SystemExit | KeyboardInterrupt):
+            told(found)
+            return
+        number = signal.SIGINT if isinstance(found.exc_value, KeyboardInterrupt) else signal.SIGTERM
+        lost.append(number)
+        threading.Timer(AGAIN, os.kill, [os.getpid(), number]).start()
+
     signal.signal(signal.SIGTERM, stop)
     if ours:
         signal.signal(signal.SIGINT, stop)
+    sys.unraisablehook = swallowed
     try:
         yield
     except KeyboardInterrupt:
@@ -50,6 +67,7 @@ def halting() -> Iterator[None]:
             timer.cancel()
         raise
     finally:
+        sys.unraisablehook = told
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if ours:
             signal.signal(signal.SIGINT, interrupt)

@@ -156,7 +156,8 @@ def _serve(pipe: Connection, threads: int, level: int) -> None:
                 result = err
             except Exception as err:  # one of another library need not survive pickling
                 result = RuntimeError(f"{type(err).__name__}: {err}\n{traceback.format_exc()}")
-        pipe.send(result)
+        with suppress(BrokenPipeError):  # who asked has gone meanwhile
+            pipe.send(result)
 
 
 def _end_with(parent: int) -> None:
