@@ -1,8 +1,8 @@
 """Radiometric normalisation of a pair: the second date in the numbers of the first, band by band.
 
 ``histogram`` maps quantiles onto quantiles: any monotonic difference, but it takes wide change for a change of light.
-``invariant`` fits a line through the pixels that did not change (pseudo-invariant features), found by IR-MAD: Nielsen
-2007, https://doi.org/10.1109/TIP.2006.888195; Canty & Nielsen 2008, https://doi.org/10.1016/j.rse.2007.07.013.
+``invariant`` fits a line through the pixels that did not change (pseudo-invariant features), found by IR-MAD:
+Canty & Nielsen 2008, https://doi.org/10.1016/j.rse.2007.07.013.
 
 Both are fitted on a sample of the whole region, once for a run, so that the answer does not depend on how work is cut.
 """
@@ -14,9 +14,8 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, model_validator
-from scipy.linalg import eigh
-from scipy.stats import chi2
 
+from geoml.cube import irmad
 from geoml.errors import DataError, InputError, unknown
 from geoml.recipe import Frozen
 
@@ -24,9 +23,6 @@ How = Literal["histogram", "invariant"]
 
 QUANTILES = np.concatenate([[0.001, 0.005], np.linspace(0.01, 0.99, 99), [0.995, 0.999]])
 """Knots of a histogram curve; beyond them a few outliers would decide."""
-ITERATIONS = 50
-SETTLED = 1e-4
-"""Change of the canonical correlations below which IR-MAD has settled."""
 UNCHANGED = 0.9
 """Probability of no change above which a pixel is invariant."""
 FEWEST = 50
@@ -113,36 +109,10 @@ def fit(first: NDArray[Any], second: NDArray[Any], how: How) -> Transform:
 
 
 def no_change(first: Sample, second: Sample) -> Sample:
-    """(N,) probability that a pixel did not change, of two (N, band) samples, by IR-MAD.
-
-    Canonical correlation of the dates, weighted by this probability, until the correlations settle; the sum of squared
-    standardised differences of the canonical variates is chi-squared with ``band`` degrees of freedom. Unlike in the
-    papers, variances are corrected for the tails that the weights cut off, so that half of the unchanged pixels have a
-    probability above one half.
-    """
-    bands = first.shape[1]
+    """(N,) probability that a pixel did not change, of two (N, band) samples, by IR-MAD (`geoml.cube.irmad`)."""
     both = np.hstack([first, second])
     both = (both - both.mean(axis=0)) / np.maximum(both.std(axis=0), np.finfo(float).tiny)
-    weight, before = np.ones(len(both)), np.zeros(bands)
-    grid = np.linspace(0, 20 * bands + 50, 10_000)
-    seen = np.trapezoid(chi2.sf(grid, bands) ** 2, grid) / bands  # share of a variance that is left under the weights
-    for step in range(ITERATIONS):
-        centred = both - np.average(both, axis=0, weights=weight)
-        cov = (centred * weight[:, None]).T @ centred / weight.sum()
-        cov[np.diag_indices(2 * bands)] += 1e-9  # bands that are copies or constant
-        s11, s12, s22 = cov[:bands, :bands], cov[:bands, bands:], cov[bands:, bands:]
-        squared, a = eigh(s12 @ np.linalg.solve(s22, s12.T), s11)
-        b = np.linalg.solve(s22, s12.T @ a)
-        b /= np.sqrt(np.maximum(np.einsum("ij,ik,kj->j", b, s22, b), np.finfo(float).tiny))
-        rho = np.sqrt(np.clip(squared, 0, 1))
-        difference = centred[:, :bands] @ a - centred[:, bands:] @ b
-        # variance of a difference of unit variates; without ``seen`` the weights would shrink from step to step
-        spread = np.maximum(2 * (1 - rho), 1e-9) / (seen if step else 1.0)
-        weight = chi2.sf((difference**2 / spread).sum(axis=1), bands)
-        if np.abs(rho - before).max() < SETTLED or weight.sum() < FEWEST * bands:
-            break
-        before = rho
-    return np.asarray(weight)
+    return irmad.reweighted(both, first.shape[1], corrected=True).no_change(both)
 
 
 def _enough(count: int, bands: int) -> None:
