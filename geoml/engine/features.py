@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import queue
-import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 from torch import Tensor
 
+from geoml.engine.ahead import ahead
 from geoml.engine.device import Device, choose
 from geoml.errors import DataError, InputError, ModelError
 from geoml.io import store
@@ -88,7 +87,7 @@ def compute(pictures: Iterable[Pixels], extractor: Extractor, cache: str | Path 
     known = {} if folder is None else _known(folder, extractor.features)
     order: list[bytes] = []
     fresh: list[bytes] = []
-    for batch in _ahead(_batches(pictures)):
+    for batch in ahead(_batches(pictures), AHEAD, "pictures"):
         keys = [key(rgb) for rgb in batch]
         order += keys
         new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in known}
@@ -136,38 +135,3 @@ def _batches(pictures: Iterable[Pixels]) -> Iterator[list[Pixels]]:
     rest = iter(pictures)
     while batch := list(islice(rest, BATCH)):
         yield batch
-
-
-def _ahead(batches: Iterator[list[Pixels]]) -> Iterator[list[Pixels]]:
-    """The same batches, made in a thread while the last ones are worked on; its error comes out here."""
-    line: queue.Queue[list[Pixels] | BaseException | None] = queue.Queue(AHEAD)
-    stop = threading.Event()
-
-    def put(value: list[Pixels] | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                line.put(value, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def make() -> None:
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-            put(None)
-        except BaseException as err:
-            put(err)
-
-    thread = threading.Thread(target=make, name="pictures", daemon=True)
-    thread.start()
-    try:
-        while (got := line.get()) is not None:
-            if isinstance(got, BaseException):
-                raise got
-            yield got
-    finally:
-        stop.set()
-        thread.join()

@@ -31,8 +31,9 @@ from geoml.data import balance, season, world
 from geoml.data.geo_recipe import BackboneTraining, GeoRecipe, Head
 from geoml.data.world import View, World
 from geoml.engine import world_sets
+from geoml.engine.ahead import ahead
 from geoml.engine.device import Device, choose
-from geoml.engine.features import BATCH, Extractor, _ahead, compute
+from geoml.engine.features import AHEAD, BATCH, Extractor, compute
 from geoml.engine.world_cuts import Cutter
 from geoml.errors import InputError, ModelError
 from geoml.grid import sphere
@@ -139,7 +140,7 @@ def fit(
         _train_mode(backbone, given=recipe.weights is not None)
         head.train()
         true, total = xyz[torch.from_numpy(draw.rows(epoch))].split(how.batch), 0.0  # type: ignore[no-untyped-call]
-        for rgb, at in zip(_ahead(draw.batches(epoch, how.batch)), true, strict=True):
+        for rgb, at in zip(ahead(draw.batches(epoch, how.batch), AHEAD, "pictures"), true, strict=True):
             loss = step(torch.from_numpy(np.stack(rgb)), at)
             if not math.isfinite(loss):
                 raise ModelError(

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +26,7 @@ from geoml.cube.normalise import coefficients
 from geoml.cube.region import inside
 from geoml.cube.register import Shift
 from geoml.engine import package
+from geoml.engine.ahead import ahead, tried
 from geoml.engine.dates import Mosaic, between, cropped, harmonised, margin, moved, read_dates, together
 from geoml.engine.device import Device, choose
 from geoml.engine.memory import kept
@@ -50,9 +49,6 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int], None]
 """Called with a block id and the pixels finished since the last call; 0 when the block failed."""
-
-HANGING = 1.0
-"""Seconds that a run which ends waits for the read it does not need any more."""
 
 
 @dataclass
@@ -143,9 +139,12 @@ def _run(
     recipe = plan.recipe
     predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities, device)
     reader = _Reader(store.local, plan, predictor)
-    with Threads(1, "geoml-write") as writing, closing(_ahead(todo, reader.read, settings().prefetch)) as ahead:
+    with (
+        Threads(1, "geoml-write") as writing,
+        closing(ahead(tried(reader.read, todo), settings().prefetch, "geoml-read")) as blocks,
+    ):
         pending: Future[None] | None = None
-        for planned, found in ahead:
+        for planned, found in blocks:
             key = plan.block(planned).id
             if isinstance(found, (DataError, TransientError)):
                 note_failed(store, key, found, tally)
@@ -287,45 +286,6 @@ class _Reader:
             if far > self.plan.recipe.shift_limit:
                 log.warning("the dates are shifted by %.1f pixels here, unlike in most of the region", far)
         return found
-
-
-def _ahead(
-    todo: Sequence[PlannedBlock], read: Callable[[PlannedBlock], _Input], depth: int
-) -> Generator[tuple[PlannedBlock, _Input | BaseException], None, None]:
-    """Blocks in order, each read while the one before is worked on; ``depth`` of them wait at most."""
-    ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        for planned in todo:
-            if stop.is_set():
-                return
-            try:
-                result: _Input | BaseException = read(planned)
-            except BaseException as err:  # handed to the thread that can act on it
-                result = err
-            _put(ready, (planned, result), stop)
-        _put(ready, None, stop)
-
-    thread = threading.Thread(target=copy_context().run, args=(work,), name="geoml-read", daemon=True)
-    thread.start()
-    try:
-        while (entry := ready.get()) is not None:
-            yield entry
-    finally:
-        stop.set()
-        thread.join(HANGING)
-
-
-def _put(
-    ready: queue.Queue[tuple[PlannedBlock, _Input | BaseException] | None], entry: object, stop: threading.Event
-) -> None:
-    while not stop.is_set():
-        try:
-            ready.put(entry, timeout=0.2)  # type: ignore[arg-type]
-            return
-        except queue.Full:
-            continue
 
 
 def note_failed(out: str | Path | RunStore, key: str, error: GeomlError, tally: Tally) -> None:
