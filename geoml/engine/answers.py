@@ -51,8 +51,16 @@ class Writer:
     round_km: float | None
     top: int
     named: bool
-    about: Row
-    """Columns that are the same in every row."""
+    columns: Row
+    """Columns that are the same in every row, beside those of the locator."""
+
+    @cached_property
+    def about(self) -> Row:
+        """Columns that are the same in every row: which locator, calibration and gallery, and what was given."""
+        card = self.locator.card
+        return {"model_id": card.name, "model_sha256": card.sha256 or None,
+                "calibration_id": card.calibration.id or None,
+                "gallery_sha256": self.locator.gallery_sha256} | self.columns  # fmt: skip
 
     @cached_property
     def _cells(self) -> Cells | None:
@@ -63,9 +71,9 @@ class Writer:
         return silent(picture, self.about)
 
     def rows(
-        self, pictures: Sequence[Ready], density: Density, near: Sequence[Sequence[Neighbour]] | None = None
+        self, pictures: Sequence[Ready], density: Density, near: Sequence[Sequence[Neighbour]] | None
     ) -> list[Row]:
-        """A row for each of N pictures from the N densities, and what of a gallery is ``near``."""
+        """A row for each of N pictures from the N densities, and what of a gallery is ``near`` each."""
         card = self.locator.card.calibration
         lon, lat = density.mode()
         sure = self.locator.confidence(density)

@@ -100,9 +100,7 @@ class _Run(PictureRows[Features]):
             "names": named,
         }  # fmt: skip
         self.digest = digest({**self.asked, "calibration": card.calibration.model_dump(mode="json")})
-        columns = {"model_id": card.name, "model_sha256": card.sha256 or None, "run_id": self.digest[:16]}
-        columns |= {"calibration_id": card.calibration.id or None, "gallery_sha256": locator.gallery_sha256}
-        self.writer = Writer(locator, round_km, options.top, named, columns)
+        self.writer = Writer(locator, round_km, options.top, named, {"run_id": self.digest[:16]})
 
     def about(self) -> dict[str, Any]:
         return {**self.asked, "run_id": self.digest[:16]}

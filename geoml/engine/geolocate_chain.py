@@ -34,8 +34,10 @@ from geoml.io.photo_reference import Reference
 from geoml.io.row_parts import RowParts
 from geoml.recipe import Query
 
-FORMAT = 1
+FORMAT = 2
 """Raised when rows are made in another way."""
+TOP = 5
+"""Candidates and neighbours in a row of the locator."""
 OPEN = 2
 """Grounds that are kept open."""
 
@@ -132,9 +134,7 @@ class _Chain(PictureRows[_Looked]):
         calibration = card.calibration.model_dump(mode="json") if card else None
         self.digest = digest({**self.asked, "calibration": calibration})
         self.columns: Row = {"run_id": self.digest[:16]}
-        about = {**self.columns, "model_id": card.name, "model_sha256": card.sha256 or None,
-                 "calibration_id": card.calibration.id or None} if card else self.columns  # fmt: skip
-        self.writer = Writer(locator, None, 5, named, about) if locator else None
+        self.writer = Writer(locator, None, TOP, named, self.columns) if locator else None
 
     def about(self) -> dict[str, Any]:
         return {**self.asked, "run_id": self.digest[:16]}
@@ -190,7 +190,7 @@ class _Chain(PictureRows[_Looked]):
         found: list[Region | None]
         if self.locator is not None and self.writer is not None and features is not None:
             density = self.locator.locate(features)
-            rows = self.writer.rows(pictures, density)
+            rows = self.writer.rows(pictures, density, self.locator.neighbours(features, TOP))
             rows = [{**row, "stage": "cells" if row["status"] == "ok" else None} for row in rows]
             found = list(regions.credible(density, self.locator.card.calibration.within_km))
         else:

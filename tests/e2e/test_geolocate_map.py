@@ -28,6 +28,7 @@ from geoml import testing
 from geoml import testing_photos as made
 from geoml.engine import grounds
 from geoml.engine.acceptance import Acceptance
+from geoml.engine.locator import load
 from geoml.engine.regions import file_of
 from geoml.io import geolocations
 from geoml.io.catalog import open_catalog
@@ -263,7 +264,7 @@ def catalog(ground: NDArray[np.uint8], cache: Path, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    made.made_locator(folder)
+    made.made_locator(folder, head="retrieval")
     return folder
 
 
@@ -290,6 +291,10 @@ def test_from_cells_to_a_search_to_a_match(
     assert "no match: " in red["reason"]
     assert "in 2 items" in red["reason"]
     assert red["model_id"] == "made-overhead"
+    gallery = load(model).gallery_sha256
+    assert gallery is not None
+    assert red["gallery_sha256"] == gallery != rows["a.png"]["gallery_sha256"]
+    assert [n["image_id"].split("/")[0] for n in red["neighbours"]] == ["gallery"] * 5
     assert GEOD.inv(red["lon"], red["lat"], *made.TOWNS[0])[2] < 300_000
     assert (tokyo["stage"], tokyo["reason"][:19]) == ("cells", "no match: no items:")
     assert rows["broken.jpg"]["status"] == "unreadable"
