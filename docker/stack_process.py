@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,7 @@ def kept_secret(path: Path) -> str:
     return path.read_text().strip()
 
 
-class Service:
+class Service(ABC):
     """One or more processes with a folder for their data and logs; a context manager.
 
     ``launch`` starts the processes, ``wait`` returns when they answer, ``start`` does both. After ``stop`` a further
@@ -97,11 +98,13 @@ class Service:
         """Why it cannot run here; None when it can."""
         return None
 
+    @abstractmethod
     def launch(self) -> None:
-        raise NotImplementedError
+        """Start the processes by `spawn`."""
 
+    @abstractmethod
     def ready(self) -> bool:
-        raise NotImplementedError
+        """Whether it answers now."""
 
     @property
     def name(self) -> str:

@@ -1,8 +1,9 @@
-"""Made pictures whose colour tells the place, and a locator that learns them in a second, for tests and benchmarks."""
+"""Made pictures and a made world whose colours tell the place, and a locator of them, for tests and benchmarks."""
 
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoml.data.geo_recipe import Calibration, HeadTraining
+from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining
 from geoml.engine import fit_locator, locator
 from geoml.engine.device import choose
 from geoml.engine.features import Extractor, compute
@@ -65,6 +66,31 @@ def gps(lon: float, lat: float, clock: str = "", offset: str = "", altitude: flo
     if clock:
         exif.get_ifd(0x8769).update({0x9003: clock, **({0x9011: offset} if offset else {})})
     return exif
+
+
+def made_world(path: Path) -> Path:
+    """A folder with ``june.png``, whose colour is the unit vector of the place, ``january.png``, which is darker, and
+    ``land.bin``, land in the north."""
+    path.mkdir(parents=True, exist_ok=True)
+    lon, lat = np.meshgrid((np.arange(256) + 0.5) * 360 / 256 - 180, 90 - (np.arange(128) + 0.5) * 180 / 128)
+    rgb = (sphere.to_xyz(lon, lat) + 1) * 127.5
+    for name, light in (("june", 1.0), ("january", 0.8)):
+        Image.fromarray(np.rint(rgb * light).astype(np.uint8)).save(path / f"{name}.png")
+    (path / "land.bin").write_bytes(gzip.compress(np.repeat([0, 1], 90 * 360).astype(np.uint8).tobytes()))
+    return path
+
+
+def world_recipe(world: Path, **other: Any) -> GeoRecipe:
+    """A recipe that trains on a made world in a second; ``other`` are its fields, those that are not the default."""
+    return GeoRecipe.model_validate({
+        "task": "geolocation", "name": "made", "license": "MIT", "data_license": "CC0-1.0", "weights": None, "size": 32,
+        "source": {"kind": "world", "picture": f"{world}/june.png", "other": f"{world}/january.png",
+                   "land": f"{world}/land.bin", "places": 150, "queries": 20, "calibration": 20},
+        "split": {"degrees": 20, "test": 0.2, "val": 0.2, "gap_km": 50},
+        "views": {"clean": 1, "seasons": 1},
+        "head": {"name": "cells", "config": {"hidden": 32, "most": 40, "least": 3}},
+        "training": {"epochs": 3, "batch": 32}, **other,
+    })  # fmt: skip
 
 
 def made_locator(

@@ -13,6 +13,7 @@ import os
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +122,7 @@ def _pool() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not follow into a forked process
 
 
-class RemoteFile:
+class RemoteFile(ABC):
     """One file for one `rasterio.open`; not for two threads at once.
 
     ``href`` names the file in memory, ``until`` is the end of all tries (``time.monotonic``). GDAL cannot be told why
@@ -135,9 +136,9 @@ class RemoteFile:
         self._href, self._until = href, until
         self._first: _Known | None = None  # the file must stay this one
 
+    @abstractmethod
     def _ask(self, start: int, stop: int, known: _Known | None) -> tuple[bytes, _Known]:
         """One try for bytes ``start`` … ``stop`` (or to the end), all of them, and what the answer says of the file."""
-        raise NotImplementedError
 
     @property
     def opener(self) -> MultiByteRangeResourceContainer:

@@ -6,6 +6,7 @@ P(change) is ``sigmoid(slope * (magnitude - threshold))``, so the threshold lies
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ class PairConfig:
         return (2,)
 
 
-class Thresholded(nn.Module):
+class Thresholded(nn.Module, ABC):
     """(B, 2 * bands, H, W) physical values to (B, 2, H, W) logits; each pixel is looked at alone."""
 
     stride = 1
@@ -60,9 +61,9 @@ class Thresholded(nn.Module):
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("ready", torch.tensor(False))
 
+    @abstractmethod
     def magnitude(self, x: Tensor) -> Tensor:
         """(B, H, W) how much each pixel of (B, 2 * bands, H, W) float32 changed."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         rise = self.odds(x)

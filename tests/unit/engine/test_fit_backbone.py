@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
+from geoml import testing_photos as photos
 from geoml.data import geo_recipe, world
 from geoml.data.geo_recipe import BackboneTraining, GeoRecipe, Head
 from geoml.engine import fit_backbone, fit_locator, locator
@@ -27,26 +26,12 @@ NETWORK = "timm:test_efficientnet"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world whose colour is the unit vector of the place, all of it land."""
-    folder = tmp_path_factory.mktemp("world")
-    lon, lat = np.meshgrid((np.arange(128) + 0.5) * 360 / 128 - 180, 90 - (np.arange(64) + 0.5) * 180 / 64)
-    rgb = (sphere.to_xyz(lon, lat) + 1) * 127.5
-    Image.fromarray(np.rint(rgb).astype(np.uint8)).save(folder / "june.png")
-    (folder / "land.bin").write_bytes(gzip.compress(np.ones((90, 180), np.uint8).tobytes()))
-    return folder
+    return photos.made_world(tmp_path_factory.mktemp("world"))
 
 
 def recipe(folder: Path, **training: object) -> GeoRecipe:
-    return GeoRecipe.model_validate({
-        "task": "geolocation", "name": "made", "license": "MIT", "data_license": "CC0-1.0", "weights": None, "size": 32,
-        "backbone": NETWORK,
-        "source": {"kind": "world", "picture": f"{folder}/june.png", "land": f"{folder}/land.bin", "places": 150,
-                   "queries": 20, "calibration": 20},
-        "split": {"degrees": 20, "test": 0.2, "val": 0.2, "gap_km": 50},
-        "views": {"clean": 1, "seasons": 1},
-        "head": {"name": "latlon", "config": {"hidden": 0}},
-        "training": {"epochs": 2, "batch": 32, "lr": 0.001, "backbone": {}, **training},
-    })  # fmt: skip
+    head, how = {"name": "latlon", "config": {"hidden": 0}}, {"epochs": 2, "batch": 32, "lr": 0.001, "backbone": {}}
+    return photos.world_recipe(folder, backbone=NETWORK, head=head, training={**how, **training})
 
 
 def learn(given: GeoRecipe, folder: Path) -> tuple[backbones.Backbone, nn.Module, list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from pathlib import Path
@@ -11,60 +10,40 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from typer.testing import CliRunner
 
 from geoml import pipeline
+from geoml import testing_photos as photos
 from geoml.cli import app
 from geoml.data import geo_recipe, geosplits, world
-from geoml.data.geo_recipe import GeoRecipe
 from geoml.engine import fit_locator, locator, world_sets
 from geoml.engine.world_sets import FeatureSet
 from geoml.errors import InputError
 from geoml.grid import sphere, vmf
 from geoml.io.locator_card import Calibrated
+from geoml.testing_photos import world_recipe
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world whose colour is the unit vector of the place, another, darker month of it, and land in the north."""
-    folder = tmp_path_factory.mktemp("world")
-    lon, lat = np.meshgrid((np.arange(256) + 0.5) * 360 / 256 - 180, 90 - (np.arange(128) + 0.5) * 180 / 128)
-    rgb = (sphere.to_xyz(lon, lat) + 1) * 127.5
-    Image.fromarray(np.rint(rgb).astype(np.uint8)).save(folder / "june.png")
-    Image.fromarray(np.rint(rgb * 0.8).astype(np.uint8)).save(folder / "january.png")
-    (folder / "land.bin").write_bytes(gzip.compress(np.repeat([0, 1], 90 * 360).astype(np.uint8).tobytes()))
-    return folder
-
-
-def recipe(folder: Path, **other: object) -> GeoRecipe:
-    value = {
-        "task": "geolocation", "name": "made", "license": "MIT", "data_license": "CC0-1.0", "weights": None, "size": 32,
-        "source": {"kind": "world", "picture": f"{folder}/june.png", "other": f"{folder}/january.png",
-                   "land": f"{folder}/land.bin", "places": 150, "queries": 20, "calibration": 20},
-        "split": {"degrees": 20, "test": 0.2, "val": 0.2, "gap_km": 50},
-        "views": {"clean": 1, "seasons": 1},
-        "head": {"name": "cells", "config": {"hidden": 32, "most": 40, "least": 3}},
-        "training": {"epochs": 3, "batch": 32}, **other,
-    }  # fmt: skip
-    return GeoRecipe.model_validate(value)
+    return photos.made_world(tmp_path_factory.mktemp("world"))
 
 
 def test_places_are_apart_as_the_split_says_and_repeat(made):
-    given = recipe(made)
+    given = world_recipe(made)
     land = world.read_land(made / "land.bin")
     places = world_sets.choose(given, land)
     assert geosplits.nearest_km(places.train, places.held_out)[0].min() > 50
     assert geosplits.nearest_km(places.train, places.val_blocks)[0].min() > 50
     assert len(places.in_region) == len(places.held_out) == len(places.val) == 20
     assert (places.train == world_sets.choose(given, land).train).all()
-    assert (world_sets.choose(recipe(made, seed=1), land).train[:5] != places.train[:5]).any()
+    assert (world_sets.choose(world_recipe(made, seed=1), land).train[:5] != places.train[:5]).any()
     assert min(p[:, 1].min() for p in (places.train, places.held_out)) > -5
 
 
 def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
     losses: list[float] = []
-    given = recipe(made)
+    given = world_recipe(made)
     found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache", lambda e: losses.append(e["loss"]))
     assert set(found.card.scores) == {"in-region", "held-out", "other-month"}
     assert losses[-1] < losses[0]
@@ -82,7 +61,7 @@ def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
 def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
     monkeypatch.setenv("GEOML_SCRATCH", str(tmp_path / "scratch"))
     file = tmp_path / "made.yaml"
-    file.write_text(yaml.safe_dump(recipe(made).model_dump(mode="json")))
+    file.write_text(yaml.safe_dump(world_recipe(made).model_dump(mode="json")))
     pipeline.train(file, tmp_path / "model")
     said = CliRunner().invoke(app, ["evaluate", str(file), "--model", str(tmp_path / "model"), "--json"])
     assert said.exit_code == 0, said.output
@@ -97,7 +76,7 @@ def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
     assert page.count("<polyline") == 6, "two curves of each of three sets"
     assert not re.search(r"<script|https?://", page)
     assert "GeoScore" in table.output
-    wide = recipe(made, source={**recipe(made).source.model_dump(), "width_km": [10, 20]})
+    wide = world_recipe(made, source={**world_recipe(made).source.model_dump(), "width_km": [10, 20]})
     with pytest.raises(InputError, match="km, the recipe for"):
         fit_locator.score(tmp_path / "model", wide)
     with pytest.raises(InputError, match="several test sets"):
@@ -107,7 +86,7 @@ def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
 def test_too_few_places_and_unknown_fields_are_named(made, tmp_path):
     with pytest.raises(InputError, match="draw more places"):
         world_sets.choose(
-            recipe(made, split={"degrees": 90, "test": 0.5, "val": 0.49}), world.read_land(made / "land.bin")
+            world_recipe(made, split={"degrees": 90, "test": 0.5, "val": 0.49}), world.read_land(made / "land.bin")
         )
     (tmp_path / "r.yaml").write_text("task: geolocation\nnane: x\n")
     with pytest.raises(InputError, match="nane"):
