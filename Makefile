@@ -2,6 +2,8 @@
 PYTHON ?= python3
 OUT ?= demo-out
 ARGS ?=
+# processes of make test: one more than cores, since many tests wait for a server
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 BIN := .venv/bin
 # for docker build: --build-arg BASE=IMAGE, --secret id=ca,src=FILE, --secret id=index,src=FILE, --network=host, ...
 BUILD ?=
@@ -23,8 +25,8 @@ env: .venv/.done
 demo: env  ## the main job on the embedded catalog; OUT=DIR chooses the folder
 	$(BIN)/geoml demo --out $(OUT)
 
-test: env  ## all tests, a file at a time in each of two to four processes; ARGS are for pytest
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: env  ## all tests, a file at a time in each of three or four processes; ARGS are for pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: env  ## style, types, layers
 	$(BIN)/ruff check .

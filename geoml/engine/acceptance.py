@@ -19,6 +19,8 @@ MARGIN = 1.5
 """Times the best false candidate that was seen: a hundred of them do not hold the worst of a million."""
 LEAST = 20
 """Inliers below which nothing is believed, whatever was seen: four times what frames of another field reach."""
+MOST = 20.0
+"""Logarithm of inliers beyond all that pictures have: a curve that gets there later tells nothing apart."""
 RIDGE = 1e-3
 STEPS = 100
 
@@ -65,9 +67,9 @@ def fitted(
     x = np.log1p(inliers.astype(float))
     goal = right.astype(float)
     slope, intercept = _logistic(x, goal)
-    if slope <= 0:
-        raise DataError("acceptance: right candidates have no more inliers than wrong ones")
     odds = math.log(precision / (1 - precision))
+    if slope <= 0 or odds - intercept > MOST * slope:
+        raise DataError("acceptance: right candidates have no more inliers than wrong ones")
     highest = int(inliers[~right].max())
     threshold = max(math.ceil(margin * highest), highest + 1, LEAST)
     if inliers[right].min() > highest:

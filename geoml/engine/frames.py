@@ -8,6 +8,7 @@ what GPS is off by drifts, so a frame knows better than the network what the nex
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from geoml.cube.keypoints import MOST, Keypoints, detect, match, nearest, reduce
 from geoml.engine.prior import Prior
 from geoml.engine.reference import ASKED, Patch, contrast, voted
 from geoml.errors import InputError, NothingFound
+from geoml.grid import sphere
 from geoml.grid.homography import apply, middle, problem
 from geoml.grid.hough import Hypothesis
 from geoml.grid.network import Network, Tie, adjust
@@ -66,7 +68,7 @@ class FrameReference:
         sigma: float,
         ties: Sequence[Tie] | None = None,
     ) -> None:
-        lon, lat = lonlat.mean(0)
+        lon, lat = sphere.mean(*lonlat.T)
         self.names, self.keypoints, self.shapes, self.lonlat = list(names), list(keypoints), list(shapes), lonlat
         self.crs = f"+proj=aeqd +lat_0={lat:.9f} +lon_0={lon:.9f} +datum=WGS84 +units=m"
         x, y = pyproj.Transformer.from_crs("EPSG:4326", self.crs, always_xy=True).transform(*lonlat.T)
@@ -78,7 +80,10 @@ class FrameReference:
         self.descriptors = np.concatenate([k.descriptors for k in keypoints])
         self.points = np.concatenate([k.points for k in keypoints])
         self.owner = np.repeat(np.arange(len(keypoints)), [len(k) for k in keypoints])
-        self.key = hashlib.sha256(self.descriptors.tobytes() + lonlat.tobytes()).hexdigest()[:24]
+        told = json.dumps([self.names, [list(s) for s in self.shapes], sigma]).encode()
+        self.key = hashlib.sha256(
+            told + self.points.tobytes() + self.descriptors.tobytes() + lonlat.tobytes()
+        ).hexdigest()[:24]
 
     def search(
         self, picture: Keypoints, shape: tuple[int, int], most: int, prior: Prior | None = None

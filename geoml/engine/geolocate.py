@@ -26,11 +26,12 @@ from geoml.engine import answers
 from geoml.engine.answers import Writer, rounding
 from geoml.engine.beside import Beside
 from geoml.engine.locator import Locator
-from geoml.engine.picture_rows import PictureRows, Progress, digest, write
+from geoml.engine.picture_rows import PictureRows, Progress, write
 from geoml.engine.pictures import Ready, Row
 from geoml.errors import InputError
 from geoml.io.photo_reference import Reference
 from geoml.io.row_parts import RowParts
+from geoml.recipe import digest
 
 BATCH = 32
 """Pictures in one pass of the backbone."""

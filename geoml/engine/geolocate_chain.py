@@ -1,28 +1,31 @@
 """From a coarse answer to a place on a map: a locator's cells, a STAC search there, its COGs, and a match among them.
 
 Each picture gets the region that holds 90 % of its calibrated probability, or the circle of a prior position. Items
-that show it become the reference; pictures with the same items share it. What is accepted there is the answer; else the
-locator's stays, which is coarser, with the reason why there is no finer one.
+that show it become references, one for each cap of the region, since caps may lie on different continents; pictures
+with the same items share them. What is accepted first, from the likeliest cap on, is the answer; else the locator's
+stays, which is coarser, with the reason why there is no finer one.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pystac
+from shapely.geometry import MultiPolygon
 
-from geoml.engine import answers, geolocate, geolocate_map, grounds, regions
+from geoml.cube.keypoints import opencv
+from geoml.engine import answers, geolocate, geolocate_map, grounds, reference, regions
 from geoml.engine.answers import Writer
 from geoml.engine.geolocate import Features
 from geoml.engine.geolocate_map import MODEL, PACKAGES, PART, Known
 from geoml.engine.grounds import Ground
 from geoml.engine.locator import Locator
 from geoml.engine.map_match import SIDE
-from geoml.engine.picture_rows import PictureRows, Progress, digest, write
+from geoml.engine.picture_rows import PictureRows, Progress, write
 from geoml.engine.pictures import Pixels, Ready, Row, silent
 from geoml.engine.regions import Region
 from geoml.errors import DataError, InputError, NothingFound
@@ -32,14 +35,19 @@ from geoml.io.hrefs import redact
 from geoml.io.map_rows import MORE
 from geoml.io.photo_reference import Reference
 from geoml.io.row_parts import RowParts
-from geoml.recipe import Query
+from geoml.recipe import Query, digest
 
-FORMAT = 2
+K = TypeVar("K")
+V = TypeVar("V")
+
+FORMAT = 3
 """Raised when rows are made in another way."""
+NEWEST = 1000
+"""Items of a search that are looked at: a global archive has tens of thousands of a cap."""
 TOP = 5
 """Candidates and neighbours in a row of the locator."""
-OPEN = 2
-"""Grounds that are kept open."""
+OPEN = 4
+"""Grounds that are kept open, and searches whose items are kept."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,12 @@ class Search:
         if self.items < 1:
             raise InputError(f"items: {self.items}; expected 1 or more")
 
-    def found(self, catalog: Catalog, region: Region) -> list[pystac.Item]:
-        """Items that touch a region, the newest first. Raises as `geoml.io.stac.search`."""
-        west, south, east, north = region.outline.bounds
+    def found(self, catalog: Catalog, outline: MultiPolygon) -> list[pystac.Item]:
+        """The `NEWEST` items that touch an outline, the newest first. Raises as `geoml.io.stac.search`."""
+        west, south, east, north = outline.bounds
         query = Query(catalog=self.catalog, collection=self.collection, bbox=(west, south, east, north),
-                      datetime=(self.datetime,), filter=self.filter)  # fmt: skip
-        return stac.search(catalog, query, region.outline, self.datetime)
+                      datetime=(self.datetime,), filter=self.filter, limit=NEWEST)  # fmt: skip
+        return stac.search(catalog, query, outline, self.datetime)
 
 
 def geolocate_chain(
@@ -117,17 +125,20 @@ class _Chain(PictureRows[_Looked]):
         super().__init__(parts, part=PART, size=locator.extractor.size if locator else 0, whole=SIDE)
         self.search, self.catalog, self.locator, self.known, self.cache = search, catalog, locator, known, cache
         self.open: OrderedDict[tuple[str, ...], Ground | str] = OrderedDict()
+        self.searched: OrderedDict[bytes, list[pystac.Item] | str] = OrderedDict()
         self.stages: Counter[str] = Counter()
         card = locator.card if locator else None
         named = answers.names_are_there()
         self.asked = {
             "format": FORMAT,
-            "match": {"model": MODEL, "acceptance": grounds.VERSION},
+            "match": {"model": MODEL, "acceptance": grounds.VERSION, "reference": reference.VERSION,
+                      "opencv": opencv().__version__},
             "model": {"id": card.name, "sha256": card.sha256, "calibration": card.calibration.id} if card else None,
             "search": {
                 "catalog": redact(catalog.url), "collection": search.collection, "datetime": search.datetime,
                 "filter": search.filter, "asset": search.asset, "items": search.items, "scales": list(search.scales),
             },
+            "backbone": locator.extractor.tag if locator else None,
             "prior": geolocate_map.asked(known),
             "names": named and card is not None,
         }  # fmt: skip
@@ -167,23 +178,32 @@ class _Chain(PictureRows[_Looked]):
 
     def made(self, pictures: Sequence[Ready], looked: _Looked) -> list[Row]:
         coarse = self._coarse(pictures, looked.features)
-        rows: list[Row] = [c.row for c in coarse]
-        groups: dict[tuple[str, ...], tuple[list[pystac.Item], list[int]]] = {}
-        for k, one in enumerate(coarse):
-            items, why = self._items(one)
-            if items:
-                name = tuple(f"{i.collection_id}/{i.id} {i.get_self_href()}" for i in items)
-                groups.setdefault(name, (items, []))[1].append(k)
+        return [self._one(*given) for given in zip(pictures, looked.whole, coarse, strict=True)]
+
+    def _one(self, picture: Ready, pixels: Pixels, coarse: _Coarse) -> Row:
+        groups, why = self._items(coarse.region)
+        told: Row = {"inliers": -1}
+        count, refused = 0, None
+        for items in groups:
+            try:
+                ground = kept(self.open, _name(items), lambda items=items: self._ground(items))  # type: ignore[misc]
+            except InputError as err:
+                refused = err
+                continue
+            row = self._matched(picture, pixels, ground)
+            if isinstance(row, str):
+                why = why or row
+            elif row["status"] == "ok":
+                return row
             else:
-                rows[k] = self._stays(one.row, why)
-        for name, (items, which) in groups.items():
-            ground = self._ground(name, items)
-            for k in which:
-                if isinstance(ground, str):
-                    rows[k] = self._stays(coarse[k].row, ground)
-                else:
-                    rows[k] = self._matched(pictures[k], looked.whole[k], ground, coarse[k].row, len(items))
-        return rows
+                count += len(items)
+                told = max(told, row, key=lambda r: r["inliers"])
+        if refused is not None and not count and not why:
+            raise refused
+        if count:
+            why = f"{told['reason'].split(';')[0]} in {count} items"
+            coarse = coarse._replace(row={**coarse.row, "inliers": told["inliers"], "p_right": told["p_right"]})
+        return {**coarse.row, "reason": "; ".join(t for t in (f"no match: {why}", coarse.row.get("reason")) if t)}
 
     def _coarse(self, pictures: Sequence[Ready], features: Features | None) -> list[_Coarse]:
         rows: list[Row]
@@ -200,45 +220,68 @@ class _Chain(PictureRows[_Looked]):
         found = [regions.around(*at, self.known.within_km) if at else r for at, r in zip(places, found, strict=True)]
         return [_Coarse(row, region) for row, region in zip(rows, found, strict=True)]
 
-    def _items(self, coarse: _Coarse) -> tuple[list[pystac.Item], str]:
-        """(items to match with, why there are none)."""
-        if coarse.region is None:
+    def _items(self, region: Region | None) -> tuple[list[list[pystac.Item]], str]:
+        """(items to match with of each cap that has some, the likeliest first; why there are none)."""
+        if region is None:
             return [], "no position is known"
+        found = [kept(self.searched, c.wkb, lambda c=c: self._searched(c)) for c in region.caps]  # type: ignore[misc]
+        cap_of: dict[str, int] = {}
+        every: list[pystac.Item] = []
+        for cap, items in enumerate(found):
+            for item in items if isinstance(items, list) else []:
+                if _name([item])[0] not in cap_of:
+                    cap_of[_name([item])[0]] = cap
+                    every.append(item)
+        taken = regions.chosen(every, region, self.search.items)
+        groups = [[i for i in taken if cap_of[_name([i])[0]] == cap] for cap in range(len(found))]
+        why = next((items for items in found if isinstance(items, str)), "")
+        return [g for g in groups if g], "" if taken else why
+
+    def _searched(self, outline: MultiPolygon) -> list[pystac.Item] | str:
+        """The items of a cap, or why there are none."""
         try:
-            found = self.search.found(self.catalog, coarse.region)
+            return self.search.found(self.catalog, outline)
         except (NothingFound, DataError) as err:
-            return [], str(err)
-        return regions.chosen(found, coarse.region, self.search.items), ""
+            return str(err)
 
-    def _ground(self, name: tuple[str, ...], items: list[pystac.Item]) -> Ground | str:
-        """The ground of these items, or why there is none."""
-        if name not in self.open:
-            made: Ground | str
+    def _ground(self, items: list[pystac.Item]) -> Ground | str:
+        """The ground of these items, without those that have no such file, or why there is none."""
+        specs, refused = [], None
+        for item in items:
             try:
-                specs = [regions.file_of(item, self.catalog, self.search.asset) for item in items]
-                made = grounds.of_files(specs, self.cache, self.search.scales)
-            except (NothingFound, DataError) as err:
-                made = str(err)
-            self.open[name] = made
-            if len(self.open) > OPEN:
-                self.open.popitem(last=False)
-        self.open.move_to_end(name)
-        return self.open[name]
+                specs.append(regions.file_of(item, self.catalog, self.search.asset))
+            except (InputError, DataError) as err:
+                refused = err
+        try:
+            if refused is not None and not specs:
+                raise refused
+            return grounds.of_files(specs, self.cache, self.search.scales)
+        except (NothingFound, DataError) as err:
+            return str(err)
 
-    def _matched(self, picture: Ready, pixels: Pixels, ground: Ground, coarse: Row, count: int) -> Row:
+    def _matched(self, picture: Ready, pixels: Pixels, ground: Ground | str) -> Row | str:
+        """The row of a picture on a ground, accepted or not, or why there is none."""
+        if isinstance(ground, str):
+            return ground
         try:
             row = geolocate_map.row(picture, pixels, ground, self.known.prior(picture))
         except (NothingFound, DataError) as err:
-            return self._stays(coarse, str(err))
-        if row["status"] == "ok":
-            return row | {"model_id": MODEL, "gallery_sha256": ground.reference.key} | self.columns
-        told = {k: row[k] for k in ("inliers", "p_right")}
-        return self._stays({**coarse, **told}, f"{row['reason'].split(';')[0]} in {count} items")
+            return str(err)
+        return row | {"model_id": MODEL, "gallery_sha256": ground.reference.key} | self.columns
 
-    @staticmethod
-    def _stays(coarse: Row, why: str) -> Row:
-        """The coarse row, with the reason why there is no fine one."""
-        return {**coarse, "reason": "; ".join(t for t in (f"no match: {why}", coarse.get("reason")) if t)}
+
+def kept(store: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
+    """What is in the store, made if it is not there; the `OPEN` that were used last stay."""
+    if key not in store:
+        store[key] = make()
+        if len(store) > OPEN:
+            store.popitem(last=False)
+    store.move_to_end(key)
+    return store[key]
+
+
+def _name(items: Sequence[pystac.Item]) -> tuple[str, ...]:
+    return tuple(f"{i.collection_id}/{i.id} {i.get_self_href()}" for i in items)
 
 
 def _place(picture: Ready) -> Row:

@@ -20,7 +20,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from geoml.engine import grounds
 from geoml.engine.grounds import Ground
 from geoml.engine.map_match import SIDE, Located, Options, locate
-from geoml.engine.picture_rows import PictureRows, Progress, digest, write
+from geoml.engine.picture_rows import PictureRows, Progress, write
 from geoml.engine.pictures import Pixels, Ready, Row, silent
 from geoml.engine.prior import Prior, limit
 from geoml.errors import InputError
@@ -30,6 +30,7 @@ from geoml.grid.region import from_geometry
 from geoml.io.map_rows import MORE
 from geoml.io.photo_reference import Reference
 from geoml.io.row_parts import RowParts
+from geoml.recipe import digest
 
 PART = 16
 """Pictures whose rows are written at once: what a kill costs."""
@@ -117,8 +118,7 @@ class _Run(PictureRows[list[Pixels]]):
         self.columns = {"model_id": MODEL, "gallery_sha256": ground.reference.key, "run_id": self.digest[:16]}
 
     def about(self) -> dict[str, Any]:
-        chosen = self.ground.chosen.values()
-        return {**self.asked, "run_id": self.digest[:16], "thresholds": sorted(c.threshold for c in chosen)}
+        return {**self.asked, "run_id": self.digest[:16], "thresholds": self.ground.thresholds}
 
     def key(self, reference: Reference, sha256: str) -> bytes:
         return bytes.fromhex(digest([self.digest, sha256, self.known.told(reference), list(reference.problems)]))
@@ -171,7 +171,8 @@ def row(picture: Ready, pixels: Pixels, ground: Ground, prior: Prior | None) -> 
         "footprint": None if outline is None else shapely.to_wkb(outline),
         "error_m": found.error, "cov_ee": float(ee), "cov_en": float(en), "cov_nn": float(nn),
         "gsd_m": found.gsd * ratio, "heading_deg": found.heading, "disclosed_precision": "exact",
-        "reference": ground.piece(found.lon, found.lat) or found.reference, "exif_flag": flag, "exif_error_km": km,
+        "reference": ground.piece(found.lon, found.lat) if ground.pieces else found.reference,
+        "exif_flag": flag, "exif_error_km": km,
     }  # fmt: skip
 
 

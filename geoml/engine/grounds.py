@@ -6,9 +6,9 @@ below a cache, under a key of content and parameters.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +33,7 @@ from geoml.io.bands import BandSpec
 from geoml.io.cog import header
 from geoml.io.photos import UnreadablePhoto
 from geoml.io.store import atomic, write_json
+from geoml.recipe import digest
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,14 @@ class Ground:
         write_json(path, asdict(found))
         return found
 
+    @property
+    def thresholds(self) -> list[int]:
+        """Inliers from which pictures are accepted, of all acceptances that were chosen."""
+        kept = [_kept(acceptance_path(self.folder, size)) for size in (0, *SIDES)]
+        return sorted({one.threshold for one in kept if one is not None})
+
     def piece(self, lon: float, lat: float) -> str | None:
-        """The file that shows a place; None where that is not known."""
+        """The file of a mosaic that shows a place; None where that is not known."""
         point = shapely.Point(lon, lat)
         return next((name for name, outline in self.pieces if outline is not None and outline.intersects(point)), None)
 
@@ -197,7 +204,7 @@ def _load(path: Path) -> tuple[list[Keypoints], list[tuple[int, int]], list[Tie]
             points, descriptors, counts, shapes, pairs, tied = (
                 file[k] for k in ("points", "descriptors", "counts", "shapes", "pairs", "tied")
             )
-    except (OSError, ValueError, KeyError, EOFError) as err:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
         raise DataError(f"{path}: damaged frames ({err}); delete the folder") from err
     cuts = np.cumsum(counts)[:-1]
     keypoints = [Keypoints(p, d) for p, d in zip(np.split(points, cuts), np.split(descriptors, cuts), strict=True)]
@@ -207,4 +214,4 @@ def _load(path: Path) -> tuple[list[Keypoints], list[tuple[int, int]], list[Tie]
 
 
 def _short(value: Any, digits: int = 16) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
+    return digest(value)[:digits]

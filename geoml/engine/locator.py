@@ -31,7 +31,7 @@ from geoml.grid.cells import Cells
 from geoml.grid.density import Density
 from geoml.io import locator_card, store
 from geoml.io.locator_card import LocatorCard
-from geoml.nn import backbones, conformal, locating, places, stages
+from geoml.nn import backbones, locating, places, stages
 from geoml.nn.backbones import Backbone
 
 Floats = NDArray[np.float64]
@@ -103,13 +103,6 @@ class Locator:
         if not kept:
             return None
         return hashlib.sha256(b"".join(v.contiguous().numpy().tobytes() for v in kept)).hexdigest()
-
-    def credible_cells(self, density: Density) -> NDArray[np.bool_] | None:
-        """(N, K) the conformal set of cells of each picture; None where the card has none."""
-        limit, cells = self.card.calibration.conformal, self.cells()
-        if limit is None or cells is None:
-            return None
-        return conformal.sets(cell_probability(density, cells), limit)
 
 
 def answer(head: nn.Module, features: NDArray[np.float32]) -> Density:

@@ -8,8 +8,6 @@ same file; a second one reads pictures to see that they are the same and compute
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 import platform
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -17,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -151,13 +149,16 @@ def write(
         run = start(folder)
         started = dt.datetime.now(dt.UTC)
         geolocations.write(run.rows(photo_lists.pictures(listed), progress), path, more)
-        versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
+        versions = {"python": platform.python_version(), **{p: _version(p) for p in packages}}
         found = {**run.told(), "versions": versions, "sources": [redact(s) for s in listed], "out": path.name}
         found |= {"started": started.isoformat(), "finished": dt.datetime.now(dt.UTC).isoformat()}
         write_json(folder / "run.json", found)
     return found
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of what JSON can hold, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _version(package: str) -> str | None:
+    """The version of a package; None where another one gives its module."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from geoml.grid import sphere
 from geoml.grid.homography import Matrix, apply, corners, middle, scale_at
 from geoml.grid.hough import Hypothesis, hypotheses
 from geoml.grid.plane import Window
+from geoml.grid.region import utm_crs
 from geoml.io.bands import BandSpec
 from geoml.io.cog import header, read
 from geoml.io.hrefs import gdal_path, redact
@@ -45,13 +47,17 @@ AROUND = 1.5
 NEIGHBOURS = 4
 ASKED = 1000
 """Keypoints of a picture that take part in the search, the strongest."""
+ROUND = 1.01
+"""For the ellipsoid, and for sides of cells that bend outwards."""
 LOOK = 1024
 """Pixels of the overview that the contrast is measured on."""
 SPAN = 6.0
 """Degrees of longitude up to which one UTM zone will do."""
+ZONES = 500.0
+"""Km from the middle of files of several CRSs within which the first one's will do."""
 WIDEST = 4000.0
-"""Km from the middle of files in degrees within which one plane will do: it stretches by 5 % there."""
-VERSION = 2
+"""Km from the middle of files within which one plane will do: it stretches by 5 % there."""
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +105,7 @@ class MapReference:
         self, picture: Keypoints, shape: tuple[int, int], most: int, prior: Prior | None = None
     ) -> list[Hypothesis]:
         """See :class:`Reference`. With a prior only the cells that it reaches are searched."""
-        names = self._within(prior, max(shape))
+        names = self._within(prior)
         total = len(self.points) if names is None else len(names)
         asked = picture.take(slice(ASKED))
         if total <= NEIGHBOURS or not len(asked):
@@ -124,15 +130,24 @@ class MapReference:
         image, valid = self.mosaic.picture(window, scale)
         return Patch(detect(image, valid), base, _matrix(self.geobox.affine), self.key)
 
-    def _within(self, prior: Prior | None, side: float) -> NDArray[np.int64] | None:
+    @cached_property
+    def _circles(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """lon, lat in degrees and the radius in metres of circles that hold the cells; NaN outside of the world."""
+        y0, x0, y1, x1 = self.cells[:, 1:].T
+        places = np.stack([((x0 + x1) / 2, (y0 + y1) / 2), (x0, y0), (x1, y0), (x1, y1), (x0, y1)]).swapaxes(1, 2)
+        x, y = apply(_matrix(self.geobox.affine), places.reshape(-1, 2)).T
+        lon, lat = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform(x, y)
+        lon, lat = (np.where(np.isfinite(v), v, np.nan).reshape(5, -1) for v in (lon, lat))
+        far = sphere.distance(lon[:1], lat[:1], lon[1:], lat[1:]).max(0)
+        return lon[0], lat[0], 1000 * ROUND * far
+
+    def _within(self, prior: Prior | None) -> NDArray[np.int64] | None:
         if prior is None:
             return None
-        start, windows = self.cells[:, 0], self.cells[:, 1:]
-        middles = np.column_stack([windows[:, 1] + windows[:, 3], windows[:, 0] + windows[:, 2]]) / 2
-        x, y = apply(_matrix(self.geobox.affine), middles).T
-        lon, lat = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform(x, y)
-        reach = metres(self.geobox) * np.hypot(windows[:, 2] - windows[:, 0], windows[:, 3] - windows[:, 1]) / 2
-        taken = prior.reaches(lon, lat, reach)
+        start, (lon, lat, reach) = self.cells[:, 0], self._circles
+        known = np.isfinite(reach)
+        taken = ~known
+        taken[known] = prior.reaches(lon[known], lat[known], reach[known])
         stop = np.append(start[1:], len(self.points))
         parts = [np.arange(a, b) for a, b, ok in zip(start, stop, taken, strict=True) if ok]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
@@ -140,9 +155,11 @@ class MapReference:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Files on the grid of the first one, extended to hold all; where they overlap the first counts."""
+    """Files on the grid of the first one, extended to hold all; where they overlap the first counts. ``windows`` hold
+    the files on it."""
 
     files: tuple[tuple[BandSpec, ...], ...]
+    windows: tuple[Window, ...]
     geobox: GeoBox
     contrast: Stretch
 
@@ -150,7 +167,8 @@ class Mosaic:
         """(H, W) or (H, W, 3) uint8 and (H, W) valid of a window of base pixels, ``scale`` of them to a pixel."""
         height, width = (max(1, round(n / scale)) for n in window.shape)
         affine = self.geobox.affine @ Affine.translation(window.x0, window.y0) @ Affine.scale(scale)
-        data, valid = _read(self.files, GeoBox((height, width), affine, self.geobox.crs), scale)
+        shown = [f for f, w in zip(self.files, self.windows, strict=True) if w.touches(window)] or self.files[:1]
+        data, valid = _read(shown, GeoBox((height, width), affine, self.geobox.crs), scale)
         return stretched(np.moveaxis(data, 0, -1), valid, self.contrast), valid
 
 
@@ -169,13 +187,14 @@ def index(
     ``scales`` are pixel sizes to look at, in pixels of the mosaic; ``cell`` pixels of a side are read at once and keep
     ``most`` keypoints; ``bands`` (one or three, from 1) are shown, else the first three or the first. ``remote`` says
     that the hrefs come from a catalog elsewhere (`geoml.io.hrefs`); files of items are given as one of their bands,
-    which says that and more. Files in degrees are seen in UTM, wider ones in an equal-area plane about them.
+    which says that and more. Files in degrees are seen in UTM, wider ones and those of distant zones in an equal-area
+    plane about them.
     The key holds the SHA-256 of local files, of remote ones their href, grid and overview.
 
-    Raises InputError, DataError and TransientError as `geoml.io.cog.read`, DataError for a damaged index, NothingFound
-    where no keypoint is.
+    Raises InputError, DataError and TransientError as `geoml.io.cog.read`, DataError for a damaged index, a CRS without
+    a place on Earth and files that lie too far apart for one plane, NothingFound where no keypoint is.
     """
-    if not hrefs or cell < 64 or most < 1 or not scales or min(scales) < 1:
+    if not hrefs or cell < 64 or most < 1 or not scales or not all(1 <= s < math.inf for s in scales):
         raise InputError("hrefs, cell, most, scales: expected files, 64 pixels or more, 1 or more, 1.0 or more")
     if bands is not None and len(bands) not in (1, 3):
         raise InputError(f"bands: {list(bands)}; expected one or three")
@@ -259,8 +278,11 @@ def _walk(mosaic: Mosaic, scales: Sequence[float], cell: int, most: int) -> Iter
         step = round(cell * scale)
         edge = round(MARGIN * scale)
         for y in range(0, height, step):
+            row = [w for w in mosaic.windows if w.y0 < y + step and y < w.y1]
             for x in range(0, width, step):
                 core = Window(y, x, min(y + step, height), min(x + step, width))
+                if not any(w.touches(core) for w in row):
+                    continue
                 seen = core.expand(edge).intersect(Window(0, 0, height, width))
                 image, valid = mosaic.picture(seen, scale)
                 found = detect(image, valid, most=MOST * 4)
@@ -280,10 +302,13 @@ def _mosaic(hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bo
         chosen = list(bands) if bands is not None else [1, 2, 3] if count >= 3 else [1]
         files.append(tuple(replace(first, name=str(k), index=k) for k in chosen))
         boxes.append(header(files[-1][0]).geobox)
+        crs = boxes[-1].crs
+        if crs is None or not (crs.geographic or crs.projected):
+            raise DataError(f"{_name(href)}: its CRS has no place on Earth")
     boxes = _square(boxes)
     if len({len(f) for f in files}) != 1:
         raise DataError(f"{_name(hrefs[0])}: files of one and of three bands in a mosaic; name the bands")
-    geobox = _union(boxes)
+    geobox, windows = _union(boxes)
     factor = max(1.0, max(geobox.shape) / LOOK)
     small = GeoBox(
         (max(1, int(geobox.shape[0] / factor)), max(1, int(geobox.shape[1] / factor))),
@@ -296,7 +321,7 @@ def _mosaic(hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bo
     limits = stretch(data, valid, ["grey"] * len(data))
     looks = hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
     local = [_content(f[0]) for f in files]
-    return Mosaic(tuple(files), geobox, limits), [local, looks, tuple(geobox.affine)[:6], list(geobox.shape)]
+    return Mosaic(tuple(files), windows, geobox, limits), [local, looks, tuple(geobox.affine)[:6], list(geobox.shape)]
 
 
 def _read(files: Sequence[Sequence[BandSpec]], geobox: GeoBox, scale: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -324,20 +349,32 @@ def _content(spec: BandSpec) -> str:
 
 
 def _square(boxes: list[GeoBox]) -> list[GeoBox]:
-    """Grids whose pixels are square on the ground: in degrees they are not, and SIFT fails."""
-    bounds = np.array([b.boundingbox.bbox for b in boxes])
-    if not all(b.crs is not None and b.crs.geographic for b in boxes):
-        return [_metric(b) for b in boxes]
-    width, low, high = np.ptp(bounds[:, [0, 2]]), bounds[:, 1].min(), bounds[:, 3].max()
-    if width <= SPAN and max(abs(low), abs(high)) <= POLAR:
-        return [_metric(b) for b in boxes]
-    lon, lat = sphere.mean(bounds[:, [0, 2]].mean(1), bounds[:, [1, 3]].mean(1))
-    corner = sphere.distance(lon, lat, bounds[:, [0, 0, 2, 2]], bounds[:, [1, 3, 1, 3]])
-    if corner.max() > WIDEST:
+    """Grids whose pixels are square on the ground and fit on one plane: in degrees they are not, and SIFT fails."""
+    degrees = [bool(b.crs is not None and b.crs.geographic) for b in boxes]
+    corner = np.array([_corners(b) for b in boxes])
+    if all(degrees):
+        width, low, high = np.ptp(corner[..., 0]), corner[..., 1].min(), corner[..., 1].max()
+        if width <= SPAN and max(abs(low), abs(high)) <= POLAR:
+            return [_metric(b) for b in boxes]
+    elif len({str(b.crs) for b in boxes}) == 1:
+        return boxes
+    lon, lat = sphere.mean(*corner.reshape(-1, 2).T)
+    far = float(np.max(sphere.distance(lon, lat, *corner.reshape(-1, 2).T)))
+    if all(degrees) and far > WIDEST:
         return boxes  # the world: no plane shows it
-    return [
-        _moved(b, f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m", _meridian(b)) for b in boxes
-    ]
+    if not far <= WIDEST:
+        raise DataError(f"reference: files up to {far:.0f} km from their middle; one plane shows {WIDEST:.0f} at most")
+    if not any(degrees) and far <= ZONES:
+        return boxes
+    plane = f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m"
+    return [_moved(b, plane, _meridian(b) if wide else metres(b)) for b, wide in zip(boxes, degrees, strict=True)]
+
+
+def _corners(box: GeoBox) -> NDArray[np.float64]:
+    """(4, 2) lon, lat of the corners of a grid."""
+    height, width = box.shape
+    x, y = apply(_matrix(box.affine), corners((height, width))).T
+    return np.column_stack(pyproj.Transformer.from_crs(str(box.crs), "EPSG:4326", always_xy=True).transform(x, y))
 
 
 def _meridian(box: GeoBox) -> float:
@@ -355,32 +392,43 @@ def _metric(box: GeoBox) -> GeoBox:
         or max(abs(bounds.bottom), abs(bounds.top)) > POLAR
     ):
         return box
-    zone = int((bounds.left + bounds.right) / 2 // 6) % 60 + 1
-    crs = f"EPSG:{(32600 if bounds.bottom + bounds.top >= 0 else 32700) + zone}"
-    return _moved(box, crs, metres(box))
+    lon, lat = (bounds.left + bounds.right) / 2, (bounds.bottom + bounds.top) / 2
+    return _moved(box, utm_crs(float(sphere.wrap(lon)), lat), metres(box))
 
 
 def _moved(box: GeoBox, crs: str, res: float) -> GeoBox:
     """The grid of ``res`` metres in another CRS that holds this one."""
-    move = pyproj.Transformer.from_crs(str(box.crs), crs, always_xy=True)
-    left, bottom, right, top = move.transform_bounds(*box.boundingbox.bbox)
+    left, bottom, right, top = _bounds(box, crs)
     shape = (max(1, math.ceil((top - bottom) / res)), max(1, math.ceil((right - left) / res)))
     return GeoBox(shape, Affine(res, 0, left, 0, -res, top), crs)
 
 
-def _union(boxes: Sequence[GeoBox]) -> GeoBox:
-    """The first grid, extended by whole pixels to hold the others."""
+def _bounds(box: GeoBox, crs: str) -> tuple[float, float, float, float]:
+    """left, bottom, right, top of a grid in a CRS."""
+    if str(box.crs) == crs:
+        left, bottom, right, top = box.boundingbox.bbox
+        return left, bottom, right, top
+    return pyproj.Transformer.from_crs(str(box.crs), crs, always_xy=True).transform_bounds(*box.boundingbox.bbox)
+
+
+def _union(boxes: Sequence[GeoBox]) -> tuple[GeoBox, tuple[Window, ...]]:
+    """The first grid, extended by whole pixels to hold the others, and what each of them covers of it."""
     base = boxes[0]
-    low, high = np.zeros(2), np.array([base.shape[1], base.shape[0]], float)
+    places = [(np.zeros(2), np.array([base.shape[1], base.shape[0]], float))]
     for box in boxes[1:]:
-        bounds = box.boundingbox if box.crs == base.crs or base.crs is None else box.boundingbox.to_crs(base.crs)
-        x, y = np.array(bounds.bbox).reshape(2, 2).T
+        x, y = np.array(_bounds(box, str(base.crs))).reshape(2, 2).T
         place = apply(
             np.asarray(np.linalg.inv(_matrix(base.affine)), float), np.array([[x[0], y[0]], [x[1], y[1]]], float)
         )
-        low, high = np.minimum(low, np.floor(place.min(0))), np.maximum(high, np.ceil(place.max(0)))
+        if not np.isfinite(place).all():
+            raise DataError(f"reference: a file in {box.crs} has no place in {base.crs}, that of the first one")
+        places.append((np.floor(place.min(0)), np.ceil(place.max(0))))
+    low, high = (
+        pick(np.array(side), axis=0) for pick, side in zip((np.min, np.max), zip(*places, strict=True), strict=True)
+    )
+    windows = tuple(Window(*(int(v) for v in (*(a - low)[::-1], *(b - low)[::-1]))) for a, b in places)
     shape = (int(high[1] - low[1]), int(high[0] - low[0]))
-    return GeoBox(shape, base.affine @ Affine.translation(*low), base.crs)
+    return GeoBox(shape, base.affine @ Affine.translation(*low), base.crs), windows
 
 
 def _matrix(affine: Affine) -> Matrix:

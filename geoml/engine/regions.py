@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
-from geoml.errors import InputError
+from geoml.errors import DataError, InputError
 from geoml.grid import sphere
 from geoml.grid.density import Density
 from geoml.grid.region import from_geometry
@@ -33,19 +33,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Caps of ``km`` around (K,) ``lon``, ``lat`` with the probabilities ``p``, the best first; ``outline`` is their
-    union in degrees, cut at the antimeridian."""
+    """Places (K,) ``lon``, ``lat`` with the probabilities ``p``, the best first, and ``caps`` of ``km`` around the
+    first ones: in degrees, cut at the antimeridian. Caps do not meet: each is searched and mapped by itself."""
 
     lon: Floats
     lat: Floats
     p: Floats
     km: float
-    outline: MultiPolygon
+    caps: tuple[MultiPolygon, ...]
 
 
 def around(lon: float, lat: float, km: float) -> Region:
     """The region of one place."""
-    return Region(np.array([lon]), np.array([lat]), np.ones(1), km, cap(lon, lat, km))
+    return Region(np.array([lon]), np.array([lat]), np.ones(1), km, (cap(lon, lat, km),))
 
 
 def credible(density: Density, apart_km: float) -> list[Region]:
@@ -62,10 +62,8 @@ def credible(density: Density, apart_km: float) -> list[Region]:
         enough = int(np.searchsorted(np.cumsum(p[i, :there]), SHARE)) + 1
         few = enough <= there and enough * sphere.cap_area(apart_km / 2) < sphere.cap_area(reach)
         count, km = (enough, apart_km / 2) if few else (1, float(reach))
-        caps = [cap(float(x), float(y), km) for x, y in zip(lon[i, :count], lat[i, :count], strict=True)]
-        union = shapely.union_all(caps)
-        outline = union if isinstance(union, MultiPolygon) else MultiPolygon([union])
-        out.append(Region(lon[i, :there], lat[i, :there], p[i, :there], km, outline))
+        caps = tuple(cap(float(x), float(y), km) for x, y in zip(lon[i, :count], lat[i, :count], strict=True))
+        out.append(Region(lon[i, :there], lat[i, :there], p[i, :there], km, caps))
     return out
 
 
@@ -110,7 +108,7 @@ def _worth(shape: MultiPolygon, region: Region) -> float:
 def file_of(item: pystac.Item, catalog: Catalog, asset: str | None) -> BandSpec:
     """A band of the item's file to match with: of the asset by that key, else of the one that shows most.
 
-    Raises InputError naming the item's assets for a key that it lacks and where no asset is a raster.
+    Raises InputError naming the item's assets for a key that it lacks, DataError where no asset is a raster.
     """
     profile = catalog.profile(item.collection_id)
     by_asset: dict[str, list[BandSpec]] = {}
@@ -121,8 +119,9 @@ def file_of(item: pystac.Item, catalog: Catalog, asset: str | None) -> BandSpec:
             by_asset.setdefault(key, []).append(spec)
     if asset is not None and asset in by_asset:
         return by_asset[asset][0]
-    if asset is not None or not by_asset:
-        names = ", ".join(sorted(by_asset)) or "none"
-        raise InputError(f"asset: item {item.id} has no raster {asset or ''!r}; it has {names}")
+    if not by_asset:
+        raise DataError(f"item {item.id}: no asset is a raster")
+    if asset is not None:
+        raise InputError(f"asset: item {item.id} has no raster {asset!r}; it has {', '.join(sorted(by_asset))}")
     order = sorted(by_asset, key=lambda k: (SHOWS.index(k) if k in SHOWS else len(SHOWS), -len(by_asset[k])))
     return by_asset[order[0]][0]

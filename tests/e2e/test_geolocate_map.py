@@ -29,10 +29,12 @@ from geoml import testing_photos as made
 from geoml.engine import grounds
 from geoml.engine.acceptance import Acceptance
 from geoml.engine.locator import load
-from geoml.engine.regions import file_of
+from geoml.engine.regions import Region, file_of
+from geoml.grid.density import Density
 from geoml.io import geolocations
 from geoml.io.catalog import open_catalog
 from geoml.io.store import write_json
+from geoml.vector.caps import cap
 
 Cli = Callable[..., Result]
 RES, SIZE = 2.0, 320
@@ -138,8 +140,8 @@ def test_turned_pictures_are_found_and_bad_ones_are_rows(
     check_geometry(tmp_path / "o.parquet", rows)
 
     before = (tmp_path / "o.parquet").read_bytes()
-    again = cli(*words, "--json")
-    assert json.loads(again.stdout)["computed"] == 0
+    again = json.loads(cli(*words, "--json").stdout)
+    assert (again["computed"], again["thresholds"], told["thresholds"]) == (0, [30], [30])
     assert (tmp_path / "o.parquet").read_bytes() == before
 
 
@@ -237,6 +239,9 @@ def test_frames_with_positions_are_a_map_too(cli: Cli, ground: NDArray[np.uint8]
         part.unlink()
     assert cli(*words, "--cache", cache).exit_code == 0
     assert (tmp_path / "o.parquet").read_bytes() == first, "the stored frames answer as the first ones"
+    assert json.loads(cli(*words, "--cache", cache, "--frames-sigma", 50, "--json").stdout)["computed"] == 1
+    (worse,) = geolocations.read(tmp_path / "o.parquet")
+    assert worse["error_m"] > 5 * row["error_m"]
 
 
 @pytest.fixture(scope="module")
@@ -252,12 +257,15 @@ def catalog(ground: NDArray[np.uint8], cache: Path, tmp_path_factory: pytest.Tem
     old = np.moveaxis(texture(5), -1, 0)
     older = testing.Scene(id="older", data=old, origin=ORIGIN, datetime="2020-06-01T12:00:00Z", **given)
     far = testing.Scene(id="far", data=old, origin=(ORIGIN[0] + 1e5, ORIGIN[1] - 2e6), **given)
-    written = testing.write_catalog(folder, [west, older, far, east])
+    japan = {**given, "crs": "EPSG:32654", "datetime": "2021-06-01T12:00:00Z"}
+    tokyo = testing.Scene(id="tokyo", data=old, origin=(380_000.0, 3_950_000.0), **japan)
+    written = testing.write_catalog(folder, [west, older, far, east, tokyo])
     home = open_catalog(str(written))
-    items = [pystac.Item.from_file(str(folder / name / "item.json")) for name in ("east", "west")]
-    for item in items:
-        item.make_asset_hrefs_absolute()
-    kept(grounds.of_files([file_of(item, home, None) for item in items], cache))
+    for names in (("east", "west"), ("tokyo",)):
+        items = [pystac.Item.from_file(str(folder / name / "item.json")) for name in names]
+        for item in items:
+            item.make_asset_hrefs_absolute()
+        kept(grounds.of_files([file_of(item, home, None) for item in items], cache))
     return written
 
 
@@ -303,6 +311,34 @@ def test_from_cells_to_a_search_to_a_match(
     before = (tmp_path / "o.parquet").read_bytes()
     assert json.loads(cli(*words).stdout)["computed"] == 0
     assert (tmp_path / "o.parquet").read_bytes() == before
+
+
+def test_places_on_two_continents_are_two_maps(
+    cli: Cli,
+    ground: NDArray[np.uint8],
+    catalog: Path,
+    model: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A locator that is torn between Tokyo and Paris: both are searched and looked at, each on a plane of its own."""
+    places = ((139.7, 35.7, 0.6), (*made.TOWNS[0], 0.4))
+
+    def torn(density: Density, apart_km: float) -> list[Region]:
+        lon, lat, p = np.array(places).T
+        return [Region(lon, lat, p, 375.0, tuple(cap(x, y, 375.0) for x, y, _ in places))] * len(density)
+
+    monkeypatch.setattr("geoml.engine.regions.credible", torn)
+    source = pictures(tmp_path / "in", ground, TURNED[:1])
+    made.write(source / "red.png", cut(texture(7), 10, 160, 160))
+    result = cli("geolocate", "map", source, "--catalog", catalog, "--collection", "made", "--datetime", "2021/2024",
+                 "--model", model, "--cache", cache, "--out", tmp_path / "o.parquet")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    a, red = geolocations.read(tmp_path / "o.parquet")
+    assert (a["stage"], a["reference"]) == ("match", "west")
+    assert away(a, *TURNED[0][2:]) < RES
+    assert "in 3 items" in red["reason"]
 
 
 def test_a_position_takes_the_place_of_a_locator(

@@ -43,3 +43,17 @@ def test_one_kind_is_not_enough_and_nonsense_is_refused() -> None:
         fitted(np.array([50, 60, 1, 2]), np.array([False, False, True, True]))
     with pytest.raises(InputError, match="precision"):
         fitted(np.array([5, 6]), np.array([True, False]), precision=1.0)
+
+
+def test_kinds_that_hardly_differ_have_no_threshold() -> None:
+    """A curve that is nearly flat would ask for more inliers than a float can hold."""
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        inliers = np.concatenate([rng.integers(4, 10, 30), rng.integers(4, 9, 30)])
+        try:
+            found = fitted(inliers, np.arange(60) < 30)
+        except DataError:
+            refused += 1
+        else:
+            assert found.threshold < 1e9
+    assert 0 < refused < 300

@@ -11,9 +11,11 @@ import scipy.ndimage
 import shapely
 from affine import Affine
 
+from geoml.cube.keypoints import Keypoints
 from geoml.data.world import View, World
 from geoml.engine import grounds
 from geoml.engine.acceptance import Acceptance
+from geoml.engine.frames import FrameReference
 from geoml.engine.geolocate_map import HOW, footprint
 from geoml.engine.grounds import Ground, acceptance_path, files, of_files
 from geoml.engine.map_match import locate
@@ -87,3 +89,12 @@ def test_what_is_no_reference(tmp_path: Path) -> None:
         files([tmp_path / "none.tif"])
     with pytest.raises(InputError, match="one of them"):
         files([tmp_path, "https://example.org/a.tif"])
+
+
+def test_frames_over_the_antimeridian_are_where_they_are() -> None:
+    """Three places on the equator, 111 metres apart, on either side of 180 degrees."""
+    lonlat = np.array([[179.9995, 0.0], [-179.9995, 0.0], [-179.9985, 0.0]])
+    none = [Keypoints.none()] * 3
+    x, y = FrameReference(["a", "b", "c"], none, [(10, 10)] * 3, lonlat, 5.0, []).positions.T
+    assert np.allclose(np.diff(x), 111.32, atol=0.01)
+    assert np.allclose(y, 0, atol=1e-6)

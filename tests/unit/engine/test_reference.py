@@ -9,10 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 import scipy.ndimage
 from affine import Affine
 
+from geoml.engine.prior import Prior
 from geoml.engine.reference import index
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.testing import write_cog
@@ -157,3 +159,55 @@ def test_a_remote_map_is_read_by_ranges_and_files_are_not_remote(tmp_path, machi
     assert far.geobox == near.geobox
     np.testing.assert_array_equal(far.points, near.points)
     np.testing.assert_array_equal(far.descriptors, near.descriptors)
+
+
+def placed(path: Path, crs: str, x: float, y: float, res: float, shape: tuple[int, int] = (96, 96)) -> Path:
+    noise = np.random.default_rng(abs(int(x))).integers(1, 255, (1, *shape), dtype=np.uint8)
+    write_cog(path, scipy.ndimage.gaussian_filter(noise, (0, 1, 1)), crs=crs, transform=Affine(res, 0, x, 0, -res, y))
+    return path
+
+
+def test_files_of_distant_zones_get_a_plane_of_their_own_and_too_distant_ones_none(tmp_path) -> None:
+    """Each is a spot of a grid of a thousand kilometres: what lies between costs nothing."""
+    west = placed(tmp_path / "west.tif", "EPSG:32631", 450_000, 5_400_000, 10)
+    beside = placed(tmp_path / "beside.tif", "EPSG:32632", 300_000, 5_400_000, 10)
+    east = placed(tmp_path / "east.tif", "EPSG:32634", 500_000, 5_400_000, 10)
+    far = placed(tmp_path / "far.tif", "EPSG:32646", 500_000, 500_000, 10)
+    assert index([west, beside], tmp_path / "cache").crs == "EPSG:32631"
+    both = index([west, east], tmp_path / "cache")
+    assert "laea" in both.crs
+    assert both.geobox.shape[1] > 130_000
+    assert len(both.cells) < 20
+    to = pyproj.Transformer.from_crs(both.crs, "EPSG:4326", always_xy=True)
+    lon, _ = to.transform(*(both.geobox.affine * both.points[:, :2].T.astype(float)))
+    assert ((lon < 3) | (lon > 20)).all()
+    with pytest.raises(DataError, match="one plane shows 4000 at most"):
+        index([west, far], tmp_path / "cache")
+
+
+def test_a_small_map_in_degrees_is_seen_in_its_own_utm_zone(tmp_path) -> None:
+    for lon, lat, crs in ((3.0, 48.0, "EPSG:32631"), (-70.0, -20.0, "EPSG:32719"), (179.9, 10.0, "EPSG:32660")):
+        path = placed(tmp_path / f"{lon}.tif", "EPSG:4326", lon, lat, 1e-4)
+        assert index([path], tmp_path / "cache").crs == crs
+
+
+def test_a_prior_reaches_the_cell_that_it_lies_in_wherever_that_is(tmp_path) -> None:
+    """Degrees at 54 and at 78 north: the pixels of a world map have no one size."""
+    path = placed(tmp_path / "world.tif", "EPSG:4326", -170, 80, 0.1, (500, 1600))
+    world = index([path], tmp_path / "cache")
+    assert world.crs == "EPSG:4326"
+    for lon, lat in ((-167.2, 54.5), (-20.0, 31.0), (-100.0, 67.0), (-145.0, 79.0)):
+        found = world.points[world._within(Prior.circle(lon, lat, 10_000))]
+        x, y = (lon + 170) / 0.1, (80 - lat) / 0.1
+        assert ((np.abs(found[:, 0] - x) < 60) & (np.abs(found[:, 1] - y) < 60)).any(), (lon, lat)
+        assert len(found) < len(world.points)
+
+
+def test_what_is_no_map_and_no_scale_is_refused(tmp_path) -> None:
+    path = placed(tmp_path / "map.tif", "EPSG:32631", 450_000, 5_400_000, 10)
+    for scale in (0.5, np.nan, np.inf):
+        with pytest.raises(InputError, match="scales"):
+            index([path], tmp_path / "cache", scales=(scale,))
+    local = placed(tmp_path / "local.tif", 'LOCAL_CS["site",UNIT["metre",1]]', 100, 900, 2)
+    with pytest.raises(DataError, match="no place on Earth"):
+        index([local], tmp_path / "cache")

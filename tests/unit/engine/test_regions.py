@@ -13,7 +13,7 @@ from shapely.geometry import mapping
 
 from geoml.engine import regions
 from geoml.engine.regions import around, chosen, credible, file_of
-from geoml.errors import InputError
+from geoml.errors import DataError, InputError
 from geoml.grid import sphere
 from geoml.grid.density import Density
 from geoml.io.catalog import Catalog
@@ -34,21 +34,22 @@ def item(name: str, west: float, south: float, size: float = 5.0, **assets: Any)
 
 def test_two_places_are_two_caps_and_a_broad_one_is_one() -> None:
     (two,) = credible(density([(10, 50, 0.6), (100, -20, 0.4)]), 750.0)
-    assert len(two.outline.geoms) == 2
+    assert len(two.caps) == 2
     assert two.p.sum() > 0.9
-    assert two.outline.contains(shapely.Point(100, -20))
-    assert two.outline.area < 150
+    assert [c.contains(shapely.Point(100, -20)) for c in two.caps] == [False, True]
+    assert sum(c.area for c in two.caps) < 150
     (one,) = credible(density([(10, 50, 1.0)], kappa=30.0), 750.0)
     drawn = density([(10, 50, 1.0)], kappa=30.0)
-    assert len(one.outline.geoms) == 1
+    assert len(one.caps) == 1
     assert drawn.within(10.0, 50.0, one.km)[0] == pytest.approx(regions.SHARE, abs=0.01)
 
 
 def test_a_region_over_the_antimeridian_is_in_two_parts() -> None:
     (found,) = credible(density([(179.9, 10, 1.0)]), 750.0)
-    assert len(found.outline.geoms) == 2
-    assert found.outline.bounds[0] == -180.0
-    assert found.outline.bounds[2] == 180.0
+    (outline,) = found.caps
+    assert len(outline.geoms) == 2
+    assert outline.bounds[0] == -180.0
+    assert outline.bounds[2] == 180.0
     near = chosen([item("west", -180, 8), item("east", 175, 8), item("far", 160, 8)], found, 2)
     assert [i.id for i in near] == ["west", "east"]
 
@@ -70,3 +71,7 @@ def test_the_file_that_shows_most_or_that_is_named() -> None:
     assert file_of(item("b", 0, 0, picture=three, visual=three), catalog, None).asset == "visual"
     with pytest.raises(InputError, match="it has nir, picture"):
         file_of(made, catalog, "thermal")
+    bare = item("c", 0, 0)
+    bare.assets = {"notes": pystac.Asset("/maps/c.txt", media_type="text/plain")}
+    with pytest.raises(DataError, match="no asset is a raster"):
+        file_of(bare, catalog, None)
