@@ -16,6 +16,7 @@ class Finaliser:
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         time.sleep(0.2)  # the exception is raised here, and lost
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 with halting():
     try:
         one = Finaliser()
