@@ -20,7 +20,8 @@ COPY catalogs catalogs
 COPY flows flows
 COPY geoml geoml
 COPY docker/*.py docker/
-RUN pip install --quiet --no-deps --no-build-isolation --no-cache-dir --disable-pip-version-check -e .
+RUN pip install --quiet --no-deps --no-build-isolation --no-cache-dir --disable-pip-version-check -e . \
+    && python -m compileall -q geoml flows
 
 USER geoml
 VOLUME ["/data", "/out"]

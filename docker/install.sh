@@ -12,7 +12,9 @@ export UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 python3 -m venv /tmp/uv
 /tmp/uv/bin/pip install --quiet uv
 python3 -m venv /opt/geoml
-/tmp/uv/bin/uv pip install --quiet --python /opt/geoml/bin/python -c requirements.txt hatchling editables "$@"
+# compiled here, since a container writes no bytecode: a flow starts in 6 seconds and not in 14
+/tmp/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/geoml/bin/python -c requirements.txt hatchling \
+    editables "$@"
 if [ "${DEVICE:-}" = cpu ]; then  # the index's torch links CUDA; what only a GPU would load later, 2 GB, can go
     /tmp/uv/bin/uv pip uninstall --quiet --python /opt/geoml/bin/python triton || true
     find /opt/geoml -path '*/nvidia/*' \( -name 'libcudnn_*' -o -name '*.bc' -o -name 'libcusolverMg*' \) -delete
