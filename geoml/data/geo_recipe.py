@@ -27,6 +27,18 @@ class WorldSource(Frozen):
     north: float = Field(default=90.0, le=90)
 
 
+class PictureSource(Frozen):
+    """Pictures with positions of their own: lists of any layout, folders with EXIF."""
+
+    kind: Literal["pictures"]
+    pictures: tuple[str, ...] = Field(min_length=1, description="folders, globs, lists (CSV, Parquet), STAC items")
+    tests: dict[str, str] = Field(default_factory=dict, description="other lists by name: asked, never trained on")
+    per_place: int | None = Field(default=None, ge=1, description="pictures of one place at most")
+    place_km: float = Field(default=1.0, gt=0, description="side of a place, at the equator")
+    queries: int = Field(default=1000, ge=8, description="of each test set that is split off")
+    calibration: int = Field(default=500, ge=20, description="of each validation set")
+
+
 class BlockSplit(Frozen):
     """Held-out blocks of degrees; training keeps ``gap_km`` from every place in them."""
 
@@ -87,7 +99,7 @@ class GeoRecipe(Frozen):
     kind: Literal["overhead", "photo"] = "overhead"
     license: str = Field(min_length=2, description="of the weights, SPDX")
     data_license: str = Field(min_length=2, description="of the pictures that trained it")
-    source: WorldSource
+    source: WorldSource | PictureSource = Field(discriminator="kind")
     split: BlockSplit = BlockSplit()
     views: Views = Views()
     backbone: str = "efficientnet-lite0-stages"
@@ -101,8 +113,7 @@ class GeoRecipe(Frozen):
 
     @model_validator(mode="after")
     def _unseen(self) -> Self:
-        seen = (self.source.picture, *self.source.renderings)
-        if self.source.other in seen:
+        if isinstance(self.source, WorldSource) and self.source.other in (self.source.picture, *self.source.renderings):
             raise ValueError("source.other: the other month is for the test and must not be among those that train")
         if self.split.test + self.split.val >= 1:
             raise ValueError("split: test and val leave nothing to train on")

@@ -1,7 +1,8 @@
 """Train a locator's backbone together with its head: from pictures, not from features that were computed once.
 
-Every epoch cuts its pictures anew from the world: places drawn by the weight of their block, any heading, any width of
-the recipe, and a share of them in another season and light (`geoml.data.season`). So no picture comes twice. Layers
+Every epoch makes its pictures anew, of places drawn by the weight of their block: cut from the world in any heading and
+any width of the recipe, a share of them in another season and light (`geoml.data.season`), or read from a list and
+cropped (`geoml.engine.picture_sets`). So no picture comes twice. Layers
 that normalise by batch keep the statistics of weights that were given, and learn their own in a network that starts
 from random ones.
 """
@@ -11,10 +12,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ from torch import Tensor, nn
 
 from geoml import heads
 from geoml.data import balance, season, world
-from geoml.data.geo_recipe import BackboneTraining, GeoRecipe, Head
+from geoml.data.geo_recipe import BackboneTraining, GeoRecipe, Head, PictureSource
 from geoml.data.world import View, World
-from geoml.engine import world_sets
+from geoml.engine import picture_sets, world_sets
 from geoml.engine.ahead import ahead
 from geoml.engine.device import Device, choose
+from geoml.engine.draw import Draw, Pixels
 from geoml.engine.features import AHEAD, BATCH, Extractor, compute
 from geoml.engine.world_cuts import Cutter
 from geoml.errors import InputError, ModelError
@@ -44,43 +46,30 @@ from geoml.nn.locating import Standardise
 STATE, PROGRESS = ".fit", "backbone.safetensors"
 """Folder within that of the package, until it is written; weights and the optimiser's moments after the last epoch."""
 
-Pixels = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
-class Draw:
-    """The pictures of every epoch, the same for the same seed: ``count`` of side ``size``, of ``where`` (N, 2).
+class WorldDraw(Draw):
+    """Crops of worlds that are cut anew in every epoch.
 
     ``looks`` is the share of pictures that show another season and light than the world picture does.
     """
 
     worlds: tuple[World, ...]
-    where: NDArray[np.float64]
-    weight: NDArray[np.float64]
     width_km: tuple[float, float]
     looks: float
-    count: int
-    size: int
-    seed: int
 
-    def rows(self, epoch: int) -> NDArray[np.int64]:
-        """(count,) which place each picture of an epoch shows."""
-        draw = np.random.default_rng([self.seed, 0x7EA, epoch])
-        return draw.choice(len(self.where), self.count, p=self.weight)
+    def made(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> list[Pixels]:
+        views = [self._view(row, rng) for row, rng in zip(rows, rngs, strict=True)]
+        which = np.array([rng.integers(len(self.worlds)) for rng in rngs])
+        rgb = np.zeros((len(rngs), self.size, self.size, 3), np.uint8)
+        for k in np.unique(which):
+            chosen = np.flatnonzero(which == k)
+            rgb[chosen] = self._cutters[k]([views[i] for i in chosen], self.size)
+        return [season.vary(x, g) if g.random() < self.looks else x for x, g in zip(rgb, rngs, strict=True)]
 
-    def batches(self, epoch: int, batch: int) -> Iterator[list[Pixels]]:
-        """(size, size, 3) uint8 pictures, so many at a time."""
-        cutters = [Cutter(world_) for world_ in self.worlds]
-        rows = self.rows(epoch)
-        for first in range(0, self.count, batch):
-            rngs = [np.random.default_rng([self.seed, 0xB0E, epoch, i]) for i in range(first, self.count)[:batch]]
-            views = [self._view(row, rng) for row, rng in zip(rows[first:], rngs, strict=False)]
-            which = np.array([rng.integers(len(cutters)) for rng in rngs])
-            rgb = np.zeros((len(rngs), self.size, self.size, 3), np.uint8)
-            for k in np.unique(which):
-                chosen = np.flatnonzero(which == k)
-                rgb[chosen] = cutters[k]([views[i] for i in chosen], self.size)
-            yield [season.vary(x, g) if g.random() < self.looks else x for x, g in zip(rgb, rngs, strict=True)]
+    @cached_property
+    def _cutters(self) -> list[Cutter]:
+        return [Cutter(world_) for world_ in self.worlds]
 
     def _view(self, row: int, rng: np.random.Generator) -> View:
         lon, lat = (float(v) for v in self.where[row])
@@ -90,13 +79,15 @@ class Draw:
 def draw_of(recipe: GeoRecipe, size: int) -> Draw:
     """What a recipe's training sees. An epoch has as many pictures as there are views of the training places."""
     source, views = recipe.source, recipe.views
+    if isinstance(source, PictureSource):
+        return picture_sets.draw_of(recipe, size)
     where = world_sets.choose(recipe, world.read_land(world.find(source.land))).train
     worlds = tuple(world.read(world.find(p)) for p in (source.picture, *source.renderings))
     number = views.clean + views.seasons + len(source.renderings)
     weight = balance.weights(balance.coarse(where[:, 0], where[:, 1]), recipe.training.balance)
     count = number * len(where)
     count += count % recipe.training.batch == 1  # normalisation by batch needs two
-    return Draw(worlds, where, weight, source.width_km, views.seasons / number, count, size, recipe.seed)
+    return WorldDraw(where, weight, count, size, recipe.seed, worlds, source.width_km, views.seasons / number)
 
 
 def fit(

@@ -17,8 +17,8 @@ from torch import nn
 
 from geoml import heads
 from geoml.data import balance
-from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining, Views
-from geoml.engine import answers, fit_backbone, locator, world_sets
+from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining, Views, WorldSource
+from geoml.engine import answers, fit_backbone, locator, picture_sets, world_sets
 from geoml.engine.features import Extractor
 from geoml.engine.locator import Locator
 from geoml.engine.world_sets import FeatureSet, WorldSets
@@ -54,13 +54,18 @@ def fit(
         else:  # nothing is trained on features any more
             asked = recipe.model_copy(update={"views": Views(clean=1, seasons=0)})
     extractor = Extractor(backbone, recipe.size)
-    sets = world_sets.prepare(asked, extractor, cache or features_cache())
+    sets = _of(recipe).prepare(asked, extractor, cache or features_cache())
     made = fit_features(recipe, sets, on_epoch, learnt)
     card = _card(recipe, made, sets, extractor)
     found = Locator(backbone, made.head, card)
     found = dataclasses.replace(found, card=locator.save(found, out, recipe.half), path=Path(out))
     fit_backbone.forget(state)
     return found
+
+
+def _of(recipe: GeoRecipe) -> Any:
+    """The module that makes the sets of a recipe."""
+    return world_sets if isinstance(recipe.source, WorldSource) else picture_sets
 
 
 def features_cache() -> Path:
@@ -75,10 +80,11 @@ def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None)
     """
     found = locator.load(model)
     card = found.card
-    if (card.kind, card.width_km) != (recipe.kind, recipe.source.width_km):
-        said = f"{card.kind} of {card.width_km} km, the recipe for {recipe.kind} of {recipe.source.width_km} km"
+    wide = recipe.source.width_km if isinstance(recipe.source, WorldSource) else card.width_km
+    if (card.kind, card.width_km) != (recipe.kind, wide):
+        said = f"{card.kind} of {card.width_km} km, the recipe for {recipe.kind} of {wide} km"
         raise InputError(f"recipe: the model is for {said}")
-    sets = world_sets.tests(recipe, found.extractor, cache or features_cache())
+    sets = _of(recipe).tests(recipe, found.extractor, cache or features_cache())
     scores = {name: evaluate(found.head, card.calibration, queries, recipe.seed) for name, queries in sets.items()}
     return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "sets": scores}
 
@@ -249,13 +255,17 @@ def _regions(density: Density, calibration: Calibrated, queries: FeatureSet) -> 
 def _card(recipe: GeoRecipe, made: Fitted, sets: WorldSets, extractor: Extractor) -> LocatorCard:
     backbone = extractor.backbone
     m, s = backbone.mean, backbone.std
+    source, train = recipe.source, sets.train
+    wide, note = None, "pictures with positions of their own"
+    box = (float(train.lon.min()), float(train.lat.min()), float(train.lon.max()), float(train.lat.max()))
+    if isinstance(source, WorldSource):
+        wide, box = source.width_km, (-180.0, source.south, 180.0, source.north)
+        note = "random places on land; pictures from above, without clouds"
     return LocatorCard(
         name=recipe.name, description=recipe.description, kind=recipe.kind, license=recipe.license,
         data_license=recipe.data_license, backbone=recipe.backbone, head=recipe.head.name, head_config=made.config,
         features=backbone.features, size=extractor.size, mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]),
-        width_km=recipe.source.width_km, calibration=made.calibration, scores=made.scores,
-        coverage=(-180.0, recipe.source.south, 180.0, recipe.source.north),
-        coverage_note="random places on land; pictures from above, without clouds",
+        width_km=wide, calibration=made.calibration, scores=made.scores, coverage=box, coverage_note=note,
         training={"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash, "pictures": len(sets.train),
                   "sets": {k: len(v) for k, v in sets.tests.items()}},
     )  # fmt: skip

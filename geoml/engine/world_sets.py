@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data import geosplits, season, world
-from geoml.data.geo_recipe import GeoRecipe
+from geoml.data.geo_recipe import GeoRecipe, WorldSource
 from geoml.data.world import View, World
 from geoml.engine.features import Extractor, compute
 from geoml.errors import InputError
@@ -62,7 +62,7 @@ def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
     In-region queries are other random places of the blocks that train, so crops of them overlap with crops of training;
     held-out blocks are those of which nothing trained, nor within the gap. Raises InputError when too few are found.
     """
-    source, split = recipe.source, recipe.split
+    source, split = _source(recipe), recipe.split
     need = source.queries + source.calibration
     held = max(split.test, split.val, 1e-9)
     extra = int(need / min(v for v in (split.test, split.val, 1.0) if v > 0) * 1.5) if held > 1e-9 else 2 * need
@@ -85,7 +85,7 @@ def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
 
 def prepare(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> WorldSets:
     """Features of every set, read from the cache where they are there. Raises as `choose` and `world.read`."""
-    source, places = recipe.source, _places(recipe)
+    source, places = _source(recipe), _places(recipe)
     picture = world.read(world.find(source.picture))
     seen = partial(_seen, recipe, extractor, cache)
     of_train = [seen(picture, places.train, 100 + k) for k in range(recipe.views.clean)]
@@ -101,7 +101,7 @@ def prepare(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -
 
 def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> dict[str, FeatureSet]:
     """Features of the test sets alone, by name."""
-    source, places = recipe.source, _places(recipe)
+    source, places = _source(recipe), _places(recipe)
     picture = world.read(world.find(source.picture))
     seen = partial(_seen, recipe, extractor, cache)
     found = {"in-region": seen(picture, places.in_region, 1), "held-out": seen(picture, places.held_out, 2)}
@@ -111,7 +111,13 @@ def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> 
 
 
 def _places(recipe: GeoRecipe) -> Places:
-    return choose(recipe, world.read_land(world.find(recipe.source.land)))
+    return choose(recipe, world.read_land(world.find(_source(recipe).land)))
+
+
+def _source(recipe: GeoRecipe) -> WorldSource:
+    if not isinstance(recipe.source, WorldSource):
+        raise InputError(f"source: {recipe.source.kind}; expected world")
+    return recipe.source
 
 
 def _seen(
@@ -124,7 +130,7 @@ def _seen(
     other_look: bool = False,
 ) -> FeatureSet:
     seed = 1000 * recipe.seed + number
-    views = world.views(where, recipe.source.width_km, seed)
+    views = world.views(where, _source(recipe).width_km, seed)
     rgb = _looks(picture, views, extractor.size, seed) if other_look else world.crops(picture, views, extractor.size)
     return FeatureSet(compute(rgb, extractor, cache), where[:, 0], where[:, 1])
 

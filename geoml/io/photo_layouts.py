@@ -39,7 +39,7 @@ _PATHS = (
 _LON, _LAT = ("lon", "longitude", "lng", "long"), ("lat", "latitude")
 _IDS, _TIMES = ("id", "image_id", "img_id", "photo_id"), ("datetime", "time", "timestamp", "date")
 _TEXTS = ("text", "caption", "description", "title")
-_LABELS = ("country", "region", "sub-region", "city")
+_LABELS = ("country", "region", "sub-region", "city", "sequence")
 
 
 @dataclass(frozen=True, slots=True)

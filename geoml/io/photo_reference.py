@@ -14,9 +14,9 @@ class Reference:
     """A picture of a list, a folder or a catalog.
 
     ``id`` is unique in a run, ``href`` a path or URL; it is empty where ``refused`` says why there is none. ``lon``,
-    ``lat`` (degrees) and ``time`` (UTC) are what the list says, ``labels`` its columns country, region, sub-region and
-    city, ``source`` the folder, list or item it comes from. ``problems``: ``position_unreadable``,
-    ``position_out_of_range``, ``time_unreadable``.
+    ``lat`` (degrees) and ``time`` (UTC) are what the list says, ``labels`` its columns country, region, sub-region,
+    city and sequence (a drive, a flight, a burst), ``source`` the folder, list or item it comes from. ``problems``:
+    ``position_unreadable``, ``position_out_of_range``, ``time_unreadable``.
     """
 
     id: str
