@@ -186,7 +186,7 @@ class _Chain(PictureRows[_Looked]):
         count, refused = 0, None
         for items in groups:
             try:
-                ground = kept(self.open, _name(items), lambda items=items: self._ground(items))  # type: ignore[misc]
+                ground = kept(self.open, tuple(map(_name, items)), lambda items=items: self._ground(items))  # type: ignore[misc]
             except InputError as err:
                 refused = err
                 continue
@@ -229,11 +229,10 @@ class _Chain(PictureRows[_Looked]):
         every: list[pystac.Item] = []
         for cap, items in enumerate(found):
             for item in items if isinstance(items, list) else []:
-                if _name([item])[0] not in cap_of:
-                    cap_of[_name([item])[0]] = cap
+                if cap_of.setdefault(_name(item), cap) == cap:
                     every.append(item)
         taken = regions.chosen(every, region, self.search.items)
-        groups = [[i for i in taken if cap_of[_name([i])[0]] == cap] for cap in range(len(found))]
+        groups = [[i for i in taken if cap_of[_name(i)] == cap] for cap in range(len(found))]
         why = next((items for items in found if isinstance(items, str)), "")
         return [g for g in groups if g], "" if taken else why
 
@@ -280,8 +279,8 @@ def kept(store: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
     return store[key]
 
 
-def _name(items: Sequence[pystac.Item]) -> tuple[str, ...]:
-    return tuple(f"{i.collection_id}/{i.id} {i.get_self_href()}" for i in items)
+def _name(item: pystac.Item) -> str:
+    return f"{item.collection_id}/{item.id} {item.get_self_href()}"
 
 
 def _place(picture: Ready) -> Row:

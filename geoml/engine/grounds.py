@@ -7,7 +7,6 @@ below a cache, under a key of content and parameters.
 from __future__ import annotations
 
 import json
-import logging
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -31,11 +30,9 @@ from geoml.grid.network import Tie
 from geoml.io import photo_lists
 from geoml.io.bands import BandSpec
 from geoml.io.cog import header
-from geoml.io.photos import UnreadablePhoto
+from geoml.io.photo_places import placed
 from geoml.io.store import atomic, write_json
 from geoml.recipe import digest
-
-log = logging.getLogger(__name__)
 
 SUFFIXES = (".tif", ".tiff", ".jp2")
 SIDES = (80, 113, 160, 226, 320, 453, SIDE)
@@ -143,31 +140,15 @@ def of_pictures(sources: Iterable[str | Path], cache: Path, sigma: float = 5.0) 
     """
     if not sigma > 0:
         raise InputError(f"sigma: {sigma}; expected metres, more than 0")
-    known: list[tuple[photo_lists.Reference, str, float, float]] = []
-    left_out: list[tuple[str, str]] = []
-    for one in photo_lists.pictures(sources):
-        try:
-            photo = photo_lists.load(one, 64)
-        except (UnreadablePhoto, InputError) as err:
-            left_out.append((one.id, getattr(err, "reason", str(err))))
-            continue
-        lon, lat = (one.lon, one.lat) if one.lon is not None else (photo.exif.lon, photo.exif.lat)
-        if lon is None or lat is None:
-            left_out.append((one.id, "; ".join(("no position", *photo.exif.problems))))
-            continue
-        known.append((one, photo.sha256, lon, lat))
-    for name, why in left_out:
-        log.warning("frame %s is left out: %s", name, why)
-    if not known:
-        raise NothingFound(f"frames: none of {len(left_out)} has a position and can be read")
-    content = [[one.id, sha, lon, lat] for one, sha, lon, lat in known]
+    known, left_out = placed(sources)
+    content = [[one.reference.id, one.sha256, one.lon, one.lat] for one in known]
     how = [VERSION, opencv().__version__, CONTRAST, MOST, among.SIDE, among.TIED, among.WITHIN, among.STRONGEST, sigma]
     folder = cache / f"frames-{_short([content, how], 24)}"
-    lonlat = np.array([k[2:] for k in known], float)
-    names = [k[0].id for k in known]
+    lonlat = np.array([(one.lon, one.lat) for one in known], float)
+    names = [one.reference.id for one in known]
     stored = folder / "frames.npz"
     if not stored.is_file():
-        seen = [among.picture(photo_lists.load(k[0]).rgb) for k in known]
+        seen = [among.picture(photo_lists.load(one.reference).rgb) for one in known]
         if not any(len(points) for points, _ in seen):
             raise NothingFound(f"frames: no keypoints in any of {len(seen)}")
         _save(stored, [s[0] for s in seen], [s[1] for s in seen], among.overlaps(*zip(*seen, strict=True)))

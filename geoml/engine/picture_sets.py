@@ -7,7 +7,6 @@ two sets fails the run.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,28 +22,14 @@ from geoml.engine.draw import Draw, Pixels
 from geoml.engine.features import Extractor, compute
 from geoml.engine.pictures import square
 from geoml.engine.world_sets import FeatureSet, WorldSets, joined
-from geoml.errors import InputError, NothingFound
+from geoml.errors import InputError
 from geoml.grid import sphere
 from geoml.io import photo_lists
-from geoml.io.photo_reference import Reference
-from geoml.io.photos import UnreadablePhoto
+from geoml.io.photo_places import Placed, placed
 from geoml.io.remote import is_url
-
-log = logging.getLogger(__name__)
 
 LARGER = 1.4
 """Times the side of what the backbone sees at which pictures are read that are cropped and turned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A picture that can be read, its place in degrees, and what it shares with its copies and neighbours."""
-
-    reference: Reference
-    lon: float
-    lat: float
-    sha256: str
-    sequence: str | None
 
 
 @dataclass(frozen=True)
@@ -57,38 +42,13 @@ class Sets:
     tests: dict[str, list[Placed]]
 
 
-def placed(sources: Iterable[str]) -> list[Placed]:
-    """Pictures with a position in their list or EXIF; those without one or that cannot be read are left out and said.
-
-    Raises InputError for sources that cannot be meant, NothingFound where none is left.
-    """
-    found: list[Placed] = []
-    left = 0
-    for one in photo_lists.pictures(s if is_url(s) else resolve(s) for s in sources):
-        try:
-            photo = photo_lists.load(one, 16)
-        except (UnreadablePhoto, InputError) as err:
-            left += 1
-            log.warning("picture %s is left out: %s", one.id, getattr(err, "reason", err))
-            continue
-        lon, lat = (one.lon, one.lat) if one.lon is not None else (photo.exif.lon, photo.exif.lat)
-        if lon is None or lat is None:
-            left += 1
-            log.warning("picture %s is left out: no position", one.id)
-            continue
-        found.append(Placed(one, lon, lat, photo.sha256, one.labels.get("sequence")))
-    if not found:
-        raise NothingFound(f"pictures: none of {left} has a position and can be read")
-    return found
-
-
 def choose(recipe: GeoRecipe) -> Sets:
     """The pictures of every set, the same for the same seed; checked for leaks.
 
-    Raises InputError for too few pictures and for a leak, and as `placed`.
+    Raises InputError for too few pictures and for a leak, and as `geoml.io.photo_places.placed`.
     """
     source, split = _source(recipe), recipe.split
-    every = list({p.sha256: p for p in reversed(placed(source.pictures))}.values())[::-1]  # of copies the first
+    every = list({p.sha256: p for p in reversed(_placed(source.pictures))}.values())[::-1]  # of copies the first
     every = [every[i] for i in balance.one_per_sequence([p.sequence for p in every], recipe.seed)]
     if source.per_place is not None:
         degrees = source.place_km / (np.pi / 180 * sphere.EARTH_RADIUS_KM)
@@ -105,7 +65,7 @@ def choose(recipe: GeoRecipe) -> Sets:
     if len(train) < 16 or len(val) < 20:
         raise InputError(f"pictures: {len(train)} to train on and {len(val)} to calibrate; expected 16 and 20 or more")
     tests = {"in-region": here, "held-out": held}
-    tests |= {name: placed([text]) for name, text in source.tests.items()}
+    tests |= {name: _placed([text]) for name, text in source.tests.items()}
     sets = Sets(train, val, val_blocks, {name: those for name, those in tests.items() if those})
     far = {"train": train, "held-out": held, "val-blocks": val_blocks}
     geosplits.check({name: where(those) for name, those in far.items()}, split.gap_km)
@@ -114,6 +74,11 @@ def choose(recipe: GeoRecipe) -> Sets:
     sequences = {name: [p.sequence for p in those] for name, those in named.items()}
     geosplits.check(dict.fromkeys(named, np.zeros((0, 2))), 0.0, copies, sequences)
     return sets
+
+
+def _placed(sources: Iterable[str]) -> list[Placed]:
+    """Raises as `geoml.io.photo_places.placed`, InputError for a folder of the machine that is not set."""
+    return placed(s if is_url(s) else resolve(s) for s in sources)[0]
 
 
 def where(pictures: Sequence[Placed]) -> NDArray[np.float64]:

@@ -19,10 +19,12 @@ from geoml import testing_photos as made
 from geoml.cli import app
 from geoml.data import picture_looks
 from geoml.data.geo_recipe import GeoRecipe
+from geoml.data.recipe import resolve
 from geoml.engine import fit_backbone, locator, picture_sets
 from geoml.engine.device import choose
 from geoml.errors import InputError, NothingFound
 from geoml.grid import sphere
+from geoml.io.photo_places import placed
 from geoml.nn import backbones
 
 COUNT = 240
@@ -120,7 +122,7 @@ def test_what_leaks_or_is_too_little_is_refused(geoclip: Path, tmp_path: Path) -
     with pytest.raises(InputError, match="expected 16 and 20 or more"):
         picture_sets.choose(recipe(few))
     made.folder(tmp_path / "lost", 3)
-    with pytest.raises(NothingFound, match="none of 3 has a position"):
+    with pytest.raises(NothingFound, match="none of 3 pictures has a position"):
         picture_sets.choose(recipe(tmp_path / "lost"))
 
 
@@ -176,7 +178,8 @@ def test_a_photo_keeps_its_sides_and_its_hues_and_a_view_from_above_has_no_up() 
 
 @pytest.mark.data
 def test_real_frames_have_their_places_in_the_exif() -> None:
-    found = picture_sets.placed(["${GEOML_DATA}/geolocation/drone_caliterra"])
+    found, left_out = placed([resolve("${GEOML_DATA}/geolocation/drone_caliterra")])
+    assert left_out == []
     assert len(found) == 75
     at = picture_sets.where(found)
     assert sphere.distance(*at.mean(0), at[:, 0], at[:, 1]).max() < 0.15
