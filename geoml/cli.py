@@ -266,6 +266,7 @@ def outputs(out: str | Path, run: dict[str, Any]) -> None:
         size = sum(n for key, n in sizes.items() if key == name or key.startswith(f"{name}/"))
         table.add_row(name, f"{size / 1e6:.2f} MB", what)
     out_console.print(table)
+    out_console.print(f"{run['valid_percent']:.1f} % of the region has data", highlight=False)
 
 
 @command(app, "runs")
@@ -334,7 +335,7 @@ def evaluate(
         return
     if "sets" in scores:
         places_table(scores["sets"])
-    elif "recall" in scores:
+    elif isinstance(scores["recall"], list):  # of retrieval, a row for each two dates
         years_table(scores["recall"])
     else:
         scores_table(scores)
@@ -363,17 +364,22 @@ def years_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def scores_table(scores: dict[str, Any]) -> None:
     """Scores for a terminal: a row for each class, then the totals beside those of the commonest class everywhere."""
+    from geoml.io.score_notes import score_notes
+
     columns = ("iou", "f1", "precision", "recall")
-    table = Table(
-        "class", "IoU", "F1", "precision", "recall", title=f"{scores['split']} split, {scores['pixels']} pixels"
-    )
+    title = f"{scores['split']} split, {scores['pixels']} pixels"
+    table = Table("class", "IoU", "F1", "precision", "recall", "pixels", "places", title=title)
+    support = scores.get("support", {})  # packages from before have none
     for name in scores["iou"]:
-        table.add_row(name, *(_number(scores[k][name]) for k in columns))
+        stands = (str(support.get(name, {}).get(k, "")) for k in ("pixels", "places"))
+        table.add_row(name, *(_number(scores[k][name]) for k in columns), *stands)
     out_console.print(table)
     totals = {k: scores[k] for k in ("miou", "mean_f1", "overall_accuracy", "ece")}
     if base := scores.get("baseline"):
         totals |= {f"{k} if all were {base['class']}": base[k] for k in ("miou", "overall_accuracy")}
-    out_console.print("  ".join(f"{k.replace('_', ' ')} {_number(v)}" for k, v in totals.items()))
+    out_console.print("  ".join(f"{k.replace('_', ' ')} {_number(v) or 'none'}" for k, v in totals.items()))
+    for line in score_notes(scores):
+        out_console.print(line)
 
 
 def _number(value: Any) -> str:

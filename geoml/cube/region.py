@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
+from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
+from geoml.grid.plane import Block, Plane
 from geoml.grid.region import project
 
 
@@ -16,6 +21,24 @@ def inside(part: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
 
     The centre decides, so two parts that share a border (UTM zones, neighbouring runs) never both take a pixel.
     """
-    outline = project(part, str(geobox.crs))
+    return _mask(project(part, str(geobox.crs)), geobox)
+
+
+def count_inside(part: BaseGeometry, plane: Plane, blocks: Iterable[Block]) -> int:
+    """Pixels of ``blocks`` whose centre lies in ``part``: with all blocks that it touches, its size, however it is cut.
+
+    Only blocks on the outline are looked at pixel by pixel.
+    """
+    outline = project(part, plane.crs)
+    shapely.prepare(outline)
+    count = 0
+    for block in blocks:
+        height, width = block.window.shape
+        whole = shapely.contains_properly(outline, box(*plane.bounds(block.window)))
+        count += height * width if whole else int(_mask(outline, block.geobox).sum())
+    return count
+
+
+def _mask(outline: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
     mask: NDArray[np.bool_] = geometry_mask([outline], tuple(geobox.shape), geobox.affine, invert=True)
     return mask

@@ -220,19 +220,21 @@ def _summary(
         size.update(tally.bytes)
         pixels += tally.pixels
     asked, known = (sum(i.properties[f"geoml:{name}_pixels"] for i in items) for name in ("asked", "valid"))
+    region = asked if plan.pixels is None else plan.pixels
     return {
         "recipe": plan.recipe.model_dump(mode="json"),
         "hash": plan.hash,
         "model": {"name": plan.card.name, "version": plan.card.version, "sha256": plan.card.sha256},
         "collection": plan.collection,
-        "zones": [z.model_dump(mode="json", exclude={"part"}) for z in plan.zones],
+        "zones": [z.model_dump(mode="json", exclude={"part", "pixels"}) for z in plan.zones],
         "blocks": {"planned": len(plan.blocks), "done": done, "failed": failed},
         "content": _content(plan, done),
         "seconds": {k: round(v, 3) for k, v in sorted(seconds.items())},
         "bytes": dict(sorted(size.items())),
         "pixels": pixels,
+        "region_pixels": region,
         "valid_pixels": known,
-        "valid_percent": round(100 * known / max(asked, 1), 3),
+        "valid_percent": round(100 * known / max(region, 1), 3),
         "sources": [s.id for s in sources],
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }

@@ -22,8 +22,10 @@ from geoml.engine.device import Device
 from geoml.engine.predict import Predictor, map_sample
 from geoml.errors import InputError
 from geoml.io.card import ModelCard
+from geoml.io.score_notes import few
 from geoml.nn.change_scores import ChangeScores
 from geoml.nn.losses import IGNORE
+from geoml.nn.support import Support
 
 ALL = "all"
 """In place of a split: every pixel of every scene."""
@@ -32,8 +34,10 @@ ALL = "all"
 def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
     """Scores of a package (name or folder) on ``split`` of the recipe, or on ``all`` of it, as plain JSON values.
 
-    Per class: iou, f1, precision, recall; over all: overall_accuracy, miou, mean_f1, confusion (rows: truth), ece and
-    calibration bins, pixels counted, and ``baseline``: the same for a map that is everywhere the commonest class.
+    Per class: iou, f1, precision, recall, ``support`` (labelled pixels and places); over all: overall_accuracy, miou,
+    mean_f1, confusion (rows: truth), ece and calibration bins, pixels counted, and ``baseline``: the same for a map
+    that is everywhere the commonest class. ``absent`` names classes without a labelled pixel, because of which miou
+    and mean_f1 are None; ``few`` names those whose scores rest on few pixels or places, see `geoml.io.score_notes`.
     The task change adds ``change``, see `geoml.nn.change_scores`. Every labelled pixel with data counts once. Raises
     InputError for an empty split and when model and recipe differ.
     """
@@ -86,7 +90,7 @@ def score(
     if not ready(loaded):
         loaded = calibrated(loaded, draw(pieces, read))
     predictor = Predictor(loaded)
-    scores = tasks.find(card.task).Task(len(card.classes)).scores()
+    scores, support = tasks.find(card.task).Task(len(card.classes)).scores(), Support(len(card.classes))
     index = np.full(256, IGNORE, np.uint8)
     index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
     for piece in pieces:
@@ -99,10 +103,11 @@ def score(
             scores.update(index[rows.classes], rows.confidence, target)
             whole.append(index[rows.classes])
             y += height
+        support.update(np.where(sample.valid, truth, IGNORE)[window.slices(piece.scene.window)])
         if isinstance(scores, ChangeScores):  # its objects may cross rows
             scores.objects(np.concatenate(whole), truth[window.slices(piece.scene.window)])
     names = [c.name for c in card.classes]
-    found = {**named(scores.compute(), names), "scenes": len({p.scene.id for p in pieces})}
+    found = {**named(scores.compute(), names, support), "scenes": len({p.scene.id for p in pieces})}
     if isinstance(scores, ChangeScores):
         for row in found["change"].get("by_size", ()):
             row |= {f"{k}_m2": None if row[k] is None else row[k] * card.gsd**2 for k in ("from", "below")}
@@ -123,13 +128,16 @@ def standardise(batch: Batch, mean: Tensor, std: Tensor, device: Device) -> Tens
     return (image * batch.valid.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
 
 
-def named(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Scores with a name for each class, and what the commonest class everywhere would score."""
+def named(scores: Mapping[str, Any], names: Sequence[str], support: Support) -> dict[str, Any]:
+    """Scores with a name for each class, what they stand on, and what the commonest class everywhere would score."""
     per_class = ("iou", "f1", "precision", "recall")
     out = {k: dict(zip(names, v, strict=True)) if k in per_class else v for k, v in scores.items()}
+    out["absent"] = [names[k] for k in scores["absent"]]
+    out["support"] = dict(zip(names, support.compute(), strict=True))
+    out["few"] = few(out["support"])
     truth = np.array(scores["confusion"]).sum(1)
     if truth.sum():
         share = float(truth.max() / truth.sum())
-        occur = int((truth > 0).sum())
-        out["baseline"] = {"class": names[int(truth.argmax())], "overall_accuracy": share, "miou": share / occur}
+        miou = share / len(names) if truth.all() else None
+        out["baseline"] = {"class": names[int(truth.argmax())], "overall_accuracy": share, "miou": miou}
     return out

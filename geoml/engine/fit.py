@@ -33,6 +33,8 @@ from geoml.errors import InputError
 from geoml.io.card import Band, ModelCard
 from geoml.io.store import write_json
 
+log = logging.getLogger(__name__)
+
 STATE = ".fit"
 """Folder below the output that holds the state of a run; it is removed when the package is complete."""
 
@@ -53,8 +55,10 @@ def fit(
 
     Goes on where a killed run of the same recipe stopped; a finished one is returned as it is. ``resume=False`` starts
     afresh. ``on_epoch`` gets epoch, loss, miou and best after every epoch. The weights with the best validation mIoU
-    are kept and scored on test, or on val where there is no test. Raises InputError for a recipe that does not fit
-    itself or the folder, NothingFound or DataError for its data, ModelError when the loss is not finite.
+    are kept and scored on test, or on val where there is no test; where a class has no validation pixel there is no
+    mIoU to choose by, the last weights are kept and the class is named in the log and the card. Raises InputError for
+    a recipe that does not fit itself or the folder, NothingFound or DataError for its data, ModelError when the loss
+    is not finite.
     """
     out, state = Path(out), Path(out) / STATE
     kind = tasks.find(recipe.task)
@@ -69,6 +73,7 @@ def fit(
     found = measure(splits["train"], len(recipe.classes), reader, recipe.dates)
     mean, std = (np.tile(found[k].astype(np.float32), recipe.dates) for k in ("mean", "std"))
     weights = class_weights(recipe, found["labelled"])
+    absent = _absent(recipe, splits, found["labelled"], reader)
     torch.manual_seed(recipe.seed)
     module, config, start = build(recipe)
     size, batch = recipe.chip_size, recipe.batch
@@ -100,6 +105,7 @@ def fit(
         "split": summary(splits),
         "labelled_pixels": dict(zip((c.name for c in recipe.classes), found["labelled"].tolist(), strict=True)),
         "class_weights": weights,
+        **({"absent": absent} if absent else {}),
         "best_epoch": keeper.best_epoch,
         "val_miou": keeper.best,
         "history": keeper.history,
@@ -137,6 +143,23 @@ def class_weights(recipe: TrainRecipe, labelled: np.ndarray) -> list[float] | No
     raw = 1 / np.maximum(share, 1e-12)
     raw = np.minimum(raw, 10 * raw.min())
     return [float(w) for w in raw / (raw * share).sum()]
+
+
+def _absent(recipe: TrainRecipe, splits: Splits, trained: np.ndarray, reader: Reader) -> dict[str, list[str]]:
+    """Names of the classes without a labelled pixel in train and val, by split; also said in the log."""
+    counts = {"train": trained, "val": measure(splits["val"], len(recipe.classes), reader, recipe.dates)["labelled"]}
+    found = {}
+    for split, labelled in counts.items():
+        if names := [c.name for c, n in zip(recipe.classes, labelled, strict=True) if not n]:
+            found[split] = names
+    if "train" in found:
+        log.warning("train: no labelled pixel of %s; it cannot be learnt", ", ".join(found["train"]))
+    if "val" in found:
+        log.warning(
+            "val: no labelled pixel of %s, so there is no mIoU to choose weights by; the last ones are kept",
+            ", ".join(found["val"]),
+        )
+    return found
 
 
 def _run(loop: Loop, train: TrainBatches, val: EvalBatches, recipe: TrainRecipe, keeper: Keeper) -> None:

@@ -129,7 +129,7 @@ class Keeper(lightning.Callback):
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.folder, self.epochs, self.stopping, self.on_epoch = folder, epochs, stopping, on_epoch
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, float | None]] = []
         progress = folder / "progress.json"
         if progress.exists():
             self.history = json.loads(progress.read_text(encoding="utf-8"))["history"]
@@ -148,17 +148,24 @@ class Keeper(lightning.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the highest validation mIoU, by at least ``min_delta`` over the best before it; -1: none."""
+        """The epoch with the highest validation mIoU, by at least ``min_delta`` over the best before it; -1: none.
+
+        Without mIoU (a class has no validation pixel) nothing can choose, and it is the last one.
+        """
         delta = self.stopping.min_delta if self.stopping else 0.0
         best, top = -1, -math.inf
         for epoch, row in enumerate(self.history):
-            if row["miou"] > top + delta:
-                best, top = epoch, row["miou"]
+            miou = row["miou"]
+            if miou is None:
+                best = epoch
+            elif miou > top + delta:
+                best, top = epoch, miou
         return best
 
     @property
-    def best(self) -> float:
-        return self.history[self.best_epoch]["miou"] if self.history else -math.inf
+    def best(self) -> float | None:
+        """Validation mIoU of the weights that are kept; None where it has no meaning."""
+        return self.history[self.best_epoch]["miou"] if self.history else None
 
     @property
     def done(self) -> bool:
@@ -169,10 +176,10 @@ class Keeper(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, Loop)
         epoch = trainer.current_epoch
-        miou = pl_module.scores.compute()["miou"]
-        if miou is None:
+        scores = pl_module.scores.compute()
+        if not scores["pixels"]:
             raise ModelError("val: not a single labelled pixel with data to choose the best weights by")
-        row = {"epoch": epoch, "loss": float(np.mean(pl_module.losses)), "miou": miou}
+        row = {"epoch": epoch, "loss": float(np.mean(pl_module.losses)), "miou": scores["miou"]}
         self.history = [*self.history[:epoch], row]
         if self.best_epoch == epoch:
             with atomic(self._weights(epoch)) as tmp:
@@ -185,7 +192,8 @@ class Keeper(lightning.Callback):
             if old != self._weights(self.best_epoch):
                 old.unlink()
         if self.on_epoch is not None:
-            self.on_epoch({**row, "best": self.best})
+            said = {**row, "best": self.best}
+            self.on_epoch({k: v for k, v in said.items() if v is not None})
         trainer.should_stop = trainer.should_stop or self.done
 
     def _weights(self, epoch: int) -> Path:

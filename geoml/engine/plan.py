@@ -21,6 +21,7 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
+from geoml.cube.region import count_inside
 from geoml.engine.package import find, read_card
 from geoml.engine.predict import chip_grid
 from geoml.errors import DataError, InputError, ModelError, NothingFound
@@ -54,6 +55,7 @@ class Zone(Frozen):
     res: float
     anchor: float
     part: str
+    pixels: int | None = Field(default=None, description="of the part, also where no item is; None in older plans")
 
     @property
     def plane(self) -> Plane:
@@ -118,6 +120,12 @@ class Plan(Frozen):
     def block(self, planned: PlannedBlock) -> Block:
         return Block(self.zones[planned.zone].plane, self.recipe.block_size, planned.iy, planned.ix)
 
+    @property
+    def pixels(self) -> int | None:
+        """Pixels of the region, also where no item is; None in plans that an older geoml made."""
+        counts = [z.pixels for z in self.zones]
+        return None if None in counts else sum(n or 0 for n in counts)
+
     def by_id(self) -> dict[str, PlannedBlock]:
         return {self.block(b).id: b for b in self.blocks}
 
@@ -155,7 +163,8 @@ def make_plan(
     collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
     _check_fit(items, card, catalog, collection)
     planes = _zones(recipe, region, card, items, catalog.profile(collection).anchor)
-    blocks = list(_blocks(recipe, planes, card, found))
+    cuts = [blocks_of(z.geometry, z.plane, recipe.block_size) for z in planes]
+    blocks = list(_blocks(recipe, planes, cuts, card, found))
     if not blocks and card.dates > 1:
         counts = " and ".join(str(len(those)) for those in found)
         raise NothingFound(f"region: no block of it is covered on all {card.dates} dates; found {counts} items")
@@ -167,7 +176,10 @@ def make_plan(
         model_path=recipe.model if is_url(recipe.model) else str(find(recipe.model)),
         card=card,
         collection=collection,
-        zones=tuple(planes),
+        zones=tuple(
+            z.model_copy(update={"pixels": count_inside(z.geometry, z.plane, cut)})
+            for z, cut in zip(planes, cuts, strict=True)
+        ),
         blocks=tuple(blocks),
         dates=tuple(map(tuple, dates)) if card.dates > 1 else (),
     )
@@ -256,9 +268,13 @@ def _phase(item: pystac.Item, gsd: float, default: float) -> float:
 
 
 def _blocks(
-    recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, found: Sequence[Sequence[pystac.Item]]
+    recipe: PredictRecipe,
+    planes: Sequence[Zone],
+    cuts: Sequence[Sequence[Block]],
+    card: ModelCard,
+    found: Sequence[Sequence[pystac.Item]],
 ) -> list[PlannedBlock]:
-    """The blocks that items of every date touch."""
+    """Of the blocks that each zone is cut into, those that items of every date touch."""
     grid = chip_grid(card, recipe.join)
     margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
@@ -272,14 +288,14 @@ def _blocks(
     options = recipe.model_dump(mode="json", exclude={"query", "block_size", "max_failed", "min_area", "simplify"})
     versions = {i.id: item_version(i) for i in items}
     out = []
-    for n, zone in enumerate(planes):
+    for n, (zone, blocks) in enumerate(zip(planes, cuts, strict=True)):
         plane, outlines = zone.plane, {}
         for key, geometry in regions.items():
             outline = project(geometry, plane.crs)
             if np.isfinite(shapely.bounds(outline)).all():
                 outlines[key] = outline
                 shapely.prepare(outline)
-        for block in blocks_of(zone.geometry, plane, recipe.block_size):
+        for block in blocks:
             near = box(*plane.bounds(block.window.expand(margin)))
             here = box(*plane.bounds(block.window))
             used = tuple(k for k, o in outlines.items() if o.intersects(near))

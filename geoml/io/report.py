@@ -21,7 +21,8 @@ from geoml.io.card import ModelCard
 from geoml.io.hrefs import redact
 from geoml.io.items import read_item
 from geoml.io.report_blocks import Near, here
-from geoml.io.report_map import MapView, map_view
+from geoml.io.report_map import map_view
+from geoml.io.score_notes import score_notes
 from geoml.io.stac_table import read_items
 from geoml.recipe import PredictRecipe, Query
 
@@ -54,11 +55,15 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
     problems |= view.problems if view else {}
     sources, unread = _sources(out, items)
     problems |= unread
+    coverage = view.share if view else 0.0
+    if (region := run.get("region_pixels")) and view:  # not only the blocks that had images
+        coverage = float(run.get("valid_pixels") or 0) / float(region)
     return _page(
         title=str(run.get("title") or f"{card.task} by {card.name}"),
         kind="map",
-        verdict=_verdict(planned, len(done), len(failed), problems, view),
+        verdict=_verdict(planned, len(done), len(failed), problems, coverage),
         view=view,
+        coverage=coverage,
         planned=planned,
         done=len(done),
         failed=dict(sorted(failed.items())),
@@ -110,15 +115,17 @@ def _items(out: Path, done: Sequence[str]) -> tuple[list[pystac.Item], dict[str,
     return items, problems
 
 
-def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], view: MapView | None) -> dict[str, str]:
-    """What a person has to know first: a colour (``good``, ``part``, ``bad``) and two sentences."""
-    known = view.share if view else 0.0
+def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], known: float) -> dict[str, str]:
+    """What a person has to know first: a colour (``good``, ``part``, ``bad``) and two sentences.
+
+    ``known`` is the share of the region that has data.
+    """
     if not done or not known:
         text = "There is no map" if not done else "The map is empty"
         more = "No block could be finished." if not done else "No pixel of the region has data."
         return {"level": "bad", "text": text, "more": more}
     gaps = planned - done
-    data = f"{percent(known)} of {'what was mapped' if gaps else 'the region'} has data"
+    data = f"{percent(known)} of the region has data"
     if gaps or problems:
         parts = [f"{failed} of {planned} blocks failed"] if failed else []
         parts += [f"{gaps - failed} of {planned} blocks were not run"] if gaps > failed else []
@@ -131,16 +138,19 @@ def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], 
 
 def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
     """Better than a map of one class or not: the least that a model has to show."""
-    miou, base = scores.get("miou"), (scores.get("baseline") or {}).get("miou")
-    if miou is None:
+    if not scores.get("pixels"):
         return {"level": "bad", "text": "Nothing was scored", "more": "No labelled pixel with data was found."}
-    text = f"Mean IoU {ratio(miou)} on the {scores.get('split', 'held-out')} split"
+    miou, base = scores.get("miou"), (scores.get("baseline") or {}).get("miou")
+    split, notes = scores.get("split", "held-out"), score_notes(scores)
+    if miou is None:
+        return {"level": "part", "text": f"No mean IoU on the {split} split", "more": " ".join(notes)}
+    text = f"Mean IoU {ratio(miou)} on the {split} split"
     if base is None:
-        return {"level": "part", "text": text, "more": "There is no baseline to compare with."}
-    more = f"A map that is {scores['baseline'].get('class')} everywhere would reach {ratio(base)}."
+        return {"level": "part", "text": text, "more": " ".join(["There is no baseline to compare with.", *notes])}
+    more = " ".join([f"A map that is {scores['baseline'].get('class')} everywhere would reach {ratio(base)}.", *notes])
     if miou <= base:
         return {"level": "bad", "text": f"{text}: no better than one class", "more": more}
-    return {"level": "good", "text": text, "more": more}
+    return {"level": "part" if notes else "good", "text": text, "more": more}
 
 
 def _scores(scores: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -162,6 +172,7 @@ def _scores(scores: Mapping[str, Any]) -> dict[str, Any] | None:
         "pixels": scores.get("pixels"),
         "scenes": scores.get("scenes"),
         "baseline": scores.get("baseline"),
+        "notes": score_notes(scores),
         "overall": {
             label: scores[key]
             for key, label in {
@@ -175,7 +186,12 @@ def _scores(scores: Mapping[str, Any]) -> dict[str, Any] | None:
         "kinds": kinds,
         "names": names,
         "classes": [
-            {"name": n, **{k: scores[k].get(n) for k in kinds}, "pixels": int(sum(rows[i])) if rows else None}
+            {
+                "name": n,
+                **{k: scores[k].get(n) for k in kinds},
+                "pixels": int(sum(rows[i])) if rows else None,
+                "places": (scores.get("support") or {}).get(n, {}).get("places"),
+            }
             for i, n in enumerate(names)
         ],
         "confusion": cells,

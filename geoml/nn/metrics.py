@@ -43,14 +43,16 @@ class ClassScores:
         self.right_by_step += other.right_by_step
 
     def compute(self) -> dict[str, Any]:
-        """All scores as plain JSON values; ``None`` where a score has no meaning (a class that never occurs).
+        """All scores as plain JSON values; ``None`` where a score has no meaning (a class without a true pixel).
 
-        ``confusion[i][j]`` counts pixels of true class i called j. ``miou`` and ``mean_f1`` are means over the
-        classes that occur in truth or map. ``ece``: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+        ``confusion[i][j]`` counts pixels of true class i called j. ``miou`` and ``mean_f1`` are means over all classes,
+        and ``None`` when one has no true pixel: a mean over the others would hide what was never put to the test.
+        ``absent`` holds the indices of those classes. ``ece``: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
         """
         hit = np.diag(self.confusion).astype(float)
         truth, guess = self.confusion.sum(1).astype(float), self.confusion.sum(0).astype(float)
-        iou, f1 = _ratio(hit, truth + guess - hit), _ratio(2 * hit, truth + guess)
+        known = np.where(truth > 0, 1.0, np.nan)
+        iou, f1 = _ratio(hit, truth + guess - hit) * known, _ratio(2 * hit, truth + guess) * known
         total = float(truth.sum())
         bins, ece = calibration(self.right_by_step, self.pixels_by_step)
         return {
@@ -62,6 +64,7 @@ class ClassScores:
             "f1": _plain(f1),
             "precision": _plain(_ratio(hit, guess)),
             "recall": _plain(_ratio(hit, truth)),
+            "absent": np.flatnonzero(truth == 0).tolist(),
             "confusion": self.confusion.tolist(),
             "ece": ece,
             "calibration": bins,
@@ -100,4 +103,4 @@ def _plain(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    return None if np.isnan(values).all() else float(np.nanmean(values))
+    return None if np.isnan(values).any() else float(values.mean())

@@ -10,7 +10,9 @@ from geoml.engine.evaluate import check_fit, evaluate, named
 from geoml.engine.fit import fit
 from geoml.engine.package import load
 from geoml.errors import InputError
+from geoml.io.score_notes import FEW_PIXELS, FEW_PLACES, few, score_notes
 from geoml.nn.losses import IGNORE
+from geoml.nn.support import Support
 
 
 @pytest.fixture
@@ -63,8 +65,55 @@ def test_an_empty_or_unknown_split_is_named(trained, problem):
         evaluate(folder, problem(), "tset")
 
 
+SCORES = {"iou": [0.8, 0.6], "f1": [1, 1], "precision": [1, 1], "recall": [1, 1]}
+
+
 def test_the_baseline_is_the_commonest_class():
-    scores = {"confusion": [[60, 10], [5, 25]], "iou": [0.8, 0.6], "f1": [1, 1], "precision": [1, 1], "recall": [1, 1]}
-    found = named(scores, ["a", "b"])
+    found = named({**SCORES, "confusion": [[60, 10], [5, 25]], "absent": []}, ["a", "b"], Support(2))
     assert found["baseline"] == {"class": "a", "overall_accuracy": 0.7, "miou": 0.35}
     assert found["iou"] == {"a": 0.8, "b": 0.6}
+
+
+def test_where_a_class_is_not_tested_the_baseline_has_no_mean_either():
+    found = named({**SCORES, "confusion": [[60, 10], [0, 0]], "absent": [1]}, ["a", "b"], Support(2))
+    assert found["absent"] == ["b"]
+    assert found["baseline"] == {"class": "a", "overall_accuracy": 1.0, "miou": None}
+
+
+def test_a_class_of_the_card_without_a_test_pixel_is_named_and_leaves_no_mean(problem, tmp_path):
+    """The held-out scene is all dark; a map that is right there says nothing of bright."""
+    recipe = problem(epochs=2)
+    problem.write(tmp_path / "data" / "lab" / "t0.tif", np.full((1, 48, 48), 4, np.int16), 4)
+    scores = fit(recipe, tmp_path / "m").scores
+    assert scores["absent"] == ["bright"]
+    assert scores["miou"] is scores["mean_f1"] is scores["iou"]["bright"] is None
+    assert scores["support"]["bright"] == {"pixels": 0, "places": 0}
+    assert scores["support"]["dark"]["pixels"] == scores["pixels"] > 0
+    assert scores["few"] == ["dark"], "one place"
+    assert "bright" in score_notes(scores)[0]
+
+
+def test_support_counts_pixels_and_connected_regions_of_one_class():
+    target = np.full((6, 6), IGNORE, np.uint8)
+    target[0, 0] = target[1, 1] = 1  # touch at a corner
+    target[4:, 4:] = 1
+    target[0, 3:] = 0
+    support = Support(3)
+    support.update(target)
+    support.update(target[:1])
+    assert support.compute() == [
+        {"pixels": 6, "places": 2}, {"pixels": 7, "places": 3}, {"pixels": 0, "places": 0},
+    ]  # fmt: skip
+
+
+def test_few_pixels_and_few_places_are_said_and_many_are_not():
+    support = {
+        "plenty": {"pixels": FEW_PIXELS, "places": FEW_PLACES},
+        "one field": {"pixels": 90_000, "places": 1},
+        "dots": {"pixels": FEW_PIXELS - 1, "places": 300},
+        "none": {"pixels": 0, "places": 0},
+    }
+    assert few(support) == ["one field", "dots"]
+    (note,) = score_notes({"support": support})
+    assert "one field (90,000 pixels in 1 place)" in note
+    assert "plenty" not in note

@@ -126,6 +126,21 @@ def test_a_validation_split_without_labels_is_an_error(problem, tmp_path):
         fit(problem(epochs=1), tmp_path / "m")
 
 
+def test_a_class_without_a_validation_pixel_chooses_no_weights(problem, tmp_path, caplog):
+    """One class only in val: its accuracy says nothing of the other, so the last weights stay, and both are named."""
+    rows = []
+    problem.write(tmp_path / "data" / "lab" / "v0.tif", np.full((1, 48, 48), 4, np.int16), 4)
+    card = fit(problem(epochs=3, early_stopping={"patience": 1}), tmp_path / "m", on_epoch=rows.append)
+    assert len(rows) == 3, "nothing to stop by"
+    assert all("miou" not in row for row in rows)
+    assert [row["miou"] for row in card.training["history"]] == [None] * 3
+    assert card.training["best_epoch"] == 2
+    assert card.training["val_miou"] is None
+    assert card.training["absent"] == {"val": ["bright"]}
+    assert "val: no labelled pixel of bright" in caplog.text
+    assert card.scores["miou"] is not None, "both classes are in test"
+
+
 def test_a_loss_that_explodes_is_a_model_error(problem, tmp_path):
     with pytest.raises(ModelError, match="loss"):
         fit(problem(optimiser={"kind": "sgd", "lr": 1e30, "clip": 0}, schedule={"warmup": 0}), tmp_path / "m")

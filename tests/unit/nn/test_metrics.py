@@ -54,12 +54,17 @@ def test_equals_torchmetrics(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert found["ece"] == pytest.approx(float(error), abs=0.002)  # confidence is kept in steps of 1/250
 
 
-def test_a_class_that_never_occurs_has_no_score_and_does_not_count() -> None:
+@pytest.mark.parametrize("called", [0, 2], ids=["never called", "called where another is"])
+def test_a_class_without_a_true_pixel_has_no_score_and_leaves_no_mean(called: int) -> None:
+    """A mean over the other classes would call a model perfect that was never asked about this one."""
     scores = ClassScores(3)
-    scores.update(*(np.array([0, 0, 1], np.uint8), np.full(3, 250, np.uint8), np.array([0, 0, 1])))
+    scores.update(*(np.array([0, called, 1], np.uint8), np.full(3, 250, np.uint8), np.array([0, 0, 1])))
     found = scores.compute()
-    assert found["iou"] == [1.0, 1.0, None]
-    assert found["miou"] == 1.0
+    assert found["absent"] == [2]
+    assert found["iou"][1:] == found["f1"][1:] == [1.0, None]
+    assert found["miou"] is None
+    assert found["mean_f1"] is None
+    assert found["overall_accuracy"] == pytest.approx(1.0 if called == 0 else 2 / 3)
 
 
 def test_calibration_bins_say_how_often_each_confidence_was_right() -> None:
