@@ -21,6 +21,7 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
+from geoml.engine.data_crs import data_crs
 from geoml.engine.package import find, read_card
 from geoml.engine.predict import chip_grid
 from geoml.errors import DataError, InputError, ModelError, NothingFound
@@ -154,7 +155,7 @@ def make_plan(
         raise InputError(f"datetime: the item {twice} belongs to two of the dates; expected ranges that share none")
     collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
     _check_fit(items, card, catalog, collection)
-    planes = _zones(recipe, region, card, items, catalog.profile(collection).anchor)
+    planes = _zones(recipe, region, card, items, catalog, collection)
     blocks = list(_blocks(recipe, planes, card, found))
     if not blocks and card.dates > 1:
         counts = " and ".join(str(len(those)) for those in found)
@@ -214,45 +215,25 @@ def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Cata
 
 
 def _zones(
-    recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: Sequence[pystac.Item], phase: float
+    recipe: PredictRecipe,
+    region: MultiPolygon,
+    card: ModelCard,
+    items: Sequence[pystac.Item],
+    catalog: stac.Catalog,
+    collection: str,
 ) -> list[Zone]:
     anchor: float = card.anchor
     if recipe.crs == "utm":
         parts: dict[str, MultiPolygon] = zones(region)
     elif recipe.crs == "data":
-        found = {_code(i) for i in items}
-        if len(found) != 1:
-            raise InputError(
-                f"crs: 'data' needs one CRS, the items have {', '.join(sorted(found))}; expected utm or EPSG:code"
-            )
-        parts = {found.pop(): region}
-        anchor = _phase(items[0], card.gsd, phase or anchor)
+        profile = catalog.profile(collection)
+        known = [(i, select(i, [card.bands[0].name], profile, catalog)[0]) for i in items]
+        crs, anchor = data_crs(known, card.gsd, profile.anchor or anchor)
+        parts = {crs: region}
     else:
         parts = {recipe.crs: region}
     planes = [(plane_of(crs, card.gsd, anchor), part) for crs, part in parts.items()]
     return [Zone(crs=p.crs, res=p.res, anchor=p.anchor, part=shapely.to_wkt(part, 9)) for p, part in planes]
-
-
-def _projection(item: pystac.Item, field: str) -> object:
-    """``proj:<field>`` of the item or of the first asset that has it."""
-    places = [item.properties, *(a.extra_fields for a in item.assets.values())]
-    return next((p[f"proj:{field}"] for p in places if p.get(f"proj:{field}") is not None), None)
-
-
-def _code(item: pystac.Item) -> str:
-    code, epsg = _projection(item, "code"), _projection(item, "epsg")
-    if code is None and epsg is None:
-        raise DataError(f"{item.id}: no proj:code in the item, so crs 'data' is not known; expected utm or EPSG:code")
-    return str(code) if code is not None else f"EPSG:{epsg}"
-
-
-def _phase(item: pystac.Item, gsd: float, default: float) -> float:
-    """0.5 when the item's pixel centres fall on multiples of the gsd, 0.0 when its edges do."""
-    transform = _projection(item, "transform")
-    if not isinstance(transform, Sequence) or abs(abs(transform[0]) - gsd) > 1e-6 * gsd:
-        return default
-    x, y = (transform[2] / gsd) % 1, (transform[5] / gsd) % 1
-    return 0.5 if abs(x - 0.5) < 1e-3 and abs(y - 0.5) < 1e-3 else 0.0
 
 
 def _blocks(

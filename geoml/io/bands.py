@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 import pystac
 
 from geoml.errors import DataError, InputError
+from geoml.io.asset_projection import projection
 from geoml.io.catalog import BandMeta, Catalog, OffsetRule, Profile
+from geoml.io.georef import Projection
 from geoml.io.hrefs import redact
 from geoml.io.sign import sign_href
 
@@ -44,6 +46,7 @@ class BandSpec:
     remote: bool = True
     root: str | None = None
     checksum: str | None = None  # file:checksum of the asset, a multihash
+    projection: Projection | None = None  # what the item says of the file's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
         checksum=_checksum(asset),
+        projection=projection(item, asset),
     )
     if rule.kind == "values":
         return MaskSpec(spec, "values", bad_values=rule.bad)
@@ -176,6 +180,7 @@ def _spec(
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
         checksum=_checksum(asset),
+        projection=projection(item, asset),
     )
 
 
