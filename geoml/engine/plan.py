@@ -21,6 +21,7 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
+from geoml.engine.band_units import check_units, converts
 from geoml.engine.data_crs import data_crs
 from geoml.engine.package import find, read_card
 from geoml.engine.predict import chip_grid
@@ -28,7 +29,7 @@ from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_bbox, from_geometry, plane_of, project, zones
 from geoml.io import mlm, stac
-from geoml.io.bands import select
+from geoml.io.bands import BandSpec, select
 from geoml.io.card import ModelCard
 from geoml.io.regions import load_region
 from geoml.io.remote import RunStore, is_url, run_store
@@ -106,6 +107,7 @@ class Plan(Frozen):
     blocks: tuple[PlannedBlock, ...]
     dates: tuple[tuple[str, ...], ...] = Field(default=(), description="ids of the items of each date, where several")
     sample: Sample | None = None
+    units: dict[str, str] = Field(default_factory=dict, description="what happens to the unit of each band, in words")
 
     @property
     def output_id(self) -> str:
@@ -154,9 +156,11 @@ def make_plan(
         twice = next(i.id for n, i in enumerate(items) if i.id in {j.id for j in items[:n]})
         raise InputError(f"datetime: the item {twice} belongs to two of the dates; expected ranges that share none")
     collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
-    _check_fit(items, card, catalog, collection)
+    specs = _check_fit(items, card, catalog, collection)
+    units = check_units(card, specs, collection or catalog.name)
+    into = [b.unit for b in card.bands] if converts(card, specs) else []  # other units, other pixels
     planes = _zones(recipe, region, card, items, catalog, collection)
-    blocks = list(_blocks(recipe, planes, card, found))
+    blocks = list(_blocks(recipe, planes, card, found, into))
     if not blocks and card.dates > 1:
         counts = " and ".join(str(len(those)) for those in found)
         raise NothingFound(f"region: no block of it is covered on all {card.dates} dates; found {counts} items")
@@ -164,13 +168,14 @@ def make_plan(
         raise NothingFound(f"region: none of the {len(items)} items found covers a block of it")
     plan = Plan(
         recipe=recipe,
-        hash=digest([recipe.hash, card.sha256]),
+        hash=digest([recipe.hash, card.sha256, *into]),
         model_path=recipe.model if is_url(recipe.model) else str(find(recipe.model)),
         card=card,
         collection=collection,
         zones=tuple(planes),
         blocks=tuple(blocks),
         dates=tuple(map(tuple, dates)) if card.dates > 1 else (),
+        units=units,
     )
     used = {key for block in blocks for key in block.items}
     return plan, [item for item in items if item.id in used]
@@ -196,14 +201,18 @@ def item_version(item: pystac.Item) -> str:
     return " ".join([when, *(str(said[k]) for k in PROCESSING if said.get(k) is not None)])
 
 
-def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str) -> None:
-    """Design rule 7: what does not fit the card is refused with the reason."""
+def _check_fit(
+    items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str
+) -> list[list[BandSpec]]:
+    """The card's bands of each item. Design rule 7: what does not fit the card is refused with the reason."""
     profile = catalog.profile(collection)
+    found = []
     for item in items:
         try:
             specs = select(item, [b.name for b in card.bands], profile, catalog)
         except InputError as err:
             raise ModelError(f"{card.name} does not fit {collection or catalog.name}: {err}") from err
+        found.append(specs)
         # a model of 10 m may well take bands of 20 m beside those of 10 m, but not nothing else
         known = [s for s in specs if s.gsd]
         finest = min(known, key=lambda s: s.gsd or 0.0, default=None)
@@ -212,6 +221,7 @@ def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Cata
                 f"{card.name} works at {card.gsd:g} m, but the finest band of {item.id} ({finest.name}) has "
                 f"{finest.gsd:g} m; expected at most {card.gsd * COARSER:g} m"
             )
+    return found
 
 
 def _zones(
@@ -237,9 +247,13 @@ def _zones(
 
 
 def _blocks(
-    recipe: PredictRecipe, planes: Sequence[Zone], card: ModelCard, found: Sequence[Sequence[pystac.Item]]
+    recipe: PredictRecipe,
+    planes: Sequence[Zone],
+    card: ModelCard,
+    found: Sequence[Sequence[pystac.Item]],
+    into: Sequence[str | None],
 ) -> list[PlannedBlock]:
-    """The blocks that items of every date touch."""
+    """The blocks that items of every date touch; ``into`` are the units that values are converted to, if any are."""
     grid = chip_grid(card, recipe.join)
     margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
@@ -267,7 +281,8 @@ def _blocks(
             inside = {k for k in used if outlines[k].intersects(here)}
             if not all(inside & ids for ids in dates):
                 continue
-            what = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
+            what: list[object] = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
+            what += [list(into)] if into else []
             out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(what)))
     return out
 
