@@ -23,6 +23,7 @@ from geoml.cube.footprint import footprint, touches
 from geoml.cube.mask import clear
 from geoml.errors import DataError, InputError, unknown
 from geoml.io import cog
+from geoml.io import units as units_of
 from geoml.io.bands import BandSpec, MaskSpec, mask_spec, select
 from geoml.io.catalog import Catalog, Profile
 from geoml.logs import Threads, about
@@ -53,6 +54,8 @@ class Numbers:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     physical: bool
+    units: tuple[str | None, ...] = ()
+    """Of each band, where physical values are converted to them as they are read."""
 
 
 def load(
@@ -65,6 +68,7 @@ def load(
     mask: str = "auto",
     composite: str = "least_cloudy",
     rows: int | None = None,
+    units: Sequence[str | None] = (),
 ) -> xr.Dataset:
     """A lazy mosaic of ``items`` on ``geobox``.
 
@@ -74,12 +78,15 @@ def load(
     alike they stay as stored, else ``data`` is float32 and physical with scale 1 and offset 0. This is decided
     by all ``items`` given, whether they touch the geobox or not, so that all blocks of a run agree.
 
+    ``units`` of each band (see `geoml.io.units`) are those of the model: an item in another unit is resampled in its
+    own and converted before it is composited, and what has no value in the model's unit is no data.
+
     Items count in one order for all blocks: cloud cover, date, id for ``least_cloudy``; newest first for ``first``.
     ``rows`` is the height of the chunks; by default the whole geobox is one, so that each tile of a file is decoded
     once, and a median has strips that fit ``STACK_BYTES``. ``attrs['items']`` lists the ids that are read.
 
-    Raises InputError for an unknown composite or mask and for a band that an item lacks. Computing raises what
-    :func:`geoml.io.cog.read` raises.
+    Raises InputError for an unknown composite or mask, for a band that an item lacks and for units that do not fit.
+    Computing raises what :func:`geoml.io.cog.read` raises.
     """
     if composite not in get_args(Composite):
         raise unknown("composite", composite, get_args(Composite))
@@ -89,7 +96,7 @@ def load(
         raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
     ordered = sorted(items, key=_newest if composite == "first" else _clearest)
     specs = [tuple(select(item, bands, profile, catalog)) for item in ordered]
-    numbers = _numbers(specs, len(bands))
+    numbers = in_units(_numbers(specs, len(bands)), specs, bands, units)
     outline = footprint(geobox)
     sources = tuple(
         Source(item.id, chosen, mask_spec(item, profile, catalog) if mask == "auto" else None)
@@ -130,6 +137,30 @@ def _numbers(specs: Sequence[tuple[BandSpec, ...]], count: int) -> Numbers:
         dtype = np.result_type(*(np.dtype(d) for d in dtypes if d)).name
         return Numbers(dtype, tuple(s.scale for s in specs[0]), tuple(s.offset for s in specs[0]), physical=False)
     return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True)
+
+
+def in_units(
+    numbers: Numbers, specs: Sequence[tuple[BandSpec, ...]], bands: Sequence[str], wanted: Sequence[str | None]
+) -> Numbers:
+    """Physical values where an item has to be converted, else ``numbers``. Raises InputError where none can be."""
+    columns = list(zip(*specs, strict=True)) or [() for _ in bands]
+    for name, column, want in zip(bands, columns, wanted or [None] * len(bands), strict=True):
+        if why := units_of.mismatch(name, {s.unit for s in column if s.unit}, want):
+            raise InputError(f"units: {why}")
+    if not wanted or not any(units_of.differ(s.unit, w) for c, w in zip(columns, wanted, strict=True) for s in c):
+        return numbers
+    count = len(bands)
+    return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True, units=tuple(wanted))
+
+
+def converted(data: NDArray[Any], have: Sequence[str | None], want: Sequence[str | None]) -> NDArray[np.bool_]:
+    """Converts ``data`` (band, y, x), physical, in place; (y, x) True where every band has a value in its new unit."""
+    for k, (ours, theirs) in enumerate(zip(have, want, strict=True)):
+        if units_of.differ(ours, theirs):
+            data[k] = units_of.convert(data[k], ours, theirs)
+    known: NDArray[np.bool_] = np.isfinite(data).all(axis=0)
+    data[:, ~known] = 0
+    return known
 
 
 def _rows(name: str, sources: int, bands: int, geobox: GeoBox, numbers: Numbers) -> int:
@@ -190,6 +221,8 @@ def _observation(source: Source, geobox: GeoBox, numbers: Numbers, pool: Threads
     pixels = list(pool.map(lambda group: cog.read([source.bands[k] for k in group], geobox), groups))
     data = _stored(source, groups, [p[0] for p in pixels], numbers)
     valid = np.logical_and.reduce([p[1].all(axis=0) for p in pixels])
+    if numbers.units:
+        valid &= converted(data, [s.unit for s in source.bands], numbers.units)
     return data, valid if ok is None else valid & ok
 
 

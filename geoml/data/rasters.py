@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from dataclasses import dataclass
@@ -9,11 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.io.georef import place
+
+log = logging.getLogger(__name__)
 
 DRIVERS = {
     b"II*\x00": "GTiff",
@@ -29,7 +35,7 @@ DRIVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself; ``geobox`` is None without a CRS or an identity transform."""
+    """What a file says of itself; ``geobox`` (rows as in the file) is None where it has no place on the Earth."""
 
     shape: tuple[int, int]
     count: int
@@ -53,11 +59,26 @@ def header(path: Path) -> Header:
     """Shape, band count and geobox of a raster. Raises DataError for a file that cannot be opened."""
     try:
         with _open(path) as src:
-            placed = src.crs is not None and not src.transform.is_identity
-            box = GeoBox(src.shape, src.transform, src.crs) if placed else None
-            return Header(src.shape, src.count, box)
-    except (RasterioError, OSError) as err:
+            return Header(src.shape, src.count, _geobox(src, path))
+    except (RasterioError, ProjError, OSError) as err:
         raise DataError(f"{path}: cannot be opened ({err})") from err
+
+
+def _geobox(src: rasterio.DatasetReader, path: Path) -> GeoBox | None:
+    """The file's own grid, by the same rules as in prediction; what they refuse counts as no georeference."""
+    if src.crs is None and not src.gcps[0] and src.rpcs is None:
+        return None
+    if src.crs is not None and src.transform.is_identity and not src.gcps[0] and src.rpcs is None:
+        return None
+    try:
+        found = place(src)
+    except DataError as err:
+        log.warning("%s: read without its georeference: %s", path.name, err)
+        return None
+    transform = found.geobox.affine
+    if found.flipped:
+        transform = transform @ Affine.translation(0, src.height) @ Affine.scale(1, -1)
+    return GeoBox(src.shape, transform, src.crs or found.geobox.crs)
 
 
 def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from geoml.errors import InputError, unknown
 from geoml.io.card import ClassInfo
+from geoml.io.units import Unit
 from geoml.recipe import Frozen, Phase, digest, load_yaml, parse
 from geoml.settings import settings
 
@@ -298,6 +299,14 @@ class EarlyStopping(Frozen):
     min_delta: float = Field(default=0.0, ge=0)
 
 
+EVERY = "*"
+"""Key of a unit that all bands have."""
+
+
+def _for_each(value: Any) -> Any:
+    return {EVERY: value} if isinstance(value, str) else value
+
+
 class TrainRecipe(Frozen):
     """One training run: data, split, model and schedule in; a model package out."""
 
@@ -309,6 +318,11 @@ class TrainRecipe(Frozen):
     init: str | None = Field(default=None, description="imagenet, efficientnet-lite0, or a model package (name or dir)")
     freeze: Literal["none", "encoder"] | FreezeFor = "none"
     bands: tuple[str, ...] = Field(min_length=1)
+    units: Annotated[dict[str, Unit], BeforeValidator(_for_each)] = Field(
+        default_factory=dict,
+        description="unit of the values of each band, or one for all: reflectance, dB, linear power, K, DN; items of a"
+        " catalog are converted to it, files of a folder are in it",
+    )
     dates: int = Field(default=1, ge=1, description="images of one place that make a sample; 2 for change")
     gsd: float = Field(gt=0, description="metres")
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
@@ -333,6 +347,8 @@ class TrainRecipe(Frozen):
             raise ValueError(f"classes: a value is used twice in {values}")
         if len(set(self.bands)) != len(self.bands):
             raise ValueError(f"bands: a name is used twice in {list(self.bands)}")
+        if strange := set(self.units) - {EVERY, *self.bands}:
+            raise ValueError(f"units: {sorted(strange)} are no bands of {list(self.bands)}")
         if isinstance(self.loss.weights, tuple) and len(self.loss.weights) != len(values):
             raise ValueError(f"loss.weights: {len(self.loss.weights)} weights for {len(values)} classes")
         if isinstance(self.split, ByLabel) and not isinstance(self.source, Stac):
@@ -355,7 +371,14 @@ class TrainRecipe(Frozen):
         """sha256 of what changes the weights (all but the description)."""
         value = _counted(self)
         del value["description"]
+        if not isinstance(self.source, Stac):
+            value.pop("units", None)  # files are read as they are
         return digest(value)
+
+    @property
+    def band_units(self) -> tuple[str | None, ...]:
+        """The unit of each band, None where the recipe does not say it."""
+        return tuple(self.units.get(b, self.units.get(EVERY)) for b in self.bands)
 
     @property
     def index_of(self) -> dict[int, int]:
@@ -389,7 +412,7 @@ def _dates(source: Source) -> int:
 
 
 LATER: Mapping[type[BaseModel], tuple[str, ...]] = {
-    TrainRecipe: ("task", "dates"),
+    TrainRecipe: ("task", "dates", "units"),
     Augmentation: ("swap", "same"),
     Blocks: ("buffer",),
     ClassInfo: ("before", "after"),
@@ -397,11 +420,18 @@ LATER: Mapping[type[BaseModel], tuple[str, ...]] = {
 """Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
 
 
+_ALWAYS = object()
+
+
 def _counted(model: BaseModel) -> dict[str, Any]:
     """What counts for the hash, as plain JSON values."""
     late = LATER.get(type(model), ())
     fields = type(model).model_fields
-    kept = {k: getattr(model, k) for k in fields if k not in late or getattr(model, k) != fields[k].default}
+    kept = {
+        k: getattr(model, k)
+        for k in fields
+        if k not in late or getattr(model, k) != fields[k].get_default(call_default_factory=True)
+    }
     dump = model.model_dump(mode="json", include=set(kept))
     return {k: _nested(v, dump[k]) for k, v in kept.items()}
 

@@ -51,6 +51,8 @@ class Scene:
     """Set by sources whose labels decide the split."""
     members: tuple[str, ...] = ()
     """Ids by which split lists may name the scene beside its own: images of several dates of one place."""
+    units: tuple[str | None, ...] = ()
+    """Of the values of each band of one date, where the source knows them."""
 
     @property
     def window(self) -> Window:

@@ -28,10 +28,11 @@ from geoml.data.scene import Sample, Scene
 from geoml.errors import InputError, NothingFound
 from geoml.grid import region as regions
 from geoml.grid.plane import Block, Plane, blocks_touching
-from geoml.io.bands import select
+from geoml.io.bands import BandSpec, select
 from geoml.io.catalog import Catalog, Profile
 from geoml.io.radiometry import check_offset
 from geoml.io.stac import open_catalog, search
+from geoml.io.units import mismatch
 from geoml.nn.losses import IGNORE
 from geoml.recipe import Query
 
@@ -50,6 +51,8 @@ class Found:
     recipe: TrainRecipe
     labels: Mapping[str, gpd.GeoDataFrame]
     """Split -> polygons with a class index, in the CRS of the plane; one entry "" when the labels do not decide."""
+    units: tuple[str | None, ...]
+    """Of each band, as the model is to see it."""
 
 
 def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
@@ -73,21 +76,34 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
     )
     items = [search(catalog, query, area, time) for time in source.times]
     profile = catalog.profile(source.collection or catalog.default_collection)
-    for item in chain.from_iterable(items):
-        check_offset(item, select(item, recipe.bands, profile, catalog), profile)
+    specs = [(item, select(item, recipe.bands, profile, catalog)) for item in chain.from_iterable(items)]
+    wanted = _wanted(recipe, [bands for _, bands in specs])
+    for item, bands in specs:
+        check_offset(item, bands, profile)
     crs = regions.utm_crs((west + east) / 2, (south + north) / 2) if source.crs == "utm" else source.crs
     plane = Plane(crs, _units(crs, recipe.gsd, south, north), source.anchor)
     labels = {name: frame.to_crs(crs) for name, frame in grouped.items()}
-    found = Found(items, catalog, profile, source, recipe, labels)
+    found = Found(items, catalog, profile, source, recipe, labels, wanted)
     out = []
     for split, frame in labels.items():
         for block in _blocks(plane, source, frame, area):
             name = f"{block.id}@{split}" if split else block.id
             read = partial(_read, found, block, split)
-            out.append(Scene(name, block.window.shape, read, block.geobox, split or None))
+            out.append(Scene(name, block.window.shape, read, block.geobox, split or None, units=wanted))
     if not out:
         raise NothingFound("source.labels: no label lies inside the bbox")
     return out
+
+
+def _wanted(recipe: TrainRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str | None, ...]:
+    """The recipe's unit of each band, else the one that all items have. Raises InputError where they do not fit."""
+    out = []
+    for name, want, column in zip(recipe.bands, recipe.band_units, zip(*specs, strict=True), strict=True):
+        have = {s.unit for s in column}
+        if why := mismatch(name, {h for h in have if h}, want):
+            raise InputError(f"units: {why}; give the unit in the recipe")
+        out.append(want if want or len(have) != 1 else have.pop())
+    return tuple(out)
 
 
 def _by_split(polygons: Mapping[str, gpd.GeoDataFrame], recipe: TrainRecipe) -> dict[str, gpd.GeoDataFrame]:
@@ -146,6 +162,7 @@ def _date(found: Found, items: Sequence[pystac.Item], geobox: GeoBox) -> tuple[N
         catalog=found.catalog,
         mask=found.source.mask,
         composite=found.source.composite,
+        units=found.units,
     )
     mosaic = mosaic.compute(scheduler="threads")
     data, count = mosaic["data"].to_numpy(), mosaic["valid_count"].to_numpy()

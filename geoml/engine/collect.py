@@ -236,6 +236,7 @@ def _summary(
         "valid_pixels": known,
         "valid_percent": round(100 * known / max(region, 1), 3),
         "sources": [s.id for s in sources],
+        "units": plan.units,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
 

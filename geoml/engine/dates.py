@@ -50,6 +50,7 @@ def read_dates(plan: Plan, items: Sequence[pystac.Item], geobox: GeoBox) -> list
             catalog=catalog,
             mask=plan.recipe.mask,
             composite=plan.recipe.composite,
+            units=[b.unit for b in plan.card.bands],
         )
         data, count = dask.compute(  # type: ignore[attr-defined, no-untyped-call]
             cube.data_vars["data"].data,

@@ -23,6 +23,7 @@ from geoml.engine.predict import Predictor, map_sample
 from geoml.errors import InputError
 from geoml.io.card import ModelCard
 from geoml.io.score_notes import few
+from geoml.io.units import differ
 from geoml.nn.change_scores import ChangeScores
 from geoml.nn.losses import IGNORE
 from geoml.nn.support import Support
@@ -43,9 +44,17 @@ def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dic
     """
     loaded = package.load(str(model))
     check_fit(loaded.card, recipe)
-    pieces = _whole(loaded, recipe) if split == ALL else held_out(prepare(recipe), split)
+    asked = _in_its_units(recipe, loaded.card)
+    pieces = _whole(loaded, asked) if split == ALL else held_out(prepare(asked), split)
     found = score(loaded, pieces, merge=merged(loaded.card, recipe))
     return {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash, "split": split, **found}
+
+
+def _in_its_units(recipe: TrainRecipe, card: ModelCard) -> TrainRecipe:
+    """The recipe with the model's units where it says none: items are then converted as in prediction."""
+    pairs = zip(card.bands, recipe.band_units, strict=True)
+    units = {b.name: u for b, given in pairs if (u := given or b.unit) is not None}
+    return recipe.model_copy(update={"units": units})
 
 
 def _whole(loaded: package.Package, recipe: TrainRecipe) -> list[Piece]:
@@ -62,6 +71,9 @@ def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
     have, want = [b.name for b in card.bands], list(recipe.bands)
     if have != want:
         raise InputError(f"bands: the model takes {have}, the recipe gives {want}")
+    for band, unit in zip(card.bands, recipe.band_units, strict=True):
+        if differ(unit, band.unit):
+            raise InputError(f"units: the model takes {band.name} in {band.unit}, the recipe gives {unit}")
     if card.dates != recipe.dates:
         raise InputError(f"dates: the model takes {card.dates}, the recipe gives {recipe.dates}")
     mine = {c.value: c.name for c in card.classes}

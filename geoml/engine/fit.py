@@ -187,7 +187,11 @@ def _run(loop: Loop, train: TrainBatches, val: EvalBatches, recipe: TrainRecipe,
 def _card(
     recipe: TrainRecipe, splits: Splits, config: dict[str, Any], mean: Sequence[float], std: Sequence[float]
 ) -> ModelCard:
-    bands = tuple(Band(name=b, mean=float(m), std=float(s)) for b, m, s in zip(recipe.bands, mean, std, strict=True))
+    seen = next((p.scene.units for p in splits["train"] if p.scene.units), recipe.band_units)
+    bands = tuple(
+        Band(name=b, mean=float(m), std=float(s), unit=u)
+        for b, m, s, u in zip(recipe.bands, mean, std, seen, strict=True)
+    )
     return ModelCard(
         name=recipe.name,
         description=recipe.description,

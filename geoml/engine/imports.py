@@ -92,7 +92,7 @@ def import_dynamicworld(directory: str | Path, out: str | Path) -> ModelCard:
         description="Land cover of Sentinel-2 surface or top-of-atmosphere reflectance at 10 m, nine classes",
         architecture="dynamicworld",
         config=config,
-        bands=tuple(Band(name=name, std=1e-4) for name in BANDS),
+        bands=tuple(Band(name=name, std=1e-4, unit="reflectance") for name in BANDS),
         gsd=10.0,
         chip_size=256,
         classes=tuple(ClassInfo(value=k, name=n, color=c) for k, (n, c) in enumerate(CLASSES.items())),

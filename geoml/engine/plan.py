@@ -22,13 +22,15 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
 from geoml.cube.region import count_inside
+from geoml.engine.band_units import check_units, converts
+from geoml.engine.data_crs import data_crs
 from geoml.engine.package import find, read_card
 from geoml.engine.predict import chip_grid
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_bbox, from_geometry, plane_of, project, zones
 from geoml.io import mlm, stac
-from geoml.io.bands import select
+from geoml.io.bands import BandSpec, select
 from geoml.io.card import ModelCard
 from geoml.io.regions import load_region
 from geoml.io.remote import RunStore, is_url, run_store
@@ -107,6 +109,7 @@ class Plan(Frozen):
     blocks: tuple[PlannedBlock, ...]
     dates: tuple[tuple[str, ...], ...] = Field(default=(), description="ids of the items of each date, where several")
     sample: Sample | None = None
+    units: dict[str, str] = Field(default_factory=dict, description="what happens to the unit of each band, in words")
 
     @property
     def output_id(self) -> str:
@@ -161,10 +164,12 @@ def make_plan(
         twice = next(i.id for n, i in enumerate(items) if i.id in {j.id for j in items[:n]})
         raise InputError(f"datetime: the item {twice} belongs to two of the dates; expected ranges that share none")
     collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
-    _check_fit(items, card, catalog, collection)
-    planes = _zones(recipe, region, card, items, catalog.profile(collection).anchor)
+    specs = _check_fit(items, card, catalog, collection)
+    units = check_units(card, specs, collection or catalog.name)
+    into = [b.unit for b in card.bands] if converts(card, specs) else []  # other units, other pixels
+    planes = _zones(recipe, region, card, items, catalog, collection)
     cuts = [blocks_of(z.geometry, z.plane, recipe.block_size) for z in planes]
-    blocks = list(_blocks(recipe, planes, cuts, card, found))
+    blocks = list(_blocks(recipe, planes, cuts, card, found, into))
     if not blocks and card.dates > 1:
         counts = " and ".join(str(len(those)) for those in found)
         raise NothingFound(f"region: no block of it is covered on all {card.dates} dates; found {counts} items")
@@ -172,7 +177,7 @@ def make_plan(
         raise NothingFound(f"region: none of the {len(items)} items found covers a block of it")
     plan = Plan(
         recipe=recipe,
-        hash=digest([recipe.hash, card.sha256]),
+        hash=digest([recipe.hash, card.sha256, *into]),
         model_path=recipe.model if is_url(recipe.model) else str(find(recipe.model)),
         card=card,
         collection=collection,
@@ -182,6 +187,7 @@ def make_plan(
         ),
         blocks=tuple(blocks),
         dates=tuple(map(tuple, dates)) if card.dates > 1 else (),
+        units=units,
     )
     used = {key for block in blocks for key in block.items}
     return plan, [item for item in items if item.id in used]
@@ -207,14 +213,18 @@ def item_version(item: pystac.Item) -> str:
     return " ".join([when, *(str(said[k]) for k in PROCESSING if said.get(k) is not None)])
 
 
-def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str) -> None:
-    """Design rule 7: what does not fit the card is refused with the reason."""
+def _check_fit(
+    items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str
+) -> list[list[BandSpec]]:
+    """The card's bands of each item. Design rule 7: what does not fit the card is refused with the reason."""
     profile = catalog.profile(collection)
+    found = []
     for item in items:
         try:
             specs = select(item, [b.name for b in card.bands], profile, catalog)
         except InputError as err:
             raise ModelError(f"{card.name} does not fit {collection or catalog.name}: {err}") from err
+        found.append(specs)
         # a model of 10 m may well take bands of 20 m beside those of 10 m, but not nothing else
         known = [s for s in specs if s.gsd]
         finest = min(known, key=lambda s: s.gsd or 0.0, default=None)
@@ -223,48 +233,29 @@ def _check_fit(items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Cata
                 f"{card.name} works at {card.gsd:g} m, but the finest band of {item.id} ({finest.name}) has "
                 f"{finest.gsd:g} m; expected at most {card.gsd * COARSER:g} m"
             )
+    return found
 
 
 def _zones(
-    recipe: PredictRecipe, region: MultiPolygon, card: ModelCard, items: Sequence[pystac.Item], phase: float
+    recipe: PredictRecipe,
+    region: MultiPolygon,
+    card: ModelCard,
+    items: Sequence[pystac.Item],
+    catalog: stac.Catalog,
+    collection: str,
 ) -> list[Zone]:
     anchor: float = card.anchor
     if recipe.crs == "utm":
         parts: dict[str, MultiPolygon] = zones(region)
     elif recipe.crs == "data":
-        found = {_code(i) for i in items}
-        if len(found) != 1:
-            raise InputError(
-                f"crs: 'data' needs one CRS, the items have {', '.join(sorted(found))}; expected utm or EPSG:code"
-            )
-        parts = {found.pop(): region}
-        anchor = _phase(items[0], card.gsd, phase or anchor)
+        profile = catalog.profile(collection)
+        known = [(i, select(i, [card.bands[0].name], profile, catalog)[0]) for i in items]
+        crs, anchor = data_crs(known, card.gsd, profile.anchor or anchor)
+        parts = {crs: region}
     else:
         parts = {recipe.crs: region}
     planes = [(plane_of(crs, card.gsd, anchor), part) for crs, part in parts.items()]
     return [Zone(crs=p.crs, res=p.res, anchor=p.anchor, part=shapely.to_wkt(part, 9)) for p, part in planes]
-
-
-def _projection(item: pystac.Item, field: str) -> object:
-    """``proj:<field>`` of the item or of the first asset that has it."""
-    places = [item.properties, *(a.extra_fields for a in item.assets.values())]
-    return next((p[f"proj:{field}"] for p in places if p.get(f"proj:{field}") is not None), None)
-
-
-def _code(item: pystac.Item) -> str:
-    code, epsg = _projection(item, "code"), _projection(item, "epsg")
-    if code is None and epsg is None:
-        raise DataError(f"{item.id}: no proj:code in the item, so crs 'data' is not known; expected utm or EPSG:code")
-    return str(code) if code is not None else f"EPSG:{epsg}"
-
-
-def _phase(item: pystac.Item, gsd: float, default: float) -> float:
-    """0.5 when the item's pixel centres fall on multiples of the gsd, 0.0 when its edges do."""
-    transform = _projection(item, "transform")
-    if not isinstance(transform, Sequence) or abs(abs(transform[0]) - gsd) > 1e-6 * gsd:
-        return default
-    x, y = (transform[2] / gsd) % 1, (transform[5] / gsd) % 1
-    return 0.5 if abs(x - 0.5) < 1e-3 and abs(y - 0.5) < 1e-3 else 0.0
 
 
 def _blocks(
@@ -273,8 +264,12 @@ def _blocks(
     cuts: Sequence[Sequence[Block]],
     card: ModelCard,
     found: Sequence[Sequence[pystac.Item]],
+    into: Sequence[str | None],
 ) -> list[PlannedBlock]:
-    """Of the blocks that each zone is cut into, those that items of every date touch."""
+    """Of the blocks that each zone is cut into, those that items of every date touch.
+
+    ``into`` are the units that values are converted to, if any are.
+    """
     grid = chip_grid(card, recipe.join)
     margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
@@ -302,7 +297,8 @@ def _blocks(
             inside = {k for k in used if outlines[k].intersects(here)}
             if not all(inside & ids for ids in dates):
                 continue
-            what = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
+            what: list[object] = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
+            what += [list(into)] if into else []
             out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(what)))
     return out
 

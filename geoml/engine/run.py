@@ -238,6 +238,7 @@ class _Reader:
         self.catalog = stac.open_catalog(plan.recipe.query.catalog)
         self.profile = self.catalog.profile(plan.collection)
         self.checked: set[str] = set()
+        self.warned: set[str] = set()  # kinds of odd georeference that were said once
 
     def _check(self, items: Sequence[pystac.Item]) -> None:
         """Once for each item: the files lie where the item says, and their numbers are what it says."""
@@ -245,7 +246,7 @@ class _Reader:
             if item.id not in self.checked:
                 specs = select(item, [b.name for b in self.plan.card.bands], self.profile, self.catalog)
                 for spec in specs:
-                    check_projection(item, spec)
+                    check_projection(item, spec, self.warned)
                 check_offset(item, specs, self.profile)
                 self.checked.add(item.id)
 

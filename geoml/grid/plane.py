@@ -6,6 +6,7 @@ Blocks, chips and windows are rectangles of this plane, so neighbouring and over
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geoml.errors import InputError
+
+MAX_CODE = 24
+"""Characters of a CRS in a name; a longer one is known by its hash."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -75,6 +79,8 @@ class Plane:
     def code(self) -> str:
         """A short name for ids, such as ``32621-30`` or ``32621-30c`` (pixel centres on multiples)."""
         crs = re.sub(r"[^A-Za-z0-9]+", "", self.crs.upper().removeprefix("EPSG:"))
+        if len(crs) > MAX_CODE:  # WKT or a PROJ string
+            crs = f"CRS{hashlib.sha256(self.crs.encode()).hexdigest()[:12]}"
         return f"{crs}-{self.res:.10g}" + ("c" if self.anchor else "")
 
     def geobox(self, window: Window) -> GeoBox:

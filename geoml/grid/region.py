@@ -122,6 +122,13 @@ def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
         parsed = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as err:
         raise InputError(f"crs: {crs!r} is not known; expected 'utm', 'data' or a code such as EPSG:32633") from err
+    try:
+        pyproj.Transformer.from_crs("EPSG:4326", parsed, always_xy=True)
+        placed = parsed.is_geographic or parsed.is_projected
+    except pyproj.exceptions.ProjError:  # of another body, or of no body
+        placed = False
+    if not placed:
+        raise InputError(f"crs: {crs[:80]!r} is not one of places on the Earth; expected a code such as EPSG:32633")
     if parsed.is_geographic:
         return Plane(crs, gsd / 111_319.490793, anchor)
     return Plane(crs, gsd / parsed.axis_info[0].unit_conversion_factor, anchor)

@@ -18,9 +18,12 @@ from urllib.parse import urlsplit
 import pystac
 
 from geoml.errors import DataError, InputError
+from geoml.io.asset_projection import projection
 from geoml.io.catalog import BandMeta, Catalog, OffsetRule, Profile
+from geoml.io.georef import Projection
 from geoml.io.hrefs import redact
 from geoml.io.sign import sign_href
+from geoml.io.units import unit
 
 _SIDE_ROLES = {"thumbnail", "overview", "metadata"}
 _SUFFIXES = (".tif", ".tiff", ".jp2")
@@ -44,6 +47,8 @@ class BandSpec:
     remote: bool = True
     root: str | None = None
     checksum: str | None = None  # file:checksum of the asset, a multihash
+    unit: str | None = None  # of physical values
+    projection: Projection | None = None  # what the item says of the file's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
         checksum=_checksum(asset),
+        projection=projection(item, asset),
     )
     if rule.kind == "values":
         return MaskSpec(spec, "values", bad_values=rule.bad)
@@ -176,6 +182,8 @@ def _spec(
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
         checksum=_checksum(asset),
+        unit=next((u for u in map(unit, _first(band, "unit")) if u), given.unit),
+        projection=projection(item, asset),
     )
 
 
@@ -195,7 +203,7 @@ def _ruled(item: pystac.Item, rule: OffsetRule, declared: float) -> float:
 def _declared(asset: pystac.Asset) -> list[dict[str, Any]]:
     """What an asset says of its bands, in file order; values of the asset itself are defaults of every band."""
     fields = asset.extra_fields
-    keys = ("data_type", "nodata", "gsd", "raster:scale", "raster:offset", "raster:spatial_resolution")
+    keys = ("data_type", "nodata", "gsd", "raster:scale", "raster:offset", "raster:spatial_resolution", "unit")
     common = {k: fields[k] for k in keys if fields.get(k) is not None}
     lists = [fields[k] for k in ("raster:bands", "eo:bands", "bands") if isinstance(fields.get(k), list)]
     count = max((len(bands) for bands in lists), default=1 if common else 0)

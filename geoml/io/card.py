@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from geoml.io.units import Unit
 from geoml.recipe import Frozen, Phase
 
 
@@ -20,6 +21,7 @@ class Band(Frozen):
     name: str = Field(description="common name: red, nir, vv, …")
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
+    unit: Unit = Field(default=None, description="of physical values: reflectance, dB, linear power, K, DN; see units")
 
 
 class ClassInfo(Frozen):

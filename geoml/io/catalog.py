@@ -15,6 +15,7 @@ from geoml.errors import InputError, unknown
 from geoml.io.bucket import is_bucket
 from geoml.io.hrefs import redact
 from geoml.io.remote import fetch, is_url
+from geoml.io.units import Unit
 from geoml.recipe import Frozen, Phase, load_yaml, parse
 from geoml.settings import settings
 
@@ -37,6 +38,7 @@ class BandMeta(Frozen):
     nodata: float | None = None
     gsd: float | None = Field(default=None, gt=0, description="metres")
     dtype: str | None = None
+    unit: Unit = Field(default=None, description="of physical values, where the item does not say it")
 
 
 class MaskMeta(Frozen):

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window as FileWindow
@@ -24,6 +22,8 @@ from rasterio.windows import Window as FileWindow
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Window
 from geoml.io.bands import BandSpec
+from geoml.io.crs import adopted
+from geoml.io.georef import place, rounds
 from geoml.io.source import open_path, using
 from geoml.io.warp import ratio, shift, warp, windows
 
@@ -53,8 +53,8 @@ def header(spec: BandSpec) -> Header:
     """Opens the file of ``spec`` and reads no pixel. Raises as :func:`read`."""
 
     def look(dataset: rasterio.DatasetReader) -> Header:
-        box, _ = _north_up(dataset)
-        res = box.affine.a
+        box = place(dataset, spec.projection).geobox
+        res = math.hypot(box.affine.a, box.affine.d)
         phase = abs(box.affine.c / res - round(box.affine.c / res))
         nodata = dataset.nodatavals[spec.index - 1] if spec.nodata is None else spec.nodata
         dtype = str(dataset.dtypes[spec.index - 1])
@@ -88,19 +88,39 @@ def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "biline
 
 
 def _read(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str) -> Pixels:
-    full, _ = _north_up(dataset)
+    there = place(dataset, specs[0].projection)
+    found = [_turn(dataset, specs, target, resampling, box, own=there.own) for box in rounds(there.geobox)]
+    for values, ok in found[1:]:  # longitudes that go round
+        np.copyto(found[0][0], values, where=ok & ~found[0][1])
+        np.logical_or(found[0][1], ok, out=found[0][1])
+    return found[0]
+
+
+def _turn(
+    dataset: rasterio.DatasetReader,
+    specs: Sequence[BandSpec],
+    target: GeoBox,
+    resampling: str,
+    full: GeoBox,
+    *,
+    own: bool,
+) -> Pixels:
+    """The file as it lies on ``full``; ``own``: its overviews know their place."""
+    full = adopted(full, str(target.crs))
     if (offset := shift(full, target)) is not None:
         return _aligned(dataset, specs, target, offset)
-    level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest")
+    level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest") if own else None
     if level is None:
-        return _placed(dataset, specs, target, resampling)
+        return _placed(dataset, specs, target, resampling, full)
     with open_path(dataset.name, overview=level) as overview:
-        return _placed(overview, specs, target, resampling)
+        zoom = Affine.scale(dataset.width / overview.width, dataset.height / overview.height)
+        return _placed(overview, specs, target, resampling, GeoBox(overview.shape, full.affine @ zoom, full.crs))
 
 
-def _placed(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str) -> Pixels:
+def _placed(
+    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str, source: GeoBox
+) -> Pixels:
     """One level of the file on the target: copied where it can be, else warped."""
-    source, _ = _north_up(dataset)
     if (offset := shift(source, target)) is not None:
         return _aligned(dataset, specs, target, offset)
     reach = math.ceil(KERNELS[resampling] * max(1.0, *ratio(source, target))) + 2
@@ -110,7 +130,7 @@ def _placed(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: 
     if max(height, width) > 1 and sum(math.prod(w.shape) for w in found) * itemsize * len(specs) > MAX_SOURCE:
         axis, half = (1, height // 2) if height >= width else (2, width // 2)
         parts = (target[:half], target[half:]) if axis == 1 else (target[:, :half], target[:, half:])
-        done = [_placed(dataset, specs, part, resampling) for part in parts]
+        done = [_placed(dataset, specs, part, resampling, source) for part in parts]
         return np.concatenate([d for d, _ in done], axis), np.concatenate([v for _, v in done], axis)
     data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
     valid = np.zeros(data.shape, bool)
@@ -145,7 +165,7 @@ def _aligned(
 
 def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window) -> Pixels:
     """A window of the file, north up, with its validity; one call for all bands, so that each tile is decoded once."""
-    _, flipped = _north_up(dataset)
+    flipped = place(dataset, specs[0].projection).flipped
     top = dataset.height - window.y1 if flipped else window.y0
     area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
     indexes = [s.index for s in specs]
@@ -204,18 +224,3 @@ def _level(dataset: rasterio.DatasetReader, wanted: float, *, nearest: bool) -> 
     limit = (wanted / 4 if nearest else wanted) * (1 + 1e-3)
     fitting = [k for k, factor in enumerate(dataset.overviews(1)) if factor <= limit]
     return fitting[-1] if fitting else None
-
-
-def _north_up(dataset: rasterio.DatasetReader) -> tuple[GeoBox, bool]:
-    """The file's grid with row 0 in the north, and whether the file stores its rows the other way round."""
-    transform, flipped = dataset.transform, dataset.transform.e > 0
-    if flipped:
-        transform = transform @ Affine.translation(0, dataset.height) @ Affine.scale(1, -1)
-    return GeoBox((dataset.height, dataset.width), transform, _crs(dataset.crs.to_wkt())), flipped
-
-
-@lru_cache(maxsize=1024)
-def _crs(wkt: str) -> CRS:
-    """The CRS by its EPSG code where it has one, so that equal ones are known by their names."""
-    crs = CRS(wkt)
-    return CRS(f"EPSG:{crs.epsg}") if crs.epsg else crs

@@ -16,6 +16,7 @@ from shapely.geometry import mapping
 from geoml.errors import ModelError
 from geoml.grid.region import from_bbox
 from geoml.io.card import ModelCard
+from geoml.io.units import unit
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
 EXTENSIONS = (
@@ -50,7 +51,7 @@ def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
         media_type="application/octet-stream; framework=pytorch",
         roles=["mlm:model", "mlm:weights", "data"],
         # bands again: MLM wants them in the properties, and STAC 1.1 allows them there when an asset has them too
-        extra_fields={"mlm:artifact_type": _artifact(card.weights), "bands": [{"name": b.name} for b in card.bands]},
+        extra_fields={"mlm:artifact_type": _artifact(card.weights), "bands": _named(card)},
     )
     if card.sha256:
         asset.extra_fields["file:checksum"] = f"1220{card.sha256}"  # multihash: sha2-256, 32 bytes
@@ -88,7 +89,7 @@ def _properties(card: ModelCard) -> dict[str, Any]:
         "license": card.license,
         "version": card.version,
         "gsd": card.gsd,
-        "bands": [{"name": b.name} for b in card.bands],
+        "bands": _named(card),
         "mlm:name": card.name,
         "mlm:architecture": card.architecture,
         "mlm:tasks": [task],
@@ -147,7 +148,7 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
         "architecture": "exported" if exported else properties["mlm:architecture"],
         "task": next((ours for ours, theirs in TASKS.items() if theirs == task), task),
         "config": properties.get("mlm:hyperparameters", {}),
-        "bands": _bands(given),
+        "bands": _bands(given, properties.get("bands")),
         "gsd": properties["gsd"],
         "chip_size": given["input"]["shape"][-1],
         "classes": [_class(c) for c in result["classification:classes"]],
@@ -162,12 +163,21 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _bands(given: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _named(card: ModelCard) -> list[dict[str, str]]:
+    """STAC band objects: MLM has no unit of its own, those have."""
+    return [{"name": b.name} | ({"unit": b.unit} if b.unit else {}) for b in card.bands]
+
+
+def _bands(given: Mapping[str, Any], listed: Any) -> list[dict[str, Any]]:
     names = [b if isinstance(b, str) else b["name"] for b in given["bands"]]
     scaling = given.get("value_scaling") or [{"type": "scale", "value": 1.0}]
     if len(scaling) == 1:  # MLM: one entry stands for every band
         scaling = scaling * len(names)
-    return [{"name": n, **_normalisation(s)} for n, s in zip(names, scaling, strict=True)]
+    units = {b["name"]: u for b in listed or () if isinstance(b, Mapping) and (u := unit(b.get("unit")))}
+    return [
+        {"name": n, **_normalisation(s)} | ({"unit": units[n]} if n in units else {})
+        for n, s in zip(names, scaling, strict=True)
+    ]
 
 
 def _normalisation(scaling: Mapping[str, Any]) -> dict[str, float]:

@@ -12,11 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 import rasterio
-from affine import Affine
+from pyproj.exceptions import ProjError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, GeomlError
 from geoml.io.bands import BandSpec, sign
+from geoml.io.georef import place
 from geoml.io.hrefs import Redacted, clean, gdal_path, redact
 from geoml.io.ranges import Changed, Denied, RemoteFile, forget, is_raster, remote_file
 from geoml.io.store import sha256
@@ -50,7 +51,7 @@ def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
         far = remote_file(spec.href, path, until) if "://" in path else None
         try:
             return _once(spec, path, far, action)
-        except (RasterioError, OSError, ValueError, MemoryError, GeomlError) as err:
+        except (RasterioError, ProjError, OSError, ValueError, MemoryError, GeomlError) as err:
             failure, again = _explain(err, spec, path, far, attempt)
             if isinstance(failure, Denied) and spec.sign and not fresh:
                 fresh = True  # once: a second refusal is not about time
@@ -123,13 +124,10 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec) -> None:
         raise DataError(f"{where}: band {spec.index} of {spec.name!r} is not there; the file has {dataset.count}")
     if any(np.dtype(d).kind == "c" for d in dataset.dtypes):
         raise DataError(f"{where}: complex numbers; expected integers or floats")
-    transform = dataset.transform
-    if dataset.crs is None or transform == Affine.identity():
-        raise DataError(f"{where}: no georeference (CRS and transform) in the file")
-    if transform.b or transform.d or transform.a <= 0 or not transform.e:
-        raise DataError(
-            f"{where}: a rotated, sheared or mirrored grid {tuple(transform)[:6]}; expected north or south up"
-        )
+    try:
+        place(dataset, spec.projection)
+    except DataError as err:
+        raise DataError(f"{where}: {err}") from err
 
 
 def label(spec: BandSpec) -> str:

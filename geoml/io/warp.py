@@ -54,7 +54,11 @@ def ratio(source: GeoBox, target: GeoBox) -> tuple[float, float]:
 def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float]:
     x, y = source.affine @ (source.shape[1] / 2, source.shape[0] / 2)
     if str(source.crs) == crs:
-        return dx / source.affine.a, abs(dy / source.affine.e)
+        a = source.affine
+        if not a.b and not a.d:
+            return dx / a.a, abs(dy / a.e)
+        a = ~a
+        return math.hypot(a.a * dx, a.b * dy), math.hypot(a.d * dx, a.e * dy)
     place = pyproj.Transformer.from_crs(str(source.crs), crs, always_xy=True)
     area = pyproj.CRS.from_user_input(crs).area_of_use
     if area is not None and area.west < area.east:
@@ -63,8 +67,7 @@ def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float
     if not (math.isfinite(px) and math.isfinite(py)):
         return 1.0, 1.0
     xs, ys = place.transform(np.array([px, px + dx, px]), np.array([py, py, py + dy]), direction="INVERSE")
-    a = ~source.affine
-    u, v = a.a * np.asarray(xs) + a.c, a.e * np.asarray(ys) + a.f
+    u, v = _cells(source, np.asarray(xs), np.asarray(ys))
     found = float(np.hypot(u[1] - u[0], u[2] - u[0])), float(np.hypot(v[1] - v[0], v[2] - v[0]))
     return found if all(math.isfinite(f) and f > 0 for f in found) else (1.0, 1.0)
 
@@ -100,17 +103,35 @@ def windows(source: GeoBox, target: GeoBox, reach: int) -> list[Window]:
     full = Window(0, 0, *source.shape)
     if source.crs is None or not source.crs.geographic or np.ptp(x) <= 180:
         return _clip([_hull(source, x, y, reach)], full)
-    west, east = _hull(source, x[x < 0], y, reach), _hull(source, x[x >= 0], y, reach)
-    return _clip([Window(west.y0, full.x0, west.y1, west.x1), Window(east.y0, east.x0, east.y1, full.x1)], full)
+    low, high = np.where(x < 0, x, x[x < 0][0]), np.where(x < 0, x[x >= 0][0], x)
+    west, east = _hull(source, low, y, reach), _hull(source, high, y, reach)
+    first, last = _meridians(source, full, reach)
+    return _clip([Window(west.y0, first, west.y1, west.x1), Window(east.y0, east.x0, east.y1, last)], full)
+
+
+def _meridians(source: GeoBox, full: Window, reach: int) -> tuple[int, int]:
+    """Columns of 180° W and 180° E with ``reach`` around, for a grid that goes further; else its own edges."""
+    a = source.affine
+    if a.b or a.d or a.a <= 0:
+        return full.x0, full.x1
+    low, high = (-180 - a.c) / a.a, (180 - a.c) / a.a
+    return max(full.x0, math.floor(low) - reach), min(full.x1, math.ceil(high) + reach)
 
 
 def _hull(source: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64], reach: int) -> Window:
-    a = ~source.affine
-    u, v = a.a * x + a.c, a.e * y + a.f
+    u, v = _cells(source, x, y)
     extra = reach + math.ceil(0.01 * max(np.ptp(u), np.ptp(v)))  # sides bend between the points
     return Window(
         math.floor(v.min()) - extra, math.floor(u.min()) - extra, math.ceil(v.max()) + extra, math.ceil(u.max()) + extra
     )
+
+
+def _cells(
+    source: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns and rows of places in units of the CRS."""
+    a = ~source.affine
+    return a.a * x + a.b * y + a.c, a.d * x + a.e * y + a.f
 
 
 def _clip(found: list[Window], full: Window) -> list[Window]:
@@ -215,5 +236,6 @@ def _gdal(
         dst_transform=transform,
         dst_crs=str(target.crs),
         resampling=kernel,
+        INSERT_CENTER_LONG="NO",  # grids beyond 180° are given turn by turn
         **options,
     )

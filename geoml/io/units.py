@@ -1,0 +1,145 @@
+"""Units of bands: one name for each spelling, what is the same, and what can be made of what.
+
+A unit is that of physical values (number * scale + offset). Words that are not in the vocabulary are units of their
+own: the same word is the same unit. Conversions are exact definitions; nothing is guessed from values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+
+Array = NDArray[np.float32]
+
+RATIO = "1"
+"""UCUM for a number without a dimension: a reflectance or a linear power, and not a logarithm of one."""
+
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "reflectance": ("surface reflectance", "toa reflectance", "top of atmosphere reflectance", "reflectance factor"),
+    "linear power": ("linear", "power", "linear scale", "linear intensity"),
+    "amplitude": ("linear amplitude",),
+    "dB": ("db", "decibel", "decibels", "b[10]"),
+    "K": ("k", "kelvin", "kelvins", "degree kelvin", "degrees kelvin", "deg k"),
+    "degC": ("cel", "celsius", "°c", "℃", "deg c", "degc", "degree celsius", "degrees celsius", "degree c"),
+    "DN": ("dn", "digital number", "digital numbers", "digital counts", "counts"),
+    "percent": ("%", "pct", "per cent"),
+    "m": ("m", "metre", "metres", "meter", "meters"),
+    RATIO: ("unity", "unitless", "dimensionless", "ratio", "[1]"),
+}
+"""Our names, which are those of STAC where it has one (UDUNITS or UCUM), and what else means them; case is ignored."""
+
+_KNOWN = {spelling: name for name, others in SPELLINGS.items() for spelling in (name.lower(), *others)}
+_MUTE = ("", "unknown", "null", "nan", "none", "n/a", "undefined")
+
+_Way = tuple[Callable[[Array], Array], Callable[[Array], Array]]
+
+
+def _same(values: Array) -> Array:
+    return values
+
+
+def _from_decibels(values: Array) -> Array:
+    found: Array = np.power(np.float32(10), values / np.float32(10))
+    return found
+
+
+def _to_decibels(values: Array) -> Array:
+    found: Array = np.float32(10) * np.log10(values)
+    return found
+
+
+FAMILIES: Sequence[Mapping[str, _Way]] = (
+    {
+        "linear power": (_same, _same),
+        RATIO: (_same, _same),
+        "amplitude": (np.square, np.sqrt),
+        "dB": (_from_decibels, _to_decibels),
+    },
+    {
+        "reflectance": (_same, _same),
+        RATIO: (_same, _same),
+        "percent": (lambda v: v / np.float32(100), lambda v: v * np.float32(100)),
+    },
+    {
+        "K": (_same, _same),
+        "degC": (lambda v: v + np.float32(273.15), lambda v: v - np.float32(273.15)),
+    },
+)
+"""Units that can be made of each other: the way to the first of the family, and the way from it."""
+
+
+def unit(value: object) -> str | None:
+    """The name of a unit; None for what is none. A word that is not in the vocabulary is its own name."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == 1:
+        return RATIO
+    if not isinstance(value, str) or len(value) > 80 or not value.isprintable():
+        return None
+    text = re.sub(r"[\s_]+", " ", value).strip()
+    return None if text.lower() in _MUTE else _KNOWN.get(text.lower(), text)
+
+
+def _checked(value: Any) -> Any:
+    if value is None:
+        return None
+    if (name := unit(str(value) if isinstance(value, int) else value)) is None:
+        raise ValueError(f"{value!r} is no unit; expected one of {', '.join(SPELLINGS)} or another word")
+    return name
+
+
+Unit = Annotated[str | None, BeforeValidator(_checked)]
+"""A field that holds a unit by its name, or None where it is not known."""
+
+
+def _way(have: str, want: str) -> _Way | None:
+    """To what both are made of, and from it; None where they have nothing in common."""
+    return next(((f[have][0], f[want][1]) for f in FAMILIES if have in f and want in f), None)
+
+
+def differ(have: str | None, want: str | None) -> bool:
+    """True when values must be changed, or cannot be, to be in the other unit; False where one is not known."""
+    if have is None or want is None or have == want:
+        return False
+    return _way(have, want) != (_same, _same)
+
+
+def convert(values: Array, have: str | None, want: str | None) -> Array:
+    """Physical values in another unit; not finite where there is none (the logarithm of zero or less).
+
+    Raises ValueError for units that have nothing in common; `mismatch` says so before.
+    """
+    if have is None or want is None or not differ(have, want):
+        return values
+    if (way := _way(have, want)) is None:
+        raise ValueError(f"{have} cannot be made {want}")
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found: Array = way[1](way[0](values))
+    return found.astype(np.float32, copy=False)
+
+
+def mismatch(name: str, have: set[str], want: str | None) -> str | None:
+    """Why bands of these units cannot be read as ``want``; None where they can, or where nothing is known."""
+    if want is not None:
+        wrong = sorted(h for h in have if h != want and _way(h, want) is None)
+        return f"band {name} is in {', '.join(wrong)}, which cannot be made {want}" if wrong else None
+    apart = sorted(have)
+    if any(differ(a, apart[0]) for a in apart[1:]):
+        return f"band {name} is in {' and in '.join(apart)}, and the model does not say in which it wants it"
+    return None
+
+
+def account(have: Sequence[str | None], want: str | None) -> str:
+    """What happens to the unit of one band, for people: ``have`` of all items, ``want`` of the model."""
+    known = sorted({h for h in have if h is not None})
+    listed = ", ".join(known) + (" or not known" if known and None in have else "")
+    if want is None:
+        return f"taken as they are: the data are in {listed}, the model's unit is not known" if known else "not known"
+    if not known:
+        return f"taken as they are: the model wants {want}, the data's unit is not known"
+    if any(differ(h, want) for h in known):
+        return f"{listed}, converted to {want}" + (" where it is known" if None in have else "")
+    return want if None not in have else f"{want}; not known of some items, which are taken as they are"
