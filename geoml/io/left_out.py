@@ -28,6 +28,11 @@ class LeftOut:
         self.items.setdefault(key, str(why))
         self.first = self.first or why
 
+    def take(self, other: LeftOut) -> None:
+        """Also those of ``other``."""
+        self.items |= other.items
+        self.first = self.first or other.first
+
     def tell(self, where: str) -> None:
         """One warning about all of them."""
         if self.items:
