@@ -234,6 +234,7 @@ def _summary(
         "valid_pixels": known,
         "valid_percent": round(100 * known / max(asked, 1), 3),
         "sources": [s.id for s in sources],
+        "left_out": plan.left_out,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
 

@@ -41,9 +41,20 @@ class LeftOut:
     def none_left(self, where: str) -> GeomlError:
         """What to raise when every item was left out: of the class of the first one."""
         kind = type(self.first) if self.first else DataError
-        error = kind(f"{where}: none of the {len(self.items)} items found can be used; {told(self.items)}")
-        error.left_out = dict(self.items)  # type: ignore[attr-defined]  # whoever has other items may go on
-        return error
+        words = f"{where}: none of the {len(self.items)} items found can be used; {told(self.items)}"
+        return with_left_out(kind(words), self)
+
+
+def with_left_out(error: GeomlError, left: LeftOut) -> GeomlError:
+    """``error`` as one for which items were left out, so that whoever has other items may go on; see `of_error`."""
+    error.left_out = dict(left.items)  # type: ignore[attr-defined]
+    return error
+
+
+def of_error(error: GeomlError) -> dict[str, str]:
+    """The items that were left out until none was left; empty for any other error."""
+    found: dict[str, str] = getattr(error, "left_out", {})
+    return found
 
 
 def told(left_out: Mapping[str, str]) -> str:
