@@ -49,6 +49,7 @@ def monitor(
     until: str | None = None,
     collection: str | None = None,
     filter: str | None = None,
+    strict: bool = False,
     composite: Composite = "least_cloudy",
     mask: Mask = "auto",
     join: Join = "auto",
@@ -76,6 +77,7 @@ def monitor(
         until: Last day to look at, RFC 3339; empty is today.
         collection: Collection id; may stay away where the catalog has one.
         filter: CQL2 text, such as "eo:cloud_cover" < 20.
+        strict: Refuse items that cannot be used, instead of leaving them out.
         composite: How the items of one place and day become one image; first is the newest.
         mask: auto uses the quality mask that the catalog's YAML describes.
         join: How chips become one map; auto is exact where the model allows.
@@ -108,11 +110,8 @@ def monitor(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once from a recipe file, of which datetime does not count."""
-    more = [
-        ("reference", str, None, "the earlier date, of a model of two"),
-        ("lookback", int, 30, "days"),
-        ("until", str, None, "last day to look at; without it today"),
-    ]
+    more = [("reference", str, None, "the earlier date, of a model of two"), ("lookback", int, 30, "days")]
+    more += [("until", str, None, "last day to look at; without it today")]
     return command.main(monitor, argv, more)
 
 

@@ -43,6 +43,7 @@ def predict(
     filter: str | None = None,
     sortby: str | None = None,
     limit: Count | None = None,
+    strict: bool = False,
     composite: Composite = "least_cloudy",
     mask: Mask = "auto",
     join: Join = "auto",
@@ -73,6 +74,7 @@ def predict(
         filter: CQL2 text, such as "eo:cloud_cover" < 20.
         sortby: Property, with - in front for descending.
         limit: At most this many items.
+        strict: Refuse items that cannot be used, instead of leaving them out.
         composite: How the items of one place become one image; first is the newest.
         mask: auto uses the quality mask that the catalog's YAML describes.
         join: How chips become one map; auto is exact where the model allows.

@@ -14,10 +14,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Column, Table
-from rich.text import Text
 
 from geoml import logs
-from geoml.cli_common import Json, command, err_console, out_console
+from geoml.cli_common import Json, command, err_console, out_console, plain, say_left_out
 from geoml.cli_geolocate import geolocate
 from geoml.errors import InputError, unknown
 
@@ -45,6 +44,7 @@ Collection = Annotated[str | None, typer.Option("--collection", help="collection
 Filter = Annotated[str | None, typer.Option("--filter", help="CQL2 text")]
 Sort = Annotated[str | None, typer.Option("--sortby", help="property, with - in front for descending")]
 Limit = Annotated[int | None, typer.Option("--limit", help="at most this many items")]
+Strict = Annotated[bool, typer.Option("--strict", help="refuse items that cannot be used, instead of leaving them out")]
 
 
 @app.callback()
@@ -69,14 +69,14 @@ def search(
     filter: Filter = None,
     sortby: Sort = None,
     limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Print the items that a catalog has for a region and a time."""
     from geoml import pipeline
 
-    items = pipeline.search(
-        _query(catalog, collection, bbox, region, datetime, filter=filter, sortby=sortby, limit=limit)
-    )
+    more = {"filter": filter, "sortby": sortby, "limit": limit, "strict": strict}
+    items = pipeline.search(_query(catalog, collection, bbox, region, datetime, **more))
     if as_json:
         features = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in items]
         print(json.dumps({"type": "FeatureCollection", "features": features}))
@@ -86,8 +86,9 @@ def search(
         p = item.properties
         when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"
         cloud = p.get("eo:cloud_cover")
-        shown = "" if cloud is None else f"{cloud:.0f}"
-        table.add_row(item.id, str(when), shown, str(p.get("gsd", "")), " ".join(item.assets))
+        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) else cloud or ""
+        words = item.id, when, shown, p.get("gsd", ""), " ".join(item.assets)
+        table.add_row(*(plain(word) for word in words))
     out_console.print(table)
 
 
@@ -199,6 +200,7 @@ def predict(
     filter: Filter = None,
     sortby: Sort = None,
     limit: Limit = None,
+    strict: Strict = False,
     crs: Annotated[str, typer.Option("--crs", help="utm, data or EPSG:code")] = "utm",
     block_size: Annotated[int, typer.Option("--block-size", help="pixels; does not change the result")] = 2048,
     composite: Annotated[str, typer.Option("--composite", help="first, least_cloudy, median or mean")] = "least_cloudy",
@@ -220,11 +222,12 @@ def predict(
     from geoml.engine.plan import make_plan
     from geoml.recipe import PredictRecipe, parse
 
+    more = {"filter": filter, "sortby": sortby, "limit": limit, "strict": strict}
     recipe = parse(
         PredictRecipe,
         {
             "model": model,
-            "query": _query(catalog, collection, bbox, region, datetime, filter=filter, sortby=sortby, limit=limit),
+            "query": _query(catalog, collection, bbox, region, datetime, **more),
             "crs": crs,
             "block_size": block_size,
             "composite": composite,
@@ -248,6 +251,7 @@ def predict(
         out_console.print(
             f"{len(items)} items, {len(made.blocks)} blocks of {block_size} pixels in {zones}; nothing was read"
         )
+        say_left_out(made.left_out)
         return
     from geoml.progress import show
 
@@ -267,6 +271,7 @@ def outputs(out: str | Path, run: dict[str, Any]) -> None:
         table.add_row(name, f"{size / 1e6:.2f} MB", what)
     out_console.print(table)
     out_console.print(f"{run['valid_percent']:.1f} % of the region has data", highlight=False)
+    say_left_out(run.get("left_out", {}))
 
 
 @command(app, "runs")
@@ -290,7 +295,7 @@ def runs(
     table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in found.seconds.items()))
     table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in found.bytes.items()))
     for key, why in found.failed.items():
-        table.add_row(key, Text("".join(c if c.isprintable() else "\ufffd" for c in why)))  # it may quote a catalog
+        table.add_row(key, plain(why))
     out_console.print(table)
 
 

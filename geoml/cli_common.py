@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from geoml.errors import GeomlError
+from geoml.io.left_out import told
 
 out_console, err_console = Console(), Console(stderr=True)
 
@@ -38,3 +40,14 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
         return run
 
     return register
+
+
+def plain(word: object) -> Text:
+    """A word of a catalog as it is: no markup, and nothing that moves the cursor."""
+    return Text("".join(c if c.isprintable() else "\ufffd" for c in str(word)))
+
+
+def say_left_out(items: Mapping[str, str]) -> None:
+    """One line about the items that were left out, if there are any."""
+    if items:
+        out_console.print(plain(told(items)))

@@ -25,6 +25,7 @@ from geoml.engine.sample import with_sample
 from geoml.engine.spread import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
+from geoml.io.left_out import of_error
 from geoml.io.remote import RunStore, run_store
 from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
 from geoml.pipeline_geolocate_map import geolocate_map
@@ -67,12 +68,15 @@ FREE_BYTES = 64 * 2**20
 """A run does not start with less free space on its output disk."""
 
 
-def search(query: Query | Mapping[str, Any]) -> list[pystac.Item]:
-    """The items of a query, for all its dates. Raises InputError, NothingFound or TransientError."""
+def search(query: Query | Mapping[str, Any], left_out: stac.LeftOut | None = None) -> list[pystac.Item]:
+    """The items of a query, for all its dates; what cannot be placed goes to ``left_out``, see `geoml.io.stac.search`.
+
+    Raises InputError, NothingFound, DataError or TransientError.
+    """
     query = query if isinstance(query, Query) else parse(Query, dict(query), "query")
     region = planning.region_of_query(query)
     catalog = stac.open_catalog(query.catalog)
-    return [item for when in query.datetime for item in stac.search(catalog, query, region, when)]
+    return [item for when in query.datetime for item in stac.search(catalog, query, region, when, left_out)]
 
 
 def plan(
@@ -275,30 +279,38 @@ def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: s
     A model of two dates compares each of them with the first ``datetime`` of the recipe, the reference.
 
     A day is a run of its own in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the items as they are now
-    are left alone. Raises NothingFound when no item was found, InputError when ``out`` holds something else.
+    are left alone. Items that cannot be used are left out, and so is a day that has no other; `Look.left_out` names
+    them. Raises NothingFound when no item was found, InputError when ``out`` holds something else.
     """
     _claim(out)
     found = monitoring.Look(monitoring.claim(recipe, out))
     first, last = monitoring.window(lookback, until)
     reference = monitoring.reference_of(recipe)
-    before = [search(_at(recipe.query, reference))] if reference else []
+    left = stac.LeftOut(recipe.query.strict)
+    before = [search(_at(recipe.query, reference), left)] if reference else []
     if reference and (end := stac.parse_datetime(reference)[1]):
         first = max(first, end.date() + dt.timedelta(days=1))
-    items = search(_at(recipe.query, f"{first}/{last}"))
+    items = search(_at(recipe.query, f"{first}/{last}"), left)
+    found.left_out |= left.items
+    unfit: dict[str, GeomlError] = {}
     for day, those in monitoring.by_day(items, first, last).items():
         place = monitoring.day_out(out, day)
         found.items += len(those)
         try:
-            plan(monitoring.recipe_of(recipe, day), place, [*before, those])
-            left = todo(place)
+            made = plan(monitoring.recipe_of(recipe, day), place, [*before, those])
+            undone = todo(place)
         except NothingFound:
             continue  # nothing of this day covers the region
         except GeomlError as err:
-            found.failed[day] = err
+            found.left_out |= of_error(err)
+            (unfit if of_error(err) else found.failed)[day] = err
             continue
+        found.left_out |= made.left_out
         found.days.append(day)
-        if left or not collected(place):
-            found.todo[day] = left
+        if undone or not collected(place):
+            found.todo[day] = undone
+    if unfit and not found.days:  # no day at all has an item that can be used: that is no odd item
+        found.failed |= unfit
     return found
 
 

@@ -45,6 +45,7 @@ class Query(Frozen):
     filter: str | None = Field(default=None, description="CQL2 text")
     sortby: str | None = Field(default=None, description="property, with - in front for descending")
     limit: int | None = Field(default=None, ge=1, description="at most this many items")
+    strict: bool = Field(default=False, description="an item that cannot be used is an error, instead of left out")
 
     @model_validator(mode="after")
     def _one_region(self) -> Self:
@@ -84,8 +85,12 @@ class PredictRecipe(Frozen):
 
     @property
     def hash(self) -> str:
-        """sha256 over the canonical JSON without the block size and the failure budget, which change no pixel."""
-        return digest(self.model_dump(mode="json", exclude={"block_size", "max_failed"}))
+        """sha256 over the canonical JSON without the block size, the failure budget and ``query.strict``.
+
+        These change no pixel.
+        """
+        silent: dict[str, Any] = {"block_size": True, "max_failed": True, "query": {"strict": True}}
+        return digest(self.model_dump(mode="json", exclude=silent))
 
 
 def digest(value: Any) -> str:

@@ -27,7 +27,9 @@ from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid import region as regions
 from geoml.grid.plane import Window
 from geoml.io.catalog import Catalog, Profile
+from geoml.io.left_out import LeftOut
 from geoml.io.stac import open_catalog, search
+from geoml.io.usable import some, usable
 from geoml.recipe import Query
 
 RGB = ("red", "green", "blue")
@@ -172,12 +174,16 @@ def from_stac(
     area = regions.from_bbox(*bbox)
     opened = open_catalog(catalog)
     query = Query(catalog=catalog, collection=collection, bbox=bbox, datetime=tuple(dates), filter=filter)
-    items = [search(opened, query, area, date) for date in dates]
+    profile = opened.profile(collection or opened.default_collection)
+    items = []
+    for date in dates:
+        left = LeftOut()
+        kept = usable(search(opened, query, area, date), bands, profile, opened, left, mask=mask)
+        items.append(some(kept, left, f"catalog {opened.name}, {date}"))
     if crs == "utm":
         crs = regions.utm_crs((bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2)
     plane = regions.plane_of(crs, gsd)
     geobox = plane.geobox(plane.window(*regions.project(area, crs).bounds))
-    profile = opened.profile(collection or opened.default_collection)
     return _ground(items, geobox, bands, opened, profile, stretch, mask, composite)
 
 

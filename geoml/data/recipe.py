@@ -155,6 +155,7 @@ class Stac(Frozen):
     datetime: str | tuple[str, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
     bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
     filter: str | None = None
+    strict: bool = Field(default=False, description="an item that cannot be used is an error, instead of left out")
     labels: tuple[VectorLabels, ...]
     background: int | None = Field(default=None, description="class value of unlabelled pixels; None: not known")
     mask: Literal["auto", "none"] = "auto"
@@ -416,6 +417,7 @@ LATER: Mapping[type[BaseModel], tuple[str, ...]] = {
     Augmentation: ("swap", "same"),
     Blocks: ("buffer",),
     ClassInfo: ("before", "after"),
+    Stac: ("strict",),
 }
 """Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
 

@@ -25,14 +25,16 @@ from geoml.cube.load import load
 from geoml.data.labels import burn, read_polygons
 from geoml.data.recipe import ByLabel, Stac, TrainRecipe
 from geoml.data.scene import Sample, Scene
-from geoml.errors import InputError, NothingFound
+from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid import region as regions
 from geoml.grid.plane import Block, Plane, blocks_touching
 from geoml.io.bands import BandSpec, select
 from geoml.io.catalog import Catalog, Profile
+from geoml.io.left_out import LeftOut
 from geoml.io.radiometry import check_offset
 from geoml.io.stac import open_catalog, search
 from geoml.io.units import mismatch
+from geoml.io.usable import some, usable
 from geoml.nn.losses import IGNORE
 from geoml.recipe import Query
 
@@ -73,13 +75,11 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
         bbox=(west, south, east, north),
         datetime=source.times,
         filter=source.filter,
+        strict=source.strict,
     )
-    items = [search(catalog, query, area, time) for time in source.times]
     profile = catalog.profile(source.collection or catalog.default_collection)
-    specs = [(item, select(item, recipe.bands, profile, catalog)) for item in chain.from_iterable(items)]
-    wanted = _wanted(recipe, [bands for _, bands in specs])
-    for item, bands in specs:
-        check_offset(item, bands, profile)
+    items = [_usable(search(catalog, query, area, time), source, recipe, catalog, profile) for time in source.times]
+    wanted = _wanted(recipe, [select(item, recipe.bands, profile, catalog) for item in chain.from_iterable(items)])
     crs = regions.utm_crs((west + east) / 2, (south + north) / 2) if source.crs == "utm" else source.crs
     plane = Plane(crs, _units(crs, recipe.gsd, south, north), source.anchor)
     labels = {name: frame.to_crs(crs) for name, frame in grouped.items()}
@@ -104,6 +104,22 @@ def _wanted(recipe: TrainRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[s
             raise InputError(f"units: {why}; give the unit in the recipe")
         out.append(want if want or len(have) != 1 else have.pop())
     return tuple(out)
+
+
+def _usable(
+    items: Sequence[pystac.Item], source: Stac, recipe: TrainRecipe, catalog: Catalog, profile: Profile
+) -> list[pystac.Item]:
+    """The items of a date that can be read and whose numbers are what they say; raises when there is none."""
+    left = LeftOut(source.strict)
+    kept = []
+    for item in usable(items, recipe.bands, profile, catalog, left, mask=source.mask):
+        try:
+            check_offset(item, select(item, recipe.bands, profile, catalog), profile)
+        except DataError as err:
+            left.add(item.id, err)
+        else:
+            kept.append(item)
+    return some(kept, left, f"catalog {catalog.name}")
 
 
 def _by_split(polygons: Mapping[str, gpd.GeoDataFrame], recipe: TrainRecipe) -> dict[str, gpd.GeoDataFrame]:

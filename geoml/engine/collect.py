@@ -237,6 +237,7 @@ def _summary(
         "valid_percent": round(100 * known / max(region, 1), 3),
         "sources": [s.id for s in sources],
         "units": plan.units,
+        "left_out": plan.left_out,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
 

@@ -49,6 +49,8 @@ class Look:
     todo: dict[str, list[str]] = field(default_factory=dict)
     failed: dict[str, GeomlError] = field(default_factory=dict)
     items: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Items that cannot be used, of all days, and why."""
 
 
 def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:
@@ -151,7 +153,8 @@ def gather(out: str | Path, look: Look) -> list[dict[str, Any]]:
         and (n != "tracks.parquet" or (plan.recipe.features and plan.card.dates > 1))
     ]
     add_changes(rows, folder / "changes.parquet")
-    stac.write_items(sources, folder / "sources.parquet", catalog=stac.open_catalog(plan.recipe.query.catalog))
+    catalog = stac.open_catalog(plan.recipe.query.catalog)
+    stac.write_items(sources, folder / "sources.parquet", catalog=catalog, left_out=look.left_out)
     items = [of_day(i, day) for day, part in stores.items() for i in stac.read_items(part.local / "items.parquet")]
     stac.write_items(items, folder / "items.parquet")
     if plan.recipe.features:

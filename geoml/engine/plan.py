@@ -6,7 +6,6 @@ beside it; every later step, in any process, reads it from there.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,15 +25,18 @@ from geoml.engine.band_units import check_units, converts
 from geoml.engine.data_crs import data_crs
 from geoml.engine.package import find, read_card
 from geoml.engine.predict import chip_grid
-from geoml.errors import DataError, InputError, ModelError, NothingFound
+from geoml.errors import InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_bbox, from_geometry, plane_of, project, zones
 from geoml.io import mlm, stac
-from geoml.io.bands import BandSpec, select
+from geoml.io.bands import select
 from geoml.io.card import ModelCard
+from geoml.io.left_out import with_left_out
 from geoml.io.regions import load_region
 from geoml.io.remote import RunStore, is_url, run_store
+from geoml.io.stac_times import instant
 from geoml.io.store import write_json
+from geoml.io.usable import some, usable
 from geoml.recipe import Frozen, PredictRecipe, Query, digest, parse
 
 STATE = ".geoml"
@@ -45,9 +47,6 @@ MODEL = "model.json"
 
 PROCESSING = ("s2:processing_baseline", "processing:version")
 """Properties that say which processing made an item."""
-
-COARSER = 1.5
-"""The finest band of a source may be at most this much coarser than the model's gsd."""
 
 
 class Zone(Frozen):
@@ -110,6 +109,7 @@ class Plan(Frozen):
     dates: tuple[tuple[str, ...], ...] = Field(default=(), description="ids of the items of each date, where several")
     sample: Sample | None = None
     units: dict[str, str] = Field(default_factory=dict, description="what happens to the unit of each band, in words")
+    left_out: dict[str, str] = Field(default_factory=dict, description="items found that cannot be used -> why")
 
     @property
     def output_id(self) -> str:
@@ -143,9 +143,11 @@ def make_plan(
 ) -> tuple[Plan, list[pystac.Item]]:
     """Search, check that model and data fit, and cut the region into blocks: the plan and the items it uses.
 
-    Reads no pixel. ``found`` are the items of each date that a search for the recipe found; None searches.
+    Reads no pixel. ``found`` are the items of each date that a search for the recipe found; None searches. Items that
+    cannot be used are left out, see ``Plan.left_out``; with ``query.strict`` they are an error.
 
-    Raises InputError, NothingFound, ModelError (bands, gsd or dates do not fit) or DataError (an item is broken).
+    Raises InputError, NothingFound, ModelError (bands, gsd or dates do not fit) or DataError (an item is broken), these
+    two where no item of a date can be used.
     """
     card = read_card(recipe.model)
     if len(recipe.query.datetime) != card.dates:
@@ -156,15 +158,18 @@ def make_plan(
     chip_grid(card, recipe.join)
     region = region_of_query(recipe.query)
     catalog = stac.open_catalog(recipe.query.catalog)
+    left = stac.LeftOut(recipe.query.strict)
     if found is None:
-        found = [stac.search(catalog, recipe.query, region, when) for when in recipe.query.datetime]
+        found = [stac.search(catalog, recipe.query, region, when, left) for when in recipe.query.datetime]
+    collection = recipe.query.collection or found[0][0].collection_id or catalog.default_collection or ""
+    found = [_fitting(those, card, recipe, catalog, collection, left) for those in found]
     dates = [[i.id for i in those] for those in found]
     items = [i for those in found for i in those]
     if len({i.id for i in items}) < len(items):
         twice = next(i.id for n, i in enumerate(items) if i.id in {j.id for j in items[:n]})
         raise InputError(f"datetime: the item {twice} belongs to two of the dates; expected ranges that share none")
-    collection = recipe.query.collection or items[0].collection_id or catalog.default_collection or ""
-    specs = _check_fit(items, card, catalog, collection)
+    profile = catalog.profile(collection)
+    specs = [select(i, [b.name for b in card.bands], profile, catalog) for i in items]
     units = check_units(card, specs, collection or catalog.name)
     into = [b.unit for b in card.bands] if converts(card, specs) else []  # other units, other pixels
     planes = _zones(recipe, region, card, items, catalog, collection)
@@ -188,6 +193,7 @@ def make_plan(
         blocks=tuple(blocks),
         dates=tuple(map(tuple, dates)) if card.dates > 1 else (),
         units=units,
+        left_out=left.items,
     )
     used = {key for block in blocks for key in block.items}
     return plan, [item for item in items if item.id in used]
@@ -209,31 +215,28 @@ def item_version(item: pystac.Item) -> str:
     said = item.properties
     when = str(said.get("updated") or said.get("datetime"))
     with suppress(ValueError):  # one instant is written in many ways, also by a table that it went through
-        when = dt.datetime.fromisoformat(when).astimezone(dt.UTC).isoformat()
+        when = instant(when).isoformat()
     return " ".join([when, *(str(said[k]) for k in PROCESSING if said.get(k) is not None)])
 
 
-def _check_fit(
-    items: Sequence[pystac.Item], card: ModelCard, catalog: stac.Catalog, collection: str
-) -> list[list[BandSpec]]:
-    """The card's bands of each item. Design rule 7: what does not fit the card is refused with the reason."""
+def _fitting(
+    items: Sequence[pystac.Item],
+    card: ModelCard,
+    recipe: PredictRecipe,
+    catalog: stac.Catalog,
+    collection: str,
+    left: stac.LeftOut,
+) -> list[pystac.Item]:
+    """The items of a date that the model can take. Design rule 7: when none fits the card, that is refused."""
+    names, mine = [b.name for b in card.bands], stac.LeftOut(left.strict)
+    where = f"{card.name} does not fit {collection or catalog.name}"
     profile = catalog.profile(collection)
-    found = []
-    for item in items:
-        try:
-            specs = select(item, [b.name for b in card.bands], profile, catalog)
-        except InputError as err:
-            raise ModelError(f"{card.name} does not fit {collection or catalog.name}: {err}") from err
-        found.append(specs)
-        # a model of 10 m may well take bands of 20 m beside those of 10 m, but not nothing else
-        known = [s for s in specs if s.gsd]
-        finest = min(known, key=lambda s: s.gsd or 0.0, default=None)
-        if finest and finest.gsd and finest.gsd > card.gsd * COARSER:
-            raise ModelError(
-                f"{card.name} works at {card.gsd:g} m, but the finest band of {item.id} ({finest.name}) has "
-                f"{finest.gsd:g} m; expected at most {card.gsd * COARSER:g} m"
-            )
-    return found
+    try:
+        kept = some(usable(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd), mine, where)
+    except InputError as err:  # a band that is not there: it is the model that asks for it
+        raise with_left_out(ModelError(str(err) if mine.items else f"{where}: {err}"), mine) from err
+    left.take(mine)
+    return kept
 
 
 def _zones(
@@ -276,9 +279,7 @@ def _blocks(
     items = [i for those in found for i in those]
     dates = [{i.id for i in those} for those in found]
     for item in items:
-        if item.geometry is None:
-            raise DataError(f"{item.id}: the item has no geometry, so its place is not known")
-        regions[item.id] = from_geometry(item.geometry)
+        regions[item.id] = from_geometry(item.geometry or {})
     query = recipe.query.model_dump(mode="json", include={"filter"})
     options = recipe.model_dump(mode="json", exclude={"query", "block_size", "max_failed", "min_area", "simplify"})
     versions = {i.id: item_version(i) for i in items}
@@ -308,7 +309,8 @@ def write_plan(plan: Plan, items: Sequence[pystac.Item], out: str | Path | RunSt
     store = run_store(out)
     out = store.local
     write_json(out / MODEL, mlm.to_item(plan.card).to_dict(include_self_link=False))
-    stac.write_items(items, out / "sources.parquet", catalog=stac.open_catalog(plan.recipe.query.catalog))
+    catalog = stac.open_catalog(plan.recipe.query.catalog)
+    stac.write_items(items, out / "sources.parquet", catalog=catalog, left_out=plan.left_out)
     write_json(out / STATE / "plan.json", plan.model_dump(mode="json"))
     store.push(MODEL, "sources.parquet", f"{STATE}/plan.json")
 

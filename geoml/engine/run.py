@@ -33,7 +33,7 @@ from geoml.engine.memory import kept
 from geoml.engine.output import BlockWriter
 from geoml.engine.plan import STATE, Plan, PlannedBlock, Sample, read_plan
 from geoml.engine.predict import Predictor
-from geoml.errors import DataError, GeomlError, TransientError
+from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.grid.plane import Block, Window
 from geoml.io import stac
 from geoml.io.bands import select
@@ -252,7 +252,10 @@ class _Reader:
 
     def read(self, planned: PlannedBlock) -> _Input:
         with about(block=self.plan.block(planned).id):
-            return self._read(planned)
+            try:
+                return self._read(planned)
+            except InputError as err:  # of an item: an href that is not allowed; the recipe was checked before
+                raise DataError(str(err)) from err
 
     def _read(self, planned: PlannedBlock) -> _Input:
         start = time.perf_counter()

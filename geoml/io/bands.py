@@ -10,23 +10,21 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import pystac
 
 from geoml.errors import DataError, InputError
 from geoml.io.asset_projection import projection
+from geoml.io.assets import data_type, rasters, why_none
 from geoml.io.catalog import BandMeta, Catalog, OffsetRule, Profile
 from geoml.io.georef import Projection
-from geoml.io.hrefs import redact
 from geoml.io.sign import sign_href
 from geoml.io.units import unit
 
-_SIDE_ROLES = {"thumbnail", "overview", "metadata"}
-_SUFFIXES = (".tif", ".tiff", ".jp2")
+_GSD = ("gsd", "raster:spatial_resolution", "spatial_resolution")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
             for meta in metas:
                 band = declared[meta.index - 1] if meta.index <= len(declared) else {}
                 found.setdefault(meta.name, _spec(item, key, meta.name, meta.index, band, meta, profile, catalog))
-    for key in _data_assets(item, skip=profile.bands):
+    for key in rasters(item, skip=profile.bands):
         declared = _declared(item.assets[key])
         for index, band in enumerate(declared or [{}], start=1):
             names = [*_first(band, "eo:common_name", "common_name"), *_first(band, "name")]
@@ -112,9 +110,9 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         href=_href(asset),
         name=rule.asset,
         index=rule.index,
-        dtype=next((str(v) for v in _first(band, "data_type")), None),
+        dtype=next(map(data_type, _first(band, "data_type")), None),
         nodata=rule.nodata,
-        gsd=_number(item, rule.asset, "gsd", _first(band, "gsd", "raster:spatial_resolution", "spatial_resolution")),
+        gsd=_gsd(*_first(band, *_GSD)),
         sign=profile.sign,
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
@@ -133,7 +131,8 @@ def select(item: pystac.Item, names: Sequence[str], profile: Profile, catalog: C
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"bands: item {item.id} has no band {name!r}; {hint}it has {_listing(found)}")
+            has = f"{_listing(found)}{why_none(item)}"
+            raise InputError(f"bands: item {item.id} has no band {name!r}; {hint}it has {has}")
     return [found[name] for name in names]
 
 
@@ -164,8 +163,7 @@ def _spec(
         raise DataError(f"item {item.id}, asset {key}: scale {scale} and offset {offset}; expected finite, scale not 0")
     if profile.offset_rule and name in profile.offset_rule.bands:
         offset = _ruled(item, profile.offset_rule, offset)
-    item_gsd = _number(item, key, "gsd", _first(item.properties, "gsd"))
-    dtype = next((str(v) for v in _first(band, "data_type")), given.dtype)
+    dtype = next((known for v in _first(band, "data_type") if (known := data_type(v))), data_type(given.dtype))
     asset = item.assets[key]
     return BandSpec(
         item=item.id,
@@ -173,11 +171,11 @@ def _spec(
         href=_href(asset),
         name=name,
         index=index,
-        dtype=dtype if dtype != "other" else None,
+        dtype=dtype,
         nodata=number("nodata", ("nodata",), given.nodata),
         scale=scale,
         offset=offset,
-        gsd=number("gsd", ("gsd", "raster:spatial_resolution", "spatial_resolution"), given.gsd, item_gsd, profile.gsd),
+        gsd=_gsd(*_first(band, *_GSD), given.gsd, *_first(item.properties, "gsd"), profile.gsd),
         sign=profile.sign,
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
@@ -214,29 +212,6 @@ def _declared(asset: pystac.Asset) -> list[dict[str, Any]]:
     return merged
 
 
-def _data_assets(item: pystac.Item, skip: Iterable[str]) -> list[str]:
-    """Keys of assets that may hold raster bands, GeoTIFF before JPEG 2000.
-
-    Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is no reflectance.
-    """
-    rasters = [key for key in item.assets if _is_raster(item.assets[key])]
-    data = [key for key in rasters if "visual" not in (item.assets[key].roles or ())] or rasters
-
-    def is_jp2(key: str) -> bool:
-        return "jp2" in f"{item.assets[key].media_type} {item.assets[key].href}".lower()
-
-    return sorted((key for key in data if key not in skip), key=is_jp2)
-
-
-def _is_raster(asset: pystac.Asset) -> bool:
-    if _SIDE_ROLES & set(asset.roles or ()):
-        return False
-    kind = (asset.media_type or "").lower()
-    if kind:
-        return any(word in kind for word in ("tiff", "jp2"))
-    return PurePosixPath(urlsplit(redact(asset.href)).path).suffix.lower() in _SUFFIXES
-
-
 def _href(asset: pystac.Asset) -> str:
     """The asset's href; a relative one as seen from its item."""
     if "://" in asset.href or asset.href.startswith(("/", "<")):
@@ -254,11 +229,20 @@ def _first(values: dict[str, Any], *keys: str) -> list[Any]:
     return [values[k] for k in keys if values.get(k) is not None][:1]
 
 
+def _gsd(*given: object) -> float | None:
+    """The first that is a length in metres; what is none is not known."""
+    for value in given:
+        with suppress(TypeError, ValueError, OverflowError):
+            if value is not None and not isinstance(value, bool) and 0 < (metres := float(value)) < math.inf:  # type: ignore[arg-type]
+                return metres
+    return None
+
+
 def _number(item: pystac.Item, key: str, field: str, value: list[Any]) -> float | None:
     """A number, also written as 'nan', 'inf' or '-inf' as STAC allows for nodata."""
     if not value:
         return None
     try:
         return float(value[0] if not isinstance(value[0], bool) else "a truth value")
-    except (TypeError, ValueError) as err:
-        raise DataError(f"item {item.id}, asset {key}: {field} is {value[0]!r}; expected a number") from err
+    except (TypeError, ValueError, OverflowError) as err:
+        raise DataError(f"item {item.id}, asset {key}: {field} is {repr(value[0])[:80]}; expected a number") from err

@@ -114,7 +114,7 @@ class Catalog:
 
     def profile(self, collection: str | None) -> Profile:
         """What the YAML says of ``collection``; an empty Profile when it is silent."""
-        return self.profiles.get(collection or "", Profile())
+        return self.profiles.get(collection if isinstance(collection, str) else "", Profile())
 
 
 def catalog_names() -> list[str]:

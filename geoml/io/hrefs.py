@@ -29,12 +29,14 @@ _GDAL_KEYS = ("header_file", "useragent", "cookie", "cookiefile")
 _MAX_NAME = 120
 
 
-def gdal_path(href: str, *, remote: bool, root: Path | None = None) -> str:
+def gdal_path(href: str, *, remote: bool, root: Path | None = None, look_up: bool = True) -> str:
     """What to open for ``href``: an absolute path of this machine, or a URL that is allowed.
 
     ``remote`` says that the href comes from a catalog elsewhere: then only URLs with a scheme of
     ``settings().schemes`` pass. A local catalog may also name files; relative ones start at ``root``, and with a
     ``root`` every file must lie under it once symbolic links are resolved.
+
+    ``look_up=False`` asks no name server, so that a name may still turn out to be that of a private host.
 
     Raises InputError for everything else: ``/vsi…``, inline XML, driver prefixes, user names in URLs, options meant
     for GDAL, control characters, and hosts that are private (unless ``settings().private_hosts``).
@@ -47,7 +49,7 @@ def gdal_path(href: str, *, remote: bool, root: Path | None = None) -> str:
     if href.startswith("<") or "/vsi" in unquote(href).lower().replace("\\", "/"):
         raise InputError(f"href: {shown!r} is a GDAL construct; expected a plain URL or path")
     if "://" in href:
-        return _from_url(href, shown, remote=remote, root=root)
+        return _from_url(href, shown, remote=remote, root=root, look_up=look_up)
     if href.lower().startswith("file:") or _PREFIX.match(href):
         raise InputError(f"href: {shown!r} has a driver prefix; expected a plain URL or path")
     if remote:
@@ -59,7 +61,7 @@ def _schemes() -> str:
     return " or ".join(f"{s}://" for s in settings().schemes)
 
 
-def _from_url(href: str, shown: str, *, remote: bool, root: Path | None) -> str:
+def _from_url(href: str, shown: str, *, remote: bool, root: Path | None, look_up: bool) -> str:
     try:
         url = urlsplit(href)
         host, _ = url.hostname or "", url.port  # reading the port checks it
@@ -77,7 +79,7 @@ def _from_url(href: str, shown: str, *, remote: bool, root: Path | None) -> str:
         return _from_bucket(url, shown)
     if any(key.lower() in _GDAL_KEYS for key, _ in parse_qsl(url.query, keep_blank_values=True)):
         raise InputError(f"href: {shown!r} carries options for GDAL in its query")
-    check_host(host, shown)
+    check_host(host, shown, look_up=look_up)
     return href
 
 
@@ -99,16 +101,16 @@ def _from_path(path: Path, shown: str, root: Path | None) -> str:
     return str(full)
 
 
-def check_host(host: str, shown: str) -> None:
+def check_host(host: str, shown: str, *, look_up: bool = True) -> None:
     """Raises InputError when ``host`` is or resolves to an address that is not public."""
     if not host or not re.fullmatch(r"[A-Za-z0-9._:\[\]%-]+", host):
         raise InputError(f"href: {shown!r} has no plain host name")
-    if not settings().private_hosts and _private(host.lower().rstrip(".")):
+    if not settings().private_hosts and _private(host.lower().rstrip("."), look_up):
         raise InputError(f"href: {shown!r} points to a private host; set GEOML_PRIVATE_HOSTS=true to allow it")
 
 
 @lru_cache(maxsize=1024)
-def _private(host: str) -> bool:
+def _private(host: str, look_up: bool = True) -> bool:
     """True for loopback, link-local, private and reserved hosts, in any spelling (``127.1``, ``0x7f000001``)."""
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return True
@@ -120,6 +122,8 @@ def _private(host: str) -> bool:
         return not _public(ipaddress.ip_address(socket.inet_aton(host)))
     except OSError:
         pass
+    if not look_up:
+        return False
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

@@ -59,7 +59,7 @@ def load_region(path: str) -> MultiPolygon:
 
 
 def _geojson(file: Path) -> tuple[list[BaseGeometry], Any]:
-    value = json.loads(file.read_text(encoding="utf-8"))
+    value = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
         raise InputError(f"region: {str(file)!r} is not a GeoJSON object")
     crs = ((value.get("crs") or {}).get("properties") or {}).get("name")  # GeoJSON 2008, still written by some

@@ -71,6 +71,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
         when=_when([str(t) for t in run.get("datetime") or []]),
         collection=run.get("collection"),
         sources=sources,
+        left_out=dict(sorted((run.get("left_out") or {}).items())),
         card=card,
         scores=_scores(card.scores),
         training=_training(card),

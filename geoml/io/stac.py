@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 import pystac
 from pystac_client import Client
-from pystac_client.exceptions import APIError
+from pystac_client.conformance import ConformanceClasses
+from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError, NothingFound, unknown
-from geoml.io.bucket import is_bucket
+from geoml.io import stac_times
 from geoml.io.catalog import Catalog, Profile, catalog_names, fetched, open_catalog
-from geoml.io.hrefs import redact
+from geoml.io.item_assets import fill
+from geoml.io.left_out import LeftOut, told
 from geoml.io.stac_http import StacReader, translate
-from geoml.io.stac_query import Asked, Box, ask, field, interval, once, ordered, parse_datetime, sound, times, wanted
+from geoml.io.stac_item import mend, place, sound, to_item
+from geoml.io.stac_pages import PAGE, pages
+from geoml.io.stac_query import Asked, Box, ask, field_name, interval, once, ordered, parse_datetime, wanted
 from geoml.io.stac_table import read_dicts, read_items, write_items
+from geoml.io.stac_walk import absolute, walk
 from geoml.recipe import Query
 
 __all__ = [
     "Catalog",
+    "LeftOut",
     "Profile",
     "catalog_names",
     "open_catalog",
@@ -34,29 +39,83 @@ __all__ = [
     "write_items",
 ]
 
-PAGE = 200
-"""Items asked for at a time."""
 
-MAX_PAGES = 5000
-
-_log = logging.getLogger(__name__)
-_LINKS = ("collection", "derived_from", "license", "via")
-
-
-def search(catalog: Catalog, query: Query, region: MultiPolygon, datetime: str) -> list[pystac.Item]:
+def search(
+    catalog: Catalog, query: Query, region: MultiPolygon, datetime: str, left_out: LeftOut | None = None
+) -> list[pystac.Item]:
     """Items that touch ``region`` (degrees) and ``datetime`` (one entry of the query) and pass the query's filter.
 
     They are ordered by ``query.sortby``, then newest first, then by id; ``query.limit`` cuts that order. Each id comes
-    once and asset hrefs are absolute. Raises InputError for a datetime, filter or collection that is wrong,
-    NothingFound (saying what was asked and what the catalog holds), DataError for items that cannot be used and
-    TransientError when the catalog does not answer.
+    once and asset hrefs are absolute. What pystac reads is read; an item that cannot be placed in time or space is
+    left out: put into ``left_out`` and named in one warning. With ``query.strict`` it is an error.
+
+    Raises InputError for a datetime, filter or collection that is wrong, NothingFound (saying what was asked and what
+    the catalog holds), DataError for a list of items that is not whole, when no item found can be used, or with
+    ``strict``, and TransientError when the catalog does not answer.
     """
     asked = ask(catalog, query, region, datetime)
-    found = _from_api(asked) if catalog.kind == "api" else _from_local(asked)
-    return [_item(value) for value in ordered(once(found), asked.sortby)[: query.limit]]
+    sieve = _Sieve(asked, LeftOut(query.strict))
+    found = _from_api(asked, sieve) if catalog.kind == "api" else _from_local(asked, sieve)
+    items: list[pystac.Item] = []
+    for value in ordered(once(found), asked.sortby):
+        if len(items) == query.limit:
+            break
+        try:
+            items.append(to_item(value))
+        except DataError as err:
+            sieve.left.add(value["id"], err)
+    stac_times.tell(catalog.name, sieve.notes)
+    if not items:
+        raise sieve.left.none_left(f"catalog {catalog.name}")
+    sieve.left.tell(f"catalog {catalog.name}")
+    if left_out is not None:
+        left_out.take(sieve.left)
+    return items
 
 
-def _from_api(asked: Asked) -> list[dict[str, Any]]:
+@dataclass
+class _Sieve:
+    """Takes what the question asks for from raw items; ``notes`` say which odd times were read how."""
+
+    asked: Asked
+    left: LeftOut
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    usable: int = 0
+    """Items that could be placed, whether they were asked for or not."""
+
+    def wanted(self, value: Any, collection: str | None, *, filtered: bool = False) -> bool:
+        """True for an item that is asked for; one that cannot be placed is left out."""
+        name = value.get("id") if isinstance(value, dict) else None
+        try:
+            if not isinstance(value, dict):
+                raise DataError(f"a feature is {str(value)[:60]!r}; expected an item")  # noqa: TRY301
+            if collection is not None and value.get("collection") != collection:
+                return False
+            sound(value)
+            notes = mend(value)
+            found = wanted(value, self.asked, collection, filtered=filtered)
+        except DataError as err:
+            self.left.add(name, err)
+            return False
+        self.usable += 1
+        if found:
+            self.notes += [(value["id"], note) for note in notes]
+        return found
+
+    def nothing(self, otherwise: Callable[[], Exception]) -> Exception:
+        """What to raise when nothing is left; ``otherwise`` says it where nothing was found."""
+        if self.left.items and not self.usable:
+            return self.left.none_left(f"catalog {self.asked.catalog.name}")
+        error = otherwise()
+        if self.left.items and isinstance(error, NothingFound):
+            return NothingFound(f"{error}; {told(self.left.items)}")
+        return error
+
+
+# ---- a STAC API
+
+
+def _from_api(asked: Asked, sieve: _Sieve) -> list[dict[str, Any]]:
     catalog = asked.catalog
     reader = StacReader(catalog)
     try:
@@ -66,20 +125,26 @@ def _from_api(asked: Asked) -> list[dict[str, Any]]:
             collection = asked.collection or _only_collection(client, catalog)
             found: list[dict[str, Any]] = []
             for box in asked.boxes:
-                found += _api_box(client, asked, collection, box)
+                found += _api_box(client, reader, asked, collection, box, sieve)
     except Exception as err:
         translate(err, catalog.name)
     if not found:
-        raise _nothing_in_api(reader, asked, collection)
+        raise sieve.nothing(lambda: _nothing_in_api(reader, asked, collection))
+    if about := _collection(reader, catalog, collection):
+        for value in found:
+            fill(value, about, catalog.profile(collection))
     return found
 
 
-def _api_box(client: Client, asked: Asked, collection: str, box: Box) -> list[dict[str, Any]]:
+def _api_box(
+    client: Client, reader: StacReader, asked: Asked, collection: str, box: Box, sieve: _Sieve
+) -> list[dict[str, Any]]:
     """Items in one box; with a limit it ends as soon as enough were found in the right order."""
     order = None
-    if asked.sortby or asked.limit:
+    if (asked.sortby or asked.limit) and client.conforms_to(ConformanceClasses.SORT):
         keys = [*asked.sortby, ("datetime", True), ("id", False)]
-        order = [{"field": field(k), "direction": "desc" if down else "asc"} for k, down in dict(keys).items()]
+        order = [{"field": field_name(k), "direction": "desc" if down else "asc"} for k, down in dict(keys).items()]
+    filters = client.conforms_to(ConformanceClasses.FILTER)
     parameters: dict[str, Any] = {
         "collections": [collection],
         "bbox": box,
@@ -88,131 +153,54 @@ def _api_box(client: Client, asked: Asked, collection: str, box: Box) -> list[di
         "sortby": order,
         "limit": min(PAGE, asked.limit or PAGE),
     }
+    home = f"{asked.catalog.url}/collections/{collection}/items"
     found: list[dict[str, Any]] = []
-    try:
-        for page in _pages(client.search(**parameters), asked):
-            found += [v for v in page if wanted(v, asked, collection, filtered=True)]
-            enough = asked.limit is not None and len(found) >= asked.limit
-            if enough and [v["id"] for v in ordered(found, asked.sortby)] == [v["id"] for v in found]:
-                break
-    except APIError as err:
-        if getattr(err, "status_code", None) != 405:
-            raise
-        parameters["filter"] = asked.filter.to_text() if asked.filter else None
-        for page in _pages(client.search(method="GET", **parameters), asked):
-            found += [v for v in page if wanted(v, asked, collection, filtered=True)]
-    return found
-
-
-def _pages(found: Any, asked: Asked) -> Iterator[list[dict[str, Any]]]:
-    """Pages until one brings no new id; a server that repeats itself must not keep us for ever."""
     seen: set[str] = set()
-    for number, page in enumerate(found.pages_as_dicts(), start=1):
-        values = [v for v in page.get("features") or [] if isinstance(v, dict)]
-        ids = {str(v.get("id")) for v in values}
-        total = page.get("numberMatched", (page.get("context") or {}).get("matched"))
-        if number > MAX_PAGES:
-            raise DataError(f"catalog {asked.catalog.name}: more than {MAX_PAGES} pages; ask for less or set a limit")
-        if ids <= seen:
-            if isinstance(total, int) and total > len(seen):
-                raise DataError(
-                    f"catalog {asked.catalog.name} repeats page {number}: {len(seen)} of {total} items came"
-                )
-            _log.warning("catalog %s repeats page %d; going on with %d items", asked.catalog.name, number, len(seen))
-            return
-        seen |= ids
-        for value in values:
-            _absolute(value, f"{asked.catalog.url}/collections/{value.get('collection')}/items/{value.get('id')}")
-        yield values
-
-
-def _from_local(asked: Asked) -> list[dict[str, Any]]:
-    """Items of a static catalog or a stac-geoparquet file."""
-    values = _all_local(asked, asked.boxes, asked.collection)
-    known = {v.get("collection") for v in values} - {None}
-    if asked.collection is None and len(known) > 1:
-        raise InputError(
-            f"collection: not given; catalog {asked.catalog.name} has {', '.join(sorted(map(str, known)))}"
-        )
-    found = [v for v in values if wanted(v, asked, asked.collection if known else None)]
-    if not found:
-        raise _nothing_in_local(asked, _all_local(asked, (), None))
+    droppable = ("sortby",) if filters else ("sortby", "filter")
+    for page in pages(client, reader, asked.catalog.name, parameters, droppable):
+        for value in page:
+            if isinstance(value, dict):
+                absolute(value, f"{home}/{value.get('id')}")
+            if sieve.wanted(value, collection, filtered=filters):
+                found.append(value)
+                seen.add(value["id"])
+        enough = asked.limit is not None and len(seen) >= asked.limit
+        if (
+            enough
+            and order
+            and [v["id"] for v in ordered(once(found), asked.sortby)] == list(dict.fromkeys(v["id"] for v in found))
+        ):
+            break
     return found
 
 
-def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None) -> list[dict[str, Any]]:
+def _collection(reader: StacReader, catalog: Catalog, collection: str) -> dict[str, Any] | None:
+    """What the API says of the collection; None where it says nothing. Raises TransientError without an answer."""
+    try:
+        return reader.get(f"{catalog.url}/collections/{quote(collection, safe='')}")
+    except (InputError, DataError):
+        return None
+
+
+# ---- a static catalog or a stac-geoparquet file
+
+
+def _from_local(asked: Asked, sieve: _Sieve) -> list[dict[str, Any]]:
+    values = _all_local(asked, asked.boxes, asked.collection, sieve.left)
+    known = {v["collection"] for v in values if isinstance(v.get("collection"), str)}
+    if asked.collection is None and len(known) > 1:
+        raise InputError(f"collection: not given; catalog {asked.catalog.name} has {', '.join(sorted(known))}")
+    found = [v for v in values if sieve.wanted(v, asked.collection if known else None)]
+    if not found:
+        raise sieve.nothing(lambda: _nothing_in_local(asked, _all_local(asked, (), None, LeftOut())))
+    return found
+
+
+def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None, left: LeftOut) -> list[dict[str, Any]]:
     """Items of a local catalog; those of a parquet file only where their bbox may touch ``boxes`` (none: all)."""
     if asked.catalog.kind == "static":
-        return list(_walk(StacReader(asked.catalog), asked.catalog.url, collection))
-    values = read_dicts(fetched(asked.catalog.url), boxes)
-    for value in values:
-        _absolute(value, asked.catalog.url)
-    return values
-
-
-def _walk(reader: StacReader, start: str, collection: str | None) -> Iterator[dict[str, Any]]:
-    """Items below a catalog.json; a collection of another name is not opened."""
-    stack: list[tuple[str, str | None]] = [(start, None)]
-    seen: set[str] = set()
-    while stack:
-        href, parent = stack.pop()
-        if href in seen:
-            continue
-        seen.add(href)
-        value = reader.get(href)
-        kind = value.get("type")
-        if kind in ("Feature", "FeatureCollection"):
-            for item in [value] if kind == "Feature" else value.get("features") or []:
-                if isinstance(item, dict):
-                    item["collection"] = item.get("collection") or parent
-                    _absolute(item, href)
-                    yield item
-        elif kind in ("Catalog", "Collection"):
-            inside = str(value.get("id")) if kind == "Collection" else parent
-            skip = kind == "Collection" and collection is not None and inside != collection
-            rels = ("child",) if skip else ("child", "item")
-            links = [k for k in value.get("links") or [] if isinstance(k, dict) and k.get("rel") in rels]
-            stack += [(_join(href, str(link.get("href"))), inside) for link in reversed(links)]
-        else:
-            raise DataError(f"{redact(href)}: no STAC object (type {kind!r})")
-
-
-# ---- hrefs and items
-
-
-def _absolute(value: dict[str, Any], home: str) -> None:
-    """Make the hrefs of assets absolute, as seen from the item's own place (``home`` when it names none).
-
-    Raises DataError for what is no item.
-    """
-    sound(value)
-    links = [k for k in value.get("links") or [] if isinstance(k, dict)]
-    own = next((str(k.get("href")) for k in links if k.get("rel") == "self"), "")
-    place = own if "://" in own and "://" in home else home
-    kept = [{**k, "href": _join(place, str(k.get("href")))} for k in links if k.get("rel") in _LINKS]
-    value["links"] = [{"rel": "self", "href": place, "type": "application/json"}, *kept]
-    for asset in (value.get("assets") or {}).values():
-        if isinstance(asset, dict) and isinstance(asset.get("href"), str):
-            asset["href"] = _join(place, asset["href"])
-
-
-def _join(home: str, href: str) -> str:
-    """``href`` as seen from the document ``home``; what is no relative path stays, to be judged when it is read."""
-    if "://" in home:
-        scheme, _, rest = home.partition("://")
-        if is_bucket(home) and not urlsplit(href).scheme and not href.startswith("//"):  # urljoin knows no buckets
-            return f"{scheme}{urljoin(f'https://{rest}', href).removeprefix('https')}"
-        return urljoin(home, href)
-    if urlsplit(href).scheme or href.startswith(("/", "<")):
-        return href
-    return str(Path(home).parent / href)
-
-
-def _item(value: dict[str, Any]) -> pystac.Item:
-    try:
-        return pystac.Item.from_dict(value)
-    except Exception as err:  # pystac raises many kinds for malformed items
-        raise DataError(f"item {value.get('id')!r}: not a STAC item ({type(err).__name__}: {err})") from err
+        return list(walk(asked.catalog, collection, left))
+    return [absolute(value, asked.catalog.url) for value in read_dicts(fetched(asked.catalog.url), boxes)]
 
 
 # ---- what to say when nothing came
@@ -234,25 +222,36 @@ def _nothing_in_api(reader: StacReader, asked: Asked, collection: str) -> Except
         listed = reader.get(f"{url}/collections").get("collections") or []
         names = [str(c.get("id")) for c in listed if isinstance(c, dict)]
         return unknown("collection", collection, names)
-    boxes = (extent.get("spatial") or {}).get("bbox") or [[]]
-    spans = (extent.get("temporal") or {}).get("interval") or [["", ""]]
-    held = f"bbox {' '.join(f'{v:.6g}' for v in boxes[0])}, datetime {'/'.join(str(t or '..') for t in spans[0])}"
+    try:
+        boxes = (extent.get("spatial") or {}).get("bbox") or [[]]
+        spans = (extent.get("temporal") or {}).get("interval") or [["", ""]]
+        held = f"bbox {' '.join(f'{v:.6g}' for v in boxes[0])}, datetime {'/'.join(str(t or '..') for t in spans[0])}"
+    except (AttributeError, TypeError, ValueError, LookupError):
+        held = "what its extent does not say"
     return NothingFound(f"no items: {asked.words}; the collection holds {held}")
 
 
-def _nothing_in_local(asked: Asked, values: list[dict[str, Any]]) -> Exception:
+def _nothing_in_local(asked: Asked, values: Iterable[dict[str, Any]]) -> Exception:
     """NothingFound with what the catalog holds, or InputError when it has no such collection."""
-    known = {str(v.get("collection")) for v in values if v.get("collection")}
+    values = list(values)
+    known = {v["collection"] for v in values if isinstance(v.get("collection"), str)}
     if asked.collection is not None and known and asked.collection not in known:
         return unknown("collection", asked.collection, known)
-    values = [v for v in values if isinstance(v.get("bbox"), list) and asked.collection in (None, v.get("collection"))]
-    if not values:
+    boxes, spans = [], []
+    for value in values:
+        if asked.collection is None or not known or value.get("collection") == asked.collection:
+            try:
+                sound(value)
+                mend(value)
+                boxes.append(place(value).bounds)
+                spans.append(stac_times.span(value["properties"]))
+            except (DataError, ShapelyError):
+                continue
+    if not boxes:
         return NothingFound(f"no items: {asked.words}; catalog {asked.catalog.name} is empty")
-    boxes = [(v["bbox"][:2], v["bbox"][len(v["bbox"]) // 2 :][:2]) for v in values]
-    bounds = [min(b[0][0] for b in boxes), min(b[0][1] for b in boxes)]
-    bounds += [max(b[1][0] for b in boxes), max(b[1][1] for b in boxes)]
-    first, last = min(times(v)[0] for v in values), max(times(v)[1] for v in values)
+    bounds = [*map(min, list(zip(*boxes, strict=True))[:2]), *map(max, list(zip(*boxes, strict=True))[2:])]
+    first, last = min(s[0] for s in spans), max(s[1] for s in spans)
     return NothingFound(
-        f"no items: {asked.words}; catalog {asked.catalog.name} holds {len(values)} items in bbox "
+        f"no items: {asked.words}; catalog {asked.catalog.name} holds {len(boxes)} items in bbox "
         f"{' '.join(f'{v:.6g}' for v in bounds)}, datetime {first:%Y-%m-%dT%H:%M:%SZ}/{last:%Y-%m-%dT%H:%M:%SZ}"
     )

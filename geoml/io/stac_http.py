@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -15,11 +16,15 @@ from geoml.io.bucket import is_bucket
 from geoml.io.catalog import Catalog
 from geoml.io.hrefs import check_host, gdal_path, redact
 from geoml.io.remote import read
+from geoml.io.stac_item import unicode_only
 from geoml.io.web import MAX_HOPS, REDIRECTS, RETRIED, Answer, busy, fetch, pause, watch
 from geoml.settings import settings
 
 MAX_BODY = 64 * 2**20
 """Bytes of one answer; a page of 1000 items is about 10 MB, and objects take twenty times the room of their text."""
+
+SIZED = (500, 502, 504)
+"""What servers answer, among other things, where an answer would be too large for them."""
 
 MAX_FILE = 256 * 2**20
 """Bytes of a file on this machine."""
@@ -70,13 +75,18 @@ class StacReader(StacApiIO):
         method: str | None = None,
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
+        patience: int | None = None,
     ) -> str:
-        """The body at ``href`` as text. Raises pystac-client's APIError for a bad status or no connection."""
+        """The body at ``href`` as text. Raises pystac-client's APIError for a bad status or no connection.
+
+        With ``patience`` the same error of the server that many times running is taken for its answer: it may be the
+        request that is too large.
+        """
         method = (method or "GET").upper()
         body, params = (parameters, None) if method == "POST" else (None, parameters)
         for _ in range(MAX_HOPS + 1):
             href = self._allowed(href)
-            answer = self._send(method, href, headers=headers, params=params, json=body)
+            answer = self._send(method, href, patience, headers=headers, params=params, json=body)
             target = answer.headers.get("location")
             if answer.status not in REDIRECTS or not target:
                 break
@@ -92,16 +102,19 @@ class StacReader(StacApiIO):
             raise problem
         return text
 
-    def _send(self, method: str, href: str, **what: Any) -> Answer:
+    def _send(self, method: str, href: str, patience: int | None, **what: Any) -> Answer:
         """The answer, after as many tries as the settings allow; a search by POST changes nothing and is repeated too.
 
         Redirects are left to the caller.
         """
         tries, guarded, within = settings().retries + 1, not self._catalog.remote, 2 * settings().timeout
+        statuses: list[int] = []
         for attempt in range(tries):
             try:
                 answer = fetch(method, href, cap=MAX_BODY, within=within, guarded=guarded, session=self.session, **what)
-                if answer.status not in RETRIED or attempt + 1 == tries:
+                statuses.append(answer.status)
+                same = patience is not None and statuses[-patience:] == [answer.status] * patience
+                if answer.status not in RETRIED or attempt + 1 == tries or (same and answer.status in SIZED):
                     return answer
                 problem = busy(answer)
             except TransientError as err:
@@ -131,10 +144,14 @@ class StacReader(StacApiIO):
     def json_loads(self, txt: str, *args: Any, **kwargs: Any) -> Any:
         """JSON as the standard has it: no NaN, no bottomless nesting. Raises DataError."""
         try:
-            return json.loads(txt, parse_constant=_refuse)
+            value = json.loads(txt, parse_constant=_refuse)
+            return unicode_only(value) if _SURROGATE.search(txt) else value
         except (ValueError, RecursionError) as err:
             start = txt[:60].strip()
             raise DataError(f"catalog {self._catalog.name}: not JSON ({err}); it begins with {start!r}") from err
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def translate(err: Exception, where: str) -> NoReturn:
@@ -158,7 +175,7 @@ def _text(body: bytes, href: str, limit: int) -> str:
     if len(body) > limit:
         raise DataError(f"{redact(href)}: more than {limit >> 20} MiB of JSON")
     try:
-        return body.decode("utf-8")
+        return body.decode("utf-8-sig")  # a byte order mark may be ignored, says RFC 8259
     except UnicodeDecodeError as err:
         raise DataError(f"{redact(href)}: not UTF-8 text; it begins with {body[:16]!r}") from err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from calendar import monthrange
 from collections.abc import Iterable
@@ -11,13 +12,13 @@ from typing import Any
 
 import cql2
 import shapely
-from shapely.geometry import MultiPolygon, shape
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError
-from geoml.grid.region import from_geometry
 from geoml.io.catalog import Catalog
 from geoml.io.hrefs import redact
+from geoml.io.stac_item import place
+from geoml.io.stac_times import span
 from geoml.recipe import Query
 
 Box = tuple[float, float, float, float]
@@ -134,7 +135,8 @@ def _sortby(text: str | None) -> tuple[tuple[str, bool], ...]:
     return tuple(fields)
 
 
-def field(name: str) -> str:
+def field_name(name: str) -> str:
+    """The name of a property in a request to sort."""
     return name if name in ("id", "collection") else f"properties.{name}"
 
 
@@ -152,25 +154,16 @@ def _bounds(region: MultiPolygon) -> Box:
     return west, south, east, north
 
 
-def sound(value: Dict) -> None:
-    """Raises DataError unless the parts of an item are of the kinds that JSON may give them."""
-    name = value.get("id")
-    if not isinstance(name, str) or not name:
-        raise DataError(f"item {str(name)[:60]!r}: its id is no text")
-    for key, kind, needed in (("properties", dict, True), ("assets", dict, False), ("links", list, False)):
-        if not isinstance(value.get(key), kind) and (needed or value.get(key) is not None):
-            raise DataError(f"item {name[:200]!r}: {key} is {type(value.get(key)).__name__}; expected {kind.__name__}")
-
-
 def wanted(value: Dict, asked: Asked, collection: str | None, *, filtered: bool = False) -> bool:
+    """Whether a mended item is what was asked for. Raises DataError for one that cannot be placed."""
     if collection is not None and value.get("collection") != collection:
         return False
-    start, end = times(value)
+    start, end = span(value["properties"])
     if (asked.start and end < asked.start) or (asked.end and start > asked.end):
         return False
     if asked.filter is not None and not filtered and not _passes(asked.filter, value):
         return False
-    return bool(asked.region.intersects(_footprint(value)))
+    return bool(asked.region.intersects(place(value)))
 
 
 def _passes(expression: cql2.Expr, value: Dict) -> bool:
@@ -178,28 +171,6 @@ def _passes(expression: cql2.Expr, value: Dict) -> bool:
         return bool(expression.matches(value))
     except Exception:  # the package raises a bare Exception for what SQL calls NULL: a property that is missing
         return False
-
-
-def times(value: Dict) -> tuple[datetime, datetime]:
-    properties = value.get("properties") or {}
-    first = properties.get("start_datetime") or properties.get("datetime")
-    last = properties.get("end_datetime") or properties.get("datetime")
-    try:
-        return _instant(str(first)), _instant(str(last))
-    except ValueError as err:
-        raise DataError(f"item {value.get('id')}: datetime {first!r}; expected RFC 3339 with Z or an offset") from err
-
-
-def _footprint(value: Dict) -> BaseGeometry:
-    geometry = value.get("geometry")
-    if not isinstance(geometry, dict):
-        raise DataError(f"item {value.get('id')}: no geometry; expected its footprint as GeoJSON")
-    try:
-        if geometry.get("type") in ("Polygon", "MultiPolygon"):
-            return from_geometry(geometry)
-        return shape(geometry)
-    except Exception as err:  # shapely raises many kinds
-        raise DataError(f"item {value.get('id')}: geometry is no GeoJSON in degrees ({err})") from err
 
 
 def once(values: Iterable[Dict]) -> list[Dict]:
@@ -231,7 +202,7 @@ def ordered(values: list[Dict], sortby: tuple[tuple[str, bool], ...]) -> list[Di
 def _sort_key(value: Dict, name: str) -> tuple[str, Any] | None:
     found: Any = value.get(name) if name in ("id", "collection") else (value.get("properties") or {}).get(name)
     if name == "datetime":
-        found = times(value)[0]
-    if isinstance(found, int | float):
-        return "number", float(found)
+        found = span(value["properties"])[0]
+    if isinstance(found, int | float) and not math.isnan(found):  # that has no place in an order
+        return "number", found
     return None if found is None else (type(found).__name__, found if isinstance(found, datetime) else str(found))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,17 @@ import pystac
 from shapely.errors import ShapelyError
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
-from geoml.errors import DataError
+from geoml.errors import DataError, GeomlError
 from geoml.io.catalog import ORIGIN_KEY, Catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_query import Box
+from geoml.io.stac_rows import bare, failing, restored, rows
 from geoml.io.store import atomic
+
+log = logging.getLogger(__name__)
+
+LEFT_OUT_KEY = b"geoml:left_out"
+"""Metadata of ``sources.parquet``: items that were found and left out, and why, as JSON."""
 
 _CHECKED = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 """Pages whose checksum does not fit are an error; files without checksums are read as they are."""
@@ -38,26 +45,54 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def write_items(items: Iterable[pystac.Item], path: Path, *, catalog: Catalog | None = None) -> None:
+def write_items(
+    items: Iterable[pystac.Item],
+    path: Path,
+    *,
+    catalog: Catalog | None = None,
+    left_out: Mapping[str, str] | None = None,
+) -> None:
     """Items as stac-geoparquet, atomically, in the given order; hrefs without query strings, so no signature is kept.
 
-    The origin of ``catalog`` is remembered, so that the file as a catalog gets the same band names, masks and signing.
-    Values that differ in type from item to item are written as text. Raises DataError when it cannot be written.
+    The origin of ``catalog`` is remembered, so that the file as a catalog gets the same band names, masks and signing,
+    and so are the items that were ``left_out``. Values that no column can hold are kept beside the columns, see
+    `geoml.io.stac_rows`. Raises DataError when the file cannot be written.
     """
-    dicts = [_plain(item) for item in items]
+    given = [_plain(item) for item in items]
+    kept = {ORIGIN_KEY: catalog.origin.encode()} if catalog is not None and catalog.origin else {}
+    if left_out:
+        kept[LEFT_OUT_KEY] = json.dumps(dict(left_out), sort_keys=True).encode()
+    path, table = Path(path), rows(given)
+
+    def works(some: Sequence[dict[str, Any]]) -> bool:
+        try:
+            _write(some, path.with_name(f".{path.name}.trial"), {})
+        except DataError:
+            raise
+        except Exception:  # what a table cannot hold has many kinds
+            return False
+        finally:
+            path.with_name(f".{path.name}.trial").unlink(missing_ok=True)
+        return True
+
     try:
-        table = parse_stac_items_to_arrow(_uniform(dicts) if dicts else [_EMPTY]).read_all()
-        with atomic(Path(path)) as temporary:
-            to_parquet(table if dicts else table.slice(0, 0), temporary, compression="zstd", write_page_checksum=True)
-            if (
-                catalog is not None and catalog.origin
-            ):  # to_parquet sets the file's metadata itself, so ours is added afterwards
-                table = pq.read_table(temporary)
-                origin = {**(table.schema.metadata or {}), ORIGIN_KEY: catalog.origin.encode()}
-                table = table.replace_schema_metadata(origin)
-                pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-    except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError) as err:
-        raise DataError(f"{path}: the items do not fit a table ({err})") from err
+        _write(table, path, kept)
+    except GeomlError:
+        raise
+    except Exception as err:  # pyarrow, shapely and stac-geoparquet each have several
+        log.info("%s: some items fit no column and are kept as JSON (%s)", path, err)
+        odd = failing(table, works)
+        _write([bare(r, v) if bad else r for r, v, bad in zip(table, given, odd, strict=True)], path, kept)
+
+
+def _write(dicts: Sequence[dict[str, Any]], path: Path, kept: Mapping[bytes, bytes]) -> None:
+    table = parse_stac_items_to_arrow(list(dicts) or [_EMPTY]).read_all()
+    with atomic(path) as temporary:
+        to_parquet(table if dicts else table.slice(0, 0), temporary, compression="zstd", write_page_checksum=True)
+        if kept:  # to_parquet sets the file's metadata itself, so ours is added afterwards
+            table = pq.read_table(temporary)
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), **kept})
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_items(path: Path) -> list[pystac.Item]:
@@ -77,7 +112,7 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
         checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
         source = ds.dataset(str(path), format=checked)
         kept = source.to_table(filter=_touching(source.schema, boxes))
-        return [_without_nulls(value) for value in stac_table_to_items(kept)]
+        return [restored(_without_nulls(value)) for value in stac_table_to_items(kept)]
     except (OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
 
@@ -103,35 +138,6 @@ def _plain(item: pystac.Item) -> dict[str, Any]:
     for thing in [*value["links"], *value["assets"].values()]:
         thing["href"] = redact(str(thing["href"]))
     return value
-
-
-def _uniform(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items with values as text wherever a column would mix numbers, text, lists and mappings."""
-    kinds: dict[tuple[str, ...], set[str]] = {}
-
-    def look(value: Any, at: tuple[str, ...]) -> None:
-        if isinstance(value, dict):
-            kinds.setdefault(at, set()).add("mapping")
-            for key, inner in value.items():
-                look(inner, (*at, key))
-        elif isinstance(value, list):
-            kinds.setdefault(at, set()).add("list")
-            for inner in value:
-                look(inner, (*at, "[]"))
-        elif value is not None:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            kinds.setdefault(at, set()).add("number" if number else type(value).__name__)
-
-    def settle(value: Any, at: tuple[str, ...]) -> Any:
-        if value is not None and len(kinds.get(at, ())) > 1:
-            return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        if isinstance(value, dict):
-            return {key: settle(inner, (*at, key)) for key, inner in value.items()}
-        return [settle(inner, (*at, "[]")) for inner in value] if isinstance(value, list) else value
-
-    for item in items:
-        look({k: v for k, v in item.items() if k != "geometry"}, ())
-    return [{k: v if k == "geometry" else settle(v, (k,)) for k, v in item.items()} for item in items]
 
 
 def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shapely.geometry import box, mapping
 
 from geoml.errors import DataError, TransientError
 from geoml.grid.region import from_bbox
-from geoml.io import stac, stac_http
+from geoml.io import stac_http, stac_pages
 from geoml.io.stac import open_catalog, search
 from geoml.recipe import Query
 from tests.integration import fault_server
@@ -191,7 +191,7 @@ def test_pages_in_a_circle(api: Callable[[Pages], Api]) -> None:
 
 
 def test_pages_without_end(api: Callable[[Pages], Api], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stac, "MAX_PAGES", 20)
+    monkeypatch.setattr(stac_pages, "MAX_PAGES", 20)
     made = api([[item(f"i{n}")] for n in range(99)])
     with pytest.raises(DataError, match="more than 20 pages"):
         made.find()
@@ -229,7 +229,7 @@ GOOD = json.dumps(item("a"))
         (page("[" * 10_000 + "]" * 10_000), "not JSON"),
         (b"<html>please log in</html>", "not JSON"),
         (b"\xff\xfe{}", "not UTF-8"),
-        (page(json.dumps(item("a", geometry=None))), "item a: no geometry"),
+        (page(json.dumps(item("a", geometry=None, bbox=None))), "item a: no geometry"),
         (page(json.dumps(item("a", geometry={"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}))), "item a"),
         (page(json.dumps(item("a", properties={}))), "item a: datetime"),
         (page(json.dumps(item("a", assets={"red": {}}))), "item 'a': not a STAC item"),

@@ -19,6 +19,8 @@ CONFORMS = [
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/item-search",
     "https://api.stacspec.org/v1.0.0/collections",
+    "https://api.stacspec.org/v1.0.0/item-search#sort",
+    "https://api.stacspec.org/v1.0.0/item-search#filter",
 ]
 
 
@@ -153,6 +155,8 @@ def serve(items: list[dict[str, Any]]) -> Iterator[StacServer]:
             elif url.path.startswith("/collections/"):
                 found = names.get(url.path.split("/")[2])
                 self.answer(200 if found else 404, found or {"description": "no such collection"})
+            elif url.path == "/search" and state.faults:
+                self.answer(state.faults.pop(0), {"description": "busy, or your word was wrong"})
             elif url.path == "/search":
                 query = {k: v[0] for k, v in parse_qs(url.query).items()}
                 asked: dict[str, Any] = {**query, "collections": query["collections"].split(",")}

@@ -1,0 +1,98 @@
+"""Times of items: all spellings that pystac reads, brought to the one that the STAC specification wants.
+
+A blank for T, ``+0000``, ``-06``, a small z, dates without a time and fractions of any length are read as they mean;
+a time without a zone is UTC.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from pystac.utils import str_to_datetime
+
+FIELDS = ("datetime", "start_datetime", "end_datetime")
+
+_STRICT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
+_LEAP = re.compile(r"(\d{2}:\d{2}):60(\.\d+)?")
+"""A leap second, which RFC 3339 allows and Python does not know."""
+
+_log = logging.getLogger(__name__)
+
+
+def instant(text: object) -> datetime:
+    """``text`` as a time with zone UTC. Raises ValueError for what is no time, or lies beyond the years 1 to 9999."""
+    return _read(text)[0]
+
+
+def _read(text: object) -> tuple[datetime, bool]:
+    """The time, and whether the text says its zone."""
+    if not isinstance(text, str):
+        raise ValueError(f"{str(text)[:60]!r} is no text")  # noqa: TRY004, one kind for all that is no time
+    try:
+        found = str_to_datetime(_LEAP.sub(r"\1:59.999999", text.strip()))
+        zoned = found.tzinfo is not None
+        return (found.astimezone(UTC) if zoned else found.replace(tzinfo=UTC)), zoned
+    except (ValueError, OverflowError) as err:
+        raise ValueError(f"{text[:60]!r}: {err}") from err
+
+
+def mend_times(properties: dict[str, Any]) -> list[str]:
+    """Write the times of an item as the specification has them, where they are not; gives notes on what was read how.
+
+    ``datetime`` and the interval are looked at. A start or end that is no time goes where ``datetime`` is one. Raises
+    ValueError, naming the field, when the item cannot be placed in time.
+    """
+    notes, odd = [], {}
+    for name in FIELDS:
+        if (given := properties.get(name)) is None:
+            continue
+        try:
+            found, zoned = _read(given)
+        except ValueError as err:
+            odd[name] = str(err)
+            continue
+        if not _STRICT.fullmatch(given):
+            properties[name] = spelt(found)
+        if not zoned:
+            notes.append(f"{name} {given!r} has no zone and is read as UTC")
+    start, end = properties.get("start_datetime"), properties.get("end_datetime")
+    spanned = None not in (start, end) and not odd.keys() & {"start_datetime", "end_datetime"}
+    if "datetime" in odd and spanned:
+        properties["datetime"] = None
+    elif "datetime" in odd or (properties.get("datetime") is None and not spanned):
+        raise ValueError(_why(properties, odd))
+    for name in odd.keys() - {"datetime"}:
+        del properties[name]
+    return notes + [f"{name} {why} and does not count" for name, why in odd.items()]
+
+
+def _why(properties: dict[str, Any], odd: dict[str, str]) -> str:
+    name = next((n for n in FIELDS if n in odd), "datetime")
+    said = odd.get(name, repr(properties.get("datetime")))
+    return f"{name} {said}; expected RFC 3339 such as 2024-06-01T12:00:00Z"
+
+
+def spelt(moment: datetime) -> str:
+    """A time with zone UTC as RFC 3339."""
+    text = moment.replace(tzinfo=None).isoformat()
+    return f"{text}Z"
+
+
+def span(properties: dict[str, Any]) -> tuple[datetime, datetime]:
+    """First and last instant of an item whose times are mended. Raises ValueError for another."""
+    first = properties.get("start_datetime") or properties.get("datetime")
+    last = properties.get("end_datetime") or properties.get("datetime")
+    return instant(first), instant(last)
+
+
+def tell(catalog: str, notes: Iterable[tuple[str, str]]) -> None:
+    """One warning for all (id, note) of a search."""
+    listed = list(notes)
+    if listed:
+        shown = "; ".join(f"item {name}: {note}" for name, note in listed[:3])
+        more = f"; and {len(listed) - 3} more" if len(listed) > 3 else ""
+        _log.warning("catalog %s: %s%s", catalog, shown, more)
