@@ -51,6 +51,9 @@ class Scene:
     """Set by sources whose labels decide the split."""
     members: tuple[str, ...] = ()
     """Ids by which split lists may name the scene beside its own: images of several dates of one place."""
+    months: tuple[int, ...] = ()
+    platforms: tuple[str, ...] = ()
+    """Of its images, where they say it."""
 
     @property
     def window(self) -> Window:
