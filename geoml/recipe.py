@@ -14,6 +14,9 @@ from geoml.errors import InputError
 
 T = TypeVar("T", bound=BaseModel)
 
+UNCOUNTED = ("block_size", "max_failed", "out_of_domain")
+"""Fields of a prediction recipe that decide no pixel, so that a run goes on whatever they are."""
+
 MAX_VALUES = 100_000
 """Of one YAML file."""
 
@@ -81,11 +84,15 @@ class PredictRecipe(Frozen):
         default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0: not looked at"
     )
     max_failed: float = Field(default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops")
+    out_of_domain: Literal["warn", "refuse", "allow"] = Field(
+        default="warn",
+        description="where images are unlike the training data: say so, but refuse a wrong scaling; refuse all; none",
+    )
 
     @property
     def hash(self) -> str:
-        """sha256 over the canonical JSON without the block size and the failure budget, which change no pixel."""
-        return digest(self.model_dump(mode="json", exclude={"block_size", "max_failed"}))
+        """sha256 over the canonical JSON without what changes no pixel: see `UNCOUNTED`."""
+        return digest(self.model_dump(mode="json", exclude=set(UNCOUNTED)))
 
 
 def digest(value: Any) -> str:

@@ -27,7 +27,7 @@ FLOOR = 1e-3
 ROUNDS, ENOUGH = 40, 1e-4
 CHUNK = 1 << 16
 """Pixels that are compared at once, so that what they need stays in the cache."""
-DIGITS = 7
+DIGITS = 6
 """Significant digits of a record's numbers."""
 
 
@@ -112,14 +112,18 @@ def likeness(
     """
     size = len(domain.center)
     out = np.full(valid.shape, STEPS, np.uint8)
-    rows = max(1, CHUNK // max(1, valid.shape[1]))
+    known = np.flatnonzero(valid.any(axis=0))
+    cols = slice(known[0], known[-1] + 1) if len(known) else slice(0, 0)
+    rows = max(1, CHUNK // max(1, cols.stop - cols.start))
     gain = np.float32(OUTSIDE / (domain.middle - domain.threshold))
     with np.errstate(over="ignore", invalid="ignore"):  # of numbers beyond all reason
         for start in range(0, valid.shape[0], rows):
-            part = slice(start, start + rows)
+            part = slice(start, start + rows), cols
+            if not valid[part].any():
+                continue
             for first in range(0, len(data), size):
                 bands = slice(first, first + size)
-                found = log_density(domain, data[bands, part], scale[bands], offset[bands])
+                found = log_density(domain, data[(bands, *part)], scale[bands], offset[bands])
                 found -= np.float32(domain.threshold)
                 found *= gain
                 found += OUTSIDE

@@ -55,7 +55,8 @@ def fit(
     Goes on where a killed run of the same recipe stopped; a finished one is returned as it is, but that one without a
     record of its domain gets it. ``resume=False`` starts afresh. ``on_epoch`` gets epoch, loss, miou and best after
     every epoch. The weights with the best validation mIoU are kept and scored on test, or on val where there is no
-    test. Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data, ModelError when the loss is not finite.
+    test. Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
+    ModelError when the loss is not finite.
     """
     out, state = Path(out), Path(out) / STATE
     kind = tasks.find(recipe.task)

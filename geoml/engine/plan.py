@@ -32,7 +32,7 @@ from geoml.io.card import ModelCard
 from geoml.io.regions import load_region
 from geoml.io.remote import RunStore, is_url, run_store
 from geoml.io.store import write_json
-from geoml.recipe import Frozen, PredictRecipe, Query, digest, parse
+from geoml.recipe import UNCOUNTED, Frozen, PredictRecipe, Query, digest, parse
 
 STATE = ".geoml"
 """Folder of a run that holds its plan and the parts of unfinished outputs."""
@@ -269,7 +269,7 @@ def _blocks(
             raise DataError(f"{item.id}: the item has no geometry, so its place is not known")
         regions[item.id] = from_geometry(item.geometry)
     query = recipe.query.model_dump(mode="json", include={"filter"})
-    options = recipe.model_dump(mode="json", exclude={"query", "block_size", "max_failed", "min_area", "simplify"})
+    options = recipe.model_dump(mode="json", exclude={"query", *UNCOUNTED, "min_area", "simplify"})
     versions = {i.id: item_version(i) for i in items}
     out = []
     for n, zone in enumerate(planes):

@@ -60,7 +60,8 @@ def features_frame(
     """Whole features in EPSG:4326, one row each, ordered by id.
 
     Columns: id, class (uint8), name, area_m2, confidence (0..1), outside (share of its pixels that are unlike the
-    training data; null where that is not known), datetime (null unless first and last time are one), start_datetime, end_datetime, blocks (list of block ids), model, geometry (outer rings counterclockwise).
+    training data; null where that is not known), datetime (null unless first and last time are one), start_datetime,
+    end_datetime, blocks (list of block ids), model, geometry (outer rings counterclockwise).
     ``area_m2`` is measured on the ellipsoid, of the geometry as written.
 
     Args:
