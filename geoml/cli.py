@@ -215,6 +215,7 @@ def predict(
     shift_limit: Annotated[float, typer.Option(help="pixels; a later date further off is moved back")] = 0.5,
     max_shift: Annotated[float, typer.Option(help="pixels; dates further off are an error; 0: do not look")] = 8.0,
     max_failed: Annotated[float, typer.Option("--max-failed", help="share of blocks that may fail")] = 1.0,
+    out_of_domain: Annotated[str, typer.Option(help="images unlike the training data: warn, refuse, allow")] = "warn",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
 ) -> None:
     """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop."""
@@ -242,6 +243,7 @@ def predict(
             "shift_limit": shift_limit,
             "max_shift": max_shift,
             "max_failed": max_failed,
+            "out_of_domain": out_of_domain,
         },
         "predict",
     )
@@ -261,8 +263,9 @@ def predict(
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:
-    """A table of what a run wrote."""
+    """A table of what a run wrote, and whether its images are like the training data."""
     from geoml.io.remote import run_store
+    from geoml.progress import domain
 
     sizes = run_store(out).sizes()
     table = Table("file", "size", "what", title=f"{len(run['blocks']['done'])} blocks in {out}")
@@ -272,6 +275,7 @@ def outputs(out: str | Path, run: dict[str, Any]) -> None:
     out_console.print(table)
     out_console.print(f"{run['valid_percent']:.1f} % of the region has data", highlight=False)
     say_left_out(run.get("left_out", {}))
+    domain(run)
 
 
 @command(app, "runs")

@@ -19,6 +19,7 @@ import pystac
 from geoml.engine import monitor as monitoring
 from geoml.engine import plan as planning
 from geoml.engine.collect import collect, collected
+from geoml.engine.domain import compare
 from geoml.engine.halt import halting
 from geoml.engine.run import Progress, is_done, run_blocks
 from geoml.engine.sample import with_sample
@@ -85,8 +86,10 @@ def plan(
     """Search, check and cut the region into blocks; write the plan, or find the same one there already.
 
     ``found`` are the items of each date that a search for the recipe found; None searches. Two dates are compared on a
-    sample of the region, see `geoml.engine.sample`; otherwise no pixel is read.
-    Raises InputError when ``out`` holds the run of another recipe; see `geoml.engine.plan.make_plan` for the rest.
+    sample of the region, see `geoml.engine.sample`, and where the package has a record of its training data, a sample
+    is compared with it, see `geoml.engine.domain`; otherwise no pixel is read.
+    Raises InputError when ``out`` holds the run of another recipe, ModelError for images that are out of the model's
+    domain in a way that the recipe does not allow; see `geoml.engine.plan.make_plan` for the rest.
     """
     store = _claim(out)
     made, items = planning.make_plan(recipe, found)
@@ -99,11 +102,14 @@ def plan(
                 "expected an empty folder or the same recipe"
             )
         made = with_sample(made, items, store)
+        compare(made, items, store)
         if before == made:
             return before
-        log.info("the items found have changed since the last run; blocks with other items are done again")
+        if before.blocks != made.blocks:
+            log.info("the items found have changed since the last run; blocks with other items are done again")
     else:
         made = with_sample(made, items, store)
+        compare(made, items, store)
     planning.write_plan(made, items, store)
     return made
 

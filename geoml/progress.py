@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from geoml.io.domain import said
 
 if TYPE_CHECKING:
     from geoml.engine.plan import Plan
@@ -57,6 +60,14 @@ def show() -> Iterator[Bar]:
         *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as bar:
         yield Bar(bar)
+
+
+def domain(run: Mapping[str, Any]) -> None:
+    """One line on standard error: whether the images of a run are like the training data of its model."""
+    found = run.get("domain")
+    style = {"inside": "green", "outside": "red"}.get(found["verdict"], "yellow") if found else ""
+    mark = "" if found is None or found["verdict"] == "inside" else "Warning: "
+    Console(stderr=True, soft_wrap=True).print(Text(f"{mark}{said(found)}", style))
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from geoml.errors import InputError
 
 T = TypeVar("T", bound=BaseModel)
 
+UNCOUNTED = ("block_size", "max_failed", "out_of_domain")
+"""Fields of a prediction recipe that decide no pixel, so that a run goes on whatever they are."""
+
 MAX_VALUES = 100_000
 """Of one YAML file."""
 
@@ -82,14 +85,15 @@ class PredictRecipe(Frozen):
         default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0: not looked at"
     )
     max_failed: float = Field(default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops")
+    out_of_domain: Literal["warn", "refuse", "allow"] = Field(
+        default="warn",
+        description="where images are unlike the training data: say so, but refuse a wrong scaling; refuse all; none",
+    )
 
     @property
     def hash(self) -> str:
-        """sha256 over the canonical JSON without the block size, the failure budget and ``query.strict``.
-
-        These change no pixel.
-        """
-        silent: dict[str, Any] = {"block_size": True, "max_failed": True, "query": {"strict": True}}
+        """sha256 over the canonical JSON without what changes no pixel: see `UNCOUNTED`, and ``query.strict``."""
+        silent: dict[str, Any] = {**dict.fromkeys(UNCOUNTED, True), "query": {"strict": True}}
         return digest(self.model_dump(mode="json", exclude=silent))
 
 

@@ -53,6 +53,9 @@ class Scene:
     """Ids by which split lists may name the scene beside its own: images of several dates of one place."""
     units: tuple[str | None, ...] = ()
     """Of the values of each band of one date, where the source knows them."""
+    months: tuple[int, ...] = ()
+    platforms: tuple[str, ...] = ()
+    """Of its images, where they say it."""
 
     @property
     def window(self) -> Window:

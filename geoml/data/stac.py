@@ -7,7 +7,7 @@ disjoint labelled pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -84,12 +84,14 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
     plane = Plane(crs, _units(crs, recipe.gsd, south, north), source.anchor)
     labels = {name: frame.to_crs(crs) for name, frame in grouped.items()}
     found = Found(items, catalog, profile, source, recipe, labels, wanted)
+    read_of = list(chain.from_iterable(items))
+    when, by = months(read_of), platforms(read_of)
     out = []
     for split, frame in labels.items():
         for block in _blocks(plane, source, frame, area):
             name = f"{block.id}@{split}" if split else block.id
             read = partial(_read, found, block, split)
-            out.append(Scene(name, block.window.shape, read, block.geobox, split or None, units=wanted))
+            out.append(Scene(name, block.window.shape, read, block.geobox, split or None, (), wanted, when, by))
     if not out:
         raise NothingFound("source.labels: no label lies inside the bbox")
     return out
@@ -120,6 +122,17 @@ def _usable(
         else:
             kept.append(item)
     return some(kept, left, f"catalog {catalog.name}")
+
+
+def months(items: Iterable[pystac.Item]) -> tuple[int, ...]:
+    """Months (1 to 12) of the items that have a time."""
+    times = (i.datetime or i.common_metadata.start_datetime for i in items)
+    return tuple(sorted({t.month for t in times if t is not None}))
+
+
+def platforms(items: Iterable[pystac.Item]) -> tuple[str, ...]:
+    """What the items say of their platform."""
+    return tuple(sorted({str(i.properties["platform"]) for i in items if i.properties.get("platform")}))
 
 
 def _by_split(polygons: Mapping[str, gpd.GeoDataFrame], recipe: TrainRecipe) -> dict[str, gpd.GeoDataFrame]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pystac
 
+from geoml.engine.domain import of_items
 from geoml.engine.output import time_range
 from geoml.engine.plan import MODEL, STATE, Plan, read_plan
 from geoml.engine.run import Tally, is_done
@@ -35,7 +36,7 @@ PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-ge
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
-    "cogs": "COGs: class, its confidence or the probability of change, valid count",
+    "cogs": "COGs: class, its confidence or the probability of change, valid count, likeness to the training data",
     "features.parquet": "GeoParquet 1.1: polygons of the classes",
     "items.parquet": "stac-geoparquet of what was written",
     "sources.parquet": "stac-geoparquet of what was read",
@@ -235,6 +236,7 @@ def _summary(
         "region_pixels": region,
         "valid_pixels": known,
         "valid_percent": round(100 * known / max(region, 1), 3),
+        "domain": of_items(items),
         "sources": [s.id for s in sources],
         "units": plan.units,
         "left_out": plan.left_out,

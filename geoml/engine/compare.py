@@ -52,6 +52,7 @@ def compare(package: Package, *, binary: bool = False) -> Package:
         parameters=card.parameters,
         training={"compared": {"model": card.name, "version": card.version, "sha256": card.sha256}},
         bbox=card.bbox,
+        domain=card.domain,
     )
     module = build(new)
     module.get_submodule("net").load_state_dict(package.module.state_dict())

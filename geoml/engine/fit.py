@@ -26,6 +26,7 @@ from geoml.data.prepare import Splits, bounds, prepare, summary
 from geoml.data.recipe import TrainRecipe, swapped
 from geoml.engine import package
 from geoml.engine.device import choose
+from geoml.engine.domain import measured
 from geoml.engine.evaluate import score
 from geoml.engine.loop import Keeper, Loop
 from geoml.engine.transfer import transfer
@@ -53,18 +54,18 @@ def fit(
 ) -> ModelCard:
     """Train by the recipe and write a package to ``out``; the card holds split, statistics, history and scores.
 
-    Goes on where a killed run of the same recipe stopped; a finished one is returned as it is. ``resume=False`` starts
-    afresh. ``on_epoch`` gets epoch, loss, miou and best after every epoch. The weights with the best validation mIoU
-    are kept and scored on test, or on val where there is no test; where a class has no validation pixel there is no
-    mIoU to choose by, the last weights are kept and the class is named in the log and the card. Raises InputError for
-    a recipe that does not fit itself or the folder, NothingFound or DataError for its data, ModelError when the loss
-    is not finite.
+    Goes on where a killed run of the same recipe stopped; a finished one is returned as it is, but that one without a
+    record of its domain gets it. ``resume=False`` starts afresh. ``on_epoch`` gets epoch, loss, miou and best after
+    every epoch. The weights with the best validation mIoU are kept and scored on test, or on val where there is no
+    test; where a class has no validation pixel there is no mIoU to choose by, the last weights are kept and the class
+    is named in the log and the card. Raises InputError for a recipe that does not fit itself or the folder,
+    NothingFound or DataError for its data, ModelError when the loss is not finite.
     """
     out, state = Path(out), Path(out) / STATE
     kind = tasks.find(recipe.task)
     card = _finished(out, recipe)
     if resume and card is not None:
-        return card
+        return card if card.domain else add_domain(recipe, card, out)
     _claim(out, state, recipe, resume)
     splits = prepare(recipe)
     if not splits["val"]:
@@ -110,12 +111,20 @@ def fit(
         "val_miou": keeper.best,
         "history": keeper.history,
     }
+    card = card.model_copy(update={"domain": measured(splits, recipe, reader)})
     scored_on = "test" if splits["test"] else "val"
     card = package.save(module.cpu(), card.model_copy(update={"training": training}), out)
     scores = {"split": scored_on, **score(package.load(out), splits[scored_on], reader)}
     card = card.model_copy(update={"scores": scores})
     package.write_card(card, out)
     shutil.rmtree(state)
+    return card
+
+
+def add_domain(recipe: TrainRecipe, card: ModelCard, out: Path) -> ModelCard:
+    """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
+    card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
+    package.write_card(card, out)
     return card
 
 

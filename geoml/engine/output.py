@@ -20,6 +20,7 @@ from geoml.errors import GeomlError
 from geoml.grid.plane import Block
 from geoml.io.card import ModelCard
 from geoml.io.cogwrite import CogInfo, CogWriter
+from geoml.io.domain import OUTSIDE
 from geoml.io.items import AssetInfo, BandInfo, block_footprint, block_item, write_item
 from geoml.io.parts import write_polygons
 from geoml.io.polygonise import polygonise
@@ -34,9 +35,18 @@ class BlockWriter:
     """Takes the finished rows of a block, top to bottom, and publishes the block."""
 
     def __init__(
-        self, out: Path, plan: Plan, planned: PlannedBlock, asked: NDArray[np.bool_], *, moves: bool = False
+        self,
+        out: Path,
+        plan: Plan,
+        planned: PlannedBlock,
+        asked: NDArray[np.bool_],
+        likeness: NDArray[np.uint8] | None = None,
+        *,
+        moves: bool = False,
     ) -> None:
         """``asked`` (y, x) is True inside the region; the rest of the block is nodata in every file.
+
+        ``likeness`` (y, x) to the training data is written where it is known.
 
         ``moves``: ``out`` is a working copy, so that nothing outside of it has a place relative to it.
         """
@@ -81,6 +91,9 @@ class BlockWriter:
         }
         if plan.recipe.probabilities:
             self.cogs["probabilities"] = quantity("probabilities", names)
+        self.likeness = likeness
+        if likeness is not None:
+            self.cogs["domain"] = quantity("domain", ["likeness to the training data"])
         shape = self.block.window.shape
         keep = shape if plan.recipe.features else (0, 0)
         self.classes, self.confidence = np.empty(keep, np.uint8), np.empty(keep, np.uint8)
@@ -96,6 +109,8 @@ class BlockWriter:
         self.cogs[self.task.layer].write(confidence)
         counted = np.minimum(count, COUNT_NODATA - 1).astype(np.uint8)
         self.cogs["valid"].write(np.where(asked, counted, np.uint8(COUNT_NODATA)))
+        if self.likeness is not None:
+            self.cogs["domain"].write(np.where(asked, self.likeness[part], np.uint8(CONFIDENCE_NODATA)))
         if rows.probabilities is not None:
             self.cogs["probabilities"].write(np.where(asked, rows.probabilities, np.uint8(CONFIDENCE_NODATA)))
         if self.plan.recipe.features:
@@ -137,7 +152,7 @@ class BlockWriter:
             if self.task.background is not None:  # what did not change is no feature
                 quiet = card.classes[self.task.background].value
                 classes = np.where(classes == quiet, np.uint8(card.nodata), classes)
-            found = polygonise(classes, self.confidence, card.nodata, self.block.window)
+            found = polygonise(classes, self.confidence, card.nodata, self.block.window, self._unlike())
             write_polygons(found, self.out / STATE / "parts" / f"{self.block.id}.parquet")
         infos = {key: writer.close() for key, writer in self.cogs.items()}
         assets = {key: _asset(key, info, card, self.task) for key, info in infos.items()}
@@ -157,6 +172,7 @@ class BlockWriter:
             model_href=str(self.out.absolute() / MODEL),
             properties={
                 **({"geoml:shift": [_shift(s) for s in residual]} if residual else {}),
+                **({} if (unlike := self._unlike()) is None else {"geoml:outside_pixels": int(unlike.sum())}),
                 "geoml:asked_pixels": asked,
                 "geoml:valid_pixels": known,
                 "geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0,
@@ -164,6 +180,10 @@ class BlockWriter:
         )
         write_item(item, self.out / "items" / f"{self.block.id}.json", root=self.out if self.moves else None)
         return sum(info.size or 0 for info in assets.values())
+
+    def _unlike(self) -> NDArray[np.bool_] | None:
+        """Valid pixels of the region that are unlike the training data; None where that is not known."""
+        return None if self.likeness is None else self.valid & (self.likeness < OUTSIDE)
 
     def _picture(self, name: str, rgba: NDArray[np.uint8]) -> AssetInfo:
         path = self.folder / f"{name}.png"
@@ -198,6 +218,7 @@ def _rgb(color: str) -> tuple[int, int, int]:
 _TITLES = {
     "class": "class of each pixel",
     "valid": "valid observations",
+    "domain": "likeness to the training data",
     "probabilities": "probability of every class",
 }
 

@@ -37,7 +37,7 @@ from geoml.io.remote import RunStore, is_url, run_store
 from geoml.io.stac_times import instant
 from geoml.io.store import write_json
 from geoml.io.usable import some, usable
-from geoml.recipe import Frozen, PredictRecipe, Query, digest, parse
+from geoml.recipe import UNCOUNTED, Frozen, PredictRecipe, Query, digest, parse
 
 STATE = ".geoml"
 """Folder of a run that holds its plan and the parts of unfinished outputs."""
@@ -281,7 +281,7 @@ def _blocks(
     for item in items:
         regions[item.id] = from_geometry(item.geometry or {})
     query = recipe.query.model_dump(mode="json", include={"filter"})
-    options = recipe.model_dump(mode="json", exclude={"query", "block_size", "max_failed", "min_area", "simplify"})
+    options = recipe.model_dump(mode="json", exclude={"query", *UNCOUNTED, "min_area", "simplify"})
     versions = {i.id: item_version(i) for i in items}
     out = []
     for n, (zone, blocks) in enumerate(zip(planes, cuts, strict=True)):

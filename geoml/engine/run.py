@@ -22,6 +22,7 @@ import numpy as np
 import pystac
 from numpy.typing import NDArray
 
+from geoml.cube.domain import likeness
 from geoml.cube.normalise import coefficients
 from geoml.cube.region import inside
 from geoml.cube.register import Shift
@@ -80,6 +81,10 @@ class _Input:
     residual: Sequence[Shift | None]
     """Of each later date against the first, after it was corrected."""
     seconds: float
+    likeness: NDArray[np.uint8] | None = None
+    """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
+    compared: float = 0.0
+    """Seconds that it took to compare them."""
 
 
 @lru_cache(maxsize=2)
@@ -175,10 +180,12 @@ def _predict(
     card = plan.card
     mul, add = coefficients(card, found.scale, found.offset)
     valid = found.count > 0
-    writer = BlockWriter(store.local, plan, found.planned, found.asked, moves=store.remote)
+    writer = BlockWriter(store.local, plan, found.planned, found.asked, found.likeness, moves=store.remote)
     inner = found.block.window.slices(found.origin)
     count = found.count[inner]
     tally.seconds["read"] += found.seconds
+    if found.likeness is not None:
+        tally.seconds["domain"] += found.compared
     tally.bytes["read"] += found.data.nbytes
     room = threading.Semaphore(4)  # rows in flight
 
@@ -273,9 +280,13 @@ class _Reader:
         asked = inside(zone.geometry, block.geobox)
         took = time.perf_counter() - start
         used = [d.items for d in dates]
-        return _Input(
-            planned, block, origin, found.data, found.count, found.scale, found.offset, asked, used, residual, took
-        )
+        made = planned, block, origin, found.data, found.count, found.scale, found.offset, asked, used, residual, took
+        if plan.card.domain is None:
+            return _Input(*made)
+        start = time.perf_counter()
+        inner = cropped(found, origin, block.window)
+        alike = likeness(plan.card.domain, inner.data, inner.count > 0, inner.scale, inner.offset)
+        return _Input(*made, alike, time.perf_counter() - start)
 
     def _residual(self, dates: Sequence[Mosaic], block: Block, origin: Window) -> list[Shift | None]:
         """The shift of each later date that is left. Raises DataError when it is above the recipe's largest."""

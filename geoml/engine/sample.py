@@ -122,8 +122,8 @@ def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str
     return sample
 
 
-def places(plan: Plan) -> list[tuple[Zone, Block]]:
-    """Squares of the lattice that the region touches, in the order of the hash of their place.
+def places(plan: Plan, side: int = SIDE) -> list[tuple[Zone, Block]]:
+    """Squares of ``side`` pixels of the lattice that the region touches, in the order of the hash of their place.
 
     They do not depend on the size of the run's blocks. In a large region the lattice is thinned: every second, fourth,
     … square in y and x.
@@ -131,11 +131,11 @@ def places(plan: Plan) -> list[tuple[Zone, Block]]:
     found: list[tuple[Zone, Block]] = []
     for zone in plan.zones:
         x0, y0, x1, y1 = project(zone.geometry, zone.crs).bounds
-        across = math.sqrt((x1 - x0) * (y1 - y0) / CELLS) / (SIDE * zone.res)
+        across = math.sqrt((x1 - x0) * (y1 - y0) / CELLS) / (side * zone.res)
         thin = 2 ** max(0, math.ceil(math.log2(max(across, 1.0))))
-        for cell in blocks_of(zone.geometry, zone.plane, SIDE * thin):
+        for cell in blocks_of(zone.geometry, zone.plane, side * thin):
             y, x = (v * thin + thin // 2 for v in (cell.iy, cell.ix))
-            found.append((zone, Block(zone.plane, SIDE, y, x)))
+            found.append((zone, Block(zone.plane, side, y, x)))
     return sorted(found, key=lambda place: hashlib.sha256(place[1].id.encode()).digest())
 
 

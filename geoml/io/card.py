@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from geoml.io.domain import Domain
 from geoml.io.units import Unit
 from geoml.recipe import Frozen, Phase
 
@@ -63,3 +64,4 @@ class ModelCard(Frozen):
     training: dict[str, Any] = Field(default_factory=dict, description="data, splits, seed, recipe hash")
     scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")
     bbox: tuple[float, float, float, float] = Field(default=(-180.0, -90.0, 180.0, 90.0), description="where trained")
+    domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")

@@ -40,7 +40,19 @@ _DATES = {
 _KINDS = {"from": pa.string(), "to": pa.string()}
 _HISTORY = {"first_seen": _TIME, "last_seen": _TIME, "closed": _TIME}
 
-CHANGE_COLUMNS = ("id", "class", "name", *_KINDS, "area_m2", "confidence", *_DATES, "blocks", "model", "geometry")
+CHANGE_COLUMNS = (
+    "id",
+    "class",
+    "name",
+    *_KINDS,
+    "area_m2",
+    "confidence",
+    "outside",
+    *_DATES,
+    "blocks",
+    "model",
+    "geometry",
+)
 TRACK_COLUMNS = ("id", "class", "name", *_KINDS, "area_m2", *_HISTORY, "geometry")
 
 
@@ -49,7 +61,7 @@ def changes_frame(
 ) -> geopandas.GeoDataFrame:
     """The features of a change model as changes, in their order; what did not change (class 0) is left out.
 
-    Columns: id, class (uint8), name, from, to (null where the card does not say), area_m2, confidence,
+    Columns: id, class (uint8), name, from, to (null where the card does not say), area_m2, confidence, outside,
     before_start, before_end, after_start, after_end (first and last time of the items of a date that touch the
     polygon), before_items, after_items (their ids, sorted), blocks, model, geometry. An item without a usable
     footprint touches everything.

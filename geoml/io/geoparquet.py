@@ -39,6 +39,7 @@ _TYPES = {
     "name": pa.string(),
     "area_m2": pa.float64(),
     "confidence": pa.float32(),
+    "outside": pa.float32(),
     "datetime": _TIME,
     "start_datetime": _TIME,
     "end_datetime": _TIME,
@@ -58,8 +59,9 @@ def features_frame(
 ) -> geopandas.GeoDataFrame:
     """Whole features in EPSG:4326, one row each, ordered by id.
 
-    Columns: id, class (uint8), name, area_m2, confidence (0..1), datetime (null unless first and last time are one),
-    start_datetime, end_datetime, blocks (list of block ids), model, geometry (outer rings counterclockwise).
+    Columns: id, class (uint8), name, area_m2, confidence (0..1), outside (share of its pixels that are unlike the
+    training data; null where that is not known), datetime (null unless first and last time are one), start_datetime,
+    end_datetime, blocks (list of block ids), model, geometry (outer rings counterclockwise).
     ``area_m2`` is measured on the ellipsoid, of the geometry as written.
 
     Args:
@@ -79,7 +81,7 @@ def features_frame(
         if len(batch):
             planes.setdefault(batch.plane, []).append(batch)
     parts = [_part(plane, batches, card, simplify) for plane, batches in planes.items()]
-    frame = pd.concat(parts) if parts else _part_frame([], [], [], [], [], [], card)
+    frame = pd.concat(parts) if parts else _part_frame([], [], [], [], [], [], [], card)
     frame = frame[frame["area_m2"] >= min_area].sort_values("id", ignore_index=True)
     first, last = (pd.Timestamp(t).tz_convert("UTC") for t in datetime)
     times = {"datetime": first if first == last else pd.NaT, "start_datetime": first, "end_datetime": last}
@@ -146,11 +148,11 @@ def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, An
 
 def _part(plane: Plane, batches: list[Features], card: ModelCard, simplify: float) -> pd.DataFrame:
     """The rows of one plane, without times and model."""
-    names = "geometry", "value", "confidence", "blocks", "row", "col"
+    names = "geometry", "value", "confidence", "outside", "blocks", "row", "col"
     columns = [np.concatenate([getattr(b, k) for b in batches]) for k in names]
     # one order of features and of vertices, so that sums are the same to the last bit for any blocks
-    order = np.lexsort((columns[1], columns[5], columns[4]))
-    geometry, value, confidence, blocks = (c[order] for c in columns[:4])
+    order = np.lexsort((columns[1], columns[6], columns[5]))
+    geometry, value, confidence, outside, blocks = (c[order] for c in columns[:5])
     ids = np.array([k for b in batches for k in b.ids()], object)[order]
     geometry = shapely.normalize(geometry)
     if simplify:
@@ -158,11 +160,12 @@ def _part(plane: Plane, batches: list[Features], card: ModelCard, simplify: floa
     else:
         geometry = share_vertices(geometry, VERTEX_STEP)
     ground = shapely.transform(geometry, lambda c: (c + plane.anchor) * [plane.res, -plane.res])
-    return _part_frame(ids, value, _areas(ground, plane.crs), confidence, blocks, _lonlat(ground, plane.crs), card)
+    places = _areas(ground, plane.crs), _lonlat(ground, plane.crs)
+    return _part_frame(ids, value, places[0], confidence, outside, blocks, places[1], card)
 
 
 def _part_frame(
-    ids: Any, value: Any, area: Any, confidence: Any, blocks: Any, geometry: Any, card: ModelCard
+    ids: Any, value: Any, area: Any, confidence: Any, outside: Any, blocks: Any, geometry: Any, card: ModelCard
 ) -> pd.DataFrame:
     names = {c.value: c.name for c in card.classes}
     if strange := sorted({int(v) for v in np.unique(value)} - names.keys()):
@@ -174,10 +177,11 @@ def _part_frame(
             "name": pd.Series([names[int(v)] for v in value], dtype=object),
             "area_m2": np.asarray(area, float),
             "confidence": np.asarray(confidence, float) * CONFIDENCE_SCALE,
+            "outside": np.asarray(outside, float),
             "blocks": pd.Series([list(b) for b in blocks], dtype=object),
             "geometry": pd.Series(list(geometry), dtype=object),
         }
-    ).astype({"confidence": np.float32})
+    ).astype({"confidence": np.float32, "outside": np.float32})
 
 
 def _metres(plane: Plane) -> float:

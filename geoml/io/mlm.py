@@ -28,6 +28,8 @@ TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
 EXTRAS = ("architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata")
 REPORTS = ("training", "scores")
+DOMAIN = "geoml:domain"
+OWN = (*EXTRAS, *REPORTS, "domain")
 SIDES = ("before", "after")
 """Fields of a class of a change."""
 
@@ -128,6 +130,7 @@ def _properties(card: ModelCard) -> dict[str, Any]:
         ],
         **{f"geoml:{name}": getattr(card, name) for name in EXTRAS},
         **{f"geoml:{name}": getattr(card, name) for name in REPORTS if getattr(card, name)},
+        **({DOMAIN: card.domain.model_dump(mode="json")} if card.domain else {}),
     }
     if card.config:
         properties["mlm:hyperparameters"] = card.config
@@ -137,8 +140,8 @@ def _properties(card: ModelCard) -> dict[str, Any]:
 def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of ``ModelCard`` out of an item; what neither MLM nor ``geoml:…`` says keeps its default."""
     properties = item["properties"]
-    if strange := {k for k in properties if k.startswith("geoml:")} - {f"geoml:{n}" for n in EXTRAS + REPORTS}:
-        raise ValueError(f"unknown {', '.join(sorted(strange))}; expected one of {', '.join(EXTRAS + REPORTS)}")
+    if strange := {k for k in properties if k.startswith("geoml:")} - {f"geoml:{n}" for n in OWN}:
+        raise ValueError(f"unknown {', '.join(sorted(strange))}; expected one of {', '.join(OWN)}")
     asset = [a for a in item["assets"].values() if "mlm:model" in a.get("roles", ())][0]  # noqa: RUF015
     given, result = properties["mlm:input"][0], properties["mlm:output"][0]
     task = properties["mlm:tasks"][0]
@@ -157,7 +160,7 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": asset.get("file:checksum", "").removeprefix("1220"),
     }
     fields |= {name: properties[name] for name in ("description", "license", "version") if name in properties}
-    fields |= {name: properties[f"geoml:{name}"] for name in EXTRAS + REPORTS if f"geoml:{name}" in properties}
+    fields |= {name: properties[f"geoml:{name}"] for name in OWN if f"geoml:{name}" in properties}
     if "bbox" in item:
         fields["bbox"] = item["bbox"]
     return fields

@@ -21,6 +21,7 @@ def write_polygons(polygons: Polygons, path: Path) -> None:
         "value": pa.array(polygons.value),
         "pixels": pa.array(polygons.pixels),
         "confidence_sum": pa.array(polygons.confidence_sum),
+        "outside": pa.array(polygons.outside),
     }
     with atomic(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd", write_page_checksum=True)
@@ -35,6 +36,7 @@ def read_polygons(path: Path) -> Polygons:
             value=table["value"].to_numpy(),
             pixels=table["pixels"].to_numpy(),
             confidence_sum=table["confidence_sum"].to_numpy(),
+            outside=table["outside"].to_numpy() if "outside" in table.column_names else np.full(len(table), np.nan),
         )
     except (OSError, KeyError, pa.ArrowException, shapely.errors.ShapelyError) as err:
         raise DataError(f"{path}: polygons of a block are not readable ({err})") from err

@@ -29,7 +29,7 @@ AHEAD = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])
 AHEAD_LEFT = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]])
 
 
-def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window) -> Polygons:
+def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, outside: Mask | None = None) -> Polygons:
     """One polygon for every 4-connected region of equal class.
 
     Args:
@@ -37,6 +37,7 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window) -
         confidence: (h, w) uint8, summed over each polygon.
         nodata: 0..255.
         window: where the arrays lie on the plane; its shape is (h, w).
+        outside: (h, w) True where a pixel is unlike the training data, counted over each polygon; None: not known.
 
     Raises InputError when the shapes or dtypes differ from that.
     """
@@ -46,7 +47,7 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window) -
         raise InputError(f"classes, confidence: {classes.shape}, {confidence.shape}; expected {window.shape}")
     valid = classes != nodata
     if not valid.any():
-        return Polygons(np.empty(0, object), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0))
+        return Polygons(np.empty(0, object), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0), np.empty(0))
     across = np.ones((classes.shape[0], classes.shape[1] + 1), bool)  # a class changes across this vertical edge
     across[:, 1:-1] = classes[:, 1:] != classes[:, :-1]
     down = np.ones((classes.shape[0] + 1, classes.shape[1]), bool)  # … across this horizontal edge
@@ -61,6 +62,11 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window) -
     value = classes.ravel()[regions.first]
     kept = np.flatnonzero(value != nodata)
     weights = np.add.reduceat(confidence.ravel(), regions.starts, dtype=np.int64)
+    unlike = (
+        np.full(len(regions.starts), np.nan)
+        if outside is None
+        else np.add.reduceat(outside.ravel(), regions.starts, dtype=np.int64)
+    )
     lengths = np.diff(regions.starts, append=classes.size)
     corners = np.column_stack([sides.x0[order], sides.y0[order], sides.x1[order], sides.y1[order]]).reshape(-1, 2)
     corners += [window.x0, window.y0]
@@ -69,6 +75,7 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window) -
         value=value[kept],
         pixels=np.bincount(regions.of_run, lengths, regions.count)[kept].astype(np.int64),
         confidence_sum=np.bincount(regions.of_run, weights, regions.count)[kept].astype(np.float64),
+        outside=np.bincount(regions.of_run, unlike, regions.count)[kept].astype(np.float64),
     )
 
 

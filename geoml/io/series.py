@@ -72,7 +72,7 @@ def join_features(parts: Sequence[Path], path: Path, ids: Mapping[Path, Sequence
     Raises DataError for a file that cannot be read, has other columns, or when the result cannot be written.
     """
     try:
-        schema = pq.read_schema(parts[0])
+        schema = max((pq.read_schema(p) for p in parts), key=len)  # days before a column was thought of lack it
         about = [json.loads((pq.read_schema(p).metadata or {})[b"geo"]) for p in parts]
         kept = {**(schema.metadata or {}), b"geo": json.dumps(_united(about)).encode()}
         with (
@@ -88,6 +88,11 @@ def join_features(parts: Sequence[Path], path: Path, ids: Mapping[Path, Sequence
                         names = pa.array(ids[part][at : at + table.num_rows], schema.field("id").type)
                         table = table.set_column(table.column_names.index("id"), schema.field("id"), names)
                     at += table.num_rows
+                    for name in set(schema.names) - set(table.column_names):
+                        table = table.append_column(
+                            schema.field(name), pa.nulls(table.num_rows, schema.field(name).type)
+                        )
+                    table = table.select(schema.names)
                     file.write_table(table)
     except (OSError, pa.ArrowException, ValueError, LookupError) as err:
         raise DataError(f"{path}: the features of {len(parts)} days do not fit together ({err})") from err

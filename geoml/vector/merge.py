@@ -99,8 +99,9 @@ def _joined(plane: Plane, parts: list[tuple[str, Polygons, _Seams]]) -> Features
     names, polygons, seams = zip(*parts, strict=True)
     counts = [len(p) for p in polygons]
     base = np.cumsum(counts) - counts
-    geometry, value, pixels, confidence_sum = (
-        np.concatenate([getattr(p, k) for p in polygons]) for k in ("geometry", "value", "pixels", "confidence_sum")
+    names_of = ("geometry", "value", "pixels", "confidence_sum", "outside")
+    geometry, value, pixels, confidence_sum, outside = (
+        np.concatenate([getattr(p, k) for p in polygons]) for k in names_of
     )
     owner = np.concatenate([s.owner + b for s, b in zip(seams, base, strict=True)])
     at, low, high, vertical, after = (
@@ -127,6 +128,7 @@ def _joined(plane: Plane, parts: list[tuple[str, Polygons, _Seams]]) -> Features
         value[order[starts]],
         np.add.reduceat(pixels[order], starts),
         np.add.reduceat(confidence_sum[order], starts),
+        np.add.reduceat(outside[order], starts),
     )
     return _features(plane, total, _tuples([tuple(sorted(set(block[m]))) for m in members]))
 
@@ -153,7 +155,8 @@ def _features(plane: Plane, polygons: Polygons, blocks: NDArray[np.object_]) -> 
     row = np.minimum.reduceat(y, starts)
     col = np.minimum.reduceat(np.where(y == row[owner], x, np.iinfo(np.int64).max), starts)
     mean = polygons.confidence_sum / polygons.pixels
-    return Features(plane, polygons.geometry, polygons.value, polygons.pixels, mean, row, col, blocks)
+    outside = polygons.outside / polygons.pixels
+    return Features(plane, polygons.geometry, polygons.value, polygons.pixels, mean, outside, row, col, blocks)
 
 
 def _tuples(values: list[tuple[str, ...]]) -> NDArray[np.object_]:

@@ -28,19 +28,23 @@ class Columns:
 @dataclass(frozen=True, slots=True)
 class Polygons(Columns):
     """What one block holds: shapely polygons, their class (uint8), their pixels (int64) and the sum of the uint8
-    confidence over these pixels (float64, exact integers), ordered by the top-left-most pixel."""
+    confidence over these pixels (float64, exact integers), ordered by the top-left-most pixel.
+
+    ``outside`` counts the pixels that are unlike the training data (float64; NaN where that is not known)."""
 
     geometry: NDArray[np.object_]
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
     confidence_sum: NDArray[np.float64]
+    outside: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Features(Columns):
     """Whole polygons of one plane.
 
-    ``confidence`` (float64) is the mean of the uint8 confidence over the pixels; ``row``, ``col`` (int64) are the
+    ``confidence`` (float64) is the mean of the uint8 confidence over the pixels, ``outside`` (float64) the share of
+    them that is unlike the training data, NaN where that is not known; ``row``, ``col`` (int64) are the
     top-left-most pixel (first row, then column); ``blocks`` holds a sorted tuple of block ids for each feature.
     """
 
@@ -49,6 +53,7 @@ class Features(Columns):
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
     confidence: NDArray[np.float64]
+    outside: NDArray[np.float64]
     row: NDArray[np.int64]
     col: NDArray[np.int64]
     blocks: NDArray[np.object_]

@@ -43,8 +43,11 @@ def smooth(size: int, seed: int = 0, sigma: float = 3) -> NDArray[np.uint8]:
 
 
 def features(classes: NDArray[np.uint8], block: Block, confidence: int = 200) -> list[Features]:
+    """Of which every third column is unlike the training data."""
     merger = FeatureMerger()
-    merger.add(block, polygonise(classes, np.full_like(classes, confidence), 255, block.window))
+    unlike = np.zeros(classes.shape, bool)
+    unlike[:, ::3] = True
+    merger.add(block, polygonise(classes, np.full_like(classes, confidence), 255, block.window, unlike))
     return list(merger.merged())
 
 

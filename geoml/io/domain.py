@@ -1,0 +1,71 @@
+"""What a model saw in training, as its card keeps it, and what is said of a run that is unlike it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from geoml.recipe import Frozen
+
+OutOfDomain = Literal["warn", "refuse", "allow"]
+Verdict = Literal["inside", "partly", "outside"]
+
+STEPS = 250
+"""Stored likeness that means 1."""
+OUTSIDE = STEPS // 2
+"""A pixel whose stored likeness is below this is unlike the training data."""
+NODATA = 255
+PARTLY, MOSTLY = 0.1, 0.5
+"""Shares of unlike pixels above which a run is ``partly`` and ``outside`` of its model's domain."""
+LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+"""Of the quantiles that a record keeps."""
+
+Row = tuple[float, ...]
+
+
+class Domain(Frozen):
+    """The record of the training pixels: a mixture of Gaussians over the bands of one date, and where it ends.
+
+    Pixels are standardised, ``z = (value - center) / spread``, and the log density is that of the likeliest component:
+    ``max over k of constants[k] - |factors[k] z - shifts[k]|² / 2`` with a lower triangular matrix. A pixel below
+    ``threshold`` is unlike the training data. See `geoml.cube.domain`.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    quantiles: tuple[Row, ...] = Field(description=f"of each band, physical values at {LEVELS}")
+    magnitude: Row = Field(description="of each band: three quarters of the absolute values lie below")
+    center: Row
+    spread: Row
+    constants: Row = Field(min_length=1)
+    factors: tuple[Row, ...] = Field(description="of each component: rows of the triangle, one after the other")
+    shifts: tuple[Row, ...]
+    middle: float = Field(description="median log density of the held-out pixels")
+    threshold: float = Field(description="log density below which the share `level` of the held-out pixels lies")
+    level: float = Field(ge=0, lt=1)
+    pixels: int = Field(description="of the train split that it was fitted on")
+    held_out: int = Field(description="pixels of the val split that chose the threshold")
+    months: tuple[int, ...] = Field(default=(), description="of the images; empty where they do not say")
+    platforms: tuple[str, ...] = Field(default=(), description="of the images; empty where they do not say")
+
+
+def verdict(outside: float) -> Verdict:
+    """Of a share of unlike pixels, 0 to 1."""
+    return "inside" if outside <= PARTLY else "partly" if outside <= MOSTLY else "outside"
+
+
+def said(domain: Mapping[str, Any] | None) -> str:
+    """What ``run.json`` says under ``domain``, in one sentence without a full stop."""
+    if not domain:
+        return "it is not known whether the model fits these images: its package keeps no record of its training data"
+    share = domain["outside"]
+    shown = "none" if share == 0 else f"{min(max(100 * share, 0.1), 99.9 if share < 1 else 100):.3g} %"
+    if domain["verdict"] == "inside":
+        return f"the images are like the training data of the model ({shown} of the pixels are not)"
+    much = "partly" if domain["verdict"] == "partly" else "mostly"
+    return (
+        f"the images are {much} unlike the training data of the model ({shown} of the pixels), where its classes and "
+        "its confidence mean little"
+    )
