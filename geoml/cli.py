@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from geoml import logs
+from geoml import cli_scores, logs
 from geoml.cli_common import Json, command, err_console, out_console, plain, say_left_out
 from geoml.cli_geolocate import geolocate
 from geoml.errors import InputError, unknown
@@ -333,66 +333,12 @@ def evaluate(
     from geoml import pipeline
 
     scores = pipeline.evaluate(model, recipe, split)
-    if report:
-        from geoml.io.locator_report import locator_report
-        from geoml.io.report import evaluation_report
-        from geoml.io.store import write_text
-
-        write_text(report, (locator_report if "sets" in scores else evaluation_report)(scores))
     if as_json:
         print(json.dumps(scores))
-        return
-    if "sets" in scores:
-        places_table(scores["sets"])
-    elif isinstance(scores["recall"], list):  # of retrieval, a row for each two dates
-        years_table(scores["recall"])
     else:
-        scores_table(scores)
-
-
-def places_table(sets: dict[str, Any]) -> None:
-    """A row for each test set of geolocation: how far off, and how many within what distance."""
-    km = (25, 200, 750, 2500)
-    table = Table("set", "median km", *(f"≤ {d} km" for d in km), "GeoScore", title="geolocation")
-    for name, row in sets.items():
-        shares = (f"{row[f'within_{d}']:.1%}" for d in km)
-        table.add_row(name, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}")
-    out_console.print(table)
-
-
-def years_table(rows: Sequence[dict[str, Any]]) -> None:
-    """A row for each two dates of a test of retrieval: share of pictures whose nearest tile is the right one."""
-    table = Table(
-        "ground", "reference", "query", "tiles", "chance", "north up", "any heading", title="known again, R@1"
-    )
-    for row in rows:
-        shares = (f"{row[k]:.1%}" for k in ("chance", "north_up", "any_heading"))
-        table.add_row(*(str(row[k]) for k in ("ground", "reference", "query", "tiles")), *shares)
-    out_console.print(table)
-
-
-def scores_table(scores: dict[str, Any]) -> None:
-    """Scores for a terminal: a row for each class, then the totals beside those of the commonest class everywhere."""
-    from geoml.io.score_notes import score_notes
-
-    columns = ("iou", "f1", "precision", "recall")
-    title = f"{scores['split']} split, {scores['pixels']} pixels"
-    table = Table("class", "IoU", "F1", "precision", "recall", "pixels", "places", title=title)
-    support = scores.get("support", {})  # packages from before have none
-    for name in scores["iou"]:
-        stands = (str(support.get(name, {}).get(k, "")) for k in ("pixels", "places"))
-        table.add_row(name, *(_number(scores[k][name]) for k in columns), *stands)
-    out_console.print(table)
-    totals = {k: scores[k] for k in ("miou", "mean_f1", "overall_accuracy", "ece")}
-    if base := scores.get("baseline"):
-        totals |= {f"{k} if all were {base['class']}": base[k] for k in ("miou", "overall_accuracy")}
-    out_console.print("  ".join(f"{k.replace('_', ' ')} {_number(v) or 'none'}" for k, v in totals.items()))
-    for line in score_notes(scores):
-        out_console.print(line)
-
-
-def _number(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        cli_scores.show(scores)
+    if report:
+        cli_scores.write_report(report, scores)
 
 
 @command(area, "draw")
@@ -425,7 +371,7 @@ def area_estimate(
     table = Table("class", "mapped km²", "estimated km²", "95 %", "user's", "producer's", title="areas and accuracies")
     for name, row in found["classes"].items():
         low, high = (f"{v / 1e6:.3f}" for v in row["area_95"])
-        shares = (_number(row[k]) for k in ("user", "producer"))
+        shares = (cli_scores.number(row[k]) for k in ("user", "producer"))
         table.add_row(name, f"{found['mapped'][name] / 1e6:.3f}", f"{row['area'] / 1e6:.3f}", f"{low}–{high}", *shares)
     out_console.print(table)
     left = found["left_out"]
@@ -456,7 +402,7 @@ def demo(
     if not card.scores:
         raise InputError("demo-itaipu: the card has no held-out scores")
     out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
-    scores_table(card.scores)
+    cli_scores.show(card.scores)
 
 
 def _demo_change(out: Path) -> None:

@@ -9,23 +9,30 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from geoml.engine.measure import measure
+from geoml.engine.admitted import axes
+from geoml.engine.measure import Sight, measure
 from geoml.errors import ModelError
+from geoml.grid.chips import exact_grid
 from geoml.io import mlm, store
 from geoml.io.card import ModelCard
 
 WEIGHTS = "model.pt2"
 MAX_GRAPH = 64 * 2**20
 """Bytes of the program's JSON."""
+DEEPEST = 64
+"""Pixels: no common encoder halves its input more than six times."""
 
 _RECORD = re.compile(r"[^/]+/(data/(weights|constants)/[\w.]+|archive_format|archive_version|byteorder|\.data/\w+)")
 _RAW = re.compile(r"(weight|tensor)_\d+")
@@ -41,29 +48,63 @@ _SPEC_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 
 
 class Exported(nn.Module):
-    """An exported program behind the same face as a model: (B, bands, H, W) float to (B, classes, H, W) logits."""
+    """An exported program behind the same face as a model: (B, bands, H, W) float to (B, classes, H, W) logits.
+
+    Sizes that the program does not admit are grown to the next one that it does (edge pixels are repeated at the bottom
+    and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
+    """
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()
         self.net = program.module(check_guards=False)  # guards are Python text
-        self.batch, self.bands, self.height, self.width = _input_shape(program)
+        self.batch, self.bands, self.height, self.width = axes(program)
         self.stride = 1
 
     @property
     def fixed_size(self) -> int | None:
         """Height = width that the program insists on, or None when it takes others."""
-        return self.height if self.height is not None else self.width
+        return self.height.fixed or self.width.fixed
+
+    @property
+    def most(self) -> int | None:
+        """Largest height = width that the program takes; None: any."""
+        return min((n for n in (self.height.most, self.width.most) if n is not None), default=None)
+
+    @torch.no_grad()
+    def probe_multiples(self, size: int) -> None:
+        """Find the multiple that free sizes need, from ``size``, which works, in steps of 1, 2, 4 … pixels.
+
+        With `torch.export.Dim.AUTO` it stands in guards only, which are text to be evaluated and not looked at.
+        """
+        if self.height.step > 1 or self.width.step > 1 or self.fixed_size is not None:
+            return
+        for step in (2**k for k in range(DEEPEST.bit_length())):
+            try:
+                near = size + step if self.most is None or size + step <= self.most else size - step
+                if tuple(self(torch.zeros(1, self.bands.least, near, near)).shape[-2:]) == (near, near):
+                    break
+            except (RuntimeError, ValueError, AssertionError):
+                continue
+        self.height, self.width = (replace(a, step=step, offset=size % step) for a in (self.height, self.width))
 
     def train(self, mode: bool = True) -> Exported:
         """Nothing: what training mode changes was decided when the program was exported."""
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.batch is None or self.batch == len(x):
-            y = self.net(x)
-        else:
-            y = torch.cat([self.net(part) for part in torch.split(x, self.batch)])
-        return y  # type: ignore[no-any-return]
+        height, width = x.shape[-2:]
+        down, right = self.height.above(height), self.width.above(width)
+        if self.height.symbol is not None and self.height.symbol == self.width.symbol:
+            down = right = max(down, right)
+        if (down, right) != (height, width):
+            x = functional.pad(x, (0, right - width, 0, down - height), mode="replicate")
+        y = torch.cat([self._samples(part) for part in torch.split(x, self.batch.most or len(x))])
+        return y[..., :height, :width]
+
+    def _samples(self, x: Tensor) -> Tensor:
+        count = self.batch.above(len(x))
+        y: Tensor = self.net(torch.cat([x, x[-1:].expand(count - len(x), -1, -1, -1)]) if count > len(x) else x)
+        return y[: len(x)]
 
 
 def load_exported(path: Path, card: ModelCard) -> Exported:
@@ -80,51 +121,72 @@ def load_exported(path: Path, card: ModelCard) -> Exported:
 def save_exported(program: torch.export.ExportedProgram, card: ModelCard, directory: str | Path) -> ModelCard:
     """Write a package around an exported program; the card as written, with measured stride and radius.
 
-    ``program`` takes one (B, bands, H, W) float32 tensor. Raises ModelError when it does not fit the card, or could not
-    be loaded again.
+    ``program`` takes one (B, bands, H, W) float32 tensor; where its sizes are free, only those that it admits are
+    tried. The card comes last, and nothing is left behind by what fails. Raises ModelError when the program does not
+    fit the card, or could not be loaded again, DataError when the folder cannot be written.
     """
-    directory = Path(directory)
     card = card.model_copy(update={"architecture": "exported", "weights": WEIGHTS})
-    module = _checked(program, card, card.name)
+    _checked(program, card, card.name)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    with store.atomic(directory / WEIGHTS) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-    load_exported(directory / WEIGHTS, card)
-    found: dict[str, Any] = {"stride": 1, "radius": None}
-    if module.fixed_size is None:
-        sight = measure(module, len(card.bands) * card.dates, card.stride)
-        found = {"stride": sight.stride, "radius": sight.radius}
-    found["sha256"] = store.sha256(directory / WEIGHTS)
-    found["parameters"] = sum(p.numel() for p in module.parameters())
-    card = card.model_copy(update=found)
-    item = mlm.to_item(card, (directory / WEIGHTS).stat().st_size)
-    store.write_json(directory / "model.json", item.to_dict(include_self_link=False, transform_hrefs=False))
+    with store.folder(directory, last="model.json") as folder:
+        (folder / WEIGHTS).write_bytes(buffer.getvalue())
+        module = load_exported(folder / WEIGHTS, card)
+        sight = _sight(module, card)
+        card = card.model_copy(
+            update={
+                "stride": sight.stride,
+                "radius": sight.radius,
+                "sha256": store.sha256(folder / WEIGHTS),
+                "parameters": sum(p.numel() for p in module.parameters()),
+            }
+        )
+        item = mlm.to_item(card, (folder / WEIGHTS).stat().st_size)
+        store.write_json(folder / "model.json", item.to_dict(include_self_link=False, transform_hrefs=False))
     return card
+
+
+def _sight(module: Exported, card: ModelCard) -> Sight:
+    """Stride and radius of a program with free sizes; no radius where a chip with its halo would be too large for it.
+
+    A program does not say its stride, so the search starts at the deepest that encoders have.
+    """
+    if module.fixed_size is not None:
+        return Sight(None, 1)
+    start = math.lcm(card.stride, module.height.step, module.width.step)
+    if start & (start - 1) == 0:
+        start = max(start, DEEPEST)
+    sizes = tuple(n for n in (256, 512, 1024) if module.most is None or n <= module.most)
+    try:
+        found = measure(module, len(card.bands) * card.dates, start, sizes=sizes)
+    except ModelError:  # a sight so wide that the program takes no scene of its size
+        found = Sight(None, start)
+    if found.radius is not None:
+        size = exact_grid(card.chip_size, found.radius, found.stride).size
+        if module.most is None or size <= module.most:
+            return found
+    return Sight(None, card.stride)
 
 
 def _checked(program: torch.export.ExportedProgram, card: ModelCard, where: str) -> Exported:
     module = Exported(program)
-    bands = len(card.bands) * card.dates
-    if module.bands not in (None, bands):
-        raise ModelError(f"{where}: the program takes {module.bands} bands, the card lists {bands}")
-    if module.fixed_size not in (None, card.chip_size) or (module.height is None) != (module.width is None):
-        raise ModelError(f"{where}: the program takes {module.height} x {module.width} pixels, not {card.chip_size}")
-    size = card.chip_size
-    with torch.no_grad():
-        shape = tuple(module(torch.zeros(1, bands, size, size)).shape)
+    bands, size = len(card.bands) * card.dates, card.chip_size
+    height, width = module.height.fixed, module.width.fixed
+    if module.bands.fixed not in (None, bands):
+        raise ModelError(f"{where}: the program takes {module.bands.fixed} bands, the card lists {bands}")
+    if module.fixed_size not in (None, size) or (height is None) != (width is None):
+        raise ModelError(f"{where}: the program takes {height} x {width} pixels, not {size}")
+    if module.most is not None and size > module.most:
+        raise ModelError(f"{where}: the program takes up to {module.most} pixels a side, the card has chips of {size}")
+    try:
+        with torch.no_grad():
+            shape = tuple(module(torch.zeros(1, bands, size, size)).shape)
+    except (RuntimeError, ValueError, AssertionError) as err:
+        raise ModelError(f"{where}: the program fails on a chip of {size} pixels ({err})") from err
     if shape != (1, len(card.classes), size, size):
         raise ModelError(f"{where}: the output is {shape}; expected (1, {len(card.classes)} classes, {size}, {size})")
+    module.probe_multiples(size)
     return module
-
-
-def _input_shape(program: torch.export.ExportedProgram) -> list[int | None]:
-    """Batch, bands, height, width of the only input; None where the program takes any."""
-    names = program.graph_signature.user_inputs
-    shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ModelError(f"the program has inputs {list(names)}; expected one of shape (batch, bands, height, width)")
-    return [n if isinstance(n, int) else None for n in shapes[0]]
 
 
 def _rebuilt(path: Path) -> io.BytesIO:

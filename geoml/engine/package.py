@@ -125,28 +125,27 @@ def build(card: ModelCard) -> nn.Module:
 def save(module: nn.Module, card: ModelCard, directory: str | Path) -> ModelCard:
     """Write a package and give the card as written: with measured stride and radius, parameters and checksum.
 
-    The module comes back as it was (mode and device). Raises ModelError for weights that are not finite, DataError
-    when the folder cannot be written.
+    The module comes back as it was (mode and device). What fails leaves nothing behind. Raises ModelError for weights
+    that are not finite, DataError when the folder cannot be written.
     """
-    directory = Path(directory)
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
     _check_finite(tensors, card.name)
     was_training = module.training
     sight = measure(module.eval(), len(card.bands) * card.dates, _declared_stride(module))
     module.train(was_training)
-    with store.atomic(directory / WEIGHTS) as temporary:
-        temporary.write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
-    final = card.model_copy(
-        update={
-            "config": json.loads(json.dumps({k: v for k, v in card.config.items() if k != "encoder_weights"})),
-            "stride": sight.stride,
-            "radius": sight.radius,
-            "weights": WEIGHTS,
-            "sha256": store.sha256(directory / WEIGHTS),
-            "parameters": sum(p.numel() for p in module.parameters()),
-        }
-    )
-    write_card(final, directory)
+    with store.folder(directory, last=CARD) as folder:
+        (folder / WEIGHTS).write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
+        final = card.model_copy(
+            update={
+                "config": json.loads(json.dumps({k: v for k, v in card.config.items() if k != "encoder_weights"})),
+                "stride": sight.stride,
+                "radius": sight.radius,
+                "weights": WEIGHTS,
+                "sha256": store.sha256(folder / WEIGHTS),
+                "parameters": sum(p.numel() for p in module.parameters()),
+            }
+        )
+        write_card(final, folder)
     return final
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,32 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the disk is gone; the error above says so
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder(directory: str | Path, last: str) -> Iterator[Path]:
+    """A temporary folder inside ``directory`` whose files move there when the body ends well, ``last`` last.
+
+    So ``last`` in a folder says that all others are there and whole. After an error nothing is left behind and what was
+    there is as it was; folders that were made go too. Raises DataError, naming ``directory``, for every OSError.
+    """
+    directory = Path(directory)
+    made = [p for p in (directory, *directory.parents) if not p.exists()]
+    temporary = directory / f".{secrets.token_hex(4)}.part"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in sorted(temporary.iterdir(), key=lambda p: p.name == last):
+            _sync(path)
+            path.replace(directory / path.name)
+        _sync(directory)
+    except OSError as err:
+        raise DataError(f"{directory}: not written ({err})") from err
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for path in made:
+            with suppress(OSError):  # it holds what was written
+                path.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
