@@ -54,6 +54,7 @@ def run() -> int:
     return command.exit_code(lambda: nothing(return_state=True))
 
 
+@pytest.mark.slow
 def test_a_server_that_is_late_each_time_is_named(
     home: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_server_that_is_late_each_time_is_named(
     assert len(again) == server.TRIES - 1
 
 
+@pytest.mark.slow
 def test_a_database_that_is_locked_at_first_only_delays(home: Path) -> None:
     """As long as it is locked the real server cannot begin: it does when the lock is gone."""
     other = sqlite3.connect(home / "prefect.db", isolation_level=None, check_same_thread=False)
