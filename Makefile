@@ -2,15 +2,20 @@
 PYTHON ?= python3
 OUT ?= demo-out
 ARGS ?=
-# processes of make test: one more than cores, since many tests wait for a server
+# processes of the tests: one more than cores, since many tests wait for a server
 WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 BIN := .venv/bin
+# a file at a time in each of three or four processes
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# files whose tests train something
+TRAINING := tests/unit/engine/test_fit*.py tests/unit/engine/test_evaluate.py tests/unit/engine/test_picture_sets.py \
+	tests/unit/engine/test_locator.py tests/unit/heads tests/contract
 # for docker build: --build-arg BASE=IMAGE, --secret id=ca,src=FILE, --secret id=index,src=FILE, --network=host, ...
 BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test lint bench bench-geolocate env requirements stack stack-down stack-local images
+.PHONY: demo test check-slow test-training lint bench bench-geolocate env requirements stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -25,8 +30,14 @@ env: .venv/.done
 demo: env  ## the main job on the embedded catalog; OUT=DIR chooses the folder
 	$(BIN)/geoml demo --out $(OUT)
 
-test: env  ## all tests, a file at a time in each of three or four processes; ARGS are for pytest
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: env  ## all tests but the long ones; ARGS are for pytest, and a -m in them chooses anew
+	$(PYTEST) -m "not slow" $(ARGS)
+
+check-slow: env  ## the long ones: real services, images and deployments
+	$(PYTEST) -m slow $(ARGS)
+
+test-training: env  ## what trains, as on a processor without AVX-512 and AMX, with one thread
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" $(ARGS) $(TRAINING)
 
 lint: env  ## style, types, layers
 	$(BIN)/ruff check .

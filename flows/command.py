@@ -11,8 +11,10 @@ from prefect import Flow
 from prefect.client.schemas.objects import State
 
 from flows import form
+from flows.server import patiently
 from geoml.errors import GeomlError, NothingFound
 from geoml.recipe import PredictRecipe, load_yaml, parse
+from geoml.settings import settings
 
 
 def main(run: Flow[..., Any], argv: Sequence[str] | None, options: Sequence[tuple[str, type, Any, str]]) -> int:
@@ -40,12 +42,20 @@ def _asked(file: str, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def exit_code(run: Callable[[], State[Any]]) -> int:
-    """Run a flow once; the exit code of the error table, after one line about what went wrong."""
-    try:
+    """Run a flow once; the exit code of the error table, after one line about what went wrong.
+
+    Where Prefect's server was busy the flow is asked again, see `flows.server`.
+    """
+
+    def ended() -> None:
         state = run()
         if state.name == "Skipped":
             raise NothingFound(state.message)
         state.result(raise_on_failure=True)
+
+    try:
+        settings()  # a wrong setting is said before a server is started
+        patiently(ended)
     except GeomlError as err:
         print(f"{type(err).__name__} {err}", file=sys.stderr)
         return err.exit_code

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
 from geoml.engine.cards import locators
 from geoml.engine.package import names
+from geoml.errors import InputError
 from geoml.io.catalog import catalog_names
 from geoml.recipe import PredictRecipe, Query, parse
 from geoml.settings import settings
@@ -22,16 +23,29 @@ def _choice(known: list[str], other: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": texts})
 
 
+def _known(names: Callable[[], list[str]]) -> list[str]:
+    """Names to choose from; none where a setting is wrong, which every run says by itself."""
+    try:
+        return names()
+    except InputError:
+        return []
+
+
+def _models() -> list[str]:
+    """Names of the packages that make maps."""
+    return [n for n in names() if n not in locators()]
+
+
 def _recipes() -> list[str]:
     """Names of the training recipes in the catalogs."""
     files = sorted((settings().catalogs / "recipes").glob("*.yaml"))
     return [p.stem for p in files if "\nquery:" not in p.read_text(encoding="utf-8")]
 
 
-Model = Annotated[str, _choice([n for n in names() if n not in locators()], "folder or URL of a package")]
-Locator = Annotated[str, _choice(locators(), "folder or URL of a package")]
-Catalog = Annotated[str, _choice(catalog_names(), "URL or file")]
-TrainingRecipe = Annotated[str, _choice(_recipes(), "YAML file")]
+Model = Annotated[str, _choice(_known(_models), "folder or URL of a package")]
+Locator = Annotated[str, _choice(_known(locators), "folder or URL of a package")]
+Catalog = Annotated[str, _choice(_known(catalog_names), "URL or file")]
+TrainingRecipe = Annotated[str, _choice(_known(_recipes), "YAML file")]
 Bbox = Annotated[list[float], Field(min_length=4, max_length=4)]
 Dates = Annotated[list[str], Field(min_length=1)]
 Sources = Annotated[list[str], Field(min_length=1)]

@@ -450,5 +450,4 @@ def _run_flow(module: str, *words: object) -> None:
 def _quiet(home: str) -> dict[str, str]:
     """Prefect for a process that serves nobody else: its own home, no analytics; the environment has the last word."""
     own = {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    own |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300", "PREFECT_LOGGING_LEVEL": "WARNING"}
-    return own | dict(os.environ)
+    return own | {"PREFECT_LOGGING_LEVEL": "WARNING"} | dict(os.environ)

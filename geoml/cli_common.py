@@ -24,7 +24,10 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
+            from geoml.settings import settings
+
             try:
+                settings()  # a wrong setting is said before any work, also where this command does not need it
                 function(*args, **kwargs)
             except GeomlError as err:
                 err_console.print(f"[bold red]{type(err).__name__}[/]", end=" ")

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
+import multiprocessing
 import os
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from geoml.errors import InputError
+
+log = logging.getLogger(__name__)
+
+PREFIX = "GEOML_"
+OTHERS = ("GEOML_NO_SKIPS", "GEOML_HEALTH", "GEOML_IMAGE", "GEOML_DOCKER_BASE", "GEOML_DOCKER_DIR")
+"""Variables of the tests and of the stack: no settings, and not misspelt."""
+
+WORKERS = re.compile(r"(?P<here>here)|(?P<kind>processes|cluster):(?P<count>[1-9]\d{0,3})|(?P<tcp>(tcp|tls)://\S+:\d+)")
+"""Where blocks may run."""
 
 
 def _shipped() -> Path:
@@ -19,14 +36,16 @@ def _shipped() -> Path:
 class Settings(BaseSettings):
     """The machine. None of these changes a pixel of the output."""
 
-    model_config = SettingsConfigDict(env_prefix="GEOML_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     catalogs: Path = Field(
         default_factory=_shipped, description="folder with catalog YAMLs, recipes and model packages"
     )
     data: Path | None = Field(default=None, description="root of training data, $GEOML_DATA in recipes")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
-    precision: str = Field(default="auto", description="auto (bf16 where the device is good at it), fp32 or bf16")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 where that is fast")
     workers: str = Field(
         default="here",
         description="where blocks run: here, processes:N, cluster:N (a Dask cluster that geoml starts) or tcp://host:port",
@@ -35,18 +54,71 @@ class Settings(BaseSettings):
     chip_batch: int = Field(default=0, ge=0, description="chips in one forward; 0 = by device")
     prefetch: int = Field(default=1, ge=1, description="blocks read ahead of the model")
     compile: bool = Field(default=False, description="torch.compile the model (fixed chip shape)")
-    cache_bytes: int = Field(default=128 * 2**20, description="GDAL block cache; bytes, as rasterio takes it")
+    cache_bytes: int = Field(default=128 * 2**20, ge=0, description="GDAL block cache; bytes, as rasterio takes it")
     schemes: tuple[str, ...] = Field(default=("https", "http", "s3", "gs", "az"), description="allowed in remote hrefs")
     private_hosts: bool = Field(default=False, description="allow hrefs to loopback, private and link-local hosts")
     timeout: float = Field(default=60.0, gt=0, description="seconds for one request")
     retries: int = Field(default=5, ge=0, description="tries after a transient failure")
-    max_pixels: int = Field(default=10**11, description="refuse sources that declare more pixels")
+    max_pixels: int = Field(default=10**11, ge=1, description="refuse sources that declare more pixels")
     verify: bool = Field(default=True, description="compare local sources with their file:checksum, once in a process")
     scratch: Path | None = Field(default=None, description="working copies of what lies elsewhere; default: in /tmp")
     lease: float = Field(default=60.0, gt=0, description="seconds; a run's lock that nobody renewed is taken over")
 
+    @field_validator("workers")
+    @classmethod
+    def _workers(cls, value: str) -> str:
+        if not WORKERS.fullmatch(value):
+            raise ValueError("expected here, processes:N, cluster:N or tcp://host:port")
+        return value
+
+    @field_validator("catalogs")
+    @classmethod
+    def _catalogs(cls, value: Path) -> Path:
+        if not value.is_dir():
+            raise ValueError("no such folder")
+        return value
+
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once.
+
+    A ``GEOML_…`` variable that is none of them is logged as a warning, with the nearest name. Raises InputError that
+    names every variable whose value is of the wrong kind, and what would be right.
+    """
+    if multiprocessing.parent_process() is None:  # a worker inherits what its parent has warned of
+        for name in misspelt(os.environ):
+            _warn(name)
+    try:
+        return Settings()
+    except ValidationError as err:
+        raise InputError(
+            "; ".join(_wrong(e["loc"], e["msg"].removeprefix("Value error, "), e["input"]) for e in err.errors())
+        ) from err
+    except SettingsError as err:  # a list that is no JSON
+        name = next((n for n in Settings.model_fields if f'"{n}"' in str(err)), "")
+        raise InputError(_wrong((name,), "expected a JSON list", os.environ.get(variable(name)))) from err
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{field.upper()}"
+
+
+def misspelt(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that begin as settings do and are none."""
+    known = {*map(variable, Settings.model_fields), *OTHERS}
+    return sorted(n for n in names if n.upper().startswith(PREFIX) and n.upper() not in known)
+
+
+@lru_cache
+def _warn(name: str) -> None:
+    near = difflib.get_close_matches(name.upper(), map(variable, Settings.model_fields), n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else "the settings are listed in docs/all-of-geoml.md"
+    log.warning("%s: is no setting of geoml and does nothing; %s", name, hint)
+
+
+def _wrong(where: tuple[int | str, ...], what: str, value: object) -> str:
+    field = str(where[0]) if where else ""
+    about = Settings.model_fields[field].description if field in Settings.model_fields else ""
+    return f"{variable(field)}: {value!r}: {what}" + (f" ({about})" if about else "")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining
 from geoml.engine import fit_locator, locator
@@ -20,6 +21,7 @@ from geoml.engine.locator import Locator
 from geoml.engine.world_sets import FeatureSet
 from geoml.grid import sphere
 from geoml.io.locator_card import LocatorCard
+from geoml.nn.locating import density
 
 TOWNS = ((2.35, 48.86), (-58.4, -34.6), (139.7, 35.7), (28.0, -26.2), (-122.4, 37.8), (151.2, -33.9))
 """lon, lat of the towns: Paris, Buenos Aires, Tokyo, Johannesburg, San Francisco, Sydney."""
@@ -27,6 +29,7 @@ COLOURS = ((220, 40, 40), (40, 200, 60), (50, 60, 220), (220, 210, 50), (200, 60
 BACKBONE = "timm:test_resnet.r160_in1k"
 
 Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 
 
 def picture(town: int | None, seed: int, size: tuple[int, int] = (64, 80), noise: float = 25.0) -> Pixels:
@@ -115,6 +118,14 @@ def made_locator(
     )  # fmt: skip
     locator.save(Locator(backbone.eval(), made, card), directory, half=False)
     return locator.load(directory)
+
+
+def median_km(backbone: nn.Module, head: nn.Module, rgb: Pixels, lon: Floats, lat: Floats) -> float:
+    """How far from their places (degrees) the answers for (N, S, S, 3) pictures lie, of a network in training."""
+    features = Extractor(backbone.eval(), rgb.shape[1], choose("cpu", "fp32"))(rgb)  # type: ignore[arg-type]
+    with torch.no_grad():
+        found = density(head.eval().components(head(torch.from_numpy(features))))  # type: ignore[operator]
+    return float(np.median(sphere.distance(*found.mode(), lon, lat)))
 
 
 def _set(extractor: Extractor, count: int, seed: int) -> FeatureSet:

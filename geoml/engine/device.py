@@ -34,7 +34,7 @@ def choose(name: str | None = None, precision: str | None = None, batch: int | N
 
     Raises InputError for a device that is not there.
     """
-    name = name or settings().device
+    asked, name = "device" if name else "GEOML_DEVICE", name or settings().device
     precision = precision or settings().precision
     if precision not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision: {precision!r}; expected auto, fp32 or bf16")
@@ -43,11 +43,11 @@ def choose(name: str | None = None, precision: str | None = None, batch: int | N
     try:
         device = torch.device(name)
     except RuntimeError as err:
-        raise InputError(f"device: {name!r}; expected auto, cpu, cuda, cuda:N or mps") from err
+        raise InputError(f"{asked}: {name!r}; expected auto, cpu, cuda, cuda:N or mps") from err
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device: {name!r} is not there; {torch.cuda.device_count()} CUDA devices were found")
+        raise InputError(f"{asked}: {name!r} is not there; {torch.cuda.device_count()} CUDA devices were found")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device: 'mps' is not there; expected cpu or auto")
+        raise InputError(f"{asked}: 'mps' is not there; expected cpu or auto")
     good = {"cuda": _cuda_bf16, "cpu": _cpu_bf16}.get(device.type, lambda: False)
     bf16 = precision == "bf16" or (precision == "auto" and good())
     return Device(device, bf16, batch or settings().chip_batch or (8 if device.type == "cuda" else 1))

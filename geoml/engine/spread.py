@@ -8,7 +8,6 @@ scheduler had assigned to the worker.
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from geoml.errors import DataError, InputError, TransientError
-from geoml.settings import settings
+from geoml.settings import WORKERS, settings
 
 if TYPE_CHECKING:
     from geoml.engine.run import Progress, Tally
@@ -116,13 +115,12 @@ def _sweep(out: Path, ids: Sequence[str]) -> None:
 
 def parse(workers: str) -> tuple[str, int, str]:
     """(here | processes | cluster | tcp, number of workers or 1, address) of the setting. Raises InputError."""
-    if workers == "here":
-        return "here", 1, ""
-    if found := re.fullmatch(r"(processes|cluster):([1-9]\d{0,3})", workers):
-        return found[1], int(found[2]), ""
-    if re.fullmatch(r"(tcp|tls)://\S+:\d+", workers):
+    found = WORKERS.fullmatch(workers)
+    if found is None:
+        raise InputError(f"GEOML_WORKERS: {workers!r}; expected here, processes:N, cluster:N or tcp://host:port")
+    if found["tcp"]:
         return "tcp", 1, workers
-    raise InputError(f"GEOML_WORKERS: {workers!r}; expected here, processes:N, cluster:N or tcp://host:port")
+    return found["here"] or found["kind"], int(found["count"] or 1), ""
 
 
 def _crew(kind: str, count: int, address: str, out: str, progress: Progress | None) -> AbstractContextManager[Crew]:

@@ -20,6 +20,9 @@ WIDTH = 6
 CENTRES = [(10.0, 50.0), (179.95, -17.0), (0.0, 89.9), (-70.0, -30.0)]
 """Of the problem that heads learn: one across the antimeridian, one at a pole."""
 
+LEARNT = 0.3
+"""The loss falls by more; in fact by 0.6 or more, whatever the seed, the processor and the number of threads."""
+
 every_head = pytest.mark.parametrize("name", NAMES)
 
 
@@ -116,7 +119,7 @@ def test_gradients_are_finite_where_answers_are_exactly_right_or_opposite(name: 
 def test_learns_a_problem_across_the_antimeridian_and_at_a_pole(name: str) -> None:
     module, (features, xyz) = started(name).train(), problem()
     before, after = learn(module, features, xyz, steps=150)
-    assert after < before
+    assert after < before - LEARNT
     test_features, test_xyz = problem(n=80, seed=9)
     if name != "latlon":  # whose outputs cannot pass the seam
         km = kilometres(module, test_features, test_xyz)
@@ -204,6 +207,6 @@ def test_options_learn_too(name: str, config: dict[str, object]) -> None:
     features, xyz = problem()
     module.start(features, xyz)
     before, after = learn(module.train(), features, xyz, steps=60)
-    assert after < before
+    assert after < before - LEARNT
     if name != "latlon":
         assert float(kilometres(module, *problem(n=40, seed=4)).median()) < 200

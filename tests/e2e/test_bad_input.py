@@ -211,7 +211,7 @@ def test_a_model_whose_output_is_not_finite(ask: Callable[..., str], tmp_path: P
 
 def test_a_device_that_is_not_there(ask: Callable[..., str], machine: Callable[..., None]) -> None:
     machine(device="cuda:77")
-    assert "device" in ask(2)
+    assert "GEOML_DEVICE: 'cuda:77'" in ask(2)
 
 
 def test_search_says_the_same(cli: Callable[..., Result], made: Path) -> None:

@@ -40,7 +40,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One server for all tests: it takes longer to start than everything they do."""
     with (
         temporary_settings({PREFECT_HOME: tmp_path_factory.mktemp("prefect")}),
-        prefect_test_harness(server_startup_timeout=180),
+        prefect_test_harness(server_startup_timeout=None),
     ):
         yield
 

@@ -27,7 +27,7 @@ from geoml.engine.state import state
 from geoml.errors import TransientError
 from geoml.recipe import PredictRecipe, Query
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SCENE = testing.Scene(
     id="first", data=testing.smooth((2, 300, 300), seed=5), bands=("red", "nir"), datetime="2024-06-01T12:00:00Z"

@@ -21,7 +21,7 @@ import geopandas
 import pytest
 import yaml
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 CLIENT = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"

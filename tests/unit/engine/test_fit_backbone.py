@@ -12,7 +12,7 @@ from torch import nn
 
 from geoml import testing_photos as photos
 from geoml.data import geo_recipe, world
-from geoml.data.geo_recipe import BackboneTraining, GeoRecipe, Head
+from geoml.data.geo_recipe import BackboneTraining, GeoRecipe, Head, Views
 from geoml.engine import fit_backbone, fit_locator, locator
 from geoml.engine.device import choose
 from geoml.engine.features import weights_hash
@@ -47,14 +47,28 @@ def learnt(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[backbo
     return learn(recipe(made), tmp_path_factory.mktemp("run"))
 
 
-def test_the_loss_falls_and_the_backbone_moves(learnt):
+def test_the_backbone_moves_and_is_ready_to_be_asked(learnt):
     backbone, head, losses = learnt
     torch.manual_seed(0)
     assert weights_hash(backbone) != weights_hash(backbones.build(NETWORK))
     assert len(losses) == 2
-    assert losses[1] < losses[0]
     assert not backbone.training
     assert not head.training
+
+
+def test_what_is_learnt_places_views_that_it_never_saw(made, tmp_path):
+    """Against the same network before it learns (a rate of nothing), and against one place for all."""
+    rng = np.random.default_rng(3)
+    lon, lat = rng.uniform(-180, 180, 60), rng.uniform(0, 80, 60)
+    seen = [world.View(x, y, 800.0, turn) for x, y, turn in zip(lon, lat, rng.uniform(0, 360, 60), strict=True)]
+    views = np.stack([world.read(made / "june.png").crop(view, 32) for view in seen])
+    plain = {"views": Views(clean=1, seasons=0), "head": Head(name="unit_vector", config={"hidden": 0})}
+    off = {}
+    for name, how in (("untrained", {"epochs": 1, "lr": 1e-12}), ("learnt", {"epochs": 8, "lr": 0.005, "batch": 16})):
+        backbone, head, _ = learn(recipe(made, **how).model_copy(update=plain), tmp_path / name)
+        off[name] = photos.median_km(backbone, head, views, lon, lat)
+    assert off["learnt"] < 0.7 * off["untrained"], off
+    assert off["learnt"] < 0.8 * np.median(sphere.distance(lon, lat, *sphere.mean(lon, lat))), off
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(made, learnt, tmp_path):

@@ -46,7 +46,7 @@ def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
     given = world_recipe(made)
     found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache", lambda e: losses.append(e["loss"]))
     assert set(found.card.scores) == {"in-region", "held-out", "other-month"}
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] - 0.3
     assert found.card.calibration.pictures == 20
     again = locator.load(tmp_path / "model")
     assert again.card == found.card
@@ -61,15 +61,15 @@ def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
 def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
     monkeypatch.setenv("GEOML_SCRATCH", str(tmp_path / "scratch"))
     file = tmp_path / "made.yaml"
-    file.write_text(yaml.safe_dump(world_recipe(made).model_dump(mode="json")))
+    file.write_text(yaml.safe_dump(world_recipe(made, half=False).model_dump(mode="json")))
     pipeline.train(file, tmp_path / "model")
     said = CliRunner().invoke(app, ["evaluate", str(file), "--model", str(tmp_path / "model"), "--json"])
     assert said.exit_code == 0, said.output
     scores = json.loads(said.stdout)
     card = locator.load(tmp_path / "model").card
     assert set(scores["sets"]) == {"in-region", "held-out", "other-month"}
-    for name, row in scores["sets"].items():  # weights are kept in half precision, so places move a little
-        assert row["median_km"] == pytest.approx(card.scores[name]["median_km"], rel=0.05)
+    for name, row in scores["sets"].items():  # of weights as they were: rounded ones may choose another cell
+        assert row["median_km"] == pytest.approx(card.scores[name]["median_km"], rel=1e-3)
     words = ["evaluate", str(file), "--model", str(tmp_path / "model"), "--report", str(tmp_path / "r.html")]
     table = CliRunner().invoke(app, words)
     page = (tmp_path / "r.html").read_text()

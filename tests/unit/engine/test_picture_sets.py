@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 from typer.testing import CliRunner
 
 from geoml import pipeline
@@ -28,6 +29,7 @@ from geoml.io.photo_places import placed
 from geoml.nn import backbones
 
 COUNT = 240
+NETWORK = "timm:test_efficientnet"
 
 
 def places(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +74,7 @@ def test_a_list_trains_a_locator_and_another_one_scores_it(
     """GeoCLIP's layout trains, Im2GPS3k's asks; by command, as with any recipe."""
     monkeypatch.setenv("GEOML_SCRATCH", str(tmp_path / "scratch"))
     asked = listed(tmp_path / "asked", "IMG_ID,LAT,LON", 36, 2)
-    given = recipe(geoclip, source={"tests": {"im2gps3k": str(asked)}})
+    given = recipe(geoclip, source={"tests": {"im2gps3k": str(asked)}}, half=False)  # so that no answer moves
     file = tmp_path / "made.yaml"
     file.write_text(yaml.safe_dump(given.model_dump(mode="json")))
     pipeline.train(file, tmp_path / "model")
@@ -83,7 +85,7 @@ def test_a_list_trains_a_locator_and_another_one_scores_it(
     said = CliRunner().invoke(app, ["evaluate", str(file), "--model", str(tmp_path / "model"), "--json"])
     assert said.exit_code == 0, said.output
     scores = json.loads(said.stdout)["sets"]
-    assert scores["im2gps3k"]["median_km"] == pytest.approx(card.scores["im2gps3k"]["median_km"], rel=0.05)
+    assert scores["im2gps3k"]["median_km"] == pytest.approx(card.scores["im2gps3k"]["median_km"], rel=1e-3)
     assert scores["im2gps3k"]["n"] == 36
 
 
@@ -126,11 +128,28 @@ def test_what_leaks_or_is_too_little_is_refused(geoclip: Path, tmp_path: Path) -
         picture_sets.choose(recipe(tmp_path / "lost"))
 
 
-def test_a_backbone_learns_from_pictures_and_goes_on_after_a_stop(geoclip: Path, tmp_path: Path) -> None:
+def learnt(given: GeoRecipe, folder: Path) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(given.seed)
+    backbone = backbones.build(given.backbone)
+    return backbone, fit_backbone.fit(given, backbone, folder, None, choose("cpu", "fp32"))
+
+
+def test_a_backbone_learns_from_pictures(geoclip: Path, tmp_path: Path) -> None:
+    """The towns of pictures that it never saw; before it learns (a rate of nothing) it is off by half the world."""
+    asked = np.stack([made.picture(k % len(made.TOWNS), 777 + k, (32, 32)) for k in range(48)])
+    lon, lat = places(48, 5)
+    off = {}
+    for name, how in (("untrained", {"epochs": 1, "lr": 1e-12}), ("learnt", {"epochs": 5, "lr": 0.01})):
+        given = recipe(geoclip, training={"batch": 16, "backbone": {}, **how}, backbone=NETWORK)
+        off[name] = made.median_km(*learnt(given, tmp_path / name), asked, lon, lat)
+    assert off["learnt"] < 0.3 * off["untrained"], off
+
+
+def test_training_from_pictures_goes_on_after_a_stop(geoclip: Path, tmp_path: Path) -> None:
     """Two neurons and the haversine distance on pictures with GPS tags; stopped after the first of two epochs."""
     head = {"name": "latlon", "config": {"hidden": 0}}
     training = {"epochs": 2, "batch": 32, "lr": 0.001, "backbone": {}}
-    given = recipe(geoclip, head=head, training=training, backbone="timm:test_efficientnet")
+    given = recipe(geoclip, head=head, training=training, backbone=NETWORK)
 
     def learn(folder: Path, stop: bool = False) -> list[float]:
         losses: list[float] = []
@@ -146,7 +165,6 @@ def test_a_backbone_learns_from_pictures_and_goes_on_after_a_stop(geoclip: Path,
         return losses
 
     whole = learn(tmp_path / "whole")
-    assert whole[1] < whole[0]
     with pytest.raises(KeyboardInterrupt):
         learn(tmp_path / "stopped", stop=True)
     assert learn(tmp_path / "stopped") == whole[1:]
