@@ -44,6 +44,12 @@ class BandSpec:
     remote: bool = True
     root: str | None = None
     checksum: str | None = None  # file:checksum of the asset, a multihash
+    nodata_too: tuple[float, ...] = ()  # what others say beside `nodata`: all of them count
+
+    @property
+    def no_data(self) -> tuple[float, ...]:
+        """All values that item and catalog call no data."""
+        return self.nodata_too if self.nodata is None else (self.nodata, *self.nodata_too)
 
 
 @dataclass(frozen=True, slots=True)
