@@ -14,6 +14,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.io import validity
+from geoml.io.scaling import of_band, physical
+from geoml.io.validity import equals, held
 
 DRIVERS = {
     b"II*\x00": "GTiff",
@@ -61,21 +64,40 @@ def header(path: Path) -> Header:
 
 
 def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a finite value that is data.
+    """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a value that is data.
 
-    ``nodata`` is used where the file states none. Internal masks and alpha bands count. Raises DataError.
+    Validity is that of prediction (`geoml.io.validity`): ``nodata`` counts beside the file's own, its mask, alpha and
+    NaN. Values are as stored, as labels are; 0 where not valid. Raises DataError.
     """
+    data, valid, _ = _read(path, bands, nodata)
+    return data, valid
+
+
+def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """As `read`, but physical values where the file says a scale or an offset, float32 then: as prediction sees them."""
+    data, valid, scaling = _read(path, bands, nodata)
+    values = physical(data, scaling)
+    return values if values is data else np.where(valid, values, np.float32(0)), valid
+
+
+def _read(
+    path: Path, bands: list[int], nodata: float | None
+) -> tuple[NDArray[np.generic], NDArray[np.bool_], list[tuple[float, float]]]:
     try:
         with _open(path) as src:
             if max(bands) > src.count:
                 raise DataError(f"{path}: band {max(bands)} asked of a file with {src.count}")
-            data = src.read(bands)
-            # the transparent colour of a PNG is one colour, not one value of each band
-            known = src.dataset_mask() > 0 if src.driver == "PNG" else (src.read_masks(bands) > 0).all(0)
-            valid = known & np.isfinite(data).all(0)
-            if src.nodata is None and nodata is not None:
-                valid &= (data != nodata).all(0)
-            return data, valid
+            scaling = [of_band(src, k, str(path)) for k in bands]
+            if src.driver == "PNG":  # its transparent colour is one colour, not one value of each band
+                data, valid = src.read(bands), src.dataset_mask() > 0
+                given = [v for v in [held(nodata, data.dtype)] if v is not None] if nodata is not None else []
+                valid = np.logical_and.reduce([valid, *(~equals(band, v) for band in data for v in given)])
+                return np.where(valid, data, data.dtype.type(0)), valid, scaling
+            said = validity.of(src, bands, [[] if nodata is None else [nodata]] * len(bands))
+            with validity.beside(src, said) as here:
+                data, known = validity.pixels(src, bands, None, here)
+            valid = known.all(0)
+            return np.where(valid, data, data.dtype.type(0)), valid, scaling
     except (RasterioError, OSError) as err:
         raise DataError(f"{path}: bands {bands} cannot be read ({err})") from err
 

@@ -81,7 +81,7 @@ def _index(root: Path, pattern: str) -> dict[Tile, Path]:
 def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """One tile, or the average of its four children where only finer ones exist; what no file covers is invalid."""
     if tile in index:
-        data, valid = rasters.read(index[tile], bands)
+        data, valid = rasters.image(index[tile], bands)
         if valid.shape != (TILE, TILE):
             raise DataError(f"{index[tile]}: shape {valid.shape}; expected {TILE} x {TILE} pixels")
         return data, valid

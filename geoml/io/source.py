@@ -72,9 +72,7 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
     raise AssertionError("unreachable")
 
 
-def _once(
-    spec: BandSpec, path: str, far: RemoteFile | None, action: Callable[[rasterio.DatasetReader, Bytes], T]
-) -> T:
+def _once(spec: BandSpec, path: str, far: RemoteFile | None, action: Callable[[rasterio.DatasetReader, Bytes], T]) -> T:
     if far is not None:
         far.check()
     elif spec.checksum and settings().verify:
@@ -159,8 +157,8 @@ def bounded(dataset: rasterio.DatasetReader, where: str) -> None:
     if (table := tiles * TABLE_ENTRY) > settings().max_table_bytes:
         size = f"{dataset.width} x {dataset.height} x {dataset.count}"
         raise DataError(
-            f"{where}: declares {size} in tiles of {width} x {height}; the table of where they are takes {table} bytes, "
-            "more than GEOML_MAX_TABLE_BYTES"
+            f"{where}: declares {size} in tiles of {width} x {height}; the table of where they are takes {table} bytes,"
+            " more than GEOML_MAX_TABLE_BYTES"
         )
 
 

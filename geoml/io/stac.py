@@ -15,6 +15,7 @@ from pystac_client.exceptions import APIError
 from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError, NothingFound, unknown
+from geoml.io.band_defaults import Collections
 from geoml.io.bucket import is_bucket
 from geoml.io.catalog import Catalog, Profile, catalog_names, fetched, open_catalog
 from geoml.io.hrefs import redact
@@ -71,6 +72,7 @@ def _from_api(asked: Asked) -> list[dict[str, Any]]:
         translate(err, catalog.name)
     if not found:
         raise _nothing_in_api(reader, asked, collection)
+    Collections(reader.get).describe(found, f"{catalog.url}/collections")
     return found
 
 
@@ -143,14 +145,18 @@ def _from_local(asked: Asked) -> list[dict[str, Any]]:
 def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None) -> list[dict[str, Any]]:
     """Items of a local catalog; those of a parquet file only where their bbox may touch ``boxes`` (none: all)."""
     if asked.catalog.kind == "static":
-        return list(_walk(StacReader(asked.catalog), asked.catalog.url, collection))
+        reader = StacReader(asked.catalog)
+        about = Collections(reader.get)
+        found = list(_walk(reader, asked.catalog.url, collection, about))
+        about.describe(found)
+        return found
     values = read_dicts(fetched(asked.catalog.url), boxes)
     for value in values:
         _absolute(value, asked.catalog.url)
     return values
 
 
-def _walk(reader: StacReader, start: str, collection: str | None) -> Iterator[dict[str, Any]]:
+def _walk(reader: StacReader, start: str, collection: str | None, about: Collections) -> Iterator[dict[str, Any]]:
     """Items below a catalog.json; a collection of another name is not opened."""
     stack: list[tuple[str, str | None]] = [(start, None)]
     seen: set[str] = set()
@@ -169,6 +175,8 @@ def _walk(reader: StacReader, start: str, collection: str | None) -> Iterator[di
                     yield item
         elif kind in ("Catalog", "Collection"):
             inside = str(value.get("id")) if kind == "Collection" else parent
+            if kind == "Collection":
+                about.learn(str(inside), value)
             skip = kind == "Collection" and collection is not None and inside != collection
             rels = ("child",) if skip else ("child", "item")
             links = [k for k in value.get("links") or [] if isinstance(k, dict) and k.get("rel") in rels]

@@ -63,9 +63,7 @@ def of(dataset: rasterio.DatasetReader, indexes: Sequence[int], given: Sequence[
     flags = [dataset.mask_flag_enums[i - 1] for i in indexes]
     return NoData(
         tuple(None if t is None else held(t, d, own=True) for t, d in zip(tags, dtypes, strict=True)),
-        tuple(
-            tuple(v for g in more if (v := held(g, d)) is not None) for more, d in zip(given, dtypes, strict=True)
-        ),
+        tuple(tuple(v for g in more if (v := held(g, d)) is not None) for more, d in zip(given, dtypes, strict=True)),
         _alpha(dataset, indexes),
         any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags),
     )
@@ -157,5 +155,7 @@ def beside(dataset: rasterio.DatasetReader, said: NoData, overview: int | None =
         raise DataError(f"{place.name}: the mask file beside the raster cannot be read ({err})") from err
     with side:
         if side.shape != dataset.shape:
-            raise DataError(f"{place.name}: {side.shape} pixels; expected those of the raster beside it, {dataset.shape}")
+            raise DataError(
+                f"{place.name}: {side.shape} pixels; expected those of the raster beside it, {dataset.shape}"
+            )
         yield replace(said, side=side)
