@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.io import validity
 from geoml.io.scaling import of_band, physical
-from geoml.io.validity import equals, held
 
 DRIVERS = {
     b"II*\x00": "GTiff",
@@ -67,17 +66,16 @@ def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDA
     """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a value that is data.
 
     Validity is that of prediction (`geoml.io.validity`): ``nodata`` counts beside the file's own, its mask, alpha and
-    NaN. Values are as stored, as labels are; 0 where not valid. Raises DataError.
+    NaN. Values are as stored, as labels are; 0 where a band is not valid. Raises DataError.
     """
     data, valid, _ = _read(path, bands, nodata)
     return data, valid
 
 
 def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """As `read`, but physical values where the file says a scale or an offset, float32 then: as prediction sees them."""
+    """As `read`, but physical values, float32, where the file says a scale or an offset: what prediction sees too."""
     data, valid, scaling = _read(path, bands, nodata)
-    values = physical(data, scaling)
-    return values if values is data else np.where(valid, values, np.float32(0)), valid
+    return physical(data, scaling), valid
 
 
 def _read(
@@ -87,17 +85,14 @@ def _read(
         with _open(path) as src:
             if max(bands) > src.count:
                 raise DataError(f"{path}: band {max(bands)} asked of a file with {src.count}")
-            scaling = [of_band(src, k, str(path)) for k in bands]
-            if src.driver == "PNG":  # its transparent colour is one colour, not one value of each band
-                data, valid = src.read(bands), src.dataset_mask() > 0
-                given = [v for v in [held(nodata, data.dtype)] if v is not None] if nodata is not None else []
-                valid = np.logical_and.reduce([valid, *(~equals(band, v) for band in data for v in given)])
-                return np.where(valid, data, data.dtype.type(0)), valid, scaling
             said = validity.of(src, bands, [[] if nodata is None else [nodata]] * len(bands))
-            with validity.beside(src, said) as here:
+            colour = src.driver == "PNG"  # its transparent colour is one colour, not one value of each band
+            if colour:
+                said = replace(said, tags=(None,) * len(bands), masked=False)
+            with validity.beside(src, said, str(path)) as here:
                 data, known = validity.pixels(src, bands, None, here)
-            valid = known.all(0)
-            return np.where(valid, data, data.dtype.type(0)), valid, scaling
+            valid: NDArray[np.bool_] = np.logical_and.reduce([*known, *([src.dataset_mask() > 0] if colour else [])])
+            return data, valid, [of_band(src, k, str(path)) for k in bands]
     except (RasterioError, OSError) as err:
         raise DataError(f"{path}: bands {bands} cannot be read ({err})") from err
 

@@ -111,6 +111,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         raise DataError(f"item {item.id}: no asset {rule.asset!r} for the quality mask; it has {_listing(item.assets)}")
     declared = _declared(asset)
     band = declared[rule.index - 1] if rule.index <= len(declared) else {}
+    nodata = _number(item, rule.asset, "nodata", _first(band, "nodata"))
     spec = BandSpec(
         item=item.id,
         asset=rule.asset,
@@ -118,7 +119,8 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         name=rule.asset,
         index=rule.index,
         dtype=next((str(v) for v in _first(band, "data_type")), None),
-        nodata=rule.nodata,
+        nodata=nodata if rule.nodata is None else rule.nodata,
+        nodata_too=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
         gsd=_number(item, rule.asset, "gsd", _first(band, "gsd", "raster:spatial_resolution", "spatial_resolution")),
         sign=profile.sign,
         remote=catalog.remote,

@@ -69,7 +69,7 @@ def _numbers(dataset: rasterio.DatasetReader, spec: BandSpec) -> NDArray[Any]:
     said = validity.of(dataset, [spec.index], [spec.no_data])
     size, factors = max(dataset.shape), dataset.overviews(spec.index)
     level = next((k for k, factor in enumerate(factors) if size / factor <= SIDE), None)
-    if size > SIDE and level is not None and not said.unknown_to_overviews():
+    if size > SIDE and level is not None and not said.masked and not said.unknown_to_overviews():
         with open_path(dataset.name, overview=level) as overview:
             pixels, known = validity.pixels(overview, [spec.index], None, said)
     else:

@@ -139,10 +139,10 @@ def _alpha(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> int | Non
 
 
 @contextmanager
-def beside(dataset: rasterio.DatasetReader, said: NoData, overview: int | None = None) -> Iterator[NoData]:
+def beside(dataset: rasterio.DatasetReader, said: NoData, where: str, overview: int | None = None) -> Iterator[NoData]:
     """``said`` with the mask ``NAME.msk`` beside a local raster, at the level of ``dataset``; as it is without one.
 
-    Raises DataError for one that is no mask of this raster: what it hides would pass for data.
+    Raises DataError, naming ``where``, for one that is no mask of this raster: what it hides would pass for data.
     """
     place = Path(f"{dataset.name}.msk")
     if "://" in dataset.name or dataset.name.startswith("/vsi") or not place.is_file():
@@ -152,10 +152,8 @@ def beside(dataset: rasterio.DatasetReader, said: NoData, overview: int | None =
     try:
         side = rasterio.open(place, driver="GTiff", sharing=False, **extra)
     except RasterioIOError as err:
-        raise DataError(f"{place.name}: the mask file beside the raster cannot be read ({err})") from err
+        raise DataError(f"{where}: the mask {place.name} beside it cannot be read ({err})") from err
     with side:
         if side.shape != dataset.shape:
-            raise DataError(
-                f"{place.name}: {side.shape} pixels; expected those of the raster beside it, {dataset.shape}"
-            )
+            raise DataError(f"{where}: the mask {place.name} beside it has {side.shape} pixels, not {dataset.shape}")
         yield replace(said, side=side)
