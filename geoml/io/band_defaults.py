@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from geoml.errors import DataError, InputError
 
@@ -42,8 +43,9 @@ class Collections:
             name = item.get("collection")
             if not isinstance(name, str):
                 continue
-            if name not in self._known and (href := f"{place}/{name}" if place else _link(item)):
-                self._known[name] = self._asked(href)
+            if name not in self._known:
+                href = f"{place}/{quote(name, safe='')}" if place else _link(item)
+                self._known[name] = self._asked(href) if href else None
             said, assets = self._known.get(name), item.get("assets")
             if isinstance(said, dict) and isinstance(assets, dict):
                 for key, asset in assets.items():
