@@ -121,8 +121,9 @@ def equals(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
         same: NDArray[np.bool_] = band == band.dtype.type(int(nodata))
         return same
     none = band.dtype.type(nodata)
-    around = 1e-6 * abs(float(none))
-    near: NDArray[np.bool_] = (band >= float(none) - around) & (band <= float(none) + around)
+    most, around = float(np.finfo(band.dtype).max), 1e-6 * abs(float(none))
+    low, high = max(float(none) - around, -most), min(float(none) + around, most)
+    near: NDArray[np.bool_] = (band >= low) & (band <= high)
     if near.any():
         with np.errstate(over="ignore", under="ignore"):
             some = band[near]

@@ -95,8 +95,10 @@ DEFAULTS = {"red": {"bands": [{"name": "red", "raster:scale": 0.4, "raster:offse
         ({"bands": [{"name": "red"}]}, {}, None, {"red": 1, "bands": None}, (0.5, 5.0)),
         ({"bands": [{"name": "red", "raster:scale": 1, "raster:offset": 0}]}, {}, None, DEFAULTS, (1.0, 0.0)),
     ],
-    ids=["band", "old band", "asset", "item", "YAML", "collection", "old collection", "collection's asset"]
-    + ["file", "no item_assets", "a list", "numbers", "the item says it is neutral"],
+    ids=[
+        *("band", "old band", "asset", "item", "YAML", "collection", "old collection", "collection's asset"),
+        *("file", "no item_assets", "a list", "numbers", "the item says it is neutral"),
+    ],
 )
 def test_the_first_who_says_it_counts(
     tmp_path: Path, asset: Any, properties: Any, profile: Profile | None, said: Any, expected: tuple[float, float]
