@@ -2,7 +2,8 @@
 
 Metadata differ between items of one collection, so everything is resolved per item: STAC 1.1 ``bands``, STAC 1.0
 ``eo:bands`` with ``raster:bands``, then what the catalog's YAML says where the item is silent. Names go the other way
-round: the YAML's names count first, since items repeat common names (three bands called ``rededge``).
+round: the YAML's names count first, since items repeat common names (three bands called ``rededge``). What all of them
+leave out the collection's ``item_assets`` say, and of scale and offset at last the file (`geoml.io.scaling`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import difflib
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pystac
@@ -47,6 +48,14 @@ class BandSpec:
     checksum: str | None = None  # file:checksum of the asset, a multihash
     unit: str | None = None  # of physical values
     projection: Projection | None = None  # what the item says of the file's place
+    nodata_too: tuple[float, ...] = ()  # what others say beside `nodata`: all of them count
+    file_scale: bool = field(default=False, compare=False)  # nobody but the file can say it; `scale` is neutral
+    file_offset: bool = field(default=False, compare=False)
+
+    @property
+    def no_data(self) -> tuple[float, ...]:
+        """All values that item and catalog call no data."""
+        return self.nodata_too if self.nodata is None else (self.nodata, *self.nodata_too)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         raise DataError(f"item {item.id}: no asset {rule.asset!r} for the quality mask; it has {_listing(item.assets)}")
     declared = _declared(asset)
     band = declared[rule.index - 1] if rule.index <= len(declared) else {}
+    nodata = _number(item, rule.asset, "nodata", _first(band, "nodata"))
     spec = BandSpec(
         item=item.id,
         asset=rule.asset,
@@ -111,7 +121,8 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         name=rule.asset,
         index=rule.index,
         dtype=next(map(data_type, _first(band, "data_type")), None),
-        nodata=rule.nodata,
+        nodata=nodata if rule.nodata is None else rule.nodata,
+        nodata_too=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
         gsd=_gsd(*_first(band, *_GSD)),
         sign=profile.sign,
         remote=catalog.remote,
@@ -150,19 +161,25 @@ def _spec(
     profile: Profile,
     catalog: Catalog,
 ) -> BandSpec:
-    """One band: the item's word first, then the YAML's, then the neutral value."""
+    """One band: the item's word first, then the YAML's, then the file's or the neutral value. Nodata of all count.
+
+    What only the collection says came into the item with the search: see `geoml.io.item_assets`.
+    """
     given = meta or BandMeta(name=name)
 
-    def number(field: str, keys: tuple[str, ...], *otherwise: float | None) -> float | None:
-        value = _number(item, key, field, _first(band, *keys))
-        return value if value is not None else next((v for v in otherwise if v is not None), None)
+    def number(field: str, keys: tuple[str, ...], otherwise: float | None = None) -> float | None:
+        said = _first(band, *keys) or _first(item.properties, f"raster:{field}")
+        value = _number(item, key, field, said)
+        return otherwise if value is None else value
 
-    scale = number("scale", ("raster:scale", "scale"), given.scale, 1.0)
-    offset = number("offset", ("raster:offset", "offset"), given.offset, 0.0)
-    if not scale or not math.isfinite(scale) or offset is None or not math.isfinite(offset):
+    scale = number("scale", ("raster:scale", "scale"), given.scale)
+    offset = number("offset", ("raster:offset", "offset"), given.offset)
+    if scale == 0 or not all(v is None or math.isfinite(v) for v in (scale, offset)):
         raise DataError(f"item {item.id}, asset {key}: scale {scale} and offset {offset}; expected finite, scale not 0")
     if profile.offset_rule and name in profile.offset_rule.bands:
         offset = _ruled(item, profile.offset_rule, offset)
+    nodata = number("nodata", ("nodata",))
+    more = () if given.nodata is None or nodata in (None, given.nodata) else (given.nodata,)
     dtype = next((known for v in _first(band, "data_type") if (known := data_type(v))), data_type(given.dtype))
     asset = item.assets[key]
     return BandSpec(
@@ -172,9 +189,9 @@ def _spec(
         name=name,
         index=index,
         dtype=dtype,
-        nodata=number("nodata", ("nodata",), given.nodata),
-        scale=scale,
-        offset=offset,
+        nodata=given.nodata if nodata is None else nodata,
+        scale=1.0 if scale is None else scale,
+        offset=offset or 0.0,
         gsd=_gsd(*_first(band, *_GSD), given.gsd, *_first(item.properties, "gsd"), profile.gsd),
         sign=profile.sign,
         remote=catalog.remote,
@@ -182,10 +199,13 @@ def _spec(
         checksum=_checksum(asset),
         unit=next((u for u in map(unit, _first(band, "unit")) if u), given.unit),
         projection=projection(item, asset),
+        nodata_too=more,
+        file_scale=scale is None,
+        file_offset=offset is None,
     )
 
 
-def _ruled(item: pystac.Item, rule: OffsetRule, declared: float) -> float:
+def _ruled(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float | None:
     """The offset by the processing baseline; the declared one where the item does not tell its baseline."""
     if any(item.properties.get(flag) is True for flag in rule.applied):
         return 0.0

@@ -26,11 +26,11 @@ PROPERTIES = ("gsd", "eo:bands", "eo:gsd")
 _YAML = {
     "scale": ("raster:scale", "scale"),
     "offset": ("raster:offset", "offset"),
-    "nodata": ("nodata",),
     "gsd": ("gsd", "raster:spatial_resolution", "spatial_resolution"),
     "dtype": ("data_type",),
+    "unit": ("unit",),
 }
-"""Fields of a band in the catalog's YAML, which counts before the collection, and their names in STAC."""
+"""Fields of a band in the catalog's YAML, which counts first, and their names in STAC; of nodata all count."""
 
 
 def fill(item: dict[str, Any], collection: Mapping[str, Any], profile: Profile) -> None:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
         ("GEOML_LEASE", "inf", "finite"),
         ("GEOML_COMPILE", "perhaps", "valid boolean"),
         ("GEOML_CACHE_BYTES", "-5", "greater than or equal to 0"),
-        ("GEOML_MAX_PIXELS", "0", "greater than or equal to 1"),
+        ("GEOML_MAX_TABLE_BYTES", "0", "greater than or equal to 1"),
         ("GEOML_SCHEMES", "https", "JSON list"),
         ("GEOML_SCHEMES", '{"a": 1}', "valid tuple"),
         ("GEOML_PRECISION", "fp16", "'fp32' or 'bf16'"),
