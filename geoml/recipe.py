@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -91,6 +93,37 @@ class PredictRecipe(Frozen):
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON of ``value``."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differences(before: Mapping[str, Any], now: BaseModel, leave: Iterable[str] = ()) -> str:
+    """The fields in which the recipe ``before`` (as it was written down) is another one than ``now``, with both values.
+
+    Nested fields have dots in their names; ``leave`` are names that do not count. Empty where nothing differs.
+    """
+    try:  # fields that came later have their default
+        before = type(now).model_validate(before).model_dump(mode="json")
+    except ValidationError:
+        before = dict(before)
+    one, two = _flat(before), _flat(now.model_dump(mode="json"))
+    names = [n for n in {**one, **two} if one.get(n) != two.get(n) and n not in set(leave)]
+    return "; ".join(f"{n} is {_shown(one.get(n))} there and {_shown(two.get(n))} here" for n in names)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Plain values by dotted name; a list stays whole unless it holds mappings."""
+    if isinstance(value, dict) and value:
+        inner = value.items()
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        inner = {str(n): v for n, v in enumerate(value)}.items()
+    else:
+        return {name: value}
+    return {k: v for n, part in inner for k, v in _flat(part, f"{name}.{n}" if name else str(n)).items()}
+
+
+def _shown(value: Any) -> str:
+    """As JSON, short, and without what stands in a URL to sign it."""
+    text = re.sub(r'(://)[^/@"\s]*@|\?[^"\s]*(?=")', r"\1", json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
