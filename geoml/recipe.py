@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from geoml.errors import InputError
 
@@ -24,6 +25,34 @@ def _phase(value: float) -> float:
     if value not in (0.0, 0.5):
         raise ValueError("expected 0.0 (pixel edges on multiples of the gsd) or 0.5 (pixel centres)")
     return value
+
+
+def undigited(text: str) -> str:
+    """``text`` of an instant or interval. Raises ValueError for a part in digits only, which others read as seconds."""
+    for part in map(str.strip, text.split("/")):
+        if re.fullmatch(r"[0-9]{5,}(\.[0-9]+)?", part):
+            cuts = ((0, 4), (4, 6), (6, 8))
+            near = "-".join(part[a:b] for a, b in cuts if part[a:b])
+            known = len(part) in (6, 8, 14) and re.match(r"(1[89]|2[01])[0-9]{2}(0[1-9]|1[0-2])", part)
+            raise ValueError(f"{part}: a date in digits only may mean seconds; write {near if known else '2024-01-01'}")
+    return text
+
+
+def _when(value: Any) -> Any:
+    """Text of what YAML and JSON make of a date: their dates, and a year as a number."""
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    return undigited(value) if isinstance(value, str) else value
+
+
+When = Annotated[str, BeforeValidator(_when)]
+"""An RFC 3339 instant or interval."""
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str | int | float | dt.date) else value
 
 
 Phase = Annotated[float, AfterValidator(_phase)]
@@ -43,7 +72,9 @@ class Query(Frozen):
     collection: str | None = Field(default=None, description="collection id; may stay away where the catalog has one")
     bbox: tuple[float, float, float, float] | None = Field(default=None, description="west south east north, degrees")
     region: str | None = Field(default=None, description="GeoJSON, GeoPackage or GeoParquet file with polygons")
-    datetime: tuple[str, ...] = Field(description="RFC 3339 instants or intervals, one for each date of the model")
+    datetime: Annotated[tuple[When, ...], BeforeValidator(_several)] = Field(
+        description="RFC 3339 instants or intervals, one for each date of the model"
+    )
     filter: str | None = Field(default=None, description="CQL2 text")
     sortby: str | None = Field(default=None, description="property, with - in front for descending")
     limit: int | None = Field(default=None, ge=1, description="at most this many items")
@@ -167,5 +198,6 @@ def parse(kind: type[T], value: dict[str, Any], where: str) -> T:
     try:
         return kind.model_validate(value)
     except ValidationError as err:
-        lines = [f"{'.'.join(map(str, e['loc'])) or kind.__name__}: {e['msg']}" for e in err.errors()]
+        told = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
+        lines = [f"{where}: {said.removeprefix('Value error, ')}" for where, said in told]
         raise InputError(f"{where}: " + "; ".join(lines)) from err
