@@ -9,10 +9,11 @@ from typing import Any, cast
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ParameterBindError, ParameterTypeError
 
 from flows import form
 from flows.server import patiently
-from geoml.errors import GeomlError, NothingFound
+from geoml.errors import GeomlError, InputError, NothingFound
 from geoml.recipe import PredictRecipe, load_yaml, parse
 from geoml.settings import settings
 
@@ -56,6 +57,9 @@ def exit_code(run: Callable[[], State[Any]]) -> int:
     try:
         settings()  # a wrong setting is said before a server is started
         patiently(ended)
+    except (ParameterTypeError, ParameterBindError) as err:
+        print(f"InputError parameters: {err}", file=sys.stderr)
+        return InputError.exit_code
     except GeomlError as err:
         print(f"{type(err).__name__} {err}", file=sys.stderr)
         return err.exit_code

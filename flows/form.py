@@ -58,6 +58,7 @@ Count = Annotated[int, Field(ge=1)]
 Top = Annotated[int, Field(ge=1, le=50)]
 Days = Annotated[int, Field(ge=0, le=3660)]
 Size = Annotated[float, Field(ge=0)]
+Shift = Annotated[float, Field(ge=0, le=32)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -8,27 +8,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow
 from prefect.states import Completed
 
 from flows import command, form, show, steps
-from flows.form import Bbox, Catalog, Composite, Count, Days, Join, Mask, Model, Pixels, Share, Size
+from flows.form import Bbox, Catalog, Composite, Count, Days, Harmonise, Join, Mask, Model, Pixels, Share, Shift, Size
 from geoml import pipeline
-from geoml.engine.monitor import Look, day_out, summary
+from geoml.engine.monitor import check, day_out, summary
 from geoml.errors import NothingFound
-from geoml.recipe import PredictRecipe
-
-
-@task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)
-def look(recipe: PredictRecipe, out: str, lookback: int, until: str | None) -> Look:
-    """One search for the window; a plan for each day of it."""
-    return pipeline.look(recipe, out, lookback=lookback, until=until)
-
-
-@task(persist_result=False)
-def gather(out: str, found: Look) -> list[dict[str, Any]]:
-    """Put all days together; the rows of what changed."""
-    return pipeline.gather(out, found)
 
 
 @flow(
@@ -50,6 +37,8 @@ def monitor(
     collection: str | None = None,
     filter: str | None = None,
     strict: bool = False,
+    sortby: str | None = None,
+    limit: Count | None = None,
     composite: Composite = "least_cloudy",
     mask: Mask = "auto",
     join: Join = "auto",
@@ -60,6 +49,9 @@ def monitor(
     features: bool = True,
     min_area: Size = 0.0,
     simplify: Size = 0.0,
+    harmonise: Harmonise = "none",
+    shift_limit: Size = 0.5,
+    max_shift: Shift = 8.0,
     max_failed: Share = 1.0,
     batch: Count = 8,
     wait: Size = 600.0,
@@ -78,6 +70,8 @@ def monitor(
         collection: Collection id; may stay away where the catalog has one.
         filter: CQL2 text, such as "eo:cloud_cover" < 20.
         strict: Refuse items that cannot be used, instead of leaving them out.
+        sortby: Property, with - in front for descending.
+        limit: At most this many items in one look.
         composite: How the items of one place and day become one image; first is the newest.
         mask: auto uses the quality mask that the catalog's YAML describes.
         join: How chips become one map; auto is exact where the model allows.
@@ -88,19 +82,23 @@ def monitor(
         features: Also write polygons of the classes.
         min_area: Square metres; smaller polygons are left out, after merging.
         simplify: Metres; neighbours keep their shared borders.
+        harmonise: Of two dates, bring the colours of the later one to those of the first.
+        shift_limit: Pixels; a later date that lies further off is moved back.
+        max_shift: Pixels; dates further off each other are an error; 0 does not look.
         max_failed: Share of blocks of a day that may fail before the day stops.
         batch: Blocks in one step.
         wait: Seconds to wait for another run that works on the same out.
     """
     dates = [reference, ".."] if reference else [".."]
     recipe, out = form.recipe(locals(), datetime=dates), steps.place(out)
+    check(recipe, lookback, until)
     with steps.exclusive(out, wait):
         try:
-            found = look(recipe, out, lookback, until)
+            found = steps.look(recipe, out, lookback, until)
             for day, left in found.todo.items():
                 pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
                 show.blocks(day_out(out, day), left, f"blocks-{day}")
-            rows = gather(out, found)
+            rows = steps.gather(out, found)
             show.changes(out, rows, found.failed)
             pipeline.verdict(found, rows)
         except NothingFound as err:

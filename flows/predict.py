@@ -12,8 +12,9 @@ from prefect import flow, task
 from prefect.states import Completed
 
 from flows import command, form, show, steps
-from flows.form import Bbox, Catalog, Composite, Count, Dates, Harmonise, Join, Mask, Model, Pixels, Share, Size
+from flows.form import Bbox, Catalog, Composite, Count, Dates, Harmonise, Join, Mask, Model, Pixels, Share, Shift, Size
 from geoml import pipeline
+from geoml.engine.plan import check
 from geoml.errors import NothingFound
 from geoml.recipe import PredictRecipe
 
@@ -56,7 +57,7 @@ def predict(
     simplify: Size = 0.0,
     harmonise: Harmonise = "none",
     shift_limit: Size = 0.5,
-    max_shift: Size = 8.0,
+    max_shift: Shift = 8.0,
     max_failed: Share = 1.0,
     batch: Count = 8,
     wait: Size = 600.0,
@@ -93,6 +94,7 @@ def predict(
         wait: Seconds to wait for another run that works on the same out.
     """
     recipe, out = form.recipe(locals()), steps.place(out)
+    check(recipe)
     with steps.exclusive(out, wait):
         try:
             ids = plan(recipe, out)

@@ -18,8 +18,10 @@ from flows.show import Progress, told
 from geoml import pipeline
 from geoml.engine import spread
 from geoml.engine.device import choose
+from geoml.engine.monitor import Look
 from geoml.engine.run import Tally
 from geoml.errors import TransientError
+from geoml.recipe import PredictRecipe
 
 RETRIES = 2
 """Times that a batch with blocks that may work later is tried again; then they count as failed."""
@@ -40,10 +42,7 @@ def place(out: str) -> str:
 
 @contextmanager
 def exclusive(out: str, wait: float) -> Iterator[None]:
-    """Hold the run in ``out``. While another process works on it, wait up to ``wait`` seconds.
-
-    Raises TransientError, saying who has it, after that.
-    """
+    """Hold the run in ``out``, for which ``wait`` seconds are waited. Raises TransientError, saying who has it."""
     ends = time.monotonic() + wait
     while True:
         lock = pipeline.locked(out)
@@ -100,6 +99,18 @@ def work(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
         return []
     with Progress(out, len(ids)) as shown, Steps(blocks, out, shown.add) as crew:
         return spread.drive(crew, out, ids, batch)
+
+
+@task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=transient, persist_result=False)
+def look(recipe: PredictRecipe, out: str, lookback: int, until: str | None) -> Look:
+    """One search for the window of a monitor; a plan for each day of it."""
+    return pipeline.look(recipe, out, lookback=lookback, until=until)
+
+
+@task(persist_result=False)
+def gather(out: str, found: Look) -> list[dict[str, Any]]:
+    """Put all days together; the rows of what changed."""
+    return pipeline.gather(out, found)
 
 
 @task(persist_result=False)

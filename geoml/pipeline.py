@@ -30,7 +30,7 @@ from geoml.io.left_out import of_error
 from geoml.io.remote import RunStore, run_store
 from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
 from geoml.pipeline_geolocate_map import geolocate_map
-from geoml.recipe import PredictRecipe, Query, check_text, load_yaml, parse
+from geoml.recipe import PredictRecipe, Query, check_text, differences, load_yaml, parse
 
 if TYPE_CHECKING:
     from geoml.data.geo_recipe import GeoRecipe
@@ -97,8 +97,9 @@ def plan(
         before = planning.read_plan(store)
         other = before.hash != made.hash or before.recipe.block_size != recipe.block_size
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
+            said = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
             raise InputError(
-                f"out: {store.url} holds the run of another recipe ({before.hash[:12]}, this is {made.hash[:12]}); "
+                f"out: {store.url} holds the run of another recipe: {said or monitoring.OTHER_MODEL}; "
                 "expected an empty folder or the same recipe"
             )
         made = with_sample(made, items, store)
@@ -186,6 +187,7 @@ def predict(
     TransientError when another process works on ``out``.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
+    planning.check(recipe)
     with halting(), locked(out) as store:
         made = plan(recipe, store)
         left = todo(store)
@@ -364,6 +366,7 @@ def monitor(
     `verdict` for what is raised.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
+    monitoring.check(recipe, lookback, until)
     with halting(), locked(out):
         found = look(recipe, out, lookback=lookback, until=until)
         for day in found.todo:

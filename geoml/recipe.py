@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from geoml.errors import InputError
 
@@ -25,6 +28,34 @@ def _phase(value: float) -> float:
     if value not in (0.0, 0.5):
         raise ValueError("expected 0.0 (pixel edges on multiples of the gsd) or 0.5 (pixel centres)")
     return value
+
+
+def undigited(text: str) -> str:
+    """``text`` of an instant or interval. Raises ValueError for a part in digits only, which others read as seconds."""
+    for part in map(str.strip, text.split("/")):
+        if re.fullmatch(r"[0-9]{5,}(\.[0-9]+)?", part):
+            cuts = ((0, 4), (4, 6), (6, 8))
+            near = "-".join(part[a:b] for a, b in cuts if part[a:b])
+            known = len(part) in (6, 8, 14) and re.match(r"(1[89]|2[01])[0-9]{2}(0[1-9]|1[0-2])", part)
+            raise ValueError(f"{part}: a date in digits only may mean seconds; write {near if known else '2024-01-01'}")
+    return text
+
+
+def _when(value: Any) -> Any:
+    """Text of what YAML and JSON make of a date: their dates, and a year as a number."""
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    return undigited(value) if isinstance(value, str) else value
+
+
+When = Annotated[str, BeforeValidator(_when)]
+"""An RFC 3339 instant or interval."""
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str | int | float | dt.date) else value
 
 
 Phase = Annotated[float, AfterValidator(_phase)]
@@ -44,7 +75,9 @@ class Query(Frozen):
     collection: str | None = Field(default=None, description="collection id; may stay away where the catalog has one")
     bbox: tuple[float, float, float, float] | None = Field(default=None, description="west south east north, degrees")
     region: str | None = Field(default=None, description="GeoJSON, GeoPackage or GeoParquet file with polygons")
-    datetime: tuple[str, ...] = Field(description="RFC 3339 instants or intervals, one for each date of the model")
+    datetime: Annotated[tuple[When, ...], BeforeValidator(_several)] = Field(
+        description="RFC 3339 instants or intervals, one for each date of the model"
+    )
     filter: str | None = Field(default=None, description="CQL2 text")
     sortby: str | None = Field(default=None, description="property, with - in front for descending")
     limit: int | None = Field(default=None, ge=1, description="at most this many items")
@@ -102,6 +135,37 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def differences(before: Mapping[str, Any], now: BaseModel, leave: Iterable[str] = ()) -> str:
+    """The fields in which the recipe ``before`` (as it was written down) is another one than ``now``, with both values.
+
+    Nested fields have dots in their names; ``leave`` are names that do not count. Empty where nothing differs.
+    """
+    try:  # fields that came later have their default
+        before = type(now).model_validate(before).model_dump(mode="json")
+    except ValidationError:
+        before = dict(before)
+    one, two = _flat(before), _flat(now.model_dump(mode="json"))
+    names = [n for n in {**one, **two} if one.get(n) != two.get(n) and n not in set(leave)]
+    return "; ".join(f"{n} is {_shown(one.get(n))} there and {_shown(two.get(n))} here" for n in names)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Plain values by dotted name; a list stays whole unless it holds mappings."""
+    if isinstance(value, dict) and value:
+        inner = value.items()
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        inner = {str(n): v for n, v in enumerate(value)}.items()
+    else:
+        return {name: value}
+    return {k: v for n, part in inner for k, v in _flat(part, f"{name}.{n}" if name else str(n)).items()}
+
+
+def _shown(value: Any) -> str:
+    """As JSON, short, and without what stands in a URL to sign it."""
+    text = re.sub(r'(://)[^/@"\s]*@|\?[^"\s]*(?=")', r"\1", json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping, read safely. Raises InputError for a missing file, bad YAML or another top level."""
     try:
@@ -143,5 +207,6 @@ def parse(kind: type[T], value: dict[str, Any], where: str) -> T:
     try:
         return kind.model_validate(value)
     except ValidationError as err:
-        lines = [f"{'.'.join(map(str, e['loc'])) or kind.__name__}: {e['msg']}" for e in err.errors()]
+        told = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
+        lines = [f"{where}: {said.removeprefix('Value error, ')}" for where, said in told]
         raise InputError(f"{where}: " + "; ".join(lines)) from err

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geoml.data import rasters
-from geoml.data.labels import burn, read_polygons
+from geoml.data.labels import burn, read_all
 from geoml.data.pairs import class_indices
 from geoml.data.recipe import ChangePairs, TrainRecipe, resolve
 from geoml.data.scene import Sample, Scene
@@ -36,7 +36,7 @@ def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[Scene]:
         raise NothingFound(f"{root}: no id has all of {patterns}")
     polygons = None
     if source.polygons:
-        frames = [read_polygons(spec, recipe.classes).to_crs("EPSG:4326") for spec in source.polygons]
+        frames = [frame.to_crs("EPSG:4326") for frame in read_all(source.polygons, recipe.classes)]
         polygons = pd.concat(frames, ignore_index=True)
     out = []
     for name in names:

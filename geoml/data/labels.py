@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from geoml.data.recipe import VectorLabels, resolve
 from geoml.errors import DataError, InputError
 from geoml.io.card import ClassInfo
 from geoml.nn.losses import IGNORE
+
+LISTED = 20
+"""Values that a message names at most."""
 
 
 def burn(
@@ -86,6 +90,20 @@ def _named_crs(value: dict[str, object], geobox: GeoBox) -> str:
     return str(geobox.crs)
 
 
+def read_all(specs: Sequence[VectorLabels], classes: Sequence[ClassInfo]) -> list[gpd.GeoDataFrame]:
+    """`read_polygons` of every file. What is wrong with any of them is raised together, as the class of the first."""
+    found: list[gpd.GeoDataFrame] = []
+    wrong: list[InputError | DataError] = []
+    for spec in specs:
+        try:
+            found.append(read_polygons(spec, classes))
+        except (InputError, DataError) as err:
+            wrong.append(err)
+    if wrong:
+        raise type(wrong[0])("; ".join(map(str, wrong))) from wrong[0]
+    return found
+
+
 def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDataFrame:
     """Polygons of a vector file with a column ``index`` (position in ``classes``), in the file's CRS.
 
@@ -112,29 +130,30 @@ def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDa
     frame.loc[broken, "geometry"] = shapely.make_valid(frame.geometry[broken].to_numpy())
     values = _values(spec, frame, classes)
     index_of = {c.value: i for i, c in enumerate(classes)}
-    unknown = sorted(set(values) - set(index_of))
-    if unknown:
-        raise InputError(f"labels {spec.name}: values {unknown} are no class; classes are {sorted(index_of)}")
     return gpd.GeoDataFrame({"index": [index_of[v] for v in values]}, geometry=frame.geometry, crs=frame.crs)
 
 
 def _values(spec: VectorLabels, frame: gpd.GeoDataFrame, classes: Sequence[ClassInfo]) -> list[int]:
     """Class value of each row: by ``spec.values``, by the name of a class, or the number itself."""
     if spec.field is None:
+        if spec.value not in {c.value for c in classes}:
+            raise InputError(f"labels {spec.name}: value {spec.value} is no class {sorted(c.value for c in classes)}")
         return [spec.value] * len(frame)
     if spec.field not in frame.columns:
         have = [c for c in frame.columns if c != "geometry"]
         raise InputError(f"labels {spec.name}: no field {spec.field!r} in {spec.file}; it has {have}")
-    names = {c.name: c.value for c in classes}
-    out = []
+    names, numbers = {c.name: c.value for c in classes}, {c.value for c in classes}
+    out, strange = [], set()
     for raw in frame[spec.field]:
         text = str(int(raw)) if isinstance(raw, float) and raw.is_integer() else str(raw)
-        if text in spec.values:
-            out.append(spec.values[text])
-        elif text in names:
-            out.append(names[text])
-        elif text.lstrip("-").isdigit():
-            out.append(int(text))
+        value = spec.values.get(text, names.get(text, int(text) if re.fullmatch(r"-?[0-9]+", text) else None))
+        if value in numbers:
+            out.append(value)
         else:
-            raise InputError(f"labels {spec.name}: {text!r} in {spec.field!r} is no class; map it under `values`")
+            strange.add(text)
+    if strange:
+        raise InputError(
+            f"labels {spec.name}: {', '.join(map(repr, sorted(strange)[:LISTED]))} in {spec.field!r} of {spec.file}: "
+            f"no class (values {sorted(numbers)}, names {sorted(names)}); map them under `values`"
+        )
     return out

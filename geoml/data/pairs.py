@@ -16,6 +16,17 @@ from geoml.errors import DataError, NothingFound
 from geoml.nn.losses import IGNORE
 
 
+class StrangeValues(DataError):
+    """Values of a label raster that are neither a class nor to be ignored."""
+
+    def __init__(self, values: Sequence[object], recipe: TrainRecipe, where: str) -> None:
+        self.values, self.where = values, where
+        super().__init__(
+            f"{where}: label values {values} are no class {sorted(recipe.index_of)};"
+            " map them under source.values or list them under source.ignore"
+        )
+
+
 def scenes(source: Pairs, recipe: TrainRecipe) -> list[Scene]:
     """A scene for every id that has both files. Raises NothingFound, DataError for pairs of different shape."""
     root = resolve(source.root)
@@ -51,10 +62,7 @@ def class_indices(
     found = [v.item() for v in np.unique(values[known]) if v not in ignore]
     strange = [v for v in found if mapped.get(v, v) not in recipe.index_of]
     if strange:
-        raise DataError(
-            f"{label}: label values {strange} are no class {sorted(recipe.index_of)};"
-            " map them under source.values or list them under source.ignore"
-        )
+        raise StrangeValues(strange, recipe, str(label))
     target = np.full(values.shape, IGNORE, np.uint8)
     for value in found:
         target[(values == value) & known] = recipe.index_of[mapped.get(value, value)]

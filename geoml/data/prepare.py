@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import shapely
 
+from geoml.data.labels import LISTED
+from geoml.data.pairs import StrangeValues
 from geoml.data.recipe import TrainRecipe
-from geoml.data.scene import Piece, Scene
+from geoml.data.scene import Piece, Sample, Scene
 from geoml.data.splits import SPLITS, assign, check_copies
-from geoml.errors import InputError
+from geoml.errors import DataError, InputError
 
 Splits = Mapping[str, Sequence[Piece]]
 """train, val and test -> pieces, any of the last two may be empty; ``unused``: scenes that the split leaves out."""
@@ -35,6 +37,30 @@ def prepare(recipe: TrainRecipe) -> Splits:
     used = {p.scene.id for p in pieces}
     unused = [Piece(s, s.window, UNUSED) for s in found if s.id not in used]
     return {name: [p for p in pieces if p.split == name] for name in SPLITS} | {UNUSED: unused}
+
+
+def check(splits: Splits, recipe: TrainRecipe, read: Callable[[Scene], Sample]) -> None:
+    """Read every scene of every split once, so that what is wrong with one ends a training before it begins.
+
+    Raises DataError or InputError for all that is wrong: label values of all files in one list, then the other faults.
+    """
+    values: dict[str, str] = {}
+    wrong: list[DataError | InputError] = []
+    for scene in dict.fromkeys(p.scene for name in SPLITS for p in splits[name]):
+        try:
+            read(scene)
+        except StrangeValues as err:
+            for value in err.values:
+                values.setdefault(repr(value), err.where)
+        except (DataError, InputError) as err:
+            wrong.append(err)
+    if values:
+        listed = ", ".join(f"{value} ({where})" for value, where in list(values.items())[:LISTED])
+        wrong.insert(0, StrangeValues(sorted(values), recipe, f"labels: {listed}"))
+    if wrong:
+        more = f"; and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
+        kind = InputError if isinstance(wrong[0], InputError) else DataError
+        raise kind("; ".join(map(str, wrong[:LISTED])) + more) from wrong[0]
 
 
 def held_out(splits: Splits, wanted: str) -> Sequence[Piece]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from geoml.errors import InputError, unknown
 from geoml.io.card import ClassInfo
 from geoml.io.units import Unit
-from geoml.recipe import Frozen, Phase, digest, load_yaml, parse
+from geoml.recipe import Frozen, Phase, When, digest, load_yaml, parse
 from geoml.settings import settings
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -152,7 +152,7 @@ class Stac(Frozen):
     kind: Literal["stac"]
     catalog: str
     collection: str | None = None
-    datetime: str | tuple[str, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
+    datetime: When | tuple[When, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
     bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
     filter: str | None = None
     strict: bool = Field(default=False, description="an item that cannot be used is an error, instead of left out")

@@ -12,7 +12,7 @@ from geoml.data import rasters
 from geoml.data.positives import RGB, Ground, from_files, from_stac
 from geoml.data.recipe import resolve
 from geoml.errors import InputError, NothingFound
-from geoml.recipe import Frozen, digest
+from geoml.recipe import Frozen, When, digest
 
 Dates = Annotated[tuple[str, ...], Field(min_length=2)]
 Bounds = tuple[float, float, float, float]
@@ -25,7 +25,7 @@ class StacYears(Frozen):
     catalog: str = Field(description="name in catalogs/, URL or path, as in a query")
     collection: str | None = None
     bbox: Bounds = Field(description="west south east north, degrees")
-    dates: Dates = Field(description="RFC 3339 intervals")
+    dates: tuple[When, ...] = Field(min_length=2, description="RFC 3339 intervals")
     gsd: float = Field(gt=0, description="metres")
     crs: str = "utm"
     bands: tuple[str, str, str] = RGB

@@ -22,7 +22,7 @@ from scipy import ndimage
 from shapely.geometry import MultiPolygon
 
 from geoml.cube.load import load
-from geoml.data.labels import burn, read_polygons
+from geoml.data.labels import burn, read_all
 from geoml.data.recipe import ByLabel, Stac, TrainRecipe
 from geoml.data.scene import Sample, Scene
 from geoml.errors import DataError, InputError, NothingFound
@@ -61,7 +61,7 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
     """A scene for every block (and split) that holds a label. Raises InputError, NothingFound, DataError."""
     if source.background is not None and source.background not in recipe.index_of:
         raise InputError(f"source.background: {source.background} is no class of {sorted(recipe.index_of)}")
-    polygons = {spec.name: read_polygons(spec, recipe.classes) for spec in source.labels}
+    polygons = dict(zip((s.name for s in source.labels), read_all(source.labels, recipe.classes), strict=True))
     if len(polygons) != len(source.labels):
         raise InputError("source.labels: two entries have the same name")
     grouped = _by_split(polygons, recipe)

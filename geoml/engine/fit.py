@@ -22,22 +22,26 @@ from torch import nn
 
 from geoml import models, tasks
 from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
-from geoml.data.prepare import Splits, bounds, prepare, summary
+from geoml.data.prepare import Splits, bounds, check, prepare, summary
 from geoml.data.recipe import TrainRecipe, swapped
 from geoml.engine import package
-from geoml.engine.device import choose
+from geoml.engine.device import Device, choose
 from geoml.engine.domain import measured
 from geoml.engine.evaluate import score
-from geoml.engine.loop import Keeper, Loop
-from geoml.engine.transfer import transfer
+from geoml.engine.loop import PROGRESS, Keeper, Loop
+from geoml.engine.transfer import encoder_parts, transfer
 from geoml.errors import InputError
 from geoml.io.card import Band, ModelCard
 from geoml.io.store import write_json
+from geoml.recipe import differences
 
 log = logging.getLogger(__name__)
 
 STATE = ".fit"
 """Folder below the output that holds the state of a run; it is removed when the package is complete."""
+
+NOTE = "recipe.json"
+"""In it: which recipe."""
 
 VAL_CHIP = 256
 """Validation chips are at least as large, so that what their edges lack hardly counts."""
@@ -66,17 +70,24 @@ def fit(
     card = _finished(out, recipe)
     if resume and card is not None:
         return card if card.domain else add_domain(recipe, card, out)
-    _claim(out, state, recipe, resume)
+    _free(out, state, recipe, resume)
+    # all that may be wrong is found before anything is written
     splits = prepare(recipe)
     if not splits["val"]:
         raise InputError("split: val is empty, nothing to choose the best weights by; add a split or `carve`")
     reader = Reader()
+    check(splits, recipe, reader)
     found = measure(splits["train"], len(recipe.classes), reader, recipe.dates)
     mean, std = (np.tile(found[k].astype(np.float32), recipe.dates) for k in ("mean", "std"))
     weights = class_weights(recipe, found["labelled"])
     absent = _absent(recipe, splits, found["labelled"], reader)
     torch.manual_seed(recipe.seed)
     module, config, start = build(recipe)
+    if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1:
+        encoder_parts(module)
+    task = kind.Task(len(recipe.classes), recipe.loss.parts, weights)
+    device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
+    _claim(out, state, recipe, resume)
     size, batch = recipe.chip_size, recipe.batch
     train = TrainBatches(
         splits["train"],
@@ -92,11 +103,10 @@ def fit(
         swapped(recipe.classes) if recipe.augmentation.swap else (),
     )
     val = EvalBatches(splits["val"], max(size, VAL_CHIP), batch, reader)
-    task = kind.Task(len(recipe.classes), recipe.loss.parts, weights)
     keeper = Keeper(state, recipe.epochs, recipe.early_stopping, on_epoch)
     if not keeper.done:
         loop = Loop(module, task, recipe, mean, std, train)
-        _run(loop, train, val, recipe, keeper)
+        _run(loop, train, val, recipe, keeper, device)
     keeper.restore(module)
     card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
     training = {
@@ -171,8 +181,9 @@ def _absent(recipe: TrainRecipe, splits: Splits, trained: np.ndarray, reader: Re
     return found
 
 
-def _run(loop: Loop, train: TrainBatches, val: EvalBatches, recipe: TrainRecipe, keeper: Keeper) -> None:
-    device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
+def _run(
+    loop: Loop, train: TrainBatches, val: EvalBatches, recipe: TrainRecipe, keeper: Keeper, device: Device
+) -> None:
     kind = device.torch.type
     with _quiet():
         trainer = lightning.Trainer(
@@ -227,17 +238,40 @@ def _finished(out: Path, recipe: TrainRecipe) -> ModelCard | None:
     return card if card.training.get("recipe_hash") == recipe.hash else None
 
 
-def _claim(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
-    """Make ``out`` the folder of this recipe. Raises InputError when another one has been or is being trained there."""
-    note = state / "recipe.json"
+def _free(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
+    """Raise InputError, naming the fields that differ, when another recipe has been or is being trained in ``out``.
+
+    A training that has not come to the end of an epoch holds no one up.
+    """
     if not resume:
-        shutil.rmtree(state, ignore_errors=True)
-    elif note.exists() and json.loads(note.read_text(encoding="utf-8")).get("hash") != recipe.hash:
-        raise InputError(f"out: {out} holds an unfinished run of another recipe; choose another folder or start afresh")
+        return
+    if (state / PROGRESS).exists():
+        try:
+            before = json.loads((state / NOTE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        if before.get("hash") != recipe.hash:
+            said = _other(before.get("recipe"), recipe)
+            raise InputError(f"out: {out} holds an unfinished run of another recipe: {said}, or delete {state}")
     elif not state.exists() and (out / "model.json").exists():
-        raise InputError(f"out: {out} holds a model of another recipe; choose another folder or start afresh")
-    state.mkdir(parents=True, exist_ok=True)
-    write_json(note, {"hash": recipe.hash})
+        said = _other(package.read_card(str(out)).training.get("recipe"), recipe)
+        raise InputError(f"out: {out} holds a model of another recipe: {said}")
+
+
+def _other(before: dict[str, Any] | None, recipe: TrainRecipe) -> str:
+    said = differences(before, recipe, ("description",)) if before else ""
+    return f"{said or 'its fields are not written down there'}; choose another folder"
+
+
+def _claim(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
+    """Make ``out`` the folder of this recipe, whose training goes on there if it has begun. Raises InputError."""
+    try:
+        if not resume or not (state / PROGRESS).exists():
+            shutil.rmtree(state, ignore_errors=True)
+        state.mkdir(parents=True, exist_ok=True)
+        write_json(state / NOTE, {"hash": recipe.hash, "recipe": recipe.model_dump(mode="json")})
+    except OSError as err:
+        raise InputError(f"out: {out} cannot be written ({err.strerror}); expected a folder of yours") from err
 
 
 @contextmanager

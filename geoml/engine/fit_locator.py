@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoml import heads
-from geoml.data import balance
+from geoml.data import balance, world
 from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining, Views, WorldSource
+from geoml.data.recipe import resolve
 from geoml.engine import answers, fit_backbone, locator, picture_sets, world_sets
+from geoml.engine.device import choose
 from geoml.engine.features import Extractor
 from geoml.engine.locator import Locator
 from geoml.engine.world_sets import FeatureSet, WorldSets
@@ -44,6 +46,7 @@ def fit(
     InputError for a recipe that does not fit or a split that leaks, DataError for a picture that cannot be read,
     ModelError when the loss is not finite.
     """
+    check(recipe)
     torch.manual_seed(recipe.seed)
     backbone = locator.build_backbone(recipe.backbone, recipe.weights)
     state, learnt, asked = Path(out) / fit_backbone.STATE, None, recipe
@@ -61,6 +64,25 @@ def fit(
     found = dataclasses.replace(found, card=locator.save(found, out, recipe.half), path=Path(out))
     fit_backbone.forget(state)
     return found
+
+
+def check(recipe: GeoRecipe) -> None:
+    """Raise InputError or DataError for what would only be met after hours: options of the head, files, the device."""
+    heads.build(recipe.head.name, {**recipe.head.config, "features": 8})
+    source = recipe.source
+    if isinstance(source, WorldSource):
+        named = {"picture": source.picture, "other": source.other, "land": source.land}
+        named |= {f"renderings.{n}": name for n, name in enumerate(source.renderings)}
+        lost = [f"source.{field}: {name} is not there" for field, name in named.items()
+                if name is not None and not world.find(name).is_file()]  # fmt: skip
+        if lost:
+            raise InputError("; ".join(lost))
+    else:
+        for field, text in (("pictures", source.pictures), *((f"tests.{n}", (v,)) for n, v in source.tests.items())):
+            for name in text:
+                if not any(c in name for c in "*?[") and "://" not in name and not resolve(name).exists():
+                    raise InputError(f"source.{field}: {name} is not there")
+    choose()
 
 
 def _of(recipe: GeoRecipe) -> Any:

@@ -25,6 +25,9 @@ from geoml.errors import ModelError
 from geoml.io.store import atomic, write_json
 from geoml.tasks import Task
 
+PROGRESS = "progress.json"
+"""What came of the epochs that are done."""
+
 
 class Loop(lightning.LightningModule):
     """One network, one task. Batches hold physical values; they are standardised here."""
@@ -130,7 +133,7 @@ class Keeper(lightning.Callback):
     ) -> None:
         self.folder, self.epochs, self.stopping, self.on_epoch = folder, epochs, stopping, on_epoch
         self.history: list[dict[str, float | None]] = []
-        progress = folder / "progress.json"
+        progress = folder / PROGRESS
         if progress.exists():
             self.history = json.loads(progress.read_text(encoding="utf-8"))["history"]
 
@@ -185,7 +188,7 @@ class Keeper(lightning.Callback):
             with atomic(self._weights(epoch)) as tmp:
                 state = pl_module.net.state_dict()
                 save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, tmp)
-        write_json(self.folder / "progress.json", {"history": self.history})
+        write_json(self.folder / PROGRESS, {"history": self.history})
         with atomic(self.folder / "last.ckpt") as tmp:
             trainer.save_checkpoint(tmp)
         for old in self.folder.glob("best-*.safetensors"):

@@ -17,14 +17,16 @@ import pystac
 from geoml.engine.history import history
 from geoml.engine.package import read_card
 from geoml.engine.plan import MODEL, STATE, item_version, read_plan
+from geoml.engine.plan import check as check_recipe
 from geoml.engine.run import is_done
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io import mlm, stac
+from geoml.io.card import ModelCard
 from geoml.io.changes import tracks_frame, write_changes
 from geoml.io.remote import RunStore, run_store
 from geoml.io.series import DAYS, DIGESTS, add_changes, join_features, now, of_day, read_series, write_series
 from geoml.io.store import sha256, write_json
-from geoml.recipe import PredictRecipe, digest
+from geoml.recipe import PredictRecipe, differences, digest
 
 FILES = {
     "changes.parquet": "what changed: items that are new, reprocessed or withdrawn",
@@ -38,6 +40,10 @@ FILES = {
 
 SERIES = f"{STATE}/series.json"
 """What a series is of; where it is, the folder is that of a series."""
+
+
+OTHER_MODEL = "the card or the weights of its model have changed since"
+"""How a run differs from one of the same recipe."""
 
 
 @dataclass
@@ -95,25 +101,42 @@ def reference_of(recipe: PredictRecipe) -> str | None:
     return recipe.query.datetime[0] if len(recipe.query.datetime) > 1 else None
 
 
-def claim(recipe: PredictRecipe, out: str | Path) -> str:
-    """Say in ``out`` which series it holds; the id of it.
+def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
+    """Raise what `look` would raise for the recipe alone, before anything is written or searched."""
+    _card_of(recipe)
+    window(lookback, until)
+    if (reference := reference_of(recipe)) is not None:
+        stac.parse_datetime(reference)
+    check_recipe(recipe_of(recipe, ".."), dates=False)
 
-    Raises InputError for dates that do not fit the model and for the folder of a single run or of another series.
-    """
-    card, store = read_card(recipe.model), run_store(out)
-    given = len(recipe.query.datetime)
+
+def _card_of(recipe: PredictRecipe) -> ModelCard:
+    """The card of a recipe's model. Raises InputError for dates that do not fit it."""
+    card, given = read_card(recipe.model), len(recipe.query.datetime)
     if card.dates > 2 or given != card.dates:
         takes = (
             "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"
         )
         raise InputError(f"datetime: {card.name} takes {card.dates} dates; {takes}")
+    return card
+
+
+def claim(recipe: PredictRecipe, out: str | Path) -> str:
+    """Say in ``out`` which series it holds; the id of it.
+
+    Raises InputError for dates that do not fit the model and for the folder of a single run or of another series.
+    """
+    card, store = _card_of(recipe), run_store(out)
     if store.read(f"{STATE}/plan.json") is not None:
         raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
     made = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256])[:12]}"
     store.pull(SERIES)
     before = read_series(store.local / SERIES)
     if before and before.get("id") != made:
-        raise InputError(f"out: {store.url} holds {before.get('id')}, this makes {made}; expected another folder")
+        said = differences(before.get("recipe") or {}, recipe_of(recipe, ".."), ("block_size", "max_failed"))
+        raise InputError(
+            f"out: {store.url} holds the series of another recipe: {said or OTHER_MODEL}; expected another folder"
+        )
     if not before:
         write_json(store.local / SERIES, {"id": made, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})
         store.push(SERIES)

@@ -34,6 +34,7 @@ from geoml.io.card import ModelCard
 from geoml.io.left_out import with_left_out
 from geoml.io.regions import load_region
 from geoml.io.remote import RunStore, is_url, run_store
+from geoml.io.stac_query import ask
 from geoml.io.stac_times import instant
 from geoml.io.store import write_json
 from geoml.io.usable import some, usable
@@ -138,6 +139,25 @@ def region_of_query(query: Query) -> MultiPolygon:
     return from_bbox(*query.bbox) if query.bbox else load_region(str(query.region))
 
 
+def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, MultiPolygon, stac.Catalog]:
+    """What can be told of a recipe before a search: model, region and catalog, which are given, and what does not fit.
+
+    ``dates=False`` leaves their order alone. Raises InputError, ModelError.
+    """
+    card, query = read_card(recipe.model), recipe.query
+    if len(query.datetime) != card.dates:
+        raise InputError(f"datetime: {len(query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
+    if dates:
+        _check_order(query.datetime)
+    chip_grid(card, recipe.join)
+    region = region_of_query(query)
+    if recipe.crs not in ("utm", "data"):
+        plane_of(recipe.crs, card.gsd, card.anchor)
+    catalog = stac.open_catalog(query.catalog)
+    ask(catalog, query, region, query.datetime[-1] if dates else "../..")
+    return card, region, catalog
+
+
 def make_plan(
     recipe: PredictRecipe, found: Sequence[Sequence[pystac.Item]] | None = None
 ) -> tuple[Plan, list[pystac.Item]]:
@@ -149,15 +169,7 @@ def make_plan(
     Raises InputError, NothingFound, ModelError (bands, gsd or dates do not fit) or DataError (an item is broken), these
     two where no item of a date can be used.
     """
-    card = read_card(recipe.model)
-    if len(recipe.query.datetime) != card.dates:
-        raise InputError(
-            f"datetime: {len(recipe.query.datetime)} given; {card.name} takes {card.dates}, one --datetime each"
-        )
-    _check_order(recipe.query.datetime)
-    chip_grid(card, recipe.join)
-    region = region_of_query(recipe.query)
-    catalog = stac.open_catalog(recipe.query.catalog)
+    card, region, catalog = check(recipe)
     left = stac.LeftOut(recipe.query.strict)
     if found is None:
         found = [stac.search(catalog, recipe.query, region, when, left) for when in recipe.query.datetime]

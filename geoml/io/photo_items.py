@@ -95,6 +95,8 @@ def _middle(bbox: Any) -> tuple[float | None, float | None]:
 
 
 def _time(value: Any) -> dt.datetime | None:
+    if str(value).isdigit():
+        return None
     try:
         time = dt.datetime.fromisoformat(str(value))
     except ValueError:

@@ -263,6 +263,8 @@ def _time(value: Any) -> tuple[dt.datetime | None, tuple[str, ...]]:
     try:
         if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
             value = dt.datetime(value.year, value.month, value.day)
+        if str(value).strip().isdigit():  # a date, or seconds since when?
+            return None, ("time_unreadable",)
         time = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value).strip())
         return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).astimezone(dt.UTC), ()
     except (ValueError, OverflowError):

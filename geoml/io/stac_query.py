@@ -19,7 +19,7 @@ from geoml.io.catalog import Catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_item import place
 from geoml.io.stac_times import span
-from geoml.recipe import Query
+from geoml.recipe import Query, undigited
 
 Box = tuple[float, float, float, float]
 Dict = dict[str, Any]
@@ -71,6 +71,10 @@ def parse_datetime(text: str) -> tuple[datetime | None, datetime | None]:
     Also takes the short dates of STAC clients: ``2020``, ``2020-05`` and ``2020-05-18`` mean all of it. Raises
     InputError for anything else and for an interval that ends before it begins.
     """
+    try:
+        undigited(text)
+    except ValueError as err:
+        raise InputError(f"datetime: {err}") from err
     parts = [p.strip() for p in text.split("/")]
     if not text.strip() or len(parts) > 2 or parts in (["", ""], [".."]):
         raise InputError(f"datetime: {text!r}; expected an instant or an interval such as 2020-05-01/2020-05-31")
