@@ -115,7 +115,7 @@ def _whole(client: Client, reader: StacReader, name: str, asked: dict[str, Any],
         short = f"catalog {name} {end}: {len(seen)} of {total} items came"
         if not (sizes[-1] < max(sizes) and asked.get("filter") and _count(client, reader, asked, method) == total):
             raise DataError(
-                f"{short}; ask for less (a shorter datetime, a smaller region), or set a limit to take what comes first"
+                f"{short}; the others are not to be had this way: ask for a shorter datetime or a smaller region"
             )
         _log.warning("%s, but its count is the same without the filter, so it is taken for complete", short)
     elif end.startswith("repeats"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ TOP = (
 
 INT = 2**63
 
+PLACE = "proj:geometry"
+
 _COLUMN = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
 """Times that pyarrow reads."""
 
@@ -48,6 +51,7 @@ _COLUMN = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{
 def rows(items: Sequence[Dict]) -> list[Dict]:
     """``items`` as dictionaries that one table can hold; equal to what is given where that fits."""
     tidy = [_tidy(item) for item in items]
+    _drop_places(tidy)
     out = []
     for item, row in zip(items, _uniform(tidy), strict=True):
         out.append(row if row == item else _with_whole(row, item))
@@ -85,6 +89,7 @@ def _with_whole(row: Dict, item: Dict) -> Dict:
 def _tidy(item: Dict) -> Dict:
     """An item without what stac-geoparquet cannot take: places in 2D, boxes of the place, times, small numbers."""
     row = {k: _small(v) or v for k, v in item.items() if k in TOP and k != "geometry"}
+    row.setdefault("assets", {})
     properties = {k: v for k, v in row["properties"].items() if k not in TOP and k != WHOLE}
     for name in TIMES:
         if properties.get(name) is not None:
@@ -105,6 +110,19 @@ def _tidy(item: Dict) -> Dict:
     if not _is_box(row.get("bbox")):
         row["bbox"] = [0.0] * 4 if outline.is_empty else list(outline.bounds)
     return {**row, "properties": properties}
+
+
+def _drop_places(items: Sequence[Dict]) -> None:
+    """Take ``proj:geometry`` away where not every item has a good one: stac-geoparquet reads all as shapes."""
+
+    def holders(item: Dict) -> Dict:
+        return {"": item["properties"], **{k: v for k, v in item["assets"].items() if isinstance(v, dict)}}
+
+    good = Counter(k for item in items for k, v in holders(item).items() if not _shape(v.get(PLACE)).is_empty)
+    for item in items:
+        for key, holder in holders(item).items():
+            if PLACE in holder and (good[key] < len(items) or holder[PLACE].get("type") == "GeometryCollection"):
+                del holder[PLACE]
 
 
 def _shape(place: Any) -> BaseGeometry:

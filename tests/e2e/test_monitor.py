@@ -215,9 +215,9 @@ def test_one_search_for_the_window_and_none_for_each_day(place: Place, monkeypat
     asked: list[str] = []
     search = stac.search
 
-    def counted(catalog: Any, query: Any, region: Any, when: str) -> Any:
+    def counted(catalog: Any, query: Any, region: Any, when: str, *more: Any) -> Any:
         asked.append(when)
-        return search(catalog, query, region, when)
+        return search(catalog, query, region, when, *more)
 
     monkeypatch.setattr(stac, "search", counted)
     with pytest.raises(NothingFound):
