@@ -56,7 +56,7 @@ def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float
     if str(source.crs) == crs:
         a = source.affine
         if not a.b and not a.d:
-            return dx / a.a, abs(dy / a.e)
+            return abs(dx / a.a), abs(dy / a.e)
         a = ~a
         return math.hypot(a.a * dx, a.b * dy), math.hypot(a.d * dx, a.e * dy)
     place = pyproj.Transformer.from_crs(str(source.crs), crs, always_xy=True)
