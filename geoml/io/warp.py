@@ -92,7 +92,7 @@ def windows(source: GeoBox, target: GeoBox, reach: int) -> list[Window]:
     height, width = target.shape
     cols, rows = np.meshgrid(np.linspace(0, width, 17), np.linspace(0, height, 17))
     t = target.affine
-    x, y = t.a * cols + t.c, t.e * rows + t.f
+    x, y = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
     if source.crs != target.crs:
         move = pyproj.Transformer.from_crs(str(target.crs), str(source.crs), always_xy=True)
         x, y = (np.asarray(v) for v in move.transform(x, y))

@@ -384,3 +384,31 @@ def test_a_file_of_another_body_is_named_and_a_picture_in_training(tmp_path, crs
     assert head.shape == (SIZE, SIZE)
     assert "nowhere on the Earth" in caplog.text
     np.testing.assert_array_equal(rasters.read(path, [1, 2])[0], ramp())
+
+
+# ---- words of an item
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=9,
+)
+FIELDS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson", "proj:transform", "proj:shape", "proj:bbox")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.dictionaries(st.sampled_from(FIELDS), JSON), st.booleans())
+def test_whatever_an_item_says_of_its_place_only_our_errors_come_out(tmp_path, whole, own, bare) -> None:
+    path = tmp_path / f"{bare}.tif"
+    if not path.exists():
+        write(path, ramp()[:1], None if bare else CRS, None if bare else UTM)
+    made = item(path, whole, **own)
+    try:
+        spec = of_item(made)
+        check_projection(made, spec)
+        values, _ = cog.read([spec], GeoBox((8, 8), UTM, CRS))
+    except DataError as err:
+        assert "item one, asset red" in str(err)
+    else:
+        assert bare or (values[0, 0] == ramp()[0, 0, :8]).all()

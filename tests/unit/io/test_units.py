@@ -26,9 +26,11 @@ from geoml.io.units import SPELLINGS, account, convert, differ, mismatch, unit
     [
         ("dB", "dB"), ("DB", "dB"), (" decibel ", "dB"), ("B[10]", "dB"), ("1", "1"), (1, "1"), (1.0, "1"),
         ("linear_power", "linear power"), ("Linear  Power", "linear power"), ("kelvin", "K"), ("K", "K"),
-        ("Cel", "degC"), ("°C", "degC"), ("Reflectance", "reflectance"), ("surface reflectance", "reflectance"), ("DN", "DN"),
+        ("Cel", "degC"), ("°C", "degC"),
+        ("Reflectance", "reflectance"), ("surface reflectance", "reflectance"), ("DN", "DN"),
         ("metre", "m"), ("%", "percent"), ("W/(m^2 sr um)", "W/(m^2 sr um)"), ("", None), ("unknown", None),
-        (None, None), (True, None), (7, None), ("a" * 81, None), ("d\nB", None), (["dB"], None), ({}, None), (float("nan"), None),
+        (None, None), (True, None), (7, None), ("a" * 81, None), ("d\nB", None),
+        (["dB"], None), ({}, None), (float("nan"), None),
     ],
 )  # fmt: skip
 def test_spellings(text: object, name: str | None) -> None:
@@ -50,6 +52,7 @@ EXACT = {
     ("dB", "amplitude"): lambda v: 10 ** (v / 20),
     ("amplitude", "linear power"): lambda v: v * v,
     ("amplitude", "1"): lambda v: v * v,
+    ("percent", "1"): lambda v: v / 100,
     ("1", "dB"): lambda v: 10 * math.log10(v),
     ("dB", "1"): lambda v: 10 ** (v / 10),
     ("K", "degC"): lambda v: v - 273.15,
