@@ -27,7 +27,7 @@ def footprint(geobox: GeoBox) -> MultiPolygon | None:
     rows = np.concatenate([zero, t, one, 1 - t]) * height
     a = geobox.affine
     move = pyproj.Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True)
-    lon, lat = move.transform(a.a * cols + a.c, a.e * rows + a.f)
+    lon, lat = move.transform(a.a * cols + a.b * rows + a.c, a.d * cols + a.e * rows + a.f)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()) or np.abs(lat).max() > POLAR:
         return None
     try:

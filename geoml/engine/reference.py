@@ -301,10 +301,7 @@ def _mosaic(hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bo
         count = using(first, lambda dataset: int(dataset.count))
         chosen = list(bands) if bands is not None else [1, 2, 3] if count >= 3 else [1]
         files.append(tuple(replace(first, name=str(k), index=k) for k in chosen))
-        boxes.append(header(files[-1][0]).geobox)
-        crs = boxes[-1].crs
-        if crs is None or not (crs.geographic or crs.projected):
-            raise DataError(f"{_name(href)}: its CRS has no place on Earth")
+        boxes.append(_upright(header(files[-1][0]).geobox))
     boxes = _square(boxes)
     if len({len(f) for f in files}) != 1:
         raise DataError(f"{_name(hrefs[0])}: files of one and of three bands in a mosaic; name the bands")
@@ -394,6 +391,12 @@ def _metric(box: GeoBox) -> GeoBox:
         return box
     lon, lat = (bounds.left + bounds.right) / 2, (bounds.bottom + bounds.top) / 2
     return _moved(box, utm_crs(float(sphere.wrap(lon)), lat), metres(box))
+
+
+def _upright(box: GeoBox) -> GeoBox:
+    """The grid itself, or for one that is turned or mirrored the north-up one of the same pixel size around it."""
+    a = box.affine
+    return _moved(box, str(box.crs), math.sqrt(abs(a.determinant))) if a.b or a.d or a.a < 0 else box
 
 
 def _moved(box: GeoBox, crs: str, res: float) -> GeoBox:

@@ -77,7 +77,7 @@ def spelled(crs: pyproj.CRS) -> str:
 @lru_cache(maxsize=1024)
 def _spelled(wkt: str) -> str:
     crs = pyproj.CRS.from_wkt(wkt)
-    if epsg := crs.to_epsg():
+    if epsg := crs.to_epsg(min_confidence=100):
         return f"EPSG:{epsg}"
     if zone := crs.utm_zone:  # of an unnamed datum with the ellipsoid of WGS 84, as HLS and many older products have it
         code = utm_crs(int(zone[:-1]) * 6 - 183, 1 if zone[-1] == "N" else -1)
@@ -88,7 +88,7 @@ def _spelled(wkt: str) -> str:
             and apart(crs, pyproj.CRS.from_user_input(code), box) < 1e-6
         ):
             return code
-    authority = crs.to_authority()
+    authority = ("EPSG", str(epsg)) if (epsg := crs.to_epsg()) else crs.to_authority()
     return ":".join(authority) if authority else wkt
 
 
@@ -159,10 +159,11 @@ def apart(said: pyproj.CRS, real: pyproj.CRS, box: GeoBox) -> float:
 
 def _pixels(box: GeoBox, dx: NDArray[np.float64], dy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Lengths in pixels of differences of coordinates; of longitudes, the short way round."""
-    if box.crs is not None and box.crs.geographic:
-        dx = dx - CIRCLE * np.round(dx / CIRCLE)
     a = ~box.affine
-    found: NDArray[np.float64] = np.hypot(a.a * dx + a.b * dy, a.d * dx + a.e * dy)
+    with np.errstate(invalid="ignore"):  # what has no place is not finite
+        if box.crs is not None and box.crs.geographic:
+            dx = dx - CIRCLE * np.round(dx / CIRCLE)
+        found: NDArray[np.float64] = np.hypot(a.a * dx + a.b * dy, a.d * dx + a.e * dy)
     return found
 
 

@@ -98,10 +98,10 @@ def _moved(back: Affine, at: tuple[int, int]) -> tuple[float, float]:
 
 def _covers(item: pystac.Item, grid: GeoBox) -> bool:
     """Whether the file's pixels lie on the item's geometry (else its bbox); False where it has none."""
-    shape = item.geometry or (item.bbox and len(item.bbox) in (4, 6) and box(*item.bbox[:2], *_upper(item.bbox)))
-    if not shape:
-        return False
     try:
+        shape = item.geometry or _of_bbox(item.bbox)
+        if not shape:
+            return False
         footprint = project(_all_turns(from_geometry(shape), grid), str(grid.crs))
         theirs = shapely.make_valid(footprint)
         ours = shapely.Polygon([grid.affine @ (x * grid.shape[1], y * grid.shape[0]) for x, y in _SQUARE])
@@ -114,8 +114,11 @@ def _covers(item: pystac.Item, grid: GeoBox) -> bool:
 _SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
-def _upper(bbox: list[float]) -> list[float]:
-    return bbox[2:4] if len(bbox) == 4 else bbox[3:5]
+def _of_bbox(bbox: list[float] | None) -> shapely.Polygon | None:
+    if bbox is None or len(bbox) not in (4, 6):
+        return None
+    west, south, east, north = (bbox[k] for k in ((0, 1, 2, 3) if len(bbox) == 4 else (0, 1, 3, 4)))
+    return box(west, south, east + CIRCLE if east < west else east, north)
 
 
 def _all_turns(region: MultiPolygon, grid: GeoBox) -> MultiPolygon:

@@ -86,7 +86,7 @@ def unit(value: object) -> str | None:
 def _checked(value: Any) -> Any:
     if value is None:
         return None
-    if (name := unit(str(value) if isinstance(value, int) else value)) is None:
+    if (name := unit(value)) is None:
         raise ValueError(f"{value!r} is no unit; expected one of {', '.join(SPELLINGS)} or another word")
     return name
 

@@ -56,7 +56,7 @@ def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float
     if str(source.crs) == crs:
         a = source.affine
         if not a.b and not a.d:
-            return dx / a.a, abs(dy / a.e)
+            return abs(dx / a.a), abs(dy / a.e)
         a = ~a
         return math.hypot(a.a * dx, a.b * dy), math.hypot(a.d * dx, a.e * dy)
     place = pyproj.Transformer.from_crs(str(source.crs), crs, always_xy=True)
@@ -92,7 +92,7 @@ def windows(source: GeoBox, target: GeoBox, reach: int) -> list[Window]:
     height, width = target.shape
     cols, rows = np.meshgrid(np.linspace(0, width, 17), np.linspace(0, height, 17))
     t = target.affine
-    x, y = t.a * cols + t.c, t.e * rows + t.f
+    x, y = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
     if source.crs != target.crs:
         move = pyproj.Transformer.from_crs(str(target.crs), str(source.crs), always_xy=True)
         x, y = (np.asarray(v) for v in move.transform(x, y))

@@ -97,6 +97,27 @@ def test_labels_and_physical_values_on_the_plane(made):
     assert counts == {"train": [50, 0], "test": [0, 80]}
 
 
+def test_items_are_converted_to_the_units_of_the_recipe(made, world):
+    """Or keep their own, which the card then has."""
+    for path in world.parent.glob("s*/s*.json"):
+        item = json.loads(path.read_text())
+        for band in item["assets"]["data"]["bands"]:
+            band["unit"] = "linear"
+        path.write_text(json.dumps(item))
+    found = made([("dark", cells(10, 10, 20, 15))], [("bright", cells(130, 40, 150, 44))])
+    own, decibels = prepare(found)["train"], prepare(found.model_copy(update={"units": {"red": "dB"}}))["train"]
+    for one, two in zip(own, decibels, strict=True):
+        assert one.scene.units == ("linear power", "linear power")
+        assert two.scene.units == ("linear power", "dB")
+        before, after = one.scene.read(), two.scene.read()
+        known = before.valid & after.valid
+        assert (before.valid == after.valid).all()
+        np.testing.assert_allclose(after.image[1][known], 10 * np.log10(before.image[1][known]), rtol=1e-5)
+        np.testing.assert_array_equal(after.image[0][known], before.image[0][known])
+    with pytest.raises(InputError, match="units: band red is in linear power, which cannot be made K"):
+        prepare(found.model_copy(update={"units": {"red": "K"}}))
+
+
 def test_pixels_without_data_have_no_label(made):
     found = made([("dark", cells(0, 0, 10, 10))], [("bright", cells(130, 40, 150, 44))])
     measured = measure(prepare(found)["train"], 2, Reader())

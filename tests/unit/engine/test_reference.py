@@ -209,7 +209,7 @@ def test_what_is_no_map_and_no_scale_is_refused(tmp_path) -> None:
         with pytest.raises(InputError, match="scales"):
             index([path], tmp_path / "cache", scales=(scale,))
     local = placed(tmp_path / "local.tif", 'LOCAL_CS["site",UNIT["metre",1]]', 100, 900, 2)
-    with pytest.raises(DataError, match="no place on Earth"):
+    with pytest.raises(DataError, match="nowhere on the Earth"):
         index([local], tmp_path / "cache")
 
 
