@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.states import Completed
 
 from flows import command, form, show, steps
-from flows.form import Bbox, Catalog, Composite, Count, Days, Join, Mask, Model, Pixels, Share, Size
+from flows.form import Allow, Bbox, Catalog, Composite, Count, Days, Join, Mask, Model, Pixels, Share, Size
 from geoml import pipeline
 from geoml.engine.monitor import Look, day_out, summary
 from geoml.errors import NothingFound
@@ -60,6 +60,7 @@ def monitor(
     min_area: Size = 0.0,
     simplify: Size = 0.0,
     max_failed: Share = 1.0,
+    out_of_domain: Allow = "warn",
     batch: Count = 8,
     wait: Size = 600.0,
 ) -> Any:
@@ -87,11 +88,11 @@ def monitor(
         min_area: Square metres; smaller polygons are left out, after merging.
         simplify: Metres; neighbours keep their shared borders.
         max_failed: Share of blocks of a day that may fail before the day stops.
+        out_of_domain: Images unlike the training data: warn (a wrong scaling is refused), refuse, or allow.
         batch: Blocks in one step.
         wait: Seconds to wait for another run that works on the same out.
     """
-    dates = [reference, ".."] if reference else [".."]
-    recipe, out = form.recipe(locals(), datetime=dates), steps.place(out)
+    recipe, out = form.recipe(locals(), datetime=[reference, ".."] if reference else [".."]), steps.place(out)
     with steps.exclusive(out, wait):
         try:
             found = look(recipe, out, lookback, until)
@@ -103,16 +104,13 @@ def monitor(
             pipeline.verdict(found, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    return Completed(message=f"{summary(rows)}; {len(found.todo)} days")
+    return Completed(message=summary(rows, found))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once from a recipe file, of which datetime does not count."""
-    more = [
-        ("reference", str, None, "the earlier date, of a model of two"),
-        ("lookback", int, 30, "days"),
-        ("until", str, None, "last day to look at; without it today"),
-    ]
+    until = ("until", str, None, "last day to look at; without it today")
+    more = [("reference", str, None, "the earlier date, of a model of two"), ("lookback", int, 30, "days"), until]
     return command.main(monitor, argv, more)
 
 
