@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geoml.io.card import ModelCard
-from geoml.io.domain import said
+from geoml.io.domain import percent_of, said
 
 LEVELS = {"inside": "good", "partly": "part", "outside": "bad"}
 TITLES = {
-    "inside": "The images are like the training data",
-    "partly": "The images are partly unlike the training data",
-    "outside": "The images are unlike the training data",
+    "inside": "The images are like the training data of the model",
+    "partly": "The images are partly unlike the training data of the model",
+    "outside": "The images are unlike the training data of the model",
 }
 
 
@@ -24,13 +24,14 @@ def domain_view(
 
     ``domain`` is what ``run.json`` says, ``sources`` the rows of the page's table of images.
     """
-    text = said(domain)
-    notes = " ".join(_others(card, sources))
     if not domain:
-        more = f"{text.partition(': ')[2].capitalize()}. Whether it fits these images is not known."
-        return {"level": "soft", "text": "Not known: is the model right for these images?", "more": more}
-    more = f"{text[0].upper()}{text[1:]}. The layer domain shows where. {notes}"
-    return {"level": LEVELS[domain["verdict"]], "text": TITLES[domain["verdict"]], "more": more.strip()}
+        title, _, why = said(domain).partition(": ")
+        return {"level": "soft", "text": f"{title[0].upper()}{title[1:]}", "more": f"{why[0].upper()}{why[1:]}."}
+    found = f"{percent_of(domain['outside'])} of the pixels are unlike them; the layer domain shows where."
+    if domain["verdict"] != "inside":
+        found += " There the classes and their confidence mean little."
+    more = " ".join([found[0].upper() + found[1:], *_others(card, sources)])
+    return {"level": LEVELS[domain["verdict"]], "text": TITLES[domain["verdict"]], "more": more}
 
 
 def _others(card: ModelCard, sources: Sequence[Mapping[str, Any]]) -> list[str]:
