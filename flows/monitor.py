@@ -12,7 +12,22 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows import command, form, show, steps
-from flows.form import Bbox, Catalog, Composite, Count, Days, Harmonise, Join, Mask, Model, Pixels, Share, Shift, Size
+from flows.form import (
+    Allow,
+    Bbox,
+    Catalog,
+    Composite,
+    Count,
+    Days,
+    Harmonise,
+    Join,
+    Mask,
+    Model,
+    Pixels,
+    Share,
+    Shift,
+    Size,
+)
 from geoml import pipeline
 from geoml.engine.monitor import check, day_out, summary
 from geoml.errors import NothingFound
@@ -53,6 +68,7 @@ def monitor(
     shift_limit: Size = 0.5,
     max_shift: Shift = 8.0,
     max_failed: Share = 1.0,
+    out_of_domain: Allow = "warn",
     batch: Count = 8,
     wait: Size = 600.0,
 ) -> Any:
@@ -86,6 +102,7 @@ def monitor(
         shift_limit: Pixels; a later date that lies further off is moved back.
         max_shift: Pixels; dates further off each other are an error; 0 does not look.
         max_failed: Share of blocks of a day that may fail before the day stops.
+        out_of_domain: Images unlike the training data: warn (a wrong scaling is refused), refuse, or allow.
         batch: Blocks in one step.
         wait: Seconds to wait for another run that works on the same out.
     """
@@ -103,7 +120,7 @@ def monitor(
             pipeline.verdict(found, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    return Completed(message=f"{summary(rows)}; {len(found.todo)} days")
+    return Completed(message=summary(rows, found))
 
 
 def main(argv: list[str] | None = None) -> int:

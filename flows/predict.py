@@ -12,10 +12,26 @@ from prefect import flow, task
 from prefect.states import Completed
 
 from flows import command, form, show, steps
-from flows.form import Bbox, Catalog, Composite, Count, Dates, Harmonise, Join, Mask, Model, Pixels, Share, Shift, Size
+from flows.form import (
+    Allow,
+    Bbox,
+    Catalog,
+    Composite,
+    Count,
+    Dates,
+    Harmonise,
+    Join,
+    Mask,
+    Model,
+    Pixels,
+    Share,
+    Shift,
+    Size,
+)
 from geoml import pipeline
 from geoml.engine.plan import check
 from geoml.errors import NothingFound
+from geoml.io.domain import said
 from geoml.recipe import PredictRecipe
 
 
@@ -59,6 +75,7 @@ def predict(
     shift_limit: Size = 0.5,
     max_shift: Shift = 8.0,
     max_failed: Share = 1.0,
+    out_of_domain: Allow = "warn",
     batch: Count = 8,
     wait: Size = 600.0,
 ) -> Any:
@@ -90,6 +107,7 @@ def predict(
         shift_limit: Pixels; a later date that lies further off is moved back.
         max_shift: Pixels; dates further off each other are an error; 0 does not look.
         max_failed: Share of blocks that may fail before the run stops.
+        out_of_domain: Images unlike the training data: warn (a wrong scaling is refused), refuse, or allow.
         batch: Blocks in one step.
         wait: Seconds to wait for another run that works on the same out.
     """
@@ -101,7 +119,8 @@ def predict(
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         try:
-            return steps.collect(out, steps.work(out, ids, batch))
+            run = steps.collect(out, steps.work(out, ids, batch))
+            return Completed(message=said(run.get("domain")), data=run)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         finally:

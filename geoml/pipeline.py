@@ -26,6 +26,7 @@ from geoml.engine.sample import with_sample
 from geoml.engine.spread import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
+from geoml.io.domain import said
 from geoml.io.left_out import of_error
 from geoml.io.remote import RunStore, run_store
 from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
@@ -336,7 +337,11 @@ def do_day(
     place = monitoring.day_out(out, day)
     try:
         with locked(place):
-            return collect(place, run(place, look.todo[day]))
+            made = collect(place, run(place, look.todo[day]))
+        if (domain := made.get("domain")) and domain["verdict"] != "inside":
+            look.unlike.append(day)
+            log.warning("%s: %s", day, said(domain))
+        return made
     except NothingFound as err:
         log.info("%s: %s", day, err)  # published, and without a valid pixel
     except GeomlError as err:

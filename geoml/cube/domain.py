@@ -136,7 +136,7 @@ def _mixture(z: Floats) -> tuple[Floats, Floats, Floats]:
     """Weights (K,), means (K, d) and covariances (K, d, d) of (N, d) points by expectation maximisation."""
     count, size = z.shape
     means = _apart(z, min(COMPONENTS, count))
-    covariances = np.stack([np.cov(z.T).reshape(size, size) + FLOOR * np.eye(size)] * len(means))
+    covariances = np.stack([np.cov(z.T, bias=True).reshape(size, size) + FLOOR * np.eye(size)] * len(means))
     weights = np.full(len(means), 1 / len(means))
     before = -np.inf
     for _ in range(ROUNDS):

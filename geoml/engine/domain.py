@@ -42,7 +42,7 @@ TRAIN, HELD_OUT = 300_000, 200_000
 """Pixels of a split that a record is measured on at most."""
 SIDE = 128
 """Pixels of a square of a run's sample."""
-SQUARES, TRIED = 16, 64
+SQUARES, TRIED = 8, 64
 """Squares with data that are compared, and squares that are read to find them, at most."""
 WRONG = 50.0
 """Numbers that are so many times those of the training data, or such a part of them, are in another unit."""

@@ -57,6 +57,8 @@ class Look:
     items: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
     """Items that cannot be used, of all days, and why."""
+    unlike: list[str] = field(default_factory=list)
+    """Days of this look whose images are unlike the training data of the model."""
 
 
 def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:
@@ -260,7 +262,9 @@ def trouble(failed: Mapping[str, GeomlError]) -> GeomlError:
     return kind(f"{len(failed)} days failed, the others are published: {listed}{more}")
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How many items are new, reprocessed and withdrawn."""
+def summary(rows: Sequence[Mapping[str, Any]], look: Look) -> str:
+    """How many items are new, reprocessed and withdrawn, on how many days, and which days the model does not fit."""
     counts = {kind: sum(r["change"] == kind for r in rows) for kind in ("new", "reprocessed", "withdrawn")}
-    return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
+    said = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
+    unlike = f"; images unlike the training data of the model on {', '.join(look.unlike)}" if look.unlike else ""
+    return f"{said}; {len(look.todo)} days{unlike}"

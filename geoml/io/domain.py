@@ -60,8 +60,7 @@ def said(domain: Mapping[str, Any] | None) -> str:
     """What ``run.json`` says under ``domain``, in one sentence without a full stop."""
     if not domain:
         return "it is not known whether the model fits these images: its package keeps no record of its training data"
-    share = domain["outside"]
-    shown = "none" if share == 0 else f"{min(max(100 * share, 0.1), 99.9 if share < 1 else 100):.3g} %"
+    shown = percent_of(domain["outside"])
     if domain["verdict"] == "inside":
         return f"the images are like the training data of the model ({shown} of the pixels are not)"
     much = "partly" if domain["verdict"] == "partly" else "mostly"
@@ -69,3 +68,8 @@ def said(domain: Mapping[str, Any] | None) -> str:
         f"the images are {much} unlike the training data of the model ({shown} of the pixels), where its classes and "
         "its confidence mean little"
     )
+
+
+def percent_of(share: float) -> str:
+    """A share as text; what is not nothing never reads as none, what is not all of it never as 100 %."""
+    return "none" if share == 0 else f"{min(max(100 * share, 0.1), 99.9 if share < 1 else 100):.3g} %"

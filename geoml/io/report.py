@@ -21,6 +21,7 @@ from geoml.io.card import ModelCard
 from geoml.io.hrefs import redact
 from geoml.io.items import read_item
 from geoml.io.report_blocks import Near, here
+from geoml.io.report_domain import domain_view
 from geoml.io.report_map import map_view
 from geoml.io.score_notes import score_notes
 from geoml.io.stac_table import read_items
@@ -31,6 +32,7 @@ STAGES = {
     "model": "run the network",
     "write": "compress and write rows",
     "publish": "polygons, checksums, STAC item",
+    "domain": "compare the images with the training data",
 }
 
 LONG = 12
@@ -62,6 +64,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
         title=str(run.get("title") or f"{card.task} by {card.name}"),
         kind="map",
         verdict=_verdict(planned, len(done), len(failed), problems, coverage),
+        domain=domain_view(run.get("domain"), card, sources),
         view=view,
         coverage=coverage,
         planned=planned,
