@@ -23,11 +23,15 @@ NUMBERS = ("data_type", "nodata", "unit", "gsd", "raster:scale", "raster:offset"
 
 
 class Collections:
-    """``item_assets`` by collection, each asked for once. ``get`` reads the document of an href."""
+    """``item_assets`` by collection, each asked for once. ``get`` reads the document of an href; None: none is read."""
 
-    def __init__(self, get: Callable[[str], dict[str, Any]]) -> None:
+    def __init__(
+        self, get: Callable[[str], dict[str, Any]] | None, known: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self._get = get
         self._known: dict[str, Any] = {}
+        for name, document in (known or {}).items():
+            self.learn(name, document)
 
     def learn(self, collection: str, document: Mapping[str, Any]) -> None:
         """Remember what a collection's document says."""
@@ -53,6 +57,8 @@ class Collections:
                         asset[KEY] = fields
 
     def _asked(self, href: str) -> Any:
+        if self._get is None:
+            return None
         try:
             return self._get(href).get("item_assets")
         except (DataError, InputError) as err:

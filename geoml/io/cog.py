@@ -97,15 +97,15 @@ def _read(
     dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
 ) -> Pixels:
     full, _ = _north_up(dataset)
-    said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs])
     offset, where = shift(full, target), label(specs[0])
-    with validity.beside(dataset, said, where) as here:
+    said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
+    with validity.beside(dataset, said) as here:
         if offset is not None:
             return _aligned(dataset, specs, target, offset, here)
         level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest")
         if level is None or not _know_all(dataset, file, specs[0], here):
             return _placed(dataset, specs, target, resampling, here)
-    with open_path(dataset.name, overview=level) as overview, validity.beside(overview, said, where, level) as here:
+    with open_path(dataset.name, overview=level) as overview, validity.beside(overview, said, level) as here:
         bounded(overview, where)
         return _placed(overview, specs, target, resampling, here)
 

@@ -21,7 +21,7 @@ from geoml.io.catalog import Catalog, Profile, catalog_names, fetched, open_cata
 from geoml.io.hrefs import redact
 from geoml.io.stac_http import StacReader, translate
 from geoml.io.stac_query import Asked, Box, ask, field, interval, once, ordered, parse_datetime, sound, times, wanted
-from geoml.io.stac_table import read_dicts, read_items, write_items
+from geoml.io.stac_table import collections_of, read_dicts, read_items, write_items
 from geoml.recipe import Query
 
 __all__ = [
@@ -150,9 +150,11 @@ def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None) -> 
         found = list(_walk(reader, asked.catalog.url, collection, about))
         about.describe(found)
         return found
-    values = read_dicts(fetched(asked.catalog.url), boxes)
+    path = fetched(asked.catalog.url)
+    values = read_dicts(path, boxes)
     for value in values:
         _absolute(value, asked.catalog.url)
+    Collections(None, collections_of(path)).describe(values)
     return values
 
 
