@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 KEY = "geoml:item_assets"
 """Field of an asset."""
 
+MOST = 2**18
+"""Characters of what is said of one asset: it is kept with every item."""
+
 LISTS = ("raster:bands", "eo:bands", "bands")
 NUMBERS = ("data_type", "nodata", "unit", "gsd", "raster:scale", "raster:offset", "raster:spatial_resolution")
 
@@ -29,13 +32,13 @@ class Collections:
         self, get: Callable[[str], dict[str, Any]] | None, known: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
         self._get = get
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, dict[str, dict[str, Any]]] = {}
         for name, document in (known or {}).items():
             self.learn(name, document)
 
     def learn(self, collection: str, document: Mapping[str, Any]) -> None:
         """Remember what a collection's document says."""
-        self._known[collection] = document.get("item_assets")
+        self._known[collection] = _entries(document.get("item_assets"))
 
     def describe(self, items: Iterable[dict[str, Any]], place: str | None = None) -> None:
         """Put into each item what its collection says.
@@ -49,21 +52,19 @@ class Collections:
                 continue
             if name not in self._known:
                 href = f"{place}/{quote(name, safe='')}" if place else _link(item)
-                self._known[name] = self._asked(href) if href else None
-            said, assets = self._known.get(name), item.get("assets")
-            if isinstance(said, dict) and isinstance(assets, dict):
-                for key, asset in assets.items():
-                    if isinstance(asset, dict) and (fields := _fields(said.get(key))):
-                        asset[KEY] = fields
+                self.learn(name, _document(self._get, href) if href and self._get else {})
+            said, assets = self._known[name], item.get("assets")
+            for key, asset in assets.items() if said and isinstance(assets, dict) else ():
+                if isinstance(asset, dict) and key in said:
+                    asset[KEY] = said[key]
 
-    def _asked(self, href: str) -> Any:
-        if self._get is None:
-            return None
-        try:
-            return self._get(href).get("item_assets")
-        except (DataError, InputError) as err:
-            log.info("no item_assets: %s", err)
-            return None
+
+def _document(get: Callable[[str], dict[str, Any]], href: str) -> dict[str, Any]:
+    try:
+        return get(href)
+    except (DataError, InputError) as err:
+        log.info("no item_assets: %s", err)
+        return {}
 
 
 def of_band(asset: Mapping[str, Any], band: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -89,11 +90,16 @@ def _named(band: Mapping[str, Any], listed: Iterable[Mapping[str, Any]]) -> bool
     return band.get("name") is not None and all(b.get("name") is not None for b in listed)
 
 
-def _fields(said: Any) -> dict[str, Any]:
-    """The part of an entry of ``item_assets`` that is about numbers."""
-    if not isinstance(said, dict):
-        return {}
-    return {k: said[k] for k in (*LISTS, *NUMBERS) if said.get(k) is not None}
+def _entries(said: Any) -> dict[str, dict[str, Any]]:
+    """Of each asset what ``item_assets`` say of numbers; an entry that is larger than any honest one says nothing."""
+    found = {}
+    for key, entry in said.items() if isinstance(said, dict) else ():
+        fields = (
+            {k: entry[k] for k in (*LISTS, *NUMBERS) if entry.get(k) is not None} if isinstance(entry, dict) else {}
+        )
+        if fields and len(str(fields)) <= MOST:
+            found[str(key)] = fields
+    return found
 
 
 def _link(item: Mapping[str, Any]) -> str | None:

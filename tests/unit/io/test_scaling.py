@@ -97,11 +97,12 @@ DEFAULTS = {"red": {"bands": [{"name": "red", "raster:scale": 0.4, "raster:offse
         ({"bands": [{"name": "red"}]}, {}, None, None, (0.5, 5.0)),
         ({"bands": [{"name": "red"}]}, {}, None, ["nonsense"], (0.5, 5.0)),
         ({"bands": [{"name": "red"}]}, {}, None, {"red": 1, "bands": None}, (0.5, 5.0)),
+        ({}, {}, None, {"red": {"raster:scale": 0.4, "unit": "m" * 300_000}}, (0.5, 5.0)),
         ({"bands": [{"name": "red", "raster:scale": 1, "raster:offset": 0}]}, {}, None, DEFAULTS, (1.0, 0.0)),
     ],
     ids=[
         *("band", "old band", "asset", "item", "YAML", "collection", "old collection", "collection's asset"),
-        *("file", "no item_assets", "a list", "numbers", "the item says it is neutral"),
+        *("file", "no item_assets", "a list", "numbers", "too large", "the item says it is neutral"),
     ],
 )
 def test_the_first_who_says_it_counts(
