@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -146,7 +147,7 @@ def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None) -> 
     """Items of a local catalog; those of a parquet file only where their bbox may touch ``boxes`` (none: all)."""
     if asked.catalog.kind == "static":
         reader = StacReader(asked.catalog)
-        about = Collections(reader.get)
+        about = Collections(partial(_near, reader, asked.catalog))
         found = list(_walk(reader, asked.catalog.url, collection, about))
         about.describe(found)
         return found
@@ -156,6 +157,13 @@ def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None) -> 
         _absolute(value, asked.catalog.url)
     Collections(None, collections_of(path)).describe(values)
     return values
+
+
+def _near(reader: StacReader, catalog: Catalog, href: str) -> dict[str, Any]:
+    """A collection's document, but of a local catalog none that lies elsewhere: it works without a network."""
+    if "://" in href and not catalog.remote:
+        raise DataError(f"{redact(href)}: not asked for")
+    return reader.get(href)
 
 
 def _walk(reader: StacReader, start: str, collection: str | None, about: Collections) -> Iterator[dict[str, Any]]:

@@ -195,6 +195,15 @@ def test_the_collection_in_a_table_of_items_is_read(tmp_path: Path) -> None:
         assert found(open_catalog(str(tmp_path / "items.parquet")), tmp_path).scale == scale
 
 
+def test_an_item_leads_to_its_collection_but_a_local_one_not_elsewhere(tmp_path: Path) -> None:
+    catalog_of(tmp_path, {}, DEFAULTS)
+    item = json.loads((tmp_path / "item.json").read_text())
+    for href, scale in (("./collection.json", 0.4), ("https://data.example/c.json", 1.0), ("./none.json", 1.0)):
+        item["links"] = [{"rel": "collection", "href": href}]
+        (tmp_path / "alone.json").write_text(json.dumps(item))
+        assert found(open_catalog(str(tmp_path / "alone.json")), tmp_path).scale == scale
+
+
 def test_what_lies_beside_a_local_file_counts(tmp_path: Path) -> None:
     """GDAL and ArcGIS write NAME.aux.xml where they cannot change the file; training and prediction read it alike."""
     path = write(tmp_path / "a.tif")
