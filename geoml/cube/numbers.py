@@ -109,11 +109,11 @@ def _asked(spec: BandSpec) -> Scaling | None:
         stamp = look.st_mtime_ns, look.st_size
     except (OSError, ValueError):  # a URL
         stamp = 0, 0
-    return _remembered(spec, stamp)
+    return _remembered(spec, (spec.file_scale, spec.file_offset), stamp)
 
 
 @lru_cache(maxsize=4096)
-def _remembered(spec: BandSpec, stamp: tuple[int, int]) -> Scaling | None:
+def _remembered(spec: BandSpec, silent: tuple[bool, bool], stamp: tuple[int, int]) -> Scaling | None:
     try:
         (found,) = settled([spec])
     except TransientError:

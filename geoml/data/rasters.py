@@ -106,11 +106,11 @@ def _read(
         with _open(path) as src:
             if max(bands) > src.count:
                 raise DataError(f"{path}: band {max(bands)} asked of a file with {src.count}")
-            said = validity.of(src, bands, [[] if nodata is None else [nodata]] * len(bands))
+            said = validity.of(src, bands, [[] if nodata is None else [nodata]] * len(bands), str(path))
             colour = src.driver == "PNG"  # its transparent colour is one colour, not one value of each band
             if colour:
                 said = replace(said, tags=(None,) * len(bands), masked=False)
-            with validity.beside(src, said, str(path)) as here:
+            with validity.beside(src, said) as here:
                 data, known = validity.pixels(src, bands, None, here)
             valid: NDArray[np.bool_] = np.logical_and.reduce([*known, *([src.dataset_mask() > 0] if colour else [])])
             return data, valid, [of_band(src, k, str(path)) for k in bands]

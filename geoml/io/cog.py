@@ -96,8 +96,8 @@ def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "biline
 def _read(
     dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
 ) -> Pixels:
-    there = place(dataset, specs[0].projection)
-    said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs])
+    there, where = place(dataset, specs[0].projection), label(specs[0])
+    said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
     found = [_turn(dataset, file, specs, target, resampling, box, said, own=there.own) for box in rounds(there.geobox)]
     for values, ok in found[1:]:  # longitudes that go round
         np.copyto(found[0][0], values, where=ok & ~found[0][1])
@@ -119,13 +119,13 @@ def _turn(
     """The file as it lies on ``full``; ``own``: its overviews know their place."""
     full, where = adopted(full, str(target.crs)), label(specs[0])
     offset = shift(full, target)
-    with validity.beside(dataset, said, where) as here:
+    with validity.beside(dataset, said) as here:
         if offset is not None:
             return _aligned(dataset, specs, target, offset, here)
         level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest") if own else None
         if level is None or not _know_all(dataset, file, specs[0], here):
             return _placed(dataset, specs, target, resampling, full, here)
-    with open_path(dataset.name, overview=level) as overview, validity.beside(overview, said, where, level) as here:
+    with open_path(dataset.name, overview=level) as overview, validity.beside(overview, said, level) as here:
         bounded(overview, where)
         zoom = Affine.scale(dataset.width / overview.width, dataset.height / overview.height)
         source = GeoBox(overview.shape, full.affine @ zoom, full.crs)

@@ -66,7 +66,7 @@ def check_offset(item: pystac.Item, specs: Sequence[BandSpec], profile: Profile)
 
 def _numbers(dataset: rasterio.DatasetReader, spec: BandSpec) -> NDArray[Any]:
     """Valid numbers of a band, one dimension, as stored: of its finest overview that is no larger than `SIDE`."""
-    said = validity.of(dataset, [spec.index], [spec.no_data])
+    said = validity.of(dataset, [spec.index], [spec.no_data], label(spec))
     size, factors = max(dataset.shape), dataset.overviews(spec.index)
     level = next((k for k, factor in enumerate(factors) if size / factor <= SIDE), None)
     if size > SIDE and level is not None and not said.masked and not said.unknown_to_overviews():

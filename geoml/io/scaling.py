@@ -12,6 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from geoml.errors import DataError
+from geoml.io import pam
 from geoml.io.bands import BandSpec
 from geoml.io.source import label, using
 
@@ -37,6 +38,8 @@ def of_band(dataset: rasterio.DatasetReader, index: int, where: str) -> tuple[fl
     if not 1 <= index <= dataset.count:
         return 1.0, 0.0  # said better where the band is read
     scale, offset = float(dataset.scales[index - 1]), float(dataset.offsets[index - 1])
+    if (scale, offset) == (1.0, 0.0) and (noted := pam.beside(dataset, where).get(index)):
+        scale, offset = noted.scale, noted.offset
     if not scale or not math.isfinite(scale) or not math.isfinite(offset):
         raise DataError(f"{where}: the file says scale {scale:g}, offset {offset:g}; expected finite, scale not 0")
     return scale, offset

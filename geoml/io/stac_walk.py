@@ -34,6 +34,7 @@ def walk(catalog: Catalog, collection: str | None, left: LeftOut) -> Iterator[di
     reader = StacReader(catalog)
     stack: list[tuple[str, dict[str, Any] | None, bool]] = [(catalog.url, None, False)]
     seen: set[str] = set()
+    known: dict[str, dict[str, Any] | None] = {}
     while stack:
         href, parent, is_item = stack.pop()
         if href in seen:
@@ -51,7 +52,8 @@ def walk(catalog: Catalog, collection: str | None, left: LeftOut) -> Iterator[di
             for item in [value] if kind == "Feature" else _features(value, left):
                 if parent:
                     item["collection"] = item.get("collection") or parent.get("id")
-                    fill(item, parent, catalog.profile(item["collection"]))
+                if about := parent or _collection(item, href, reader, catalog, known):
+                    fill(item, about, catalog.profile(item.get("collection")))
                 yield absolute(item, href)
         else:
             inside = value if kind == "Collection" else parent
@@ -84,6 +86,22 @@ def _features(value: dict[str, Any], left: LeftOut) -> Iterator[dict[str, Any]]:
             yield item
         else:
             left.add(None, DataError(f"a feature is {str(item)[:60]!r}; expected an item"))
+
+
+def _collection(
+    item: dict[str, Any], home: str, reader: StacReader, catalog: Catalog, known: dict[str, dict[str, Any] | None]
+) -> dict[str, Any] | None:
+    """The collection that an item outside of one links to; None without one, and a local catalog asks no network."""
+    link = next((k for k in _links(item) if k.get("rel") == "collection" and k.get("href")), None)
+    href = join(home, str(link["href"])) if link else ""
+    if not href or ("://" in href and not catalog.remote):
+        return None
+    if href not in known:
+        try:
+            known[href] = reader.get(href)
+        except (DataError, InputError):
+            known[href] = None
+    return known[href]
 
 
 def _links(value: dict[str, Any]) -> list[dict[str, Any]]:

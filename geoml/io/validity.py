@@ -21,6 +21,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from geoml.errors import DataError
+from geoml.io import pam
 
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -39,6 +40,8 @@ class NoData:
     """There is a mask of the whole dataset."""
     side: rasterio.DatasetReader | None = None
     """The file ``NAME.msk`` beside a local raster."""
+    where: str = ""
+    """How errors name the file."""
 
     def unknown_to_overviews(self) -> str:
         """What overviews were made without: GDAL averages with one source of validity. Empty where they know all."""
@@ -56,16 +59,20 @@ class NoData:
         return " and ".join(said[1:]) if len(said) > 1 else ""
 
 
-def of(dataset: rasterio.DatasetReader, indexes: Sequence[int], given: Sequence[Sequence[float]]) -> NoData:
-    """Who speaks in ``dataset`` of the bands ``indexes``; ``given`` are nodata values of each that others say."""
+def of(dataset: rasterio.DatasetReader, indexes: Sequence[int], given: Sequence[Sequence[float]], where: str) -> NoData:
+    """Who speaks in and beside ``dataset`` of the bands ``indexes``; ``given`` are nodata values that others say."""
     dtypes = [np.dtype(dataset.dtypes[i - 1]) for i in indexes]
     tags = [dataset.nodatavals[i - 1] for i in indexes]
     flags = [dataset.mask_flag_enums[i - 1] for i in indexes]
+    noted = pam.beside(dataset, where)
+    beside = [noted[i].nodata if i in noted else None for i in indexes]
+    more = [[v for v in (*g, b) if v is not None] for g, b in zip(given, beside, strict=True)]
     return NoData(
         tuple(None if t is None else held(t, d, own=True) for t, d in zip(tags, dtypes, strict=True)),
-        tuple(tuple(v for g in more if (v := held(g, d)) is not None) for more, d in zip(given, dtypes, strict=True)),
+        tuple(tuple(v for g in each if (v := held(g, d)) is not None) for each, d in zip(more, dtypes, strict=True)),
         _alpha(dataset, indexes),
         any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags),
+        where=where,
     )
 
 
@@ -140,10 +147,10 @@ def _alpha(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> int | Non
 
 
 @contextmanager
-def beside(dataset: rasterio.DatasetReader, said: NoData, where: str, overview: int | None = None) -> Iterator[NoData]:
+def beside(dataset: rasterio.DatasetReader, said: NoData, overview: int | None = None) -> Iterator[NoData]:
     """``said`` with the mask ``NAME.msk`` beside a local raster, at the level of ``dataset``; as it is without one.
 
-    Raises DataError, naming ``where``, for one that is no mask of this raster: what it hides would pass for data.
+    Raises DataError for one that is no mask of this raster: what it hides would pass for data.
     """
     place = Path(f"{dataset.name}.msk")
     if "://" in dataset.name or dataset.name.startswith("/vsi") or not place.is_file():
@@ -153,8 +160,9 @@ def beside(dataset: rasterio.DatasetReader, said: NoData, where: str, overview: 
     try:
         side = rasterio.open(place, driver="GTiff", sharing=False, **extra)
     except RasterioIOError as err:
-        raise DataError(f"{where}: the mask {place.name} beside it cannot be read ({err})") from err
+        raise DataError(f"{said.where}: the mask {place.name} beside it cannot be read ({err})") from err
     with side:
         if side.shape != dataset.shape:
-            raise DataError(f"{where}: the mask {place.name} beside it has {side.shape} pixels, not {dataset.shape}")
+            size = f"{side.shape} pixels, not {dataset.shape}"
+            raise DataError(f"{said.where}: the mask {place.name} beside it has {size}")
         yield replace(said, side=side)

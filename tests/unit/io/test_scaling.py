@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from shapely.geometry import box, mapping
+from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
 from geoml.data import rasters
 from geoml.errors import DataError
 from geoml.grid.region import from_bbox
+from geoml.io import cog
 from geoml.io.bands import BandSpec, mask_spec, select
 from geoml.io.catalog import BandMeta, Catalog, MaskMeta, OffsetRule, Profile
 from geoml.io.scaling import settled
@@ -93,11 +97,12 @@ DEFAULTS = {"red": {"bands": [{"name": "red", "raster:scale": 0.4, "raster:offse
         ({"bands": [{"name": "red"}]}, {}, None, None, (0.5, 5.0)),
         ({"bands": [{"name": "red"}]}, {}, None, ["nonsense"], (0.5, 5.0)),
         ({"bands": [{"name": "red"}]}, {}, None, {"red": 1, "bands": None}, (0.5, 5.0)),
+        ({}, {}, None, {"red": {"raster:scale": 0.4, "unit": "m" * 300_000}}, (0.5, 5.0)),
         ({"bands": [{"name": "red", "raster:scale": 1, "raster:offset": 0}]}, {}, None, DEFAULTS, (1.0, 0.0)),
     ],
     ids=[
         *("band", "old band", "asset", "item", "YAML", "collection", "old collection", "collection's asset"),
-        *("file", "no item_assets", "a list", "numbers", "the item says it is neutral"),
+        *("file", "no item_assets", "a list", "numbers", "too large", "the item says it is neutral"),
     ],
 )
 def test_the_first_who_says_it_counts(
@@ -175,6 +180,50 @@ def test_the_collection_of_an_api_is_asked(
         for said, scale in ((DEFAULTS, 0.4), (None, 1.0)):
             server.collections = lambda said=said: [{**plain[0], "item_assets": said}]
             assert found(open_catalog(server.url), tmp_path).scale == scale
+
+
+def test_the_collection_in_a_table_of_items_is_read(tmp_path: Path) -> None:
+    """stac-geoparquet 1.1 keeps collections in the metadata of the file."""
+    catalog = catalog_of(tmp_path, {"href": "/tmp/a.tif"})
+    query = Query(catalog=catalog.url, collection="c", bbox=(-10, -10, 10, 10), datetime=("2024",))
+    values = [i.to_dict() for i in search(catalog, query, WORLD, "2024")]
+    about = {**json.loads((tmp_path / "collection.json").read_text()), "item_assets": DEFAULTS}
+    for said, scale in (({"collections": {"c": about}}, 0.4), ({"collection_metadata": about}, 0.4), ({}, 1.0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the older key is deprecated, and still read
+            to_parquet(parse_stac_items_to_arrow(values), tmp_path / "items.parquet", **said)
+        assert found(open_catalog(str(tmp_path / "items.parquet")), tmp_path).scale == scale
+
+
+def test_an_item_leads_to_its_collection_but_a_local_one_not_elsewhere(tmp_path: Path) -> None:
+    catalog_of(tmp_path, {}, DEFAULTS)
+    item = json.loads((tmp_path / "item.json").read_text())
+    for href, scale in (("./collection.json", 0.4), ("https://data.example/c.json", 1.0), ("./none.json", 1.0)):
+        item["links"] = [{"rel": "collection", "href": href}]
+        (tmp_path / "alone.json").write_text(json.dumps(item))
+        assert found(open_catalog(str(tmp_path / "alone.json")), tmp_path).scale == scale
+
+
+def test_what_lies_beside_a_local_file_counts(tmp_path: Path) -> None:
+    """GDAL and ArcGIS write NAME.aux.xml where they cannot change the file; training and prediction read it alike."""
+    path = write(tmp_path / "a.tif")
+    note = tmp_path / "a.tif.aux.xml"
+    inner = "<NoDataValue>2000</NoDataValue><Scale>0.5</Scale><Offset>5</Offset>"
+    note.write_text(f'<PAMDataset><PAMRasterBand band="1">{inner}</PAMRasterBand></PAMDataset>')
+    spec = found(catalog_of(tmp_path, {}), tmp_path)
+    (band,) = settled([spec])
+    assert (band.scale, band.offset) == (0.5, 5.0)
+    grid = GeoBox((8, 8), Affine(0.01, 0, 0, 0, -0.01, 1), "EPSG:4326")
+    assert not cog.read([spec], grid)[1].any()
+    assert not rasters.image(path, [1])[1].any()
+    for bad in ("<PAMDataset>", "<!DOCTYPE a [<!ENTITY b 'c'>]><PAMDataset/>", "\0"):
+        note.write_text(bad)
+        with pytest.raises(DataError, match=r"a\.tif\.aux\.xml"):
+            cog.read([spec], grid)
+    note.write_text(
+        "<PAMDataset><PAMRasterBand band='x'/><PAMRasterBand band='1'><Scale>a</Scale></PAMRasterBand></PAMDataset>"
+    )
+    assert settled([spec])[0].scale == 1.0
 
 
 def test_a_file_with_a_scale_of_nothing(tmp_path: Path) -> None:
