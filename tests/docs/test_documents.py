@@ -17,7 +17,7 @@ import yaml
 from geoml.data.geo_recipe import GeoRecipe
 from geoml.data.recipe import TrainRecipe
 from geoml.data.retrieval_recipe import RetrievalRecipe
-from geoml.io.catalog import Catalog
+from geoml.io.catalog import CatalogFile
 from geoml.recipe import PredictRecipe, parse
 from tests.docs import documents
 from tests.docs.documents import ROOT, Block
@@ -115,7 +115,7 @@ def check_yaml(block: Block) -> None:
     """A YAML block is read by the class that reads such a file."""
     value = yaml.safe_load(block.text)
     if "collections" in value:
-        parse(Catalog, {"name": "documented", **value}, block.id)
+        parse(CatalogFile, value, block.id)
     elif "query" in value:
         parse(PredictRecipe, value, block.id)
     else:
