@@ -45,7 +45,10 @@ def exit_code(run: Callable[[], State[Any]]) -> int:
         state = run()
         if state.name == "Skipped":
             raise NothingFound(state.message)
-        state.result(raise_on_failure=True)
+        run = state.result(raise_on_failure=True)
+        warnings: list[str] = run.get("warnings") or [] if isinstance(run, dict) else []
+        for words in warnings:
+            print(f"Warning: {words}", file=sys.stderr)
     except GeomlError as err:
         print(f"{type(err).__name__} {err}", file=sys.stderr)
         return err.exit_code

@@ -94,16 +94,18 @@ def monitor(
     recipe, out = form.recipe(locals(), datetime=dates), steps.place(out)
     with steps.exclusive(out, wait):
         try:
-            found = look(recipe, out, lookback, until)
+            found, words = look(recipe, out, lookback, until), []
             for day, left in found.todo.items():
-                pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
+                run = pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch)) or {}
+                words += [f"{day}: {w}" for w in run.get("warnings") or []]
                 show.blocks(day_out(out, day), left, f"blocks-{day}")
             rows = gather(out, found)
             show.changes(out, rows, found.failed)
             pipeline.verdict(found, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    return Completed(message=f"{summary(rows)}; {len(found.todo)} days")
+    message = f"{summary(rows)}; {len(found.todo)} days"
+    return Completed(message=f"{message}; {steps.caution(words)}" if words else message)
 
 
 def main(argv: list[str] | None = None) -> int:

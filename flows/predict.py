@@ -97,7 +97,7 @@ def predict(
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         try:
-            return steps.collect(out, steps.work(out, ids, batch))
+            return steps.ended(steps.collect(out, steps.work(out, ids, batch)))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         finally:

@@ -12,6 +12,7 @@ from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import task_run
+from prefect.states import Completed
 
 from flows.runner import Steps
 from flows.show import Progress, told
@@ -100,6 +101,17 @@ def work(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
         return []
     with Progress(out, len(ids)) as shown, Steps(blocks, out, shown.add) as crew:
         return spread.drive(crew, out, ids, batch)
+
+
+def ended(run: dict[str, Any]) -> Any:
+    """The end of a flow: what ``run.json`` says, and its warnings as the message of the state."""
+    words = run.get("warnings") or []
+    return Completed(data=run, message=caution(words)) if words else run
+
+
+def caution(words: Sequence[str]) -> str:
+    """Warnings in one line."""
+    return f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"
 
 
 @task(persist_result=False)

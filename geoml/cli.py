@@ -254,6 +254,14 @@ def predict(
     with show() as bar:
         run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
+    warn(run)
+
+
+def warn(run: dict[str, Any]) -> None:
+    """What a reader of the map has to know, on standard error."""
+    for words in run.get("warnings", ()):
+        err_console.print("[bold yellow]Warning[/]", end=" ")
+        err_console.print(Text("".join(c if c.isprintable() else "\ufffd" for c in words)), soft_wrap=True)
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
         kind="map",
         verdict=_verdict(planned, len(done), len(failed), problems, view),
         view=view,
+        warnings=[redact(str(w)) for w in run.get("warnings") or []],
         planned=planned,
         done=len(done),
         failed=dict(sorted(failed.items())),
