@@ -143,7 +143,9 @@ def models_import(
 
 @command(models, "new")
 def models_new(
-    architecture: Annotated[str, typer.Argument(help="image_difference, cva, ir_mad, index_difference")],
+    architecture: Annotated[
+        str, typer.Argument(help="cva, image_difference, ir_mad, index_difference or index_crossing")
+    ],
     bands: Annotated[list[str], typer.Option("--bands", help="common names, as red,nir")],
     gsd: Annotated[float, typer.Option("--gsd", help="metres")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],

@@ -128,7 +128,7 @@ def new(
     classes = CLASSES[final.classes]
     card = ModelCard(
         name=name or architecture.replace("_", "-"),
-        description="Needs no training: estimated on the pixels of the very run, above Otsu's threshold is change",
+        description=f"Needs no training. {(models.find(architecture).__doc__ or '').partition(chr(10))[0]}",
         architecture=architecture,
         config={k: v for k, v in options.items() if k != "classes"},
         task="change",

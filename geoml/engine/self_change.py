@@ -27,8 +27,8 @@ LIMIT = 0.01
 """Share of equal dates called changed above which a run says so."""
 SIDE = 256
 """Pixels of a chip at most."""
-CHIPS = 16
-"""Chips of each date at most: a million pixels."""
+CHIPS = 8
+"""Chips of each date at most: half a million pixels."""
 CALIBRATION = 100_000
 """Pixels that a calibrated model is shown of each date at most."""
 
