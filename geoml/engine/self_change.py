@@ -26,9 +26,9 @@ T = TypeVar("T", bound=np.generic)
 LIMIT = 0.01
 """Share of equal dates called changed above which a run says so."""
 SIDE = 256
-"""Pixels of a chip at most."""
-CHIPS = 8
-"""Chips of each date at most: half a million pixels."""
+"""Pixels of a chip at most, and of the part of a square that is looked at."""
+SQUARES = 8
+"""Squares that are looked at: half a million pixels of each date."""
 CALIBRATION = 100_000
 """Pixels that a calibrated model is shown of each date at most."""
 
@@ -36,23 +36,23 @@ CALIBRATION = 100_000
 def self_change(predictor: Predictor, squares: Sequence[Sequence[Mosaic]]) -> SelfChange | None:
     """The share of the valid pixels of squares of several dates that is called changed of each date against itself.
 
-    A chip of each of the first `CHIPS` squares goes through the model without context. None without a valid pixel.
-    Raises as `Predictor.classes`.
+    Of the first `SQUARES` the part with most data goes through the model, in chips without context. None without a
+    valid pixel. Raises as `Predictor.classes`.
     """
     card = predictor.card
     side = card.chip_size if predictor.fixed or card.architecture == "exported" else min(card.chip_size, SIDE)
     changed = np.zeros(card.dates, np.int64)
     known = 0
-    for dates in squares[:CHIPS]:
+    for dates in squares[:SQUARES]:
         valid = together(dates).count > 0
-        part = _fullest(valid, side)
-        seen = _padded(valid[part], side)
-        for n, date in enumerate(dates):
-            same = together([date] * card.dates)
-            mul, add = coefficients(card, same.scale, same.offset)
-            chip = normalise(_padded(same.data[:, *part], side), seen, mul, add)
-            changed[n] += int((predictor.classes(chip, seen)[seen] > 0).sum())
-        known += int(seen.sum())
+        for part in _chips(valid, side):
+            seen = _padded(valid[part], side)
+            for n, date in enumerate(dates):
+                same = together([date] * card.dates)
+                mul, add = coefficients(card, same.scale, same.offset)
+                chip = normalise(_padded(same.data[:, *part], side), seen, mul, add)
+                changed[n] += int((predictor.classes(chip, seen)[seen] > 0).sum())
+            known += int(seen.sum())
     return _share(changed / known) if known else None
 
 
@@ -84,15 +84,21 @@ def _share(dates: NDArray[np.float64]) -> SelfChange:
     return SelfChange(share=round(float(dates.mean()), 6), dates=tuple(round(float(d), 6) for d in dates))
 
 
-def _fullest(valid: NDArray[np.bool_], side: int) -> tuple[slice, slice]:
-    """The part of ``side`` pixels with most that is valid, of those that lie side by side."""
-    height, width = valid.shape
-    parts = [
-        Window(y, x, min(y + side, height), min(x + side, width)).slices(Window(0, 0, height, width))
-        for y in range(0, height, side)
-        for x in range(0, width, side)
+def _chips(valid: NDArray[np.bool_], side: int) -> list[tuple[slice, slice]]:
+    """Chips of ``side`` pixels with data, of the part of a square (`SIDE` pixels, or a whole chip) that has most."""
+    whole = Window(0, 0, *valid.shape)
+    parts = [w.intersect(whole) for w in _cut(whole, max(side, SIDE))]
+    fullest = max(parts, key=lambda w: int(valid[w.slices(whole)].sum()))
+    chips = (w.intersect(fullest).slices(whole) for w in _cut(fullest, side))
+    return [part for part in chips if valid[part].any()]
+
+
+def _cut(window: Window, side: int) -> list[Window]:
+    return [
+        Window(y, x, y + side, x + side)
+        for y in range(window.y0, window.y1, side)
+        for x in range(window.x0, window.x1, side)
     ]
-    return max(parts, key=lambda part: int(valid[part].sum()))
 
 
 def _padded(values: NDArray[T], side: int) -> NDArray[T]:
