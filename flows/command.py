@@ -52,7 +52,10 @@ def exit_code(run: Callable[[], State[Any]]) -> int:
         state = run()
         if state.name == "Skipped":
             raise NothingFound(state.message)
-        state.result(raise_on_failure=True)
+        ended_with = state.result(raise_on_failure=True)
+        warnings: list[str] = ended_with.get("warnings") or [] if isinstance(ended_with, dict) else []
+        for words in warnings:
+            print(f"Warning: {words}", file=sys.stderr)
 
     try:
         settings()  # a wrong setting is said before a server is started

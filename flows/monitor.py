@@ -111,16 +111,18 @@ def monitor(
     check(recipe, lookback, until)
     with steps.exclusive(out, wait):
         try:
-            found = steps.look(recipe, out, lookback, until)
+            found, words = steps.look(recipe, out, lookback, until), []
             for day, left in found.todo.items():
-                pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
+                run = pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch)) or {}
+                words += [f"{day}: {w}" for w in run.get("warnings") or []]
                 show.blocks(day_out(out, day), left, f"blocks-{day}")
             rows = steps.gather(out, found)
             show.changes(out, rows, found.failed)
             pipeline.verdict(found, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    return Completed(message=summary(rows, found))
+    message = summary(rows, found)
+    return Completed(message=f"{message}; {steps.caution(words)}" if words else message)
 
 
 def main(argv: list[str] | None = None) -> int:

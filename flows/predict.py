@@ -31,7 +31,6 @@ from flows.form import (
 from geoml import pipeline
 from geoml.engine.plan import check
 from geoml.errors import NothingFound
-from geoml.io.domain import said
 from geoml.recipe import PredictRecipe
 
 
@@ -119,8 +118,7 @@ def predict(
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         try:
-            run = steps.collect(out, steps.work(out, ids, batch))
-            return Completed(message=said(run.get("domain")), data=run)
+            return steps.ended(steps.collect(out, steps.work(out, ids, batch)))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         finally:

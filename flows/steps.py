@@ -12,6 +12,7 @@ from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import task_run
+from prefect.states import Completed
 
 from flows.runner import Steps
 from flows.show import Progress, told
@@ -21,6 +22,7 @@ from geoml.engine.device import choose
 from geoml.engine.monitor import Look
 from geoml.engine.run import Tally
 from geoml.errors import TransientError
+from geoml.io.domain import said
 from geoml.recipe import PredictRecipe
 
 RETRIES = 2
@@ -111,6 +113,17 @@ def look(recipe: PredictRecipe, out: str, lookback: int, until: str | None) -> L
 def gather(out: str, found: Look) -> list[dict[str, Any]]:
     """Put all days together; the rows of what changed."""
     return pipeline.gather(out, found)
+
+
+def ended(run: dict[str, Any]) -> Any:
+    """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
+    words = run.get("warnings") or []
+    return Completed(data=run, message="; ".join([said(run.get("domain")), *([caution(words)] if words else [])]))
+
+
+def caution(words: Sequence[str]) -> str:
+    """Warnings in one line."""
+    return f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"
 
 
 @task(persist_result=False)

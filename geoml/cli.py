@@ -144,7 +144,9 @@ def models_import(
 
 @command(models, "new")
 def models_new(
-    architecture: Annotated[str, typer.Argument(help="image_difference, cva, ir_mad, index_difference")],
+    architecture: Annotated[
+        str, typer.Argument(help="cva, image_difference, ir_mad, index_difference or index_crossing")
+    ],
     bands: Annotated[list[str], typer.Option("--bands", help="common names, as red,nir")],
     gsd: Annotated[float, typer.Option("--gsd", help="metres")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
@@ -260,6 +262,14 @@ def predict(
     with show() as bar:
         run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
+    warn(run)
+
+
+def warn(run: dict[str, Any]) -> None:
+    """What a reader of the map has to know, on standard error."""
+    for words in run.get("warnings", ()):
+        err_console.print("[bold yellow]Warning[/]", end=" ")
+        err_console.print(plain(words), soft_wrap=True)
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml import models
+from geoml import models, tasks
 from geoml.data.scene import Piece, Sample, Scene
 from geoml.engine.package import Package, build
 from geoml.errors import InputError, ModelError, NothingFound
@@ -20,6 +20,8 @@ from geoml.io.card import Band, ClassInfo, ModelCard
 PIXELS = 1_000_000
 """Pixels of a split that a model is calibrated on at most."""
 CHIP = 512
+SCORE = "score"
+"""Asset and file of what a calibrated model gives beside the class."""
 Read = Callable[[Scene], Sample]
 CLASSES = {
     2: {"unchanged": "#d9d9d9", "changed": "#d7301f"},
@@ -56,6 +58,23 @@ def calibrated(package: Package, pixels: NDArray[np.floating]) -> Package:
     module = copy.deepcopy(package.module)
     module.load_state_dict(models.find(card.architecture).calibrate(config, sample))
     return Package(module.eval(), card, package.path)
+
+
+def doubt_of(package: Package, pixels: NDArray[np.floating]) -> str:
+    """What a calibrated package has to say of the (N, dates * bands) pixels that it was calibrated on; "" for nothing.
+
+    Its module says it, where it has a method ``doubt``.
+    """
+    say: Callable[[torch.Tensor], str] = getattr(package.module, "doubt", lambda _: "")
+    return say(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
+
+
+def beside(card: ModelCard) -> tuple[str, str]:
+    """Name and meaning of what a map holds beside the class: no probability where the model was never shown a truth."""
+    if models.calibrated(card.architecture):
+        return SCORE, "score of change, 0.5 at the threshold; no probability"
+    task = tasks.find(card.task).Task
+    return task.layer, task.about
 
 
 def draw(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed: int = 0) -> NDArray[np.float32]:
@@ -109,7 +128,7 @@ def new(
     classes = CLASSES[final.classes]
     card = ModelCard(
         name=name or architecture.replace("_", "-"),
-        description="Needs no training: estimated on the pixels of the very run, above Otsu's threshold is change",
+        description=f"Needs no training. {(models.find(architecture).__doc__ or '').partition(chr(10))[0]}",
         architecture=architecture,
         config={k: v for k, v in options.items() if k != "classes"},
         task="change",

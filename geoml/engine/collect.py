@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pystac
 
+from geoml.engine.calibrate import beside
 from geoml.engine.domain import of_items
 from geoml.engine.output import time_range
 from geoml.engine.plan import MODEL, STATE, Plan, read_plan
@@ -36,7 +37,7 @@ PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-ge
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
-    "cogs": "COGs: class, its confidence or the probability of change, valid count, likeness to the training data",
+    "cogs": "COGs: class, {beside}, valid count, likeness to the training data",
     "features.parquet": "GeoParquet 1.1: polygons of the classes",
     "items.parquet": "stac-geoparquet of what was written",
     "sources.parquet": "stac-geoparquet of what was read",
@@ -112,7 +113,7 @@ def _write(
     items = [_written(out / "items" / f"{key}.json") for key in done]
     sources = stac.read_items(out / "sources.parquet")
     times = time_range(sources)
-    files = dict(FILES)
+    files = FILES | {"cogs": FILES["cogs"].format(beside=": ".join(beside(plan.card)))}
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if plan.recipe.features:
         store.pull(*(f"{STATE}/parts/{key}.parquet" for key in done))
@@ -240,8 +241,17 @@ def _summary(
         "sources": [s.id for s in sources],
         "units": plan.units,
         "left_out": plan.left_out,
+        **_said(plan),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
+
+
+def _said(plan: Plan) -> dict[str, Any]:
+    """What was measured of the model on this ground before the blocks, and what a reader of the map has to know."""
+    sample = plan.sample
+    equal = sample.self_change if sample else None
+    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if plan.card.dates > 1 else {}
+    return {**changes, "warnings": list(sample.warnings) if sample else []}
 
 
 def _file(path: Path, title: str, roles: tuple[str, ...]) -> AssetInfo:

@@ -120,6 +120,8 @@ def score(
             scores.objects(np.concatenate(whole), truth[window.slices(piece.scene.window)])
     names = [c.name for c in card.classes]
     found = {**named(scores.compute(), names, support), "scenes": len({p.scene.id for p in pieces})}
+    if not ready(given):  # its score is no probability, so there is none to be off
+        found |= {"ece": None, "calibration": []}
     if isinstance(scores, ChangeScores):
         for row in found["change"].get("by_size", ()):
             row |= {f"{k}_m2": None if row[k] is None else row[k] * card.gsd**2 for k in ("from", "below")}

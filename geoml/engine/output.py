@@ -14,6 +14,7 @@ from PIL import Image
 from geoml import tasks
 from geoml.cube.preview import SIDE, channels, quicklook
 from geoml.cube.register import Shift
+from geoml.engine.calibrate import SCORE, beside
 from geoml.engine.plan import MODEL, STATE, Plan, PlannedBlock
 from geoml.engine.predict import Rows
 from geoml.errors import GeomlError
@@ -60,6 +61,7 @@ class BlockWriter:
         self.task = tasks.find(card.task).Task(len(card.classes))
         colours = {c.value: (*_rgb(c.color), 255) for c in card.classes}
         names = [c.name for c in card.classes]
+        self.beside, meaning = beside(card)
 
         def quantity(key: str, descriptions: Sequence[str]) -> CogWriter:
             return CogWriter(
@@ -84,7 +86,7 @@ class BlockWriter:
                 descriptions=["class"],
                 overview="mode",
             ),
-            self.task.layer: quantity(self.task.layer, [self.task.layer]),
+            self.beside: quantity(self.beside, [meaning if self.beside == SCORE else self.beside]),
             "valid": CogWriter(
                 self.folder / "valid.tif", geobox, "uint8", nodata=COUNT_NODATA, descriptions=["valid observations"]
             ),
@@ -106,7 +108,7 @@ class BlockWriter:
         confidence = np.where(asked, rows.confidence, np.uint8(CONFIDENCE_NODATA))
         self.valid[part] = asked & (count > 0)
         self.cogs["class"].write(classes)
-        self.cogs[self.task.layer].write(confidence)
+        self.cogs[self.beside].write(confidence)
         counted = np.minimum(count, COUNT_NODATA - 1).astype(np.uint8)
         self.cogs["valid"].write(np.where(asked, counted, np.uint8(COUNT_NODATA)))
         if self.likeness is not None:
@@ -155,7 +157,7 @@ class BlockWriter:
             found = polygonise(classes, self.confidence, card.nodata, self.block.window, self._unlike())
             write_polygons(found, self.out / STATE / "parts" / f"{self.block.id}.parquet")
         infos = {key: writer.close() for key, writer in self.cogs.items()}
-        assets = {key: _asset(key, info, card, self.task) for key, info in infos.items()}
+        assets = {key: _asset(key, info, card) for key, info in infos.items()}
         names = ["preview"] if len(dates) == 1 else [*(f"before{n or ''}" for n in range(len(dates) - 1)), "preview"]
         for name, picture in zip(names, self.pictures, strict=True):
             assets["thumbnail" if name == "preview" else name] = self._picture(name, picture)
@@ -228,13 +230,20 @@ def _shift(found: Shift | None) -> dict[str, float] | None:
     return None if found is None else {k: round(getattr(found, k), 2) for k in ("dy", "dx", "quality")}
 
 
-def _asset(key: str, info: CogInfo, card: ModelCard, task: tasks.Task) -> AssetInfo:
+def _asset(key: str, info: CogInfo, card: ModelCard) -> AssetInfo:
     names = [c.name for c in card.classes] if key == "probabilities" else [key]
     nodata = {"class": card.nodata, "valid": COUNT_NODATA}.get(key, CONFIDENCE_NODATA)
     scale = 1.0 if key in ("class", "valid") else CONFIDENCE_SCALE
-    titles = {**_TITLES, task.layer: task.about}
+    titles = {**_TITLES, **dict([beside(card)])}
     bands = tuple(
-        BandInfo(name, "uint8", nodata, scale, statistics=_numbers(stats))
+        BandInfo(
+            name,
+            "uint8",
+            nodata,
+            scale,
+            description=titles[key] if key == SCORE else "",
+            statistics=_numbers(stats),
+        )
         for name, stats in zip(names, info.statistics, strict=True)
     )
     return AssetInfo(

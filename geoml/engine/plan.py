@@ -19,6 +19,7 @@ from pydantic import Field
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
+from geoml import models
 from geoml.cube.harmonise import Transform
 from geoml.cube.region import count_inside
 from geoml.engine.band_units import check_units, converts
@@ -80,6 +81,13 @@ class PlannedBlock(Frozen):
     )
 
 
+class SelfChange(Frozen):
+    """Shares called changed although there is one date only: of each in the place of all, and their mean."""
+
+    share: float
+    dates: tuple[float, ...]
+
+
 class Sample(Frozen):
     """What was measured on a sample of the region before any block: see `geoml.engine.sample`.
 
@@ -95,6 +103,8 @@ class Sample(Frozen):
         default=(), description="2nd and 98th percentile of each band on all dates, for pictures"
     )
     model: str = Field(default="", description="sha256 of the calibrated weights")
+    self_change: SelfChange | None = None
+    warnings: tuple[str, ...] = Field(default=(), description="what a reader of the map has to know")
 
 
 class Plan(Frozen):
@@ -149,6 +159,10 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, Mult
         raise InputError(f"datetime: {len(query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
     if dates:
         _check_order(query.datetime)
+    if recipe.probabilities and models.calibrated(card.architecture):
+        raise InputError(
+            f"probabilities: {card.name} needs no training and has none; expected false, or a trained model"
+        )
     chip_grid(card, recipe.join)
     region = region_of_query(query)
     if recipe.crs not in ("utm", "data"):

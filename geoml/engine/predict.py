@@ -184,6 +184,19 @@ class Predictor:
             out: Tensor = self.module(x.contiguous(memory_format=torch.channels_last))
         return out
 
+    @torch.inference_mode()
+    def classes(self, chip: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """(y, x) class indices of one chip (band, y, x) as the model sees it, alone: without context, flips or turns.
+
+        Raises as `rows`.
+        """
+        with self._failures():
+            decoded = self.task.decode(self.forward(torch.from_numpy(chip[None]).to(self.device.torch)))
+            index: NDArray[np.uint8] = decoded[0][0].cpu().numpy()
+            sure = decoded[1][0].cpu().numpy()
+        self.task.check(np.where(valid, sure, np.uint8(CONFIDENCE_NODATA)))
+        return index
+
     def _softmax(self, x: Tensor) -> Tensor:
         """(B, K, H, W) float32 probabilities, averaged over flips and turns when asked."""
         if not self.tta:

@@ -93,6 +93,13 @@ def _predictor(path: str, sha256: str, join: str, tta: bool, probabilities: bool
     return Predictor(package.load(path), join=join, tta=tta, probabilities=probabilities, device=device)
 
 
+def predictor_of(plan: Plan, device: Device | None = None) -> Predictor:
+    """The model of a plan as its blocks see it, on the device of the settings. Raises as `Predictor`."""
+    recipe = plan.recipe
+    options = recipe.join, recipe.tta, recipe.probabilities
+    return _predictor(plan.model_path, plan.card.sha256, *options, device or choose())
+
+
 def is_done(
     out: str | Path | RunStore, plan: Plan, planned: PlannedBlock, size: Callable[[str], int | None] | None = None
 ) -> bool:
@@ -142,7 +149,7 @@ def _run(
     store: RunStore, plan: Plan, todo: Sequence[PlannedBlock], device: Device, tally: Tally, progress: Progress | None
 ) -> None:
     recipe = plan.recipe
-    predictor = _predictor(plan.model_path, plan.card.sha256, recipe.join, recipe.tta, recipe.probabilities, device)
+    predictor = predictor_of(plan, device)
     reader = _Reader(store.local, plan, predictor)
     with (
         Threads(1, "geoml-write") as writing,

@@ -23,9 +23,11 @@ from geoml import models
 from geoml.cube.harmonise import Transform, fit
 from geoml.cube.region import inside
 from geoml.engine import package
-from geoml.engine.calibrate import calibrated
+from geoml.engine.calibrate import calibrated, doubt_of
 from geoml.engine.dates import Mosaic, between, harmonised, moved, physical, read_dates, together
-from geoml.engine.plan import STATE, Plan, Sample, Zone, item_version
+from geoml.engine.plan import STATE, Plan, Sample, SelfChange, Zone, item_version
+from geoml.engine.run import predictor_of
+from geoml.engine.self_change import doubt, self_change, self_change_calibrated
 from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block
 from geoml.grid.region import blocks_of, project
@@ -52,8 +54,12 @@ MODEL = f"{STATE}/model"
 """The package of a calibrated model in the folder of a run."""
 
 
+TOLD = {"key", "self_change", "warnings"}
+"""Fields of a sample that change no pixel."""
+
+
 def wanted(plan: Plan) -> bool:
-    """True when blocks of this plan need a sample."""
+    """True when the pixels of this plan hang on a sample."""
     return models.calibrated(plan.card.architecture) or (
         plan.card.dates > 1 and (plan.recipe.max_shift > 0 or plan.recipe.harmonise != "none")
     )
@@ -62,16 +68,24 @@ def wanted(plan: Plan) -> bool:
 def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Plan:
     """The plan with what its sample says, which is measured unless the run has it already; writes into the run.
 
-    Raises DataError for dates that are further off each other than ``max_shift``, NothingFound when no pixel of the
-    sample is known on all dates, and what reading raises.
+    Of several dates there always is one, for it also says how the model takes this ground. Raises DataError for dates
+    that are further off each other than ``max_shift``, NothingFound when no pixel of the sample is known on all dates,
+    and what reading raises.
     """
-    if not wanted(plan):
+    if not wanted(plan) and plan.card.dates < 2:
         return plan
     versions = sorted((i.id, item_version(i)) for i in items)
-    key = digest([plan.hash, versions, [z.model_dump(mode="json") for z in plan.zones]])
+    key = digest([plan.hash, versions, [z.model_dump(mode="json", exclude={"pixels"}) for z in plan.zones]])
     store.pull(NAME)
+    if not wanted(plan):
+        try:
+            sample = _known(store, key) or _measure(plan, items, store, key)
+        except (DataError, NothingFound) as err:  # of a run that does not hang on it
+            log.warning("%s could not be tried on equal dates: %s", plan.card.name, err)
+            return plan
+        return plan.model_copy(update={"sample": sample})
     sample = _known(store, key) or _measure(plan, items, store, key)
-    said = sample.model_dump(mode="json", exclude={"key"})
+    said = sample.model_dump(mode="json", exclude=TOLD)
     changes: dict[str, Any] = {
         "sample": sample,
         "blocks": tuple(b.model_copy(update={"hash": digest([b.hash, said])}) for b in plan.blocks),
@@ -101,25 +115,42 @@ def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str
     transforms: tuple[Transform | None, ...] = ()
     if plan.recipe.harmonise != "none":
         transforms = tuple(fit(pixels[:, 0], pixels[:, n], plan.recipe.harmonise) for n in later)
-        pixels = _pixels([harmonised(s, transforms) for s in squares])
-    model = ""
-    if models.calibrated(plan.card.architecture):
-        made = calibrated(package.load(plan.model_path), pixels.reshape(len(pixels), -1))
-        model = package.save(made.module, made.card, store.local / MODEL).sha256
-        store.push(MODEL)
-    low, high = np.percentile(pixels.reshape(-1, pixels.shape[-1]), (2, 98), axis=0).tolist()
+        squares = [harmonised(s, transforms) for s in squares]
+        pixels = _pixels(squares)
+    model, equal, said = _tried(plan, pixels, squares, store)
+    limits = np.percentile(pixels.reshape(-1, pixels.shape[-1]), (2, 98), axis=0) if wanted(plan) else np.empty((2, 0))
     sample = Sample(
         key=key,
         squares=len(squares),
         pixels=len(pixels),
         shifts=shifts,
         transforms=transforms,
-        limits=tuple(zip(low, high, strict=True)),
+        limits=tuple(zip(*limits.tolist(), strict=True)),
         model=model,
+        self_change=equal,
+        warnings=said,
     )
     write_json(store.local / NAME, sample.model_dump(mode="json"))
     store.push(NAME)
     return sample
+
+
+def _tried(
+    plan: Plan, pixels: NDArray[np.float32], squares: Sequence[Sequence[Mosaic]], store: RunStore
+) -> tuple[str, SelfChange | None, tuple[str, ...]]:
+    """The sha256 of the model as calibrated ("" where there is none), what it makes of equal dates, and warnings."""
+    card, model, doubts = plan.card, "", []
+    if models.calibrated(card.architecture):
+        loaded, flat = package.load(plan.model_path), pixels.reshape(len(pixels), -1)
+        made = calibrated(loaded, flat)
+        model = package.save(made.module, made.card, store.local / MODEL).sha256
+        store.push(MODEL)
+        doubts.append(doubt_of(made, flat))
+        equal: SelfChange | None = self_change_calibrated(loaded, pixels)
+    else:
+        equal = self_change(predictor_of(plan), squares)
+    doubts.append(doubt(equal, plan.recipe.query.datetime))
+    return model, equal, tuple(f"{card.name}: {words}" for words in doubts if words)
 
 
 def places(plan: Plan, side: int = SIDE) -> list[tuple[Zone, Block]]:

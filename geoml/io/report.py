@@ -67,6 +67,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
         domain=domain_view(run.get("domain"), card, sources),
         view=view,
         coverage=coverage,
+        warnings=[redact(str(w)) for w in run.get("warnings") or []],
         planned=planned,
         done=len(done),
         failed=dict(sorted(failed.items())),

@@ -29,8 +29,8 @@ UNKNOWN = 255
 """nodata of confidence and valid count; in the valid count it means: outside the region."""
 READ = {"class": Resampling.nearest, "confidence": Resampling.average, "valid": Resampling.nearest}
 """Assets that are counted and drawn, and how they are made smaller."""
-CHANGE = "probability"
-"""What a map of changes has instead of the confidence; it is counted and drawn in its place."""
+CHANGE = {"probability": "probability of change", "score": "score of change"}
+"""What a map of changes has instead of the confidence, and what it is called; it is counted and drawn in its place."""
 PICTURES = {"thumbnail": "image", "before": "before"}
 """Quicklooks and the layers that they paint."""
 LATTICE = 17
@@ -95,7 +95,7 @@ def _look(root: Path, item: pystac.Item, canvas: Canvas, nodata: int, near: Near
 
 
 def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
-    files = {"confidence" if key == CHANGE else key: _inside(root, asset) for key, asset in item.assets.items()}
+    files = {"confidence" if key in CHANGE else key: _inside(root, asset) for key, asset in item.assets.items()}
     if "class" not in files:
         raise DataError(f"{item.id}: no asset named class")
     with ExitStack() as stack:

@@ -66,11 +66,11 @@ class MapView:
     """Of the pixels of the region in finished blocks, those with a class."""
     confidence: float | None
     sure: str
-    """What stands beside the class: confidence, or probability of change."""
+    """What stands beside the class: confidence, probability of change, or score of change."""
     ends: tuple[str, str]
     """What the ends of its scale mean."""
     low: float
-    """Confidence at the dark end of the scale: that of a guess among all classes; 0 for a probability of change."""
+    """Confidence at the dark end of the scale: that of a guess among all classes; 0 for what says changed or not."""
     histogram: tuple[float, ...]
     """Share of the pixels in each tenth of confidence."""
     shape: tuple[int, int]
@@ -113,7 +113,7 @@ def map_view(
         "valid": np.full((1, *sheet.shape), UNKNOWN, np.uint8),
         "image": np.zeros((4, *sheet.shape), np.uint8),
     }
-    change = any(CHANGE in i.assets for i in items)
+    change = next((said for key, said in CHANGE.items() if any(key in i.assets for i in items)), "")
     if change:
         stored["before"] = np.zeros((4, *sheet.shape), np.uint8)
     census, problems = Census(), {}
@@ -136,8 +136,9 @@ def _view(
     holes: Sequence[BaseGeometry],
     problems: dict[str, str],
     *,
-    change: bool,
+    change: str,
 ) -> MapView:
+    """``change`` is what a map of changes shows beside its classes, "" for any other."""
     low = 0.0 if change else 1 / max(len(card.classes), 1)
     broken = sheet.mask(holes)
     region = stored["valid"][0] != UNKNOWN
@@ -154,7 +155,7 @@ def _view(
     mean = _mean(by_step)
     extent = sheet.extent()
     said = ", ".join(f"{r.name} {100 * r.share:.1f} %" for r in rows)
-    sure = "probability of change" if change else "confidence"
+    sure = change or "confidence"
     shown = f"{sure.capitalize()}; mean {mean if mean is None else round(mean, 3)}."
     sentences = {
         "before": ("Before", f"Composite of the source images of the first date; {extent}."),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,7 +44,7 @@ class Config:
 
 
 class SegNet(nn.Module):
-    """(B, bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+    """(B, bands, H, W) float to (B, classes, H, W) logits; any H and W. The encoder keeps fp32 under autocast."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -70,9 +71,12 @@ class SegNet(nn.Module):
 
     def _forward(self, x: Tensor) -> Tensor:
         places = []
-        for stage in self.encoder:
-            x, place = F.max_pool2d(stage(x), 2, return_indices=True)
-            places.append(place)
+        # which of four is the largest hangs on the last digits: in bf16 the decoder would put much of it elsewhere
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            for stage in self.encoder:
+                x, place = F.max_pool2d(stage(x), 2, return_indices=True)
+                places.append(place)
         for stage, place in zip(reversed(self.decoder), reversed(places), strict=True):
             x = stage(F.max_unpool2d(x, place, [2, 2]))
         return self.head(x)  # type: ignore[no-any-return]

@@ -186,6 +186,17 @@ def test_runs_in_bf16_and_channels_last(name: str) -> None:
     assert float((coarse - exact).abs().mean()) < 0.1 * float(exact.std())
 
 
+@every_learned_model
+def test_bf16_changes_few_classes(name: str) -> None:
+    """With random weights, whose classes lie close together; where maxima were is not decided by a rounding."""
+    module, x = trained_a_little(name), image(name, 2, 64, 64)
+    with torch.no_grad():
+        exact = module(x).argmax(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = module(x).argmax(1)
+    assert float((coarse != exact).float().mean()) < 0.025
+
+
 @every_model
 def test_refuses_an_unknown_field_and_a_value_of_the_wrong_kind(name: str) -> None:
     with pytest.raises(InputError, match="did you mean 'bands'"):

@@ -12,6 +12,7 @@ import geopandas
 import numpy as np
 import pystac
 import pytest
+import rasterio
 from typer.testing import Result
 
 import geoml
@@ -110,8 +111,11 @@ def test_changes_are_found_and_told(cva: str, tmp_path: Path, stac_schemas: Any)
     out = run(cva, tmp_path, [BEFORE, later()], block_size=256)
     found = part(out)
     assert (found == CHANGED).mean() > 0.999
-    probability = part(out, "probability")
-    assert ((probability > 125) == (found == 1)).all()
+    score = part(out, "score")
+    assert ((score > 125) == (found == 1)).all()
+    said = json.loads((out / "run.json").read_text())
+    assert said["warnings"] == []
+    assert said["self_change"] == {"share": 0.0, "dates": [0.0, 0.0]}  # equal dates calibrate it to see none
     frame = geopandas.read_parquet(out / "features.parquet").sort_values("area_m2", ignore_index=True)
     big = frame[frame["area_m2"] > 5000]
     np.testing.assert_allclose(big["area_m2"], [12_000, 280_000, 480_000], rtol=0.05)
@@ -123,10 +127,18 @@ def test_changes_are_found_and_told(cva: str, tmp_path: Path, stac_schemas: Any)
     for path in (out / "items").glob("*.json"):
         item = pystac.Item.from_file(str(path))
         stac_schemas.validate(json.loads(path.read_text()))
-        assert {"class", "probability", "valid", "thumbnail", "before"} <= item.assets.keys()
+        assert item.assets.keys() == {"class", "score", "valid", "thumbnail", "before"}
+        asset = item.assets["score"]
+        assert "no probability" in asset.title
+        assert "no probability" in asset.extra_fields["bands"][0]["description"]
+        with rasterio.open(asset.get_absolute_href() or asset.href) as file:
+            assert "no probability" in file.descriptions[0]
         assert item.properties["geoml:sources"] == ["made/before", "made/after"]
         assert {link.title for link in item.get_links("derived_from")} >= {"before", "after"}
-    assert "Before" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "Before" in page
+    assert "score of change" in page
+    assert "probability" not in page.replace("no probability", "")
 
 
 def test_the_cut_does_not_show(siamese: str, cva: str, tmp_path: Path) -> None:
@@ -134,7 +146,8 @@ def test_the_cut_does_not_show(siamese: str, cva: str, tmp_path: Path) -> None:
     for name, model in (("siamese", siamese), ("cva", cva)):
         small = run(model, tmp_path, [BEFORE, later()], f"{name}-small", block_size=128)
         large = run(model, tmp_path, [BEFORE, later()], f"{name}-large", block_size=1024)
-        a, b = part(small, "probability").astype(int), part(large, "probability").astype(int)
+        layer = "score" if name == "cva" else "probability"
+        a, b = part(small, layer).astype(int), part(large, layer).astype(int)
         assert np.abs(a - b).max() <= 1, name
 
 
@@ -142,6 +155,98 @@ def test_equal_dates_have_no_change(cva: str, tmp_path: Path) -> None:
     out = run(cva, tmp_path, [BEFORE, replace(BEFORE, id="after", datetime="2022-06-01T12:00:00Z")])
     assert (part(out) == 1).mean() < 0.001
     assert len(geopandas.read_parquet(out / "features.parquet")) == 0
+
+
+def noisy(share: float = 0.0) -> testing.Scene:
+    """Another light and noise, and change in ``share`` of the rows."""
+    noise = np.random.default_rng(2).normal(0, 60, BEFORE.data.shape)
+    second = BEFORE.data * 1.1 + 200 + noise
+    rows = round(share * second.shape[1])
+    second[:, :rows] = np.where(second[:, :rows] < 3000, second[:, :rows] + 3500, second[:, :rows] - 2500)
+    return replace(BEFORE, id="after", data=second.clip(1).astype(np.uint16), datetime="2022-06-01T12:00:00Z")
+
+
+def test_a_pair_without_change_is_told_wherever_a_person_looks(
+    cva: str, cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    """The split takes much of a pair in which nothing changed, and everything that speaks of the map says so."""
+    catalog = testing.write_catalog(tmp_path / "made", [BEFORE, noisy()])
+    box = [f"{v:.9f}" for v in BEFORE.bbox()]
+    words = ["--model", cva, "--catalog", catalog, "--bbox", *box, "--datetime", "2020", "--datetime", "2022"]
+    result = cli("predict", *words, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert (part(tmp_path / "out") == 1).mean() > 0.2
+    (said,) = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    assert "one mode" in said
+    assert said in " ".join(result.output.split())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '<div class="verdict part" role="alert">' in page
+    assert "the magnitude of change has one mode" in page
+    changed = run(cva, tmp_path / "changed", [BEFORE, noisy(share=0.05)])
+    assert json.loads((changed / "run.json").read_text())["warnings"] == []
+
+
+def early_fusion(folder: Path) -> str:
+    """A U-Net on both dates as bands, with random weights: nothing keeps it from seeing change between equal dates."""
+    import torch
+
+    torch.manual_seed(1)
+    card = ModelCard(
+        name="early",
+        architecture="unet",
+        config={"encoder": "resnet18", "depth": 3, "decoder_channels": [16, 8, 8]},
+        task="change",
+        dates=2,
+        bands=tuple(Band(name=b, mean=0.3, std=0.15) for b in BANDS),
+        gsd=10.0,
+        chip_size=256,
+        classes=(
+            ClassInfo(value=0, name="unchanged", color="#cccccc"),
+            ClassInfo(value=1, name="changed", color="#d7301f"),
+        ),
+    )
+    module = package.build(card)
+    x = torch.randn(2, 4, 64, 64)
+    with torch.no_grad():
+        for _ in range(3):
+            module.train()(x)
+        module.eval()
+        logits = module(x)
+        module.get_submodule("net.segmentation_head.0").bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+    package.save(module, card, folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("max_shift", [8.0, 0.0])
+def test_a_model_that_sees_change_between_equal_dates_is_told(max_shift: float, tmp_path: Path) -> None:
+    """As measured on the run's own pixels, and as a run of equal dates comes out; whatever the cut."""
+    model = early_fusion(tmp_path / "early")
+    out = run(model, tmp_path, [BEFORE, later()], block_size=256, max_shift=max_shift)
+    said = json.loads((out / "run.json").read_text())
+    assert said["self_change"]["share"] == pytest.approx(np.mean(said["self_change"]["dates"]), abs=1e-6)
+    assert "compared with itself" in said["warnings"][0]
+    assert f"{said['self_change']['share']:.1%}" in said["warnings"][0]
+    assert "compared with itself" in (out / "report.html").read_text()
+    other = run(model, tmp_path, [], "other", block_size=1024, max_shift=max_shift)
+    assert json.loads((other / "run.json").read_text())["self_change"] == said["self_change"]
+    again = replace(BEFORE, id="again", datetime="2022-06-01T12:00:00Z")
+    equal = run(model, tmp_path / "equal", [BEFORE, again], max_shift=max_shift)
+    truth = (part(equal) == 1).mean()
+    assert 0.05 < truth < 0.95
+    # chips of the sample have no context, and of some squares only a part is looked at
+    assert said["self_change"]["dates"][0] == pytest.approx(truth, abs=0.05)
+
+
+def test_a_model_that_is_right_about_equal_dates_is_not_told(siamese: str, tmp_path: Path) -> None:
+    """Absolute differences of equal dates are none, whatever the weights: one answer everywhere."""
+    said = json.loads((run(siamese, tmp_path, [BEFORE, later()]) / "run.json").read_text())
+    assert said["self_change"]["share"] in (0.0, 1.0)
+    assert bool(said["warnings"]) == bool(said["self_change"]["share"])
+
+
+def test_probabilities_of_a_model_without_any_are_refused(cva: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^probabilities: cva needs no training and has none"):
+        run(cva, tmp_path, [BEFORE, later()], probabilities=True)
 
 
 def test_a_cloud_on_one_date_is_no_data_and_no_change(cva: str, machine: Callable[..., None], tmp_path: Path) -> None:
@@ -174,7 +279,7 @@ def test_a_shift_between_the_dates_is_found_and_corrected(shift: tuple[int, int]
     stable = ~np.roll(CHANGED, (-shift[0], -shift[1]), (0, 1)) & ~CHANGED & (part(out) != 255)
     loose = run(cva, tmp_path, [first, second], "loose", max_shift=0)
     assert (part(out) == 1)[stable].mean() < 0.005
-    corrected, plain = (part(folder, "probability")[stable].astype(float).mean() for folder in (out, loose))
+    corrected, plain = (part(folder, "score")[stable].astype(float).mean() for folder in (out, loose))
     assert corrected < 0.5 * plain
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -26,6 +27,7 @@ from flows import geolocate as locating
 from flows import monitor as nightly
 from flows import predict as module
 from geoml import pipeline, testing, testing_photos
+from geoml.engine import calibrate, package
 from geoml.engine.state import state as state_of
 from geoml.errors import DataError, InputError, ModelError, TransientError
 from geoml.recipe import PredictRecipe
@@ -71,6 +73,25 @@ def artifacts(key: str) -> list[Any]:
 
 def newest(key: str) -> Any:
     return max(artifacts(key), key=lambda a: a.created)
+
+
+def test_what_speaks_against_a_map_is_the_message_of_the_state(prefect: None, tmp_path: Path) -> None:
+    """A pair without change and a model that splits every pair; the flow gives what the command gives all the same."""
+    noise = np.random.default_rng(0).normal(0, 60, SCENE.data.shape)
+    after = replace(
+        SCENE, id="after", data=(SCENE.data + 500 + noise).astype(np.uint16), datetime="2025-06-01T00:00:00Z"
+    )
+    catalog = testing.write_catalog(tmp_path / "pair", [SCENE, after])
+    made = calibrate.new("cva", SCENE.bands, 10)
+    package.save(made.module, made.card, tmp_path / "cva")
+    query = {"catalog": str(catalog), "bbox": list(SCENE.bbox(inner=0.05)), "datetime": ["2024", "2025"]}
+    given = {"model": str(tmp_path / "cva"), "query": query, "block_size": 256}
+    state = module.predict(**flat(given), out=str(tmp_path / "out"), return_state=True)
+    assert state.is_completed()
+    run = state.result()
+    assert state.message == steps.caution(run["warnings"])
+    assert state.message.startswith("1 warning: cva: the magnitude of change has one mode")
+    assert run == json.loads((tmp_path / "out" / "run.json").read_text())
 
 
 def test_the_flow_writes_what_the_command_writes(

@@ -189,6 +189,8 @@ SHIPPED = {
     "ir-mad": ("ir_mad", ["blue", "green", "red", "nir"], None),
     "nbr-difference": ("index_difference", ["nir", "swir22"], (0.6, 0.2)),
     "ndvi-difference": ("index_difference", ["red", "nir"], (0.2, 0.6)),
+    "ndvi-crossing": ("index_crossing", ["red", "nir"], (0.2, 0.6)),
+    "ndwi-crossing": ("index_crossing", ["green", "nir"], (0.6, 0.2)),
     "ndwi-difference": ("index_difference", ["green", "nir"], (0.6, 0.2)),
 }
 

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from geoml import models
 from geoml.errors import DataError, InputError
 
-CALIBRATED = ("cva", "image_difference", "index_difference", "ir_mad")
+CALIBRATED = ("cva", "image_difference", "index_crossing", "index_difference", "ir_mad")
 STANDARDISED = ("cva", "image_difference", "ir_mad")
+SPLITTING = ("cva", "image_difference", "index_difference", "ir_mad")
+"""Those that take a threshold of magnitudes."""
 SIDE = 80
 
 Array = NDArray[np.float64]
@@ -75,8 +77,8 @@ def test_finds_a_known_change_under_another_gain_and_offset(name: str, bands: in
     assert (found == changed).mean() > 0.995
 
 
-@pytest.mark.parametrize("name", CALIBRATED)
-def test_probability_is_a_sigmoid_of_magnitude_and_one_half_at_the_threshold(name: str) -> None:
+@pytest.mark.parametrize("name", SPLITTING)
+def test_score_is_a_sigmoid_of_magnitude_and_one_half_at_the_threshold(name: str) -> None:
     first, second, _ = pair()
     module = settled(name, np.abs(first), np.abs(second))
     with torch.no_grad():
@@ -88,7 +90,7 @@ def test_probability_is_a_sigmoid_of_magnitude_and_one_half_at_the_threshold(nam
     assert 0 < (m > float(module.threshold)).mean() < 1
 
 
-@pytest.mark.parametrize("name", CALIBRATED)
+@pytest.mark.parametrize("name", SPLITTING)
 def test_slope_is_that_of_two_normal_classes(name: str) -> None:
     first, second, _ = pair(noise=0.5)
     module = settled(name, np.abs(first), np.abs(second))
@@ -112,7 +114,7 @@ def test_a_pixel_does_not_depend_on_its_place(name: str) -> None:
 
 
 @pytest.mark.parametrize("bands", [1, 3])
-@pytest.mark.parametrize("name", CALIBRATED)
+@pytest.mark.parametrize("name", SPLITTING)
 def test_equal_dates_and_constant_ones_give_no_change(name: str, bands: int) -> None:
     first, _, _ = pair(bands)
     flat = np.full_like(first, 7.3)
@@ -276,3 +278,36 @@ def test_index_of_nothing_is_nothing() -> None:
     with torch.no_grad():
         assert module.index(torch.zeros(1, 2, 3, 4)).tolist() == torch.zeros(1, 3, 4).tolist()
         assert float(module.index(torch.tensor([[[[0.2]], [[-0.19]]]])).max()) == 1.0  # not 39
+
+
+def doubt(name: str, first: Array, second: Array, **options: int) -> str:
+    return str(settled(name, first, second, **options).doubt(columns(first, second)))
+
+
+@pytest.mark.parametrize("name", SPLITTING)
+def test_a_split_of_a_pair_with_change_stands(name: str) -> None:
+    for seed, share in ((0, 20), (1, 10), (2, 30)):  # 6, 2 and 14 % of the pixels
+        first, second, changed = pair(seed=seed, share=share, noise=0.3)
+        first, second = first + 40, second + 40  # an index of numbers around zero is noise
+        if name == "index_difference":  # along its own axis
+            second[1, changed] = 4 * second[0, changed]
+        assert doubt(name, first, second) == "", (seed, share)
+
+
+@pytest.mark.parametrize("name", SPLITTING)
+@pytest.mark.parametrize("noise", [0.02, 0.3, 1.0])
+def test_a_split_of_a_pair_without_change_says_that_there_is_one_mode(name: str, noise: float) -> None:
+    """Under noise and another light; a fifth to a half of such a pair is called changed."""
+    first, _, _ = pair()
+    first = first + 40
+    second = 1.2 * first + 3 + noise * np.random.default_rng(3).normal(size=first.shape)
+    module = settled(name, first, second)
+    assert (classes(module, first, second) == 1).mean() > 0.05
+    assert "one mode" in module.doubt(columns(first, second))
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+def test_where_nothing_varies_there_is_no_split_to_doubt(name: str) -> None:
+    first, _, _ = pair(2)
+    flat = np.full_like(first, 7.3)
+    assert doubt(name, first, first) == doubt(name, flat, flat + 2) == ""
