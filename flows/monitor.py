@@ -12,22 +12,6 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows import command, form, show, steps
-from flows.form import (
-    Allow,
-    Bbox,
-    Catalog,
-    Composite,
-    Count,
-    Days,
-    Harmonise,
-    Join,
-    Mask,
-    Model,
-    Pixels,
-    Share,
-    Shift,
-    Size,
-)
 from geoml import pipeline
 from geoml.engine.monitor import check, day_out, summary
 from geoml.errors import NothingFound
@@ -41,36 +25,36 @@ from geoml.errors import NothingFound
     validate_parameters=True,
 )
 def monitor(
-    model: Model,
-    catalog: Catalog,
+    model: form.Model,
+    catalog: form.Catalog,
     out: str,
-    bbox: Bbox | None = None,
+    bbox: form.Bbox | None = None,
     region: str | None = None,
     reference: str | None = None,
-    lookback: Days = 30,
+    lookback: form.Days = 30,
     until: str | None = None,
     collection: str | None = None,
     filter: str | None = None,
     strict: bool = False,
     sortby: str | None = None,
-    limit: Count | None = None,
-    composite: Composite = "least_cloudy",
-    mask: Mask = "auto",
-    join: Join = "auto",
+    limit: form.Count | None = None,
+    composite: form.Composite = "least_cloudy",
+    mask: form.Mask = "auto",
+    join: form.Join = "auto",
     crs: str = "utm",
-    block_size: Pixels = 2048,
+    block_size: form.Pixels = 2048,
     tta: bool = False,
     probabilities: bool = False,
     features: bool = True,
-    min_area: Size = 0.0,
-    simplify: Size = 0.0,
-    harmonise: Harmonise = "none",
-    shift_limit: Size = 0.5,
-    max_shift: Shift = 8.0,
-    max_failed: Share = 1.0,
-    out_of_domain: Allow = "warn",
-    batch: Count = 8,
-    wait: Size = 600.0,
+    min_area: form.Size = 0.0,
+    simplify: form.Size = 0.0,
+    harmonise: form.Harmonise = "none",
+    shift_limit: form.Size = 0.5,
+    max_shift: form.Shift = 8.0,
+    max_failed: form.Share = 1.0,
+    out_of_domain: form.Allow = "warn",
+    batch: form.Count = 8,
+    wait: form.Size = 600.0,
 ) -> Any:
     """What is new since the last success, and nothing else.
 
