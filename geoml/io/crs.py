@@ -88,6 +88,8 @@ def _spelled(wkt: str) -> str:
             and apart(crs, pyproj.CRS.from_user_input(code), box) < 1e-6
         ):
             return code
+    if crs.is_geographic and crs.equals(pyproj.CRS.from_epsg(4326), ignore_axis_order=True):
+        return "EPSG:4326"  # OGC:CRS84, which a GeoTIFF cannot say
     authority = ("EPSG", str(epsg)) if (epsg := crs.to_epsg()) else crs.to_authority()
     return ":".join(authority) if authority else wkt
 

@@ -46,12 +46,12 @@ def test_fit_learns_and_says_what_it_did(problem, tmp_path, monkeypatch):
 
 
 def test_the_card_has_the_units_of_the_recipe_and_files_are_read_as_they_are(problem, tmp_path):
-    said = problem(epochs=1, units={"red": "dn"})
+    said = problem(epochs=1, units={"grey": "dn"})
     assert said.hash == problem(epochs=1).hash
     card = fit(said, tmp_path / "m")
-    assert [b.unit for b in card.bands] == ["DN" if b.name == "red" else None for b in card.bands]
+    assert [b.unit for b in card.bands] == ["DN", None]
     assert problem(units="decibel").band_units == ("dB", "dB")
-    with pytest.raises(InputError, match=r"units: the model takes red in DN, the recipe gives dB"):
+    with pytest.raises(InputError, match=r"units: the model takes grey in DN, the recipe gives dB"):
         evaluate(tmp_path / "m", problem(units="dB"))
     with pytest.raises(ValueError, match="units"):
         problem(units={"blue": "dB"})

@@ -26,6 +26,20 @@ spellings = _spellings.spellings
 ALBERS = "+proj=aea +lat_0=40 +lon_0=-96 +lat_1=50 +lat_2=70 +datum=NAD83"
 
 
+def test_names_of_one_crs() -> None:
+    for text in (
+        "OGC:CRS84",
+        "EPSG:4326",
+        "EPSG:4979",
+        "WGS84",
+        pyproj.CRS("OGC:CRS84").to_wkt(),
+        "+proj=longlat +datum=WGS84",
+    ):
+        crs = understood(text)
+        assert crs is not None
+        assert spelled(crs) == "EPSG:4326", text
+
+
 def box_of(zone: int, south: bool, res: float) -> GeoBox:
     north = 6_000_000 if south else 4_000_000
     return GeoBox((500, 400), Affine(res, 0, 400_000, 0, -res, north), f"EPSG:{(32700 if south else 32600) + zone}")
