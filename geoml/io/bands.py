@@ -2,7 +2,8 @@
 
 Metadata differ between items of one collection, so everything is resolved per item: STAC 1.1 ``bands``, STAC 1.0
 ``eo:bands`` with ``raster:bands``, then what the catalog's YAML says where the item is silent. Names go the other way
-round: the YAML's names count first, since items repeat common names (three bands called ``rededge``).
+round: the YAML's names count first, since items repeat common names (three bands called ``rededge``). What all of them
+leave out the collection's ``item_assets`` say, and of scale and offset at last the file (`geoml.io.scaling`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 import pystac
 
 from geoml.errors import DataError, InputError
+from geoml.io import band_defaults
 from geoml.io.catalog import BandMeta, Catalog, OffsetRule, Profile
 from geoml.io.hrefs import redact
 from geoml.io.sign import sign_href
@@ -44,6 +46,14 @@ class BandSpec:
     remote: bool = True
     root: str | None = None
     checksum: str | None = None  # file:checksum of the asset, a multihash
+    nodata_too: tuple[float, ...] = ()  # what others say beside `nodata`: all of them count
+    file_scale: bool = field(default=False, compare=False)  # nobody but the file can say it; `scale` is neutral
+    file_offset: bool = field(default=False, compare=False)
+
+    @property
+    def no_data(self) -> tuple[float, ...]:
+        """All values that item and catalog call no data."""
+        return self.nodata_too if self.nodata is None else (self.nodata, *self.nodata_too)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,8 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         raise DataError(f"item {item.id}: no asset {rule.asset!r} for the quality mask; it has {_listing(item.assets)}")
     declared = _declared(asset)
     band = declared[rule.index - 1] if rule.index <= len(declared) else {}
+    late = band_defaults.of_band(asset.extra_fields, band, rule.index)
+    nodata = _number(item, rule.asset, "nodata", _first(band, "nodata") or _first(late, "nodata"))
     spec = BandSpec(
         item=item.id,
         asset=rule.asset,
@@ -108,7 +120,8 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         name=rule.asset,
         index=rule.index,
         dtype=next((str(v) for v in _first(band, "data_type")), None),
-        nodata=rule.nodata,
+        nodata=nodata if rule.nodata is None else rule.nodata,
+        nodata_too=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
         gsd=_number(item, rule.asset, "gsd", _first(band, "gsd", "raster:spatial_resolution", "spatial_resolution")),
         sign=profile.sign,
         remote=catalog.remote,
@@ -145,21 +158,30 @@ def _spec(
     profile: Profile,
     catalog: Catalog,
 ) -> BandSpec:
-    """One band: the item's word first, then the YAML's, then the neutral value."""
+    """One band: the item's word first, then the YAML's, the collection's, the neutral value. Nodata of all count."""
     given = meta or BandMeta(name=name)
+    late = band_defaults.of_band(item.assets[key].extra_fields, band, index)
+
+    def said(place: dict[str, Any], field: str, *keys: str) -> float | None:
+        return _number(item, key, field, _first(place, *keys))
 
     def number(field: str, keys: tuple[str, ...], *otherwise: float | None) -> float | None:
-        value = _number(item, key, field, _first(band, *keys))
-        return value if value is not None else next((v for v in otherwise if v is not None), None)
+        return next(
+            (v for v in (said(band, field, *keys), *otherwise, said(late, field, *keys)) if v is not None), None
+        )
 
-    scale = number("scale", ("raster:scale", "scale"), given.scale, 1.0)
-    offset = number("offset", ("raster:offset", "offset"), given.offset, 0.0)
-    if not scale or not math.isfinite(scale) or offset is None or not math.isfinite(offset):
+    scale = number("scale", ("raster:scale", "scale"), said(item.properties, "scale", "raster:scale"), given.scale)
+    offset = number(
+        "offset", ("raster:offset", "offset"), said(item.properties, "offset", "raster:offset"), given.offset
+    )
+    if scale == 0 or not all(v is None or math.isfinite(v) for v in (scale, offset)):
         raise DataError(f"item {item.id}, asset {key}: scale {scale} and offset {offset}; expected finite, scale not 0")
     if profile.offset_rule and name in profile.offset_rule.bands:
         offset = _ruled(item, profile.offset_rule, offset)
-    item_gsd = _number(item, key, "gsd", _first(item.properties, "gsd"))
-    dtype = next((str(v) for v in _first(band, "data_type")), given.dtype)
+    item_gsd = said(item.properties, "gsd", "gsd")
+    nodata = number("nodata", ("nodata",))
+    more = () if given.nodata is None or nodata in (None, given.nodata) else (given.nodata,)
+    dtype = next((str(v) for v in (*_first(band, "data_type"), given.dtype, late.get("data_type")) if v), None)
     asset = item.assets[key]
     return BandSpec(
         item=item.id,
@@ -168,18 +190,23 @@ def _spec(
         name=name,
         index=index,
         dtype=dtype if dtype != "other" else None,
-        nodata=number("nodata", ("nodata",), given.nodata),
-        scale=scale,
-        offset=offset,
-        gsd=number("gsd", ("gsd", "raster:spatial_resolution", "spatial_resolution"), given.gsd, item_gsd, profile.gsd),
+        nodata=given.nodata if nodata is None else nodata,
+        scale=1.0 if scale is None else scale,
+        offset=offset or 0.0,
+        gsd=number("gsd", ("gsd", "raster:spatial_resolution", "spatial_resolution"), given.gsd)
+        or item_gsd
+        or profile.gsd,
         sign=profile.sign,
         remote=catalog.remote,
         root=str(catalog.root) if catalog.root else None,
         checksum=_checksum(asset),
+        nodata_too=more,
+        file_scale=scale is None,
+        file_offset=offset is None,
     )
 
 
-def _ruled(item: pystac.Item, rule: OffsetRule, declared: float) -> float:
+def _ruled(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float | None:
     """The offset by the processing baseline; the declared one where the item does not tell its baseline."""
     if any(item.properties.get(flag) is True for flag in rule.applied):
         return 0.0
@@ -252,5 +279,5 @@ def _number(item: pystac.Item, key: str, field: str, value: list[Any]) -> float 
         return None
     try:
         return float(value[0] if not isinstance(value[0], bool) else "a truth value")
-    except (TypeError, ValueError) as err:
+    except (TypeError, ValueError, OverflowError) as err:
         raise DataError(f"item {item.id}, asset {key}: {field} is {value[0]!r}; expected a number") from err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -15,12 +16,13 @@ from pystac_client.exceptions import APIError
 from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError, NothingFound, unknown
+from geoml.io.band_defaults import Collections
 from geoml.io.bucket import is_bucket
 from geoml.io.catalog import Catalog, Profile, catalog_names, fetched, open_catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_http import StacReader, translate
 from geoml.io.stac_query import Asked, Box, ask, field, interval, once, ordered, parse_datetime, sound, times, wanted
-from geoml.io.stac_table import read_dicts, read_items, write_items
+from geoml.io.stac_table import collections_of, read_dicts, read_items, write_items
 from geoml.recipe import Query
 
 __all__ = [
@@ -71,6 +73,7 @@ def _from_api(asked: Asked) -> list[dict[str, Any]]:
         translate(err, catalog.name)
     if not found:
         raise _nothing_in_api(reader, asked, collection)
+    Collections(reader.get).describe(found, f"{catalog.url}/collections")
     return found
 
 
@@ -143,14 +146,27 @@ def _from_local(asked: Asked) -> list[dict[str, Any]]:
 def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None) -> list[dict[str, Any]]:
     """Items of a local catalog; those of a parquet file only where their bbox may touch ``boxes`` (none: all)."""
     if asked.catalog.kind == "static":
-        return list(_walk(StacReader(asked.catalog), asked.catalog.url, collection))
-    values = read_dicts(fetched(asked.catalog.url), boxes)
+        reader = StacReader(asked.catalog)
+        about = Collections(partial(_near, reader, asked.catalog))
+        found = list(_walk(reader, asked.catalog.url, collection, about))
+        about.describe(found)
+        return found
+    path = fetched(asked.catalog.url)
+    values = read_dicts(path, boxes)
     for value in values:
         _absolute(value, asked.catalog.url)
+    Collections(None, collections_of(path)).describe(values)
     return values
 
 
-def _walk(reader: StacReader, start: str, collection: str | None) -> Iterator[dict[str, Any]]:
+def _near(reader: StacReader, catalog: Catalog, href: str) -> dict[str, Any]:
+    """A collection's document, but of a local catalog none that lies elsewhere: it works without a network."""
+    if "://" in href and not catalog.remote:
+        raise DataError(f"{redact(href)}: not asked for")
+    return reader.get(href)
+
+
+def _walk(reader: StacReader, start: str, collection: str | None, about: Collections) -> Iterator[dict[str, Any]]:
     """Items below a catalog.json; a collection of another name is not opened."""
     stack: list[tuple[str, str | None]] = [(start, None)]
     seen: set[str] = set()
@@ -169,6 +185,8 @@ def _walk(reader: StacReader, start: str, collection: str | None) -> Iterator[di
                     yield item
         elif kind in ("Catalog", "Collection"):
             inside = str(value.get("id")) if kind == "Collection" else parent
+            if kind == "Collection":
+                about.learn(str(inside), value)
             skip = kind == "Collection" and collection is not None and inside != collection
             rels = ("child",) if skip else ("child", "item")
             links = [k for k in value.get("links") or [] if isinstance(k, dict) and k.get("rel") in rels]

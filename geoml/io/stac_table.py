@@ -82,6 +82,17 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
 
 
+def collections_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Documents of the collections that a stac-geoparquet file (1.1) keeps in its metadata, by id; often none."""
+    try:
+        kept = json.loads((pq.read_schema(path).metadata or {}).get(b"stac-geoparquet", b"{}"))
+        listed = {**(kept.get("collections") or {})}
+        one = kept.get("collection")
+        return {k: v for k, v in [*listed.items(), *([(one["id"], one)] if one else [])] if isinstance(v, dict)}
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
 def _touching(schema: pa.Schema, boxes: Sequence[Box]) -> pc.Expression | None:
     if not boxes or "bbox" not in schema.names or not pa.types.is_struct(schema.field("bbox").type):
         return None
