@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     private_hosts: bool = Field(default=False, description="allow hrefs to loopback, private and link-local hosts")
     timeout: float = Field(default=60.0, gt=0, description="seconds for one request")
     retries: int = Field(default=5, ge=0, description="tries after a transient failure")
-    max_pixels: int = Field(default=10**11, description="refuse sources that declare more pixels")
+    max_table_bytes: int = Field(default=128 * 2**20, description="refuse sources whose table of tiles takes more")
     verify: bool = Field(default=True, description="compare local sources with their file:checksum, once in a process")
     scratch: Path | None = Field(default=None, description="working copies of what lies elsewhere; default: in /tmp")
     lease: float = Field(default=60.0, gt=0, description="seconds; a run's lock that nobody renewed is taken over")

@@ -6,6 +6,7 @@ that fits the resolution and resampled in memory (``geoml.io.warp``).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +19,18 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.enums import MaskFlags
 from rasterio.windows import Window as FileWindow
 
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Window
+from geoml.io import validity
 from geoml.io.bands import BandSpec
-from geoml.io.source import open_path, using
+from geoml.io.source import bounded, label, open_path, using, using_bytes
+from geoml.io.tiffdirs import Bytes, mask_overviews
+from geoml.io.validity import NoData
 from geoml.io.warp import ratio, shift, warp, windows
+
+log = logging.getLogger(__name__)
 
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
@@ -68,9 +73,10 @@ def header(spec: BandSpec) -> Header:
 def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "bilinear") -> Pixels:
     """Bands of one asset on ``geobox``: (band, y, x) in the file's dtype and (band, y, x) bool, True where valid.
 
-    Invalid are the nodata value (that of the spec, else of the file), NaN and infinity, what an internal mask or an
-    alpha band hides, and everything outside the file; invalid values are zero. ``resampling`` is one of ``KERNELS``
-    and unused when the file's pixels lie on the grid. Pixels do not depend on how a plane is cut into geoboxes.
+    Invalid are the nodata values of the file and of the spec, NaN and infinity, what a mask (internal, or the file
+    NAME.msk beside a local one) or an alpha band hides, and everything outside the file; invalid values are zero.
+    ``resampling`` is one of ``KERNELS`` and unused when the file's pixels lie on the grid. Overviews that were made
+    without knowing all of that are not read. Pixels do not depend on how a plane is cut into geoboxes.
 
     Raises InputError (bands of several files, resampling or href not allowed), DataError (broken, hostile or
     unusable file; names item, asset and window) or TransientError (the server failed after all retries).
@@ -81,28 +87,49 @@ def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "biline
         raise InputError("specs: expected one or more bands of one asset of one item")
     spec = specs[0]
     try:
-        return using(spec, lambda dataset: _read(dataset, specs, geobox, resampling))
+        return using_bytes(spec, lambda dataset, file: _read(dataset, file, specs, geobox, resampling))
     except DataError as err:
         a, (height, width) = geobox.affine, geobox.shape
         raise DataError(f"{err}; window {width} x {height} at x {a.c:.10g}, y {a.f:.10g} of {geobox.crs}") from err
 
 
-def _read(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str) -> Pixels:
+def _read(
+    dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
+) -> Pixels:
     full, _ = _north_up(dataset)
-    if (offset := shift(full, target)) is not None:
-        return _aligned(dataset, specs, target, offset)
-    level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest")
-    if level is None:
-        return _placed(dataset, specs, target, resampling)
-    with open_path(dataset.name, overview=level) as overview:
-        return _placed(overview, specs, target, resampling)
+    offset, where = shift(full, target), label(specs[0])
+    said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
+    with validity.beside(dataset, said) as here:
+        if offset is not None:
+            return _aligned(dataset, specs, target, offset, here)
+        level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest")
+        if level is None or not _know_all(dataset, file, specs[0], here):
+            return _placed(dataset, specs, target, resampling, here)
+    with open_path(dataset.name, overview=level) as overview, validity.beside(overview, said, level) as here:
+        bounded(overview, where)
+        return _placed(overview, specs, target, resampling, here)
 
 
-def _placed(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str) -> Pixels:
+def _know_all(dataset: rasterio.DatasetReader, file: Bytes, spec: BandSpec, said: NoData) -> bool:
+    """Whether the overviews were made knowing all that hides pixels: else what is hidden was averaged into them."""
+    levels = len(dataset.overviews(1))
+    missing = said.unknown_to_overviews()
+    if said.side is not None and len(said.side.overviews(1)) < levels:
+        missing = f"{said.side.name}, which has none"
+    elif said.masked and mask_overviews(file) < levels:
+        missing = "a mask, which has none"
+    if missing:
+        log.info("%s: read at full size, its overviews were made without %s", label(spec), missing)
+    return not missing
+
+
+def _placed(
+    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, resampling: str, said: NoData
+) -> Pixels:
     """One level of the file on the target: copied where it can be, else warped."""
     source, _ = _north_up(dataset)
     if (offset := shift(source, target)) is not None:
-        return _aligned(dataset, specs, target, offset)
+        return _aligned(dataset, specs, target, offset, said)
     reach = math.ceil(KERNELS[resampling] * max(1.0, *ratio(source, target))) + 2
     found = windows(source, target, reach)
     itemsize = np.dtype(_dtype(dataset, specs)).itemsize
@@ -110,12 +137,12 @@ def _placed(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: 
     if max(height, width) > 1 and sum(math.prod(w.shape) for w in found) * itemsize * len(specs) > MAX_SOURCE:
         axis, half = (1, height // 2) if height >= width else (2, width // 2)
         parts = (target[:half], target[half:]) if axis == 1 else (target[:, :half], target[:, half:])
-        done = [_placed(dataset, specs, part, resampling) for part in parts]
+        done = [_placed(dataset, specs, part, resampling, said) for part in parts]
         return np.concatenate([d for d, _ in done], axis), np.concatenate([v for _, v in done], axis)
     data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
     valid = np.zeros(data.shape, bool)
     for window in found:
-        pixels = _pixels(dataset, specs, window)
+        pixels = _pixels(dataset, specs, window, said)
         if not pixels[1].any():
             continue
         box = source[window.y0 : window.y1, window.x0 : window.x1]
@@ -126,7 +153,7 @@ def _placed(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: 
 
 
 def _aligned(
-    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, offset: tuple[int, int]
+    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, offset: tuple[int, int], said: NoData
 ) -> Pixels:
     """The target's pixels as they are in the file; zero and invalid outside of it."""
     row, col = offset
@@ -134,62 +161,22 @@ def _aligned(
     wanted = Window(row, col, row + height, col + width)
     inside = wanted.intersect(Window(0, 0, dataset.height, dataset.width))
     if inside == wanted:
-        return _pixels(dataset, specs, wanted)
+        return _pixels(dataset, specs, wanted, said)
     data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
     valid = np.zeros(data.shape, bool)
     if not inside.empty:
         part = (slice(None), *inside.slices(wanted))
-        data[part], valid[part] = _pixels(dataset, specs, inside)
+        data[part], valid[part] = _pixels(dataset, specs, inside, said)
     return data, valid
 
 
-def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window) -> Pixels:
-    """A window of the file, north up, with its validity; one call for all bands, so that each tile is decoded once."""
+def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window, said: NoData) -> Pixels:
+    """A window of the file, north up, with its validity."""
     _, flipped = _north_up(dataset)
     top = dataset.height - window.y1 if flipped else window.y0
     area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
-    indexes = [s.index for s in specs]
-    flags = [dataset.mask_flag_enums[i - 1] for i in indexes]
-    alpha = _alpha(dataset, indexes)
-    dtype = _dtype(dataset, specs)
-    data = dataset.read([*indexes, alpha] if alpha else indexes, window=area, out_dtype=dtype)
-    data, opaque = (data[:-1], data[-1] > 0) if alpha else (data, None)
-    valid = np.empty(data.shape, bool)
-    for k, spec in enumerate(specs):
-        nodata = dataset.nodatavals[spec.index - 1] if spec.nodata is None else spec.nodata
-        _valid(data[k], nodata, valid[k])
-    if opaque is not None:
-        valid &= opaque
-    elif any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
-        valid &= dataset.read_masks(indexes[0], window=area) > 0
-    if not valid.all():
-        data[~valid] = 0
+    data, valid = validity.pixels(dataset, [s.index for s in specs], area, said)
     return (data[:, ::-1], valid[:, ::-1]) if flipped else (data, valid)
-
-
-def _valid(band: NDArray[Any], nodata: float | None, out: NDArray[np.bool_]) -> None:
-    """Writes where ``band`` (y, x) holds data. A nodata value that its dtype cannot hold marks nothing."""
-    if band.dtype.kind == "f":
-        np.isfinite(band, out=out)
-        if nodata is not None and math.isfinite(nodata):
-            out &= band != band.dtype.type(nodata)
-    elif nodata is not None and float(nodata).is_integer() and _fits(nodata, band.dtype):
-        np.not_equal(band, band.dtype.type(int(nodata)), out=out)
-    else:
-        out[...] = True
-
-
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    limits = np.iinfo(dtype)
-    return bool(limits.min <= value <= limits.max)
-
-
-def _alpha(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> int | None:
-    """The file's alpha band, unless it is asked for as data (near infrared is sometimes tagged so)."""
-    if not any(MaskFlags.alpha in flags for flags in dataset.mask_flag_enums):
-        return None
-    found = [i for i, c in enumerate(dataset.colorinterp, 1) if c == rasterio.enums.ColorInterp.alpha]
-    return found[0] if found and found[0] not in indexes else None
 
 
 def _dtype(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec]) -> np.dtype[Any]:

@@ -6,13 +6,14 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import rasterio
 from affine import Affine
+from rasterio._err import CPLE_BaseError  # some calls of rasterio let GDAL's own error through
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, GeomlError
@@ -20,6 +21,7 @@ from geoml.io.bands import BandSpec, sign
 from geoml.io.hrefs import Redacted, clean, gdal_path, redact
 from geoml.io.ranges import Changed, Denied, RemoteFile, forget, is_raster, remote_file
 from geoml.io.store import sha256
+from geoml.io.tiffdirs import Bytes
 from geoml.io.web import pause
 from geoml.settings import settings
 
@@ -30,6 +32,9 @@ T = TypeVar("T")
 MAX_BLOCK_BYTES = 128 * 2**20
 """A file whose tiles decode to more is refused: a kilobyte on the wire could ask for gigabytes of memory."""
 
+TABLE_ENTRY = 16
+"""Bytes of memory for each tile: where it is and how long, 64 bits each."""
+
 MAX_BANDS = 4096
 
 # a file without georeference is refused below with a better text; simplefilter as no filter is thread-safe later
@@ -37,7 +42,12 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
 def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
-    """``action`` on the opened and checked file of ``spec``; a transient failure is tried again with backoff.
+    """``action`` on the opened and checked file of ``spec``. Raises as :func:`using_bytes`."""
+    return using_bytes(spec, lambda dataset, _: action(dataset))
+
+
+def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes], T]) -> T:
+    """``action`` on the opened and checked file of ``spec`` and its bytes; tries again with backoff what is transient.
 
     Raises InputError for an href that is not allowed, TransientError when a server still fails after
     ``settings().retries`` tries, DataError for everything that trying again does not mend.
@@ -50,7 +60,7 @@ def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
         far = remote_file(spec.href, path, until) if "://" in path else None
         try:
             return _once(spec, path, far, action)
-        except (RasterioError, OSError, ValueError, MemoryError, GeomlError) as err:
+        except (RasterioError, CPLE_BaseError, OSError, ValueError, MemoryError, GeomlError) as err:
             failure, again = _explain(err, spec, path, far, attempt)
             if isinstance(failure, Denied) and spec.sign and not fresh:
                 fresh = True  # once: a second refusal is not about time
@@ -62,17 +72,23 @@ def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _once(spec: BandSpec, path: str, far: RemoteFile | None, action: Callable[[rasterio.DatasetReader], T]) -> T:
+def _once(spec: BandSpec, path: str, far: RemoteFile | None, action: Callable[[rasterio.DatasetReader, Bytes], T]) -> T:
     if far is not None:
         far.check()
     elif spec.checksum and settings().verify:
         _verify(spec, Path(path))
     with rasterio.Env(**_options()), open_path(path, far=far) as dataset:
         _check(dataset, spec)
-        done = action(dataset)
+        done = action(dataset, far.read if far is not None else partial(_part, Path(path)))
     if far is not None and far.failure is not None:  # GDAL may have taken missing bytes for zeros
         raise far.failure
     return done
+
+
+def _part(path: Path, start: int, count: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(count)
 
 
 def _verify(spec: BandSpec, path: Path) -> None:
@@ -112,13 +128,9 @@ def _options() -> dict[str, object]:
 def _check(dataset: rasterio.DatasetReader, spec: BandSpec) -> None:
     """Raises DataError when the header alone says that this file cannot or must not be read."""
     where = label(spec)
-    if dataset.width * dataset.height > settings().max_pixels or dataset.count > MAX_BANDS:
-        size = f"{dataset.width} x {dataset.height} x {dataset.count}"
-        raise DataError(f"{where}: declares {size}, more than GEOML_MAX_PIXELS or {MAX_BANDS} bands")
-    height, width = dataset.block_shapes[0]
-    planes = dataset.count if str(dataset.profile.get("interleave", "")).lower() == "pixel" else 1
-    if (block := height * width * planes * np.dtype(dataset.dtypes[0]).itemsize) > MAX_BLOCK_BYTES:
-        raise DataError(f"{where}: one tile of it decodes to {block} bytes; at most {MAX_BLOCK_BYTES} are read")
+    if dataset.count > MAX_BANDS:
+        raise DataError(f"{where}: declares {dataset.count} bands; at most {MAX_BANDS} are read")
+    bounded(dataset, where)
     if not 1 <= spec.index <= dataset.count:
         raise DataError(f"{where}: band {spec.index} of {spec.name!r} is not there; the file has {dataset.count}")
     if any(np.dtype(d).kind == "c" for d in dataset.dtypes):
@@ -129,6 +141,24 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec) -> None:
     if transform.b or transform.d or transform.a <= 0 or not transform.e:
         raise DataError(
             f"{where}: a rotated, sheared or mirrored grid {tuple(transform)[:6]}; expected north or south up"
+        )
+
+
+def bounded(dataset: rasterio.DatasetReader, where: str) -> None:
+    """Raises DataError when one tile of a level, or the table that says where its tiles are, takes too much memory.
+
+    What a file declares costs nothing: a window of a continent is as cheap as one of a village.
+    """
+    height, width = dataset.block_shapes[0]
+    planes = dataset.count if str(dataset.profile.get("interleave", "")).lower() == "pixel" else 1
+    if (block := height * width * planes * np.dtype(dataset.dtypes[0]).itemsize) > MAX_BLOCK_BYTES:
+        raise DataError(f"{where}: one tile of it decodes to {block} bytes; at most {MAX_BLOCK_BYTES} are read")
+    tiles = -(-dataset.height // height) * -(-dataset.width // width) * dataset.count // planes
+    if (table := tiles * TABLE_ENTRY) > settings().max_table_bytes:
+        size = f"{dataset.width} x {dataset.height} x {dataset.count}"
+        raise DataError(
+            f"{where}: declares {size} in tiles of {width} x {height}; the table of where they are takes {table} bytes,"
+            " more than GEOML_MAX_TABLE_BYTES"
         )
 
 

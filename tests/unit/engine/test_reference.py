@@ -211,3 +211,19 @@ def test_what_is_no_map_and_no_scale_is_refused(tmp_path) -> None:
     local = placed(tmp_path / "local.tif", 'LOCAL_CS["site",UNIT["metre",1]]', 100, 900, 2)
     with pytest.raises(DataError, match="no place on Earth"):
         index([local], tmp_path / "cache")
+
+
+def test_what_is_not_a_number_is_no_ground(tmp_path) -> None:
+    """A mosaic of floats without a nodata tag, as arithmetic leaves it: as the one whose tag says it."""
+    image = ground(320)[..., :1].astype(np.float32)
+    place = Affine(RES, 0, 500_000, 0, -RES, 5_600_000)
+    found = []
+    for name, none, tag in (("a", np.nan, None), ("b", -9999, -9999)):
+        image[100:180, 60:200] = none
+        write_cog(tmp_path / f"{name}.tif", np.moveaxis(image, -1, 0), crs="EPSG:32631", transform=place, nodata=tag)
+        found.append(index([tmp_path / f"{name}.tif"], tmp_path / name))
+    (first, valid), (other, _) = (f.mosaic.picture(f.mosaic.windows[0], 1.0) for f in found)
+    assert not valid[100:180, 60:200].any()
+    assert valid.sum() == valid.size - 80 * 140
+    np.testing.assert_array_equal(first, other)
+    np.testing.assert_array_equal(found[0].points, found[1].points)

@@ -91,9 +91,9 @@ def test_sizes_are_refused_before_pixels(tmp_path, monkeypatch) -> None:
         assert file.count == 2
     with pytest.raises(DataError, match="one tile of it decodes to 268435456 bytes"):
         cog.read([BandSpec("S2X", "B04", str(bomb), "red", remote=False)], GRID)
-    monkeypatch.setenv("GEOML_MAX_PIXELS", "1000")
+    monkeypatch.setenv("GEOML_MAX_TABLE_BYTES", "100")
     settings.cache_clear()
-    with pytest.raises(DataError, match="640 x 640 x 2"):
+    with pytest.raises(DataError, match="640 x 640 x 2 in tiles of 128 x 128"):
         cog.read([local(tmp_path / "a.tif", GOOD)], GRID)
 
 

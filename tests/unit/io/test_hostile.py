@@ -147,6 +147,47 @@ def test_an_honest_file_of_a_billion_pixels_is_read_in_its_window(tmp_path: Path
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 512, "blockysize": 512}, {"blockysize": 1}])
+def test_a_window_of_a_continent_is_cheap(tmp_path: Path, layout: dict[str, Any]) -> None:
+    """More than 10^11 pixels: what is decoded and the table of tiles cost, what is declared does not."""
+    path = tmp_path / "a.tif"
+    size = {"width": 400_000, "height": 300_000, "count": 1, "dtype": "uint8"}
+    how = {"sparse_ok": True, "compress": "deflate", "BIGTIFF": "YES", **layout}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32632", transform=UTM, **size, **how) as file:
+        file.write(np.full((1, 512, 512), 9, np.uint8), window=rasterio.windows.Window(102_400, 102_400, 512, 512))
+    started = time.monotonic()
+    values, valid = cog.read([spec(path)], grid(300, 300, 102_500, 102_500))
+    assert (values == 9).all()
+    assert valid.all()
+    assert time.monotonic() - started < 5
+
+
+def test_a_table_of_tiles_that_fills_the_memory_is_refused(tmp_path: Path) -> None:
+    """A place on Earth and 156 million tiles in a kilobyte."""
+    path = write(tmp_path / "a.tif", np.zeros((1, 16, 16), np.uint8), tiled=True, blockxsize=16, blockysize=16)
+    body = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", body, 4)
+    (count,) = struct.unpack_from("<H", body, start)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", body, at)[0] in (256, 257):
+            struct.pack_into("<HII", body, at + 2, 4, 1, 200_000)
+    path.write_bytes(body)
+    with pytest.raises(DataError, match=r"item S2X, asset B04.*200000 x 200000 x 1 in tiles of 16 x 16.*MAX_TABLE"):
+        cog.read([spec(path)], grid(256, 256))
+
+
+def test_an_overview_of_one_huge_tile_is_refused(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.tif", np.ones((9, 512, 512), np.uint8), tiled=True, interleave="pixel", compress="deflate"
+    )
+    with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=4096), rasterio.open(path, "r+") as file:
+        file.build_overviews([2], Resampling.nearest)
+    assert cog.read([spec(path)], grid(256, 256))[1].all()
+    coarse = GeoBox((100, 100), UTM @ Affine.scale(2), "EPSG:32632")
+    with pytest.raises(DataError, match=r"item S2X, asset B04.*one tile of it decodes to 150994944 bytes"):
+        cog.read([spec(path)], coarse)
+
+
 def made_item(transform: Affine, code: object = "EPSG:32632") -> pystac.Item:
     item = pystac.Item("S2X", None, None, pystac.utils.str_to_datetime("2020-01-01T00:00:00Z"), {"proj:code": code})
     fields = {"proj:transform": list(transform)[:6], "proj:shape": [64, 64]}
@@ -235,7 +276,7 @@ def test_tiny_and_odd_scenes(tmp_path: Path, shape: tuple[int, int]) -> None:
         ("float32", float("nan"), None),
         ("uint8", None, -1.0),  # a nodata value that the dtype cannot hold marks nothing
         ("uint8", None, 0.5),
-        ("uint16", 0, 65535.0),  # the item's word counts before the file's
+        ("uint16", 0, 65535.0),  # both count; here nothing is 0
     ],
 )
 def test_nodata_of_every_dtype(tmp_path: Path, dtype: str, nodata: float | None, declared: float | None) -> None:
