@@ -1,4 +1,4 @@
-"""From items to a mosaic on a grid, as a lazy Dataset. Nothing is opened before it is computed."""
+"""From items to a mosaic on a grid, as a lazy Dataset. No pixel is read before it is computed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from odc.geo.xr import xr_coords
 from geoml.cube.composite import Composite, Mosaic, Observation, combine
 from geoml.cube.footprint import footprint, touches
 from geoml.cube.mask import clear
-from geoml.errors import DataError, InputError, unknown
+from geoml.cube.numbers import Numbers, choose, same, stored
+from geoml.errors import InputError, unknown
 from geoml.io import cog
 from geoml.io.bands import BandSpec, MaskSpec, mask_spec, select
 from geoml.io.catalog import Catalog, Profile
+from geoml.io.scaling import settled
 from geoml.logs import Threads, about
 
 log = logging.getLogger(__name__)
@@ -45,16 +47,6 @@ class Source:
     mask: MaskSpec | None
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """How the mosaic stores values: physical = number * ``scale`` + ``offset``, one of each for every band."""
-
-    dtype: str
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
-    physical: bool
-
-
 def load(
     items: Sequence[pystac.Item],
     bands: Sequence[str],
@@ -72,7 +64,8 @@ def load(
     is valid in all bands and clear by the quality mask (``mask='auto'``; ``'none'`` trusts every pixel).
     ``data.attrs['scale']`` and ``['offset']``, one for each band, give physical values. Where all items store numbers
     alike they stay as stored, else ``data`` is float32 and physical with scale 1 and offset 0. This is decided
-    by all ``items`` given, whether they touch the geobox or not, so that all blocks of a run agree.
+    by all ``items`` given, whether they touch the geobox or not, so that all blocks of a run agree; where the files
+    alone know scale and offset, the headers of a few are read for it.
 
     Items count in one order for all blocks: cloud cover, date, id for ``least_cloudy``; newest first for ``first``.
     ``rows`` is the height of the chunks; by default the whole geobox is one, so that each tile of a file is decoded
@@ -89,7 +82,7 @@ def load(
         raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
     ordered = sorted(items, key=_newest if composite == "first" else _clearest)
     specs = [tuple(select(item, bands, profile, catalog)) for item in ordered]
-    numbers = _numbers(specs, len(bands))
+    numbers = choose(specs, len(bands))
     outline = footprint(geobox)
     sources = tuple(
         Source(item.id, chosen, mask_spec(item, profile, catalog) if mask == "auto" else None)
@@ -120,16 +113,6 @@ def _when(item: pystac.Item) -> datetime:
     """The item's datetime, else the start of its interval, in UTC; year 1 when it has neither."""
     found = item.datetime or item.common_metadata.start_datetime or datetime.min
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-
-
-def _numbers(specs: Sequence[tuple[BandSpec, ...]], count: int) -> Numbers:
-    """Stored numbers when every item stores each band alike and says its dtype, else physical float32."""
-    alike = all(len({(s.scale, s.offset) for s in column}) == 1 for column in zip(*specs, strict=True))
-    dtypes = {s.dtype for row in specs for s in row}
-    if specs and alike and None not in dtypes:
-        dtype = np.result_type(*(np.dtype(d) for d in dtypes if d)).name
-        return Numbers(dtype, tuple(s.scale for s in specs[0]), tuple(s.offset for s in specs[0]), physical=False)
-    return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True)
 
 
 def _rows(name: str, sources: int, bands: int, geobox: GeoBox, numbers: Numbers) -> int:
@@ -187,27 +170,30 @@ def _observation(source: Source, geobox: GeoBox, numbers: Numbers, pool: Threads
     for k, spec in enumerate(source.bands):
         assets.setdefault(spec.asset, []).append(k)
     groups = list(assets.values())
-    pixels = list(pool.map(lambda group: cog.read([source.bands[k] for k in group], geobox), groups))
-    data = _stored(source, groups, [p[0] for p in pixels], numbers)
-    valid = np.logical_and.reduce([p[1].all(axis=0) for p in pixels])
+    found = list(pool.map(lambda group: _pixels([source.bands[k] for k in group], geobox), groups))
+    data = _stored(source, groups, [f[0] for f in found], [f[1] for f in found], numbers)
+    valid = np.logical_and.reduce([f[2].all(axis=0) for f in found])
     return data, valid if ok is None else valid & ok
 
 
-def _stored(source: Source, groups: list[list[int]], arrays: list[NDArray[Any]], numbers: Numbers) -> NDArray[Any]:
-    """(band, y, x) in the order and the numbers of the mosaic. DataError: values beyond the declared dtype."""
-    dtype = np.dtype(numbers.dtype)
-    if groups == [list(range(len(source.bands)))] and arrays[0].dtype == dtype and not numbers.physical:
+def _pixels(specs: Sequence[BandSpec], geobox: GeoBox) -> tuple[tuple[BandSpec, ...], NDArray[Any], NDArray[np.bool_]]:
+    """Bands of one asset with their scale and offset known, values and validity."""
+    chosen = settled(specs)
+    return chosen, *cog.read(chosen, geobox)
+
+
+def _stored(
+    source: Source,
+    groups: list[list[int]],
+    specs: Sequence[Sequence[BandSpec]],
+    arrays: Sequence[NDArray[Any]],
+    numbers: Numbers,
+) -> NDArray[Any]:
+    """(band, y, x) in the order and the numbers of the mosaic. Raises as `stored`."""
+    if groups == [list(range(len(source.bands)))] and same(specs[0], arrays[0].dtype, numbers):
         return arrays[0]
-    out = np.empty((len(source.bands), *arrays[0].shape[1:]), dtype)
-    for group, values in zip(groups, arrays, strict=True):
-        for k, band in zip(group, values, strict=True):
-            spec = source.bands[k]
-            if numbers.physical:
-                np.multiply(band, spec.scale, out=out[k], casting="unsafe")
-                out[k] += spec.offset
-            else:
-                out[k] = band.astype(dtype)
-                if not np.can_cast(band.dtype, dtype) and (out[k] != band).any():
-                    where = f"item {spec.item}, asset {spec.asset}"
-                    raise DataError(f"{where}: declared as {spec.dtype} but the file holds {band.dtype} beyond it")
-    return out
+    known, values = list(source.bands), [arrays[0][0]] * len(source.bands)
+    for group, row, data in zip(groups, specs, arrays, strict=True):
+        for k, spec, band in zip(group, row, data, strict=True):
+            known[k], values[k] = spec, band
+    return stored(known, values, numbers)

@@ -35,7 +35,7 @@ def scenes(source: Pairs, recipe: TrainRecipe) -> list[Scene]:
 
 
 def _read(image: Path, label: Path, source: Pairs, recipe: TrainRecipe) -> Sample:
-    data, valid = rasters.read(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
+    data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     return Sample.of(data, valid, class_indices(label, source.values, source.ignore, recipe))
 
 

@@ -33,7 +33,7 @@ def scenes(source: Points, recipe: TrainRecipe) -> list[Scene]:
 
 
 def _read(image: Path, points: Path, source: Points, recipe: TrainRecipe) -> Sample:
-    data, valid = rasters.read(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
+    data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     geobox = rasters.header(image).geobox
     pixel = recipe.gsd
     if geobox is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.io import validity
+from geoml.io.scaling import of_band, physical
 
 DRIVERS = {
     b"II*\x00": "GTiff",
@@ -61,21 +63,36 @@ def header(path: Path) -> Header:
 
 
 def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a finite value that is data.
+    """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a value that is data.
 
-    ``nodata`` is used where the file states none. Internal masks and alpha bands count. Raises DataError.
+    Validity is that of prediction (`geoml.io.validity`): ``nodata`` counts beside the file's own, its mask, alpha and
+    NaN. Values are as stored, as labels are; 0 where a band is not valid. Raises DataError.
     """
+    data, valid, _ = _read(path, bands, nodata)
+    return data, valid
+
+
+def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """As `read`, but physical values, float32, where the file says a scale or an offset: what prediction sees too."""
+    data, valid, scaling = _read(path, bands, nodata)
+    return physical(data, scaling), valid
+
+
+def _read(
+    path: Path, bands: list[int], nodata: float | None
+) -> tuple[NDArray[np.generic], NDArray[np.bool_], list[tuple[float, float]]]:
     try:
         with _open(path) as src:
             if max(bands) > src.count:
                 raise DataError(f"{path}: band {max(bands)} asked of a file with {src.count}")
-            data = src.read(bands)
-            # the transparent colour of a PNG is one colour, not one value of each band
-            known = src.dataset_mask() > 0 if src.driver == "PNG" else (src.read_masks(bands) > 0).all(0)
-            valid = known & np.isfinite(data).all(0)
-            if src.nodata is None and nodata is not None:
-                valid &= (data != nodata).all(0)
-            return data, valid
+            said = validity.of(src, bands, [[] if nodata is None else [nodata]] * len(bands), str(path))
+            colour = src.driver == "PNG"  # its transparent colour is one colour, not one value of each band
+            if colour:
+                said = replace(said, tags=(None,) * len(bands), masked=False)
+            with validity.beside(src, said) as here:
+                data, known = validity.pixels(src, bands, None, here)
+            valid: NDArray[np.bool_] = np.logical_and.reduce([*known, *([src.dataset_mask() > 0] if colour else [])])
+            return data, valid, [of_band(src, k, str(path)) for k in bands]
     except (RasterioError, OSError) as err:
         raise DataError(f"{path}: bands {bands} cannot be read ({err})") from err
 

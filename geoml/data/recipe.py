@@ -28,7 +28,7 @@ class Pairs(Frozen):
     images: str = Field(description="path under root with {id} in it, such as {id}_S1Hand.tif")
     labels: str = Field(description="path under root with {id} in it")
     file_bands: tuple[str, ...] = Field(description="names of the image file's bands, in the file's order")
-    nodata: float | None = Field(default=None, description="where the files do not say it themselves")
+    nodata: float | None = Field(default=None, description="beside what the files themselves say")
     ignore: tuple[int, ...] = Field(default=(), description="label values that mean: not known")
     values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
 
@@ -91,7 +91,7 @@ class ChangePairs(Frozen):
     polygons: tuple[VectorLabels, ...] = Field(default=(), description="polygons over all scenes; need a georeference")
     background: int | None = Field(default=None, description="class value outside polygons; None: not known")
     file_bands: tuple[str, ...] = Field(description="names of the bands of every image file, in the file's order")
-    nodata: float | None = Field(default=None, description="where the files do not say it themselves")
+    nodata: float | None = Field(default=None, description="beside what the files themselves say")
     ignore: tuple[int, ...] = Field(default=(), description="values of the label raster that mean: not known")
     values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
 

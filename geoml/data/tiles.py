@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -81,38 +82,43 @@ def _index(root: Path, pattern: str) -> dict[Tile, Path]:
 def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """One tile, or the average of its four children where only finer ones exist; what no file covers is invalid."""
     if tile in index:
-        data, valid = rasters.read(index[tile], bands)
+        data, valid = rasters.image(index[tile], bands)
         if valid.shape != (TILE, TILE):
             raise DataError(f"{index[tile]}: shape {valid.shape}; expected {TILE} x {TILE} pixels")
         return data, valid
     zoom, x, y = tile
-    data = np.zeros((len(bands), TILE, TILE), np.uint8)
-    valid = np.zeros((TILE, TILE), np.bool_)
     if zoom >= max(t[0] for t in index):
-        return data, valid
-    half = TILE // 2
-    for dy in (0, 1):
-        for dx in (0, 1):
-            fine, known = _tile(index, (zoom + 1, 2 * x + dx, 2 * y + dy), bands)
-            if not known.any():
-                continue
-            mean = fine.reshape(len(bands), half, 2, half, 2).mean((2, 4))
-            part = (slice(dy * half, (dy + 1) * half), slice(dx * half, (dx + 1) * half))
-            data[:, *part] = np.rint(mean)
-            valid[part] = known.reshape(half, 2, half, 2).all((1, 3))
-    return data, valid
+        return np.zeros((len(bands), TILE, TILE), np.uint8), np.zeros((TILE, TILE), np.bool_)
+    four = {(dy, dx): _tile(index, (zoom + 1, 2 * x + dx, 2 * y + dy), bands) for dy in (0, 1) for dx in (0, 1)}
+    fine, known = _joined(four, len(bands), 2)
+    mean = fine.reshape(len(bands), TILE, 2, TILE, 2).mean((2, 4))
+    data = np.rint(mean) if fine.dtype.kind in "iu" else mean
+    every: NDArray[np.bool_] = np.asarray(known.reshape(TILE, 2, TILE, 2).all((1, 3)))
+    return data.astype(fine.dtype), every
+
+
+def _joined(
+    tiles: Mapping[tuple[int, int], tuple[NDArray[np.generic], NDArray[np.bool_]]], bands: int, side: int
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """``side`` x ``side`` tiles by their row and column as one picture, in a dtype that holds all that are there."""
+    seen = [data.dtype for data, valid in tiles.values() if valid.any()]
+    out = np.zeros((bands, side * TILE, side * TILE), np.result_type(*seen) if seen else np.uint8)
+    known = np.zeros(out.shape[1:], np.bool_)
+    for (dy, dx), (data, valid) in tiles.items():
+        if valid.any():
+            part = (slice(dy * TILE, (dy + 1) * TILE), slice(dx * TILE, (dx + 1) * TILE))
+            out[:, *part], known[part] = data, valid
+    return out, known
 
 
 def _read(index: dict[Tile, Path], first: Tile, source: Tiles, recipe: TrainRecipe, frame: gpd.GeoDataFrame) -> Sample:
     zoom, x, y = first
     bands = rasters.positions(recipe.bands, source.file_bands)
     window = window_of(zoom, x, y, source.mosaic)
-    data = np.zeros((len(bands), *window.shape), np.uint8)
-    valid = np.zeros(window.shape, np.bool_)
-    for dy in range(source.mosaic):
-        for dx in range(source.mosaic):
-            part = (slice(dy * TILE, (dy + 1) * TILE), slice(dx * TILE, (dx + 1) * TILE))
-            data[:, *part], valid[part] = _tile(index, (zoom, x + dx, y + dy), bands)
+    cells = [(dy, dx) for dy in range(source.mosaic) for dx in range(source.mosaic)]
+    data, valid = _joined(
+        {c: _tile(index, (zoom, x + c[1], y + c[0]), bands) for c in cells}, len(bands), source.mosaic
+    )
     plane = plane_of(zoom)
     near = frame[frame.intersects(box(*plane.bounds(window)))]
     shapes = list(zip(near.geometry, near["index"], strict=True))

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geoml.errors import DataError
+from geoml.io import validity
 from geoml.io.bands import BandSpec
 from geoml.io.catalog import Profile
-from geoml.io.source import label, using
+from geoml.io.scaling import settled
+from geoml.io.source import label, open_path, using
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def check_offset(item: pystac.Item, specs: Sequence[BandSpec], profile: Profile)
     ruled = [s for s in specs if rule and rule.check and s.name in rule.bands]
     if rule is None or not ruled:
         return
-    spec = min(ruled, key=lambda s: DARK.index(s.name) if s.name in DARK else len(DARK))
+    (spec,) = settled([min(ruled, key=lambda s: DARK.index(s.name) if s.name in DARK else len(DARK))])
     numbers = using(spec, lambda dataset: _numbers(dataset, spec))
     if numbers.size < FEWEST:
         return
@@ -64,16 +66,15 @@ def check_offset(item: pystac.Item, specs: Sequence[BandSpec], profile: Profile)
 
 def _numbers(dataset: rasterio.DatasetReader, spec: BandSpec) -> NDArray[Any]:
     """Valid numbers of a band, one dimension, as stored: of its finest overview that is no larger than `SIDE`."""
-    size = max(dataset.shape)
-    factors = [f for f in [1, *dataset.overviews(spec.index)] if size / f <= SIDE]
-    if factors:
-        shape = tuple(-(-n // factors[0]) for n in dataset.shape)
-        pixels = dataset.read(spec.index, out_shape=shape)
+    said = validity.of(dataset, [spec.index], [spec.no_data], label(spec))
+    size, factors = max(dataset.shape), dataset.overviews(spec.index)
+    level = next((k for k, factor in enumerate(factors) if size / factor <= SIDE), None)
+    if size > SIDE and level is not None and not said.masked and not said.unknown_to_overviews():
+        with open_path(dataset.name, overview=level) as overview:
+            pixels, known = validity.pixels(overview, [spec.index], None, said)
     else:
         rows, cols = (max(0, (n - SIDE) // 2) for n in dataset.shape)
         height, width = (min(n, SIDE) for n in dataset.shape)
-        pixels = dataset.read(spec.index, window=Window(cols, rows, width, height))
-    nodata = dataset.nodatavals[spec.index - 1] if spec.nodata is None else spec.nodata
-    known = np.isfinite(pixels) if nodata is None else np.isfinite(pixels) & (pixels != nodata)
+        pixels, known = validity.pixels(dataset, [spec.index], Window(cols, rows, width, height), said)
     found: NDArray[Any] = pixels[known]
     return found
