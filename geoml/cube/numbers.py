@@ -50,9 +50,10 @@ def choose(specs: Sequence[tuple[BandSpec, ...]], count: int) -> Numbers:
     if not specs or None in dtypes or any(len(s) > 1 for s in said):
         return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True)
     asked = [(k, s) for row in _some(specs) for k, s in enumerate(row) if _open(s)]
-    with ThreadPoolExecutor(8) as pool:
-        for (k, _), found in zip(asked, pool.map(_asked, [s for _, s in asked]), strict=True):
-            said[k] |= {found} if found else set()
+    if asked:
+        with ThreadPoolExecutor(8) as pool:
+            for (k, _), found in zip(asked, pool.map(_asked, [s for _, s in asked]), strict=True):
+                said[k] |= {found} if found else set()
     dtype = np.result_type(*(np.dtype(d) for d in dtypes if d))
     if any(len(s) > 1 for s in said) or (asked and any(s != {(1.0, 0.0)} for s in said)):
         return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True)
