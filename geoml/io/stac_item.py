@@ -44,6 +44,8 @@ def mend(value: Dict) -> list[str]:
     Raises DataError, naming the item, when it cannot be placed in time.
     """
     value["assets"] = value.get("assets") or {}
+    for key, usual in (("type", "Feature"), ("stac_version", "1.0.0")):  # bare GeoJSON that is an item all the same
+        value[key] = value.get(key) or usual
     if not isinstance(value.get("stac_extensions"), list):
         value["stac_extensions"] = []
     try:
