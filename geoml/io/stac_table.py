@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pystac
+import shapely
 from shapely.errors import ShapelyError
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
@@ -20,7 +21,7 @@ from geoml.errors import DataError, GeomlError
 from geoml.io.catalog import ORIGIN_KEY, Catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_query import Box
-from geoml.io.stac_rows import bare, failing, restored, rows
+from geoml.io.stac_rows import PLACE, bare, failing, restored, rows
 from geoml.io.store import atomic
 
 log = logging.getLogger(__name__)
@@ -112,9 +113,21 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
         checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
         source = ds.dataset(str(path), format=checked)
         kept = source.to_table(filter=_touching(source.schema, boxes))
-        return [restored(_without_nulls(value)) for value in stac_table_to_items(kept)]
+        return [restored(_without_nulls(value)) for value in stac_table_to_items(_placed(kept))]
     except (OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
+
+
+def _placed(table: pa.Table) -> pa.Table:
+    """The table with a point of no coordinates where an item has no geometry: stac-geoparquet reads no null."""
+    at = table.schema.get_field_index("geometry")
+    if at >= 0 and table.column(at).null_count:
+        column, kind = table.column(at), table.schema.field(at)
+        empty = pa.scalar(shapely.to_wkb(shapely.Point(), flavor="iso"), type=column.type)
+        table = table.set_column(at, kind, pc.fill_null(column, empty))
+    if PLACE in table.column_names and table.column(PLACE).null_count:
+        table = table.drop_columns([PLACE])  # of other items; nothing here needs it
+    return table
 
 
 def _touching(schema: pa.Schema, boxes: Sequence[Box]) -> pc.Expression | None:

@@ -246,6 +246,34 @@ def test_what_the_item_or_the_yaml_says_wins(name: str) -> None:
     assert item["assets"]["a"]["bands"] == [{"name": "b2", "nodata": 7}, {"name": "b1"}]  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    ("own", "properties"),
+    [
+        ({"raster:bands": [{"scale": 0.1, "offset": 1}]}, {}),
+        ({"bands": [{"name": "red"}], "raster:scale": 0.1, "raster:offset": 1}, {}),
+        ({"bands": [{"name": "red", "raster:scale": 0.1, "raster:offset": 1}]}, {}),
+        ({"eo:bands": [{"name": "red"}], "raster:bands": [{"scale": 0.1, "offset": 1}]}, {}),
+    ],
+    ids=["old band", "asset", "band", "two lists"],
+)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"bands": [{"name": "red", "raster:scale": 0.4, "raster:offset": 4, "nodata": 9}]},
+        {"raster:bands": [{"scale": 0.4, "offset": 4, "nodata": 9}]},
+        {"raster:scale": 0.4, "raster:offset": 4, "nodata": 9},
+    ],
+    ids=["bands", "old bands", "asset"],
+)
+def test_what_an_item_says_in_another_place_or_by_another_name_wins(
+    own: dict[str, Any], properties: dict[str, Any], said: dict[str, Any]
+) -> None:
+    item = {"properties": dict(properties), "assets": {"red": {"href": "a.tif", **copy.deepcopy(own)}}}
+    fill(item, {"item_assets": {"red": said}}, Profile())
+    (spec,) = select(make(item["assets"]), ["red"], Profile(), HERE)
+    assert (spec.scale, spec.offset, spec.nodata) == (0.1, 1.0, 9.0)
+
+
 def test_properties_of_old_collections_are_those_of_their_items() -> None:
     item: dict[str, Any] = {**BARE, "properties": {}, "assets": {}}
     fill(item, {"properties": {"gsd": 30, "platform": "x"}, "item_assets": "none"}, Profile())

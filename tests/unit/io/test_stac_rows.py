@@ -7,15 +7,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geoml.io.stac import read_items, write_items
+from geoml.grid.region import from_bbox
+from geoml.io.stac import LeftOut, open_catalog, read_items, search, write_items
 from geoml.io.stac_rows import WHOLE
 from geoml.io.stac_times import instant
+from geoml.recipe import Query
 
 PLACE = {"type": "Polygon", "coordinates": [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]]}
 
@@ -107,6 +111,24 @@ def test_good_items_have_no_further_column(tmp_path: Path) -> None:
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 NAMES = st.sampled_from(["a", "b", "gsd", "type", "created", "proj:geometry", "proj:epsg", WHOLE])
+
+
+def test_a_table_of_others_with_an_item_without_a_geometry(tmp_path: Path) -> None:
+    """It takes its bbox; another without one is left out, and the search goes on."""
+    write_items([pystac.Item.from_dict(item(n, {"proj:geometry": PLACE})) for n in "abc"], tmp_path / "x.parquet")
+    table = pq.read_table(tmp_path / "x.parquet")
+    changed = {"geometry": [True, False, False], "bbox": [True, True, False], "proj:geometry": [True, False, True]}
+    for name, kept in changed.items():
+        column = pc.if_else(pa.array(kept), table[name], pa.scalar(None, table[name].type))
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    pq.write_table(table, tmp_path / "theirs.parquet")
+    query, left = Query(catalog="x", bbox=(0, 0, 1, 1), datetime=("2024",)), LeftOut()
+    found = search(open_catalog(str(tmp_path / "theirs.parquet")), query, from_bbox(0, 0, 1, 1), "2024", left)
+    assert [i.id for i in found] == ["a", "b"]
+    assert found[1].geometry is not None
+    assert list(left.items) == ["c"]
+
+
 VALUE = st.recursive(
     st.none()
     | st.booleans()
