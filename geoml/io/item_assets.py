@@ -15,7 +15,7 @@ from geoml.io.catalog import BandMeta, Profile
 NAMES = ("item_assets", "item-assets")
 LISTS = ("bands", "eo:bands", "raster:bands")
 """One entry for each band of a file."""
-FIELDS = ("type", "roles", "unit", *LISTS)
+FIELDS = ("type", "roles", *LISTS)
 PROPERTIES = ("gsd", "eo:bands")
 """Of the commons extension of STAC 0.6 to 0.9."""
 
@@ -25,8 +25,9 @@ NUMBERS = {
     "nodata": ("nodata", "raster:nodata"),
     "gsd": ("gsd", "raster:spatial_resolution", "spatial_resolution"),
     "dtype": ("data_type", "raster:data_type"),
+    "unit": ("unit",),
 }
-"""Fields of a band in the catalog's YAML, which counts before the collection, and their names in STAC."""
+"""Fields of a band in the catalog's YAML, and their names in STAC."""
 FIELD_OF = {name: field for field, names in NUMBERS.items() for name in names}
 
 
@@ -48,7 +49,8 @@ def fill(item: dict[str, Any], collection: Mapping[str, Any], profile: Profile) 
 
 
 def _of_yaml(metas: Sequence[BandMeta]) -> set[str]:
-    return {field for field in NUMBERS for m in metas if getattr(m, field) is not None}
+    """What the YAML says, which counts before the collection; of nodata all count."""
+    return {field for field in NUMBERS for m in metas if getattr(m, field, None) is not None} - {"nodata"}
 
 
 def _said(thing: object) -> set[str]:

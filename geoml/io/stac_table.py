@@ -119,12 +119,18 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
 
 
 def _placed(table: pa.Table) -> pa.Table:
-    """The table with a point of no coordinates where an item has no geometry: stac-geoparquet reads no null."""
+    """The table without nulls that stac-geoparquet cannot read: places become a point without coordinates, boxes NaN."""
     at = table.schema.get_field_index("geometry")
     if at >= 0 and table.column(at).null_count:
         column, kind = table.column(at), table.schema.field(at)
         empty = pa.scalar(shapely.to_wkb(shapely.Point(), flavor="iso"), type=column.type)
         table = table.set_column(at, kind, pc.fill_null(column, empty))
+    at = table.schema.get_field_index("bbox")
+    if at >= 0 and pa.types.is_struct(table.schema.field(at).type):
+        boxes = table.column(at).combine_chunks()
+        parts = [pc.fill_null(pc.struct_field(boxes, k), float("nan")) for k in range(boxes.type.num_fields)]
+        if boxes.null_count or any(p.null_count for p in boxes.flatten()):
+            table = table.set_column(at, "bbox", pa.StructArray.from_arrays(parts, fields=list(boxes.type)))
     if PLACE in table.column_names and table.column(PLACE).null_count:
         table = table.drop_columns([PLACE])  # of other items; nothing here needs it
     return table

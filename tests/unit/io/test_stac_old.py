@@ -243,7 +243,8 @@ def test_what_the_item_or_the_yaml_says_wins(name: str) -> None:
     ]
     item = {**BARE, "assets": {"a": copy.deepcopy(own)}}
     fill(item, {name: {"a": said}}, Profile(bands={"a": (BandMeta(name="red", scale=3, nodata=9),)}))
-    assert item["assets"]["a"]["bands"] == [{"name": "b2", "nodata": 7}, {"name": "b1"}]  # type: ignore[index]
+    filled = item["assets"]["a"]  # type: ignore[index]
+    assert filled["bands"] == [{"name": "b2", "nodata": 7}, {"name": "b1", "nodata": 0}], "of nodata all count"
 
 
 @pytest.mark.parametrize(
