@@ -119,7 +119,7 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
 
 
 def _placed(table: pa.Table) -> pa.Table:
-    """The table without nulls that stac-geoparquet cannot read: places become a point without coordinates, boxes NaN."""
+    """The table without nulls that stac-geoparquet cannot read: a point without coordinates, a box of NaN."""
     at = table.schema.get_field_index("geometry")
     if at >= 0 and table.column(at).null_count:
         column, kind = table.column(at), table.schema.field(at)
