@@ -44,6 +44,8 @@ def mend(value: Dict) -> list[str]:
     Raises DataError, naming the item, when it cannot be placed in time.
     """
     value["assets"] = value.get("assets") or {}
+    for key, usual in (("type", "Feature"), ("stac_version", "1.0.0")):  # bare GeoJSON that is an item all the same
+        value[key] = value.get(key) or usual
     if not isinstance(value.get("stac_extensions"), list):
         value["stac_extensions"] = []
     try:
@@ -57,7 +59,8 @@ def place(value: Dict) -> BaseGeometry:
 
     Raises DataError, naming the item, when it has neither, or a geometry that is none.
     """
-    if (given := value.get("geometry")) is None:
+    given = value.get("geometry")
+    if given is None or (isinstance(given, dict) and given.get("coordinates") in ([], ())):  # RFC 7946, section 3.1
         if (box := _box(value.get("bbox"))) is None:
             raise DataError(f"item {value.get('id')}: no geometry and no bbox; expected its footprint as GeoJSON")
         value["geometry"] = mapping(box.geoms[0] if len(box.geoms) == 1 else box)

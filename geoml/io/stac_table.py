@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pystac
+import shapely
 from shapely.errors import ShapelyError
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
@@ -20,7 +21,7 @@ from geoml.errors import DataError, GeomlError
 from geoml.io.catalog import ORIGIN_KEY, Catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_query import Box
-from geoml.io.stac_rows import bare, failing, restored, rows
+from geoml.io.stac_rows import PLACE, bare, failing, restored, rows
 from geoml.io.store import atomic
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
         checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
         source = ds.dataset(str(path), format=checked)
         kept = source.to_table(filter=_touching(source.schema, boxes))
-        return [restored(_without_nulls(value)) for value in stac_table_to_items(kept)]
+        return [restored(_without_nulls(value)) for value in stac_table_to_items(_placed(kept))]
     except (OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
 
@@ -126,6 +127,24 @@ def collections_of(path: Path) -> dict[str, dict[str, Any]]:
         return {k: v for k, v in [*listed.items(), *([(one["id"], one)] if one else [])] if isinstance(v, dict)}
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _placed(table: pa.Table) -> pa.Table:
+    """The table without nulls that stac-geoparquet cannot read: a point without coordinates, a box of NaN."""
+    at = table.schema.get_field_index("geometry")
+    if at >= 0 and table.column(at).null_count:
+        column, kind = table.column(at), table.schema.field(at)
+        empty = pa.scalar(shapely.to_wkb(shapely.Point(), flavor="iso"), type=column.type)
+        table = table.set_column(at, kind, pc.fill_null(column, empty))
+    at = table.schema.get_field_index("bbox")
+    if at >= 0 and pa.types.is_struct(table.schema.field(at).type):
+        boxes = table.column(at).combine_chunks()
+        parts = [pc.fill_null(pc.struct_field(boxes, k), float("nan")) for k in range(boxes.type.num_fields)]
+        if boxes.null_count or any(p.null_count for p in boxes.flatten()):
+            table = table.set_column(at, "bbox", pa.StructArray.from_arrays(parts, fields=list(boxes.type)))
+    if PLACE in table.column_names and table.column(PLACE).null_count:
+        table = table.drop_columns([PLACE])  # of other items; nothing here needs it
+    return table
 
 
 def _touching(schema: pa.Schema, boxes: Sequence[Box]) -> pc.Expression | None:

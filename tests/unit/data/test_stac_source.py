@@ -22,7 +22,7 @@ from geoml.data.chips import Reader, measure
 from geoml.data.prepare import prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import outline
-from geoml.errors import InputError
+from geoml.errors import DataError, InputError
 from geoml.grid.plane import Window
 from geoml.nn.losses import IGNORE
 
@@ -188,3 +188,30 @@ def test_two_times_are_two_dates(made, world, tif):
     np.testing.assert_allclose(sample.image[2:][:, known], sample.image[:2][:, known] + 0.007, rtol=1e-4)
     assert (single.valid & ~known).any()
     assert (sample.target == 1).sum() == (single.target == 1).sum() - 20  # two rows of ten have no second date
+
+
+def test_an_item_without_the_band_or_a_time_is_left_out(made, world, caplog):
+    shapes = [("dark", cells(10, 10, 20, 15))], [("bright", cells(30, 40, 50, 44))]  # both in the first scene
+    both = outline(GeoBox((120, 240), Affine(GSD, 0, LEFT, 0, -GSD, TOP), CRS), Window(0, 0, 120, 240)).bounds
+    path = world.parent / "s1" / "s1.json"
+    good = json.loads(path.read_text())
+    for change in ({"assets": {}}, {"properties": {**good["properties"], "datetime": "soon"}}):
+        path.write_text(json.dumps({**good, **change}))
+        caplog.clear()
+        found = prepare(made(*shapes, bbox=both))
+        assert sum(int((p.scene.read().target == 0).sum()) for p in found["train"]) == 50
+        assert "1 item left out: " in caplog.text
+        assert "s1" in caplog.text
+        with pytest.raises((InputError, DataError), match="item s1"):
+            prepare(made(*shapes, bbox=both, strict=True))
+    (world.parent / "s0" / "s0.json").write_text(json.dumps({**good, "id": "s0", "assets": {}}))
+    path.write_text(json.dumps({**good, "assets": {}}))
+    with pytest.raises(InputError, match="none of the 2 items found can be used"):
+        prepare(made(*shapes, bbox=both))
+
+
+def test_strict_is_no_part_of_what_a_recipe_is_known_by(made):
+    shapes = [("dark", cells(10, 10, 20, 15))], [("bright", cells(30, 40, 50, 44))]
+    value = made(*shapes).model_dump(mode="json")
+    del value["source"]["strict"]
+    assert TrainRecipe.model_validate(value).hash == made(*shapes).hash
