@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 
 class GeomlError(Exception):
@@ -28,6 +29,8 @@ class DataError(GeomlError):
     """A source is broken: the message names item, asset and window. Fails its block, not the run."""
 
     exit_code = 4
+    values: Mapping[object, str] = MappingProxyType({})
+    """Of labels that no class explains, each with a file that holds it."""
 
 
 class TransientError(GeomlError):

@@ -10,21 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data import rasters
+from geoml.data.labels import LISTED
 from geoml.data.recipe import Pairs, TrainRecipe, resolve
 from geoml.data.scene import Sample, Scene
 from geoml.errors import DataError, NothingFound
 from geoml.nn.losses import IGNORE
 
 
-class StrangeValues(DataError):
-    """Values of a label raster that are neither a class nor to be ignored."""
-
-    def __init__(self, values: Sequence[object], recipe: TrainRecipe, where: str) -> None:
-        self.values, self.where = values, where
-        super().__init__(
-            f"{where}: label values {values} are no class {sorted(recipe.index_of)};"
-            " map them under source.values or list them under source.ignore"
-        )
+def unexplained(values: Mapping[object, str], recipe: TrainRecipe) -> DataError:
+    """The error for label values (each with a file that holds it) that are neither a class nor to be ignored."""
+    files = ", ".join(f"{value!r} ({where})" for value, where in list(values.items())[:LISTED])
+    error = DataError(
+        f"labels: values {files} are no class {sorted(recipe.index_of)};"
+        " map them under source.values or list them under source.ignore"
+    )
+    error.values = dict(values)
+    return error
 
 
 def scenes(source: Pairs, recipe: TrainRecipe) -> list[Scene]:
@@ -62,7 +63,7 @@ def class_indices(
     found = [v.item() for v in np.unique(values[known]) if v not in ignore]
     strange = [v for v in found if mapped.get(v, v) not in recipe.index_of]
     if strange:
-        raise StrangeValues(strange, recipe, str(label))
+        raise unexplained({value: str(label) for value in strange}, recipe)
     target = np.full(values.shape, IGNORE, np.uint8)
     for value in found:
         target[(values == value) & known] = recipe.index_of[mapped.get(value, value)]

@@ -9,7 +9,7 @@ from typing import Any
 import shapely
 
 from geoml.data.labels import LISTED
-from geoml.data.pairs import StrangeValues
+from geoml.data.pairs import unexplained
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import Piece, Sample, Scene
 from geoml.data.splits import SPLITS, assign, check_copies
@@ -44,19 +44,18 @@ def check(splits: Splits, recipe: TrainRecipe, read: Callable[[Scene], Sample]) 
 
     Raises DataError or InputError for all that is wrong: label values of all files in one list, then the other faults.
     """
-    values: dict[str, str] = {}
+    values: dict[object, str] = {}
     wrong: list[DataError | InputError] = []
     for scene in dict.fromkeys(p.scene for name in SPLITS for p in splits[name]):
         try:
             read(scene)
-        except StrangeValues as err:
-            for value in err.values:
-                values.setdefault(repr(value), err.where)
         except (DataError, InputError) as err:
-            wrong.append(err)
+            if isinstance(err, DataError) and err.values:
+                values = {**err.values, **values}
+            else:
+                wrong.append(err)
     if values:
-        listed = ", ".join(f"{value} ({where})" for value, where in list(values.items())[:LISTED])
-        wrong.insert(0, StrangeValues(sorted(values), recipe, f"labels: {listed}"))
+        wrong.insert(0, unexplained(values, recipe))
     if wrong:
         more = f"; and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
         kind = InputError if isinstance(wrong[0], InputError) else DataError

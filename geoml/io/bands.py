@@ -113,8 +113,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         raise DataError(f"item {item.id}: no asset {rule.asset!r} for the quality mask; it has {_listing(item.assets)}")
     declared = _declared(asset)
     band = declared[rule.index - 1] if rule.index <= len(declared) else {}
-    late = band_defaults.of_band(asset.extra_fields, band, rule.index)
-    nodata = _number(item, rule.asset, "nodata", _first(band, "nodata") or _first(late, "nodata"))
+    nodata = _number(item, rule.asset, "nodata", _first(band, "nodata"))
     spec = BandSpec(
         item=item.id,
         asset=rule.asset,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
-from geoml import models, pipeline
+from geoml import pipeline
 from geoml import testing_photos as photos
 from geoml.data import labels
 from geoml.data.recipe import VectorLabels
@@ -31,7 +31,6 @@ CLASSES = [ClassInfo(value=v, name=n, color="#102030") for v, n in ((4, "dark"),
         ({"task": "segmentatoin"}, "did you mean 'segmentation'"),
         ({"model": {"architecture": "unett", "config": {}}}, "did you mean 'unet'"),
         ({"model": {"architecture": "unet", "config": {"depht": 3}}}, "did you mean 'depth'"),
-        ({"model": {"architecture": "segnet", "config": models.find("segnet").TINY}, "freeze": "encoder"}, "freeze"),
         ({"loss": {"parts": {"cross_entropi": 1.0}}}, "loss"),
         ({"split": {"kind": "files"}}, "val is empty"),
         ({"split": {"kind": "lists", "train": "nowhere.txt"}}, "nowhere.txt"),

@@ -116,6 +116,17 @@ def test_a_csv(folder: Path, delimiter: str) -> None:
     assert six.href == str(folder / "a.PNG")
 
 
+def test_a_time_in_digits_only_is_not_guessed(folder: Path) -> None:
+    """A date without hyphens, or seconds since some day: as text and as the number that a Parquet file holds."""
+    path = folder.parent / "list.csv"
+    path.write_text("id,path,datetime\none,pictures/a.PNG,20240601\ntwo,pictures/b.jpg,1717243200\n", encoding="utf-8")
+    frame = pd.DataFrame({"href": ["pictures/a.PNG", "pictures/b.jpg"], "datetime": [20240601, 1717243200]})
+    frame.to_parquet(folder.parent / "list.parquet")
+    found = [*pictures([path]), *pictures([folder.parent / "list.parquet"])]
+    assert [p.time for p in found] == [None] * 4
+    assert [p.problems for p in found] == [("time_unreadable",)] * 4
+
+
 def test_parquet_and_geoparquet(folder: Path) -> None:
     frame = pd.DataFrame(
         {
