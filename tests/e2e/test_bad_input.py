@@ -180,8 +180,9 @@ def change_item(made: Path, **changes: object) -> None:
     path.write_text(json.dumps(value))
 
 
-def test_an_item_without_geometry(ask: Callable[..., str], made: Path) -> None:
-    change_item(made, geometry=None)
+def test_an_item_without_a_place(ask: Callable[..., str], made: Path) -> None:
+    """Without a geometry its bbox would do."""
+    change_item(made, geometry=None, bbox=None)
     message = ask(4)
     assert "scene" in message
     assert "geometry" in message
