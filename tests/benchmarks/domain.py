@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 import geoml
 from geoml import testing
@@ -61,9 +63,9 @@ def foreign() -> Iterator[tuple[str, Stack, float]]:
     yield "Landsat 7, Taizhou 2000, bytes / 255", _file(change / "landsat_cd/Taizhou/2000TM") / 255, 30
     prairie = _file(change / "naip_pothole_series/m_4709963_se_14_1_20150926.tif", (3, 2, 1))
     yield "NAIP, North Dakota, bytes / 255", prairie / 255, 5
-    for name, metres in (("landsat7", 30), ("sentinel2", 10)):
-        with np.load(cover / f"cloud_ukis/{name}.npz") as found:
-            yield f"{name.capitalize()} with clouds, reflectance", found["img"][..., :3].transpose(2, 0, 1), metres
+    for name, metres in (("Landsat 7", 30), ("Sentinel-2", 10)):
+        with np.load(cover / f"cloud_ukis/{name.replace(' ', '').replace('-', '').lower()}.npz") as found:
+            yield f"{name} with clouds, reflectance", found["img"][..., :3].transpose(2, 0, 1), metres
     tiles = sorted((few / "enmap_potsdam/images").glob("*.tif"))
     yield "EnMAP, Potsdam, surface", np.concatenate([_enmap(t) for t in tiles], axis=2) * 1e-4, 30
     patch = few / "bigearthnet/tiny/S2B_MSIL2A_20170924T93021_41_29"
@@ -124,9 +126,11 @@ def held_out(recipe: str) -> dict[str, Any]:
 
 
 def _file(path: Path, bands: tuple[int, ...] = (1, 2, 3)) -> Stack:
-    with rasterio.open(path) as file:
-        data = file.read(bands).astype(float)
-        known = np.ones(data.shape, bool) if file.nodata is None else data != file.nodata
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `recipe_of` gives every scene a place
+        with rasterio.open(path) as file:
+            data = file.read(bands).astype(float)
+            known = np.ones(data.shape, bool) if file.nodata is None else data != file.nodata
     return np.where(known, data, np.nan)
 
 
