@@ -37,7 +37,7 @@ PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-ge
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
-    "cogs": "COGs: class, {beside}, valid count, likeness to the training data",
+    "cogs": "COGs: class, {beside}, valid count",
     "features.parquet": "GeoParquet 1.1: polygons of the classes",
     "items.parquet": "stac-geoparquet of what was written",
     "sources.parquet": "stac-geoparquet of what was read",
@@ -114,6 +114,8 @@ def _write(
     sources = stac.read_items(out / "sources.parquet")
     times = time_range(sources)
     files = FILES | {"cogs": FILES["cogs"].format(beside=": ".join(beside(plan.card)))}
+    if plan.card.domain is not None:
+        files["cogs"] += ", likeness to the training data"
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if plan.recipe.features:
         store.pull(*(f"{STATE}/parts/{key}.parquet" for key in done))

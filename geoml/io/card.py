@@ -5,9 +5,9 @@ Specification: https://github.com/stac-extensions/mlm (v1.5.0). Fields that MLM 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from geoml.io.domain import Domain
 from geoml.io.units import Unit
@@ -65,3 +65,9 @@ class ModelCard(Frozen):
     scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")
     bbox: tuple[float, float, float, float] = Field(default=(-180.0, -90.0, 180.0, 90.0), description="where trained")
     domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
+
+    @model_validator(mode="after")
+    def _domain_of_the_bands(self) -> Self:
+        if self.domain is not None and len(self.domain.center) != len(self.bands):
+            raise ValueError(f"domain: a record of {len(self.domain.center)} bands; the card has {len(self.bands)}")
+        return self

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from geoml.recipe import Frozen
 
@@ -49,6 +49,21 @@ class Domain(Frozen):
     held_out: int = Field(description="pixels of the val split that chose the threshold")
     months: tuple[int, ...] = Field(default=(), description="of the images; empty where they do not say")
     platforms: tuple[str, ...] = Field(default=(), description="of the images; empty where they do not say")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        bands, parts = len(self.center), len(self.constants)
+        if not bands == len(self.spread) == len(self.magnitude) == len(self.quantiles):
+            raise ValueError("center, spread, magnitude, quantiles: expected one of each for every band")
+        if any(len(q) != len(LEVELS) for q in self.quantiles):
+            raise ValueError(f"quantiles: expected {len(LEVELS)} of each band")
+        if not parts == len(self.factors) == len(self.shifts):
+            raise ValueError("constants, factors, shifts: expected one of each for every component")
+        if any(len(f) != bands * (bands + 1) // 2 for f in self.factors) or any(len(s) != bands for s in self.shifts):
+            raise ValueError(f"factors, shifts: expected those of {bands} bands")
+        if min(self.spread, default=0) <= 0 or self.middle <= self.threshold:
+            raise ValueError("spread, middle: expected spreads above 0 and a middle above the threshold")
+        return self
 
 
 def verdict(outside: float) -> Verdict:

@@ -27,6 +27,7 @@ from flows import geolocate as locating
 from flows import monitor as nightly
 from flows import predict as module
 from geoml import pipeline, testing, testing_photos
+from geoml.cube.domain import fit
 from geoml.engine import calibrate, package
 from geoml.engine.state import state as state_of
 from geoml.errors import DataError, InputError, ModelError, TransientError
@@ -121,6 +122,28 @@ def test_the_flow_writes_what_the_command_writes(
     after = {p: p.stat().st_mtime_ns for p in by_flow.rglob("*")}
     assert {p: t for p, t in after.items() if p.is_file()} == {p: t for p, t in before.items() if p.is_file()}
     assert {r["state"] for r in json.loads(newest("blocks").data)} == {"skipped"}
+
+
+def test_the_state_says_where_the_images_are_unlike_the_training_data(
+    prefect: None, recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    given = recipe()
+    unknown = module.predict(**flat(given), out=str(tmp_path / "unknown"), return_state=True)
+    assert "not known whether the model fits these images" in unknown.message
+    elsewhere = np.random.default_rng(0).normal(0.05, 0.01, (5000, 2))
+    testing.threshold_model(tmp_path / "model", SCENE.bands, (0.2, 0.4), domain=fit(elsewhere, elsewhere))
+    given["model"] = str(tmp_path / "model")
+    warned = module.predict(**flat(given), out=str(tmp_path / "warned"), return_state=True)
+    assert warned.is_completed()
+    assert warned.message.startswith("the images are mostly unlike the training data of the model (")
+    refused = module.predict(**flat({**given, "out_of_domain": "refuse"}), out=str(tmp_path / "no"), return_state=True)
+    assert refused.is_failed()
+    with pytest.raises(ModelError, match="unlike the training data"):
+        refused.result()
+    known = nightly.monitor.parameters.properties
+    nights = {k: v for k, v in flat(given).items() if k in known}
+    series = nightly.monitor(**nights, out=str(tmp_path / "series"), until="2024-06-05", return_state=True)
+    assert series.message == "1 new; 1 days; images unlike the training data of the model on 2024-06-01"
 
 
 def test_nothing_found_ends_as_skipped(

@@ -103,3 +103,12 @@ def test_a_compared_model_keeps_the_record_of_its_segmentation(tmp_path: Path) -
     constant_model(tmp_path, ("red", "nir"), ("a", "b"), 1, domain=record(values, values))
     loaded = package.load(tmp_path)
     assert compare(loaded, binary=True).card.domain == loaded.card.domain is not None
+
+
+def test_the_shipped_model_has_the_record_of_its_recipe() -> None:
+    """``geoml train`` of its recipe, with its folder as ``--out``, adds one that was lost."""
+    found = package.read_card("demo-itaipu")
+    assert found.domain is not None
+    assert (found.domain.months, found.domain.platforms) == ((5,), ("landsat-8",))
+    for band, quantiles in zip(found.bands, found.domain.quantiles, strict=True):
+        assert quantiles[0] < band.mean < quantiles[-1]

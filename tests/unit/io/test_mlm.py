@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pystac
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoml.cube.domain import fit
 from geoml.errors import ModelError
 from geoml.io import mlm
 from geoml.io.card import Band, ClassInfo, ModelCard
@@ -119,3 +122,38 @@ def test_reads_items_of_others() -> None:
 def test_anything_else_is_a_model_error(value: Any) -> None:
     with pytest.raises(ModelError, match="here"):
         mlm.from_item(value, "here")
+
+
+PIXELS = np.random.default_rng(0).normal(size=(500, 2))
+
+
+def test_what_it_saw_in_training_goes_there_and_back(stac_schemas: ModuleType) -> None:
+    made = card(domain=fit(PIXELS, PIXELS, months=(5, 6), platforms=("landsat-8",)))
+    item = json.loads(json.dumps(mlm.to_item(made, size=5).to_dict()))
+    assert mlm.from_item(item) == made
+    assert stac_schemas.validate(item)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"center": [0.0]},
+        {"center": [0.0, 0.0, 0.0]},
+        {"spread": [1.0, 0.0]},
+        {"spread": [1.0, "wide"]},
+        {"factors": [[1.0]] * 4},
+        {"factors": []},
+        {"shifts": [[0.0, 0.0]]},
+        {"constants": []},
+        {"quantiles": [[0.0], [0.0]]},
+        {"middle": -1e9},
+        {"threshold": float("nan")},
+        {"level": 2},
+        {"more": 1},
+    ],
+)
+def test_a_record_that_is_none_is_a_model_error(changes: dict[str, Any]) -> None:
+    item = mlm.to_item(card(domain=fit(PIXELS, PIXELS)), size=5).to_dict()
+    item["properties"]["geoml:domain"] |= changes
+    with pytest.raises(ModelError, match="domain"):
+        mlm.from_item(item)
