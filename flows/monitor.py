@@ -94,18 +94,16 @@ def monitor(
     recipe, out = form.recipe(locals(), datetime=dates), steps.place(out)
     with steps.exclusive(out, wait):
         try:
-            found, words = look(recipe, out, lookback, until), []
+            found = look(recipe, out, lookback, until)
             for day, left in found.todo.items():
-                run = pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch)) or {}
-                words += [f"{day}: {w}" for w in run.get("warnings") or []]
+                pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
                 show.blocks(day_out(out, day), left, f"blocks-{day}")
             rows = gather(out, found)
             show.changes(out, rows, found.failed)
             pipeline.verdict(found, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    message = f"{summary(rows)}; {len(found.todo)} days"
-    return Completed(message=f"{message}; {steps.caution(words)}" if words else message)
+    return Completed(message="; ".join([summary(rows), f"{len(found.todo)} days", *steps.caution(found.warnings)]))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -105,13 +105,13 @@ def work(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
 
 def ended(run: dict[str, Any]) -> Any:
     """The end of a flow: what ``run.json`` says, and its warnings as the message of the state."""
-    words = run.get("warnings") or []
-    return Completed(data=run, message=caution(words)) if words else run
+    said = caution(run.get("warnings") or [])
+    return Completed(data=run, message=said[0]) if said else run
 
 
-def caution(words: Sequence[str]) -> str:
-    """Warnings in one line."""
-    return f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"
+def caution(words: Sequence[str]) -> list[str]:
+    """Warnings in one line; no line where there is none."""
+    return [f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"] if words else []
 
 
 @task(persist_result=False)

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from geoml import logs
-from geoml.cli_common import Json, command, err_console, out_console
+from geoml.cli_common import Json, command, err_console, out_console, warn
 from geoml.cli_geolocate import geolocate
 from geoml.errors import InputError, unknown
 
@@ -143,9 +143,7 @@ def models_import(
 
 @command(models, "new")
 def models_new(
-    architecture: Annotated[
-        str, typer.Argument(help="cva, image_difference, ir_mad, index_difference or index_crossing")
-    ],
+    architecture: Annotated[str, typer.Argument(help="cva, image_difference, ir_mad, index_{difference,crossing}")],
     bands: Annotated[list[str], typer.Option("--bands", help="common names, as red,nir")],
     gsd: Annotated[float, typer.Option("--gsd", help="metres")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
@@ -257,13 +255,6 @@ def predict(
         run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
     warn(run)
-
-
-def warn(run: dict[str, Any]) -> None:
-    """What a reader of the map has to know, on standard error."""
-    for words in run.get("warnings", ()):
-        err_console.print("[bold yellow]Warning[/]", end=" ")
-        err_console.print(Text("".join(c if c.isprintable() else "\ufffd" for c in words)), soft_wrap=True)
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:

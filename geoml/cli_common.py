@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any
 
@@ -14,6 +14,14 @@ from geoml.errors import GeomlError
 out_console, err_console = Console(), Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def warn(run: Mapping[str, Any]) -> None:
+    """What a reader of the map has to know, on standard error."""
+    for words in run.get("warnings", ()):
+        err_console.print("[bold yellow]Warning[/]", end=" ")
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in words)
+        err_console.print(shown, markup=False, highlight=False, soft_wrap=True)
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -316,7 +316,9 @@ def do_day(
     place = monitoring.day_out(out, day)
     try:
         with locked(place):
-            return collect(place, run(place, look.todo[day]))
+            done = collect(place, run(place, look.todo[day]))
+        look.warnings += [f"{day}: {words}" for words in done.get("warnings", ())]
+        return done
     except NothingFound as err:
         log.info("%s: %s", day, err)  # published, and without a valid pixel
     except GeomlError as err:

@@ -49,6 +49,8 @@ class Look:
     todo: dict[str, list[str]] = field(default_factory=dict)
     failed: dict[str, GeomlError] = field(default_factory=dict)
     items: int = 0
+    warnings: list[str] = field(default_factory=list)
+    """Of the maps of the days that were done, each behind its day."""
 
 
 def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:
