@@ -95,18 +95,16 @@ def monitor(
     check(recipe, lookback, until)
     with steps.exclusive(out, wait):
         try:
-            found, words = steps.look(recipe, out, lookback, until), []
+            found = steps.look(recipe, out, lookback, until)
             for day, left in found.todo.items():
-                run = pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch)) or {}
-                words += [f"{day}: {w}" for w in run.get("warnings") or []]
+                pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
                 show.blocks(day_out(out, day), left, f"blocks-{day}")
             rows = steps.gather(out, found)
             show.changes(out, rows, found.failed)
             pipeline.verdict(found, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    message = summary(rows, found)
-    return Completed(message=f"{message}; {steps.caution(words)}" if words else message)
+    return Completed(message="; ".join([summary(rows, found), *steps.caution(found.warnings)]))
 
 
 def main(argv: list[str] | None = None) -> int:

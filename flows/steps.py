@@ -117,13 +117,12 @@ def gather(out: str, found: Look) -> list[dict[str, Any]]:
 
 def ended(run: dict[str, Any]) -> Any:
     """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
-    words = run.get("warnings") or []
-    return Completed(data=run, message="; ".join([said(run.get("domain")), *([caution(words)] if words else [])]))
+    return Completed(data=run, message="; ".join([said(run.get("domain")), *caution(run.get("warnings") or [])]))
 
 
-def caution(words: Sequence[str]) -> str:
-    """Warnings in one line."""
-    return f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"
+def caution(words: Sequence[str]) -> list[str]:
+    """Warnings in one line; no line where there is none."""
+    return [f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"] if words else []
 
 
 @task(persist_result=False)

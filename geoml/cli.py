@@ -16,7 +16,7 @@ import typer
 from rich.table import Column, Table
 
 from geoml import cli_scores, logs
-from geoml.cli_common import Json, command, err_console, out_console, plain, say_left_out
+from geoml.cli_common import Json, command, err_console, out_console, plain, say_left_out, warn
 from geoml.cli_geolocate import geolocate
 from geoml.errors import InputError, unknown
 
@@ -144,9 +144,7 @@ def models_import(
 
 @command(models, "new")
 def models_new(
-    architecture: Annotated[
-        str, typer.Argument(help="cva, image_difference, ir_mad, index_difference or index_crossing")
-    ],
+    architecture: Annotated[str, typer.Argument(help="cva, image_difference, ir_mad, index_{difference,crossing}")],
     bands: Annotated[list[str], typer.Option("--bands", help="common names, as red,nir")],
     gsd: Annotated[float, typer.Option("--gsd", help="metres")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
@@ -263,13 +261,6 @@ def predict(
         run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
     warn(run)
-
-
-def warn(run: dict[str, Any]) -> None:
-    """What a reader of the map has to know, on standard error."""
-    for words in run.get("warnings", ()):
-        err_console.print("[bold yellow]Warning[/]", end=" ")
-        err_console.print(plain(words), soft_wrap=True)
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:

@@ -338,6 +338,7 @@ def do_day(
     try:
         with locked(place):
             made = collect(place, run(place, look.todo[day]))
+        look.warnings += [f"{day}: {words}" for words in made.get("warnings", ())]
         if (domain := made.get("domain")) and domain["verdict"] != "inside":
             look.unlike.append(day)
             log.warning("%s: %s", day, said(domain))

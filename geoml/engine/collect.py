@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pystac
 
-from geoml.engine.calibrate import beside
+from geoml.engine.calibrate import SCORE, beside
 from geoml.engine.domain import of_items
 from geoml.engine.output import time_range
 from geoml.engine.plan import MODEL, STATE, Plan, read_plan
@@ -37,7 +37,7 @@ PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-ge
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
-    "cogs": "COGs: class, {beside}, valid count",
+    "cogs": "COGs: class, its confidence or the probability of change, valid count",
     "features.parquet": "GeoParquet 1.1: polygons of the classes",
     "items.parquet": "stac-geoparquet of what was written",
     "sources.parquet": "stac-geoparquet of what was read",
@@ -113,7 +113,8 @@ def _write(
     items = [_written(out / "items" / f"{key}.json") for key in done]
     sources = stac.read_items(out / "sources.parquet")
     times = time_range(sources)
-    files = FILES | {"cogs": FILES["cogs"].format(beside=": ".join(beside(plan.card)))}
+    layer, meaning = beside(plan.card)
+    files = FILES | ({"cogs": f"COGs: class, {meaning}, valid count"} if layer == SCORE else {})
     if plan.card.domain is not None:
         files["cogs"] += ", likeness to the training data"
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}

@@ -59,6 +59,8 @@ class Look:
     """Items that cannot be used, of all days, and why."""
     unlike: list[str] = field(default_factory=list)
     """Days of this look whose images are unlike the training data of the model."""
+    warnings: list[str] = field(default_factory=list)
+    """Of the maps of the days that were done, each behind its day."""
 
 
 def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:

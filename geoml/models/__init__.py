@@ -10,7 +10,8 @@ has ``bands`` for each date; any other network takes the dates as so many more b
 
 A file with ``calibrate(config, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
 pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values, the answer is the complete
-state dict of the module, whose buffer ``ready`` is False until then.
+state dict of the module, whose buffer ``ready`` is False until then. Where the module has ``doubt(pixels)``, it says in
+a sentence what speaks against its answer on the pixels that it was calibrated on, "" for nothing.
 """
 
 from __future__ import annotations

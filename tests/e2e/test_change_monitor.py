@@ -15,6 +15,7 @@ import pytest
 from geoml import pipeline, testing
 from geoml.engine import calibrate, package
 from geoml.errors import InputError, NothingFound
+from geoml.recipe import PredictRecipe
 
 REFERENCE = testing.Scene(
     id="reference", data=testing.smooth((2, 300, 300), seed=5), bands=("red", "nir"), datetime="2020-06-01T12:00:00Z"
@@ -77,3 +78,16 @@ def test_a_reference_is_needed_and_lies_before(cva: str, tmp_path: Path) -> None
         pipeline.monitor({"model": cva, "query": query}, tmp_path / "out", until="2024-06-07")
     rows = look(tmp_path, cva, DAYS, reference="2024-06-01/2024-06-02")
     assert {r["item"] for r in rows} == {"of-2024-06-03", "of-2024-06-05"}, "days of the reference are not compared"
+
+
+def test_a_day_without_change_is_told(cva: str, tmp_path: Path) -> None:
+    """The model splits every pair; the state of the flow is made of these words."""
+    catalog = testing.write_catalog(tmp_path / "made", [REFERENCE, day("2024-06-01", "", 1), DAYS[1]])
+    query = {"catalog": str(catalog), "datetime": ["2020", ".."], "bbox": list(REFERENCE.bbox(inner=0.05))}
+    recipe = PredictRecipe.model_validate({"model": cva, "query": query})
+    found = pipeline.look(recipe, tmp_path / "out", lookback=10, until="2024-06-07")
+    for date in found.todo:
+        pipeline.do_day(tmp_path / "out", found, date, lambda place, ids: [pipeline.run_blocks(place, ids)])
+    assert found.failed == {}
+    (words,) = found.warnings
+    assert words.startswith("2024-06-01: cva: the magnitude of change has one mode")
