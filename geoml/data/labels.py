@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.data.recipe import VectorLabels, resolve
 from geoml.errors import DataError, InputError
-from geoml.io import csv_rows
+from geoml.io import csv_rows, parquet_geometry
 from geoml.io.card import ClassInfo
 from geoml.nn.losses import IGNORE
 
@@ -111,7 +111,8 @@ def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDa
     """
     path = resolve(spec.file)
     try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
+        frame = parquet_geometry.read(path) if parquet else gpd.read_file(path)
     except (OSError, DataSourceError, ValueError) as err:
         raise DataError(f"{path}: cannot be read as vectors ({err})") from err
     if frame.crs is None:

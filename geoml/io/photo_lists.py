@@ -23,7 +23,7 @@ import shapely
 
 from geoml.errors import GeomlError, InputError, NothingFound, TransientError
 from geoml.grid import sphere
-from geoml.io import csv_rows, photos, remote
+from geoml.io import csv_rows, parquet_geometry, photos, remote
 from geoml.io.hrefs import gdal_path, redact
 from geoml.io.photo_items import from_items, is_items
 from geoml.io.photo_layouts import Columns, Finder, columns, earthloc
@@ -181,13 +181,18 @@ def _parquet(path: Path) -> Iterator[Reference]:
 
 
 def _geometry(path: Path) -> tuple[str | None, Any]:
-    """(the geometry column of a GeoParquet file, what brings it to degrees)."""
+    """(the geometry column of a GeoParquet file or of a native type, what brings it to degrees)."""
     try:
-        told = json.loads((pq.read_metadata(path).metadata or {}).get(b"geo", b"null"))
-        if told is None:
+        with pq.ParquetFile(path) as file:
+            told = json.loads((file.metadata.metadata or {}).get(b"geo", b"null"))
+            native = parquet_geometry.native(file)
+        if told is None and native is None:
             return None, None
-        name = told["primary_column"]
-        crs = told["columns"][name].get("crs", "OGC:CRS84")
+        if told is None:
+            name, crs = native
+        else:
+            name = told["primary_column"]
+            crs = told["columns"][name].get("crs", "OGC:CRS84")
         source = pyproj.CRS.from_user_input(crs if crs is not None else "OGC:CRS84")
         return name, pyproj.Transformer.from_crs(source, "OGC:CRS84", always_xy=True)
     except (ValueError, KeyError, TypeError, AttributeError, pyproj.exceptions.CRSError) as err:
