@@ -147,8 +147,8 @@ def _fields(rng: Rng, size: int) -> Pixels:
     else:
         owner = cKDTree(seeds).query(np.stack([y, x], -1).reshape(-1, 2))[1].reshape(size, size)
     out = EARTH[rng.integers(0, len(EARTH), count)][owner] + rng.normal(0, 10, (count, 3))[owner]
-    turn, step = rng.uniform(0, np.pi, count)[owner], rng.uniform(2, 9, count)[owner]
-    rows = np.sin((x * np.cos(turn) + y * np.sin(turn)) * 2 * np.pi / step) * rng.uniform(0, 14, count)[owner]
+    along, apart = rng.uniform(0, np.pi, count)[owner], rng.uniform(2, 9, count)[owner]
+    rows = np.sin((x * np.cos(along) + y * np.sin(along)) * 2 * np.pi / apart) * rng.uniform(0, 14, count)[owner]
     out += rows[..., None] + 20 * (fractal(rng, size, 1.0)[..., None] - 0.5)
     edge = (ndimage.maximum_filter(owner, 3) != ndimage.minimum_filter(owner, 3))[..., None]
     return _u8(np.where(edge, EARTH[int(rng.integers(len(EARTH)))], out) if rng.random() < 0.7 else out)

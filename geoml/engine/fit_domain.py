@@ -45,7 +45,7 @@ def fit(inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: i
             if not bool(torch.isfinite(loss)):
                 raise ModelError("domain: loss is not finite")
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             cycle.step()
     return domain.eval()

@@ -112,8 +112,8 @@ def read(reference: Reference, size: int, key_of: KeyOf, known: Container[bytes]
     problems = (*photo.problems, *photo.exif.problems, *reference.problems)
     rgb = square(photo.rgb, size) if size else None
     small = reduced(full.rgb, whole)[0] if whole else None
-    about = {"whole": small, "shape": photo.shape, "width_km": photo.width_km}
-    return Ready(reference, key, sha, rgb, photo.exif, problems, **about)
+    wide = photo.width_km
+    return Ready(reference, key, sha, rgb, photo.exif, problems, whole=small, shape=photo.shape, width_km=wide)
 
 
 def in_order(

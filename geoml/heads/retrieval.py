@@ -130,7 +130,8 @@ def components(x: Tensor, count: int) -> Tensor:
     """(features, count) axes of the largest variance of (N, features), each over the fourth root of its variance."""
     variance, axes = torch.linalg.eigh(torch.cov(x.double().T, correction=0))
     variance, axes = variance.flip(0)[:count], axes.flip(1)[:, :count]
-    return axes / variance.clamp_min(1e-9).pow(0.25)
+    scaled: Tensor = axes / variance.clamp_min(1e-9).pow(0.25)
+    return scaled
 
 
 def build(config: Config) -> Retrieval:

@@ -186,13 +186,13 @@ def _geometry(path: Path) -> tuple[str | None, Any]:
         with pq.ParquetFile(path) as file:
             told = json.loads((file.metadata.metadata or {}).get(b"geo", b"null"))
             native = parquet_geometry.native(file)
-        if told is None and native is None:
-            return None, None
-        if told is None:
-            name, crs = native
-        else:
+        if told is not None:
             name = told["primary_column"]
             crs = told["columns"][name].get("crs", "OGC:CRS84")
+        elif native is not None:
+            name, crs = native
+        else:
+            return None, None
         source = pyproj.CRS.from_user_input(crs if crs is not None else "OGC:CRS84")
         return name, pyproj.Transformer.from_crs(source, "OGC:CRS84", always_xy=True)
     except (ValueError, KeyError, TypeError, AttributeError, pyproj.exceptions.CRSError) as err:
