@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoml.cube.keypoints import opencv
 from geoml.errors import InputError
-from geoml.grid.homography import Matrix, apply
+from geoml.grid.homography import FLAT, Matrix, apply, fixed
 
 Kind = Literal["homography", "similarity"]
 
@@ -39,7 +39,8 @@ class Fit:
 def fit(
     source: NDArray[np.floating], target: NDArray[np.floating], kind: Kind = "homography", *, within: float = 3.0
 ) -> Fit | None:
-    """The map that most matches (N, 2) to (N, 2) agree with, within ``within`` target units; None where none is found.
+    """The map that most matches (N, 2) to (N, 2) agree with, within ``within`` target units; None where none is found,
+    or where those that agree do not fix it, such as points on one line for a homography.
 
     Raises InputError for an unknown kind or shapes that differ, MissingExtra.
     """
@@ -64,7 +65,18 @@ def fit(
         return None
     matrix = np.asarray(found, np.float64) / found[2, 2]
     near = np.hypot(*(apply(matrix, a) - b).T) <= within
-    return Fit(matrix, _distinct(a, b, near)) if near.sum() > NEEDED[kind] else None
+    if near.sum() <= NEEDED[kind]:
+        return None
+    # OpenCV gives None for points on one line with RANSAC and USAC, a matrix of rank one without, and for points nearly
+    # on one line any of the maps that agree with it
+    known = kind == "similarity" or (fixed(matrix, a[near]) and _wide(b[near]))
+    return Fit(matrix, _distinct(a, b, near)) if known else None
+
+
+def _wide(points: NDArray[np.float64]) -> bool:
+    """Whether points (N, 2) lie on more than one line: a map onto a line has no inverse."""
+    long, short = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    return bool(short > FLAT * long)
 
 
 def _distinct(source: NDArray[np.float64], target: NDArray[np.float64], near: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -11,6 +11,18 @@ from geoml.data.recipe import recipe_file
 from geoml.recipe import Frozen, digest, load_yaml, parse
 
 
+class Foreign(Frozen):
+    """Pictures that the locator is not for, made by geoml.data.foreign: a second head learns to tell them."""
+
+    pictures: int = Field(default=1000, ge=20, description="of each kind, to train on")
+    calibration: int = Field(default=150, ge=20, description="of each kind, to tell how many are refused")
+    maps: tuple[str, ...] = Field(default=(), description="other maps of the world, as other renderings")
+    scenes: tuple[str, ...] = Field(default=(), description="folders with red, green and blue .tif of ground nearby")
+    hidden: int = Field(default=256, ge=0)
+    epochs: int = Field(default=12, ge=1)
+    kept: float = Field(default=0.98, gt=0, lt=1, description="share of sure answers on validation pictures to keep")
+
+
 class WorldSource(Frozen):
     """Random places on land, as crops of equirectangular pictures of the whole world."""
 
@@ -23,6 +35,7 @@ class WorldSource(Frozen):
     queries: int = Field(default=1000, ge=8, description="of each test set")
     calibration: int = Field(default=500, ge=8, description="of each validation set")
     width_km: tuple[float, float] = Field(default=(600.0, 1000.0))
+    foreign: Foreign | None = Field(default=None, description="default: every picture is answered")
     south: float = Field(default=-60.0, ge=-90, description="degrees; Antarctica is a white sheet at this scale")
     north: float = Field(default=90.0, le=90)
 
@@ -109,6 +122,7 @@ class GeoRecipe(Frozen):
     training: HeadTraining = HeadTraining()
     calibration: Calibration = Calibration()
     half: bool = Field(default=True, description="store the weights in half precision")
+    int8: bool = Field(default=False, description="and large ones in 8 bits: half the size")
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -125,6 +139,10 @@ class GeoRecipe(Frozen):
         value = self.model_dump(mode="json", exclude={"description"})
         if self.training.backbone is None:  # recipes of before it could learn keep their hash
             del value["training"]["backbone"]
+        if isinstance(self.source, WorldSource) and self.source.foreign is None:
+            del value["source"]["foreign"]
+        if not self.int8:
+            del value["int8"]
         return digest(value)
 
 

@@ -13,11 +13,13 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
+from pyproj.exceptions import CRSError
 from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from geoml.data.recipe import VectorLabels, resolve
 from geoml.errors import DataError, InputError
+from geoml.io import csv_rows, parquet_geometry
 from geoml.io.card import ClassInfo
 from geoml.nn.losses import IGNORE
 
@@ -59,25 +61,40 @@ def read_points(path: Path, geobox: GeoBox | None) -> NDArray[np.float64]:
 
     GeoJSON coordinates are in the CRS that the file names, or that of the image. Raises DataError.
     """
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return _listed(path)
+    if geobox is None:
+        raise DataError(f"{path}: GeoJSON points need an image with a georeference")
     try:
-        if path.suffix == ".csv":
-            lines = path.read_text(encoding="utf-8").split()
-            head = [h.strip().lower() for h in lines[0].split(",")]
-            rows = [line.split(",") for line in lines[1:]]
-            columns = head.index("x"), head.index("y")
-            return np.array([[float(r[c]) + 0.5 for c in columns] for r in rows], np.float64).reshape(-1, 2)
-        if geobox is None:
-            raise DataError(f"{path}: GeoJSON points need an image with a georeference")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
         xy = [f["geometry"]["coordinates"][:2] for f in value["features"] if f["geometry"]["type"] == "Point"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as err:
+        points = np.array(xy, np.float64).reshape(-1, 2)
+        frame = gpd.GeoSeries(gpd.points_from_xy(*points.T), crs=_named_crs(value, geobox)).to_crs(str(geobox.crs))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, CRSError) as err:
         raise DataError(f"{path}: no points could be read ({type(err).__name__}: {err})") from err
-    if not xy:
-        return np.empty((0, 2))
-    frame = gpd.GeoSeries(gpd.points_from_xy(*np.array(xy, np.float64).T), crs=_named_crs(value, geobox))
-    frame = frame.to_crs(str(geobox.crs))
     back, x, y = ~geobox.affine, frame.x.to_numpy(), frame.y.to_numpy()
-    return np.stack([back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f], 1)
+    return _finite(np.stack([back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f], 1), path)
+
+
+def _listed(path: Path) -> NDArray[np.float64]:
+    """The centres of the pixels in the columns x and y of a list."""
+    try:
+        with csv_rows.table(path) as (names, rows):
+            by = {name.lower(): name for name in names}
+            if not {"x", "y"} <= by.keys():
+                raise DataError(f"{path}: has the columns {', '.join(names) or 'none'}; expected x and y")
+            xy = [[csv_rows.number(row[by[axis]]) + 0.5 for axis in "xy"] for row in rows]
+    except (*csv_rows.ERRORS, ValueError) as err:
+        raise DataError(f"{path}: no points could be read ({type(err).__name__}: {err})") from err
+    return _finite(np.array(xy, np.float64).reshape(-1, 2), path)
+
+
+def _finite(points: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+    """The points. Raises DataError for one that is nowhere."""
+    lost = np.flatnonzero(~np.isfinite(points).all(1))
+    if lost.size:
+        raise DataError(f"{path}: point {lost[0] + 1} has no finite x and y")
+    return points
 
 
 def _named_crs(value: dict[str, object], geobox: GeoBox) -> str:
@@ -112,7 +129,8 @@ def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDa
     """
     path = resolve(spec.file)
     try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
+        frame = parquet_geometry.read(path) if parquet else gpd.read_file(path)
     except (OSError, DataSourceError, ValueError) as err:
         raise DataError(f"{path}: cannot be read as vectors ({err})") from err
     if frame.crs is None:

@@ -22,6 +22,7 @@ from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, Split, resol
 from geoml.data.scene import Piece, Scene, fingerprint, outline, overlap
 from geoml.errors import InputError
 from geoml.grid.plane import Window
+from geoml.io import csv_rows
 
 SPLITS = ("train", "val", "test")
 SHARED = 1e-3
@@ -132,9 +133,10 @@ def _lines(path: Path, pattern: str) -> list[str]:
     """Ids of a list file; of a CSV the first column."""
     before, _, after = pattern.partition("{id}")
     try:
-        lines = [line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as err:
-        raise InputError(f"split: list {path} cannot be read ({err.strerror})") from err
+        with csv_rows.cells(path) as rows:
+            lines = [row[0] for row in rows]
+    except csv_rows.ERRORS as err:
+        raise InputError(f"split: list {path} cannot be read ({getattr(err, 'strerror', None) or err})") from err
     fits = [x for x in lines if x.startswith(before) and x.endswith(after) and len(x) > len(before) + len(after)]
     return [x[len(before) : len(x) - len(after)] for x in fits]
 

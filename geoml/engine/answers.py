@@ -2,7 +2,8 @@
 
 A fine answer is given when the mass within the card's ``within_km`` of it reaches the card's threshold; that is what
 calibration chose for its precision. Below it the answer is the region, of the smallest of `COARSER` km, whose mass
-within so many km of its middle reaches the same threshold; when none does the row is silent.
+within so many km of its middle reaches the same threshold; when none does the row is silent. So is that of a picture
+that the locator is not for (`geoml.engine.unlike`), however sure the density is.
 """
 
 from __future__ import annotations
@@ -71,9 +72,14 @@ class Writer:
         return silent(picture, self.about)
 
     def rows(
-        self, pictures: Sequence[Ready], density: Density, near: Sequence[Sequence[Neighbour]] | None
+        self,
+        pictures: Sequence[Ready],
+        density: Density,
+        near: Sequence[Sequence[Neighbour]] | None,
+        unlike: Sequence[str | None] | None = None,
     ) -> list[Row]:
-        """A row for each of N pictures from the N densities, and what of a gallery is ``near`` each."""
+        """A row for each of N pictures from the N densities, what of a gallery is ``near`` each, and why the locator is
+        not for it, if so."""
         card = self.locator.card.calibration
         lon, lat = density.mode()
         sure = self.locator.confidence(density)
@@ -82,7 +88,8 @@ class Writer:
         entropy, score = density.entropy(), density.expected_geoscore()
         candidates = self._candidates(density)
         cells = self._credible(pictures, density)
-        region = sure_regions(density, card)
+        why = [None] * len(pictures) if unlike is None else list(unlike)
+        region = np.where([v is not None for v in why], np.nan, sure_regions(density, card))
         out = []
         for i, picture in enumerate(pictures):
             row: Row = {**self.about, **who(picture), "status": "ok"}
@@ -95,7 +102,9 @@ class Writer:
             row |= {"exif_lon": picture.exif.lon, "exif_lat": picture.exif.lat, "disclosed_precision": "exact"}
             row["exif_flag"], row["exif_error_km"] = geolocations.exif_flag(row)
             reasons = list(picture.problems)
-            if region[i] != 0:
+            if (other := why[i]) is not None:
+                reasons.insert(0, other)
+            elif region[i] != 0:
                 said = f"{sure[i]:.2f} of the probability lies within {card.within_km:g} km"
                 limit = "no threshold was found for" if card.threshold is None else f"{card.threshold:.2f} is asked by"
                 reasons.insert(0, f"{said}, {limit} the card")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from geoml.engine import package
 from geoml.errors import DataError, InputError
+from geoml.io import parquet_geometry
 from geoml.io.classmap import open_map
 from geoml.io.store import atomic
 from geoml.nn import area
@@ -115,7 +116,7 @@ def _read(path: Path, column: str) -> geopandas.GeoDataFrame:
     if not path.is_file():
         raise InputError(f"reference: {path} is not a file")
     try:
-        read = geopandas.read_parquet if path.suffix.lower() in (".parquet", ".geoparquet") else geopandas.read_file
+        read = parquet_geometry.read if path.suffix.lower() in (".parquet", ".geoparquet") else geopandas.read_file
         frame = read(path)
         placed = frame if frame.crs is None else frame.to_crs("EPSG:4326")
     except Exception as err:  # GDAL, pyarrow and pyproj each have their own

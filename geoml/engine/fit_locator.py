@@ -19,18 +19,19 @@ from geoml import heads
 from geoml.data import balance, world
 from geoml.data.geo_recipe import Calibration, GeoRecipe, HeadTraining, Views, WorldSource
 from geoml.data.recipe import resolve
-from geoml.engine import answers, fit_backbone, locator, picture_sets, world_sets
+from geoml.engine import answers, fit_backbone, fit_domain, locator, picture_sets, world_sets
 from geoml.engine.device import choose
 from geoml.engine.features import Extractor
 from geoml.engine.locator import Locator
-from geoml.engine.world_sets import FeatureSet, WorldSets
+from geoml.engine.world_sets import FeatureSet, WorldSets, joined
 from geoml.errors import InputError, ModelError
 from geoml.grid import sphere
 from geoml.grid.density import Density
 from geoml.io import geolocations
-from geoml.io.locator_card import Calibrated, LocatorCard
+from geoml.io.locator_card import Calibrated, Domained, LocatorCard
 from geoml.io.remote import scratch
-from geoml.nn import conformal, geoscores
+from geoml.nn import conformal, domains, geoscores
+from geoml.nn.domains import Domain
 
 Floats = NDArray[np.float64]
 OnEpoch = Callable[[dict[str, float]], None]
@@ -57,11 +58,12 @@ def fit(
         else:  # nothing is trained on features any more
             asked = recipe.model_copy(update={"views": Views(clean=1, seasons=0)})
     extractor = Extractor(backbone, recipe.size)
-    sets = _of(recipe).prepare(asked, extractor, cache or features_cache())
+    answering = Extractor(locator.rounded(backbone, recipe.half, True), recipe.size) if recipe.int8 else extractor
+    sets = _of(recipe).prepare(asked, extractor, cache or features_cache(), answering)
     made = fit_features(recipe, sets, on_epoch, learnt)
     card = _card(recipe, made, sets, extractor)
-    found = Locator(backbone, made.head, card)
-    found = dataclasses.replace(found, card=locator.save(found, out, recipe.half), path=Path(out))
+    found = Locator(answering.backbone, made.head, card, domain=made.domain)
+    found = dataclasses.replace(found, card=locator.save(found, out, recipe.half, recipe.int8), path=Path(out))
     fit_backbone.forget(state)
     return found
 
@@ -107,7 +109,11 @@ def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None)
         said = f"{card.kind} of {card.width_km} km, the recipe for {recipe.kind} of {wide} km"
         raise InputError(f"recipe: the model is for {said}")
     sets = _of(recipe).tests(recipe, found.extractor, cache or features_cache())
-    scores = {name: evaluate(found.head, card.calibration, queries, recipe.seed) for name, queries in sets.items()}
+    scores = {}
+    for name, queries in sets.items():
+        unlike = np.array([why is not None for why in found.unlike(queries.features)])
+        no = unlike if card.domain is not None else None
+        scores[name] = evaluate(found.head, card.calibration, queries, recipe.seed, unlike=no)
     return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "sets": scores}
 
 
@@ -119,6 +125,8 @@ class Fitted:
     config: dict[str, Any]
     calibration: Calibrated
     scores: dict[str, Any]
+    domain: Domain | None = None
+    domained: Domained | None = None
 
 
 def fit_features(
@@ -128,11 +136,35 @@ def fit_features(
     head = learnt
     if head is None:
         head = train_head(recipe.head.name, recipe.head.config, sets.train, recipe.training, recipe.seed, on_epoch)
+    if recipe.int8:  # what is written is what is calibrated and scored
+        head = locator.rounded(head, recipe.half, True)
     config = dataclasses.asdict(head.config)  # type: ignore[call-overload]
     strict = sets.val_blocks if recipe.calibration.blocks else None
     calibrated = calibrate(head, sets.val, recipe.calibration, strict)
-    scores = {name: evaluate(head, calibrated, queries, recipe.seed) for name, queries in sets.tests.items()}
-    return Fitted(head, config, calibrated, scores)
+    domain, domained = _domain(recipe, head, calibrated, sets)
+    scores = {}
+    for name, queries in sets.tests.items():
+        unlike = (
+            None if domain is None or domained is None else ~domains.inside(domain, queries.features, domained.limit)
+        )
+        scores[name] = evaluate(head, calibrated, queries, recipe.seed, unlike=unlike)
+    return Fitted(head, config, calibrated, scores, domain, domained)
+
+
+def _domain(
+    recipe: GeoRecipe, head: nn.Module, calibrated: Calibrated, sets: WorldSets
+) -> tuple[Domain | None, Domained | None]:
+    """The head that tells what the locator is not for; its limit is chosen on validation pictures that are answered."""
+    how = recipe.source.foreign if isinstance(recipe.source, WorldSource) else None
+    if how is None:
+        return None, None
+    domain = fit_domain.fit(sets.train.features, sets.foreign, how, recipe.seed)
+    if recipe.int8:
+        domain = locator.rounded(domain, recipe.half, True)
+    both = joined([sets.val, sets.val_blocks])
+    density = locator.answer(head, both.features).tempered(calibrated.temperature, calibrated.spread)
+    sure = answers.sure_regions(density, calibrated) == 0
+    return domain, fit_domain.choose(domain, both.features[sure], sets.foreign_val, how)
 
 
 def train_head(
@@ -228,9 +260,17 @@ def temperature(density: Density, lon: Floats, lat: Floats, rounds: int = 2) -> 
 
 
 def evaluate(
-    head: nn.Module, calibration: Calibrated, queries: FeatureSet, seed: int = 0, draws: int = 1000
+    head: nn.Module,
+    calibration: Calibrated,
+    queries: FeatureSet,
+    seed: int = 0,
+    draws: int = 1000,
+    unlike: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """Scores of a test set: errors with intervals, selective prediction, reliability, likelihood, sets of cells."""
+    """Scores of a test set: errors with intervals, selective prediction, reliability, likelihood, sets of cells.
+
+    What is ``unlike`` (N,) the pictures that the locator is for gets no answer, however sure.
+    """
     density = locator.answer(head, queries.features).tempered(calibration.temperature, calibration.spread)
     at = density.mode()
     km = sphere.distance(*at, queries.lon, queries.lat)
@@ -250,8 +290,11 @@ def evaluate(
                         "count": bins.count.tolist(), "error": bins.error},
     }  # fmt: skip
     if calibration.threshold is not None:
-        kept = sure >= calibration.threshold
-        row["regions"] = _regions(density, calibration, queries)
+        asked = np.ones(len(queries), bool) if unlike is None else ~unlike
+        kept = (sure >= calibration.threshold) & asked
+        row["regions"] = _regions(density, calibration, queries, asked)
+        if unlike is not None:
+            row["unlike"] = {"all": float(unlike.mean()), "sure": float(unlike[sure >= calibration.threshold].mean())}
         row["answered"] = float(kept.mean())
         row["precision"] = float((km[kept] <= near).mean()) if kept.any() else None
     cells = locator.head_cells(head)
@@ -262,9 +305,11 @@ def evaluate(
     return row
 
 
-def _regions(density: Density, calibration: Calibrated, queries: FeatureSet) -> dict[str, Any]:
+def _regions(
+    density: Density, calibration: Calibrated, queries: FeatureSet, asked: NDArray[np.bool_]
+) -> dict[str, Any]:
     """By km: the share of pictures that are answered as a region of it, and of these the share that lie so near."""
-    region, (lon, lat) = answers.sure_regions(density, calibration), density.mode()
+    region, (lon, lat) = np.where(asked, answers.sure_regions(density, calibration), np.nan), density.mode()
     found = {}
     for km in sorted({float(v) for v in region[region > 0]}):
         those = region == km
@@ -287,7 +332,8 @@ def _card(recipe: GeoRecipe, made: Fitted, sets: WorldSets, extractor: Extractor
         name=recipe.name, description=recipe.description, kind=recipe.kind, license=recipe.license,
         data_license=recipe.data_license, backbone=recipe.backbone, head=recipe.head.name, head_config=made.config,
         features=backbone.features, size=extractor.size, mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]),
-        width_km=wide, calibration=made.calibration, scores=made.scores, coverage=box, coverage_note=note,
+        width_km=wide, calibration=made.calibration, domain=made.domained, scores=made.scores, coverage=box,
+        coverage_note=note,
         training={"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash, "pictures": len(sets.train),
                   "sets": {k: len(v) for k, v in sets.tests.items()}},
     )  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.engine import answers
+from geoml.engine import answers, unlike
 from geoml.engine.answers import Writer, rounding
 from geoml.engine.beside import Beside
 from geoml.engine.locator import Locator
@@ -37,7 +37,7 @@ BATCH = 32
 """Pictures in one pass of the backbone."""
 PART = 128
 """Pictures whose rows are written at once: what a kill costs."""
-FORMAT = 2
+FORMAT = 3
 """Raised when rows are made in another way."""
 
 PACKAGES = ("geoml", "torch", "timm", "numpy", "pillow", "pyarrow")
@@ -100,7 +100,8 @@ class _Run(PictureRows[Features]):
             "top": options.top,
             "names": named,
         }  # fmt: skip
-        self.digest = digest({**self.asked, "calibration": card.calibration.model_dump(mode="json")})
+        chosen = card.model_dump(mode="json", include={"calibration", "domain", "width_km"})
+        self.digest = digest({**self.asked, **chosen})
         self.writer = Writer(locator, round_km, options.top, named, {"run_id": self.digest[:16]})
 
     def about(self) -> dict[str, Any]:
@@ -115,7 +116,8 @@ class _Run(PictureRows[Features]):
 
     def made(self, pictures: Sequence[Ready], looked: Features) -> list[Row]:
         density = self.options.beside.applied(self.locator.locate(looked), pictures, self.kind)
-        return self.writer.rows(pictures, density, self.locator.neighbours(looked, self.options.top))
+        near = self.locator.neighbours(looked, self.options.top)
+        return self.writer.rows(pictures, density, near, unlike.reasons(self.locator, pictures, looked))
 
     def without(self, picture: Ready) -> Row:
         return self.writer.without(picture)

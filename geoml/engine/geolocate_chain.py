@@ -18,7 +18,7 @@ import pystac
 from shapely.geometry import MultiPolygon
 
 from geoml.cube.keypoints import opencv
-from geoml.engine import answers, geolocate, geolocate_map, grounds, reference, regions
+from geoml.engine import answers, geolocate, geolocate_map, grounds, reference, regions, unlike
 from geoml.engine.answers import Writer
 from geoml.engine.geolocate import Features
 from geoml.engine.geolocate_map import MODEL, PACKAGES, PART, Known
@@ -40,7 +40,7 @@ from geoml.recipe import Query, digest
 K = TypeVar("K")
 V = TypeVar("V")
 
-FORMAT = 3
+FORMAT = 4
 """Raised when rows are made in another way."""
 NEWEST = 1000
 """Items of a search that are looked at: a global archive has tens of thousands of a cap."""
@@ -142,8 +142,8 @@ class _Chain(PictureRows[_Looked]):
             "prior": geolocate_map.asked(known),
             "names": named and card is not None,
         }  # fmt: skip
-        calibration = card.calibration.model_dump(mode="json") if card else None
-        self.digest = digest({**self.asked, "calibration": calibration})
+        chosen = card.model_dump(mode="json", include={"calibration", "domain", "width_km"}) if card else {}
+        self.digest = digest({**self.asked, **chosen})
         self.columns: Row = {"run_id": self.digest[:16]}
         self.writer = Writer(locator, None, TOP, named, self.columns) if locator else None
 
@@ -210,9 +210,11 @@ class _Chain(PictureRows[_Looked]):
         found: list[Region | None]
         if self.locator is not None and self.writer is not None and features is not None:
             density = self.locator.locate(features)
-            rows = self.writer.rows(pictures, density, self.locator.neighbours(features, TOP))
+            why = unlike.reasons(self.locator, pictures, features)
+            rows = self.writer.rows(pictures, density, self.locator.neighbours(features, TOP), why)
             rows = [{**row, "stage": "cells" if row["status"] == "ok" else None} for row in rows]
-            found = list(regions.credible(density, self.locator.card.calibration.within_km))
+            likely = regions.credible(density, self.locator.card.calibration.within_km)
+            found = [None if no else region for region, no in zip(likely, why, strict=True)]
         else:
             rows = [silent(p, self.columns) | _place(p) for p in pictures]
             found = [None] * len(rows)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from geoml.engine import unlike
 from geoml.engine.locator import Locator
 from geoml.engine.pictures import in_order
 from geoml.io import photo_lists
@@ -20,13 +21,19 @@ def localizability(sources: Iterable[str | Path], locator: Locator) -> Iterator[
 
     ``score`` is the probability within `NEAR_KM` of the best answer, the prediction density of Kordopatis-Zilos et al.
     2021 (https://arxiv.org/abs/2111.11952): 1 where a place is certain, near 0 where the picture could be anywhere.
-    ``gps`` is True where the EXIF gives the place away whatever the pixels say. Raises NothingFound, InputError.
+    ``gps`` is True where the EXIF gives the place away whatever the pixels say. A picture that the locator is not for
+    has the status ``abstained`` and no score. Raises NothingFound, InputError.
     """
     for picture in in_order(photo_lists.pictures(sources), locator.extractor.size, lambda *_: b""):
         row: dict[str, Any] = {"image_id": picture.reference.id, "status": picture.status or "ok", "score": None}
         row |= {"words": None, "gps": picture.exif.lon is not None, "reason": picture.reason or None}
         if picture.rgb is not None:
-            density = locator.locate(locator.extractor(picture.rgb[None]))
+            features = locator.extractor(picture.rgb[None])
+            (why,) = unlike.reasons(locator, [picture], features)
+            if why is not None:
+                yield row | {"status": "abstained", "reason": why}
+                continue
+            density = locator.locate(features)
             score = min(1.0, float(density.within(*density.mode(), NEAR_KM)[0]))
             row |= {"score": score, "words": "high" if score >= HIGH else "low" if score < LOW else "middle"}
         yield row

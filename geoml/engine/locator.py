@@ -1,18 +1,20 @@
 """Locators: backbone, head and calibration in one folder, as a model package. No pickle is ever run.
 
 ``model.json`` is a STAC item with the MLM extension and is written last; ``model.safetensors`` holds the tensors of
-``backbone.…`` and ``head.…``, in half precision where the recipe says so. Loading checks the checksum, every name and
-shape and that all values are finite, before a picture is looked at.
+``backbone.…``, ``head.…`` and, where the locator learnt what it is not for, ``domain.…``, in half precision or in 8
+bits where the recipe says so. Loading checks the checksum, every name and shape and that all values are finite, before
+a picture is looked at.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,12 +33,16 @@ from geoml.grid.cells import Cells
 from geoml.grid.density import Density
 from geoml.io import locator_card, store
 from geoml.io.locator_card import LocatorCard
-from geoml.nn import backbones, locating, places, stages
+from geoml.nn import backbones, domains, locating, places, stages
 from geoml.nn.backbones import Backbone
+from geoml.nn.domains import Domain
 
 Floats = NDArray[np.float64]
+M = TypeVar("M", bound=nn.Module)
 GALLERY, SCALE = "gallery", ".scale"
 """In half precision a gallery is kept in 8 bits with a scale for each row: cosines move by less than 0.01."""
+ROW = 32
+"""Values for which a scale of their own pays where weights are kept in 8 bits; depthwise convolutions have fewer."""
 ROWS = 512
 """Pictures for which a head answers at once."""
 
@@ -58,6 +64,7 @@ class Locator:
     head: nn.Module
     card: LocatorCard
     path: Path | None = None
+    domain: Domain | None = None
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -77,6 +84,20 @@ class Locator:
         """(N,) True where the answer is not sure enough for the precision that the card promises."""
         limit = self.card.calibration.threshold
         return np.full(len(density), True) if limit is None else self.confidence(density) < limit
+
+    def unlike(self, features: NDArray[np.float32]) -> list[str | None]:
+        """What each of (N, F) pictures seems to be where the locator is not for it; None for those that it is for.
+
+        All None for a locator that has not learnt what it is not for.
+        """
+        limit = self.card.domain
+        if self.domain is None or limit is None:
+            return [None] * len(features)
+        return [
+            f"like {kind}, which the locator is not for ({score:.1f}, {limit.limit:.1f} is asked by the card)"
+            if score < limit.limit else None
+            for score, kind in zip(*domains.told(self.domain, features, limit.kinds), strict=True)
+        ]  # fmt: skip
 
     def cells(self) -> Cells | None:
         """The cells of the head, None for a head without."""
@@ -146,18 +167,14 @@ def build_backbone(name: str, weights: str | None = None) -> Backbone:
     return stages.build(weights) if name == stages.NAME else backbones.build(name, weights)
 
 
-def save(locator: Locator, directory: str | Path, half: bool = True) -> LocatorCard:
+def save(locator: Locator, directory: str | Path, half: bool = True, int8: bool = False) -> LocatorCard:
     """Write the package and give the card as written. Raises ModelError for weights that are not finite, DataError."""
     directory = Path(directory)
     tensors: dict[str, Tensor] = {}
-    for part, module in (("backbone", locator.backbone), ("head", locator.head)):
-        for name, value in module.state_dict().items():
-            if half and name.endswith(GALLERY):
-                codes, scale = _packed(value.detach().cpu())
-                tensors[f"{part}.{name}"], tensors[f"{part}.{name}{SCALE}"] = codes, scale
-                continue
-            small = half and value.dtype == torch.float32 and value.ndim > 1
-            tensors[f"{part}.{name}"] = value.detach().cpu().to(torch.float16 if small else value.dtype).contiguous()
+    parts = {"backbone": locator.backbone, "head": locator.head, "domain": locator.domain}
+    for part, module in parts.items():
+        if module is not None:
+            tensors |= {f"{part}.{name}": value for name, value in _stored(module.state_dict(), half, int8).items()}
     package._check_finite(tensors, locator.card.name)
     with store.atomic(directory / package.WEIGHTS) as temporary:
         temporary.write_bytes(to_bytes({k: v.clone() for k, v in tensors.items()}, metadata={"format": "pt"}))
@@ -165,21 +182,43 @@ def save(locator: Locator, directory: str | Path, half: bool = True) -> LocatorC
         update={
             "sha256": store.sha256(directory / package.WEIGHTS),
             "weights": package.WEIGHTS,
-            "parameters": sum(p.numel() for m in (locator.backbone, locator.head) for p in m.parameters()),
+            "parameters": sum(p.numel() for m in parts.values() if m is not None for p in m.parameters()),
         }
     )
     write_card(card, directory)
     return card
 
 
+def rounded(module: M, half: bool, int8: bool) -> M:
+    """A copy of a module with the weights that it has after `save` and `load`."""
+    again, state = copy.deepcopy(module), module.state_dict()
+    read = _unpacked(_stored(state, half, int8))
+    again.load_state_dict({name: value.to(state[name].dtype) for name, value in read.items()})
+    return again
+
+
+def _stored(state: dict[str, Tensor], half: bool, int8: bool) -> dict[str, Tensor]:
+    """The tensors of a module as they are written: matrices and galleries rounded."""
+    out: dict[str, Tensor] = {}
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        small = half and tensor.dtype == torch.float32 and tensor.ndim > 1
+        wide = int8 and name.endswith("weight") and tensor.ndim > 1 and tensor[0].numel() >= ROW
+        if small and (wide or name.endswith(GALLERY)):
+            out[name], out[name + SCALE] = _packed(tensor)
+        else:
+            out[name] = tensor.to(torch.float16) if small else tensor
+    return out
+
+
 def _packed(rows: Tensor) -> tuple[Tensor, Tensor]:
-    scale = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127.0
+    scale = rows.abs().amax(tuple(range(1, rows.ndim)), keepdim=True).clamp_min(1e-12) / 127.0
     return (rows / scale).round().to(torch.int8), scale
 
 
 def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    scales = {k.removesuffix(SCALE): v for k, v in tensors.items() if k.endswith(GALLERY + SCALE)}
-    kept = {k: v for k, v in tensors.items() if not k.endswith(GALLERY + SCALE)}
+    scales = {k: tensors[k + SCALE] for k, v in tensors.items() if v.dtype == torch.int8 and k + SCALE in tensors}
+    kept = {k: v for k, v in tensors.items() if k.removesuffix(SCALE) not in scales or k in scales}
     return {k: v.float() * scales[k] if k in scales else v for k, v in kept.items()}
 
 
@@ -212,12 +251,16 @@ def load(name_or_dir: str | Path) -> Locator:
     try:
         tensors = load_file(weights)
         backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
+        about = card.domain
+        domain = None if about is None else Domain(card.features, len(about.kinds), about.hidden)
     except (SafetensorError, OSError, InputError) as err:
         raise ModelError(f"{path}: {err}") from err
     if backbone.features != card.features or card.head_config.get("features") != card.features:
         raise ModelError(f"{path}: {card.backbone} has {backbone.features} features, the card says {card.features}")
-    for part, module in (("backbone", backbone), ("head", head)):
+    for part, module in (("backbone", backbone), ("head", head), ("domain", domain)):
+        if module is None:
+            continue
         given = _unpacked({k[len(part) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{part}.")})
         wanted = module.state_dict()
         package._fill(module, {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in given.items()}, weights)
-    return Locator(backbone.eval(), head.eval(), card, path)
+    return Locator(backbone.eval(), head.eval(), card, path, None if domain is None else domain.eval())

@@ -86,17 +86,20 @@ def where(pictures: Sequence[Placed]) -> NDArray[np.float64]:
     return np.array([(p.lon, p.lat) for p in pictures], float).reshape(-1, 2)
 
 
-def prepare(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> WorldSets:
-    """Features of every set, read from the cache where they are there. Raises as `choose`."""
-    sets, views = choose(recipe), recipe.views
+def prepare(
+    recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None, answering: Extractor | None = None
+) -> WorldSets:
+    """Features of every set, read from the cache where they are there; validation and tests are seen by ``answering``
+    if that is given. Raises as `choose`."""
+    sets, views, answering = choose(recipe), recipe.views, answering or extractor
     of_train = [_seen(sets.train, extractor, cache)]
     for number in range(1, views.clean + views.seasons):
         of_train.append(_seen(sets.train, extractor, cache, (recipe.kind, 1000 * recipe.seed + number)))
     return WorldSets(
         train=joined(of_train),
-        val=_seen(sets.val, extractor, cache),
-        val_blocks=_seen(sets.val_blocks, extractor, cache),
-        tests={name: _seen(those, extractor, cache) for name, those in sets.tests.items()},
+        val=_seen(sets.val, answering, cache),
+        val_blocks=_seen(sets.val_blocks, answering, cache),
+        tests={name: _seen(those, answering, cache) for name, those in sets.tests.items()},
     )
 
 

@@ -39,7 +39,8 @@ class Ready:
 
     ``status`` is empty for a picture with pixels and for one whose ``key`` is known already, which is not decoded.
     ``sha256`` is None where not even the bytes could be read. ``problems`` are codes of `geoml.io.photos`,
-    `geoml.io.exif` and the list. Where it was asked for, ``whole`` is the picture as it is, its longer side reduced,
+    `geoml.io.exif` and the list, ``width_km`` is how wide the ground of the square is by the file's own georeference.
+    Where it was asked for, ``whole`` is the picture as it is, its longer side reduced,
     and ``shape`` its (height, width) before that.
     """
 
@@ -53,6 +54,7 @@ class Ready:
     reason: str = ""
     whole: Pixels | None = None
     shape: tuple[int, int] = (0, 0)
+    width_km: float | None = None
 
     @property
     def new(self) -> bool:
@@ -110,7 +112,8 @@ def read(reference: Reference, size: int, key_of: KeyOf, known: Container[bytes]
     problems = (*photo.problems, *photo.exif.problems, *reference.problems)
     rgb = square(photo.rgb, size) if size else None
     small = reduced(full.rgb, whole)[0] if whole else None
-    return Ready(reference, key, sha, rgb, photo.exif, problems, whole=small, shape=photo.shape)
+    wide = photo.width_km
+    return Ready(reference, key, sha, rgb, photo.exif, problems, whole=small, shape=photo.shape, width_km=wide)
 
 
 def in_order(

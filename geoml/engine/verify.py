@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.engine import unlike
 from geoml.engine.locator import Locator
 from geoml.engine.pictures import Ready, in_order
 from geoml.errors import InputError, unknown
@@ -93,7 +94,8 @@ def verify(
     """The evidence of each picture, in order.
 
     The claim is ``claim``, else the position of the list, else that of the EXIF (then only the pixels are asked). A
-    picture without a claim has the status ``refused``. Raises as `geoml.engine.geolocate.geolocate`.
+    picture without a claim has the status ``refused``, one that the locator is not for ``abstained``. Raises as
+    `geoml.engine.geolocate.geolocate`.
     """
     Claim(0.0, 0.0, radius_km)
     if prior not in ("training", "uniform"):
@@ -112,8 +114,14 @@ def verify(
                 status="refused", reason="no place is claimed for it: not asked, listed or in the EXIF", **about
             )
             continue
-        density = locator.locate(locator.extractor(picture.rgb[None]))
-        reason = "; ".join(picture.problems) or None
+        features = locator.extractor(picture.rgb[None])
+        (why,) = unlike.reasons(locator, [picture], features)
+        reason = "; ".join([*([why] if why else []), *picture.problems]) or None
+        if why is not None:  # its pixels say nothing for or against a place
+            said = beside(picture, asked, own)
+            yield Evidence(status="abstained", reason=reason, claim=asked, verdict="does not tell", **said, **about)
+            continue
+        density = locator.locate(features)
         found = weigh(density, before, asked) | beside(picture, asked, own)
         yield Evidence(status="ok", reason=reason, claim=asked, **found, **about)
 

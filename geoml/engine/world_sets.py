@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.data import geosplits, season, world
+from geoml.data import foreign, geosplits, season, world
 from geoml.data.geo_recipe import GeoRecipe, WorldSource
+from geoml.data.recipe import resolve
 from geoml.data.world import View, World
 from geoml.engine.features import Extractor, compute
 from geoml.errors import InputError
@@ -48,12 +49,17 @@ class Places:
 
 @dataclass(frozen=True)
 class WorldSets:
-    """Features of every set; ``tests`` by name: ``in-region``, ``held-out`` and, if given, ``other-month``."""
+    """Features of every set; ``tests`` by name: ``in-region``, ``held-out`` and, if given, ``other-month``.
+
+    ``foreign`` by kind are (N, F) features of pictures that the locator is not for, ``foreign_val`` those of others.
+    """
 
     train: FeatureSet
     val: FeatureSet
     val_blocks: FeatureSet
     tests: dict[str, FeatureSet]
+    foreign: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    foreign_val: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
@@ -83,20 +89,48 @@ def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
     return places
 
 
-def prepare(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> WorldSets:
-    """Features of every set, read from the cache where they are there. Raises as `choose` and `world.read`."""
-    source, places = _source(recipe), _places(recipe)
+def prepare(
+    recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None, answering: Extractor | None = None
+) -> WorldSets:
+    """Features of every set, read from the cache where they are there. Raises as `choose` and `world.read`.
+
+    Validation and tests are seen by ``answering`` if that is given: what is written may be rounded.
+    """
+    source, places, answering = _source(recipe), _places(recipe), answering or extractor
     picture = world.read(world.find(source.picture))
-    seen = partial(_seen, recipe, extractor, cache)
+    seen, asked = partial(_seen, recipe, extractor, cache), partial(_seen, recipe, answering, cache)
     of_train = [seen(picture, places.train, 100 + k) for k in range(recipe.views.clean)]
     of_train += [seen(picture, places.train, 200 + k, True) for k in range(recipe.views.seasons)]
     of_train += [seen(world.read(world.find(p)), places.train, 300 + k) for k, p in enumerate(source.renderings)]
     return WorldSets(
         train=joined(of_train),
-        val=seen(picture, places.val, 3),
-        val_blocks=seen(picture, places.val_blocks, 4),
-        tests=tests(recipe, extractor, cache),
+        val=asked(picture, places.val, 3),
+        val_blocks=asked(picture, places.val_blocks, 4),
+        tests=tests(recipe, answering, cache),
+        foreign=_foreign(recipe, picture, extractor, cache, 400),
+        foreign_val=_foreign(recipe, picture, answering, cache, 401),
     )
+
+
+def _foreign(
+    recipe: GeoRecipe, picture: World, extractor: Extractor, cache: str | Path | None, number: int
+) -> dict[str, NDArray[np.float32]]:
+    source = _source(recipe)
+    how = source.foreign
+    if how is None:
+        return {}
+    material = foreign.Material(
+        picture,
+        world.read_land(world.find(source.land)),
+        tuple(world.read(world.find(path)) for path in how.maps),
+        tuple(foreign.read_scene(resolve(path)) for path in how.scenes),
+        source.width_km,
+        source.south,
+        source.north,
+    )
+    count, seed = (how.pictures if number == 400 else how.calibration), 1000 * recipe.seed + number
+    made = partial(foreign.pictures, material, count=count, size=extractor.size, seed=seed)
+    return {kind: compute(made(kind=kind), extractor, cache) for kind in foreign.KINDS}
 
 
 def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> dict[str, FeatureSet]:

@@ -6,6 +6,7 @@ A map is a (3, 3) float64 matrix on (x, y, 1); pixels have their corner at (0, 0
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ Points = NDArray[np.float64]
 STRETCH = 4.0
 """Longest over shortest side of a footprint, relative to the picture's own, beyond which nobody flies."""
 FOLD = 1e-6
+FLAT = 1e-4
+"""Least over largest singular value of the equations of a map, below which its points do not fix it: on one line, or on
+one but for a point."""
 
 
 def apply(matrix: Matrix, xy: NDArray[np.floating]) -> Points:
@@ -95,22 +99,45 @@ def covariance(matrix: Matrix, source: NDArray[np.floating], target: NDArray[np.
 
     ``source`` and ``target`` (N, 2) are the points it was fitted to. First-order propagation: the variance of the
     residuals times the inverse normal matrix of the parameters (Hartley and Zisserman 2004, section 5.2.3). A map
-    whose last row is (0, 0, 1) is taken for a similarity, others for a homography; too few points give infinity.
+    whose last row is (0, 0, 1) is taken for a similarity, others for a homography; points that do not fix it give
+    infinity.
     """
     points, goal = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    flat = np.allclose(matrix[2] / matrix[2, 2], (0, 0, 1), atol=1e-15)
-    rows = _similarity_rows if flat else _homography_rows
-    count, free = len(points), 4 if flat else 8
-    if 2 * count <= free:
+    count, rows = len(points), _rows(matrix)
+    free = 4 if rows is _similarity_rows else 8
+    if 2 * count <= free or not fixed(matrix, points):
         return np.full((2, 2), math.inf)
-    shift = points.mean(0)
-    spread = max(float(np.abs(points - shift).max()), 1e-12)
-    scaled = matrix @ np.array([[spread, 0, shift[0]], [0, spread, shift[1]], [0, 0, 1]])
+    scaled, shift, spread = _scaled(matrix, points)
     design = rows(scaled, (points - shift) / spread)
     left = goal - apply(matrix, points)
     variance = float((left**2).sum()) / (2 * count - free)
     here = rows(scaled, (np.asarray(at, np.float64) - shift) / spread)
     return np.asarray(variance * here @ np.linalg.pinv(design.T @ design) @ here.T)
+
+
+def fixed(matrix: Matrix, source: NDArray[np.floating]) -> bool:
+    """Whether points (N, 2) are enough to fix a map and lie so that they do; a line of them fixes no homography."""
+    points = np.asarray(source, np.float64)
+    if not len(points):
+        return False
+    scaled, shift, spread = _scaled(matrix, points)
+    design = _rows(matrix)(scaled, (points - shift) / spread)
+    if not np.isfinite(design).all() or len(design) < design.shape[1]:
+        return False
+    strength = np.linalg.svd(design / np.maximum(np.linalg.norm(design, axis=0), 1e-12), compute_uv=False)
+    return bool(strength[-1] > FLAT * strength[0])
+
+
+def _rows(matrix: Matrix) -> Callable[[Matrix, Points], NDArray[np.float64]]:
+    flat = np.allclose(matrix[2] / matrix[2, 2], (0, 0, 1), atol=1e-15)
+    return _similarity_rows if flat else _homography_rows
+
+
+def _scaled(matrix: Matrix, points: Points) -> tuple[Matrix, NDArray[np.float64], float]:
+    """The map of points that are centred and of size 1, their middle and their size."""
+    shift = points.mean(0)
+    spread = max(float(np.abs(points - shift).max()), 1e-12)
+    return matrix @ np.array([[spread, 0, shift[0]], [0, spread, shift[1]], [0, 0, 1]]), shift, spread
 
 
 def _similarity_rows(matrix: Matrix, xy: Points) -> NDArray[np.float64]:

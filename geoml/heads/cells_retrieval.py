@@ -35,6 +35,7 @@ class Config(cells.Config):
     neighbours: int = 20
     temperature: float = 0.05
     kernel_km: float = 200.0
+    dims: int = 0
     best: int = 10
     share: float = 0.3
     power: float = 1.0

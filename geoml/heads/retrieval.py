@@ -1,7 +1,8 @@
 """Retrieval: the places of the most similar training pictures, as a density and not as the best of them.
 
 Vo, Jacobs, Hays: Revisiting IM2GPS in the Deep Learning Era. ICCV 2017, https://arxiv.org/abs/1705.04838: nearest
-neighbours and a kernel density over their places. Similarity is the cosine of standardised features; each of the
+neighbours and a kernel density over their places. Similarity is the cosine of standardised features, or of their first
+principal components, weighed by the fourth root of their variance so that the many small ones count; each of the
 ``neighbours`` weighs exp(similarity / temperature) and is a von Mises-Fisher kernel.
 
 The gallery is filled by `start`, after which the head answers. Only temperature and width of the kernel can be learnt;
@@ -32,15 +33,19 @@ place would teach that neighbours are never wrong."""
 @dataclass(frozen=True)
 class Config:
     """Arguments of `build`: how many ``neighbours``, the ``temperature`` of cosines and the radius in km that holds
-    90 % of a kernel, where learning starts. ``gallery`` is how many pictures there are; `start` sets it."""
+    90 % of a kernel, where learning starts; how many principal components (``dims``) are compared, 0 for the features
+    themselves. ``gallery`` is how many pictures there are; `start` sets it."""
 
     features: int
     gallery: int = 0
     neighbours: int = 20
     temperature: float = 0.05
     kernel_km: float = 200.0
+    dims: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dims <= self.features:
+            raise InputError(f"dims: {self.dims}; expected 0 to {self.features}, which is how many features there are")
         if self.features < 1 or self.gallery < 0 or self.neighbours < 1:
             raise InputError(
                 f"features {self.features}, gallery {self.gallery}, neighbours {self.neighbours}; "
@@ -55,12 +60,15 @@ class Retrieval(nn.Module):
 
     gallery: Tensor
     places: Tensor
+    project: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.standardise = Standardise(config.features)
-        self.register_buffer("gallery", torch.zeros(config.gallery, config.features))
+        self.register_buffer("gallery", torch.zeros(config.gallery, config.dims or config.features))
+        if config.dims:
+            self.register_buffer("project", torch.zeros(config.features, config.dims))
         self.register_buffer("places", torch.tensor([[1.0, 0.0, 0.0]]).repeat(config.gallery, 1))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.log_kappa = nn.Parameter(torch.tensor(math.log(float(vmf.concentration(config.kernel_km)) + 1e-3)))
@@ -70,13 +78,20 @@ class Retrieval(nn.Module):
         checked(features, xyz, self.config.features)
         self.config = replace(self.config, gallery=len(features))
         self.standardise.measure(features)
-        self.register_buffer("gallery", unit(self.standardise(features)).detach().clone())
+        if self.config.dims:
+            self.project.copy_(components(self.standardise(features), self.config.dims))
+        self.register_buffer("gallery", self.compared(features).detach().clone())
         self.register_buffer("places", unit(xyz).to(features).clone())
 
     def forward(self, x: Tensor) -> Tensor:
         if not len(self.gallery):
             raise InputError("gallery: empty; call start with the pictures to search")
-        return unit(self.standardise(x)) @ self.gallery.T
+        return self.compared(x) @ self.gallery.T
+
+    def compared(self, x: Tensor) -> Tensor:
+        """(B, features) to the (B, dims or features) unit vectors whose cosines are taken."""
+        z: Tensor = self.standardise(x)
+        return unit(z @ self.project if self.config.dims else z)
 
     def nearest(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """(B, k) log weights that sum to 1 and (B, k) entries, of the highest of (B, M) scores in units of 1."""
@@ -109,6 +124,14 @@ class Retrieval(nn.Module):
     def components(self, raw: Tensor) -> Components:
         weight, entry = self.nearest(self.score(raw))
         return weight, self.places[entry], self.kappa.expand(weight.shape)
+
+
+def components(x: Tensor, count: int) -> Tensor:
+    """(features, count) axes of the largest variance of (N, features), each over the fourth root of its variance."""
+    variance, axes = torch.linalg.eigh(torch.cov(x.double().T, correction=0))
+    variance, axes = variance.flip(0)[:count], axes.flip(1)[:, :count]
+    scaled: Tensor = axes / variance.clamp_min(1e-9).pow(0.25)
+    return scaled
 
 
 def build(config: Config) -> Retrieval:

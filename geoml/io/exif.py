@@ -1,6 +1,7 @@
 """What a camera wrote into a picture of place and time, with doubt: EXIF is often absent, wrong or hostile.
 
-Specification: CIPA DC-008 (Exif 2.32), section 4.6.6 for GPS.
+Specification: CIPA DC-008 (Exif 2.32), section 4.6.6 for GPS. A position that only the XMP holds is read from there
+(`geoml.io.xmp`), since some drones and editors write it nowhere else.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import ExifTags, Image
+
+from geoml.io import xmp
 
 GPS = ExifTags.GPS
 _DEEPEST, _HIGHEST = -12_000.0, 1_000_000.0
@@ -29,7 +32,8 @@ class Exif:
     ``lon``, ``lat`` are degrees, ``altitude`` metres above sea level, ``time`` is UTC, ``clock`` what the camera's
     clock showed, ``offset`` hours of that clock ahead of UTC. ``problems`` are codes: ``exif_damaged``,
     ``gps_incomplete``, ``gps_not_a_number``, ``gps_out_of_range``, ``gps_zero`` (0, 0: a receiver without a fix),
-    ``gps_no_fix``, ``gps_altitude``, ``gps_time``, ``time_unreadable``.
+    ``gps_no_fix``, ``gps_part_unknown`` (minutes or seconds are 0/0 and count as 0), ``gps_of_xmp`` (the position is
+    that of the XMP), ``xmp_damaged``, ``gps_altitude``, ``gps_time``, ``time_unreadable``.
     """
 
     lon: float | None = None
@@ -43,15 +47,21 @@ class Exif:
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """The EXIF of an opened picture. Never raises: what cannot be read is a problem."""
+    """The EXIF of an opened picture, and the position of its XMP where the EXIF has none. Never raises: what cannot be
+    read is a problem."""
+    problems: list[str] = []
+    top: dict[int, Any] = {}
+    inner: dict[int, Any] = {}
+    gps: dict[int, Any] = {}
     try:
         tags = image.getexif()
         inner, gps = dict(tags.get_ifd(ExifTags.IFD.Exif)), dict(tags.get_ifd(ExifTags.IFD.GPSInfo))
         top = dict(tags)
     except Exception:  # Pillow raises what the bytes make it raise
-        return Exif(problems=("exif_damaged",))
-    problems: list[str] = []
+        problems.append("exif_damaged")
     lon, lat = _position(gps, problems)
+    if lon is None:
+        lon, lat = _of_xmp(image, problems)
     clock, offset, time = _times(top, inner, gps, problems)
     turn = top.get(ExifTags.Base.Orientation, 1)
     return Exif(
@@ -66,6 +76,19 @@ def read_exif(image: Image.Image) -> Exif:
     )
 
 
+def _of_xmp(image: Image.Image, problems: list[str]) -> tuple[float | None, float | None]:
+    try:
+        told = xmp.position(xmp.packet(image.info))
+    except xmp.DamagedXmp:
+        problems.append("xmp_damaged")
+        return None, None
+    if told is None:
+        return None, None
+    found = _wrong(*told)
+    problems.append(found or "gps_of_xmp")
+    return (None, None) if found else (_wrapped(told[0]), told[1])
+
+
 def _number(value: Any) -> float:
     """A rational as a number; NaN for a zero denominator and for what is no number."""
     try:
@@ -74,36 +97,58 @@ def _number(value: Any) -> float:
         return math.nan
 
 
+def _unknown(value: Any) -> bool:
+    """Whether a part is 0/0, which is how cameras write a part that they do not have."""
+    return getattr(value, "numerator", None) == 0 and math.isnan(_number(value))
+
+
+def _parts(values: Sequence[Any], problems: list[str]) -> list[float]:
+    """Degrees or hours, minutes, seconds; a finer part that is 0/0 counts as 0, which is said."""
+    finer = [_unknown(v) for v in values[1:]]
+    if any(finer) and not _unknown(values[0]) and "gps_part_unknown" not in problems:
+        problems.append("gps_part_unknown")
+    return [_number(values[0]), *(0.0 if no else _number(v) for v, no in zip(values[1:], finer, strict=True))]
+
+
 def _position(gps: Mapping[int, Any], problems: list[str]) -> tuple[float | None, float | None]:
     if not any(k in gps for k in (GPS.GPSLatitude, GPS.GPSLongitude)):
         return None, None
-    lat = _angle(gps.get(GPS.GPSLatitude), _text(gps.get(GPS.GPSLatitudeRef)), "N", "S")
-    lon = _angle(gps.get(GPS.GPSLongitude), _text(gps.get(GPS.GPSLongitudeRef)), "E", "W")
-    found = None
+    odd: list[str] = []
+    lat = _angle(gps.get(GPS.GPSLatitude), _text(gps.get(GPS.GPSLatitudeRef)), "N", "S", odd)
+    lon = _angle(gps.get(GPS.GPSLongitude), _text(gps.get(GPS.GPSLongitudeRef)), "E", "W", odd)
     if lat is None or lon is None:
-        found = "gps_incomplete"
-    elif not (math.isfinite(lat) and math.isfinite(lon)):
-        found = "gps_not_a_number"
-    elif not (abs(lat) <= 90 and abs(lon) <= 180):
-        found = "gps_out_of_range"
-    elif lat == 0 and lon == 0:
-        found = "gps_zero"
-    elif _text(gps.get(GPS.GPSStatus)) == "V":
-        found = "gps_no_fix"
-    if found or lat is None or lon is None:
-        problems.append(found or "gps_incomplete")
+        problems.append("gps_incomplete")
         return None, None
-    return (-180.0 if lon == 180 else lon), lat
+    found = _wrong(lon, lat) or ("gps_no_fix" if _text(gps.get(GPS.GPSStatus)) == "V" else None)
+    problems += [found] if found else odd
+    return (None, None) if found else (_wrapped(lon), lat)
 
 
-def _angle(value: Any, side: str, plus: str, minus: str) -> float | None:
-    """Degrees with a sign, None when parts are missing; infinite where minutes or seconds are none."""
-    if side not in (plus, minus) or not isinstance(value, tuple | list) or not 1 <= len(value) <= 3:
+def _wrong(lon: float, lat: float) -> str | None:
+    """The code for degrees that cannot be a position."""
+    if not (math.isfinite(lat) and math.isfinite(lon)):
+        return "gps_not_a_number"
+    if not (abs(lat) <= 90 and abs(lon) <= 180):
+        return "gps_out_of_range"
+    return "gps_zero" if lat == 0 and lon == 0 else None
+
+
+def _wrapped(lon: float) -> float:
+    return -180.0 if lon == 180 else lon
+
+
+def _angle(value: Any, side: str, plus: str, minus: str, problems: list[str]) -> float | None:
+    """Degrees with a sign, None when parts are missing; NaN or far too many where they are none.
+
+    Of the reference its first letter counts: N, n, North. One number alone is degrees.
+    """
+    values = list(value) if isinstance(value, tuple | list) else [] if value is None else [value]
+    if side[:1] not in (plus, minus) or not 1 <= len(values) <= 3:
         return None
-    degrees, minutes, seconds = ([_number(v) for v in value] + [0.0, 0.0])[:3]
+    degrees, minutes, seconds = [*_parts(values, problems), 0.0, 0.0][:3]
     if degrees < 0 or not (0 <= minutes <= 60 and 0 <= seconds <= 60):
         return math.nan if any(math.isnan(v) for v in (degrees, minutes, seconds)) else 1e9
-    return (degrees + minutes / 60 + seconds / 3600) * (1 if side == plus else -1)
+    return (degrees + minutes / 60 + seconds / 3600) * (1 if side[:1] == plus else -1)
 
 
 def _text(value: Any) -> str:
@@ -166,7 +211,7 @@ def _sky(gps: Mapping[int, Any], problems: list[str]) -> dt.datetime | None:
     if day is None or at is None:
         return None
     match = re.fullmatch(r"(\d{4})[:-](\d\d)[:-](\d\d)", _text(day))
-    parts = [_number(v) for v in at] if isinstance(at, tuple | list) and len(at) == 3 else [math.nan]
+    parts = _parts(at, problems) if isinstance(at, tuple | list) and len(at) == 3 else [math.nan]
     if match is None or match[1] < "1980" or not all(0 <= v <= 60 for v in parts):
         problems.append("gps_time")
         return None

@@ -32,6 +32,16 @@ class Calibrated(Frozen):
     id: str = Field(default="", description="checksum of what was calibrated and on what")
 
 
+class Domained(Frozen):
+    """What tells pictures that a locator is not for, and how well it did."""
+
+    kinds: tuple[str, ...] = Field(min_length=1, description="what those pictures are like")
+    hidden: int = Field(ge=0)
+    limit: float = Field(description="least log odds that a picture is one that the locator is for")
+    kept: float = Field(ge=0, le=1, description="share of the sure answers on validation pictures that the limit keeps")
+    refused: dict[str, float] = Field(default_factory=dict, description="by kind: of made pictures of validation")
+
+
 class LocatorCard(Frozen):
     """What a locator expects and promises."""
 
@@ -53,6 +63,7 @@ class LocatorCard(Frozen):
     coverage: tuple[float, float, float, float] = Field(default=(-180.0, -90.0, 180.0, 90.0), description="W S E N")
     coverage_note: str = ""
     calibration: Calibrated = Calibrated()
+    domain: Domained | None = Field(default=None, description="None: not known; every picture is answered")
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
     weights: str = "model.safetensors"

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import math
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from geoml.errors import InputError
 from geoml.grid import sphere
+from geoml.io import csv_rows
 
 _PATHS = (
     "path",
@@ -137,11 +137,10 @@ def satellite_ranges(path: Path) -> dict[str, tuple[float, float, float, float]]
     """(west, south, east, north) in degrees by file name of the maps of UAV-VisLoc. Raises InputError."""
     needed = ("mapname", "LT_lat_map", "LT_lon_map", "RB_lat_map", "RB_lon_map")
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-        return {r[needed[0]]: (float(r[needed[2]]), float(r[needed[3]]), float(r[needed[4]]), float(r[needed[1]]))
-                for r in rows}  # fmt: skip
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as err:
+        with csv_rows.table(path) as (_, rows):
+            return {r[needed[0]]: (float(r[needed[2]]), float(r[needed[3]]), float(r[needed[4]]), float(r[needed[1]]))
+                    for r in rows}  # fmt: skip
+    except (*csv_rows.ERRORS, KeyError, ValueError) as err:
         raise InputError(f"{path}: {err!r}; expected a CSV with {', '.join(needed)}") from err
 
 

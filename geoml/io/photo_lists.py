@@ -5,7 +5,6 @@ What cannot be used is a reference that says so, never a stop and never left out
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import glob
 import json
@@ -24,7 +23,7 @@ import shapely
 
 from geoml.errors import GeomlError, InputError, NothingFound, TransientError
 from geoml.grid import sphere
-from geoml.io import photos, remote
+from geoml.io import csv_rows, parquet_geometry, photos, remote
 from geoml.io.hrefs import gdal_path, redact
 from geoml.io.photo_items import from_items, is_items
 from geoml.io.photo_layouts import Columns, Finder, columns, earthloc
@@ -148,16 +147,12 @@ def _list(path: Path) -> Iterator[Reference]:
 
 def _csv(path: Path) -> Iterator[Reference]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=head.count)
-            rows = csv.DictReader(file, delimiter=delimiter)
-            known = columns([n for n in rows.fieldnames or [] if n], str(path))
+        with csv_rows.table(path) as (names, rows):
+            known = columns([n for n in names if n], str(path))
             finder = Finder(path.parent, known.layout)
             for number, row in enumerate(rows, start=1):
                 yield _row(row, known, finder, path, number)
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
+    except csv_rows.ERRORS as err:
         raise InputError(f"pictures: {str(path)!r} cannot be read as CSV ({err})") from err
 
 
@@ -186,13 +181,18 @@ def _parquet(path: Path) -> Iterator[Reference]:
 
 
 def _geometry(path: Path) -> tuple[str | None, Any]:
-    """(the geometry column of a GeoParquet file, what brings it to degrees)."""
+    """(the geometry column of a GeoParquet file or of a native type, what brings it to degrees)."""
     try:
-        told = json.loads((pq.read_metadata(path).metadata or {}).get(b"geo", b"null"))
-        if told is None:
+        with pq.ParquetFile(path) as file:
+            told = json.loads((file.metadata.metadata or {}).get(b"geo", b"null"))
+            native = parquet_geometry.native(file)
+        if told is not None:
+            name = told["primary_column"]
+            crs = told["columns"][name].get("crs", "OGC:CRS84")
+        elif native is not None:
+            name, crs = native
+        else:
             return None, None
-        name = told["primary_column"]
-        crs = told["columns"][name].get("crs", "OGC:CRS84")
         source = pyproj.CRS.from_user_input(crs if crs is not None else "OGC:CRS84")
         return name, pyproj.Transformer.from_crs(source, "OGC:CRS84", always_xy=True)
     except (ValueError, KeyError, TypeError, AttributeError, pyproj.exceptions.CRSError) as err:
@@ -246,8 +246,8 @@ def _position(x: Any, y: Any) -> tuple[float | None, float | None, tuple[str, ..
     if x in ("", None) and y in ("", None):
         return None, None, ()
     try:
-        lon, lat = float(x), float(y)
-    except (TypeError, ValueError):
+        lon, lat = csv_rows.number(str(x)), csv_rows.number(str(y))
+    except ValueError:
         return None, None, ("position_unreadable",)
     if not (math.isfinite(lon) and math.isfinite(lat)):
         return None, None, ("position_unreadable",)

@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from geoml.errors import DataError, InputError
 from geoml.io.exif import Exif, read_exif
+from geoml.io.ground_width import square_km
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 _NAMES = ("jpg", "jpeg", "jpe", "mpo", "png", "webp", "tif", "tiff", "gif", "bmp", "heic", "heif")
@@ -76,7 +77,8 @@ class Photo:
 
     ``problems`` are codes of what was changed on the way: ``several_frames`` (the first was taken), ``transparent``
     (laid on white), ``cmyk``, ``16_bit`` (reduced), ``stretched`` (32-bit values between their extremes). Those of
-    place and time are in ``exif``. ``shape`` is the upright (height, width) of the file.
+    place and time are in ``exif``. ``shape`` is the upright (height, width) of the file, ``width_km`` how wide the
+    ground of its middle square is where the file has a georeference.
     """
 
     rgb: NDArray[np.uint8]
@@ -85,6 +87,7 @@ class Photo:
     format: str
     shape: tuple[int, int]
     problems: tuple[str, ...] = ()
+    width_km: float | None = None
 
 
 def read(source: str | Path | bytes, size: int | None = None, *, name: str | None = None) -> Photo:
@@ -122,7 +125,8 @@ def read(source: str | Path | bytes, size: int | None = None, *, name: str | Non
         raise decoding(label, err) from err
     pixels = np.array(turned, np.uint8)
     kind = "JPEG" if image.format == "MPO" else str(image.format)
-    return Photo(pixels, hashlib.sha256(data).hexdigest(), exif, kind, shape, tuple(problems))
+    wide = square_km(data) if kind == "TIFF" else None
+    return Photo(pixels, hashlib.sha256(data).hexdigest(), exif, kind, shape, tuple(problems), wide)
 
 
 def load_bytes(path: str | Path, label: str) -> bytes:

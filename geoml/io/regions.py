@@ -1,4 +1,4 @@
-"""Region files: GeoJSON, GeoPackage and GeoParquet to one multipolygon in degrees."""
+"""Region files: GeoJSON, GeoPackage and Parquet to one multipolygon in degrees."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import InputError
 from geoml.grid.region import from_geometry
+from geoml.io import parquet_geometry
 from geoml.io.hrefs import redact
 from geoml.io.remote import fetch, is_url
 
@@ -31,8 +32,8 @@ def load_region(path: str) -> MultiPolygon:
     """The polygons of a file, by its path or URL, in EPSG:4326, split at the antimeridian.
 
     ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), ``.gpkg`` (one layer with
-    polygons) or ``.parquet``. Raises InputError for a missing file, another format, no CRS, or anything that is not
-    a polygon.
+    polygons) or ``.parquet`` (GeoParquet or the native type GEOMETRY). Raises InputError for a missing file, another
+    format, no CRS, or anything that is not a polygon.
     """
     given, url = path, is_url(path)
     file, path = Path(urlsplit(path).path if url else path), redact(path) if url else path
@@ -77,7 +78,7 @@ def _geopackage(file: Path) -> tuple[list[BaseGeometry], Any]:
 
 
 def _geoparquet(file: Path) -> tuple[list[BaseGeometry], Any]:
-    return _frame(gpd.read_parquet(file))
+    return _frame(parquet_geometry.read(file))
 
 
 def _frame(frame: Any) -> tuple[list[BaseGeometry], Any]:
