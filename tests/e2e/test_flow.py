@@ -90,8 +90,10 @@ def test_what_speaks_against_a_map_is_the_message_of_the_state(prefect: None, tm
     state = module.predict(**flat(given), out=str(tmp_path / "out"), return_state=True)
     assert state.is_completed()
     run = state.result()
-    assert [state.message] == steps.caution(run["warnings"])
-    assert state.message.startswith("1 warning: cva: the magnitude of change has one mode")
+    likeness, warning = state.message.split("; ", 1)
+    assert likeness.startswith("it is not known whether the model fits these images")
+    assert [warning] == steps.caution(run["warnings"])
+    assert warning.startswith("1 warning: cva: the magnitude of change has one mode")
     assert run == json.loads((tmp_path / "out" / "run.json").read_text())
 
 
