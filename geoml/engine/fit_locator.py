@@ -70,7 +70,7 @@ def fit(
 
 def check(recipe: GeoRecipe) -> None:
     """Raise InputError or DataError for what would only be met after hours: options of the head, files, the device."""
-    heads.build(recipe.head.name, {**recipe.head.config, "features": 8})
+    heads.build(recipe.head.name, {**recipe.head.config, "features": 4096})  # how many is only known later
     source = recipe.source
     if isinstance(source, WorldSource):
         named = {"picture": source.picture, "other": source.other, "land": source.land}

@@ -152,7 +152,14 @@ def change() -> Callable[[str], Any]:
             return not default
         if isinstance(default, int | float):
             return type(default)(default / 2 if default else 1)
-        return {"mask": "none", "composite": "mean", "join": "blend", "harmonise": "histogram"}.get(name, "EPSG:32621")
+        words = {
+            "mask": "none",
+            "composite": "mean",
+            "join": "blend",
+            "harmonise": "histogram",
+            "out_of_domain": "allow",
+        }
+        return words.get(name, "EPSG:32621")
 
     return other
 
