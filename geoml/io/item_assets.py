@@ -28,6 +28,8 @@ NUMBERS = {
     "unit": ("unit",),
 }
 """Fields of a band in the catalog's YAML, and their names in STAC."""
+MOST = 100_000
+"""Characters of an entry; each item takes a copy, and one that is larger than any honest one says nothing."""
 FIELD_OF = {name: field for field, names in NUMBERS.items() for name in names}
 
 
@@ -44,7 +46,7 @@ def fill(item: dict[str, Any], collection: Mapping[str, Any], profile: Profile) 
         return
     whole = _said(properties) - {"gsd"}  # that of an item is of its finest band, so an asset's is better
     for key, asset in assets.items():
-        if isinstance(asset, dict) and isinstance(said := given.get(key), dict):
+        if isinstance(asset, dict) and isinstance(said := given.get(key), dict) and len(str(said)) <= MOST:
             _fill(asset, said, whole | _of_yaml(profile.bands.get(key, ())))
 
 

@@ -139,9 +139,10 @@ def _placed(table: pa.Table) -> pa.Table:
     at = table.schema.get_field_index("bbox")
     if at >= 0 and pa.types.is_struct(table.schema.field(at).type):
         boxes = table.column(at).combine_chunks()
-        parts = [pc.fill_null(pc.struct_field(boxes, k), float("nan")) for k in range(boxes.type.num_fields)]
         if boxes.null_count or any(p.null_count for p in boxes.flatten()):
-            table = table.set_column(at, "bbox", pa.StructArray.from_arrays(parts, fields=list(boxes.type)))
+            sides = [pc.struct_field(boxes, k).cast(pa.float64()) for k in range(boxes.type.num_fields)]
+            parts = [pc.fill_null(side, float("nan")) for side in sides]
+            table = table.set_column(at, "bbox", pa.StructArray.from_arrays(parts, names=[f.name for f in boxes.type]))
     if PLACE in table.column_names and table.column(PLACE).null_count:
         table = table.drop_columns([PLACE])  # of other items; nothing here needs it
     return table

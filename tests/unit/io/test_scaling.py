@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def catalog_of(
 def found(catalog: Catalog, folder: Path, profile: Profile | None = None) -> BandSpec:
     """The band as a worker sees it: searched for, written to the table of sources and read back."""
     query = Query(catalog=catalog.url, collection="c", bbox=(-10, -10, 10, 10), datetime=("2024",))
+    catalog = replace(catalog, profiles={"c": profile or Profile()})
     items = search(catalog, query, WORLD, "2024")
     write_items(items, folder / "sources.parquet")
     (item,) = read_items(folder / "sources.parquet")
