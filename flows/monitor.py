@@ -104,7 +104,7 @@ def monitor(
             pipeline.verdict(found, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    return Completed(message="; ".join([summary(rows, found), *steps.caution(found.warnings)]))
+    return Completed(message="; ".join([summary(rows, found), *show.caution(found.warnings)]))
 
 
 def main(argv: list[str] | None = None) -> int:

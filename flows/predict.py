@@ -102,7 +102,7 @@ def predict(
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         try:
-            return steps.ended(steps.collect(out, steps.work(out, ids, batch)))
+            return show.ended(steps.collect(out, steps.work(out, ids, batch)))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         finally:

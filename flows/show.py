@@ -15,11 +15,13 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.states import Completed
 
 from geoml import pipeline
 from geoml.engine.plan import read_plan
 from geoml.engine.run import Tally
 from geoml.engine.state import state
+from geoml.io.domain import said
 
 EVERY = 2.0
 """Seconds between two updates of the progress."""
@@ -98,3 +100,13 @@ def changes(out: str, rows: Sequence[dict[str, Any]], failed: dict[str, Any]) ->
     table += [{"day": day, "change": "failed", "reason": str(err)} for day, err in failed.items()]
     if table:
         told(create_table_artifact, table[:ROWS], key="changes", description=f"What changed in {out}")
+
+
+def ended(run: dict[str, Any]) -> Any:
+    """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
+    return Completed(data=run, message="; ".join([said(run.get("domain")), *caution(run.get("warnings") or [])]))
+
+
+def caution(words: Sequence[str]) -> list[str]:
+    """Warnings in one line; no line where there is none."""
+    return [f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"] if words else []

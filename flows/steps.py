@@ -12,7 +12,6 @@ from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import task_run
-from prefect.states import Completed
 
 from flows.runner import Steps
 from flows.show import Progress, told
@@ -22,7 +21,6 @@ from geoml.engine.device import choose
 from geoml.engine.monitor import Look
 from geoml.engine.run import Tally
 from geoml.errors import TransientError
-from geoml.io.domain import said
 from geoml.recipe import PredictRecipe
 
 RETRIES = 2
@@ -113,16 +111,6 @@ def look(recipe: PredictRecipe, out: str, lookback: int, until: str | None) -> L
 def gather(out: str, found: Look) -> list[dict[str, Any]]:
     """Put all days together; the rows of what changed."""
     return pipeline.gather(out, found)
-
-
-def ended(run: dict[str, Any]) -> Any:
-    """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
-    return Completed(data=run, message="; ".join([said(run.get("domain")), *caution(run.get("warnings") or [])]))
-
-
-def caution(words: Sequence[str]) -> list[str]:
-    """Warnings in one line; no line where there is none."""
-    return [f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"] if words else []
 
 
 @task(persist_result=False)

