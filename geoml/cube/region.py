@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import Lock
 
 import numpy as np
 import shapely
@@ -39,6 +40,11 @@ def count_inside(part: BaseGeometry, plane: Plane, blocks: Iterable[Block]) -> i
     return count
 
 
+_ONE = Lock()
+"""rasterio silences a warning in there in a way that only one thread at a time may use."""
+
+
 def _mask(outline: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = geometry_mask([outline], tuple(geobox.shape), geobox.affine, invert=True)
+    with _ONE:
+        mask: NDArray[np.bool_] = geometry_mask([outline], tuple(geobox.shape), geobox.affine, invert=True)
     return mask

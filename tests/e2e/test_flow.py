@@ -114,10 +114,10 @@ def test_the_flow_writes_what_the_command_writes(
         assert path.read_bytes() == (by_flow / path.relative_to(by_command)).read_bytes(), path
     names = {p.relative_to(by_command) for p in by_command.rglob("*") if p.is_file()}
     assert names == {p.relative_to(by_flow) for p in by_flow.rglob("*") if p.is_file()}
-    rows = json.loads(artifacts("blocks")[0].data)
+    rows = json.loads(newest("blocks").data)
     assert {r["block"] for r in rows if r["state"] == "done"} == set(run["blocks"]["done"])
-    assert "report.html" in artifacts("report")[0].data
-    assert float(artifacts("progress")[0].data) == 100
+    assert "report.html" in newest("report").data
+    assert float(newest("progress").data) == 100
     before = {p: p.stat().st_mtime_ns for p in by_flow.rglob("*")}
     again = module.predict(**flat(given), out=str(by_flow), return_state=True)
     assert again.is_completed()

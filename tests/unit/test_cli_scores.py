@@ -28,8 +28,8 @@ def test_a_class_that_never_occurs_and_a_name_like_markup(capsys: pytest.Capture
     totals = {"miou": None, "mean_f1": 0.5, "overall_accuracy": 1.0, "ece": 0.25}
     cli_scores.show({"split": "test", "pixels": 4, "confusion": [[0, 0], [0, 4]], **per_class, **totals})
     said = capsys.readouterr().out
-    assert cells(said) == [["[/red]", "", "", "", ""], ["b", *["0.500"] * 4]]
-    assert "mean IoU   mean F1 0.500  overall accuracy 1.000  ECE 0.250" in said
+    assert cells(said) == [["[/red]", *[""] * 6], ["b", *["0.500"] * 4, "", ""]]
+    assert "mean IoU none  mean F1 0.500  overall accuracy 1.000  ECE 0.250" in said
 
 
 def test_objects_by_size_without_square_metres(capsys: pytest.CaptureFixture[str]) -> None:
