@@ -22,8 +22,7 @@ def warn(run: Mapping[str, Any]) -> None:
     """What a reader of the map has to know, on standard error."""
     for words in run.get("warnings", ()):
         err_console.print("[bold yellow]Warning[/]", end=" ")
-        shown = "".join(c if c.isprintable() else "\ufffd" for c in words)
-        err_console.print(shown, markup=False, highlight=False, soft_wrap=True)
+        err_console.print(plain(words), highlight=False, soft_wrap=True)
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from geoml import cli_geolocate_map
-from geoml.cli_common import Json, command, err_console, out_console
+from geoml.cli_common import Json, command, err_console, out_console, plain
 from geoml.errors import DataError, GeomlError
 
 
@@ -217,4 +217,4 @@ def _safe(text: str | None) -> str:
     """What others named, without what a terminal would obey."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() else "\ufffd" for c in text or ""))
+    return escape(plain(text or "").plain)
