@@ -23,7 +23,11 @@ from geoml.io.card import Band, ClassInfo, ModelCard
 
 BANDS = ("red", "nir")
 BEFORE = testing.Scene(
-    id="before", data=testing.smooth((2, 420, 560), seed=3, cell=9), bands=BANDS, datetime="2020-06-01T12:00:00Z"
+    id="before",
+    data=testing.smooth((2, 420, 560), seed=3, cell=9),
+    bands=BANDS,
+    origin=(595_000.0, 7_198_000.0),  # all in one chip of a network with a halo
+    datetime="2020-06-01T12:00:00Z",
 )
 CHANGED = np.zeros(BEFORE.data.shape[1:], bool)
 CHANGED[60:100, 80:150] = CHANGED[250:330, 300:360] = CHANGED[180:190, 40:52] = True

@@ -140,6 +140,7 @@ geoml.predict(args[1], args[2])
 """
 
 
+@pytest.mark.slow
 def test_killed_at_every_rename_and_resumed(forked: Callable[..., int], recipe: dict[str, Any], tmp_path: Path) -> None:
     """Whatever has its final name is whole, and the next run ends with the files of a run that was left alone."""
     west, south, east, north = SCENE.bbox(inner=0.05)
@@ -243,6 +244,7 @@ def hundred(folder: Path) -> list[testing.Scene]:
     return scenes
 
 
+@pytest.mark.slow
 def test_one_corrupt_file_among_a_hundred(cli: Callable[..., Result], threshold: str, tmp_path: Path) -> None:
     scenes, out = hundred(tmp_path / "made"), tmp_path / "out"
     bad = tmp_path / "made" / "s42" / "image.tif"

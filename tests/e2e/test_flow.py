@@ -239,6 +239,7 @@ def test_the_monitor_ends_as_skipped_when_nothing_is_new(
     assert "no items" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["processes:2", "cluster:2"])
 def test_a_step_whose_process_dies_goes_on_elsewhere(
     prefect: None,

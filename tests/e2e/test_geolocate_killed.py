@@ -17,6 +17,7 @@ PICTURES, KILLS = 200, 8
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has threads of libraries only on Linux")
+@pytest.mark.slow
 def test_kills_change_no_byte(tmp_path: Path) -> None:
     made.made_locator(tmp_path / "model")
     source = made.folder(tmp_path / "in", PICTURES, size=(40, 48))

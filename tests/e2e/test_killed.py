@@ -27,6 +27,7 @@ def tree(out: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has threads of libraries only on Linux")
+@pytest.mark.slow
 def test_fifty_kills_lose_nothing(threshold: str, tmp_path: Path) -> None:
     catalog = testing.write_catalog(tmp_path / "made", [SCENE])
     query = {"catalog": str(catalog), "bbox": SCENE.bbox(), "datetime": ["2024"]}

@@ -177,6 +177,7 @@ def test_a_run_in_a_bucket_has_the_same_bytes(
     assert (now.status, now.done) == ("finished", now.planned)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_from_an_empty_scratch(inputs: str, url: str, whole: dict[str, bytes]) -> None:
     process = start(recipe(inputs), url)
     go(process)
@@ -200,6 +201,7 @@ def test_killed_and_resumed_from_an_empty_scratch(inputs: str, url: str, whole: 
     assert_same(objects(url), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["folder", "bucket"])
 def test_two_drivers_at_once(place: str, inputs: str, url: str, whole: dict[str, bytes], tmp_path: Path) -> None:
     out = url if place == "bucket" else str(tmp_path / "out")

@@ -265,6 +265,7 @@ def test_it_listens_on_loopback_alone(local: Local) -> None:
     assert {ip for _, ip in listening} == {"127.0.0.1"}, listening
 
 
+@pytest.mark.slow
 def test_a_deployment_predicts_by_the_stac_api_from_and_to_s3_on_dask(
     stack: ModuleType, local: Local, tmp_path: Path
 ) -> None:

@@ -78,11 +78,16 @@ def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     "words",
     [
         ("geoml", "models", "list"),
-        ("geoml", "geolocate", "strip-exif", "catalogs/demo/pictures", "--out", "{}"),
+        pytest.param(
+            ("geoml", "geolocate", "strip-exif", "catalogs/demo/pictures", "--out", "{}"), marks=pytest.mark.slow
+        ),
         ("flows.predict", "catalogs/recipes/demo-predict.yaml", "--out", "{}"),
-        ("flows.monitor", "catalogs/recipes/demo-predict.yaml", "--out", "{}"),
-        ("flows.train", "demo-itaipu", "--out", "{}"),
-        ("flows.geolocate", "catalogs/demo/pictures", "--model", "world-overhead", "--out", "{}"),
+        pytest.param(("flows.monitor", "catalogs/recipes/demo-predict.yaml", "--out", "{}"), marks=pytest.mark.slow),
+        pytest.param(("flows.train", "demo-itaipu", "--out", "{}"), marks=pytest.mark.slow),
+        pytest.param(
+            ("flows.geolocate", "catalogs/demo/pictures", "--model", "world-overhead", "--out", "{}"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_commands_and_flows_end_with_a_line_and_not_a_traceback(words: tuple[str, ...], tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def recall(model: torch.nn.Module, images: list[np.ndarray]) -> float:
     return float(((a @ b.T).argmax(1) == np.arange(len(a))).mean())
 
 
+@pytest.mark.slow
 def test_training_on_pairs_of_years_finds_places_that_it_did_not_see() -> None:
     images, west = years(), (0, 0, SHAPE[0], EAST)
     config = Fit(side=SIDE, steps=40, batch=BATCH, rate=4e-4, look=0.0)

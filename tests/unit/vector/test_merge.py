@@ -53,7 +53,7 @@ def whole(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], window: Win
     return sorted((int(v), int(n), float(c), shapely.normalize(g).wkt) for v, n, c, g in columns)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     classes=arrays(
         np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.sampled_from([0, 1, NODATA])
