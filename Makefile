@@ -59,10 +59,12 @@ images:  ## the images of the stack; BUILD has options for docker build
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD) -f docker/services.Dockerfile -t geoml-services .
 
 stack: images  ## the same services in containers, until make stack-down
+	sh docker/passwords.sh
 	$(COMPOSE) --env-file docker/compose.env -f docker/compose.yaml -p geoml up -d
-	@echo; cat docker/compose.env
+	@echo; grep -v -e '^#' -e @random@ docker/compose.env.in; echo 'Passwords are in docker/compose.env, which only you can read.'
 
 stack-down:  ## ends make stack; its data stay in volumes
+	sh docker/passwords.sh  # compose reads the file
 	$(COMPOSE) --env-file docker/compose.env -f docker/compose.yaml -p geoml down
 
 requirements: env  ## take newer versions of the dependencies
