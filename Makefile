@@ -10,21 +10,26 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile 
 # files whose tests train something
 TRAINING := tests/unit/engine/test_fit*.py tests/unit/engine/test_evaluate.py tests/unit/engine/test_picture_sets.py \
 	tests/unit/engine/test_locator.py tests/unit/heads tests/contract
+UPGRADE ?= --upgrade
+# nothing is built but what has no wheel, and that with the tools of the lock
+WHEELS := --only-binary :all: --no-binary version-parser --build-constraints requirements.txt
 # for docker build: --build-arg BASE=IMAGE, --secret id=ca,src=FILE, --secret id=index,src=FILE, --network=host, ...
 BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training lint bench bench-geolocate env requirements stack stack-down stack-local images
+.PHONY: demo test check-slow test-training lint licences bench bench-geolocate env requirements pin-base stack stack-down \
+	stack-local images
 
 env: .venv/.done
 
 .venv/.done: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("geoml needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo 'python3 -m venv failed; Debian and Ubuntu have it in the package python3-venv'; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.txt >.venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes $(WHEELS) --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: env  ## the main job on the embedded catalog; OUT=DIR chooses the folder
@@ -44,6 +49,10 @@ lint: env  ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docker/licences.py
+
+licences: env  ## what is not permissive among the packages here; fails for what docker/licences.py does not list
+	$(BIN)/python docker/licences.py
 
 bench: env  ## throughput and memory; see docs/performance.md
 	$(BIN)/python -m tests.benchmarks.predict $(ARGS)
@@ -59,12 +68,17 @@ images:  ## the images of the stack; BUILD has options for docker build
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD) -f docker/services.Dockerfile -t geoml-services .
 
 stack: images  ## the same services in containers, until make stack-down
+	sh docker/passwords.sh
 	$(COMPOSE) --env-file docker/compose.env -f docker/compose.yaml -p geoml up -d
-	@echo; cat docker/compose.env
+	@echo; grep -v -e '^#' -e @random@ docker/compose.env.in; echo 'Passwords are in docker/compose.env, which only you can read.'
 
 stack-down:  ## ends make stack; its data stay in volumes
+	sh docker/passwords.sh  # compose reads the file
 	$(COMPOSE) --env-file docker/compose.env -f docker/compose.yaml -p geoml down
 
-requirements: env  ## take newer versions of the dependencies
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
-		--no-emit-index-url --no-annotate --no-header -o requirements.txt
+pin-base:  ## the digest of the images' base into the Dockerfiles; docs/stack.md
+	$(PYTHON) docker/pin_base.py $(ARGS)
+
+requirements: env  ## take newer versions of the dependencies; UPGRADE= keeps those that still do
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 $(UPGRADE) \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.txt

@@ -1,5 +1,5 @@
 # geoml on a machine without a GPU:  docker build -f docker/cpu.Dockerfile -t geoml:cpu .
-# BASE: any Debian or Ubuntu with Python 3.11 or later, venv and CA certificates.
+# BASE: any Debian or Ubuntu with Python 3.11 or later, venv and CA certificates; make pin-base adds the digest.
 # TORCH_BACKEND=cpu: torch's own CPU builds; empty: those of the package index, which link CUDA.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
@@ -13,7 +13,7 @@ WORKDIR /app
 COPY pyproject.toml requirements.txt docker/install.sh ./
 ARG TORCH_BACKEND=""
 RUN --mount=type=secret,id=ca,target=/run/build/ca --mount=type=secret,id=index,target=/run/build/index \
-    DEVICE=cpu sh install.sh ${TORCH_BACKEND:+--torch-backend=$TORCH_BACKEND} -r pyproject.toml && rm install.sh
+    DEVICE=cpu sh install.sh pyproject.toml --group tools && rm install.sh
 
 # geoml itself: a few megabytes, and no network
 COPY README.md LICENSE ./

@@ -14,7 +14,7 @@ ENV PATH=/opt/geoml/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DO_NO
 WORKDIR /app
 COPY pyproject.toml requirements.txt docker/install.sh ./
 RUN --mount=type=secret,id=ca,target=/run/build/ca --mount=type=secret,id=index,target=/run/build/index \
-    sh install.sh --group stack obstore "prefect>=3.8,<3.9" "fastapi<0.151" pyyaml requests && rm install.sh
+    sh install.sh --group services && rm install.sh
 COPY catalogs catalogs
 COPY docker/*.py docker/postgres.sh docker/
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import sys
@@ -22,7 +24,7 @@ from typing import Any
 import requests
 import yaml
 from obstore.store import S3Store
-from stack_process import Service, StackError
+from stack_process import Service, StackError, write_private
 from stack_services import (
     ROOT,
     S3,
@@ -157,13 +159,13 @@ def up(folder: Path | None) -> None:
         stack = Stack(base, lambda line: print(line, flush=True))
         try:
             stack.start()
-            lines = [f"export {k}={v}" for k, v in stack.env.items()]
-            (base / "env.sh").touch(mode=0o600)
-            (base / "env.sh").write_text("\n".join(lines) + "\n")
+            lines = {k: f"export {k}={shlex.quote(v)}" for k, v in stack.env.items()}
+            write_private(base / "env.sh", "\n".join(lines.values()) + "\n")
             width = max(map(len, stack.addresses()))
             print("\n" + "\n".join(f"{k:{width}}  {v}" for k, v in stack.addresses().items()))
-            print(f"\nIn another terminal:  . {base / 'env.sh'}   # which has\n" + "\n".join(lines))
-            print("\nCtrl-C ends it.", flush=True)
+            print(f"\nIn another terminal:  . {base / 'env.sh'}   # only you can read it; it has the keys, and")
+            print("\n".join(line for name, line in lines.items() if not re.search("SECRET|PASSWORD", name)))
+            print(f"\nThe password of PostgreSQL is in {base / 'postgres' / 'password'}. Ctrl-C ends it.", flush=True)
             while True:
                 stack.check_alive()
                 time.sleep(1)

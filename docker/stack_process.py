@@ -70,9 +70,15 @@ def until(true: Callable[[], bool], seconds: float, what: str) -> None:
 def kept_secret(path: Path) -> str:
     """The secret in ``path``, made on first use, readable by this user only."""
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(16))
+        write_private(path, secrets.token_hex(16))
     return path.read_text().strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write ``path`` anew, for the eyes of this user alone from the first byte on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 class Service(ABC):

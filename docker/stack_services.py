@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from obstore.exceptions import BaseError as StoreError
 from obstore.store import S3Store
-from stack_process import HOST, Service, StackError, answers, free_port, kept_secret, until
+from stack_process import HOST, Service, StackError, answers, free_port, kept_secret, until, write_private
 
 if TYPE_CHECKING:
     import psycopg
@@ -68,7 +68,7 @@ class Postgres(Service):
             self._reachable()
         if not (data / "PG_VERSION").exists():
             given = self.folder / "pwfile"
-            given.write_text(self.password)
+            write_private(given, self.password)
             if user:
                 shutil.chown(given, user, user)
             words = [
@@ -222,8 +222,8 @@ class S3(Service):
         keys = {"accessKey": self.env["AWS_ACCESS_KEY_ID"], "secretKey": self.env["AWS_SECRET_ACCESS_KEY"]}
         actions = ["Admin", "Read", "List", "Tagging", "Write"]
         config = self.folder / "s3.json"
-        config.touch(mode=0o600)
-        config.write_text(json.dumps({"identities": [{"name": "geoml", "credentials": [keys], "actions": actions}]}))
+        identity = {"name": "geoml", "credentials": [keys], "actions": actions}
+        write_private(config, json.dumps({"identities": [identity]}))
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
         words = ["-ip", HOST, "-ip.bind", HOST, "-dir", data, "-bucket", self.bucket, "-s3.config", config]

@@ -63,11 +63,11 @@ class Steps:
     def _dask(self) -> TaskRunner[Any]:
         from prefect_dask.task_runners import DaskTaskRunner
 
+        from geoml.engine.cluster_tls import credentials, private
+
         if self.kind == "tcp":
-            return DaskTaskRunner(address=self.address)
-        return DaskTaskRunner(
-            cluster_kwargs={"n_workers": self.count, "threads_per_worker": 1, "dashboard_address": None}
-        )
+            return DaskTaskRunner(address=self.address, client_kwargs={"security": credentials(self.address)})
+        return DaskTaskRunner(cluster_kwargs=private(self.count, threads=1))
 
     def idle(self) -> Sequence[int]:
         if self.kind == "tcp":

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 where that is fast")
     workers: str = Field(
         default="here",
-        description="where blocks run: here, processes:N, cluster:N (a Dask cluster that geoml starts) or tcp://host:port",
+        description="where blocks run: here, processes:N, cluster:N (a Dask cluster of geoml's own), tcp|tls://host:port",
     )
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="threads for reading and model")
     chip_batch: int = Field(default=0, ge=0, description="chips in one forward; 0 = by device")
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     @classmethod
     def _workers(cls, value: str) -> str:
         if not WORKERS.fullmatch(value):
-            raise ValueError("expected here, processes:N, cluster:N or tcp://host:port")
+            raise ValueError("expected here, processes:N, cluster:N or tcp|tls://host:port")
         return value
 
     @field_validator("catalogs")

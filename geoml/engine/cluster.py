@@ -15,8 +15,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
+from distributed.comm.core import FatalCommClosedError
 
 from geoml import logs
+from geoml.engine.cluster_tls import credentials, private
 from geoml.engine.processes import STOPPING
 from geoml.engine.spread import Died, News
 from geoml.errors import InputError, TransientError
@@ -47,9 +49,10 @@ class Cluster:
 
     def __enter__(self) -> Self:
         try:
-            if isinstance(self.where, int):
-                self.own = _start(self.where)
-            self.client = Client(self.own or self.where, timeout=settings().timeout, set_as_default=False)
+            self.client = self._connected()
+        except FatalCommClosedError as err:
+            self._close(time.monotonic())
+            raise InputError(f"GEOML_WORKERS: {self.where}: its certificates and ours do not fit") from err
         except (OSError, TimeoutError) as err:
             self._close(time.monotonic())
             raise TransientError(f"workers: no Dask scheduler at {self.where} ({err})") from err
@@ -59,6 +62,13 @@ class Cluster:
         self.seen = time.monotonic()
         self._look()
         return self
+
+    def _connected(self) -> Client:
+        how = {"timeout": settings().timeout, "set_as_default": False}
+        if isinstance(self.where, str):
+            return Client(self.where, security=credentials(self.where), **how)
+        self.own = _start(self.where)
+        return Client(self.own, **how)
 
     def idle(self) -> list[str]:
         if not self.alive and time.monotonic() - self.seen > settings().timeout:
@@ -148,18 +158,10 @@ class Cluster:
 
 
 def _start(count: int) -> LocalCluster:
-    """Processes that share the cores; memory is bounded by the blocks and not by Dask."""
+    """Processes that share the cores."""
     threads = max(1, settings().threads // count)
     logging.getLogger("distributed").setLevel(logging.ERROR)  # its diary is not the run's
-    cluster = LocalCluster(
-        n_workers=count,
-        threads_per_worker=threads,
-        processes=True,
-        memory_limit=0,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.ERROR,
-        env={"GEOML_THREADS": str(threads)},
-    )
+    cluster = LocalCluster(**private(count, threads), silence_logs=logging.ERROR, env={"GEOML_THREADS": str(threads)})
     with Client(cluster, set_as_default=False) as client:
         client.run(_ours, logging.getLogger().getEffectiveLevel())
     return cluster

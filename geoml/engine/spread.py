@@ -117,7 +117,7 @@ def parse(workers: str) -> tuple[str, int, str]:
     """(here | processes | cluster | tcp, number of workers or 1, address) of the setting. Raises InputError."""
     found = WORKERS.fullmatch(workers)
     if found is None:
-        raise InputError(f"GEOML_WORKERS: {workers!r}; expected here, processes:N, cluster:N or tcp://host:port")
+        raise InputError(f"GEOML_WORKERS: {workers!r}; expected here, processes:N, cluster:N or tcp|tls://host:port")
     if found["tcp"]:
         return "tcp", 1, workers
     return found["here"] or found["kind"], int(found["count"] or 1), ""

@@ -60,7 +60,10 @@ class Block:
 
 def names() -> list[str]:
     """The documents, from the root."""
-    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    files = [
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
     return [str(p.relative_to(ROOT)) for p in files]
 
 

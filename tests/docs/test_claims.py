@@ -212,6 +212,10 @@ def test_what_a_link_calls_a_test_is_in_its_file() -> None:
         assert test in (ROOT / file).read_text(encoding="utf-8"), f"{test} is not in {file}"
 
 
+MADE = ("geoml/models/dilated.py", "geoml/tasks/robust.py", "catalogs/itaipu.yaml", "docker/compose.env")
+"""By a reader, or by a command."""
+
+
 def test_paths_in_code_exist() -> None:
     """``geoml/…``, ``tests/…``, ``catalogs/…``, ``flows/…`` and ``docker/…`` in inline code."""
     lost = []
@@ -219,7 +223,6 @@ def test_paths_in_code_exist() -> None:
         if name == "CHANGELOG.md":
             continue
         for path in re.findall(r"`((?:geoml|tests|catalogs|flows|docker)/[\w./*-]+)(?:::\w+)?`", text):
-            made_by_reader = path in ("geoml/models/dilated.py", "geoml/tasks/robust.py", "catalogs/itaipu.yaml")
-            if not made_by_reader and not list(ROOT.glob(path.rstrip("/"))):
+            if path not in MADE and not list(ROOT.glob(path.rstrip("/"))):
                 lost.append(f"{name}: {path}")
     assert lost == []

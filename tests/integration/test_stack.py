@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -233,7 +234,8 @@ class Local:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said
             time.sleep(0.2)
-        exports = [line.removeprefix("export ") for line in self.said.splitlines() if line.startswith("export ")]
+        self.file = Path(self.said.partition("\nIn another terminal:  . ")[2].split()[0])
+        exports = [line.removeprefix("export ") for line in self.file.read_text().splitlines()]
         self.env = dict(line.split("=", 1) for line in exports)
         self.folder = Path(self.env["GEOML_SCRATCH"]).parent
 
@@ -263,6 +265,16 @@ def test_it_listens_on_loopback_alone(local: Local) -> None:
     listening = {(ours[c.pid].name(), c.laddr.ip) for c in sockets}
     assert {name for name, _ in listening} >= {"dask", "postgres", "prefect", "uvicorn", "weed"}
     assert {ip for _, ip in listening} == {"127.0.0.1"}, listening
+
+
+def test_its_passwords_are_its_own_and_stay_in_files_of_this_user(local: Local) -> None:
+    files = [local.file, *(local.folder / name for name in ("postgres/password", "s3/secret", "s3/s3.json"))]
+    assert {oct(p.stat().st_mode & 0o777) for p in files} == {"0o600"}
+    known = [local.env["AWS_SECRET_ACCESS_KEY"], (local.folder / "postgres" / "password").read_text()]
+    assert all(re.fullmatch("[0-9a-f]{32}", secret) for secret in known)
+    assert len(set(known)) == 2
+    shown = {word for p in local.services() for word in p.cmdline()}
+    assert [s for s in known if s in local.said or any(s in word for word in shown)] == []
 
 
 @pytest.mark.slow
