@@ -129,6 +129,7 @@ class _Reader:
     def __init__(self, where: str) -> None:
         self.where = where
         self.values: dict[str, _Value] = {}
+        self.count = 0
 
     def graph(self, program: Any) -> Graph:
         if (version := program["schema_version"]["major"]) != SCHEMA:
@@ -151,7 +152,7 @@ class _Reader:
             weights=tuple(weights),
             input=self.values[given].number,
             output=output,
-            count=len(self.values),
+            count=self.count,
             steps=_freed(steps, output),
         )
 
@@ -159,10 +160,14 @@ class _Reader:
         return ModelError(f"{self.where}: {what}; only plain tensors and operators are loaded")
 
     def _new(self, name: str, *, tensor: bool = True, foreign: bool = False) -> int:
+        self.values[self._free(name)] = _Value(self.count, tensor, foreign)
+        self.count += 1
+        return self.count - 1
+
+    def _free(self, name: str) -> str:
         if not isinstance(name, str) or name in self.values:
             raise self._refuse(f"{str(name)[:80]!r} is made twice")
-        self.values[name] = _Value(len(self.values), tensor, foreign)
-        return self.values[name].number
+        return name
 
     def _known(self, name: str, *, tensor: bool) -> _Value:
         found = self.values.get(name)
@@ -200,11 +205,21 @@ class _Reader:
         target = node["target"]
         if target in operators.SKIPPED:
             return None
+        if target in operators.IDENTITY:
+            return self._identity(target, node)
         if target in operators.NUMBERS:
             return self._number(target, node)
         if target not in operators.ALLOWED:
             raise self._refuse(f"target {str(target)[:80]!r} in the program")
         return self._call(target, node)
+
+    def _identity(self, target: str, node: Any) -> None:
+        """No step: the result is another name of the first argument."""
+        given = {one["name"]: one["arg"] for one in node["inputs"]}
+        if given["train"] != {"as_bool": False}:
+            raise self._refuse(f"{target} that trains")
+        name, same = node["outputs"][0]["as_tensor"]["name"], node["inputs"][0]["arg"]["as_tensor"]["name"]
+        self.values[self._free(name)] = self._known(same, tensor=True)
 
     def _number(self, target: str, node: Any) -> Step:
         """A step of the arithmetic of sizes, on numbers."""

@@ -30,7 +30,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *_: A
 def batch_norm(x: Tensor, *channels: Any) -> None:
     """Weight, bias, mean and variance without the checks that ``batch_norm`` makes: each has a value a channel."""
     for one in channels[:4]:
-        if one is not None and (x.ndim < 2 or tuple(one.shape) != (x.shape[1],)):
+        if isinstance(one, Tensor) and (x.ndim < 2 or tuple(one.shape) != (x.shape[1],)):
             raise ValueError(f"{tuple(one.shape)} values for the channels of {tuple(x.shape)}")
 
 
@@ -58,10 +58,10 @@ CHECKS: Mapping[str, Callable[..., None]] = {
     for check, names in (
         (scales, "upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d upsample_bicubic2d"),
         (attention, "scaled_dot_product_attention"),
-        (batch_norm, "_native_batch_norm_legit_no_training"),
+        (batch_norm, "_native_batch_norm_legit_no_training _native_batch_norm_legit.no_stats"),
         (group_norm, "native_group_norm"),
         (padding, "pad reflection_pad2d replication_pad2d"),
     )
-    for name in (f"{n}.default" for n in names.split())
+    for name in (n if "." in n else f"{n}.default" for n in names.split())
 }
 """By operator."""
