@@ -21,6 +21,7 @@ from geoml.engine import plan as planning
 from geoml.engine.collect import collect, collected
 from geoml.engine.domain import compare
 from geoml.engine.halt import halting
+from geoml.engine.planned import changed
 from geoml.engine.run import Progress, is_done, run_blocks
 from geoml.engine.sample import with_sample
 from geoml.engine.spread import run_all
@@ -29,6 +30,7 @@ from geoml.io import stac
 from geoml.io.domain import said
 from geoml.io.left_out import of_error
 from geoml.io.remote import RunStore, run_store
+from geoml.io.software import of_item, others
 from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
 from geoml.pipeline_geolocate_map import geolocate_map
 from geoml.recipe import PredictRecipe, Query, check_text, differences, load_yaml, parse
@@ -96,7 +98,8 @@ def plan(
     made, items = planning.make_plan(recipe, found)
     if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json"):
         before = planning.read_plan(store)
-        other = before.hash != made.hash or before.recipe.block_size != recipe.block_size
+        model = set(changed(before.card, made.card)) - {"sha256"}  # in the hash; that of a calibrated model is its own
+        other = before.hash != made.hash or bool(model) or before.recipe.block_size != recipe.block_size
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
             said = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
             raise InputError(
@@ -163,10 +166,18 @@ def _claim_folder(out: Path, shown: str = "", *, foreign: bool = False) -> None:
 
 
 def todo(out: str | Path | RunStore) -> list[str]:
-    """Ids of the blocks that are not done yet, in the order of the plan."""
+    """Ids of the blocks that are not done yet, in the order of the plan.
+
+    Where the others were done by another geoml or torch, the log says so.
+    """
     store = run_store(out)
     made, size = planning.read_plan(store), store.blocks()
-    return [key for key, planned in made.by_id().items() if not is_done(store, made, planned, size)]
+    by_id = made.by_id()
+    left = [key for key, planned in by_id.items() if not is_done(store, made, planned, size)]
+    done = by_id.keys() - left if left else ()
+    if words := others([of_item(store.local / "items" / f"{key}.json") for key in done]):
+        log.warning("%s: %s", store.url, words)
+    return left
 
 
 def predict(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import ast
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from functools import reduce
+from typing import Any, NamedTuple
 
 from geoml.errors import ModelError
 
 UNBOUNDED = 2**31
 """torch writes a bound near the largest integer where there is none."""
+LONGEST = 1000
+"""Characters of a size."""
+_SYMBOL = re.compile(r"s\d{1,6}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,44 +44,109 @@ class Axis:
         return found
 
 
-def axes(program: torch.export.ExportedProgram) -> tuple[Axis, Axis, Axis, Axis]:
-    """Batch, bands, height and width of the only input.
+def axes(sizes: Sequence[Any], ranges: Mapping[str, Any]) -> tuple[Axis, Axis, Axis, Axis]:
+    """Batch, bands, height and width of the input, from its sizes and the range constraints in a program's JSON.
 
-    Raises ModelError for other inputs, and for a size that is no multiple of one free number plus a constant.
+    Raises ModelError for another number of axes, and for a size that is no multiple of one free number plus a constant.
     """
-    names = program.graph_signature.user_inputs
-    shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ModelError(f"the program has inputs {list(names)}; expected one of shape (batch, bands, height, width)")
-    batch, bands, height, width = (_axis(size, program.range_constraints) for size in shapes[0])
+    if len(sizes) != 4:
+        raise ModelError(f"the program takes {len(sizes)} axes; expected (batch, bands, height, width)")
+    known = {line: (one.get("min_val"), one.get("max_val")) for key, one in ranges.items() if (line := _line(key))}
+    batch, bands, height, width = (_axis(size, known) for size in sizes)
     if height.symbol == width.symbol and height != width:
-        raise ModelError(f"the program ties its height to another width ({shapes[0][2]} and {shapes[0][3]})")
+        raise ModelError(f"the program ties its height to another width ({height} and {width})")
     return batch, bands, height, width
 
 
-def _axis(size: Any, ranges: Any) -> Axis:
-    if isinstance(size, int):
-        return Axis(size, size)
-    expression = size.node.expr
-    symbols = list(expression.free_symbols)
-    if len(symbols) != 1:
-        raise ModelError(f"the program has an axis of {expression}; expected a number, or multiples of one free number")
-    at = [int(expression.subs(symbols[0], k)) for k in (0, 1, 7, 1000)]
-    step, offset = at[1] - at[0], at[0]
-    if step < 1 or at[2:] != [7 * step + offset, 1000 * step + offset]:
-        raise ModelError(f"the program has an axis of {expression}; expected a number, or multiples of one free number")
-    low, high = _bounds(ranges, symbols[0])
-    least, most = step * low + offset, None if high is None else step * high + offset
-    if expression != symbols[0]:
-        low, high = _bounds(ranges, expression)
+class _Line(NamedTuple):
+    """``step * symbol + offset``; no symbol for a plain number."""
+
+    step: int
+    offset: int
+    symbol: str = ""
+
+
+_Bounds = Mapping[_Line, tuple[int | None, int | None]]
+
+
+def _axis(size: Mapping[str, Any], known: _Bounds) -> Axis:
+    if "as_int" in size:
+        return Axis(_whole(size["as_int"]), _whole(size["as_int"]))
+    text = size["as_expr"]["expr_str"]
+    line = _line(text)
+    if line is None or not line.symbol or line.step < 1:
+        raise ModelError(
+            f"the program has an axis of {str(text)[:80]}; expected a number, or multiples of one free number"
+        )
+    low, high = _bounds(known, _Line(1, 0, line.symbol))
+    least, most = line.step * low + line.offset, None if high is None else line.step * high + line.offset
+    if line != (1, 0, line.symbol):
+        low, high = _bounds(known, line)
         least, most = max(least, low), min((v for v in (most, high) if v is not None), default=None)
     if most is not None and least > most:
-        raise ModelError(f"the program admits no size along an axis of {expression}")
-    return Axis(max(least, 1), most, step, offset, str(symbols[0]))
+        raise ModelError(f"the program admits no size along an axis of {text[:80]}")
+    return Axis(max(least, 1), most, line.step, line.offset, line.symbol)
 
 
-def _bounds(ranges: Any, key: Any) -> tuple[int, int | None]:
-    if key not in ranges:
-        return 0, None
-    low, high = float(ranges[key].lower), float(ranges[key].upper)
-    return (int(low) if math.isfinite(low) else 0), (int(high) if high < UNBOUNDED else None)
+def _bounds(known: _Bounds, line: _Line) -> tuple[int, int | None]:
+    low, high = known.get(line, (None, None))
+    return (0 if low is None else _whole(max(low, 0))), (None if high is None or high >= UNBOUNDED else _whole(high))
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or abs(value) >= UNBOUNDED:
+        raise ModelError(f"the program has a size of {str(value)[:40]}; expected a whole number below {UNBOUNDED}")
+    return value
+
+
+def _line(text: object) -> _Line | None:
+    """What a size says: sympy's ``Mul(Integer(2), Symbol('s0', …))`` or ``2*s0 + 1``, read and never evaluated.
+
+    None where it is something else.
+    """
+    if not isinstance(text, str) or len(text) > LONGEST:
+        return None
+    try:
+        found = _read(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    return found if max(abs(found.step), abs(found.offset)) < UNBOUNDED else None
+
+
+def _read(node: ast.expr) -> _Line:
+    """A node of a size's text as a line. Raises ValueError for what is none."""
+    match node:
+        case ast.Constant(value=int(value)) if not isinstance(value, bool):
+            return _Line(0, value)
+        case ast.Name(id=name) if _SYMBOL.fullmatch(name):
+            return _Line(1, 0, name)
+        case ast.Call(func=ast.Name(id="Integer"), args=[number], keywords=[]):
+            return _read(number)
+        case ast.Call(func=ast.Name(id="Symbol"), args=[ast.Constant(value=str(name))]) if _SYMBOL.fullmatch(name):
+            return _Line(1, 0, name)
+        case ast.Call(func=ast.Name(id="Mul"), args=parts, keywords=[]):
+            return reduce(_times, map(_read, parts), _Line(0, 1))
+        case ast.Call(func=ast.Name(id="Add"), args=parts, keywords=[]):
+            return reduce(_plus, map(_read, parts), _Line(0, 0))
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return _times(_read(left), _read(right))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _plus(_read(left), _read(right))
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _plus(_read(left), _times(_Line(0, -1), _read(right)))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _times(_Line(0, -1), _read(operand))
+    raise ValueError("not a multiple of one free number plus a constant")
+
+
+def _times(a: _Line, b: _Line) -> _Line:
+    if a.symbol and b.symbol:
+        raise ValueError("a product of free numbers")
+    factor, line = (b.offset, a) if a.symbol else (a.offset, b)
+    return _Line(factor * line.step, factor * line.offset, line.symbol)
+
+
+def _plus(a: _Line, b: _Line) -> _Line:
+    if a.symbol and b.symbol and a.symbol != b.symbol:
+        raise ValueError("a sum of free numbers")
+    return _Line(a.step + b.step, a.offset + b.offset, a.symbol or b.symbol)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from geoml.engine import locator, package
-from geoml.errors import InputError
+from geoml.engine import package
+from geoml.engine.card_files import read_item
+from geoml.errors import InputError, ModelError
+from geoml.io import locator_card, mlm
 from geoml.io.card import ModelCard
 from geoml.io.locator_card import LocatorCard, is_locator
 
@@ -15,7 +16,9 @@ __all__ = ["LocatorCard", "default_locator", "locators", "read"]
 
 def read(name_or_dir: str | Path) -> ModelCard | LocatorCard:
     """A card by name, folder or URL. Raises as `geoml.engine.package.read_card`."""
-    return locator.read_card(name_or_dir) if _locates(name_or_dir) else package.read_card(name_or_dir)
+    path = package.find(name_or_dir) / package.CARD
+    item = read_item(path)
+    return (locator_card if is_locator(item) else mlm).from_item(item, str(path))
 
 
 def locators() -> list[str]:
@@ -31,11 +34,8 @@ def default_locator() -> str:
     return known[0]
 
 
-def _locates(name_or_dir: str | Path) -> bool:
+def _locates(name: str) -> bool:
     try:
-        path = package.find(name_or_dir) / package.CARD
-        return path.stat().st_size <= package.MAX_CARD and is_locator(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, RecursionError) as err:
-        if isinstance(err, InputError):
-            raise
+        return is_locator(read_item(package.find(name) / package.CARD))
+    except ModelError:
         return False

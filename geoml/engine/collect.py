@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,10 @@ from geoml.io.items import PARQUET, AssetInfo, asset_name, collection, read_item
 from geoml.io.parts import read_polygons
 from geoml.io.remote import RunStore, run_store
 from geoml.io.report import map_report
+from geoml.io.software import counted
 from geoml.io.store import sha256, write_json, write_text
 from geoml.recipe import digest
 from geoml.vector.merge import FeatureMerger
-
-PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-geo", "numpy")
 
 FILES = {
     "collection.json": "STAC collection of the run",
@@ -245,7 +242,7 @@ def _summary(
         "units": plan.units,
         "left_out": plan.left_out,
         **_said(plan),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": counted([i.properties.get("processing:software") for i in items]),
     }
 
 

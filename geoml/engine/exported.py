@@ -1,50 +1,37 @@
 """Packages whose network is a ``.pt2`` program (torch.export): no Python of ours is needed to run it.
 
-``torch.export.load`` trusts its file: it unpickles, evaluates expressions and looks up functions by name. So the
-archive is rebuilt from the parts that are plain data, raw tensors and a graph of aten operators, and from nothing
-else.
+``torch.export.load`` trusts its file: it unpickles, evaluates expressions, looks up functions by name and compiles
+Python. So it is not called: records (`geoml.engine.archive`), tensors (`payloads`), sizes (`admitted`) and steps
+(`graph`, of the operators in `operators`) are read here, and run by `network`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import math
-import re
-import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from geoml.engine.admitted import axes
+from geoml.engine.archive import open_archive
+from geoml.engine.graph import Graph, read_graph
 from geoml.engine.measure import Sight, measure
+from geoml.engine.network import Network
+from geoml.engine.payloads import Payloads
+from geoml.engine.plain_texts import check_texts
 from geoml.errors import ModelError
 from geoml.grid.chips import exact_grid
 from geoml.io import mlm, store
 from geoml.io.card import ModelCard
 
 WEIGHTS = "model.pt2"
-MAX_GRAPH = 64 * 2**20
-"""Bytes of the program's JSON."""
 DEEPEST = 64
 """Pixels: no common encoder halves its input more than six times."""
-
-_RECORD = re.compile(r"[^/]+/(data/(weights|constants)/[\w.]+|archive_format|archive_version|byteorder|\.data/\w+)")
-_RAW = re.compile(r"(weight|tensor)_\d+")
-_OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|torchvision)\.\w+\.\w+|_operator\.(add|sub|mul|floordiv|mod|neg|eq|ge|gt|le|lt|ne)"
-)
-_PLAIN = re.compile(r"[\w.\-+ ]*")
-_EXPRESSION = re.compile(
-    r"(Mul|Add|Pow|Integer|Symbol|FloorDiv|CleanDiv|Mod|PythonMod|Max|Min|positive|nonnegative|integer|True|False"
-    r"|'[su]\d+'|\b[su]\d+\b|[\d\s(),=+*/-])*"
-)
-_SPEC_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 
 
 class Exported(nn.Module):
@@ -54,10 +41,10 @@ class Exported(nn.Module):
     and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
     """
 
-    def __init__(self, program: torch.export.ExportedProgram) -> None:
+    def __init__(self, graph: Graph, payloads: Payloads) -> None:
         super().__init__()
-        self.net = program.module(check_guards=False)  # guards are Python text
-        self.batch, self.bands, self.height, self.width = axes(program)
+        self.batch, self.bands, self.height, self.width = axes(graph.sizes, graph.ranges)
+        self.net = Network(graph, payloads)
         self.stride = 1
 
     @property
@@ -83,7 +70,7 @@ class Exported(nn.Module):
                 near = size + step if self.most is None or size + step <= self.most else size - step
                 if tuple(self(torch.zeros(1, self.bands.least, near, near)).shape[-2:]) == (near, near):
                     break
-            except (RuntimeError, ValueError, AssertionError):
+            except (RuntimeError, ModelError):
                 continue
         self.height, self.width = (replace(a, step=step, offset=size % step) for a in (self.height, self.width))
 
@@ -107,15 +94,32 @@ class Exported(nn.Module):
         return y[: len(x)]
 
 
-def load_exported(path: Path, card: ModelCard) -> Exported:
-    """Read a program and check it against its card. Raises ModelError for anything but plain tensors and operators."""
+def load_exported(path: Path, card: ModelCard, content: bytes | None = None) -> Exported:
+    """Read a program and check it against its card; ``content`` is that of ``path`` where it was read already.
+
+    Raises ModelError for anything but plain tensors and operators.
+    """
     try:
-        program = torch.export.load(_rebuilt(path))
-    except ModelError:
-        raise
-    except Exception as err:  # torch raises every kind for a damaged program
-        raise ModelError(f"{path}: not a torch.export program that this torch can load ({err})") from err
-    return _checked(program, card, str(path))
+        content = path.read_bytes() if content is None else content
+    except OSError as err:
+        raise ModelError(f"{path}: not readable ({err})") from err
+    module = _read(content, str(path))
+    _check(module, card, str(path))
+    return module
+
+
+def _read(content: bytes, where: str) -> Exported:
+    archive = open_archive(content, where)
+    try:
+        payloads = Payloads(archive)
+        payloads.check()
+        program = archive.graph()
+        check_texts(program, where)
+        return Exported(read_graph(program, where), payloads)
+    except ModelError as err:
+        raise err if str(err).startswith(where) else ModelError(f"{where}: {err}") from err
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as err:
+        raise ModelError(f"{where}: not a torch.export program that geoml knows ({str(err)[:200]})") from err
 
 
 def save_exported(program: torch.export.ExportedProgram, card: ModelCard, directory: str | Path) -> ModelCard:
@@ -126,22 +130,23 @@ def save_exported(program: torch.export.ExportedProgram, card: ModelCard, direct
     fit the card, or could not be loaded again, DataError when the folder cannot be written.
     """
     card = card.model_copy(update={"architecture": "exported", "weights": WEIGHTS})
-    _checked(program, card, card.name)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
+    content = buffer.getvalue()
+    module = _read(content, card.name)
+    _check(module, card, card.name)
     with store.folder(directory, last="model.json") as folder:
-        (folder / WEIGHTS).write_bytes(buffer.getvalue())
-        module = load_exported(folder / WEIGHTS, card)
+        (folder / WEIGHTS).write_bytes(content)
         sight = _sight(module, card)
         card = card.model_copy(
             update={
                 "stride": sight.stride,
                 "radius": sight.radius,
-                "sha256": store.sha256(folder / WEIGHTS),
+                "sha256": hashlib.sha256(content).hexdigest(),
                 "parameters": sum(p.numel() for p in module.parameters()),
             }
         )
-        item = mlm.to_item(card, (folder / WEIGHTS).stat().st_size)
+        item = mlm.to_item(card, len(content))
         store.write_json(folder / "model.json", item.to_dict(include_self_link=False, transform_hrefs=False))
     return card
 
@@ -168,8 +173,8 @@ def _sight(module: Exported, card: ModelCard) -> Sight:
     return Sight(None, card.stride)
 
 
-def _checked(program: torch.export.ExportedProgram, card: ModelCard, where: str) -> Exported:
-    module = Exported(program)
+def _check(module: Exported, card: ModelCard, where: str) -> None:
+    """Raise ModelError unless a program takes the card's chips and gives its classes; finds what sizes it needs."""
     bands, size = len(card.bands) * card.dates, card.chip_size
     height, width = module.height.fixed, module.width.fixed
     if module.bands.fixed not in (None, bands):
@@ -181,91 +186,8 @@ def _checked(program: torch.export.ExportedProgram, card: ModelCard, where: str)
     try:
         with torch.no_grad():
             shape = tuple(module(torch.zeros(1, bands, size, size)).shape)
-    except (RuntimeError, ValueError, AssertionError) as err:
+    except (RuntimeError, ModelError, AttributeError, TypeError, IndexError) as err:
         raise ModelError(f"{where}: the program fails on a chip of {size} pixels ({err})") from err
     if shape != (1, len(card.classes), size, size):
         raise ModelError(f"{where}: the output is {shape}; expected (1, {len(card.classes)} classes, {size}, {size})")
     module.probe_multiples(size)
-    return module
-
-
-def _rebuilt(path: Path) -> io.BytesIO:
-    """The archive again, from checked parts only: no pickled example inputs, no guards, no traces of source code."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = {i.filename: archive.read(i) for i in archive.infolist() if i.file_size <= path.stat().st_size}
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as err:
-        raise ModelError(f"{path}: not a .pt2 archive ({err})") from err
-    graphs = [n for n in parts if re.fullmatch(r"[^/]+/models/\w+\.json", n)]
-    if len(graphs) != 1:
-        raise ModelError(f"{path}: {len(graphs)} programs in the archive; expected one")
-    root, _, name = graphs[0].partition("/models/")
-    sample = f"{root}/data/sample_inputs/{name.removesuffix('.json')}.pt"
-    for record, content in parts.items():
-        if record in (graphs[0], sample):
-            continue
-        if not _RECORD.fullmatch(record) or record.endswith(".pt"):
-            raise ModelError(f"{path}: {record} is not part of a plain program; only tensors and operators are loaded")
-        if record.endswith("_config.json"):
-            _check_payload(path, content)
-    parts[graphs[0]] = _checked_graph(path, parts[graphs[0]])
-    empty = io.BytesIO()
-    torch.save(((), {}), empty)
-    parts[sample] = empty.getvalue()
-    rebuilt = io.BytesIO()
-    with zipfile.ZipFile(rebuilt, "w", zipfile.ZIP_STORED) as archive:
-        for record, content in parts.items():
-            archive.writestr(record, content)
-    rebuilt.seek(0)
-    return rebuilt
-
-
-def _check_payload(path: Path, content: bytes) -> None:
-    for name, entry in json.loads(content)["config"].items():
-        if entry.get("use_pickle") or not _RAW.fullmatch(entry["path_name"]):
-            raise ModelError(f"{path}: {name} is pickled; a pickle is never executed")
-
-
-def _checked_graph(path: Path, content: bytes) -> bytes:
-    if len(content) > MAX_GRAPH:
-        raise ModelError(f"{path}: a graph of {len(content)} bytes; expected at most {MAX_GRAPH}")
-    program = json.loads(content)
-    program["guards_code"] = []
-    program["graph_module"]["metadata"] = {}
-    program["graph_module"]["treespec_namedtuple_fields"] = {}
-    for node in program["graph_module"]["graph"]["nodes"]:
-        node["metadata"] = {}
-    for key, text in _texts(program):
-        if key == "target":
-            good = _OPERATOR.fullmatch(text) is not None
-        elif key == "expr_str" or key == "range_constraints":
-            good = _EXPRESSION.fullmatch(text) is not None
-        elif key in ("in_spec", "out_spec"):
-            good = not text or _plain_spec(json.loads(text))
-        else:
-            good = _PLAIN.fullmatch(text) is not None
-        if not good:
-            raise ModelError(f"{path}: {key} {text[:80]!r} in the program; only plain tensors and operators are loaded")
-    return json.dumps(program).encode()
-
-
-def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string of a JSON value with the key it stands under; keys of mappings count as well."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield key if key == "range_constraints" else "key", name
-            yield from _texts(part, name)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts(part, key)
-    elif isinstance(value, str):
-        yield key, value
-
-
-def _plain_spec(spec: Any) -> bool:
-    """True for the JSON of a pytree of tuples, lists and dicts."""
-    if isinstance(spec, list):
-        return all(_plain_spec(part) for part in spec)
-    if isinstance(spec, dict):
-        return spec.get("type") in _SPEC_TYPES and _plain_spec(spec.get("children_spec", []))
-    return isinstance(spec, int)

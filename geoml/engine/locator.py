@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from geoml import heads
 from geoml.engine import package
+from geoml.engine.card_files import read_item, read_tensors, read_weights
 from geoml.engine.features import Extractor
 from geoml.errors import InputError, ModelError
 from geoml.grid import sphere
@@ -231,29 +229,22 @@ def write_card(card: LocatorCard, directory: str | Path) -> None:
 def read_card(name_or_dir: str | Path) -> LocatorCard:
     """The card of a locator, by name, folder or URL. Raises as `package.find`, ModelError for another card."""
     path = package.find(name_or_dir) / package.CARD
-    try:
-        if path.stat().st_size > package.MAX_CARD:
-            raise ModelError(f"{path}: larger than {package.MAX_CARD} bytes; not a model card")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as err:
-        raise ModelError(f"{path}: not a model card ({err})") from err
-    return locator_card.from_item(value if isinstance(value, dict) else {}, str(path))
+    return locator_card.from_item(read_item(path), str(path))
 
 
 def load(name_or_dir: str | Path) -> Locator:
     """Read, check and build a locator. Raises ModelError when card and weights disagree or the weights are damaged."""
-    path, card = package.find(name_or_dir), read_card(name_or_dir)
+    path = package.find(name_or_dir)
+    card = locator_card.from_item(read_item(path / package.CARD), str(path / package.CARD))
     weights = path / card.weights
     if Path(card.weights).name != card.weights or weights.suffix != ".safetensors" or not weights.is_file():
         raise ModelError(f"{path}: weights {card.weights!r}; expected a .safetensors file beside the card")
-    if (found := store.sha256(weights)) != card.sha256:
-        raise ModelError(f"{weights}: damaged, sha256 is {found[:12]}…, the card says {card.sha256[:12] or 'nothing'}…")
+    tensors = read_tensors(read_weights(weights, card.sha256), weights)
     try:
-        tensors = load_file(weights)
         backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
         about = card.domain
         domain = None if about is None else Domain(card.features, len(about.kinds), about.hidden)
-    except (SafetensorError, OSError, InputError) as err:
+    except (OSError, InputError) as err:
         raise ModelError(f"{path}: {err}") from err
     if backbone.features != card.features or card.head_config.get("features") != card.features:
         raise ModelError(f"{path}: {card.backbone} has {backbone.features} features, the card says {card.features}")

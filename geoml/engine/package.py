@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from geoml import models
+from geoml.engine.card_files import MAX_CARD, read_item, read_tensors, read_weights
 from geoml.engine.exported import load_exported
 from geoml.engine.measure import measure
-from geoml.errors import DataError, InputError, ModelError, unknown
+from geoml.errors import InputError, ModelError, unknown
 from geoml.io import mlm, store
 from geoml.io.card import ModelCard
 from geoml.io.remote import fetch, is_url
@@ -28,8 +27,6 @@ from geoml.settings import settings
 
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
-MAX_CARD = 16 * 2**20
-"""Bytes; a larger card is not one."""
 MAX_WEIGHTS = 32 * 2**30
 """Bytes of weights that are fetched from elsewhere."""
 
@@ -70,19 +67,15 @@ def find(name_or_dir: str | Path) -> Path:
 
 def read_card(name_or_dir: str | Path) -> ModelCard:
     """The card of a package; the weights are not touched. Raises as `find`, and ModelError for a damaged card."""
-    path = find(name_or_dir) / CARD
-    try:
-        if path.stat().st_size > MAX_CARD:
-            raise ModelError(f"{path}: larger than {MAX_CARD} bytes; not a model card")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as err:
-        raise ModelError(f"{path}: not a model card ({err})") from err
-    return mlm.from_item(value, str(path))
+    return _card(find(name_or_dir))
 
 
-def weights_path(name_or_dir: str | Path) -> Path:
-    """The weights file of a package, for transfer learning. Raises as `read_card`."""
-    return _weights(name_or_dir, read_card(name_or_dir))
+def read(name_or_dir: str | Path) -> tuple[ModelCard, Path, bytes]:
+    """Card, place and content of the weights of a package, each read once. Raises as `load`, but builds nothing."""
+    folder = find(name_or_dir)
+    card = _card(folder)
+    weights = _weights(name_or_dir, folder, card)
+    return card, weights, read_weights(weights, card.sha256)
 
 
 def load(name_or_dir: str | Path) -> Package:
@@ -90,21 +83,14 @@ def load(name_or_dir: str | Path) -> Package:
 
     Raises as `find`, and ModelError when card and weights disagree: checksum, names, shapes, bands, classes, values.
     """
-    path = find(name_or_dir)
-    card = read_card(path)
-    weights = _weights(name_or_dir, card)
-    _check_sum(weights, card)
+    card, weights, content = read(name_or_dir)
     if card.architecture == "exported":
-        return Package(load_exported(weights, card), card, path)
-    if weights.suffix != ".safetensors":
-        raise ModelError(f"{weights}: expected a .safetensors file; a pickle is never executed")
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError, ValueError) as err:
-        raise ModelError(f"{weights}: damaged or no safetensors ({err})") from err
+        return Package(load_exported(weights, card, content), card, weights.parent)
+    tensors = read_tensors(content, weights)
+    del content
     module = build(card)
     _fill(module, tensors, weights)
-    return Package(module.eval(), card, path)
+    return Package(module.eval(), card, weights.parent)
 
 
 def build(card: ModelCard) -> nn.Module:
@@ -163,25 +149,19 @@ def _declared_stride(module: nn.Module) -> int:
     return stride
 
 
-def _weights(name_or_dir: str | Path, card: ModelCard) -> Path:
+def _card(folder: Path) -> ModelCard:
+    return mlm.from_item(read_item(folder / CARD), str(folder / CARD))
+
+
+def _weights(name_or_dir: str | Path, folder: Path, card: ModelCard) -> Path:
     if Path(card.weights).name != card.weights:
         raise ModelError(f"{name_or_dir}: weights {card.weights!r}; expected a file beside the card")
     if is_url(name_or_dir):
         return fetch(f"{str(name_or_dir).rstrip('/')}/{card.weights}", "model", MAX_WEIGHTS)
-    path = find(name_or_dir)
-    weights = path / card.weights
+    weights = folder / card.weights
     if not weights.is_file():
-        raise ModelError(f"{path}: the card names {card.weights}, which is not there")
+        raise ModelError(f"{folder}: the card names {card.weights}, which is not there")
     return weights
-
-
-def _check_sum(weights: Path, card: ModelCard) -> None:
-    try:
-        found = store.sha256(weights)
-    except DataError as err:
-        raise ModelError(str(err)) from err
-    if found != card.sha256:
-        raise ModelError(f"{weights}: damaged, sha256 is {found[:12]}…, the card says {card.sha256[:12] or 'nothing'}…")
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:

@@ -26,18 +26,19 @@ from geoml.cube.domain import likeness
 from geoml.cube.normalise import coefficients
 from geoml.cube.region import inside
 from geoml.cube.register import Shift
-from geoml.engine import package
 from geoml.engine.ahead import ahead, tried
 from geoml.engine.dates import Mosaic, between, cropped, harmonised, margin, moved, read_dates, together
 from geoml.engine.device import Device, choose
 from geoml.engine.memory import kept
 from geoml.engine.output import BlockWriter
 from geoml.engine.plan import STATE, Plan, PlannedBlock, Sample, read_plan
+from geoml.engine.planned import load_planned
 from geoml.engine.predict import Predictor
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.grid.plane import Block, Window
 from geoml.io import stac
 from geoml.io.bands import select
+from geoml.io.card import ModelCard
 from geoml.io.items import files_are_there
 from geoml.io.projection import check_projection
 from geoml.io.radiometry import check_offset
@@ -88,16 +89,20 @@ class _Input:
 
 
 @lru_cache(maxsize=2)
-def _predictor(path: str, sha256: str, join: str, tta: bool, probabilities: bool, device: Device) -> Predictor:
-    """The model, loaded once in a process."""
-    return Predictor(package.load(path), join=join, tta=tta, probabilities=probabilities, device=device)
+def _predictor(path: str, card: str, join: str, tta: bool, probabilities: bool, device: Device) -> Predictor:
+    """The model, loaded once in a process; ``card`` is the plan's as JSON."""
+    package = load_planned(path, ModelCard.model_validate_json(card))
+    return Predictor(package, join=join, tta=tta, probabilities=probabilities, device=device)
 
 
 def predictor_of(plan: Plan, device: Device | None = None) -> Predictor:
-    """The model of a plan as its blocks see it, on the device of the settings. Raises as `Predictor`."""
+    """The model of a plan as its blocks see it, on the device of the settings.
+
+    Raises as `Predictor`, and ModelError where the package was replaced since the plan was made.
+    """
     recipe = plan.recipe
     options = recipe.join, recipe.tta, recipe.probabilities
-    return _predictor(plan.model_path, plan.card.sha256, *options, device or choose())
+    return _predictor(plan.model_path, plan.card.model_dump_json(exclude_unset=True), *options, device or choose())
 
 
 def is_done(

@@ -26,6 +26,7 @@ from geoml.engine import package
 from geoml.engine.calibrate import calibrated, doubt_of
 from geoml.engine.dates import Mosaic, between, harmonised, moved, physical, read_dates, together
 from geoml.engine.plan import STATE, Plan, Sample, SelfChange, Zone, item_version
+from geoml.engine.planned import load_planned
 from geoml.engine.run import predictor_of
 from geoml.engine.self_change import doubt, self_change, self_change_calibrated
 from geoml.errors import DataError, NothingFound
@@ -141,7 +142,7 @@ def _tried(
     """The sha256 of the model as calibrated ("" where there is none), what it makes of equal dates, and warnings."""
     card, model, doubts = plan.card, "", []
     if models.calibrated(card.architecture):
-        loaded, flat = package.load(plan.model_path), pixels.reshape(len(pixels), -1)
+        loaded, flat = load_planned(plan.model_path, plan.card), pixels.reshape(len(pixels), -1)
         made = calibrated(loaded, flat)
         model = package.save(made.module, made.card, store.local / MODEL).sha256
         store.push(MODEL)

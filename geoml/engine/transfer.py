@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from geoml.engine import package
-from geoml.errors import InputError, ModelError
-from geoml.io.store import sha256
-from geoml.nn.weights import first_convolution, start_from
+from geoml.engine.card_files import read_tensors
+from geoml.errors import InputError
+from geoml.nn.weights import copy_matching, first_convolution
 
 
 def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, object]:
@@ -23,27 +21,29 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
     date gets them. A head for other classes starts afresh. Raises InputError when nothing fits, ModelError for damaged
     weights.
     """
-    card = package.read_card(source)
-    weights = package.weights_path(source)
+    card, weights, content = package.read(source)
     if weights.suffix != ".safetensors":
         raise InputError(f"init: {source} is an exported program; expected a package with .safetensors weights")
-    if sha256(weights) != card.sha256:
-        raise ModelError(f"init: {weights} is damaged (its sha256 is not that of the card)")
-    copied = start_from(module, weights)
+    tensors = read_tensors(content, weights)
+    copied = copy_matching(module, tensors)
+    if not copied:
+        raise InputError(f"init: no tensor of {weights} fits this architecture")
     known = [b.name for b in card.bands]
     first = first_convolution(module)
     bands = tuple(bands) * max(1, len(module.state_dict()[first][0]) // len(bands))
     if tuple(known) != bands and any(b in known for b in bands):
-        _by_name(module, first, weights, known, bands)
+        _by_name(module, first, tensors, known, bands)
         copied = sorted({*copied, first})
     total = sum(t.numel() for t in module.state_dict().values())
     taken = sum(module.state_dict()[name].numel() for name in copied)
     return {"package": card.name, "sha256": card.sha256, "share": round(taken / total, 4), "tensors": len(copied)}
 
 
-def _by_name(module: nn.Module, first: str, weights: Path, known: Sequence[str], bands: Sequence[str]) -> None:
+def _by_name(
+    module: nn.Module, first: str, tensors: Mapping[str, Tensor], known: Sequence[str], bands: Sequence[str]
+) -> None:
     """Filters of the first convolution by band name, scaled so that the response keeps its size."""
-    given = load_file(weights).get(first)
+    given = tensors.get(first)
     target = module.state_dict()[first]
     if given is None or given.shape[1] != len(known) or given.shape[0] != target.shape[0]:
         return

@@ -13,7 +13,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from geoml.grid.plane import Block
 from geoml.grid.region import from_geometry
 from geoml.io.card import ModelCard
 from geoml.io.hrefs import redact
+from geoml.io.software import software
 from geoml.io.store import write_json
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -123,7 +123,7 @@ def block_item(
             "proj:bbox": list(block.plane.bounds(block.window)),
             "processing:level": "L4",
             "processing:lineage": f"{card.task} with the model {card.name} {card.version}",
-            "processing:software": {"geoml": version("geoml")},
+            "processing:software": dict(software()),
             "geoml:recipe_hash": recipe_hash,
             "geoml:model": card.name,
             "geoml:model_sha256": card.sha256,

@@ -24,6 +24,7 @@ from geoml.io.report_blocks import Near, here
 from geoml.io.report_domain import domain_view
 from geoml.io.report_map import map_view
 from geoml.io.score_notes import score_notes
+from geoml.io.software import shown
 from geoml.io.stac_table import read_items
 from geoml.recipe import PredictRecipe, Query
 
@@ -83,7 +84,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
         recipe=_yaml(_ordered(run.get("recipe") or {})),
         stages=_stages(run),
         zones=[dict(z) for z in run.get("zones") or []],
-        versions=dict(sorted((run.get("versions") or {}).items())),
+        versions=shown(run.get("versions") or {}),
         hash=str(run.get("hash") or ""),
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import math
 from pathlib import Path
 
@@ -92,8 +93,9 @@ def load() -> LocationEncoder:
     if found is None or found.origin is None:
         raise MissingExtra("geoclip: install geoml[geoclip], or geoclip==1.3.0 without its dependencies")
     path = Path(found.origin).parent / "model" / "weights" / "location_encoder_weights.pth"
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != SHA256:
         raise ModelError(f"{path}: not the published file of geoclip 1.3.0 (missing, or its sha256 differs)")
     made = LocationEncoder()
-    made.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    made.load_state_dict(torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"))
     return made.eval()

