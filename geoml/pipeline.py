@@ -164,9 +164,10 @@ def _claim_folder(out: Path, shown: str = "", *, foreign: bool = False) -> None:
     try:
         if out.exists() and not out.is_dir():
             raise InputError(f"{shown} is a file; expected a folder")
-        if not foreign and out.is_dir() and any(out.iterdir()) and not (out / planning.STATE).is_dir():
+        state = within(out, f"{planning.STATE}/plan.json").parent
+        if not foreign and out.is_dir() and any(out.iterdir()) and not state.is_dir():
             raise InputError(f"{shown} holds other files; expected an empty folder or one of an earlier run")
-        within(out, f"{planning.STATE}/plan.json").parent.mkdir(parents=True, exist_ok=True)
+        state.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out).free
     except OSError as err:
         if err.errno == errno.ENAMETOOLONG:

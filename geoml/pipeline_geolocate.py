@@ -142,9 +142,9 @@ def strip_exif(
     """
     from geoml.io import photo_lists
     from geoml.io.photo_strip import strip
-    from geoml.io.store import failed, within
+    from geoml.io.store import failed, nameable, within
 
-    folder, found = Path(out), []
+    folder, found = nameable(Path(out)), []
     for reference in photo_lists.pictures(_list(sources)):
         what: Stripped | GeomlError
         try:

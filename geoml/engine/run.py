@@ -230,7 +230,11 @@ def _predict(
 
     def finish() -> None:
         start = time.perf_counter()
-        tally.bytes["write"] += writer.finish(found.dates, found.residual)
+        try:
+            tally.bytes["write"] += writer.finish(found.dates, found.residual)
+        except BaseException:
+            writer.abort()
+            raise
         key = found.block.id
         parts = [f"{STATE}/parts/{key}.parquet"] if plan.recipe.features else []
         store.push(f"cogs/{key}", *parts, f"items/{key}.json")

@@ -191,8 +191,12 @@ class CogWriter:
                 strip = np.full((self._bands, self._tile, -(-width // self._tile) * self._tile), fill)
                 encode = partial(_encoded, compressor, self._predictor)
                 levels.insert(0, _Level(height, width, strip, fill, spool, encode))
-        except OSError as err:
-            raise failed(self._path, err) from err
+        except (OSError, MemoryError) as err:
+            for level in levels:
+                level.spool.close()
+            if isinstance(err, OSError):
+                raise failed(self._path, err) from err
+            raise
         for upper, lower in pairwise(levels):
             upper.passes.append(partial(_halve_into, lower, overview, self._nodata))
         levels[0].passes.append(self._statistics.add)

@@ -91,6 +91,16 @@ def failed(path: Path, err: OSError, verb: str = "written") -> GeomlError:
     return DataError(f"{path}: not {verb} ({err})")
 
 
+def nameable(path: Path) -> Path:
+    """``path``, which need not be there. Raises InputError for one that no system takes."""
+    try:
+        path.lstat()
+    except OSError as err:
+        if err.errno == errno.ENAMETOOLONG:
+            raise failed(path, err) from err
+    return path
+
+
 def within(root: Path, name: str) -> Path:
     """The path of the file ``name`` of the folder ``root``, to write there; ``root`` itself may be a link.
 

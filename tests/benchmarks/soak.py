@@ -40,7 +40,7 @@ def soak(runs: int, folder: Path) -> dict[str, Any]:
     import geoml
     from geoml import testing
 
-    scene = testing.Scene("scene", testing.smooth((2, 200, 200)), ("red", "nir"))
+    scene = testing.Scene(id="scene", data=testing.smooth((2, 200, 200)), bands=("red", "nir"))
     whole = testing.write_catalog(folder / "whole", [scene])
     broken = testing.write_catalog(folder / "broken", [scene])
     picture = folder / "broken/scene/image.tif"

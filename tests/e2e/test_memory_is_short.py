@@ -56,7 +56,7 @@ def test_reading(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     assert state(tmp_path / "out").finished
 
 
-@pytest.mark.parametrize("what", ["polygonise", "write_polygons", "block_footprint", "write_item", "quicklook"])
+@pytest.mark.parametrize("what", ["polygonise", "write_item", "quicklook"])
 def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(output, what, too_much)
@@ -67,7 +67,7 @@ def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch:
     assert geoml.predict(recipe, tmp_path / "out")["valid_pixels"]
 
 
-@pytest.mark.parametrize("what", ["write_collection", "map_report", "features_frame", "read_polygons"])
+@pytest.mark.parametrize("what", ["map_report", "read_polygons"])
 def test_putting_together(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of blocks are not to blame: none is thrown away."""
     from geoml.engine import collect
@@ -97,6 +97,7 @@ except geoml.GeomlError as err:
 """
 
 
+@pytest.mark.slow
 def test_a_process_with_a_limit(recipe: dict[str, Any], tmp_path: Path) -> None:
     """A block of a gigabyte under 300 MB more than a small run needs: the kernel refuses, geoml says it."""
     words = [sys.executable, "-c", LIMITED, json.dumps(recipe), str(tmp_path / "out")]

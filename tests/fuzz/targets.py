@@ -36,7 +36,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        scene = testing.Scene("scene", testing.smooth((2, 64, 64)), BANDS)
+        scene = testing.Scene(id="scene", data=testing.smooth((2, 64, 64)), bands=BANDS)
         self.bbox = scene.bbox(inner=0.2)
         for place in ("local", "remote"):
             testing.write_catalog(self.folder / place, [scene])
