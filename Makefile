@@ -18,8 +18,8 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training lint licences bench bench-geolocate env requirements pin-base stack stack-down \
-	stack-local images
+.PHONY: demo test check-slow test-training fuzz lint licences bench bench-geolocate env requirements pin-base stack \
+	stack-down stack-local images
 
 env: .venv/.done
 
@@ -43,6 +43,9 @@ check-slow: env  ## the long ones: real services, images and deployments
 
 test-training: env  ## what trains, as on a processor without AVX-512 and AMX, with one thread
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" $(ARGS) $(TRAINING)
+
+fuzz: env  ## foreign input changed at random, ten minutes; ARGS="--seconds 60 --only items,locks"
+	$(BIN)/python -m tests.fuzz.main $(ARGS)
 
 lint: env  ## style, types, layers
 	$(BIN)/ruff check .

@@ -76,7 +76,7 @@ class Stack:
         missing = [why for s in self.services if (why := s.available())]
         if missing:
             raise StackError("cannot start here:\n  " + "\n  ".join(dict.fromkeys(missing)))
-        (self.folder / "scratch").mkdir(exist_ok=True)
+        (self.folder / "scratch").mkdir(mode=0o700, exist_ok=True)
         write_catalogs(self.folder / "catalogs", self.stac.url)
         self._timed(self.postgres)
         for service in (self.s3, self.prefect, self.stac, self.dask):  # Prefect takes longest, so it starts early

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from geoml.errors import GeomlError
+from geoml.errors import GeomlError, limits
 from geoml.io.left_out import told
 
 out_console, err_console = Console(), Console(stderr=True)
@@ -35,7 +35,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
 
             try:
                 settings()  # a wrong setting is said before any work, also where this command does not need it
-                function(*args, **kwargs)
+                with limits(name):
+                    function(*args, **kwargs)
             except GeomlError as err:
                 err_console.print(f"[bold red]{type(err).__name__}[/]", end=" ")
                 err_console.print(str(err), markup=False, highlight=False, soft_wrap=True)

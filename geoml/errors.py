@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 
 
@@ -57,3 +59,58 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return InputError(f"{kind}: {name!r} is not known; {hint}")
+
+
+_NO_ROOM = (
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "out of memory",
+    "Cannot allocate memory",
+    "can't start new thread",
+)
+"""What torch, GDAL and Python say, in exceptions that have no class of their own for it."""
+
+
+def out_of_memory(err: BaseException | None) -> bool:
+    """True when ``err`` or what caused it says that no memory is left: of numpy, pyarrow, torch, GDAL or the kernel."""
+    for _ in range(8):
+        if err is None:
+            return False
+        kinds = {kind.__name__ for kind in type(err).__mro__}
+        if (
+            isinstance(err, MemoryError)
+            or (isinstance(err, OSError) and err.errno == errno.ENOMEM)
+            or kinds & {"OutOfMemoryError", "CPLE_OutOfMemoryError"}  # torch's and rasterio's; nothing is imported here
+            or (isinstance(err, RuntimeError) and any(word in str(err) for word in _NO_ROOM))
+        ):
+            return True
+        err = err.__cause__
+    return False
+
+
+@contextmanager
+def limits(what: str) -> Iterator[None]:
+    """Raise what the system has no room for, wherever inside, as an error of the table that names ``what``.
+
+    An allocation that fails is a TransientError, also where another error came of it: the data are not to blame. A name
+    that no file can have is an InputError.
+    """
+    try:
+        yield
+    except TransientError:
+        raise
+    except Exception as err:
+        if isinstance(err, OSError) and err.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{what}: {too_long(err.filename)}") from err
+        if not out_of_memory(err):
+            raise
+        why = str(err).partition("\n")[0][:200] or type(err).__name__
+        raise TransientError(
+            f"{what}: not enough memory ({why}); free some, or take smaller blocks (--block-size), fewer GEOML_THREADS"
+        ) from err
+
+
+def too_long(name: object) -> str:
+    """Why ``name`` cannot be one of a file, cut to what a message can hold."""
+    text = str(name)
+    return f"{text[:200]}…{text[-40:]}: the name is too long ({len(text)} characters); expected a shorter one"

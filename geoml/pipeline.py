@@ -7,7 +7,9 @@ steps is the output folder and block ids; arrays stay inside a step.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +27,13 @@ from geoml.engine.planned import changed
 from geoml.engine.run import Progress, is_done, run_blocks
 from geoml.engine.sample import with_sample
 from geoml.engine.spread import run_all
-from geoml.errors import DataError, GeomlError, InputError, NothingFound
+from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
 from geoml.io import stac
 from geoml.io.domain import said
 from geoml.io.left_out import of_error
 from geoml.io.remote import RunStore, run_store
 from geoml.io.software import of_item, others
+from geoml.io.store import within
 from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
 from geoml.pipeline_geolocate_map import geolocate_map
 from geoml.recipe import PredictRecipe, Query, check_text, differences, load_yaml, parse
@@ -71,7 +74,11 @@ log = logging.getLogger(__name__)
 FREE_BYTES = 64 * 2**20
 """A run does not start with less free space on its output disk."""
 
+LONGEST_OUT = 4095 - 256
+"""Bytes of the path of an output folder: what systems take (PATH_MAX), without the longest name in a run."""
 
+
+@limits("search")
 def search(query: Query | Mapping[str, Any], left_out: stac.LeftOut | None = None) -> list[pystac.Item]:
     """The items of a query, for all its dates; what cannot be placed goes to ``left_out``, see `geoml.io.stac.search`.
 
@@ -83,6 +90,7 @@ def search(query: Query | Mapping[str, Any], left_out: stac.LeftOut | None = Non
     return [item for when in query.datetime for item in stac.search(catalog, query, region, when, left_out)]
 
 
+@limits("plan")
 def plan(
     recipe: PredictRecipe, out: str | Path | RunStore, found: Sequence[Sequence[pystac.Item]] | None = None
 ) -> planning.Plan:
@@ -136,6 +144,8 @@ def _claim(out: str | Path | RunStore) -> RunStore:
     """Make the output folder. Raises InputError for a folder with foreign files, DataError without space."""
     if not isinstance(out, RunStore):
         check_text(str(out), "out")
+        if "\0" in str(out):
+            raise InputError(f"out: {str(out)!r} has a NUL in it; expected a path")
     store = run_store(out)
     if store.bucket is not None:
         _claim_bucket(store)
@@ -152,19 +162,25 @@ def _claim_bucket(store: RunStore) -> None:
 
 def _claim_folder(out: Path, shown: str = "", *, foreign: bool = False) -> None:
     shown = shown or f"out: {out}"
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{shown} is a file; expected a folder")
-    if not foreign and out.is_dir() and any(out.iterdir()) and not (out / planning.STATE).is_dir():
-        raise InputError(f"{shown} holds other files; expected an empty folder or one of an earlier run")
+    if len(os.fsencode(out.absolute())) > LONGEST_OUT:
+        raise InputError(f"out: {too_long(out)}")
     try:
-        (out / planning.STATE).mkdir(parents=True, exist_ok=True)
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{shown} is a file; expected a folder")
+        state = within(out, f"{planning.STATE}/plan.json").parent
+        if not foreign and out.is_dir() and any(out.iterdir()) and not state.is_dir():
+            raise InputError(f"{shown} holds other files; expected an empty folder or one of an earlier run")
+        state.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out).free
     except OSError as err:
+        if err.errno == errno.ENAMETOOLONG:
+            raise InputError(f"out: {too_long(out)}") from err
         raise InputError(f"{shown} cannot be written ({err.strerror}); expected a folder of yours") from err
     if free < FREE_BYTES:
         raise DataError(f"{shown} has {free / 2**20:.0f} MB of free space; expected at least {FREE_BYTES >> 20} MB")
 
 
+@limits("plan")
 def todo(out: str | Path | RunStore) -> list[str]:
     """Ids of the blocks that are not done yet, in the order of the plan.
 
@@ -180,6 +196,7 @@ def todo(out: str | Path | RunStore) -> list[str]:
     return left
 
 
+@limits("predict")
 def predict(
     recipe: PredictRecipe | Mapping[str, Any],
     out: str | Path,
@@ -208,6 +225,7 @@ def predict(
         return collect(store, run_all(store.url, left, progress=progress))
 
 
+@limits("train")
 def train(
     recipe: str | Path | Mapping[str, Any],
     out: str | Path,
@@ -240,6 +258,7 @@ def train(
     return Path(out)
 
 
+@limits("evaluate")
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: str = "test") -> dict[str, Any]:
     """Scores of a model package on a split of a training recipe, as `geoml.engine.evaluate.evaluate` gives them.
 
@@ -265,6 +284,7 @@ def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: s
     return run(str(model), found, split=split)
 
 
+@limits("area")
 def draw_places(run: str | Path, places: int, out: str | Path, seed: int = 0) -> int:
     """Draw about ``places`` of a run's map into a vector file to be filled in, see `geoml.engine.estimate.draw`."""
     from geoml.engine.estimate import draw
@@ -272,6 +292,7 @@ def draw_places(run: str | Path, places: int, out: str | Path, seed: int = 0) ->
     return len(draw(run, places, Path(out), seed))
 
 
+@limits("area")
 def estimate_areas(run: str | Path, reference: str | Path, column: str = "reference") -> dict[str, Any]:
     """Areas of a run's classes with 95 % intervals, see `geoml.engine.estimate.estimate`."""
     from geoml.engine.estimate import estimate
@@ -293,6 +314,7 @@ def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe | GeoRe
     return parse(TrainRecipe, value, where)
 
 
+@limits("monitor")
 def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None) -> monitoring.Look:
     """Search the days from ``lookback`` before ``until`` (now) once, and plan each day below ``out``.
 
@@ -361,6 +383,7 @@ def do_day(
     return None
 
 
+@limits("monitor")
 def gather(out: str | Path, look: monitoring.Look) -> list[dict[str, Any]]:
     """Put all days together in ``out`` and give what changed, one row for each item."""
     return monitoring.gather(out, look)
@@ -374,6 +397,7 @@ def verdict(look: monitoring.Look, rows: Sequence[Mapping[str, Any]]) -> None:
         raise NothingFound(f"nothing new: all of the {look.items} items found are done")
 
 
+@limits("monitor")
 def monitor(
     recipe: PredictRecipe | Mapping[str, Any], out: str | Path, *, lookback: int = 30, until: str | None = None
 ) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoml.errors import DataError, GeomlError, InputError
+from geoml.errors import DataError, GeomlError, InputError, limits
 
 if TYPE_CHECKING:
     from geoml.engine.locator import Locator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Sources = Iterable[str | Path]
 
 
+@limits("geolocate")
 def geolocate(
     sources: Sources | str | Path,
     model: str | Path | None,
@@ -54,6 +55,7 @@ def geolocate(
     return found
 
 
+@limits("draw map")
 def draw_map(rows: str | Path, out: str | Path) -> None:
     """A page of the rows that `geolocate` wrote, with thumbnails of the pictures that can still be read."""
     from geoml.io.photo_map import photo_map
@@ -62,6 +64,7 @@ def draw_map(rows: str | Path, out: str | Path) -> None:
     write_text(Path(out), photo_map(_rows(Path(rows)), thumbnails=_thumbnail))
 
 
+@limits("verify")
 def verify(
     sources: Sources | str | Path,
     model: str | Path | None = None,
@@ -84,6 +87,7 @@ def verify(
     return list(run(_list(sources), _locator(model), claim, radius_km, prior))
 
 
+@limits("localizability")
 def localizability(sources: Sources | str | Path, model: str | Path | None = None) -> list[dict[str, Any]]:
     """How much each picture tells of its place, see `geoml.engine.localize.localizability`."""
     from geoml.engine.localize import localizability as run
@@ -91,16 +95,19 @@ def localizability(sources: Sources | str | Path, model: str | Path | None = Non
     return list(run(_list(sources), _locator(model)))
 
 
+@limits("index add")
 def index_add(sources: Sources | str | Path, index: str | Path, model: str | Path | None = None) -> dict[str, Any]:
     """Add pictures to an index of similar ones, see `geoml.engine.similar.Index.add`."""
     return _index(index, model).add(_list(sources))
 
 
+@limits("index remove")
 def index_remove(names: Iterable[str], index: str | Path, model: str | Path | None = None) -> int:
     """Take pictures out of an index by name or checksum; how many."""
     return _index(index, model).remove(names)
 
 
+@limits("similar")
 def similar(
     image: str | Path,
     index: str | Path,
@@ -125,6 +132,7 @@ def similar(
     return found.search(found.extractor(rgb[None])[0], k, bbox, (first, last))
 
 
+@limits("strip exif")
 def strip_exif(
     sources: Sources | str | Path, out: str | Path, *, overwrite: bool = False
 ) -> list[tuple[str, Stripped | GeomlError]]:
@@ -134,8 +142,9 @@ def strip_exif(
     """
     from geoml.io import photo_lists
     from geoml.io.photo_strip import strip
+    from geoml.io.store import failed, nameable, within
 
-    folder, found = Path(out), []
+    folder, found = nameable(Path(out)), []
     for reference in photo_lists.pictures(_list(sources)):
         what: Stripped | GeomlError
         try:
@@ -143,12 +152,13 @@ def strip_exif(
                 raise DataError(f"picture {reference.id}: {reference.refused or 'lies elsewhere; fetch it first'}")
             name = Path(reference.id)
             inside = name if not name.is_absolute() and ".." not in name.parts else Path(name.name)
-            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-            what = strip(reference.href, folder / inside, overwrite=overwrite)
+            to = within(folder, inside.as_posix())
+            to.parent.mkdir(parents=True, exist_ok=True)
+            what = strip(reference.href, to, overwrite=overwrite)
         except GeomlError as err:
             what = err
         except OSError as err:
-            what = DataError(f"{folder}: not written ({err})")
+            what = failed(folder, err)
         found.append((reference.id, what))
     return found
 

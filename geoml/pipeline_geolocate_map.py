@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geoml.errors import InputError
+from geoml.errors import InputError, limits
 
 Sources = Iterable[str | Path]
 
 
+@limits("geolocate map")
 def geolocate_map(
     sources: Sources | str | Path,
     out: str | Path,

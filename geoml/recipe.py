@@ -98,7 +98,7 @@ class PredictRecipe(Frozen):
     model: str = Field(description="name in catalogs/models or a model package directory")
     query: Query
     crs: str = Field(default="utm", description="utm (zone of the place), data (that of the items) or EPSG:code")
-    block_size: int = Field(default=2048, ge=64, description="pixels; does not change the result")
+    block_size: int = Field(default=2048, ge=64, le=65536, description="pixels; does not change the result")
     mask: Literal["auto", "none"] = Field(default="auto", description="quality mask by the catalog's YAML")
     composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
     join: Literal["auto", "exact", "blend"] = Field(default="auto", description="auto: exact where the model allows")

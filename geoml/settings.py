@@ -50,21 +50,30 @@ class Settings(BaseSettings):
         default="here",
         description="where blocks run: here, processes:N, cluster:N (a Dask cluster of geoml's own), tcp|tls://host:port",
     )
-    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="threads for reading and model")
-    chip_batch: int = Field(default=0, ge=0, description="chips in one forward; 0 = by device")
-    prefetch: int = Field(default=1, ge=1, description="blocks read ahead of the model")
+    threads: int = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, 1024),
+        ge=1,
+        le=1024,
+        description="threads for reading and model",
+    )
+    chip_batch: int = Field(default=0, ge=0, le=4096, description="chips in one forward; 0 = by device")
+    prefetch: int = Field(default=1, ge=1, le=256, description="blocks read ahead of the model")
     compile: bool = Field(default=False, description="torch.compile the model (fixed chip shape)")
-    cache_bytes: int = Field(default=128 * 2**20, ge=0, description="GDAL block cache; bytes, as rasterio takes it")
+    cache_bytes: int = Field(
+        default=128 * 2**20, ge=0, le=2**40, description="GDAL block cache; bytes, as rasterio takes it"
+    )
     schemes: tuple[str, ...] = Field(default=("https", "http", "s3", "gs", "az"), description="allowed in remote hrefs")
     private_hosts: bool = Field(default=False, description="allow hrefs to loopback, private and link-local hosts")
-    timeout: float = Field(default=60.0, gt=0, description="seconds for one request")
-    retries: int = Field(default=5, ge=0, description="tries after a transient failure")
+    timeout: float = Field(default=60.0, gt=0, le=86400, description="seconds for one request")
+    retries: int = Field(default=5, ge=0, le=100, description="tries after a transient failure")
     max_table_bytes: int = Field(
-        default=128 * 2**20, ge=1, description="refuse sources whose table of tiles takes more"
+        default=128 * 2**20, ge=1, le=2**40, description="refuse sources whose table of tiles takes more"
     )
     verify: bool = Field(default=True, description="compare local sources with their file:checksum, once in a process")
     scratch: Path | None = Field(default=None, description="working copies of what lies elsewhere; default: in /tmp")
-    lease: float = Field(default=60.0, gt=0, description="seconds; a run's lock that nobody renewed is taken over")
+    lease: float = Field(
+        default=60.0, ge=0.01, le=86400, description="seconds; a run's lock that nobody renewed is taken over"
+    )
 
     @field_validator("workers")
     @classmethod
@@ -123,4 +132,5 @@ def _warn(name: str) -> None:
 def _wrong(where: tuple[int | str, ...], what: str, value: object) -> str:
     field = str(where[0]) if where else ""
     about = Settings.model_fields[field].description if field in Settings.model_fields else ""
-    return f"{variable(field)}: {value!r}: {what}" + (f" ({about})" if about else "")
+    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:79]}…"
+    return f"{variable(field)}: {shown}: {what}" + (f" ({about})" if about else "")

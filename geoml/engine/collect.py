@@ -18,7 +18,7 @@ from geoml.engine.domain import of_items
 from geoml.engine.output import time_range
 from geoml.engine.plan import MODEL, STATE, Plan, read_plan
 from geoml.engine.run import Tally, is_done
-from geoml.errors import DataError, GeomlError, NothingFound, TransientError
+from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
 from geoml.io import stac
 from geoml.io.changes import changes_frame, write_changes
 from geoml.io.geoparquet import features_frame, write_features
@@ -27,7 +27,7 @@ from geoml.io.parts import read_polygons
 from geoml.io.remote import RunStore, run_store
 from geoml.io.report import map_report
 from geoml.io.software import counted
-from geoml.io.store import sha256, write_json, write_text
+from geoml.io.store import read_small, sha256, write_json, write_text
 from geoml.recipe import digest
 from geoml.vector.merge import FeatureMerger
 
@@ -44,6 +44,7 @@ FILES = {
 }
 
 
+@limits("the outputs of the run")
 def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> dict[str, Any]:
     """Finish the run in ``out`` and return what ``run.json`` says. Blocks that are not done are left out and listed.
 
@@ -187,6 +188,8 @@ def _features(
         try:
             merger.add(plan.block(by_id[key]), read_polygons(path))
         except DataError as err:
+            if out_of_memory(err):
+                raise
             path.unlink(missing_ok=True)  # without it the block is not done
             raise DataError(f"{err}; removed, so that the next run does the block again") from err
     frame = features_frame(
@@ -276,20 +279,20 @@ def _one_down(href: str) -> str:
 def _note(out: Path, key: str) -> dict[str, str] | None:
     """Why a block failed, as `geoml.engine.run` noted it."""
     try:
-        value = json.loads((out / STATE / "failed" / f"{key}.json").read_text(encoding="utf-8"))
+        value = json.loads(read_small(out / STATE / "failed" / f"{key}.json") or b"{}")
         return {"error": str(value["error"]), "message": str(value["message"])}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (DataError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
 def _last(out: Path) -> dict[str, Any] | None:
     """What ``run.json`` says; a damaged one counts as none, for all but its seconds can be told again."""
     try:
-        value: dict[str, Any] = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        value: dict[str, Any] = json.loads(read_small(out / "run.json") or b"{}")
         numbers = [*value["seconds"].values(), *value["bytes"].values(), value["pixels"], value["valid_pixels"]]
         parts = (value["blocks"]["done"], list), (value["blocks"]["failed"], dict), (value["files"], dict)
         whole = all(isinstance(part, kind) for part, kind in parts) and sum(numbers) >= 0
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return value if whole else None
 

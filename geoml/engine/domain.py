@@ -32,7 +32,7 @@ from geoml.grid.plane import Block
 from geoml.io.card import ModelCard
 from geoml.io.domain import OUTSIDE, Domain, said, verdict
 from geoml.io.remote import RunStore
-from geoml.io.store import write_json
+from geoml.io.store import read_small, write_json
 from geoml.recipe import Frozen, digest
 from geoml.settings import settings
 
@@ -94,7 +94,7 @@ def compare(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> None:
     found = _known(store, key)
     if found is None:
         found = _compared(plan, domain, items, key)
-        write_json(store.local / NAME, found.model_dump(mode="json"))
+        write_json(store.inside(NAME), found.model_dump(mode="json"))
         store.push(NAME)
     if not found.pixels:
         return
@@ -126,8 +126,8 @@ def _share(unlike: int, pixels: int) -> dict[str, Any]:
 
 def _known(store: RunStore, key: str) -> Compared | None:
     try:
-        found = Compared.model_validate(json.loads((store.local / NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        found = Compared.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
+    except (ValueError, RecursionError, DataError):
         return None
     return found if found.key == key else None
 

@@ -30,9 +30,9 @@ from geoml.engine.domain import measured
 from geoml.engine.evaluate import score
 from geoml.engine.loop import PROGRESS, Keeper, Loop
 from geoml.engine.transfer import encoder_parts, transfer
-from geoml.errors import InputError
+from geoml.errors import DataError, InputError
 from geoml.io.card import Band, ModelCard
-from geoml.io.store import write_json
+from geoml.io.store import read_small, within, write_json
 from geoml.recipe import differences
 
 log = logging.getLogger(__name__)
@@ -247,8 +247,8 @@ def _free(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
         return
     if (state / PROGRESS).exists():
         try:
-            before = json.loads((state / NOTE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            before = json.loads(read_small(state / NOTE) or b"{}")
+        except (ValueError, RecursionError, DataError):
             before = {}
         if before.get("hash") != recipe.hash:
             said = _other(before.get("recipe"), recipe)
@@ -268,7 +268,7 @@ def _claim(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
     try:
         if not resume or not (state / PROGRESS).exists():
             shutil.rmtree(state, ignore_errors=True)
-        state.mkdir(parents=True, exist_ok=True)
+        within(out, f"{STATE}/{NOTE}").parent.mkdir(parents=True, exist_ok=True)
         write_json(state / NOTE, {"hash": recipe.hash, "recipe": recipe.model_dump(mode="json")})
     except OSError as err:
         raise InputError(f"out: {out} cannot be written ({err.strerror}); expected a folder of yours") from err

@@ -29,7 +29,7 @@ from geoml.grid import sphere
 from geoml.grid.density import Density
 from geoml.io import geolocations
 from geoml.io.locator_card import Calibrated, Domained, LocatorCard
-from geoml.io.remote import scratch
+from geoml.io.scratch import scratch
 from geoml.nn import conformal, domains, geoscores
 from geoml.nn.domains import Domain
 
@@ -94,7 +94,7 @@ def _of(recipe: GeoRecipe) -> Any:
 
 def features_cache() -> Path:
     """Where features are kept that have been computed on this machine."""
-    return scratch() / "features"
+    return scratch("features")
 
 
 def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None) -> dict[str, Any]:

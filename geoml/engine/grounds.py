@@ -31,7 +31,7 @@ from geoml.io import photo_lists
 from geoml.io.bands import BandSpec
 from geoml.io.cog import header
 from geoml.io.photo_places import placed
-from geoml.io.store import atomic, write_json
+from geoml.io.store import atomic, read_small, write_json
 from geoml.recipe import digest
 
 SUFFIXES = (".tif", ".tiff", ".jp2")
@@ -158,11 +158,11 @@ def of_pictures(sources: Iterable[str | Path], cache: Path, sigma: float = 5.0) 
 
 
 def _kept(path: Path) -> Acceptance | None:
-    if not path.is_file():
+    if (body := read_small(path)) is None:
         return None
     try:
-        return Acceptance(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as err:
+        return Acceptance(**json.loads(body))
+    except (ValueError, TypeError, RecursionError) as err:
         raise DataError(f"{path}: a damaged acceptance ({err}); delete it") from err
 
 

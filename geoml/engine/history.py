@@ -12,6 +12,7 @@ from shapely.geometry import shape
 
 from geoml.errors import DataError
 from geoml.io import stac
+from geoml.io.store import regular
 from geoml.vector.tracks import Tracks, follow
 
 
@@ -26,7 +27,7 @@ def history(days: Mapping[str, Path]) -> tuple[Tracks, dict[Path, list[str]]]:
     for day, folder in sorted(days.items()):
         path = folder / "features.parquet"
         try:
-            frame = geopandas.read_parquet(path)
+            frame = geopandas.read_parquet(regular(path))
         except (OSError, ValueError) as err:
             raise DataError(f"{path}: cannot be read ({err})") from err
         seen = [shape(i.geometry) for i in stac.read_items(folder / "items.parquet") if i.geometry]

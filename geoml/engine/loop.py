@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from geoml.data.chips import Batch, TrainBatches
 from geoml.data.recipe import EarlyStopping, FreezeFor, Schedule, TrainRecipe
 from geoml.engine.transfer import encoder_parts, freeze
-from geoml.errors import ModelError
-from geoml.io.store import atomic, write_json
+from geoml.errors import DataError, ModelError
+from geoml.io.store import atomic, read_small, write_json
 from geoml.tasks import Task
 
 PROGRESS = "progress.json"
@@ -117,6 +117,18 @@ def _curve(schedule: Schedule, steps: int) -> Callable[[int], float]:
     return at
 
 
+def _history(body: bytes, path: Path) -> list[dict[str, float | None]]:
+    """The rows of ``progress.json``. Raises DataError for what is none."""
+    try:
+        rows = [{str(k): v for k, v in row.items()} for row in json.loads(body)["history"]]
+        good = all(isinstance(row["miou"], float | int | None) for row in rows)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        good, rows = False, []
+    if not good:
+        raise DataError(f"{path}: not the progress of a training; delete its folder to start afresh")
+    return rows
+
+
 class Keeper(lightning.Callback):
     """Keeps the best weights, the state to resume from and the history; stops when nothing gets better.
 
@@ -133,9 +145,8 @@ class Keeper(lightning.Callback):
     ) -> None:
         self.folder, self.epochs, self.stopping, self.on_epoch = folder, epochs, stopping, on_epoch
         self.history: list[dict[str, float | None]] = []
-        progress = folder / PROGRESS
-        if progress.exists():
-            self.history = json.loads(progress.read_text(encoding="utf-8"))["history"]
+        if (progress := read_small(folder / PROGRESS)) is not None:
+            self.history = _history(progress, folder / PROGRESS)
 
     @property
     def last(self) -> Path | None:

@@ -25,7 +25,7 @@ from geoml.io.card import ModelCard
 from geoml.io.changes import tracks_frame, write_changes
 from geoml.io.remote import RunStore, run_store
 from geoml.io.series import DAYS, DIGESTS, add_changes, join_features, now, of_day, read_series, write_series
-from geoml.io.store import sha256, write_json
+from geoml.io.store import sha256, within, write_json
 from geoml.recipe import PredictRecipe, differences, digest
 
 FILES = {
@@ -142,13 +142,15 @@ def claim(recipe: PredictRecipe, out: str | Path) -> str:
             f"out: {store.url} holds the series of another recipe: {said or OTHER_MODEL}; expected another folder"
         )
     if not before:
-        write_json(store.local / SERIES, {"id": made, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})
+        write_json(store.inside(SERIES), {"id": made, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})
         store.push(SERIES)
     return made
 
 
 def day_out(out: str | Path, day: str) -> str:
-    """The place of the run of one day in a series."""
+    """The place of the run of one day in a series. Raises DataError where a folder on the way is a link."""
+    if "://" not in str(out):
+        within(Path(out), f"{DAYS}/{day}/{STATE}")
     return f"{str(out).rstrip('/')}/{DAYS}/{day}"
 
 

@@ -25,7 +25,7 @@ from geoml.io.domain import OUTSIDE
 from geoml.io.items import AssetInfo, BandInfo, block_footprint, block_item, write_item
 from geoml.io.parts import write_polygons
 from geoml.io.polygonise import polygonise
-from geoml.io.store import atomic, sha256
+from geoml.io.store import atomic, sha256, within
 from geoml.tasks.segmentation import CONFIDENCE_NODATA, CONFIDENCE_SCALE
 
 COUNT_NODATA = 255
@@ -54,7 +54,7 @@ class BlockWriter:
         self.moves = moves
         self.out, self.plan, self.planned, self.asked = out, plan, planned, asked
         self.block: Block = plan.block(planned)
-        self.folder = out / "cogs" / self.block.id
+        self.folder = within(out, f"cogs/{self.block.id}/class.tif").parent
         for stale in self.folder.glob(".*.part"):  # of a run that was killed while it published this block
             stale.unlink(missing_ok=True)
         card, geobox = plan.card, self.block.geobox
@@ -155,7 +155,8 @@ class BlockWriter:
                 quiet = card.classes[self.task.background].value
                 classes = np.where(classes == quiet, np.uint8(card.nodata), classes)
             found = polygonise(classes, self.confidence, card.nodata, self.block.window, self._unlike())
-            write_polygons(found, self.out / STATE / "parts" / f"{self.block.id}.parquet")
+            write_polygons(found, within(self.out, f"{STATE}/parts/{self.block.id}.parquet"))
+        within(self.out, f"cogs/{self.block.id}/class.tif")  # a block takes minutes, in which folders may become links
         infos = {key: writer.close() for key, writer in self.cogs.items()}
         assets = {key: _asset(key, info, card) for key, info in infos.items()}
         names = ["preview"] if len(dates) == 1 else [*(f"before{n or ''}" for n in range(len(dates) - 1)), "preview"]
@@ -180,7 +181,7 @@ class BlockWriter:
                 "geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0,
             },
         )
-        write_item(item, self.out / "items" / f"{self.block.id}.json", root=self.out if self.moves else None)
+        write_item(item, within(self.out, f"items/{self.block.id}.json"), root=self.out if self.moves else None)
         return sum(info.size or 0 for info in assets.values())
 
     def _unlike(self) -> NDArray[np.bool_] | None:

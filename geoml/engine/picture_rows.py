@@ -28,7 +28,7 @@ from geoml.io import geolocations, lock, photo_lists
 from geoml.io.hrefs import redact
 from geoml.io.photo_reference import Reference
 from geoml.io.row_parts import RowParts
-from geoml.io.store import write_json
+from geoml.io.store import within, write_json
 
 Progress = Callable[[int], None]
 T = TypeVar("T")
@@ -144,7 +144,7 @@ def write(
     path, listed = Path(out), [str(s) for s in sources]
     if path.suffix.lower() not in (".parquet", ".geoparquet") or path.is_dir():
         raise InputError(f"out: {str(out)!r}; expected the name of a .parquet file")
-    folder = path.with_name(f"{path.name}.run")
+    folder = within(path.parent, f"{path.name}.run/run.json").parent
     with lock.hold(lock.FileSlot(folder / "lock.json"), str(path)):
         run = start(folder)
         started = dt.datetime.now(dt.UTC)

@@ -37,7 +37,7 @@ from geoml.io.regions import load_region
 from geoml.io.remote import RunStore, is_url, run_store
 from geoml.io.stac_query import ask
 from geoml.io.stac_times import instant
-from geoml.io.store import write_json
+from geoml.io.store import read_small, write_json
 from geoml.io.usable import some, usable
 from geoml.recipe import UNCOUNTED, Frozen, PredictRecipe, Query, digest, parse
 
@@ -337,7 +337,7 @@ def write_plan(plan: Plan, items: Sequence[pystac.Item], out: str | Path | RunSt
     write_json(out / MODEL, mlm.to_item(plan.card).to_dict(include_self_link=False))
     catalog = stac.open_catalog(plan.recipe.query.catalog)
     stac.write_items(items, out / "sources.parquet", catalog=catalog, left_out=plan.left_out)
-    write_json(out / STATE / "plan.json", plan.model_dump(mode="json"))
+    write_json(store.inside(f"{STATE}/plan.json"), plan.model_dump(mode="json"))
     store.push(MODEL, "sources.parquet", f"{STATE}/plan.json")
 
 
@@ -349,10 +349,10 @@ def read_plan(out: str | Path | RunStore) -> Plan:
     store = run_store(out)
     store.pull(f"{STATE}/plan.json", "sources.parquet", MODEL)
     path = store.local / STATE / "plan.json"
-    try:
-        return plan_of(path.read_bytes(), str(path))
-    except FileNotFoundError as err:
-        raise InputError(f"out: {store.url} holds no run; expected a folder that geoml predict wrote") from err
+    body = read_small(path)
+    if body is None:
+        raise InputError(f"out: {store.url} holds no run; expected a folder that geoml predict wrote")
+    return plan_of(body, str(path))
 
 
 def plan_of(body: bytes, where: str) -> Plan:

@@ -28,7 +28,7 @@ from geoml.engine.calibrate import check_ready
 from geoml.engine.device import Device, choose
 from geoml.engine.fold import folded
 from geoml.engine.package import Package
-from geoml.errors import InputError, ModelError, TransientError
+from geoml.errors import InputError, ModelError, TransientError, out_of_memory
 from geoml.grid.chips import ChipGrid, blend_window, blended_grid, exact_grid
 from geoml.grid.plane import Window
 from geoml.io.card import ModelCard
@@ -322,7 +322,7 @@ class Predictor:
             try:
                 found = work(batch)
             except (RuntimeError, MemoryError) as err:
-                if not _out_of_memory(err) or (len(batch) == 1 and (not free or size < max(128, 2 * self.grid.stride))):
+                if not out_of_memory(err) or (len(batch) == 1 and (not free or size < max(128, 2 * self.grid.stride))):
                     raise
             else:
                 yield batch, found
@@ -345,7 +345,7 @@ class Predictor:
             yield
         except (RuntimeError, MemoryError) as err:
             why = str(err).partition("\n")[0]
-            if _out_of_memory(err):
+            if out_of_memory(err):
                 raise TransientError(
                     f"{where}: not enough memory for a single chip ({why}); free some, or set GEOML_DEVICE=cpu"
                 ) from err
@@ -356,11 +356,6 @@ class Predictor:
     def _blank(self, height: int, width: int) -> list[Tensor]:
         shapes = [(height, width)] * 2 + [(len(self.card.classes), height, width)] * self.probabilities
         return [torch.zeros(s, dtype=torch.uint8, device=self.device.torch) for s in shapes]
-
-
-def _out_of_memory(err: BaseException) -> bool:
-    """Of the device; on the CPU torch raises a plain RuntimeError."""
-    return isinstance(err, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(err)
 
 
 def _inner(x: Tensor, halo: int) -> Tensor:

@@ -36,7 +36,7 @@ from geoml.io.bands import BandSpec
 from geoml.io.cog import header, read
 from geoml.io.hrefs import gdal_path, redact
 from geoml.io.source import using
-from geoml.io.store import atomic, sha256, write_json
+from geoml.io.store import atomic, read_small, sha256, write_json
 
 MARGIN = 48
 """Pixels around a cell that its keypoints may see."""
@@ -441,9 +441,9 @@ def _matrix(affine: Affine) -> Matrix:
 def _cells(path: Path) -> tuple[NDArray[np.int64], int]:
     """(K, 5) first keypoint and window in base pixels of each cell, and the number of keypoints."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_small(path) or b"")
         cells, count = np.array(found["cells"], np.int64).reshape(-1, 5), int(found["count"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as err:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
         raise _damaged(path, err) from err
     starts = cells[:, 0]
     if count < 0 or (np.diff(starts, append=count) < 0).any() or (starts[:1] != 0).any():

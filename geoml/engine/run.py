@@ -34,16 +34,16 @@ from geoml.engine.output import BlockWriter
 from geoml.engine.plan import STATE, Plan, PlannedBlock, Sample, read_plan
 from geoml.engine.planned import load_planned
 from geoml.engine.predict import Predictor
-from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.errors import DataError, GeomlError, InputError, TransientError, limits
 from geoml.grid.plane import Block, Window
 from geoml.io import stac
 from geoml.io.bands import select
 from geoml.io.card import ModelCard
-from geoml.io.items import files_are_there
+from geoml.io.items import LARGEST_ITEM, files_are_there
 from geoml.io.projection import check_projection
 from geoml.io.radiometry import check_offset
 from geoml.io.remote import RunStore, run_store
-from geoml.io.store import write_json
+from geoml.io.store import read_small, write_json
 from geoml.logs import Threads, about
 from geoml.settings import settings
 
@@ -116,20 +116,21 @@ def is_done(
     size = size or store.blocks([key])
     path = store.local / "items" / f"{key}.json"
     try:
-        item = json.loads(path.read_text(encoding="utf-8"))
+        item = json.loads(read_small(path, LARGEST_ITEM) or b"{}")
         if item["properties"]["geoml:recipe_hash"] != planned.hash or not files_are_there(item, size):
             return False
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # no item, or a damaged one
+    except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # none, or a damaged one
         return False
     return not plan.recipe.features or size(f"{STATE}/parts/{key}.parquet") is not None
 
 
+@limits("blocks")
 def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, progress: Progress | None = None) -> Tally:
     """Predict the blocks ``ids`` of the plan in ``out`` (None: all), skipping those that are done.
 
     A block whose source is broken is recorded in ``.geoml/failed`` with the reason and the others go on.
     Raises ModelError at once, DataError when more than the recipe's share of all blocks failed, and TransientError
-    when a bucket does not take what is finished.
+    when a bucket does not take what is finished or memory is not enough to write it.
     """
     store = run_store(out)
     plan = read_plan(store)
@@ -234,7 +235,11 @@ def _predict(
 
     def finish() -> None:
         start = time.perf_counter()
-        tally.bytes["write"] += writer.finish(found.dates, found.residual)
+        try:
+            tally.bytes["write"] += writer.finish(found.dates, found.residual)
+        except BaseException:
+            writer.abort()
+            raise
         key = found.block.id
         parts = [f"{STATE}/parts/{key}.parquet"] if plan.recipe.features else []
         store.push(f"cogs/{key}", *parts, f"items/{key}.json")
@@ -270,7 +275,8 @@ class _Reader:
                 self.checked.add(item.id)
 
     def read(self, planned: PlannedBlock) -> _Input:
-        with about(block=self.plan.block(planned).id):
+        key = self.plan.block(planned).id
+        with about(block=key), limits(f"block {key}"):
             try:
                 return self._read(planned)
             except InputError as err:  # of an item: an href that is not allowed; the recipe was checked before
@@ -323,5 +329,5 @@ def note_failed(out: str | Path | RunStore, key: str, error: GeomlError, tally: 
     if isinstance(error, TransientError):
         tally.transient.append(key)
     store, name = run_store(out), f"{STATE}/failed/{key}.json"
-    write_json(store.local / name, {"block": key, "error": type(error).__name__, "message": str(error)})
+    write_json(store.inside(name), {"block": key, "error": type(error).__name__, "message": str(error)})
     store.push(name)

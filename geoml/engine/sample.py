@@ -33,7 +33,7 @@ from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block
 from geoml.grid.region import blocks_of, project
 from geoml.io.remote import RunStore
-from geoml.io.store import write_json
+from geoml.io.store import read_small, write_json
 from geoml.recipe import digest
 from geoml.settings import settings
 
@@ -99,8 +99,8 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
 
 def _known(store: RunStore, key: str) -> Sample | None:
     try:
-        found = Sample.model_validate(json.loads((store.local / NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        found = Sample.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
+    except (ValueError, RecursionError, DataError):
         return None
     return found if found.key == key else None
 
@@ -131,7 +131,7 @@ def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str
         self_change=equal,
         warnings=said,
     )
-    write_json(store.local / NAME, sample.model_dump(mode="json"))
+    write_json(store.inside(NAME), sample.model_dump(mode="json"))
     store.push(NAME)
     return sample
 
@@ -144,7 +144,7 @@ def _tried(
     if models.calibrated(card.architecture):
         loaded, flat = load_planned(plan.model_path, plan.card), pixels.reshape(len(pixels), -1)
         made = calibrated(loaded, flat)
-        model = package.save(made.module, made.card, store.local / MODEL).sha256
+        model = package.save(made.module, made.card, store.inside(f"{MODEL}/model.json").parent).sha256
         store.push(MODEL)
         doubts.append(doubt_of(made, flat))
         equal: SelfChange | None = self_change_calibrated(loaded, pixels)

@@ -26,7 +26,7 @@ from geoml.engine.features import Extractor
 from geoml.engine.pictures import Ready, in_order, shown
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.io import lock, photo_lists
-from geoml.io.store import atomic, write_json
+from geoml.io.store import atomic, read_small, regular, within, write_json
 
 SEGMENT = 4096
 """Pictures of one segment: what is held in memory while pictures are added, and what a kill costs."""
@@ -175,12 +175,14 @@ class Index:
         return {"format": 1, "backbone": self.extractor.tag.rpartition("-")[0], "features": self.extractor.features}
 
     def _path(self, number: int, suffix: str) -> Path:
-        return self.folder / "segments" / f"{number:06d}.{suffix}"
+        return within(self.folder, f"segments/{number:06d}.{suffix}")
 
     def _segment(self, number: int) -> tuple[int, NDArray[np.float16], pa.Table]:
         try:
-            vectors = np.load(self._path(number, "npy"), mmap_mode="r", allow_pickle=False)
-            table = pq.read_table(self._path(number, "parquet"), schema=_TABLE, page_checksum_verification=True)
+            vectors = np.load(regular(self._path(number, "npy")), mmap_mode="r", allow_pickle=False)
+            table = pq.read_table(
+                regular(self._path(number, "parquet")), schema=_TABLE, page_checksum_verification=True
+            )
         except (OSError, ValueError, pa.ArrowException) as err:
             raise DataError(f"index: segment {number} of {self.folder} is damaged ({err})") from err
         if vectors.shape != (len(table), self.extractor.features) or vectors.dtype != np.float16:
@@ -195,9 +197,9 @@ class Index:
         if not path.exists():
             return
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            removed = pq.read_table(p).to_pylist() if (p := self.folder / "removed.parquet").exists() else []
-        except (OSError, ValueError, pa.ArrowException) as err:
+            about = json.loads(read_small(path) or b"{}")
+            removed = pq.read_table(regular(p)).to_pylist() if (p := self.folder / "removed.parquet").exists() else []
+        except (OSError, ValueError, RecursionError, pa.ArrowException) as err:
             raise DataError(f"index: {self.folder} is damaged ({err})") from err
         if about != self._about():
             raise ModelError(f"index: {self.folder} is of {about.get('backbone')}, this is {self._about()['backbone']}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from geoml.errors import DataError, InputError, TransientError
+from geoml.io.store import within
 from geoml.settings import WORKERS, settings
 
 if TYPE_CHECKING:
@@ -108,7 +109,11 @@ def _run(store: RunStore, ids: Sequence[str], batch: int, progress: Progress | N
 def _sweep(out: Path, ids: Sequence[str]) -> None:
     """Take away what writers that were killed have left under temporary names; nobody writes now."""
     for folder in (".", "items", ".geoml", ".geoml/parts", ".geoml/failed", *(f"cogs/{key}" for key in ids)):
-        for path in (out / folder).glob(".*.part"):
+        try:
+            here = within(out, f"{folder}/part").parent
+        except DataError:  # what lies behind a link is not ours
+            continue
+        for path in here.glob(".*.part"):
             if not path.name.startswith(".lock."):  # its holder still renews it
                 path.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -87,10 +88,11 @@ def state(out: str | Path) -> RunState:
         reasons = pool.map(lambda key: _json(store, f"{STATE}/failed/{key}.json").get("message"), noted)
         failed = {key: str(why) for key, why in zip(noted, reasons, strict=True)}
     run = _json(store, "run.json")
-    said = run.get("blocks", {})
+    said = run.get("blocks")
+    listed = said.get("done") if isinstance(said, dict) else None
     if holder is not None:
         status = "running" if holder.alive else "died"
-    elif len(done) == len(blocks) == len(said.get("done", ())):
+    elif len(done) == len(blocks) == len(listed if isinstance(listed, list) else ()):
         status = "finished"
     else:
         status = "failed" if failed and len(done) + len(failed) == len(blocks) else "stopped"
@@ -102,8 +104,8 @@ def state(out: str | Path) -> RunState:
         done=len(done),
         failed=failed,
         holder=_public(holder),
-        seconds=run.get("seconds", {}),
-        bytes=run.get("bytes", {}),
+        seconds=_numbers(run.get("seconds")),
+        bytes=_numbers(run.get("bytes")),
         started=first or (holder.started if holder else None),
         updated=holder.renewed if holder and holder.alive else last,
     )
@@ -128,6 +130,13 @@ def _json(store: RunStore, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _numbers(value: object) -> dict[str, Any]:
+    """What is a number of what should be numbers by name."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(k): v for k, v in value.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def _times(store: RunStore) -> tuple[str | None, str | None]:

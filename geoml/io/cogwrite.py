@@ -31,10 +31,10 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from geoml.errors import DataError, InputError
+from geoml.errors import InputError
 from geoml.io.cogoverview import Overview, RunningStatistics, Statistics, halved
 from geoml.io.cogtiff import LEADER, LevelTable, Tag, cog_header, first_directory, framed
-from geoml.io.store import atomic
+from geoml.io.store import atomic, failed
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 SPOOL_BYTES = 4 * 2**20
@@ -120,7 +120,7 @@ class CogWriter:
             self._levels[0].write(rows)
         except OSError as err:
             self.abort()
-            raise DataError(f"{self._path}: not written ({err})") from err
+            raise failed(self._path, err) from err
 
     def close(self) -> CogInfo:
         """Finish the file and give it its name; later calls return the same answer.
@@ -191,8 +191,12 @@ class CogWriter:
                 strip = np.full((self._bands, self._tile, -(-width // self._tile) * self._tile), fill)
                 encode = partial(_encoded, compressor, self._predictor)
                 levels.insert(0, _Level(height, width, strip, fill, spool, encode))
-        except OSError as err:
-            raise DataError(f"{self._path}: not written ({err})") from err
+        except (OSError, MemoryError) as err:
+            for level in levels:
+                level.spool.close()
+            if isinstance(err, OSError):
+                raise failed(self._path, err) from err
+            raise
         for upper, lower in pairwise(levels):
             upper.passes.append(partial(_halve_into, lower, overview, self._nodata))
         levels[0].passes.append(self._statistics.add)

@@ -30,10 +30,13 @@ from geoml.grid.region import from_geometry
 from geoml.io.card import ModelCard
 from geoml.io.hrefs import redact
 from geoml.io.software import software
-from geoml.io.store import write_json
+from geoml.io.store import read_small, write_json
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 PARQUET = "application/vnd.apache.parquet"
+
+LARGEST_ITEM = 2**26
+"""Bytes; a larger file in ``items`` is no item of a block."""
 
 _SCHEMAS = {
     prefix: f"https://stac-extensions.github.io/{release}/schema.json"
@@ -186,9 +189,11 @@ def write_item(item: pystac.Item, path: Path, root: Path | None = None) -> None:
 def read_item(path: Path) -> pystac.Item:
     """An item that ``write_item`` wrote; hrefs stay as they are. Raises DataError when it is not readable."""
     try:
-        item = pystac.Item.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        item = pystac.Item.from_dict(json.loads(read_small(path, LARGEST_ITEM) or b""))
         item.set_self_href(str(path))  # not from_file: to pystac a # in the name of a folder ends the path
         return item
+    except MemoryError:
+        raise
     except Exception as err:  # pystac raises many kinds for malformed items
         raise DataError(f"{path}: not a readable STAC item ({err})") from err
 

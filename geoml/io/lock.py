@@ -1,12 +1,14 @@
 """One driver at a time for a run: a small file or object that its holder renews, that others take over when it dies.
 
 Nothing is trusted to a clock alone. A holder on this machine whose process is gone is known to be dead; one elsewhere
-counts as dead when its lock is older than the lease *and* does not change while we watch it.
+counts as dead when its lock is older than the lease *and* does not change while we watch it. One from the future tells
+nothing about its age, so it is watched for the lease as well. Watching goes by our own monotonic clock.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import fcntl
 import json
 import logging
@@ -23,13 +25,22 @@ from typing import Any, Protocol
 
 from geoml.errors import DataError, GeomlError, TransientError
 from geoml.io.bucket import Bucket, Found
-from geoml.io.store import atomic
+from geoml.io.store import atomic, failed, read_small
 from geoml.settings import settings
 
 log = logging.getLogger(__name__)
 
 NAME = ".geoml/lock.json"
 """Of the lock, in the folder of a run."""
+
+LARGEST = 2**16
+"""Bytes; a larger file or object is no lock."""
+
+WATCHED = 0.5
+"""Leases that a lock older than the lease may stay as it is until its holder counts as dead."""
+
+_TEXT = 256
+"""Characters of a field of a lock."""
 
 _lost: set[str] = set()
 
@@ -49,9 +60,14 @@ class Holder:
     """When the process began, in the kernel's words; another process may get the same pid later."""
 
     @property
+    def age(self) -> float:
+        """Seconds since it was renewed, by the clocks of both machines: below zero where theirs is ahead of ours."""
+        return (_now() - _time(self.renewed)).total_seconds()
+
+    @property
     def late(self) -> bool:
-        """Not renewed for longer than the lease, by the clocks of both machines."""
-        return (_now() - _time(self.renewed)).total_seconds() > settings().lease
+        """Not renewed for longer than the lease, or so far in the future that it is no sign of life either."""
+        return abs(self.age) > settings().lease
 
     @property
     def gone(self) -> bool:
@@ -84,23 +100,23 @@ class FileSlot:
         self.path = path
 
     def read(self) -> tuple[bytes, Any] | None:
-        try:
-            body = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as err:
-            raise DataError(f"{self.path}: not readable ({err})") from err
-        return body, body
+        body = read_small(self.path, LARGEST)
+        return None if body is None else (body, body)
 
     def write(self, body: bytes, tag: Any) -> Any:
-        with self._alone():
+        with self._alone() as folder:
             if tag is None:
                 try:
-                    handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+                    handle = os.open(self.path.name, flags, 0o644, dir_fd=folder)
                 except FileExistsError:
+                    self.read()  # says so where it is no file at all
                     return None
                 try:
                     os.write(handle, body)
+                except OSError:  # a full disk: half a lock would hold up the next one
+                    os.unlink(self.path.name, dir_fd=folder)
+                    raise
                 finally:
                     os.close(handle)
                 return body
@@ -118,18 +134,41 @@ class FileSlot:
                     stale.unlink(missing_ok=True)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[int]:
+        """An open handle of the folder, which nobody else changes meanwhile. A link in its place is not followed."""
+        folder = self.path.parent
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path.parent, os.O_RDONLY)
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | self._nofollow)
             try:
-                with suppress(OSError):  # a file system without it: creation stays exclusive all the same
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-                yield
+                self._flock(handle)
+                yield handle
             finally:
                 os.close(handle)
         except OSError as err:
-            raise DataError(f"{self.path}: not written ({err})") from err
+            if err.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST) and folder.is_symlink():
+                raise DataError(f"{folder}: a symbolic link, not written through; expected a folder") from err
+            raise failed(self.path, err) from err
+
+    @property
+    def _nofollow(self) -> int:
+        """The folder of a run may be a link that its user made; the one inside of it that holds the lock may not."""
+        return os.O_NOFOLLOW if self.path.match(NAME) else 0
+
+    def _flock(self, handle: int) -> None:
+        """Wait for the folder, but not for ever. Raises TransientError."""
+        ends = time.monotonic() + settings().timeout
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                if time.monotonic() > ends:
+                    raise TransientError(f"{self.path.parent}: another program keeps it locked (flock)") from err
+                time.sleep(0.01)
+            except OSError:  # a file system without it: creation stays exclusive all the same
+                return
+            else:
+                return
 
 
 class ObjectSlot:
@@ -139,7 +178,7 @@ class ObjectSlot:
         self.bucket, self.name = bucket, name
 
     def read(self) -> tuple[bytes, Any] | None:
-        return self.bucket.get(self.name, 65536)
+        return self.bucket.get(self.name, LARGEST)
 
     def write(self, body: bytes, tag: Any) -> Any:
         put = self.bucket.put(self.name, body, tag)
@@ -183,15 +222,17 @@ def check(url: str) -> None:
 
 
 def parse(body: bytes) -> Holder | None:
-    """The holder that a lock names; None for a lock that is not whole."""
+    """The holder that a lock names; None for one that is not whole, or that no geoml wrote."""
     try:
         value = json.loads(body)
         known = {f.name: value[f.name] for f in fields(Holder) if f.name in value}
         holder = Holder(**known)
-        _time(holder.renewed), _time(holder.started), int(holder.pid)
-    except (ValueError, TypeError, LookupError, RecursionError):
+        _time(holder.renewed), _time(holder.started)
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
         return None
-    return holder
+    words = [v for k, v in known.items() if k != "pid"]
+    good = all(isinstance(w, str) and len(w) <= _TEXT and w.isprintable() for w in words)
+    return holder if good and type(holder.pid) is int and 0 < holder.pid < 2**31 else None
 
 
 def _acquire(slot: Slot, url: str) -> tuple[Holder, Any]:
@@ -214,21 +255,24 @@ def _judge(slot: Slot, found: tuple[bytes, Any], url: str) -> None:
     if holder is not None and holder.gone:
         log.info("out: %s: taken over from pid %d, which is gone", url, holder.pid)
         return
-    if holder is None or holder.late:
-        # clocks differ, and half of a lock may be one that is just being written: what lives will change
-        ends = time.monotonic() + settings().lease * (0.5 if holder else 1.0)
-        while time.monotonic() < ends:
-            time.sleep(settings().lease / 20)
-            now = slot.read()
-            if now is None:
-                return
-            if now[0] != found[0]:
-                holder = parse(now[0])
-                break
-        else:
-            log.warning("out: %s: taken over from %s, who was silent", url, _name(holder))
+    lease = settings().lease
+    if holder is not None and 0 <= holder.age <= lease:
+        raise _taken(holder, url)
+    # clocks differ, and half of a lock may be one that is just being written: what lives will change. Where a clock
+    # says that the lease is over, the rest is watched; where it is ahead of ours, or there is none, the lease too
+    ends = time.monotonic() + lease * (WATCHED if holder is not None and holder.age > lease else 1 + WATCHED)
+    while time.monotonic() < ends:
+        time.sleep(lease / 20)
+        now = slot.read()
+        if now is None:
             return
-    raise TransientError(f"out: {url} is being worked on by {_name(holder)}; wait for it, or stop it")
+        if now[0] != found[0]:
+            raise _taken(parse(now[0]), url)
+    log.warning("out: %s: taken over from %s, who was silent", url, _name(holder))
+
+
+def _taken(holder: Holder | None, url: str) -> TransientError:
+    return TransientError(f"out: {url} is being worked on by {_name(holder)}; wait for it, or stop it")
 
 
 def _renew(slot: Slot, url: str, me: Holder, tag: Any, stop: threading.Event) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import shutil
-import tempfile
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -26,7 +25,8 @@ from geoml.io import web
 from geoml.io.bucket import Bucket, Found, endpoint, is_bucket
 from geoml.io.hrefs import check_host, redact
 from geoml.io.lock import NAME, FileSlot, Holder, ObjectSlot, Slot, check, hold, parse
-from geoml.io.store import atomic, sha256
+from geoml.io.scratch import scratch
+from geoml.io.store import SMALL, atomic, read_small, sha256, within, write_text
 from geoml.settings import settings
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class RunStore:
                 continue
             there = self.bucket.list(name)
             wanted += there.items()
-            for path in _files(self.local / name):
+            for path in _files(self.inside(f"{name}any").parent):
                 if path.relative_to(self.local).as_posix() not in there:
                     path.unlink(missing_ok=True)
         return [
@@ -95,21 +95,20 @@ class RunStore:
     def remove(self, *names: str) -> None:
         """Take files away, here and in the store; nothing happens to those that are not there."""
         for name in names:
-            (self.local / name).unlink(missing_ok=True)
+            self.inside(name).unlink(missing_ok=True)
             if self.bucket is not None:
                 self.bucket.delete(name)
 
-    def read(self, name: str, limit: int = 2**28) -> bytes | None:
+    def read(self, name: str, limit: int = SMALL) -> bytes | None:
         """What is published under a name, not passing through the working copy; None when there is nothing."""
         if self.bucket is not None:
             found = self.bucket.get(name, limit)
             return None if found is None else found[0]
-        try:
-            return (self.local / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as err:
-            raise DataError(f"{self.local / name}: not readable ({err})") from err
+        return read_small(self.local / name, limit)
+
+    def inside(self, name: str) -> Path:
+        """Where a file of the run is to be written here. Raises DataError, see `geoml.io.store.within`."""
+        return within(self.local, name)
 
     def sizes(self, *folders: str) -> dict[str, int]:
         """Bytes of every published file below ``folders`` (none: all), by name."""
@@ -177,9 +176,10 @@ class RunStore:
 
     def _size(self, name: str) -> int | None:
         try:
-            return (self.local / name).stat().st_size
+            found = (self.local / name).stat()
         except OSError:
             return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def _push(self, name: str) -> None:
         assert self.bucket is not None
@@ -190,7 +190,7 @@ class RunStore:
         """True when the file was fetched; ``found`` is what a listing said of it."""
         assert self.bucket is not None
         name, found = wanted
-        path = self._inside(name)
+        path = self.inside(name)
         known = self._known(name)
         if found is not None and known is not None and known == found.tag:
             return False
@@ -201,27 +201,19 @@ class RunStore:
         self._note(name, now)
         return known is None or now.tag != known
 
-    def _inside(self, name: str) -> Path:
-        """The path of a file in the working copy. Raises DataError for a name that leads out of it."""
-        if ".." in PurePosixPath(name).parts or name.startswith("/") or "\0" in name:
-            raise DataError(f"{self.url}: holds an object of the name {name!r}, which is no file of a run")
-        return self.local / name
-
     def _note(self, name: str, found: Found) -> None:
         """Remember which object the file is a copy of, as long as nobody writes to it."""
         if found.tag:
-            stat = (self.local / name).stat()
-            path = self._notes / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{stat.st_size} {stat.st_mtime_ns} {found.tag}", encoding="utf-8")
+            now = (self.local / name).stat()
+            write_text(within(self.local.parent, f"tags/{name}"), f"{now.st_size} {now.st_mtime_ns} {found.tag}")
 
     def _known(self, name: str) -> str | None:
         """The tag of the object that the file is an unchanged copy of."""
         try:
-            stat = (self.local / name).stat()
-            size, time, tag = (self._notes / name).read_text(encoding="utf-8").split(" ", 2)
-            return tag if (stat.st_size, stat.st_mtime_ns) == (int(size), int(time)) else None
-        except (OSError, ValueError):
+            now = (self.local / name).stat()
+            size, time, tag = (read_small(self._notes / name, 2**16) or b"").decode().split(" ", 2)
+            return tag if (now.st_size, now.st_mtime_ns) == (int(size), int(time)) else None
+        except (OSError, ValueError, DataError):
             return None
 
     @property
@@ -232,7 +224,7 @@ class RunStore:
 def run_store(out: str | Path | RunStore) -> RunStore:
     """The folder of a run by its path or URL. Raises InputError for a URL that cannot be written to.
 
-    Nothing is made and nothing is asked for yet.
+    Nothing is asked for yet.
     """
     if isinstance(out, RunStore):
         return out
@@ -243,20 +235,7 @@ def run_store(out: str | Path | RunStore) -> RunStore:
     if not is_bucket(out):
         raise InputError(f"out: {redact(out)!r}; expected a folder, or s3://bucket/prefix (gs://, az://)")
     bucket = Bucket(out)
-    return RunStore(bucket.url, scratch() / "runs" / _digest(bucket.url) / "run", bucket)
-
-
-def scratch() -> Path:
-    """The folder for working copies, which no other user can write to. Raises InputError when there is none."""
-    path = settings().scratch or Path(tempfile.gettempdir()) / f"geoml-{os.getuid()}"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        foreign = settings().scratch is None and path.stat().st_uid != os.getuid()
-    except OSError as err:
-        raise InputError(f"GEOML_SCRATCH: {path} cannot be made ({err.strerror})") from err
-    if foreign:
-        raise InputError(f"GEOML_SCRATCH: {path} belongs to another user; expected a folder of yours")
-    return path
+    return RunStore(bucket.url, scratch("runs", _digest(bucket.url), "run"), bucket)
 
 
 def is_url(text: object) -> bool:
@@ -276,7 +255,7 @@ def fetch(url: str, what: str, limit: int) -> Path:
         raise InputError(f"{what}: {redact(url)!r} names no file")
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name):
         name = f"{_digest(name)}{PurePosixPath(name).suffix[:12]}"
-    path = scratch() / "files" / _digest(home) / "run" / name
+    path = scratch("files", _digest(home), "run") / name
     if not is_bucket(url):
         _download(url, path, what, limit)
         return path

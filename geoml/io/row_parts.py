@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geoml.errors import DataError
+from geoml.errors import DataError, TransientError, out_of_memory
 from geoml.io.geolocations import joined
-from geoml.io.store import atomic
+from geoml.io.store import atomic, regular, within
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class RowParts:
     """
 
     def __init__(self, folder: Path, more: pa.Schema | None = None) -> None:
-        self.folder = folder
+        self.folder = within(folder.parent, f"{folder.name}/part").parent
         key = pa.field("key", pa.binary(32), nullable=False)
         self._stored = pa.schema(
             [key, *[f for f in joined(more) if f.name != "geometry" and not f.name.endswith("bbox")]]
@@ -82,8 +82,10 @@ class RowParts:
     def _look(self, path: Path) -> None:
         try:
             number = int(path.stem)
-            table = pq.read_table(path, schema=self._stored, page_checksum_verification=True)
+            table = pq.read_table(regular(path), schema=self._stored, page_checksum_verification=True)
         except (OSError, ValueError, pa.ArrowException) as err:
+            if out_of_memory(err):
+                raise TransientError(f"{path}: not read, for there is no memory left") from err
             log.warning("%s: not a whole part, its pictures are done again (%s)", path, err)
             path.unlink(missing_ok=True)
             return

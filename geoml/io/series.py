@@ -15,7 +15,7 @@ import pystac
 
 from geoml.errors import DataError
 from geoml.io.items import PARQUET, write_collection
-from geoml.io.store import atomic, sha256
+from geoml.io.store import atomic, read_small, sha256
 
 DAYS = "days"
 """Folder of a series that holds the runs, each named by its day."""
@@ -130,10 +130,10 @@ def _below(href: str, day: str) -> str:
 def read_series(path: Path) -> dict[str, Any]:
     """A JSON object of a series; empty where there is none. Raises DataError for a damaged one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as err:
+        if (body := read_small(path)) is None:
+            return {}
+        value = json.loads(body)
+    except (ValueError, RecursionError) as err:
         raise DataError(f"{path}: not readable ({err}); delete it to have it written again") from err
     if not isinstance(value, dict):
         raise DataError(f"{path}: not a JSON object; delete it to have it written again")

@@ -16,7 +16,7 @@ from pyproj.exceptions import ProjError
 from rasterio._err import CPLE_BaseError  # some calls of rasterio let GDAL's own error through
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geoml.errors import DataError, GeomlError
+from geoml.errors import DataError, GeomlError, TransientError, out_of_memory
 from geoml.io.bands import BandSpec, sign
 from geoml.io.georef import place
 from geoml.io.hrefs import Redacted, clean, gdal_path, redact
@@ -175,8 +175,8 @@ def _explain(
     if isinstance(err, GeomlError):
         return err, False
     text = clean(_chain(err))
-    if isinstance(err, MemoryError):
-        return DataError(f"{where}: not enough memory ({text})"), False
+    if out_of_memory(err):
+        return TransientError(f"{where}: not enough memory ({text})"), False
     if far is not None:  # all bytes came as the server has them, so they are wrong there, or once on their way here
         forget(spec.href)
         return DataError(f"{where}: {text}"), attempt == 0

@@ -22,7 +22,7 @@ from geoml.io.catalog import ORIGIN_KEY, Catalog
 from geoml.io.hrefs import redact
 from geoml.io.stac_query import Box
 from geoml.io.stac_rows import PLACE, bare, failing, restored, rows
-from geoml.io.store import atomic
+from geoml.io.store import atomic, regular
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
     """Items of a stac-geoparquet file as dictionaries; with ``boxes`` (degrees) only those whose bbox may touch one."""
     try:
         checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
-        source = ds.dataset(str(path), format=checked)
+        source = ds.dataset(str(path if Path(path).is_dir() else regular(Path(path))), format=checked)
         kept = source.to_table(filter=_touching(source.schema, boxes))
         return [restored(_without_nulls(value)) for value in stac_table_to_items(_placed(kept))]
     except (OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError) as err:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from geoml.errors import DataError, InputError
+from geoml.errors import DataError, GeomlError, InputError, TransientError, out_of_memory, too_long
+
+SMALL = 2**28
+"""Bytes; a larger file of a run's state is none."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextmanager
@@ -23,11 +37,11 @@ def atomic(path: Path) -> Iterator[Path]:
     file, no file, or the whole new one. After an error the temporary file is gone and ``path`` is as it was. The
     parent folder is made when it is missing.
 
-    Raises DataError, naming ``path``, for every OSError: no space left, no permission, nothing written by the body.
+    Raises, naming ``path``, for every OSError what `failed` says: no space left, no permission, nothing written.
     """
     path = Path(path)
     # not the suffix of the final name: what a kill leaves behind must not match *.tif
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name[:48]}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -35,7 +49,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as err:
-        raise DataError(f"{path}: not written ({err})") from err
+        raise failed(path, err) from err
     finally:
         with suppress(OSError):  # the disk is gone; the error above says so
             temporary.unlink(missing_ok=True)
@@ -46,12 +60,13 @@ def folder(directory: str | Path, last: str) -> Iterator[Path]:
     """A temporary folder inside ``directory`` whose files move there when the body ends well, ``last`` last.
 
     So ``last`` in a folder says that all others are there and whole. After an error nothing is left behind and what was
-    there is as it was; folders that were made go too. Raises DataError, naming ``directory``, for every OSError.
+    there is as it was; folders that were made go too. Raises, naming ``directory``, what `failed` says.
     """
     directory = Path(directory)
-    made = [p for p in (directory, *directory.parents) if not p.exists()]
-    temporary = directory / f".{secrets.token_hex(4)}.part"
+    temporary = directory / f".{secrets.token_hex(8)}.part"
+    made: list[Path] = []
     try:
+        made = [p for p in (directory, *directory.parents) if not p.exists()]
         temporary.mkdir(parents=True)
         yield temporary
         for path in sorted(temporary.iterdir(), key=lambda p: p.name == last):
@@ -59,12 +74,102 @@ def folder(directory: str | Path, last: str) -> Iterator[Path]:
             path.replace(directory / path.name)
         _sync(directory)
     except OSError as err:
-        raise DataError(f"{directory}: not written ({err})") from err
+        raise failed(directory, err) from err
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for path in made:
             with suppress(OSError):  # it holds what was written
                 path.rmdir()
+
+
+def failed(path: Path, err: OSError, verb: str = "written") -> GeomlError:
+    """The error of the table for one of the system at ``path``: a name that cannot be, no memory, a broken place."""
+    if err.errno == errno.ENAMETOOLONG:
+        return InputError(too_long(path))
+    if out_of_memory(err):
+        return TransientError(f"{path}: not {verb}, for there is no memory left; free some")
+    return DataError(f"{path}: not {verb} ({err})")
+
+
+def nameable(path: Path) -> Path:
+    """``path``, which need not be there. Raises InputError for one that no system takes."""
+    try:
+        path.lstat()
+    except OSError as err:
+        if err.errno == errno.ENAMETOOLONG:
+            raise failed(path, err) from err
+    return path
+
+
+def within(root: Path, name: str) -> Path:
+    """The path of the file ``name`` of the folder ``root``, to write there; ``root`` itself may be a link.
+
+    Raises DataError for a name that leads out of ``root``, and where a folder on the way is a symbolic link: what is
+    written would land in a place that nobody named.
+    """
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise DataError(f"{root}: {name!r} is no file of this folder")
+    path = Path(root)
+    try:
+        for part in parts[:-1]:
+            path = path / part
+            if path.is_symlink():
+                raise DataError(f"{path}: a symbolic link inside of {root}, not written through; expected a folder")
+    except OSError as err:
+        raise failed(path, err) from err
+    return path / parts[-1]
+
+
+def read_small(path: Path, limit: int = SMALL) -> bytes | None:
+    """The content of a small file that somebody else may have put there; None when there is none.
+
+    Raises DataError for what is no regular file (a link, a pipe, a device: nothing is waited for), for more than
+    ``limit`` bytes, and for one that cannot be read. Memory is that of what is there.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as err:
+        if err.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise _no_file(path) from err
+        raise failed(path, err, "readable") from err
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise _no_file(path)
+        parts, size = [], 0
+        while about.st_size <= limit and (part := os.read(handle, 2**20)):
+            parts.append(part)
+            if (size := size + len(part)) > limit:
+                break
+        if max(size, about.st_size) > limit:
+            raise DataError(f"{path}: more than {limit} bytes; not what geoml writes there")
+    except OSError as err:
+        raise failed(path, err, "readable") from err
+    finally:
+        os.close(handle)
+    return b"".join(parts)
+
+
+def regular(path: Path) -> Path:
+    """``path``, for readers of tables that would wait for a pipe for ever. Raises DataError when it is no regular file.
+
+    A path where nothing is passes: whoever opens it says so.
+    """
+    with suppress(OSError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _no_file(path)
+    return path
+
+
+def _no_file(path: Path) -> DataError:
+    try:
+        kind = _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "no regular file")
+    except OSError:
+        kind = "no regular file"
+    return DataError(f"{path}: {kind}; expected a file that geoml wrote, delete it")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,7 +196,7 @@ def sha256(path: Path) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
-        raise DataError(f"{path}: not readable ({err})") from err
+        raise failed(path, err, "readable") from err
 
 
 def _sync(path: Path) -> None:

@@ -216,6 +216,21 @@ def test_two_drivers_at_once(place: str, inputs: str, url: str, whole: dict[str,
     assert_same(objects(url) if place == "bucket" else files(Path(out)), whole)
 
 
+@pytest.mark.parametrize("renewed", ["9000-01-01T00:00:00+00:00", "2020-01-01T00:00:00", "no time", 7, None])
+@pytest.mark.parametrize("pid", ["1", "1e400", "NaN", "-1", '"x"', "[]"])
+def test_a_lock_object_that_says_anything(renewed: object, pid: str, url: str, machine: Callable[..., None]) -> None:
+    """One of a clock that is ahead is watched, one that is none is taken over, and looking at it raises nothing."""
+    machine(lease=0.1)
+    now = {"host": "other", "started": "2020-01-01T00:00:00+00:00", "token": "t", "machine": "x", "born": "1"}
+    body = json.dumps({**now, "renewed": renewed})[:-1] + f', "pid": {pid}}}'
+    assert Bucket(url).put(LOCK, body.encode(), None)
+    found = run_store(url).holder()
+    assert found is None or not found.alive
+    with run_store(url).lock() as me:
+        assert run_store(url).holder() == me
+    assert run_store(url).holder() is None
+
+
 def test_workers_elsewhere_need_the_url_alone(
     inputs: str, url: str, whole: dict[str, bytes], machine: Any, tmp_path: Path
 ) -> None:

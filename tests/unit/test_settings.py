@@ -22,6 +22,22 @@ ROOT = Path(__file__).parents[2]
     [
         ("GEOML_THREADS", "abc", "valid integer"),
         ("GEOML_THREADS", "0", "greater than or equal to 1"),
+        ("GEOML_THREADS", "-3", "greater than or equal to 1"),
+        ("GEOML_THREADS", "1000000000", "less than or equal to 1024"),
+        ("GEOML_THREADS", "9" * 5000, "exceeded maximum size"),
+        ("GEOML_CHIP_BATCH", "-1", "greater than or equal to 0"),
+        ("GEOML_CHIP_BATCH", "1000000", "less than or equal to 4096"),
+        ("GEOML_PREFETCH", "0", "greater than or equal to 1"),
+        ("GEOML_PREFETCH", "99999999", "less than or equal to 256"),
+        ("GEOML_RETRIES", "-1", "greater than or equal to 0"),
+        ("GEOML_RETRIES", "1000000", "less than or equal to 100"),
+        ("GEOML_TIMEOUT", "1e300", "less than or equal to 86400"),
+        ("GEOML_LEASE", "0", "greater than or equal to 0.01"),
+        ("GEOML_LEASE", "1e12", "less than or equal to 86400"),
+        ("GEOML_CACHE_BYTES", "1" + "0" * 30, "less than or equal to"),
+        ("GEOML_MAX_TABLE_BYTES", "-1", "greater than or equal to 1"),
+        ("GEOML_MAX_TABLE_BYTES", "1" + "0" * 30, "less than or equal to"),
+        ("GEOML_WORKERS", "processes:99999", "processes:N"),
         ("GEOML_CHIP_BATCH", "1.5", "valid integer"),
         ("GEOML_TIMEOUT", "-1", "greater than 0"),
         ("GEOML_TIMEOUT", "nan", "finite"),
@@ -44,6 +60,7 @@ def test_a_value_of_the_wrong_kind_names_the_variable(
         settings()
     for word in (name, right):
         assert word in str(told.value), told.value
+    assert len(str(told.value)) < 400
 
 
 def test_every_wrong_value_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

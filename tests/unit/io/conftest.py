@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib.util import module_from_spec, spec_from_file_location
@@ -30,3 +32,30 @@ def _fresh_settings() -> Iterator[None]:
     settings.cache_clear()
     yield
     settings.cache_clear()
+
+
+_LINKS = {"to a device": "/dev/zero", "to nothing": "nowhere", "to a file": __file__}
+
+
+@pytest.fixture(params=["a named pipe", "a folder", "a socket", *_LINKS])
+def odd_file(request: pytest.FixtureRequest) -> tuple[str, Callable[[Path], None]]:
+    """(what it is called, how to make it at a path): each kind of what is no regular file."""
+    kind: str = request.param
+
+    def make(path: Path) -> None:
+        if kind == "a named pipe":
+            os.mkfifo(path)
+        elif kind == "a folder":
+            path.mkdir()
+        elif kind == "a socket":
+            here = Path.cwd()
+            os.chdir(path.parent)  # the names of sockets are short
+            try:
+                with socket.socket(socket.AF_UNIX) as one:
+                    one.bind(path.name)
+            finally:
+                os.chdir(here)
+        else:
+            path.symlink_to(_LINKS[kind])
+
+    return ("a symbolic link" if kind in _LINKS else kind), make

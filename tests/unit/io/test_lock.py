@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from geoml.engine.state import state
 from geoml.errors import DataError, TransientError
 from geoml.io.lock import NAME, FileSlot, Holder, _lost, check, hold, parse
 from geoml.io.remote import run_store
@@ -126,6 +128,129 @@ def test_a_clock_that_is_behind_does_not_cost_the_lock(tmp_path: Path, machine: 
     with pytest.raises(TransientError, match="elsewhere"), store.lock():
         pass
     timer.join()
+
+
+def test_a_clock_that_is_ahead_is_watched_like_any_other(tmp_path: Path, machine: Callable[..., None]) -> None:
+    """Its dead holder is not believed until our clock gets there; its living one keeps the run."""
+    machine(lease=0.6)
+    store = run_store(tmp_path)
+    for ahead in (0.3, 3600, 86400 * 365 * 5000):
+        put(tmp_path, holder(renewed=ago(-ahead)))
+        start = time.monotonic()
+        with store.lock() as me:
+            assert 0.9 <= time.monotonic() - start < 3, "a lease and a half"
+            assert store.holder() == me
+    path = put(tmp_path, holder(renewed=ago(-3600)))
+    timer = threading.Timer(0.3, lambda: path.write_text(json.dumps(asdict(holder(renewed=ago(-3601))))))
+    timer.start()
+    with pytest.raises(TransientError, match="being worked on by pid 4711 on elsewhere"), store.lock():
+        pass
+    timer.join()
+
+
+def test_one_look_believes_no_clock_that_is_far_away(machine: Callable[..., None]) -> None:
+    machine(lease=60)
+    assert holder(renewed=ago(-30)).alive
+    assert holder(renewed=ago(30)).alive
+    assert not holder(renewed=ago(-3600)).alive
+    assert not holder(renewed=ago(3600)).alive
+
+
+ODD: tuple[object, ...] = (
+    *(None, True, False, "1", "self", "", -1, 0, 2**31, 2**64, 1.5, [], {}, ["x"]),
+    *(float("inf"), float("-inf"), float("nan"), "x" * 5000, "\x1b[31m", "\ud800", "9999-12-31T23:59:59-14:00"),
+)
+
+
+@pytest.mark.parametrize("name", ["host", "pid", "started", "renewed", "token", "machine", "born"])
+def test_odd_values_of_a_lock_are_no_holder_or_one_with_a_name(
+    name: str, tmp_path: Path, machine: Callable[..., None]
+) -> None:
+    """Whatever stands there, it is taken over or waited for, and `geoml runs` says something."""
+    machine(lease=0.02)
+    here = asdict(holder(renewed=ago(3600)))
+    for value in ODD:
+        path = put(tmp_path, holder())
+        path.write_text(json.dumps({**here, name: value}))
+        found = parse(path.read_bytes())
+        if name == "pid":
+            assert found is None, value
+        if found is not None:
+            assert isinstance(getattr(found, name), str), value
+            assert getattr(found, name).isprintable()
+            assert len(getattr(found, name)) < 300
+            assert isinstance(found.alive, bool)
+            state(tmp_path)
+        with run_store(tmp_path).lock() as me:
+            assert run_store(tmp_path).holder() == me
+
+
+@pytest.mark.parametrize(
+    "text", ['{"pid": 1e400}', '{"pid": NaN}', "1e999", '"host pid"', "[" * 100_000, "\0\0", "null"]
+)
+def test_a_lock_that_is_no_document(text: str, tmp_path: Path) -> None:
+    whole = json.dumps(asdict(holder())).replace("4711", "1e400")
+    assert parse(text.encode()) is None
+    assert parse(whole.encode()) is None
+    assert parse(whole.encode("utf-16")) is None
+
+
+def test_a_lock_that_is_no_file_is_an_error_at_once(
+    odd_file: tuple[str, Callable[[Path], None]], tmp_path: Path
+) -> None:
+    kind, make = odd_file
+    path = put(tmp_path, holder())
+    path.unlink()
+    make(path)
+    store = run_store(tmp_path)
+    start = time.monotonic()
+    for look in (store.holder, lambda: state(tmp_path), lambda: store.lock().__enter__()):
+        with pytest.raises(DataError, match=rf"lock\.json: {kind}; .* delete it"):
+            look()
+    assert time.monotonic() - start < 5
+    if kind != "a folder":
+        path.unlink()
+        with store.lock():
+            pass
+
+
+def test_a_lock_as_large_as_a_disk_is_an_error(tmp_path: Path) -> None:
+    path = put(tmp_path, holder())
+    os.truncate(path, 2**40)
+    for look in (run_store(tmp_path).holder, lambda: run_store(tmp_path).lock().__enter__()):
+        with pytest.raises(DataError, match="more than 65536 bytes"):
+            look()
+
+
+def test_the_folder_of_the_lock_is_no_link(tmp_path: Path) -> None:
+    """The folder of the run may be one."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "run")
+    with run_store(tmp_path / "out").lock():
+        assert (tmp_path / "run" / NAME).is_file()
+    (tmp_path / "run" / ".geoml").rmdir()
+    for target in (tmp_path / "elsewhere", tmp_path / "nowhere"):
+        (tmp_path / "run" / ".geoml").symlink_to(target)
+        with (
+            pytest.raises(DataError, match=r"\.geoml: a symbolic link, not written through"),
+            run_store(tmp_path / "out").lock(),
+        ):
+            pass
+        (tmp_path / "run" / ".geoml").unlink()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_folder_that_somebody_keeps_locked_ends_the_wait(tmp_path: Path, machine: Callable[..., None]) -> None:
+    machine(timeout=0.3)
+    (tmp_path / ".geoml").mkdir()
+    handle = os.open(tmp_path / ".geoml", os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(TransientError, match="another program keeps it locked"), run_store(tmp_path).lock():
+            pass
+    finally:
+        os.close(handle)
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", '{"pid": 1}', '{"host": 1, "pid": "x"}'])

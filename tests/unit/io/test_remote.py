@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io import remote
 from geoml.io.bucket import Bucket
-from geoml.io.remote import fetch, is_url, run_store, scratch
+from geoml.io.remote import fetch, is_url, run_store
+from geoml.io.scratch import scratch
 from geoml.io.store import sha256
 
 Answers = dict[str, list[tuple[int, dict[str, str], bytes]]]
@@ -95,19 +95,6 @@ def test_a_working_copy_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.local != run_store("s3://bucket/run2").local
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert one.local != run_store("s3://bucket/run").local, "the same name at another endpoint is another run"
-
-
-def test_scratch_is_for_one_user(machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(scratch="")
-    monkeypatch.delenv("GEOML_SCRATCH")
-    remote.settings.cache_clear()
-    monkeypatch.setattr(remote.tempfile, "tempdir", str(tmp_path))
-    assert scratch().parent == tmp_path
-    assert scratch().stat().st_mode & 0o077 == 0
-    monkeypatch.setattr(remote.os, "getuid", lambda: 4711)
-    (tmp_path / "geoml-4711").mkdir()
-    with pytest.raises(InputError, match="belongs to another user"):
-        scratch()
 
 
 def test_a_store_on_this_machine(tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from geoml.errors import DataError, InputError
-from geoml.io.store import atomic, sha256, write_json, write_text
+from geoml.errors import DataError, GeomlError, InputError
+from geoml.io.parts import read_polygons
+from geoml.io.stac import read_items
+from geoml.io.store import atomic, folder, read_small, sha256, within, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -134,3 +138,69 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
     with pytest.raises(DataError, match="missing: not readable"):
         sha256(tmp_path / "missing")
+
+
+def test_a_small_file_is_one_or_an_error(odd_file: tuple[str, Callable[[Path], None]], tmp_path: Path) -> None:
+    """At once: a pipe would be waited for, a device read without end."""
+    kind, make = odd_file
+    make(tmp_path / "a")
+    done: list[GeomlError] = []
+
+    def look() -> None:
+        with pytest.raises(DataError) as told:
+            read_small(tmp_path / "a")
+        done.append(told.value)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert done, "it hangs"
+    assert f"{tmp_path}/a: {kind}; expected a file that geoml wrote, delete it" in str(done[0])
+
+
+def test_a_small_file_is_small(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    assert read_small(tmp_path / "a", 100) == b"x" * 100
+    with pytest.raises(DataError, match="a: more than 99 bytes"):
+        read_small(tmp_path / "a", 99)
+    os.truncate(tmp_path / "a", 2**40)  # sparse: what is asked for is not what the name promises
+    with pytest.raises(DataError, match="more than 65536 bytes"):
+        read_small(tmp_path / "a", 2**16)
+    assert read_small(tmp_path / "missing") is None
+    assert read_small(tmp_path / "a" / "inside") is None
+    with pytest.raises(InputError, match="the name is too long"):
+        read_small(tmp_path / ("n" * 300))
+
+
+def test_tables_are_no_pipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    for read in (read_polygons, read_items):
+        with pytest.raises(DataError, match="a named pipe"):
+            read(tmp_path / "a.parquet")
+
+
+def test_a_link_on_the_way_is_not_gone_through(tmp_path: Path) -> None:
+    """The folder itself may be a link of its user's, what is inside of it may not."""
+    (tmp_path / "real" / "cogs").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    (tmp_path / "elsewhere" / "b").mkdir(parents=True)
+    out = tmp_path / "out"
+    assert within(out, "cogs/b/class.tif") == out / "cogs/b/class.tif"
+    assert within(out, "run.json") == out / "run.json"
+    (out / "cogs" / "b").symlink_to(tmp_path / "elsewhere" / "b")
+    with pytest.raises(DataError, match=rf"{out}/cogs/b: a symbolic link inside of {out}, not written through"):
+        within(out, "cogs/b/class.tif")
+    assert within(out, "cogs/b") == out / "cogs/b", "the name itself is replaced and not followed"
+    for name in ("../x", "/etc/x", "cogs/../../x", "a\0b"):
+        with pytest.raises(DataError, match="no file of this folder"):
+            within(out, name)
+
+
+def test_a_name_that_is_too_long_was_asked_wrongly(tmp_path: Path) -> None:
+    for path in (tmp_path / ("n" * 300), Path(str(tmp_path) + "/n" * 4000) / "a.txt"):
+        with pytest.raises(InputError, match="the name is too long") as told:
+            write_text(path, "text")
+        assert len(str(told.value)) < 600
+        with pytest.raises(InputError, match="the name is too long"), folder(path, "a"):
+            pass
+    assert names(tmp_path) == []
