@@ -21,9 +21,7 @@ from geoml.engine.device import choose
 from geoml.engine.monitor import Look
 from geoml.engine.run import Tally
 from geoml.errors import TransientError
-from geoml.io.signed import Signatures
 from geoml.recipe import PredictRecipe
-from geoml.texts import listed
 
 RETRIES = 2
 """Times that a batch with blocks that may work later is tried again; then they count as failed."""
@@ -82,7 +80,7 @@ def gpu() -> Iterator[None]:
     persist_result=False,
     task_run_name="{name}",
 )
-def blocks(out: str, ids: list[str], name: str, signatures: Signatures) -> Tally:
+def blocks(out: str, ids: list[str], name: str, signatures: Any) -> Tally:
     """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
     log = get_run_logger()
     signatures.take()
@@ -91,7 +89,7 @@ def blocks(out: str, ids: list[str], name: str, signatures: Signatures) -> Tally
     for key, why in tally.failed.items():
         log.warning("block %s failed: %s", key, why)
     if tally.transient and task_run.run_count <= RETRIES:
-        raise TransientError(f"{len(tally.transient)} blocks may work later: {listed(tally.transient)}")
+        raise TransientError(f"{len(tally.transient)} blocks may work later, the first is {tally.transient[0]}")
     log.info("%s: %d done, %d were done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
     return tally
 

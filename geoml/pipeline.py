@@ -105,7 +105,7 @@ def plan(
             )
         made = with_sample(made, items, store)
         compare(made, items, store)
-        if before.model_dump_json() == made.model_dump_json():  # as it is written: without what signs its URLs
+        if before.model_dump(mode="json") == made.model_dump(mode="json"):  # as they are written
             return made
         if before.blocks != made.blocks:
             log.info("the items found have changed since the last run; blocks with other items are done again")

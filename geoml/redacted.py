@@ -80,14 +80,14 @@ def wrong(url: str) -> str | None:
     user = "has a user name; expected none: credentials belong in the environment, see docs/storage.md"
     if "://" not in url:
         return user if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]+[^/\\]*@", url) else None
+    rest = url.partition("://")[2]
+    authority = rest[: _authority(rest)]
+    if _LAST_AT.search(authority) or (authority and not _ANY_HOST.fullmatch(authority) and _LAST_AT.search(url)):
+        return user
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018, reading it checks it
+        urlsplit(url).port  # noqa: B018, reading it checks it
     except ValueError:
         return "is no URL; expected a plain one"
-    named = "@" in parts.netloc or bool(_LAST_AT.search(parts.netloc))
-    if named or (parts.netloc and not _ANY_HOST.fullmatch(parts.netloc) and _LAST_AT.search(url)):
-        return user
     return None
 
 
