@@ -19,6 +19,7 @@ from geoml import cli_scores, logs
 from geoml.cli_common import Commands, Json, command, err_console, out_console, say_left_out, warn
 from geoml.cli_geolocate import geolocate
 from geoml.errors import InputError, unknown
+from geoml.texts import listed, short
 
 app = typer.Typer(
     cls=Commands,
@@ -87,8 +88,8 @@ def search(
         p = item.properties
         when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"
         cloud = p.get("eo:cloud_cover")
-        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) else cloud or ""
-        words = item.id, when, shown, p.get("gsd", ""), " ".join(item.assets)
+        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) and abs(cloud) < 1e6 else short(cloud or "", 20)
+        words = short(item.id), short(when), shown, short(p.get("gsd", ""), 20), listed(item.assets, "", joined=" ")
         table.add_row(*map(str, words))
     out_console.print(table)
 

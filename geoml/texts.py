@@ -7,7 +7,7 @@ from collections.abc import Iterable
 MOST = 10
 """Entries of a list that a message shows."""
 
-LONGEST = 200
+LONGEST = 400
 """Characters of one of them."""
 
 

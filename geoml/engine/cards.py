@@ -9,6 +9,7 @@ from geoml.engine import locator, package
 from geoml.errors import InputError
 from geoml.io.card import ModelCard
 from geoml.io.locator_card import LocatorCard, is_locator
+from geoml.texts import listed
 
 __all__ = ["LocatorCard", "default_locator", "locators", "read"]
 
@@ -27,7 +28,7 @@ def default_locator() -> str:
     """The one locator that is there. Raises InputError when there are several or none."""
     known = locators()
     if len(known) != 1:
-        raise InputError(f"model: {', '.join(known) or 'no locator'} installed; expected --model NAME_OR_DIR")
+        raise InputError(f"model: {listed(known, 'no locator')} installed; expected --model NAME_OR_DIR")
     return known[0]
 
 
