@@ -82,7 +82,8 @@ def wrong(url: str) -> str | None:
         return user if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]+[^/\\]*@", url) else None
     rest = url.partition("://")[2]
     authority = rest[: _authority(rest)]
-    if _LAST_AT.search(authority) or (authority and not _ANY_HOST.fullmatch(authority) and _LAST_AT.search(url)):
+    host = _ANY_HOST.fullmatch(authority) or (not authority and url[:5].lower() == "file:")
+    if _LAST_AT.search(authority) or (not host and _LAST_AT.search(url)):
         return user
     try:
         urlsplit(url).port  # noqa: B018, reading it checks it
