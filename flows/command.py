@@ -15,7 +15,9 @@ from flows import form
 from flows.server import patiently
 from geoml.errors import GeomlError, InputError, NothingFound
 from geoml.recipe import PredictRecipe, load_yaml, parse
+from geoml.redacted import redact
 from geoml.settings import settings
+from geoml.texts import plain
 
 
 def main(run: Flow[..., Any], argv: Sequence[str] | None, options: Sequence[tuple[str, type, Any, str]]) -> int:
@@ -55,13 +57,13 @@ def exit_code(run: Callable[[], State[Any]]) -> int:
         ended_with = state.result(raise_on_failure=True)
         warnings: list[str] = ended_with.get("warnings") or [] if isinstance(ended_with, dict) else []
         for words in warnings:
-            print(f"Warning: {words}", file=sys.stderr)
+            print(f"Warning: {plain(redact(words))}", file=sys.stderr)
 
     try:
         settings()  # a wrong setting is said before a server is started
         patiently(ended)
     except (ParameterTypeError, ParameterBindError) as err:
-        print(f"InputError parameters: {err}", file=sys.stderr)
+        print(f"InputError parameters: {plain(redact(str(err)))}", file=sys.stderr)
         return InputError.exit_code
     except GeomlError as err:
         print(f"{type(err).__name__} {err}", file=sys.stderr)

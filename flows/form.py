@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from flows import signatures
 from geoml.engine.cards import locators
 from geoml.engine.package import names
 from geoml.errors import InputError
@@ -17,7 +18,7 @@ from geoml.settings import settings
 
 def _choice(known: list[str], other: str) -> WithJsonSchema:
     """One of the names known when the flow was deployed, or any other text."""
-    texts: list[dict[str, Any]] = [{"type": "string", "title": other}]
+    texts: list[dict[str, Any]] = [{"type": "string", "title": other, "pattern": signatures.PATTERN}]
     if known:
         texts.insert(0, {"type": "string", "title": "name", "enum": known})
     return WithJsonSchema({"anyOf": texts})
@@ -42,13 +43,14 @@ def _recipes() -> list[str]:
     return [p.stem for p in files if "\nquery:" not in p.read_text(encoding="utf-8")]
 
 
+Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": signatures.PATTERN})]
 Model = Annotated[str, _choice(_known(_models), "folder or URL of a package")]
 Locator = Annotated[str, _choice(_known(locators), "folder or URL of a package")]
 Catalog = Annotated[str, _choice(_known(catalog_names), "URL or file")]
 TrainingRecipe = Annotated[str, _choice(_known(_recipes), "YAML file")]
 Bbox = Annotated[list[float], Field(min_length=4, max_length=4)]
 Dates = Annotated[list[str], Field(min_length=1)]
-Sources = Annotated[list[str], Field(min_length=1)]
+Sources = Annotated[list[Text], Field(min_length=1)]
 Composite = Literal["first", "least_cloudy", "median", "mean"]
 Mask = Literal["auto", "none"]
 Join = Literal["auto", "exact", "blend"]
@@ -64,14 +66,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def recipe(given: Mapping[str, Any], **more: Any) -> PredictRecipe:
-    """The recipe of flat parameters; what is no field of a recipe is left out. Raises InputError."""
-    given = {**given, **more}
+    """The recipe of flat parameters; what is no field of a recipe is left out. Raises InputError.
+
+    Signatures that URLs name are filled in, see `flows.signatures`.
+    """
+    given = {k: signatures.filled(v) for k, v in {**given, **more}.items()}
     query = {k: given[k] for k in Query.model_fields if k in given}
     rest = {k: given[k] for k in PredictRecipe.model_fields if k in given and k != "query"}
     return parse(PredictRecipe, {**rest, "query": query}, "parameters")
 
 
 def flat(asked: PredictRecipe) -> dict[str, Any]:
-    """The parameters of a recipe."""
+    """The parameters of a recipe, with what signs its URLs."""
     value = asked.model_dump(mode="json")
-    return {**value.pop("query"), **value}
+    signed = {"model": asked.model, "catalog": asked.query.catalog, "region": asked.query.region}
+    return {**value.pop("query"), **value, **signed}

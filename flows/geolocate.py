@@ -13,8 +13,8 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
-from flows import command, show, steps
-from flows.form import Locator, Size, Sources, Top
+from flows import command, show, signatures, steps
+from flows.form import Locator, Size, Sources, Text, Top
 from geoml import pipeline
 from geoml.errors import NothingFound
 
@@ -28,6 +28,7 @@ def locate(sources: list[str], model: str, out: str, options: dict[str, Any]) ->
         return pipeline.geolocate(sources, model, out, **options)
 
 
+@signatures.discreet
 @flow(
     name="geolocate",
     description="Pictures in; where they were taken, how sure that is, or why there is no answer out.",
@@ -38,13 +39,13 @@ def locate(sources: list[str], model: str, out: str, options: dict[str, Any]) ->
 def geolocate(
     sources: Sources,
     model: Locator,
-    out: str,
+    out: Text,
     precision: str = "auto",
     use: Use = [],  # noqa: B006, never changed; a form shows it as an empty list
     sigma_km: Size = 25.0,
-    heights: str | None = None,
+    heights: Text | None = None,
     top: Top = 5,
-    map: str | None = None,
+    map: Text | None = None,
 ) -> Any:
     """Where pictures were taken, as one GeoParquet file.
 
@@ -60,9 +61,9 @@ def geolocate(
         map: Also write a map as one HTML file.
     """
     more = {"precision": precision, "use": use, "sigma_km": sigma_km, "heights": heights, "top": top, "map": map}
-    places = [steps.place(s) for s in sources]
+    places = [steps.place(s) for s in signatures.filled(sources)]
     try:
-        found = locate(places, model, steps.place(out), more)
+        found = locate(places, signatures.filled(model), steps.place(out), more)
     except NothingFound as err:
         return Completed(name="Skipped", message=str(err))
     rows = [{"status": status, "pictures": n} for status, n in found["statuses"].items()]

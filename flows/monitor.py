@@ -11,12 +11,13 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows import command, form, show, steps
+from flows import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.engine.monitor import check, day_out, summary
 from geoml.errors import NothingFound
 
 
+@signatures.discreet
 @flow(
     name="monitor",
     description="For an area and a model: items that are new or reprocessed, appended to one output collection.",
@@ -27,9 +28,9 @@ from geoml.errors import NothingFound
 def monitor(
     model: form.Model,
     catalog: form.Catalog,
-    out: str,
+    out: form.Text,
     bbox: form.Bbox | None = None,
-    region: str | None = None,
+    region: form.Text | None = None,
     reference: str | None = None,
     lookback: form.Days = 30,
     until: str | None = None,

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.states import Completed
 
-from flows import command, form, show, steps
+from flows import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.engine.plan import check
 from geoml.errors import NothingFound
@@ -25,6 +25,7 @@ def plan(recipe: PredictRecipe, out: str) -> list[str]:
     return pipeline.todo(out)
 
 
+@signatures.discreet
 @flow(
     name="predict",
     description="A region, a time range and a model in; a map out: COGs, GeoParquet, STAC and a report.",
@@ -36,9 +37,9 @@ def predict(
     model: form.Model,
     catalog: form.Catalog,
     datetime: form.Dates,
-    out: str,
+    out: form.Text,
     bbox: form.Bbox | None = None,
-    region: str | None = None,
+    region: form.Text | None = None,
     collection: str | None = None,
     filter: str | None = None,
     sortby: str | None = None,

@@ -23,6 +23,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from geoml.engine import spread
 from geoml.engine.run import Tally
 from geoml.errors import TransientError
+from geoml.io.signed import kept
 from geoml.settings import settings
 
 PATIENCE = 120.0
@@ -79,7 +80,8 @@ class Steps:
 
     def give(self, worker: Hashable, ids: Sequence[str]) -> None:
         name = f"{len(ids)} blocks from {ids[0]}"
-        self.held[worker] = self._runner(worker).submit(self.step, {"out": self.out, "ids": list(ids), "name": name})
+        given = {"out": self.out, "ids": list(ids), "name": name, "signatures": kept()}
+        self.held[worker] = self._runner(worker).submit(self.step, given)
 
     def _runner(self, worker: Hashable) -> TaskRunner[Any]:
         if self.kind in ("tcp", "cluster"):

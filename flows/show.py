@@ -22,6 +22,7 @@ from geoml.engine.plan import read_plan
 from geoml.engine.run import Tally
 from geoml.engine.state import state
 from geoml.io.domain import said
+from geoml.texts import listed
 
 EVERY = 2.0
 """Seconds between two updates of the progress."""
@@ -109,4 +110,4 @@ def ended(run: dict[str, Any]) -> Any:
 
 def caution(words: Sequence[str]) -> list[str]:
     """Warnings in one line; no line where there is none."""
-    return [f"{len(words)} warning{'s'[: len(words) > 1]}: {'; '.join(words)}"] if words else []
+    return [f"{len(words)} warning{'s'[: len(words) > 1]}: {listed(words, joined='; ')}"] if words else []

@@ -80,15 +80,16 @@ def gpu() -> Iterator[None]:
     persist_result=False,
     task_run_name="{name}",
 )
-def blocks(out: str, ids: list[str], name: str) -> Tally:
+def blocks(out: str, ids: list[str], name: str, signatures: Any) -> Tally:
     """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
     log = get_run_logger()
+    signatures.take()
     with gpu():
         tally = pipeline.run_blocks(out, ids)
     for key, why in tally.failed.items():
         log.warning("block %s failed: %s", key, why)
     if tally.transient and task_run.run_count <= RETRIES:
-        raise TransientError(f"{len(tally.transient)} blocks may work later: {', '.join(tally.transient)}")
+        raise TransientError(f"{len(tally.transient)} blocks may work later, the first is {tally.transient[0]}")
     log.info("%s: %d done, %d were done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
     return tally
 

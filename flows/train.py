@@ -13,8 +13,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
-from flows import command, show, steps
-from flows.form import TrainingRecipe
+from flows import command, show, signatures, steps
+from flows.form import Text, TrainingRecipe
 from geoml import pipeline
 
 
@@ -32,13 +32,14 @@ def score(model: str, recipe: str) -> dict[str, Any]:
         return pipeline.evaluate(model, recipe)
 
 
+@signatures.discreet
 @flow(
     name="train",
     description="A training recipe in; a model package with held-out scores out.",
     persist_result=False,
     validate_parameters=True,
 )
-def train(recipe: TrainingRecipe, out: str) -> dict[str, Any]:
+def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
     """A recipe in; a model package with held-out scores out.
 
     Args:

@@ -16,11 +16,13 @@ import typer
 from rich.table import Column, Table
 
 from geoml import cli_scores, logs
-from geoml.cli_common import Json, command, err_console, out_console, plain, say_left_out, warn
+from geoml.cli_common import Commands, Json, command, err_console, out_console, say_left_out, warn
 from geoml.cli_geolocate import geolocate
 from geoml.errors import InputError, unknown
+from geoml.texts import listed, short
 
 app = typer.Typer(
+    cls=Commands,
     help="A region, a time range and a model in; a map that people can trust out.",
     no_args_is_help=True,
     add_completion=False,
@@ -86,9 +88,9 @@ def search(
         p = item.properties
         when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"
         cloud = p.get("eo:cloud_cover")
-        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) else cloud or ""
-        words = item.id, when, shown, p.get("gsd", ""), " ".join(item.assets)
-        table.add_row(*(plain(word) for word in words))
+        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) and abs(cloud) < 1e6 else short(cloud or "", 20)
+        words = short(item.id), short(when), shown, short(p.get("gsd", ""), 20), listed(item.assets, "", joined=" ")
+        table.add_row(*map(str, words))
     out_console.print(table)
 
 
@@ -300,7 +302,7 @@ def runs(
     table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in found.seconds.items()))
     table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in found.bytes.items()))
     for key, why in found.failed.items():
-        table.add_row(key, plain(why))
+        table.add_row(key, why)
     out_console.print(table)
 
 
@@ -352,7 +354,8 @@ def area_draw(
     """Places in every class of a map, drawn at random, for people to look at; the map's answer is not in the file."""
     from geoml import pipeline
 
-    print(f"{pipeline.draw_places(run, places, out, seed)} places in {out}; fill in the column reference")
+    drawn = pipeline.draw_places(run, places, out, seed)
+    out_console.print(f"{drawn} places in {out}; fill in the column reference", highlight=False)
 
 
 @command(area, "estimate")

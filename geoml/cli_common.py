@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any
 
+import click
 import typer
-from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from geoml.errors import GeomlError, limits
 from geoml.io.left_out import told
+from geoml.terminal import Terminal, word
 
-out_console, err_console = Console(), Console(stderr=True)
+out_console, err_console = Terminal(), Terminal(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -21,8 +24,8 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 def warn(run: Mapping[str, Any]) -> None:
     """What a reader of the map has to know, on standard error."""
     for words in run.get("warnings", ()):
-        err_console.print("[bold yellow]Warning[/]", end=" ")
-        err_console.print(plain(words), highlight=False, soft_wrap=True)
+        err_console.print(Text("Warning ", "bold yellow"), end="")
+        err_console.print(words, highlight=False)
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -38,8 +41,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
                 with limits(name):
                     function(*args, **kwargs)
             except GeomlError as err:
-                err_console.print(f"[bold red]{type(err).__name__}[/]", end=" ")
-                err_console.print(str(err), markup=False, highlight=False, soft_wrap=True)
+                err_console.print(Text(f"{type(err).__name__} ", "bold red"), end="")
+                err_console.print(str(err), highlight=False)
                 raise typer.Exit(err.exit_code) from err
             except KeyboardInterrupt:
                 from geoml.engine.halt import deadline
@@ -53,12 +56,29 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
     return register
 
 
-def plain(word: object) -> Text:
-    """A word of a catalog as it is: no markup, and nothing that moves the cursor."""
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in str(word)))
+class Commands(TyperGroup):
+    """A group whose complaints about words of the command line are one line, as all others."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _told():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as err:
+        if isinstance(err, click.exceptions.NoArgsIsHelpError):
+            raise  # it shows the help of ours
+        raise click.UsageError(word(err.format_message()).plain, err.ctx) from None
 
 
 def say_left_out(items: Mapping[str, str]) -> None:
     """One line about the items that were left out, if there are any."""
     if items:
-        out_console.print(plain(told(items)))
+        out_console.print(told(items), highlight=False)

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from geoml import cli_geolocate_map
-from geoml.cli_common import Json, command, err_console, out_console, plain
+from geoml.cli_common import Json, command, err_console, out_console
 from geoml.errors import DataError, GeomlError
 
 
@@ -104,7 +104,7 @@ def verify(
         level = "" if e.percentile is None else f"{e.percentile:.0%}"
         exif = e.exif if e.exif_km is None else f"{e.exif}, {e.exif_km:.0f} km"
         height = "" if e.sun_deg is None else f"{e.sun_deg:.0f}°"
-        table.add_row(_safe(e.image_id), e.verdict or e.status, ratio, level, exif, e.clock, height, _safe(e.reason))
+        table.add_row(e.image_id, e.verdict or e.status, ratio, level, exif, e.clock, height, e.reason or "")
     out_console.print(table)
     out_console.print("Evidence of a model, not proof: see docs/geolocate.md before you publish it.")
 
@@ -132,7 +132,7 @@ def similar(
     table = Table("score", Column("picture", overflow="fold"), "lon", "lat", "time")
     for one in found:
         place = ("" if v is None else f"{v:.4f}" for v in (one.lon, one.lat))
-        table.add_row(f"{one.score:.3f}", _safe(one.source_uri or one.image_id), *place, str(one.time or ""))
+        table.add_row(f"{one.score:.3f}", one.source_uri or one.image_id, *place, str(one.time or ""))
     out_console.print(table)
 
 
@@ -143,7 +143,7 @@ def index_add(images: Images, index: IndexDir, model: Model = None) -> None:
 
     found = pipeline.index_add(images, index, model)
     for name, why in found["failed"].items():
-        err_console.print(f"{_safe(name)}: {_safe(why)}", markup=False, highlight=False)
+        err_console.print(f"{name}: {why}", highlight=False)
     out_console.print(
         f"{found['added']} added, {found['known']} were there, {len(found['failed'])} could not be read; "
         f"{found['pictures']} pictures in {index}"
@@ -174,9 +174,7 @@ def localizability(images: Images, model: Model = None, as_json: Json = False) -
     table = Table(Column("picture", overflow="fold"), "score", "", "GPS in the EXIF", "reason")
     for row in found:
         score = "" if row["score"] is None else f"{row['score']:.2f}"
-        table.add_row(
-            _safe(row["image_id"]), score, row["words"] or "", "yes" if row["gps"] else "", _safe(row["reason"])
-        )
+        table.add_row(row["image_id"], score, row["words"] or "", "yes" if row["gps"] else "", row["reason"] or "")
     out_console.print(table)
 
 
@@ -194,10 +192,10 @@ def strip_exif(
     for name, what in found:
         if isinstance(what, GeomlError):
             failed += 1
-            err_console.print(f"{_safe(name)}: {_safe(str(what))}", markup=False, highlight=False)
+            err_console.print(f"{name}: {what}", highlight=False)
         else:
             said = ", ".join(what.removed) or "nothing"
-            out_console.print(f"{_safe(name)}: removed {said}; {what.note}", markup=False, highlight=False)
+            out_console.print(f"{name}: removed {said}; {what.note}", highlight=False)
     if failed:
         raise DataError(f"{failed} of {len(found)} pictures have no copy; the reasons are above")
 
@@ -211,10 +209,3 @@ def _exp(ratio: float) -> str:
     from math import exp
 
     return f"{exp(ratio):.3g} : 1" if ratio >= 0 else f"1 : {exp(-ratio):.3g}"
-
-
-def _safe(text: str | None) -> str:
-    """What others named, without what a terminal would obey."""
-    from rich.markup import escape
-
-    return escape(plain(text or "").plain)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from geoml.cli_common import out_console
@@ -59,11 +58,11 @@ def _classes(scores: Mapping[str, Any]) -> None:
     support = scores.get("support", {})  # packages from before have none
     for name in scores["iou"]:
         stands = (str(support.get(name, {}).get(k, "")) for k in ("pixels", "places"))
-        table.add_row(escape(name), *(number(scores[k][name]) for k in columns), *stands)
+        table.add_row(name, *(number(scores[k][name]) for k in columns), *stands)
     out_console.print(table)
     _line({shown: scores[k] for k, shown in _TOTALS.items()})
     for note in score_notes(scores):
-        out_console.print(note, highlight=False, markup=False)
+        out_console.print(note, highlight=False)
     if base := scores.get("baseline"):
         _line({f"{_TOTALS[k]} if all were {base['class']}": base[k] for k in ("miou", "overall_accuracy")})
     if "change" in scores:
@@ -95,7 +94,7 @@ def _span(row: Mapping[str, Any]) -> str:
 def _line(values: Mapping[str, Any], before: str = "") -> None:
     if values:
         said = "  ".join(f"{name} {number(value) or 'none'}" for name, value in values.items())
-        out_console.print(f"{before}{said}", highlight=False, markup=False)
+        out_console.print(f"{before}{said}", highlight=False)
 
 
 def _places(sets: Mapping[str, Mapping[str, Any]]) -> None:
@@ -104,7 +103,7 @@ def _places(sets: Mapping[str, Mapping[str, Any]]) -> None:
     table = Table("set", "median km", *(f"≤ {d} km" for d in km), "GeoScore", title="geolocation")
     for name, row in sets.items():
         shares = (f"{row[f'within_{d}']:.1%}" for d in km)
-        table.add_row(escape(name), f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}")
+        table.add_row(name, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}")
     out_console.print(table)
 
 

@@ -1,4 +1,7 @@
-"""The error table: one class for each party that has to act, with the exit code of the command."""
+"""The error table: one class for each party that has to act, with the exit code of the command.
+
+Every message is one line without control characters and without secrets of URLs, whatever ids and hrefs are in it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
+from geoml.redacted import redact
+from geoml.texts import listed, plain, short
+
 
 class GeomlError(Exception):
     """Base of every error that geoml raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(plain(redact(a)) if isinstance(a, str) else a for a in args))
 
 
 class InputError(GeomlError, ValueError):
@@ -57,8 +66,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An ``InputError`` for a misspelt name, with the nearest known one."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
-    return InputError(f"{kind}: {name!r} is not known; {hint}")
+    hint = f"did you mean {short(near[0])!r}?" if near else f"known: {listed(names)}"
+    return InputError(f"{kind}: {short(name)!r} is not known; {hint}")
 
 
 _NO_ROOM = (

@@ -1,13 +1,21 @@
-"""Log lines that say which run, block and item they are about, in every thread that works on them."""
+"""Log lines that say which run, block and item they are about, in every thread that works on them.
+
+`guard` makes every record of the process one line: ids and hrefs of others forge none, move no cursor and show no
+secret.
+"""
 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+from geoml.redacted import clean
+from geoml.texts import plain
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,8 +52,27 @@ class Threads(ThreadPoolExecutor):
         return super().submit(copy_context().run, fn, *args, **kwargs)  # type: ignore[arg-type]
 
 
+class Line(logging.LogRecord):
+    """A record whose message is one line without secrets, for every handler; a traceback is indented below it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.exc_info, tuple) and self.exc_info[1] is not None:
+            lines = "".join(traceback.format_exception(self.exc_info[1])).rstrip().split("\n")
+            self.exc_text = "\n".join(f"  {plain(clean(line))}" for line in lines)
+
+    def getMessage(self) -> str:
+        return plain(clean(super().getMessage()))
+
+
+def guard() -> None:
+    """Make every record of this process a `Line`, whoever logs it and wherever it is shown."""
+    logging.setLogRecordFactory(Line)
+
+
 def setup(level: int) -> None:
-    """Log to standard error, with ids. Does nothing where logging is set up already."""
+    """Log to standard error, with ids and `guard`. Does nothing more where logging is set up already."""
+    guard()
     logging.basicConfig(level=level, format=FORMAT)
     for handler in logging.getLogger().handlers:
         if handler.formatter is not None and handler.formatter._fmt == FORMAT and not handler.filters:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.text import Text
 
 from geoml.io.domain import said
+from geoml.terminal import Terminal, word
 
 if TYPE_CHECKING:
     from geoml.engine.plan import Plan
@@ -54,7 +53,7 @@ class Bar:
 @contextmanager
 def show() -> Iterator[Bar]:
     """A progress bar on standard error; silent where that is no terminal."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(
         *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
@@ -67,13 +66,13 @@ def domain(run: Mapping[str, Any]) -> None:
     found = run.get("domain")
     style = {"inside": "green", "outside": "red"}.get(found["verdict"], "yellow") if found else ""
     mark = "" if found is None or found["verdict"] == "inside" else "Warning: "
-    Console(stderr=True, soft_wrap=True).print(Text(f"{mark}{said(found)}", style))
+    Terminal(stderr=True, soft_wrap=True).print(word(f"{mark}{said(found)}", style))
 
 
 @contextmanager
 def count(what: str) -> Iterator[Callable[[int], None]]:
     """How many of ``what`` are done, of an unknown number, on standard error; silent where that is no terminal."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (TextColumn("{task.completed:.0f} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)

@@ -11,9 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from geoml.errors import InputError
+from geoml.redacted import bare, wrong
+from geoml.texts import listed, short
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -62,6 +73,16 @@ Phase = Annotated[float, AfterValidator(_phase)]
 """The anchor of a plane; see `geoml.grid.plane`."""
 
 
+def _sound(text: str) -> str:
+    if why := wrong(text):
+        raise ValueError(why)
+    return text
+
+
+Place = Annotated[str, AfterValidator(_sound), PlainSerializer(bare, when_used="json")]
+"""A name, a path or a URL. What signs it is in memory only: files and hashes are made of JSON, which leaves it out."""
+
+
 class Frozen(BaseModel):
     """Base of every recipe part: immutable, and an unknown field is an error."""
 
@@ -71,10 +92,10 @@ class Frozen(BaseModel):
 class Query(Frozen):
     """What to search, with the names of the STAC API."""
 
-    catalog: str = Field(description="name in catalogs/, URL of a STAC API, static catalog or stac-geoparquet file")
+    catalog: Place = Field(description="name in catalogs/, URL of a STAC API, static catalog or stac-geoparquet file")
     collection: str | None = Field(default=None, description="collection id; may stay away where the catalog has one")
     bbox: tuple[float, float, float, float] | None = Field(default=None, description="west south east north, degrees")
-    region: str | None = Field(default=None, description="GeoJSON, GeoPackage or GeoParquet file with polygons")
+    region: Place | None = Field(default=None, description="GeoJSON, GeoPackage or GeoParquet file with polygons")
     datetime: Annotated[tuple[When, ...], BeforeValidator(_several)] = Field(
         description="RFC 3339 instants or intervals, one for each date of the model"
     )
@@ -95,7 +116,7 @@ class PredictRecipe(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    model: str = Field(description="name in catalogs/models or a model package directory")
+    model: Place = Field(description="name in catalogs/models or a model package directory")
     query: Query
     crs: str = Field(default="utm", description="utm (zone of the place), data (that of the items) or EPSG:code")
     block_size: int = Field(default=2048, ge=64, le=65536, description="pixels; does not change the result")
@@ -146,7 +167,7 @@ def differences(before: Mapping[str, Any], now: BaseModel, leave: Iterable[str] 
         before = dict(before)
     one, two = _flat(before), _flat(now.model_dump(mode="json"))
     names = [n for n in {**one, **two} if one.get(n) != two.get(n) and n not in set(leave)]
-    return "; ".join(f"{n} is {_shown(one.get(n))} there and {_shown(two.get(n))} here" for n in names)
+    return listed((f"{n} is {_shown(one.get(n))} there and {_shown(two.get(n))} here" for n in names), "", joined="; ")
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -161,9 +182,8 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """As JSON, short, and without what stands in a URL to sign it."""
-    text = re.sub(r'(://)[^/@"\s]*@|\?[^"\s]*(?=")', r"\1", json.dumps(value, ensure_ascii=False))
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    """As JSON, short, and without what signs a URL."""
+    return short(json.dumps(bare(value) if isinstance(value, str) else value, ensure_ascii=False), 80)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -173,7 +193,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as err:
         raise InputError(f"{path}: cannot be read ({err.strerror}); expected a YAML file") from err
     except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: not UTF-8, or a date that is none
-        raise InputError(f"{path}: not plain YAML ({err})") from err
+        raise InputError(f"{path}: not plain YAML ({' '.join(str(err).split())[:300]})") from err
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a YAML mapping, found {type(value).__name__}")
     if _size(value, {}) > MAX_VALUES:
@@ -198,7 +218,7 @@ def check_text(value: Any, where: str) -> None:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as err:
         text = err.object[max(0, err.start - 60) : err.end].encode(errors="backslashreplace").decode()
-        raise InputError(f"{where}: …{text}… is not UTF-8; expected a path that is, rename it") from err
+        raise InputError(f"{where}: …{short(text)}… is not UTF-8; expected a path that is, rename it") from err
 
 
 def parse(kind: type[T], value: dict[str, Any], where: str) -> T:
@@ -209,4 +229,5 @@ def parse(kind: type[T], value: dict[str, Any], where: str) -> T:
     except ValidationError as err:
         told = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
         lines = [f"{where}: {said.removeprefix('Value error, ')}" for where, said in told]
-        raise InputError(f"{where}: " + "; ".join(lines)) from err
+        # pydantic's own text quotes what was given, which may be a password
+        raise InputError(f"{where}: {listed(lines, joined='; ')}") from None

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from geoml.errors import InputError, unknown
+from geoml.texts import listed
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Registry:
             return TypeAdapter(kind).validate_python(dict(config))
         except ValidationError as err:
             lines = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in err.errors()]
-            raise InputError(f"config of {name}: " + "; ".join(lines)) from err
+            raise InputError(f"config of {name}: {listed(lines, joined='; ')}") from err
 
     def build(self, name: str, config: Mapping[str, Any]) -> Any:
         """What the file builds of its ``Config``. Raises InputError as `configure` does."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from geoml.data.recipe import recipe_file
-from geoml.recipe import Frozen, digest, load_yaml, parse
+from geoml.recipe import Frozen, Place, digest, load_yaml, parse
 
 
 class Foreign(Frozen):
@@ -44,7 +44,7 @@ class PictureSource(Frozen):
     """Pictures with positions of their own: lists of any layout, folders with EXIF."""
 
     kind: Literal["pictures"]
-    pictures: tuple[str, ...] = Field(min_length=1, description="folders, globs, lists (CSV, Parquet), STAC items")
+    pictures: tuple[Place, ...] = Field(min_length=1, description="folders, globs, lists (CSV, Parquet), STAC items")
     tests: dict[str, str] = Field(default_factory=dict, description="other lists by name: asked, never trained on")
     per_place: int | None = Field(default=None, ge=1, description="pictures of one place at most")
     place_km: float = Field(default=1.0, gt=0, description="side of a place, at the equator")

@@ -22,6 +22,7 @@ from geoml.errors import DataError, InputError
 from geoml.io import csv_rows, parquet_geometry
 from geoml.io.card import ClassInfo
 from geoml.nn.losses import IGNORE
+from geoml.texts import listed
 
 LISTED = 20
 """Values that a message names at most."""
@@ -82,7 +83,7 @@ def _listed(path: Path) -> NDArray[np.float64]:
         with csv_rows.table(path) as (names, rows):
             by = {name.lower(): name for name in names}
             if not {"x", "y"} <= by.keys():
-                raise DataError(f"{path}: has the columns {', '.join(names) or 'none'}; expected x and y")
+                raise DataError(f"{path}: has the columns {listed(names)}; expected x and y")
             xy = [[csv_rows.number(row[by[axis]]) + 0.5 for axis in "xy"] for row in rows]
     except (*csv_rows.ERRORS, ValueError) as err:
         raise DataError(f"{path}: no points could be read ({type(err).__name__}: {err})") from err
@@ -117,7 +118,7 @@ def read_all(specs: Sequence[VectorLabels], classes: Sequence[ClassInfo]) -> lis
         except (InputError, DataError) as err:
             wrong.append(err)
     if wrong:
-        raise type(wrong[0])("; ".join(map(str, wrong))) from wrong[0]
+        raise type(wrong[0])(listed(wrong, joined="; ")) from wrong[0]
     return found
 
 
@@ -171,7 +172,7 @@ def _values(spec: VectorLabels, frame: gpd.GeoDataFrame, classes: Sequence[Class
             strange.add(text)
     if strange:
         raise InputError(
-            f"labels {spec.name}: {', '.join(map(repr, sorted(strange)[:LISTED]))} in {spec.field!r} of {spec.file}: "
+            f"labels {spec.name}: {listed(map(repr, sorted(strange)), most=LISTED)} in {spec.field!r} of {spec.file}: "
             f"no class (values {sorted(numbers)}, names {sorted(names)}); map them under `values`"
         )
     return out

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from geoml.errors import InputError, unknown
 from geoml.io.card import ClassInfo
 from geoml.io.units import Unit
-from geoml.recipe import Frozen, Phase, When, digest, load_yaml, parse
+from geoml.recipe import Frozen, Phase, Place, When, digest, load_yaml, parse
 from geoml.settings import settings
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -150,7 +150,7 @@ class Stac(Frozen):
     """
 
     kind: Literal["stac"]
-    catalog: str
+    catalog: Place
     collection: str | None = None
     datetime: When | tuple[When, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
     bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
@@ -316,7 +316,7 @@ class TrainRecipe(Frozen):
     license: str = "Apache-2.0"
     task: str = Field(default="segmentation", description="name of a file in geoml/tasks")
     model: Model
-    init: str | None = Field(default=None, description="imagenet, efficientnet-lite0, or a model package (name or dir)")
+    init: Place | None = Field(default=None, description="imagenet, efficientnet-lite0, or a package (name or dir)")
     freeze: Literal["none", "encoder"] | FreezeFor = "none"
     bands: tuple[str, ...] = Field(min_length=1)
     units: Annotated[dict[str, Unit], BeforeValidator(_for_each)] = Field(

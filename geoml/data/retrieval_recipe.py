@@ -12,7 +12,7 @@ from geoml.data import rasters
 from geoml.data.positives import RGB, Ground, from_files, from_stac
 from geoml.data.recipe import resolve
 from geoml.errors import InputError, NothingFound
-from geoml.recipe import Frozen, When, digest
+from geoml.recipe import Frozen, Place, When, digest
 
 Dates = Annotated[tuple[str, ...], Field(min_length=2)]
 Bounds = tuple[float, float, float, float]
@@ -22,7 +22,7 @@ class StacYears(Frozen):
     """One ground from a STAC search for each date."""
 
     kind: Literal["stac"]
-    catalog: str = Field(description="name in catalogs/, URL or path, as in a query")
+    catalog: Place = Field(description="name in catalogs/, URL or path, as in a query")
     collection: str | None = None
     bbox: Bounds = Field(description="west south east north, degrees")
     dates: tuple[When, ...] = Field(min_length=2, description="RFC 3339 intervals")

@@ -10,6 +10,7 @@ from geoml.errors import InputError, ModelError
 from geoml.io import locator_card, mlm
 from geoml.io.card import ModelCard
 from geoml.io.locator_card import LocatorCard, is_locator
+from geoml.texts import listed
 
 __all__ = ["LocatorCard", "default_locator", "locators", "read"]
 
@@ -30,7 +31,7 @@ def default_locator() -> str:
     """The one locator that is there. Raises InputError when there are several or none."""
     known = locators()
     if len(known) != 1:
-        raise InputError(f"model: {', '.join(known) or 'no locator'} installed; expected --model NAME_OR_DIR")
+        raise InputError(f"model: {listed(known, 'no locator')} installed; expected --model NAME_OR_DIR")
     return known[0]
 
 

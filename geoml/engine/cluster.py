@@ -22,6 +22,7 @@ from geoml.engine.cluster_tls import credentials, private
 from geoml.engine.processes import STOPPING
 from geoml.engine.spread import Died, News
 from geoml.errors import InputError, TransientError
+from geoml.io.signed import Signatures, kept
 from geoml.settings import settings
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Cluster:
 
     def give(self, worker: Hashable, ids: Sequence[str]) -> None:
         assert isinstance(worker, str)
-        future = self.client.submit(_step, self.out, list(ids), workers=[worker], pure=False, retries=0)
+        future = self.client.submit(_step, self.out, list(ids), kept(), workers=[worker], pure=False, retries=0)
         self.busy[worker] = future
         future.add_done_callback(lambda f: self.ended.put((worker, f)))
 
@@ -182,13 +183,14 @@ class _Dropped(Exception):
     """Nobody waits for this step any more: it leaves the block that it is in."""
 
 
-def _step(out: str, ids: list[str]) -> tuple[Tally, int]:
+def _step(out: str, ids: list[str], signatures: Signatures) -> tuple[Tally, int]:
     """In a worker: a batch of blocks with as many threads as the worker has; the tally and the pixels of a block."""
     import torch
 
     from geoml.engine.plan import read_plan
     from geoml.engine.run import run_blocks
 
+    signatures.take()
     worker: Any = get_worker()
     key = worker.get_current_task()
     torch.set_num_threads(worker.state.nthreads)

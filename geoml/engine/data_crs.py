@@ -12,6 +12,7 @@ from geoml.io.asset_projection import affine, levels, said
 from geoml.io.bands import BandSpec
 from geoml.io.cog import header
 from geoml.io.crs import spelled, to_degrees
+from geoml.texts import listed
 
 
 def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: float) -> tuple[str, float]:
@@ -37,8 +38,8 @@ def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: f
         found.setdefault(code, item.id)
         grid = transform if n == 0 else grid
     if len(found) != 1:
-        listed = ", ".join(sorted(f"{code[:40]} ({item})" for code, item in found.items()))
-        raise InputError(f"crs: 'data' needs one CRS, the items have {listed[:600]}; expected utm or EPSG:code")
+        shown = listed(sorted(f"{code[:40]} ({item})" for code, item in found.items()))
+        raise InputError(f"crs: 'data' needs one CRS, the items have {shown}; expected utm or EPSG:code")
     return next(iter(found)), _phase(grid, gsd, phase)
 
 

@@ -23,6 +23,7 @@ from geoml.io import parquet_geometry
 from geoml.io.classmap import open_map
 from geoml.io.store import atomic
 from geoml.nn import area
+from geoml.texts import listed
 
 LEAST = 50
 """Places in a class, however small it is (Olofsson et al. 2014, section 5.1); the rest by area."""
@@ -87,7 +88,7 @@ def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> di
     known = {c.name: k for k, c in enumerate(card.classes)} | {str(c.value): k for k, c in enumerate(card.classes)}
     said = frame[column].map(lambda v: None if pd.isna(v) or not str(v).strip() else _word(v))
     if strange := sorted({v for v in said.dropna() if v not in known}):
-        raise InputError(f"{column}: {', '.join(strange[:3])}; expected {', '.join(c.name for c in card.classes)}")
+        raise InputError(f"{column}: {listed(strange, most=3)}; expected {listed(c.name for c in card.classes)}")
     found = open_map(run)
     _, areas = found.count()
     index = np.full(257, -1)

@@ -32,6 +32,7 @@ from geoml.io.locator_card import Calibrated, Domained, LocatorCard
 from geoml.io.scratch import scratch
 from geoml.nn import conformal, domains, geoscores
 from geoml.nn.domains import Domain
+from geoml.texts import listed
 
 Floats = NDArray[np.float64]
 OnEpoch = Callable[[dict[str, float]], None]
@@ -78,7 +79,7 @@ def check(recipe: GeoRecipe) -> None:
         lost = [f"source.{field}: {name} is not there" for field, name in named.items()
                 if name is not None and not world.find(name).is_file()]  # fmt: skip
         if lost:
-            raise InputError("; ".join(lost))
+            raise InputError(listed(lost, joined="; "))
     else:
         for field, text in (("pictures", source.pictures), *((f"tests.{n}", (v,)) for n, v in source.tests.items())):
             for name in text:

@@ -31,11 +31,11 @@ from geoml.engine.regions import Region
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.io import stac
 from geoml.io.catalog import Catalog
-from geoml.io.hrefs import redact
 from geoml.io.map_rows import MORE
 from geoml.io.photo_reference import Reference
 from geoml.io.row_parts import RowParts
 from geoml.recipe import Query, digest
+from geoml.redacted import bare
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -135,7 +135,7 @@ class _Chain(PictureRows[_Looked]):
                       "opencv": opencv().__version__},
             "model": {"id": card.name, "sha256": card.sha256, "calibration": card.calibration.id} if card else None,
             "search": {
-                "catalog": redact(catalog.url), "collection": search.collection, "datetime": search.datetime,
+                "catalog": bare(catalog.url), "collection": search.collection, "datetime": search.datetime,
                 "filter": search.filter, "asset": search.asset, "items": search.items, "scales": list(search.scales),
             },
             "backbone": locator.extractor.tag if locator else None,

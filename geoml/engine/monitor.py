@@ -27,6 +27,7 @@ from geoml.io.remote import RunStore, run_store
 from geoml.io.series import DAYS, DIGESTS, add_changes, join_features, now, of_day, read_series, write_series
 from geoml.io.store import sha256, within, write_json
 from geoml.recipe import PredictRecipe, differences, digest
+from geoml.texts import listed
 
 FILES = {
     "changes.parquet": "what changed: items that are new, reprocessed or withdrawn",
@@ -270,5 +271,5 @@ def summary(rows: Sequence[Mapping[str, Any]], look: Look) -> str:
     """How many items are new, reprocessed and withdrawn, on how many days, and which days the model does not fit."""
     counts = {kind: sum(r["change"] == kind for r in rows) for kind in ("new", "reprocessed", "withdrawn")}
     said = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
-    unlike = f"; images unlike the training data of the model on {', '.join(look.unlike)}" if look.unlike else ""
+    unlike = f"; images unlike the training data of the model on {listed(look.unlike)}" if look.unlike else ""
     return f"{said}; {len(look.todo)} days{unlike}"

@@ -23,6 +23,7 @@ from geoml.errors import InputError, ModelError, unknown
 from geoml.io import mlm, store
 from geoml.io.card import ModelCard
 from geoml.io.remote import fetch, is_url
+from geoml.io.signed import beside
 from geoml.settings import settings
 
 CARD = "model.json"
@@ -52,7 +53,7 @@ def find(name_or_dir: str | Path) -> Path:
     Raises InputError with the nearest name for an unknown one, ModelError for a file of weights without a card.
     """
     if is_url(name_or_dir):
-        return fetch(f"{str(name_or_dir).rstrip('/')}/{CARD}", "model", MAX_CARD).parent
+        return fetch(beside(str(name_or_dir), CARD), "model", MAX_CARD).parent
     path = Path(name_or_dir)
     if (path / CARD).is_file():
         return path
@@ -157,7 +158,7 @@ def _weights(name_or_dir: str | Path, folder: Path, card: ModelCard) -> Path:
     if Path(card.weights).name != card.weights:
         raise ModelError(f"{name_or_dir}: weights {card.weights!r}; expected a file beside the card")
     if is_url(name_or_dir):
-        return fetch(f"{str(name_or_dir).rstrip('/')}/{card.weights}", "model", MAX_WEIGHTS)
+        return fetch(beside(str(name_or_dir), card.weights), "model", MAX_WEIGHTS)
     weights = folder / card.weights
     if not weights.is_file():
         raise ModelError(f"{folder}: the card names {card.weights}, which is not there")

@@ -25,10 +25,10 @@ import pyarrow as pa
 from geoml.engine.pictures import Ready, Row, in_order, who
 from geoml.errors import InputError
 from geoml.io import geolocations, lock, photo_lists
-from geoml.io.hrefs import redact
 from geoml.io.photo_reference import Reference
 from geoml.io.row_parts import RowParts
 from geoml.io.store import within, write_json
+from geoml.redacted import bare
 
 Progress = Callable[[int], None]
 T = TypeVar("T")
@@ -150,7 +150,7 @@ def write(
         started = dt.datetime.now(dt.UTC)
         geolocations.write(run.rows(photo_lists.pictures(listed), progress), path, more)
         versions = {"python": platform.python_version(), **{p: _version(p) for p in packages}}
-        found = {**run.told(), "versions": versions, "sources": [redact(s) for s in listed], "out": path.name}
+        found = {**run.told(), "versions": versions, "sources": [bare(s) for s in listed], "out": path.name}
         found |= {"started": started.isoformat(), "finished": dt.datetime.now(dt.UTC).isoformat()}
         write_json(folder / "run.json", found)
     return found

@@ -17,9 +17,9 @@ from geoml.cube.keypoints import reduced
 from geoml.errors import GeomlError, TransientError
 from geoml.io import photos, remote
 from geoml.io.exif import Exif
-from geoml.io.hrefs import redact
 from geoml.io.photo_reference import Reference
 from geoml.io.photos import UnreadablePhoto
+from geoml.redacted import bare
 from geoml.settings import settings
 
 AHEAD = 48
@@ -82,7 +82,7 @@ def who(picture: Ready) -> Row:
 def shown(picture: Ready) -> str | None:
     """Where a picture lies, without signatures."""
     href = picture.reference.href
-    return (redact(href) if picture.reference.remote else href) or None
+    return (bare(href) if picture.reference.remote else href) or None
 
 
 def silent(picture: Ready, about: Row) -> Row:

@@ -39,7 +39,7 @@ from geoml.io.stac_query import ask
 from geoml.io.stac_times import instant
 from geoml.io.store import read_small, write_json
 from geoml.io.usable import some, usable
-from geoml.recipe import UNCOUNTED, Frozen, PredictRecipe, Query, digest, parse
+from geoml.recipe import UNCOUNTED, Frozen, Place, PredictRecipe, Query, digest, parse
 
 STATE = ".geoml"
 """Folder of a run that holds its plan and the parts of unfinished outputs."""
@@ -112,7 +112,7 @@ class Plan(Frozen):
 
     recipe: PredictRecipe
     hash: str
-    model_path: str
+    model_path: Place
     card: ModelCard
     collection: str = Field(description="id of the collection that was read")
     zones: tuple[Zone, ...]

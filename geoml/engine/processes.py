@@ -22,6 +22,7 @@ from geoml import logs
 from geoml.engine.halt import halting
 from geoml.engine.spread import Died, News
 from geoml.errors import GeomlError, TransientError
+from geoml.io.signed import kept
 from geoml.settings import settings
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Processes:
         self.workers[worker] = started
         self.busy.add(worker)
         with suppress(OSError):  # it died while it was idle; reading tells
-            started.pipe.send((self.out, list(ids)))
+            started.pipe.send((self.out, list(ids), kept()))
 
     def news(self) -> list[News]:
         pipes = {w.pipe: name for name, w in self.workers.items() if w is not None and name in self.busy}
@@ -145,9 +146,10 @@ def _serve(pipe: Connection, threads: int, level: int) -> None:
     pipe.send(None)
     while True:
         try:
-            out, ids = pipe.recv()
+            out, ids, signatures = pipe.recv()
         except (EOFError, OSError):
             return
+        signatures.take()
         result: object
         with halting():
             try:

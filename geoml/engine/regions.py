@@ -18,6 +18,7 @@ from geoml.grid.density import Density
 from geoml.grid.region import from_geometry
 from geoml.io.bands import BandSpec, band_specs
 from geoml.io.catalog import Catalog, Profile
+from geoml.texts import listed
 from geoml.vector.caps import cap
 
 SHARE = 0.9
@@ -122,6 +123,6 @@ def file_of(item: pystac.Item, catalog: Catalog, asset: str | None) -> BandSpec:
     if not by_asset:
         raise DataError(f"item {item.id}: no asset is a raster")
     if asset is not None:
-        raise InputError(f"asset: item {item.id} has no raster {asset!r}; it has {', '.join(sorted(by_asset))}")
+        raise InputError(f"asset: item {item.id} has no raster {asset!r}; it has {listed(sorted(by_asset))}")
     order = sorted(by_asset, key=lambda k: (SHOWS.index(k) if k in SHOWS else len(SHOWS), -len(by_asset[k])))
     return by_asset[order[0]][0]

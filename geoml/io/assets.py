@@ -14,6 +14,7 @@ import numpy as np
 import pystac
 
 from geoml.io.hrefs import redact
+from geoml.texts import listed
 
 SIDE_ROLES = {"thumbnail", "overview", "metadata"}
 
@@ -44,7 +45,11 @@ def data_type(word: object) -> str | None:
 
 def roles(asset: pystac.Asset) -> set[str]:
     """The roles of an asset in small letters; a single text counts as a list of one."""
-    given = asset.roles
+    return words_of(asset.roles)
+
+
+def words_of(given: object) -> set[str]:
+    """The texts of a list, or the one text, in small letters; nothing for anything else."""
     words = [given] if isinstance(given, str) else given if isinstance(given, list | tuple) else []
     return {w.lower() for w in words if isinstance(w, str)}
 
@@ -82,8 +87,7 @@ def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
 def why_none(item: pystac.Item) -> str:
     """The assets that were passed over, with the reason, for an error that says what an item has."""
     found = [f"{key} ({why})" for key, asset in item.assets.items() if (why := passed_over(asset))]
-    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-    return f"; passed over: {', '.join(found[:8])}{more}" if found else ""
+    return f"; passed over: {listed(found, most=8)}" if found else ""
 
 
 def _media_type(asset: pystac.Asset) -> str:

@@ -24,6 +24,7 @@ from geoml.io.catalog import BandMeta, Catalog, OffsetRule, Profile
 from geoml.io.georef import Projection
 from geoml.io.sign import sign_href
 from geoml.io.units import unit
+from geoml.texts import listed
 
 _GSD = ("gsd", "raster:spatial_resolution", "spatial_resolution")
 
@@ -148,7 +149,7 @@ def select(item: pystac.Item, names: Sequence[str], profile: Profile, catalog: C
 
 
 def _listing(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+    return listed(sorted(names))
 
 
 def _spec(
@@ -214,8 +215,10 @@ def _ruled(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float
         return declared
     try:
         return rule.offset if float(text) >= rule.since else 0.0
-    except (TypeError, ValueError) as err:
-        raise DataError(f"item {item.id}: processing baseline {text!r}; expected a number such as '05.09'") from err
+    except (TypeError, ValueError, OverflowError) as err:
+        raise DataError(
+            f"item {item.id}: processing baseline {repr(text)[:80]}; expected a number such as '05.09'"
+        ) from err
 
 
 def _declared(asset: pystac.Asset) -> list[dict[str, Any]]:

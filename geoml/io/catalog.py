@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from geoml.errors import InputError, unknown
 from geoml.io.bucket import is_bucket
-from geoml.io.hrefs import redact
+from geoml.io.hrefs import check_url, redact
 from geoml.io.remote import fetch, is_url
 from geoml.io.units import Unit
 from geoml.recipe import Frozen, Phase, load_yaml, parse
@@ -148,6 +148,7 @@ def _from_yaml(name: str) -> Catalog:
 
 
 def _from_url(text: str) -> Catalog:
+    check_url(text, "catalog")
     url = urlsplit(text)
     if not is_url(text) or not url.netloc:
         raise InputError(f"catalog: {redact(text)!r}; expected a name, an https or s3 URL or a local file")

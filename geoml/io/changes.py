@@ -20,6 +20,7 @@ from geoml.errors import DataError, InputError
 from geoml.grid.region import from_geometry
 from geoml.io.card import ModelCard
 from geoml.io.geoparquet import write_features
+from geoml.texts import listed
 from geoml.vector.tracks import Tracks
 
 UNCHANGED = 0
@@ -118,7 +119,7 @@ def read_tracks(path: Path) -> Tracks:
     try:
         wanted = ["id", "class", "geometry", *_HISTORY]
         if missing := set(wanted) - set(pq.read_schema(path).names):
-            raise DataError(f"{path}: not a table of tracks, without {', '.join(sorted(missing))}")
+            raise DataError(f"{path}: not a table of tracks, without {listed(sorted(missing))}")
         table = pq.read_table(path, columns=wanted, page_checksum_verification=True)
         times = [table[name].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]") for name in _HISTORY]
         geometry = np.asarray(shapely.from_wkb(table["geometry"].to_numpy()), object).reshape(-1)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoml.errors import DataError, InputError
 from geoml.grid import sphere
 from geoml.io.store import atomic, regular
+from geoml.texts import listed
 
 STATUSES = ("ok", "abstained", "unreadable", "refused")
 FLAGS = ("agree", "suspicious", "absent")
@@ -206,7 +207,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     except (OSError, pa.ArrowException) as err:
         raise DataError(f"{path}: not a GeoParquet file ({err})") from err
     if missing := set(SCHEMA.names) - set(table.schema.names):
-        raise DataError(f"{path}: not a file of geolocations, it lacks {', '.join(sorted(missing))}")
+        raise DataError(f"{path}: not a file of geolocations, it lacks {listed(sorted(missing))}")
     made = [n for n in table.schema.names if n in ("geometry", "bbox") or n.endswith("_bbox")]
     rows: list[dict[str, Any]] = table.drop_columns(made).to_pylist()
     return rows
@@ -226,7 +227,7 @@ def _batches(rows: Iterable[Mapping[str, Any]], names: set[str]) -> Iterable[lis
 def _checked(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     name = row.get("image_id")
     if unknown := set(row) - names:
-        raise InputError(f"row {name}: unknown columns {', '.join(sorted(unknown))}")
+        raise InputError(f"row {name}: unknown columns {listed(sorted(unknown))}")
     if not isinstance(name, str) or row.get("status") not in STATUSES:
         raise InputError(f"row {name}: status {row.get('status')!r}; expected an image_id and one of {STATUSES}")
     out = dict(row)

@@ -17,16 +17,21 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from geoml.errors import InputError
+from geoml.redacted import clean, redact, wrong
+from geoml.redacted import shown as _shown
 from geoml.settings import settings
+
+__all__ = ["LONGEST", "Redacted", "check_host", "check_url", "clean", "gdal_path", "public", "redact", "safe_name"]
 
 _BUCKETS = ("s3", "gs", "az")
 _HTTP = ("https", "http")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9+._-]+:")  # two letters or more, so that a drive letter is none
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"<>@]*@)?([^\s?#'\"<>]*)(?:[?#][^\s'\"<>]*)?")
-_QUERY = re.compile(r"\?[^\s'\"]+")
 _GDAL_KEYS = ("header_file", "useragent", "cookie", "cookiefile")
 _MAX_NAME = 120
+
+LONGEST = 4096
+"""Characters of an href, an id or a link of an item."""
 
 
 def gdal_path(href: str, *, remote: bool, root: Path | None = None, look_up: bool = True) -> str:
@@ -39,9 +44,14 @@ def gdal_path(href: str, *, remote: bool, root: Path | None = None, look_up: boo
     ``look_up=False`` asks no name server, so that a name may still turn out to be that of a private host.
 
     Raises InputError for everything else: ``/vsi…``, inline XML, driver prefixes, user names in URLs, options meant
-    for GDAL, control characters, and hosts that are private (unless ``settings().private_hosts``).
+    for GDAL, control characters, hosts that are private (unless ``settings().private_hosts``), and more than `LONGEST`
+    characters.
     """
-    shown = redact(href)
+    if len(href) > LONGEST:
+        raise InputError(
+            f"href: {_shown(href[:LONGEST])[:60]!r}… has {len(href)} characters; expected at most {LONGEST}"
+        )
+    shown = _shown(href)
     if not href.strip():
         raise InputError("href: empty; expected a URL or a path")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in href) or href != href.strip():
@@ -65,8 +75,8 @@ def _from_url(href: str, shown: str, *, remote: bool, root: Path | None, look_up
     try:
         url = urlsplit(href)
         host, _ = url.hostname or "", url.port  # reading the port checks it
-    except ValueError as err:
-        raise InputError(f"href: {shown!r} is no URL ({err})") from err
+    except ValueError:  # its text may hold a password
+        raise InputError(f"href: {shown!r} is no URL") from None
     if url.scheme == "file" and not remote:
         if host not in ("", "localhost"):
             raise InputError(f"href: {shown!r} names a file on another machine")
@@ -95,7 +105,7 @@ def _from_path(path: Path, shown: str, root: Path | None) -> str:
         full = ((root or Path()) / path).resolve()
         inside = root is None or full.is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError) as err:  # a NUL, a loop of links, a name that is too long
-        raise InputError(f"href: {shown!r} is no usable path ({err})") from err
+        raise InputError(f"href: {shown!r} is no usable path ({err.__class__.__name__})") from None
     if not inside:
         raise InputError(f"href: {shown!r} lies outside the catalog's folder {root}")
     return str(full)
@@ -146,14 +156,10 @@ def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def redact(href: str) -> str:
-    """``href``, or any text with URLs in it, without their query strings, fragments and user names."""
-    return _URL.sub(r"\1\2", href)
-
-
-def clean(text: str) -> str:
-    """A message without secrets: also without queries of bare paths, as libraries print them."""
-    return _QUERY.sub("", redact(text))
+def check_url(url: str, what: str) -> None:
+    """Raise InputError, naming the field ``what``, for what is no URL and for a user name in one. A path is none."""
+    if why := wrong(url):
+        raise InputError(f"{what}: {_shown(url)!r} {why}")
 
 
 class Redacted(logging.Filter):

@@ -28,9 +28,9 @@ from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block
 from geoml.grid.region import from_geometry
 from geoml.io.card import ModelCard
-from geoml.io.hrefs import redact
 from geoml.io.software import software
 from geoml.io.store import read_small, write_json
+from geoml.redacted import bare
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 PARQUET = "application/vnd.apache.parquet"
@@ -138,7 +138,7 @@ def block_item(
         item.add_asset(key, _asset(info, card))
     for source in sources:
         if href := source.get_self_href():
-            item.add_link(pystac.Link("derived_from", redact(href), "application/geo+json", title=source.id))
+            item.add_link(pystac.Link("derived_from", bare(href), "application/geo+json", title=source.id))
     if model_href:
         item.add_link(_model_link(model_href, card))
     item.stac_extensions = _extensions(item.properties, *(a.extra_fields for a in item.assets.values()))
@@ -279,7 +279,7 @@ def write_collection(collection: pystac.Collection, path: Path) -> None:
 
 def _model_link(href: str, card: ModelCard) -> pystac.Link:
     named = {"mlm:name": card.name}
-    return pystac.Link("derived_from", redact(href), "application/geo+json", extra_fields=named)
+    return pystac.Link("derived_from", bare(href), "application/geo+json", extra_fields=named)
 
 
 def _asset(info: AssetInfo, card: ModelCard) -> pystac.Asset:

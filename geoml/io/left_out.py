@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from geoml.errors import DataError, GeomlError
+from geoml.texts import short
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,6 @@ def of_error(error: GeomlError) -> dict[str, str]:
 
 def told(left_out: Mapping[str, str]) -> str:
     """A line for people: how many, and the first three with the reason."""
-    listed = "; ".join(list(left_out.values())[:3])
+    first = "; ".join(short(why, 600) for why in list(left_out.values())[:3])
     more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-    return f"{len(left_out)} item{'s'[: len(left_out) != 1]} left out: {listed}{more}"
+    return f"{len(left_out)} item{'s'[: len(left_out) != 1]} left out: {first}{more}"

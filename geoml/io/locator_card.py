@@ -12,6 +12,7 @@ from shapely.geometry import box, mapping
 from geoml.errors import ModelError
 from geoml.io.mlm import EXTENSIONS
 from geoml.recipe import Frozen
+from geoml.texts import listed
 
 
 class Calibrated(Frozen):
@@ -154,4 +155,4 @@ def from_item(item: Mapping[str, Any], where: str) -> LocatorCard:
         return LocatorCard.model_validate(item["properties"]["geoml:locator"])
     except ValidationError as err:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
-        raise ModelError(f"{where}: " + "; ".join(lines)) from err
+        raise ModelError(f"{where}: {listed(lines, joined='; ')}") from err

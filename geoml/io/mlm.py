@@ -17,6 +17,7 @@ from geoml.errors import ModelError
 from geoml.grid.region import from_bbox
 from geoml.io.card import ModelCard
 from geoml.io.units import unit
+from geoml.texts import listed
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
 EXTENSIONS = (
@@ -70,7 +71,7 @@ def from_item(item: pystac.Item | Mapping[str, Any], where: str = "model card") 
         return ModelCard.model_validate(_fields(value))
     except ValidationError as err:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
-        raise ModelError(f"{where}: " + "; ".join(lines)) from err
+        raise ModelError(f"{where}: {listed(lines, joined='; ')}") from err
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as err:
         raise ModelError(f"{where}: not a STAC item with the MLM extension ({type(err).__name__}: {err})") from err
 
@@ -141,7 +142,7 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of ``ModelCard`` out of an item; what neither MLM nor ``geoml:…`` says keeps its default."""
     properties = item["properties"]
     if strange := {k for k in properties if k.startswith("geoml:")} - {f"geoml:{n}" for n in OWN}:
-        raise ValueError(f"unknown {', '.join(sorted(strange))}; expected one of {', '.join(OWN)}")
+        raise ValueError(f"unknown {listed(sorted(strange))}; expected one of {', '.join(OWN)}")
     asset = [a for a in item["assets"].values() if "mlm:model" in a.get("roles", ())][0]  # noqa: RUF015
     given, result = properties["mlm:input"][0], properties["mlm:output"][0]
     task = properties["mlm:tasks"][0]

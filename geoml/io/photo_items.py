@@ -12,9 +12,12 @@ import pyarrow as pa
 
 from geoml.errors import DataError, InputError
 from geoml.grid import sphere
+from geoml.io.assets import words_of
 from geoml.io.hrefs import gdal_path
 from geoml.io.photo_reference import Reference
+from geoml.io.stac_item import too_long
 from geoml.io.stac_table import read_dicts
+from geoml.texts import short
 
 ASSETS = ("thumbnail", "visual", "rendered_preview")
 """Keys of assets, the first that is there counts; then one with the role ``thumbnail``, ``overview`` or ``visual``."""
@@ -61,6 +64,8 @@ def _reference(item: Mapping[str, Any], path: Path) -> Reference:
         "source": str(path),
     }  # fmt: skip
     label = str(item.get("id") or path.name)
+    if why := too_long(item):
+        return Reference(short(label), "", refused=f"item {short(label, 60)}: {why}", source=str(path))
     href = _href(item["assets"])
     if href is None:
         return Reference(label, "", refused=f"item {label} has no picture among its assets", **about)
@@ -76,7 +81,7 @@ def _href(assets: Mapping[str, Any]) -> str | None:
         return kind.partition(";")[0].strip().lower() in _TYPES and isinstance(asset.get("href"), str)
 
     known = {k: a for k, a in assets.items() if usable(a)}
-    shows = [k for k, a in known.items() if {"thumbnail", "overview", "visual"} & set(a.get("roles") or [])]
+    shows = [k for k, a in known.items() if {"thumbnail", "overview", "visual"} & words_of(a.get("roles"))]
     key = next((k for k in (*ASSETS, *shows) if k in known), None)
     return None if key is None else str(known[key]["href"])
 
@@ -87,7 +92,7 @@ def _middle(bbox: Any) -> tuple[float | None, float | None]:
     try:
         half = len(bbox) // 2
         west, south, east, north = (float(bbox[k]) for k in (0, 1, half, half + 1))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None, None
     if not (-90 <= south <= north <= 90 and abs(west) <= 360 and abs(east) <= 360):
         return None, None
@@ -99,6 +104,6 @@ def _time(value: Any) -> dt.datetime | None:
         return None
     try:
         time = dt.datetime.fromisoformat(str(value))
-    except ValueError:
+        return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError):  # no time, or one whose zone leads out of the calendar
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)

@@ -21,6 +21,7 @@ from pathlib import Path
 from geoml.errors import InputError
 from geoml.grid import sphere
 from geoml.io import csv_rows
+from geoml.texts import listed
 
 _PATHS = (
     "path",
@@ -76,7 +77,7 @@ def columns(names: Sequence[str], where: str) -> Columns:
         return Columns("uav-visloc", *at)
     path = first(_PATHS)
     if path is None:
-        raise InputError(f"{where}: has the columns {', '.join(names) or 'none'}; expected one of {', '.join(_PATHS)}")
+        raise InputError(f"{where}: has the columns {listed(names)}; expected one of {', '.join(_PATHS)}")
     return Columns("list", path, first(_LON), first(_LAT), first(_IDS), first(_TIMES), first(_TEXTS), labels=labels)
 
 

@@ -28,6 +28,7 @@ from geoml.io.hrefs import gdal_path, redact
 from geoml.io.photo_items import from_items, is_items
 from geoml.io.photo_layouts import Columns, Finder, columns, earthloc
 from geoml.io.photo_reference import Reference
+from geoml.texts import listed as some
 
 __all__ = ["Reference", "load", "pictures"]
 
@@ -63,7 +64,7 @@ def pictures(sources: Iterable[str | Path]) -> Iterator[Reference]:
         if len(seen) == before:
             log.warning("no new picture in %s", redact(source))
     if not seen:
-        raise NothingFound(f"pictures: none in {', '.join(map(redact, listed)) or 'no source'}")
+        raise NothingFound(f"pictures: none in {some(map(redact, listed), 'no source')}")
 
 
 def load(reference: Reference, size: int | None = None) -> photos.Photo:

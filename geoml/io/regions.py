@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.errors import InputError
 from geoml.grid.region import from_geometry
 from geoml.io import parquet_geometry
-from geoml.io.hrefs import redact
+from geoml.io.hrefs import check_url, redact
 from geoml.io.remote import fetch, is_url
 
 MAX_BYTES = 2**30
@@ -35,6 +35,7 @@ def load_region(path: str) -> MultiPolygon:
     polygons) or ``.parquet`` (GeoParquet or the native type GEOMETRY). Raises InputError for a missing file, another
     format, no CRS, or anything that is not a polygon.
     """
+    check_url(path, "region")
     given, url = path, is_url(path)
     file, path = Path(urlsplit(path).path if url else path), redact(path) if url else path
     readers = {

@@ -23,9 +23,10 @@ from urllib.parse import urljoin, urlsplit
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io import web
 from geoml.io.bucket import Bucket, Found, endpoint, is_bucket
-from geoml.io.hrefs import check_host, redact
+from geoml.io.hrefs import check_host, check_url, redact
 from geoml.io.lock import NAME, FileSlot, Holder, ObjectSlot, Slot, check, hold, parse
 from geoml.io.scratch import scratch
+from geoml.io.signed import signed
 from geoml.io.store import SMALL, atomic, read_small, sha256, within, write_text
 from geoml.settings import settings
 
@@ -232,6 +233,7 @@ def run_store(out: str | Path | RunStore) -> RunStore:
         if re.match(r"[a-z][a-z0-9]*:/", str(out)):  # what pathlib makes of a URL
             raise InputError(f"out: {str(out)!r}; give a URL as text, not as a Path")
         return RunStore(str(out), Path(out))
+    check_url(out, "out")
     if not is_bucket(out):
         raise InputError(f"out: {redact(out)!r}; expected a folder, or s3://bucket/prefix (gs://, az://)")
     bucket = Bucket(out)
@@ -250,6 +252,8 @@ def fetch(url: str, what: str, limit: int) -> Path:
     InputError when there is no such file or no access (``what`` is the field that names it), DataError for more than
     ``limit`` bytes, TransientError when nobody answers.
     """
+    check_url(url, what)
+    url = signed(url, what)
     home, name = url.partition("?")[0].rsplit("/", 1)
     if not name or name in (".", ".."):
         raise InputError(f"{what}: {redact(url)!r} names no file")

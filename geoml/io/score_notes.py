@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from geoml.texts import listed
+
 FEW_PIXELS = 500
 FEW_PLACES = 10
 """Below either, scores of a class are said to rest on few labels: one place of ten that goes wrong moves recall by
@@ -20,15 +22,13 @@ def score_notes(scores: Mapping[str, Any]) -> list[str]:
     """Sentences to put beside the scores of a split, which are those of `geoml.engine.evaluate.score`."""
     lines, support = [], scores.get("support") or {}
     if absent := scores.get("absent"):
-        lines.append(
-            f"Not tested, for want of a labelled pixel: {', '.join(absent)}; so there is no mean over classes."
-        )
+        lines.append(f"Not tested, for want of a labelled pixel: {listed(absent)}; so there is no mean over classes.")
     if rare := few(support):
         named = (
             f"{n} ({_count(support[n]['pixels'], 'pixel')} in {_count(support[n]['places'], 'place')})" for n in rare
         )
         limit = f"below {FEW_PIXELS} pixels or {FEW_PLACES} places a score is a hint"
-        lines.append(f"Few labels: {', '.join(named)}; {limit}.")
+        lines.append(f"Few labels: {listed(named)}; {limit}.")
     return lines
 
 

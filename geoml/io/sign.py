@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from geoml.errors import DataError, TransientError
 from geoml.io.hrefs import redact
 from geoml.io.web import RETRIED, Answer, busy, fetch, pause
+from geoml.redacted import bare
 from geoml.settings import settings
 
 STORAGE = ".blob.core.windows.net"
@@ -40,7 +41,7 @@ def sign_href(href: str, endpoint: str, *, fresh: bool = False) -> str:
     if not container or not (own or (url.scheme == "https" and host.endswith(STORAGE))):
         return href
     token = _token(f"{endpoint.rstrip('/')}/{host.removesuffix(STORAGE)}/{container}", fresh=fresh)
-    return f"{redact(href)}?{token}"
+    return f"{bare(href)}?{token}"
 
 
 def _token(url: str, *, fresh: bool) -> str:

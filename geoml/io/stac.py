@@ -26,6 +26,7 @@ from geoml.io.stac_query import Asked, Box, ask, field_name, interval, once, ord
 from geoml.io.stac_table import collections_of, read_dicts, read_items, write_items
 from geoml.io.stac_walk import absolute, walk
 from geoml.recipe import Query
+from geoml.texts import listed
 
 __all__ = [
     "Catalog",
@@ -189,7 +190,7 @@ def _from_local(asked: Asked, sieve: _Sieve) -> list[dict[str, Any]]:
     values = _all_local(asked, asked.boxes, asked.collection, sieve.left)
     known = {v["collection"] for v in values if isinstance(v.get("collection"), str)}
     if asked.collection is None and len(known) > 1:
-        raise InputError(f"collection: not given; catalog {asked.catalog.name} has {', '.join(sorted(known))}")
+        raise InputError(f"collection: not given; catalog {asked.catalog.name} has {listed(sorted(known))}")
     found = [v for v in values if sieve.wanted(v, asked.collection if known else None)]
     if not found:
         raise sieve.nothing(lambda: _nothing_in_local(asked, _all_local(asked, (), None, LeftOut())))
@@ -214,7 +215,7 @@ def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None, lef
 def _only_collection(client: Client, catalog: Catalog) -> str:
     names = [c.id for c in client.get_collections()]
     if len(names) != 1:
-        raise InputError(f"collection: not given; catalog {catalog.name} has {', '.join(sorted(names)) or 'none'}")
+        raise InputError(f"collection: not given; catalog {catalog.name} has {listed(sorted(names))}")
     return names[0]
 
 

@@ -18,7 +18,9 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError, InputError
 from geoml.grid.region import from_bbox, from_geometry
+from geoml.io.hrefs import LONGEST
 from geoml.io.stac_times import mend_times
+from geoml.texts import short
 
 Dict = dict[str, Any]
 
@@ -36,6 +38,23 @@ def sound(value: Dict) -> None:
     for key, asset in (value.get("assets") or {}).items():
         if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
             raise DataError(f"item {name[:200]!r}: not a STAC item (asset {key[:60]!r} has no href)")
+    if why := too_long(value):
+        raise DataError(f"item {short(name, 60)!r}: {why}")
+
+
+def too_long(value: Mapping[str, Any]) -> str | None:
+    """What of an item is longer than any honest one, so that a message or a table that repeats it has no end."""
+    links = value.get("links")
+    found: list[tuple[str, object]] = [("its id", value.get("id")), ("its collection", value.get("collection"))]
+    for key, asset in (value.get("assets") or {}).items():
+        href = asset.get("href") if isinstance(asset, dict) else None
+        found += [("the key of an asset", key), (f"the href of the asset {short(key, 60)!r}", href)]
+    listed = links if isinstance(links, list) else []
+    found += [("the href of a link", k.get("href")) for k in listed if isinstance(k, dict)]
+    for what, text in found:
+        if isinstance(text, str) and len(text) > LONGEST:
+            return f"{what} has {len(text)} characters; expected at most {LONGEST}"
+    return None
 
 
 def mend(value: Dict) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from calendar import monthrange
 from collections.abc import Iterable
@@ -80,7 +79,7 @@ def parse_datetime(text: str) -> tuple[datetime | None, datetime | None]:
         raise InputError(f"datetime: {text!r}; expected an instant or an interval such as 2020-05-01/2020-05-31")
     try:
         spans = [_span(p) for p in parts]
-    except ValueError as err:
+    except (ValueError, OverflowError) as err:  # the latter: its zone leads out of the calendar
         raise InputError(
             f"datetime: {text!r} is no RFC 3339 instant or interval ({err}); "
             "expected 2020-05-18, 2020-05-18T13:30:00Z or 2020-05-01/2020-05-31"
@@ -113,7 +112,9 @@ def _instant(text: str) -> datetime:
 def interval(start: datetime | None, end: datetime | None) -> str | None:
     if start is None and end is None:
         return None
-    if end is not None and end.microsecond:  # some servers know whole seconds only; `wanted` drops what is too late
+    if (
+        end is not None and end.microsecond and end.year < 9999
+    ):  # some servers know whole seconds only; `wanted` drops what is too late
         end = end.replace(microsecond=0) + timedelta(seconds=1)
     return "/".join(
         ".." if t is None else f"{t.replace(tzinfo=None).isoformat(timespec='seconds')}Z" for t in (start, end)
@@ -207,6 +208,6 @@ def _sort_key(value: Dict, name: str) -> tuple[str, Any] | None:
     found: Any = value.get(name) if name in ("id", "collection") else (value.get("properties") or {}).get(name)
     if name == "datetime":
         found = span(value["properties"])[0]
-    if isinstance(found, int | float) and not math.isnan(found):  # that has no place in an order
+    if isinstance(found, int | float) and found == found:  # NaN has no place in an order
         return "number", found
     return None if found is None else (type(found).__name__, found if isinstance(found, datetime) else str(found))

@@ -19,10 +19,11 @@ from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items
 
 from geoml.errors import DataError, GeomlError
 from geoml.io.catalog import ORIGIN_KEY, Catalog
-from geoml.io.hrefs import redact
 from geoml.io.stac_query import Box
-from geoml.io.stac_rows import PLACE, bare, failing, restored, rows
+from geoml.io.stac_rows import PLACE, failing, restored, rows
+from geoml.io.stac_rows import bare as bare_row
 from geoml.io.store import atomic, regular
+from geoml.redacted import bare
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,11 @@ LEFT_OUT_KEY = b"geoml:left_out"
 
 _CHECKED = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 """Pages whose checksum does not fit are an error; files without checksums are read as they are."""
+
+_UNREADABLE = (
+    OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError,
+    OverflowError,  # a time beyond the calendar
+)  # fmt: skip
 
 _EMPTY: dict[str, Any] = {
     "type": "Feature",
@@ -83,7 +89,7 @@ def write_items(
     except Exception as err:  # pyarrow, shapely and stac-geoparquet each have several
         log.info("%s: some items fit no column and are kept as JSON (%s)", path, err)
         odd = failing(table, works)
-        _write([bare(r, v) if bad else r for r, v, bad in zip(table, given, odd, strict=True)], path, kept)
+        _write([bare_row(r, v) if bad else r for r, v, bad in zip(table, given, odd, strict=True)], path, kept)
 
 
 def _write(dicts: Sequence[dict[str, Any]], path: Path, kept: Mapping[bytes, bytes]) -> None:
@@ -114,7 +120,7 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
         source = ds.dataset(str(path if Path(path).is_dir() else regular(Path(path))), format=checked)
         kept = source.to_table(filter=_touching(source.schema, boxes))
         return [restored(_without_nulls(value)) for value in stac_table_to_items(_placed(kept))]
-    except (OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError) as err:
+    except _UNREADABLE as err:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
 
 
@@ -167,7 +173,7 @@ def _plain(item: pystac.Item) -> dict[str, Any]:
     item.links = [link for link in item.links if link.rel in ("self", "derived_from", "license", "via")]
     value = item.to_dict(include_self_link=True, transform_hrefs=False)
     for thing in [*value["links"], *value["assets"].values()]:
-        thing["href"] = redact(str(thing["href"]))
+        thing["href"] = bare(str(thing["href"]))
     return value
 
 

@@ -1,0 +1,193 @@
+"""URLs of a run that are signed for a day: the server takes today's signature alone, and no file keeps one."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+
+from geoml import pipeline, testing
+from geoml.engine import cards
+from geoml.engine.run import _predictor
+from geoml.errors import InputError, NothingFound
+from geoml.io import signed
+from geoml.io.stac import write_items
+
+SCENE = testing.Scene(id="scene", data=testing.smooth((2, 64, 128), seed=5), bands=("red", "nir"))
+FIRST, SECOND = "S3CRETofMONDAY", "S3CRETofTUESDAY"
+
+
+class Days:
+    """A server: ``signature`` is that of today, without which nothing below /signed/ is given."""
+
+    signature = FIRST
+    url = ""
+    folder = Path()
+
+    def query(self, **more: Any) -> dict[str, Any]:
+        """What to search, by signed URLs of today."""
+        catalog, region = (f"{self.url}/signed/{n}?sig={self.signature}" for n in ("items.parquet", "r.geojson"))
+        return {"catalog": catalog, "region": region, "datetime": ["2024"], **more}
+
+    def recipe(self, **more: Any) -> dict[str, Any]:
+        model = f"{self.url}/signed/model?sig={self.signature}"
+        return {"model": model, "query": self.query(**more), "block_size": 64, "features": False}
+
+
+@pytest.fixture
+def days(tmp_path: Path, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Days]:
+    machine(private_hosts=True, scratch=tmp_path / "scratch", retries=0)
+    found, given = Days(), tmp_path / "given"
+    monkeypatch.setattr(signed, "_known", {})
+    testing.threshold_model(given / "signed" / "model", SCENE.bands, (0.2, 0.4))
+    testing.write_catalog(given / "made", [SCENE])
+    region = shapely.box(*SCENE.bbox(inner=0.1))
+    (given / "signed" / "r.geojson").write_text(json.dumps(shapely.geometry.mapping(region)))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = Path(self.translate_path(self.path))
+            if "/signed/" in self.path and not self.path.endswith(f"?sig={found.signature}"):
+                self.send_error(403)
+                return
+            if not path.is_file():
+                self.send_error(404)
+                return
+            content, head = path.read_bytes(), {}
+            if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+                first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
+                head = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+                content = content[first : last + 1]
+            self.send_response(206 if head else 200)
+            for name, value in {**head, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    handler = functools.partial(Handler, directory=str(given))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        found.url, found.folder = f"http://127.0.0.1:{server.server_port}", given
+        query = {"catalog": f"{found.url}/made/catalog.json", "bbox": SCENE.bbox(), "datetime": ["2024"]}
+        write_items(pipeline.search(query), given / "signed" / "items.parquet")
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def keeping(*folders: Path) -> list[str]:
+    """Files that hold a signature."""
+    files = (p for folder in folders for p in folder.rglob("*") if p.is_file())
+    return [str(p) for p in files if re.search(rb"S3CRET", p.read_bytes())]
+
+
+def another_day(days: Days) -> None:
+    """As in a process that was started the next day."""
+    days.signature = SECOND
+    signed._known.clear()
+    _predictor.cache_clear()
+
+
+def test_a_run_keeps_no_signature_and_goes_on_with_another_one(days: Days, tmp_path: Path) -> None:
+    out, monday = tmp_path / "out", days.recipe()
+    first = pipeline.predict(monday, out)
+    assert len(first["blocks"]["done"]) >= 2
+    assert keeping(out, tmp_path / "scratch") == []
+    assert first["recipe"]["query"]["region"] == f"{days.url}/signed/r.geojson"
+    before = {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    (out / "items" / f"{first['blocks']['done'][0]}.json").unlink()
+    another_day(days)
+    with pytest.raises(InputError, match=r"HTTP 403") as caught:
+        pipeline.predict(monday, out)
+    assert "S3CRET" not in str(caught.value)
+    again = pipeline.predict(days.recipe(), out)
+    assert again["hash"] == first["hash"]
+    assert again["blocks"]["done"] == first["blocks"]["done"]
+    assert keeping(out, tmp_path / "scratch") == []
+    after = {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert {n for n in before if before[n] != after.get(n)} <= {"run.json", "report.html"}
+
+
+def test_a_finished_run_is_left_as_it_is_on_another_day(days: Days, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pipeline.predict(days.recipe(), out)
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()}
+    another_day(days)
+    pipeline.predict(days.recipe(), out)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before if "lock" not in p.name} == {
+        p: v for p, v in before.items() if "lock" not in p.name
+    }
+
+
+def test_the_nights_of_a_monitor_take_the_signature_of_their_day(days: Days, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rows = pipeline.monitor(days.recipe(), out, lookback=10, until="2024-06-05")
+    assert [r["change"] for r in rows] == ["new"]
+    another_day(days)
+    with pytest.raises(NothingFound):
+        pipeline.monitor(days.recipe(), out, lookback=10, until="2024-06-06")
+    assert keeping(out, tmp_path / "scratch") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["processes:1", "cluster:1"])
+def test_workers_elsewhere_get_it_with_their_batch(days: Days, tmp_path: Path, workers: str) -> None:
+    """As a command, so that nothing is left in memory from before."""
+    given = tmp_path / "recipe.json"
+    given.write_text(json.dumps(days.recipe()))
+    program = (
+        "import json, sys; from geoml import logs, pipeline\n"
+        "if __name__ == '__main__':\n"
+        "    logs.setup(10); print(pipeline.predict(json.load(open(sys.argv[1])), sys.argv[2])['hash'])"
+    )
+    (tmp_path / "run.py").write_text(program)
+    words = [sys.executable, str(tmp_path / "run.py"), str(given), str(tmp_path / "out")]
+    more = {"GEOML_WORKERS": workers, "GEOML_PRECISION": "fp32", "GEOML_DEVICE": "cpu", "GEOML_THREADS": "1"}
+    more |= {"GEOML_PRIVATE_HOSTS": "true", "GEOML_SCRATCH": str(tmp_path / "elsewhere")}
+    run = subprocess.run(words, env=os.environ | more, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "S3CRET" not in run.stdout + run.stderr
+    assert keeping(tmp_path / "out", tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("what", ["model", "catalog", "region"])
+@pytest.mark.parametrize("url", ["https://me:S3CRET@a.example/x.json", "HTTPS://me:a/S3CRET@a.example/x.json"])
+def test_user_names_are_refused_in_every_url_of_a_recipe(tmp_path: Path, what: str, url: str) -> None:
+    recipe: dict[str, Any] = {
+        "model": "demo-itaipu",
+        "query": {"catalog": "demo", "datetime": ["2020"], "region": "r.geojson"},
+    }
+    place = recipe if what == "model" else recipe["query"]
+    place[what] = url
+    with pytest.raises(InputError, match=f"{what}.*has a user name") as caught:
+        pipeline.predict(recipe, tmp_path / "out")
+    assert "S3CRET" not in str(caught.value)
+    assert "me" not in str(caught.value).split()
+
+
+def test_user_names_are_refused_in_places_of_runs_and_packages(tmp_path: Path) -> None:
+    for url in ("s3://key:S3CRET@bucket/run", "https://me:S3CRET@a.example/run"):
+        for ask in (pipeline.todo, cards.read):
+            with pytest.raises(InputError, match="has a user name") as caught:
+                ask(url)
+            assert "S3CRET" not in str(caught.value)
