@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(default=128 * 2**20, ge=0, description="GDAL block cache; bytes, as rasterio takes it")
     schemes: tuple[str, ...] = Field(default=("https", "http", "s3", "gs", "az"), description="allowed in remote hrefs")
     private_hosts: bool = Field(default=False, description="allow hrefs to loopback, private and link-local hosts")
-    timeout: float = Field(default=60.0, gt=0, description="seconds for one request")
+    timeout: float = Field(default=60.0, gt=0, description="seconds until an answer begins, and window of `slowest`")
+    slowest: int = Field(default=2**14, ge=0, description="bytes a second that a body must bring over the timeout")
     retries: int = Field(default=5, ge=0, description="tries after a transient failure")
     max_table_bytes: int = Field(
         default=128 * 2**20, ge=1, description="refuse sources whose table of tiles takes more"
