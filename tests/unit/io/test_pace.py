@@ -83,7 +83,7 @@ def test_a_writer_that_is_slow_is_not_the_servers_fault(server: Any) -> None:
 
 @contextmanager
 def endless(first: bytes, again: bytes) -> Iterator[str]:
-    """A body in chunks, gzipped by its header, that goes on for ever at full speed."""
+    """A body in chunks, gzipped by its header, that goes on for ever (15 s) at full speed."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -97,7 +97,7 @@ def endless(first: bytes, again: bytes) -> Iterator[str]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             piece = first
-            while not ended.is_set():
+            while not ended.is_set() and time.monotonic() < until:
                 try:
                     self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
                 except OSError:
@@ -105,7 +105,7 @@ def endless(first: bytes, again: bytes) -> Iterator[str]:
                 piece = again
             self.close_connection = True
 
-    ended = threading.Event()
+    ended, until = threading.Event(), time.monotonic() + 15
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
