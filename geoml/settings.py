@@ -64,7 +64,12 @@ class Settings(BaseSettings):
     )
     schemes: tuple[str, ...] = Field(default=("https", "http", "s3", "gs", "az"), description="allowed in remote hrefs")
     private_hosts: bool = Field(default=False, description="allow hrefs to loopback, private and link-local hosts")
-    timeout: float = Field(default=60.0, gt=0, le=86400, description="seconds for one request")
+    timeout: float = Field(
+        default=60.0, gt=0, le=86400, description="seconds until an answer begins, and window of `slowest`"
+    )
+    slowest: int = Field(
+        default=2**14, ge=0, le=2**40, description="bytes a second that a body must bring over the timeout"
+    )
     retries: int = Field(default=5, ge=0, le=100, description="tries after a transient failure")
     max_table_bytes: int = Field(
         default=128 * 2**20, ge=1, le=2**40, description="refuse sources whose table of tiles takes more"

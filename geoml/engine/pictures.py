@@ -15,7 +15,7 @@ from PIL import Image
 
 from geoml.cube.keypoints import reduced
 from geoml.errors import GeomlError, TransientError
-from geoml.io import photos, remote
+from geoml.io import photos
 from geoml.io.exif import Exif
 from geoml.io.photo_reference import Reference
 from geoml.io.photos import UnreadablePhoto
@@ -139,7 +139,7 @@ def _bytes(reference: Reference) -> bytes:
     if not reference.remote:
         return photos.load_bytes(reference.href, reference.id)
     try:
-        path = remote.fetch(reference.href, "picture", photos.MAX_BYTES)
+        path = reference.fetched()
     except TransientError as err:
         raise UnreadablePhoto(reference.id, "unreachable", f"{err}; it may work later") from err
     except GeomlError as err:

@@ -22,6 +22,7 @@ from geoml.io.asset_projection import projection
 from geoml.io.assets import data_type, rasters, why_none
 from geoml.io.catalog import BandMeta, Catalog, OffsetRule, Profile
 from geoml.io.georef import Projection
+from geoml.io.provenance import elsewhere, signed
 from geoml.io.sign import sign_href
 from geoml.io.units import unit
 from geoml.texts import listed
@@ -45,6 +46,7 @@ class BandSpec:
     gsd: float | None = None
     sign: str | None = None
     remote: bool = True
+    keys: bool = True  # an object is asked for with the user's keys; False: as anybody could
     root: str | None = None
     checksum: str | None = None  # file:checksum of the asset, a multihash
     unit: str | None = None  # of physical values
@@ -125,8 +127,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         nodata=nodata if rule.nodata is None else rule.nodata,
         nodata_too=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
         gsd=_gsd(*_first(band, *_GSD)),
-        sign=profile.sign,
-        remote=catalog.remote,
+        **_trust(item, _href(asset), profile, catalog),
         root=str(catalog.root) if catalog.root else None,
         checksum=_checksum(asset),
         projection=projection(item, asset),
@@ -146,6 +147,13 @@ def select(item: pystac.Item, names: Sequence[str], profile: Profile, catalog: C
             has = f"{_listing(found)}{why_none(item)}"
             raise InputError(f"bands: item {item.id} has no band {name!r}; {hint}it has {has}")
     return [found[name] for name in names]
+
+
+def _trust(item: pystac.Item, href: str, profile: Profile, catalog: Catalog) -> dict[str, Any]:
+    """What an item may ask for. A YAML's tokens are for its own catalog, not for documents elsewhere."""
+    remote = elsewhere(item, catalog)
+    linked = remote and not catalog.remote and catalog.kind == "static"
+    return {"remote": remote, "keys": signed(href, item, catalog), "sign": None if linked else profile.sign}
 
 
 def _listing(names: Iterable[str]) -> str:
@@ -194,8 +202,7 @@ def _spec(
         scale=1.0 if scale is None else scale,
         offset=offset or 0.0,
         gsd=_gsd(*_first(band, *_GSD), given.gsd, *_first(item.properties, "gsd"), profile.gsd),
-        sign=profile.sign,
-        remote=catalog.remote,
+        **_trust(item, _href(asset), profile, catalog),
         root=str(catalog.root) if catalog.root else None,
         checksum=_checksum(asset),
         unit=next((u for u in map(unit, _first(band, "unit")) if u), given.unit),

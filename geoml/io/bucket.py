@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlsplit
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io.hrefs import redact
+from geoml.io.hrefs import redact, scheme
 from geoml.io.store import atomic
 from geoml.settings import settings
 
@@ -26,6 +27,9 @@ SCHEMES = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 
 PIECE = 32 * 2**20
 """Bytes asked for or sent at once; each piece has the whole timeout. Larger files go up as multipart uploads."""
+
+CHUNK = 2**20
+"""Bytes of a body that are held at once where it goes to a file."""
 
 _URL = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^\s?#]*)?")
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -99,7 +103,7 @@ class Bucket:
                 return None
             found = _found(answer.meta)
             self._capped(name, found, limit)
-            return bytes(answer.bytes()), found
+            return self._collected(name, answer, found.size), found
 
     def part(self, name: str, start: int, stop: int) -> tuple[bytes, Found]:
         """Bytes ``start`` … ``stop`` of an object, or to its end. Raises DataError when it is not there or not ours."""
@@ -109,7 +113,7 @@ class Bucket:
         with _translated(self.what, f"{self.url}/{name}"):
             try:
                 answer = obstore.get(self._store, name, options={"range": (start, stop)})
-                return bytes(answer.bytes()), _found(answer.meta)
+                return self._collected(name, answer, stop - start), _found(answer.meta)
             except FileNotFoundError as err:
                 raise DataError(f"{self.url}/{name}: HTTP 404") from err
             except PermissionDeniedError as err:
@@ -148,13 +152,28 @@ class Bucket:
 
         with path.open("wb") as file:
             if found.size <= PIECE:
-                file.write(answer.bytes())
+                self._copy(name, answer, file, found.size)
             for start in range(0, found.size if found.size > PIECE else 0, PIECE):
+                stop = min(start + PIECE, found.size)
                 same: Any = {"if_match": found.tag} if found.tag else {}
-                part: Any = {"range": (start, min(start + PIECE, found.size)), **same}
-                file.write(obstore.get(self._store, name, options=part).bytes())
+                options: Any = {"range": (start, stop), **same}
+                self._copy(name, obstore.get(self._store, name, options=options), file, stop - start)
         if path.stat().st_size != found.size:
             raise TransientError(f"{self.url}/{name}: {path.stat().st_size} of {found.size} bytes came")
+
+    def _collected(self, name: str, answer: Any, most: int) -> bytes:
+        kept = BytesIO()
+        self._copy(name, answer, kept, most)
+        return kept.getvalue()
+
+    def _copy(self, name: str, answer: Any, file: BinaryIO, most: int) -> None:
+        """Write a body as it comes. Raises TransientError for more bytes than the store has announced."""
+        size = 0
+        for chunk in answer.stream(CHUNK):
+            size += len(chunk)
+            if size > most:
+                raise TransientError(f"{self.url}/{name}: more than the {most} bytes that were announced")
+            file.write(chunk)
 
     def upload(self, path: Path, name: str) -> Found:
         """Publish a file: until it is whole, readers see the object of before or none."""
@@ -204,7 +223,37 @@ class Bucket:
 
 def is_bucket(text: object) -> bool:
     """True for a URL of an object store."""
-    return str(text).partition("://")[0] in SCHEMES and "://" in str(text)
+    return scheme(text) in SCHEMES
+
+
+def bucket_of(url: object) -> str:
+    """``s3://bucket`` of a URL below it, with the scheme in small letters; empty for a URL of no object store."""
+    name = str(url).partition("://")[2].partition("/")[0]
+    return f"{scheme(url)}://{name}" if is_bucket(url) and name else ""
+
+
+def public_url(url: str) -> str:
+    """Where anybody may ask for an object: an https URL at the public endpoint of its store.
+
+    Nothing of the environment counts but the region of AWS and the name of the account of Azure, which are no secrets.
+    Raises InputError for ``az://`` without an account: a container has no public name of its own.
+    """
+    kind, (bucket, _, key) = scheme(url), url.partition("://")[2].partition("/")
+    path = quote(key)
+    if kind == "gs":
+        return f"https://storage.googleapis.com/{bucket}/{path}"
+    if kind == "az":
+        account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or os.environ.get("AZURE_STORAGE_ACCOUNT", "")
+        if not re.fullmatch(r"[a-z0-9]{3,24}", account):
+            raise InputError(
+                f"href: {redact(url)!r} names no account; expected https://ACCOUNT.blob.core.windows.net/…"
+            )
+        return f"https://{account}.blob.core.windows.net/{bucket}/{path}"
+    if not re.fullmatch(r"[a-z0-9-]+", bucket):  # no host name, or none that a certificate covers
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
+        region = region if re.fullmatch(r"[a-z0-9-]{3,30}", region) else "us-east-1"
+        return f"https://s3.{region}.amazonaws.com/{bucket}/{path}"
+    return f"https://{bucket}.s3.amazonaws.com/{path}"
 
 
 def endpoint() -> str | None:

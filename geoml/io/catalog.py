@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from geoml.errors import InputError, unknown
-from geoml.io.bucket import is_bucket
+from geoml.io.bucket import bucket_of, is_bucket
 from geoml.io.hrefs import check_url, redact
 from geoml.io.remote import fetch, is_url
 from geoml.io.units import Unit
@@ -23,6 +24,8 @@ Kind = Literal["api", "static", "parquet"]
 
 MAX_FILE = 4 * 2**30
 """Bytes of a stac-geoparquet file that is fetched."""
+
+_BUCKET = re.compile(r"(?i:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*/?")
 
 ORIGIN_KEY = b"geoml:catalog"
 """Metadata of a stac-geoparquet file: the name of the catalog that its items came from."""
@@ -92,14 +95,27 @@ class CatalogFile(Frozen):
     url: str = Field(description="URL, or a path from the folder of the YAML")
     kind: Kind
     default_collection: str | None = None
+    signed_buckets: tuple[str, ...] = Field(
+        default=(), description="s3://, gs://, az:// buckets that are asked for with the user's keys"
+    )
     collections: dict[str, Profile] = Field(default_factory=dict)
+
+    @field_validator("signed_buckets")
+    @classmethod
+    def _buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [text for text in value if not _BUCKET.fullmatch(text)]:
+            raise ValueError(
+                f"{redact(wrong[0])!r}; expected s3://bucket, gs://bucket or az://container, without a key"
+            )
+        return tuple(map(bucket_of, value))
 
 
 @dataclass(frozen=True)
 class Catalog:
     """Where to search.
 
-    ``root`` is the folder that hrefs of a local catalog may point into; ``origin`` is the name of the YAML file that
+    ``root`` is the folder that hrefs of a local catalog may point into; ``signed_buckets`` are those of the YAML, see
+    `geoml.io.provenance`; ``origin`` is the name of the YAML file that
     the profiles come from, empty when there is none.
     """
 
@@ -111,6 +127,7 @@ class Catalog:
     profiles: dict[str, Profile] = field(default_factory=dict)
     default_collection: str | None = None
     origin: str = ""
+    signed_buckets: tuple[str, ...] = ()
 
     def profile(self, collection: str | None) -> Profile:
         """What the YAML says of ``collection``; an empty Profile when it is silent."""
@@ -144,7 +161,17 @@ def _from_yaml(name: str) -> Catalog:
     remote = "://" in file.url
     url = file.url.rstrip("/") if remote else str((path.parent / file.url).resolve())
     root = None if remote else Path(url).parent
-    return Catalog(name, url, file.kind, remote, root, file.collections, file.default_collection, origin=name)
+    return Catalog(
+        name,
+        url,
+        file.kind,
+        remote,
+        root,
+        file.collections,
+        file.default_collection,
+        origin=name,
+        signed_buckets=file.signed_buckets,
+    )
 
 
 def _from_url(text: str) -> Catalog:
@@ -198,6 +225,7 @@ def _from_file(path: Path) -> Catalog:
         profiles=origin.profiles if origin else {},
         default_collection=origin.default_collection if origin else None,
         origin=origin.name if origin else "",
+        signed_buckets=origin.signed_buckets if origin else (),
     )
 
 

@@ -29,6 +29,26 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9+._-]+:")  # two letters or more, so that a drive letter is none
 _GDAL_KEYS = ("header_file", "useragent", "cookie", "cookiefile")
 _MAX_NAME = 120
+_PORTS = {"https": 443, "http": 80}
+
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # Azure's host agent
+            "100.64.0.0/10",  # carriers, and metadata services of some clouds
+            "192.0.0.0/24",  # IETF protocols, and the metadata service of Oracle's cloud
+            "192.88.99.0/24",  # relays of 6to4
+            "2001::/23",  # Teredo, ORCHID and other protocols: addresses of something else
+            "2002::/16",  # 6to4
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+"""Special ranges (IANA's registries, vendors' manuals) that some versions of ``ipaddress`` call global."""
+
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All global addresses of IPv6; loopback, site-local, NAT64 and IPv4 in any dress lie elsewhere."""
 
 LONGEST = 4096
 """Characters of an href, an id or a link of an item."""
@@ -115,13 +135,20 @@ def check_host(host: str, shown: str, *, look_up: bool = True) -> None:
     """Raises InputError when ``host`` is or resolves to an address that is not public."""
     if not host or not re.fullmatch(r"[A-Za-z0-9._:\[\]%-]+", host):
         raise InputError(f"href: {shown!r} has no plain host name")
-    if not settings().private_hosts and _private(host.lower().rstrip("."), look_up):
+    try:
+        private = not settings().private_hosts and _private(host.lower().rstrip("."), look_up)
+    except (OSError, UnicodeError):  # it does not resolve: not known, and looked at when it is connected to
+        private = False
+    if private:
         raise InputError(f"href: {shown!r} points to a private host; set GEOML_PRIVATE_HOSTS=true to allow it")
 
 
 @lru_cache(maxsize=1024)
 def _private(host: str, look_up: bool = True) -> bool:
-    """True for loopback, link-local, private and reserved hosts, in any spelling (``127.1``, ``0x7f000001``)."""
+    """True for loopback, link-local, private and reserved hosts, in any spelling (``127.1``, ``0x7f000001``).
+
+    Raises OSError or UnicodeError for a name that does not resolve, so that this is not remembered.
+    """
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return True
     try:
@@ -134,10 +161,7 @@ def _private(host: str, look_up: bool = True) -> bool:
         pass
     if not look_up:
         return False
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False  # behind a proxy names may not resolve here; a wrong name fails when it is read
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return not all(public(str(f[4][0])) for f in found)
 
 
@@ -148,12 +172,29 @@ def public(address: str) -> bool:
 
 def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
+        if (inner := address.ipv4_mapped) is not None:  # what a socket of both families calls IPv4
             return _public(inner)
-    return address.is_global and not address.is_multicast
+        if address not in _UNICAST:
+            return False
+    return address.is_global and not address.is_multicast and not any(address in n for n in _NOT_PUBLIC)
+
+
+def scheme(text: object) -> str:
+    """The scheme of a URL in small letters, as hosts see it; empty for what is no URL."""
+    before, found, _ = str(text).partition("://")
+    return before.lower() if found else ""
+
+
+def origin(url: str) -> tuple[str, int]:
+    """(host in small letters, port) of an http or https URL. Raises InputError for another one."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        host, port = "", None
+    if not host or port is None:
+        raise InputError(f"{redact(url)!r} is no URL; expected https://host/path")
+    return host, port
 
 
 def check_url(url: str, what: str) -> None:

@@ -79,7 +79,7 @@ def load(reference: Reference, size: int | None = None) -> photos.Photo:
     if not reference.remote:
         return photos.read(reference.href, size, name=label)
     try:
-        path = remote.fetch(reference.href, "picture", photos.MAX_BYTES)
+        path = reference.fetched()
     except TransientError:
         raise
     except GeomlError as err:
@@ -89,7 +89,9 @@ def load(reference: Reference, size: int | None = None) -> photos.Photo:
 
 def _expand(source: str) -> Iterator[Reference]:
     if remote.is_url(source):
-        yield Reference(redact(source).rsplit("/", 1)[-1] or redact(source), source, source=redact(source))
+        yield Reference(
+            redact(source).rsplit("/", 1)[-1] or redact(source), source, source=redact(source), by_hand=True
+        )
         return
     path = Path(source)
     try:

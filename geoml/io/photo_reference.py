@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from geoml.io.remote import is_url
+from geoml.io.photos import MAX_BYTES
+from geoml.io.remote import fetch, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,8 @@ class Reference:
 
     ``id`` is unique in a run, ``href`` a path or URL; it is empty where ``refused`` says why there is none. ``lon``,
     ``lat`` (degrees) and ``time`` (UTC) are what the list says, ``labels`` its columns country, region, sub-region,
-    city and sequence (a drive, a flight, a burst), ``source`` the folder, list or item it comes from. ``problems``:
+    city and sequence (a drive, a flight, a burst), ``source`` the folder, list or item it comes from. ``by_hand``: the
+    user has named this URL, which no list or item may do for a host that is not public. ``problems``:
     ``position_unreadable``, ``position_out_of_range``, ``time_unreadable``.
     """
 
@@ -29,7 +32,12 @@ class Reference:
     source: str = ""
     refused: str = ""
     problems: tuple[str, ...] = ()
+    by_hand: bool = False
 
     @property
     def remote(self) -> bool:
         return is_url(self.href)
+
+    def fetched(self) -> Path:
+        """A copy of a picture that lies elsewhere. Raises as `geoml.io.remote.fetch`."""
+        return fetch(self.href, "picture", MAX_BYTES, guarded=not self.by_hand)

@@ -139,7 +139,7 @@ def load_bytes(path: str | Path, label: str) -> bytes:
                 raise UnreadablePhoto(label, "folder" if stat.S_ISDIR(kind.st_mode) else "not_a_file")
             if kind.st_size > MAX_BYTES:
                 raise UnreadablePhoto(label, "too_many_bytes")
-            return file.read(MAX_BYTES + 1)
+            return file.read(kind.st_size + 1)  # as many as are asked for are set aside, whatever comes
     except IsADirectoryError as err:
         raise UnreadablePhoto(label, "folder") from err
     except PermissionError as err:

@@ -20,14 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io.bucket import Bucket
+from geoml.io.bucket import Bucket, is_bucket, public_url
 from geoml.io.hrefs import gdal_path, redact
-from geoml.io.web import CONNECTIONS, MAX_HOPS, REDIRECTS, RETRIED, Answer, busy, fetch, pause
+from geoml.io.web import CONNECTIONS, MAX_HOPS, RETRIED, Answer, busy, fetch, pause, target
 from geoml.settings import settings
 
 T = TypeVar("T")
@@ -145,6 +145,10 @@ class RemoteFile(ABC):
         """What `rasterio.open` takes as ``opener``, with ``name`` as its path."""
         return _Container(self)
 
+    def forget(self) -> None:
+        """Ask anew for everything of this file."""
+        _memory.forget(self._href)
+
     def check(self) -> None:
         """Ask for the head unless it is known. Raises ``failure``; DataError when this is no TIFF or JPEG 2000."""
         head = self._guarded(lambda: self._page(0), b"")
@@ -256,12 +260,9 @@ class WebFile(RemoteFile):
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         for _ in range(MAX_HOPS + 1):
             answer = fetch("GET", url, cap=stop - start, headers=headers)
-            target = answer.headers.get("Location")
-            if answer.status not in REDIRECTS or not target:
+            if (led := target(answer)) is None:
                 return answer
-            before, url = url, urljoin(url, target)
-            if before.startswith("https:") and not url.startswith("https:"):
-                raise DataError(f"{redact(before)} redirects to {redact(url)}, which is not https")
+            before, url = url, led
             try:
                 gdal_path(url, remote=True)
             except InputError as err:
@@ -285,9 +286,18 @@ class BucketFile(RemoteFile):
         return body, _Known(found.size, found.tag or "", None)
 
 
-def remote_file(href: str, url: str, until: float) -> RemoteFile:
-    """The file of an ``href`` that is to be asked for as ``url`` now, until the time ``until``."""
-    return BucketFile(href, until) if url.startswith(("s3://", "gs://", "az://")) else WebFile(href, url, until)
+def remote_file(href: str, url: str, until: float, *, keys: bool = True) -> RemoteFile:
+    """The file of an ``href`` that is to be asked for as ``url`` now, until the time ``until``.
+
+    Without ``keys`` an object is read as anybody could, over https from its store's public endpoint. Raises InputError
+    where it has none.
+    """
+    if not is_bucket(url):
+        return WebFile(href, url, until)
+    if keys:
+        return BucketFile(url, until)
+    public = public_url(url)
+    return WebFile(public, public, until)
 
 
 @lru_cache(maxsize=64)

@@ -17,13 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import BinaryIO, TypeVar
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io import web
 from geoml.io.bucket import Bucket, Found, endpoint, is_bucket
-from geoml.io.hrefs import check_host, check_url, redact
+from geoml.io.hrefs import check_host, check_url, origin, redact, scheme
 from geoml.io.lock import NAME, FileSlot, Holder, ObjectSlot, Slot, check, hold, parse
 from geoml.io.scratch import scratch
 from geoml.io.signed import signed
@@ -242,12 +241,13 @@ def run_store(out: str | Path | RunStore) -> RunStore:
 
 def is_url(text: object) -> bool:
     """True for what `fetch` takes."""
-    return str(text).partition("://")[0] in ("https", "http") or is_bucket(text)
+    return scheme(text) in ("https", "http") or is_bucket(text)
 
 
-def fetch(url: str, what: str, limit: int) -> Path:
+def fetch(url: str, what: str, limit: int, *, guarded: bool = False) -> Path:
     """A copy of the file at an s3, gs, az, https or http URL, in the scratch folder.
 
+    The user himself has named it, so its host (with this port) may be a private one; ``guarded`` says that others did.
     Files of one folder lie in one folder. A copy whose tag is still that of the store is not fetched again. Raises
     InputError when there is no such file or no access (``what`` is the field that names it), DataError for more than
     ``limit`` bytes, TransientError when nobody answers.
@@ -261,7 +261,7 @@ def fetch(url: str, what: str, limit: int) -> Path:
         name = f"{_digest(name)}{PurePosixPath(name).suffix[:12]}"
     path = scratch("files", _digest(home), "run") / name
     if not is_bucket(url):
-        _download(url, path, what, limit)
+        _download(url, path, what, limit, guarded=guarded)
         return path
     store = RunStore(home, path.parent, Bucket(home, what))
     assert store.bucket is not None
@@ -281,49 +281,47 @@ def read(url: str, what: str, limit: int) -> bytes:
     return found[0]
 
 
-def _download(url: str, path: Path, what: str, limit: int) -> None:
-    """Fetch over HTTP; a redirect to another host may not lead to a private address, nor from https to http."""
-    asked = url
+def _download(url: str, path: Path, what: str, limit: int, *, guarded: bool) -> None:
+    """Fetch over HTTP into a file, with as many tries as the settings allow."""
     for attempt in range(settings().retries + 1):
         try:
-            answer = _follow(asked, what, limit)
-            if answer.status in web.RETRIED:
-                raise web.busy(answer)
-            break
+            _try(url, path, what, limit, guarded)
+            return
         except TransientError as err:
             if attempt == settings().retries:
                 raise
             web.pause(attempt, err)
-    if answer.status != 200:
-        kind = "not found" if answer.status in (404, 410) else "access refused or no file"
-        raise InputError(f"{what}: {redact(url)}: {kind} (HTTP {answer.status})")
-    length = answer.headers.get("Content-Length", "")
-    if len(answer.body) > limit:
-        raise DataError(f"{redact(url)}: more than {limit} bytes")
-    if length.isdigit() and "Content-Encoding" not in answer.headers and int(length) != len(answer.body):
-        raise TransientError(f"{redact(url)}: {len(answer.body)} of {length} bytes came")
-    with atomic(path) as temporary:
-        temporary.write_bytes(answer.body)
 
 
-def _follow(url: str, what: str, limit: int) -> web.Answer:
-    asked = url
+def _try(url: str, path: Path, what: str, limit: int, guarded: bool) -> None:
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        answer = _follow(url, what, limit, guarded, file)
+        if answer.status in web.RETRIED:
+            raise web.busy(answer)
+        if answer.status != 200:
+            kind = "not found" if answer.status in (404, 410) else "access refused or no file"
+            raise InputError(f"{what}: {redact(url)}: {kind} (HTTP {answer.status})")
+        if answer.size > limit:
+            raise DataError(f"{redact(url)}: more than {limit} bytes")
+        length = answer.headers.get("Content-Length", "")
+        if length.isdigit() and "Content-Encoding" not in answer.headers and int(length) != answer.size:
+            raise TransientError(f"{redact(url)}: {answer.size} of {length} bytes came")
+
+
+def _follow(url: str, what: str, limit: int, guarded: bool, into: BinaryIO) -> web.Answer:
+    """The answer after redirects. None may lead to a private address but on the host and port that the user named."""
+    asked, own = url, None if guarded else origin(url)
     for _ in range(web.MAX_HOPS + 1):
-        # the host that the user named may be one of his own; where it sends us may not
-        own = urlsplit(asked).hostname == urlsplit(url).hostname
-        answer = web.fetch("GET", asked, cap=limit, guarded=not own)
-        target = answer.headers.get("Location")
-        if answer.status not in web.REDIRECTS or not target:
-            return answer
-        target = urljoin(asked, target)
-        if urlsplit(target).scheme not in {"https", urlsplit(asked).scheme}:
-            raise DataError(f"{what}: {redact(url)} sends us to {redact(target)}; expected https")
-        if (host := urlsplit(target).hostname or "") != urlsplit(url).hostname:
+        near = own is not None and origin(asked) == own
+        if not near:
             try:
-                check_host(host, redact(target))
+                check_host(origin(asked)[0], redact(asked))
             except InputError as err:
-                raise DataError(f"{what}: {redact(url)} sends us to where we do not go: {err}") from err
-        asked = target
+                raise DataError(f"{what}: {redact(url)} leads to where we do not go: {err}") from err
+        answer = web.fetch("GET", asked, cap=limit, into=into, guarded=not near)
+        if (led := web.target(answer)) is None:
+            return answer
+        asked = led
     raise DataError(f"{what}: {redact(url)}: too many redirects")
 
 

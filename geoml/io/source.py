@@ -20,7 +20,7 @@ from geoml.errors import DataError, GeomlError, TransientError, out_of_memory
 from geoml.io.bands import BandSpec, sign
 from geoml.io.georef import place
 from geoml.io.hrefs import Redacted, clean, gdal_path, redact
-from geoml.io.ranges import Changed, Denied, RemoteFile, forget, is_raster, remote_file
+from geoml.io.ranges import Changed, Denied, RemoteFile, is_raster, remote_file
 from geoml.io.store import sha256
 from geoml.io.tiffdirs import Bytes
 from geoml.io.web import pause
@@ -58,7 +58,7 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
     for attempt in range(tries):
         root = Path(spec.root) if spec.root else None
         path = gdal_path(sign(spec, fresh=fresh), remote=spec.remote, root=root)
-        far = remote_file(spec.href, path, until) if "://" in path else None
+        far = remote_file(spec.href, path, until, keys=spec.keys) if "://" in path else None
         try:
             return _once(spec, path, far, action)
         except (RasterioError, CPLE_BaseError, ProjError, OSError, ValueError, MemoryError, GeomlError) as err:
@@ -121,6 +121,7 @@ def _options() -> dict[str, object]:
     return {
         "GDAL_CACHEMAX": settings().cache_bytes,  # bytes here, megabytes as an environment variable
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_HTTP_NETRC": "NO",  # it fetches nothing here; should it ever, then without anybody's password
         "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
         "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": 64 * 2**20,  # asked for at once; 10 MiB, then tile by tile, if not set
     }
@@ -178,7 +179,7 @@ def _explain(
     if out_of_memory(err):
         return TransientError(f"{where}: not enough memory ({text})"), False
     if far is not None:  # all bytes came as the server has them, so they are wrong there, or once on their way here
-        forget(spec.href)
+        far.forget()
         return DataError(f"{where}: {text}"), attempt == 0
     head = _head(path)
     if head is not None and not is_raster(head):

@@ -23,7 +23,7 @@ from geoml.io.stac_http import StacReader, translate
 from geoml.io.stac_item import mend, place, sound, to_item
 from geoml.io.stac_pages import PAGE, pages
 from geoml.io.stac_query import Asked, Box, ask, field_name, interval, once, ordered, parse_datetime, wanted
-from geoml.io.stac_table import collections_of, read_dicts, read_items, write_items
+from geoml.io.stac_table import collections_of, found_at, read_dicts, read_items, write_items
 from geoml.io.stac_walk import absolute, walk
 from geoml.recipe import Query
 from geoml.texts import listed
@@ -202,7 +202,8 @@ def _all_local(asked: Asked, boxes: tuple[Box, ...], collection: str | None, lef
     if asked.catalog.kind == "static":
         return list(walk(asked.catalog, collection, left))
     path = fetched(asked.catalog.url)
-    values, about = [absolute(v, asked.catalog.url) for v in read_dicts(path, boxes)], collections_of(path)
+    home = (lambda _: asked.catalog.url) if asked.catalog.remote else found_at(path)
+    values, about = [absolute(v, home(v)) for v in read_dicts(path, boxes)], collections_of(path)
     for value in values:
         if isinstance(name := value.get("collection"), str) and name in about:
             fill(value, about[name], asked.catalog.profile(name))

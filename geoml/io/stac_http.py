@@ -6,18 +6,19 @@ import json
 import re
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io.bucket import is_bucket
+from geoml.io.bucket import bucket_of, is_bucket
 from geoml.io.catalog import Catalog
-from geoml.io.hrefs import check_host, gdal_path, redact
+from geoml.io.hrefs import check_host, gdal_path, origin, redact, scheme
 from geoml.io.remote import read
 from geoml.io.stac_item import unicode_only
-from geoml.io.web import MAX_HOPS, REDIRECTS, RETRIED, Answer, busy, fetch, pause, watch
+from geoml.io.store import capped
+from geoml.io.web import MAX_HOPS, RETRIED, Answer, busy, fetch, pause, target, watch
 from geoml.settings import settings
 
 MAX_BODY = 64 * 2**20
@@ -33,7 +34,8 @@ MAX_FILE = 256 * 2**20
 class StacReader(StacApiIO):
     """The only way to a catalog's JSON: what pystac-client asks goes through ``request``.
 
-    A remote catalog is read from its own host alone. A local catalog may link to URLs, and to files below its root.
+    A remote catalog is read from its own host and port alone. A local catalog may link to URLs, and to files below its
+    root; a document elsewhere that it links to is remote, and may only lead on to its own host and port, or bucket.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -41,8 +43,12 @@ class StacReader(StacApiIO):
         watch(self.session)
         self._catalog = catalog
 
-    def get(self, href: str) -> dict[str, Any]:
-        """The JSON object at ``href``. Raises DataError when it is none."""
+    def get(self, href: str, by: str = "") -> dict[str, Any]:
+        """The JSON object at ``href``, to which the document ``by`` links; empty for what the user named.
+
+        Raises DataError when it is none, or ``by`` may not lead there.
+        """
+        self._led(href, by)
         try:
             kind = self._object if is_bucket(href) else self.request if "://" in href else self._file
             text = kind(href)
@@ -53,19 +59,24 @@ class StacReader(StacApiIO):
             raise DataError(f"{redact(href)}: expected a JSON object")
         return value
 
+    def _led(self, href: str, by: str) -> None:
+        """Raises DataError where a document elsewhere leads to a file, another bucket or another host or port."""
+        if self._catalog.remote or "://" not in by:
+            return  # documents of a remote catalog are all held against the catalog itself
+        if not _near(href, by):
+            raise DataError(f"{redact(by)} sends us to another place: {redact(href)}")
+
     def _file(self, href: str) -> str:
         path = Path(gdal_path(href, remote=self._catalog.remote, root=self._catalog.root))
         try:
-            with path.open("rb") as file:
-                body = file.read(MAX_FILE + 1)
+            body = capped(path, MAX_FILE)
         except OSError as err:
             raise DataError(f"{href}: cannot be read ({err.strerror})") from err
         return _text(body, href, MAX_FILE)
 
     def _object(self, href: str) -> str:
-        home = urlsplit(self._catalog.url)
         gdal_path(href, remote=self._catalog.remote, root=self._catalog.root)  # the checks of every href
-        if self._catalog.remote and (home.scheme, home.netloc) != urlsplit(href)[:2]:
+        if self._catalog.remote and not _near(href, self._catalog.url):
             raise DataError(f"catalog {self._catalog.name} sends us to another bucket: {redact(href)}")
         return _text(read(href, "catalog", MAX_BODY), href, MAX_BODY)
 
@@ -87,10 +98,9 @@ class StacReader(StacApiIO):
         for _ in range(MAX_HOPS + 1):
             href = self._allowed(href)
             answer = self._send(method, href, patience, headers=headers, params=params, json=body)
-            target = answer.headers.get("location")
-            if answer.status not in REDIRECTS or not target:
+            if (led := target(answer, upgraded=True)) is None:
                 break
-            href, params = urljoin(href, target), None
+            href, params = led, None
             if answer.status == 303:
                 method, body = "GET", None
         else:
@@ -107,11 +117,11 @@ class StacReader(StacApiIO):
 
         Redirects are left to the caller.
         """
-        tries, guarded, within = settings().retries + 1, not self._catalog.remote, 2 * settings().timeout
+        tries, guarded = settings().retries + 1, not self._catalog.remote
         statuses: list[int] = []
         for attempt in range(tries):
             try:
-                answer = fetch(method, href, cap=MAX_BODY, within=within, guarded=guarded, session=self.session, **what)
+                answer = fetch(method, href, cap=MAX_BODY, guarded=guarded, session=self.session, **what)
                 statuses.append(answer.status)
                 same = patience is not None and statuses[-patience:] == [answer.status] * patience
                 if answer.status not in RETRIED or attempt + 1 == tries or (same and answer.status in SIZED):
@@ -126,20 +136,18 @@ class StacReader(StacApiIO):
 
     def _allowed(self, href: str) -> str:
         """``href`` when this catalog may send us there, with https where the catalog itself has it."""
-        url, home = urlsplit(href), urlsplit(self._catalog.url)
-        if url.scheme not in ("https", "http"):
-            raise DataError(f"{redact(href)}: expected https")
-        if not self._catalog.remote:
-            try:
-                check_host(url.hostname or "", redact(href))
-            except InputError as err:
-                raise DataError(str(err)) from err
-            return href
-        if home.scheme == "https" and url.scheme == "http":  # services behind a proxy often print http links
-            url = url._replace(scheme="https")
-        if url.hostname != home.hostname or (url.port or _port(url.scheme)) != (home.port or _port(url.scheme)):
+        try:
+            host, _ = origin(href)
+            if not self._catalog.remote:
+                check_host(host, redact(href))
+                return href
+        except InputError as err:
+            raise DataError(str(err)) from err
+        if scheme(self._catalog.url) == "https" and scheme(href) == "http":  # services behind a proxy print http links
+            href = urlsplit(href)._replace(scheme="https").geturl()
+        if not _near(href, self._catalog.url):
             raise DataError(f"catalog {self._catalog.name} sends us to another host: {redact(href)}")
-        return url.geturl()
+        return href
 
     def json_loads(self, txt: str, *args: Any, **kwargs: Any) -> Any:
         """JSON as the standard has it: no NaN, no bottomless nesting. Raises DataError."""
@@ -180,9 +188,14 @@ def _text(body: bytes, href: str, limit: int) -> str:
         raise DataError(f"{redact(href)}: not UTF-8 text; it begins with {body[:16]!r}") from err
 
 
+def _near(one: str, other: str) -> bool:
+    """Whether two URLs are of one bucket, or of one host and port."""
+    try:
+        buckets = bucket_of(one), bucket_of(other)
+        return buckets[0] == buckets[1] if any(buckets) else origin(one) == origin(other)
+    except InputError:
+        return False
+
+
 def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is not allowed")
-
-
-def _port(scheme: str) -> int:
-    return 443 if scheme == "https" else 80

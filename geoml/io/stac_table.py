@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from shapely.errors import ShapelyError
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
 from geoml.errors import DataError, GeomlError
+from geoml.io.bucket import is_bucket
 from geoml.io.catalog import ORIGIN_KEY, Catalog
+from geoml.io.remote import is_url
 from geoml.io.stac_query import Box
 from geoml.io.stac_rows import PLACE, failing, restored, rows
 from geoml.io.stac_rows import bare as bare_row
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LEFT_OUT_KEY = b"geoml:left_out"
 """Metadata of ``sources.parquet``: items that were found and left out, and why, as JSON."""
+
+FOUND_KEY = b"geoml:found"
+"""Metadata of a file whose self links say where items were found: those elsewhere that name objects stay remote."""
 
 _CHECKED = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 """Pages whose checksum does not fit are an error; files without checksums are read as they are."""
@@ -69,6 +74,8 @@ def write_items(
     kept = {ORIGIN_KEY: catalog.origin.encode()} if catalog is not None and catalog.origin else {}
     if left_out:
         kept[LEFT_OUT_KEY] = json.dumps(dict(left_out), sort_keys=True).encode()
+    if any(map(_asks_buckets, given)):
+        kept[FOUND_KEY] = b"self"
     path, table = Path(path), rows(given)
 
     def works(some: Sequence[dict[str, Any]]) -> bool:
@@ -124,6 +131,21 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
 
 
+def found_at(path: Path) -> Callable[[dict[str, Any]], str]:
+    """Where the items of a stac-geoparquet file were found: at their self links where it says so, else in the file."""
+
+    def own(value: dict[str, Any]) -> str:
+        links = value.get("links")
+        hrefs = [str(k.get("href")) for k in links or () if isinstance(k, dict) and k.get("rel") == "self"]
+        return next((h for h in hrefs if is_url(h)), str(path))
+
+    try:
+        marked = FOUND_KEY in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        marked = False
+    return own if marked else lambda _: str(path)
+
+
 def collections_of(path: Path) -> dict[str, dict[str, Any]]:
     """Documents of the collections that a stac-geoparquet file (1.1) keeps in its metadata, by id; often none."""
     try:
@@ -175,6 +197,12 @@ def _plain(item: pystac.Item) -> dict[str, Any]:
     for thing in [*value["links"], *value["assets"].values()]:
         thing["href"] = bare(str(thing["href"]))
     return value
+
+
+def _asks_buckets(value: dict[str, Any]) -> bool:
+    """Whether an item that was found elsewhere names objects, so that keys hang on where it was found."""
+    found = any(k["rel"] == "self" and is_url(k["href"]) for k in value["links"])
+    return found and any(is_bucket(asset["href"]) for asset in value["assets"].values())
 
 
 def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:

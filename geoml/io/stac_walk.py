@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from geoml.errors import DataError, InputError
-from geoml.io.bucket import is_bucket
+from geoml.io.bucket import bucket_of, is_bucket
 from geoml.io.catalog import Catalog
-from geoml.io.hrefs import redact
+from geoml.io.hrefs import redact, scheme
 from geoml.io.item_assets import fill
 from geoml.io.left_out import LeftOut
 from geoml.io.stac_http import StacReader
@@ -32,16 +32,16 @@ _KINDS = {
 def walk(catalog: Catalog, collection: str | None, left: LeftOut) -> Iterator[dict[str, Any]]:
     """Items below a catalog.json, filled in from their collection; a collection of another name is not opened."""
     reader = StacReader(catalog)
-    stack: list[tuple[str, dict[str, Any] | None, bool]] = [(catalog.url, None, False)]
+    stack: list[tuple[str, str, dict[str, Any] | None, bool]] = [(catalog.url, "", None, False)]
     seen: set[str] = set()
     known: dict[str, dict[str, Any] | None] = {}
     while stack:
-        href, parent, is_item = stack.pop()
+        href, by, parent, is_item = stack.pop()
         if href in seen:
             continue
         seen.add(href)
         try:
-            value = reader.get(href)
+            value = reader.get(href, by)
             kind = kind_of(value, href)
         except (DataError, InputError) as err:
             if not is_item:
@@ -60,7 +60,7 @@ def walk(catalog: Catalog, collection: str | None, left: LeftOut) -> Iterator[di
             skip = kind == "Collection" and collection is not None and value.get("id") != collection
             rels = ("child",) if skip else ("child", "item")
             links = [k for k in _links(value) if k.get("rel") in rels and k.get("href")]
-            stack += [(join(href, str(k["href"])), inside, k["rel"] == "item") for k in reversed(links)]
+            stack += [(join(href, str(k["href"])), href, inside, k["rel"] == "item") for k in reversed(links)]
 
 
 def kind_of(value: dict[str, Any], href: str) -> str:
@@ -98,7 +98,7 @@ def _collection(
         return None
     if href not in known:
         try:
-            known[href] = reader.get(href)
+            known[href] = reader.get(href, home)
         except (DataError, InputError):
             known[href] = None
     return known[href]
@@ -113,7 +113,7 @@ def absolute(value: dict[str, Any], home: str) -> dict[str, Any]:
     """Make the hrefs of an item absolute, as seen from its own place (``home`` when it names none); gives the item."""
     links = _links(value)
     own = next((str(k.get("href")) for k in links if k.get("rel") == "self"), "")
-    at = own if "://" in own and "://" in home else home
+    at = own if _plausible(own, home) else home
     kept = [{**k, "href": join(at, str(k.get("href")))} for k in links if k.get("rel") in _LINKS]
     if isinstance(value.get("links"), list | None):  # else `sound` refuses it
         value["links"] = [{"rel": "self", "href": at, "type": "application/json"}, *kept]
@@ -122,6 +122,11 @@ def absolute(value: dict[str, Any], home: str) -> dict[str, Any]:
         if isinstance(asset, dict) and isinstance(asset.get("href"), str):
             asset["href"] = join(at, asset["href"])
     return value
+
+
+def _plausible(own: str, home: str) -> bool:
+    """Whether an item read from the URL ``home`` may call ``own`` its place: on the web, or in its own bucket."""
+    return "://" in home and (scheme(own) in ("https", "http") or bucket_of(own) == bucket_of(home) != "")
 
 
 def join(home: str, href: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -188,6 +189,15 @@ def write_json(path: Path, obj: Any) -> None:
     except (TypeError, ValueError) as err:
         raise InputError(f"{path}: not JSON ({err}); expected finite numbers, text, lists and mappings") from err
     write_text(path, text + "\n")
+
+
+def capped(path: Path, limit: int) -> bytes:
+    """The bytes of a file, at most one more than ``limit``; memory follows what is there. Raises OSError."""
+    kept = io.BytesIO()
+    with path.open("rb") as file:
+        while (left := limit + 1 - kept.tell()) > 0 and (chunk := file.read(min(left, 2**20))):
+            kept.write(chunk)
+    return kept.getvalue()
 
 
 def sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ import pystac
 from geoml.errors import DataError, InputError, ModelError
 from geoml.grid.region import from_geometry
 from geoml.io.bands import BandSpec, mask_spec, select
+from geoml.io.bucket import is_bucket, public_url
 from geoml.io.catalog import Catalog, Profile
 from geoml.io.hrefs import gdal_path
 from geoml.io.left_out import LeftOut
@@ -78,6 +79,8 @@ def check(
 def _allowed(spec: BandSpec) -> None:
     """Raise DataError, naming item and asset, for an href that will not be opened."""
     try:
-        gdal_path(spec.href, remote=spec.remote, root=Path(spec.root) if spec.root else None, look_up=False)
+        path = gdal_path(spec.href, remote=spec.remote, root=Path(spec.root) if spec.root else None, look_up=False)
+        if is_bucket(path) and not spec.keys:
+            public_url(path)
     except InputError as err:
         raise DataError(f"item {spec.item}, asset {spec.asset}: {err}") from err

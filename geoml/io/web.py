@@ -1,6 +1,7 @@
-"""One HTTP request: it ends by its deadline, stops at its size cap, follows no redirect and goes to no private address.
+"""One HTTP request: it keeps a pace, stops at its size cap, follows no redirect and goes to no private address.
 
-Everything that geoml reads over HTTP goes through `fetch`; who calls it decides what is tried again (`pause`).
+Everything that geoml reads over HTTP goes through `fetch`; who calls it decides what is tried again (`pause`) and
+where a redirect may lead (`target`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from io import BytesIO
+from typing import Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -24,6 +27,7 @@ from urllib3.exceptions import HTTPError
 
 from geoml.errors import DataError, TransientError
 from geoml.io.hrefs import Redacted, public, redact
+from geoml.io.pace import CONNECT, Pace
 from geoml.settings import settings
 
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
@@ -31,8 +35,8 @@ REDIRECTS = (301, 302, 303, 307, 308)
 MAX_HOPS = 5
 """Redirects that are followed, by those who follow any; each target is checked again."""
 
-SLOWEST = 64 * 2**10
-"""Bytes per second that a server must reach once the timeout is over; slower ones count as stalled."""
+CHUNK = 2**16
+"""Bytes of a body that are held at once where it goes to a file."""
 
 _JITTER = random.Random()
 """Of our own: waiting takes nothing from the numbers of a program that has seeded its own."""
@@ -44,12 +48,13 @@ CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Answer:
-    """What came: ``body`` has at most one byte more than the cap. Names of headers have any case."""
+    """What came. Names of headers have any case; ``size`` is that of the body, at most one byte more than the cap."""
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    size: int
 
 
 def fetch(
@@ -60,43 +65,90 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     params: Any = None,
     json: Any = None,
-    within: float | None = None,
+    into: BinaryIO | None = None,
     guarded: bool = True,
     session: requests.Session | None = None,
 ) -> Answer:
     """The answer to one request, whatever its status. At most ``cap`` + 1 bytes of its body are read.
 
-    ``guarded``: an address that is not public is not connected to (unless ``settings().private_hosts``), also when
-    the name resolved to another one a moment ago. Raises TransientError when no whole answer comes ``within`` seconds
-    (by default the timeout and a second for every ``SLOWEST`` bytes), DataError for an address that is not allowed.
+    ``into``: the body of HTTP 200 is written there as it comes, that of another status is not read, and the answer's
+    own stays empty. ``guarded``: an address that is not public is not connected to (unless
+    ``settings().private_hosts``), also when the name resolved to another one a moment ago. Raises TransientError when
+    no whole answer comes, or it comes too slowly (see `Pace`), DataError for an address that is not allowed; OSError
+    of ``into`` passes.
     """
     wait = settings().timeout
     _now.guarded = guarded and not settings().private_hosts
-    try:
-        with (
-            _deadline(within or wait + cap / SLOWEST),
-            (session or _session()).request(
+    with Pace() as pace:
+        _now.pace = pace
+        with _translated(url, pace):
+            answer = (session or _session()).request(
                 method,
                 url,
                 headers=headers,
                 params=params,
                 json=json,
-                timeout=(min(wait, 15.0), wait),
+                timeout=(min(wait, CONNECT), wait),
                 stream=True,
                 allow_redirects=False,
-            ) as answer,
-        ):
-            body = answer.raw.read(cap + 1, decode_content=True)
+            )
+        with closing(answer):
+            kept = BytesIO()
+            to = kept if into is None else into
+            size = 0 if into is not None and answer.status_code != 200 else _copied(answer, to, cap, url, pace)
+    return Answer(url, answer.status_code, answer.headers, kept.getvalue(), size)
+
+
+def _copied(answer: requests.Response, to: BinaryIO, cap: int, url: str, pace: Pace) -> int:
+    """Write the body, up to ``cap`` + 1 bytes of it, and give how many there were."""
+    size = 0
+    pace.body(answer.raw.tell, cap + cap // 64 + 2 * CHUNK)  # encoded it is hardly longer, but may never end
+    while size <= cap:
+        most = min(CHUNK, cap + 1 - size)
+        with _translated(url, pace):
+            chunk = pace.read(lambda most=most: answer.raw.read1(most, decode_content=True))  # type: ignore[misc]
+        if not chunk:
+            break
+        to.write(chunk)
+        size += len(chunk)
+    return size
+
+
+@contextmanager
+def _translated(url: str, pace: Pace) -> Iterator[None]:
+    """What the network and its libraries raise as errors of ours; their texts have the query."""
+    try:
+        yield
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
         raise DataError(f"{redact(url)}: no URL that can be asked for") from None
     except (requests.RequestException, HTTPError, OSError, ValueError) as err:
         if _kind(err) == "SSLCertVerificationError":
             raise DataError(f"{redact(url)}: the server's certificate is not valid") from None
-        late = "no answer in time" if _now.late else "no answer"
-        raise TransientError(f"{redact(url)}: {late} ({_kind(err)})") from None  # its text has the query
-    if _now.late:  # headers that were cut off look like short ones
+        late = "no answer in time" if pace.late else "no answer"
+        raise TransientError(f"{redact(url)}: {late} ({_kind(err)})") from None
+    if pace.late:  # what was cut off may look like a short one
         raise TransientError(f"{redact(url)}: no answer in time")
-    return Answer(url, answer.status_code, answer.headers, body)
+
+
+def target(answer: Answer, *, upgraded: bool = False) -> str | None:
+    """Where a redirect leads; None for any other answer.
+
+    ``upgraded``: http on the host that was asked by https means https; services behind a proxy often do not know it.
+    Raises DataError for a target that is neither https nor, after http, http.
+    """
+    where = answer.headers.get("Location")
+    if answer.status not in REDIRECTS or not where:
+        return None
+    try:
+        before, url = urlsplit(answer.url), urlsplit(urljoin(answer.url, where))
+        same = url.hostname == before.hostname
+    except ValueError:
+        raise DataError(f"{redact(answer.url)} redirects to what is no URL") from None
+    if upgraded and same and (before.scheme, url.scheme) == ("https", "http"):
+        url = url._replace(scheme="https")
+    if url.scheme not in {"https", "http" if before.scheme == "http" else "https"}:
+        raise DataError(f"{redact(answer.url)} redirects to {redact(url.geturl())}, where we do not go; expected https")
+    return url.geturl()
 
 
 def pause(attempt: int, err: BaseException | None = None) -> None:
@@ -121,9 +173,15 @@ def new_session() -> requests.Session:
 
 
 def watch(session: requests.Session) -> None:
-    """Make ``session`` one that `fetch` can use."""
+    """Make ``session`` one that `fetch` can use. Proxies come from the environment, ``~/.netrc`` is not read."""
+    session.auth = _no_keys
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter(pool_connections=64, pool_maxsize=CONNECTIONS))
+
+
+def _no_keys(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Stands where requests would look into ``~/.netrc``, and for user names in URLs."""
+    return request
 
 
 logging.getLogger("urllib3.connectionpool").addFilter(Redacted())
@@ -133,56 +191,29 @@ _now = threading.local()
 os.register_at_fork(after_in_child=_session.cache_clear)  # two processes must not share connections
 
 
-@contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Ends this thread's request after ``seconds``: a timeout of the socket starts anew with each byte that drips."""
-    used: list[HTTPConnection] = []
-    late = threading.Event()
-    _now.connections, _now.late = used, False
-
-    def end() -> None:
-        late.set()
-        for connection in used:
-            hang_up(connection)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        _now.late = late.is_set()
-
-
-def hang_up(connection: HTTPConnection) -> None:
-    """Ends a connection whose thread waits for it."""
-    try:
-        if connection.sock is not None:
-            connection.sock.shutdown(2)
-    except OSError:  # it ended meanwhile
-        pass
-
-
 class _Watched(HTTPConnection):
-    """Tells `_deadline` that this thread uses it, and looks whom it is connected to before it says a word."""
+    """Tells the `Pace` of this thread that it is used, and looks whom it is connected to before it says a word."""
 
     def _new_conn(self) -> Any:
         sock = super()._new_conn()
         try:
-            peer = sock.getpeername()[0]
-        except OSError:  # it has hung up already
+            self._look(sock)
+        except BaseException:  # it has hung up already, or is not allowed
             sock.close()
             raise
-        if getattr(_now, "guarded", False) and self.proxy is None and not public(peer):
-            sock.close()
-            raise DataError(f"{self.host} leads to the private address {peer}; set GEOML_PRIVATE_HOSTS=true to allow")
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if hasattr(_now, "connections"):
-            _now.connections.append(self)
+        if hasattr(_now, "pace"):
+            _now.pace.uses(self)
+        if self.sock is not None:  # kept from a request that was allowed more
+            self._look(self.sock)
         super().request(*args, **kwargs)
+
+    def _look(self, sock: Any) -> None:
+        peer = sock.getpeername()[0]
+        if getattr(_now, "guarded", False) and self.proxy is None and not public(peer):
+            raise DataError(f"{self.host} leads to the private address {peer}; set GEOML_PRIVATE_HOSTS=true to allow")
 
 
 class _WatchedTLS(_Watched, HTTPSConnection):

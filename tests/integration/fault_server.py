@@ -2,10 +2,11 @@
 
 Fates: ``ok`` · ``503`` (any status; ``429 2`` adds Retry-After: 2) · ``reset`` (the connection breaks in the body) ·
 ``truncate`` (the body ends early) · ``stall`` (nothing comes) · ``drip`` (a byte each tenth of a second) ·
-``drip-head`` (the same from the first header on) · ``short`` (a whole 206 of fewer bytes than asked) · ``wrong`` (the
-bytes of another range, labelled so) · ``shifted`` (the bytes of another range under the right label) · ``whole`` (200
-with all bytes) · ``html`` (a login page with 200) · ``gzip`` (an encoding nobody asked for) · ``changed`` (from now on
-another ETag and another content, if there is one) · ``to URL`` (a redirect).
+``drip-head`` (the same from the first header on) · ``even`` (a twentieth of the body each twentieth of a second) ·
+``short`` (a whole 206 of fewer bytes than asked) · ``wrong`` (the bytes of another range, labelled so) · ``shifted``
+(the bytes of another range under the right label) · ``whole`` (200 with all bytes) · ``html`` (a login page with 200) ·
+``gzip`` (an encoding nobody asked for) · ``changed`` (from now on another ETag and another content, if there is one) ·
+``to URL`` (a redirect).
 """
 
 from __future__ import annotations
@@ -148,10 +149,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fate == "drip-head":
             self.drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 6000)
-        elif fate in ("reset", "truncate", "drip"):
+        elif fate in ("reset", "truncate", "drip", "even"):
             self.head(status, headers, len(body))
             if self.command != "HEAD":
-                if fate == "drip":
+                if fate == "even":
+                    step = -(-len(body) // 20)
+                    for start in range(0, len(body), step):
+                        self.wfile.write(body[start : start + step])
+                        self.state.ended.wait(0.05)
+                elif fate == "drip":
                     self.drip(body)
                 else:
                     self.wfile.write(body[: len(body) // 2])

@@ -360,7 +360,7 @@ def test_objects_that_never_come_or_stall(
     store: Callable[..., AbstractContextManager[Any]], machine: Callable[..., None]
 ) -> None:
     machine(private_hosts=True, retries=1, timeout=1)
-    for fate in ("503", "wrong", "stall"):
+    for fate in ("503", "wrong", "stall", "drip"):
         started = time.monotonic()
         with store("none", skip=1, last=fate), pytest.raises(TransientError, match=r"item S2X.*bucket/a\.tif"):
             read_object()

@@ -120,6 +120,25 @@ def test_everything_else_from_a_remote_catalog_is_refused(href: str) -> None:
         "[64:ff9b::7f00:1]",
         "[2002:7f00:1::]",
         "224.0.0.1",
+        "168.63.129.16",  # Azure's host agent
+        "100.100.100.200",  # metadata of Alibaba's cloud
+        "192.0.0.192",  # of Oracle's
+        "192.88.99.1",
+        "198.18.0.1",
+        "255.255.255.255",
+        "[fd00:ec2::254]",  # of Amazon's
+        "[fec0::1]",
+        "[64:ff9b::5db8:d822]",  # a public address in NAT64's dress
+        "[64:ff9b:1::a00:1]",
+        "[::ffff:168.63.129.16]",
+        "[::ffff:0:7f00:1]",
+        "[::127.0.0.1]",
+        "[2002:5db8:d822::1]",
+        "[2001:0:4136:e378:8000:63bf:3fff:fdd2]",  # Teredo
+        "[2001:db8::1]",
+        "[3fff::1]",
+        "[5f00::1]",
+        "[ff0e::1]",
         "intranet.example",
     ],
 )
@@ -130,6 +149,34 @@ def test_private_hosts_are_refused_in_any_spelling(host: str, monkeypatch: pytes
     monkeypatch.setenv("GEOML_PRIVATE_HOSTS", "true")
     settings.cache_clear()
     assert gdal_path(href, remote=True) == href
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "2a00:1450::5", "::ffff:93.184.216.34"])
+def test_addresses_of_the_open_internet(address: str) -> None:
+    assert hrefs.public(address)
+
+
+def test_a_name_that_does_not_resolve_is_not_remembered_as_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passes, since it may be a blip and who is connected to is looked at; a moment later it is asked for again."""
+    answers: list[str] = ["", "10.1.2.3"]
+
+    def lookup(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        if not (address := answers.pop(0)):
+            raise socket.gaierror("no answer")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    gdal_path("https://later.example/x.tif", remote=True)
+    with pytest.raises(InputError, match="private host"):
+        gdal_path("https://later.example/x.tif", remote=True)
+
+
+def test_origins_have_a_port() -> None:
+    assert hrefs.origin("HTTPS://Data.Example./x") == hrefs.origin("https://data.example:443/y")
+    assert hrefs.origin("http://data.example") == ("data.example", 80)
+    for wrong in ("http://[", "https://h:99999/", "s3://bucket/key", "/path"):
+        with pytest.raises(InputError, match="is no URL"):
+            hrefs.origin(wrong)
 
 
 def test_schemes_come_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,12 @@ def test_an_object_that_is_too_large_is_not_read(s3: Callable[[str], Bucket]) ->
         s3(url).get("a.json", 499)
 
 
+def test_a_body_longer_than_announced_is_cut(s3: Callable[[str], Bucket]) -> None:
+    meta = {"Last-Modified": "Sun, 22 Nov 2026 00:00:00 GMT", "ETag": '"a"', "Content-Range": "bytes 0-9/1000"}
+    with serve({"*": [(206, meta, b"x" * 5000)]}) as url, pytest.raises(TransientError, match="more than the 10 bytes"):
+        s3(url).part("a.tif", 0, 10)
+
+
 # ---- files by HTTP
 
 
