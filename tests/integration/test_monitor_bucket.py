@@ -61,11 +61,12 @@ def test_a_series_in_a_bucket_is_what_it_is_in_a_folder(
     night(tmp_path, str(folder), FIRST, AGAIN)
     here = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert after.keys() - {".geoml/lock.json"} == here - {".geoml/lock.json"}
-    for name in ("features.parquet", "sources.parquet", "days/2024-06-03/features.parquet"):
+    part = "2024-06-03.parquet"
+    for name in (f"features.parquet/{part}", f"sources.parquet/{part}", "days/2024-06-03/features.parquet"):
         found = Bucket(url).get(name, 2**28)
         assert found is not None
         assert found[0] == (folder / name).read_bytes(), name
-    found = Bucket(url).get("collection.json", 2**20)
+    found = Bucket(url).get("months/2024-06.json", 2**20)
     assert found is not None
     series = json.loads(found[0])
     assert [k["title"] for k in series["links"] if k["rel"] == "child"] == ["2024-06-01", "2024-06-03"]
