@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,7 +131,7 @@ def _months(days: Iterable[str]) -> Iterator[list[str]]:
 def _documents(
     store: RunStore, out: str | Path, plan: Plan, entries: Mapping[str, Entry], months: set[str], id: str
 ) -> None:
-    card = mlm.to_item(plan.card).to_dict(include_self_link=False)
+    card = json.loads(json.dumps(mlm.to_item(plan.card).to_dict(include_self_link=False)))  # lists as they are read
     store.pull(MODEL)
     if read_series(store.local / MODEL) != card:
         write_json(store.local / MODEL, card)
