@@ -51,7 +51,7 @@ def geolocate_map(
     from geoml.engine.halt import halting
     from geoml.pipeline_geolocate import draw_map
 
-    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
     rasters, pictures = list(reference), list(frames)
     if sum(map_ is not None for map_ in (rasters or None, pictures or None, catalog)) != 1:
         raise InputError("reference, frames, catalog: expected exactly one of them")
@@ -71,11 +71,11 @@ def geolocate_map(
             from geoml.engine.geolocate_chain import Search, geolocate_chain
 
             search = Search(catalog, collection, datetime, filter, asset, items, tuple(scales))
-            found = geolocate_chain(listed, search, _locator(model, known.any), target, folder, known, progress)
+            found = geolocate_chain(given, search, _locator(model, known.any), target, folder, known, progress)
         else:
             made = grounds.of_files(grounds.files(rasters), folder, scales) if rasters else None
             ground = made or grounds.of_pictures(pictures, folder, frames_sigma)
-            found = over.geolocate_map(listed, ground, target, known, progress)
+            found = over.geolocate_map(given, ground, target, known, progress)
         if map is not None:
             draw_map(target, map)
     return found

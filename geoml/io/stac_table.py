@@ -79,7 +79,7 @@ def write_items(
         kept[FOUND_KEY] = b"self"
     path, table = Path(path), rows(given)
     if whole:
-        table = [bare(row, value) for row, value in zip(table, given, strict=True)]
+        table = [bare_row(row, value) for row, value in zip(table, given, strict=True)]
 
     def works(some: Sequence[dict[str, Any]]) -> bool:
         try:
