@@ -6,8 +6,6 @@ and what `geoml.io.stac_walk.absolute` makes its self link says so for as long a
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import pystac
 
 from geoml.io.bucket import bucket_of, is_bucket
@@ -28,5 +26,5 @@ def signed(href: str, item: pystac.Item, catalog: Catalog) -> bool:
     """
     if not is_bucket(href) or not elsewhere(item, catalog):
         return True
-    known: Collection[str] = (*catalog.signed_buckets, bucket_of(catalog.url), bucket_of(item.get_self_href()))
-    return bucket_of(href) in known
+    opened = {bucket_of(catalog.url), bucket_of(item.get_self_href())} - {""}
+    return bucket_of(href) in opened.union(catalog.signed_buckets)
