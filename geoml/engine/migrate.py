@@ -132,7 +132,7 @@ def _replace(store: RunStore, new: RunStore, name: str) -> None:
         if (store.local / BEFORE / name).is_file():
             store.push(f"{BEFORE}/{name}")
         shutil.rmtree(there, ignore_errors=True)
-        store.bucket.delete(name)
+        store.remove(name)
     if not there.is_dir() and made.is_dir():
         made.replace(there)
     store.push(name)

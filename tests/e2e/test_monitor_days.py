@@ -84,7 +84,7 @@ def test_days_that_no_night_looked_at_are_filled(place: Place, caplog: pytest.Lo
     assert f"no night had looked at {date(1)}/{date(4)} (4 days), which were looked at now" in caplog.text
     assert place.series() == {"a": date(0), "b": date(3), "c": date(6)}
     caplog.clear()
-    with pytest.raises(NothingFound, match="found are done$"):
+    with pytest.raises(NothingFound, match=r"found are done$"):
         place.night(7)
     assert caplog.text == ""
 
@@ -108,6 +108,15 @@ def test_without_filling_each_night_says_which_days_are_missing(place: Place) ->
     with pytest.raises(NothingFound) as ended:
         place.night(9, lookback=0)
     assert "no night" not in str(ended.value)
+
+
+def test_what_came_late_while_no_night_came_is_found(place: Place) -> None:
+    place.holds(a=0, b=4)
+    place.night(4, lookback=3)
+    place.holds(a=0, b=4, late=2, d=7)
+    with pytest.raises(NothingFound):
+        place.night(4, lookback=1, fill=False)
+    assert place.night(7, lookback=3) == [("d", "new", None), ("late", "new", None)]
 
 
 def test_a_day_whose_server_was_busy_is_no_day_that_was_looked_at(
@@ -215,6 +224,7 @@ def readable(out: Path, allowed: int) -> None:
             assert table["id"].null_count == 0
 
 
+@pytest.mark.slow
 def test_a_night_that_dies_anywhere_is_made_good(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day comes, one goes and one changes; the catalog says more of its items than it did."""
     place.holds(a=0, b=1, c=2)
@@ -255,6 +265,7 @@ def test_a_night_that_dies_anywhere_is_made_good(place: Place, monkeypatch: pyte
     assert at > 12, "so many files are written"
 
 
+@pytest.mark.slow
 def test_an_old_series_is_brought_over_whole_however_often_it_dies(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +287,7 @@ def test_an_old_series_is_brought_over_whole_however_often_it_dies(
                 place.night(2, lookback=10)
             except (Killed, NothingFound) as err:
                 ended = type(err)  # type: ignore[assignment]
-        with pytest.raises(NothingFound, match="found are done$"):
+        with pytest.raises(NothingFound, match=r"found are done$"):
             place.night(2, lookback=10)
         found = content(place.out)
         assert {k for k in whole if k != "files" and found[k] != whole[k]} == set(), at
