@@ -146,11 +146,23 @@ def read_entries(store: RunStore) -> tuple[dict[str, Entry], bool]:
     digests = {}
     for path in sorted((store.local / MONTHS).glob("*.json")):
         found = read_series(path).get(ENTRIES)
-        if not isinstance(found, dict) or not all(isinstance(e, dict) and "items" in e for e in found.values()):
+        if not isinstance(found, dict) or not all(is_day(d) and _is_entry(e) for d, e in found.items()):
             raise DataError(f"{path}: not a month of a series; delete it, and look back over its days")
         entries |= found
         digests[path.stem] = sha256(path)
     return dict(sorted(entries.items())), read_series(store.local / "collection.json").get(DIGESTS) == digests
+
+
+def is_day(text: str) -> bool:
+    """True for an ISO date, which is the name of a folder of `DAYS` and leads nowhere else."""
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= Entry.__annotations__.keys() and isinstance(value["items"], dict)
 
 
 def entry(path: Path, items: Mapping[str, str]) -> Entry:
