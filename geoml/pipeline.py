@@ -325,8 +325,9 @@ def look(
     A model of two dates compares each of them with the first ``datetime`` of the recipe, the reference.
 
     A day is a run of its own in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the items as they are now
-    are left alone. Days before the window that no look has searched, as after a long stop, are searched too where
-    ``fill`` says so; `Look.gap` names them. So are days of the series of which an item was found under another day now.
+    are left alone. With ``fill`` the search begins with the first day that nights which did not come would have looked
+    at; `Look.gap` names those that no look has searched. Days of the series of which an item was found under another
+    day now are searched too.
     Items that cannot be used are left out, and so is a day that has no other; `Look.left_out` names them. Raises
     NothingFound when no item was found and the series has none there either, InputError when ``out`` holds something
     else.
@@ -342,11 +343,11 @@ def look(
         return search(recipe.query.model_copy(update={"datetime": (when,)}), left)
 
     before = [at(reference)] if reference else []
-    if reference and (end := stac.parse_datetime(reference)[1]):
-        first = max(first, end.date() + dt.timedelta(days=1))
-    found.window = first, last
+    end = stac.parse_datetime(reference)[1] if reference else None
+    floor = end.date() + dt.timedelta(days=1) if end else dt.date.min
+    found.window = max(first, floor), last
     days = Searched(at, recipe.query.limit)
-    days.add(found.open(fill))
+    days.add(found.open(fill, floor))
     days.add(monitoring.moved(days.items, entries, days.spans))
     found.spans = tuple(days.spans)
     found.left_out |= left.items | days.left_out

@@ -189,7 +189,7 @@ def _changes(out: str | Path, store: RunStore, entries: Mapping[str, Entry], loo
         for key, item in changed.items():
             asked, version, others = using.get(key, set()), item_version(item), left[key]
             change = "moved" if others else "reprocessed" if key in known else "new"
-            old = known.get(key) or next((made.held[d].get(key) for d in others), None)
+            old = made.held[others[0]].get(key) if others else known.get(key)
             tell(day, key, change, version, old, len(asked), len(asked & done))
             made.rows[-1]["moved_from"] = others[0] if others else None
             if asked <= done:  # until then the item stays a change

@@ -20,7 +20,7 @@ from geoml.engine.monitor import FILES, day_of, day_out, tables
 from geoml.engine.plan import STATE, Plan, item_version, read_plan
 from geoml.io import stac
 from geoml.io.remote import RunStore, run_store
-from geoml.io.series import ENTRIES, Entry, add_changes, entry, of_day, read_changes, read_series, write_series
+from geoml.io.series import ENTRIES, Entry, add_changes, entry, is_day, of_day, read_changes, read_series, write_series
 from geoml.io.series_tables import put, put_items
 from geoml.io.stac_table import LEFT_OUT_KEY
 
@@ -39,7 +39,7 @@ def migrate(store: RunStore) -> None:
     series = read_series(store.local / "collection.json")
     if not isinstance(series.get(ENTRIES), dict):
         return
-    runs = {day: run_store(day_out(store.url, day)) for day in sorted(series[ENTRIES])}
+    runs = {day: run_store(day_out(store.url, day)) for day in sorted(filter(is_day, series[ENTRIES]))}
     for run in runs.values():
         run.pull("collection.json", "items.parquet", "features.parquet")
     runs = {day: run for day, run in runs.items() if (run.local / "collection.json").is_file()}
@@ -132,7 +132,7 @@ def _replace(store: RunStore, new: RunStore, name: str) -> None:
         if (store.local / BEFORE / name).is_file():
             store.push(f"{BEFORE}/{name}")
         shutil.rmtree(there, ignore_errors=True)
-        store.bucket.delete(name)
+        store.remove(name)
     if not there.is_dir() and made.is_dir():
         made.replace(there)
     store.push(name)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pystac
 
-from geoml.engine.looked import Looked, Span, told, united
+from geoml.engine.looked import DAY, Looked, Span, told, united
 from geoml.engine.package import read_card
 from geoml.engine.plan import STATE, Plan
 from geoml.engine.plan import check as check_recipe
@@ -74,17 +74,20 @@ class Look:
     """What this look has searched."""
     window: Span = (dt.date.min, dt.date.min)
 
-    def open(self, fill: bool) -> tuple[Span, ...]:
-        """The spans to search for the window: with ``fill`` also what lies before it and was never looked at.
+    def open(self, fill: bool, floor: dt.date) -> tuple[Span, ...]:
+        """The spans to search for the window: with ``fill`` also what nights that did not come would have looked at.
 
-        Either way it is said in the log and in `gap`.
+        These are days that were never looked at, and days whose items may have come late or been made again since the
+        last look; none of them before ``floor``. The first ones are said in the log and in `gap`, filled or not.
         """
-        missing = self.before.before(self.window[0])
+        first, last = self.window
+        missing = self.before.before(first)
         if missing:
             words = "were looked at now" if fill else "were not looked at; fill does that"
             self.gap = f"no night had looked at {told(missing)}, which {words}"
             log.warning("%s", self.gap)
-        return united([*missing, self.window]) if missing and fill else (self.window,)
+        begin = first if self.before.last is None else max(self.before.last + DAY - (last - first), floor)
+        return united([*missing, (min(begin, first), last)]) if fill and first <= last else (self.window,)
 
     def note(self, days: Mapping[str, Sequence[pystac.Item]]) -> None:
         """Remember under which days items were found."""
@@ -99,7 +102,7 @@ class Look:
     def looked(self) -> Looked:
         """What was looked at after this look; days that may work later have to be looked at again."""
         again = [dt.date.fromisoformat(day) for day, err in self.failed.items() if isinstance(err, TransientError)]
-        return self.before.after(self.spans, self.window, again)
+        return self.before.after(self.spans, self.window, again) if self.spans else self.before
 
 
 def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:

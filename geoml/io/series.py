@@ -74,13 +74,20 @@ def add_changes(store: RunStore, rows: Sequence[Mapping[str, Any]]) -> None:
     for day in sorted({row["day"] for row in rows}):
         store.pull(name := part("changes.parquet", day))
         known = {tuple(row[k] for k in KEY): dict(row) for row in read_changes(store.local / name)}
-        for row in rows:
-            if row["day"] == day:
-                known.pop(key := tuple(row[k] for k in KEY), None)
-                known[key] = dict(row)
+        for row in (_as_seen(row, list(known.values())) for row in rows if row["day"] == day):
+            known.pop(key := tuple(row[k] for k in KEY), None)
+            known[key] = row
         with atomic(store.local / name) as temporary:
             pq.write_table(pa.Table.from_pylist(list(known.values()), CHANGES), temporary, compression="zstd")
         store.push(name)
+
+
+def _as_seen(row: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row; what a night that died has told as moved, and has taken from its day of before, is not new."""
+    last = next((k for k in reversed(known) if k["item"] == row["item"]), None)
+    if last and (row["change"], row["version"]) == ("new", last["version"]) and last["change"] == "moved":
+        return {**row, **{name: last[name] for name in ("change", "before", "moved_from")}}
+    return dict(row)
 
 
 def read_changes(path: Path) -> list[dict[str, Any]]:
@@ -139,11 +146,23 @@ def read_entries(store: RunStore) -> tuple[dict[str, Entry], bool]:
     digests = {}
     for path in sorted((store.local / MONTHS).glob("*.json")):
         found = read_series(path).get(ENTRIES)
-        if not isinstance(found, dict) or not all(isinstance(e, dict) and "items" in e for e in found.values()):
+        if not isinstance(found, dict) or not all(is_day(d) and _is_entry(e) for d, e in found.items()):
             raise DataError(f"{path}: not a month of a series; delete it, and look back over its days")
         entries |= found
         digests[path.stem] = sha256(path)
     return dict(sorted(entries.items())), read_series(store.local / "collection.json").get(DIGESTS) == digests
+
+
+def is_day(text: str) -> bool:
+    """True for an ISO date, which is the name of a folder of `DAYS` and leads nowhere else."""
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= Entry.__annotations__.keys() and isinstance(value["items"], dict)
 
 
 def entry(path: Path, items: Mapping[str, str]) -> Entry:

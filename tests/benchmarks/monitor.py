@@ -56,6 +56,7 @@ class Series:
         found: Any = Look(json.loads((self.out / ".geoml" / "series.json").read_text())["id"], days=days)
         with pipeline.locked(self.out):
             pipeline.gather(self.out, found)
+        (self.out / ".geoml" / "looked.json").unlink(missing_ok=True)  # of these days no night has told
 
     def written(self, since: float) -> tuple[int, int]:
         """Bytes in the files of the series itself that were written since, and of the run of the new day."""

@@ -110,6 +110,15 @@ def test_without_filling_each_night_says_which_days_are_missing(place: Place) ->
     assert "no night" not in str(ended.value)
 
 
+def test_what_came_late_while_no_night_came_is_found(place: Place) -> None:
+    place.holds(a=0, b=4)
+    place.night(4, lookback=3)
+    place.holds(a=0, b=4, late=2, d=7)
+    with pytest.raises(NothingFound):
+        place.night(4, lookback=1, fill=False)
+    assert place.night(7, lookback=3) == [("d", "new", None), ("late", "new", None)]
+
+
 def test_a_day_whose_server_was_busy_is_no_day_that_was_looked_at(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +224,7 @@ def readable(out: Path, allowed: int) -> None:
             assert table["id"].null_count == 0
 
 
+@pytest.mark.slow
 def test_a_night_that_dies_anywhere_is_made_good(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day comes, one goes and one changes; the catalog says more of its items than it did."""
     place.holds(a=0, b=1, c=2)
@@ -255,6 +265,7 @@ def test_a_night_that_dies_anywhere_is_made_good(place: Place, monkeypatch: pyte
     assert at > 12, "so many files are written"
 
 
+@pytest.mark.slow
 def test_an_old_series_is_brought_over_whole_however_often_it_dies(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

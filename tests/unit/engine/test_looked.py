@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from geoml.engine.looked import LOOKED, Looked, read_looked, spans_of, told, write_looked
 from geoml.errors import DataError
 from geoml.io.remote import run_store
+from geoml.io.series import read_entries
 
 START = dt.date(2024, 1, 1)
 
@@ -66,3 +67,14 @@ def test_it_is_told_and_kept(tmp_path: Path) -> None:
         read_looked(store, [])
     (tmp_path / LOOKED).unlink()
     assert read_looked(store, ["2023-01-01", "2023-05-01"]).last == dt.date(2023, 5, 1), "of a series of before"
+
+
+@pytest.mark.parametrize(
+    "month",
+    ['{"geoml:days": {"../../x": {}}}', '{"geoml:days": 1}', "[]", '{"geoml:days": {"2024-01-01": {"items": 1}}}'],
+)
+def test_a_month_that_is_none_is_named_and_leads_nowhere(tmp_path: Path, month: str) -> None:
+    (tmp_path / "months").mkdir()
+    (tmp_path / "months" / "2024-01.json").write_text(month)
+    with pytest.raises(DataError, match=r"2024-01\.json: not a .*look back over its days"):
+        read_entries(run_store(tmp_path))

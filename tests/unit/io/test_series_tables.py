@@ -72,6 +72,23 @@ def test_a_table_without_a_day_keeps_its_columns(store: RunStore, tmp_path: Path
     assert pq.read_table(store.local / "t.parquet").to_pylist() == [{"id": "2", "n": 1}]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_day_whose_items_are_not_done_yet_is_a_part_without_rows(store: RunStore, order: tuple[int, int]) -> None:
+    made = pystac.Item("i", PLACE, [0.0, 0.0, 1.0, 1.0], dt.datetime(2024, 1, 1, tzinfo=dt.UTC), {"eo:cloud_cover": 5})
+    made.stac_extensions = ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"]
+    made.add_link(pystac.Link("license", "https://data.example/license"))
+    made.add_asset("red", pystac.Asset("https://data.example/a.tif", roles=["data"]))
+    for number in order:
+        put_items(store, "s.parquet", {f"2024-01-0{number + 1}": [made] if number else []})
+        assert [i.id for i in read_items(store.local / "s.parquet")] == ["i"][: number or order[0]]
+    (back,) = read_items(store.local / "s.parquet")
+    assert (back.stac_extensions, list(back.assets), back.properties["eo:cloud_cover"]) == (
+        made.stac_extensions,
+        ["red"],
+        5,
+    )
+
+
 def test_items_that_fit_no_column_of_the_others_come_back_as_they_were(store: RunStore) -> None:
     def item(name: str, odd: Any) -> pystac.Item:
         properties = {"odd": odd, "gsd": 10.0}
