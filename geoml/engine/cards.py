@@ -19,7 +19,7 @@ def read(name_or_dir: str | Path) -> ModelCard | LocatorCard:
     """A card by name, folder or URL. Raises as `geoml.engine.package.read_card`."""
     path = package.find(name_or_dir) / package.CARD
     item = read_item(path)
-    return (locator_card if is_locator(item) else mlm).from_item(item, str(path))
+    return locator_card.from_item(item, str(path)) if is_locator(item) else mlm.from_item(item, str(path))
 
 
 def locators() -> list[str]:

@@ -206,14 +206,15 @@ class _Reader:
         if target in operators.SKIPPED:
             return None
         if target in operators.IDENTITY:
-            return self._identity(target, node)
+            self._rename(target, node)
+            return None
         if target in operators.NUMBERS:
             return self._number(target, node)
         if target not in operators.ALLOWED:
             raise self._refuse(f"target {str(target)[:80]!r} in the program")
         return self._call(target, node)
 
-    def _identity(self, target: str, node: Any) -> None:
+    def _rename(self, target: str, node: Any) -> None:
         """No step: the result is another name of the first argument."""
         given = {one["name"]: one["arg"] for one in node["inputs"]}
         if given["train"] != {"as_bool": False}:

@@ -49,9 +49,9 @@ class Network(nn.Module):
                 raise ModelError(f"the program fails on {tuple(x.shape)} ({err})") from err
             if step.several and len(found) != len(step.outputs):
                 raise ModelError(f"the program fails on {tuple(x.shape)} ({step.run} gives {len(found)} values)")
-            for number, value in zip(step.outputs, found if step.several else (found,), strict=True):
-                if number is not None:
-                    values[number] = _bounded(value)
+            for to, value in zip(step.outputs, found if step.several else (found,), strict=True):
+                if to is not None:
+                    values[to] = _bounded(value)
             for number in step.done:
                 values[number] = None
         y: Tensor = values[self.output]

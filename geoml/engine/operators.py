@@ -41,7 +41,7 @@ IN_PLACE = _aten("""
 NEW = _aten("""
     abs add:Tensor,Scalar sub:Tensor,Scalar mul:Tensor,Scalar div:Tensor,Scalar,Tensor_mode rsub:Scalar,Tensor neg
     pow:Tensor_Scalar,Tensor_Tensor square sqrt rsqrt reciprocal exp expm1 log log1p sin cos atan2 floor ceil round sign
-    floor_divide remainder:Scalar,Tensor nan_to_num minimum maximum clamp:default,Tensor clamp_min clamp_max
+    floor_divide fmod:Scalar remainder:Scalar,Tensor nan_to_num minimum maximum clamp:default,Tensor clamp_min clamp_max
     eq:Scalar,Tensor ne:Scalar,Tensor ge:Scalar,Tensor gt:Scalar,Tensor le:Scalar,Tensor lt:Scalar,Tensor
     logical_and logical_or logical_not logical_xor bitwise_and:Tensor bitwise_or:Tensor bitwise_not
     where:self,ScalarSelf,ScalarOther,Scalar masked_fill:Scalar,Tensor isnan isinf
@@ -60,7 +60,7 @@ NEW = _aten("""
     softplus log_sigmoid tanh sigmoid glu hardshrink softshrink erf softmax:int _softmax log_softmax:int _log_softmax
     cat stack clone copy _to_copy lift_fresh_copy constant_pad_nd reflection_pad2d replication_pad2d slice_scatter
     repeat roll flip rot90 index:Tensor index_select gather embedding one_hot
-    zeros ones full arange:default,start,start_step linspace scalar_tensor eye zeros_like ones_like full_like new_zeros
+    zeros ones full arange:default,start,start_step linspace scalar_tensor zeros_like ones_like full_like new_zeros
     new_ones new_full sym_size:int sym_numel
 """)
 """What they give is new, whatever they are given."""

@@ -99,7 +99,7 @@ def test_names_come_from_the_catalogs(folder: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(package, "settings", lambda: Settings(catalogs=catalogs))
     assert package.names() == ["tiny-water"]
     assert package.read_card("tiny-water").name == "tiny-water"
-    assert package.weights_path("tiny-water").name == "model.safetensors"
+    assert package.read("tiny-water")[1].name == "model.safetensors"
     with pytest.raises(InputError, match="did you mean 'tiny-water'"):
         package.load("tiny-watr")
 
