@@ -7,16 +7,20 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
 from geoml.errors import GeomlError, limits
 from geoml.io.left_out import told
-from geoml.terminal import Terminal, word
+from geoml.redacted import redact
+from geoml.terminal import Terminal
+from geoml.texts import plain
 
 out_console, err_console = Terminal(), Terminal(stderr=True)
+
+_COMPLAINT: type[Exception] = typer.BadParameter.__bases__[0]
+"""What typer raises for words of the command line, which it does not export under a name."""
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -59,11 +63,11 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
 class Commands(TyperGroup):
     """A group whose complaints about words of the command line are one line, as all others."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with _told():
-            return super().make_context(*args, **kwargs)
+            return super().make_context(info_name, args, parent, **extra)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         with _told():
             return super().invoke(ctx)
 
@@ -72,10 +76,10 @@ class Commands(TyperGroup):
 def _told() -> Iterator[None]:
     try:
         yield
-    except click.UsageError as err:
-        if isinstance(err, click.exceptions.NoArgsIsHelpError):
-            raise  # it shows the help of ours
-        raise click.UsageError(word(err.format_message()).plain, err.ctx) from None
+    except _COMPLAINT as err:
+        if type(err).__name__ != "NoArgsIsHelpError":  # whose message is our help
+            err.message = plain(redact(str(err.message)))  # type: ignore[attr-defined]
+        raise
 
 
 def say_left_out(items: Mapping[str, str]) -> None:

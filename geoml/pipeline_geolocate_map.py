@@ -58,7 +58,7 @@ def geolocate_map(
     if catalog is None and (collection or filter or asset or model is not None):
         raise InputError("collection, filter, asset, model: go with a catalog")
     if unknown := set(use) - {"position"}:
-        raise InputError(f"use: {listed(sorted(unknown))}; expected position")
+        raise InputError(f"use: {', '.join(sorted(unknown)[:3])}; expected position")
     if map is not None and Path(map).suffix.lower() not in (".html", ".htm"):
         raise InputError(f"map: {str(map)!r}; expected the name of an .html file")
     target = Path(out)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import http.server
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 import torch
 from typer.testing import CliRunner, Result
 
 import geoml
-from geoml import testing
+from geoml import pipeline, testing
 from geoml.cli import app
 from geoml.engine.run import _predictor
+from geoml.io import signed
+from geoml.io.stac import write_items
 
 BANDS = ("red", "nir")
 
@@ -81,3 +89,73 @@ def cli() -> Callable[..., Result]:
         return CliRunner().invoke(app, [str(w) for w in words])
 
     return run
+
+
+SIGNED = testing.Scene(id="scene", data=testing.smooth((2, 64, 128), seed=5), bands=("red", "nir"))
+
+
+class Days:
+    """A server: ``signature`` is that of today, without which nothing below /signed/ is given."""
+
+    signature = "S3CRETofMONDAY"
+    url = ""
+    folder = Path()
+
+    def query(self, **more: Any) -> dict[str, Any]:
+        """What to search, by signed URLs of today."""
+        catalog, region = (f"{self.url}/signed/{n}?sig={self.signature}" for n in ("items.parquet", "r.geojson"))
+        return {"catalog": catalog, "region": region, "datetime": ["2024"], **more}
+
+    def recipe(self, **more: Any) -> dict[str, Any]:
+        model = f"{self.url}/signed/model?sig={self.signature}"
+        return {"model": model, "query": self.query(**more), "block_size": 64, "features": False}
+
+
+@pytest.fixture
+def days(tmp_path: Path, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Days]:
+    machine(private_hosts=True, scratch=tmp_path / "scratch", retries=0)
+    found, given = Days(), tmp_path / "given"
+    monkeypatch.setattr(signed, "_known", {})
+    testing.threshold_model(given / "signed" / "model", SIGNED.bands, (0.2, 0.4))
+    testing.write_catalog(given / "made", [SIGNED])
+    region = shapely.box(*SIGNED.bbox(inner=0.1))
+    (given / "signed" / "r.geojson").write_text(json.dumps(shapely.geometry.mapping(region)))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = Path(self.translate_path(self.path))
+            if "/signed/" in self.path and not self.path.endswith(f"?sig={found.signature}"):
+                self.send_error(403)
+                return
+            if not path.is_file():
+                self.send_error(404)
+                return
+            content, head = path.read_bytes(), {}
+            if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+                first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
+                head = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+                content = content[first : last + 1]
+            self.send_response(206 if head else 200)
+            for name, value in {**head, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    handler = functools.partial(Handler, directory=str(given))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        found.url, found.folder = f"http://127.0.0.1:{server.server_port}", given
+        query = {"catalog": f"{found.url}/made/catalog.json", "bbox": SIGNED.bbox(), "datetime": ["2024"]}
+        write_items(pipeline.search(query), given / "signed" / "items.parquet")
+        yield found
+        server.shutdown()
+        thread.join()

@@ -17,10 +17,12 @@ import psutil
 import pytest
 import yaml
 from prefect import flow, task
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.settings import PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_HOME, PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+from prefect.utilities.schema_tools.validation import is_valid
 
 from flows import form, show, steps
 from flows import geolocate as locating
@@ -146,6 +148,69 @@ def test_the_state_says_where_the_images_are_unlike_the_training_data(
     nights = {k: v for k, v in flat(given).items() if k in known}
     series = nightly.monitor(**nights, out=str(tmp_path / "series"), until="2024-06-05", return_state=True)
     assert series.message == "1 new; 1 days; images unlike the training data of the model on 2024-06-01"
+
+
+def kept_by_prefect() -> bytes:
+    """All that its database holds: flow runs, parameters, states, logs and artifacts."""
+    url: Any = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
+    file = Path(getattr(url, "get_secret_value", lambda: url)().partition("///")[2])
+    assert file.is_file()
+    return b"".join(p.read_bytes() for p in sorted(file.parent.glob(f"{file.name}*")))
+
+
+def test_signatures_of_urls_are_not_in_the_database(prefect: None, days: Any, tmp_path: Path) -> None:
+    """Called with signed URLs the flow works, once to its end and once into an error that names them."""
+    out = tmp_path / "out"
+    state = module.predict(**flat(days.recipe()), out=str(out), batch=1, return_state=True)
+    assert state.is_completed(), state.message
+    days.signature = "S3CRETofTUESDAY"
+    late = {**flat(days.recipe()), "region": f"{days.url}/signed/r.geojson?sig=S3CRETofMONDAY"}
+    state = module.predict(**late, out=str(out), return_state=True)
+    with pytest.raises(InputError, match="HTTP 403"):
+        state.result()
+    state = module.predict(**{**flat(days.recipe()), "batch": "many"}, out=str(out), return_state=True)
+    assert state.is_failed()
+    kept = kept_by_prefect()
+    assert b"/signed/r.geojson" in kept, "this is where it would be"
+    assert b"S3CRET" not in kept
+
+
+def test_a_parameter_names_what_signs_its_url(
+    prefect: None, days: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the environment of the worker or a Secret block, which Prefect keeps encrypted."""
+    given = {k: v.replace(f"?sig={days.signature}", "?{today}") if isinstance(v, str) else v
+             for k, v in flat(days.recipe()).items()}  # fmt: skip
+    assert given["model"].endswith("/model?{today}")
+    with pytest.raises(InputError, match=r"SIGNATURE_TODAY of the worker or the Secret block signature-today"):
+        module.predict(**given, out=str(tmp_path / "out"))
+    monkeypatch.setenv("SIGNATURE_TODAY", f"sig={days.signature}")
+    assert module.predict(**given, out=str(tmp_path / "out"), return_state=True).is_completed()
+    monkeypatch.delenv("SIGNATURE_TODAY")
+    Secret(value=f"?sig={days.signature}").save("signature-today")
+    assert form.recipe(given).query.region == f"{days.url}/signed/r.geojson?sig={days.signature}"
+    assert b"S3CRET" not in kept_by_prefect()
+
+
+@pytest.mark.parametrize("name", ["predict", "monitor", "geolocate"])
+def test_forms_take_no_secret(name: str) -> None:
+    """Prefect's API checks parameters of a deployment by this before it keeps them."""
+    run: Any = {"predict": module.predict, "monitor": nightly.monitor, "geolocate": locating.geolocate}[name]
+    schema = run.parameters.model_dump()
+    texts = {"sources": ["x"]} if name == "geolocate" else {"catalog": "x", "region": "x", "datetime": ["2024"]}
+    if name == "monitor":
+        del texts["datetime"]
+    good = {"model": "x", "out": "s3://bucket/a@b", **texts}
+    assert is_valid(good, schema)
+    for key in ("model", "out", *(k for k in texts if k != "datetime")):
+        for value, allowed in {
+            "https://a.example/x.json": True, "https://a.example/x.json?{today}": True, "./a#b c.json": True,
+            "https://a.example/x?sig=S3CRET": False, "https://me:S3CRET@a.example/x": False,
+            "HTTPS://me@a.example": False, "https://a.example/x#S3CRET": False, "https:/me:x@h": False,
+            "https://a.example/x?{today}&sig=S3CRET": False,
+        }.items():  # fmt: skip
+            asked = {**good, key: [value] if key == "sources" else value}
+            assert is_valid(asked, schema) is allowed, (key, value)
 
 
 def test_nothing_found_ends_as_skipped(

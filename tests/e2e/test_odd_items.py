@@ -79,12 +79,12 @@ WORDS = st.sampled_from(
         *("\x00", "\ud800", "é\u2028", "[/red]", "good", "self", "Polygon", "Point", "data", "{" * 50),
         *("http://[", "https://u:p@h.example/a.tif", "/vsizip/x.zip", "..\\..\\x.tif", "C:\\x.tif", "//h/x", "<VRT/>"),
         *("file:///etc/passwd", "EPSG:99999", "EPSG:None", "2024-06-01", "20240601", "2024-06-01 12:00", "24:00"),
-        *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.9999999Z"),
+        *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59-23:59", "x" * 4097),
+        *("0001-01-01T00:00:00+23:59", "A1\nWARNING forged\x1b[31m\u202e", "https://u:p#a?s/s@w@h.example/a.tif"),
     ]
 )
-NUMBERS = st.integers() | st.sampled_from(
-    [0, -1, 1, 2**31, 2**63, 10**30, 10**400, -0.5, 1e-320, 1e308, float("1e400"), float("-1e400"), 7]
-)
+WHOLE = [0, -1, 1, 2**31, 2**63, 2**64, -(2**63) - 1, 2**70, 10**30, 10**400, 7]
+NUMBERS = st.integers() | st.sampled_from([*WHOLE, -0.5, 1e-320, 1e308, float("1e400"), float("-1e400")])
 FLAT = st.none() | st.booleans() | WORDS | NUMBERS | st.text(max_size=20)
 ODD = FLAT | st.lists(FLAT, max_size=4) | st.dictionaries(WORDS | st.text(max_size=5), FLAT, max_size=3)
 
@@ -186,6 +186,11 @@ UNUSABLE: list[tuple[dict[str, Any], type[GeomlError], str]] = [
     ({"assets__image__href": "../../x.tif"}, DataError, "outside the catalog's folder"),
     ({"assets__image__raster:scale": "many"}, DataError, "expected a number"),
     ({"properties__gsd": 500}, ModelError, "works at 10 m"),
+    ({"properties__datetime": "0001-01-01T00:00:00+23:59"}, DataError, "date value out of range"),
+    ({"properties__datetime": "9999-12-31T23:59:59-23:59"}, DataError, "date value out of range"),
+    ({"assets__image__href": "./" + "x" * 4096}, DataError, "href of the asset 'image' has"),
+    ({"links": [{"rel": "derived_from", "href": "https://a.example/" + "x" * 4096}]}, DataError, "href of a link has"),
+    ({"assets": {"x" * 4097: {"href": "./image.tif"}}}, DataError, "key of an asset has 4097 characters"),
 ]
 
 
@@ -232,6 +237,12 @@ def test_an_item_that_cannot_be_used_is_left_out_and_named(
         {"assets__image__roles": "data"},
         {"assets__image__type": "application/octet-stream"},
         {"assets__image__type": 5},
+        {"assets__image__type": ["image/tiff"]},
+        {"assets__image__roles": 7},
+        {"assets__image__roles": [["data"], 7, "data"]},
+        {"properties__n": 2**70, "properties__eo:cloud_cover": 10**400, "properties__deep": {"a": [2**64, -(2**65)]}},
+        {"properties__created": "0001-01-01T00:00:00+23:59", "properties__updated": "9999-12-31T23:59:59-23:59"},
+        {"properties__end_datetime": "9999-12-31T23:59:59-23:59"},
         {"assets__image__href": ".\\image.tif"},
         {"properties__id": "another", "properties__n": 10**30, "properties__type": {}},
         {"assets__image__data_type": "uint15"},
@@ -265,6 +276,37 @@ def test_a_run_says_what_it_left_out(made: Path, threshold: str, tmp_path: Path,
     assert cli("search", made / "catalog.json", *words[5:]).exit_code == 0
     dry = cli(*words, "--out", tmp_path / "dry", "--dry-run")
     assert "1 item left out" in " ".join(dry.stdout.split())
+
+
+def test_an_id_beyond_any_length_is_named_by_its_beginning(made: Path, threshold: str) -> None:
+    """A megabyte of it stops no night and fills no message; ids of 4096 characters are read."""
+    beside(made, id="y" * 10**6)
+    plan, items = make_plan(asked(made, threshold))
+    assert [i.id for i in items] == ["good"]
+    ((name, why),) = plan.left_out.items()
+    assert name == "y" * 200
+    assert why.endswith("its id has 1000000 characters; expected at most 4096")
+    assert len(why) < 200
+    beside(made, id="z" * 4096)
+    assert {len(i.id) for i in make_plan(asked(made, threshold))[1]} == {4, 4096}
+
+
+def test_ids_of_items_forge_nothing_of_a_command(
+    made: Path, threshold: str, tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    """Neither in the table of a search, nor in log, last line and files of a run."""
+    evil = "A1\nWARNING run=00000000 forged\x1b[31m\u202e[/red]"
+    beside(made, id=evil, assets__image__href="./none.tif", **{"properties__eo:cloud_cover": 10**400})
+    words = ["--bbox", *BOX, "--datetime", "2024"]
+    search = cli("search", made / "catalog.json", *words, "--sortby", "eo:cloud_cover")
+    run = cli("predict", "--model", threshold, "--catalog", made / "catalog.json", *words, "--out", tmp_path / "out")
+    assert (search.exit_code, run.exit_code) == (0, DataError.exit_code), search.stderr
+    shown = search.stdout + search.stderr + run.stdout + run.stderr
+    assert "forged" in shown
+    assert not [line for line in shown.splitlines() if line.startswith("WARNING run=00000000")]
+    assert not {"\x1b", "\u202e"} & set(shown)
+    for path in (tmp_path / "out" / ".geoml" / "failed").iterdir():
+        assert json.loads(path.read_text())["message"].isprintable()
 
 
 def test_strict_is_no_part_of_what_a_run_is_known_by(made: Path, threshold: str) -> None:

@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import shapely
 
-from geoml import pipeline, testing
+from geoml import pipeline
 from geoml.engine import cards
 from geoml.engine.run import _predictor
 from geoml.errors import InputError, NothingFound
 from geoml.io import signed
-from geoml.io.stac import write_items
 
-SCENE = testing.Scene(id="scene", data=testing.smooth((2, 64, 128), seed=5), bands=("red", "nir"))
-FIRST, SECOND = "S3CRETofMONDAY", "S3CRETofTUESDAY"
-
-
-class Days:
-    """A server: ``signature`` is that of today, without which nothing below /signed/ is given."""
-
-    signature = FIRST
-    url = ""
-    folder = Path()
-
-    def query(self, **more: Any) -> dict[str, Any]:
-        """What to search, by signed URLs of today."""
-        catalog, region = (f"{self.url}/signed/{n}?sig={self.signature}" for n in ("items.parquet", "r.geojson"))
-        return {"catalog": catalog, "region": region, "datetime": ["2024"], **more}
-
-    def recipe(self, **more: Any) -> dict[str, Any]:
-        model = f"{self.url}/signed/model?sig={self.signature}"
-        return {"model": model, "query": self.query(**more), "block_size": 64, "features": False}
-
-
-@pytest.fixture
-def days(tmp_path: Path, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Days]:
-    machine(private_hosts=True, scratch=tmp_path / "scratch", retries=0)
-    found, given = Days(), tmp_path / "given"
-    monkeypatch.setattr(signed, "_known", {})
-    testing.threshold_model(given / "signed" / "model", SCENE.bands, (0.2, 0.4))
-    testing.write_catalog(given / "made", [SCENE])
-    region = shapely.box(*SCENE.bbox(inner=0.1))
-    (given / "signed" / "r.geojson").write_text(json.dumps(shapely.geometry.mapping(region)))
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            path = Path(self.translate_path(self.path))
-            if "/signed/" in self.path and not self.path.endswith(f"?sig={found.signature}"):
-                self.send_error(403)
-                return
-            if not path.is_file():
-                self.send_error(404)
-                return
-            content, head = path.read_bytes(), {}
-            if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-                first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
-                head = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
-                content = content[first : last + 1]
-            self.send_response(206 if head else 200)
-            for name, value in {**head, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    handler = functools.partial(Handler, directory=str(given))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        found.url, found.folder = f"http://127.0.0.1:{server.server_port}", given
-        query = {"catalog": f"{found.url}/made/catalog.json", "bbox": SCENE.bbox(), "datetime": ["2024"]}
-        write_items(pipeline.search(query), given / "signed" / "items.parquet")
-        yield found
-        server.shutdown()
-        thread.join()
+SECOND = "S3CRETofTUESDAY"
 
 
 def keeping(*folders: Path) -> list[str]:
@@ -101,14 +27,14 @@ def keeping(*folders: Path) -> list[str]:
     return [str(p) for p in files if re.search(rb"S3CRET", p.read_bytes())]
 
 
-def another_day(days: Days) -> None:
+def another_day(days: Any) -> None:
     """As in a process that was started the next day."""
     days.signature = SECOND
     signed._known.clear()
     _predictor.cache_clear()
 
 
-def test_a_run_keeps_no_signature_and_goes_on_with_another_one(days: Days, tmp_path: Path) -> None:
+def test_a_run_keeps_no_signature_and_goes_on_with_another_one(days: Any, tmp_path: Path) -> None:
     out, monday = tmp_path / "out", days.recipe()
     first = pipeline.predict(monday, out)
     assert len(first["blocks"]["done"]) >= 2
@@ -128,7 +54,7 @@ def test_a_run_keeps_no_signature_and_goes_on_with_another_one(days: Days, tmp_p
     assert {n for n in before if before[n] != after.get(n)} <= {"run.json", "report.html"}
 
 
-def test_a_finished_run_is_left_as_it_is_on_another_day(days: Days, tmp_path: Path) -> None:
+def test_a_finished_run_is_left_as_it_is_on_another_day(days: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     pipeline.predict(days.recipe(), out)
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()}
@@ -139,7 +65,7 @@ def test_a_finished_run_is_left_as_it_is_on_another_day(days: Days, tmp_path: Pa
     }
 
 
-def test_the_nights_of_a_monitor_take_the_signature_of_their_day(days: Days, tmp_path: Path) -> None:
+def test_the_nights_of_a_monitor_take_the_signature_of_their_day(days: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     rows = pipeline.monitor(days.recipe(), out, lookback=10, until="2024-06-05")
     assert [r["change"] for r in rows] == ["new"]
@@ -151,7 +77,7 @@ def test_the_nights_of_a_monitor_take_the_signature_of_their_day(days: Days, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["processes:1", "cluster:1"])
-def test_workers_elsewhere_get_it_with_their_batch(days: Days, tmp_path: Path, workers: str) -> None:
+def test_workers_elsewhere_get_it_with_their_batch(days: Any, tmp_path: Path, workers: str) -> None:
     """As a command, so that nothing is left in memory from before."""
     given = tmp_path / "recipe.json"
     given.write_text(json.dumps(days.recipe()))

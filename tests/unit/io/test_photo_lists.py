@@ -212,6 +212,27 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.parametrize(
+    "what", [7, ["image/jpeg"], {"a": 2**70}, None, [["overview"]], 10**400, "x" * 5000], ids=lambda v: repr(v)[:20]
+)
+@pytest.mark.parametrize("at", ["roles", "type", "href", "datetime", "bbox", "id", "title"])
+def test_whatever_a_stac_item_says_is_a_row(folder: Path, at: str, what: object) -> None:
+    asset: dict[str, object] = {"href": "a.PNG", "type": "image/png", "roles": ["overview"]}
+    item: dict[str, object] = {"id": "odd", "assets": {"look": asset}, "bbox": [1, 2, 3, 4], "properties": {}}
+    (asset if at in asset else item if at in item else item["properties"])[at] = what  # type: ignore[index]
+    (folder / "item.json").write_text(json.dumps(item))
+    (found,) = pictures([folder / "item.json"])
+    assert len(found.id) <= 4096
+    assert len(found.refused) < 500
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "x", 2**70])
+def test_a_time_beyond_the_calendar_is_none(folder: Path, time: object) -> None:
+    item = {"id": "odd", "assets": {"visual": {"href": "a.PNG", "type": "image/png"}}, "properties": {"datetime": time}}
+    (folder / "item.json").write_text(json.dumps(item))
+    assert [r.time for r in pictures([folder / "item.json"])] == [None]
+
+
 def test_pictures_by_url(folder: Path, served: str, machine: Callable[..., None], tmp_path: Path) -> None:
     machine(private_hosts=True, scratch=tmp_path / "scratch")
     (folder / "far.csv").write_text(f"url\n{served}/b.jpg\n{served}/gone.jpg\n")
