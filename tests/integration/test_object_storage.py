@@ -216,19 +216,27 @@ def test_two_drivers_at_once(place: str, inputs: str, url: str, whole: dict[str,
     assert_same(objects(url) if place == "bucket" else files(Path(out)), whole)
 
 
-@pytest.mark.parametrize("renewed", ["9000-01-01T00:00:00+00:00", "2020-01-01T00:00:00", "no time", 7, None])
-@pytest.mark.parametrize("pid", ["1", "1e400", "NaN", "-1", '"x"', "[]"])
-def test_a_lock_object_that_says_anything(renewed: object, pid: str, url: str, machine: Callable[..., None]) -> None:
+def test_a_lock_object_that_says_anything(url: str, machine: Callable[..., None]) -> None:
     """One of a clock that is ahead is watched, one that is none is taken over, and looking at it raises nothing."""
-    machine(lease=0.1)
-    now = {"host": "other", "started": "2020-01-01T00:00:00+00:00", "token": "t", "machine": "x", "born": "1"}
-    body = json.dumps({**now, "renewed": renewed})[:-1] + f', "pid": {pid}}}'
-    assert Bucket(url).put(LOCK, body.encode(), None)
-    found = run_store(url).holder()
-    assert found is None or not found.alive
-    with run_store(url).lock() as me:
-        assert run_store(url).holder() == me
-    assert run_store(url).holder() is None
+    machine(lease=0.2)
+    old = "2020-01-01T00:00:00+00:00"
+    now = {"host": "other", "started": old, "token": "t", "machine": "x", "born": "1"}
+    odd = [
+        ("9000-01-01T00:00:00+00:00", "1"),
+        ("no time", "1"),
+        (7, "1"),
+        *((old, p) for p in ("1e400", "NaN", "-1", "[]")),
+    ]
+    for renewed, pid in odd:
+        body = json.dumps({**now, "renewed": renewed})[:-1] + f', "pid": {pid}}}'
+        assert Bucket(url).put(LOCK, body.encode(), None)
+        found = run_store(url).holder()
+        assert found is None or not found.alive
+        with run_store(url).lock() as me:
+            found = run_store(url).holder()
+            assert found is not None
+            assert found.token == me.token
+        assert run_store(url).holder() is None
 
 
 def test_workers_elsewhere_need_the_url_alone(
