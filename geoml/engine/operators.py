@@ -25,7 +25,7 @@ def _aten(names: str) -> frozenset[str]:
 
 
 VIEWS = _aten("""
-    _unsafe_view alias broadcast_to channel_shuffle chunk contiguous detach expand expand_as flatten:using_ints
+    _unsafe_view broadcast_to channel_shuffle chunk contiguous expand expand_as flatten:using_ints
     meshgrid:default,indexing movedim:int,intlist narrow pad permute pixel_shuffle pixel_unshuffle reshape select:int
     slice:Tensor split:Tensor split_with_sizes squeeze:default,dim,dims swapaxes tile to:dtype,dtype_layout,device,other
     transpose:int type_as unbind:int unflatten:int unsqueeze view view_as
@@ -67,8 +67,16 @@ NEW = _aten("""
 
 ALLOWED = VIEWS | IN_PLACE | NEW
 
-IDENTITY = _aten("alpha_dropout alpha_dropout_ dropout dropout_ feature_alpha_dropout feature_dropout feature_dropout_")
-"""What only training needs: with ``train`` false the result is the first argument, with true a step is refused."""
+IDENTITY = _aten("""
+    alias detach detach_ alpha_dropout alpha_dropout_ dropout dropout_ feature_alpha_dropout feature_dropout
+    feature_dropout_
+""")
+"""What only training needs: the result is the first argument; with ``train`` true a step is refused."""
+
+NOTHING = "torch.ops.aten.empty.memory_format"
+"""Memory as it was left by others, unless the size holds a zero: so encoders give features without channels."""
+
+ZEROS = "torch.ops.aten.zeros.default"
 
 SKIPPED = _aten("_assert_tensor_metadata sym_constrain_range_for_size sym_constrain_range")
 """They compute nothing and say what was true at the export."""
