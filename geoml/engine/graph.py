@@ -210,6 +210,11 @@ class _Reader:
             return None
         if target in operators.NUMBERS:
             return self._number(target, node)
+        if target == operators.NOTHING and _nothing(node):
+            target, node = (
+                operators.ZEROS,
+                {**node, "inputs": [i for i in node["inputs"] if i["name"] != "memory_format"]},
+            )
         if target not in operators.ALLOWED:
             raise self._refuse(f"target {str(target)[:80]!r} in the program")
         return self._call(target, node)
@@ -217,7 +222,7 @@ class _Reader:
     def _rename(self, target: str, node: Any) -> None:
         """No step: the result is another name of the first argument."""
         given = {one["name"]: one["arg"] for one in node["inputs"]}
-        if given["train"] != {"as_bool": False}:
+        if given.get("train", {"as_bool": False}) != {"as_bool": False}:
             raise self._refuse(f"{target} that trains")
         name, same = node["outputs"][0]["as_tensor"]["name"], node["inputs"][0]["arg"]["as_tensor"]["name"]
         self.values[self._free(name)] = self._known(same, tensor=True)
@@ -319,6 +324,12 @@ class _Reader:
     def _symbol(self, argument: Any) -> Any:
         kind, value = _one(argument)
         return Slot(self._known(value, tensor=False).number) if kind == "as_name" else _plain(kind, value)
+
+
+def _nothing(node: Any) -> bool:
+    """Whether the size that a node asks for holds a zero, in writing."""
+    _, size = _one(node["inputs"][0]["arg"])
+    return 0 in size or {"as_int": 0} in size
 
 
 def _plain(kind: str, value: Any) -> Any:

@@ -25,7 +25,7 @@ class Network(nn.Module):
             if key not in made:
                 made[key] = payloads.tensor(weight.name, weight=weight.stored)
                 if weight.kind == "parameter":
-                    made[key] = nn.Parameter(made[key], requires_grad=False)
+                    made[key] = nn.Parameter(made[key], requires_grad=payloads.learns(weight.name))
             name = self.names[weight.number] = f"w{weight.number}"
             if isinstance(made[key], nn.Parameter):
                 self.register_parameter(name, made[key])  # type: ignore[arg-type]

@@ -25,16 +25,16 @@ def _aten(names: str) -> frozenset[str]:
 
 
 VIEWS = _aten("""
-    _unsafe_view alias broadcast_to channel_shuffle chunk contiguous detach expand expand_as flatten:using_ints
-    meshgrid:default,indexing movedim:int,intlist narrow pad permute pixel_shuffle pixel_unshuffle reshape select:int
-    slice:Tensor split:Tensor split_with_sizes squeeze:default,dim,dims swapaxes tile to:dtype,dtype_layout,device,other
-    transpose:int type_as unbind:int unflatten:int unsqueeze view view_as
+    _unsafe_view broadcast_to channel_shuffle chunk contiguous expand expand_as flatten:using_ints
+    meshgrid:default,indexing moveaxis:int,intlist movedim:int,intlist narrow pad permute pixel_shuffle
+    pixel_unshuffle reshape select:int slice:Tensor split:Tensor split_with_sizes squeeze:default,dim,dims swapaxes
+    t tile to:dtype,dtype_layout,device,other transpose:int type_as unbind:int unflatten:int unsqueeze view view_as
 """)
 """What they give may share memory with what they are given; all of them check sizes and places."""
 
 IN_PLACE = _aten("""
-    add_:Tensor,Scalar sub_:Tensor,Scalar mul_:Tensor,Scalar celu_ elu_ gelu_
-    hardsigmoid_ hardswish_ hardtanh_ leaky_relu_ mish_ relu6_ relu_ selu_ sigmoid_ silu_ tanh_ threshold_
+    add_:Tensor,Scalar sub_:Tensor,Scalar mul_:Tensor,Scalar celu_ elu_ gelu_ hardsigmoid_ hardswish_ hardtanh_
+    leaky_relu_ mish_ relu6_ relu_ selu_ sigmoid_ silu_ tanh_ threshold_
 """)
 """Activations, sums and gates, which change their first argument: it has to be made in the graph."""
 
@@ -48,6 +48,7 @@ NEW = _aten("""
     mean:default,dim sum:default,dim_IntList prod:dim_int amax amin max:default,dim min:default,dim argmax argmin
     any:dim all:dim var:correction,dim std:correction,dim var_mean:correction cumsum
     norm:ScalarOpt_dim linalg_vector_norm
+    multiply:Tensor subtract:Tensor divide:Tensor addcmul outer tril triu logsumexp
     matmul mm bmm addmm baddbmm linear scaled_dot_product_attention
     conv1d conv2d:default,padding conv3d conv_transpose2d:input convolution im2col
     batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit:no_stats group_norm native_group_norm
@@ -58,8 +59,8 @@ NEW = _aten("""
     upsample_bicubic2d:default,vec
     relu relu6 leaky_relu elu selu celu silu mish gelu hardswish hardsigmoid hardtanh threshold prelu _prelu_kernel
     softplus log_sigmoid tanh sigmoid glu hardshrink softshrink erf softmax:int _softmax log_softmax:int _log_softmax
-    cat stack clone copy _to_copy lift_fresh_copy constant_pad_nd reflection_pad2d replication_pad2d slice_scatter
-    repeat roll flip rot90 index:Tensor index_select gather embedding one_hot
+    cat concat stack clone copy _to_copy lift_fresh_copy constant_pad_nd reflection_pad2d replication_pad2d
+    slice_scatter repeat roll flip rot90 index:Tensor index_select gather embedding one_hot
     zeros ones full arange:default,start,start_step linspace scalar_tensor zeros_like ones_like full_like new_zeros
     new_ones new_full sym_size:int sym_numel
 """)
@@ -67,8 +68,16 @@ NEW = _aten("""
 
 ALLOWED = VIEWS | IN_PLACE | NEW
 
-IDENTITY = _aten("alpha_dropout alpha_dropout_ dropout dropout_ feature_alpha_dropout feature_dropout feature_dropout_")
-"""What only training needs: with ``train`` false the result is the first argument, with true a step is refused."""
+IDENTITY = _aten("""
+    alias detach detach_ alpha_dropout alpha_dropout_ dropout dropout_ feature_alpha_dropout feature_dropout
+    feature_dropout_
+""")
+"""What only training needs: the result is the first argument; with ``train`` true a step is refused."""
+
+NOTHING = "torch.ops.aten.empty.memory_format"
+"""Memory as it was left by others, unless the size holds a zero: so encoders give features without channels."""
+
+ZEROS = "torch.ops.aten.zeros.default"
 
 SKIPPED = _aten("_assert_tensor_metadata sym_constrain_range_for_size sym_constrain_range")
 """They compute nothing and say what was true at the export."""

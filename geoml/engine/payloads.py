@@ -65,6 +65,10 @@ class Payloads:
             raise ModelError(f"{self.where}: {name[:80]} has {sizes} values; its record holds {len(flat)}")
         return torch.as_strided(flat, sizes, strides, offset)
 
+    def learns(self, name: str) -> bool:
+        """Whether a weight asks for gradients: torch chooses by it how it multiplies, also where none are computed."""
+        return self._weights[name]["tensor_meta"]["requires_grad"] is True
+
     def _values(self, record: str, code: int) -> Tensor:
         """The numbers of a record in the order of their bytes; tensors that share a record share them."""
         if (record, code) not in self._flat:

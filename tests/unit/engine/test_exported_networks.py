@@ -46,7 +46,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     **{n: lambda n=n: getattr(smp, n)("resnet18", encoder_weights=None, classes=3) for n in DECODERS},  # type: ignore[misc]
     **{n: lambda n=n: unet(n) for n in ENCODERS},  # type: ignore[misc]
     **{n: lambda n=n: Out(n) for n in ("deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")},  # type: ignore[misc]
-    **{n: lambda n=n: ours(n) for n in ("segnet", "dynamicworld", "deeplabv3plus")},  # type: ignore[misc]
+    **{n: lambda n=n: ours(n) for n in ("dynamicworld", "deeplabv3plus")},  # type: ignore[misc]
 }
 
 
@@ -133,4 +133,4 @@ def test_a_small_network_of_all_parts(dynamic: bool, decomposed: bool) -> None:
 def test_networks_that_people_have(name: str) -> None:
     torch.manual_seed(0)
     net = NETS[name]()
-    check(net, dynamic=name in ("FPN", "efficientnet-b0", "segnet"), side=224 if "swin" in name else 64)
+    check(net, dynamic=name in ("FPN", "efficientnet-b0", "mit_b0"), side=224 if "swin" in name else 64)

@@ -226,6 +226,22 @@ def test_other_graphs_are_refused(program: dict[str, Any], change: Callable[...,
         read_graph(program, "m")
 
 
+@pytest.mark.parametrize("size", [{"as_ints": [2, 0, 8, 8]}, {"as_ints": [2, 1, 8, 8]}, {"as_ints": []}])
+def test_empty_memory_is_made_where_it_has_no_byte_only(program: dict[str, Any], size: dict[str, Any]) -> None:
+    node = {
+        "target": "torch.ops.aten.empty.memory_format",
+        "outputs": [{"as_tensor": {"name": "made"}}],
+        "metadata": {},
+    }
+    node["inputs"] = [{"name": "size", "arg": size}, {"name": "memory_format", "arg": {"as_memory_format": 1}}]
+    program["graph_module"]["graph"]["nodes"].insert(0, node)
+    if 0 in size["as_ints"]:
+        assert str(read_graph(program, "m").steps[0].run) == "aten.zeros.default"
+    else:
+        with pytest.raises(ModelError, match="empty"):
+            read_graph(program, "m")
+
+
 def test_a_large_graph_takes_time_as_its_nodes_do(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     one = nodes(program, "mul.Tensor")[0]
     every = program["graph_module"]["graph"]["nodes"]
