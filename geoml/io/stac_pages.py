@@ -175,8 +175,8 @@ def _next(page: dict[str, Any], now: Request) -> Request | None:
         return None
     try:
         href = urljoin(now.href, link["href"].strip())
-    except ValueError as err:
-        raise DataError(f"the next page {redact(link['href'])!r} is no URL ({err})") from err
+    except ValueError:  # its text may hold a password
+        raise DataError(f"the next page {redact(link['href'])!r} is no URL") from None
     body = link.get("body") if isinstance(link.get("body"), dict) else None
     post = str(link.get("method") or ("POST" if body is not None else "GET")).upper() == "POST"
     if not post:
