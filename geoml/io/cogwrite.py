@@ -192,8 +192,8 @@ class CogWriter:
                 encode = partial(_encoded, compressor, self._predictor)
                 levels.insert(0, _Level(height, width, strip, fill, spool, encode))
         except (OSError, MemoryError) as err:
-            for level in levels:
-                level.spool.close()
+            for begun in levels:
+                begun.spool.close()
             if isinstance(err, OSError):
                 raise failed(self._path, err) from err
             raise
