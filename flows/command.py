@@ -27,7 +27,8 @@ def main(run: Flow[..., Any], argv: Sequence[str] | None, options: Sequence[tupl
     parser.add_argument("recipe", help="YAML file with the fields of a prediction recipe")
     parser.add_argument("--out", required=True, help="folder or URL of the run")
     for name, kind, default, about in options:
-        parser.add_argument(f"--{name}", type=kind, default=default, help=about)
+        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{name}", default=default, help=about, **how)
     given = vars(parser.parse_args(argv))
     recipe = given.pop("recipe")
     known = run.parameters.properties

@@ -1,6 +1,6 @@
 """The nightly flow: items that are new or reprocessed, day by day, appended to one output collection.
 
-python -m flows.monitor RECIPE.yaml --out DIR [--lookback DAYS] [--until TIME]
+python -m flows.monitor RECIPE.yaml --out DIR [--lookback DAYS] [--until TIME] [--no-fill]
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def monitor(
     reference: str | None = None,
     lookback: form.Days = 30,
     until: str | None = None,
+    fill: bool = True,
     collection: str | None = None,
     filter: str | None = None,
     strict: bool = False,
@@ -67,6 +68,7 @@ def monitor(
         reference: Of a model of two dates, the earlier one: RFC 3339 date or interval that each day is compared with.
         lookback: Days before until that are looked at again, for items that come late or are made again.
         until: Last day to look at, RFC 3339; empty is today.
+        fill: Also look at days before the window that no night has looked at, as after a long stop; else say which.
         collection: Collection id; may stay away where the catalog has one.
         filter: CQL2 text, such as "eo:cloud_cover" < 20.
         strict: Refuse items that cannot be used, instead of leaving them out.
@@ -95,7 +97,7 @@ def monitor(
     check(recipe, lookback, until)
     with steps.exclusive(out, wait):
         try:
-            found = steps.look(recipe, out, lookback, until)
+            found = steps.look(recipe, out, lookback, until, fill)
             for day, left in found.todo.items():
                 pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
                 show.blocks(day_out(out, day), left, f"blocks-{day}")
@@ -110,7 +112,7 @@ def monitor(
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once from a recipe file, of which datetime does not count."""
     more = [("reference", str, None, "the earlier date, of a model of two"), ("lookback", int, 30, "days")]
-    more += [("until", str, None, "last day to look at; without it today")]
+    more += [("until", str, None, "last day; else today"), ("fill", bool, True, "days that no night looked at too")]
     return command.main(monitor, argv, more)
 
 

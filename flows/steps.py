@@ -102,9 +102,9 @@ def work(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=transient, persist_result=False)
-def look(recipe: PredictRecipe, out: str, lookback: int, until: str | None) -> Look:
+def look(recipe: PredictRecipe, out: str, lookback: int, until: str | None, fill: bool) -> Look:
     """One search for the window of a monitor; a plan for each day of it."""
-    return pipeline.look(recipe, out, lookback=lookback, until=until)
+    return pipeline.look(recipe, out, lookback=lookback, until=until, fill=fill)
 
 
 @task(persist_result=False)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pystac
 
+from geoml.engine import gather as gathering
 from geoml.engine import monitor as monitoring
 from geoml.engine import plan as planning
 from geoml.engine.collect import collect, collected
@@ -23,6 +24,7 @@ from geoml.engine.domain import compare
 from geoml.engine.halt import halting
 from geoml.engine.run import Progress, is_done, run_blocks
 from geoml.engine.sample import with_sample
+from geoml.engine.searched import Searched
 from geoml.engine.spread import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io import stac
@@ -282,34 +284,68 @@ def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe | GeoRe
     return parse(TrainRecipe, value, where)
 
 
-def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None) -> monitoring.Look:
+def look(
+    recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None, fill: bool = True
+) -> monitoring.Look:
     """Search the days from ``lookback`` before ``until`` (now) once, and plan each day below ``out``.
 
     A model of two dates compares each of them with the first ``datetime`` of the recipe, the reference.
 
     A day is a run of its own in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the items as they are now
-    are left alone. Items that cannot be used are left out, and so is a day that has no other; `Look.left_out` names
-    them. Raises NothingFound when no item was found, InputError when ``out`` holds something else.
+    are left alone. With ``fill`` the search begins with the first day that nights which did not come would have looked
+    at; `Look.gap` names those that no look has searched. Days of the series of which an item was found under another
+    day now are searched too.
+    Items that cannot be used are left out, and so is a day that has no other; `Look.left_out` names them. Raises
+    NothingFound when no item was found and the series has none there either, InputError when ``out`` holds something
+    else.
     """
     _claim(out)
     found = monitoring.Look(monitoring.claim(recipe, out))
+    entries, found.before = gathering.held(out)
     first, last = monitoring.window(lookback, until)
     reference = monitoring.reference_of(recipe)
     left = stac.LeftOut(recipe.query.strict)
-    before = [search(_at(recipe.query, reference), left)] if reference else []
-    if reference and (end := stac.parse_datetime(reference)[1]):
-        first = max(first, end.date() + dt.timedelta(days=1))
-    items = search(_at(recipe.query, f"{first}/{last}"), left)
-    found.left_out |= left.items
+
+    def at(when: str) -> list[pystac.Item]:
+        return search(recipe.query.model_copy(update={"datetime": (when,)}), left)
+
+    before = [at(reference)] if reference else []
+    end = stac.parse_datetime(reference)[1] if reference else None
+    floor = end.date() + dt.timedelta(days=1) if end else dt.date.min
+    found.window = max(first, floor), last
+    days = Searched(at, recipe.query.limit)
+    days.add(found.open(fill, floor))
+    days.add(monitoring.moved(days.items, entries, days.spans))
+    found.spans = tuple(days.spans)
+    found.left_out |= left.items | days.left_out
+    by_day = monitoring.by_day(days.items, found.spans)
+    found.note(by_day)
+    _plan_days(recipe, out, found, before, by_day)
+    found.gone = monitoring.gone(found, entries, days.whole)
+    if days.nothing and not by_day and not found.gone:
+        gathering.remember(out, found)
+        raise days.nothing if not found.gap else NothingFound(f"{days.nothing}; {found.gap}")
+    return found
+
+
+def _plan_days(
+    recipe: PredictRecipe,
+    out: str | Path,
+    found: monitoring.Look,
+    before: Sequence[Sequence[pystac.Item]],
+    by_day: Mapping[str, Sequence[pystac.Item]],
+) -> None:
+    """Plan each day, and note in ``found`` which have to be done, or failed."""
     unfit: dict[str, GeomlError] = {}
-    for day, those in monitoring.by_day(items, first, last).items():
+    for day, those in by_day.items():
         place = monitoring.day_out(out, day)
         found.items += len(those)
         try:
             made = plan(monitoring.recipe_of(recipe, day), place, [*before, those])
             undone = todo(place)
         except NothingFound:
-            continue  # nothing of this day covers the region
+            found.forget(day)  # nothing of this day covers the region
+            continue
         except GeomlError as err:
             found.left_out |= of_error(err)
             (unfit if of_error(err) else found.failed)[day] = err
@@ -320,11 +356,6 @@ def look(recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: s
             found.todo[day] = undone
     if unfit and not found.days:  # no day at all has an item that can be used: that is no odd item
         found.failed |= unfit
-    return found
-
-
-def _at(query: Query, when: str) -> Query:
-    return query.model_copy(update={"datetime": (when,)})
 
 
 def do_day(
@@ -352,7 +383,7 @@ def do_day(
 
 def gather(out: str | Path, look: monitoring.Look) -> list[dict[str, Any]]:
     """Put all days together in ``out`` and give what changed, one row for each item."""
-    return monitoring.gather(out, look)
+    return gathering.gather(out, look)
 
 
 def verdict(look: monitoring.Look, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -360,21 +391,29 @@ def verdict(look: monitoring.Look, rows: Sequence[Mapping[str, Any]]) -> None:
     if look.failed:
         raise monitoring.trouble(look.failed)
     if not rows and not look.todo:
-        raise NothingFound(f"nothing new: all of the {look.items} items found are done")
+        raise NothingFound(
+            f"nothing new: all of the {look.items} items found are done{'; ' * bool(look.gap)}{look.gap}"
+        )
 
 
 def monitor(
-    recipe: PredictRecipe | Mapping[str, Any], out: str | Path, *, lookback: int = 30, until: str | None = None
+    recipe: PredictRecipe | Mapping[str, Any],
+    out: str | Path,
+    *,
+    lookback: int = 30,
+    until: str | None = None,
+    fill: bool = True,
 ) -> list[dict[str, Any]]:
-    """Process what is new or reprocessed and append it to the collection in ``out``; the rows of ``changes.parquet``.
+    """Process what is new, reprocessed, moved or withdrawn, into the collection in ``out``; the rows of its changes.
 
+    ``lookback`` days before ``until`` (now) are looked at, and with ``fill`` those that no night has looked at before.
     Of ``datetime`` only the earlier date of a model of two counts: every day is compared with it. See `look` and
     `verdict` for what is raised.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
     monitoring.check(recipe, lookback, until)
     with halting(), locked(out):
-        found = look(recipe, out, lookback=lookback, until=until)
+        found = look(recipe, out, lookback=lookback, until=until, fill=fill)
         for day in found.todo:
             do_day(out, found, day, run_all)
         rows = gather(out, found)

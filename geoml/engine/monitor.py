@@ -1,12 +1,13 @@
 """Monitoring: the days of a window, each an ordinary run below one folder, and what changed in them.
 
-Nothing is remembered beside the outputs. An item is done when the blocks that use it are done as it is now; the
-collection of the series says, by the digest of each day's collection, of what it was put together.
+An item is done when the blocks that use it are done as it is now; the collection of the series says, by the digest of
+each day's collection, of what it was put together. Beside that only the days that were looked at are remembered.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,28 +15,26 @@ from typing import Any
 
 import pystac
 
-from geoml.engine.history import history
+from geoml.engine.looked import DAY, Looked, Span, told, united
 from geoml.engine.package import read_card
-from geoml.engine.plan import MODEL, STATE, item_version, read_plan
+from geoml.engine.plan import STATE, Plan
 from geoml.engine.plan import check as check_recipe
-from geoml.engine.run import is_done
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io import mlm, stac
+from geoml.io import stac
 from geoml.io.card import ModelCard
-from geoml.io.changes import tracks_frame, write_changes
-from geoml.io.remote import RunStore, run_store
-from geoml.io.series import DAYS, DIGESTS, add_changes, join_features, now, of_day, read_series, write_series
-from geoml.io.store import sha256, write_json
+from geoml.io.remote import run_store
+from geoml.io.series import DAYS, Entry, now, read_series
+from geoml.io.store import write_json
 from geoml.recipe import PredictRecipe, differences, digest
 
 FILES = {
-    "changes.parquet": "what changed: items that are new, reprocessed or withdrawn",
+    "changes.parquet": "what changed: items that are new, reprocessed, moved or withdrawn",
     "sources.parquet": "stac-geoparquet of what was read, of all days",
     "items.parquet": "stac-geoparquet of what was written, of all days",
     "features.parquet": "GeoParquet 1.1: polygons of the classes, of all days",
     "tracks.parquet": "GeoParquet 1.1: changes with the days on which they were seen first and last, and closed",
 }
-"""Files of a series beside ``collection.json``, in the order in which they are written."""
+"""Tables of a series beside ``collection.json``, in the order in which they are written."""
 
 
 SERIES = f"{STATE}/series.json"
@@ -44,6 +43,8 @@ SERIES = f"{STATE}/series.json"
 
 OTHER_MODEL = "the card or the weights of its model have changed since"
 """How a run differs from one of the same recipe."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,6 +62,46 @@ class Look:
     """Days of this look whose images are unlike the training data of the model."""
     warnings: list[str] = field(default_factory=list)
     """Of the maps of the days that were done, each behind its day."""
+    gone: list[str] = field(default_factory=list)
+    """Days of the series that were looked at, and of whose items there is none any more."""
+    found: dict[str, set[str]] = field(default_factory=dict)
+    """The days under which each item was found, by id."""
+    gap: str = ""
+    """A sentence about days before the window that no night had looked at; empty where there is none."""
+    before: Looked = field(default_factory=Looked)
+    spans: tuple[Span, ...] = ()
+    """What this look has searched."""
+    window: Span = (dt.date.min, dt.date.min)
+
+    def open(self, fill: bool, floor: dt.date) -> tuple[Span, ...]:
+        """The spans to search for the window: with ``fill`` also what nights that did not come would have looked at.
+
+        These are days that were never looked at, and days whose items may have come late or been made again since the
+        last look; none of them before ``floor``. The first ones are said in the log and in `gap`, filled or not.
+        """
+        first, last = self.window
+        missing = self.before.before(first)
+        if missing:
+            words = "were looked at now" if fill else "were not looked at; fill does that"
+            self.gap = f"no night had looked at {told(missing)}, which {words}"
+            log.warning("%s", self.gap)
+        begin = first if self.before.last is None else max(self.before.last + DAY - (last - first), floor)
+        return united([*missing, (min(begin, first), last)]) if fill and first <= last else (self.window,)
+
+    def note(self, days: Mapping[str, Sequence[pystac.Item]]) -> None:
+        """Remember under which days items were found."""
+        for day, items in days.items():
+            for item in items:
+                self.found.setdefault(item.id, set()).add(day)
+
+    def forget(self, day: str) -> None:
+        """A day of whose items none counts."""
+        self.found = {key: left for key, days in self.found.items() if (left := days - {day})}
+
+    def looked(self) -> Looked:
+        """What was looked at after this look; days that may work later have to be looked at again."""
+        again = [dt.date.fromisoformat(day) for day, err in self.failed.items() if isinstance(err, TransientError)]
+        return self.before.after(self.spans, self.window, again) if self.spans else self.before
 
 
 def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:
@@ -76,14 +117,34 @@ def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:
     return end.date() - dt.timedelta(days=lookback), end.date()
 
 
-def by_day(items: Iterable[pystac.Item], first: dt.date, last: dt.date) -> dict[str, list[pystac.Item]]:
-    """Items by the UTC day of their ``datetime`` (``start_datetime`` without), oldest day first, in their order."""
-    days: dict[str, list[pystac.Item]] = {}
+def by_day(items: Iterable[pystac.Item], spans: Sequence[Span]) -> dict[str, list[pystac.Item]]:
+    """Items of ``spans`` by the UTC day of their ``datetime`` (``start_datetime`` without), oldest day first.
+
+    They keep their order, and an item that several searches found comes once.
+    """
+    days: dict[str, dict[str, pystac.Item]] = {}
     for item in items:
         day = day_of(item)
-        if first <= day <= last:
-            days.setdefault(day.isoformat(), []).append(item)
-    return dict(sorted(days.items()))
+        if any(first <= day <= last for first, last in spans):
+            days.setdefault(day.isoformat(), {}).setdefault(item.id, item)
+    return {day: list(found.values()) for day, found in sorted(days.items())}
+
+
+def moved(items: Iterable[pystac.Item], entries: Mapping[str, Entry], spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Days of a series, in none of ``spans``, that hold an item which was found under another day now."""
+    found = {item.id for item in items}
+    days = [dt.date.fromisoformat(day) for day, e in entries.items() if not found.isdisjoint(e["items"])]
+    return tuple((day, day) for day in days if not any(first <= day <= last for first, last in spans))
+
+
+def gone(look: Look, entries: Mapping[str, Entry], whole: Sequence[Span]) -> list[str]:
+    """Days of a series in ``whole``, which were searched to the end, of whose items none counts any more.
+
+    A day with an item that is still there and cannot be used is none of them: that one is left out and named.
+    """
+    there = {day for days in look.found.values() for day in days}
+    searched = [d for d in entries if any(first <= dt.date.fromisoformat(d) <= last for first, last in whole)]
+    return [d for d in searched if d not in there and not look.left_out.keys() & entries[d]["items"].keys()]
 
 
 def day_of(item: pystac.Item) -> dt.date:
@@ -152,106 +213,11 @@ def day_out(out: str | Path, day: str) -> str:
     return f"{str(out).rstrip('/')}/{DAYS}/{day}"
 
 
-def gather(out: str | Path, look: Look) -> list[dict[str, Any]]:
-    """Put the runs of all days together in ``out``: see `FILES`, then ``collection.json``. Gives the rows of changes.
-
-    Writes nothing when nothing is new. The collection comes last: a run that dies before is put together by the next.
-    """
-    store = run_store(out)
-    store.pull("collection.json", "sources.parquet", "changes.parquet")
-    folder = store.local
-    before = read_series(folder / "collection.json")
-    stores = {day: run_store(day_out(out, day)) for day in _known(folder, before, look)}
-    for part in stores.values():
-        part.pull("collection.json")
-    stores = {day: part for day, part in stores.items() if (part.local / "collection.json").is_file()}
-    digests = {day: sha256(part.local / "collection.json") for day, part in stores.items()}
-    sources, rows = _changes(out, folder, look)
-    complete = store.remote or all((folder / a["href"]).is_file() for a in before.get("assets", {}).values())
-    if not stores or (before.get(DIGESTS) == digests and complete and not rows):
-        return rows
-    for part in stores.values():
-        part.pull("items.parquet", "features.parquet")
-    plan = read_plan(stores[max(set(stores) & set(look.days) or stores)])
-    names = [
-        n
-        for n in FILES
-        if (n != "features.parquet" or plan.recipe.features)
-        and (n != "tracks.parquet" or (plan.recipe.features and plan.card.dates > 1))
-    ]
-    add_changes(rows, folder / "changes.parquet")
-    catalog = stac.open_catalog(plan.recipe.query.catalog)
-    stac.write_items(sources, folder / "sources.parquet", catalog=catalog, left_out=look.left_out)
-    items = [of_day(i, day) for day, part in stores.items() for i in stac.read_items(part.local / "items.parquet")]
-    stac.write_items(items, folder / "items.parquet")
-    if plan.recipe.features:
-        ids = None
-        if plan.card.dates > 1:
-            tracks, ids = history({day: part.local for day, part in stores.items()})
-            write_changes(tracks_frame(tracks, plan.card), folder / "tracks.parquet")
-        parts = [part.local / "features.parquet" for part in stores.values()]
-        join_features(parts, folder / "features.parquet", ids)
-    write_json(folder / MODEL, mlm.to_item(plan.card).to_dict(include_self_link=False))
-    about = f"{plan.card.task} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}, day by day"
-    write_series(
-        {day: part.local / "collection.json" for day, part in stores.items()},
-        folder / "collection.json",
-        id=look.id,
-        title=about,
-        digests=digests,
-        files={n: FILES[n] for n in names},
-    )
-    store.push(*names, MODEL, "collection.json")
-    return rows
-
-
-def _known(folder: Path, before: Mapping[str, Any], look: Look) -> list[str]:
-    """Days of a series: those of its collection, those just found, and the folders that lie here."""
-    here = (p.parent.name for p in (folder / DAYS).glob("*/collection.json"))
-    return sorted({*before.get(DIGESTS, {}), *look.days, *here})
-
-
-def _changes(out: str | Path, folder: Path, look: Look) -> tuple[list[pystac.Item], list[dict[str, Any]]]:
-    """All items that the series is made of now, and a row for each that changed since its collection was written."""
-    path = folder / "sources.parquet"
-    before = {(day_of(i).isoformat(), i.id): i for i in (stac.read_items(path) if path.is_file() else [])}
-    after, rows = dict(before), []
-    seen = now()
-    for day in look.days:
-        store = run_store(day_out(out, day))
-        items = stac.read_items(store.local / "sources.parquet")
-        found = {i.id: i for i in read_plan(store).by_date(items)[-1]}  # without those of the reference
-        gone = [key for at, key in before if at == day and key not in found]
-        versions = {
-            key: tuple(_version(i) for i in (before.get((day, key)), found.get(key))) for key in [*found, *gone]
-        }
-        changed = {key: pair for key, pair in versions.items() if pair[0] != pair[1]}
-        using, done = _blocks(store) if changed else ({}, set())
-        for key, (old, new) in changed.items():
-            kind = "withdrawn" if new is None else "new" if old is None else "reprocessed"
-            asked = using.get(key, set())
-            row = {"seen": seen, "day": day, "item": key, "change": kind, "version": new or "", "before": old}
-            rows.append({**row, "blocks": len(asked), "done": len(asked & done)})
-            if new is None:
-                del after[day, key]
-            elif asked <= done:  # until then the item stays a change
-                after[day, key] = found[key]
-    return list(after.values()), rows
-
-
-def _version(item: pystac.Item | None) -> str | None:
-    return None if item is None else item_version(item)
-
-
-def _blocks(store: RunStore) -> tuple[dict[str, set[str]], set[str]]:
-    """The blocks that use each item, and the blocks that are done."""
-    plan, size = read_plan(store), store.blocks()
-    using: dict[str, set[str]] = {}
-    by_id = plan.by_id()
-    for key, planned in by_id.items():
-        for item in planned.items:
-            using.setdefault(item, set()).add(key)
-    return using, {key for key, planned in by_id.items() if is_done(store, plan, planned, size)}
+def tables(plan: Plan) -> list[str]:
+    """The names of the tables of a series, in the order of `FILES`."""
+    features = plan.recipe.features
+    needs = {"features.parquet": features, "tracks.parquet": features and plan.card.dates > 1}
+    return [name for name in FILES if needs.get(name, True)]
 
 
 def trouble(failed: Mapping[str, GeomlError]) -> GeomlError:
@@ -265,8 +231,9 @@ def trouble(failed: Mapping[str, GeomlError]) -> GeomlError:
 
 
 def summary(rows: Sequence[Mapping[str, Any]], look: Look) -> str:
-    """How many items are new, reprocessed and withdrawn, on how many days, and which days the model does not fit."""
-    counts = {kind: sum(r["change"] == kind for r in rows) for kind in ("new", "reprocessed", "withdrawn")}
+    """How many items are new, reprocessed, moved and withdrawn, on how many days; what else has to be known."""
+    kinds = ("new", "reprocessed", "moved", "withdrawn")
+    counts = {kind: sum(r["change"] == kind for r in rows) for kind in kinds}
     said = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
     unlike = f"; images unlike the training data of the model on {', '.join(look.unlike)}" if look.unlike else ""
-    return f"{said}; {len(look.todo)} days{unlike}"
+    return f"{said}; {len(look.todo)} days{unlike}{'; ' * bool(look.gap)}{look.gap}"

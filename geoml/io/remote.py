@@ -97,6 +97,8 @@ class RunStore:
         for name in names:
             (self.local / name).unlink(missing_ok=True)
             if self.bucket is not None:
+                if (note := self._notes / name).is_file():  # where a folder takes its name, as in a series
+                    note.unlink()
                 self.bucket.delete(name)
 
     def read(self, name: str, limit: int = 2**28) -> bytes | None:

@@ -1,13 +1,17 @@
-"""A series of runs, one a day, as one collection: `days/DAY/collection.json` below one `collection.json`."""
+"""A series of runs, one a day, as one collection: its documents, and the table of what changed.
+
+``collection.json`` has a child for each month, ``months/2024-06.json``, and that one for each of its days,
+``days/2024-06-01/collection.json``. So a night writes one month and the top, whatever the age of the series.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,13 +19,21 @@ import pystac
 
 from geoml.errors import DataError
 from geoml.io.items import PARQUET, write_collection
-from geoml.io.store import atomic, sha256
+from geoml.io.remote import RunStore
+from geoml.io.series_tables import part
+from geoml.io.store import atomic, sha256, write_json
 
 DAYS = "days"
 """Folder of a series that holds the runs, each named by its day."""
 
-DIGESTS = "geoml:days"
-"""Field of the collection: SHA-256 of the ``collection.json`` of every day that it is made of."""
+MONTHS = "months"
+"""Folder of a series that holds a collection for each month."""
+
+ENTRIES = "geoml:days"
+"""Field of the collection of a month: an `Entry` for each of its days."""
+
+DIGESTS = "geoml:months"
+"""Field of the collection of a series: SHA-256 of the collection of each month."""
 
 CHANGES = pa.schema(
     {
@@ -33,80 +45,64 @@ CHANGES = pa.schema(
         "before": pa.string(),
         "blocks": pa.int32(),
         "done": pa.int32(),
+        "moved_from": pa.string(),
     }
 )
-"""A change: when it was seen; new, reprocessed or withdrawn; how many blocks use the item and how many are done."""
+"""A change: when it was seen; new, reprocessed, moved (from another day) or withdrawn; how many blocks use the item
+and how many are done."""
 
 KEY = ("day", "item", "change", "version")
 
 
-def add_changes(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Append to the table of changes, atomically; a change that was seen before is replaced, not repeated.
+class Entry(TypedDict):
+    """What a series knows of one of its days."""
+
+    sha256: str
+    """Of the day's ``collection.json``."""
+    bbox: list[float]
+    interval: list[str]
+    summaries: dict[str, list[Any]]
+    items: dict[str, str]
+    """Version of each item that the day was made of, by id."""
+
+
+def add_changes(store: RunStore, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append to the table of changes, whose parts are by day; a change that was seen before is replaced.
 
     Raises DataError for a table that cannot be read or written.
     """
-    known = {tuple(row[k] for k in KEY): dict(row) for row in read_changes(path)}
-    for row in rows:
-        known.pop(key := tuple(row[k] for k in KEY), None)
-        known[key] = dict(row)
-    with atomic(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(known.values()), CHANGES), temporary, compression="zstd")
+    for day in sorted({row["day"] for row in rows}):
+        store.pull(name := part("changes.parquet", day))
+        known = {tuple(row[k] for k in KEY): dict(row) for row in read_changes(store.local / name)}
+        for row in (_as_seen(row, list(known.values())) for row in rows if row["day"] == day):
+            known.pop(key := tuple(row[k] for k in KEY), None)
+            known[key] = row
+        with atomic(store.local / name) as temporary:
+            pq.write_table(pa.Table.from_pylist(list(known.values()), CHANGES), temporary, compression="zstd")
+        store.push(name)
+
+
+def _as_seen(row: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row; what a night that died has told as moved, and has taken from its day of before, is not new."""
+    last = next((k for k in reversed(known) if k["item"] == row["item"]), None)
+    if last and (row["change"], row["version"]) == ("new", last["version"]) and last["change"] == "moved":
+        return {**row, **{name: last[name] for name in ("change", "before", "moved_from")}}
+    return dict(row)
 
 
 def read_changes(path: Path) -> list[dict[str, Any]]:
-    """Rows of a table of changes, oldest first; none where there is no table."""
-    if not path.is_file():
+    """Rows of a table of changes or of a part of it, by day and then oldest first; none where there is no table."""
+    if not path.exists():
         return []
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).cast(CHANGES).to_pylist()
+        table = pq.read_table(path)
+        for field in CHANGES:
+            if field.name not in table.column_names:  # of a table before there was such a column
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+        rows: list[dict[str, Any]] = table.select(CHANGES.names).cast(CHANGES).to_pylist()
     except (OSError, pa.ArrowException, ValueError) as err:
         raise DataError(f"{path}: not a table of changes ({err})") from err
     return rows
-
-
-def join_features(parts: Sequence[Path], path: Path, ids: Mapping[Path, Sequence[str]] | None = None) -> None:
-    """GeoParquet files of `geoml.io.geoparquet` one after the other in one file; one row group at a time, atomically.
-
-    ``ids`` of the rows of each file take the place of those that it has.
-
-    Raises DataError for a file that cannot be read, has other columns, or when the result cannot be written.
-    """
-    try:
-        schema = max((pq.read_schema(p) for p in parts), key=len)  # days before a column was thought of lack it
-        about = [json.loads((pq.read_schema(p).metadata or {})[b"geo"]) for p in parts]
-        kept = {**(schema.metadata or {}), b"geo": json.dumps(_united(about)).encode()}
-        with (
-            atomic(path) as temporary,
-            pq.ParquetWriter(temporary, schema.with_metadata(kept), compression="zstd", version="2.6") as file,
-        ):
-            for part in parts:
-                source = pq.ParquetFile(part)
-                at = 0
-                for group in range(source.num_row_groups):
-                    table = source.read_row_group(group).replace_schema_metadata(kept)
-                    if ids is not None:
-                        names = pa.array(ids[part][at : at + table.num_rows], schema.field("id").type)
-                        table = table.set_column(table.column_names.index("id"), schema.field("id"), names)
-                    at += table.num_rows
-                    for name in set(schema.names) - set(table.column_names):
-                        table = table.append_column(
-                            schema.field(name), pa.nulls(table.num_rows, schema.field(name).type)
-                        )
-                    table = table.select(schema.names)
-                    file.write_table(table)
-    except (OSError, pa.ArrowException, ValueError, LookupError) as err:
-        raise DataError(f"{path}: the features of {len(parts)} days do not fit together ({err})") from err
-
-
-def _united(about: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The ``geo`` metadata of all parts: one bbox, all types of geometry."""
-    columns = [a["columns"]["geometry"] for a in about]
-    one = dict(columns[-1])
-    one["geometry_types"] = sorted({kind for c in columns for kind in c["geometry_types"]})
-    if boxes := [c["bbox"] for c in columns if "bbox" in c]:
-        low, high = zip(*((b[:2], b[2:]) for b in boxes), strict=True)
-        one["bbox"] = [*map(min, zip(*low, strict=True)), *map(max, zip(*high, strict=True))]
-    return {**about[-1], "columns": {"geometry": one}}
 
 
 def of_day(item: pystac.Item, day: str) -> pystac.Item:
@@ -134,57 +130,129 @@ def read_series(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as err:
-        raise DataError(f"{path}: not readable ({err}); delete it to have it written again") from err
+        raise DataError(f"{path}: not readable ({err}); delete it, and look back over its days") from err
     if not isinstance(value, dict):
-        raise DataError(f"{path}: not a JSON object; delete it to have it written again")
+        raise DataError(f"{path}: not a JSON object; delete it, and look back over its days")
     return value
 
 
+def read_entries(store: RunStore) -> tuple[dict[str, Entry], bool]:
+    """What the series holds, by day; and whether its collection is that of its months, as after a whole night.
+
+    Raises DataError for a document that is damaged.
+    """
+    store.pull("collection.json", f"{MONTHS}/")
+    entries: dict[str, Entry] = {}
+    digests = {}
+    for path in sorted((store.local / MONTHS).glob("*.json")):
+        found = read_series(path).get(ENTRIES)
+        if not isinstance(found, dict) or not all(is_day(d) and _is_entry(e) for d, e in found.items()):
+            raise DataError(f"{path}: not a month of a series; delete it, and look back over its days")
+        entries |= found
+        digests[path.stem] = sha256(path)
+    return dict(sorted(entries.items())), read_series(store.local / "collection.json").get(DIGESTS) == digests
+
+
+def is_day(text: str) -> bool:
+    """True for an ISO date, which is the name of a folder of `DAYS` and leads nowhere else."""
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= Entry.__annotations__.keys() and isinstance(value["items"], dict)
+
+
+def entry(path: Path, items: Mapping[str, str]) -> Entry:
+    """What a series keeps of a day whose collection is ``path``; ``items`` are versions by id. Raises DataError."""
+    value = read_series(path)
+    try:
+        return {
+            "sha256": sha256(path),
+            "bbox": value["extent"]["spatial"]["bbox"][0],
+            "interval": value["extent"]["temporal"]["interval"][0],
+            "summaries": value.get("summaries", {}),
+            "items": dict(sorted(items.items())),
+        }
+    except (LookupError, TypeError) as err:
+        raise DataError(f"{path}: not the collection of a day ({err!r})") from err
+
+
 def write_series(
-    days: Mapping[str, Path],
-    path: Path,
+    store: RunStore,
+    entries: Mapping[str, Entry],
+    months: Iterable[str],
     *,
     id: str,
     title: str,
-    digests: Mapping[str, str],
     files: Mapping[str, str],
+    last: Path,
 ) -> None:
-    """Write the collection of a series: extent and summaries of all days, a ``child`` link to each day's collection.
+    """Write and publish the collections of ``months`` (those of all days with no file too), then that of the series.
 
-    ``days`` are the collections by day, ``digests`` their SHA-256, ``files`` the titles of the parquet files beside
-    ``path`` by name. Raises DataError.
+    ``files`` are the titles of the tables by name, ``last`` is the collection of a day, of which all take what days
+    have in common. Raises DataError.
     """
+    like, digests = read_series(last), {}
+    by_month: dict[str, dict[str, Entry]] = {}
+    for day, known in entries.items():
+        by_month.setdefault(day[:7], {})[day] = known
+    written = {path.stem for path in (store.local / MONTHS).glob("*.json")}
+    for month in sorted((by_month.keys() - written) | set(months)):
+        name = f"{MONTHS}/{month}.json"
+        if month not in by_month:
+            store.remove(name)
+            continue
+        made = _collection(f"{id}-{month}", f"{title}, {month}", by_month[month], like)
+        made.extra_fields[ENTRIES] = by_month[month]
+        made.add_links([_child(f"../{DAYS}/{day}/collection.json", day) for day in by_month[month]])
+        value = made.to_dict(include_self_link=False, transform_hrefs=False)
+        above = {"href": "../collection.json", "type": "application/json"}
+        links = [link for link in value["links"] if link["rel"] != "root"]
+        write_json(store.local / name, {**value, "links": [{"rel": r, **above} for r in ("root", "parent")] + links})
+        store.push(name)
+    for month in by_month:
+        digests[month] = sha256(store.local / MONTHS / f"{month}.json")
+    made = _collection(id, title, entries, like)
+    made.extra_fields[DIGESTS] = digests
+    for table, about in files.items():
+        roles = ["data" if table == "features.parquet" else "metadata"]
+        made.add_asset(Path(table).stem, pystac.Asset(f"./{table}", about, media_type=PARQUET, roles=roles))
+    made.add_links([_child(f"./{MONTHS}/{month}.json", month) for month in sorted(by_month)])
+    write_collection(made, store.local / "collection.json")
+    store.push("collection.json")
+
+
+def _child(href: str, title: str) -> pystac.Link:
+    return pystac.Link("child", href, "application/json", title=title)
+
+
+def _collection(id: str, title: str, entries: Mapping[str, Entry], like: Mapping[str, Any]) -> pystac.Collection:
+    """The collection of some days: their extent and summaries, the rest as that of the day ``like``."""
     try:
-        parts = {day: pystac.Collection.from_file(str(file)) for day, file in sorted(days.items())}
+        model = pystac.Collection.from_dict(dict(like))
+        boxes = [e["bbox"] for e in entries.values()] or [[-180.0, -90.0, 180.0, 90.0]]
+        ends = [dt.datetime.fromisoformat(t) for e in entries.values() for t in e["interval"] if t]
+        span: list[dt.datetime | None] = [min(ends), max(ends)] if ends else [None, None]
+        return pystac.Collection(
+            id=id,
+            title=title,
+            description=f"{title}, one collection for each of {len(entries)} days",
+            extent=pystac.Extent(pystac.SpatialExtent([_around(boxes)]), pystac.TemporalExtent([span])),
+            license=model.license,
+            keywords=model.keywords,
+            summaries=pystac.Summaries(_summaries([e["summaries"] for e in entries.values()])),
+            extra_fields=dict(model.extra_fields),
+            stac_extensions=[schema for schema in model.stac_extensions if "/file/" not in schema],  # of single files
+        )
     except Exception as err:  # pystac raises many kinds for what is no collection
-        raise DataError(f"{path}: the collection of a day is not readable ({err})") from err
-    last = list(parts.values())[-1]
-    boxes = [b for c in parts.values() for b in c.extent.spatial.bboxes]
-    spans = [t for c in parts.values() for span in c.extent.temporal.intervals for t in span if t is not None]
-    made = pystac.Collection(
-        id=id,
-        title=title,
-        description=f"{title}, one collection for each of {len(parts)} days",
-        extent=pystac.Extent(pystac.SpatialExtent([_around(boxes)]), pystac.TemporalExtent([[min(spans), max(spans)]])),
-        license=last.license,
-        keywords=last.keywords,
-        summaries=pystac.Summaries(_summaries([c.summaries.to_dict() for c in parts.values()])),
-        extra_fields={**last.extra_fields, DIGESTS: dict(sorted(digests.items()))},
-        stac_extensions=last.stac_extensions,
-    )
-    for name, about in files.items():
-        file = path.with_name(name)
-        fields = {"file:size": file.stat().st_size, "file:checksum": f"1220{sha256(file)}"}  # multihash: sha2-256
-        roles = ["data" if name == "features.parquet" else "metadata"]
-        asset = pystac.Asset(f"./{name}", about, media_type=PARQUET, roles=roles, extra_fields=fields)
-        made.add_asset(file.stem, asset)
-    for day in parts:
-        made.add_link(pystac.Link("child", f"./{DAYS}/{day}/collection.json", "application/json", title=day))
-    write_collection(made, path)
+        raise DataError(f"{title}: the collection of a day is not readable ({err})") from err
 
 
 def _summaries(parts: Sequence[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
-    return {key: sorted({v for p in parts for v in p.get(key, [])}) for key in parts[-1]}
+    return {key: sorted({v for p in parts for v in p.get(key, [])}) for key in (parts[-1] if parts else ())}
 
 
 def _around(boxes: Sequence[Sequence[float]]) -> list[float]:

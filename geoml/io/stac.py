@@ -18,7 +18,7 @@ from geoml.errors import DataError, InputError, NothingFound, unknown
 from geoml.io import stac_times
 from geoml.io.catalog import Catalog, Profile, catalog_names, fetched, open_catalog
 from geoml.io.item_assets import fill
-from geoml.io.left_out import LeftOut, told
+from geoml.io.left_out import LeftOut, told, with_left_out
 from geoml.io.stac_http import StacReader, translate
 from geoml.io.stac_item import mend, place, sound, to_item
 from geoml.io.stac_pages import PAGE, pages
@@ -108,7 +108,7 @@ class _Sieve:
             return self.left.none_left(f"catalog {self.asked.catalog.name}")
         error = otherwise()
         if self.left.items and isinstance(error, NothingFound):
-            return NothingFound(f"{error}; {told(self.left.items)}")
+            return with_left_out(NothingFound(f"{error}; {told(self.left.items)}"), self.left)
         return error
 
 

@@ -52,18 +52,21 @@ def write_items(
     *,
     catalog: Catalog | None = None,
     left_out: Mapping[str, str] | None = None,
+    whole: bool = False,
 ) -> None:
     """Items as stac-geoparquet, atomically, in the given order; hrefs without query strings, so no signature is kept.
 
     The origin of ``catalog`` is remembered, so that the file as a catalog gets the same band names, masks and signing,
     and so are the items that were ``left_out``. Values that no column can hold are kept beside the columns, see
-    `geoml.io.stac_rows`. Raises DataError when the file cannot be written.
+    `geoml.io.stac_rows`; with ``whole`` all of them are. Raises DataError when the file cannot be written.
     """
     given = [_plain(item) for item in items]
     kept = {ORIGIN_KEY: catalog.origin.encode()} if catalog is not None and catalog.origin else {}
     if left_out:
         kept[LEFT_OUT_KEY] = json.dumps(dict(left_out), sort_keys=True).encode()
     path, table = Path(path), rows(given)
+    if whole:
+        table = [bare(row, value) for row, value in zip(table, given, strict=True)]
 
     def works(some: Sequence[dict[str, Any]]) -> bool:
         try:

@@ -16,6 +16,7 @@ from geoml import pipeline, testing
 from geoml.engine import calibrate, package
 from geoml.errors import InputError, NothingFound
 from geoml.recipe import PredictRecipe
+from tests.e2e.old_series import made_old
 
 REFERENCE = testing.Scene(
     id="reference", data=testing.smooth((2, 300, 300), seed=5), bands=("red", "nir"), datetime="2020-06-01T12:00:00Z"
@@ -69,6 +70,33 @@ def test_changes_are_followed_from_day_to_day(cva: str, tmp_path: Path) -> None:
     assert set(seen["before_items"].map(tuple)) == {("reference",)}
     with pytest.raises(NothingFound, match="nothing new"):
         look(tmp_path, cva, DAYS)
+
+
+def told(out: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """The tracks of a series, and the ids of the features of each day."""
+    tracks = geopandas.read_parquet(out / "tracks.parquet").drop(columns="bbox", errors="ignore").sort_values("id")
+    parts = {p.stem: list(geopandas.read_parquet(p)["id"]) for p in (out / "features.parquet").glob("*.parquet")}
+    return tracks.to_wkb().astype(object).where(tracks.notna(), None).to_dict("records"), parts
+
+
+def test_over_months_told_night_by_night_or_with_a_late_day_it_is_one_history(cva: str, tmp_path: Path) -> None:
+    days = [day("2024-05-30", "a", 1), day("2024-06-03", "ab", 2), day("2024-06-05", "b", 3)]
+    nightly, late = tmp_path / "nightly", tmp_path / "late"
+    for count in (1, 2, 3):
+        look(nightly, cva, days[:count])
+    look(late, cva, days[1:])
+    first = told(late / "out")
+    look(late, cva, days)
+    whole = told(nightly / "out")
+    assert told(late / "out") == whole
+    assert first[1]["2024-06-03"] != whole[1]["2024-06-03"], "the change was seen first on the day that came late"
+    assert {p.stem for p in (nightly / "out" / "tracks.parquet").iterdir()} == {"2024-05", "2024-06", "open"}
+    assert [str(t["closed"])[:10] for t in whole[0] if t["closed"]] == ["2024-06-05"]
+    made_old(nightly / "out")
+    with pytest.raises(NothingFound, match="nothing new"):
+        look(nightly, cva, days)
+    assert told(nightly / "out") == whole
+    assert len(list((nightly / "out" / ".geoml" / "tracks").iterdir())) == 2
 
 
 def test_a_reference_is_needed_and_lies_before(cva: str, tmp_path: Path) -> None:

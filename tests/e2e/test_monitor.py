@@ -85,8 +85,8 @@ def test_only_what_is_new_or_made_again_is_done(place: Place) -> None:
     table = pq.read_table(place.out / "changes.parquet").to_pylist()
     assert [(r["day"], r["item"], r["change"]) for r in table] == [
         ("2024-06-01", "first", "new"),
-        ("2024-06-03", "second", "new"),
         ("2024-06-02", "late", "new"),
+        ("2024-06-03", "second", "new"),
         ("2024-06-03", "second", "reprocessed"),
     ]
     assert table[3]["before"] != table[3]["version"]
@@ -112,7 +112,10 @@ def test_the_series_is_one_collection_over_all_days(place: Place) -> None:
     value = json.loads((place.out / "collection.json").read_text())
     validate(value)
     days = ["2024-06-01", "2024-06-02", "2024-06-03"]
-    assert [k["title"] for k in value["links"] if k["rel"] == "child"] == days
+    assert [k["href"] for k in value["links"] if k["rel"] == "child"] == ["./months/2024-06.json"]
+    month = json.loads((place.out / "months" / "2024-06.json").read_text())
+    validate(month)
+    assert [k["title"] for k in month["links"] if k["rel"] == "child"] == days
     assert value["extent"]["temporal"]["interval"] == [["2024-06-01T12:00:00Z", "2024-06-03T12:00:00Z"]]
     linked = list(pystac.Collection.from_file(str(place.out / "collection.json")).get_items(recursive=True))
     on_disk = sorted(place.out.glob("days/*/items/*.json"))
@@ -129,7 +132,9 @@ def test_the_series_is_one_collection_over_all_days(place: Place) -> None:
     parts = [geopandas.read_parquet(place.day(day) / "features.parquet") for day in days]
     assert len(features) == sum(map(len, parts)) > 50
     assert list(features["id"]) == [i for part in parts for i in part["id"]]
-    assert features.total_bounds.tolist() == pytest.approx(read_bbox(place.out / "features.parquet"))
+    for day, part in zip(days, parts, strict=True):
+        file = place.out / "features.parquet" / f"{day}.parquet"
+        assert part.total_bounds.tolist() == pytest.approx(read_bbox(file))
     assert sorted({t.date().isoformat() for t in features["start_datetime"]}) == days
 
 
@@ -167,7 +172,7 @@ def test_what_died_on_the_way_is_put_together_by_the_next(
         def dies(*_: Any, **__: Any) -> Any:
             raise KeyboardInterrupt
 
-        patch.setattr(*((pipeline, "collect") if "the day is" in where else (pipeline.monitoring, "gather")), dies)
+        patch.setattr(*((pipeline, "collect") if "the day is" in where else (pipeline.gathering, "gather")), dies)
         with pytest.raises(KeyboardInterrupt):
             place.look()
     blocks = len(list((place.day("2024-06-03") / "items").glob("*.json")))

@@ -285,7 +285,8 @@ def test_an_odd_item_stops_no_night_of_a_monitor(made: Path, threshold: str, tmp
     beside(made, properties__datetime="2024-06-03T00:00:00Z", assets={})
     rows = pipeline.monitor(recipe, tmp_path / "out", lookback=10, until=NIGHT)
     assert [(r["item"], r["change"]) for r in rows] == [("good", "new")]
-    kept = pq.read_schema(tmp_path / "out" / "sources.parquet").metadata[b"geoml:left_out"]
+    (part,) = (tmp_path / "out" / "sources.parquet").glob("*.parquet")
+    kept = pq.read_schema(part).metadata[b"geoml:left_out"]
     assert "has no band 'red'" in json.loads(kept)["odd"]
     for _ in range(2):  # each night again
         with pytest.raises(NothingFound):

@@ -5,9 +5,12 @@ A field that is added is walked by itself: its other value comes from its type a
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +150,40 @@ def test_by_form_and_by_file_of_the_monitor(
             nightly.monitor.fn(**parameters, reference=reference, out=str(tmp_path / "out"))
         query = asked.query.model_copy(update={"datetime": (reference, "..")})
         assert reached.value.recipe == asked.model_copy(update={"query": query})
+
+
+NIGHTS = {"lookback": 3, "until": "2024-06-05", "fill": False}
+"""Options of the monitor beside the recipe, none with its default."""
+
+
+def test_the_options_of_the_monitor_by_python_form_and_command(
+    asked: PredictRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = set(inspect.signature(pipeline.monitor).parameters) - {"recipe", "out"}
+    assert known == NIGHTS.keys() == set(inspect.signature(pipeline.look).parameters) - {"recipe", "out"}
+    for module in (pipeline.monitoring, nightly):
+        monkeypatch.setattr(module, "check", lambda *_: None)
+    monkeypatch.setattr(pipeline, "look", lambda *_, **given: reach(given))
+    with pytest.raises(Reached) as reached:
+        pipeline.monitor(asked, tmp_path / "python", **NIGHTS)  # type: ignore[arg-type]
+    assert reached.value.recipe == NIGHTS
+
+    monkeypatch.setattr(nightly.steps, "exclusive", lambda *_: nullcontext())
+    monkeypatch.setattr(nightly.steps, "look", nightly.steps.look.fn)
+    by_form = {k: v for k, v in form.flat(asked).items() if k != "datetime"}
+    with pytest.raises(Reached) as reached:
+        nightly.monitor.fn(**by_form, **NIGHTS, out=str(tmp_path / "form"))
+    assert reached.value.recipe == NIGHTS
+
+    given: dict[str, Any] = {}
+    shown = SimpleNamespace(name="monitor", description="", parameters=nightly.monitor.parameters)
+    monkeypatch.setattr(command, "exit_code", lambda run: run())
+    monkeypatch.setattr(
+        nightly, "monitor", type("Flow", (), {**vars(shown), "__call__": lambda _, **k: given.update(k)})()
+    )
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked.model_dump(mode="json")))
+    nightly.main([str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "command"), *words_of(NIGHTS)])
+    assert {k: given[k] for k in NIGHTS} == NIGHTS
 
 
 @pytest.mark.parametrize("of", ["predict", "monitor"])

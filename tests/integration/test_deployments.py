@@ -212,11 +212,12 @@ def test_the_monitor_runs_by_schedule_as_items_arrive(server: Server, worker: An
     kept = pq.read_table(out / "changes.parquet").to_pylist()
     assert [(r["day"], r["change"]) for r in kept] == [
         ("2024-06-01", "new"),
-        ("2024-06-03", "new"),
         ("2024-06-02", "new"),
+        ("2024-06-03", "new"),
         ("2024-06-03", "reprocessed"),
     ]
-    children = [k["title"] for k in json.loads((out / "collection.json").read_text())["links"] if k["rel"] == "child"]
+    month = json.loads((out / "months" / "2024-06.json").read_text())
+    children = [k["title"] for k in month["links"] if k["rel"] == "child"]
     assert children == ["2024-06-01", "2024-06-02", "2024-06-03"]
 
 

@@ -23,7 +23,6 @@ from geoml.io import geoparquet
 from geoml.io.card import Band, ClassInfo, ModelCard
 from geoml.io.geoparquet import features_frame, write_features
 from geoml.io.polygonise import polygonise
-from geoml.io.series import join_features
 from geoml.vector.merge import FeatureMerger
 from geoml.vector.polygons import Features
 
@@ -239,14 +238,3 @@ def test_the_bbox_is_declared_as_covering(tmp_path: Path) -> None:
 def test_another_crs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected EPSG:4326"):
         write_features(frame_of([]).to_crs("EPSG:3857"), tmp_path / "features.parquet")
-
-
-def test_days_before_a_column_was_there_are_joined_with_those_that_have_it(tmp_path: Path) -> None:
-    frame = frame_of(features(smooth(60, sigma=3), at("EPSG:32621", 300_000, 7_200_000, 60)))
-    write_features(frame, tmp_path / "new.parquet")
-    write_features(frame.drop(columns="outside"), tmp_path / "old.parquet")
-    join_features([tmp_path / "old.parquet", tmp_path / "new.parquet"], tmp_path / "both.parquet")
-    both = geopandas.read_parquet(tmp_path / "both.parquet")
-    assert both["outside"].isna().sum() == len(frame)
-    assert both["outside"].notna().sum() == len(frame)
-    assert conforms(tmp_path / "both.parquet")
