@@ -281,7 +281,7 @@ NIGHT = "2024-06-05"
 
 def test_an_odd_item_stops_no_night_of_a_monitor(made: Path, threshold: str, tmp_path: Path) -> None:
     recipe = asked(made, threshold)
-    (made / "good" / "odd.json").unlink()
+    (made / "good" / "odd.json").unlink(missing_ok=True)
     beside(made, properties__datetime="2024-06-03T00:00:00Z", assets={})
     rows = pipeline.monitor(recipe, tmp_path / "out", lookback=10, until=NIGHT)
     assert [(r["item"], r["change"]) for r in rows] == [("good", "new")]
