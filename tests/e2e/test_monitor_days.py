@@ -323,7 +323,8 @@ def test_a_night_writes_no_part_of_another_day(place: Place) -> None:
 
 
 def test_the_tables_open_in_duckdb_as_they_open_in_geopandas(place: Place) -> None:
-    duckdb = pytest.importorskip("duckdb")
+    import duckdb
+
     place.holds(a=0, b=3)
     place.night(3, lookback=10)
     for name in TABLES:
