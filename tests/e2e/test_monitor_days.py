@@ -328,6 +328,6 @@ def test_the_tables_open_in_duckdb_as_they_open_in_geopandas(place: Place) -> No
     place.holds(a=0, b=3)
     place.night(3, lookback=10)
     for name in TABLES:
-        told = duckdb.sql(f"select count(*) from read_parquet('{place.out / name}')").fetchone()
-        assert told == (len(pq.read_table(place.out / name)),)
+        told = duckdb.sql(f"select count(*) from read_parquet('{place.out / name}')").fetchall()
+        assert told == [(len(pq.read_table(place.out / name)),)]
     assert len(geopandas.read_parquet(place.out / "features.parquet")) > 2
