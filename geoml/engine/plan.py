@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pystac
@@ -40,6 +41,7 @@ from geoml.io.stac_times import instant
 from geoml.io.store import read_small, write_json
 from geoml.io.usable import some, usable
 from geoml.recipe import UNCOUNTED, Frozen, Place, PredictRecipe, Query, digest, parse
+from geoml.redacted import bare
 
 STATE = ".geoml"
 """Folder of a run that holds its plan and the parts of unfinished outputs."""
@@ -361,4 +363,16 @@ def plan_of(body: bytes, where: str) -> Plan:
         value = json.loads(body)
     except (ValueError, RecursionError) as err:
         raise InputError(f"out: {where} is damaged ({err}); expected the plan of a run") from err
-    return parse(Plan, value, where)
+    return parse(Plan, _published(value), where)
+
+
+def _published(value: Any) -> Any:
+    """Older plans have URLs as they were given; those that are signed or have a user name lose that."""
+    try:
+        recipe, query = value["recipe"], value["recipe"]["query"]
+        for part, key in ((value, "model_path"), (recipe, "model"), (query, "catalog"), (query, "region")):
+            if isinstance(part.get(key), str):
+                part[key] = bare(part[key])
+    except (LookupError, TypeError, AttributeError):  # no plan; parsing says so
+        pass
+    return value

@@ -14,7 +14,9 @@ import pytest
 
 from geoml import pipeline
 from geoml.engine import cards
+from geoml.engine.plan import read_plan
 from geoml.engine.run import _predictor
+from geoml.engine.state import state
 from geoml.errors import InputError, NothingFound
 from geoml.io import signed
 
@@ -52,6 +54,20 @@ def test_a_run_keeps_no_signature_and_goes_on_with_another_one(days: Any, tmp_pa
     assert keeping(out, tmp_path / "scratch") == []
     after = {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert {n for n in before if before[n] != after.get(n)} <= {"run.json", "report.html"}
+
+
+def test_a_plan_that_was_written_with_secrets_is_read(days: Any, tmp_path: Path) -> None:
+    """As geoml once wrote it; what is shown of it has none."""
+    out = tmp_path / "out"
+    pipeline.predict(days.recipe(), out)
+    plan = out / ".geoml" / "plan.json"
+    value = json.loads(plan.read_text())
+    value["recipe"]["query"]["region"] = "https://me:S3CRET@a.example/r.geojson?sig=S3CRET"
+    value["recipe"]["model"] = value["model_path"] = f"{days.url}/signed/model?sig=S3CRET"
+    plan.write_text(json.dumps(value))
+    assert state(out).finished
+    assert read_plan(out).recipe.query.region == "https://a.example/r.geojson"
+    assert pipeline.todo(out) == []
 
 
 def test_a_finished_run_is_left_as_it_is_on_another_day(days: Any, tmp_path: Path) -> None:
