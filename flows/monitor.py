@@ -1,7 +1,4 @@
-"""The nightly flow: items that are new or reprocessed, day by day, appended to one output collection.
-
-python -m flows.monitor RECIPE.yaml --out DIR [--lookback DAYS] [--until TIME] [--no-fill]
-"""
+"""The nightly flow: python -m flows.monitor RECIPE.yaml --out DIR [--lookback DAYS] [--until TIME] [--no-fill]."""
 
 from __future__ import annotations
 
