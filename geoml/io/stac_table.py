@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pystac
 import shapely
 from shapely.errors import ShapelyError
-from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
+from stac_geoparquet.arrow import _api, parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
 from geoml.errors import DataError, GeomlError
 from geoml.io.bucket import is_bucket
@@ -28,6 +28,8 @@ from geoml.io.store import atomic, regular
 from geoml.redacted import bare
 
 log = logging.getLogger(__name__)
+
+_api.memlog = lambda msg: None  # it walks all memory maps of the process, several times a table, for a line in a log
 
 LEFT_OUT_KEY = b"geoml:left_out"
 """Metadata of ``sources.parquet``: items that were found and left out, and why, as JSON."""
