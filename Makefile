@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 BIN := .venv/bin
 # a file at a time in each of three or four processes
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # files whose tests train something
 TRAINING := tests/unit/engine/test_fit*.py tests/unit/engine/test_evaluate.py tests/unit/engine/test_picture_sets.py \
 	tests/unit/engine/test_locator.py tests/unit/heads tests/contract

@@ -65,13 +65,15 @@ def lines() -> Iterator[Callable[[], str]]:
     handler = logging.StreamHandler(said)
     handler.setFormatter(logging.Formatter(logs.FORMAT))
     handler.addFilter(logs.Context())
-    for name in ("geoml.test", "prefect.flow_runs", "somebody"):
-        logging.getLogger(name).addHandler(handler)
+    loggers = [logging.getLogger(name) for name in ("geoml.test", "prefect.flow_runs", "somebody")]
+    others = [log.handlers for log in loggers]
+    for log in loggers:
+        log.handlers = [handler]  # Prefect's own asks for a flow
     logs.guard()
     yield said.getvalue
     logging.setLogRecordFactory(before)
-    for name in ("geoml.test", "prefect.flow_runs", "somebody"):
-        logging.getLogger(name).removeHandler(handler)
+    for log, theirs in zip(loggers, others, strict=True):
+        log.handlers = theirs
 
 
 @pytest.mark.parametrize("name", ["geoml.test", "prefect.flow_runs", "somebody"])
