@@ -77,7 +77,7 @@ class Stack:
         if missing:
             raise StackError("cannot start here:\n  " + "\n  ".join(dict.fromkeys(missing)))
         (self.folder / "scratch").mkdir(mode=0o700, exist_ok=True)
-        write_catalogs(self.folder / "catalogs", self.stac.url)
+        write_catalogs(self.folder / "catalogs", self.stac.url, "geoml")
         self._timed(self.postgres)
         for service in (self.s3, self.prefect, self.stac, self.dask):  # Prefect takes longest, so it starts early
             service.launch()
@@ -113,15 +113,16 @@ class Stack:
         }
 
 
-def write_catalogs(folder: Path, url: str) -> None:
-    """A folder of catalogs: those of the repository, and ``stack``, what the demo's file says of it at the STAC API."""
+def write_catalogs(folder: Path, url: str, bucket: str) -> None:
+    """A folder of catalogs: those of the repository, and ``stack``: the demo at the STAC API, COGs in ``bucket``."""
     folder.mkdir(exist_ok=True)
     for path in (ROOT / "catalogs").iterdir():
         if not (folder / path.name).is_symlink():
             (folder / path.name).symlink_to(path)
     demo = yaml.safe_load((ROOT / "catalogs" / "demo.yaml").read_text("utf-8"))
     title = "The STAC API of the local stack, with the demo catalog"
-    (folder / "stack.yaml").write_text(yaml.safe_dump({**demo, "title": title, "url": url, "kind": "api"}), "utf-8")
+    ours = {"title": title, "url": url, "kind": "api", "signed_buckets": [f"s3://{bucket}"]}
+    (folder / "stack.yaml").write_text(yaml.safe_dump({**demo, **ours}), "utf-8")
 
 
 def load_demo(store: S3Store, bucket: str, load: Callable[[dict[str, Any], list[dict[str, Any]]], None]) -> None:
@@ -206,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             folder = Path(env["GEOML_CATALOGS"])
             folder.mkdir(parents=True, exist_ok=True)
-            write_catalogs(folder, env["STAC_URL"])
+            write_catalogs(folder, env["STAC_URL"], env["BUCKET"])
             deploy(env)
     except StackError as err:
         print(err, file=sys.stderr)
