@@ -134,7 +134,7 @@ def _documents(
     card = json.loads(json.dumps(mlm.to_item(plan.card).to_dict(include_self_link=False)))  # lists as they are read
     store.pull(MODEL)
     if read_series(store.local / MODEL) != card:
-        write_json(store.local / MODEL, card)
+        write_json(store.inside(MODEL), card)
         store.push(MODEL)
     about = f"{plan.card.task} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}, day by day"
     last = run_store(day_out(out, max(entries))) if entries else store

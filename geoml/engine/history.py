@@ -83,11 +83,11 @@ def write_history(store: RunStore, told: History, card: ModelCard) -> None:
     store.remove(*(name for m in told.emptied for name in (part(TABLE, m), f"{STATES}/{m}.parquet")))
     months = sorted(told.closed)
     for month in months:
-        write_changes(tracks_frame(told.open[month], card), store.local / STATES / f"{month}.parquet")
-        write_changes(tracks_frame(told.closed[month], card), store.local / part(TABLE, month))
+        write_changes(tracks_frame(told.open[month], card), store.inside(f"{STATES}/{month}.parquet"))
+        write_changes(tracks_frame(told.closed[month], card), store.inside(part(TABLE, month)))
         store.push(part(TABLE, month), f"{STATES}/{month}.parquet")
     last = told.open[months[-1]] if months else Tracks.empty()
-    write_changes(tracks_frame(last, card), store.local / part(TABLE, OPEN))
+    write_changes(tracks_frame(last, card), store.inside(part(TABLE, OPEN)))
     store.push(part(TABLE, OPEN))
 
 

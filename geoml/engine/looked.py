@@ -95,7 +95,7 @@ def write_looked(store: RunStore, looked: Looked) -> None:
         "leaving": list(looked.leaving),
     }
     if read_series(store.local / LOOKED) != value:
-        write_json(store.local / LOOKED, value)
+        write_json(store.inside(LOOKED), value)
         store.push(LOOKED)
 
 

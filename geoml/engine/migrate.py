@@ -47,16 +47,17 @@ def migrate(store: RunStore) -> None:
         return
     log.info("%s: a series of before, %d days; its tables get a part for each day", store.url, len(runs))
     plan = read_plan(runs[max(runs)])
-    new = RunStore(store.url, store.local / MADE)
+    new = RunStore(store.url, store.inside(f"{MADE}/collection.json").parent)
     shutil.rmtree(new.local, ignore_errors=True)
     sources = _sources(store)
     _tables(new, plan, runs, sources, _left_out(store))
     add_changes(new, read_changes(_before(store, "changes.parquet")))
     for name in tables(plan):
         _replace(store, new, name)
-    shutil.rmtree(store.local / STATES, ignore_errors=True)
+    states = store.inside(f"{STATES}/x.parquet").parent
+    shutil.rmtree(states, ignore_errors=True)
     if (new.local / STATES).is_dir():
-        (new.local / STATES).replace(store.local / STATES)
+        (new.local / STATES).replace(states)
         store.push(STATES)
     shutil.rmtree(new.local, ignore_errors=True)
     store.remove(*(f"{BEFORE}/{name}" for name in FILES))
@@ -126,8 +127,9 @@ def _replace(store: RunStore, new: RunStore, name: str) -> None:
     """Put the parts of a table in the place of its file, which lies aside until all are there."""
     there, made = store.local / name, new.local / name
     if there.is_file():
-        (store.local / BEFORE).mkdir(parents=True, exist_ok=True)
-        there.replace(store.local / BEFORE / name)
+        aside = store.inside(f"{BEFORE}/{name}")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        there.replace(aside)
     if store.bucket is not None:
         if (store.local / BEFORE / name).is_file():
             store.push(f"{BEFORE}/{name}")

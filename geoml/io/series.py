@@ -77,7 +77,7 @@ def add_changes(store: RunStore, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in (_as_seen(row, list(known.values())) for row in rows if row["day"] == day):
             known.pop(key := tuple(row[k] for k in KEY), None)
             known[key] = row
-        with atomic(store.local / name) as temporary:
+        with atomic(store.inside(name)) as temporary:
             pq.write_table(pa.Table.from_pylist(list(known.values()), CHANGES), temporary, compression="zstd")
         store.push(name)
 
@@ -211,7 +211,7 @@ def write_series(
         value = made.to_dict(include_self_link=False, transform_hrefs=False)
         above = {"href": "../collection.json", "type": "application/json"}
         links = [link for link in value["links"] if link["rel"] != "root"]
-        write_json(store.local / name, {**value, "links": [{"rel": r, **above} for r in ("root", "parent")] + links})
+        write_json(store.inside(name), {**value, "links": [{"rel": r, **above} for r in ("root", "parent")] + links})
         store.push(name)
     for month in by_month:
         digests[month] = sha256(store.local / MONTHS / f"{month}.json")
@@ -221,7 +221,7 @@ def write_series(
         roles = ["data" if table == "features.parquet" else "metadata"]
         made.add_asset(Path(table).stem, pystac.Asset(f"./{table}", about, media_type=PARQUET, roles=roles))
     made.add_links([_child(f"./{MONTHS}/{month}.json", month) for month in sorted(by_month)])
-    write_collection(made, store.local / "collection.json")
+    write_collection(made, store.inside("collection.json"))
     store.push("collection.json")
 
 

@@ -56,7 +56,7 @@ def put(store: RunStore, name: str, made: Mapping[str, Path], ids: Mapping[str, 
         if older:
             store.pull(f"{name}/")
         for day in sorted({*made, *older}, reverse=True):
-            path = store.local / part(name, day)
+            path = store.inside(part(name, day))
             _copy(made.get(day, path), path, schema, (ids or {}).get(day))
             store.push(part(name, day))
     except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as err:
@@ -70,7 +70,7 @@ def drop(store: RunStore, name: str, days: Iterable[str]) -> None:
     gone = sorted(there & set(days))
     if gone and there == set(gone):
         store.pull(last := part(name, gone[-1]))
-        kept = store.local / part(name, EMPTY)
+        kept = store.inside(part(name, EMPTY))
         try:
             with atomic(kept) as temporary:
                 pq.write_table(pq.read_schema(store.local / last).empty_table(), temporary)
@@ -91,7 +91,7 @@ def put_items(
     """Items by day as parts of a stac-geoparquet table, as `put`; those whose values fit no column of it as JSON."""
 
     def write(whole: bool) -> dict[str, Path]:
-        files = {day: store.local / NEXT / part(name, day) for day in made}
+        files = {day: store.inside(f"{NEXT}/{part(name, day)}") for day in made}
         for day, items in made.items():
             write_items(items, files[day], catalog=catalog, left_out=left_out, whole=whole)
         return files
@@ -110,7 +110,7 @@ def put_items(
 def items_of(store: RunStore, name: str, day: str) -> list[pystac.Item]:
     """The items in the part of a day; none where there is no part."""
     store.pull(part(name, day))
-    path = store.local / part(name, day)
+    path = store.inside(part(name, day))
     return read_items(path) if path.is_file() else []
 
 

@@ -11,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from geoml.errors import DataError
+from geoml.io.store import read_small
+
 PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-geo", "numpy")
 DECIDES = ("geoml", "torch")
 """Those whose other version is said when a run goes on."""
@@ -27,8 +30,8 @@ def software() -> Mapping[str, str]:
 def of_item(path: Path) -> object:
     """What the item of a block says of the software that made it; None where it says nothing."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["properties"]["processing:software"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return json.loads(read_small(path) or b"{}")["properties"]["processing:software"]
+    except (DataError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

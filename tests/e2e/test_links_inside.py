@@ -84,7 +84,11 @@ def test_why_a_block_failed_is_not_written_through_a_link(recipe: PredictRecipe,
     assert not everything(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("name", ["days", "days/2024-06-01", "days/2024-06-01/items"])
+TABLES = ["changes.parquet", "sources.parquet", "items.parquet", "features.parquet", "months"]
+"""Folders of a series with a part for each day or month."""
+
+
+@pytest.mark.parametrize("name", ["days", "days/2024-06-01", "days/2024-06-01/items", *TABLES])
 def test_a_link_inside_of_a_series(name: str, recipe: PredictRecipe, tmp_path: Path) -> None:
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
