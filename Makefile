@@ -8,8 +8,8 @@ BIN := .venv/bin
 # a file at a time in each of three or four processes
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # files whose tests train something
-TRAINING := tests/unit/engine/test_fit*.py tests/unit/engine/test_evaluate.py tests/unit/engine/test_picture_sets.py \
-	tests/unit/engine/test_locator.py tests/unit/heads tests/contract
+TRAINING := tests/unit/engine/train tests/unit/geolocation/training tests/unit/geolocation/locate/test_locator.py \
+	tests/unit/geolocation/heads tests/contract
 UPGRADE ?= --upgrade
 # nothing is built but what has no wheel, and that with the tools of the lock
 WHEELS := --only-binary :all: --no-binary version-parser --build-constraints requirements.txt

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from flows import signatures
-from geoml.engine.cards import locators
-from geoml.engine.package import names
+from geoml.engine.packages.cards import locators
+from geoml.engine.packages.package import names
 from geoml.errors import InputError
-from geoml.io.catalog import catalog_names
+from geoml.io.stac.catalog import catalog_names
 from geoml.recipe import PredictRecipe, Query, parse
 from geoml.settings import settings
 

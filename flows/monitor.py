@@ -10,7 +10,7 @@ from prefect.states import Completed
 
 from flows import command, form, show, signatures, steps
 from geoml import pipeline
-from geoml.engine.monitor import check, day_out, summary
+from geoml.engine.run.monitor import check, day_out, summary
 from geoml.errors import NothingFound
 
 

@@ -13,7 +13,7 @@ from prefect.states import Completed
 
 from flows import command, form, show, signatures, steps
 from geoml import pipeline
-from geoml.engine.plan import check
+from geoml.engine.run.plan import check
 from geoml.errors import NothingFound
 from geoml.recipe import PredictRecipe
 

@@ -1,8 +1,8 @@
 """Where the steps of a flow run: Prefect's task runners, chosen by the one setting ``GEOML_WORKERS``.
 
 ``here`` is one thread of the flow's process, ``processes:N`` are process pools of one, ``tcp://…`` is a Dask scheduler
-and ``cluster:N`` a Dask cluster of this machine. Each slot holds one batch; `geoml.engine.spread` decides what happens
-to the batch of a worker that dies.
+and ``cluster:N`` a Dask cluster of this machine. Each slot holds one batch; `geoml.engine.workers.drive` decides what
+happens to the batch of a worker that dies.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from geoml.engine import spread
-from geoml.engine.run import Tally
+from geoml.engine.run.blocks import Tally
+from geoml.engine.workers import drive as spread
 from geoml.errors import TransientError
-from geoml.io.signed import kept
+from geoml.io.stores.signed import kept
 from geoml.settings import settings
 
 PATIENCE = 120.0
@@ -41,7 +41,7 @@ def enter(folder: str) -> dict[str, str]:
 
 
 class Steps:
-    """The crew of `geoml.engine.spread` whose workers are slots of Prefect's task runners."""
+    """The crew of `geoml.engine.workers.drive` whose workers are slots of Prefect's task runners."""
 
     def __init__(self, step: Task[..., Tally], out: str, told: Callable[[Tally], None]) -> None:
         self.step, self.out, self.told = step, out, told
@@ -64,7 +64,7 @@ class Steps:
     def _dask(self) -> TaskRunner[Any]:
         from prefect_dask.task_runners import DaskTaskRunner
 
-        from geoml.engine.cluster_tls import credentials, private
+        from geoml.engine.workers.cluster_tls import credentials, private
 
         if self.kind == "tcp":
             return DaskTaskRunner(address=self.address, client_kwargs={"security": credentials(self.address)})

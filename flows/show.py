@@ -18,10 +18,10 @@ from prefect.artifacts import (
 from prefect.states import Completed
 
 from geoml import pipeline
-from geoml.engine.plan import read_plan
-from geoml.engine.run import Tally
-from geoml.engine.state import state
-from geoml.io.domain import said
+from geoml.engine.run.blocks import Tally
+from geoml.engine.run.plan import read_plan
+from geoml.engine.run.state import state
+from geoml.io.cards.domain import said
 from geoml.texts import listed
 
 EVERY = 2.0

@@ -16,10 +16,10 @@ from prefect.runtime import task_run
 from flows.runner import Steps
 from flows.show import Progress, told
 from geoml import pipeline
-from geoml.engine import spread
-from geoml.engine.device import choose
-from geoml.engine.monitor import Look
-from geoml.engine.run import Tally
+from geoml.engine.machine.device import choose
+from geoml.engine.run.blocks import Tally
+from geoml.engine.run.monitor import Look
+from geoml.engine.workers import drive as spread
 from geoml.errors import TransientError
 from geoml.recipe import PredictRecipe
 

@@ -18,33 +18,33 @@ from typing import TYPE_CHECKING, Any
 
 import pystac
 
-from geoml.engine import gather as gathering
-from geoml.engine import monitor as monitoring
-from geoml.engine import plan as planning
-from geoml.engine.collect import collect, collected
-from geoml.engine.domain import compare
-from geoml.engine.halt import halting
-from geoml.engine.planned import changed
-from geoml.engine.run import Progress, is_done, run_blocks
-from geoml.engine.sample import with_sample
-from geoml.engine.searched import Searched
-from geoml.engine.spread import run_all
+from geoml.engine.machine.halt import halting
+from geoml.engine.run import gather as gathering
+from geoml.engine.run import monitor as monitoring
+from geoml.engine.run import plan as planning
+from geoml.engine.run.blocks import Progress, is_done, run_blocks
+from geoml.engine.run.collect import collect, collected
+from geoml.engine.run.domain import compare
+from geoml.engine.run.planned import changed
+from geoml.engine.run.sample import with_sample
+from geoml.engine.run.searched import Searched
+from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
-from geoml.io import stac
-from geoml.io.domain import said
-from geoml.io.left_out import of_error
-from geoml.io.remote import RunStore, run_store
+from geoml.geolocation.map_steps import geolocate_map
+from geoml.geolocation.steps import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
+from geoml.io.cards.domain import said
 from geoml.io.software import of_item, others
-from geoml.io.store import within
-from geoml.pipeline_geolocate import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
-from geoml.pipeline_geolocate_map import geolocate_map
+from geoml.io.stac import search as stac
+from geoml.io.stac.left_out import of_error
+from geoml.io.stores.remote import RunStore, run_store
+from geoml.io.stores.store import within
 from geoml.recipe import PredictRecipe, Query, check_text, differences, load_yaml, parse
 
 if TYPE_CHECKING:
-    from geoml.data.geo_recipe import GeoRecipe
     from geoml.data.recipe import TrainRecipe
-    from geoml.data.retrieval_recipe import RetrievalRecipe
-    from geoml.engine.run import Tally
+    from geoml.engine.run.blocks import Tally
+    from geoml.geolocation.training.recipe import GeoRecipe
+    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 
 __all__ = [
     "collect",
@@ -82,7 +82,8 @@ LONGEST_OUT = 4095 - 256
 
 @limits("search")
 def search(query: Query | Mapping[str, Any], left_out: stac.LeftOut | None = None) -> list[pystac.Item]:
-    """The items of a query, for all its dates; what cannot be placed goes to ``left_out``, see `geoml.io.stac.search`.
+    """The items of a query, for all its dates; what cannot be placed goes to ``left_out``, see
+    `geoml.io.stac.search.search`.
 
     Raises InputError, NothingFound, DataError or TransientError.
     """
@@ -99,10 +100,10 @@ def plan(
     """Search, check and cut the region into blocks; write the plan, or find the same one there already.
 
     ``found`` are the items of each date that a search for the recipe found; None searches. Two dates are compared on a
-    sample of the region, see `geoml.engine.sample`, and where the package has a record of its training data, a sample
-    is compared with it, see `geoml.engine.domain`; otherwise no pixel is read.
-    Raises InputError when ``out`` holds the run of another recipe, ModelError for images that are out of the model's
-    domain in a way that the recipe does not allow; see `geoml.engine.plan.make_plan` for the rest.
+    sample of the region, see `geoml.engine.run.sample`, and where the package has a record of its training data, a
+    sample is compared with it, see `geoml.engine.run.domain`; otherwise no pixel is read. Raises InputError when
+    ``out`` holds the run of another recipe, ModelError for images that are out of the model's domain in a way that the
+    recipe does not allow; see `geoml.engine.run.plan.make_plan` for the rest.
     """
     store = _claim(out)
     made, items = planning.make_plan(recipe, found)
@@ -212,7 +213,7 @@ def predict(
     and the blocks still to do, ``progress`` with a block id and pixels finished.
 
     Blocks run where the setting ``workers`` says. In the main thread SIGTERM and Ctrl-C end the run in order, with
-    SystemExit(143) and KeyboardInterrupt; see `geoml.engine.halt`.
+    SystemExit(143) and KeyboardInterrupt; see `geoml.engine.machine.halt`.
 
     Raises DataError at the end when blocks failed (the others are published), NothingFound when no pixel was valid,
     TransientError when another process works on ``out``.
@@ -237,24 +238,24 @@ def train(
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
     Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and miou and best where pixels are learnt.
-    Raises as `geoml.engine.fit.fit`, for the task geolocation as `geoml.engine.fit_locator.fit`, for the task retrieval
-    as `geoml.engine.fit_years.fit`.
+    Raises as `geoml.engine.train.fit.fit`, for the task geolocation as `geoml.geolocation.training.head.fit`, for the
+    task retrieval as `geoml.geolocation.training.retrieval.fit`.
     """
-    from geoml.data.geo_recipe import GeoRecipe
-    from geoml.data.retrieval_recipe import RetrievalRecipe
+    from geoml.geolocation.training.recipe import GeoRecipe
+    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 
     found = _train_recipe(recipe)
     if isinstance(found, RetrievalRecipe):
-        from geoml.engine import fit_years
+        from geoml.geolocation.training import retrieval as fit_years
 
         fit_years.fit(found, out, on_epoch=on_epoch)
         return Path(out)
     if isinstance(found, GeoRecipe):
-        from geoml.engine import fit_locator
+        from geoml.geolocation.training import head as fit_locator
 
         fit_locator.fit(found, out, on_epoch=on_epoch)
         return Path(out)
-    from geoml.engine.fit import fit
+    from geoml.engine.train.fit import fit
 
     fit(found, Path(out), on_epoch=on_epoch)
     return Path(out)
@@ -262,50 +263,50 @@ def train(
 
 @limits("evaluate")
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: str = "test") -> dict[str, Any]:
-    """Scores of a model package on a split of a training recipe, as `geoml.engine.evaluate.evaluate` gives them.
+    """Scores of a model package on a split of a training recipe, as `geoml.engine.train.evaluate.evaluate` gives them.
 
-    Of the task geolocation: on every test set of the recipe, as `geoml.engine.fit_locator.score`. Of the task
-    retrieval: on its tests, as `geoml.engine.fit_years.score`.
+    Of the task geolocation: on every test set of the recipe, as `geoml.geolocation.training.head.score`. Of the task
+    retrieval: on its tests, as `geoml.geolocation.training.retrieval.score`.
     """
-    from geoml.data.geo_recipe import GeoRecipe
-    from geoml.data.retrieval_recipe import RetrievalRecipe
+    from geoml.geolocation.training.recipe import GeoRecipe
+    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 
     found = _train_recipe(recipe)
     if isinstance(found, RetrievalRecipe):
-        from geoml.engine import fit_years
+        from geoml.geolocation.training import retrieval as fit_years
 
         return fit_years.score(model, found)
     if isinstance(found, GeoRecipe):
-        from geoml.engine import fit_locator
+        from geoml.geolocation.training import head as fit_locator
 
         if split != "test":
             raise InputError(f"split: {split}; a recipe of geolocation has several test sets, and all are scored")
         return fit_locator.score(model, found)
-    from geoml.engine.evaluate import evaluate as run
+    from geoml.engine.train.evaluate import evaluate as run
 
     return run(str(model), found, split=split)
 
 
 @limits("area")
 def draw_places(run: str | Path, places: int, out: str | Path, seed: int = 0) -> int:
-    """Draw about ``places`` of a run's map into a vector file to be filled in, see `geoml.engine.estimate.draw`."""
-    from geoml.engine.estimate import draw
+    """Draw about ``places`` of a run's map into a vector file to be filled in, see `geoml.engine.run.estimate.draw`."""
+    from geoml.engine.run.estimate import draw
 
     return len(draw(run, places, Path(out), seed))
 
 
 @limits("area")
 def estimate_areas(run: str | Path, reference: str | Path, column: str = "reference") -> dict[str, Any]:
-    """Areas of a run's classes with 95 % intervals, see `geoml.engine.estimate.estimate`."""
-    from geoml.engine.estimate import estimate
+    """Areas of a run's classes with 95 % intervals, see `geoml.engine.run.estimate.estimate`."""
+    from geoml.engine.run.estimate import estimate
 
     return estimate(run, reference, column)
 
 
 def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe | GeoRecipe | RetrievalRecipe:
-    from geoml.data.geo_recipe import GeoRecipe
     from geoml.data.recipe import TrainRecipe, recipe_file
-    from geoml.data.retrieval_recipe import RetrievalRecipe
+    from geoml.geolocation.training.recipe import GeoRecipe
+    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
     where = "recipe" if isinstance(recipe, Mapping) else str(recipe)

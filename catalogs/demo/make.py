@@ -26,7 +26,7 @@ from pystac.extensions.projection import ProjectionExtension
 from rasterio.warp import transform_geom
 from rasterio.windows import Window, from_bounds
 
-from geoml.io.cogwrite import CogWriter
+from geoml.io.cog.write import CogWriter
 
 HERE = Path(__file__).parent
 BANDS = {"blue": (2, 0.48), "green": (3, 0.56), "red": (4, 0.65)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.io.domain import LEVELS, NODATA, OUTSIDE, STEPS, Domain
+from geoml.io.cards.domain import LEVELS, NODATA, OUTSIDE, STEPS, Domain
 
 Floats = NDArray[np.float64]
 

@@ -23,11 +23,11 @@ from geoml.cube.footprint import footprint, touches
 from geoml.cube.mask import clear
 from geoml.cube.numbers import Numbers, choose, same, stored
 from geoml.errors import InputError, unknown
-from geoml.io import cog
 from geoml.io import units as units_of
-from geoml.io.bands import BandSpec, MaskSpec, mask_spec, select
-from geoml.io.catalog import Catalog, Profile
-from geoml.io.scaling import settled
+from geoml.io.cog import read as cog
+from geoml.io.cog.scaling import settled
+from geoml.io.stac.bands import BandSpec, MaskSpec, mask_spec, select
+from geoml.io.stac.catalog import Catalog, Profile
 from geoml.logs import Threads, about
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def load(
     once, and a median has strips that fit ``STACK_BYTES``. ``attrs['items']`` lists the ids that are read.
 
     Raises InputError for an unknown composite or mask, for a band that an item lacks and for units that do not fit.
-    Computing raises what :func:`geoml.io.cog.read` raises.
+    Computing raises what :func:`geoml.io.cog.read.read` raises.
     """
     if composite not in get_args(Composite):
         raise unknown("composite", composite, get_args(Composite))

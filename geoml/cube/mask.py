@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import DataError
-from geoml.io.bands import MaskSpec
+from geoml.io.stac.bands import MaskSpec
 
 
 def clear(values: NDArray[Any], valid: NDArray[np.bool_], spec: MaskSpec) -> NDArray[np.bool_]:

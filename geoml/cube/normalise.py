@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
-from geoml.io.card import ModelCard
+from geoml.io.cards.card import ModelCard
 
 
 def coefficients(

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, GeomlError, TransientError
-from geoml.io.bands import BandSpec
-from geoml.io.scaling import settled
+from geoml.io.cog.scaling import settled
+from geoml.io.stac.bands import BandSpec
 
 LOOKED_AT = 4
 """Items whose files are asked: the first, the last and those between, in the order of the mosaic."""

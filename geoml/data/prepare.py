@@ -9,9 +9,9 @@ from typing import Any
 import shapely
 
 from geoml.data.labels import LISTED
-from geoml.data.pairs import unexplained
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.sources.pairs import unexplained
 from geoml.data.splits import SPLITS, assign, check_copies
 from geoml.errors import DataError, InputError
 

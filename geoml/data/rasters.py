@@ -17,9 +17,9 @@ from pyproj.exceptions import ProjError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.io import validity
+from geoml.io.cog import validity
+from geoml.io.cog.scaling import of_band, physical
 from geoml.io.georef import place
-from geoml.io.scaling import of_band, physical
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,8 @@ def _geobox(src: rasterio.DatasetReader, path: Path) -> GeoBox | None:
 def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a value that is data.
 
-    Validity is that of prediction (`geoml.io.validity`): ``nodata`` counts beside the file's own, its mask, alpha and
-    NaN. Values are as stored, as labels are; 0 where a band is not valid. Raises DataError.
+    Validity is that of prediction (`geoml.io.cog.validity`): ``nodata`` counts beside the file's own, its mask, alpha
+    and NaN. Values are as stored, as labels are; 0 where a band is not valid. Raises DataError.
     """
     data, valid, _ = _read(path, bands, nodata)
     return data, valid

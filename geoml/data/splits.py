@@ -22,7 +22,7 @@ from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, Split, resol
 from geoml.data.scene import Piece, Scene, fingerprint, outline, overlap
 from geoml.errors import InputError
 from geoml.grid.plane import Window
-from geoml.io import csv_rows
+from geoml.io.tables import csv_rows
 
 SPLITS = ("train", "val", "test")
 SHARED = 1e-3

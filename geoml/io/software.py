@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geoml.errors import DataError
-from geoml.io.store import read_small
+from geoml.io.stores.store import read_small
 
 PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-geo", "numpy")
 DECIDES = ("geoml", "torch")

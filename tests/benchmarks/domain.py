@@ -29,10 +29,10 @@ from geoml.cube.domain import likeness
 from geoml.data.chips import Reader
 from geoml.data.prepare import prepare
 from geoml.data.recipe import load_recipe
-from geoml.engine import package
-from geoml.engine.domain import measured
+from geoml.engine.packages import package
+from geoml.engine.run.domain import measured
 from geoml.errors import ModelError
-from geoml.io.domain import OUTSIDE, PARTLY
+from geoml.io.cards.domain import OUTSIDE, PARTLY
 
 DATA = Path(os.environ.get("GEOML_DATA", "../shared/data"))
 BANDS = ("blue", "green", "red")

@@ -27,11 +27,12 @@ def make(folder: Path, count: int, size: tuple[int, int], cells: int) -> None:
     import numpy as np
     import torch
 
-    from geoml import testing_photos as made
-    from geoml.data.geo_recipe import HeadTraining
-    from geoml.engine import fit_locator, locator
-    from geoml.engine.world_sets import FeatureSet
-    from geoml.io.locator_card import Calibrated, LocatorCard
+    from geoml.geolocation.locate import locator
+    from geoml.geolocation.locate.card import Calibrated, LocatorCard
+    from geoml.geolocation.training import head as fit_locator
+    from geoml.geolocation.training.recipe import HeadTraining
+    from geoml.geolocation.training.world_sets import FeatureSet
+    from geoml.testing import pictures as made
 
     made.folder(folder / "in", count, size=size)
     torch.manual_seed(0)
@@ -54,9 +55,9 @@ def bare(folder: Path) -> float:
     """Seconds of decoding and the backbone alone."""
     import numpy as np
 
-    from geoml.engine import locator
-    from geoml.engine.pictures import square
-    from geoml.io import photos
+    from geoml.geolocation.locate import locator
+    from geoml.geolocation.pictures import decode as photos
+    from geoml.geolocation.pictures.ready import square
 
     extractor = locator.load(folder / "model").extractor
     files = sorted((folder / "in").iterdir())
@@ -71,9 +72,9 @@ def whole(folder: Path) -> float:
     """Seconds of the run, after the names of places were read."""
     import numpy as np
 
-    from geoml.engine import locator
-    from geoml.engine.geolocate import geolocate
-    from geoml.io.gazetteer import gazetteer
+    from geoml.geolocation.locate import locator
+    from geoml.geolocation.locate.gazetteer import gazetteer
+    from geoml.geolocation.locate.locate import geolocate
 
     loaded = locator.load(folder / "model")
     loaded.extractor(np.zeros((32, loaded.extractor.size, loaded.extractor.size, 3), np.uint8))

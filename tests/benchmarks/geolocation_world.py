@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from geoml.data import geo_recipe, world
-from geoml.data.geo_recipe import GeoRecipe, Head
-from geoml.engine import fit_locator, world_sets
-from geoml.engine.device import choose
-from geoml.engine.features import Extractor
-from geoml.engine.locator import build_backbone
-from geoml.engine.world_sets import WorldSets
+from geoml.engine.machine.device import choose
+from geoml.geolocation.locate.features import Extractor
+from geoml.geolocation.locate.locator import build_backbone
+from geoml.geolocation.nn import geoscores
+from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from geoml.geolocation.training import head as fit_locator
+from geoml.geolocation.training import recipe as geo_recipe
+from geoml.geolocation.training import world, world_sets
+from geoml.geolocation.training.recipe import GeoRecipe, Head
+from geoml.geolocation.training.world_sets import WorldSets
 from geoml.grid import sphere
-from geoml.nn import geoscores
-from geoml.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 
 TRAINED = "world-alexnet"
 """The recipe of what learns end to end, in place of a backbone."""

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from geoml import testing
-from geoml.data import world
+from geoml.geolocation.rows import schema as geolocations
+from geoml.geolocation.training import world
 from geoml.grid import sphere
-from geoml.io import geolocations
 
 TILE, SIZE, SEED = 20, 160, 2026
 

@@ -17,9 +17,9 @@ import numpy as np
 import pyproj
 from PIL import Image
 
-from geoml.engine.frames import Frame, frames
-from geoml.engine.map_calibrate import of_frames
-from geoml.engine.map_match import locate
+from geoml.geolocation.matching.decoys import of_frames
+from geoml.geolocation.matching.frames import Frame, frames
+from geoml.geolocation.matching.match import locate
 
 FOLDER = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "geolocation"
 GEOD = pyproj.Geod(ellps="WGS84")

@@ -20,11 +20,11 @@ import numpy as np
 import pyproj
 import rasterio
 
-from geoml.engine.acceptance import Acceptance
-from geoml.engine.fit_retrieval import crop
-from geoml.engine.map_calibrate import of_map
-from geoml.engine.map_match import locate
-from geoml.engine.reference import MapReference, index
+from geoml.geolocation.matching.acceptance import Acceptance
+from geoml.geolocation.matching.decoys import of_map
+from geoml.geolocation.matching.match import locate
+from geoml.geolocation.matching.mosaic import MapReference, index
+from geoml.geolocation.training.contrastive import crop
 
 FOLDER = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "change"
 GEOD = pyproj.Geod(ellps="WGS84")

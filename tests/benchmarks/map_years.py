@@ -23,12 +23,12 @@ import rasterio
 from rasterio.windows import from_bounds
 from safetensors.torch import load_file, save_file
 
-from geoml.data.positives import Ground
-from geoml.engine.fit_retrieval import Embedder, Fit, fit
-from geoml.engine.fit_years import embedder_of
-from geoml.engine.locator import load
-from geoml.engine.recall import recall
-from geoml.nn.places import CELLS
+from geoml.geolocation.locate.locator import load
+from geoml.geolocation.nn.places import CELLS
+from geoml.geolocation.training.contrastive import Embedder, Fit, fit
+from geoml.geolocation.training.positives import Ground
+from geoml.geolocation.training.recall import recall
+from geoml.geolocation.training.retrieval import embedder_of
 
 FOLDER = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "change" / "naip_pothole_series"
 NAMES = {

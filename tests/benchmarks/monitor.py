@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from geoml import pipeline, testing
-from geoml.engine.monitor import Look
+from geoml.engine.run.monitor import Look
 from geoml.errors import NothingFound
-from geoml.io import stac
+from geoml.io.stac import search as stac
 
 FIRST = dt.date(2023, 1, 1)
 SCENE = testing.Scene(id="item", data=testing.smooth((2, 256, 256), seed=5), bands=("red", "nir"))

@@ -28,8 +28,8 @@ def package(folder: Path, dates: int) -> Path:
     import torch
 
     from geoml import models
-    from geoml.engine import package as packages
-    from geoml.io.card import Band, ClassInfo, ModelCard
+    from geoml.engine.packages import package as packages
+    from geoml.io.cards.card import Band, ClassInfo, ModelCard
 
     if not (folder / packages.CARD).exists():
         torch.manual_seed(0)
@@ -70,11 +70,11 @@ def run(catalog: Path, model: Path, out: Path, features: bool, block: int) -> di
     import torch
 
     from geoml import pipeline
-    from geoml.engine import collect, plan  # noqa: F401
-    from geoml.engine import run as engine  # noqa: F401
-    from geoml.engine.memory import kept
-    from geoml.engine.package import load
-    from geoml.engine.predict import Predictor
+    from geoml.engine.inference.predict import Predictor
+    from geoml.engine.machine.memory import kept
+    from geoml.engine.packages.package import load
+    from geoml.engine.run import blocks as engine  # noqa: F401
+    from geoml.engine.run import collect, plan  # noqa: F401
 
     ready = Predictor(load(model))  # imports, weights and the first call are not what is measured
     with torch.inference_mode(), kept():
@@ -90,10 +90,10 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
     """The network alone over the chips that the prediction computes: as torch runs it, and as geoml does."""
     import torch
 
-    from geoml.engine.memory import kept
-    from geoml.engine.package import load
-    from geoml.engine.plan import make_plan
-    from geoml.engine.predict import Predictor
+    from geoml.engine.inference.predict import Predictor
+    from geoml.engine.machine.memory import kept
+    from geoml.engine.packages.package import load
+    from geoml.engine.run.plan import make_plan
     from geoml.recipe import PredictRecipe, parse
 
     plan, _ = make_plan(parse(PredictRecipe, recipe(catalog, model, False, block), "bench"))
@@ -131,7 +131,7 @@ def read(catalog: Path) -> dict[str, float]:
 
     from geoml.cube.load import load
     from geoml.grid.plane import Plane, Window
-    from geoml.io import stac
+    from geoml.io.stac import search as stac
     from geoml.pipeline import search
 
     query = {"catalog": str(catalog), "region": str(_region(catalog)), "datetime": list(scene.DATES[:1])}

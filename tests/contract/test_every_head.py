@@ -1,4 +1,4 @@
-"""What every file in geoml/heads promises; a new file gets these tests without another edit."""
+"""What every file in geoml/geolocation/heads promises; a new file gets these tests without another edit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from geoml import heads
 from geoml.errors import InputError
+from geoml.geolocation import heads
+from geoml.geolocation.nn.locating import density
 from geoml.grid import sphere
-from geoml.nn.locating import density
 
 NAMES = heads.names()
 WIDTH = 6

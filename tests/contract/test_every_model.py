@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from geoml import models, tasks
-from geoml.engine import package
+from geoml.engine.packages import package
 from geoml.errors import InputError
-from geoml.io.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.card import Band, ClassInfo, ModelCard
 from geoml.nn.weights import first_convolution
 
 NAMES = models.names()

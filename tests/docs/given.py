@@ -12,7 +12,7 @@ import scipy.ndimage
 from affine import Affine
 
 from geoml import testing
-from geoml import testing_photos as photos
+from geoml.testing import pictures as photos
 
 VENICE = (280_000.0, 5_050_000.0)
 """Upper left of 40 km in UTM zone 33, around the box of the documents."""

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geoml.data.geo_recipe import GeoRecipe
 from geoml.data.recipe import TrainRecipe
-from geoml.data.retrieval_recipe import RetrievalRecipe
-from geoml.io.catalog import CatalogFile
+from geoml.geolocation.training.recipe import GeoRecipe
+from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
+from geoml.io.stac.catalog import CatalogFile
 from geoml.recipe import PredictRecipe, parse
 from tests.docs import documents
 from tests.docs.documents import ROOT, Block

@@ -12,8 +12,8 @@ import pytest
 
 import geoml
 from geoml import testing
-from geoml import testing_photos as photos
 from geoml.cube.domain import fit
+from geoml.testing import pictures as photos
 from tests.docs.test_claims import names, table
 
 PAGE = "docs/outputs.md"

@@ -19,9 +19,9 @@ from typer.testing import CliRunner, Result
 import geoml
 from geoml import pipeline, testing
 from geoml.cli import app
-from geoml.engine.run import _predictor
-from geoml.io import signed
-from geoml.io.stac import write_items
+from geoml.engine.run.blocks import _predictor
+from geoml.io.stac.search import write_items
+from geoml.io.stores import signed
 
 BANDS = ("red", "nir")
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from killing import fork
 
-from geoml.engine import geolocate, locator
-from geoml.io.gazetteer import gazetteer
+from geoml.geolocation.locate import locate as geolocate
+from geoml.geolocation.locate import locator
+from geoml.geolocation.locate.gazetteer import gazetteer
 
 
 def parts(out: Path) -> int:

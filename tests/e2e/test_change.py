@@ -17,9 +17,9 @@ from typer.testing import Result
 
 import geoml
 from geoml import models, testing
-from geoml.engine import package
+from geoml.engine.packages import package
 from geoml.errors import DataError, InputError, ModelError, NothingFound
-from geoml.io.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.card import Band, ClassInfo, ModelCard
 
 BANDS = ("red", "nir")
 BEFORE = testing.Scene(

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from geoml import pipeline, testing
-from geoml.engine import calibrate, package
+from geoml.engine.packages import calibrate, package
 from geoml.errors import InputError, NothingFound
 from geoml.recipe import PredictRecipe
 from tests.e2e.old_series import made_old

@@ -20,7 +20,7 @@ from distributed.comm import connect
 import geoml
 from flows.runner import Steps
 from geoml import testing
-from geoml.engine.cluster_tls import private
+from geoml.engine.workers.cluster_tls import private
 
 BANDS = ("red", "nir")
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 128, 192), seed=5), bands=BANDS)

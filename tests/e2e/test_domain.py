@@ -18,9 +18,9 @@ from typer.testing import Result
 import geoml
 from geoml import testing
 from geoml.cube.domain import fit
-from geoml.engine import package
+from geoml.engine.packages import package
 from geoml.errors import ModelError
-from geoml.io.domain import OUTSIDE
+from geoml.io.cards.domain import OUTSIDE
 from geoml.recipe import PredictRecipe
 
 BANDS = ("red", "nir")
@@ -191,7 +191,7 @@ def test_both_dates_of_a_change_are_compared(run: Callable[..., Any], tmp_path: 
     made = package.build(card := testing.card("seg", BANDS, ("a", "b"), config=testing.small_unet.__globals__["_UNET"]))
     pixels = [testing.smooth((2, 200, 200), seed=k).reshape(2, -1).T * 1e-4 for k in (50, 51)]
     package.save(made, card.model_copy(update={"domain": fit(*pixels)}), tmp_path / "seg")
-    from geoml.engine.compare import compare
+    from geoml.engine.packages.compare import compare
 
     both = compare(package.load(tmp_path / "seg"), binary=True)
     package.save(both.module, both.card, tmp_path / "both")

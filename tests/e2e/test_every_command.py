@@ -19,10 +19,10 @@ from affine import Affine
 from typer.testing import Result
 
 from geoml import models, testing
-from geoml import testing_photos as photos
 from geoml.cli import app
-from geoml.cli_common import err_console, out_console
-from geoml.engine import imports, package
+from geoml.cli.common import err_console, out_console
+from geoml.engine.packages import imports, package
+from geoml.testing import pictures as photos
 
 Cli = Callable[..., Result]
 

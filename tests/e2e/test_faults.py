@@ -29,14 +29,14 @@ from typer.testing import Result
 import geoml
 from geoml import testing
 from geoml.cube.normalise import coefficients
-from geoml.engine.device import Device
-from geoml.engine.package import Package, load
-from geoml.engine.predict import Predictor
+from geoml.engine.inference.predict import Predictor
+from geoml.engine.machine.device import Device
+from geoml.engine.packages.package import Package, load
 from geoml.errors import DataError, GeomlError, InputError, ModelError, TransientError
 from geoml.grid.plane import Plane, Window
-from geoml.io import cog
-from geoml.io.bands import BandSpec
-from geoml.io.cogwrite import CogWriter
+from geoml.io.cog import read as cog
+from geoml.io.cog.write import CogWriter
+from geoml.io.stac.bands import BandSpec
 
 ORIGIN = (640 * 960.0, 640 * 11000.0)
 """Corner of a block of 64 pixels of 10 m."""
@@ -84,8 +84,8 @@ FORKER = """
 import faulthandler, json, os, sys, traceback
 import distributed, geopandas.tools, PIL.PngImagePlugin, pystac.extensions, torch
 torch.set_num_threads(1)
-import geoml, geoml.errors, geoml.pipeline, geoml.io.report
-from geoml.engine.package import load
+import geoml, geoml.errors, geoml.pipeline, geoml.io.report.page
+from geoml.engine.packages.package import load
 load(sys.argv[1])
 for line in sys.stdin:
     code, args = json.loads(line)

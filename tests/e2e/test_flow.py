@@ -28,12 +28,13 @@ from flows import form, show, steps
 from flows import geolocate as locating
 from flows import monitor as nightly
 from flows import predict as module
-from geoml import pipeline, testing, testing_photos
+from geoml import pipeline, testing
 from geoml.cube.domain import fit
-from geoml.engine import calibrate, package
-from geoml.engine.state import state as state_of
+from geoml.engine.packages import calibrate, package
+from geoml.engine.run.state import state as state_of
 from geoml.errors import DataError, InputError, ModelError, TransientError
 from geoml.recipe import PredictRecipe
+from geoml.testing import pictures as testing_photos
 
 pytestmark = pytest.mark.integration
 

@@ -18,9 +18,9 @@ import shapely
 from PIL import Image
 from typer.testing import Result
 
-from geoml import testing_photos as made
-from geoml.demo import answers_and_truth
-from geoml.io import geolocations
+from geoml.cli.demo import answers_and_truth
+from geoml.geolocation.rows import schema as geolocations
+from geoml.testing import pictures as made
 
 Cli = Callable[..., Result]
 

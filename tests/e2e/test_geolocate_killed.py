@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from geoml import testing_photos as made
-from geoml.io import geolocations
+from geoml.geolocation.rows import schema as geolocations
+from geoml.testing import pictures as made
 
 PICTURES, KILLS = 200, 8
 

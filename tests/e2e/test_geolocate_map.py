@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from typer.testing import Result
 
 from geoml import testing
-from geoml import testing_photos as made
-from geoml.engine import grounds
-from geoml.engine.acceptance import Acceptance
-from geoml.engine.locator import load
-from geoml.engine.regions import Region, file_of
-from geoml.grid.density import Density
-from geoml.io import geolocations
-from geoml.io.catalog import open_catalog
-from geoml.io.store import write_json
+from geoml.geolocation.density.density import Density
+from geoml.geolocation.locate.locator import load
+from geoml.geolocation.matching import grounds
+from geoml.geolocation.matching.acceptance import Acceptance
+from geoml.geolocation.matching.where import Region, file_of
+from geoml.geolocation.rows import schema as geolocations
+from geoml.io.stac.catalog import open_catalog
+from geoml.io.stores.store import write_json
+from geoml.testing import pictures as made
 from geoml.vector.caps import cap
 
 Cli = Callable[..., Result]
@@ -189,8 +189,8 @@ def test_a_kill_changes_no_byte(cli: Cli, ground: NDArray[np.uint8], mosaic: Pat
             return os.waitpid(child, 0)[1]
         try:
             from geoml import pipeline
-            from geoml.engine import geolocate_map
-            from geoml.io import row_parts
+            from geoml.geolocation.matching import rows as geolocate_map
+            from geoml.geolocation.rows import parts as row_parts
 
             geolocate_map.PART = 2
             if die:
@@ -329,7 +329,7 @@ def test_places_on_two_continents_are_two_maps(
         lon, lat, p = np.array(places).T
         return [Region(lon, lat, p, 375.0, tuple(cap(x, y, 375.0) for x, y, _ in places))] * len(density)
 
-    monkeypatch.setattr("geoml.engine.regions.credible", torn)
+    monkeypatch.setattr("geoml.geolocation.matching.where.credible", torn)
     source = pictures(tmp_path / "in", ground, TURNED[:1])
     made.write(source / "red.png", cut(texture(7), 10, 160, 160))
     result = cli("geolocate", "map", source, "--catalog", catalog, "--collection", "made", "--datetime", "2021/2024",

@@ -17,7 +17,7 @@ import yaml
 import geoml
 from geoml import testing
 from geoml.errors import DataError
-from geoml.io.catalog import open_catalog
+from geoml.io.stac.catalog import open_catalog
 
 THRESHOLDS = (0.20005, 0.40005)
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import Result
 
 from geoml import pipeline, testing
-from geoml.engine.state import state
+from geoml.engine.run.state import state
 from geoml.errors import DataError, GeomlError
 from geoml.recipe import PredictRecipe, parse
 

@@ -13,10 +13,10 @@ import pytest
 
 import geoml
 from geoml import testing
-from geoml.engine import output
-from geoml.engine.state import state
+from geoml.engine.run import output
+from geoml.engine.run.state import state
 from geoml.errors import TransientError
-from geoml.io import source
+from geoml.io.cog import source
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 64, 128), seed=5), bands=("red", "nir"))
 
@@ -70,7 +70,7 @@ def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("what", ["map_report", "read_polygons"])
 def test_putting_together(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of blocks are not to blame: none is thrown away."""
-    from geoml.engine import collect
+    from geoml.engine.run import collect
 
     with monkeypatch.context() as patch:
         patch.setattr(collect, what, too_much)

@@ -17,7 +17,7 @@ import pytest
 
 from geoml import pipeline, testing
 from geoml.errors import DataError, InputError, NothingFound, TransientError
-from geoml.io import stac
+from geoml.io.stac import search as stac
 from tests.e2e.conftest import THRESHOLDS
 from tests.schemas.stac import validate
 

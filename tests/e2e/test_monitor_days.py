@@ -18,7 +18,7 @@ import pytest
 
 from geoml import pipeline, testing
 from geoml.errors import NothingFound, TransientError
-from geoml.io import stac
+from geoml.io.stac import search as stac
 from tests.e2e.old_series import made_old
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 120, 120), seed=5), bands=("red", "nir"))

@@ -18,12 +18,12 @@ from typer.testing import Result
 
 from geoml import pipeline, testing
 from geoml.cube.load import load
-from geoml.engine.plan import make_plan
-from geoml.engine.sample import item_version
+from geoml.engine.run.plan import make_plan
+from geoml.engine.run.sample import item_version
 from geoml.errors import DataError, GeomlError, ModelError, NothingFound
-from geoml.io.bands import select
-from geoml.io.projection import check_projection
-from geoml.io.stac import open_catalog, read_items, write_items
+from geoml.io.cog.projection import check_projection
+from geoml.io.stac.bands import select
+from geoml.io.stac.search import open_catalog, read_items, write_items
 from geoml.recipe import PredictRecipe
 
 SCENE = testing.Scene(id="good", data=testing.smooth((2, 64, 64), seed=5), bands=("red", "nir"))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from geoml import testing
-from geoml.engine import package
-from geoml.engine.predict import Predictor
+from geoml.engine.inference.predict import Predictor
+from geoml.engine.packages import package
 from geoml.grid.plane import Window
 
 STEPS = 250

@@ -21,7 +21,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import geoml
 from geoml import testing
-from geoml.io.stac import read_items
+from geoml.io.stac.search import read_items
 
 THRESHOLDS = (0.20005, 0.40005)
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 500, 600), seed=5), bands=("red", "nir"))

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from geoml import pipeline
-from geoml.engine import cards
-from geoml.engine.plan import read_plan
-from geoml.engine.run import _predictor
-from geoml.engine.state import state
+from geoml.engine.packages import cards
+from geoml.engine.run.blocks import _predictor
+from geoml.engine.run.plan import read_plan
+from geoml.engine.run.state import state
 from geoml.errors import InputError, NothingFound
-from geoml.io import signed
+from geoml.io.stores import signed
 
 SECOND = "S3CRETofTUESDAY"
 

@@ -26,8 +26,9 @@ from typer.testing import Result
 import geoml
 import geoml.models
 from geoml import testing
-from geoml.engine import package, spread
-from geoml.engine.state import RunState, state
+from geoml.engine.packages import package
+from geoml.engine.run.state import RunState, state
+from geoml.engine.workers import drive as spread
 from geoml.errors import DataError, InputError, TransientError
 from geoml.settings import settings
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from geoml import testing
-from geoml.engine.package import read_card
+from geoml.engine.packages.package import read_card
 from geoml.errors import ModelError
-from geoml.io.card import Band
+from geoml.io.cards.card import Band
 
 POWER = np.random.default_rng(8).choice(np.array([0.004, 0.008, 0.03, 0.2], np.float32), (2, 150, 150))
 DECIBELS = (10 * np.log10(POWER)).astype(np.float32)

@@ -20,11 +20,11 @@ from PIL import Image
 
 import geoml
 from geoml import pipeline, testing
-from geoml.engine import package
-from geoml.engine.state import state
+from geoml.engine.packages import package
+from geoml.engine.run.state import state
 from geoml.errors import GeomlError
-from geoml.io import photo_lists
-from geoml.io.store import sha256
+from geoml.geolocation.pictures import lists as photo_lists
+from geoml.io.stores.store import sha256
 from tests.fuzz import mutate
 from tests.fuzz.guard import Served
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from geoml import testing
-from geoml.engine import package
-from geoml.engine import predict as engine
-from geoml.engine.device import choose
+from geoml.engine.inference import predict as engine
+from geoml.engine.machine.device import choose
+from geoml.engine.packages import package
 from geoml.grid.plane import Window
 from geoml.settings import settings
 

@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows import form
 from flows.predict import predict
 from geoml import pipeline, testing
-from geoml.engine.state import state
+from geoml.engine.run.state import state
 from geoml.errors import TransientError
 from geoml.recipe import PredictRecipe, Query
 

@@ -14,7 +14,7 @@ import pytest
 
 from geoml import pipeline
 from geoml.errors import ModelError
-from geoml.io.domain import PARTLY
+from geoml.io.cards.domain import PARTLY
 from geoml.recipe import PredictRecipe
 
 pytestmark = pytest.mark.data

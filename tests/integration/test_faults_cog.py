@@ -18,8 +18,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 
 from geoml.errors import DataError, TransientError
-from geoml.io import cog, hrefs, ranges
-from geoml.io.bands import BandSpec
+from geoml.io.cog import read as cog
+from geoml.io.stac.bands import BandSpec
+from geoml.io.stores import hrefs, ranges
 from tests.integration import fault_server
 
 pytestmark = pytest.mark.integration
@@ -70,7 +71,7 @@ def read(server: Any, name: str = "a.tif", **known: Any) -> np.ndarray:
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses between tries take no time and are noted."""
     asked: list[float] = []
-    monkeypatch.setattr("geoml.io.web.time.sleep", asked.append)
+    monkeypatch.setattr("geoml.io.stores.web.time.sleep", asked.append)
     return asked
 
 

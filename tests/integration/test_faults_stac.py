@@ -15,8 +15,9 @@ from shapely.geometry import box, mapping
 
 from geoml.errors import DataError, TransientError
 from geoml.grid.region import from_bbox
-from geoml.io import stac_http, stac_pages
-from geoml.io.stac import open_catalog, search
+from geoml.io.stac import http as stac_http
+from geoml.io.stac import pages as stac_pages
+from geoml.io.stac.search import open_catalog, search
 from geoml.recipe import Query
 from tests.integration import fault_server
 
@@ -99,7 +100,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         else:  # a thread that an earlier test has left behind
             pause(seconds)
 
-    monkeypatch.setattr("geoml.io.web.time.sleep", note)
+    monkeypatch.setattr("geoml.io.stores.web.time.sleep", note)
     return asked
 
 

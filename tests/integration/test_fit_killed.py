@@ -15,11 +15,11 @@ import torch
 from affine import Affine
 
 from geoml.data.recipe import TrainRecipe
-from geoml.engine.fit import STATE, fit
+from geoml.engine.train.fit import STATE, fit
 
 CODE = """
 import sys; from pathlib import Path
-from geoml.engine.fit import fit; from geoml.data.recipe import TrainRecipe
+from geoml.engine.train.fit import fit; from geoml.data.recipe import TrainRecipe
 if __name__ == "__main__":
     fit(TrainRecipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
 """

@@ -10,9 +10,9 @@ import pyproj
 import pytest
 from PIL import Image
 
-from geoml.engine.acceptance import Acceptance
-from geoml.engine.frames import Frame, frames
-from geoml.engine.map_match import locate
+from geoml.geolocation.matching.acceptance import Acceptance
+from geoml.geolocation.matching.frames import Frame, frames
+from geoml.geolocation.matching.match import locate
 
 pytestmark = [
     pytest.mark.data,
@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 CHOSEN = Acceptance(21.9, -43.0, 20)
-"""As `geoml.engine.map_calibrate.of_frames` chose on all the even frames of Caliterra."""
+"""As `geoml.geolocation.matching.decoys.of_frames` chose on all the even frames of Caliterra."""
 
 
 def load(name: str) -> Frame:

@@ -14,7 +14,7 @@ import pytest
 
 from geoml import pipeline, testing
 from geoml.errors import NothingFound, TransientError
-from geoml.io.bucket import Bucket
+from geoml.io.stores.bucket import Bucket
 from tests.e2e.old_series import made_old
 
 pytestmark = pytest.mark.integration

@@ -25,16 +25,16 @@ from typer.testing import CliRunner
 import geoml
 from geoml import pipeline, testing
 from geoml.cli import app
-from geoml.engine import package
-from geoml.engine.run import run_blocks
-from geoml.engine.state import state
+from geoml.engine.packages import package
+from geoml.engine.run.blocks import run_blocks
+from geoml.engine.run.state import state
 from geoml.errors import DataError, InputError, TransientError
-from geoml.io import bucket as buckets
-from geoml.io import ranges
-from geoml.io.bucket import Bucket
-from geoml.io.regions import load_region
-from geoml.io.remote import run_store
-from geoml.io.stac import read_items, search
+from geoml.io.stac.search import read_items, search
+from geoml.io.stores import bucket as buckets
+from geoml.io.stores import ranges
+from geoml.io.stores.bucket import Bucket
+from geoml.io.stores.remote import run_store
+from geoml.io.tables.regions import load_region
 from geoml.recipe import Query
 from geoml.settings import settings
 
@@ -108,7 +108,7 @@ def start(recipe: dict[str, Any], out: str, **env: str) -> subprocess.Popen[str]
     """A process that is ready, and predicts as soon as it is told to."""
     program = (
         "import json, sys\n"
-        "import geoml, geoml.pipeline, geoml.engine.spread\n"
+        "import geoml, geoml.pipeline, geoml.engine.workers.drive\n"
         "recipe, out = json.loads(sys.argv[1]), sys.argv[2]\n"
         "print('ready', flush=True); input()\n"
         "try:\n    geoml.predict(recipe, out)\n"
@@ -389,7 +389,7 @@ def test_a_run_in_a_bucket_is_a_catalog(inputs: str, url: str) -> None:
     region = load_region(f"{inputs}/region.geojson")
     found = {}
     for name in ("collection.json", "items.parquet", "sources.parquet"):
-        catalog = geoml.io.stac.open_catalog(f"{url}/{name}")
+        catalog = geoml.io.stac.search.open_catalog(f"{url}/{name}")
         query = Query(catalog=f"{url}/{name}", datetime=("2024",), region=f"{inputs}/region.geojson")
         found[name] = search(catalog, query, region, "2024")
     maps = [{i.id: i.assets["class"].href for i in found[k]} for k in ("collection.json", "items.parquet")]

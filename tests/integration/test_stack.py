@@ -29,7 +29,7 @@ from obstore.exceptions import AlreadyExistsError, UnauthenticatedError
 
 from geoml import pipeline
 from geoml.errors import NothingFound
-from geoml.io.stac import read_items
+from geoml.io.stac.search import read_items
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +70,7 @@ def test_the_stac_api_has_pages(stac_api: Any, demo: str, monkeypatch: pytest.Mo
     days = [f"2021-01-0{n}" for n in range(1, 8)]
     made = [{**one, "id": d, "properties": {"datetime": f"{d}T12:00:00Z"}} for d in days]
     stac_api.load({**json.loads((DEMO / "collection.json").read_text()), "id": "paged"}, made)
-    monkeypatch.setattr("geoml.io.stac.PAGE", 3)
+    monkeypatch.setattr("geoml.io.stac.search.PAGE", 3)
     asked: list[str] = []
     send = requests.Session.request
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoml.errors import DataError, InputError
-from geoml.io.hrefs import check_url, clean
-from geoml.io.signed import Signatures, beside, signed
+from geoml.io.stores.hrefs import check_url, clean
+from geoml.io.stores.signed import Signatures, beside, signed
 from geoml.logs import Line
 from geoml.redacted import bare, redact, shown, wrong
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from geoml import logs
 from geoml.cli import app
+from geoml.cli.terminal import Terminal, word
 from geoml.errors import DataError, unknown
-from geoml.terminal import Terminal, word
 from geoml.texts import listed, plain, short
 
 EVIL = "A1\nWARNING run=00000000 forged\x1b[31m\r\x07\u202e\u200b\u2028\x85\ud800[/red][bold]"

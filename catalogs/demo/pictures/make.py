@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from geoml.data import world
+from geoml.geolocation.training import world
 
 HERE = Path(__file__).parent
 COUNT, SEED, SIDE, WIDTHS = 12, 2026, 224, (600.0, 1000.0)

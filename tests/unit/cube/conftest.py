@@ -15,7 +15,7 @@ from affine import Affine
 from pyproj import Transformer
 from shapely.geometry import box, mapping
 
-from geoml.io.catalog import BandMeta, Catalog, MaskMeta, Profile
+from geoml.io.stac.catalog import BandMeta, Catalog, MaskMeta, Profile
 
 CORNER = (500_000.0, 5_000_000.0)
 

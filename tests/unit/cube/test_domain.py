@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
 from geoml.cube.domain import LEVEL, fit, likeness, log_density
-from geoml.io.domain import NODATA, OUTSIDE, STEPS, Domain, said, verdict
+from geoml.io.cards.domain import NODATA, OUTSIDE, STEPS, Domain, said, verdict
 
 
 def together(count: int, slope: float, seed: int = 0) -> NDArray[np.float64]:

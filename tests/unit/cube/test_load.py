@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from geoml.cube.load import load
 from geoml.errors import DataError, InputError
-from geoml.io import cog
+from geoml.io.cog import read as cog
 
 GRID = GeoBox((120, 100), Affine(10, 0, 499_900, 0, -10, 5_000_100), "EPSG:32632")
 """Ten pixels to the left and above of the scenes, which are 90 x 110: a frame of nothing all round but the bottom."""

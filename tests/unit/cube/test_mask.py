@@ -7,7 +7,7 @@ import pytest
 
 from geoml.cube.mask import clear
 from geoml.errors import DataError
-from geoml.io.bands import BandSpec, MaskSpec
+from geoml.io.stac.bands import BandSpec, MaskSpec
 
 BAND = BandSpec("item", "scl", "scl.tif", "scl")
 ALL = np.ones((2, 3), bool)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from geoml.cube.normalise import coefficients, normalise
 from geoml.errors import InputError
-from geoml.io.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.card import Band, ClassInfo, ModelCard
 
 
 def card(*bands: Band) -> ModelCard:

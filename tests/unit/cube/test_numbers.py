@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from geoml.cube import numbers
 from geoml.cube.load import load
 from geoml.errors import DataError
-from geoml.io.catalog import Catalog, Profile
+from geoml.io.stac.catalog import Catalog, Profile
 
 GRID = GeoBox((64, 64), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32632")
 Make = Callable[..., pystac.Item]

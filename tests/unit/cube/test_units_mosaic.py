@@ -13,8 +13,8 @@ from geoml.cube.load import load
 from geoml.errors import InputError
 from geoml.grid.plane import Plane
 from geoml.grid.region import from_bbox
-from geoml.io.catalog import Profile
-from geoml.io.stac import open_catalog, search
+from geoml.io.stac.catalog import Profile
+from geoml.io.stac.search import open_catalog, search
 from geoml.recipe import Query
 
 POWER = np.random.default_rng(5).uniform(1e-4, 2, (2, 64, 64)).astype(np.float32)

@@ -12,8 +12,9 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from geoml.data import prepare, rasters, tiles
+from geoml.data import prepare, rasters
 from geoml.data.recipe import TrainRecipe
+from geoml.data.sources import tiles
 from geoml.nn.losses import IGNORE
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # masks beside rasters

@@ -17,11 +17,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from shapely.geometry import box
 
-from geoml.data import stac
 from geoml.data.chips import Reader, measure
 from geoml.data.prepare import prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import outline
+from geoml.data.sources import stac
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Window
 from geoml.nn.losses import IGNORE

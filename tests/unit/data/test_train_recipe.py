@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from geoml.data import geo_recipe
 from geoml.data.recipe import TrainRecipe, load_recipe, resolve, swapped
 from geoml.errors import InputError
-from geoml.io.card import ClassInfo
+from geoml.geolocation.training import recipe as geo_recipe
+from geoml.io.cards.card import ClassInfo
 from geoml.recipe import load_yaml, parse
 from geoml.settings import settings
 

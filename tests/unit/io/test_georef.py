@@ -26,11 +26,11 @@ from rasterio.warp import reproject
 
 from geoml.data import rasters
 from geoml.errors import DataError
-from geoml.io import cog
-from geoml.io.bands import BandSpec, band_specs
-from geoml.io.catalog import Catalog, Profile
+from geoml.io.cog import read as cog
+from geoml.io.cog.projection import check_projection
 from geoml.io.crs import understood
-from geoml.io.projection import check_projection
+from geoml.io.stac.bands import BandSpec, band_specs
+from geoml.io.stac.catalog import Catalog, Profile
 
 _spec = spec_from_file_location("crs_spellings", Path(__file__).with_name("crs_spellings.py"))
 assert _spec is not None

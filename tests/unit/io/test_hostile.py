@@ -19,13 +19,13 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import Resampling
 
 from geoml.errors import DataError
-from geoml.io import cog
-from geoml.io.bands import BandSpec, band_specs
-from geoml.io.catalog import Catalog, Profile
-from geoml.io.cogwrite import CogWriter
-from geoml.io.hrefs import safe_name
-from geoml.io.projection import check_projection
-from geoml.io.store import atomic, sha256
+from geoml.io.cog import read as cog
+from geoml.io.cog.projection import check_projection
+from geoml.io.cog.write import CogWriter
+from geoml.io.stac.bands import BandSpec, band_specs
+from geoml.io.stac.catalog import Catalog, Profile
+from geoml.io.stores.hrefs import safe_name
+from geoml.io.stores.store import atomic, sha256
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 

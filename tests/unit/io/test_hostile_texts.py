@@ -12,10 +12,10 @@ import pytest
 
 from geoml.data.recipe import TrainRecipe
 from geoml.errors import InputError, ModelError
-from geoml.io import mlm
-from geoml.io.card import ModelCard
-from geoml.io.catalog import CatalogFile
-from geoml.io.regions import load_region
+from geoml.io.cards import mlm
+from geoml.io.cards.card import ModelCard
+from geoml.io.stac.catalog import CatalogFile
+from geoml.io.tables.regions import load_region
 from geoml.recipe import PredictRecipe, load_yaml, parse
 
 # ---- regions

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from geoml import testing
-from geoml.io import mlm
-from geoml.io.bands import band_specs
-from geoml.io.card import Band, ModelCard
-from geoml.io.catalog import BandMeta, Catalog, Profile, open_catalog
+from geoml.io.cards import mlm
+from geoml.io.cards.card import Band, ModelCard
+from geoml.io.stac.bands import band_specs
+from geoml.io.stac.catalog import BandMeta, Catalog, Profile, open_catalog
 from geoml.io.units import SPELLINGS, account, convert, differ, mismatch, unit
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoml import models
-from geoml.engine.fold import folded
-from geoml.engine.measure import measure
+from geoml.engine.inference.fold import folded
+from geoml.engine.packages.measure import measure
 from geoml.errors import InputError
 from geoml.nn.siamese import apart, concatenated, differences, stacked
 

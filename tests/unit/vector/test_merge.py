@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window, blocks_touching
-from geoml.io.polygonise import polygonise
+from geoml.io.cog.polygonise import polygonise
 from geoml.vector.merge import FeatureMerger
 from geoml.vector.polygons import Features
 

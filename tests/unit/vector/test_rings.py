@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.plane import Window
-from geoml.io.polygonise import polygonise
+from geoml.io.cog.polygonise import polygonise
 from geoml.vector.rings import Rings, share_vertices, straighten
 
 

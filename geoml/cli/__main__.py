@@ -1,0 +1,5 @@
+"""``python -m geoml.cli``."""
+
+from geoml.cli.main import app
+
+app()

@@ -1,0 +1,88 @@
+"""What the files of commands share: consoles, and how an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from typer.core import TyperGroup
+
+from geoml.cli.terminal import Terminal
+from geoml.errors import GeomlError, limits
+from geoml.io.stac.left_out import told
+from geoml.redacted import redact
+from geoml.texts import plain
+
+out_console, err_console = Terminal(), Terminal(stderr=True)
+
+_COMPLAINT: type[Exception] = typer.BadParameter.__bases__[0]
+"""What typer raises for words of the command line, which it does not export under a name."""
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def warn(run: Mapping[str, Any]) -> None:
+    """What a reader of the map has to know, on standard error."""
+    for words in run.get("warnings", ()):
+        err_console.print(Text("Warning ", "bold yellow"), end="")
+        err_console.print(words, highlight=False)
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command whose geoml errors become one line and the exit code of the error table."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            from geoml.settings import settings
+
+            try:
+                settings()  # a wrong setting is said before any work, also where this command does not need it
+                with limits(name):
+                    function(*args, **kwargs)
+            except GeomlError as err:
+                err_console.print(Text(f"{type(err).__name__} ", "bold red"), end="")
+                err_console.print(str(err), highlight=False)
+                raise typer.Exit(err.exit_code) from err
+            except KeyboardInterrupt:
+                from geoml.engine.machine.halt import deadline
+
+                deadline(2.0, 130)  # a read that hangs must not keep a command that was told to end
+                raise
+
+        group.command(name)(run)
+        return run
+
+    return register
+
+
+class Commands(TyperGroup):
+    """A group whose complaints about words of the command line are one line, as all others."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with _told():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _told():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except _COMPLAINT as err:
+        if type(err).__name__ != "NoArgsIsHelpError":  # whose message is our help
+            err.message = plain(redact(str(err.message)))  # type: ignore[attr-defined]
+        raise
+
+
+def say_left_out(items: Mapping[str, str]) -> None:
+    """One line about the items that were left out, if there are any."""
+    if items:
+        out_console.print(told(items), highlight=False)

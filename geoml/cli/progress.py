@@ -1,0 +1,79 @@
+"""Progress of a run in a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from geoml.cli.terminal import Terminal, word
+from geoml.io.cards.domain import said
+
+if TYPE_CHECKING:
+    from geoml.engine.run.plan import Plan
+
+
+class Bar:
+    """Blocks done of all, megapixels a second and the time left, wherever the blocks run."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("searching", total=None, rate="")
+        self._pixels: Counter[str] = Counter()
+        self._block = self._blocks = self._done = self._failed = 0
+
+    def start(self, plan: Plan, todo: Sequence[str]) -> None:
+        """The plan is made and ``todo`` blocks are left."""
+        self._block, self._blocks = plan.recipe.block_size**2, len(plan.blocks)
+        self._done = len(plan.blocks) - len(todo)
+        self._progress.update(self._task, total=len(todo) * self._block / 1e6)
+        self._show()
+
+    def advance(self, block: str, pixels: int) -> None:
+        """``pixels`` more of ``block`` are finished; 0: it failed. What is done once more counts once."""
+        new = min(pixels or self._block, self._block - self._pixels[block])
+        self._pixels[block] += new
+        if pixels == 0:
+            self._failed += 1
+        elif new and self._pixels[block] == self._block:
+            self._done += 1
+        self._progress.update(self._task, advance=new / 1e6)
+        self._show()
+
+    def _show(self) -> None:
+        speed = self._progress.tasks[self._task].speed
+        rate = f"{speed:.1f} Mpx/s" if speed else ""
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._progress.update(self._task, description=f"{self._done} of {self._blocks} blocks{failed}", rate=rate)
+
+
+@contextmanager
+def show() -> Iterator[Bar]:
+    """A progress bar on standard error; silent where that is no terminal."""
+    console = Terminal(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        yield Bar(bar)
+
+
+def domain(run: Mapping[str, Any]) -> None:
+    """One line on standard error: whether the images of a run are like the training data of its model."""
+    found = run.get("domain")
+    style = {"inside": "green", "outside": "red"}.get(found["verdict"], "yellow") if found else ""
+    mark = "" if found is None or found["verdict"] == "inside" else "Warning: "
+    Terminal(stderr=True, soft_wrap=True).print(word(f"{mark}{said(found)}", style))
+
+
+@contextmanager
+def count(what: str) -> Iterator[Callable[[int], None]]:
+    """How many of ``what`` are done, of an unknown number, on standard error; silent where that is no terminal."""
+    console = Terminal(stderr=True)
+    columns = (TextColumn("{task.completed:.0f} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda n: bar.advance(task, n)

@@ -1,0 +1,1 @@
+"""Where training data come from, a file each."""

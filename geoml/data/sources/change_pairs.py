@@ -1,0 +1,105 @@
+"""Source ``change_pairs``: an image raster for each date, and label rasters, masks or polygons of what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from geoml.data import rasters
+from geoml.data.labels import burn, read_all
+from geoml.data.recipe import ChangePairs, TrainRecipe, resolve
+from geoml.data.scene import Sample, Scene
+from geoml.data.sources.pairs import class_indices
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.nn.losses import IGNORE
+
+
+def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[Scene]:
+    """A scene for every id that has all files. Raises NothingFound, InputError for a value that is no class, and
+    DataError for files of one id that differ in shape or place.
+    """
+    for name, values in (("masks", [*source.masks]), ("background", [source.background])):
+        if strange := [v for v in values if v is not None and v not in recipe.index_of]:
+            raise InputError(f"source.{name}: {strange} are no class; classes are {sorted(recipe.index_of)}")
+    root = resolve(source.root)
+    patterns = [*source.images, *([source.labels] if source.labels else source.masks.values())]
+    files = [rasters.find(root, pattern) for pattern in patterns]
+    names = sorted(set.intersection(*(set(f) for f in files)))
+    if not names:
+        raise NothingFound(f"{root}: no id has all of {patterns}")
+    polygons = None
+    if source.polygons:
+        frames = [frame.to_crs("EPSG:4326") for frame in read_all(source.polygons, recipe.classes)]
+        polygons = pd.concat(frames, ignore_index=True)
+    out = []
+    for name in names:
+        paths = [f[name] for f in files]
+        shape, geobox = same_grid(name, paths)
+        if polygons is not None and geobox is None:
+            raise DataError(f"{name}: has no georeference; polygons cannot be laid over it")
+        images, labels = paths[: len(source.images)], paths[len(source.images) :]
+        read = partial(_read, images, labels, polygons, geobox, source, recipe)
+        out.append(Scene(name, shape, read, geobox))
+    return out
+
+
+def same_grid(name: str, paths: Sequence[Path]) -> tuple[tuple[int, int], GeoBox | None]:
+    """Shape and geobox that all files share; one without a georeference takes that of the others. Raises DataError."""
+    heads = {path: rasters.header(path) for path in paths}
+    shapes = {path.name: h.shape for path, h in heads.items()}
+    if len(set(shapes.values())) > 1:
+        raise DataError(f"{name}: files differ in shape: {shapes}")
+    placed = {path.name: h.geobox for path, h in heads.items() if h.geobox is not None}
+    boxes = list(placed.values())
+    for box in boxes[1:]:
+        if box.crs != boxes[0].crs or not box.affine.almost_equals(boxes[0].affine, 1e-3 * abs(boxes[0].affine.a)):
+            raise DataError(f"{name}: {' and '.join(placed)} do not lie on the same pixels")
+    return heads[paths[0]].shape, boxes[0] if boxes else None
+
+
+def stack(
+    images: Sequence[Path], bands: Sequence[int], nodata: float | None
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """(dates * bands, y, x) and where every date has data."""
+    read = [rasters.image(path, list(bands), nodata) for path in images]
+    return np.concatenate([data for data, _ in read]), np.logical_and.reduce([valid for _, valid in read])
+
+
+def _read(
+    images: Sequence[Path],
+    labels: Sequence[Path],
+    polygons: gpd.GeoDataFrame | None,
+    geobox: GeoBox | None,
+    source: ChangePairs,
+    recipe: TrainRecipe,
+) -> Sample:
+    data, valid = stack(images, rasters.positions(recipe.bands, source.file_bands), source.nodata)
+    if polygons is not None and geobox is not None:
+        fill = IGNORE if source.background is None else recipe.index_of[source.background]
+        frame = polygons.to_crs(str(geobox.crs))
+        target = burn(list(zip(frame.geometry, frame["index"], strict=True)), geobox, fill)
+    elif source.labels:
+        target = class_indices(labels[0], source.values, source.ignore, recipe)
+    else:
+        target = _masks(dict(zip(source.masks, labels, strict=True)), recipe)
+    return Sample.of(data, valid, target)
+
+
+def _masks(masks: Mapping[int, Path], recipe: TrainRecipe) -> NDArray[np.uint8]:
+    target: NDArray[np.uint8] = np.zeros(0, np.uint8)
+    for value, path in masks.items():
+        raw, known = rasters.read(path, [1])
+        inside = (raw[0] > 0) & known
+        if not target.size:
+            target = np.full(inside.shape, IGNORE, np.uint8)
+        if twice := int((inside & (target != IGNORE)).sum()):
+            raise DataError(f"{path}: {twice} pixels are in the mask of another class too")
+        target[inside] = recipe.index_of[value]
+    return target

@@ -1,0 +1,133 @@
+"""Source ``point_change``: what appeared or vanished between two dates, from points that were marked on each.
+
+See `geoml.data.recipe.PointChange` for the rules. Made for trees: annotators mark the same crown a few metres apart
+from year to year, so a lone point near one of the other date says nothing, and is not known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from scipy.spatial import KDTree
+
+from geoml.data import labels, rasters
+from geoml.data.recipe import PointChange, TrainRecipe, resolve
+from geoml.data.scene import Sample, Scene
+from geoml.data.sources.change_pairs import same_grid, stack
+from geoml.errors import DataError, InputError
+from geoml.nn.losses import IGNORE
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Points (n,2) of two dates: pairs of one thing, what is only on one of them, and what cannot be said."""
+
+    stayed: NDArray[np.float64]
+    lost: NDArray[np.float64]
+    gained: NDArray[np.float64]
+    unsure: NDArray[np.float64]
+
+
+def scenes(source: PointChange, recipe: TrainRecipe) -> list[Scene]:
+    """A scene for every pair of dates of a place. Raises InputError, NothingFound, DataError.
+
+    A split list may name it by the image of any date of its place, whether that image is here or not.
+    """
+    for name in ("unchanged", "gain", "loss"):
+        if (value := getattr(source, name)) not in recipe.index_of:
+            raise InputError(f"source.{name}: {value} is no class; classes are {sorted(recipe.index_of)}")
+    root = resolve(source.root)
+    before, after = source.points.split("{id}")
+    images = rasters.find(root, source.images)
+    places: dict[str, dict[str, str]] = {}
+    for name in images:
+        for date in source.dates:
+            if (stamp := source.stamp.format(date=date)) in name:
+                places.setdefault(name.replace(stamp, "{date}", 1), {})[date] = name
+    out = []
+    for place, of in places.items():
+        have = [d for d in source.dates if d in of]
+        for pair in _pairs(have, source.pairs):
+            paths, points = [images[of[d]] for d in pair], [root / f"{before}{of[d]}{after}" for d in pair]
+            if source.no_file == "error" and (absent := [p for p in points if not p.exists()]):
+                raise DataError(f"{absent[0]}: missing; set source.no_file to 'empty' if that means no points")
+            shape, geobox = same_grid(place, paths)
+            if geobox is not None and geobox.crs is not None and geobox.crs.geographic:
+                raise DataError(f"{paths[0]}: distances in metres need a projected image, found {geobox.crs}")
+            members = tuple(place.replace("{date}", source.stamp.format(date=d)) for d in source.dates)
+            name = place.replace("{date}", source.stamp.format(date="-".join(pair)))
+            read = partial(_read, paths, points, geobox, source, recipe)
+            out.append(Scene(name, shape, read, geobox, members=members))
+    if not out:
+        raise InputError(f"source.dates: no place under {root} has two of {list(source.dates)}")
+    return out
+
+
+def match(first: NDArray[np.float64], second: NDArray[np.float64], match: float, apart: float) -> Matched:
+    """Points (n,2) and (m,2) of two dates against each other; distances are in the unit of the points.
+
+    Pairs are made one to one, nearest first, up to ``match``. A point left over is lost or gained when no point of the
+    other date is within ``apart``, otherwise it is unsure.
+    """
+    if not len(first) or not len(second):
+        none = np.empty((0, 2))
+        return Matched(none, first, second, none)
+    near = KDTree(first).sparse_distance_matrix(KDTree(second), match, output_type="ndarray")
+    order = np.lexsort((near["j"], near["i"], near["v"]))
+    mine, theirs = np.zeros(len(first), np.bool_), np.zeros(len(second), np.bool_)
+    for i, j in zip(near["i"][order], near["j"][order], strict=True):
+        if not (mine[i] or theirs[j]):
+            mine[i] = theirs[j] = True
+    alone = [KDTree(other).query(points)[0] > apart for points, other in ((first, second), (second, first))]
+    unsure = np.concatenate([first[~mine & ~alone[0]], second[~theirs & ~alone[1]]])
+    stayed = np.concatenate([first[mine], second[theirs]])
+    return Matched(stayed, first[~mine & alone[0]], second[~theirs & alone[1]], unsure)
+
+
+def _pairs(dates: Sequence[str], which: str) -> list[tuple[str, ...]]:
+    if len(dates) < 2:
+        return []
+    if which == "longest":
+        return [(dates[0], dates[-1])]
+    return list(pairwise(dates) if which == "consecutive" else combinations(dates, 2))
+
+
+def _read(
+    images: Sequence[Path], points: Sequence[Path], geobox: GeoBox | None, source: PointChange, recipe: TrainRecipe
+) -> Sample:
+    data, valid = stack(images, rasters.positions(recipe.bands, source.file_bands), source.nodata)
+    pixel = recipe.gsd if geobox is None else math.sqrt(abs(geobox.affine.determinant))
+    xy = [labels.read_points(p, geobox) if p.exists() else np.empty((0, 2)) for p in points]
+    found = match(xy[0], xy[1], source.match / pixel, source.apart / pixel)
+    return Sample.of(data, valid, target(found, valid.shape, pixel, source, recipe))
+
+
+def target(
+    found: Matched, shape: tuple[int, int], pixel: float, source: PointChange, recipe: TrainRecipe
+) -> NDArray[np.uint8]:
+    """(y,x) class index or IGNORE; points are in pixels of ``pixel`` metres."""
+    disc, wide = source.radius / pixel, (source.radius + source.ring) / pixel
+    edge = source.edge / pixel
+    out = np.full(shape, recipe.index_of[source.unchanged], np.uint8)
+    inner = [_inside(p, shape, edge) for p in (found.lost, found.gained)]
+    at_edge = [p[~keep] for p, keep in zip((found.lost, found.gained), inner, strict=True)]
+    out[labels.discs(np.concatenate([found.unsure, found.lost, found.gained]), shape, wide)] = IGNORE
+    out[labels.discs(found.stayed, shape, disc)] = recipe.index_of[source.unchanged]
+    for points, value, keep in zip((found.lost, found.gained), (source.loss, source.gain), inner, strict=True):
+        out[labels.discs(points[keep], shape, disc)] = recipe.index_of[value]
+    out[labels.discs(np.concatenate(at_edge), shape, wide)] = IGNORE
+    return out
+
+
+def _inside(points: NDArray[np.float64], shape: tuple[int, int], edge: float) -> NDArray[np.bool_]:
+    x, y = points.T
+    keep: NDArray[np.bool_] = (np.minimum(x, y) >= edge) & (x <= shape[1] - edge) & (y <= shape[0] - edge)
+    return keep

@@ -1,0 +1,1 @@
+"""Devices, memory, threads that read ahead, and the end of a process."""

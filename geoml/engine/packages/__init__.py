@@ -1,0 +1,1 @@
+"""Model packages: loaded, written, measured, compared and calibrated."""

@@ -1,0 +1,194 @@
+"""Packages whose network is a ``.pt2`` program (torch.export): no Python of ours is needed to run it.
+
+``torch.export.load`` trusts its file: it unpickles, evaluates expressions, looks up functions by name and compiles
+Python. So it is not called: records (`geoml.engine.packages.archive`), tensors (`payloads`), sizes (`admitted`) and
+steps (`graph`, of the operators in `operators`) are read here, and run by `network`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from geoml.engine.packages.admitted import axes
+from geoml.engine.packages.archive import open_archive
+from geoml.engine.packages.graph import Graph, read_graph
+from geoml.engine.packages.measure import Sight, measure
+from geoml.engine.packages.network import Network
+from geoml.engine.packages.payloads import Payloads
+from geoml.engine.packages.plain_texts import check_texts
+from geoml.errors import ModelError
+from geoml.grid.chips import exact_grid
+from geoml.io.cards import mlm
+from geoml.io.cards.card import ModelCard
+from geoml.io.stores import store
+
+WEIGHTS = "model.pt2"
+DEEPEST = 64
+"""Pixels: no common encoder halves its input more than six times."""
+
+
+class Exported(nn.Module):
+    """An exported program behind the same face as a model: (B, bands, H, W) float to (B, classes, H, W) logits.
+
+    Sizes that the program does not admit are grown to the next one that it does (edge pixels are repeated at the bottom
+    and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
+    """
+
+    def __init__(self, graph: Graph, payloads: Payloads) -> None:
+        super().__init__()
+        self.batch, self.bands, self.height, self.width = axes(graph.sizes, graph.ranges)
+        self.net = Network(graph, payloads)
+        self.stride = 1
+
+    @property
+    def fixed_size(self) -> int | None:
+        """Height = width that the program insists on, or None when it takes others."""
+        return self.height.fixed or self.width.fixed
+
+    @property
+    def most(self) -> int | None:
+        """Largest height = width that the program takes; None: any."""
+        return min((n for n in (self.height.most, self.width.most) if n is not None), default=None)
+
+    @torch.no_grad()
+    def probe_multiples(self, size: int) -> None:
+        """Find the multiple that free sizes need, from ``size``, which works, in steps of 1, 2, 4 … pixels.
+
+        With `torch.export.Dim.AUTO` it stands in guards only, which are text to be evaluated and not looked at.
+        """
+        if self.height.step > 1 or self.width.step > 1 or self.fixed_size is not None:
+            return
+        for step in (2**k for k in range(DEEPEST.bit_length())):
+            try:
+                near = size + step if self.most is None or size + step <= self.most else size - step
+                if tuple(self(torch.zeros(1, self.bands.least, near, near)).shape[-2:]) == (near, near):
+                    break
+            except (RuntimeError, ModelError):
+                continue
+        self.height, self.width = (replace(a, step=step, offset=size % step) for a in (self.height, self.width))
+
+    def train(self, mode: bool = True) -> Exported:
+        """Nothing: what training mode changes was decided when the program was exported."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        down, right = self.height.above(height), self.width.above(width)
+        if self.height.symbol is not None and self.height.symbol == self.width.symbol:
+            down = right = max(down, right)
+        if (down, right) != (height, width):
+            x = functional.pad(x, (0, right - width, 0, down - height), mode="replicate")
+        y = torch.cat([self._samples(part) for part in torch.split(x, self.batch.most or len(x))])
+        return y[..., :height, :width]
+
+    def _samples(self, x: Tensor) -> Tensor:
+        count = self.batch.above(len(x))
+        y: Tensor = self.net(torch.cat([x, x[-1:].expand(count - len(x), -1, -1, -1)]) if count > len(x) else x)
+        return y[: len(x)]
+
+
+def load_exported(path: Path, card: ModelCard, content: bytes | None = None) -> Exported:
+    """Read a program and check it against its card; ``content`` is that of ``path`` where it was read already.
+
+    Raises ModelError for anything but plain tensors and operators.
+    """
+    try:
+        content = path.read_bytes() if content is None else content
+    except OSError as err:
+        raise ModelError(f"{path}: not readable ({err})") from err
+    module = _read(content, str(path))
+    _check(module, card, str(path))
+    return module
+
+
+def _read(content: bytes, where: str) -> Exported:
+    archive = open_archive(content, where)
+    try:
+        payloads = Payloads(archive)
+        payloads.check()
+        program = archive.graph()
+        check_texts(program, where)
+        return Exported(read_graph(program, where), payloads)
+    except ModelError as err:
+        raise err if str(err).startswith(where) else ModelError(f"{where}: {err}") from err
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as err:
+        raise ModelError(f"{where}: not a torch.export program that geoml knows ({str(err)[:200]})") from err
+
+
+def save_exported(program: torch.export.ExportedProgram, card: ModelCard, directory: str | Path) -> ModelCard:
+    """Write a package around an exported program; the card as written, with measured stride and radius.
+
+    ``program`` takes one (B, bands, H, W) float32 tensor; where its sizes are free, only those that it admits are
+    tried. The card comes last, and nothing is left behind by what fails. Raises ModelError when the program does not
+    fit the card, or could not be loaded again, DataError when the folder cannot be written.
+    """
+    card = card.model_copy(update={"architecture": "exported", "weights": WEIGHTS})
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    content = buffer.getvalue()
+    module = _read(content, card.name)
+    _check(module, card, card.name)
+    with store.folder(directory, last="model.json") as folder:
+        (folder / WEIGHTS).write_bytes(content)
+        sight = _sight(module, card)
+        card = card.model_copy(
+            update={
+                "stride": sight.stride,
+                "radius": sight.radius,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "parameters": sum(p.numel() for p in module.parameters()),
+            }
+        )
+        item = mlm.to_item(card, len(content))
+        store.write_json(folder / "model.json", item.to_dict(include_self_link=False, transform_hrefs=False))
+    return card
+
+
+def _sight(module: Exported, card: ModelCard) -> Sight:
+    """Stride and radius of a program with free sizes; no radius where a chip with its halo would be too large for it.
+
+    A program does not say its stride, so the search starts at the deepest that encoders have.
+    """
+    if module.fixed_size is not None:
+        return Sight(None, 1)
+    start = math.lcm(card.stride, module.height.step, module.width.step)
+    if start & (start - 1) == 0:
+        start = max(start, DEEPEST)
+    sizes = tuple(n for n in (256, 512, 1024) if module.most is None or n <= module.most)
+    try:
+        found = measure(module, len(card.bands) * card.dates, start, sizes=sizes)
+    except ModelError:  # a sight so wide that the program takes no scene of its size
+        found = Sight(None, start)
+    if found.radius is not None:
+        size = exact_grid(card.chip_size, found.radius, found.stride).size
+        if module.most is None or size <= module.most:
+            return found
+    return Sight(None, card.stride)
+
+
+def _check(module: Exported, card: ModelCard, where: str) -> None:
+    """Raise ModelError unless a program takes the card's chips and gives its classes; finds what sizes it needs."""
+    bands, size = len(card.bands) * card.dates, card.chip_size
+    height, width = module.height.fixed, module.width.fixed
+    if module.bands.fixed not in (None, bands):
+        raise ModelError(f"{where}: the program takes {module.bands.fixed} bands, the card lists {bands}")
+    if module.fixed_size not in (None, size) or (height is None) != (width is None):
+        raise ModelError(f"{where}: the program takes {height} x {width} pixels, not {size}")
+    if module.most is not None and size > module.most:
+        raise ModelError(f"{where}: the program takes up to {module.most} pixels a side, the card has chips of {size}")
+    try:
+        with torch.no_grad():
+            shape = tuple(module(torch.zeros(1, bands, size, size)).shape)
+    except (RuntimeError, ModelError, AttributeError, TypeError, IndexError) as err:
+        raise ModelError(f"{where}: the program fails on a chip of {size} pixels ({err})") from err
+    if shape != (1, len(card.classes), size, size):
+        raise ModelError(f"{where}: the output is {shape}; expected (1, {len(card.classes)} classes, {size}, {size})")
+    module.probe_multiples(size)

@@ -1,0 +1,175 @@
+"""Published models into model packages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from geoml import models
+from geoml.engine.packages import package
+from geoml.errors import DataError, InputError, ModelError
+from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.models.dynamicworld import DynamicWorld
+
+BANDS = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "swir16", "swir22")
+"""Sentinel-2 B2 B3 B4 B5 B6 B7 B8 B11 B12."""
+CLASSES = {
+    "water": "#419bdf",
+    "trees": "#397d49",
+    "grass": "#88b053",
+    "flooded_vegetation": "#7a87c6",
+    "crops": "#e49635",
+    "shrub_and_scrub": "#dfc35a",
+    "built": "#c4281b",
+    "bare": "#a59b8f",
+    "snow_and_ice": "#b39fe1",
+}
+UNITS = {
+    "stem": (0, 0),
+    "side.0": (1, 1),
+    "main.0.main.0": (2, 3),
+    "main.0.main.2": (3, 5),
+    "main.0.main.4": (4, 7),
+    "main.0.skip": (5, 9),
+    "main.1.main.0": (6, 10),
+    "main.1.main.2": (7, 12),
+    "main.1.main.4": (8, 14),
+    "main.1.skip": (9, 16),
+    "join.main.0": (10, 17),
+    "join.main.2": (11, 19),
+    "join.main.4": (12, 21),
+    "join.skip": (13, 23),
+}
+"""Our layer -> number of ``conv2d`` and of ``batch_normalization`` among the published variables."""
+DEPTHWISE = {
+    "side.1": (0, 2),
+    "main.0.main.1": (1, 4),
+    "main.0.main.3": (2, 6),
+    "main.0.main.5": (3, 8),
+    "main.1.main.1": (4, 11),
+    "main.1.main.3": (5, 13),
+    "main.1.main.5": (6, 15),
+    "join.main.1": (7, 18),
+    "join.main.3": (8, 20),
+    "join.main.5": (9, 22),
+}
+"""The same for ``depthwise_conv2d``."""
+NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+HEAD = 14
+TOLERANCE = 1e-4
+
+
+def import_dynamicworld(directory: str | Path, out: str | Path) -> ModelCard:
+    """The published land-cover network of Dynamic World as a model package in ``out``; its card.
+
+    ``directory`` holds ``dw_forward_vars.npz`` (variables by name), ``normalisation.json`` (shift and scale by band)
+    and, to check against, ``reference_128.npz`` (an input and the logits of the original).
+    Raises InputError for a missing file, ModelError when variables do not fit or the output is not the reference.
+    """
+    folder = Path(directory)
+    variables = _arrays(folder / "dw_forward_vars.npz")
+    pairs = _normalisation(folder / "normalisation.json")
+    config = {
+        "bands": len(BANDS),
+        "classes": len(CLASSES),
+        "log_shift": [shift for shift, _ in pairs],
+        "log_scale": [scale for _, scale in pairs],
+    }
+    module = models.build("dynamicworld", config)
+    assert isinstance(module, DynamicWorld)
+    _fill(module, variables)
+    scores = {}
+    if (folder / "reference_128.npz").is_file():
+        scores["reference_difference"] = _compare(module, _arrays(folder / "reference_128.npz"))
+    card = ModelCard(
+        name="dynamic-world",
+        description="Land cover of Sentinel-2 surface or top-of-atmosphere reflectance at 10 m, nine classes",
+        architecture="dynamicworld",
+        config=config,
+        bands=tuple(Band(name=name, std=1e-4, unit="reflectance") for name in BANDS),
+        gsd=10.0,
+        chip_size=256,
+        classes=tuple(ClassInfo(value=k, name=n, color=c) for k, (n, c) in enumerate(CLASSES.items())),
+        training={"source": "https://github.com/google/dynamicworld", "paper": "10.1038/s41597-022-01307-4"},
+        scores=scores,
+    )
+    return package.save(module, card, out)
+
+
+def _fill(module: nn.Module, variables: dict[str, NDArray[np.float32]]) -> None:
+    """Copy every published variable to its layer. Raises ModelError for a missing, left-over or mis-shaped one."""
+    tensors: dict[str, NDArray[np.float32]] = {}
+    used: set[str] = set()
+
+    def take(name: str, axes: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+        if name not in variables:
+            raise ModelError(f"dynamic world: variable {name} is missing")
+        used.add(name)
+        return variables[name] if axes is None else variables[name].transpose(axes)
+
+    kinds = (
+        ("conv2d", "kernel", (3, 2, 0, 1), UNITS),
+        ("depthwise_conv2d", "depthwise_kernel", (2, 3, 0, 1), DEPTHWISE),
+    )
+    for kind, kernel, axes, layers in kinds:
+        for layer, (conv, norm) in layers.items():
+            source, statistics = _numbered(kind, conv), _numbered("batch_normalization", norm)
+            tensors[f"{layer}.conv.weight"] = take(f"{source}/{kernel}", axes)
+            tensors[f"{layer}.conv.bias"] = take(f"{source}/bias")
+            tensors |= {f"{layer}.norm.{ours}": take(f"{statistics}/{theirs}") for ours, theirs in NORM.items()}
+    tensors["head.weight"] = take(f"{_numbered('conv2d', HEAD)}/kernel", (3, 2, 0, 1))
+    tensors["head.bias"] = take(f"{_numbered('conv2d', HEAD)}/bias")
+    if left := sorted(set(variables) - used):
+        raise ModelError(f"dynamic world: variable {left[0]} is not known")
+    with torch.no_grad():
+        for name, target in module.state_dict().items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            value = torch.from_numpy(np.ascontiguousarray(tensors[name]))
+            if value.shape != target.shape:
+                raise ModelError(f"dynamic world: {name} is {tuple(value.shape)}, expected {tuple(target.shape)}")
+            target.copy_(value)
+
+
+def _numbered(name: str, number: int) -> str:
+    """Keras's names: the first has no number."""
+    return f"{name}_{number}" if number else name
+
+
+def _compare(module: DynamicWorld, reference: dict[str, NDArray[np.float32]]) -> float:
+    """Largest difference to the original's logits, which were made from squeezed input."""
+    try:
+        given, wanted = (torch.from_numpy(reference[k]).movedim(-1, 0)[None] for k in ("input_normalised", "logits"))
+    except KeyError as err:
+        raise ModelError(f"dynamic world: the reference lacks {err}") from err
+    with torch.no_grad():
+        difference = float((module.eval().features(given) - wanted).abs().max())
+    if not difference <= TOLERANCE:
+        raise ModelError(f"dynamic world: the output differs from the original's by {difference:.2g}")
+    return difference
+
+
+def _normalisation(path: Path) -> list[tuple[float, float]]:
+    try:
+        pairs = json.loads(path.read_text(encoding="utf-8"))["shift_scale"]
+        return [(float(shift), float(scale)) for shift, scale in pairs]
+    except OSError as err:
+        raise InputError(f"{path}: cannot be read ({err.strerror}); expected Dynamic World's normalisation") from err
+    except (ValueError, KeyError, TypeError) as err:
+        raise ModelError(f"{path}: expected shift_scale with two numbers for each band ({err})") from err
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError as err:
+        raise InputError(f"{path}: cannot be read ({err}); expected Dynamic World's arrays") from err
+    except (ValueError, BadZipFile, AttributeError, EOFError) as err:
+        raise DataError(f"{path}: damaged, or not plain arrays ({err}); a pickle is never executed") from err

@@ -1,0 +1,304 @@
+"""The end of a run: features merged across blocks, the catalog of what was written, run.json and the report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+
+from geoml.engine.packages.calibrate import SCORE, beside
+from geoml.engine.run.blocks import Tally, is_done
+from geoml.engine.run.domain import of_items
+from geoml.engine.run.output import time_range
+from geoml.engine.run.plan import MODEL, STATE, Plan, read_plan
+from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
+from geoml.io.report.page import map_report
+from geoml.io.software import counted
+from geoml.io.stac import search as stac
+from geoml.io.stac.items import PARQUET, AssetInfo, asset_name, collection, read_item, write_collection
+from geoml.io.stores.remote import RunStore, run_store
+from geoml.io.stores.store import read_small, sha256, write_json, write_text
+from geoml.io.tables.changes import changes_frame, write_changes
+from geoml.io.tables.features import features_frame, write_features
+from geoml.io.tables.parts import read_polygons
+from geoml.recipe import digest
+from geoml.vector.merge import FeatureMerger
+
+FILES = {
+    "collection.json": "STAC collection of the run",
+    "items": "STAC items, one for each block",
+    "cogs": "COGs: class, its confidence or the probability of change, valid count",
+    "features.parquet": "GeoParquet 1.1: polygons of the classes",
+    "items.parquet": "stac-geoparquet of what was written",
+    "sources.parquet": "stac-geoparquet of what was read",
+    "model.json": "card of the model (STAC MLM)",
+    "run.json": "recipe, versions, blocks, times",
+    "report.html": "the report, a page to look at",
+}
+
+
+@limits("the outputs of the run")
+def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> dict[str, Any]:
+    """Finish the run in ``out`` and return what ``run.json`` says. Blocks that are not done are left out and listed.
+
+    When nothing was done since the last time, nothing is written. Raises DataError when blocks failed (TransientError
+    when all of them may work later) and NothingFound when no pixel of the region has data, both after all that exists
+    is published.
+    """
+    store = run_store(out)
+    plan, out = read_plan(store), store.local
+    size = store.blocks()
+    store.pull(f"{STATE}/failed/", "run.json")
+    done = [key for key, planned in plan.by_id().items() if is_done(store, plan, planned, size)]
+    notes = {key: note for key in plan.by_id() if key not in done and (note := _note(out, key))}
+    failed = {key: note["message"] for key, note in notes.items()}
+    later = all(note["error"] == TransientError.__name__ for note in notes.values())
+    if not done:
+        raise _failure(plan, failed, later)
+    before = _last(out)
+    same = before is not None and before["blocks"]["done"] == done and before["blocks"]["failed"] == failed
+    same = same and before is not None and before.get("content") == _content(plan, done)
+    if before and same and not any(t.done for t in tallies) and _whole(store, before["files"]):
+        run = before
+    else:
+        run = _write(store, plan, done, failed, tallies, before)
+    if failed:
+        raise _failure(plan, failed, later)
+    if not run["valid_pixels"]:
+        raise NothingFound(f"coverage: none of the {len(done)} blocks has a valid pixel inside the region")
+    return run
+
+
+def collected(out: str | Path | RunStore) -> bool:
+    """True when the outputs of the run in ``out`` hold every block of its plan as the plan has it now."""
+    store = run_store(out)
+    plan = read_plan(store)
+    store.pull("run.json")
+    run = _last(store.local)
+    return run is not None and run.get("content") == _content(plan, list(plan.by_id()))
+
+
+def _content(plan: Plan, done: Sequence[str]) -> str:
+    """Which blocks were put together, and of which items: a block that was done again has the same id."""
+    by_id = plan.by_id()
+    return digest([by_id[key].hash for key in done])
+
+
+def _whole(store: RunStore, names: Iterable[str]) -> bool:
+    """True when all outputs are published."""
+    if not store.remote:
+        return all((store.local / name).exists() for name in names)
+    found = store.sizes()
+    return all(name in found or any(key.startswith(f"{name}/") for key in found) for name in names)
+
+
+def _write(
+    store: RunStore,
+    plan: Plan,
+    done: list[str],
+    failed: dict[str, str],
+    tallies: Sequence[Tally],
+    before: dict[str, Any] | None,
+) -> dict[str, Any]:
+    out, start = store.local, time.perf_counter()
+    items = [_written(out / "items" / f"{key}.json") for key in done]
+    sources = stac.read_items(out / "sources.parquet")
+    times = time_range(sources)
+    layer, meaning = beside(plan.card)
+    files = FILES | ({"cogs": f"COGs: class, {meaning}, valid count"} if layer == SCORE else {})
+    if plan.card.domain is not None:
+        files["cogs"] += ", likeness to the training data"
+    assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
+    if plan.recipe.features:
+        store.pull(*(f"{STATE}/parts/{key}.parquet" for key in done))
+        _features(out, plan, done, items, sources)
+        assets["features"] = _file(out / "features.parquet", FILES["features.parquet"], ("data",))
+    else:
+        del files["features.parquet"]
+    stac.write_items([_from_folder(i) for i in items], out / "items.parquet")
+    assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
+    about = f"{plan.card.task} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}"
+    made = collection(
+        items,
+        id=plan.output_id,
+        title=about,
+        description=plan.card.description or about,
+        card=plan.card,
+        assets=assets,
+        model_href=str(out.absolute() / MODEL),
+    )
+    write_collection(made, out / "collection.json")
+    run = _summary(plan, items, sources, done, failed, tallies, before)
+    run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
+    write_text(out / "report.html", map_report(out, run, plan.card, lambda item: _near(store, item)))
+    if plan.recipe.features:
+        run["bytes"]["features"] = (out / "features.parquet").stat().st_size
+    run["seconds"]["collect"] = round(run["seconds"].get("collect", 0.0) + time.perf_counter() - start, 3)
+    write_json(out / "run.json", run)
+    last = ("collection.json", "report.html", "run.json")  # who reads them finds what they name
+    store.push(*(n for n in files if (out / n).is_file() and n not in last), *last)
+    if len(done) == len(plan.blocks):
+        store.drop("cogs")  # nothing is left to do, so nothing will look at them again
+    return run
+
+
+def _near(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
+    """The files of a block in the working copy, while the report counts their pixels.
+
+    It reads all of them, so whole files, checked by their sums, cost less than ranges; and only those come that were
+    not made here.
+    """
+    files = {}
+    for asset in item.assets.values():
+        checksum = asset.extra_fields.get("file:checksum", "").removeprefix("1220")
+        files[asset_name(asset.href)] = asset.extra_fields.get("file:size"), checksum
+    return store.near(files)
+
+
+def _written(path: Path) -> pystac.Item:
+    """The item of a block. Raises DataError when something that `collect` needs of it is damaged."""
+    item = read_item(path)
+    try:
+        time_range([item])
+        west, south, east, north = map(float, item.bbox or ())
+        if np.isfinite([west, south, east, north]).all() and all(
+            isinstance(item.properties[f"geoml:{name}_pixels"], int) for name in ("asked", "valid")
+        ):
+            return item
+        why = "no bounds or no count of pixels"
+    except (GeomlError, ValueError, LookupError, TypeError) as err:
+        why = str(err)
+    raise DataError(f"{path}: not as it was written ({why}); delete it to do the block again")
+
+
+def _features(
+    out: Path, plan: Plan, done: Sequence[str], items: Sequence[pystac.Item], sources: Sequence[pystac.Item]
+) -> None:
+    merger = FeatureMerger()
+    by_id = plan.by_id()
+    for key in done:
+        path = out / STATE / "parts" / f"{key}.parquet"
+        try:
+            merger.add(plan.block(by_id[key]), read_polygons(path))
+        except DataError as err:
+            if out_of_memory(err):
+                raise
+            path.unlink(missing_ok=True)  # without it the block is not done
+            raise DataError(f"{err}; removed, so that the next run does the block again") from err
+    frame = features_frame(
+        merger.merged(),
+        card=plan.card,
+        model_id=f"{plan.card.name}/{plan.card.version}/{plan.card.sha256[:12]}",
+        datetime=time_range(items),
+        min_area=plan.recipe.min_area,
+        simplify=plan.recipe.simplify,
+    )
+    if plan.card.dates > 1:
+        dates = plan.by_date(sources)
+        write_changes(changes_frame(frame, plan.card, dates[0], dates[-1]), out / "features.parquet")
+    else:
+        write_features(frame, out / "features.parquet")
+
+
+def _summary(
+    plan: Plan,
+    items: Sequence[pystac.Item],
+    sources: Sequence[pystac.Item],
+    done: list[str],
+    failed: dict[str, str],
+    tallies: Sequence[Tally],
+    before: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What run.json says; seconds, bytes and pixels add up over the times that the run was taken up again."""
+    old = before or {}
+    seconds, size = Counter(old.get("seconds", {})), Counter(old.get("bytes", {}))
+    pixels = old.get("pixels", 0)
+    for tally in tallies:
+        seconds.update(tally.seconds)
+        size.update(tally.bytes)
+        pixels += tally.pixels
+    asked, known = (sum(i.properties[f"geoml:{name}_pixels"] for i in items) for name in ("asked", "valid"))
+    region = asked if plan.pixels is None else plan.pixels
+    return {
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "hash": plan.hash,
+        "model": {"name": plan.card.name, "version": plan.card.version, "sha256": plan.card.sha256},
+        "collection": plan.collection,
+        "zones": [z.model_dump(mode="json", exclude={"part", "pixels"}) for z in plan.zones],
+        "blocks": {"planned": len(plan.blocks), "done": done, "failed": failed},
+        "content": _content(plan, done),
+        "seconds": {k: round(v, 3) for k, v in sorted(seconds.items())},
+        "bytes": dict(sorted(size.items())),
+        "pixels": pixels,
+        "region_pixels": region,
+        "valid_pixels": known,
+        "valid_percent": round(100 * known / max(region, 1), 3),
+        "domain": of_items(items),
+        "sources": [s.id for s in sources],
+        "units": plan.units,
+        "left_out": plan.left_out,
+        **_said(plan),
+        "versions": counted([i.properties.get("processing:software") for i in items]),
+    }
+
+
+def _said(plan: Plan) -> dict[str, Any]:
+    """What was measured of the model on this ground before the blocks, and what a reader of the map has to know."""
+    sample = plan.sample
+    equal = sample.self_change if sample else None
+    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if plan.card.dates > 1 else {}
+    return {**changes, "warnings": list(sample.warnings) if sample else []}
+
+
+def _file(path: Path, title: str, roles: tuple[str, ...]) -> AssetInfo:
+    return AssetInfo(path, title, roles, PARQUET, path.stat().st_size, sha256(path))
+
+
+def _from_folder(item: pystac.Item) -> pystac.Item:
+    """The item with hrefs as seen from the folder of the run, where items.parquet lies."""
+    copy = item.clone()
+    for asset in copy.assets.values():
+        asset.href = _one_down(asset.href)
+    copy.remove_links("self")  # it is absolute, and a run may be moved
+    for link in copy.links:
+        link.target = _one_down(str(link.target))
+    return copy
+
+
+def _one_down(href: str) -> str:
+    return f"./{href.removeprefix('../')}" if href.startswith("../") else href
+
+
+def _note(out: Path, key: str) -> dict[str, str] | None:
+    """Why a block failed, as `geoml.engine.run.blocks` noted it."""
+    try:
+        value = json.loads(read_small(out / STATE / "failed" / f"{key}.json") or b"{}")
+        return {"error": str(value["error"]), "message": str(value["message"])}
+    except (DataError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _last(out: Path) -> dict[str, Any] | None:
+    """What ``run.json`` says; a damaged one counts as none, for all but its seconds can be told again."""
+    try:
+        value: dict[str, Any] = json.loads(read_small(out / "run.json") or b"{}")
+        numbers = [*value["seconds"].values(), *value["bytes"].values(), value["pixels"], value["valid_pixels"]]
+        parts = (value["blocks"]["done"], list), (value["blocks"]["failed"], dict), (value["files"], dict)
+        whole = all(isinstance(part, kind) for part, kind in parts) and sum(numbers) >= 0
+    except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return value if whole else None
+
+
+def _failure(plan: Plan, failed: dict[str, str], later: bool) -> GeomlError:
+    listed = "; ".join(f"{key}: {why}" for key, why in list(failed.items())[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    kind = TransientError if failed and later else DataError
+    return kind(f"{len(failed)} of {len(plan.blocks)} blocks failed, the others are published: {listed}{more}")

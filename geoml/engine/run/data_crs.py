@@ -1,0 +1,50 @@
+"""The CRS of a run that asks for that of its data: what the items say, else their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pystac
+from affine import Affine
+
+from geoml.errors import DataError, InputError
+from geoml.io.cog.read import header
+from geoml.io.crs import spelled, to_degrees
+from geoml.io.stac.asset_projection import affine, levels, said
+from geoml.io.stac.bands import BandSpec
+from geoml.texts import listed
+
+
+def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: float) -> tuple[str, float]:
+    """The one CRS of all ``items``, and 0.5 where pixel centres of the first fall on multiples of ``gsd``, 0.0 where
+    edges do, ``phase`` where neither is known. Opens the files of items that name no CRS.
+
+    Raises InputError where there are several, DataError for an item whose CRS is not one of the Earth, and as
+    `geoml.io.cog.read.header`.
+    """
+    found: dict[str, str] = {}
+    grid: Affine | None = None
+    for n, (item, spec) in enumerate(items):
+        asset = item.assets[spec.asset]
+        known, _ = said(item, asset)
+        transform = next((t for p in levels(item, asset) if (t := affine(p.get("proj:transform"))) is not None), None)
+        if known:
+            code = spelled(known[0])
+        else:
+            real = header(spec)
+            code, transform = real.crs, transform or real.geobox.affine
+        if to_degrees(code) is None:
+            raise DataError(f"item {item.id}, asset {spec.asset}: {code[:80]} is not a CRS of the Earth")
+        found.setdefault(code, item.id)
+        grid = transform if n == 0 else grid
+    if len(found) != 1:
+        shown = listed(sorted(f"{code[:40]} ({item})" for code, item in found.items()))
+        raise InputError(f"crs: 'data' needs one CRS, the items have {shown}; expected utm or EPSG:code")
+    return next(iter(found)), _phase(grid, gsd, phase)
+
+
+def _phase(grid: Affine | None, gsd: float, default: float) -> float:
+    if grid is None or grid.b or grid.d or abs(abs(grid.a) - gsd) > 1e-6 * gsd:
+        return default
+    x, y = (grid.c / gsd) % 1, (grid.f / gsd) % 1
+    return 0.5 if abs(x - 0.5) < 1e-3 and abs(y - 0.5) < 1e-3 else 0.0

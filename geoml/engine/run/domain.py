@@ -1,0 +1,201 @@
+"""Whether a run is inside the domain of its model: measured at training, compared before the model runs.
+
+The sample of a run is small squares of one lattice of the plane, drawn by the hash of their place, so that what it says
+does not depend on how the region is cut. Every block is compared as well, pixel by pixel: `geoml.cube.domain.likeness`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+from pydantic import Field
+
+from geoml.cube.domain import fit, likeness, magnitude
+from geoml.cube.region import inside
+from geoml.data.chips import Reader
+from geoml.data.prepare import Splits
+from geoml.data.recipe import TrainRecipe
+from geoml.engine.packages.calibrate import draw
+from geoml.engine.run.dates import Mosaic, harmonised, physical, read_dates, together
+from geoml.engine.run.plan import STATE, Plan, Zone, item_version
+from geoml.engine.run.sample import places
+from geoml.errors import DataError, ModelError, NothingFound, TransientError
+from geoml.grid.plane import Block
+from geoml.io.cards.card import ModelCard
+from geoml.io.cards.domain import OUTSIDE, Domain, said, verdict
+from geoml.io.stores.remote import RunStore
+from geoml.io.stores.store import read_small, write_json
+from geoml.recipe import Frozen, digest
+from geoml.settings import settings
+
+log = logging.getLogger(__name__)
+
+TRAIN, HELD_OUT = 300_000, 200_000
+"""Pixels of a split that a record is measured on at most."""
+SIDE = 128
+"""Pixels of a square of a run's sample."""
+SQUARES, TRIED = 8, 64
+"""Squares with data that are compared, and squares that are read to find them, at most."""
+WRONG = 50.0
+"""Numbers that are so many times those of the training data, or such a part of them, are in another unit."""
+NAME = f"{STATE}/domain.json"
+
+
+class Compared(Frozen):
+    """What the sample of a run says. ``times``: magnitude of each band over that of the training data, largest date."""
+
+    key: str = Field(description="of the plan that it was measured for")
+    pixels: int
+    unlike: int
+    times: tuple[float, ...] = ()
+
+
+def measured(splits: Splits, recipe: TrainRecipe, reader: Reader) -> Domain:
+    """The record of all valid pixels of the train split, labelled or not, with a threshold by those of the val split.
+
+    Raises NothingFound for a split without a valid pixel.
+    """
+    bands = len(recipe.bands)
+    train, held_out = (
+        _finite(draw(splits[name], reader, most // recipe.dates).reshape(-1, bands), name)  # all dates are one domain
+        for name, most in (("train", TRAIN), ("val", HELD_OUT))
+    )
+    scenes = [p.scene for p in splits["train"]]
+    return fit(
+        train,
+        held_out,
+        months=tuple(sorted({m for s in scenes for m in s.months})),
+        platforms=tuple(sorted({p for s in scenes for p in s.platforms})),
+    )
+
+
+def compare(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> None:
+    """Hold a sample of the run against the record of its package, and say where it is unlike it; writes into the run.
+
+    Raises ModelError, as the recipe's ``out_of_domain`` asks: for ``warn`` where the numbers are in another unit, for
+    ``refuse`` also where they are unlike the training data, for ``allow`` never. A square that cannot be read is left
+    out: its block will say why.
+    """
+    domain = plan.card.domain
+    if domain is None:
+        return
+    versions = sorted((i.id, item_version(i)) for i in items)
+    zones = [z.model_dump(mode="json") for z in plan.zones]
+    key = digest([plan.hash, versions, zones, domain.model_dump(mode="json")])
+    store.pull(NAME)
+    found = _known(store, key)
+    if found is None:
+        found = _compared(plan, domain, items, key)
+        write_json(store.inside(NAME), found.model_dump(mode="json"))
+        store.push(NAME)
+    if not found.pixels:
+        return
+    allowed = plan.recipe.out_of_domain
+    about = f"{plan.card.name}: on a sample of the region, {said(_share(found.unlike, found.pixels))}"
+    wrong = _scaling(found.times, plan.card)
+    if wrong and allowed != "allow":
+        raise ModelError(f"{plan.card.name}: {wrong}")
+    if verdict(found.unlike / found.pixels) == "inside":
+        log.info("%s", about)
+    elif allowed == "refuse":
+        raise ModelError(f"{about}; expected images like them, or --out-of-domain warn")
+    else:
+        log.warning("%s", f"{about}; {wrong}" if wrong else about)
+
+
+def of_items(items: Sequence[pystac.Item]) -> dict[str, Any] | None:
+    """What ``run.json`` says: share of the valid pixels of all blocks, and the verdict. None where a block lacks it."""
+    unlike = [i.properties.get("geoml:outside_pixels") for i in items]
+    known = sum(i.properties["geoml:valid_pixels"] for i in items)
+    if not known or not all(isinstance(n, int) for n in unlike):
+        return None
+    return _share(sum(n for n in unlike if n is not None), known)
+
+
+def _share(unlike: int, pixels: int) -> dict[str, Any]:
+    return {"outside": round(unlike / pixels, 6), "verdict": verdict(unlike / pixels)}
+
+
+def _known(store: RunStore, key: str) -> Compared | None:
+    try:
+        found = Compared.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
+    except (ValueError, RecursionError, DataError):
+        return None
+    return found if found.key == key else None
+
+
+def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str) -> Compared:
+    pixels = unlike = 0
+    values: list[list[NDArray[np.float32]]] = [[] for _ in range(plan.card.dates)]
+    for dates in islice(_squares(plan, items), SQUARES):
+        both = together(dates)
+        valid = both.count > 0
+        alike = likeness(domain, both.data, valid, both.scale, both.offset)[valid]
+        pixels += alike.size
+        unlike += int((alike < OUTSIDE).sum())
+        for known, date in zip(values, dates, strict=True):
+            known.append(physical(date)[:, valid].T)
+    usual = np.array(domain.magnitude)
+    times = [magnitude(np.concatenate(v)) / np.where(usual > 0, usual, np.nan) for v in values if v]
+    worst = [max(band, key=lambda t: abs(np.log(max(t, 1e-12)))) for band in zip(*times, strict=True)]
+    shown = tuple(float(f"{t:.4g}") if np.isfinite(t) else 1.0 for t in worst)
+    return Compared(key=key, pixels=pixels, unlike=unlike, times=shown)
+
+
+def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Mosaic]]:
+    """Squares with data on all dates inside the region."""
+    tried = places(plan, SIDE)[:TRIED]
+    with ThreadPoolExecutor(settings().threads, "geoml-domain") as pool:
+        for at in range(0, len(tried), SQUARES):
+            for found in pool.map(lambda place: _square(plan, items, *place), tried[at : at + SQUARES]):
+                if found is not None:
+                    yield found
+
+
+def _square(plan: Plan, items: Sequence[pystac.Item], zone: Zone, block: Block) -> list[Mosaic] | None:
+    """What the model would see of a square, valid in the region alone; None without such a pixel."""
+    try:
+        dates = harmonised(read_dates(plan, items, block.geobox), plan.sample.transforms if plan.sample else ())
+    except (DataError, TransientError) as err:
+        log.info("a square of the sample cannot be read: %s", err)
+        return None
+    valid = inside(zone.geometry, block.geobox) & (together(dates).count > 0)
+    if not valid.any():
+        return None
+    rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return [_only(d, valid, part) for d in dates]
+
+
+def _only(date: Mosaic, valid: NDArray[np.bool_], part: tuple[slice, slice]) -> Mosaic:
+    count = np.where(valid, date.count, np.uint16(0))[part]
+    return Mosaic(date.data[(slice(None), *part)], count, date.scale, date.offset, date.items)
+
+
+def _scaling(times: Sequence[float], card: ModelCard) -> str:
+    """Why the numbers are in another unit than those of the training data; empty where they may be in the same.
+
+    Large ones: half of the bands are. Small ones: every band is, since water is dark in some.
+    """
+    if not times or not (np.median(times) >= WRONG or max(times) <= 1 / WRONG):
+        return ""
+    shown = ", ".join(f"{b.name} {t:.3g}" for b, t in zip(card.bands, times, strict=True))
+    return (
+        f"the values are in another unit or scaling than those of the training data, which they are so many times: "
+        f"{shown}; expected the same scaling (scale and offset of the bands), or --out-of-domain allow"
+    )
+
+
+def _finite(pixels: NDArray[np.float32], split: str) -> NDArray[np.float32]:
+    known = pixels[np.isfinite(pixels).all(axis=1)]
+    if not len(known):
+        raise NothingFound(f"split: {split} holds no pixel with a finite value in every band")
+    return known

@@ -1,0 +1,127 @@
+"""How much of a map is right, and the areas of its classes with confidence intervals, from places that people checked.
+
+Two steps: `draw` picks places in every class of a finished run; someone looks at each without knowing what the map
+says and writes down what is there; `estimate` reads the map at these places and corrects its areas. Olofsson et al.
+2014, https://doi.org/10.1016/j.rse.2014.02.015.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoml.engine.packages import package
+from geoml.errors import DataError, InputError
+from geoml.io.cog.classmap import open_map
+from geoml.io.stores.store import atomic
+from geoml.io.tables import parquet_geometry
+from geoml.nn import area
+from geoml.texts import listed
+
+LEAST = 50
+"""Places in a class, however small it is (Olofsson et al. 2014, section 5.1); the rest by area."""
+COLUMN = "reference"
+DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
+
+
+def draw(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
+    """Draw about ``places`` pixels of a run, stratified by its classes, and write them to ``out`` to be filled in.
+
+    ``.gpkg`` or ``.geojson``; rows in random order with ``id``, an empty ``reference`` and a point in EPSG:4326; what
+    the map says is left out on purpose. Each class of the map gets at least 50 places (all its pixels, if it has
+    fewer), or an equal share where ``places`` is too small for that; the rest go by area. Raises InputError.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in DRIVERS:
+        raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
+    card, found = package.read_card(str(run)), open_map(run)
+    pixels, areas = found.count()
+    values = [c.value for c in card.classes if pixels[:, c.value].any()]
+    if places < 2 * len(values):
+        raise InputError(f"places: {places}; expected at least two for each of {len(values)} classes")
+    rng = np.random.default_rng(seed)
+    wanted = _allocate(areas.sum(0)[values], pixels.sum(0)[values], places)
+    parts = []
+    for value, number in zip(values, wanted, strict=True):
+        counts = pixels[:, value]
+        chosen = np.sort(rng.choice(counts.sum(), number, replace=False))
+        ends = np.cumsum(counts)
+        ranks = [chosen[(chosen >= end - n) & (chosen < end)] - (end - n) for end, n in zip(ends, counts, strict=True)]
+        parts.append(np.stack(found.places(value, ranks)))
+    lon, lat = rng.permutation(np.concatenate(parts, axis=1), axis=1)
+    frame = geopandas.GeoDataFrame(
+        {"id": np.arange(1, len(lon) + 1), COLUMN: pd.Series([None] * len(lon), dtype="str")},
+        geometry=geopandas.points_from_xy(lon, lat),
+        crs="EPSG:4326",
+    )
+    with tempfile.TemporaryDirectory() as folder, atomic(out) as temporary:
+        made = Path(folder) / out.name  # GDAL wants the file's own name
+        frame.to_file(made, driver=DRIVERS[out.suffix.lower()])
+        shutil.copyfile(made, temporary)
+    return frame
+
+
+def _allocate(areas: NDArray[np.float64], pixels: NDArray[np.int64], places: int) -> NDArray[np.int64]:
+    """Places for each class."""
+    least = np.minimum(pixels, min(LEAST, places // len(areas)))
+    rest = max(places - int(least.sum()), 0)
+    wanted: NDArray[np.int64] = np.minimum(pixels, least + np.floor(rest * areas / areas.sum()).astype(np.int64))
+    return wanted
+
+
+def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> dict[str, Any]:
+    """Areas (m²) of the classes of a run with 95 % intervals, and accuracies, by checked places in a vector file.
+
+    ``column`` holds names or values of classes; places without one, and those off the map, are counted and left out.
+    The places must be a random sample within each class of this map, as `draw` makes it. Raises InputError, naming
+    what is wrong, and for a class of the map with fewer than two places.
+    """
+    card = package.read_card(str(run))
+    frame = _read(Path(reference), column)
+    known = {c.name: k for k, c in enumerate(card.classes)} | {str(c.value): k for k, c in enumerate(card.classes)}
+    said = frame[column].map(lambda v: None if pd.isna(v) or not str(v).strip() else _word(v))
+    if strange := sorted({v for v in said.dropna() if v not in known}):
+        raise InputError(f"{column}: {listed(strange, most=3)}; expected {listed(c.name for c in card.classes)}")
+    found = open_map(run)
+    _, areas = found.count()
+    index = np.full(257, -1)
+    index[[c.value for c in card.classes]] = np.arange(len(card.classes))
+    mapped = index[found.at(frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy())]  # -1 stays -1
+    checked, on_map = said.notna().to_numpy(), mapped >= 0
+    both = checked & on_map
+    counts = np.zeros((len(card.classes),) * 2, np.int64)
+    np.add.at(counts, (mapped[both], said[both].map(known).to_numpy(np.int64)), 1)
+    square_metres = areas.sum(0)[[c.value for c in card.classes]]
+    names = [c.name for c in card.classes]
+    return {
+        **area.estimate(counts, square_metres).as_json(names),
+        "mapped": dict(zip(names, square_metres.tolist(), strict=True)),
+        "counts": counts.tolist(),
+        "places": int(both.sum()),
+        "left_out": {"without_reference": int((~checked).sum()), "off_the_map": int((checked & ~on_map).sum())},
+    }
+
+
+def _word(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _read(path: Path, column: str) -> geopandas.GeoDataFrame:
+    if not path.is_file():
+        raise InputError(f"reference: {path} is not a file")
+    try:
+        read = parquet_geometry.read if path.suffix.lower() in (".parquet", ".geoparquet") else geopandas.read_file
+        frame = read(path)
+        placed = frame if frame.crs is None else frame.to_crs("EPSG:4326")
+    except Exception as err:  # GDAL, pyarrow and pyproj each have their own
+        raise DataError(f"{path}: not readable ({err})") from err
+    if column not in frame or frame.crs is None or not (frame.geometry.geom_type == "Point").all():
+        raise InputError(f"reference: {path}; expected points with a CRS and a column {column}")
+    return placed

@@ -1,0 +1,150 @@
+"""A series of before its tables had parts, brought to the new form with nothing lost.
+
+Its ``collection.json`` is replaced last: until then a run that dies begins anew, from the files that were there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pystac
+
+from geoml.engine.run.history import STATES, history, write_history
+from geoml.engine.run.monitor import FILES, day_of, day_out, tables
+from geoml.engine.run.plan import STATE, Plan, item_version, read_plan
+from geoml.io.stac import search as stac
+from geoml.io.stac.series import (
+    ENTRIES,
+    Entry,
+    add_changes,
+    entry,
+    is_day,
+    of_day,
+    read_changes,
+    read_series,
+    write_series,
+)
+from geoml.io.stac.series_tables import put, put_items
+from geoml.io.stac.table import LEFT_OUT_KEY
+from geoml.io.stores.remote import RunStore, run_store
+
+BEFORE = f"{STATE}/before"
+"""Folder of the tables as they were, while they are replaced."""
+
+MADE = f"{STATE}/migrated"
+"""Folder of the working copy where the new ones are made."""
+
+log = logging.getLogger(__name__)
+
+
+def migrate(store: RunStore) -> None:
+    """Bring an old series to the new form; nothing happens to others. Raises DataError for one that is damaged."""
+    store.pull("collection.json")
+    series = read_series(store.local / "collection.json")
+    if not isinstance(series.get(ENTRIES), dict):
+        return
+    runs = {day: run_store(day_out(store.url, day)) for day in sorted(filter(is_day, series[ENTRIES]))}
+    for run in runs.values():
+        run.pull("collection.json", "items.parquet", "features.parquet")
+    runs = {day: run for day, run in runs.items() if (run.local / "collection.json").is_file()}
+    if not runs:
+        return
+    log.info("%s: a series of before, %d days; its tables get a part for each day", store.url, len(runs))
+    plan = read_plan(runs[max(runs)])
+    new = RunStore(store.url, store.inside(f"{MADE}/collection.json").parent)
+    shutil.rmtree(new.local, ignore_errors=True)
+    sources = _sources(store)
+    _tables(new, plan, runs, sources, _left_out(store))
+    add_changes(new, read_changes(_before(store, "changes.parquet")))
+    for name in tables(plan):
+        _replace(store, new, name)
+    states = store.inside(f"{STATES}/x.parquet").parent
+    shutil.rmtree(states, ignore_errors=True)
+    if (new.local / STATES).is_dir():
+        (new.local / STATES).replace(states)
+        store.push(STATES)
+    shutil.rmtree(new.local, ignore_errors=True)
+    store.remove(*(f"{BEFORE}/{name}" for name in FILES))
+    entries: dict[str, Entry] = {}
+    for day, run in runs.items():
+        versions = {item.id: item_version(item) for item in sources.get(day, ())}
+        entries[day] = entry(run.local / "collection.json", versions)
+    last = runs[max(runs)].local / "collection.json"
+    files = {name: FILES[name] for name in tables(plan)}
+    write_series(store, entries, (), id=series["id"], title=series.get("title", ""), files=files, last=last)
+
+
+def _before(store: RunStore, name: str) -> Path:
+    """A table of before: the file, or where a run that died has put it, or what has taken its place already."""
+    if store.bucket is not None:
+        for found in (name, f"{BEFORE}/{name}"):
+            if store.bucket.head(found) is not None:
+                if (store.local / found).is_dir():
+                    shutil.rmtree(store.local / found)
+                store.pull(found)
+                return store.local / found
+        store.pull(f"{name}/")
+        return store.local / name
+    aside = store.local / BEFORE / name
+    return aside if aside.is_file() and not (store.local / name).is_file() else store.local / name
+
+
+def _sources(store: RunStore) -> dict[str, list[pystac.Item]]:
+    """The items of the series by day."""
+    path, found = _before(store, "sources.parquet"), dict[str, list[pystac.Item]]()
+    for item in stac.read_items(path) if path.exists() else []:
+        found.setdefault(day_of(item).isoformat(), []).append(item)
+    return found
+
+
+def _left_out(store: RunStore) -> dict[str, str]:
+    path = _before(store, "sources.parquet")
+    try:
+        kept = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
+        return dict(json.loads(kept.get(LEFT_OUT_KEY, b"{}")))
+    except (OSError, pa.ArrowException, ValueError, TypeError):
+        return {}
+
+
+def _tables(
+    new: RunStore,
+    plan: Plan,
+    runs: Mapping[str, RunStore],
+    sources: Mapping[str, Sequence[pystac.Item]],
+    left_out: Mapping[str, str],
+) -> None:
+    """Make the tables, a day at a time."""
+    catalog, ids = stac.open_catalog(plan.recipe.query.catalog), None
+    if "tracks.parquet" in tables(plan):
+        told = history(new, runs, runs)
+        write_history(new, told, plan.card)
+        ids = told.ids
+    for day, run in runs.items():
+        items = stac.read_items(run.local / "items.parquet")
+        put_items(new, "items.parquet", {day: [of_day(item, day) for item in items]})
+        put_items(new, "sources.parquet", {day: sources.get(day, [])}, catalog=catalog, left_out=left_out)
+        if plan.recipe.features:
+            put(new, "features.parquet", {day: run.local / "features.parquet"}, ids)
+
+
+def _replace(store: RunStore, new: RunStore, name: str) -> None:
+    """Put the parts of a table in the place of its file, which lies aside until all are there."""
+    there, made = store.local / name, new.local / name
+    if there.is_file():
+        aside = store.inside(f"{BEFORE}/{name}")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        there.replace(aside)
+    if store.bucket is not None:
+        if (store.local / BEFORE / name).is_file():
+            store.push(f"{BEFORE}/{name}")
+        shutil.rmtree(there, ignore_errors=True)
+        store.remove(name)
+    if not there.is_dir() and made.is_dir():
+        made.replace(there)
+    store.push(name)

@@ -1,0 +1,242 @@
+"""Monitoring: the days of a window, each an ordinary run below one folder, and what changed in them.
+
+An item is done when the blocks that use it are done as it is now; the collection of the series says, by the digest of
+each day's collection, of what it was put together. Beside that only the days that were looked at are remembered.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pystac
+
+from geoml.engine.packages.package import read_card
+from geoml.engine.run.looked import DAY, Looked, Span, told, united
+from geoml.engine.run.plan import STATE, Plan
+from geoml.engine.run.plan import check as check_recipe
+from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.io.cards.card import ModelCard
+from geoml.io.stac import search as stac
+from geoml.io.stac.series import DAYS, Entry, now, read_series
+from geoml.io.stores.remote import run_store
+from geoml.io.stores.store import within, write_json
+from geoml.recipe import PredictRecipe, differences, digest
+from geoml.texts import listed
+
+FILES = {
+    "changes.parquet": "what changed: items that are new, reprocessed, moved or withdrawn",
+    "sources.parquet": "stac-geoparquet of what was read, of all days",
+    "items.parquet": "stac-geoparquet of what was written, of all days",
+    "features.parquet": "GeoParquet 1.1: polygons of the classes, of all days",
+    "tracks.parquet": "GeoParquet 1.1: changes with the days on which they were seen first and last, and closed",
+}
+"""Tables of a series beside ``collection.json``, in the order in which they are written."""
+
+
+SERIES = f"{STATE}/series.json"
+"""What a series is of; where it is, the folder is that of a series."""
+
+
+OTHER_MODEL = "the card or the weights of its model have changed since"
+"""How a run differs from one of the same recipe."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Look:
+    """What a look at the catalog found: days with blocks to do or to put together, and those that cannot be planned."""
+
+    id: str
+    days: list[str] = field(default_factory=list)
+    todo: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, GeomlError] = field(default_factory=dict)
+    items: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Items that cannot be used, of all days, and why."""
+    unlike: list[str] = field(default_factory=list)
+    """Days of this look whose images are unlike the training data of the model."""
+    warnings: list[str] = field(default_factory=list)
+    """Of the maps of the days that were done, each behind its day."""
+    gone: list[str] = field(default_factory=list)
+    """Days of the series that were looked at, and of whose items there is none any more."""
+    found: dict[str, set[str]] = field(default_factory=dict)
+    """The days under which each item was found, by id."""
+    gap: str = ""
+    """A sentence about days before the window that no night had looked at; empty where there is none."""
+    before: Looked = field(default_factory=Looked)
+    spans: tuple[Span, ...] = ()
+    """What this look has searched."""
+    window: Span = (dt.date.min, dt.date.min)
+
+    def open(self, fill: bool, floor: dt.date) -> tuple[Span, ...]:
+        """The spans to search for the window: with ``fill`` also what nights that did not come would have looked at.
+
+        These are days that were never looked at, and days whose items may have come late or been made again since the
+        last look; none of them before ``floor``. The first ones are said in the log and in `gap`, filled or not.
+        """
+        first, last = self.window
+        missing = self.before.before(first)
+        if missing:
+            words = "were looked at now" if fill else "were not looked at; fill does that"
+            self.gap = f"no night had looked at {told(missing)}, which {words}"
+            log.warning("%s", self.gap)
+        begin = first if self.before.last is None else max(self.before.last + DAY - (last - first), floor)
+        return united([*missing, (min(begin, first), last)]) if fill and first <= last else (self.window,)
+
+    def note(self, days: Mapping[str, Sequence[pystac.Item]]) -> None:
+        """Remember under which days items were found."""
+        for day, items in days.items():
+            for item in items:
+                self.found.setdefault(item.id, set()).add(day)
+
+    def forget(self, day: str) -> None:
+        """A day of whose items none counts."""
+        self.found = {key: left for key, days in self.found.items() if (left := days - {day})}
+
+    def looked(self) -> Looked:
+        """What was looked at after this look; days that may work later have to be looked at again."""
+        again = [dt.date.fromisoformat(day) for day, err in self.failed.items() if isinstance(err, TransientError)]
+        return self.before.after(self.spans, self.window, again) if self.spans else self.before
+
+
+def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:
+    """First and last UTC day to look at: ``lookback`` days and the one of ``until`` (a time; None: now).
+
+    Whole days, since an item of a day that is seen in part would look withdrawn. Raises InputError.
+    """
+    if lookback < 0:
+        raise InputError(f"lookback: {lookback}; expected days, 0 or more")
+    end = stac.parse_datetime(until)[1] if until else now()
+    if end is None:
+        raise InputError(f"until: {until!r} has no end; expected a date or a time")
+    return end.date() - dt.timedelta(days=lookback), end.date()
+
+
+def by_day(items: Iterable[pystac.Item], spans: Sequence[Span]) -> dict[str, list[pystac.Item]]:
+    """Items of ``spans`` by the UTC day of their ``datetime`` (``start_datetime`` without), oldest day first.
+
+    They keep their order, and an item that several searches found comes once.
+    """
+    days: dict[str, dict[str, pystac.Item]] = {}
+    for item in items:
+        day = day_of(item)
+        if any(first <= day <= last for first, last in spans):
+            days.setdefault(day.isoformat(), {}).setdefault(item.id, item)
+    return {day: list(found.values()) for day, found in sorted(days.items())}
+
+
+def moved(items: Iterable[pystac.Item], entries: Mapping[str, Entry], spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Days of a series, in none of ``spans``, that hold an item which was found under another day now."""
+    found = {item.id for item in items}
+    days = [dt.date.fromisoformat(day) for day, e in entries.items() if not found.isdisjoint(e["items"])]
+    return tuple((day, day) for day in days if not any(first <= day <= last for first, last in spans))
+
+
+def gone(look: Look, entries: Mapping[str, Entry], whole: Sequence[Span]) -> list[str]:
+    """Days of a series in ``whole``, which were searched to the end, of whose items none counts any more.
+
+    A day with an item that is still there and cannot be used is none of them: that one is left out and named.
+    """
+    there = {day for days in look.found.values() for day in days}
+    searched = [d for d in entries if any(first <= dt.date.fromisoformat(d) <= last for first, last in whole)]
+    return [d for d in searched if d not in there and not look.left_out.keys() & entries[d]["items"].keys()]
+
+
+def day_of(item: pystac.Item) -> dt.date:
+    """The UTC day of an item."""
+    when = item.datetime or item.common_metadata.start_datetime
+    if when is None:
+        raise DataError(f"{item.id}: neither datetime nor start_datetime")
+    return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).date()
+
+
+def recipe_of(recipe: PredictRecipe, when: str) -> PredictRecipe:
+    """The recipe of one day, or of the whole window; of two dates the first one, the reference, stays."""
+    dates = (*recipe.query.datetime[:-1], when)
+    return recipe.model_copy(update={"query": recipe.query.model_copy(update={"datetime": dates})})
+
+
+def reference_of(recipe: PredictRecipe) -> str | None:
+    """The earlier date that every day is compared with; None for a model of one date."""
+    return recipe.query.datetime[0] if len(recipe.query.datetime) > 1 else None
+
+
+def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
+    """Raise what `look` would raise for the recipe alone, before anything is written or searched."""
+    _card_of(recipe)
+    window(lookback, until)
+    if (reference := reference_of(recipe)) is not None:
+        stac.parse_datetime(reference)
+    check_recipe(recipe_of(recipe, ".."), dates=False)
+
+
+def _card_of(recipe: PredictRecipe) -> ModelCard:
+    """The card of a recipe's model. Raises InputError for dates that do not fit it."""
+    card, given = read_card(recipe.model), len(recipe.query.datetime)
+    if card.dates > 2 or given != card.dates:
+        takes = (
+            "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"
+        )
+        raise InputError(f"datetime: {card.name} takes {card.dates} dates; {takes}")
+    return card
+
+
+def claim(recipe: PredictRecipe, out: str | Path) -> str:
+    """Say in ``out`` which series it holds; the id of it.
+
+    Raises InputError for dates that do not fit the model and for the folder of a single run or of another series.
+    """
+    card, store = _card_of(recipe), run_store(out)
+    if store.read(f"{STATE}/plan.json") is not None:
+        raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
+    made = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256])[:12]}"
+    store.pull(SERIES)
+    before = read_series(store.local / SERIES)
+    if before and before.get("id") != made:
+        said = differences(before.get("recipe") or {}, recipe_of(recipe, ".."), ("block_size", "max_failed"))
+        raise InputError(
+            f"out: {store.url} holds the series of another recipe: {said or OTHER_MODEL}; expected another folder"
+        )
+    if not before:
+        write_json(store.inside(SERIES), {"id": made, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})
+        store.push(SERIES)
+    return made
+
+
+def day_out(out: str | Path, day: str) -> str:
+    """The place of the run of one day in a series. Raises DataError where a folder on the way is a link."""
+    if "://" not in str(out):
+        within(Path(out), f"{DAYS}/{day}/{STATE}")
+    return f"{str(out).rstrip('/')}/{DAYS}/{day}"
+
+
+def tables(plan: Plan) -> list[str]:
+    """The names of the tables of a series, in the order of `FILES`."""
+    features = plan.recipe.features
+    needs = {"features.parquet": features, "tracks.parquet": features and plan.card.dates > 1}
+    return [name for name in FILES if needs.get(name, True)]
+
+
+def trouble(failed: Mapping[str, GeomlError]) -> GeomlError:
+    """One error for the days that failed, of the class that has to act first."""
+    listed = "; ".join(f"{day}: {err}" for day, err in list(failed.items())[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    kinds = [type(err) for err in failed.values()]
+    kind = next((k for k in kinds if not issubclass(k, DataError | TransientError)), None)
+    kind = kind or (DataError if DataError in kinds else TransientError)
+    return kind(f"{len(failed)} days failed, the others are published: {listed}{more}")
+
+
+def summary(rows: Sequence[Mapping[str, Any]], look: Look) -> str:
+    """How many items are new, reprocessed, moved and withdrawn, on how many days; what else has to be known."""
+    kinds = ("new", "reprocessed", "moved", "withdrawn")
+    counts = {kind: sum(r["change"] == kind for r in rows) for kind in kinds}
+    said = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
+    unlike = f"; images unlike the training data of the model on {listed(look.unlike)}" if look.unlike else ""
+    return f"{said}; {len(look.todo)} days{unlike}{'; ' * bool(look.gap)}{look.gap}"

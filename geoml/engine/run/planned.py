@@ -1,0 +1,31 @@
+"""The model of a plan, loaded for its blocks: one that was replaced after the plan was made is refused.
+
+Every block says in its item which weights made it, and takes that from the plan; so what is loaded has to be that.
+"""
+
+from __future__ import annotations
+
+from geoml.engine.packages.package import Package, load
+from geoml.errors import ModelError
+from geoml.io.cards.card import ModelCard
+
+ABOUT = frozenset({"description", "license", "bbox", "training", "scores", "parameters", "domain"})
+"""Fields of a card that change no class of a pixel and no meaning of one."""
+
+
+def changed(planned: ModelCard, found: ModelCard) -> list[str]:
+    """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some."""
+    before, after = (c.model_dump(mode="json", exclude=set(ABOUT)) for c in (planned, found))
+    return [name for name in before if name in planned.model_fields_set and before[name] != after[name]]
+
+
+def load_planned(path: str, planned: ModelCard) -> Package:
+    """The package at ``path``. Raises as `geoml.engine.packages.package.load`, and ModelError when it is not the
+    planned one."""
+    package = load(path)
+    if fields := changed(planned, package.card):
+        raise ModelError(
+            f"{path}: replaced since the run was planned (other {', '.join(fields)}); "
+            "give the command again, with another folder where blocks are done"
+        )
+    return package

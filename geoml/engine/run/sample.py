@@ -1,0 +1,219 @@
+"""Pixels of the whole region before its blocks are run: what two dates differ by, and what baselines are estimated on.
+
+Whatever decides pixels must be the same for every block, however the region is cut (design rule 2), so it is measured
+once for a run: on squares of one lattice of the plane that lie in the region, drawn by the hash of their place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+
+from geoml import models
+from geoml.cube.harmonise import Transform, fit
+from geoml.cube.region import inside
+from geoml.engine.packages import package
+from geoml.engine.packages.calibrate import calibrated, doubt_of
+from geoml.engine.run.blocks import predictor_of
+from geoml.engine.run.dates import Mosaic, between, harmonised, moved, physical, read_dates, together
+from geoml.engine.run.plan import STATE, Plan, Sample, SelfChange, Zone, item_version
+from geoml.engine.run.planned import load_planned
+from geoml.engine.run.self_change import doubt, self_change, self_change_calibrated
+from geoml.errors import DataError, NothingFound
+from geoml.grid.plane import Block
+from geoml.grid.region import blocks_of, project
+from geoml.io.stores.remote import RunStore
+from geoml.io.stores.store import read_small, write_json
+from geoml.recipe import digest
+from geoml.settings import settings
+
+log = logging.getLogger(__name__)
+
+SIDE = 512
+"""Pixels of a square."""
+SQUARES = 24
+"""Squares that are read at most."""
+PIXELS = 1_000_000
+"""Pixels of the sample at most."""
+CELLS = 4096
+"""Places that are looked through at most; in a larger region they lie further apart."""
+AGREE = 0.5
+"""Pixels from the median within which a square agrees on the shift, which more than half of them must."""
+
+NAME = f"{STATE}/sample.json"
+MODEL = f"{STATE}/model"
+"""The package of a calibrated model in the folder of a run."""
+
+
+TOLD = {"key", "self_change", "warnings"}
+"""Fields of a sample that change no pixel."""
+
+
+def wanted(plan: Plan) -> bool:
+    """True when the pixels of this plan hang on a sample."""
+    return models.calibrated(plan.card.architecture) or (
+        plan.card.dates > 1 and (plan.recipe.max_shift > 0 or plan.recipe.harmonise != "none")
+    )
+
+
+def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Plan:
+    """The plan with what its sample says, which is measured unless the run has it already; writes into the run.
+
+    Of several dates there always is one, for it also says how the model takes this ground. Raises DataError for dates
+    that are further off each other than ``max_shift``, NothingFound when no pixel of the sample is known on all dates,
+    and what reading raises.
+    """
+    if not wanted(plan) and plan.card.dates < 2:
+        return plan
+    versions = sorted((i.id, item_version(i)) for i in items)
+    key = digest([plan.hash, versions, [z.model_dump(mode="json", exclude={"pixels"}) for z in plan.zones]])
+    store.pull(NAME)
+    if not wanted(plan):
+        try:
+            sample = _known(store, key) or _measure(plan, items, store, key)
+        except (DataError, NothingFound) as err:  # of a run that does not hang on it
+            log.warning("%s could not be tried on equal dates: %s", plan.card.name, err)
+            return plan
+        return plan.model_copy(update={"sample": sample})
+    sample = _known(store, key) or _measure(plan, items, store, key)
+    said = sample.model_dump(mode="json", exclude=TOLD)
+    changes: dict[str, Any] = {
+        "sample": sample,
+        "blocks": tuple(b.model_copy(update={"hash": digest([b.hash, said])}) for b in plan.blocks),
+    }
+    if sample.model:
+        place = f"{store.url.rstrip('/')}/{MODEL}" if store.remote else str((store.local / MODEL).absolute())
+        changes |= {"model_path": place, "card": plan.card.model_copy(update={"sha256": sample.model})}
+    return plan.model_copy(update=changes)
+
+
+def _known(store: RunStore, key: str) -> Sample | None:
+    try:
+        found = Sample.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
+    except (ValueError, RecursionError, DataError):
+        return None
+    return found if found.key == key else None
+
+
+def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str) -> Sample:
+    squares = list(_squares(plan, items))
+    if not squares:
+        raise NothingFound(f"coverage: no pixel of the region is known on all {plan.card.dates} dates")
+    later = range(1, plan.card.dates)
+    shifts = tuple(_shift(plan, squares, n) for n in later)
+    squares = [moved(s, shifts) for s in squares]
+    pixels = _pixels(squares)
+    transforms: tuple[Transform | None, ...] = ()
+    if plan.recipe.harmonise != "none":
+        transforms = tuple(fit(pixels[:, 0], pixels[:, n], plan.recipe.harmonise) for n in later)
+        squares = [harmonised(s, transforms) for s in squares]
+        pixels = _pixels(squares)
+    model, equal, said = _tried(plan, pixels, squares, store)
+    limits = np.percentile(pixels.reshape(-1, pixels.shape[-1]), (2, 98), axis=0) if wanted(plan) else np.empty((2, 0))
+    sample = Sample(
+        key=key,
+        squares=len(squares),
+        pixels=len(pixels),
+        shifts=shifts,
+        transforms=transforms,
+        limits=tuple(zip(*limits.tolist(), strict=True)),
+        model=model,
+        self_change=equal,
+        warnings=said,
+    )
+    write_json(store.inside(NAME), sample.model_dump(mode="json"))
+    store.push(NAME)
+    return sample
+
+
+def _tried(
+    plan: Plan, pixels: NDArray[np.float32], squares: Sequence[Sequence[Mosaic]], store: RunStore
+) -> tuple[str, SelfChange | None, tuple[str, ...]]:
+    """The sha256 of the model as calibrated ("" where there is none), what it makes of equal dates, and warnings."""
+    card, model, doubts = plan.card, "", []
+    if models.calibrated(card.architecture):
+        loaded, flat = load_planned(plan.model_path, plan.card), pixels.reshape(len(pixels), -1)
+        made = calibrated(loaded, flat)
+        model = package.save(made.module, made.card, store.inside(f"{MODEL}/model.json").parent).sha256
+        store.push(MODEL)
+        doubts.append(doubt_of(made, flat))
+        equal: SelfChange | None = self_change_calibrated(loaded, pixels)
+    else:
+        equal = self_change(predictor_of(plan), squares)
+    doubts.append(doubt(equal, plan.recipe.query.datetime))
+    return model, equal, tuple(f"{card.name}: {words}" for words in doubts if words)
+
+
+def places(plan: Plan, side: int = SIDE) -> list[tuple[Zone, Block]]:
+    """Squares of ``side`` pixels of the lattice that the region touches, in the order of the hash of their place.
+
+    They do not depend on the size of the run's blocks. In a large region the lattice is thinned: every second, fourth,
+    … square in y and x.
+    """
+    found: list[tuple[Zone, Block]] = []
+    for zone in plan.zones:
+        x0, y0, x1, y1 = project(zone.geometry, zone.crs).bounds
+        across = math.sqrt((x1 - x0) * (y1 - y0) / CELLS) / (side * zone.res)
+        thin = 2 ** max(0, math.ceil(math.log2(max(across, 1.0))))
+        for cell in blocks_of(zone.geometry, zone.plane, side * thin):
+            y, x = (v * thin + thin // 2 for v in (cell.iy, cell.ix))
+            found.append((zone, Block(zone.plane, side, y, x)))
+    return sorted(found, key=lambda place: hashlib.sha256(place[1].id.encode()).digest())
+
+
+def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Mosaic]]:
+    """Squares with data on all dates inside the region, ``SQUARES`` at most."""
+    count = 0
+    for zone, block in places(plan):
+        if count == SQUARES:
+            return
+        asked = inside(zone.geometry, block.geobox)
+        dates = read_dates(plan, items, block.geobox)
+        valid = asked & (together(dates).count > 0)
+        if valid.any():
+            count += 1
+            yield [replace(d, count=np.where(valid, d.count, 0)) for d in dates]
+
+
+def _shift(plan: Plan, squares: Sequence[Sequence[Mosaic]], date: int) -> tuple[float, float] | None:
+    """The shift of a later date that most squares agree on; None where they do not, or show too little."""
+    recipe = plan.recipe
+    if not recipe.max_shift:
+        return None
+    with ThreadPoolExecutor(settings().threads) as pool:
+        found = list(pool.map(lambda s: between(s[0], s[date]), squares))
+    votes = np.array([(v.dy, v.dx) for v in found if v is not None])
+    if not len(votes):
+        log.warning("the dates could not be checked for a shift: too little texture, or too much has changed")
+        return None
+    near = np.hypot(*(votes - np.median(votes, axis=0)).T) <= AGREE
+    if near.mean() <= 0.5:
+        log.warning("the dates are shifted by different amounts in different places, %s", np.round(votes, 1).tolist())
+        return None
+    dy, dx = (round(float(v), 2) for v in votes[near].mean(axis=0))
+    if math.hypot(dy, dx) > recipe.max_shift:
+        raise DataError(
+            f"datetime: {recipe.query.datetime[date]} is shifted by {dy:g}, {dx:g} pixels (y, x) against "
+            f"{recipe.query.datetime[0]}; more than max_shift = {recipe.max_shift:g}"
+        )
+    return dy, dx
+
+
+def _pixels(squares: Sequence[Sequence[Mosaic]]) -> NDArray[np.float32]:
+    """(N, date, band) physical values of the pixels of all squares that every date knows, evenly thinned."""
+    parts = []
+    for dates in squares:
+        valid = together(dates).count > 0
+        parts.append(np.stack([physical(d)[:, valid].T for d in dates], axis=1))
+    values = np.concatenate(parts)
+    return values[:: max(1, -(-len(values) // PIXELS))]

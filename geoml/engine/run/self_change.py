@@ -1,0 +1,107 @@
+"""A learned model of change on the run's own pixels, with one date in the place of all: nothing can have changed there.
+
+What it calls changed all the same says how it takes this ground, before a block is run and without any label. A model
+that is calibrated is calibrated on such a pair, where no magnitude varies, so that it calls nothing changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoml.cube.normalise import coefficients, normalise
+from geoml.engine.inference.predict import Predictor
+from geoml.engine.packages.calibrate import calibrated
+from geoml.engine.packages.package import Package
+from geoml.engine.run.dates import Mosaic, together
+from geoml.engine.run.plan import SelfChange
+from geoml.grid.plane import Window
+
+T = TypeVar("T", bound=np.generic)
+
+LIMIT = 0.01
+"""Share of equal dates called changed above which a run says so."""
+SIDE = 256
+"""Pixels of a chip at most, and of the part of a square that is looked at."""
+SQUARES = 8
+"""Squares that are looked at: half a million pixels of each date."""
+CALIBRATION = 100_000
+"""Pixels that a calibrated model is shown of each date at most."""
+
+
+def self_change(predictor: Predictor, squares: Sequence[Sequence[Mosaic]]) -> SelfChange | None:
+    """The share of the valid pixels of squares of several dates that is called changed of each date against itself.
+
+    Of the first `SQUARES` the part with most data goes through the model, in chips without context. None without a
+    valid pixel. Raises as `Predictor.classes`.
+    """
+    card = predictor.card
+    side = card.chip_size if predictor.fixed or card.architecture == "exported" else min(card.chip_size, SIDE)
+    changed = np.zeros(card.dates, np.int64)
+    known = 0
+    for dates in squares[:SQUARES]:
+        valid = together(dates).count > 0
+        for part in _chips(valid, side):
+            seen = _padded(valid[part], side)
+            for n, date in enumerate(dates):
+                same = together([date] * card.dates)
+                mul, add = coefficients(card, same.scale, same.offset)
+                chip = normalise(_padded(same.data[:, *part], side), seen, mul, add)
+                changed[n] += int((predictor.classes(chip, seen)[seen] > 0).sum())
+            known += int(seen.sum())
+    return _share(changed / known) if known else None
+
+
+def self_change_calibrated(loaded: Package, pixels: NDArray[np.float32]) -> SelfChange:
+    """The same of a model that is calibrated, for (N, date, band) physical values: it is calibrated on equal dates."""
+    thin = pixels[:: -(-len(pixels) // CALIBRATION)]
+    shares = []
+    for n in range(thin.shape[1]):
+        same = np.concatenate([thin[:, n]] * thin.shape[1], axis=1)
+        module = calibrated(loaded, same).module
+        with torch.no_grad():
+            found = module(torch.from_numpy(same.T[None, :, :, None]))[0].argmax(0)
+        shares.append(float((found > 0).double().mean()))
+    return _share(np.array(shares))
+
+
+def doubt(found: SelfChange | None, when: Sequence[str]) -> str:
+    """What is to be said of it, with the ``datetime`` of each date; empty where it is little."""
+    if found is None or found.share <= LIMIT:
+        return ""
+    each = ", ".join(f"{share:.1%} of {date}" for share, date in zip(found.dates, when, strict=True))
+    return (
+        f"{found.share:.1%} is called changed when a date is compared with itself ({each}): the model does not fit "
+        "this ground, and as much of what it calls changed may be none"
+    )
+
+
+def _share(dates: NDArray[np.float64]) -> SelfChange:
+    return SelfChange(share=round(float(dates.mean()), 6), dates=tuple(round(float(d), 6) for d in dates))
+
+
+def _chips(valid: NDArray[np.bool_], side: int) -> list[tuple[slice, slice]]:
+    """Chips of ``side`` pixels with data, of the part of a square (`SIDE` pixels, or a whole chip) that has most."""
+    whole = Window(0, 0, *valid.shape)
+    parts = [w.intersect(whole) for w in _cut(whole, max(side, SIDE))]
+    fullest = max(parts, key=lambda w: int(valid[w.slices(whole)].sum()))
+    chips = (w.intersect(fullest).slices(whole) for w in _cut(fullest, side))
+    return [part for part in chips if valid[part].any()]
+
+
+def _cut(window: Window, side: int) -> list[Window]:
+    return [
+        Window(y, x, y + side, x + side)
+        for y in range(window.y0, window.y1, side)
+        for x in range(window.x0, window.x1, side)
+    ]
+
+
+def _padded(values: NDArray[T], side: int) -> NDArray[T]:
+    """(…, side, side) with zeros below and to the right."""
+    short = [(0, 0)] * (values.ndim - 2) + [(0, side - n) for n in values.shape[-2:]]
+    return np.pad(values, short)

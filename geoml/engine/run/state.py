@@ -1,0 +1,153 @@
+"""How a run stands, as its folder tells: while it is running, after it ended, and after it died."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoml.engine.run.plan import STATE, PlannedBlock, plan_of
+from geoml.errors import InputError
+from geoml.io.stores.remote import RunStore, run_store
+
+AT_ONCE = 16
+"""Items that are looked at together; in an object store each is a request."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run at one moment. Times are RFC 3339 in UTC, None where nothing tells them.
+
+    ``status`` is one of ``running`` (somebody holds its lock), ``died`` (somebody did, and is no more), ``finished``
+    (every block is done and the outputs are written), ``failed`` (it came to its end with failed blocks) and
+    ``stopped`` (neither: give the command again to go on).
+    """
+
+    out: str
+    status: str
+    planned: int
+    done: int
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why, by block."""
+    holder: Mapping[str, Any] | None = None
+    """Host, pid, start and last sign of life of who works on it, or died."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """By stage, added up over processes and over the times that the run was taken up; what died is not in it."""
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    started: str | None = None
+    updated: str | None = None
+
+    @property
+    def left(self) -> int:
+        """Blocks that are neither done nor failed."""
+        return self.planned - self.done - len(self.failed)
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def died(self) -> bool:
+        return self.status == "died"
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "finished"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "left": self.left}
+
+
+def state(out: str | Path) -> RunState:
+    """How the run in ``out`` (folder or URL) stands. Changes nothing there.
+
+    Raises InputError where there is no run, TransientError and DataError when the place cannot be read.
+    """
+    store = run_store(out)
+    holder = store.holder()
+    # the holder first: what a run publishes while we look may only make it look further on
+    raw = store.read(f"{STATE}/plan.json")
+    if raw is None:
+        if holder is None:
+            raise InputError(f"out: {out} holds no run; expected a folder that geoml predict wrote")
+        status = "running" if holder.alive else "died"
+        return RunState(store.url, status, 0, 0, holder=_public(holder), started=holder.started, updated=holder.renewed)
+    plan = plan_of(raw, f"{store.url}/{STATE}/plan.json")
+    blocks = plan.by_id()
+    names = store.sizes("items/", f"{STATE}/failed/")
+    with ThreadPoolExecutor(AT_ONCE, "geoml-state") as pool:
+        hashes = pool.map(lambda key: _done(store, names, key, blocks[key]), blocks)
+        done = {key for key, good in zip(blocks, hashes, strict=True) if good}
+        noted = [key for key in blocks if key not in done and f"{STATE}/failed/{key}.json" in names]
+        reasons = pool.map(lambda key: _json(store, f"{STATE}/failed/{key}.json").get("message"), noted)
+        failed = {key: str(why) for key, why in zip(noted, reasons, strict=True)}
+    run = _json(store, "run.json")
+    said = run.get("blocks")
+    listed = said.get("done") if isinstance(said, dict) else None
+    if holder is not None:
+        status = "running" if holder.alive else "died"
+    elif len(done) == len(blocks) == len(listed if isinstance(listed, list) else ()):
+        status = "finished"
+    else:
+        status = "failed" if failed and len(done) + len(failed) == len(blocks) else "stopped"
+    first, last = _times(store)
+    return RunState(
+        out=store.url,
+        status=status,
+        planned=len(blocks),
+        done=len(done),
+        failed=failed,
+        holder=_public(holder),
+        seconds=_numbers(run.get("seconds")),
+        bytes=_numbers(run.get("bytes")),
+        started=first or (holder.started if holder else None),
+        updated=holder.renewed if holder and holder.alive else last,
+    )
+
+
+def _public(holder: Any) -> dict[str, Any] | None:
+    return None if holder is None else {k: getattr(holder, k) for k in ("host", "pid", "started", "renewed")}
+
+
+def _done(store: RunStore, names: Mapping[str, int], key: str, planned: PlannedBlock) -> bool:
+    name = f"items/{key}.json"
+    if name not in names:
+        return False
+    properties = _json(store, name).get("properties")
+    return isinstance(properties, dict) and properties.get("geoml:recipe_hash") == planned.hash
+
+
+def _json(store: RunStore, name: str) -> dict[str, Any]:
+    """A published JSON object; empty when it is not there or damaged."""
+    try:
+        value = json.loads(store.read(name) or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _numbers(value: object) -> dict[str, Any]:
+    """What is a number of what should be numbers by name."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(k): v for k, v in value.items() if isinstance(v, int | float) and math.isfinite(v)}
+
+
+def _times(store: RunStore) -> tuple[str | None, str | None]:
+    """When the run was planned first and changed last, by the files of a run that lies here."""
+    if store.remote:
+        return None, None
+    places = [f"{STATE}/plan.json", f"{STATE}/failed", "items", "run.json"]
+    times = [p.stat().st_mtime for name in places if (p := store.local / name).exists()]
+    card = store.local / "model.json"  # written once, before the first plan
+    first = [p.stat().st_mtime for p in (card,) if p.exists()]
+    return tuple(  # type: ignore[return-value]
+        dt.datetime.fromtimestamp(t, dt.UTC).isoformat(timespec="seconds") if t else None
+        for t in (min(first + times, default=None), max(times, default=None))
+    )

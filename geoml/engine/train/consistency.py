@@ -1,0 +1,75 @@
+"""What a model of change says where the answer is known without any label: equal dates, and dates turned round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.data.chips import Reader
+from geoml.data.recipe import swapped
+from geoml.data.scene import Piece, Sample, Scene
+from geoml.engine.inference.predict import Predictor, map_sample
+from geoml.engine.packages.calibrate import Read, calibrated, draw, ready
+from geoml.engine.packages.package import Package
+from geoml.io.cards.card import ModelCard
+
+
+def consistency(loaded: Package, pieces: Sequence[Piece], reader: Reader | None = None) -> dict[str, float | None]:
+    """Shares of the valid pixels of pieces of two dates, labelled or not.
+
+    ``equal_dates``: called changed although both dates are one, the mean of either date. ``swapped``: called what they
+    should be when the dates are turned round (the same change the other way); None where the classes have no other
+    way, and for a model of more than two dates. A model that is calibrated on a run is calibrated on each such pair.
+    """
+    read = reader or Reader()
+    card = loaded.card
+    false = valid = 0
+    for date in range(card.dates):
+        for changed, known in _maps(loaded, pieces, _reordered(read, card, [date] * card.dates)):
+            false, valid = false + int((changed[known] > 0).sum()), valid + int(known.sum())
+    turned = _turned(card)
+    same = seen = 0
+    if turned is not None:
+        there = _maps(loaded, pieces, read)
+        back = _maps(loaded, pieces, _reordered(read, card, [1, 0]))
+        for (first, known), (second, _) in zip(there, back, strict=True):
+            same, seen = same + int((turned[first[known]] == second[known]).sum()), seen + int(known.sum())
+    return {"equal_dates": false / valid if valid else None, "swapped": same / seen if seen else None}
+
+
+def _turned(card: ModelCard) -> NDArray[np.uint8] | None:
+    """For each class index the one of the dates turned round."""
+    if card.dates != 2:
+        return None
+    try:
+        return np.array(swapped(card.classes), np.uint8)
+    except ValueError:
+        return None
+
+
+def _reordered(read: Read, card: ModelCard, order: Sequence[int]) -> Read:
+    channels = np.concatenate([np.arange(len(card.bands)) + d * len(card.bands) for d in order])
+
+    def other(scene: Scene) -> Sample:
+        sample = read(scene)
+        return replace(sample, image=sample.image[channels])
+
+    return other
+
+
+def _maps(loaded: Package, pieces: Sequence[Piece], read: Read) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Class index (0 unchanged) and what is known, of each piece."""
+    if not ready(loaded):
+        loaded = calibrated(loaded, draw(pieces, read))
+    predictor = Predictor(loaded)
+    index = np.zeros(256, np.uint8)
+    index[[c.value for c in loaded.card.classes]] = np.arange(len(loaded.card.classes), dtype=np.uint8)
+    found = []
+    for piece in pieces:
+        sample = read(piece.scene)
+        classes = np.concatenate([rows.classes for rows in map_sample(predictor, sample, piece.window)])
+        found.append((index[classes], sample.valid[piece.window.slices(piece.scene.window)]))
+    return found

@@ -1,0 +1,1 @@
+"""Who does the blocks: this process, others, or a cluster."""

@@ -1,0 +1,197 @@
+"""Where blocks run: in this process, in processes of this machine, or on Dask workers, as ``settings().workers`` says.
+
+What goes to a worker is the place of the run and ids of blocks; what comes back is a `Tally`. A worker holds one batch
+at a time, so that when it dies it is known whose fault that may be: Dask by itself would blame every batch that the
+scheduler had assigned to the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from geoml.errors import DataError, InputError, TransientError
+from geoml.io.stores.store import within
+from geoml.settings import WORKERS, settings
+
+if TYPE_CHECKING:
+    from geoml.engine.run.blocks import Progress, Tally
+    from geoml.io.stores.remote import RunStore
+
+log = logging.getLogger(__name__)
+
+DEATHS = 2
+"""Workers that a batch may end before its blocks are tried each by itself; one more ends the block."""
+
+RETRIES = 2
+"""Times that a whole batch is tried again after an error that may go away."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker ended with a batch in its hands; ``reason`` completes "the process …"."""
+
+    reason: str
+
+
+News = tuple[Hashable, "Tally | Died | BaseException"]
+
+
+class Crew(Protocol):
+    """Workers by name. As a context manager it lets them finish; left by an exception it stops them in order."""
+
+    def idle(self) -> Sequence[Hashable]:
+        """Workers that could take a batch now. Raises TransientError when there have been none for too long."""
+        ...
+
+    def give(self, worker: Hashable, ids: Sequence[str]) -> None:
+        """Start a batch on an idle worker."""
+        ...
+
+    def news(self) -> Sequence[News]:
+        """What became of batches, after waiting for some of it for a moment; each worker named is idle or gone."""
+        ...
+
+
+@dataclass
+class _Batch:
+    ids: Sequence[str]
+    deaths: int = 0
+    tries: int = 0
+
+
+def run_all(
+    out: str | Path | RunStore, ids: Sequence[str], batch: int = 8, progress: Progress | None = None
+) -> list[Tally]:
+    """Predict the blocks ``ids`` of the run in ``out``, at most ``batch`` in one step; see `run_blocks` for a step.
+
+    A batch whose worker dies is given to another one, which goes on after the blocks that are done. A block that ends
+    three workers is recorded as failed, and its neighbours are done.
+
+    Raises what `run_blocks` raises, InputError for settings that cannot be, TransientError without workers.
+    """
+    from geoml.io.stores.remote import run_store
+
+    store = run_store(out)
+    try:
+        return _run(store, ids, batch, progress) if ids else []
+    finally:
+        _sweep(store.local, ids)
+
+
+def drive(crew: Crew, out: str | Path | RunStore, ids: Sequence[str], batch: int = 8) -> list[Tally]:
+    """`run_all` with a crew of the caller's own, which is ready to take batches."""
+    from geoml.io.stores.remote import run_store
+
+    store = run_store(out)
+    try:
+        return _drive(crew, store, _cut(ids, batch, max(1, len(crew.idle()))), None)
+    finally:
+        _sweep(store.local, ids)
+
+
+def _run(store: RunStore, ids: Sequence[str], batch: int, progress: Progress | None) -> list[Tally]:
+    kind, count, address = parse(settings().workers)
+    if kind == "here":
+        from geoml.engine.run.blocks import run_blocks
+
+        return [run_blocks(store, ids, progress)]
+    place = store.url if store.remote else str(store.local.absolute())  # a worker has a folder of its own
+    with _crew(kind, count, address, place, progress) as crew:
+        return _drive(crew, store, _cut(ids, batch, len(crew.idle())), progress)
+
+
+def _sweep(out: Path, ids: Sequence[str]) -> None:
+    """Take away what writers that were killed have left under temporary names; nobody writes now."""
+    for folder in (".", "items", ".geoml", ".geoml/parts", ".geoml/failed", *(f"cogs/{key}" for key in ids)):
+        try:
+            here = within(out, f"{folder}/part").parent
+        except DataError:  # what lies behind a link is not ours
+            continue
+        for path in here.glob(".*.part"):
+            if not path.name.startswith(".lock."):  # its holder still renews it
+                path.unlink(missing_ok=True)
+
+
+def parse(workers: str) -> tuple[str, int, str]:
+    """(here | processes | cluster | tcp, number of workers or 1, address) of the setting. Raises InputError."""
+    found = WORKERS.fullmatch(workers)
+    if found is None:
+        raise InputError(f"GEOML_WORKERS: {workers!r}; expected here, processes:N, cluster:N or tcp|tls://host:port")
+    if found["tcp"]:
+        return "tcp", 1, workers
+    return found["here"] or found["kind"], int(found["count"] or 1), ""
+
+
+def _crew(kind: str, count: int, address: str, out: str, progress: Progress | None) -> AbstractContextManager[Crew]:
+    if kind == "processes":
+        from geoml.engine.workers.processes import Processes
+
+        return Processes(count, out, progress)
+    from geoml.engine.workers.cluster import Cluster
+
+    return Cluster(address or count, out, progress)
+
+
+def _cut(ids: Sequence[str], size: int, workers: int) -> Iterator[_Batch]:
+    """Batches of neighbours, smaller than ``size`` where a worker would otherwise get none."""
+    size = max(1, min(size, -(-len(ids) // (2 * max(1, workers)))))
+    return (_Batch(ids[i : i + size]) for i in range(0, len(ids), size))
+
+
+def _drive(crew: Crew, store: RunStore, batches: Iterator[_Batch], progress: Progress | None) -> list[Tally]:
+    from geoml.engine.run.plan import read_plan
+    from geoml.io.stores import lock
+
+    plan = read_plan(store)
+    queue, held = deque(batches), dict[Hashable, _Batch]()
+    tallies: list[Tally] = []
+    while queue or held:
+        for worker in crew.idle():
+            if queue:
+                held[worker] = queue.popleft()
+                crew.give(worker, held[worker].ids)
+        lock.check(store.url)  # another one may have taken the run over
+        for worker, news in crew.news():
+            part = held.pop(worker)
+            if isinstance(news, Died):
+                queue.extend(_again(part, news))
+                if part.deaths > DEATHS:
+                    tallies.append(_quarantine(store, part.ids[0], news, progress))
+            elif isinstance(news, TransientError) and part.tries < RETRIES:
+                log.warning("a batch is tried again: %s", news)
+                queue.append(_Batch(part.ids, part.deaths, part.tries + 1))
+            elif isinstance(news, BaseException):
+                raise news
+            else:
+                tallies.append(news)
+            failed = [f for t in tallies for f in t.failed.items()]
+            if len(failed) > plan.recipe.max_failed * len(plan.blocks):
+                raise DataError(f"{len(failed)} of {len(plan.blocks)} blocks failed; the last: {failed[-1][1]}")
+    return tallies
+
+
+def _again(part: _Batch, news: Died) -> list[_Batch]:
+    """What to try again of a batch whose worker died; its done blocks are skipped then."""
+    part.deaths += 1
+    log.warning("a worker is gone with %d blocks (%s): the process %s", len(part.ids), part.ids[0], news.reason)
+    if part.deaths > DEATHS:
+        return []
+    if part.deaths < DEATHS:
+        return [part]
+    return [_Batch([key], part.deaths, part.tries) for key in part.ids]
+
+
+def _quarantine(store: RunStore, key: str, news: Died, progress: Progress | None) -> Tally:
+    from geoml.engine.run.blocks import Tally, note_failed
+
+    tally = Tally()
+    note_failed(store, key, DataError(f"the process {news.reason}, and so did {DEATHS} before it on this block"), tally)
+    if progress:
+        progress(key, 0)
+    return tally

@@ -1,0 +1,116 @@
+"""Cells, then retrieval inside the best of them: coarse where nothing is similar, fine where something is.
+
+Kordopatis-Zilos, Galopoulos, Papadopoulos, Kompatsiaris: Leveraging EfficientNet and Contrastive Learning for Accurate
+Global-scale Location Estimation. ICMR 2021, https://arxiv.org/abs/2105.07645: search within the cell. Here several
+cells are searched, a neighbour's weight is its similarity times the probability of its cell to a learnt power, and the
+cells themselves keep a learnt share of the answer, so that the density has no holes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geoml.errors import InputError
+from geoml.geolocation.heads import cells, retrieval
+from geoml.geolocation.nn.locating import Components
+from geoml.geolocation.nn.sphere import log_vmf
+
+Part = TypeVar("Part", cells.Config, retrieval.Config)
+
+UNIMODAL = False
+TINY: dict[str, object] = {"hidden": 32, "most": 20, "least": 2, "depth": 5, "neighbours": 10, "best": 5}
+
+
+@dataclass(frozen=True)
+class Config(cells.Config):
+    """Arguments of `build`: those of ``cells`` and ``retrieval``; how many of the ``best`` cells are searched; the
+    share of the cells and the power of their probability at which learning starts."""
+
+    gallery: int = 0
+    neighbours: int = 20
+    temperature: float = 0.05
+    kernel_km: float = 200.0
+    dims: int = 0
+    best: int = 10
+    share: float = 0.3
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.part(retrieval.Config)
+        if self.best < 1 or not 0 < self.share < 1 or not 0 < self.power < float("inf"):
+            raise InputError(
+                f"best {self.best}, share {self.share}, power {self.power}; expected at least 1, in (0, 1), above 0"
+            )
+
+    def part(self, kind: type[Part]) -> Part:
+        """The config of a part of this head."""
+        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(kind)}
+        return kind(**given)
+
+
+class CellsRetrieval(nn.Module):
+    """(B, features) to (B, K + M), or (B, 3 K + M) with offsets: what the cells say, then cosines with the gallery."""
+
+    cell: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.cells = cells.build(config.part(cells.Config))
+        self.retrieval = retrieval.build(config.part(retrieval.Config))
+        self.register_buffer("cell", torch.zeros(config.gallery, dtype=torch.int64))
+        self.share = nn.Parameter(torch.tensor(config.share).logit())
+        self.log_power = nn.Parameter(torch.tensor(config.power).log())
+
+    def start(self, features: Tensor, xyz: Tensor) -> None:
+        """Build the cells of the places (N, 3) and fill the gallery with (N, features)."""
+        self.cells.start(features, xyz)
+        self.retrieval.start(features, xyz)
+        self.register_buffer("cell", self.cells.cells.of(xyz))
+        given = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
+        self.config = Config(**{**given, "cells": self.cells.config.cells, "gallery": len(features)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.cells(x), self.retrieval(x)], dim=1)
+
+    def loss(self, raw: Tensor, xyz: Tensor) -> Tensor:
+        """That of the cells, plus the nats of the whole density in which the cells get no gradient and the picture
+        itself is left out of the gallery."""
+        of_cells, cosine = self._apart(raw)
+        own = self.retrieval.others(cosine, xyz)
+        weight, mu, kappa = self._mixture(of_cells.detach(), own)
+        return self.cells.loss(of_cells, xyz) - (weight + log_vmf(xyz[:, None], mu, kappa)).logsumexp(1).mean()
+
+    def components(self, raw: Tensor) -> Components:
+        return self._mixture(*self._apart(raw))
+
+    def similar(self, raw: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """As `geoml.geolocation.heads.retrieval.Retrieval.similar`, wherever they lie."""
+        return self.retrieval.similar(self._apart(raw)[1], count)
+
+    def _apart(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        split = raw.shape[1] - len(self.cell)
+        return raw[:, :split], raw[:, split:]
+
+    def _mixture(self, of_cells: Tensor, cosine: Tensor) -> Components:
+        log_p, centre, spread = self.cells.components(of_cells)
+        least = log_p.topk(min(self.config.best, log_p.shape[1]), dim=1).values[:, -1:]
+        prior = log_p.masked_fill(log_p < least, -30.0).clamp_min(-30.0)  # finite: the best may have few neighbours
+        score = self.retrieval.score(cosine) + self.log_power.exp() * prior[:, self.cell]
+        near, entry = self.retrieval.nearest(score)
+        places = self.retrieval.places[entry]
+        weight = torch.cat([near + F.logsigmoid(-self.share), log_p + F.logsigmoid(self.share)], dim=1)
+        xyz = torch.cat([places, centre.expand(len(places), *centre.shape[-2:])], dim=1)
+        kappa = torch.cat([self.retrieval.kappa.expand(near.shape), spread.expand(log_p.shape)], dim=1)
+        return weight, xyz, kappa
+
+
+def build(config: Config) -> CellsRetrieval:
+    """The head, randomly initialised and with an empty gallery."""
+    return CellsRetrieval(config)

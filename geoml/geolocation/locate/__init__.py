@@ -1,0 +1,1 @@
+"""Pictures to places: packages, answers, evidence and scores."""

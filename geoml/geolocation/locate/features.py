@@ -1,0 +1,137 @@
+"""Features of pictures, computed once: one pass of the backbone, then any number of heads.
+
+The cache is a folder of small safetensors files, each whole or not there; a row is found by the checksum of the
+pixels, in a subfolder for backbone, weights, size and precision. A run that was killed goes on after its last part.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
+from torch import Tensor
+
+from geoml.engine.machine.ahead import ahead
+from geoml.engine.machine.device import Device, choose
+from geoml.errors import DataError, InputError, ModelError
+from geoml.geolocation.nn.backbones import Backbone
+from geoml.io.stores import store
+
+PART = 512
+"""Pictures in one file of the cache: what a kill can cost."""
+BATCH = 32
+AHEAD = 4
+"""Batches that are read or drawn while the backbone works."""
+
+Pixels = NDArray[np.uint8]
+
+
+def weights_hash(backbone: Backbone) -> str:
+    """sha256 over names, shapes and values of the weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else
+                      str(tensor.item()).encode())  # fmt: skip
+    return digest.hexdigest()
+
+
+def key(rgb: Pixels) -> bytes:
+    """sha256 of a picture's shape and pixels."""
+    return hashlib.sha256(f"{rgb.shape}".encode() + np.ascontiguousarray(rgb).tobytes()).digest()
+
+
+class Extractor:
+    """A backbone made ready: bf16 and channels_last where that pays, normalisation inside."""
+
+    def __init__(self, backbone: Backbone, size: int | None = None, device: Device | None = None) -> None:
+        self.device = device or choose()
+        self.size = size or backbone.size
+        self.backbone = backbone
+        self.features = backbone.features
+        half = torch.bfloat16 if self.device.bf16 else torch.float32
+        # a cast copy: autocast casts every weight again for every batch, and gives a third fewer pictures per second
+        self.module = self.device.place(copy.deepcopy(backbone).eval()).to(half)
+        self.dtype = half
+        precision = "bf16" if self.device.bf16 else "fp32"
+        self.tag = f"{backbone.name.replace(':', '-')}-{weights_hash(backbone)[:16]}-{self.size}-{precision}"
+
+    def __call__(self, rgb: Pixels) -> NDArray[np.float32]:
+        """(B, size, size, 3) uint8 to (B, F). Raises InputError for another size, ModelError for no finite answer."""
+        if rgb.ndim != 4 or rgb.shape[1:] != (self.size, self.size, 3) or rgb.dtype != np.uint8:
+            raise InputError(f"pictures: {rgb.shape} {rgb.dtype}; expected (B, {self.size}, {self.size}, 3) uint8")
+        x: Tensor = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device.torch).permute(0, 3, 1, 2)
+        x = self.backbone.normalised(x).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            out = self.module(x).float().cpu().numpy()
+        if not np.isfinite(out).all():
+            raise ModelError(f"backbone {self.backbone.name}: features that are not finite")
+        return np.asarray(out, np.float32)
+
+
+def compute(pictures: Iterable[Pixels], extractor: Extractor, cache: str | Path | None = None) -> NDArray[np.float32]:
+    """(N, F) float32 (values of float16) of pictures (size, size, 3) uint8, in their order; what is cached is read.
+
+    Raises as the extractor, DataError where the cache cannot be written.
+    """
+    folder = None if cache is None else Path(cache) / extractor.tag
+    known = {} if folder is None else _known(folder, extractor.features)
+    order: list[bytes] = []
+    fresh: list[bytes] = []
+    for batch in ahead(_batches(pictures), AHEAD, "pictures"):
+        keys = [key(rgb) for rgb in batch]
+        order += keys
+        new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in known}
+        if new:
+            values = extractor(np.stack(list(new.values()))).astype(np.float16)
+            if not np.isfinite(values).all():
+                raise ModelError(f"backbone {extractor.backbone.name}: features beyond float16")
+            known.update(zip(new, values, strict=True))
+            fresh += new
+        if folder is not None and len(fresh) >= PART:
+            _write(folder, fresh, known)
+            fresh = []
+    if folder is not None and fresh:
+        _write(folder, fresh, known)
+    if not order:
+        return np.zeros((0, extractor.features), np.float32)
+    return np.stack([known[k] for k in order]).astype(np.float32)
+
+
+def _known(folder: Path, features: int) -> dict[bytes, NDArray[np.float16]]:
+    known: dict[bytes, NDArray[np.float16]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            part = load_file(path)
+            keys, values = part["keys"], part["features"]
+        except (SafetensorError, OSError, KeyError) as err:
+            raise DataError(
+                f"{path}: a damaged part of the cache ({err}); delete it, its pictures are read again"
+            ) from err
+        if values.shape != (len(keys), features):
+            raise DataError(f"{path}: {values.shape}; expected ({len(keys)}, {features}); delete it")
+        known.update((k.tobytes(), v) for k, v in zip(keys, values, strict=True))
+    return known
+
+
+def _write(folder: Path, keys: list[bytes], known: dict[bytes, NDArray[np.float16]]) -> None:
+    rows = np.stack([np.frombuffer(k, np.uint8) for k in keys])
+    values = np.stack([known[k] for k in keys])
+    name = hashlib.sha256(rows.tobytes()).hexdigest()[:24]
+    with store.atomic(folder / f"{name}.safetensors") as temporary:
+        temporary.write_bytes(to_bytes({"keys": rows, "features": values}))
+
+
+def _batches(pictures: Iterable[Pixels]) -> Iterator[list[Pixels]]:
+    rest = iter(pictures)
+    while batch := list(islice(rest, BATCH)):
+        yield batch

@@ -1,0 +1,258 @@
+"""Locators: backbone, head and calibration in one folder, as a model package. No pickle is ever run.
+
+``model.json`` is a STAC item with the MLM extension and is written last; ``model.safetensors`` holds the tensors of
+``backbone.…``, ``head.…`` and, where the locator learnt what it is not for, ``domain.…``, in half precision or in 8
+bits where the recipe says so. Loading checks the checksum, every name and shape and that all values are finite, before
+a picture is looked at.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from geoml.engine.packages import package
+from geoml.engine.packages.card_files import read_item, read_tensors, read_weights
+from geoml.errors import InputError, ModelError
+from geoml.geolocation import heads
+from geoml.geolocation.density.cells import Cells
+from geoml.geolocation.density.density import Density
+from geoml.geolocation.locate import card as locator_card
+from geoml.geolocation.locate.card import LocatorCard
+from geoml.geolocation.locate.features import Extractor
+from geoml.geolocation.nn import backbones, domains, locating, places, stages
+from geoml.geolocation.nn.backbones import Backbone
+from geoml.geolocation.nn.domains import Domain
+from geoml.grid import sphere
+from geoml.io.stores import store
+
+Floats = NDArray[np.float64]
+M = TypeVar("M", bound=nn.Module)
+GALLERY, SCALE = "gallery", ".scale"
+"""In half precision a gallery is kept in 8 bits with a scale for each row: cosines move by less than 0.01."""
+ROW = 32
+"""Values for which a scale of their own pays where weights are kept in 8 bits; depthwise convolutions have fewer."""
+ROWS = 512
+"""Pictures for which a head answers at once."""
+
+
+class Neighbour(NamedTuple):
+    """A picture of the gallery: its number in it, the cosine, and its place in degrees."""
+
+    entry: int
+    score: float
+    lon: float
+    lat: float
+
+
+@dataclass(frozen=True)
+class Locator:
+    """A loaded locator; `extractor` gives the features that `locate` takes."""
+
+    backbone: Backbone
+    head: nn.Module
+    card: LocatorCard
+    path: Path | None = None
+    domain: Domain | None = None
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """Pictures (B, size, size, 3) uint8 to features (B, F)."""
+        return Extractor(self.backbone, self.card.size)
+
+    def locate(self, features: NDArray[np.float32]) -> Density:
+        """The calibrated density of (N, F) features. Raises InputError for others."""
+        c = self.card.calibration
+        return answer(self.head, features).tempered(c.temperature, c.spread)
+
+    def confidence(self, density: Density) -> Floats:
+        """(N,) mass within the card's ``within_km`` of the mode: what the threshold of abstention is about."""
+        return density.within(*density.mode(), self.card.calibration.within_km)
+
+    def abstains(self, density: Density) -> NDArray[np.bool_]:
+        """(N,) True where the answer is not sure enough for the precision that the card promises."""
+        limit = self.card.calibration.threshold
+        return np.full(len(density), True) if limit is None else self.confidence(density) < limit
+
+    def unlike(self, features: NDArray[np.float32]) -> list[str | None]:
+        """What each of (N, F) pictures seems to be where the locator is not for it; None for those that it is for.
+
+        All None for a locator that has not learnt what it is not for.
+        """
+        limit = self.card.domain
+        if self.domain is None or limit is None:
+            return [None] * len(features)
+        return [
+            f"like {kind}, which the locator is not for ({score:.1f}, {limit.limit:.1f} is asked by the card)"
+            if score < limit.limit else None
+            for score, kind in zip(*domains.told(self.domain, features, limit.kinds), strict=True)
+        ]  # fmt: skip
+
+    def cells(self) -> Cells | None:
+        """The cells of the head, None for a head without."""
+        return head_cells(self.head)
+
+    def neighbours(self, features: NDArray[np.float32], count: int) -> list[list[Neighbour]] | None:
+        """The ``count`` pictures of the gallery most like each of (N, F) features; None for a head without one."""
+        similar = getattr(self.head, "similar", None)
+        if similar is None:
+            return None
+        found: list[list[Neighbour]] = []
+        with torch.inference_mode():
+            for rows in torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(ROWS):  # type: ignore[no-untyped-call]
+                cosine, entry, places = similar(self.head(rows), count)
+                lon, lat = sphere.to_lonlat(places.double().numpy())
+                parts = (entry.tolist(), cosine.tolist(), lon.tolist(), lat.tolist())
+                found += [[Neighbour(*one) for one in zip(*row, strict=True)] for row in zip(*parts, strict=True)]
+        return found
+
+    @cached_property
+    def gallery_sha256(self) -> str | None:
+        """Checksum of the gallery and its places; None for a head without one."""
+        kept = [v for k, v in sorted(self.head.state_dict().items()) if k.endswith((GALLERY, "places"))]
+        if not kept:
+            return None
+        return hashlib.sha256(b"".join(v.contiguous().numpy().tobytes() for v in kept)).hexdigest()
+
+
+def answer(head: nn.Module, features: NDArray[np.float32]) -> Density:
+    """What a head says of (N, F) features, not calibrated."""
+    if features.ndim != 2 or not len(features):
+        raise InputError(f"features: {features.shape}; expected at least one row")
+    parts: list[locating.Components] = []
+    with torch.inference_mode():
+        for rows in torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(ROWS):  # type: ignore[no-untyped-call]
+            parts.append(head.components(head(rows)))  # type: ignore[operator]
+    weight, xyz, kappa = (list(v) for v in zip(*parts, strict=True))
+    return locating.density((torch.cat(weight), _joined(xyz, 3), _joined(kappa, 2)))
+
+
+def _joined(parts: list[Tensor], dims: int) -> Tensor:
+    return torch.cat(parts) if parts[0].ndim == dims else parts[0]
+
+
+def head_cells(head: nn.Module) -> Cells | None:
+    """The cells of a head, None for one without."""
+    for part in head.modules():
+        if isinstance(part, locating.CellBuffers) and len(part):
+            return part.cells()
+    return None
+
+
+def cell_probability(density: Density, cells: Cells) -> Floats:
+    """(N, K) mass of each cell, each component counted where its centre is."""
+    lon, lat = sphere.to_lonlat(density.xyz)
+    place = cells.assign(lon.ravel(), lat.ravel()).reshape(lon.shape)
+    out = np.zeros((len(density), len(cells)))
+    rows = np.broadcast_to(np.arange(len(density))[:, None], density.weight.shape)
+    np.add.at(out, (rows, np.broadcast_to(place, density.weight.shape)), density.weight)
+    return out / out.sum(1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def build_backbone(name: str, weights: str | None = None) -> Backbone:
+    """A backbone by name, also those of pooled stages and places. Raises as `geoml.geolocation.nn.backbones.build`."""
+    if name == places.NAME:
+        return places.build(weights)
+    return stages.build(weights) if name == stages.NAME else backbones.build(name, weights)
+
+
+def save(locator: Locator, directory: str | Path, half: bool = True, int8: bool = False) -> LocatorCard:
+    """Write the package and give the card as written. Raises ModelError for weights that are not finite, DataError."""
+    directory = Path(directory)
+    tensors: dict[str, Tensor] = {}
+    parts = {"backbone": locator.backbone, "head": locator.head, "domain": locator.domain}
+    for part, module in parts.items():
+        if module is not None:
+            tensors |= {f"{part}.{name}": value for name, value in _stored(module.state_dict(), half, int8).items()}
+    package._check_finite(tensors, locator.card.name)
+    with store.atomic(directory / package.WEIGHTS) as temporary:
+        temporary.write_bytes(to_bytes({k: v.clone() for k, v in tensors.items()}, metadata={"format": "pt"}))
+    card = locator.card.model_copy(
+        update={
+            "sha256": store.sha256(directory / package.WEIGHTS),
+            "weights": package.WEIGHTS,
+            "parameters": sum(p.numel() for m in parts.values() if m is not None for p in m.parameters()),
+        }
+    )
+    write_card(card, directory)
+    return card
+
+
+def rounded(module: M, half: bool, int8: bool) -> M:
+    """A copy of a module with the weights that it has after `save` and `load`."""
+    again, state = copy.deepcopy(module), module.state_dict()
+    read = _unpacked(_stored(state, half, int8))
+    again.load_state_dict({name: value.to(state[name].dtype) for name, value in read.items()})
+    return again
+
+
+def _stored(state: dict[str, Tensor], half: bool, int8: bool) -> dict[str, Tensor]:
+    """The tensors of a module as they are written: matrices and galleries rounded."""
+    out: dict[str, Tensor] = {}
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        small = half and tensor.dtype == torch.float32 and tensor.ndim > 1
+        wide = int8 and name.endswith("weight") and tensor.ndim > 1 and tensor[0].numel() >= ROW
+        if small and (wide or name.endswith(GALLERY)):
+            out[name], out[name + SCALE] = _packed(tensor)
+        else:
+            out[name] = tensor.to(torch.float16) if small else tensor
+    return out
+
+
+def _packed(rows: Tensor) -> tuple[Tensor, Tensor]:
+    scale = rows.abs().amax(tuple(range(1, rows.ndim)), keepdim=True).clamp_min(1e-12) / 127.0
+    return (rows / scale).round().to(torch.int8), scale
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    scales = {k: tensors[k + SCALE] for k, v in tensors.items() if v.dtype == torch.int8 and k + SCALE in tensors}
+    kept = {k: v for k, v in tensors.items() if k.removesuffix(SCALE) not in scales or k in scales}
+    return {k: v.float() * scales[k] if k in scales else v for k, v in kept.items()}
+
+
+def write_card(card: LocatorCard, directory: str | Path) -> None:
+    """Write the card of a package whose weights are in place. Raises DataError."""
+    size = (Path(directory) / card.weights).stat().st_size
+    store.write_json(Path(directory) / package.CARD, locator_card.to_item(card, size))
+
+
+def read_card(name_or_dir: str | Path) -> LocatorCard:
+    """The card of a locator, by name, folder or URL. Raises as `package.find`, ModelError for another card."""
+    path = package.find(name_or_dir) / package.CARD
+    return locator_card.from_item(read_item(path), str(path))
+
+
+def load(name_or_dir: str | Path) -> Locator:
+    """Read, check and build a locator. Raises ModelError when card and weights disagree or the weights are damaged."""
+    path = package.find(name_or_dir)
+    card = locator_card.from_item(read_item(path / package.CARD), str(path / package.CARD))
+    weights = path / card.weights
+    if Path(card.weights).name != card.weights or weights.suffix != ".safetensors" or not weights.is_file():
+        raise ModelError(f"{path}: weights {card.weights!r}; expected a .safetensors file beside the card")
+    tensors = read_tensors(read_weights(weights, card.sha256), weights)
+    try:
+        backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
+        about = card.domain
+        domain = None if about is None else Domain(card.features, len(about.kinds), about.hidden)
+    except (OSError, InputError) as err:
+        raise ModelError(f"{path}: {err}") from err
+    if backbone.features != card.features or card.head_config.get("features") != card.features:
+        raise ModelError(f"{path}: {card.backbone} has {backbone.features} features, the card says {card.features}")
+    for part, module in (("backbone", backbone), ("head", head), ("domain", domain)):
+        if module is None:
+            continue
+        given = _unpacked({k[len(part) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{part}.")})
+        wanted = module.state_dict()
+        package._fill(module, {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in given.items()}, weights)
+    return Locator(backbone.eval(), head.eval(), card, path, None if domain is None else domain.eval())

@@ -1,0 +1,1 @@
+"""Pictures matched with a map."""

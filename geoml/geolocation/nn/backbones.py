@@ -1,0 +1,124 @@
+"""Backbones: networks that turn a picture into one vector of features, by name, and the weights that they start from.
+
+``alexnet``; ``efficientnet-lite0``; ``timm:NAME`` and ``torchvision:NAME`` for any network that classifies pictures.
+Weights come from a ``.safetensors`` file or, for ``efficientnet-lite0``, from an installed package; nothing is
+downloaded and no pickle is read but that package's file, which is known to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from geoml.errors import InputError, ModelError, unknown
+from geoml.geolocation.nn.alexnet import FEATURES, AlexNet
+from geoml.nn.weights import efficientnet_lite0, start_from
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """(B, 3, H, W) float32 RGB, normalised, to (B, ``features``).
+
+    ``size`` is the side in pixels that it was made for; pixels in [0, 1] are normalised by ``mean`` and ``std``.
+    """
+
+    def __init__(
+        self, name: str, net: nn.Module, features: int, size: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.name, self.net, self.features, self.size = name, net, features, size
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(x)
+        if not isinstance(y, Tensor) or y.ndim != 2 or y.shape[1] != self.features:
+            raise ModelError(f"backbone {self.name}: gives no (B, {self.features}) features")
+        return y
+
+    def normalised(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to what `forward` takes."""
+        mean, std = (torch.tensor(v, device=rgb.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return (rgb.float() / 255 - mean) / std
+
+
+def names() -> list[str]:
+    """Every backbone that has a name of its own; ``timm:NAME`` and ``torchvision:NAME`` come on top."""
+    return ["alexnet", "efficientnet-lite0"]
+
+
+def build(name: str, weights: str | None = None) -> Backbone:
+    """A backbone by name. ``weights``: None for random ones, ``imagenet``, or the path of a ``.safetensors`` file that
+    holds every tensor of it under the names of its library (a whole geoml package of the same backbone fits too).
+
+    Raises InputError for a name or weights that are not known, MissingExtra where the package is not installed,
+    ModelError where the file is damaged or not of this network.
+    """
+    library, _, architecture = name.partition(":")
+    if library == "timm" and architecture:
+        made = _timm(name, architecture)
+    elif library == "torchvision" and architecture:
+        made = _torchvision(name, architecture)
+    elif name == "alexnet":
+        made = Backbone(name, AlexNet(), FEATURES, 224, IMAGENET_MEAN, IMAGENET_STD)
+    elif name == "efficientnet-lite0":
+        made = _timm(name, "tf_efficientnet_lite0")
+    else:
+        raise unknown("backbone", name, [*names(), "timm:NAME", "torchvision:NAME"])
+    if weights == "imagenet":
+        if name != "efficientnet-lite0":
+            raise InputError(f"weights: imagenet fits efficientnet-lite0, not {name}; expected a .safetensors file")
+        efficientnet_lite0(made.net)
+    elif weights is not None:
+        _fill(made, weights)
+    return made
+
+
+def _fill(made: Backbone, path: str) -> None:
+    """Every tensor of the network from a file, whose names may begin with those of a geoml package."""
+    for part, prefix in ((made.net, ""), (made, "net."), (nn.ModuleDict({"backbone": made}), "backbone.net.")):
+        try:
+            copied = set(start_from(part, path))
+        except InputError as err:
+            if "no tensor" in str(err):
+                continue
+            raise InputError(f"weights: {path}; expected imagenet or a .safetensors file") from err
+        lost = [k for k in made.net.state_dict() if f"{prefix}{k}" not in copied and "num_batches" not in k]
+        if lost:
+            raise ModelError(f"weights: {path} lacks {lost[0]} of {made.name}, or has it in another shape")
+        return
+    raise InputError(f"weights: no tensor of {path} fits {made.name}")
+
+
+def _timm(name: str, architecture: str) -> Backbone:
+    if not timm.is_model(architecture):
+        raise unknown("backbone", name, (f"timm:{known}" for known in timm.list_models()))
+    try:
+        net: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+    except (RuntimeError, TypeError, ValueError) as err:
+        raise InputError(f"backbone: {name} is no network that classifies pictures ({err})") from err
+    known: dict[str, Any] = dict(net.pretrained_cfg)
+    size = known.get("input_size", (3, 224, 224))[-1]
+    features = int(getattr(net, "head_hidden_size", None) or net.num_features)
+    return Backbone(name, net, features, size, known.get("mean", IMAGENET_MEAN), known.get("std", IMAGENET_STD))
+
+
+def _torchvision(name: str, architecture: str) -> Backbone:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if architecture not in known:
+        raise unknown("backbone", name, (f"torchvision:{n}" for n in known))
+    used = torchvision.models.get_model_weights(architecture).DEFAULT.transforms()
+    options = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
+    net = torchvision.models.get_model(architecture, weights=None, **options)
+    linear = [(path, part) for path, part in net.named_modules() if isinstance(part, nn.Linear)]
+    if not linear:
+        raise InputError(f"backbone: {name} ends in no fully connected layer that could be taken off")
+    path, last = linear[-1]
+    parent, _, child = path.rpartition(".")
+    setattr(net.get_submodule(parent), child, nn.Identity())
+    return Backbone(name, net, last.in_features, used.crop_size[0], used.mean, used.std)

@@ -1,0 +1,43 @@
+"""One picture that is meant: what it is called, where it lies, and what is known of it beside its pixels."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geoml.geolocation.pictures.decode import MAX_BYTES
+from geoml.io.stores.remote import fetch, is_url
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A picture of a list, a folder or a catalog.
+
+    ``id`` is unique in a run, ``href`` a path or URL; it is empty where ``refused`` says why there is none. ``lon``,
+    ``lat`` (degrees) and ``time`` (UTC) are what the list says, ``labels`` its columns country, region, sub-region,
+    city and sequence (a drive, a flight, a burst), ``source`` the folder, list or item it comes from. ``by_hand``: the
+    user has named this URL, which no list or item may do for a host that is not public. ``problems``:
+    ``position_unreadable``, ``position_out_of_range``, ``time_unreadable``.
+    """
+
+    id: str
+    href: str
+    lon: float | None = None
+    lat: float | None = None
+    time: dt.datetime | None = None
+    text: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    refused: str = ""
+    problems: tuple[str, ...] = ()
+    by_hand: bool = False
+
+    @property
+    def remote(self) -> bool:
+        return is_url(self.href)
+
+    def fetched(self) -> Path:
+        """A copy of a picture that lies elsewhere. Raises as `geoml.io.stores.remote.fetch`."""
+        return fetch(self.href, "picture", MAX_BYTES, guarded=not self.by_hand)

@@ -1,0 +1,58 @@
+"""Pictures that have a position: in their list, else in their EXIF."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoml.errors import InputError, NothingFound
+from geoml.geolocation.pictures import lists as photo_lists
+from geoml.geolocation.pictures.decode import UnreadablePhoto
+from geoml.geolocation.pictures.listed import Reference
+
+log = logging.getLogger(__name__)
+
+SMALL = 16
+"""Pixels of the shorter side at which a picture is decoded to see that it can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A picture that can be read, its place in degrees and the SHA-256 of its file."""
+
+    reference: Reference
+    lon: float
+    lat: float
+    sha256: str
+
+    @property
+    def sequence(self) -> str | None:
+        """What its list says that it is part of: a drive, a flight, a burst."""
+        return self.reference.labels.get("sequence")
+
+
+def placed(sources: Iterable[str | Path]) -> tuple[list[Placed], list[tuple[str, str]]]:
+    """The pictures of sources in their order, and (id, why) of those that are left out, which are logged too.
+
+    Raises InputError for sources that cannot be meant, NothingFound where none is left.
+    """
+    found: list[Placed] = []
+    left_out: list[tuple[str, str]] = []
+    for one in photo_lists.pictures(sources):
+        try:
+            photo = photo_lists.load(one, SMALL)
+        except (UnreadablePhoto, InputError) as err:
+            left_out.append((one.id, getattr(err, "reason", str(err))))
+            continue
+        lon, lat = (one.lon, one.lat) if one.lon is not None else (photo.exif.lon, photo.exif.lat)
+        if lon is None or lat is None:
+            left_out.append((one.id, "; ".join(("no position", *photo.exif.problems))))
+        else:
+            found.append(Placed(one, lon, lat, photo.sha256))
+    for name, why in left_out:
+        log.warning("picture %s is left out: %s", name, why)
+    if not found:
+        raise NothingFound(f"none of {len(left_out)} pictures has a position and can be read")
+    return found, left_out

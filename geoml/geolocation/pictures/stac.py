@@ -1,0 +1,109 @@
+"""Pictures of STAC items: the asset that shows what the item holds, with the item's place and time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from geoml.errors import DataError, InputError
+from geoml.geolocation.pictures.listed import Reference
+from geoml.grid import sphere
+from geoml.io.stac.assets import words_of
+from geoml.io.stac.item import too_long
+from geoml.io.stac.table import read_dicts
+from geoml.io.stores.hrefs import gdal_path
+from geoml.texts import short
+
+ASSETS = ("thumbnail", "visual", "rendered_preview")
+"""Keys of assets, the first that is there counts; then one with the role ``thumbnail``, ``overview`` or ``visual``."""
+
+_TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/gif")
+MAX_BYTES = 2**30
+
+
+def is_items(schema: pa.Schema) -> bool:
+    """Whether a Parquet file is stac-geoparquet."""
+    return {"assets", "id", "bbox"} <= set(schema.names)
+
+
+def from_items(path: Path) -> Iterator[Reference]:
+    """A reference for each item of a file; hrefs stay in its folder or are URLs. Raises InputError for another file."""
+    if path.suffix.lower() in (".parquet", ".geoparquet"):
+        try:
+            values: list[Any] = read_dicts(path)
+        except DataError as err:
+            raise InputError(f"pictures: {err}") from err
+    else:
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise InputError(f"pictures: {str(path)!r} is larger than {MAX_BYTES} bytes")
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as err:
+            raise InputError(f"pictures: {str(path)!r} cannot be read as JSON ({err})") from err
+        values = value.get("features", []) if isinstance(value, dict) and "features" in value else [value]
+    if not isinstance(values, list) or not all(
+        isinstance(v, dict) and isinstance(v.get("assets"), dict) for v in values
+    ):
+        raise InputError(f"pictures: {str(path)!r}; expected a STAC Item, an ItemCollection or stac-geoparquet")
+    for value in values:
+        yield _reference(value, path)
+
+
+def _reference(item: Mapping[str, Any], path: Path) -> Reference:
+    told = item.get("properties") if isinstance(item.get("properties"), dict) else {}
+    assert isinstance(told, dict)
+    lon, lat = _middle(item.get("bbox"))
+    words = [str(told[k]) for k in ("title", "description") if told.get(k)]
+    about: dict[str, Any] = {
+        "lon": lon, "lat": lat, "time": _time(told.get("datetime")), "text": ". ".join(words) or None,
+        "source": str(path),
+    }  # fmt: skip
+    label = str(item.get("id") or path.name)
+    if why := too_long(item):
+        return Reference(short(label), "", refused=f"item {short(label, 60)}: {why}", source=str(path))
+    href = _href(item["assets"])
+    if href is None:
+        return Reference(label, "", refused=f"item {label} has no picture among its assets", **about)
+    try:
+        return Reference(label, gdal_path(href, remote="://" in href, root=path.parent), **about)
+    except InputError as err:
+        return Reference(label, "", refused=f"item {label}: {err}", **about)
+
+
+def _href(assets: Mapping[str, Any]) -> str | None:
+    def usable(asset: Any) -> bool:
+        kind = str(asset.get("type") or "image/jpeg") if isinstance(asset, dict) else ""
+        return kind.partition(";")[0].strip().lower() in _TYPES and isinstance(asset.get("href"), str)
+
+    known = {k: a for k, a in assets.items() if usable(a)}
+    shows = [k for k, a in known.items() if {"thumbnail", "overview", "visual"} & words_of(a.get("roles"))]
+    key = next((k for k in (*ASSETS, *shows) if k in known), None)
+    return None if key is None else str(known[key]["href"])
+
+
+def _middle(bbox: Any) -> tuple[float | None, float | None]:
+    if not isinstance(bbox, list | tuple) or len(bbox) not in (4, 6):
+        return None, None
+    try:
+        half = len(bbox) // 2
+        west, south, east, north = (float(bbox[k]) for k in (0, 1, half, half + 1))
+    except (TypeError, ValueError, OverflowError):
+        return None, None
+    if not (-90 <= south <= north <= 90 and abs(west) <= 360 and abs(east) <= 360):
+        return None, None
+    return float(sphere.wrap(west + (east - west) % 360 / 2)), (south + north) / 2
+
+
+def _time(value: Any) -> dt.datetime | None:
+    if str(value).isdigit():
+        return None
+    try:
+        time = dt.datetime.fromisoformat(str(value))
+        return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError):  # no time, or one whose zone leads out of the calendar
+        return None

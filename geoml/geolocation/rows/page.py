@@ -1,0 +1,176 @@
+"""A map of where pictures were taken, as one HTML page that needs no network.
+
+Leaflet (BSD-2-Clause) and a small Blue Marble (NASA, public domain) are in the page; see ``vendor/README.md``. What is
+written by others, such as names of files, reaches the page as JSON and is shown as text only.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from geoml.errors import InputError
+from geoml.geolocation.rows.schema import STATUSES
+from geoml.vector.caps import cap
+
+MOST = 5000
+"""Rows on a page; the header says how many there are beyond it."""
+
+THUMBNAIL = 160
+"""Pixels of the longer side."""
+
+_HERE = Path(__file__).parent
+_VENDOR = _HERE / "vendor"
+
+
+def photo_map(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    title: str = "Where the pictures were taken",
+    thumbnails: Callable[[Mapping[str, Any]], bytes | None] | None = None,
+) -> str:
+    """The page of rows as `geoml.geolocation.rows.schema` has them.
+
+    Answers are points with the circle that holds 90 % of the probability, or with their footprint where they have one
+    (`geoml.geolocation.rows.map_schema`); rows without an answer are listed beside the map.
+    ``thumbnails`` gives the JPEG of a row as `thumbnail` makes it, or None. Raises InputError for a row without an
+    ``image_id`` or with an unknown status, and for thumbnails that are no JPEG.
+    """
+    shown: list[dict[str, Any]] = []
+    counts, total, coarse = Counter[str](), 0, True
+    for row in rows:
+        if row.get("status") not in STATUSES or not isinstance(row.get("image_id"), str):
+            raise InputError(f"row {row.get('image_id')}: status {row.get('status')!r}; expected one of {STATUSES}")
+        total += 1
+        counts[str(row["status"])] += 1
+        coarse = coarse and str(row.get("disclosed_precision") or "region").startswith("region")
+        if len(shown) < MOST:
+            shown.append(_entry(row, thumbnails(row) if thumbnails else None))
+    said = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s]) or "none"
+    more = f" Only the first {MOST} are shown." if total > MOST else ""
+    fine = any(one["error"] is not None for one in shown)
+    data = {"rows": shown, "digits": 6 if fine else 1 if coarse else 4, "fine": fine}
+    page: str = _template().render(
+        title=title,
+        summary=f"{total} pictures: {said}.{more}",
+        fine=fine,
+        named=any(one["name"] for entry in shown for one in entry["topk"]),
+        data=Markup(_json(data)),
+        **{name: Markup(text) for name, text in _parts().items()},
+    )
+    return page
+
+
+def thumbnail(rgb: NDArray[np.uint8]) -> bytes:
+    """A small JPEG of (H, W, 3) uint8, made from the pixels alone, so that it holds no metadata."""
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=70, optimize=True)
+    return file.getvalue()
+
+
+def _entry(row: Mapping[str, Any], small: bytes | None) -> dict[str, Any]:
+    if small is not None and not small.startswith(b"\xff\xd8\xff"):
+        raise InputError(f"row {row['image_id']}: its thumbnail is no JPEG")
+    lon, lat, radius = row.get("lon"), row.get("lat"), row.get("radius_90_km")
+    placed = lon is not None and lat is not None
+    km = row.get("exif_error_km")
+    flag = row.get("exif_flag")
+    return {
+        "id": row["image_id"],
+        "status": row["status"],
+        "reason": row.get("reason"),
+        "lon": lon if placed else None,
+        "lat": lat if placed else None,
+        "radius": radius if placed else None,
+        "precision": row.get("disclosed_precision"),
+        "exif": None if flag in (None, "absent") else f"{flag}, {km:.0f} km away" if km is not None else flag,
+        "outline": _shown(row),
+        "error": row.get("error_m") if placed else None,
+        "inliers": row.get("inliers") if placed else None,
+        "where": row.get("reference") if placed else None,
+        "topk": [
+            {
+                "lon": one["lon"],
+                "lat": one["lat"],
+                "p": one.get("p"),
+                "name": ", ".join(str(one[k]) for k in ("name", "admin1", "country") if one.get(k)),
+            }
+            for one in row.get("topk") or []
+        ],
+        "thumbnail": None if small is None else _uri("image/jpeg", small),
+    }
+
+
+def _shown(row: Mapping[str, Any]) -> list[Any]:
+    """The footprint of a row, else its circle, as rings of (lat, lon)."""
+    if row.get("footprint") is not None:
+        return _rings(shapely.from_wkb(row["footprint"]), 7)
+    lon, lat, km = (row.get(k) for k in ("lon", "lat", "radius_90_km"))
+    if lon is None or lat is None or km is None or not math.isfinite(km):
+        return []
+    return _rings(shapely.set_precision(cap(float(lon), float(lat), float(km)).simplify(0), 1e-3), 3)
+
+
+def _rings(shape: shapely.Geometry, digits: int) -> list[Any]:
+    """As Leaflet takes them."""
+    return [
+        [[[round(y, digits), round(x, digits)] for x, y in r.coords[:-1]] for r in (part.exterior, *part.interiors)]
+        for part in shapely.get_parts(shape)
+        if part.geom_type == "Polygon" and not part.is_empty
+    ]
+
+
+def _json(data: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    try:
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as err:
+        raise InputError(f"rows: not JSON ({err}); expected finite numbers and text") from err
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    return Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    ).get_template("photo_map.html.j2")
+
+
+@lru_cache(maxsize=1)
+def _parts() -> dict[str, str]:
+    """What every page holds. Addresses in Leaflet's comments and credits are cut: the page names none."""
+    style = (_VENDOR / "leaflet.css").read_text(encoding="utf-8")
+    script = gzip.decompress((_VENDOR / "leaflet.js.gz").read_bytes()).decode()
+    for address in ("https://leafletjs.com", "//# sourceMappingURL=leaflet.js.map"):
+        script = script.replace(address, "")
+    style = re.sub(r"https?://[^\s*]+", "", re.sub(r"url\(images/[^)]*\)", "none", style))
+    return {
+        "leaflet_css": style,
+        "leaflet_js": script,
+        "script": (_HERE / "photo_map.js").read_text(encoding="utf-8"),
+        "background": _uri("image/jpeg", (_VENDOR / "blue-marble.jpg").read_bytes()),
+    }

@@ -1,0 +1,1 @@
+"""Training of locators, backbones and features."""

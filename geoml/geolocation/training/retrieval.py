@@ -1,0 +1,172 @@
+"""Train by a recipe of the task retrieval: grounds at several dates in, a package out.
+
+The package is a locator: the backbone `geoml.geolocation.nn.places` as trained, and a head that answers with the places
+of the most similar tiles of the first source. Nothing calibrated it, so it abstains; what it is for are its features
+(``geoml geolocate similar``, an index of a map).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoml.errors import InputError
+from geoml.geolocation import heads
+from geoml.geolocation.locate import locator
+from geoml.geolocation.locate.card import LocatorCard
+from geoml.geolocation.locate.features import Extractor
+from geoml.geolocation.locate.locator import Locator
+from geoml.geolocation.nn import places
+from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from geoml.geolocation.training.contrastive import Embedder, Fit, fit_grounds
+from geoml.geolocation.training.positives import Ground, Tiles
+from geoml.geolocation.training.recall import recall
+from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe, StacYears, grounds
+from geoml.grid import sphere
+
+OnEpoch = Callable[[dict[str, float]], None]
+REPORT = 50
+"""Steps that are told as one epoch."""
+NEAREST_KM = 1.0
+"""Kernel of the head: its places are kept in single precision."""
+QUERIES = 400
+"""Pictures that ask, of each two dates."""
+
+
+def fit(recipe: RetrievalRecipe, out: str | Path, on_epoch: OnEpoch | None = None) -> Locator:
+    """Train by the recipe and write a package to ``out``.
+
+    Raises InputError for a test that shares ground with what trains, and as the sources do and as `fit_grounds`.
+    """
+    found = [(source.share, grounds(source)) for source in recipe.sources]
+    trained = [ground for _, those in found for ground in those]
+    if any(_overlap(a, b) for source in recipe.tests for a in grounds(source) for b in trained):
+        raise InputError("tests: leak, a ground of the test is trained on too; give them bounds that are apart")
+    config = Fit(**recipe.training.model_dump(), cells=places.CELLS, seed=recipe.seed)
+    model, losses = fit_grounds(found, config, _told(on_epoch))
+    backbone = backbone_of(model)
+    gallery, lonlat = _gallery(found[0][1], config.side)
+    features = Extractor(backbone, config.side)
+    head = heads.build("retrieval", {"features": backbone.features, "kernel_km": NEAREST_KM})
+    rows = np.concatenate([features(gallery[k : k + 32]) for k in range(0, len(gallery), 32)])
+    xyz = sphere.to_xyz(lonlat[:, 0], lonlat[:, 1]).astype(np.float32)
+    head.start(torch.from_numpy(rows), torch.from_numpy(xyz))  # type: ignore[operator]
+    card = _card(recipe, backbone, head.config, found[0][1], lonlat, losses)
+    made = Locator(backbone, head.eval(), card)
+    return dataclasses.replace(made, card=locator.save(made, out, recipe.half), path=Path(out))
+
+
+def score(model: str | Path, recipe: RetrievalRecipe, queries: int = QUERIES) -> dict[str, Any]:
+    """R@1 of a package between every two dates of the recipe's tests, as plain JSON values.
+
+    Raises InputError for a recipe without tests or another package, and as `geoml.geolocation.training.recall.recall`.
+    """
+    made = locator.load(model)
+    if not recipe.tests or not isinstance(made.backbone.net, places.Places):
+        raise InputError(
+            f"tests: {len(recipe.tests)}, backbone {made.backbone.name}; expected a test and {places.NAME}"
+        )
+    net = embedder_of(made.backbone)
+    rows = []
+    for place, ground in enumerate(g for source in recipe.tests for g in grounds(source)):
+        for a, b in ground.pairs:
+            up, anyhow = (recall([net], ground, (a, b), made.card.size, queries, turn=turn) for turn in (False, True))
+            rows.append({"ground": place, "reference": a, "query": b, "north_up": up.found[0],
+                         "any_heading": anyhow.found[0], "chance": anyhow.chance, "tiles": up.tiles,
+                         "queries": anyhow.queries})  # fmt: skip
+    return {"model": made.card.name, "sha256": made.card.sha256, "recipe": recipe.hash, "recall": rows}
+
+
+def embedder_of(backbone: Backbone) -> Embedder:
+    """The network of a backbone of places, for pixels in 0..1."""
+    net = backbone.net
+    if not isinstance(net, places.Places):
+        raise InputError(f"backbone: {backbone.name}; expected {places.NAME}")
+    model = Embedder(project=True, pretrained=False, cells=net.cells, kept=net.kept is not None)
+    model.load_state_dict(net.state_dict(), strict=False)  # mean and std are its own
+    return model.eval()
+
+
+def backbone_of(model: Embedder) -> Backbone:
+    """The trained network as a backbone."""
+    backbone = places.build(cells=model.cells)
+    wanted = backbone.net.state_dict()
+    backbone.net.load_state_dict({k: v for k, v in model.state_dict().items() if k in wanted})
+    return backbone.eval()
+
+
+def _told(on_epoch: OnEpoch | None) -> Callable[[int, float], None] | None:
+    if on_epoch is None:
+        return None
+    last: list[float] = []
+
+    def told(step: int, loss: float) -> None:
+        last.append(loss)
+        if len(last) == REPORT:
+            on_epoch({"epoch": step // REPORT, "loss": float(np.mean(last))})
+            last.clear()
+
+    return told
+
+
+def _gallery(of: list[Ground], side: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """(N, S, S, 3) every tile at every date, and (N, 2) where: degrees, lon first."""
+    pictures, lonlat = [], []
+    for ground in of:
+        tiles = Tiles(ground, side, side // 2)
+        at = ground.lonlat(tiles.places)
+        for tile, where in zip(tiles, at, strict=True):
+            pictures.append(tile.pictures)
+            lonlat.append(np.repeat(where[None], len(tile.pictures), 0))
+    return np.concatenate(pictures), np.concatenate(lonlat)
+
+
+def _card(
+    recipe: RetrievalRecipe,
+    backbone: Backbone,
+    config: object,
+    of: list[Ground],
+    lonlat: NDArray[np.float64],
+    losses: list[float],
+) -> LocatorCard:
+    source = recipe.sources[0]
+    metres = source.gsd if isinstance(source, StacYears) else _metres(of[0])
+    wide = recipe.training.side * metres / 1000
+    (west, south), (east, north) = lonlat.min(0), lonlat.max(0)
+    if not dataclasses.is_dataclass(config):
+        raise InputError("head: has no config")
+    return LocatorCard(
+        name=recipe.name, description=recipe.description, kind="overhead", license=recipe.license,
+        data_license=recipe.data_license, backbone=backbone.name, head="retrieval",
+        head_config=dataclasses.asdict(config),  # type: ignore[arg-type]
+        features=backbone.features, size=recipe.training.side, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+        width_km=(wide * recipe.training.zoom[0], wide * recipe.training.zoom[1]),
+        coverage=(float(west), float(south), float(east), float(north)),
+        coverage_note="features that know a place again at another date; not calibrated, so it gives no answers",
+        training={"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash, "pictures": len(lonlat),
+                  "loss": [float(np.mean(part)) for part in np.array_split(losses, min(len(losses), 10))]},
+    )  # fmt: skip
+
+
+def _overlap(a: Ground, b: Ground) -> bool:
+    """Whether two grounds share some, as boxes of degrees; within a pixel they only touch."""
+    boxes = []
+    for ground in (a, b):
+        height, width = ground.known.shape[1:]
+        corners = ground.lonlat(np.array([[1, 1], [1, width - 1], [height - 1, 1], [height - 1, width - 1]], float))
+        boxes.append((corners.min(0), corners.max(0)))
+    (low, high), (start, end) = boxes
+    return bool((np.maximum(low, start) < np.minimum(high, end)).all())
+
+
+def _metres(ground: Ground) -> float:
+    """Pixel size from the distance between two places, since files may be in degrees."""
+    size = float(ground.known.shape[1])
+    (west, east), (south, north) = ground.lonlat(np.array([[0.0, 0.0], [size, 0.0]])).T
+    return float(sphere.distance(west, south, east, north)) * 1000 / size

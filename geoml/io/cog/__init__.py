@@ -1,0 +1,1 @@
+"""Rasters: reading, placing, warping and writing."""

@@ -1,0 +1,354 @@
+"""Reports: one self-contained HTML page about a finished run, and one about held-out scores.
+
+Nothing is loaded from elsewhere, no script runs, every text is escaped, and the same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow.parquet as pq
+import pystac
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from geoml.errors import DataError
+from geoml.io.cards.card import ModelCard
+from geoml.io.report.blocks import Near, here
+from geoml.io.report.domain import domain_view
+from geoml.io.report.map import map_view
+from geoml.io.report.score_notes import score_notes
+from geoml.io.software import shown
+from geoml.io.stac.items import read_item
+from geoml.io.stac.table import read_items
+from geoml.io.stores.hrefs import redact
+from geoml.recipe import PredictRecipe, Query
+
+STAGES = {
+    "read": "find, read, mask and composite the images",
+    "model": "run the network",
+    "write": "compress and write rows",
+    "publish": "polygons, checksums, STAC item",
+    "domain": "compare the images with the training data",
+}
+
+LONG = 12
+"""Entries of a list in the training record that are shown."""
+
+LAST = ("report.html", "run.json")
+"""Files that are written after the page."""
+
+
+def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = here) -> str:
+    """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
+
+    Reads every pixel of the maps once for exact areas, a block at a time: ``near`` brings its files where they are not
+    in the folder. A file that cannot be read does not stop the report: the page
+    names it and says that the run is not whole.
+    """
+    out = Path(out)
+    done, failed = _blocks(out, run)
+    items, problems = _items(out, done)
+    planned = max(int(run.get("blocks", {}).get("planned") or 0), len(done) + len(failed))
+    view = map_view(out, run, card, items, failed, near)
+    problems |= view.problems if view else {}
+    sources, unread = _sources(out, items)
+    problems |= unread
+    coverage = view.share if view else 0.0
+    if (region := run.get("region_pixels")) and view:  # not only the blocks that had images
+        coverage = float(run.get("valid_pixels") or 0) / float(region)
+    return _page(
+        title=str(run.get("title") or f"{card.task} by {card.name}"),
+        kind="map",
+        verdict=_verdict(planned, len(done), len(failed), problems, coverage),
+        domain=domain_view(run.get("domain"), card, sources),
+        view=view,
+        coverage=coverage,
+        warnings=[redact(str(w)) for w in run.get("warnings") or []],
+        planned=planned,
+        done=len(done),
+        failed=dict(sorted(failed.items())),
+        problems=dict(sorted(problems.items())),
+        when=_when([str(t) for t in run.get("datetime") or []]),
+        collection=run.get("collection"),
+        sources=sources,
+        left_out=dict(sorted((run.get("left_out") or {}).items())),
+        card=card,
+        scores=_scores(card.scores),
+        training=_training(card),
+        files=_files(out, run.get("files") or {}),
+        recipe=_yaml(_ordered(run.get("recipe") or {})),
+        stages=_stages(run),
+        zones=[dict(z) for z in run.get("zones") or []],
+        versions=shown(run.get("versions") or {}),
+        hash=str(run.get("hash") or ""),
+    )
+
+
+def evaluation_report(scores: Mapping[str, Any]) -> str:
+    """The page of held-out scores, as ``geoml.engine.train.evaluate.evaluate`` gives them."""
+    return _page(
+        title=f"Held-out scores of {scores.get('model', 'a model')}",
+        kind="scores",
+        verdict=_scores_verdict(scores),
+        scores=_scores(scores),
+        hash=str(scores.get("recipe") or ""),
+        weights=str(scores.get("sha256") or ""),
+    )
+
+
+def _blocks(out: Path, run: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Ids of the blocks that are done, and reasons by id of those that failed."""
+    blocks = run.get("blocks") or {}
+    failed = {str(k): redact(str(v)) for k, v in (blocks.get("failed") or {}).items()}
+    done = blocks.get("done")
+    if done is None:
+        done = (path.stem for path in (out / "items").glob("*.json"))
+    return sorted(map(str, done)), failed
+
+
+def _items(out: Path, done: Sequence[str]) -> tuple[list[pystac.Item], dict[str, str]]:
+    items, problems = [], {}
+    for key in done:
+        try:
+            items.append(read_item(out / "items" / f"{key}.json"))
+        except DataError as err:
+            problems[key] = str(err).replace(f"{out}/", "")
+    return items, problems
+
+
+def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], known: float) -> dict[str, str]:
+    """What a person has to know first: a colour (``good``, ``part``, ``bad``) and two sentences.
+
+    ``known`` is the share of the region that has data.
+    """
+    if not done or not known:
+        text = "There is no map" if not done else "The map is empty"
+        more = "No block could be finished." if not done else "No pixel of the region has data."
+        return {"level": "bad", "text": text, "more": more}
+    gaps = planned - done
+    data = f"{percent(known)} of the region has data"
+    if gaps or problems:
+        parts = [f"{failed} of {planned} blocks failed"] if failed else []
+        parts += [f"{gaps - failed} of {planned} blocks were not run"] if gaps > failed else []
+        parts += [f"{len(problems)} file{'s'[: len(problems) > 1]} cannot be read"] if problems else []
+        return {"level": "part", "text": "The map has gaps: " + ", ".join(parts), "more": f"{data}."}
+    text = "The map is complete" if known > 0.5 else f"The map is complete, but only {data}"
+    blocks = f"All {planned} blocks are" if planned > 1 else "The block is"
+    return {"level": "good" if known > 0.5 else "part", "text": text, "more": f"{blocks} done and {data}."}
+
+
+def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
+    """Better than a map of one class or not: the least that a model has to show."""
+    if not scores.get("pixels"):
+        return {"level": "bad", "text": "Nothing was scored", "more": "No labelled pixel with data was found."}
+    miou, base = scores.get("miou"), (scores.get("baseline") or {}).get("miou")
+    split, notes = scores.get("split", "held-out"), score_notes(scores)
+    if miou is None:
+        return {"level": "part", "text": f"No mean IoU on the {split} split", "more": " ".join(notes)}
+    text = f"Mean IoU {ratio(miou)} on the {split} split"
+    if base is None:
+        return {"level": "part", "text": text, "more": " ".join(["There is no baseline to compare with.", *notes])}
+    more = " ".join([f"A map that is {scores['baseline'].get('class')} everywhere would reach {ratio(base)}.", *notes])
+    if miou <= base:
+        return {"level": "bad", "text": f"{text}: no better than one class", "more": more}
+    return {"level": "part" if notes else "good", "text": text, "more": more}
+
+
+def _scores(scores: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Scores made ready for the template; None when there are none."""
+    if not scores:
+        return None
+    kinds = [k for k in ("iou", "f1", "precision", "recall") if isinstance(scores.get(k), Mapping)]
+    names = list(scores[kinds[0]]) if kinds else [str(k) for k in range(len(scores.get("confusion") or []))]
+    rows = [[float(v) for v in row] for row in scores.get("confusion") or []]
+    if len(rows) != len(names) or any(len(r) != len(names) for r in rows):
+        rows = []
+    cells = [[{"pixels": int(v), "share": v / sum(row) if sum(row) else None} for v in row] for row in rows]
+    bins = [
+        b for b in scores.get("calibration") or [] if b.get("pixels") and None not in (b["accuracy"], b["confidence"])
+    ]
+    most = max((b["pixels"] for b in bins), default=1)
+    return {
+        "split": scores.get("split"),
+        "pixels": scores.get("pixels"),
+        "scenes": scores.get("scenes"),
+        "baseline": scores.get("baseline"),
+        "notes": score_notes(scores),
+        "overall": {
+            label: scores[key]
+            for key, label in {
+                "miou": "mean IoU",
+                "mean_f1": "mean F1",
+                "overall_accuracy": "overall accuracy",
+                "ece": "calibration error (ECE)",
+            }.items()
+            if scores.get(key) is not None
+        },
+        "kinds": kinds,
+        "names": names,
+        "classes": [
+            {
+                "name": n,
+                **{k: scores[k].get(n) for k in kinds},
+                "pixels": int(sum(rows[i])) if rows else None,
+                "places": (scores.get("support") or {}).get(n, {}).get("places"),
+            }
+            for i, n in enumerate(names)
+        ],
+        "confusion": cells,
+        "bins": [{**b, "size": 2.5 + 4.5 * math.sqrt(b["pixels"] / most)} for b in bins],
+        "ece": scores.get("ece"),
+    }
+
+
+def _training(card: ModelCard) -> str:
+    """The training record of the card as YAML, without its curve and with its recipe in short."""
+    record = {k: v for k, v in card.training.items() if k != "history"}
+    if isinstance(recipe := record.get("recipe"), Mapping):
+        record["recipe"] = {k: recipe[k] for k in ("name", "description", "source", "split", "seed") if k in recipe}
+    return _yaml(_short(record))
+
+
+def _short(value: Any) -> Any:
+    """Plain values for YAML; of a long list (scenes of a split) the length and the first ones."""
+    if isinstance(value, Mapping):
+        return {str(k): _short(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        head = [_short(v) for v in value[:LONG]]
+        return head if len(value) <= LONG else [*head, f"… {len(value)} in all"]
+    return value
+
+
+def _sources(out: Path, items: Sequence[pystac.Item]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What was read, oldest first, with the number of blocks that used it."""
+    used: dict[str, int] = {}
+    for item in items:
+        for key in item.properties.get("geoml:sources") or []:
+            name = str(key).rpartition("/")[2]
+            used[name] = used.get(name, 0) + 1
+    path = out / "sources.parquet"
+    if not path.exists():
+        return [{"id": k, "when": "", "blocks": n} for k, n in sorted(used.items())], {}
+    try:
+        found = read_items(path)
+    except DataError as err:
+        return [], {path.name: str(err).replace(f"{out}/", "")}
+    rows = []
+    for item in found:
+        given = {
+            "collection": item.collection_id,
+            "platform": item.properties.get("platform"),
+            "cloud": item.properties.get("eo:cloud_cover"),
+        }
+        when = str(item.properties.get("datetime") or item.properties.get("start_datetime") or "")
+        row = {"id": item.id, "when": _when([when]), "blocks": used.get(item.id, 0)}
+        rows.append(row | {k: v for k, v in given.items() if v not in (None, "")})
+    return sorted(rows, key=lambda r: (r["when"], r["id"])), {}
+
+
+def _files(out: Path, files: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, what in sorted(files.items()):
+        path = out / name
+        there = path.exists() or name in LAST
+        rows.append({"name": name, "what": what, "href": quote(name) if there else None, "note": _note(path)})
+    return rows
+
+
+def _note(path: Path) -> str:
+    if path.is_dir():
+        count = sum(1 for _ in path.iterdir())
+        return f"{count} {'entries' if count != 1 else 'entry'}"
+    if path.suffix != ".parquet" or not path.exists():
+        return ""
+    try:
+        rows = pq.read_metadata(path).num_rows
+        return f"{rows:,} row{'s'[: rows != 1]}, {size(path.stat().st_size)}"
+    except (OSError, ValueError):
+        return "cannot be read"
+
+
+def _stages(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    seconds, moved, pixels = run.get("seconds") or {}, run.get("bytes") or {}, run.get("pixels") or 0
+    names = [s for s in STAGES if s in seconds] + sorted(s for s in seconds if s not in STAGES)
+    return [
+        {
+            "name": name,
+            "what": STAGES.get(name, ""),
+            "seconds": float(seconds[name]),
+            "speed": pixels / 1e6 / float(seconds[name]) if float(seconds[name]) and pixels else None,
+            "bytes": moved.get(name),
+        }
+        for name in names
+    ]
+
+
+def _ordered(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe in the order in which its fields are explained, and without secrets in its URLs."""
+    fields = {**PredictRecipe.model_fields, **Query.model_fields}
+    rank = {name: k for k, name in enumerate(fields)}
+    value = {k: recipe[k] for k in sorted(recipe, key=lambda k: (rank.get(k, len(rank)), k))}
+    return {
+        k: _ordered(v) if isinstance(v, Mapping) else redact(v) if isinstance(v, str) else v for k, v in value.items()
+    }
+
+
+def _yaml(value: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=100) if value else ""
+
+
+def _when(times: Sequence[str]) -> str:
+    """RFC 3339 instants as text: one when they are the same day."""
+    days = [t[:10] for t in times if t]
+    if not days:
+        return ""
+    return f"{times[0][:16].replace('T', ' ')} UTC" if len(times) == 1 else " to ".join(sorted(set(days)))
+
+
+def percent(value: float | None) -> str:
+    """A share as text; what is not all of it never reads as 100 %, what is not nothing never as 0 %."""
+    if value is None:
+        return "–"
+    if value in (0.0, 1.0):
+        return f"{100 * value:.0f} %"
+    return f"{min(max(100 * value, 0.1), 99.9):.1f} %"
+
+
+def ratio(value: float | None) -> str:
+    """A score with three digits."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def area(square_metres: float) -> str:
+    """km² with four digits or more."""
+    value = square_metres / 1e6
+    digits = 0 if value >= 1000 else 3 - math.floor(math.log10(value)) if value >= 1e-9 else 0
+    return f"{value:,.{digits}f} km²"
+
+
+def size(count: float | None) -> str:
+    """Bytes as text, in powers of ten."""
+    if count is None:
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def _page(**context: Any) -> str:
+    env = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {"percent": percent, "ratio": ratio, "area": area, "size": size}
+    return env.get_template("report.html.j2").render(**context) + "\n"

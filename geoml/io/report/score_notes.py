@@ -1,0 +1,36 @@
+"""What to say beside scores: classes that were not tested, and classes that were tested on little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from geoml.texts import listed
+
+FEW_PIXELS = 500
+FEW_PLACES = 10
+"""Below either, scores of a class are said to rest on few labels: one place of ten that goes wrong moves recall by
+ten points, and neighbouring pixels of one place are no further evidence."""
+
+
+def few(support: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Names of classes with some labels, but fewer than ``FEW_PIXELS`` pixels or ``FEW_PLACES`` places."""
+    return [n for n, s in support.items() if s["pixels"] and (s["pixels"] < FEW_PIXELS or s["places"] < FEW_PLACES)]
+
+
+def score_notes(scores: Mapping[str, Any]) -> list[str]:
+    """Sentences to put beside the scores of a split, which are those of `geoml.engine.train.evaluate.score`."""
+    lines, support = [], scores.get("support") or {}
+    if absent := scores.get("absent"):
+        lines.append(f"Not tested, for want of a labelled pixel: {listed(absent)}; so there is no mean over classes.")
+    if rare := few(support):
+        named = (
+            f"{n} ({_count(support[n]['pixels'], 'pixel')} in {_count(support[n]['places'], 'place')})" for n in rare
+        )
+        limit = f"below {FEW_PIXELS} pixels or {FEW_PLACES} places a score is a hint"
+        lines.append(f"Few labels: {listed(named)}; {limit}.")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""STAC: catalogs, searches, items and tables of items."""

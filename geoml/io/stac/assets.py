@@ -1,0 +1,109 @@
+"""Which assets of an item hold raster bands, as other STAC clients see it, and why the others do not.
+
+A role ``data`` decides, also beside other roles. A media type counts where it says something; what servers send for
+any file (``application/octet-stream``) says nothing, and then the suffix counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pystac
+
+from geoml.io.stores.hrefs import redact
+from geoml.texts import listed
+
+SIDE_ROLES = {"thumbnail", "overview", "metadata"}
+
+SUFFIXES = (".tif", ".tiff", ".jp2")
+
+SILENT = {
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/binary",
+    "application/x-binary",
+    "application/unknown",
+    "application/download",
+    "application/force-download",
+}
+"""Media types of any file."""
+
+DATA_TYPES = {
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *(f"float{bits}" for bits in (16, 32, 64)),
+}
+"""Data types of STAC that can be computed with; ``other``, ``cint16`` and the like leave it to the file."""
+
+
+def data_type(word: object) -> str | None:
+    """A ``data_type`` as numpy knows it; None for what is no data type of STAC, so that the file says it."""
+    return np.dtype(word).name if isinstance(word, str) and word in DATA_TYPES else None
+
+
+def roles(asset: pystac.Asset) -> set[str]:
+    """The roles of an asset in small letters; a single text counts as a list of one."""
+    return words_of(asset.roles)
+
+
+def words_of(given: object) -> set[str]:
+    """The texts of a list, or the one text, in small letters; nothing for anything else."""
+    words = [given] if isinstance(given, str) else given if isinstance(given, list | tuple) else []
+    return {w.lower() for w in words if isinstance(w, str)}
+
+
+def passed_over(asset: pystac.Asset) -> str | None:
+    """Why an asset is not taken for a raster; None for one that is."""
+    said = roles(asset)
+    if "data" not in said and (side := SIDE_ROLES & said):
+        return f"role {', '.join(sorted(side))}"
+    kind = _media_type(asset)
+    if kind and kind not in SILENT:
+        return None if any(word in kind for word in ("tif", "jp2")) else f"type {kind[:60]}"
+    suffix = _suffix(asset)
+    if suffix in SUFFIXES or (not suffix and _declares(asset) and "data" in said):
+        return None
+    return f"{f'type {kind}' if kind else 'no type'}, no name of a GeoTIFF or JPEG 2000"
+
+
+def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
+    """Keys of assets that may hold raster bands, the likeliest data first: GeoTIFF before JPEG 2000.
+
+    Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is no reflectance.
+    """
+    found = [key for key in item.assets if passed_over(item.assets[key]) is None]
+    said = {key: roles(item.assets[key]) for key in found}
+    data = [key for key in found if "visual" not in said[key] or "data" in said[key]] or found
+
+    def last(key: str) -> tuple[bool, bool]:
+        asset = item.assets[key]
+        return bool(said[key] & {*SIDE_ROLES, "visual"}), "jp2" in f"{asset.media_type} {asset.href}".lower()
+
+    return sorted((key for key in data if key not in set(skip)), key=last)
+
+
+def why_none(item: pystac.Item) -> str:
+    """The assets that were passed over, with the reason, for an error that says what an item has."""
+    found = [f"{key} ({why})" for key, asset in item.assets.items() if (why := passed_over(asset))]
+    return f"; passed over: {listed(found, most=8)}" if found else ""
+
+
+def _media_type(asset: pystac.Asset) -> str:
+    """The media type without its parameters where these say nothing of the kind of file."""
+    given = asset.media_type
+    kind = given.strip().lower() if isinstance(given, str) else ""
+    return bare if (bare := kind.partition(";")[0].strip()) in SILENT else kind
+
+
+def _suffix(asset: pystac.Asset) -> str:
+    try:
+        path = urlsplit(redact(str(asset.href))).path
+    except ValueError:  # no URL; reading it says so
+        return ""
+    return PurePosixPath(unquote(path).replace("\\", "/")).suffix.lower()
+
+
+def _declares(asset: pystac.Asset) -> bool:
+    return any(isinstance(asset.extra_fields.get(k), list) for k in ("bands", "eo:bands", "raster:bands"))

@@ -1,0 +1,238 @@
+"""Catalogs, and what their YAML files say of collections. The format is described in ``catalogs/earth-search.yaml``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
+
+from geoml.errors import InputError, unknown
+from geoml.io.stores.bucket import bucket_of, is_bucket
+from geoml.io.stores.hrefs import check_url, redact
+from geoml.io.stores.remote import fetch, is_url
+from geoml.io.units import Unit
+from geoml.recipe import Frozen, Phase, load_yaml, parse
+from geoml.settings import settings
+
+Kind = Literal["api", "static", "parquet"]
+
+MAX_FILE = 4 * 2**30
+"""Bytes of a stac-geoparquet file that is fetched."""
+
+_BUCKET = re.compile(r"(?i:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*/?")
+
+ORIGIN_KEY = b"geoml:catalog"
+"""Metadata of a stac-geoparquet file: the name of the catalog that its items came from."""
+
+
+class BandMeta(Frozen):
+    """One band of an asset; what is not given comes from the item."""
+
+    name: str = Field(description="common name: red, nir, swir16, vv")
+    index: int = Field(default=1, ge=1, description="band of the file, from 1")
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    gsd: float | None = Field(default=None, gt=0, description="metres")
+    dtype: str | None = None
+    unit: Unit = Field(default=None, description="of physical values, where the item does not say it")
+
+
+class MaskMeta(Frozen):
+    """The quality band of a collection: pixels with a bad value, or with any bad bit set, are invalid."""
+
+    asset: str
+    index: int = Field(default=1, ge=1)
+    kind: Literal["values", "bits"]
+    bad: tuple[int, ...] = Field(min_length=1, description="values, or bit numbers from 0")
+    nodata: float | None = None
+
+
+class OffsetRule(Frozen):
+    """The offset of an item by its processing baseline; it wins over the offset that the item's metadata declare.
+
+    ``offset`` (in physical units) holds from the baseline ``since`` on, 0 before it. When the flag ``applied`` is
+    true the producer has already taken it out of the pixels, and the offset is 0.
+    """
+
+    baseline: tuple[str, ...] = Field(min_length=1, description="names of the item property, the first found counts")
+    since: float
+    offset: float
+    applied: tuple[str, ...] = Field(default=(), description="names of the flag")
+    bands: tuple[str, ...] = Field(min_length=1, description="names of the bands it holds for")
+    check: bool = Field(default=True, description="compare with the pixels of each item; see geoml.io.cog.radiometry")
+
+
+class Profile(Frozen):
+    """What a catalog's YAML says of one collection."""
+
+    title: str = ""
+    gsd: float | None = Field(default=None, gt=0, description="metres, where neither band nor item say it")
+    anchor: Phase = Field(default=0.0, description="pixel phase, 0.0 or 0.5; see geoml.grid.plane")
+    bands: dict[str, tuple[BandMeta, ...]] = Field(default_factory=dict, description="asset key -> its bands")
+    mask: MaskMeta | None = None
+    offset_rule: OffsetRule | None = None
+    sign: str | None = Field(default=None, description="https URL that hands out SAS tokens: URL/ACCOUNT/CONTAINER")
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: v if isinstance(v, list | tuple) else [v] for key, v in value.items()}
+
+
+class CatalogFile(Frozen):
+    """A file ``catalogs/NAME.yaml``."""
+
+    title: str = ""
+    url: str = Field(description="URL, or a path from the folder of the YAML")
+    kind: Kind
+    default_collection: str | None = None
+    signed_buckets: tuple[str, ...] = Field(
+        default=(), description="s3://, gs://, az:// buckets that are asked for with the user's keys"
+    )
+    collections: dict[str, Profile] = Field(default_factory=dict)
+
+    @field_validator("signed_buckets")
+    @classmethod
+    def _buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [text for text in value if not _BUCKET.fullmatch(text)]:
+            raise ValueError(
+                f"{redact(wrong[0])!r}; expected s3://bucket, gs://bucket or az://container, without a key"
+            )
+        return tuple(map(bucket_of, value))
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Where to search.
+
+    ``root`` is the folder that hrefs of a local catalog may point into; ``signed_buckets`` are those of the YAML, see
+    `geoml.io.stac.provenance`; ``origin`` is the name of the YAML file that
+    the profiles come from, empty when there is none.
+    """
+
+    name: str
+    url: str
+    kind: Kind
+    remote: bool
+    root: Path | None = None
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    default_collection: str | None = None
+    origin: str = ""
+    signed_buckets: tuple[str, ...] = ()
+
+    def profile(self, collection: str | None) -> Profile:
+        """What the YAML says of ``collection``; an empty Profile when it is silent."""
+        return self.profiles.get(collection if isinstance(collection, str) else "", Profile())
+
+
+def catalog_names() -> list[str]:
+    """Names of the catalogs in ``settings().catalogs``, sorted."""
+    return sorted(p.stem for p in settings().catalogs.glob("*.yaml"))
+
+
+def open_catalog(text: str) -> Catalog:
+    """The catalog that ``text`` names: a name in ``catalogs/``, a URL or a local file.
+
+    Nothing is requested yet, but for a stac-geoparquet file elsewhere, which is fetched: it says where it comes from.
+
+    Raises InputError for an unknown name (with the nearest one), a missing file or a file of another kind.
+    """
+    if text in catalog_names():
+        return _from_yaml(text)
+    if "://" in text:
+        return _from_url(text)
+    if Path(text).exists() or "/" in text or Path(text).suffix in (".json", ".parquet", ".geojson"):
+        return _from_file(Path(text))
+    raise unknown("catalog", text, catalog_names())
+
+
+def _from_yaml(name: str) -> Catalog:
+    path = settings().catalogs / f"{name}.yaml"
+    file = parse(CatalogFile, load_yaml(path), str(path))
+    remote = "://" in file.url
+    url = file.url.rstrip("/") if remote else str((path.parent / file.url).resolve())
+    root = None if remote else Path(url).parent
+    return Catalog(
+        name,
+        url,
+        file.kind,
+        remote,
+        root,
+        file.collections,
+        file.default_collection,
+        origin=name,
+        signed_buckets=file.signed_buckets,
+    )
+
+
+def _from_url(text: str) -> Catalog:
+    check_url(text, "catalog")
+    url = urlsplit(text)
+    if not is_url(text) or not url.netloc:
+        raise InputError(f"catalog: {redact(text)!r}; expected a name, an https or s3 URL or a local file")
+    if url.path.endswith((".parquet", ".geoparquet")):
+        origin = _origin(fetched(text))
+        return Catalog(
+            redact(text),
+            text,
+            "parquet",
+            remote=True,
+            profiles=origin.profiles if origin else {},
+            default_collection=origin.default_collection if origin else None,
+            origin=origin.name if origin else "",
+        )
+    for name in catalog_names():
+        known = _from_yaml(name)
+        if known.url == text.rstrip("/"):
+            return known
+    kind: Kind = "static" if url.path.endswith((".json", ".geojson")) else "api"
+    if kind == "api" and is_bucket(text):
+        raise InputError(f"catalog: {redact(text)!r}; expected catalog.json, collection.json or *.parquet")
+    return Catalog(redact(text), text.rstrip("/"), kind, remote=True)
+
+
+def fetched(place: str) -> Path:
+    """The file of a stac-geoparquet catalog: the path itself, or a copy of what lies elsewhere."""
+    return fetch(place, "catalog", MAX_FILE) if "://" in place else Path(place)
+
+
+def _from_file(path: Path) -> Catalog:
+    if path.is_dir():
+        path = next((p for p in (path / "catalog.json", path / "collection.json") if p.is_file()), path)
+    if not path.is_file():
+        raise InputError(f"catalog: {str(path)!r} is not a file; expected catalog.json, collection.json or *.parquet")
+    full = path.resolve()
+    if full.suffix in (".json", ".geojson"):
+        return Catalog(str(path), str(full), "static", remote=False, root=full.parent)
+    if full.suffix not in (".parquet", ".geoparquet"):
+        raise InputError(f"catalog: {str(path)!r}; expected catalog.json, collection.json or *.parquet")
+    origin = _origin(full)
+    return Catalog(
+        str(path),
+        str(full),
+        "parquet",
+        remote=False,
+        root=origin.root if origin and origin.root else full.parent,
+        profiles=origin.profiles if origin else {},
+        default_collection=origin.default_collection if origin else None,
+        origin=origin.name if origin else "",
+        signed_buckets=origin.signed_buckets if origin else (),
+    )
+
+
+def _origin(path: Path) -> Catalog | None:
+    """The catalog of our own YAML files that a stac-geoparquet file names as its origin."""
+    try:
+        name = (pq.read_schema(path).metadata or {}).get(ORIGIN_KEY, b"").decode("utf-8", "replace")
+    except (OSError, pa.ArrowException) as err:
+        raise InputError(f"catalog: {str(path)!r} is not a parquet file ({err})") from err
+    return _from_yaml(name) if name in catalog_names() else None

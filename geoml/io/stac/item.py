@@ -1,0 +1,141 @@
+"""One item as others write it, brought into the shape that the rest relies on; what pystac reads is read.
+
+Afterwards an item has a text for an id, times with a zone, a geometry, assets with hrefs as texts, and no text that is
+no Unicode. An item that cannot be placed in time or space raises DataError, and whoever searches leaves it out.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pystac
+import shapely
+from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from geoml.errors import DataError, InputError
+from geoml.grid.region import from_bbox, from_geometry
+from geoml.io.stac.times import mend_times
+from geoml.io.stores.hrefs import LONGEST
+from geoml.texts import short
+
+Dict = dict[str, Any]
+
+
+def sound(value: Dict) -> None:
+    """Raises DataError unless the parts of an item are of the kinds that JSON may give them."""
+    name = value.get("id")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"item {str(name)[:60]!r}: its id is no text")
+    for key, kind, needed in (("properties", dict, True), ("assets", dict, False), ("links", list, False)):
+        if not isinstance(value.get(key), kind) and (needed or value.get(key) is not None):
+            raise DataError(f"item {name[:200]!r}: {key} is {type(value.get(key)).__name__}; expected {kind.__name__}")
+    if not isinstance(value.get("collection"), str | None):
+        raise DataError(f"item {name[:200]!r}: collection is {str(value['collection'])[:60]!r}; expected a text")
+    for key, asset in (value.get("assets") or {}).items():
+        if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
+            raise DataError(f"item {name[:200]!r}: not a STAC item (asset {key[:60]!r} has no href)")
+    if why := too_long(value):
+        raise DataError(f"item {short(name, 60)!r}: {why}")
+
+
+def too_long(value: Mapping[str, Any]) -> str | None:
+    """What of an item is longer than any honest one, so that a message or a table that repeats it has no end."""
+    links = value.get("links")
+    found: list[tuple[str, object]] = [("its id", value.get("id")), ("its collection", value.get("collection"))]
+    for key, asset in (value.get("assets") or {}).items():
+        href = asset.get("href") if isinstance(asset, dict) else None
+        found += [("the key of an asset", key), (f"the href of the asset {short(key, 60)!r}", href)]
+    listed = links if isinstance(links, list) else []
+    found += [("the href of a link", k.get("href")) for k in listed if isinstance(k, dict)]
+    for what, text in found:
+        if isinstance(text, str) and len(text) > LONGEST:
+            return f"{what} has {len(text)} characters; expected at most {LONGEST}"
+    return None
+
+
+def mend(value: Dict) -> list[str]:
+    """Times as the specification has them, and a geometry: that of the bbox where there is none. Gives notes.
+
+    Raises DataError, naming the item, when it cannot be placed in time.
+    """
+    value["assets"] = value.get("assets") or {}
+    for key, usual in (("type", "Feature"), ("stac_version", "1.0.0")):  # bare GeoJSON that is an item all the same
+        value[key] = value.get(key) or usual
+    if not isinstance(value.get("stac_extensions"), list):
+        value["stac_extensions"] = []
+    try:
+        return mend_times(value["properties"])
+    except ValueError as err:
+        raise DataError(f"item {value.get('id')}: {err}") from err
+
+
+def place(value: Dict) -> BaseGeometry:
+    """Where an item is, in degrees: its geometry; that of its bbox where it is null, which then becomes its geometry.
+
+    Raises DataError, naming the item, when it has neither, or a geometry that is none.
+    """
+    given = value.get("geometry")
+    if given is None or (isinstance(given, dict) and given.get("coordinates") in ([], ())):  # RFC 7946, section 3.1
+        if (box := _box(value.get("bbox"))) is None:
+            raise DataError(f"item {value.get('id')}: no geometry and no bbox; expected its footprint as GeoJSON")
+        value["geometry"] = mapping(box.geoms[0] if len(box.geoms) == 1 else box)
+        return box
+    try:
+        return _shape(given)
+    except InputError as err:
+        why = str(err).removeprefix("region: ")[:200]
+        raise DataError(f"item {value.get('id')}: geometry is no GeoJSON in degrees ({why})") from err
+
+
+def _shape(geometry: Any) -> BaseGeometry:
+    if not isinstance(geometry, dict):
+        raise InputError("region: no geometry")
+    try:
+        if geometry.get("type") in ("Polygon", "MultiPolygon"):
+            found: BaseGeometry = from_geometry(geometry)
+        else:
+            found = shapely.make_valid(shapely.force_2d(shape(geometry)))
+        inside = bool((abs(shapely.get_coordinates(found)) <= (540.0, 90.0)).all())
+    except InputError:
+        raise
+    except Exception as err:  # shapely raises many kinds
+        raise InputError(f"region: {err}") from err
+    if not inside or found.is_empty:
+        raise InputError("region: coordinates are out of range, or there are none")
+    return found
+
+
+def _box(bbox: Any) -> shapely.MultiPolygon | None:
+    """The polygon of a bbox of four or six numbers; None where it is none."""
+    try:
+        numbers = [float(v) for v in bbox]
+        west, south, east, north = numbers if len(numbers) == 4 else (*numbers[:2], *numbers[3:5])
+        if len(numbers) not in (4, 6) or not all(map(math.isfinite, numbers)):
+            return None
+        return from_bbox(west, south, east, north)
+    except (TypeError, ValueError, OverflowError):  # InputError is a ValueError
+        return None
+
+
+def to_item(value: Mapping[str, Any]) -> pystac.Item:
+    """The item as pystac has it. Raises DataError for what is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that an item is deprecated is for its reader to judge
+            return pystac.Item.from_dict(dict(value))
+    except Exception as err:  # pystac raises many kinds for malformed items
+        why = f"{type(err).__name__}: {err}"[:300]
+        raise DataError(f"item {value.get('id')!r}: not a STAC item ({why})") from err
+
+
+def unicode_only(value: Any) -> Any:
+    """The value with halves of surrogate pairs, which no file can hold, replaced in all its texts."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {unicode_only(k): unicode_only(v) for k, v in value.items()}
+    return [unicode_only(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,378 @@
+"""STAC 1.1 out: one item for each block, one collection for each run.
+
+Specifications: https://github.com/radiantearth/stac-spec and https://github.com/stac-extensions. Items hold no clock
+time, so that the same run writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import pystac
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, mapping
+from shapely.geometry.base import BaseGeometry
+
+from geoml.errors import DataError, NothingFound
+from geoml.grid.plane import Block
+from geoml.grid.region import from_geometry
+from geoml.io.cards.card import ModelCard
+from geoml.io.software import software
+from geoml.io.stores.store import read_small, write_json
+from geoml.redacted import bare
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+PARQUET = "application/vnd.apache.parquet"
+
+LARGEST_ITEM = 2**26
+"""Bytes; a larger file in ``items`` is no item of a block."""
+
+_SCHEMAS = {
+    prefix: f"https://stac-extensions.github.io/{release}/schema.json"
+    for prefix, release in {
+        "proj": "projection/v2.0.0",
+        "raster": "raster/v2.0.0",
+        "classification": "classification/v2.0.0",
+        "processing": "processing/v1.2.0",
+        "file": "file/v2.1.0",
+    }.items()
+}
+"""Schema of each extension by the prefix of its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class BandInfo:
+    """One band of a raster asset; ``physical = stored * scale + offset``. ``statistics`` are of the stored values."""
+
+    name: str
+    data_type: str
+    nodata: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
+    description: str = ""
+    statistics: Mapping[str, float | None] | None = None
+    """minimum, maximum, mean, stddev, valid_percent; None and NaN are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssetInfo:
+    """One written file: ``size`` in bytes, ``sha256`` as 64 hexadecimal digits; ``classes`` for a map of classes."""
+
+    path: Path
+    title: str
+    roles: tuple[str, ...] = ("data",)
+    media_type: str = COG
+    size: int | None = None
+    sha256: str | None = None
+    bands: tuple[BandInfo, ...] = ()
+    classes: bool = False
+
+
+def block_item(
+    block: Block,
+    *,
+    collection: str,
+    footprint: BaseGeometry | None,
+    datetime_range: tuple[dt.datetime, dt.datetime],
+    assets: Mapping[str, AssetInfo],
+    card: ModelCard,
+    sources: Sequence[pystac.Item],
+    recipe_hash: str,
+    properties: Mapping[str, Any] | None = None,
+    model_href: str | None = None,
+) -> pystac.Item:
+    """The item of a block: where, when, of which sources, by which model, and every file with its checksum.
+
+    Args:
+        block: gives the id and the grid.
+        collection: id of the collection.
+        footprint: polygon in degrees; None stands for the bounds of the block.
+        datetime_range: first and last time of the sources, with time zone.
+        assets: by key; their paths become relative when the item is written.
+        card: classes, gsd and name of the model.
+        sources: the items that were read; ``derived_from`` links point to them, without signatures.
+        recipe_hash: written as ``geoml:recipe_hash``, tells whether the block has to be done again.
+        properties: further properties.
+        model_href: where the STAC item of the model lies; linked as ``derived_from`` with ``mlm:name``.
+    """
+    shape = block_footprint(block) if footprint is None else footprint
+    first, last = (t.astimezone(dt.UTC) for t in datetime_range)
+    box = block.geobox
+    item = pystac.Item(
+        id=block.id,
+        geometry=mapping(shape),
+        bbox=_bbox(shape),
+        datetime=first if first == last else None,
+        start_datetime=first,
+        end_datetime=last,
+        collection=collection,
+        properties={
+            "gsd": card.gsd,
+            **_projection(block),
+            "proj:shape": list(block.window.shape),
+            "proj:transform": list(box.transform)[:6],
+            "proj:bbox": list(block.plane.bounds(block.window)),
+            "processing:level": "L4",
+            "processing:lineage": f"{card.task} with the model {card.name} {card.version}",
+            "processing:software": dict(software()),
+            "geoml:recipe_hash": recipe_hash,
+            "geoml:model": card.name,
+            "geoml:model_sha256": card.sha256,
+            "geoml:sources": [f"{s.collection_id}/{s.id}" if s.collection_id else s.id for s in sources],
+            **(properties or {}),
+        },
+    )
+    for key, info in assets.items():
+        item.add_asset(key, _asset(info, card))
+    for source in sources:
+        if href := source.get_self_href():
+            item.add_link(pystac.Link("derived_from", bare(href), "application/geo+json", title=source.id))
+    if model_href:
+        item.add_link(_model_link(model_href, card))
+    item.stac_extensions = _extensions(item.properties, *(a.extra_fields for a in item.assets.values()))
+    return item
+
+
+def block_footprint(block: Block, valid: NDArray[np.bool_] | None = None) -> BaseGeometry:
+    """Outline of a block in degrees, or with ``valid`` (h, w) the convex hull of its pixels that are True.
+
+    Cut at the antimeridian. Without a single valid pixel it is the outline of the block.
+    """
+    w = block.window
+    hull: BaseGeometry = shapely.box(w.x0, w.y0, w.x1, w.y1)
+    if valid is not None and valid.any():
+        rows = np.flatnonzero(valid.any(axis=1))
+        left = w.x0 + valid[rows].argmax(axis=1)
+        right = w.x1 - valid[rows, ::-1].argmax(axis=1)
+        corners = [np.column_stack([x, w.y0 + rows + down]) for x in (left, right) for down in (0, 1)]
+        hull = shapely.MultiPoint(np.concatenate(corners)).convex_hull
+    to = pyproj.Transformer.from_crs(block.plane.crs, "EPSG:4326", always_xy=True)
+    res, anchor = block.plane.res, block.plane.anchor
+
+    def degrees(c: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(to.transform((c[:, 0] + anchor) * res, -(c[:, 1] + anchor) * res))
+
+    outline = shapely.transform(shapely.segmentize(hull, max(w.shape) / 8), degrees)
+    parts = from_geometry(outline)
+    return shapely.orient_polygons(parts.geoms[0] if len(parts.geoms) == 1 else parts)
+
+
+def write_item(item: pystac.Item, path: Path, root: Path | None = None) -> None:
+    """Write an item atomically as ``<run>/items/<id>.json``: files and ``../collection.json`` by relative hrefs.
+
+    With ``root``, the folder of a run that will move, hrefs to local files outside of it stay absolute.
+    Raises DataError when it cannot be written.
+    """
+    value = item.to_dict(include_self_link=False, transform_hrefs=False)
+    upwards = [link for link in value["links"] if link["rel"] not in {"root", "parent", "collection"}]
+    for link in upwards:
+        link["href"] = _relative(link["href"], path.parent, root)
+    above = {"href": "../collection.json", "type": "application/json"}
+    value["links"] = [{"rel": rel, **above} for rel in ("root", "parent", "collection")] + upwards
+    for asset in value["assets"].values():
+        asset["href"] = _relative(asset["href"], path.parent)
+    write_json(path, value)
+
+
+def read_item(path: Path) -> pystac.Item:
+    """An item that ``write_item`` wrote; hrefs stay as they are. Raises DataError when it is not readable."""
+    try:
+        item = pystac.Item.from_dict(json.loads(read_small(path, LARGEST_ITEM) or b""))
+        item.set_self_href(str(path))  # not from_file: to pystac a # in the name of a folder ends the path
+        return item
+    except MemoryError:
+        raise
+    except Exception as err:  # pystac raises many kinds for malformed items
+        raise DataError(f"{path}: not a readable STAC item ({err})") from err
+
+
+def files_are_there(item: Mapping[str, Any], size: Callable[[str], int | None]) -> bool:
+    """True when every file of an item's JSON lies where its href says, with its ``file:size``.
+
+    ``size`` gives the bytes of a file of the run by its name, None when it is not there. Sizes tell a file that was
+    deleted or cut short, at the price of one look each; ``file:checksum`` is for who doubts.
+    """
+    for asset in item["assets"].values():
+        found = size(asset_name(asset["href"]))
+        if found is None or found != asset.get("file:size", found):
+            return False
+    return True
+
+
+def asset_name(href: str) -> str:
+    """The name in the run of a file that an item in its ``items`` folder calls ``href``."""
+    return posixpath.normpath(f"items/{href}")
+
+
+def collection(
+    items: Iterable[pystac.Item],
+    *,
+    id: str,
+    title: str,
+    description: str,
+    card: ModelCard,
+    license: str = "other",
+    assets: Mapping[str, AssetInfo] | None = None,
+    model_href: str | None = None,
+) -> pystac.Collection:
+    """The collection of a run over the items of its blocks: extent, summaries, item_assets, a link to every item.
+
+    ``license`` is an SPDX id or ``other``; ``assets`` are files of the whole run, such as ``features.parquet``.
+    Raises NothingFound when there is no item.
+    """
+    known = sorted(items, key=lambda i: i.id)
+    if not known:
+        raise NothingFound("collection: no item to describe")
+    times = [t for i in known for t in (i.common_metadata.start_datetime, i.common_metadata.end_datetime) if t]
+    extent = pystac.Extent(
+        pystac.SpatialExtent([_united([i.bbox for i in known if i.bbox])]),
+        pystac.TemporalExtent([[min(times), max(times)]]),
+    )
+    summaries = {
+        "gsd": [card.gsd],
+        "proj:code": sorted({i.properties["proj:code"] for i in known if i.properties.get("proj:code")}),
+        "processing:level": ["L4"],
+        "geoml:model": [card.name],
+    }
+    result = pystac.Collection(
+        id=id,
+        title=title,
+        description=description,
+        extent=extent,
+        license=license,
+        keywords=[card.task, card.name],
+        summaries=pystac.Summaries({k: v for k, v in summaries.items() if v}),
+        extra_fields={"item_assets": _item_assets(known)},
+    )
+    for key, info in (assets or {}).items():
+        result.add_asset(key, _asset(info, card))
+    for item in known:
+        result.add_link(pystac.Link("item", f"./items/{item.id}.json", "application/geo+json"))
+    if model_href:
+        result.add_link(_model_link(model_href, card))
+    files = (a.extra_fields for a in result.assets.values())
+    result.stac_extensions = _extensions(summaries, *files, *result.extra_fields["item_assets"].values())
+    return result
+
+
+def write_collection(collection: pystac.Collection, path: Path) -> None:
+    """Write a collection atomically as ``<run>/collection.json``. Raises DataError when it cannot be written."""
+    value = collection.to_dict(include_self_link=False, transform_hrefs=False)
+    links = [link for link in value["links"] if link["rel"] != "root"]
+    for part in (*links, *value.get("assets", {}).values()):
+        part["href"] = _relative(part["href"], path.parent)
+    value["links"] = [{"rel": "root", "href": "./collection.json", "type": "application/json"}, *links]
+    write_json(path, value)
+
+
+def _model_link(href: str, card: ModelCard) -> pystac.Link:
+    named = {"mlm:name": card.name}
+    return pystac.Link("derived_from", bare(href), "application/geo+json", extra_fields=named)
+
+
+def _asset(info: AssetInfo, card: ModelCard) -> pystac.Asset:
+    extra: dict[str, Any] = {}
+    if info.size is not None:
+        extra["file:size"] = info.size
+    if info.sha256:
+        extra["file:checksum"] = f"1220{info.sha256}"  # multihash: sha2-256, 32 bytes
+    if info.bands:
+        extra["bands"] = [_band(b, card) for b in info.bands]
+    if info.classes:
+        extra["classification:classes"] = _classes(card)
+    href = str(info.path.absolute())
+    return pystac.Asset(href, title=info.title, media_type=info.media_type, roles=list(info.roles), extra_fields=extra)
+
+
+def _band(band: BandInfo, card: ModelCard) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": band.name, "data_type": band.data_type, "raster:spatial_resolution": card.gsd}
+    if band.nodata is not None:
+        value["nodata"] = band.nodata if np.isfinite(band.nodata) else "nan"
+    if (band.scale, band.offset) != (1.0, 0.0):
+        value |= {"raster:scale": band.scale, "raster:offset": band.offset}
+    if band.unit:
+        value["unit"] = band.unit
+    if band.description:
+        value["description"] = band.description
+    if numbers := {k: v for k, v in (band.statistics or {}).items() if v is not None and np.isfinite(v)}:
+        value["statistics"] = numbers
+    return value
+
+
+def _classes(card: ModelCard) -> list[dict[str, Any]]:
+    """Classes as the classification extension wants them: names without blanks, colours without #."""
+    classes: list[dict[str, Any]] = [
+        {
+            "value": c.value,
+            "name": re.sub(r"[^0-9A-Za-z_-]+", "-", c.name).strip("-") or f"class-{c.value}",
+            "title": c.name,
+            "color_hint": c.color.lstrip("#").upper(),
+        }
+        for c in card.classes
+    ]
+    return [*classes, {"value": card.nodata, "name": "nodata", "title": "no data", "nodata": True}]
+
+
+def _item_assets(items: Sequence[pystac.Item]) -> dict[str, Any]:
+    """What all assets of a key have in common: everything but the file itself and its numbers."""
+    found: dict[str, Any] = {}
+    for item in items:
+        for key, asset in item.assets.items():
+            value = {k: v for k, v in asset.to_dict().items() if k not in {"href", "file:size", "file:checksum"}}
+            if "bands" in value:
+                value["bands"] = [{k: v for k, v in b.items() if k != "statistics"} for b in value["bands"]]
+            found.setdefault(key, value)
+    return found
+
+
+def _extensions(*parts: Mapping[str, Any]) -> list[str]:
+    """Schemas of the extensions that have a field in one of the parts or in their bands."""
+    bands = (band for part in parts for band in part.get("bands", ()))
+    prefixes = {key.partition(":")[0] for part in (*parts, *bands) for key in part}
+    return sorted(_SCHEMAS[p] for p in prefixes & _SCHEMAS.keys())
+
+
+def _projection(block: Block) -> dict[str, Any]:
+    """proj:code of the plane, or its PROJJSON when no authority has a code for it."""
+    crs = pyproj.CRS.from_user_input(block.plane.crs)
+    if authority := crs.to_authority():
+        return {"proj:code": ":".join(authority)}
+    return {"proj:code": None, "proj:projjson": crs.to_json_dict()}
+
+
+def _bbox(shape: BaseGeometry) -> list[float]:
+    """RFC 7946 bounds: west > east when the parts meet at the antimeridian."""
+    west, south, east, north = shape.bounds
+    if isinstance(shape, MultiPolygon) and west <= -180 and east >= 180:
+        west = min(p.bounds[0] for p in shape.geoms if p.bounds[2] >= 180)
+        east = max(p.bounds[2] for p in shape.geoms if p.bounds[0] <= -180)
+    return [west, south, east, north]
+
+
+def _united(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """Bounds of all boxes; the whole width of the world when one of them crosses the antimeridian."""
+    west, south, east, north = (list(c) for c in zip(*boxes, strict=True))
+    crosses = any(w > e for w, e in zip(west, east, strict=True))
+    return [-180.0 if crosses else min(west), min(south), 180.0 if crosses else max(east), max(north)]
+
+
+def _relative(href: str, folder: Path, root: Path | None = None) -> str:
+    """A local absolute path as seen from ``folder``, as a URI when it lies outside ``root``; anything else as it is."""
+    if not href.startswith("/") and not Path(href).is_absolute():
+        return href
+    if root is not None and not Path(href).is_relative_to(root.absolute()):
+        return Path(href).as_uri()
+    path = Path(os.path.relpath(href, folder.absolute())).as_posix()
+    return path if path.startswith(".") else f"./{path}"

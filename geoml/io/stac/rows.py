@@ -1,0 +1,178 @@
+"""Items as rows of a table, whatever they say: what no column can hold travels as JSON beside the columns.
+
+A table has one type for each column, a box of four numbers and times. An item that does not fit keeps its place in the
+table with what fits, and the whole of it as JSON in `WHOLE`, from which it is read back as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import shapely
+from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from geoml.io.stac.times import FIELDS, instant, spelt
+
+Dict = dict[str, Any]
+
+WHOLE = "geoml:item"
+"""Property with the whole item as JSON, where the columns do not hold all of it."""
+
+TIMES = (*FIELDS, "created", "updated", "expires", "published", "unpublished")
+"""Columns that stac-geoparquet makes times of."""
+
+TOP = (
+    "type",
+    "stac_version",
+    "stac_extensions",
+    "id",
+    "geometry",
+    "bbox",
+    "properties",
+    "links",
+    "assets",
+    "collection",
+)
+"""Columns of every item; properties and fields of other names share the rest."""
+
+INT = 2**63
+
+PLACE = "proj:geometry"
+
+_COLUMN = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
+"""Times that pyarrow reads."""
+
+
+def rows(items: Sequence[Dict]) -> list[Dict]:
+    """``items`` as dictionaries that one table can hold; equal to what is given where that fits."""
+    tidy = [_tidy(item) for item in items]
+    _drop_places(tidy)
+    out = []
+    for item, row in zip(items, _uniform(tidy), strict=True):
+        out.append(row if row == item else _with_whole(row, item))
+    return out
+
+
+def bare(row: Dict, item: Dict) -> Dict:
+    """A row with nothing but the place, the times and the whole ``item`` as JSON."""
+    times = {k: v for k, v in row["properties"].items() if k in FIELDS}
+    kept: Dict = {k: row[k] for k in TOP if k in row and k not in ("stac_version", "links", "assets")}
+    empty: Dict = {"stac_version": "1.1.0", "stac_extensions": [], "links": [], "assets": {}}
+    return _with_whole({**kept, **empty, "properties": {"datetime": None, **times}}, item)
+
+
+def restored(value: Dict) -> Dict:
+    """An item as it was before `rows`. A text that is not of this item is a property like others."""
+    text = value["properties"].get(WHOLE)
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, dict) and found.get("id") == value["id"] else value
+
+
+def failing(items: Sequence[Dict], works: Callable[[Sequence[Dict]], bool]) -> list[bool]:
+    """Which rows do not make a table by themselves; all of them when each one does."""
+    alone = [not works([item]) for item in items]
+    return alone if any(alone) else [True] * len(items)
+
+
+def _with_whole(row: Dict, item: Dict) -> Dict:
+    return {**row, "properties": {**row["properties"], WHOLE: json.dumps(item)}}
+
+
+def _tidy(item: Dict) -> Dict:
+    """An item without what stac-geoparquet cannot take: places in 2D, boxes of the place, times, small numbers."""
+    row = {k: _small(v) or v for k, v in item.items() if k in TOP and k != "geometry"}
+    row.setdefault("assets", {})
+    properties = {k: v for k, v in row["properties"].items() if k not in TOP and k != WHOLE}
+    for name in TIMES:
+        if properties.get(name) is not None:
+            try:
+                moment = instant(properties[name])
+            except ValueError:
+                del properties[name]
+                continue
+            if not _COLUMN.fullmatch(properties[name]):
+                properties[name] = spelt(moment)
+    properties.setdefault("datetime", None)
+    place = item.get("geometry")
+    given = _shape(place)
+    outline = shapely.force_2d(given)
+    if outline.geom_type == "GeometryCollection":  # it has no coordinates for stac-geoparquet to read
+        outline = shapely.Point() if outline.is_empty else shapely.box(*outline.bounds)
+    row["geometry"] = place if outline.equals_exact(given) and not given.has_z and place else mapping(outline)
+    if not _is_box(row.get("bbox")):
+        row["bbox"] = [0.0] * 4 if outline.is_empty else list(outline.bounds)
+    return {**row, "properties": properties}
+
+
+def _drop_places(items: Sequence[Dict]) -> None:
+    """Take ``proj:geometry`` away where not every item has a good one: stac-geoparquet reads all as shapes."""
+
+    def holders(item: Dict) -> Dict:
+        return {"": item["properties"], **{k: v for k, v in item["assets"].items() if isinstance(v, dict)}}
+
+    good = Counter(k for item in items for k, v in holders(item).items() if not _shape(v.get(PLACE)).is_empty)
+    for item in items:
+        for key, holder in holders(item).items():
+            if PLACE in holder and (good[key] < len(items) or holder[PLACE].get("type") == "GeometryCollection"):
+                del holder[PLACE]
+
+
+def _shape(place: Any) -> BaseGeometry:
+    try:
+        return shape(place)
+    except Exception:  # shapely raises many kinds
+        return shapely.Point()
+
+
+def _is_box(bbox: Any) -> bool:
+    return (
+        isinstance(bbox, list)
+        and len(bbox) == 4
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e6 for v in bbox)
+    )
+
+
+def _small(value: Any) -> Any:
+    """Numbers that no column of integers can hold, as text; mappings without a key, which have no column, as None."""
+    if isinstance(value, int) and not -INT <= value < INT:
+        return str(value)
+    if isinstance(value, dict):
+        return {k: _small(v) for k, v in value.items()} or None
+    return [_small(v) for v in value] if isinstance(value, list) else value
+
+
+def _uniform(items: Sequence[Dict]) -> list[Dict]:
+    """The items with values as text wherever a column would mix numbers, text, lists and mappings."""
+    kinds: dict[tuple[str, ...], set[str]] = {}
+
+    def look(value: Any, at: tuple[str, ...]) -> None:
+        if isinstance(value, dict):
+            kinds.setdefault(at, set()).add("mapping")
+            for key, inner in value.items():
+                look(inner, (*at, key))
+        elif isinstance(value, list):
+            kinds.setdefault(at, set()).add("list")
+            for inner in value:
+                look(inner, (*at, "[]"))
+        elif value is not None:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            kinds.setdefault(at, set()).add("number" if number else type(value).__name__)
+
+    def settle(value: Any, at: tuple[str, ...]) -> Any:
+        if value is not None and len(kinds.get(at, ())) > 1:
+            return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        if isinstance(value, dict):
+            return {key: settle(inner, (*at, key)) for key, inner in value.items()}
+        return [settle(inner, (*at, "[]")) for inner in value] if isinstance(value, list) else value
+
+    for item in items:
+        look({k: v for k, v in item.items() if k != "geometry"}, ())
+    return [{k: v if k == "geometry" else settle(v, (k,)) for k, v in item.items()} for item in items]

@@ -1,0 +1,86 @@
+"""Which of the items that were found can be used: they have the bands, and say how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pystac
+
+from geoml.errors import DataError, InputError, ModelError
+from geoml.grid.region import from_geometry
+from geoml.io.stac.bands import BandSpec, mask_spec, select
+from geoml.io.stac.catalog import Catalog, Profile
+from geoml.io.stac.left_out import LeftOut
+from geoml.io.stores.bucket import is_bucket, public_url
+from geoml.io.stores.hrefs import gdal_path
+
+COARSER = 1.5
+"""The finest band of an item may be at most this much coarser than what is asked for."""
+
+
+def usable(
+    items: Sequence[pystac.Item],
+    bands: Sequence[str],
+    profile: Profile,
+    catalog: Catalog,
+    left: LeftOut,
+    *,
+    mask: str = "auto",
+    gsd: float | None = None,
+) -> list[pystac.Item]:
+    """The items that can be read by their metadata; the others go to ``left`` with the reason.
+
+    An item needs ``bands``, numbers where numbers belong, the asset of the quality mask (``mask='auto'``), hrefs that
+    are allowed, an area, and with ``gsd`` (metres) a band that is fine enough. With ``left.strict`` the first item
+    that lacks something is raised: InputError for a band or href, ModelError for the gsd, else DataError.
+    """
+    found = []
+    for item in items:
+        try:
+            check(item, bands, profile, catalog, mask=mask, gsd=gsd)
+        except (InputError, DataError, ModelError) as err:
+            left.add(item.id, err)
+        else:
+            found.append(item)
+    return found
+
+
+def some(found: list[pystac.Item], left: LeftOut, where: str) -> list[pystac.Item]:
+    """``found``, after one warning about those that were left out; raises when none is left."""
+    if not found:
+        raise left.none_left(where)
+    left.tell(where)
+    return found
+
+
+def check(
+    item: pystac.Item, bands: Sequence[str], profile: Profile, catalog: Catalog, *, mask: str, gsd: float | None
+) -> None:
+    """Raise InputError, DataError or ModelError for an item that cannot be used; see `usable`."""
+    specs = select(item, bands, profile, catalog)
+    quality = mask_spec(item, profile, catalog) if mask == "auto" else None
+    for spec in [*specs, *([quality.band] if quality else [])]:
+        _allowed(spec)
+    try:
+        from_geometry(item.geometry or {})
+    except InputError as err:
+        raise DataError(f"item {item.id}: {str(err).removeprefix('region: ')}") from err
+    known = [s for s in specs if s.gsd]
+    finest = min(known, key=lambda s: s.gsd or 0.0, default=None)
+    # a model of 10 m may well take bands of 20 m beside those of 10 m, but not nothing else
+    if gsd and finest and finest.gsd and finest.gsd > gsd * COARSER:
+        raise ModelError(
+            f"works at {gsd:g} m, but the finest band of {item.id} ({finest.name}) has {finest.gsd:g} m; expected at "
+            f"most {gsd * COARSER:g} m"
+        )
+
+
+def _allowed(spec: BandSpec) -> None:
+    """Raise DataError, naming item and asset, for an href that will not be opened."""
+    try:
+        path = gdal_path(spec.href, remote=spec.remote, root=Path(spec.root) if spec.root else None, look_up=False)
+        if is_bucket(path) and not spec.keys:
+            public_url(path)
+    except InputError as err:
+        raise DataError(f"item {spec.item}, asset {spec.asset}: {err}") from err

@@ -1,0 +1,409 @@
+"""A file elsewhere as something that GDAL can read: every range is checked before its bytes are believed.
+
+GDAL's own client follows redirects to any address, takes a short or wrong body of an uncompressed file for zeros, does
+not notice that a file changed between two requests, and waits longer than it was told; that for S3 lacks the same
+checks. Here each answer has to be HTTP 206 with the range that was asked for, of a file of the same size and tag
+(ETag, else Last-Modified) as before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from rasterio.abc import MultiByteRangeResourceContainer
+
+from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.io.stores.bucket import Bucket, is_bucket, public_url
+from geoml.io.stores.hrefs import gdal_path, redact
+from geoml.io.stores.web import CONNECTIONS, MAX_HOPS, RETRIED, Answer, busy, fetch, pause, target
+from geoml.settings import settings
+
+T = TypeVar("T")
+
+PAGE = 2**15
+"""Bytes of a page. Small reads (headers) come from pages, which are kept; tiles are fetched as they are."""
+
+PAGES = 1024
+"""Pages kept in this process, so that a file that is opened for the next block costs no request."""
+
+FILES = 4096
+"""Files of which size and tag are kept."""
+
+GAP = 2**12
+"""Ranges nearer to each other than this are one request."""
+
+LARGEST = 2**22
+"""Bytes of one request."""
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
+
+
+class Denied(DataError):
+    """HTTP 401 or 403: a fresh signature may be all it needs."""
+
+
+class Changed(TransientError):
+    """The file is not the one that was opened; start again from its header."""
+
+
+def is_raster(head: bytes) -> bool:
+    """Whether a file begins like a TIFF or a JPEG 2000."""
+    return head.startswith(_MAGIC)
+
+
+@dataclass
+class _Known:
+    """What a server said of a file: size in bytes, tag, and where redirects led (None: nowhere)."""
+
+    size: int
+    tag: str
+    at: str | None
+
+
+class _Memory:
+    """Pages and what is known of files, by href as it stands in the item (without signature)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: OrderedDict[str, _Known] = OrderedDict()
+        self._pages: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+
+    def file(self, href: str) -> _Known | None:
+        with self._lock:
+            return self._files.get(href)
+
+    def learn(self, href: str, known: _Known) -> None:
+        with self._lock:
+            self._files[href] = known
+            while len(self._files) > FILES:
+                self._files.popitem(last=False)
+
+    def page(self, href: str, number: int) -> bytes | None:
+        with self._lock:
+            if (found := self._pages.get((href, number))) is not None:
+                self._pages.move_to_end((href, number))
+            return found
+
+    def keep(self, href: str, number: int, content: bytes) -> None:
+        with self._lock:
+            self._pages[href, number] = content
+            while len(self._pages) > PAGES:
+                self._pages.popitem(last=False)
+
+    def forget(self, href: str) -> None:
+        with self._lock:
+            self._files.pop(href, None)
+            for key in [k for k in self._pages if k[0] == href]:
+                del self._pages[key]
+
+
+_memory = _Memory()
+_numbers = itertools.count()
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="geoml-ranges")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not follow into a forked process
+
+
+class RemoteFile(ABC):
+    """One file for one `rasterio.open`; not for two threads at once.
+
+    ``href`` names the file in memory, ``until`` is the end of all tries (``time.monotonic``). GDAL cannot be told why
+    a read failed: the first error stays in ``failure``, and who reads must look there also when GDAL is content.
+    """
+
+    def __init__(self, href: str, until: float, tries: int) -> None:
+        self.failure: GeomlError | None = None
+        self._tries = tries
+        self.name = f"geoml-{next(_numbers)}{'.jp2' if urlsplit(href).path.lower().endswith('.jp2') else '.tif'}"
+        self._href, self._until = href, until
+        self._first: _Known | None = None  # the file must stay this one
+
+    @abstractmethod
+    def _ask(self, start: int, stop: int, known: _Known | None) -> tuple[bytes, _Known]:
+        """One try for bytes ``start`` … ``stop`` (or to the end), all of them, and what the answer says of the file."""
+
+    @property
+    def opener(self) -> MultiByteRangeResourceContainer:
+        """What `rasterio.open` takes as ``opener``, with ``name`` as its path."""
+        return _Container(self)
+
+    def forget(self) -> None:
+        """Ask anew for everything of this file."""
+        _memory.forget(self._href)
+
+    def check(self) -> None:
+        """Ask for the head unless it is known. Raises ``failure``; DataError when this is no TIFF or JPEG 2000."""
+        head = self._guarded(lambda: self._page(0), b"")
+        if self.failure is None and not is_raster(head):
+            self.failure = DataError(f"not a TIFF, it starts with {head[:40]!r}")
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def size(self) -> int:
+        return self._first.size if self._first else 0
+
+    def read(self, start: int, count: int) -> bytes:
+        """``count`` bytes from ``start``, fewer at the end of the file; none after a failure.
+
+        Never raises: see ``failure`` (TransientError after all tries, Denied, Changed, or DataError).
+        """
+        return self._guarded(lambda: self._read(start, min(start + count, self.size)), b"")
+
+    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """As `read` for many (start, stop), at the same time; neighbours in one request."""
+        return self._guarded(lambda: self._read_all(ranges), [b""] * len(ranges))
+
+    def _guarded(self, action: Callable[[], T], otherwise: T) -> T:
+        if self.failure is not None:
+            return otherwise
+        try:
+            return action()
+        except GeomlError as err:
+            self.failure = self.failure or err
+        except Exception as err:  # must not reach GDAL's C code
+            self.failure = self.failure or DataError(f"{redact(self._href)}: {type(err).__name__}: {err}")
+        return otherwise
+
+    def _read(self, start: int, stop: int) -> bytes:
+        if stop <= start:
+            return b""
+        if stop - start > PAGE // 2 and (start // PAGE or stop > PAGE):
+            return self._range(start, stop)
+        pages = range(start // PAGE, (stop - 1) // PAGE + 1)
+        whole = b"".join(self._page(number) for number in pages)
+        return whole[start - pages[0] * PAGE : stop - pages[0] * PAGE]
+
+    def _page(self, number: int) -> bytes:
+        self._first = self._first or _memory.file(self._href)
+        if self._first and (found := _memory.page(self._href, number)) is not None:
+            return found
+        content = self._range(number * PAGE, (number + 1) * PAGE)
+        _memory.keep(self._href, number, content)
+        return content
+
+    def _read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        jobs = _merged(ranges)
+        done = [self._range(*job) for job in jobs] if len(jobs) == 1 else _pool().map(lambda j: self._range(*j), jobs)
+        found = dict(zip(jobs, done, strict=True))
+        out = []
+        for start, stop in ranges:
+            low, _ = job = next(j for j in jobs if j[0] <= start and stop <= j[1])
+            out.append(found[job][start - low : stop - low])
+        return out
+
+    def _range(self, start: int, stop: int) -> bytes:
+        """Bytes of the file, with as many tries as the settings and the time allow."""
+        if self.failure is not None:
+            raise self.failure  # of another range: nobody needs this one any more
+        for attempt in range(self._tries):
+            try:
+                return self._once(start, stop)
+            except Changed:
+                raise
+            except TransientError as err:
+                if attempt + 1 == self._tries or time.monotonic() > self._until:
+                    self.failure = TransientError(f"{err}; bytes {start}-{stop - 1}, {attempt + 1} tries")
+                    raise self.failure from err
+                pause(attempt, err)
+        raise AssertionError("unreachable")
+
+    def _once(self, start: int, stop: int) -> bytes:
+        known = _memory.file(self._href)
+        if known is None:
+            _memory.forget(self._href)  # pages of who knows which version
+        body, now = self._ask(start, stop, known)
+        first = self._first = self._first or known or now
+        if (now.size, now.tag) != (first.size, first.tag):
+            _memory.forget(self._href)
+            raise Changed(f"{redact(self._href)}: the file changed while it was read")
+        _memory.learn(self._href, now)
+        return body
+
+
+class WebFile(RemoteFile):
+    """A file on a web server; ``url`` is what to ask for now (signed)."""
+
+    def __init__(self, href: str, url: str, until: float) -> None:
+        super().__init__(href, until, settings().retries + 1)
+        self._url = url
+
+    def _ask(self, start: int, stop: int, known: _Known | None) -> tuple[bytes, _Known]:
+        at = known.at if known else None
+        answer = self._hops(at or self._url, start, stop)
+        if at and answer.status in (401, 403, 404, 410):  # where it led is often signed for a short time
+            answer = self._hops(self._url, start, stop)
+        body, size = _checked(answer, start, stop)
+        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        return body, _Known(size, tag, answer.url if answer.url != self._url else None)
+
+    def _hops(self, url: str, start: int, stop: int) -> Answer:
+        """The answer to a range request after redirects, each of which has to be allowed as the href was."""
+        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+        for _ in range(MAX_HOPS + 1):
+            answer = fetch("GET", url, cap=stop - start, headers=headers)
+            if (led := target(answer)) is None:
+                return answer
+            before, url = url, led
+            try:
+                gdal_path(url, remote=True)
+            except InputError as err:
+                raise DataError(f"{redact(before)} redirects to where we do not go: {err}") from err
+        raise DataError(f"{redact(self._href)}: more than {MAX_HOPS} redirects")
+
+
+class BucketFile(RemoteFile):
+    """An object of ``s3://``, ``gs://`` or ``az://``; obstore compares each answer with the range, and tries again."""
+
+    def __init__(self, href: str, until: float) -> None:
+        super().__init__(href, until, 2)  # obstore counts its own
+        scheme, _, path = href.partition("://")
+        bucket, _, self._key = path.partition("/")
+        self._bucket = _bucket(f"{scheme}://{bucket}")
+
+    def _ask(self, start: int, stop: int, known: _Known | None) -> tuple[bytes, _Known]:
+        body, found = self._bucket.part(self._key, start, stop)
+        if len(body) != min(stop, found.size) - start:
+            raise TransientError(f"{self._href}: {len(body)} bytes for bytes {start}-{stop - 1}")
+        return body, _Known(found.size, found.tag or "", None)
+
+
+def remote_file(href: str, url: str, until: float, *, keys: bool = True) -> RemoteFile:
+    """The file of an ``href`` that is to be asked for as ``url`` now, until the time ``until``.
+
+    Without ``keys`` an object is read as anybody could, over https from its store's public endpoint. Raises InputError
+    where it has none.
+    """
+    if not is_bucket(url):
+        return WebFile(href, url, until)
+    if keys:
+        return BucketFile(url, until)
+    public = public_url(url)
+    return WebFile(public, public, until)
+
+
+@lru_cache(maxsize=64)
+def _bucket(url: str) -> Bucket:
+    return Bucket(url, "href")
+
+
+def forget(href: str) -> None:
+    """Ask anew for everything of this file."""
+    _memory.forget(href)
+
+
+def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    jobs: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        low, high = jobs[-1] if jobs else (start, -GAP - 1)
+        if start <= high + GAP and (max(stop, high) - low <= LARGEST or stop <= high):
+            jobs[-1] = low, max(stop, high)
+        else:
+            jobs.append((start, stop))
+    return jobs
+
+
+def _checked(answer: Answer, start: int, stop: int) -> tuple[bytes, int]:
+    """(the bytes, size of the file) of an answer. Raises TransientError, Denied or DataError for any other answer."""
+    where, status, headers = redact(answer.url), answer.status, answer.headers
+    if status in RETRIED:
+        raise busy(answer)
+    if status in (401, 403):
+        raise Denied(f"{where}: HTTP {status}")
+    if status == 416 and headers.get("Content-Range", "").endswith("*/0"):
+        return b"", 0
+    if status == 200 and start == 0 and answer.body and not is_raster(answer.body):
+        raise DataError(f"not a TIFF, it starts with {answer.body[:40]!r}")
+    if status == 200:
+        raise TransientError(f"{where}: the whole file (HTTP 200) instead of a range")
+    if status != 206:
+        raise DataError(f"{where}: HTTP {status}")
+    said = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    low, high, size = (int(v) for v in said.groups()) if said else (-1, -1, -1)
+    body = answer.body
+    if low != start or high + 1 != min(stop, size) or len(body) != high + 1 - low or _encoded(headers):
+        given = headers.get("Content-Range", "none")
+        raise TransientError(f"{where}: {len(body)} bytes as {given!r} for bytes {start}-{stop - 1}")
+    return body, size
+
+
+def _encoded(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
+
+
+class _Handle:
+    """What GDAL holds: a place in a `RemoteFile`."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._file, self._place = file, 0
+
+    def read(self, count: int = -1) -> bytes:
+        found = self._file.read(self._place, self._file.size - self._place if count < 0 else count)
+        self._place += len(found)
+        return found
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = offset + (0, self._place, self._file.size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        return self._file.read_all([(o, o + n) for o, n in zip(offsets, sizes, strict=True)])
+
+    def __enter__(self) -> _Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close: connections are shared."""
+
+
+class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio has no types
+    """A folder with one file in it: GDAL finds no side files."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._file = file
+
+    def open(self, path: str, mode: str = "r", **_: Any) -> _Handle:
+        if not path.endswith(self._file.name):
+            raise FileNotFoundError(path)
+        return _Handle(self._file)
+
+    def isfile(self, path: str) -> bool:
+        return path.endswith(self._file.name)
+
+    def isdir(self, path: str) -> bool:
+        return not self.isfile(path)
+
+    def ls(self, path: str) -> list[str]:
+        return [self._file.name]
+
+    def mtime(self, path: str) -> int:
+        return 0
+
+    def rm(self, path: str) -> None:
+        raise OSError("read only")
+
+    def size(self, path: str) -> int:
+        if not self.isfile(path):
+            raise FileNotFoundError(path)
+        return self._file.size

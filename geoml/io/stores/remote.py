@@ -1,0 +1,353 @@
+"""What lies elsewhere, worked on here: runs in an object store, and models, catalogs and regions by URL.
+
+A run in a bucket has a working copy in the scratch folder, so that all code works on files. `RunStore.push` publishes
+what is finished, `RunStore.pull` fetches what another machine published; the bucket is the truth, and the working copy
+may be lost at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeVar
+
+from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.io.stores import web
+from geoml.io.stores.bucket import Bucket, Found, endpoint, is_bucket
+from geoml.io.stores.hrefs import check_host, check_url, origin, redact, scheme
+from geoml.io.stores.lock import NAME, FileSlot, Holder, ObjectSlot, Slot, check, hold, parse
+from geoml.io.stores.scratch import scratch
+from geoml.io.stores.signed import signed
+from geoml.io.stores.store import SMALL, atomic, read_small, sha256, within, write_text
+from geoml.settings import settings
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LARGEST = 2**40
+"""Bytes; a larger object is not fetched."""
+
+AT_ONCE = 8
+"""Requests in flight."""
+
+MANY = 64
+"""From so many blocks on, one listing of the run is cheaper than one for each block."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The folder of a run: ``url`` as it was named, ``local`` where files are made, ``bucket`` if they go elsewhere."""
+
+    url: str
+    local: Path
+    bucket: Bucket | None = None
+
+    @property
+    def remote(self) -> bool:
+        return self.bucket is not None
+
+    def push(self, *names: str) -> None:
+        """Publish files and folders of ``local``, in the order given; each is whole before the next one starts.
+
+        A file is visible under its name whole or not at all. Raises TransientError when the store does not take it,
+        and when this process has lost the run's lock; DataError for a file that is not there.
+        """
+        check(self.url)
+        if self.bucket is None:
+            return
+        for name in names:
+            path = self.local / name
+            files = sorted(_files(path)) if path.is_dir() else [path]
+            _each(self._push, [f.relative_to(self.local).as_posix() for f in files])
+
+    def pull(self, *names: str) -> list[str]:
+        """Make files and whole folders (``items/``) of the working copy what they are in the store; what was fetched.
+
+        What the store does not have goes away here. Only for who holds the run, or for blocks of one's own: in a
+        folder that another process writes to, look with `sizes` and `read`.
+        """
+        if self.bucket is None:
+            return []
+        wanted: list[tuple[str, Found | None]] = []
+        for name in names:
+            if not name.endswith("/"):
+                wanted.append((name, None))
+                continue
+            there = self.bucket.list(name)
+            wanted += there.items()
+            for path in _files(self.inside(f"{name}any").parent):
+                if path.relative_to(self.local).as_posix() not in there:
+                    path.unlink(missing_ok=True)
+        return [
+            name for name, fetched in zip((n for n, _ in wanted), _each(self._pull, wanted), strict=True) if fetched
+        ]
+
+    def remove(self, *names: str) -> None:
+        """Take files away, here and in the store; nothing happens to those that are not there."""
+        for name in names:
+            self.inside(name).unlink(missing_ok=True)
+            if self.bucket is not None:
+                if (note := self._notes / name).is_file():  # where a folder takes its name, as in a series
+                    note.unlink()
+                self.bucket.delete(name)
+
+    def read(self, name: str, limit: int = SMALL) -> bytes | None:
+        """What is published under a name, not passing through the working copy; None when there is nothing."""
+        if self.bucket is not None:
+            found = self.bucket.get(name, limit)
+            return None if found is None else found[0]
+        return read_small(self.local / name, limit)
+
+    def inside(self, name: str) -> Path:
+        """Where a file of the run is to be written here. Raises DataError, see `geoml.io.stores.store.within`."""
+        return within(self.local, name)
+
+    def sizes(self, *folders: str) -> dict[str, int]:
+        """Bytes of every published file below ``folders`` (none: all), by name."""
+        if self.bucket is not None:
+            found = [self.bucket.list(folder) for folder in folders or ("",)]
+            return {name: meta.size for part in found for name, meta in part.items()}
+        files = [path for folder in folders or ("",) for path in _files(self.local / folder)]
+        return {path.relative_to(self.local).as_posix(): path.stat().st_size for path in files}
+
+    def empty(self) -> bool:
+        """True when nothing is published, whoever did it."""
+        if self.bucket is not None:
+            return self.bucket.empty()
+        return not self.local.is_dir() or not any(self.local.iterdir())
+
+    def blocks(self, ids: Sequence[str] | None = None) -> Callable[[str], int | None]:
+        """The size of a published file of blocks ``ids`` (None: all) by its name, None when it is not there.
+
+        In a bucket this looks once, and the items of these blocks are pulled.
+        """
+        if self.bucket is None:
+            return self._size
+        if ids is not None and len(ids) <= MANY:
+            self.pull(*(f"items/{key}.json" for key in ids))
+            parts = [f".geoml/parts/{key}.parquet" for key in ids]
+            heads = zip(parts, _each(self.bucket.head, parts), strict=True)
+            folders = _each(self.bucket.list, [f"cogs/{key}/" for key in ids])
+            known = {name: meta.size for one in folders for name, meta in one.items()}
+            return (known | {name: meta.size for name, meta in heads if meta}).get
+        self.pull("items/")
+        return self.sizes("cogs/", ".geoml/parts/").get
+
+    @contextmanager
+    def near(self, files: Mapping[str, tuple[int | None, str | None]]) -> Iterator[None]:
+        """While this lasts, ``files`` (name: bytes and SHA-256) are in the working copy; what was fetched goes again.
+
+        A file that is here with the right content is not asked for.
+        """
+        fetched = [] if self.bucket is None else [n for n, what in files.items() if not _is(self.local / n, *what)]
+        try:
+            _each(self._pull, [(name, None) for name in fetched])
+            yield
+        finally:
+            for name in fetched:  # the folder stays: that a block has one is counted
+                with suppress(OSError):
+                    (self.local / name).unlink(missing_ok=True)
+
+    def drop(self, folder: str) -> None:
+        """Give back the space of a folder of the working copy; nothing happens to a run that lives here."""
+        if self.remote:
+            for path in (self.local / folder, self._notes / folder):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def lock(self) -> AbstractContextManager[Holder]:
+        """One driver at a time; see `geoml.io.stores.lock.hold`."""
+        return hold(self._slot(), self.url)
+
+    def holder(self) -> Holder | None:
+        """Who works on the run, as far as one look tells; None when nobody does."""
+        found = self._slot().read()
+        return None if found is None else parse(found[0])
+
+    def _slot(self) -> Slot:
+        return FileSlot(self.local / NAME) if self.bucket is None else ObjectSlot(self.bucket)
+
+    def _size(self, name: str) -> int | None:
+        try:
+            found = (self.local / name).stat()
+        except OSError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def _push(self, name: str) -> None:
+        assert self.bucket is not None
+        path = self.local / name
+        self._note(name, self.bucket.upload(path, name))
+
+    def _pull(self, wanted: tuple[str, Found | None]) -> bool:
+        """True when the file was fetched; ``found`` is what a listing said of it."""
+        assert self.bucket is not None
+        name, found = wanted
+        path = self.inside(name)
+        known = self._known(name)
+        if found is not None and known is not None and known == found.tag:
+            return False
+        now = self.bucket.download(name, path, LARGEST, known)
+        if now is None:
+            path.unlink(missing_ok=True)
+            return False
+        self._note(name, now)
+        return known is None or now.tag != known
+
+    def _note(self, name: str, found: Found) -> None:
+        """Remember which object the file is a copy of, as long as nobody writes to it."""
+        if found.tag:
+            now = (self.local / name).stat()
+            write_text(within(self.local.parent, f"tags/{name}"), f"{now.st_size} {now.st_mtime_ns} {found.tag}")
+
+    def _known(self, name: str) -> str | None:
+        """The tag of the object that the file is an unchanged copy of."""
+        try:
+            now = (self.local / name).stat()
+            size, time, tag = (read_small(self._notes / name, 2**16) or b"").decode().split(" ", 2)
+            return tag if (now.st_size, now.st_mtime_ns) == (int(size), int(time)) else None
+        except (OSError, ValueError, DataError):
+            return None
+
+    @property
+    def _notes(self) -> Path:
+        return self.local.parent / "tags"
+
+
+def run_store(out: str | Path | RunStore) -> RunStore:
+    """The folder of a run by its path or URL. Raises InputError for a URL that cannot be written to.
+
+    Nothing is asked for yet.
+    """
+    if isinstance(out, RunStore):
+        return out
+    if isinstance(out, Path) or "://" not in out:
+        if re.match(r"[a-z][a-z0-9]*:/", str(out)):  # what pathlib makes of a URL
+            raise InputError(f"out: {str(out)!r}; give a URL as text, not as a Path")
+        return RunStore(str(out), Path(out))
+    check_url(out, "out")
+    if not is_bucket(out):
+        raise InputError(f"out: {redact(out)!r}; expected a folder, or s3://bucket/prefix (gs://, az://)")
+    bucket = Bucket(out)
+    return RunStore(bucket.url, scratch("runs", _digest(bucket.url), "run"), bucket)
+
+
+def is_url(text: object) -> bool:
+    """True for what `fetch` takes."""
+    return scheme(text) in ("https", "http") or is_bucket(text)
+
+
+def fetch(url: str, what: str, limit: int, *, guarded: bool = False) -> Path:
+    """A copy of the file at an s3, gs, az, https or http URL, in the scratch folder.
+
+    The user himself has named it, so its host (with this port) may be a private one; ``guarded`` says that others did.
+    Files of one folder lie in one folder. A copy whose tag is still that of the store is not fetched again. Raises
+    InputError when there is no such file or no access (``what`` is the field that names it), DataError for more than
+    ``limit`` bytes, TransientError when nobody answers.
+    """
+    check_url(url, what)
+    url = signed(url, what)
+    home, name = url.partition("?")[0].rsplit("/", 1)
+    if not name or name in (".", ".."):
+        raise InputError(f"{what}: {redact(url)!r} names no file")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name):
+        name = f"{_digest(name)}{PurePosixPath(name).suffix[:12]}"
+    path = scratch("files", _digest(home), "run") / name
+    if not is_bucket(url):
+        _download(url, path, what, limit, guarded=guarded)
+        return path
+    store = RunStore(home, path.parent, Bucket(home, what))
+    assert store.bucket is not None
+    found = store.bucket.download(url.rsplit("/", 1)[1], path, limit, store._known(name))
+    if found is None:
+        raise InputError(f"{what}: {redact(url)}: not found")
+    store._note(name, found)
+    return path
+
+
+def read(url: str, what: str, limit: int) -> bytes:
+    """A small object of a bucket. Raises as `fetch`."""
+    home, name = url.rsplit("/", 1)
+    found = Bucket(home, what).get(name, limit)
+    if found is None:
+        raise InputError(f"{what}: {redact(url)}: not found")
+    return found[0]
+
+
+def _download(url: str, path: Path, what: str, limit: int, *, guarded: bool) -> None:
+    """Fetch over HTTP into a file, with as many tries as the settings allow."""
+    for attempt in range(settings().retries + 1):
+        try:
+            _try(url, path, what, limit, guarded)
+            return
+        except TransientError as err:
+            if attempt == settings().retries:
+                raise
+            web.pause(attempt, err)
+
+
+def _try(url: str, path: Path, what: str, limit: int, guarded: bool) -> None:
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        answer = _follow(url, what, limit, guarded, file)
+        if answer.status in web.RETRIED:
+            raise web.busy(answer)
+        if answer.status != 200:
+            kind = "not found" if answer.status in (404, 410) else "access refused or no file"
+            raise InputError(f"{what}: {redact(url)}: {kind} (HTTP {answer.status})")
+        if answer.size > limit:
+            raise DataError(f"{redact(url)}: more than {limit} bytes")
+        length = answer.headers.get("Content-Length", "")
+        if length.isdigit() and "Content-Encoding" not in answer.headers and int(length) != answer.size:
+            raise TransientError(f"{redact(url)}: {answer.size} of {length} bytes came")
+
+
+def _follow(url: str, what: str, limit: int, guarded: bool, into: BinaryIO) -> web.Answer:
+    """The answer after redirects. None may lead to a private address but on the host and port that the user named."""
+    asked, own = url, None if guarded else origin(url)
+    for _ in range(web.MAX_HOPS + 1):
+        near = own is not None and origin(asked) == own
+        if not near:
+            try:
+                check_host(origin(asked)[0], redact(asked))
+            except InputError as err:
+                raise DataError(f"{what}: {redact(url)} leads to where we do not go: {err}") from err
+        answer = web.fetch("GET", asked, cap=limit, into=into, guarded=not near)
+        if (led := web.target(answer)) is None:
+            return answer
+        asked = led
+    raise DataError(f"{what}: {redact(url)}: too many redirects")
+
+
+def _digest(url: str) -> str:
+    """A folder name for a URL; the same URL at another endpoint is another place."""
+    return hashlib.sha256(f"{endpoint() or ''} {url}".encode()).hexdigest()[:20]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files below a folder, without those that are being written."""
+    if folder.is_dir():
+        yield from (p for p in folder.rglob("*") if p.is_file() and not (p.name[:1] == "." and p.suffix == ".part"))
+
+
+def _is(path: Path, size: int | None, digest: str | None) -> bool:
+    try:
+        return size is not None and path.stat().st_size == size and sha256(path) == digest
+    except (OSError, GeomlError):
+        return False
+
+
+def _each(do: Callable[[T], R], things: Sequence[T]) -> list[R]:
+    """``do`` for all things, some at once, results in order; the first error ends it."""
+    if len(things) <= 1:
+        return [do(thing) for thing in things]
+    with ThreadPoolExecutor(min(AT_ONCE, len(things)), "geoml-store") as pool:
+        return list(pool.map(do, things))

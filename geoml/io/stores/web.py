@@ -1,0 +1,246 @@
+"""One HTTP request: it keeps a pace, stops at its size cap, follows no redirect and goes to no private address.
+
+Everything that geoml reads over HTTP goes through `fetch`; who calls it decides what is tried again (`pause`) and
+where a redirect may lead (`target`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+from geoml.errors import DataError, TransientError
+from geoml.io.stores.hrefs import Redacted, public, redact
+from geoml.io.stores.pace import CONNECT, Pace
+from geoml.settings import settings
+
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
+REDIRECTS = (301, 302, 303, 307, 308)
+MAX_HOPS = 5
+"""Redirects that are followed, by those who follow any; each target is checked again."""
+
+CHUNK = 2**16
+"""Bytes of a body that are held at once where it goes to a file."""
+
+_JITTER = random.Random()
+"""Of our own: waiting takes nothing from the numbers of a program that has seeded its own."""
+LONGEST = 60.0
+"""Seconds; a server that asks for a longer break (``Retry-After``) gets this one."""
+
+CONNECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came. Names of headers have any case; ``size`` is that of the body, at most one byte more than the cap."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    size: int
+
+
+def fetch(
+    method: str,
+    url: str,
+    *,
+    cap: int,
+    headers: Mapping[str, str] | None = None,
+    params: Any = None,
+    json: Any = None,
+    into: BinaryIO | None = None,
+    guarded: bool = True,
+    session: requests.Session | None = None,
+) -> Answer:
+    """The answer to one request, whatever its status. At most ``cap`` + 1 bytes of its body are read.
+
+    ``into``: the body of HTTP 200 is written there as it comes, that of another status is not read, and the answer's
+    own stays empty. ``guarded``: an address that is not public is not connected to (unless
+    ``settings().private_hosts``), also when the name resolved to another one a moment ago. Raises TransientError when
+    no whole answer comes, or it comes too slowly (see `Pace`), DataError for an address that is not allowed; OSError
+    of ``into`` passes.
+    """
+    wait = settings().timeout
+    _now.guarded = guarded and not settings().private_hosts
+    with Pace() as pace:
+        _now.pace = pace
+        with _translated(url, pace):
+            answer = (session or _session()).request(
+                method,
+                url,
+                headers=headers,
+                params=params,
+                json=json,
+                timeout=(min(wait, CONNECT), wait),
+                stream=True,
+                allow_redirects=False,
+            )
+        with closing(answer):
+            kept = BytesIO()
+            to = kept if into is None else into
+            size = 0 if into is not None and answer.status_code != 200 else _copied(answer, to, cap, url, pace)
+    return Answer(url, answer.status_code, answer.headers, kept.getvalue(), size)
+
+
+def _copied(answer: requests.Response, to: BinaryIO, cap: int, url: str, pace: Pace) -> int:
+    """Write the body, up to ``cap`` + 1 bytes of it, and give how many there were."""
+    size = 0
+    pace.body(answer.raw.tell, cap + cap // 64 + 2 * CHUNK)  # encoded it is hardly longer, but may never end
+    while size <= cap:
+        most = min(CHUNK, cap + 1 - size)
+        with _translated(url, pace):
+            chunk = pace.read(lambda most=most: answer.raw.read1(most, decode_content=True))  # type: ignore[misc]
+        if not chunk:
+            break
+        to.write(chunk)
+        size += len(chunk)
+    return size
+
+
+@contextmanager
+def _translated(url: str, pace: Pace) -> Iterator[None]:
+    """What the network and its libraries raise as errors of ours; their texts have the query."""
+    try:
+        yield
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
+        raise DataError(f"{redact(url)}: no URL that can be asked for") from None
+    except (requests.RequestException, HTTPError, OSError, ValueError) as err:
+        if _kind(err) == "SSLCertVerificationError":
+            raise DataError(f"{redact(url)}: the server's certificate is not valid") from None
+        late = "no answer in time" if pace.late else "no answer"
+        raise TransientError(f"{redact(url)}: {late} ({_kind(err)})") from None
+    if pace.late:  # what was cut off may look like a short one
+        raise TransientError(f"{redact(url)}: no answer in time")
+
+
+def target(answer: Answer, *, upgraded: bool = False) -> str | None:
+    """Where a redirect leads; None for any other answer.
+
+    ``upgraded``: http on the host that was asked by https means https; services behind a proxy often do not know it.
+    Raises DataError for a target that is neither https nor, after http, http.
+    """
+    where = answer.headers.get("Location")
+    if answer.status not in REDIRECTS or not where:
+        return None
+    try:
+        before, url = urlsplit(answer.url), urlsplit(urljoin(answer.url, where))
+        same = url.hostname == before.hostname
+    except ValueError:
+        raise DataError(f"{redact(answer.url)} redirects to what is no URL") from None
+    if upgraded and same and (before.scheme, url.scheme) == ("https", "http"):
+        url = url._replace(scheme="https")
+    if url.scheme not in {"https", "http" if before.scheme == "http" else "https"}:
+        raise DataError(f"{redact(answer.url)} redirects to {redact(url.geturl())}, where we do not go; expected https")
+    return url.geturl()
+
+
+def pause(attempt: int, err: BaseException | None = None) -> None:
+    """Sleep before try number ``attempt`` + 2: 0.5, 1, 2, … s with jitter, or as long as the server asks."""
+    asked = getattr(err, "retry_after", 0.0)
+    time.sleep(max(min(0.5 * 2**attempt, 30.0) * _JITTER.uniform(0.5, 1.0), min(asked, LONGEST)))
+
+
+def busy(answer: Answer) -> TransientError:
+    """The error for a status of ``RETRIED``; `pause` takes the server's wish from it."""
+    err = TransientError(f"{redact(answer.url)}: HTTP {answer.status}")
+    word = answer.headers.get("Retry-After", "")
+    err.retry_after = float(word) if word.isdigit() else 0.0  # type: ignore[attr-defined]  # dates are rare: backoff
+    return err
+
+
+def new_session() -> requests.Session:
+    """A session whose connections `fetch` can end and check."""
+    session = requests.Session()
+    watch(session)
+    return session
+
+
+def watch(session: requests.Session) -> None:
+    """Make ``session`` one that `fetch` can use. Proxies come from the environment, ``~/.netrc`` is not read."""
+    session.auth = _no_keys
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, _Adapter(pool_connections=64, pool_maxsize=CONNECTIONS))
+
+
+def _no_keys(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Stands where requests would look into ``~/.netrc``, and for user names in URLs."""
+    return request
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(Redacted())
+
+_session = lru_cache(maxsize=1)(new_session)
+_now = threading.local()
+os.register_at_fork(after_in_child=_session.cache_clear)  # two processes must not share connections
+
+
+class _Watched(HTTPConnection):
+    """Tells the `Pace` of this thread that it is used, and looks whom it is connected to before it says a word."""
+
+    def _new_conn(self) -> Any:
+        sock = super()._new_conn()
+        try:
+            self._look(sock)
+        except BaseException:  # it has hung up already, or is not allowed
+            sock.close()
+            raise
+        return sock
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if hasattr(_now, "pace"):
+            _now.pace.uses(self)
+        if self.sock is not None:  # kept from a request that was allowed more
+            self._look(self.sock)
+        super().request(*args, **kwargs)
+
+    def _look(self, sock: Any) -> None:
+        peer = sock.getpeername()[0]
+        if getattr(_now, "guarded", False) and self.proxy is None and not public(peer):
+            raise DataError(f"{self.host} leads to the private address {peer}; set GEOML_PRIVATE_HOSTS=true to allow")
+
+
+class _WatchedTLS(_Watched, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+
+class _PoolTLS(HTTPSConnectionPool):
+    ConnectionCls = _WatchedTLS
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
+        return manager
+
+
+def _kind(err: BaseException) -> str:
+    """The innermost cause, by its class: messages of libraries repeat whole URLs."""
+    while (inner := err.__cause__ or err.__context__) is not None and not isinstance(inner, KeyError):
+        err = inner
+    return type(err).__name__

@@ -1,0 +1,1 @@
+"""Tables: GeoParquet, CSV and what changed."""

@@ -1,0 +1,195 @@
+"""Changes as GeoParquet: one row each, from what to what, between which items; and their history over many looks."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyproj
+import pystac
+import shapely
+from numpy.typing import NDArray
+
+from geoml.errors import DataError, InputError
+from geoml.grid.region import from_geometry
+from geoml.io.cards.card import ModelCard
+from geoml.io.tables.features import write_features
+from geoml.texts import listed
+from geoml.vector.tracks import Tracks
+
+UNCHANGED = 0
+"""The class of what did not change."""
+SLACK = 0.01
+"""Degrees; STAC footprints are simplified, so a change just outside all of them belongs to those this near."""
+
+_TIME = pa.timestamp("us", tz="UTC")
+_ITEMS = pa.list_(pa.string())
+_DATES = {
+    "before_start": _TIME,
+    "before_end": _TIME,
+    "after_start": _TIME,
+    "after_end": _TIME,
+    "before_items": _ITEMS,
+    "after_items": _ITEMS,
+}
+_KINDS = {"from": pa.string(), "to": pa.string()}
+_HISTORY = {"first_seen": _TIME, "last_seen": _TIME, "closed": _TIME}
+
+CHANGE_COLUMNS = (
+    "id",
+    "class",
+    "name",
+    *_KINDS,
+    "area_m2",
+    "confidence",
+    "outside",
+    *_DATES,
+    "blocks",
+    "model",
+    "geometry",
+)
+TRACK_COLUMNS = ("id", "class", "name", *_KINDS, "area_m2", *_HISTORY, "geometry")
+
+
+def changes_frame(
+    frame: geopandas.GeoDataFrame, card: ModelCard, before: Sequence[pystac.Item], after: Sequence[pystac.Item]
+) -> geopandas.GeoDataFrame:
+    """The features of a change model as changes, in their order; what did not change (class 0) is left out.
+
+    Columns: id, class (uint8), name, from, to (null where the card does not say), area_m2, confidence, outside,
+    before_start, before_end, after_start, after_end (first and last time of the items of a date that touch the
+    polygon), before_items, after_items (their ids, sorted), blocks, model, geometry. An item without a usable
+    footprint touches everything.
+
+    Args:
+        frame: of ``features_frame``.
+        card: names what a class changed from and to.
+        before: items of the first date.
+        after: items of the second date.
+
+    Raises InputError for a class that the card does not know, DataError for an item without a time.
+    """
+    changed = frame[frame["class"] != UNCHANGED].reset_index(drop=True)
+    columns = {c: changed[c] for c in changed.columns} | _kinds(changed["class"].to_numpy(), card)
+    geometry = np.asarray(changed.geometry.array, object)
+    for date, items in (("before", before), ("after", after)):
+        columns |= _sources(geometry, sorted(items, key=lambda i: i.id), date)
+    made = pd.DataFrame({name: columns[name] for name in CHANGE_COLUMNS})
+    return geopandas.GeoDataFrame(made, geometry="geometry", crs=frame.crs)
+
+
+def write_changes(frame: geopandas.GeoDataFrame, path: Path) -> None:
+    """Write changes (or tracks) as ``write_features`` does, with the columns of this module typed even when empty."""
+    write_features(frame, path, types={**_KINDS, **_DATES, **_HISTORY})
+
+
+def tracks_frame(tracks: Tracks, card: ModelCard) -> geopandas.GeoDataFrame:
+    """Tracked changes, one row each in the order of ids, EPSG:4326; ``closed`` is null while a change is open.
+
+    Columns: id, class, name, from, to, area_m2 (geodesic), first_seen, last_seen, closed, geometry. Raises InputError
+    for a class that the card does not know.
+    """
+    geod = pyproj.Geod(ellps="WGS84")
+    geometry = shapely.orient_polygons(tracks.geometry)
+    columns = {
+        "id": pd.Series(tracks.id, dtype=object),
+        "class": tracks.value,
+        **_kinds(tracks.value, card),
+        "area_m2": np.array([abs(geod.geometry_area_perimeter(g)[0]) for g in geometry], float),
+        **{name: _utc(getattr(tracks, name)) for name in _HISTORY},
+        "geometry": pd.Series(geometry, dtype=object),
+    }
+    made = pd.DataFrame({name: columns[name] for name in TRACK_COLUMNS})
+    return geopandas.GeoDataFrame(made, geometry="geometry", crs="EPSG:4326")
+
+
+def read_tracks(path: Path) -> Tracks:
+    """The tracks of a file of ``write_changes(tracks_frame(…))``; none where there is no file.
+
+    Raises DataError for a file that is damaged or something else.
+    """
+    if not path.is_file():
+        return Tracks.empty()
+    try:
+        wanted = ["id", "class", "geometry", *_HISTORY]
+        if missing := set(wanted) - set(pq.read_schema(path).names):
+            raise DataError(f"{path}: not a table of tracks, without {listed(sorted(missing))}")
+        table = pq.read_table(path, columns=wanted, page_checksum_verification=True)
+        times = [table[name].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]") for name in _HISTORY]
+        geometry = np.asarray(shapely.from_wkb(table["geometry"].to_numpy()), object).reshape(-1)
+        value = table["class"].cast(pa.uint8()).to_numpy()
+        tracks = Tracks(np.array(table["id"].to_pylist(), object), geometry, value, *times)
+    except (OSError, pa.ArrowException, shapely.GEOSException, ValueError, TypeError) as err:
+        raise DataError(f"{path}: not a table of tracks ({err})") from err
+    return tracks.take(np.argsort(tracks.id.astype(str)))
+
+
+def _kinds(value: NDArray[np.uint8], card: ModelCard) -> dict[str, pd.Series]:
+    """The columns name, from and to of classes."""
+    known = {c.value: c for c in card.classes}
+    if strange := sorted(set(np.unique(value).tolist()) - known.keys()):
+        raise InputError(f"class: {strange} not in the card of {card.name}; it has {sorted(known)}")
+    classes = [known[int(v)] for v in value]
+    return {
+        "name": pd.Series([c.name for c in classes], dtype=object),
+        "from": pd.Series([c.before for c in classes], dtype=object),
+        "to": pd.Series([c.after for c in classes], dtype=object),
+    }
+
+
+def _sources(geometry: NDArray[np.object_], items: Sequence[pystac.Item], date: str) -> dict[str, pd.Series]:
+    """The columns of one date: first and last time and the ids of the items that touch each polygon."""
+    row, item = _touching(geometry, items)
+    spans = np.array([_span(i) for i in items], "datetime64[us]").reshape(-1, 2)
+    start, end = (np.full(len(geometry), np.datetime64("NaT", "us")) for _ in range(2))
+    np.fmin.at(start, row, spans[item, 0])
+    np.fmax.at(end, row, spans[item, 1])
+    ids: list[list[str]] = [[] for _ in geometry]
+    for r, i in zip(row.tolist(), item.tolist(), strict=True):
+        ids[r].append(items[i].id)
+    names = pd.Series(ids, dtype=object)
+    return {f"{date}_start": _utc(start), f"{date}_end": _utc(end), f"{date}_items": names}
+
+
+def _touching(geometry: NDArray[np.object_], items: Sequence[pystac.Item]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(row, item) of each polygon and each item that touches it, ordered by both."""
+    outlines = [_outline(i) for i in items]
+    tree = shapely.STRtree([o for o in outlines if o is not None])
+    placed = np.array([k for k, o in enumerate(outlines) if o is not None], np.intp)
+    row, hit = tree.query(geometry, predicate="intersects")
+    lost = np.setdiff1d(np.arange(len(geometry)), row)
+    near = tree.query(geometry[lost], predicate="dwithin", distance=SLACK)
+    everywhere = np.array([k for k, o in enumerate(outlines) if o is None], np.intp)
+    rows = np.concatenate([row, lost[near[0]], np.repeat(np.arange(len(geometry)), len(everywhere))])
+    found = np.concatenate([placed[hit], placed[near[1]], np.tile(everywhere, len(geometry))])
+    order = np.lexsort((found, rows))
+    return rows[order], found[order]
+
+
+def _outline(item: pystac.Item) -> shapely.MultiPolygon | None:
+    """The footprint, cut at the antimeridian; None where it is not known."""
+    try:
+        outline = from_geometry(item.geometry) if item.geometry else None
+    except (InputError, ValueError):
+        return None
+    return None if outline is None or outline.is_empty else outline
+
+
+def _span(item: pystac.Item) -> tuple[np.datetime64, np.datetime64]:
+    """First and last time of an item, UTC."""
+    about = item.common_metadata
+    times = [t for t in (item.datetime, about.start_datetime, about.end_datetime) if t is not None]
+    if not times:
+        raise DataError(f"item {item.id}: neither datetime nor start_datetime")
+    utc = [t.astimezone(dt.UTC).replace(tzinfo=None) if t.tzinfo else t for t in times]
+    return np.datetime64(min(utc), "us"), np.datetime64(max(utc), "us")
+
+
+def _utc(times: NDArray[np.datetime64]) -> pd.Series:
+    return pd.Series(times.astype("datetime64[us]")).dt.tz_localize("UTC")

@@ -1,0 +1,114 @@
+"""Region files: GeoJSON, GeoPackage and Parquet to one multipolygon in degrees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pyproj
+import shapely
+from shapely.geometry import MultiPolygon, Polygon, shape
+from shapely.geometry.base import BaseGeometry
+
+from geoml.errors import InputError
+from geoml.grid.region import from_geometry
+from geoml.io.stores.hrefs import check_url, redact
+from geoml.io.stores.remote import fetch, is_url
+from geoml.io.tables import parquet_geometry
+
+MAX_BYTES = 2**30
+"""Of a region that is fetched from elsewhere."""
+
+_LONGEST = 1 / 64
+"""Edges longer than this share of the extent are split before they are reprojected, so that they bend."""
+
+
+def load_region(path: str) -> MultiPolygon:
+    """The polygons of a file, by its path or URL, in EPSG:4326, split at the antimeridian.
+
+    ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), ``.gpkg`` (one layer with
+    polygons) or ``.parquet`` (GeoParquet or the native type GEOMETRY). Raises InputError for a missing file, another
+    format, no CRS, or anything that is not a polygon.
+    """
+    check_url(path, "region")
+    given, url = path, is_url(path)
+    file, path = Path(urlsplit(path).path if url else path), redact(path) if url else path
+    readers = {
+        ".geojson": _geojson,
+        ".json": _geojson,
+        ".gpkg": _geopackage,
+        ".parquet": _geoparquet,
+        ".geoparquet": _geoparquet,
+    }
+    if file.suffix.lower() not in readers:
+        raise InputError(f"region: {path!r}; expected a .geojson, .gpkg or .parquet file")
+    if url:
+        file = fetch(given, "region", MAX_BYTES)
+    if not file.is_file():
+        raise InputError(f"region: {path!r} is not a file")
+    try:
+        geometries, crs = readers[file.suffix.lower()](file)
+    except InputError:
+        raise
+    except Exception as err:  # GDAL, pyarrow and json each have their own
+        raise InputError(f"region: {path!r} cannot be read ({err})") from err
+    return from_geometry(_in_degrees(_only_polygons(geometries, path), crs, path))
+
+
+def _geojson(file: Path) -> tuple[list[BaseGeometry], Any]:
+    value = json.loads(file.read_text(encoding="utf-8-sig"))
+    if not isinstance(value, dict):
+        raise InputError(f"region: {str(file)!r} is not a GeoJSON object")
+    crs = ((value.get("crs") or {}).get("properties") or {}).get("name")  # GeoJSON 2008, still written by some
+    parts = value["features"] if value.get("type") == "FeatureCollection" else [value]
+    geometries = [p.get("geometry") if p.get("type") == "Feature" else p for p in parts]
+    return [shape(g) for g in geometries if g is not None], crs or "OGC:CRS84"
+
+
+def _geopackage(file: Path) -> tuple[list[BaseGeometry], Any]:
+    layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
+    polygons = [str(name) for name, kind in pyogrio.list_layers(file) if kind and "Polygon" in kind] or layers
+    if len(polygons) != 1:
+        raise InputError(f"region: {str(file)!r} has {len(polygons)} layers with polygons; expected one")
+    return _frame(gpd.read_file(file, layer=polygons[0], columns=[]))
+
+
+def _geoparquet(file: Path) -> tuple[list[BaseGeometry], Any]:
+    return _frame(parquet_geometry.read(file))
+
+
+def _frame(frame: Any) -> tuple[list[BaseGeometry], Any]:
+    return [g for g in frame.geometry if g is not None and not g.is_empty], frame.crs
+
+
+def _only_polygons(geometries: list[BaseGeometry], path: str) -> MultiPolygon:
+    parts: list[Polygon] = []
+    for geometry in geometries:
+        for part in shapely.get_parts([geometry]):
+            inner = shapely.get_parts([part]) if part.geom_type.startswith("Multi") else [part]
+            if any(not isinstance(p, Polygon) for p in inner):
+                raise InputError(f"region: {path!r} holds a {geometry.geom_type}; expected polygons only")
+            parts += list(inner)
+    if not parts:
+        raise InputError(f"region: {path!r} holds no polygon")
+    return MultiPolygon([p for p in shapely.force_2d(parts) if not p.is_empty])
+
+
+def _in_degrees(region: MultiPolygon, crs: Any, path: str) -> MultiPolygon:
+    if crs is None:
+        raise InputError(f"region: {path!r} has no CRS; expected one, such as EPSG:4326")
+    try:
+        source = pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as err:
+        raise InputError(f"region: {path!r} has an unknown CRS ({crs})") from err
+    if source.equals("EPSG:4326") or source.equals("OGC:CRS84"):
+        return region
+    west, south, east, north = region.bounds
+    to = pyproj.Transformer.from_crs(source, "EPSG:4326", always_xy=True)
+    dense = shapely.segmentize(region, max(east - west, north - south) * _LONGEST)
+    return shapely.transform(dense, lambda xy: np.column_stack(to.transform(xy[:, 0], xy[:, 1])))
