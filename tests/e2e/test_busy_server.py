@@ -27,7 +27,7 @@ from prefect.settings import (
 )
 
 from flows import command, server
-from geoml.cli import _quiet
+from geoml.cli.main import _quiet
 from geoml.errors import DataError, TransientError
 
 pytestmark = pytest.mark.integration
