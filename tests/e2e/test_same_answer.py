@@ -1,0 +1,94 @@
+"""What geoml writes stays what it was: digests of two whole runs, on networks whose answer hangs on no processor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+import torch
+from torch import nn
+
+from geoml import testing
+from geoml.engine.packages.exported import save_exported
+
+BANDS = ("red", "nir")
+SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 260), seed=5, cell=12), bands=BANDS)
+LATER = replace(SCENE, id="later", data=testing.smooth((2, 200, 260), seed=6, cell=12), datetime="2025-06-01T12:00:00Z")
+
+SEGMENTATION = "ae8a26e2632c2d8baf883360a91ff7139193c75ae07feb7d9eda42c41cbc2734"
+CHANGE = "52826513fd5594c9af41f0b12ef678fcfc7f1b2e0615d8c43b4d59ecc38c2815"
+
+
+def difference(folder: Path) -> str:
+    """A model of change: red rose by more than 0.05, or not; by far more than rounding moves."""
+    layer = nn.Conv2d(4, 2, 1)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[1, 2, 0, 0], layer.weight[1, 0, 0, 0] = 1e5, -1e5
+        layer.bias.copy_(torch.tensor([0.0, -1e5 * 0.05005]))  # type: ignore[union-attr]
+    card = testing.card("difference", BANDS, ("unchanged", "risen"), task="change", dates=2)
+    example = torch.zeros(2, 4, card.chip_size, card.chip_size)
+    free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    save_exported(torch.export.export(layer.eval(), (example,), dynamic_shapes=(free,)), card, folder)
+    return str(folder)
+
+
+def said(out: Path) -> str:
+    """sha256 of all that a run says, file by file, without times, versions and checksums of what is compressed."""
+    hidden = {json.loads((out / "model.json").read_text())["assets"]["model"]["file:checksum"][4:]: "MODEL"}
+    hidden[json.loads((out / "run.json").read_text())["hash"]] = "RUN"
+    parts: list[str] = []
+    for path in sorted(p for p in out.rglob("*") if p.is_file() and p.name not in ("run.json", "report.html")):
+        name = str(path.relative_to(out))
+        if path.suffix == ".tif":
+            with rasterio.open(path) as file:
+                about = [file.dtypes, file.nodatavals, file.scales, file.descriptions, file.overviews(1), str(file.crs)]
+                colours = file.colormap(1) if file.colorinterp[0].name == "palette" else None
+                whole = hashlib.sha256(file.read().tobytes()).hexdigest()
+                small = hashlib.sha256(file.read(1, out_shape=(25, 25)).tobytes()).hexdigest()
+            parts.append(f"{name} {about} {colours} {list(file.transform)} {whole} {small}")
+        elif path.suffix == ".parquet":
+            table = pq.read_table(path)
+            parts.append(f"{name} {table.schema.names} {table.to_pylist()}")
+        elif path.suffix == ".json":
+            parts.append(f"{name} {json.dumps(json.loads(path.read_text()), sort_keys=True)}")
+        else:
+            parts.append(name)
+    text = "\n".join(parts)
+    for value, word in hidden.items():
+        text = text.replace(value, word).replace(value[:12], word)
+    text = text.replace(str(out.parent), "")
+    for pattern in (r'"file:(size|checksum)": [^,}]+', r"'file:(size|checksum)': [^,}]+", r'"(geoml:recipe_hash|hash|key)": "\w+"',
+                    r"'geoml:recipe_hash': '\w+'", r'"(created|updated|version)": "[^"]+"', r'"processing:software": {[^}]*}',
+                    r"'(created|updated|processing:software)': [^,}]+"):  # fmt: skip
+        text = re.sub(pattern, "", text)
+    (out.parent / "said.txt").write_text(text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(tmp_path: Path, cli: Callable[..., Any], model: str, *dates: str) -> str:
+    testing.write_catalog(tmp_path / "made", [SCENE, LATER])
+    box = [f"{v:.9f}" for v in SCENE.bbox(inner=0.05)]
+    words = ["predict", "--model", model, "--catalog", tmp_path / "made", "--bbox", *box, "--out", tmp_path / "out"]
+    when = [w for date in dates for w in ("--datetime", date)]
+    result = cli(*words, *when, "--block-size", 100, "--probabilities", "--max-shift", 0)
+    assert result.exit_code == 0, result.output
+    return said(tmp_path / "out")
+
+
+def test_a_segmentation_says_what_it_said(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    testing.threshold_model(tmp_path / "model", BANDS, (0.20005, 0.40005), steepness=1e5)
+    assert digest_of(tmp_path, cli, str(tmp_path / "model"), "2024") == SEGMENTATION
+
+
+def test_a_change_says_what_it_said(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    assert digest_of(tmp_path, cli, difference(tmp_path / "model"), "2024", "2025") == CHANGE
