@@ -79,11 +79,6 @@ class Locator:
         """(N,) mass within the card's ``within_km`` of the mode: what the threshold of abstention is about."""
         return density.within(*density.mode(), self.card.calibration.within_km)
 
-    def abstains(self, density: Density) -> NDArray[np.bool_]:
-        """(N,) True where the answer is not sure enough for the precision that the card promises."""
-        limit = self.card.calibration.threshold
-        return np.full(len(density), True) if limit is None else self.confidence(density) < limit
-
     def unlike(self, features: NDArray[np.float32]) -> list[str | None]:
         """What each of (N, F) pictures seems to be where the locator is not for it; None for those that it is for.
 
