@@ -9,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 
 from flows import signatures
 from geoml.engine.packages.cards import locators
-from geoml.engine.packages.package import names
+from geoml.engine.packages.folder import names
 from geoml.errors import InputError
 from geoml.io.stac.catalog import catalog_names
 from geoml.recipe import PredictRecipe, Query, parse

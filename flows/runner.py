@@ -21,7 +21,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from geoml.engine.run.blocks import Tally
-from geoml.engine.workers import drive as spread
+from geoml.engine.workers.crew import Died, News
+from geoml.engine.workers.drive import parse
 from geoml.errors import TransientError
 from geoml.io.stores.signed import kept
 from geoml.settings import settings
@@ -45,7 +46,7 @@ class Steps:
 
     def __init__(self, step: Task[..., Tally], out: str, told: Callable[[Tally], None]) -> None:
         self.step, self.out, self.told = step, out, told
-        self.kind, self.count, self.address = spread.parse(settings().workers)
+        self.kind, self.count, self.address = parse(settings().workers)
         self.runners: dict[Hashable, TaskRunner[Any]] = {}
         self.held: dict[Hashable, PrefectFuture[Any]] = {}
         self.stack = ExitStack()
@@ -91,19 +92,19 @@ class Steps:
             self.runners[worker] = kind(max_workers=1).__enter__()
         return self.runners[worker]
 
-    def news(self) -> Sequence[spread.News]:
+    def news(self) -> Sequence[News]:
         ready = [n for n, future in self.held.items() if future.wrapped_future.done()]  # type: ignore[attr-defined]
         if not ready:
             time.sleep(0.1)
         return [(n, self._ended(n, self.held.pop(n))) for n in ready]
 
-    def _ended(self, worker: Hashable, future: PrefectFuture[Any]) -> Tally | spread.Died | BaseException:
+    def _ended(self, worker: Hashable, future: PrefectFuture[Any]) -> Tally | Died | BaseException:
         try:
             tally: Tally = future.result()
         except BrokenProcessPool:
             self.runners.pop(worker).__exit__(None, None, None)
-            return spread.Died("ended without a word")
+            return Died("ended without a word")
         except Exception as err:
-            return spread.Died(f"was lost ({err})") if type(err).__name__ == "KilledWorker" else err
+            return Died(f"was lost ({err})") if type(err).__name__ == "KilledWorker" else err
         self.told(tally)
         return tally

@@ -27,6 +27,7 @@ from geoml.engine.run.collect import collect, collected
 from geoml.engine.run.domain import compare
 from geoml.engine.run.planned import changed
 from geoml.engine.run.sample import with_sample
+from geoml.engine.run.search import search
 from geoml.engine.run.searched import Searched
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
@@ -38,7 +39,7 @@ from geoml.io.stac import search as stac
 from geoml.io.stac.left_out import of_error
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import within
-from geoml.recipe import PredictRecipe, Query, check_text, differences, load_yaml, parse
+from geoml.recipe import PredictRecipe, check_text, differences, load_yaml, parse
 
 if TYPE_CHECKING:
     from geoml.data.recipe import TrainRecipe
@@ -78,19 +79,6 @@ FREE_BYTES = 64 * 2**20
 
 LONGEST_OUT = 4095 - 256
 """Bytes of the path of an output folder: what systems take (PATH_MAX), without the longest name in a run."""
-
-
-@limits("search")
-def search(query: Query | Mapping[str, Any], left_out: stac.LeftOut | None = None) -> list[pystac.Item]:
-    """The items of a query, for all its dates; what cannot be placed goes to ``left_out``, see
-    `geoml.io.stac.search.search`.
-
-    Raises InputError, NothingFound, DataError or TransientError.
-    """
-    query = query if isinstance(query, Query) else parse(Query, dict(query), "query")
-    region = planning.region_of_query(query)
-    catalog = stac.open_catalog(query.catalog)
-    return [item for when in query.datetime for item in stac.search(catalog, query, region, when, left_out)]
 
 
 @limits("plan")

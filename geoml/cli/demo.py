@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rasterio.windows import from_bounds
 
 from geoml import testing
-from geoml.engine.packages import package
+from geoml.engine.packages import cards, package
 from geoml.engine.packages.compare import compare
 from geoml.grid.sphere import distance
 from geoml.settings import settings
@@ -126,7 +126,7 @@ def compare_with_truth(out: Path, truth: Path) -> list[tuple[str, int, float, fl
     """For each patch and for what did not change: name, pixels, share called changed, share called the right class."""
     with rasterio.open(truth, driver="GTiff") as file:
         known, bounds = file.read(1), file.bounds
-    classes = {c.value: c for c in package.read_card(str(truth.parent / "model")).classes}
+    classes = {c.value: c for c in cards.read_card(str(truth.parent / "model")).classes}
     (found,) = testing.read_map(out).values()
     seen = found.part(found.plane.window(*bounds))[0]
     rows = []

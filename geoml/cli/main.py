@@ -76,10 +76,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Print the items that a catalog has for a region and a time."""
-    from geoml import pipeline
+    from geoml.engine.run import search as searching
 
     more = {"filter": filter, "sortby": sortby, "limit": limit, "strict": strict}
-    items = pipeline.search(_query(catalog, collection, bbox, region, datetime, **more))
+    items = searching.search(_query(catalog, collection, bbox, region, datetime, **more))
     if as_json:
         features = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in items]
         print(json.dumps({"type": "FeatureCollection", "features": features}))
@@ -98,16 +98,17 @@ def search(
 @command(models, "list")
 def models_list(as_json: Json = False) -> None:
     """The model packages that are installed."""
-    from geoml.engine.packages import cards as known
-    from geoml.engine.packages import package
+    from geoml.engine.packages.cards import read
+    from geoml.engine.packages.folder import names
+    from geoml.geolocation.locate.card import LocatorCard
 
-    cards = [known.read(name) for name in package.names()]
+    cards = [read(name) for name in names()]
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in cards]))
         return
     table = Table("name", "task", "bands", "gsd", "classes")
     for card in cards:
-        if isinstance(card, known.LocatorCard):
+        if isinstance(card, LocatorCard):
             table.add_row(card.name, f"geolocation, {card.kind}", "red green blue", "", card.head)
             continue
         bands, classes = " ".join(b.name for b in card.bands), " ".join(c.name for c in card.classes)
@@ -393,7 +394,7 @@ def demo(
     geolocate: Annotated[bool, typer.Option("--geolocate", help="where twelve pictures from above were taken")] = False,
 ) -> None:
     """The main job on the embedded catalog and model, as a Prefect flow; no network."""
-    from geoml.engine.packages import package
+    from geoml.engine.packages.cards import read_card
     from geoml.settings import settings
 
     if change:
@@ -403,7 +404,7 @@ def demo(
         _demo_geolocate(out)
         return
     _flow(settings().catalogs / "recipes" / "demo-predict.yaml", out)
-    card = package.read_card("demo-itaipu")
+    card = read_card("demo-itaipu")
     if not card.scores:
         raise InputError("demo-itaipu: the card has no held-out scores")
     out_console.print(f"held-out scores of {card.name} (labels that training never saw):")

@@ -28,6 +28,7 @@ from geoml.io.cog import read as cog
 from geoml.io.cog.scaling import settled
 from geoml.io.stac.bands import BandSpec, MaskSpec, mask_spec, select
 from geoml.io.stac.catalog import Catalog, Profile
+from geoml.io.stac.times import time_of
 from geoml.logs import Threads, about
 
 log = logging.getLogger(__name__)
@@ -115,9 +116,8 @@ def _newest(item: pystac.Item) -> tuple[float, str]:
 
 
 def _when(item: pystac.Item) -> datetime:
-    """The item's datetime, else the start of its interval, in UTC; year 1 when it has neither."""
-    found = item.datetime or item.common_metadata.start_datetime or datetime.min
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    """The time of an item; year 1 when it has none."""
+    return time_of(item) or datetime.min.replace(tzinfo=UTC)
 
 
 def in_units(

@@ -422,9 +422,6 @@ LATER: Mapping[type[BaseModel], tuple[str, ...]] = {
 """Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
 
 
-_ALWAYS = object()
-
-
 def _counted(model: BaseModel) -> dict[str, Any]:
     """What counts for the hash, as plain JSON values."""
     late = LATER.get(type(model), ())

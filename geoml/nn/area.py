@@ -96,17 +96,6 @@ def estimate(counts: ArrayLike, mapped: ArrayLike) -> AreaEstimate:
     )
 
 
-def sample_size(mapped: ArrayLike, user: ArrayLike, error: float) -> int:
-    """Places to check so that the overall accuracy has the standard error ``error`` (Eq. 13).
-
-    ``mapped`` (K,) areas and ``user`` (K,) accuracies that are expected of the mapped classes.
-    """
-    area, right = np.asarray(mapped, np.float64), np.asarray(user, np.float64)
-    if error <= 0 or area.shape != right.shape or not area.sum() > 0:
-        raise InputError("mapped, user, error: expected as many areas as accuracies and an error above zero")
-    return int(np.ceil(((area / area.sum() * np.sqrt(right * (1 - right))).sum() / error) ** 2))
-
-
 def _producer_variance(
     area: NDArray[np.float64],
     checked: NDArray[np.float64],

@@ -18,7 +18,7 @@ from typer.testing import Result
 import geoml
 from geoml import testing
 from geoml.cube.domain import fit
-from geoml.engine.packages import package
+from geoml.engine.packages import cards, package
 from geoml.errors import ModelError
 from geoml.io.cards.domain import OUTSIDE
 from geoml.recipe import PredictRecipe
@@ -136,7 +136,7 @@ def test_the_numbers_do_not_depend_on_the_cut(run: Callable[..., Any]) -> None:
 
 
 def test_no_class_of_a_package_changes_by_its_record(run: Callable[..., Any], known: str, tmp_path: Path) -> None:
-    card = package.read_card(known)
+    card = cards.read_card(known)
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / card.weights).write_bytes((Path(known) / card.weights).read_bytes())

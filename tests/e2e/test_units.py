@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from geoml import testing
-from geoml.engine.packages.package import read_card
+from geoml.engine.packages.cards import read_card
 from geoml.errors import ModelError
 from geoml.io.cards.card import Band
 

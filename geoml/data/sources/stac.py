@@ -33,6 +33,7 @@ from geoml.io.stac.bands import BandSpec, select
 from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import open_catalog, search
+from geoml.io.stac.times import time_of
 from geoml.io.stac.usable import some, usable
 from geoml.io.units import mismatch
 from geoml.nn.losses import IGNORE
@@ -126,8 +127,7 @@ def _usable(
 
 def months(items: Iterable[pystac.Item]) -> tuple[int, ...]:
     """Months (1 to 12) of the items that have a time."""
-    times = (i.datetime or i.common_metadata.start_datetime for i in items)
-    return tuple(sorted({t.month for t in times if t is not None}))
+    return tuple(sorted({t.month for t in map(time_of, items) if t is not None}))
 
 
 def platforms(items: Iterable[pystac.Item]) -> tuple[str, ...]:

@@ -28,10 +28,9 @@ from geoml.engine.inference.fold import folded
 from geoml.engine.machine.device import Device, choose
 from geoml.engine.packages.calibrate import check_ready
 from geoml.engine.packages.package import Package
-from geoml.errors import InputError, ModelError, TransientError, out_of_memory
-from geoml.grid.chips import ChipGrid, blend_window, blended_grid, exact_grid
+from geoml.errors import ModelError, TransientError, out_of_memory
+from geoml.grid.chips import blend_window
 from geoml.grid.plane import Window
-from geoml.io.cards.card import ModelCard
 from geoml.settings import settings
 from geoml.tasks.segmentation import CONFIDENCE_NODATA
 
@@ -50,20 +49,6 @@ class Rows:
     classes: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
     probabilities: NDArray[np.uint8] | None = None
-
-
-def chip_grid(card: ModelCard, join: str = "auto") -> ChipGrid:
-    """The lattice for a model: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
-
-    Raises InputError when exact joining is asked of a model that sees its whole chip.
-    """
-    if join not in ("auto", "exact", "blend"):
-        raise InputError(f"join: {join!r}; expected auto, exact or blend")
-    if join != "blend" and card.radius is not None:
-        return exact_grid(card.chip_size, card.radius, card.stride)
-    if join == "exact":
-        raise InputError(f"join: {card.name} sees its whole chip, so no halo makes it exact; expected auto or blend")
-    return blended_grid(card.chip_size, card.overlap, card.stride)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +79,7 @@ class Predictor:
 
     Args:
         package: the model with its card.
-        join: auto, exact or blend; see `chip_grid`.
+        join: auto, exact or blend; see `ModelCard.chip_grid`.
         tta: average the softmax over the eight flips and quarter turns (D4).
         probabilities: also return the probability of every class.
         device: where to run; None chooses by the settings.
@@ -113,7 +98,7 @@ class Predictor:
     ) -> None:
         check_ready(package)
         self.card = package.card
-        self.grid = chip_grid(self.card, join)
+        self.grid = self.card.chip_grid(join)
         self.device = device or choose()
         self.batch = self.device.batch
         self.side = 0

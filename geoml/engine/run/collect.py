@@ -16,13 +16,14 @@ import pystac
 from geoml.engine.packages.calibrate import SCORE, beside
 from geoml.engine.run.blocks import Tally, is_done
 from geoml.engine.run.domain import of_items
-from geoml.engine.run.output import time_range
 from geoml.engine.run.plan import MODEL, STATE, Plan, read_plan
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
 from geoml.io.report.page import map_report
 from geoml.io.software import counted
 from geoml.io.stac import search as stac
 from geoml.io.stac.items import PARQUET, AssetInfo, asset_name, collection, read_item, write_collection
+from geoml.io.stac.times import time_range
+from geoml.io.stores.multihash import sha256_of
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import read_small, sha256, write_json, write_text
 from geoml.io.tables.changes import changes_frame, write_changes
@@ -157,7 +158,7 @@ def _near(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
     """
     files = {}
     for asset in item.assets.values():
-        checksum = asset.extra_fields.get("file:checksum", "").removeprefix("1220")
+        checksum = sha256_of(asset.extra_fields.get("file:checksum", ""))
         files[asset_name(asset.href)] = asset.extra_fields.get("file:size"), checksum
     return store.near(files)
 

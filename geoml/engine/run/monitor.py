@@ -15,7 +15,7 @@ from typing import Any
 
 import pystac
 
-from geoml.engine.packages.package import read_card
+from geoml.engine.packages.cards import read_card
 from geoml.engine.run.looked import DAY, Looked, Span, told, united
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
@@ -23,6 +23,7 @@ from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.cards.card import ModelCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.series import DAYS, Entry, now, read_series
+from geoml.io.stac.times import time_of
 from geoml.io.stores.remote import run_store
 from geoml.io.stores.store import within, write_json
 from geoml.recipe import PredictRecipe, differences, digest
@@ -150,10 +151,9 @@ def gone(look: Look, entries: Mapping[str, Entry], whole: Sequence[Span]) -> lis
 
 def day_of(item: pystac.Item) -> dt.date:
     """The UTC day of an item."""
-    when = item.datetime or item.common_metadata.start_datetime
-    if when is None:
+    if (when := time_of(item)) is None:
         raise DataError(f"{item.id}: neither datetime nor start_datetime")
-    return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).date()
+    return when.date()
 
 
 def recipe_of(recipe: PredictRecipe, when: str) -> PredictRecipe:

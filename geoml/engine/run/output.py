@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from geoml.cube.register import Shift
 from geoml.engine.inference.predict import Rows
 from geoml.engine.packages.calibrate import SCORE, beside
 from geoml.engine.run.plan import MODEL, STATE, Plan, PlannedBlock
-from geoml.errors import GeomlError
 from geoml.grid.plane import Block
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE
 from geoml.io.cog.polygonise import polygonise
 from geoml.io.cog.write import CogInfo, CogWriter
 from geoml.io.stac.items import AssetInfo, BandInfo, block_footprint, block_item, write_item
+from geoml.io.stac.times import time_range
 from geoml.io.stores.store import atomic, sha256, within
 from geoml.io.tables.parts import write_polygons
 from geoml.tasks.segmentation import CONFIDENCE_NODATA, CONFIDENCE_SCALE
@@ -200,18 +199,6 @@ class BlockWriter:
         """Leave nothing under a final name."""
         for writer in self.cogs.values():
             writer.abort()
-
-
-def time_range(items: Sequence[pystac.Item]) -> tuple[dt.datetime, dt.datetime]:
-    """First and last time of items, with time zone."""
-    times: list[dt.datetime] = []
-    for item in items:
-        span = (item.common_metadata.start_datetime, item.common_metadata.end_datetime)
-        times += [t for t in (item.datetime, *span) if t is not None]
-    if not times:
-        raise GeomlError("no source has a time")  # search does not give such items
-    aware = [t if t.tzinfo else t.replace(tzinfo=dt.UTC) for t in times]
-    return min(aware), max(aware)
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

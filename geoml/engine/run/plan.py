@@ -23,13 +23,14 @@ from shapely.geometry.base import BaseGeometry
 from geoml import models
 from geoml.cube.harmonise import Transform
 from geoml.cube.region import count_inside
-from geoml.engine.inference.predict import chip_grid
-from geoml.engine.packages.package import find, read_card
+from geoml.engine.packages.cards import read_card
+from geoml.engine.packages.folder import find
 from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.data_crs import data_crs
+from geoml.engine.run.search import region_of
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane
-from geoml.grid.region import blocks_of, from_bbox, from_geometry, plane_of, project, zones
+from geoml.grid.region import blocks_of, from_geometry, plane_of, project, zones
 from geoml.io.cards import mlm
 from geoml.io.cards.card import ModelCard
 from geoml.io.stac import search as stac
@@ -40,8 +41,7 @@ from geoml.io.stac.times import instant
 from geoml.io.stac.usable import some, usable
 from geoml.io.stores.remote import RunStore, is_url, run_store
 from geoml.io.stores.store import read_small, write_json
-from geoml.io.tables.regions import load_region
-from geoml.recipe import UNCOUNTED, Frozen, Place, PredictRecipe, Query, digest, parse
+from geoml.recipe import UNCOUNTED, Frozen, Place, PredictRecipe, digest, parse
 from geoml.redacted import bare
 
 STATE = ".geoml"
@@ -147,11 +147,6 @@ class Plan(Frozen):
         return {self.block(b).id: b for b in self.blocks}
 
 
-def region_of_query(query: Query) -> MultiPolygon:
-    """The region that a query asks for, in degrees."""
-    return from_bbox(*query.bbox) if query.bbox else load_region(str(query.region))
-
-
 def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, MultiPolygon, stac.Catalog]:
     """What can be told of a recipe before a search: model, region and catalog, which are given, and what does not fit.
 
@@ -166,8 +161,8 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, Mult
         raise InputError(
             f"probabilities: {card.name} needs no training and has none; expected false, or a trained model"
         )
-    chip_grid(card, recipe.join)
-    region = region_of_query(query)
+    card.chip_grid(recipe.join)
+    region = region_of(query)
     if recipe.crs not in ("utm", "data"):
         plane_of(recipe.crs, card.gsd, card.anchor)
     catalog = stac.open_catalog(query.catalog)
@@ -302,7 +297,7 @@ def _blocks(
 
     ``into`` are the units that values are converted to, if any are.
     """
-    grid = chip_grid(card, recipe.join)
+    grid = card.chip_grid(recipe.join)
     margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
     items = [i for those in found for i in those]

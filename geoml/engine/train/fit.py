@@ -25,7 +25,7 @@ from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
 from geoml.data.recipe import TrainRecipe, swapped
 from geoml.engine.machine.device import Device, choose
-from geoml.engine.packages import package
+from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.loop import PROGRESS, Keeper, Loop
@@ -234,7 +234,7 @@ def _finished(out: Path, recipe: TrainRecipe) -> ModelCard | None:
     """The card of a complete package of this recipe in ``out``."""
     if not (out / "model.json").exists() or (out / STATE).exists():
         return None
-    card = package.read_card(str(out))
+    card = cards.read_card(str(out))
     return card if card.training.get("recipe_hash") == recipe.hash else None
 
 
@@ -254,7 +254,7 @@ def _free(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
             said = _other(before.get("recipe"), recipe)
             raise InputError(f"out: {out} holds an unfinished run of another recipe: {said}, or delete {state}")
     elif not state.exists() and (out / "model.json").exists():
-        said = _other(package.read_card(str(out)).training.get("recipe"), recipe)
+        said = _other(cards.read_card(str(out)).training.get("recipe"), recipe)
         raise InputError(f"out: {out} holds a model of another recipe: {said}")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geoml.engine.packages import package
-from geoml.engine.packages.card_files import read_tensors
+from geoml.engine.packages.weights import read_tensors
 from geoml.errors import InputError
 from geoml.nn.weights import copy_matching, first_convolution
 

@@ -20,8 +20,7 @@ from distributed.comm.core import FatalCommClosedError
 
 from geoml import logs
 from geoml.engine.workers.cluster_tls import credentials, private
-from geoml.engine.workers.drive import Died, News
-from geoml.engine.workers.processes import STOPPING
+from geoml.engine.workers.crew import STOPPING, Died, News
 from geoml.errors import InputError, TransientError
 from geoml.io.stores.signed import Signatures, kept
 from geoml.settings import settings

@@ -13,15 +13,16 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
+from geoml.engine.run.blocks import Progress, Tally, note_failed, run_blocks
+from geoml.engine.run.plan import read_plan
+from geoml.engine.workers.crew import Crew, Died
+from geoml.engine.workers.processes import Processes
 from geoml.errors import DataError, InputError, TransientError
+from geoml.io.stores import lock
+from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import within
 from geoml.settings import WORKERS, settings
-
-if TYPE_CHECKING:
-    from geoml.engine.run.blocks import Progress, Tally
-    from geoml.io.stores.remote import RunStore
 
 log = logging.getLogger(__name__)
 
@@ -30,32 +31,6 @@ DEATHS = 2
 
 RETRIES = 2
 """Times that a whole batch is tried again after an error that may go away."""
-
-
-@dataclass(frozen=True)
-class Died:
-    """A worker ended with a batch in its hands; ``reason`` completes "the process …"."""
-
-    reason: str
-
-
-News = tuple[Hashable, "Tally | Died | BaseException"]
-
-
-class Crew(Protocol):
-    """Workers by name. As a context manager it lets them finish; left by an exception it stops them in order."""
-
-    def idle(self) -> Sequence[Hashable]:
-        """Workers that could take a batch now. Raises TransientError when there have been none for too long."""
-        ...
-
-    def give(self, worker: Hashable, ids: Sequence[str]) -> None:
-        """Start a batch on an idle worker."""
-        ...
-
-    def news(self) -> Sequence[News]:
-        """What became of batches, after waiting for some of it for a moment; each worker named is idle or gone."""
-        ...
 
 
 @dataclass
@@ -75,8 +50,6 @@ def run_all(
 
     Raises what `run_blocks` raises, InputError for settings that cannot be, TransientError without workers.
     """
-    from geoml.io.stores.remote import run_store
-
     store = run_store(out)
     try:
         return _run(store, ids, batch, progress) if ids else []
@@ -86,8 +59,6 @@ def run_all(
 
 def drive(crew: Crew, out: str | Path | RunStore, ids: Sequence[str], batch: int = 8) -> list[Tally]:
     """`run_all` with a crew of the caller's own, which is ready to take batches."""
-    from geoml.io.stores.remote import run_store
-
     store = run_store(out)
     try:
         return _drive(crew, store, _cut(ids, batch, max(1, len(crew.idle()))), None)
@@ -98,8 +69,6 @@ def drive(crew: Crew, out: str | Path | RunStore, ids: Sequence[str], batch: int
 def _run(store: RunStore, ids: Sequence[str], batch: int, progress: Progress | None) -> list[Tally]:
     kind, count, address = parse(settings().workers)
     if kind == "here":
-        from geoml.engine.run.blocks import run_blocks
-
         return [run_blocks(store, ids, progress)]
     place = store.url if store.remote else str(store.local.absolute())  # a worker has a folder of its own
     with _crew(kind, count, address, place, progress) as crew:
@@ -130,10 +99,8 @@ def parse(workers: str) -> tuple[str, int, str]:
 
 def _crew(kind: str, count: int, address: str, out: str, progress: Progress | None) -> AbstractContextManager[Crew]:
     if kind == "processes":
-        from geoml.engine.workers.processes import Processes
-
         return Processes(count, out, progress)
-    from geoml.engine.workers.cluster import Cluster
+    from geoml.engine.workers.cluster import Cluster  # distributed takes a second to import
 
     return Cluster(address or count, out, progress)
 
@@ -145,9 +112,6 @@ def _cut(ids: Sequence[str], size: int, workers: int) -> Iterator[_Batch]:
 
 
 def _drive(crew: Crew, store: RunStore, batches: Iterator[_Batch], progress: Progress | None) -> list[Tally]:
-    from geoml.engine.run.plan import read_plan
-    from geoml.io.stores import lock
-
     plan = read_plan(store)
     queue, held = deque(batches), dict[Hashable, _Batch]()
     tallies: list[Tally] = []
@@ -188,8 +152,6 @@ def _again(part: _Batch, news: Died) -> list[_Batch]:
 
 
 def _quarantine(store: RunStore, key: str, news: Died, progress: Progress | None) -> Tally:
-    from geoml.engine.run.blocks import Tally, note_failed
-
     tally = Tally()
     note_failed(store, key, DataError(f"the process {news.reason}, and so did {DEATHS} before it on this block"), tally)
     if progress:

@@ -20,16 +20,13 @@ from typing import TYPE_CHECKING, Self
 
 from geoml import logs
 from geoml.engine.machine.halt import halting
-from geoml.engine.workers.drive import Died, News
+from geoml.engine.workers.crew import STOPPING, Died, News
 from geoml.errors import GeomlError, TransientError
 from geoml.io.stores.signed import kept
 from geoml.settings import settings
 
 if TYPE_CHECKING:
     from geoml.engine.run.blocks import Progress
-
-STOPPING = 6.0
-"""Seconds that workers have to publish what is finished once they are told to stop."""
 
 
 class _Worker:
@@ -138,7 +135,7 @@ def _serve(pipe: Connection, threads: int, level: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), name="geoml-parent", daemon=True).start()
-    import torch
+    import torch  # now that it is said how many threads it may have
 
     from geoml.engine.run.blocks import run_blocks
 

@@ -91,13 +91,6 @@ class Cells:
         place = {name: i for i, name in enumerate(ids)}
         return ids, np.array([place[name] for name in short], np.int64)
 
-    def sums(self, probability: ArrayLike, level: int) -> Floats:
-        """(N, K) probabilities of cells to (N, P) of their parents."""
-        ids, parent = self.parents(level)
-        summed = np.zeros((len(ids), len(np.asarray(probability))))
-        np.add.at(summed, parent, np.asarray(probability, np.float64).T)
-        return summed.T
-
     def distances(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
         """(N, K) km from each of (N,) places to the mean of each cell."""
         x, y = sphere.check(lon, lat)

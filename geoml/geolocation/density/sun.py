@@ -41,14 +41,6 @@ def subsolar(time: dt.datetime) -> tuple[float, float]:
     return float(sphere.wrap(180 - 15 * hours)), float(lat)
 
 
-def equation_of_time(time: dt.datetime) -> float:
-    """Minutes that a sundial is ahead of mean time. Raises InputError for a time without a zone."""
-    lon, _ = subsolar(time)
-    utc = time.astimezone(dt.UTC)
-    noon = (utc.hour - 12) * 60 + utc.minute + (utc.second + utc.microsecond / 1e6) / 60
-    return float((-lon * 4 - noon + 720) % 1440 - 720)
-
-
 def elevation(time: dt.datetime, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:
     """Degrees of the sun's centre above the horizon, without refraction (0.5° at the horizon, 0.1° at 10°)."""
     return np.asarray(90.0 - np.degrees(sphere.distance(lon, lat, *subsolar(time)) / sphere.EARTH_RADIUS_KM))

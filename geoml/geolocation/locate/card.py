@@ -11,6 +11,7 @@ from shapely.geometry import box, mapping
 
 from geoml.errors import ModelError
 from geoml.io.cards.mlm import EXTENSIONS
+from geoml.io.stores.multihash import multihash
 from geoml.recipe import Frozen
 from geoml.texts import listed
 
@@ -134,7 +135,7 @@ def to_item(card: LocatorCard, size: int | None = None) -> dict[str, Any]:
         extra_fields={"mlm:artifact_type": "safetensors.torch.save_file", "bands": bands},
     )
     if card.sha256:
-        asset.extra_fields["file:checksum"] = f"1220{card.sha256}"  # multihash: sha2-256, 32 bytes
+        asset.extra_fields["file:checksum"] = multihash(card.sha256)
     if size is not None:
         asset.extra_fields["file:size"] = size
     item.add_asset("model", asset)

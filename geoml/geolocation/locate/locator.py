@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from geoml.engine.packages import package
-from geoml.engine.packages.card_files import read_item, read_tensors, read_weights
+from geoml.engine.packages.folder import CARD, find, read_item
+from geoml.engine.packages.weights import WEIGHTS, check_finite, fill, read_tensors, read_weights
 from geoml.errors import InputError, ModelError
 from geoml.geolocation import heads
 from geoml.geolocation.density.cells import Cells
@@ -78,11 +78,6 @@ class Locator:
     def confidence(self, density: Density) -> Floats:
         """(N,) mass within the card's ``within_km`` of the mode: what the threshold of abstention is about."""
         return density.within(*density.mode(), self.card.calibration.within_km)
-
-    def abstains(self, density: Density) -> NDArray[np.bool_]:
-        """(N,) True where the answer is not sure enough for the precision that the card promises."""
-        limit = self.card.calibration.threshold
-        return np.full(len(density), True) if limit is None else self.confidence(density) < limit
 
     def unlike(self, features: NDArray[np.float32]) -> list[str | None]:
         """What each of (N, F) pictures seems to be where the locator is not for it; None for those that it is for.
@@ -174,13 +169,13 @@ def save(locator: Locator, directory: str | Path, half: bool = True, int8: bool 
     for part, module in parts.items():
         if module is not None:
             tensors |= {f"{part}.{name}": value for name, value in _stored(module.state_dict(), half, int8).items()}
-    package._check_finite(tensors, locator.card.name)
-    with store.atomic(directory / package.WEIGHTS) as temporary:
+    check_finite(tensors, locator.card.name)
+    with store.atomic(directory / WEIGHTS) as temporary:
         temporary.write_bytes(to_bytes({k: v.clone() for k, v in tensors.items()}, metadata={"format": "pt"}))
     card = locator.card.model_copy(
         update={
-            "sha256": store.sha256(directory / package.WEIGHTS),
-            "weights": package.WEIGHTS,
+            "sha256": store.sha256(directory / WEIGHTS),
+            "weights": WEIGHTS,
             "parameters": sum(p.numel() for m in parts.values() if m is not None for p in m.parameters()),
         }
     )
@@ -224,19 +219,19 @@ def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def write_card(card: LocatorCard, directory: str | Path) -> None:
     """Write the card of a package whose weights are in place. Raises DataError."""
     size = (Path(directory) / card.weights).stat().st_size
-    store.write_json(Path(directory) / package.CARD, locator_card.to_item(card, size))
+    store.write_json(Path(directory) / CARD, locator_card.to_item(card, size))
 
 
 def read_card(name_or_dir: str | Path) -> LocatorCard:
-    """The card of a locator, by name, folder or URL. Raises as `package.find`, ModelError for another card."""
-    path = package.find(name_or_dir) / package.CARD
+    """The card of a locator, by name, folder or URL. Raises as `find`, ModelError for another card."""
+    path = find(name_or_dir) / CARD
     return locator_card.from_item(read_item(path), str(path))
 
 
 def load(name_or_dir: str | Path) -> Locator:
     """Read, check and build a locator. Raises ModelError when card and weights disagree or the weights are damaged."""
-    path = package.find(name_or_dir)
-    card = locator_card.from_item(read_item(path / package.CARD), str(path / package.CARD))
+    path = find(name_or_dir)
+    card = read_card(path)
     weights = path / card.weights
     if Path(card.weights).name != card.weights or weights.suffix != ".safetensors" or not weights.is_file():
         raise ModelError(f"{path}: weights {card.weights!r}; expected a .safetensors file beside the card")
@@ -254,5 +249,5 @@ def load(name_or_dir: str | Path) -> Locator:
             continue
         given = _unpacked({k[len(part) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{part}.")})
         wanted = module.state_dict()
-        package._fill(module, {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in given.items()}, weights)
+        fill(module, {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in given.items()}, weights)
     return Locator(backbone.eval(), head.eval(), card, path, None if domain is None else domain.eval())

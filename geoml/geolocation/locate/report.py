@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from geoml.io.report.template import template
 
 SIDE = 300
 """Units of the side of a plot."""
@@ -18,13 +18,6 @@ COLOURS = ("#2563eb", "#b45309", "#047857", "#9333ea", "#be123c")
 
 def locator_report(scores: Mapping[str, Any]) -> str:
     """The page of what `geoml.geolocation.training.head.score` gives: a table, and two curves of every test set."""
-    env = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sets = [
         {
             "name": name,
@@ -35,8 +28,8 @@ def locator_report(scores: Mapping[str, Any]) -> str:
         }
         for i, (name, row) in enumerate(scores["sets"].items())
     ]
-    page = env.get_template("locator_report.html.j2")
-    return page.render(title=f"Where {scores['model']} is right", scores=scores, sets=sets, side=SIDE) + "\n"
+    page = template(Path(__file__).with_name("locator_report.html.j2"))
+    return page.render(title=f"Where {scores['model']} is right", scores=scores, sets=sets, side=SIDE)
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> str:

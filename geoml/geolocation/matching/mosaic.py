@@ -31,6 +31,7 @@ from geoml.geolocation.matching.keypoints import CONTRAST, MOST, Keypoints, dete
 from geoml.geolocation.matching.prior import Prior
 from geoml.geolocation.pictures.resize import opencv
 from geoml.grid import sphere
+from geoml.grid.ellipsoid import WGS84
 from geoml.grid.plane import Window
 from geoml.grid.region import utm_crs
 from geoml.io.cog.read import header, read
@@ -251,7 +252,7 @@ def metres(geobox: GeoBox) -> float:
     places = np.array([[width / 2, height / 2], [width / 2 + 1, height / 2], [width / 2, height / 2 + 1]])
     x, y = apply(matrix, places).T
     lon, lat = pyproj.Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True).transform(x, y)
-    _, _, apart = pyproj.Geod(ellps="WGS84").inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
+    _, _, apart = WGS84.inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
     return float(np.min(apart))
 
 

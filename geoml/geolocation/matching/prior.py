@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
+from geoml.grid.ellipsoid import WGS84
 
 SURE = 0.999
 """Share of the prior's mass that is searched; an answer outside of it contradicts the prior."""
@@ -66,8 +66,6 @@ def limit() -> float:
 def _offset(
     prior: Prior, lon: NDArray[np.float64], lat: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    azimuth, _, length = pyproj.Geod(ellps="WGS84").inv(
-        np.full_like(lon, prior.lon), np.full_like(lat, prior.lat), lon, lat
-    )
+    azimuth, _, length = WGS84.inv(np.full_like(lon, prior.lon), np.full_like(lat, prior.lat), lon, lat)
     angle = np.radians(azimuth)
     return length * np.sin(angle), length * np.cos(angle)

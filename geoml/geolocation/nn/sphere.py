@@ -36,12 +36,6 @@ def haversine(lon1: Tensor, lat1: Tensor, lon2: Tensor, lat2: Tensor) -> Tensor:
     return 2 * EARTH_RADIUS_KM * torch.atan2((a + SOFT).sqrt(), (b + SOFT).sqrt())
 
 
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    """(...) km between unit vectors (..., 3) that broadcast."""
-    near, far = (a - b).square().sum(-1) / 4, (a + b).square().sum(-1) / 4
-    return 2 * EARTH_RADIUS_KM * torch.atan2((near + SOFT).sqrt(), (far + SOFT).sqrt())
-
-
 def chordal_loss(a: Tensor, b: Tensor) -> Tensor:
     """(...) half the squared chord between unit vectors, 1 - cos of the angle: smooth everywhere, 0 to 2."""
     return (a - b).square().sum(-1) / 2

@@ -13,6 +13,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
+from geoml.grid.ellipsoid import WGS84
+
 _STEPS = 33
 """Points along the middle row: geodesics between them follow the row."""
 
@@ -48,5 +50,5 @@ def _along(file: Any) -> float | None:
     lon, lat = to_degrees.transform(x, y)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all() and np.abs(lat).max() <= 90):
         return None
-    km = pyproj.Geod(ellps="WGS84").line_length(lon, lat) / 1000
+    km = WGS84.line_length(lon, lat) / 1000
     return float(km) if math.isfinite(km) and km > 0 else None

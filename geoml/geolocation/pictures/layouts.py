@@ -20,7 +20,6 @@ from pathlib import Path
 
 from geoml.errors import InputError
 from geoml.grid import sphere
-from geoml.io.tables import csv_rows
 from geoml.texts import listed
 
 _PATHS = (
@@ -107,8 +106,8 @@ class Finder:
 class EarthLocName:
     """What the name of an EarthLoc picture says.
 
-    ``footprint`` are the four corners (lon, lat), ``lon``, ``lat`` their spherical mean, ``area_km2`` and
-    ``orientation`` (degrees) None where the name leaves them out.
+    ``footprint`` are the four corners (lon, lat), ``lon``, ``lat`` their spherical mean;
+    ``orientation`` (degrees) is None where the name leaves it out.
     """
 
     footprint: tuple[tuple[float, float], ...]
@@ -116,7 +115,6 @@ class EarthLocName:
     lat: float
     image_id: str
     time: dt.datetime | None
-    area_km2: float | None
     orientation: float | None
 
 
@@ -131,18 +129,7 @@ def earthloc(name: str) -> EarthLocName | None:
         return None
     lon, lat = map(float, sphere.mean(lons, lats))
     footprint = tuple((float(sphere.wrap(x)), y) for x, y in zip(lons, lats, strict=True))
-    return EarthLocName(footprint, lon, lat, parts[9], _stamp(parts[10]), _finite(parts[13]), _finite(_at(parts, 14)))
-
-
-def satellite_ranges(path: Path) -> dict[str, tuple[float, float, float, float]]:
-    """(west, south, east, north) in degrees by file name of the maps of UAV-VisLoc. Raises InputError."""
-    needed = ("mapname", "LT_lat_map", "LT_lon_map", "RB_lat_map", "RB_lon_map")
-    try:
-        with csv_rows.table(path) as (_, rows):
-            return {r[needed[0]]: (float(r[needed[2]]), float(r[needed[3]]), float(r[needed[4]]), float(r[needed[1]]))
-                    for r in rows}  # fmt: skip
-    except (*csv_rows.ERRORS, KeyError, ValueError) as err:
-        raise InputError(f"{path}: {err!r}; expected a CSV with {', '.join(needed)}") from err
+    return EarthLocName(footprint, lon, lat, parts[9], _stamp(parts[10]), _finite(_at(parts, 14)))
 
 
 def _at(parts: Sequence[str], place: int) -> str:

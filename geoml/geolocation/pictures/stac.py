@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from geoml.grid import sphere
 from geoml.io.stac.assets import words_of
 from geoml.io.stac.item import too_long
 from geoml.io.stac.table import read_dicts
+from geoml.io.stac.times import instant
 from geoml.io.stores.hrefs import gdal_path
 from geoml.texts import short
 
@@ -100,10 +102,6 @@ def _middle(bbox: Any) -> tuple[float | None, float | None]:
 
 
 def _time(value: Any) -> dt.datetime | None:
-    if str(value).isdigit():
-        return None
-    try:
-        time = dt.datetime.fromisoformat(str(value))
-        return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
-    except (ValueError, OverflowError):  # no time, or one whose zone leads out of the calendar
-        return None
+    with suppress(ValueError):
+        return None if str(value).isdigit() else instant(str(value))
+    return None

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import shapely
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from geoml.errors import InputError
 from geoml.geolocation.rows.schema import STATUSES
+from geoml.io.report.template import template
 from geoml.vector.caps import cap
 
 MOST = 5000
@@ -66,7 +66,7 @@ def photo_map(
     more = f" Only the first {MOST} are shown." if total > MOST else ""
     fine = any(one["error"] is not None for one in shown)
     data = {"rows": shown, "digits": 6 if fine else 1 if coarse else 4, "fine": fine}
-    page: str = _template().render(
+    page = template(_HERE / "photo_map.html.j2").render(
         title=title,
         summary=f"{total} pictures: {said}.{more}",
         fine=fine,
@@ -151,13 +151,6 @@ def _json(data: Any) -> str:
 
 def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-@lru_cache(maxsize=1)
-def _template() -> Any:
-    return Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    ).get_template("photo_map.html.j2")
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,6 @@ NEAR_KM, FAR_KM = (1.0, 350.0), (1800.0, 9000.0)
 """Widths that are another scale for pictures of 600 to 1000 km; between lies ground that is neither."""
 
 Pixels = NDArray[np.uint8]
-Draw = Callable[[np.random.Generator, int], Pixels]
 
 
 @dataclass(frozen=True)

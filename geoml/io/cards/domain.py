@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field, model_validator
 
 from geoml.recipe import Frozen
 
-OutOfDomain = Literal["warn", "refuse", "allow"]
 Verdict = Literal["inside", "partly", "outside"]
 
 STEPS = 250

@@ -16,6 +16,7 @@ from shapely.geometry import mapping
 from geoml.errors import ModelError
 from geoml.grid.region import from_bbox
 from geoml.io.cards.card import ModelCard
+from geoml.io.stores.multihash import multihash, sha256_of
 from geoml.io.units import unit
 from geoml.texts import listed
 
@@ -57,7 +58,7 @@ def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
         extra_fields={"mlm:artifact_type": _artifact(card.weights), "bands": _named(card)},
     )
     if card.sha256:
-        asset.extra_fields["file:checksum"] = f"1220{card.sha256}"  # multihash: sha2-256, 32 bytes
+        asset.extra_fields["file:checksum"] = multihash(card.sha256)
     if size is not None:
         asset.extra_fields["file:size"] = size
     item.add_asset("model", asset)
@@ -158,7 +159,7 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
         "classes": [_class(c) for c in result["classification:classes"]],
         "parameters": properties.get("mlm:total_parameters", 0),
         "weights": asset["href"].removeprefix("./"),
-        "sha256": asset.get("file:checksum", "").removeprefix("1220"),
+        "sha256": sha256_of(asset.get("file:checksum", "")),
     }
     fields |= {name: properties[name] for name in ("description", "license", "version") if name in properties}
     fields |= {name: properties[f"geoml:{name}"] for name in OWN if f"geoml:{name}" in properties}

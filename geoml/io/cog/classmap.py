@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geoml.errors import DataError, NothingFound
+from geoml.grid.ellipsoid import WGS84
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
 
 ROWS = 512
 """Rows that are read at a time."""
-GEOD = pyproj.Geod(ellps="WGS84")
 
 
 @dataclass(frozen=True)
@@ -115,5 +115,5 @@ def _pixel_area(source: rasterio.DatasetReader, window: Window) -> float:
     steps = np.linspace(0, 1, 9)
     x = np.concatenate([steps, np.ones(9), steps[::-1], np.zeros(9)]) * window.width
     y = np.concatenate([np.zeros(9), steps, np.ones(9), steps[::-1]]) * window.height + window.row_off
-    area, _ = GEOD.polygon_area_perimeter(*_to_degrees(source).transform(*(source.transform * np.stack([x, y]))))
+    area, _ = WGS84.polygon_area_perimeter(*_to_degrees(source).transform(*(source.transform * np.stack([x, y]))))
     return abs(float(area)) / float(window.width * window.height)

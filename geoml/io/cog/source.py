@@ -21,6 +21,7 @@ from geoml.io.cog.directories import Bytes
 from geoml.io.georef import place
 from geoml.io.stac.bands import BandSpec, sign
 from geoml.io.stores.hrefs import Redacted, clean, gdal_path, redact
+from geoml.io.stores.multihash import sha256_of
 from geoml.io.stores.ranges import Changed, Denied, RemoteFile, is_raster, remote_file
 from geoml.io.stores.store import sha256
 from geoml.io.stores.web import pause
@@ -94,8 +95,8 @@ def _part(path: Path, start: int, count: int) -> bytes:
 
 def _verify(spec: BandSpec, path: Path) -> None:
     """Raises DataError unless the file is the one of ``file:checksum``; only sha2-256 is known, others pass."""
-    kind, expected = (spec.checksum or "")[:4], (spec.checksum or "")[4:].lower()
-    if kind != "1220" or len(expected) != 64:
+    expected = sha256_of(spec.checksum or "").lower()
+    if len(expected) != 64:
         return
     look = path.stat()
     if _sum(path, look.st_mtime_ns, look.st_size) != expected:

@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
+from geoml.grid.ellipsoid import WGS84
 from geoml.grid.plane import Plane
 
 SIDE = 1400
@@ -86,7 +87,7 @@ class Canvas:
         """(share of the width, length as text) of a round length, measured on the ellipsoid along the middle row."""
         h, w = self.shape
         lon, lat = self._degrees(np.array([w * 0.4, w * 0.6]), np.array([h / 2, h / 2]))
-        width = pyproj.Geod(ellps="WGS84").line_length(lon, lat) * 5
+        width = WGS84.line_length(lon, lat) * 5
         power = 10.0 ** math.floor(math.log10(width * 0.4))
         length = max(power * k for k in (1, 2, 5) if power * k <= width * 0.4)
         text = f"{length / 1000:,.10g} km" if length >= 1000 else f"{length:.10g} m"

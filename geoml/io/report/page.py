@@ -14,7 +14,6 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pystac
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from geoml.errors import DataError
 from geoml.io.cards.card import ModelCard
@@ -22,9 +21,11 @@ from geoml.io.report.blocks import Near, here
 from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
 from geoml.io.report.score_notes import score_notes
+from geoml.io.report.template import template
 from geoml.io.software import shown
 from geoml.io.stac.items import read_item
 from geoml.io.stac.table import read_items
+from geoml.io.stac.times import spelt, time_of
 from geoml.io.stores.hrefs import redact
 from geoml.recipe import PredictRecipe, Query
 
@@ -245,8 +246,8 @@ def _sources(out: Path, items: Sequence[pystac.Item]) -> tuple[list[dict[str, An
             "platform": item.properties.get("platform"),
             "cloud": item.properties.get("eo:cloud_cover"),
         }
-        when = str(item.properties.get("datetime") or item.properties.get("start_datetime") or "")
-        row = {"id": item.id, "when": _when([when]), "blocks": used.get(item.id, 0)}
+        when = time_of(item)
+        row = {"id": item.id, "when": _when([spelt(when)] if when else []), "blocks": used.get(item.id, 0)}
         rows.append(row | {k: v for k, v in given.items() if v not in (None, "")})
     return sorted(rows, key=lambda r: (r["when"], r["id"])), {}
 
@@ -343,12 +344,5 @@ def size(count: float | None) -> str:
 
 
 def _page(**context: Any) -> str:
-    env = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"percent": percent, "ratio": ratio, "area": area, "size": size}
-    return env.get_template("report.html.j2").render(**context) + "\n"
+    path = Path(__file__).with_name("report.html.j2")
+    return template(path, percent=percent, ratio=ratio, area=area, size=size).render(**context)

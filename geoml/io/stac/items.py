@@ -29,6 +29,8 @@ from geoml.grid.plane import Block
 from geoml.grid.region import from_geometry
 from geoml.io.cards.card import ModelCard
 from geoml.io.software import software
+from geoml.io.stac.times import time_range
+from geoml.io.stores.multihash import multihash
 from geoml.io.stores.store import read_small, write_json
 from geoml.redacted import bare
 
@@ -235,10 +237,9 @@ def collection(
     known = sorted(items, key=lambda i: i.id)
     if not known:
         raise NothingFound("collection: no item to describe")
-    times = [t for i in known for t in (i.common_metadata.start_datetime, i.common_metadata.end_datetime) if t]
     extent = pystac.Extent(
         pystac.SpatialExtent([_united([i.bbox for i in known if i.bbox])]),
-        pystac.TemporalExtent([[min(times), max(times)]]),
+        pystac.TemporalExtent([list(time_range(known))]),
     )
     summaries = {
         "gsd": [card.gsd],
@@ -287,7 +288,7 @@ def _asset(info: AssetInfo, card: ModelCard) -> pystac.Asset:
     if info.size is not None:
         extra["file:size"] = info.size
     if info.sha256:
-        extra["file:checksum"] = f"1220{info.sha256}"  # multihash: sha2-256, 32 bytes
+        extra["file:checksum"] = multihash(info.sha256)
     if info.bands:
         extra["bands"] = [_band(b, card) for b in info.bands]
     if info.classes:

@@ -6,7 +6,6 @@ URL or as a plain path, and GDAL gets plain paths only: URLs are read by `geoml.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import logging
 import re
@@ -21,14 +20,13 @@ from geoml.redacted import clean, redact, wrong
 from geoml.redacted import shown as _shown
 from geoml.settings import settings
 
-__all__ = ["LONGEST", "Redacted", "check_host", "check_url", "clean", "gdal_path", "public", "redact", "safe_name"]
+__all__ = ["LONGEST", "Redacted", "check_host", "check_url", "clean", "gdal_path", "public", "redact"]
 
 _BUCKETS = ("s3", "gs", "az")
 _HTTP = ("https", "http")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9+._-]+:")  # two letters or more, so that a drive letter is none
 _GDAL_KEYS = ("header_file", "useragent", "cookie", "cookiefile")
-_MAX_NAME = 120
 _PORTS = {"https": 443, "http": 80}
 
 _NOT_PUBLIC = tuple(
@@ -209,13 +207,3 @@ class Redacted(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = clean(record.getMessage()), ()
         return True
-
-
-def safe_name(text: str) -> str:
-    """A file name for an id: letters, digits, ``.``, ``_`` and ``-``; a short hash is added when anything changed."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")
-    if slug and slug == text and len(slug) <= _MAX_NAME:
-        return slug
-    slug = slug[: _MAX_NAME - 9]
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{slug}-{digest}" if slug else digest

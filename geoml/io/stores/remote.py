@@ -8,7 +8,6 @@ may be lost at any time.
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import shutil
 import stat
@@ -40,8 +39,6 @@ AT_ONCE = 8
 
 MANY = 64
 """From so many blocks on, one listing of the run is cheaper than one for each block."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

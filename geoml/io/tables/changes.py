@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyproj
 import pystac
 import shapely
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError
+from geoml.grid.ellipsoid import area
 from geoml.grid.region import from_geometry
 from geoml.io.cards.card import ModelCard
+from geoml.io.stac.times import time_range
 from geoml.io.tables.features import write_features
 from geoml.texts import listed
 from geoml.vector.tracks import Tracks
@@ -95,13 +96,12 @@ def tracks_frame(tracks: Tracks, card: ModelCard) -> geopandas.GeoDataFrame:
     Columns: id, class, name, from, to, area_m2 (geodesic), first_seen, last_seen, closed, geometry. Raises InputError
     for a class that the card does not know.
     """
-    geod = pyproj.Geod(ellps="WGS84")
     geometry = shapely.orient_polygons(tracks.geometry)
     columns = {
         "id": pd.Series(tracks.id, dtype=object),
         "class": tracks.value,
         **_kinds(tracks.value, card),
-        "area_m2": np.array([abs(geod.geometry_area_perimeter(g)[0]) for g in geometry], float),
+        "area_m2": np.array([area(g) for g in geometry], float),
         **{name: _utc(getattr(tracks, name)) for name in _HISTORY},
         "geometry": pd.Series(geometry, dtype=object),
     }
@@ -183,12 +183,8 @@ def _outline(item: pystac.Item) -> shapely.MultiPolygon | None:
 
 def _span(item: pystac.Item) -> tuple[np.datetime64, np.datetime64]:
     """First and last time of an item, UTC."""
-    about = item.common_metadata
-    times = [t for t in (item.datetime, about.start_datetime, about.end_datetime) if t is not None]
-    if not times:
-        raise DataError(f"item {item.id}: neither datetime nor start_datetime")
-    utc = [t.astimezone(dt.UTC).replace(tzinfo=None) if t.tzinfo else t for t in times]
-    return np.datetime64(min(utc), "us"), np.datetime64(max(utc), "us")
+    first, last = (np.datetime64(t.astimezone(dt.UTC).replace(tzinfo=None), "us") for t in time_range([item]))
+    return first, last
 
 
 def _utc(times: NDArray[np.datetime64]) -> pd.Series:

@@ -24,8 +24,7 @@ from geoml.io.cog.projection import check_projection
 from geoml.io.cog.write import CogWriter
 from geoml.io.stac.bands import BandSpec, band_specs
 from geoml.io.stac.catalog import Catalog, Profile
-from geoml.io.stores.hrefs import safe_name
-from geoml.io.stores.store import atomic, sha256
+from geoml.io.stores.store import sha256
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 
@@ -392,13 +391,3 @@ def test_items_of_two_zones_and_sizes_agree_with_a_reference_warp(tmp_path: Path
 
 
 NAMES = ["../../etc/passwd", "..", "a/b", "a\\b", "a\x00b", "a\nb", "\x1b[31m", "x" * 300, "S2А", "", " ", "-rf", "~"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_any_id_is_a_file_of_its_folder(tmp_path: Path, name: str) -> None:
-    (tmp_path / "out").mkdir()
-    with atomic(tmp_path / "out" / f"{safe_name(name)}.json") as temporary:
-        temporary.write_text("x")
-    assert [p.parent.name for p in tmp_path.rglob("*.json")] == ["out"]
-    assert safe_name(name) == name or "-" in safe_name(name) or len(safe_name(name)) == 8
-    assert not safe_name(name).startswith("-")

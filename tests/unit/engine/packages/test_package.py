@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from geoml.engine.packages import package
+from geoml.engine.packages import cards, package
+from geoml.engine.packages import folder as folders
 from geoml.errors import DataError, InputError, ModelError
 from geoml.io.cards.card import Band, ClassInfo, ModelCard
 from geoml.io.stores import store
@@ -96,9 +97,9 @@ def test_names_come_from_the_catalogs(folder: Path, tmp_path: Path, monkeypatch:
     (catalogs / "models").mkdir(parents=True)
     folder.rename(catalogs / "models" / "tiny-water")
     (catalogs / "models" / "no-card").mkdir()
-    monkeypatch.setattr(package, "settings", lambda: Settings(catalogs=catalogs))
-    assert package.names() == ["tiny-water"]
-    assert package.read_card("tiny-water").name == "tiny-water"
+    monkeypatch.setattr(folders, "settings", lambda: Settings(catalogs=catalogs))
+    assert folders.names() == ["tiny-water"]
+    assert cards.read_card("tiny-water").name == "tiny-water"
     assert package.read("tiny-water")[1].name == "model.safetensors"
     with pytest.raises(InputError, match="did you mean 'tiny-water'"):
         package.load("tiny-watr")
@@ -106,10 +107,10 @@ def test_names_come_from_the_catalogs(folder: Path, tmp_path: Path, monkeypatch:
 
 def test_a_folder_without_a_card_and_a_lone_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no model\.json"):
-        package.find(tmp_path)
+        folders.find(tmp_path)
     (tmp_path / "model.pth").write_bytes(b"x")
     with pytest.raises(ModelError, match="pickle is never executed"):
-        package.find(tmp_path / "model.pth")
+        folders.find(tmp_path / "model.pth")
 
 
 def test_a_flipped_byte_is_found(folder: Path) -> None:
@@ -275,7 +276,7 @@ def test_a_wrong_card_is_refused(folder: Path, change: Callable[[dict[str, Any]]
 def test_a_card_that_is_no_item_is_refused(folder: Path, text: str) -> None:
     (folder / "model.json").write_text(text)
     with pytest.raises(ModelError, match=r"model\.json"):
-        package.read_card(folder)
+        cards.read_card(folder)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoml.engine.machine.device import choose
-from geoml.engine.packages import package
+from geoml.engine.packages.folder import CARD
+from geoml.engine.packages.weights import WEIGHTS
 from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.locate import features, locator
 from geoml.geolocation.locate.card import Calibrated, LocatorCard
@@ -174,14 +175,14 @@ def test_a_package_answers_as_before_it_was_saved(tmp_path, half, near):
     assert before.extractor(np.zeros((1, 16, 16, 3), np.uint8)) == pytest.approx(
         after.extractor(np.zeros((1, 16, 16, 3), np.uint8)), abs=0.05
     )
-    item = json.loads((tmp_path / package.CARD).read_text())
+    item = json.loads((tmp_path / CARD).read_text())
     assert item["properties"]["license"] == "MIT"
     assert item["properties"]["geoml:locator"]["calibration"]["threshold"] == 0.4
 
 
 def test_a_damaged_or_foreign_package_is_refused(tmp_path):
     saved(tmp_path)
-    weights = tmp_path / package.WEIGHTS
+    weights = tmp_path / WEIGHTS
     good = weights.read_bytes()
     weights.write_bytes(good[:-4] + b"oops")
     with pytest.raises(ModelError, match="damaged"):
@@ -189,13 +190,13 @@ def test_a_damaged_or_foreign_package_is_refused(tmp_path):
     weights.write_bytes(good)
     tensors = {k: v for k, v in load_file(weights).items() if "centre" not in k}
     save_file(tensors, weights)
-    item = json.loads((tmp_path / package.CARD).read_text())
+    item = json.loads((tmp_path / CARD).read_text())
     item["properties"]["geoml:locator"]["sha256"] = locator.store.sha256(weights)
-    (tmp_path / package.CARD).write_text(json.dumps(item))
+    (tmp_path / CARD).write_text(json.dumps(item))
     with pytest.raises(ModelError, match="centre"):
         locator.load(tmp_path)
     del item["properties"]["geoml:locator"]
-    (tmp_path / package.CARD).write_text(json.dumps(item))
+    (tmp_path / CARD).write_text(json.dumps(item))
     with pytest.raises(ModelError, match="not the card of a locator"):
         locator.load(tmp_path)
 

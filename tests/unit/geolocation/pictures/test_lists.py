@@ -22,7 +22,7 @@ from shapely.geometry import Point
 
 from geoml.errors import InputError, NothingFound
 from geoml.geolocation.pictures.decode import UnreadablePhoto
-from geoml.geolocation.pictures.layouts import columns, earthloc, satellite_ranges
+from geoml.geolocation.pictures.layouts import columns, earthloc
 from geoml.geolocation.pictures.lists import load, pictures
 
 NOON = dt.datetime(2024, 6, 1, 12, tzinfo=dt.UTC)
@@ -276,24 +276,9 @@ def test_names_of_earthloc(folder: Path) -> None:
     told = earthloc(name)
     assert told is not None
     assert (told.lat, abs(told.lon)) == (pytest.approx(9, abs=0.01), pytest.approx(180))
-    assert (told.image_id, told.time, told.area_km2) == (
-        "ISS066-E-1",
-        dt.datetime(2022, 1, 5, 12, tzinfo=dt.UTC),
-        50000,
-    )
+    assert (told.image_id, told.time) == ("ISS066-E-1", dt.datetime(2022, 1, 5, 12, tzinfo=dt.UTC))
     assert told.footprint[1] == (-179, 10)
     for other in ("a@b.jpg", "@1@2.jpg", name.replace("@10@179", "@95@179"), name.replace("@10@179", "@nan@179")):
         assert earthloc(other) is None
     Image.new("RGB", (4, 4)).save(folder / name)
     assert any(r.lat == pytest.approx(9, abs=0.01) for r in pictures([folder]))
-
-
-def test_bounds_of_the_maps_of_uav_visloc(tmp_path: Path) -> None:
-    path = tmp_path / "satellite_coordinates_range.csv"
-    path.write_text(
-        "mapname,LT_lat_map,LT_lon_map,RB_lat_map,RB_lon_map,region\nsatellite01.tif,29.8,115.9,29.7,116.1,A\n"
-    )
-    assert satellite_ranges(path) == {"satellite01.tif": (115.9, 29.7, 116.1, 29.8)}
-    path.write_text("mapname\nx\n")
-    with pytest.raises(InputError, match="LT_lat_map"):
-        satellite_ranges(path)

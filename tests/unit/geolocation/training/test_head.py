@@ -59,7 +59,7 @@ def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
     rgb = world.read(made / "june.png").crop(view, 32)
     density = again.locate(again.extractor(rgb[None]))
     assert np.isfinite(density.mode()).all()
-    assert again.abstains(density).shape == (1,)
+    assert again.confidence(density).shape == (1,)
 
 
 def test_the_commands_train_and_score(made, tmp_path, monkeypatch):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import pystac
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoml.io.stac.times import instant, mend_times, span, spelt
+from geoml.errors import DataError
+from geoml.io.stac.times import instant, mend_times, span, spelt, time_of, time_range
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 
@@ -107,3 +109,29 @@ def test_good_times_stay_as_they_are() -> None:
     before = dict(properties)
     assert mend_times(properties) == []
     assert properties == before
+
+
+def item(name: str, when: datetime | None, **times: datetime) -> pystac.Item:
+    return pystac.Item(name, None, None, when, {}, **times)
+
+
+def test_the_time_of_an_item_is_its_datetime_or_the_start_of_its_interval() -> None:
+    start, end = NOON - timedelta(days=2), NOON + timedelta(days=3)
+    east = NOON.astimezone(timezone(timedelta(hours=2)))
+    whole = item("whole", None, start_datetime=start, end_datetime=end)
+    assert time_of(item("plain", NOON)) == NOON
+    assert time_of(item("without a zone", NOON.replace(tzinfo=None))) == NOON
+    assert time_of(item("east", east)) == NOON
+    assert str(time_of(item("east", east))).endswith("12:00:00+00:00")
+    assert time_of(item("both", NOON, start_datetime=start, end_datetime=end)) == NOON
+    assert time_of(whole) == start
+    assert time_range([item("plain", NOON), whole]) == (start, end)
+    assert time_range([item("without a zone", NOON.replace(tzinfo=None))]) == (NOON, NOON)
+
+
+def test_an_item_without_a_time_is_named() -> None:
+    lost = item("lost", NOON)
+    lost.datetime = None
+    assert time_of(lost) is None
+    with pytest.raises(DataError, match="item lost: neither datetime nor start_datetime"):
+        time_range([item("plain", NOON), lost])

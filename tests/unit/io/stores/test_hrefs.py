@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from geoml.errors import InputError
 from geoml.io.stores import hrefs
-from geoml.io.stores.hrefs import gdal_path, redact, safe_name
+from geoml.io.stores.hrefs import gdal_path, redact
 from geoml.settings import settings
 
 
@@ -253,26 +253,3 @@ def test_errors_do_not_show_signatures() -> None:
     with pytest.raises(InputError) as caught:
         gdal_path("https://127.0.0.1/x.tif?sig=S3CRET", remote=True)
     assert "S3CRET" not in str(caught.value)
-
-
-def test_safe_names() -> None:
-    assert safe_name("S2A_31UFU_20230701_0_L2A") == "S2A_31UFU_20230701_0_L2A"
-    assert safe_name("a.b-c_1") == "a.b-c_1"
-    assert safe_name("a/b") != safe_name("a\\b") != safe_name("a-b")
-    assert safe_name("../../etc/passwd").startswith("etc-passwd-")
-    assert len(safe_name("")) == 8
-    assert len(safe_name("x" * 300)) == 120
-    assert safe_name("x" * 300) != safe_name("x" * 301)
-
-
-@given(st.text(max_size=400), st.text(max_size=400))
-def test_safe_names_are_files_of_their_folder_and_differ(one: str, two: str) -> None:
-    name = safe_name(one)
-    assert name
-    assert len(name) <= 120
-    assert Path(name).name == name
-    assert name not in (".", "..")
-    assert name.isascii()
-    assert safe_name(name) == name
-    if one not in (two, safe_name(two)) and two != name:
-        assert name != safe_name(two)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from geoml.data.labels import read_points
 from geoml.data.splits import _lines
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.geolocation.pictures.layouts import satellite_ranges
 from geoml.geolocation.pictures.lists import pictures
 from geoml.io.tables import csv_rows
 
@@ -103,12 +102,6 @@ def test_lists_of_a_split(tmp_path: Path) -> None:
         _lines(tmp_path / "broken.txt", "{id}")
 
 
-def test_bounds_of_maps(tmp_path: Path) -> None:
-    head = '"mapname"; "LT_lat_map";"LT_lon_map";"RB_lat_map";"RB_lon_map"'
-    (tmp_path / "r.csv").write_text(f'{head}\n\n"a.tif";2;1;0;3\n', encoding="utf-8-sig")
-    assert satellite_ranges(tmp_path / "r.csv") == {"a.tif": (1.0, 0.0, 3.0, 2.0)}
-
-
 CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8).map(str.strip)
 
 
@@ -143,5 +136,3 @@ def test_any_bytes_are_a_list_or_an_error_of_ours(tmp_path, data):
         assert np.isfinite(read_points(path, None)).all()
     with suppress(InputError, NothingFound):
         list(pictures([path]))
-    with suppress(InputError):
-        satellite_ranges(path)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from geoml import testing
-from geoml.engine.packages import card_files, cards, exported, package
+from geoml.engine.packages import cards, exported, folder, package, weights
 from geoml.engine.train.transfer import transfer
 from geoml.errors import ModelError
 from geoml.geolocation.locate import locator
@@ -97,20 +97,20 @@ def test_a_locator_is_read_once(tmp_path: Path, once: Callable[[Path], list[str]
     assert sorted(opened) == ["model.json", "model.safetensors"]
 
 
-@pytest.mark.parametrize("text", [b"[]", b"7", b"{", b"\xff", b"[" * 100_000, b" " * (card_files.MAX_CARD + 1)])
+@pytest.mark.parametrize("text", [b"[]", b"7", b"{", b"\xff", b"[" * 100_000, b" " * (folder.MAX_CARD + 1)])
 def test_a_card_that_is_none(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "model.json").write_bytes(text)
     with pytest.raises(ModelError, match="not a model card"):
-        card_files.read_item(tmp_path / "model.json")
+        folder.read_item(tmp_path / "model.json")
 
 
 def test_weights_of_another_checksum_and_none(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"1")
     with pytest.raises(ModelError, match="damaged, sha256 is 6b86b273ff34…, the card says nothing"):
-        card_files.read_weights(tmp_path / "w", "")
+        weights.read_weights(tmp_path / "w", "")
     with pytest.raises(ModelError, match="not readable"):
-        card_files.read_weights(tmp_path / "none", "")
+        weights.read_weights(tmp_path / "none", "")
     head = json.dumps({"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 1]}}).encode()
     for content in (b"", len(head).to_bytes(8, "little") + head + b"1"):
         with pytest.raises(ModelError, match="damaged or no safetensors"):
-            card_files.read_tensors(content, Path("m.safetensors"))
+            weights.read_tensors(content, Path("m.safetensors"))

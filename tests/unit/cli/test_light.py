@@ -1,0 +1,99 @@
+"""Commands that only look load no torch, in a process without it, on what is really there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geoml import pipeline, testing
+
+HEAVY = {
+    "lightning", "prefect", "segmentation_models_pytorch", "timm", "torch", "torchmetrics", "torchvision",
+}  # fmt: skip
+
+PROGRAM = """
+import contextlib, io, json, sys
+from geoml.cli import app
+from geoml.cli.common import out_console
+
+for line in sys.stdin.read().splitlines():
+    out_console.file = said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            app(line.split())
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, said.getvalue(), sorted({m.partition(".")[0] for m in sys.modules})]))
+"""
+"""Runs a command for each line; its exit code, what it prints, and the packages that are loaded by then."""
+
+HELP = """
+import contextlib, io, json, sys, typer
+from geoml.cli import app
+
+def helped(command, words):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        command.main([*words, "--help"], "geoml")
+    assert "Usage: geoml" in said.getvalue(), words
+    print(*words)
+    for name in getattr(command_at(command, words), "commands", {}):
+        helped(command, [*words, name])
+
+def command_at(command, words):
+    for word in words:
+        command = command.commands[word]
+    return command
+
+helped(typer.main.get_command(app), [])
+print(json.dumps(sorted({m.partition(".")[0] for m in sys.modules})))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalog ``made/catalog.json`` of one scene, and ``run``, a finished run over it."""
+    place = tmp_path_factory.mktemp("light")
+    scene = testing.Scene(id="scene", data=testing.smooth((2, 32, 48)), bands=("red", "nir"))
+    catalog = testing.write_catalog(place / "made", [scene])
+    testing.constant_model(place / "model", ("red", "nir"), ("a", "b"), 1)
+    query = {"catalog": str(catalog), "bbox": scene.bbox(), "datetime": ["2024"]}
+    pipeline.predict({"model": str(place / "model"), "query": query, "features": False}, place / "run")
+    return place
+
+
+COMMANDS = {
+    "models list": "world-overhead",
+    "models list --json": "world-overhead",
+    "models show model": "anchor",
+    "models show world-overhead --json": "geolocation",
+    "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90": "1 items",
+    "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90 --json": "FeatureCollection",
+    "runs run": "1 of 1 done",
+    "runs run --json": '"finished"',
+}
+
+
+def run(program: str, given: str = "", cwd: Path | None = None) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_commands_that_look_load_no_torch(place: Path) -> None:
+    found = dict(zip(COMMANDS, map(json.loads, run(PROGRAM, "\n".join(COMMANDS), place)), strict=True))
+    for words, shown in COMMANDS.items():
+        code, said, modules = found[words]
+        assert (words, code) == (words, 0), said
+        assert shown in said
+        assert (words, set(modules) & HEAVY) == (words, set())
+
+
+def test_the_help_of_every_command_loads_no_torch() -> None:
+    *commands, modules = run(HELP)
+    assert {"", "runs", "models list", "predict", "train", "geolocate map", "geolocate index add"} <= set(commands)
+    assert set(json.loads(modules)) & HEAVY == set()
