@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     )
     data: Path | None = Field(default=None, description="root of training data, $GEOML_DATA in recipes")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    devices: int = Field(
+        default=1, ge=1, le=64, description="processes that share each batch of a training: GPUs, or parts of the CPU"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 where that is fast")
     workers: str = Field(
         default="here",

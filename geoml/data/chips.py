@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,25 +22,37 @@ from geoml.nn.losses import IGNORE
 CACHE_BYTES = 4 * 2**30
 """Scenes are kept in memory up to this much, later ones are read again when needed."""
 
+Rows = Callable[[int], slice]
+"""Which rows of a batch of so many this process makes."""
+
+
+def every(size: int) -> slice:
+    """All rows, where one process makes the whole batch."""
+    return slice(0, size)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """image (B,C,S,S) float32 physical values (0 where not valid), valid (B,S,S) bool, target (B,S,S) int64."""
+    """image (B,C,S,S) float32 physical values (0 where not valid), valid (B,S,S) bool, target (B,S,S) int64.
+
+    They are the rows of this process; ``size`` counts those of all of them.
+    """
 
     image: Tensor
     valid: Tensor
     target: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(self.image.to(device), self.valid.to(device), self.target.to(device))
+    size: int
 
 
 class Reader:
     """Samples of scenes, kept in memory within a budget."""
 
     def __init__(self, budget: int = CACHE_BYTES) -> None:
-        self._left = budget
+        self._budget = self._left = budget
         self._kept: dict[Scene, Sample] = {}
+
+    def __reduce__(self) -> tuple[type[Reader], tuple[int]]:
+        return Reader, (self._budget,)  # another process reads for itself
 
     def __call__(self, scene: Scene) -> Sample:
         if (kept := self._kept.get(scene)) is not None:
@@ -86,17 +98,20 @@ def grid(within: Window, size: int) -> list[tuple[Window, Window]]:
     ]
 
 
-def batched(samples: Iterator[Sample], batch: int) -> Iterator[Batch]:
-    """Stacks samples; the next batch is made in a thread while the current one is used."""
+def batched(samples: Callable[[range], list[Sample]], count: int, batch: int, rows: Rows) -> Iterator[Batch]:
+    """Batches of ``count`` samples, of each the rows of this process; the next one is made in a thread meanwhile."""
+    starts = iter(range(0, count, batch))
 
     def stack() -> Batch | None:
-        part = [s for _, s in zip(range(batch), samples, strict=False)]
-        if not part:
+        if (first := next(starts, None)) is None:
             return None
+        numbers = range(first, min(first + batch, count))
+        part = samples(numbers[rows(len(numbers))])
         return Batch(
             torch.from_numpy(np.stack([s.image.astype(np.float32) for s in part])),
             torch.from_numpy(np.stack([s.valid for s in part])),
             torch.from_numpy(np.stack([s.target for s in part]).astype(np.int64)),
+            len(numbers),
         )
 
     with ThreadPoolExecutor(1) as pool:
@@ -112,22 +127,23 @@ class EvalBatches:
     def __init__(self, pieces: Sequence[Piece], size: int, batch: int, reader: Reader | None = None) -> None:
         self.pieces, self.size, self.batch = pieces, size, batch
         self.reader = reader or Reader()
-        self.count = sum(len(grid(p.window, size)) for p in pieces)
+        self.chips = [(piece, *chip) for piece in pieces for chip in grid(piece.window, size)]
 
-    def __len__(self) -> int:
-        return -(-self.count // self.batch)
+    def of(self, rows: Rows = every) -> Iterator[Batch]:
+        held: list[tuple[Piece, Sample]] = []  # of a piece that is too large to be kept, all chips come from one read
 
-    def __iter__(self) -> Iterator[Batch]:
-        return batched(self._samples(), self.batch)
-
-    def _samples(self) -> Iterator[Sample]:
-        for piece in self.pieces:
-            sample = self.reader(piece.scene)
-            for window, counted in grid(piece.window, self.size):
-                chip = cut(sample, window, piece.window, (self.size, self.size))
+        def samples(numbers: range) -> list[Sample]:
+            out = []
+            for piece, window, counted in self.chips[numbers.start : numbers.stop]:
+                if not held or held[0][0] is not piece:
+                    held[:] = [(piece, self.reader(piece.scene))]
+                chip = cut(held[0][1], window, piece.window, (self.size, self.size))
                 keep = np.zeros_like(chip.valid)
                 keep[counted.slices(window)] = True
-                yield Sample(chip.image, chip.valid, np.where(keep, chip.target, np.uint8(IGNORE)))
+                out.append(Sample(chip.image, chip.valid, np.where(keep, chip.target, np.uint8(IGNORE))))
+            return out
+
+        return batched(samples, len(self.chips), self.batch, rows)
 
 
 class TrainBatches:
@@ -154,7 +170,6 @@ class TrainBatches:
         self.dates, self.turned = dates, turned
         self.augmentation, self.seed, self.mean, self.std = augmentation, seed, mean, std
         self.reader = reader or Reader()
-        self.epoch = 0
         self.places = _Places(pieces, self.reader)
         tiling = sum(max(1, round(len_y * len_x / size**2)) for len_y, len_x in (p.window.shape for p in pieces))
         self.count = sampling.samples or tiling
@@ -162,15 +177,15 @@ class TrainBatches:
     def __len__(self) -> int:
         return -(-self.count // self.batch)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return batched(self._samples(self.epoch), self.batch)
+    def of(self, epoch: int, rows: Rows = every) -> Iterator[Batch]:
+        count = len(self) * self.batch  # the last batch is filled up: batch norm dislikes a batch of one
+        return batched(lambda numbers: [self._sample(epoch, i) for i in numbers], count, self.batch, rows)
 
-    def _samples(self, epoch: int) -> Iterator[Sample]:
-        for i in range(len(self) * self.batch):  # the last batch is filled up: batch norm dislikes a batch of one
-            rng = np.random.default_rng((self.seed, epoch, i))
-            piece, window = self.places.draw(rng, self.sampling.kind, self.size)
-            chip = cut(self.reader(piece.scene), window, piece.window, (self.size, self.size))
-            yield augment(chip, self.augmentation, rng, self.mean, self.std, self.dates, self.turned)
+    def _sample(self, epoch: int, i: int) -> Sample:
+        rng = np.random.default_rng((self.seed, epoch, i))
+        piece, window = self.places.draw(rng, self.sampling.kind, self.size)
+        chip = cut(self.reader(piece.scene), window, piece.window, (self.size, self.size))
+        return augment(chip, self.augmentation, rng, self.mean, self.std, self.dates, self.turned)
 
 
 class _Places:

@@ -15,7 +15,9 @@ import torch
 from affine import Affine
 
 from geoml.data.recipe import TrainRecipe
-from geoml.engine.train.fit import STATE, fit
+from geoml.engine.train.fit import fit
+from geoml.engine.train.loop import LAST
+from geoml.engine.train.state import STATE
 
 CODE = """
 import sys; from pathlib import Path

@@ -1,47 +1,38 @@
-"""The fit loop: a recipe in, a model package with held-out scores out.
-
-The loop itself is Lightning's. All randomness depends on the seed, the epoch and the place in it, and the state is
-written after every epoch, so a run that was killed goes on to the same weights.
-"""
+"""Train a network of pixels: a recipe in, a model package with held-out scores out."""
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from geoml import models, tasks
-from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
+from geoml.data.chips import EvalBatches, Reader, Rows, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
-from geoml.data.recipe import TrainRecipe, swapped
+from geoml.data.recipe import FreezeFor, Schedule, TrainRecipe, swapped
+from geoml.data.recipe import Optimiser as HowToStep
 from geoml.engine.machine.device import Device, choose
 from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.train.evaluate import score
-from geoml.engine.train.loop import PROGRESS, Keeper, Loop
+from geoml.engine.train.loop import Batch, Frozen, OnEpoch, Training, learn
+from geoml.engine.train.state import Claim
 from geoml.engine.train.transfer import encoder_parts, transfer
-from geoml.errors import DataError, InputError
+from geoml.errors import InputError, ModelError
 from geoml.io.cards.card import Band, ModelCard
-from geoml.io.stores.store import read_small, within, write_json
-from geoml.recipe import differences
+from geoml.tasks import Task
 
 log = logging.getLogger(__name__)
-
-STATE = ".fit"
-"""Folder below the output that holds the state of a run; it is removed when the package is complete."""
-
-NOTE = "recipe.json"
-"""In it: which recipe."""
 
 VAL_CHIP = 256
 """Validation chips are at least as large, so that what their edges lack hardly counts."""
@@ -54,7 +45,7 @@ def fit(
     out: Path,
     *,
     resume: bool = True,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> ModelCard:
     """Train by the recipe and write a package to ``out``; the card holds split, statistics, history and scores.
 
@@ -65,12 +56,14 @@ def fit(
     is named in the log and the card. Raises InputError for a recipe that does not fit itself or the folder,
     NothingFound or DataError for its data, ModelError when the loss is not finite.
     """
-    out, state = Path(out), Path(out) / STATE
+    out = Path(out)
+    claim = Claim(out, recipe, recipe.hash)
     kind = tasks.find(recipe.task)
-    card = _finished(out, recipe)
+    card = _finished(claim)
     if resume and card is not None:
         return card if card.domain else add_domain(recipe, card, out)
-    _free(out, state, recipe, resume)
+    if resume:
+        _free(claim)
     # all that may be wrong is found before anything is written
     splits = prepare(recipe)
     if not splits["val"]:
@@ -83,16 +76,12 @@ def fit(
     absent = _absent(recipe, splits, found["labelled"], reader)
     torch.manual_seed(recipe.seed)
     module, config, start = build(recipe)
-    if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1:
-        encoder_parts(module)
+    parts = encoder_parts(module) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
     task = kind.Task(len(recipe.classes), recipe.loss.parts, weights)
-    device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
-    _claim(out, state, recipe, resume)
-    size, batch = recipe.chip_size, recipe.batch
-    train = TrainBatches(
+    batches = TrainBatches(
         splits["train"],
-        size,
-        batch,
+        recipe.chip_size,
+        recipe.batch,
         recipe.sampling,
         recipe.augmentation,
         recipe.seed,
@@ -102,14 +91,12 @@ def fit(
         recipe.dates,
         swapped(recipe.classes) if recipe.augmentation.swap else (),
     )
-    val = EvalBatches(splits["val"], max(size, VAL_CHIP), batch, reader)
-    keeper = Keeper(state, recipe.epochs, recipe.early_stopping, on_epoch)
-    if not keeper.done:
-        loop = Loop(module, task, recipe, mean, std, train)
-        _run(loop, train, val, recipe, keeper, device)
-    keeper.restore(module)
+    val = EvalBatches(splits["val"], max(recipe.chip_size, VAL_CHIP), recipe.batch, reader)
+    pixels = _Pixels(task, choose(precision=None if recipe.precision == "auto" else recipe.precision), batches, val)
+    training = _training(recipe, module, pixels, parts)
+    done = learn(training, claim.take(afresh=not resume), on_epoch)
     card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
-    training = {
+    told = {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash,
         "start": start,
@@ -117,17 +104,17 @@ def fit(
         "labelled_pixels": dict(zip((c.name for c in recipe.classes), found["labelled"].tolist(), strict=True)),
         "class_weights": weights,
         **({"absent": absent} if absent else {}),
-        "best_epoch": keeper.best_epoch,
-        "val_miou": keeper.best,
-        "history": keeper.history,
+        "best_epoch": done.best_epoch,
+        "val_miou": done.best,
+        "history": done.history,
     }
     card = card.model_copy(update={"domain": measured(splits, recipe, reader)})
     scored_on = "test" if splits["test"] else "val"
-    card = package.save(module.cpu(), card.model_copy(update={"training": training}), out)
+    card = package.save(module, card.model_copy(update={"training": told}), out)
     scores = {"split": scored_on, **score(package.load(out), splits[scored_on], reader)}
     card = card.model_copy(update={"scores": scores})
     package.write_card(card, out)
-    shutil.rmtree(state)
+    claim.forget()
     return card
 
 
@@ -181,27 +168,114 @@ def _absent(recipe: TrainRecipe, splits: Splits, trained: np.ndarray, reader: Re
     return found
 
 
-def _run(
-    loop: Loop, train: TrainBatches, val: EvalBatches, recipe: TrainRecipe, keeper: Keeper, device: Device
-) -> None:
-    kind = device.torch.type
-    with _quiet():
-        trainer = lightning.Trainer(
-            accelerator="gpu" if kind == "cuda" else kind,
-            devices=[device.torch.index or 0] if kind == "cuda" else 1,
-            precision="bf16-mixed" if device.bf16 else "32-true",
-            max_epochs=recipe.epochs,
-            callbacks=[keeper],
-            gradient_clip_val=recipe.optimiser.clip or None,
-            default_root_dir=keeper.folder,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        loop.net.to(memory_format=torch.channels_last)
-        trainer.fit(loop, train, val, ckpt_path=keeper.last, weights_only=True)
+class _Standardised(nn.Module):
+    """(B,C,S,S) physical values and (B,S,S) valid to what a network of standardised values gives."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: NDArray[np.float32], std: NDArray[np.float32], device: Device) -> None:
+        super().__init__()
+        self.net, self.device = net, device
+        self.register_buffer("mean", torch.from_numpy(mean).reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.from_numpy(std).reshape(-1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, valid: Tensor) -> Tensor:
+        x = (image - self.mean) / self.std * valid.unsqueeze(1)
+        with self.device.autocast():
+            raw: Tensor = self.net(x.contiguous(memory_format=torch.channels_last))
+        return raw
+
+
+class _Pixels:
+    """Batches, loss and validation of a task of pixels."""
+
+    key, larger_is_better = "miou", True
+
+    def __init__(self, task: Task, device: Device, train: TrainBatches, val: EvalBatches) -> None:
+        self.task, self.device, self.train, self.val = task, device, train, val
+        self.scores = task.scores()
+
+    def drawn(self, epoch: int, rows: Rows) -> Iterator[Batch]:
+        return (Batch((b.image, b.valid), b.target, b.size) for b in self.train.of(epoch, rows))
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        with self.device.autocast():
+            return self.task.loss(raw, target)
+
+    def batches(self, rows: Rows) -> Iterator[Batch]:
+        return (Batch((b.image, b.valid), b.target, b.size) for b in self.val.of(rows))
+
+    def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
+        with self.device.autocast():
+            return self.task.decode(raw)
+
+    def start(self) -> None:
+        self.scores = self.task.scores()
+
+    def update(self, decoded: Sequence[Tensor], target: Tensor) -> None:
+        index, confidence = (d.numpy() for d in decoded)
+        self.task.check(confidence)
+        self.scores.update(index, confidence, target.numpy())
+
+    def compute(self) -> float | None:
+        found = self.scores.compute()
+        if not found["pixels"]:
+            raise ModelError("val: not a single labelled pixel with data to choose the best weights by")
+        miou: float | None = found["miou"]
+        return miou
+
+
+def _training(recipe: TrainRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:
+    how, train = recipe.freeze, pixels.train
+    net = _Standardised(module, train.mean, train.std, pixels.device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Training(
+        name=recipe.name,
+        lower="optimiser.lr",
+        net=net,
+        batches=pixels.drawn,
+        loss=pixels.loss,
+        optimiser=partial(_optimiser, module, recipe.optimiser, parts),
+        schedule=partial(_schedule, recipe.schedule, recipe.epochs * len(train)),
+        epochs=recipe.epochs,
+        device=pixels.device,
+        clip=recipe.optimiser.clip,
+        seed=recipe.seed,
+        frozen=None if how == "none" else Frozen(parts, how.epochs if isinstance(how, FreezeFor) else None),
+        validation=pixels,
+        stopping=recipe.early_stopping,
+    )
+
+
+def _optimiser(module: nn.Module, how: HowToStep, encoders: Sequence[nn.Module]) -> Optimizer:
+    inner = {id(p) for part in encoders for p in part.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        groups.setdefault((id(parameter) in inner, parameter.ndim > 1), []).append(parameter)
+    options = [
+        {
+            "params": group,
+            "lr": how.lr * (how.encoder_factor if encoder else 1.0),
+            "weight_decay": how.weight_decay if matrix else 0.0,  # not for biases and norms
+        }
+        for (encoder, matrix), group in groups.items()
+    ]
+    return AdamW(options) if how.kind == "adamw" else SGD(options, momentum=0.9, nesterov=True)
+
+
+def _schedule(how: Schedule, steps: int, optimiser: Optimizer) -> LambdaLR:
+    """A linear rise to the largest learning rate, then flat or a half cosine to nearly zero, by step."""
+    rise = max(1, round(how.warmup * steps))
+
+    def at(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        if how.kind == "constant":
+            return 1.0
+        return max(1e-3, 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))))
+
+    return LambdaLR(optimiser, at)
 
 
 def _card(
@@ -230,62 +304,17 @@ def _card(
     )
 
 
-def _finished(out: Path, recipe: TrainRecipe) -> ModelCard | None:
-    """The card of a complete package of this recipe in ``out``."""
-    if not (out / "model.json").exists() or (out / STATE).exists():
+def _finished(claim: Claim) -> ModelCard | None:
+    """The card of a complete package of this recipe."""
+    if not (claim.out / "model.json").exists() or claim.state.exists():
         return None
-    card = cards.read_card(str(out))
-    return card if card.training.get("recipe_hash") == recipe.hash else None
+    card = cards.read_card(str(claim.out))
+    return card if card.training.get("recipe_hash") == claim.hash else None
 
 
-def _free(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
-    """Raise InputError, naming the fields that differ, when another recipe has been or is being trained in ``out``.
-
-    A training that has not come to the end of an epoch holds no one up.
-    """
-    if not resume:
-        return
-    if (state / PROGRESS).exists():
-        try:
-            before = json.loads(read_small(state / NOTE) or b"{}")
-        except (ValueError, RecursionError, DataError):
-            before = {}
-        if before.get("hash") != recipe.hash:
-            said = _other(before.get("recipe"), recipe)
-            raise InputError(f"out: {out} holds an unfinished run of another recipe: {said}, or delete {state}")
-    elif not state.exists() and (out / "model.json").exists():
-        said = _other(cards.read_card(str(out)).training.get("recipe"), recipe)
-        raise InputError(f"out: {out} holds a model of another recipe: {said}")
-
-
-def _other(before: dict[str, Any] | None, recipe: TrainRecipe) -> str:
-    said = differences(before, recipe, ("description",)) if before else ""
-    return f"{said or 'its fields are not written down there'}; choose another folder"
-
-
-def _claim(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
-    """Make ``out`` the folder of this recipe, whose training goes on there if it has begun. Raises InputError."""
-    try:
-        if not resume or not (state / PROGRESS).exists():
-            shutil.rmtree(state, ignore_errors=True)
-        within(out, f"{STATE}/{NOTE}").parent.mkdir(parents=True, exist_ok=True)
-        write_json(state / NOTE, {"hash": recipe.hash, "recipe": recipe.model_dump(mode="json")})
-    except OSError as err:
-        raise InputError(f"out: {out} cannot be written ({err.strerror}); expected a folder of yours") from err
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning without its greetings; that a GPU stays unused is the settings' choice."""
-    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*available but not used.*")
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 with torch 2.15, its own code
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+def _free(claim: Claim) -> None:
+    """Raise InputError, naming the fields that differ, when another recipe has been or is being trained there."""
+    claim.check()
+    if not claim.state.exists() and (claim.out / "model.json").exists():
+        said = claim.other(cards.read_card(str(claim.out)).training.get("recipe"))
+        raise InputError(f"out: {claim.out} holds a model of another recipe: {said}")

@@ -1,219 +1,341 @@
-"""What Lightning runs for `geoml.engine.train.fit`: one step, one validation, and what is kept after every epoch."""
+"""The one training loop: pixels, heads, backbones and contrastive features are a `Training` each.
+
+All randomness depends on the seed, the epoch and the place in it, or on generators whose state is kept. The state is
+written after every epoch, so a training that was killed goes on to the same weights.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-import lightning
 import numpy as np
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from geoml.data.chips import Batch, TrainBatches
-from geoml.data.recipe import EarlyStopping, FreezeFor, Schedule, TrainRecipe
-from geoml.engine.train.transfer import encoder_parts, freeze
-from geoml.errors import DataError, ModelError
-from geoml.io.stores.store import atomic, read_small, write_json
-from geoml.tasks import Task
+from geoml.data.chips import Rows
+from geoml.data.recipe import EarlyStopping
+from geoml.engine.machine.device import Device
+from geoml.engine.train import team
+from geoml.engine.train.team import OnEpoch, Team
+from geoml.engine.train.transfer import freeze
+from geoml.errors import InputError, ModelError
+from geoml.io.stores.store import atomic
 
-PROGRESS = "progress.json"
-"""What came of the epochs that are done."""
+LAST = "last.ckpt"
+"""In the folder of a training: all that the next epoch depends on."""
 
-
-class Loop(lightning.LightningModule):
-    """One network, one task. Batches hold physical values; they are standardised here."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        net: nn.Module,
-        task: Task,
-        recipe: TrainRecipe,
-        mean: NDArray[np.float32],
-        std: NDArray[np.float32],
-        batches: TrainBatches,
-    ) -> None:
-        super().__init__()
-        self.net, self.task, self.recipe, self.batches = net, task, recipe, batches
-        self.register_buffer("mean", torch.from_numpy(mean).reshape(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.from_numpy(std).reshape(-1, 1, 1), persistent=False)
-        self.encoders = encoder_parts(net) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
-        self.scores = task.scores()
-        self.losses: list[float] = []
-
-    def forward(self, batch: Batch) -> Tensor:
-        image = (batch.image - self.mean) / self.std * batch.valid.unsqueeze(1)
-        raw: Tensor = self.net(image.contiguous(memory_format=torch.channels_last))
-        return raw
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.batches.epoch = checkpoint["epoch"] + 1  # the first iterator is made before on_train_epoch_start
-
-    def on_train_epoch_start(self) -> None:
-        self.batches.epoch = self.current_epoch
-        self.losses = []
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch)  # dropout repeats after a resume
-        how = self.recipe.freeze
-        if how != "none":
-            freeze(self.encoders, self.current_epoch < how.epochs if isinstance(how, FreezeFor) else True)
-
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.task.loss(self(batch), batch.target)
-        self.losses.append(float(loss.detach()))
-        if not math.isfinite(self.losses[-1]):
-            raise ModelError(f"loss: {self.losses[-1]} in epoch {self.current_epoch}; lower optimiser.lr or use fp32")
-        return loss
-
-    def on_validation_epoch_start(self) -> None:
-        self.scores = self.task.scores()
-
-    def validation_step(self, batch: Batch, _: int) -> None:
-        index, confidence = self.task.decode(self(batch))
-        self.task.check(confidence.cpu().numpy())
-        self.scores.update(index.cpu().numpy(), confidence.cpu().numpy(), batch.target.cpu().numpy())
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        how = self.recipe.optimiser
-        inner = {id(p) for part in self.encoders for p in part.parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for parameter in self.net.parameters():
-            groups.setdefault((id(parameter) in inner, parameter.ndim > 1), []).append(parameter)
-        options = [
-            {
-                "params": group,
-                "lr": how.lr * (how.encoder_factor if encoder else 1.0),
-                "weight_decay": how.weight_decay if matrix else 0.0,  # not for biases and norms
-            }
-            for (encoder, matrix), group in groups.items()
-        ]
-        optimiser: Optimizer = AdamW(options) if how.kind == "adamw" else SGD(options, momentum=0.9, nesterov=True)
-        steps = self.recipe.epochs * len(self.batches)
-        scheduler = LambdaLR(optimiser, _curve(self.recipe.schedule, steps))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+CPU = Device(torch.device("cpu"), bf16=False, batch=1)
+Row = dict[str, float | None]
 
 
-def _curve(schedule: Schedule, steps: int) -> Callable[[int], float]:
-    """Learning rate relative to the largest, by step: a linear rise, then flat or a half cosine to nearly zero."""
-    rise = max(1, round(schedule.warmup * steps))
+class Batch(NamedTuple):
+    """What one step sees: the arguments ``x`` of the network and the ``target``, both the rows of this process.
 
-    def at(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        if schedule.kind == "constant":
-            return 1.0
-        return max(1e-3, 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))))
-
-    return at
-
-
-def _history(body: bytes, path: Path) -> list[dict[str, float | None]]:
-    """The rows of ``progress.json``. Raises DataError for what is none."""
-    try:
-        rows = [{str(k): v for k, v in row.items()} for row in json.loads(body)["history"]]
-        good = all(isinstance(row["miou"], float | int | None) for row in rows)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        good, rows = False, []
-    if not good:
-        raise DataError(f"{path}: not the progress of a training; delete its folder to start afresh")
-    return rows
-
-
-class Keeper(lightning.Callback):
-    """Keeps the best weights, the state to resume from and the history; stops when nothing gets better.
-
-    Files of ``folder``: best-EPOCH.safetensors, progress.json, last.ckpt. Each appears whole, in this order, after
-    every epoch; a kill between two of them repeats that epoch, since the history also travels in last.ckpt.
+    ``size`` counts the rows of all processes.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        epochs: int,
-        stopping: EarlyStopping | None,
-        on_epoch: Callable[[dict[str, float]], None] | None = None,
-    ) -> None:
-        self.folder, self.epochs, self.stopping, self.on_epoch = folder, epochs, stopping, on_epoch
-        self.history: list[dict[str, float | None]] = []
-        if (progress := read_small(folder / PROGRESS)) is not None:
-            self.history = _history(progress, folder / PROGRESS)
+    x: tuple[Tensor, ...]
+    target: Tensor
+    size: int
 
-    @property
-    def last(self) -> Path | None:
-        """The state to resume from."""
-        path = self.folder / "last.ckpt"
-        return path if path.exists() else None
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+class Validation(Protocol):
+    """How the weights of an epoch are scored; the best are kept. ``key`` is the name of the score."""
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = state_dict["history"]
+    key: str
+    larger_is_better: bool
+
+    def batches(self, rows: Rows) -> Iterable[Batch]: ...
+
+    def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """What is scored, row by row, of what the network gives."""
+
+    def start(self) -> None:
+        """Forget the last epoch."""
+
+    def update(self, decoded: Sequence[Tensor], target: Tensor) -> None:
+        """Count a batch, whole and on the CPU. Raises ModelError for an output that cannot be scored."""
+
+    def compute(self) -> float | None:
+        """The score; None where nothing can choose, and then the last weights are the best."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Parts that do not learn in the first ``epochs``, or in none of them."""
+
+    parts: Sequence[nn.Module]
+    epochs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained. Everything in it can be pickled, for the other processes of a data-parallel training.
+
+    ``net`` learns in place. ``batches(epoch, rows)`` are those of an epoch, ``loss(raw, target)`` is the scalar loss of
+    a whole batch. ``optimiser()`` is called when the network is on its device, ``schedule`` is stepped with it.
+    ``seed`` starts the random numbers of torch anew in every epoch; None lets them go on. ``name`` and ``lower`` (the
+    field of the recipe that is its learning rate) are for messages.
+    """
+
+    name: str
+    lower: str
+    net: nn.Module
+    batches: Callable[[int, Rows], Iterable[Batch]]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimiser: Callable[[], Optimizer]
+    schedule: Callable[[Optimizer], LRScheduler]
+    epochs: int
+    device: Device = CPU
+    clip: float = 0.0
+    seed: int | None = None
+    mode: Callable[[nn.Module], object] = nn.Module.train
+    """Puts the network into the mode in which it learns."""
+    frozen: Frozen | None = None
+    validation: Validation | None = None
+    stopping: EarlyStopping | None = None
+    generators: Sequence[np.random.Generator | torch.Generator] = ()
+    """Where ``batches`` takes its random numbers from, as far as they do not start anew with the epoch."""
+    buffers: bool = True
+    """Whether buffers of the network change in training, so belong to the state."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """Plain values that are kept with the state, see `kept`."""
+
+
+@dataclass
+class Progress:
+    """What came of the epochs that are done: a row for each, and the loss of every step."""
+
+    training: Training
+    history: list[Row] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the highest validation mIoU, by at least ``min_delta`` over the best before it; -1: none.
+        """The epoch with the best score, by at least ``min_delta`` over the best before it; -1: none.
 
-        Without mIoU (a class has no validation pixel) nothing can choose, and it is the last one.
+        An epoch without a score (also where nothing validates) cannot be chosen against, and it is the last such one.
         """
-        delta = self.stopping.min_delta if self.stopping else 0.0
+        how, stopping = self.training.validation, self.training.stopping
+        delta = stopping.min_delta if stopping else 0.0
         best, top = -1, -math.inf
         for epoch, row in enumerate(self.history):
-            miou = row["miou"]
-            if miou is None:
+            score = row[how.key] if how else None
+            if score is None or how is None:
                 best = epoch
-            elif miou > top + delta:
-                best, top = epoch, miou
+            elif (signed := score if how.larger_is_better else -score) > top + delta:
+                best, top = epoch, signed
         return best
 
     @property
     def best(self) -> float | None:
-        """Validation mIoU of the weights that are kept; None where it has no meaning."""
-        return self.history[self.best_epoch]["miou"] if self.history else None
+        """The score of the weights that are kept; None where it has no meaning."""
+        how = self.training.validation
+        return self.history[self.best_epoch][how.key] if self.history and how else None
 
     @property
     def done(self) -> bool:
-        count = len(self.history)
+        count, stopping = len(self.history), self.training.stopping
         waited = count - 1 - self.best_epoch
-        return count >= self.epochs or (self.stopping is not None and count > 0 and waited >= self.stopping.patience)
+        return count >= self.training.epochs or (stopping is not None and count > 0 and waited >= stopping.patience)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        assert isinstance(pl_module, Loop)
-        epoch = trainer.current_epoch
-        scores = pl_module.scores.compute()
-        if not scores["pixels"]:
-            raise ModelError("val: not a single labelled pixel with data to choose the best weights by")
-        row = {"epoch": epoch, "loss": float(np.mean(pl_module.losses)), "miou": scores["miou"]}
-        self.history = [*self.history[:epoch], row]
-        if self.best_epoch == epoch:
-            with atomic(self._weights(epoch)) as tmp:
-                state = pl_module.net.state_dict()
-                save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, tmp)
-        write_json(self.folder / PROGRESS, {"history": self.history})
-        with atomic(self.folder / "last.ckpt") as tmp:
-            trainer.save_checkpoint(tmp)
-        for old in self.folder.glob("best-*.safetensors"):
-            if old != self._weights(self.best_epoch):
+
+def learn(training: Training, folder: Path | None = None, on_epoch: OnEpoch | None = None) -> Progress:
+    """Train, or go on where the state in ``folder`` ends; the network has the best weights then, on the CPU, in eval
+    mode and with all its parts released.
+
+    With `geoml.settings.Settings.devices` above one, so many processes share every batch; without a ``folder`` nothing
+    is kept and one process does all. ``on_epoch`` gets epoch, loss and, where something validates, the score and the
+    best of them. Raises ModelError when the loss is not finite or the state is damaged, InputError for a batch too
+    small for the processes, DataError when the state cannot be written, TransientError for a process that was killed.
+    """
+    loop = Loop(training, folder, team.Alone(training.device.torch))
+    if folder is not None and team.processes(training.device) > 1:
+        team.run(_part, (training, folder), training.device.torch, training.frozen is not None, on_epoch)
+    else:
+        loop.run(on_epoch)
+    return loop.finish()
+
+
+def kept(folder: Path) -> dict[str, Any] | None:
+    """``about`` of the training whose state is in ``folder``; None where there is none. Raises ModelError."""
+    state = _read(folder)
+    return None if state is None else dict(state["about"])
+
+
+def _part(work: tuple[Training, Path], together: Team, on_epoch: OnEpoch) -> None:
+    """The work of one of several processes."""
+    Loop(*work, together).run(on_epoch if together.rank == 0 else None)
+
+
+class Loop:
+    """One process's part of a training."""
+
+    def __init__(self, training: Training, folder: Path | None, of: Team) -> None:
+        self.training, self.folder, self.team = training, folder, of
+        self.progress = Progress(training)
+        self.optimiser: Optimizer | None = None
+        self.schedule: LRScheduler | None = None
+
+    def run(self, on_epoch: OnEpoch | None) -> None:
+        """All epochs that are left."""
+        how = self.training
+        net = self.team.wrap(how.net)
+        self.optimiser = how.optimiser()
+        self.schedule = how.schedule(self.optimiser)
+        self._resume()
+        while not self.progress.done:
+            epoch = len(self.progress.history)
+            row: Row = {"epoch": epoch, "loss": self._epoch(epoch, net)}
+            if how.validation is not None:
+                row[how.validation.key] = self._validate(how.validation)
+            self.progress.history.append(row)
+            if self.folder is not None and self.team.rank == 0:
+                self._keep(self.folder)
+            if on_epoch is not None:
+                said = row if how.validation is None else {**row, "best": self.progress.best}
+                on_epoch({k: v for k, v in said.items() if v is not None})
+
+    def finish(self) -> Progress:
+        """The best weights in the network, from the folder where this process has not made them itself."""
+        net, progress = self.training.net, self.progress
+        if self.optimiser is None:
+            self._resume()
+        if self.folder is not None and self.training.validation is not None:
+            net.load_state_dict(load_file(_best(self.folder, progress.best_epoch)))
+        net.cpu().eval().requires_grad_(True)
+        return progress
+
+    def _epoch(self, epoch: int, net: nn.Module) -> float:
+        """One epoch; its mean loss. Raises ModelError when a loss is not finite."""
+        how = self.training
+        if how.seed is not None:  # so dropout repeats after a resume
+            torch.manual_seed(how.seed * 1_000_003 + epoch + self.team.rank * 7_368_787)
+        how.mode(how.net)
+        if how.frozen is not None:
+            freeze(how.frozen.parts, how.frozen.epochs is None or epoch < how.frozen.epochs)
+        losses, sizes = [], []
+        for batch in how.batches(epoch, self.team.rows):
+            if not losses and batch.size < self.team.world:
+                raise InputError(f"GEOML_DEVICES: {self.team.world}; expected at most {batch.size}, which is the batch")
+            raw = net(*(x.to(self.team.device) for x in batch.x))
+            loss = how.loss(self.team.whole(raw, batch.size), self._target(batch))
+            losses.append(float(loss.detach()))
+            sizes.append(batch.size)
+            if not math.isfinite(losses[-1]):
+                raise ModelError(
+                    f"{how.name}: loss is not finite ({losses[-1]}) in epoch {epoch + 1}; lower {how.lower} or use fp32"
+                )
+            self._step(loss)
+        self.progress.losses += losses
+        return float(np.mean(losses) if len(set(sizes)) == 1 else np.average(losses, weights=sizes))
+
+    def _step(self, loss: Tensor) -> None:
+        assert self.optimiser is not None
+        assert self.schedule is not None
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.training.clip:
+            learnt = [p for group in self.optimiser.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(learnt, self.training.clip)
+        self.optimiser.step()
+        self.schedule.step()
+
+    def _target(self, batch: Batch) -> Tensor:
+        return self.team.whole(batch.target.to(self.team.device), batch.size)
+
+    @torch.inference_mode()
+    def _validate(self, how: Validation) -> float | None:
+        """The score over the whole validation set, the same in every process."""
+        net = self.training.net.eval()
+        how.start()
+        for batch in how.batches(self.team.rows):
+            decoded = how.decode(net(*(x.to(self.team.device) for x in batch.x)))
+            how.update([self.team.whole(d, batch.size).cpu() for d in decoded], self._target(batch).cpu())
+        return how.compute()
+
+    def _keep(self, folder: Path) -> None:
+        """Write the state. The best weights first: a kill between the two repeats the epoch."""
+        how, progress = self.training, self.progress
+        assert self.optimiser is not None
+        assert self.schedule is not None
+        best = _best(folder, progress.best_epoch)
+        if how.validation is not None and progress.best_epoch == len(progress.history) - 1:
+            with atomic(best) as tmp:
+                save_file({k: v.detach().cpu().contiguous() for k, v in how.net.state_dict().items()}, tmp)
+        state = {
+            "about": how.about,
+            "net": {k: v for k, v in how.net.state_dict().items() if k in self._learnt},
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": progress.history,
+            "losses": torch.tensor(progress.losses, dtype=torch.float64),
+            "random": torch.get_rng_state(),
+            "generators": [
+                g.get_state() if isinstance(g, torch.Generator) else dict(g.bit_generator.state) for g in how.generators
+            ],
+        }
+        with atomic(folder / LAST) as tmp:
+            torch.save(state, tmp)
+        for old in folder.glob("best-*.safetensors"):
+            if old != best:
                 old.unlink()
-        if self.on_epoch is not None:
-            said = {**row, "best": self.best}
-            self.on_epoch({k: v for k, v in said.items() if v is not None})
-        trainer.should_stop = trainer.should_stop or self.done
 
-    def _weights(self, epoch: int) -> Path:
-        return self.folder / f"best-{epoch}.safetensors"
+    @property
+    def _learnt(self) -> set[str]:
+        """Names of what the state holds of the network."""
+        net = self.training.net
+        return set(net.state_dict()) if self.training.buffers else {name for name, _ in net.named_parameters()}
 
-    def restore(self, module: nn.Module) -> None:
-        """The best weights into ``module``, in eval mode and without frozen parts."""
-        module.load_state_dict(load_file(self._weights(self.best_epoch)))
-        module.eval().requires_grad_(True)
+    def _resume(self) -> None:
+        """Take over the state, if there is one. Raises ModelError for a damaged one."""
+        state = None if self.folder is None else _read(self.folder)
+        if state is None:
+            return
+        how, progress = self.training, self.progress
+        try:
+            missing, strange = how.net.load_state_dict(state["net"], strict=False)
+            if strange or self._learnt.intersection(missing):
+                raise ModelError(f"{self.folder}: the state of another network; delete it, the training begins again")
+            if self.optimiser is not None and self.schedule is not None:
+                self.optimiser.load_state_dict(state["optimiser"])
+                self.schedule.load_state_dict(state["schedule"])
+            progress.history, progress.losses = list(state["history"]), state["losses"].tolist()
+            torch.set_rng_state(state["random"])
+            for generator, value in zip(how.generators, state["generators"], strict=True):
+                if isinstance(generator, torch.Generator):
+                    generator.set_state(value)
+                else:
+                    generator.bit_generator.state = value
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as err:
+            raise _damaged(self.folder, err) from err
+
+
+def _best(folder: Path, epoch: int) -> Path:
+    return folder / f"best-{epoch}.safetensors"
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """The state in a folder; tensors and plain values, nothing of it is executed."""
+    path = folder / LAST
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state["about"]
+    except (OSError, RuntimeError, ValueError, LookupError, EOFError, TypeError, pickle.UnpicklingError) as err:
+        raise _damaged(folder, err) from err
+    return state
+
+
+def _damaged(folder: Path | None, err: Exception) -> ModelError:
+    why = str(err).partition("\n")[0]
+    return ModelError(f"{folder}/{LAST}: damaged ({why}); delete it, the training begins again")

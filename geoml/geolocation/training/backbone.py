@@ -9,26 +9,25 @@ batch keep the statistics of weights that were given, and learn their own in a n
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 
+from geoml.data.chips import Rows
 from geoml.engine.machine.ahead import ahead
 from geoml.engine.machine.device import Device, choose
-from geoml.errors import InputError, ModelError
+from geoml.engine.train.loop import Batch, OnEpoch, Training, kept, learn
+from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.locate.features import AHEAD, BATCH, Extractor, compute
 from geoml.geolocation.nn.backbones import Backbone
@@ -39,10 +38,6 @@ from geoml.geolocation.training.recipe import BackboneTraining, GeoRecipe, Head,
 from geoml.geolocation.training.world import View, World
 from geoml.geolocation.training.world_cuts import Cutter
 from geoml.grid import sphere
-from geoml.io.stores import store
-
-STATE, PROGRESS = ".fit", "backbone.safetensors"
-"""Folder within that of the package, until it is written; weights and the optimiser's moments after the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -92,67 +87,70 @@ def fit(
     recipe: GeoRecipe,
     backbone: Backbone,
     folder: str | Path,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     device: Device | None = None,
 ) -> nn.Module:
     """Train the backbone in place, with a head that is returned, both in eval mode and on the CPU.
 
     A head with a gallery has another one while the backbone learns, see `stand_in`. After every epoch the state is in
     ``folder``; given again, the same recipe goes on from there, and ends with the weights of a run that was never
-    stopped. Raises InputError for a recipe that does not say what learns, ModelError when the loss is not finite or
-    what was kept is damaged, DataError when it cannot be written.
+    stopped. Raises InputError for a recipe that does not say what learns, and as `geoml.engine.train.loop.learn`.
     """
     how, asked = recipe.training, recipe.training.backbone
     if asked is None:
         raise InputError("training.backbone: missing; expected which layers of the backbone learn")
-    device = device or choose()
-    size = recipe.size or backbone.size
-    draw = draw_of(recipe, size)
-    path = Path(folder) / PROGRESS
-    said = _said(path, recipe.hash)
+    folder, device = Path(folder), device or choose()
+    draw = draw_of(recipe, recipe.size or backbone.size)
+    said = kept(folder)
     torch.manual_seed(recipe.seed)
     if recipe.weights is None and said is None:
         _start(backbone)
     learnt = _learnt(backbone, asked)
     head = _head(recipe, backbone, draw, device) if said is None else heads.build(said["head"], said["config"])
-    both = nn.ModuleDict({"backbone": device.place(backbone), "head": head.to(device.torch)})
-    steps = math.ceil(draw.count / how.batch)
-    slow = how.lr * asked.rate_factor
+    net, slow = Located(device.place(backbone), head, device), how.lr * asked.rate_factor
     groups = [{"params": learnt, "lr": slow}, {"params": list(head.parameters()), "lr": how.lr}]
-    optimiser = torch.optim.AdamW(groups, weight_decay=how.weight_decay, fused=True)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, [slow, how.lr], total_steps=steps * how.epochs)
-    done = 0 if said is None else _resume(path, said, both, optimiser, cycle)
-    step = partial(_step, both, optimiser, [*learnt, *head.parameters()], device, how.clip)
-    xyz = torch.from_numpy(sphere.to_xyz(draw.where[:, 0], draw.where[:, 1]).astype(np.float32))
-    for epoch in range(done, how.epochs):
-        torch.manual_seed(recipe.seed * 1_000_003 + epoch)  # dropout repeats after a resume
-        _train_mode(backbone, given=recipe.weights is not None)
-        head.train()
-        true, total = xyz[torch.from_numpy(draw.rows(epoch))].split(how.batch), 0.0  # type: ignore[no-untyped-call]
-        for rgb, at in zip(ahead(draw.batches(epoch, how.batch), AHEAD, "pictures"), true, strict=True):
-            loss = step(torch.from_numpy(np.stack(rgb)), at)
-            if not math.isfinite(loss):
-                raise ModelError(
-                    f"backbone {backbone.name}: loss is not finite in epoch {epoch + 1}; lower training.lr"
-                )
-            cycle.step()
-            total += loss * len(at)
-        _keep(path, recipe.hash, epoch + 1, both, optimiser, cycle)
-        if on_epoch is not None:
-            on_epoch({"epoch": epoch, "loss": total / draw.count})
-    backbone.requires_grad_(True)
-    both.eval().cpu()
-    for value in (*both.parameters(), *both.buffers()):  # no trace of channels_last in the strides of what others read
+    training = Training(
+        name=f"backbone {backbone.name}",
+        lower="training.lr",
+        net=net,
+        batches=partial(_batches, draw, how.batch),
+        loss=head.loss,  # type: ignore[arg-type]
+        optimiser=partial(AdamW, groups, weight_decay=how.weight_decay, fused=True),
+        schedule=partial(OneCycleLR, max_lr=[slow, how.lr], total_steps=math.ceil(draw.count / how.batch) * how.epochs),
+        epochs=how.epochs,
+        device=device,
+        clip=how.clip,
+        seed=recipe.seed,
+        mode=partial(_train_mode, given=recipe.weights is not None),
+        about={"head": type(head).__module__.rpartition(".")[2], "config": dataclasses.asdict(head.config)},  # type: ignore[call-overload]
+    )
+    learn(training, folder, on_epoch)
+    for value in (*net.parameters(), *net.buffers()):  # no trace of channels_last in the strides of what others read
         value.data = value.clone(memory_format=torch.contiguous_format)
     return head
 
 
-def forget(folder: str | Path) -> None:
-    """Remove what `fit` kept, once the package is written."""
-    path = Path(folder) / PROGRESS
-    path.unlink(missing_ok=True)
-    with suppress(OSError):  # something else lies in it, or it was never made
-        path.parent.rmdir()
+class Located(nn.Module):
+    """(B, H, W, 3) uint8 pictures to what the head says of their features."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module, device: Device) -> None:
+        super().__init__()
+        self.backbone, self.head, self.device = backbone, head, device
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        x = self.backbone.normalised(rgb.permute(0, 3, 1, 2))
+        with self.device.autocast():
+            features = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        raw: Tensor = self.head(features.float())
+        return raw
+
+
+def _batches(draw: Draw, batch: int, epoch: int, part: Rows) -> Iterator[Batch]:
+    rows = draw.rows(epoch)
+    xyz = torch.from_numpy(sphere.to_xyz(draw.where[rows, 0], draw.where[rows, 1]).astype(np.float32))
+    true = xyz.split(batch)  # type: ignore[no-untyped-call]
+    for rgb, at in zip(ahead(draw.batches(epoch, batch, part), AHEAD, "pictures"), true, strict=True):
+        yield Batch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))
 
 
 def stand_in(asked: Head) -> Head:
@@ -214,81 +212,9 @@ def _stages(net: nn.Module) -> Iterator[nn.Module]:
         yield from part if isinstance(part, nn.Sequential) else (part,)
 
 
-def _train_mode(backbone: Backbone, given: bool) -> None:
+def _train_mode(net: Located, given: bool) -> None:
     """Training mode, but for normalisation whose statistics were given or whose layer is frozen."""
-    backbone.train()
-    for part in backbone.modules():
+    net.train()
+    for part in net.backbone.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             part.train(not given and all(p.requires_grad for p in part.parameters()))
-
-
-def _step(
-    both: nn.ModuleDict,
-    optimiser: torch.optim.Optimizer,
-    learnt: list[nn.Parameter],
-    device: Device,
-    clip: float,
-    rgb: Tensor,
-    xyz: Tensor,
-) -> float:
-    """One step on (B, H, W, 3) uint8 pictures of (B, 3) places, or none if the loss is not finite; the loss."""
-    backbone, head = both["backbone"], both["head"]
-    x = backbone.normalised(rgb.to(device.torch).permute(0, 3, 1, 2))  # type: ignore[operator]
-    with device.autocast():
-        features = backbone(x.contiguous(memory_format=torch.channels_last))
-    loss = head.loss(head(features.float()), xyz.to(device.torch))  # type: ignore[operator]
-    value = float(loss.detach())
-    if math.isfinite(value):
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(learnt, clip)
-        optimiser.step()
-    return value
-
-
-def _keep(
-    path: Path, recipe: str, epoch: int, both: nn.ModuleDict, optimiser: torch.optim.Optimizer, cycle: Any
-) -> None:
-    state = optimiser.state_dict()
-    head: Any = both["head"]
-    tensors = {f"moments.{i}.{k}": v for i, of in state["state"].items() for k, v in of.items()}
-    tensors |= {f"weights.{k}": v for k, v in both.state_dict().items()}
-    said = {
-        "recipe": recipe, "epoch": epoch, "head": type(head).__module__.rpartition(".")[2],
-        "config": dataclasses.asdict(head.config), "groups": state["param_groups"],
-        "cycle": {k: v for k, v in cycle.state_dict().items() if isinstance(v, int | float | str | list)},
-    }  # fmt: skip
-    with store.atomic(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"said": json.dumps(said)})
-
-
-def _said(path: Path, recipe: str) -> dict[str, Any] | None:
-    """How far a run of this recipe has come; None where nothing of it is kept."""
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            said: dict[str, Any] = json.loads(file.metadata()["said"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as err:
-        raise ModelError(f"{path}: damaged ({err}); delete it, the training begins again") from err
-    return said if said["recipe"] == recipe else None
-
-
-def _resume(path: Path, said: dict[str, Any], both: nn.ModuleDict, optimiser: torch.optim.Optimizer, cycle: Any) -> int:
-    moments: dict[int, dict[str, Tensor]] = {}
-    weights: dict[str, Tensor] = {}
-    with safe_open(path, "pt") as file:
-        for name in file.keys():  # noqa: SIM118 - it is no mapping
-            kind, _, rest = name.partition(".")
-            if kind == "weights":
-                weights[rest] = file.get_tensor(name)
-            else:
-                row, _, key = rest.partition(".")
-                moments.setdefault(int(row), {})[key] = file.get_tensor(name)
-    both.load_state_dict(weights)
-    for row, p in enumerate(p for group in optimiser.param_groups for p in group["params"]):
-        # the fused step walks through memory, so moments have to lie in it as their parameter does
-        moments[row] = {k: torch.empty_like(p).copy_(v) if v.ndim else v for k, v in moments.get(row, {}).items()}
-    optimiser.load_state_dict({"state": moments, "param_groups": said["groups"]})
-    cycle.load_state_dict(said["cycle"])
-    return int(said["epoch"])

@@ -13,8 +13,10 @@ what changes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from geoml.errors import InputError, ModelError, NothingFound
+from geoml.data.chips import Rows
+from geoml.engine.machine.device import choose
+from geoml.engine.train.loop import Batch, OnEpoch, Training, learn
+from geoml.errors import InputError, NothingFound
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD
 from geoml.geolocation.nn.places import Places
 from geoml.geolocation.training import looks
@@ -33,6 +40,8 @@ from geoml.geolocation.training.positives import Ground, near
 TEMPERATURE = 0.07
 WARM = 20
 """Steps until the rate is reached, or a tenth of them all."""
+EPOCH = 50
+"""Steps of an epoch; the last one may be shorter."""
 TRIES = 100
 
 
@@ -131,13 +140,14 @@ def fit(
 def fit_grounds(
     sources: Sequence[tuple[float, Sequence[Ground]]],
     config: Fit | None = None,
-    on_step: Callable[[int, float], None] | None = None,
+    folder: Path | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Embedder, list[float]]:
     """An embedder trained on pairs of dates of grounds, and its loss at each step.
 
-    A batch comes from one source, drawn by its share: pictures of another sensor would be told apart too easily.
-    Raises InputError for a ground too small, NothingFound for one with no place known at two dates, ModelError when
-    the loss is not finite, MissingExtra without weights to start from.
+    A batch comes from one source, drawn by its share: pictures of another sensor would be told apart too easily. Goes
+    on with the state in ``folder``. Raises InputError for a ground too small, NothingFound for one with no place known
+    at two dates, MissingExtra without weights to start from, and as `geoml.engine.train.loop.learn`.
     """
     config = config or Fit()
     for _, grounds in sources:
@@ -147,36 +157,70 @@ def fit_grounds(
     if not len(share) or not (share > 0).all():
         raise InputError(f"sources: shares {share.tolist()}; expected positive ones")
     torch.manual_seed(config.seed)
-    rng, draw = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
+    pairs = _Pairs(sources, share / share.sum(), config)
     model = Embedder(project=True, cells=config.cells).to(memory_format=torch.channels_last)
     learned = _learned(model, config.stages)
     groups: list[dict[str, Any]] = [
         {"params": learned},
         {"params": list(model.project.parameters()), "lr": 2 * config.rate},
     ]
-    warm = max(1, min(WARM, config.steps // 10))
-    optimizer = torch.optim.AdamW(groups, config.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warm, 1) * (1 + math.cos(math.pi * min(s / config.steps, 1))) / 2
+    training = Training(
+        name="retrieval",
+        lower="training.rate",
+        net=_Both(model),
+        batches=pairs.batches,
+        loss=_loss,
+        optimiser=partial(AdamW, groups, config.rate, weight_decay=0.01),
+        schedule=partial(_schedule, config.steps),
+        epochs=math.ceil(config.steps / EPOCH),
+        device=choose(precision="fp32"),
+        mode=nn.Module.eval,  # statistics of normalisation stay those of ImageNet: batches are small
+        generators=(pairs.rng, pairs.draw),
     )
-    losses = []
-    model.eval()  # statistics of normalisation stay those of ImageNet: batches are small
-    for step in range(config.steps):
-        grounds = sources[rng.choice(len(share), p=share / share.sum())][1]
-        sides, shared = _batch(grounds, config, rng)
-        both = model(_tensor(torch.cat([looks.vary(s, draw, config.look) for s in sides])))
-        loss = info_nce(both[: config.batch], both[config.batch :], shared)
-        if not torch.isfinite(loss):
-            raise ModelError("retrieval: the loss is not finite; lower the rate")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        if on_step is not None:
-            on_step(step, losses[-1])
+    losses = learn(training, folder, on_epoch).losses
     model.keep(Places(project=False, pretrained=True, cells=config.cells))
     return model, losses
+
+
+class _Pairs:
+    """The batches of every epoch, by random numbers that go on from one to the next."""
+
+    def __init__(
+        self, sources: Sequence[tuple[float, Sequence[Ground]]], share: NDArray[np.float64], config: Fit
+    ) -> None:
+        self.sources, self.share, self.config = sources, share, config
+        self.rng, self.draw = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
+
+    def batches(self, epoch: int, rows: Rows) -> Iterator[Batch]:
+        """Both pictures (B, 2, 3, S, S) of each pair, and (B, B) where ground is shared."""
+        config = self.config
+        for _ in range(epoch * EPOCH, min((epoch + 1) * EPOCH, config.steps)):
+            grounds = self.sources[self.rng.choice(len(self.share), p=self.share)][1]
+            sides, shared = _batch(grounds, config, self.rng)
+            both = torch.stack([looks.vary(s, self.draw, config.look) for s in sides], 1)
+            yield Batch((both[rows(len(both))],), shared[rows(len(both))], len(both))
+
+
+class _Both(nn.Module):
+    """(B, 2, 3, S, S) pictures to (B, 2, D) unit vectors."""
+
+    def __init__(self, model: Embedder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found: Tensor = self.model(_tensor(pictures.transpose(0, 1).flatten(0, 1)))
+        return found.unflatten(0, (2, len(pictures))).transpose(0, 1)
+
+
+def _loss(raw: Tensor, shared: Tensor) -> Tensor:
+    return info_nce(raw[:, 0], raw[:, 1], shared)
+
+
+def _schedule(steps: int, optimiser: Optimizer) -> LambdaLR:
+    """A linear rise, times half a cosine to nothing."""
+    warm = max(1, min(WARM, steps // 10))
+    return LambdaLR(optimiser, lambda s: min((s + 1) / warm, 1) * (1 + math.cos(math.pi * min(s / steps, 1))) / 2)
 
 
 def embed(model: nn.Module, pictures: NDArray[np.float32], batch: int = 32) -> NDArray[np.float32]:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch.nn import functional
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 
-from geoml.errors import InputError, ModelError
+from geoml.engine.train.loop import Training, learn
+from geoml.errors import InputError
 from geoml.geolocation.locate.card import Domained
 from geoml.geolocation.nn.domains import Domain, told
+from geoml.geolocation.training import draw
 from geoml.geolocation.training.recipe import Foreign
 
 Features = NDArray[np.float32]
-BATCH, RATE, DECAY = 512, 1e-3, 0.05
+BATCH, RATE, DECAY, SMOOTH = 512, 1e-3, 0.05, 0.01
 
 
-def fit(inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: int) -> Domain:
+def fit(
+    inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: int, folder: Path | None = None
+) -> Domain:
     """The head in eval mode, from (N, F) features of pictures that the locator is for and those of each other kind.
 
-    Half of what it sees is inside, and of the other half every kind has its share. Raises ModelError when the loss is
-    not finite.
+    Half of what it sees is inside, and of the other half every kind has its share. Goes on with the state in
+    ``folder``. Raises as `geoml.engine.train.loop.learn`.
     """
     torch.manual_seed(seed)
     x = torch.from_numpy(np.concatenate([inside, *foreign.values()]).astype(np.float32))
@@ -33,22 +40,21 @@ def fit(inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: i
     weight = np.repeat(share, counts)
     domain = Domain(inside.shape[1], len(foreign), how.hidden)
     domain.standardise.measure(x[: len(inside)])
-    draw = np.random.default_rng([seed, 0xD0A])
-    steps = math.ceil(len(x) / BATCH)
-    optimiser = torch.optim.AdamW(domain.parameters(), RATE, weight_decay=DECAY)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps * how.epochs)
-    domain.train()
-    for _ in range(how.epochs):
-        order = torch.from_numpy(draw.choice(len(x), len(x), p=weight / weight.sum()))
-        for rows in order.split(BATCH):  # type: ignore[no-untyped-call]
-            loss = nn.functional.cross_entropy(domain(x[rows]), y[rows], label_smoothing=0.01)
-            if not bool(torch.isfinite(loss)):
-                raise ModelError("domain: loss is not finite")
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            cycle.step()
-    return domain.eval()
+    batches = draw.Features(x, y, weight / weight.sum(), BATCH, np.random.default_rng([seed, 0xD0A]))
+    training = Training(
+        name="domain",
+        lower="its learning rate",
+        net=domain,
+        batches=batches,
+        loss=partial(functional.cross_entropy, label_smoothing=SMOOTH),
+        optimiser=partial(AdamW, domain.parameters(), RATE, weight_decay=DECAY),
+        schedule=partial(OneCycleLR, max_lr=RATE, total_steps=len(batches) * how.epochs),
+        epochs=how.epochs,
+        generators=(batches.draw,),
+        buffers=False,
+    )
+    learn(training, folder)
+    return domain
 
 
 def choose(domain: Domain, sure: Features, foreign: Mapping[str, Features], how: Foreign) -> Domained:

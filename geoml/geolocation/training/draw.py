@@ -1,4 +1,4 @@
-"""What a backbone learns from: the pictures of every epoch, the same for the same seed."""
+"""What is learnt from: the pictures or the features of every epoch, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from geoml.data.chips import Rows, every
+from geoml.engine.train.loop import Batch
 
 Pixels = NDArray[np.uint8]
 
@@ -31,9 +36,31 @@ class Draw(ABC):
         draw = np.random.default_rng([self.seed, 0x7EA, epoch])
         return draw.choice(len(self.where), self.count, p=self.weight)
 
-    def batches(self, epoch: int, batch: int) -> Iterator[list[Pixels]]:
-        """The pictures of an epoch, so many at a time."""
+    def batches(self, epoch: int, batch: int, part: Rows = every) -> Iterator[list[Pixels]]:
+        """The pictures of an epoch, so many at a time, or of each batch a part."""
         rows = self.rows(epoch)
         for first in range(0, self.count, batch):
-            rngs = [np.random.default_rng([self.seed, 0xB0E, epoch, i]) for i in range(first, self.count)[:batch]]
-            yield self.made(rows[first : first + batch], rngs)
+            numbers = range(first, min(first + batch, self.count))
+            numbers = numbers[part(len(numbers))]
+            rngs = [np.random.default_rng([self.seed, 0xB0E, epoch, i]) for i in numbers]
+            yield self.made(rows[numbers.start : numbers.stop], rngs)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Batches of features ``x`` (N, F) and their ``target``: N rows in an epoch, each drawn by its ``weight``."""
+
+    x: Tensor
+    target: Tensor
+    weight: NDArray[np.float64]
+    batch: int
+    draw: np.random.Generator
+
+    def __len__(self) -> int:
+        return -(-len(self.x) // self.batch)
+
+    def __call__(self, epoch: int, part: Rows) -> Iterator[Batch]:
+        order = torch.from_numpy(self.draw.choice(len(self.x), len(self.x), p=self.weight))
+        for rows in order.split(self.batch):  # type: ignore[no-untyped-call]
+            own = rows[part(len(rows))]
+            yield Batch((self.x[own],), self.target[own], len(rows))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.data.recipe import resolve
 from geoml.engine.machine.device import choose
-from geoml.errors import InputError, ModelError
+from geoml.engine.train.loop import OnEpoch, Training, learn
+from geoml.engine.train.state import Claim
+from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import answers, locator
@@ -28,7 +32,7 @@ from geoml.geolocation.nn import conformal, domains, geoscores
 from geoml.geolocation.nn.domains import Domain
 from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.training import backbone as fit_backbone
-from geoml.geolocation.training import balance, picture_sets, world, world_sets
+from geoml.geolocation.training import balance, draw, picture_sets, world, world_sets
 from geoml.geolocation.training import domain as fit_domain
 from geoml.geolocation.training.recipe import Calibration, GeoRecipe, HeadTraining, Views, WorldSource
 from geoml.geolocation.training.world_sets import FeatureSet, WorldSets, joined
@@ -37,7 +41,6 @@ from geoml.io.stores.scratch import scratch
 from geoml.texts import listed
 
 Floats = NDArray[np.float64]
-OnEpoch = Callable[[dict[str, float]], None]
 
 
 def fit(
@@ -47,15 +50,17 @@ def fit(
 
     Features are kept in ``cache``, a folder of the machine's scratch by default. With ``training.backbone`` the
     backbone learns first, see `geoml.geolocation.training.backbone`; a run that was stopped goes on after its last
-    epoch. Raises InputError for a recipe that does not fit or a split that leaks, DataError for a picture that cannot
-    be read, ModelError when the loss is not finite.
+    epoch. Raises InputError for a recipe that does not fit itself or the folder or a split that leaks, DataError for a
+    picture that cannot be read, ModelError when the loss is not finite.
     """
+    claim = Claim(Path(out), recipe, recipe.hash)
+    claim.check()
     check(recipe)
     torch.manual_seed(recipe.seed)
     backbone = locator.build_backbone(recipe.backbone, recipe.weights)
-    state, learnt, asked = Path(out) / fit_backbone.STATE, None, recipe
+    learnt, asked, state = None, recipe, claim.take()
     if recipe.training.backbone is not None:
-        learnt = fit_backbone.fit(recipe, backbone, state, on_epoch)
+        learnt = fit_backbone.fit(recipe, backbone, state / "backbone", on_epoch)
         if fit_backbone.has_gallery(recipe.head):
             learnt = None
         else:  # nothing is trained on features any more
@@ -63,11 +68,11 @@ def fit(
     extractor = Extractor(backbone, recipe.size)
     answering = Extractor(locator.rounded(backbone, recipe.half, True), recipe.size) if recipe.int8 else extractor
     sets = _of(recipe).prepare(asked, extractor, cache or features_cache(), answering)
-    made = fit_features(recipe, sets, on_epoch, learnt)
+    made = fit_features(recipe, sets, on_epoch, learnt, state)
     card = _card(recipe, made, sets, extractor)
     found = Locator(answering.backbone, made.head, card, domain=made.domain)
     found = dataclasses.replace(found, card=locator.save(found, out, recipe.half, recipe.int8), path=Path(out))
-    fit_backbone.forget(state)
+    claim.forget()
     return found
 
 
@@ -133,18 +138,28 @@ class Fitted:
 
 
 def fit_features(
-    recipe: GeoRecipe, sets: WorldSets, on_epoch: OnEpoch | None = None, learnt: nn.Module | None = None
+    recipe: GeoRecipe,
+    sets: WorldSets,
+    on_epoch: OnEpoch | None = None,
+    learnt: nn.Module | None = None,
+    state: Path | None = None,
 ) -> Fitted:
-    """Head, calibration and scores of features that are there already; ``learnt`` is a head that needs no training."""
+    """Head, calibration and scores of features that are there already; ``learnt`` is a head that needs no training.
+
+    What is trained is kept below ``state``, and goes on from there.
+    """
     head = learnt
     if head is None:
-        head = train_head(recipe.head.name, recipe.head.config, sets.train, recipe.training, recipe.seed, on_epoch)
+        folder = None if state is None else state / "head"
+        head = train_head(
+            recipe.head.name, recipe.head.config, sets.train, recipe.training, recipe.seed, on_epoch, folder
+        )
     if recipe.int8:  # what is written is what is calibrated and scored
         head = locator.rounded(head, recipe.half, True)
     config = dataclasses.asdict(head.config)  # type: ignore[call-overload]
     strict = sets.val_blocks if recipe.calibration.blocks else None
     calibrated = calibrate(head, sets.val, recipe.calibration, strict)
-    domain, domained = _domain(recipe, head, calibrated, sets)
+    domain, domained = _domain(recipe, head, calibrated, sets, state)
     scores = {}
     for name, queries in sets.tests.items():
         unlike = (
@@ -155,13 +170,14 @@ def fit_features(
 
 
 def _domain(
-    recipe: GeoRecipe, head: nn.Module, calibrated: Calibrated, sets: WorldSets
+    recipe: GeoRecipe, head: nn.Module, calibrated: Calibrated, sets: WorldSets, state: Path | None
 ) -> tuple[Domain | None, Domained | None]:
     """The head that tells what the locator is not for; its limit is chosen on validation pictures that are answered."""
     how = recipe.source.foreign if isinstance(recipe.source, WorldSource) else None
     if how is None:
         return None, None
-    domain = fit_domain.fit(sets.train.features, sets.foreign, how, recipe.seed)
+    folder = None if state is None else state / "domain"
+    domain = fit_domain.fit(sets.train.features, sets.foreign, how, recipe.seed, folder)
     if recipe.int8:
         domain = locator.rounded(domain, recipe.half, True)
     both = joined([sets.val, sets.val_blocks])
@@ -177,11 +193,12 @@ def train_head(
     how: HeadTraining,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    folder: Path | None = None,
 ) -> nn.Module:
     """A head of ``geoml/geolocation/heads`` in eval mode, trained on (N, F) features; the same for the same seed.
 
-    Raises ModelError when the loss is not finite.
-    """  # fmt: skip
+    Goes on with the state in ``folder``. Raises as `geoml.engine.train.loop.learn`.
+    """
     torch.manual_seed(seed)
     x = torch.from_numpy(np.ascontiguousarray(train.features, np.float32))
     xyz = torch.from_numpy(sphere.to_xyz(train.lon, train.lat).astype(np.float32))
@@ -190,28 +207,23 @@ def train_head(
     learnt = [p for p in head.parameters() if p.requires_grad]
     if not learnt:
         return head.eval()
-    draw = np.random.default_rng([seed, 0x7EA])
     weight = balance.weights(balance.coarse(train.lon, train.lat), how.balance)
-    steps = math.ceil(len(x) / how.batch)
-    optimiser = torch.optim.AdamW(learnt, how.lr, weight_decay=how.weight_decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.lr, total_steps=steps * how.epochs)
-    head.train()
-    for epoch in range(how.epochs):
-        order = torch.from_numpy(draw.choice(len(x), len(x), p=weight))
-        total = 0.0
-        for rows in order.split(how.batch):  # type: ignore[no-untyped-call]
-            loss = head.loss(head(x[rows]), xyz[rows])  # type: ignore[operator]
-            if not bool(torch.isfinite(loss)):
-                raise ModelError(f"head {name}: loss is not finite in epoch {epoch + 1}; lower training.lr")
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(learnt, how.clip)
-            optimiser.step()
-            cycle.step()
-            total += float(loss.detach()) * len(rows)
-        if on_epoch is not None:
-            on_epoch({"epoch": epoch, "loss": total / len(x)})
-    return head.eval()
+    batches = draw.Features(x, xyz, weight, how.batch, np.random.default_rng([seed, 0x7EA]))
+    training = Training(
+        name=f"head {name}",
+        lower="training.lr",
+        net=head,
+        batches=batches,
+        loss=head.loss,  # type: ignore[arg-type]
+        optimiser=partial(AdamW, learnt, how.lr, weight_decay=how.weight_decay),
+        schedule=partial(OneCycleLR, max_lr=how.lr, total_steps=len(batches) * how.epochs),
+        epochs=how.epochs,
+        clip=how.clip,
+        generators=(batches.draw,),
+        buffers=False,
+    )
+    learn(training, folder, on_epoch)
+    return head
 
 
 def calibrate(head: nn.Module, chosen: FeatureSet, how: Calibration, strict: FeatureSet | None = None) -> Calibrated:

@@ -8,7 +8,6 @@ of the most similar tiles of the first source. Nothing calibrated it, so it abst
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoml.engine.train.loop import OnEpoch
+from geoml.engine.train.state import Claim
 from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.locate import locator
@@ -30,9 +31,6 @@ from geoml.geolocation.training.recall import recall
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe, StacYears, grounds
 from geoml.grid import sphere
 
-OnEpoch = Callable[[dict[str, float]], None]
-REPORT = 50
-"""Steps that are told as one epoch."""
 NEAREST_KM = 1.0
 """Kernel of the head: its places are kept in single precision."""
 QUERIES = 400
@@ -42,14 +40,18 @@ QUERIES = 400
 def fit(recipe: RetrievalRecipe, out: str | Path, on_epoch: OnEpoch | None = None) -> Locator:
     """Train by the recipe and write a package to ``out``.
 
-    Raises InputError for a test that shares ground with what trains, and as the sources do and as `fit_grounds`.
+    A run that was stopped goes on after its last epoch, `geoml.geolocation.training.contrastive.EPOCH` steps. Raises
+    InputError for a test that shares ground with what trains and for a folder of another recipe, and as the sources do
+    and as `fit_grounds`.
     """
+    claim = Claim(Path(out), recipe, recipe.hash)
+    claim.check()
     found = [(source.share, grounds(source)) for source in recipe.sources]
     trained = [ground for _, those in found for ground in those]
     if any(_overlap(a, b) for source in recipe.tests for a in grounds(source) for b in trained):
         raise InputError("tests: leak, a ground of the test is trained on too; give them bounds that are apart")
     config = Fit(**recipe.training.model_dump(), cells=places.CELLS, seed=recipe.seed)
-    model, losses = fit_grounds(found, config, _told(on_epoch))
+    model, losses = fit_grounds(found, config, claim.take(), on_epoch)
     backbone = backbone_of(model)
     gallery, lonlat = _gallery(found[0][1], config.side)
     features = Extractor(backbone, config.side)
@@ -59,7 +61,9 @@ def fit(recipe: RetrievalRecipe, out: str | Path, on_epoch: OnEpoch | None = Non
     head.start(torch.from_numpy(rows), torch.from_numpy(xyz))  # type: ignore[operator]
     card = _card(recipe, backbone, head.config, found[0][1], lonlat, losses)
     made = Locator(backbone, head.eval(), card)
-    return dataclasses.replace(made, card=locator.save(made, out, recipe.half), path=Path(out))
+    made = dataclasses.replace(made, card=locator.save(made, out, recipe.half), path=Path(out))
+    claim.forget()
+    return made
 
 
 def score(model: str | Path, recipe: RetrievalRecipe, queries: int = QUERIES) -> dict[str, Any]:
@@ -99,20 +103,6 @@ def backbone_of(model: Embedder) -> Backbone:
     wanted = backbone.net.state_dict()
     backbone.net.load_state_dict({k: v for k, v in model.state_dict().items() if k in wanted})
     return backbone.eval()
-
-
-def _told(on_epoch: OnEpoch | None) -> Callable[[int, float], None] | None:
-    if on_epoch is None:
-        return None
-    last: list[float] = []
-
-    def told(step: int, loss: float) -> None:
-        last.append(loss)
-        if len(last) == REPORT:
-            on_epoch({"epoch": step // REPORT, "loss": float(np.mean(last))})
-            last.clear()
-
-    return told
 
 
 def _gallery(of: list[Ground], side: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoml.data.chips import EvalBatches, Reader, TrainBatches, cut, grid, measure
+from geoml.data.chips import EvalBatches, Reader, TrainBatches, cut, every, grid, measure
 from geoml.data.recipe import Augmentation, Sampling
 from geoml.data.scene import Piece, Sample, Scene
+from geoml.engine.train.team import share
 from geoml.errors import NothingFound
 from geoml.grid.plane import Window
 from geoml.nn.losses import IGNORE
@@ -55,11 +59,10 @@ def test_every_pixel_counts_once_and_chips_stay_inside(h, w, y, x, size):
 def test_eval_batches_give_back_every_label():
     scenes = [scene("a"), scene("b", (17, 90), seed=1)]
     batches = EvalBatches([whole(s) for s in scenes], 16, 3)
-    targets = np.concatenate([b.target.numpy().ravel() for b in batches])
+    targets = np.concatenate([b.target.numpy().ravel() for b in batches.of()])
     expected = np.concatenate([s.read().target.ravel() for s in scenes])
     for k in range(3):
         assert (targets == k).sum() == (expected == k).sum()
-    assert len(list(batches)) == len(batches)
 
 
 def test_a_cut_beyond_the_edge_is_not_valid():
@@ -77,8 +80,8 @@ def test_a_cut_never_shows_the_neighbour_piece():
     assert (out.image[:, :, 4:] == 0).all()
 
 
-def flat(batches):
-    return [b.image.numpy().copy() for b in batches]
+def flat(batches, epoch=0):
+    return [b.image.numpy().copy() for b in batches.of(epoch)]
 
 
 def test_batches_depend_on_seed_and_epoch_only():
@@ -86,23 +89,38 @@ def test_batches_depend_on_seed_and_epoch_only():
     one, two = train([whole(s)]), train([whole(s)])
     for a, b in zip(flat(one), flat(two), strict=True):
         np.testing.assert_array_equal(a, b)
-    two.epoch = 3
-    assert any((a != b).any() for a, b in zip(flat(one), flat(two), strict=True))
-    one.epoch = 3  # an epoch does not depend on those before it
-    for a, b in zip(flat(one), flat(two), strict=True):
+    assert any((a != b).any() for a, b in zip(flat(one), flat(two, 3), strict=True))
+    for a, b in zip(flat(train([whole(s)]), 3), flat(two, 3), strict=True):  # whatever came before
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_every_batch(processes):
+    """Of each batch as many rows for everyone; what comes beyond the end is made twice. Together they are the batch."""
+    pieces = [whole(scene()), whole(scene("b", (17, 90), seed=1))]
+    rows = [partial(share, rank, processes) for rank in range(processes)]
+    for of in (lambda rows: train(pieces).of(1, rows), EvalBatches(pieces, 16, 5).of):
+        parts = [list(of(own)) for own in rows]
+        for n, batch in enumerate(of(every)):
+            assert {p[n].size for p in parts} == {len(batch.image)}
+            made = [range(len(batch.image))[own(len(batch.image))] for own in rows]
+            assert sorted({i for numbers in made for i in numbers}) == list(range(len(batch.image)))
+            assert len({len(numbers) for numbers in made}) == 1
+            for numbers, part in zip(made, parts, strict=True):
+                assert torch.equal(part[n].image, batch.image[numbers.start : numbers.stop])
+                assert torch.equal(part[n].target, batch.target[numbers.start : numbers.stop])
 
 
 def test_the_last_batch_is_full():
     batches = train([whole(scene())], sampling=Sampling(samples=9))
-    assert [len(b.image) for b in batches] == [4, 4, 4]
+    assert [len(b.image) for b in batches.of(0)] == [4, 4, 4]
 
 
 def test_labelled_crops_always_hold_a_label():
     sparse = scene(shape=(200, 200), known=0.0002, seed=3)
     assert 1 <= (sparse.read().target != IGNORE).sum() < 20
     for kind in ("labelled", "balanced"):
-        for batch in train([whole(sparse)], sampling=Sampling(kind=kind, samples=40)):
+        for batch in train([whole(sparse)], sampling=Sampling(kind=kind, samples=40)).of(0):
             assert (batch.target != IGNORE).flatten(1).any(1).all()
 
 
@@ -116,7 +134,7 @@ def test_balanced_crops_draw_classes_alike():
     s = Scene("rare", (100, 100), lambda: made)
     hits = [
         int((b.target == 1).flatten(1).any(1).sum())
-        for b in train([whole(s)], sampling=Sampling(kind="balanced", samples=200), size=8)
+        for b in train([whole(s)], sampling=Sampling(kind="balanced", samples=200), size=8).of(0)
     ]
     assert 70 <= sum(hits) <= 140
 
@@ -127,7 +145,7 @@ def test_crops_stay_in_their_piece():
     made.target[:, 20:] = np.where(made.valid[:, 20:], 2, IGNORE)
     made.target[:, :20] = np.where(made.valid[:, :20], 0, IGNORE)
     left = Piece(s, Window(0, 0, 40, 20), "train")
-    for batch in train([left]):
+    for batch in train([left]).of(0):
         assert not (batch.target == 2).any()
 
 

@@ -12,7 +12,9 @@ from geoml import models, tasks
 from geoml.data.chips import TrainBatches
 from geoml.engine.packages import cards, package
 from geoml.engine.train.evaluate import evaluate
-from geoml.engine.train.fit import STATE, build, class_weights, fit
+from geoml.engine.train.fit import build, class_weights, fit
+from geoml.engine.train.loop import LAST
+from geoml.engine.train.state import STATE
 from geoml.engine.train.transfer import transfer
 from geoml.errors import InputError, ModelError, NothingFound
 
@@ -75,17 +77,16 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(problem, tmp_path, mon
     fit(recipe, tmp_path / "whole")
 
     class Dying(TrainBatches):
-        def _samples(self, epoch):
-            for i, sample in enumerate(super()._samples(epoch)):
-                if epoch == after and i == 8:
-                    raise Killed
-                yield sample
+        def _sample(self, epoch, i):
+            if epoch == after and i == 8:
+                raise Killed
+            return super()._sample(epoch, i)
 
     with monkeypatch.context() as patch:
         patch.setattr("geoml.engine.train.fit.TrainBatches", Dying)
         with pytest.raises(Killed):
             fit(recipe, tmp_path / "cut")
-    assert (tmp_path / "cut" / STATE / "last.ckpt").exists()
+    assert (tmp_path / "cut" / STATE / LAST).exists()
     assert not (tmp_path / "cut" / "model.json").exists()
     epochs = []
     card = fit(recipe, tmp_path / "cut", on_epoch=lambda row: epochs.append(row["epoch"]))

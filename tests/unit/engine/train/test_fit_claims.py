@@ -14,8 +14,9 @@ from shapely.geometry import box
 from geoml import pipeline
 from geoml.data import labels
 from geoml.data.recipe import VectorLabels
-from geoml.engine.train.fit import NOTE, STATE, fit
-from geoml.engine.train.loop import PROGRESS
+from geoml.engine.train.fit import fit
+from geoml.engine.train.loop import LAST
+from geoml.engine.train.state import NOTE, STATE
 from geoml.errors import DataError, GeomlError, InputError, ModelError
 from geoml.io.cards.card import ClassInfo
 from geoml.recipe import PredictRecipe, differences
@@ -84,7 +85,7 @@ def test_a_training_that_never_came_to_an_epoch_holds_no_one_up(problem: Any, tm
     exploding = {"optimiser": {"kind": "sgd", "lr": 1e30, "clip": 0}, "schedule": {"warmup": 0}}
     with pytest.raises(ModelError):
         fit(problem(epochs=1, **exploding), tmp_path / "m")
-    assert not (tmp_path / "m" / STATE / PROGRESS).exists()
+    assert not (tmp_path / "m" / STATE / LAST).exists()
     assert fit(problem(epochs=1), tmp_path / "m").training["history"]
 
 
