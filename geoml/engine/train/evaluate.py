@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoml import models, tasks
+from geoml import models
 from geoml.data.chips import Batch, Reader
 from geoml.data.prepare import held_out, prepare, scenes
 from geoml.data.recipe import TrainRecipe
@@ -19,6 +19,7 @@ from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.machine.device import Device
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, draw, ready
+from geoml.engine.task import of_pixels
 from geoml.engine.train.consistency import consistency
 from geoml.errors import InputError
 from geoml.io.cards.card import ModelCard
@@ -86,7 +87,7 @@ def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
 
 def merged(card: ModelCard, recipe: TrainRecipe) -> bool:
     """True for a model of changed or not on a recipe of several changes: then those are one."""
-    return card.task == "change" and len(card.classes) == 2 < len(recipe.classes)
+    return of_pixels(card.task).compares and len(card.classes) == 2 < len(recipe.classes)
 
 
 def score(
@@ -102,7 +103,7 @@ def score(
     if not ready(loaded):
         loaded = calibrated(loaded, draw(pieces, read))
     predictor = Predictor(loaded)
-    scores, support = tasks.find(card.task).Task(len(card.classes)).scores(), Support(len(card.classes))
+    scores, support = of_pixels(card.task)(len(card.classes)).scores(), Support(len(card.classes))
     index = np.full(256, IGNORE, np.uint8)
     index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
     for piece in pieces:

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from geoml import models, tasks
+from geoml import models
 from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
 from geoml.data.recipe import TrainRecipe, swapped
 from geoml.engine.machine.device import Device, choose
 from geoml.engine.packages import package
 from geoml.engine.run.domain import measured
+from geoml.engine.task import of_pixels
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.loop import PROGRESS, Keeper, Loop
 from geoml.engine.train.transfer import encoder_parts, transfer
@@ -66,7 +67,7 @@ def fit(
     NothingFound or DataError for its data, ModelError when the loss is not finite.
     """
     out, state = Path(out), Path(out) / STATE
-    kind = tasks.find(recipe.task)
+    kind = of_pixels(recipe.task)
     card = _finished(out, recipe)
     if resume and card is not None:
         return card if card.domain else add_domain(recipe, card, out)
@@ -85,7 +86,7 @@ def fit(
     module, config, start = build(recipe)
     if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1:
         encoder_parts(module)
-    task = kind.Task(len(recipe.classes), recipe.loss.parts, weights)
+    task = kind(len(recipe.classes), recipe.loss.parts, weights)
     device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
     _claim(out, state, recipe, resume)
     size, batch = recipe.chip_size, recipe.batch

@@ -20,10 +20,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.data.chips import Batch, TrainBatches
 from geoml.data.recipe import EarlyStopping, FreezeFor, Schedule, TrainRecipe
+from geoml.engine.task import PixelTask
 from geoml.engine.train.transfer import encoder_parts, freeze
 from geoml.errors import DataError, ModelError
 from geoml.io.stores.store import atomic, read_small, write_json
-from geoml.tasks import Task
 
 PROGRESS = "progress.json"
 """What came of the epochs that are done."""
@@ -38,7 +38,7 @@ class Loop(lightning.LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        task: Task,
+        task: PixelTask,
         recipe: TrainRecipe,
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
