@@ -58,6 +58,7 @@ __all__ = [
     "search",
     "todo",
     "train",
+    "training",
     "verdict",
 ]
 

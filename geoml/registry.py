@@ -84,7 +84,7 @@ class Registry:
         return known
 
     def _packages(self) -> Iterator[str]:
-        """The package, or those of core and wings; no wing is imported for it."""
+        """The package, or those of the core and of the wings, which are found by their folders."""
         before, star, after = self.package.partition(".*.")
         yield f"{before}.{after}" if star else before
         for root in importlib.import_module(before).__path__ if star else ():

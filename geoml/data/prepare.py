@@ -1,4 +1,4 @@
-"""From a recipe to the pieces of each split; a source is the file of its name in this folder."""
+"""From a recipe to the pieces of each split; a source is the file of its name in `geoml.data.sources`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNUSED = "unused"
 
 def scenes(recipe: TrainRecipe) -> list[Scene]:
     """Every scene of the recipe's source, unread. Raises InputError, NothingFound or DataError."""
-    source = importlib.import_module(f"geoml.data.{recipe.source.kind}")
+    source = importlib.import_module(f"geoml.data.sources.{recipe.source.kind}")
     found: list[Scene] = source.scenes(recipe.source, recipe)
     return found
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, final
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation.locate.card import LocatorCard
+from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.geolocation.training.recipe import GeoRecipe
 from geoml.io.report.score_table import ScoreTable
 
@@ -28,8 +29,8 @@ class Task:
     input: ClassVar = "pictures"
     output: ClassVar = "table"
     compares: ClassVar = False
-    key: ClassVar = "geoscore"
-    larger_is_better: ClassVar = True
+    key: ClassVar = PlaceScores.key
+    larger_is_better: ClassVar = PlaceScores.larger_is_better
 
     @staticmethod
     def fit(recipe: GeoRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, final
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation.locate.card import LocatorCard
+from geoml.geolocation.training.recall import RecallScores
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 from geoml.io.report.score_table import ScoreTable
 
@@ -27,8 +28,8 @@ class Task:
     input: ClassVar = "pictures"
     output: ClassVar = "table"
     compares: ClassVar = False
-    key: ClassVar = "any_heading"
-    larger_is_better: ClassVar = True
+    key: ClassVar = RecallScores.key
+    larger_is_better: ClassVar = RecallScores.larger_is_better
 
     @staticmethod
     def fit(recipe: RetrievalRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
