@@ -15,8 +15,8 @@ from prefect.states import Completed
 
 from flows import command, show, signatures, steps
 from flows.form import Locator, Size, Sources, Text, Top
-from geoml import pipeline
 from geoml.errors import NothingFound
+from geoml.geolocation import steps as geolocation
 
 Use = list[Literal["time", "text", "position", "altitude"]]
 
@@ -25,7 +25,7 @@ Use = list[Literal["time", "text", "position", "altitude"]]
 def locate(sources: list[str], model: str, out: str, options: dict[str, Any]) -> dict[str, Any]:
     """A row for each picture; one that was stopped goes on after its last part."""
     with steps.gpu():
-        return pipeline.geolocate(sources, model, out, **options)
+        return geolocation.geolocate(sources, model, out, **options)
 
 
 @signatures.discreet

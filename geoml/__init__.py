@@ -17,7 +17,8 @@ from geoml.errors import (
 )
 
 if TYPE_CHECKING:
-    from geoml.pipeline import evaluate, geolocate, predict, search, train
+    from geoml.geolocation.steps import geolocate
+    from geoml.pipeline import evaluate, predict, search, train
 
 __version__ = "0.1.0"
 
@@ -38,7 +39,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("evaluate", "geolocate", "predict", "search", "train"):
+    if name == "geolocate":
+        from geoml.geolocation.steps import geolocate
+
+        return geolocate
+    if name in ("evaluate", "predict", "search", "train"):
         from geoml import pipeline
 
         return getattr(pipeline, name)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pystac
 
+from geoml.data.recipe import recipe_file
+from geoml.engine import task as tasks
 from geoml.engine.machine.halt import halting
 from geoml.engine.run import gather as gathering
 from geoml.engine.run import monitor as monitoring
@@ -31,32 +33,23 @@ from geoml.engine.run.search import search
 from geoml.engine.run.searched import Searched
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
-from geoml.geolocation.map_steps import geolocate_map
-from geoml.geolocation.steps import geolocate, index_add, index_remove, localizability, similar, strip_exif, verify
 from geoml.io.cards.domain import said
 from geoml.io.software import of_item, others
 from geoml.io.stac import search as stac
 from geoml.io.stac.left_out import of_error
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import within
-from geoml.recipe import PredictRecipe, check_text, differences, load_yaml, parse
+from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_yaml, parse
 
 if TYPE_CHECKING:
-    from geoml.data.recipe import TrainRecipe
     from geoml.engine.run.blocks import Tally
-    from geoml.geolocation.training.recipe import GeoRecipe
-    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
+    from geoml.engine.task import OnEpoch
 
 __all__ = [
     "collect",
     "do_day",
     "evaluate",
     "gather",
-    "geolocate",
-    "geolocate_map",
-    "index_add",
-    "index_remove",
-    "localizability",
     "locked",
     "look",
     "monitor",
@@ -64,12 +57,10 @@ __all__ = [
     "predict",
     "run_blocks",
     "search",
-    "similar",
-    "strip_exif",
     "todo",
     "train",
+    "training",
     "verdict",
-    "verify",
 ]
 
 log = logging.getLogger(__name__)
@@ -217,62 +208,30 @@ def predict(
 
 
 @limits("train")
-def train(
-    recipe: str | Path | Mapping[str, Any],
-    out: str | Path,
-    *,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
-) -> Path:
+def train(recipe: str | Path | Mapping[str, Any], out: str | Path, *, on_epoch: OnEpoch | None = None) -> Path:
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
     Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and miou and best where pixels are learnt.
-    Raises as `geoml.engine.train.fit.fit`, for the task geolocation as `geoml.geolocation.training.head.fit`, for the
-    task retrieval as `geoml.geolocation.training.retrieval.fit`.
+    Raises as ``fit`` of the task that the recipe names, `geoml.tasks.segmentation.Task.fit` for one.
     """
-    from geoml.geolocation.training.recipe import GeoRecipe
-    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
-
-    found = _train_recipe(recipe)
-    if isinstance(found, RetrievalRecipe):
-        from geoml.geolocation.training import retrieval as fit_years
-
-        fit_years.fit(found, out, on_epoch=on_epoch)
-        return Path(out)
-    if isinstance(found, GeoRecipe):
-        from geoml.geolocation.training import head as fit_locator
-
-        fit_locator.fit(found, out, on_epoch=on_epoch)
-        return Path(out)
-    from geoml.engine.train.fit import fit
-
-    fit(found, Path(out), on_epoch=on_epoch)
+    task, found = training(recipe)
+    task.fit(found, Path(out), on_epoch)
     return Path(out)
 
 
 @limits("evaluate")
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: str = "test") -> dict[str, Any]:
-    """Scores of a model package on a split of a training recipe, as `geoml.engine.train.evaluate.evaluate` gives them.
+    """Scores of a model package on a split of a training recipe, as ``score`` of the task that the recipe names gives
+    them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised."""
+    task, found = training(recipe)
+    return task.score(model, found, split)
 
-    Of the task geolocation: on every test set of the recipe, as `geoml.geolocation.training.head.score`. Of the task
-    retrieval: on its tests, as `geoml.geolocation.training.retrieval.score`.
-    """
-    from geoml.geolocation.training.recipe import GeoRecipe
-    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 
-    found = _train_recipe(recipe)
-    if isinstance(found, RetrievalRecipe):
-        from geoml.geolocation.training import retrieval as fit_years
-
-        return fit_years.score(model, found)
-    if isinstance(found, GeoRecipe):
-        from geoml.geolocation.training import head as fit_locator
-
-        if split != "test":
-            raise InputError(f"split: {split}; a recipe of geolocation has several test sets, and all are scored")
-        return fit_locator.score(model, found)
-    from geoml.engine.train.evaluate import evaluate as run
-
-    return run(str(model), found, split=split)
+def training(recipe: str | Path | Mapping[str, Any]) -> tuple[type[tasks.Task], Frozen]:
+    """The task that a training recipe (as of `train`) names, and the recipe as it parses it. Raises InputError."""
+    value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
+    task = tasks.find(str(value.get("task", tasks.DEFAULT)))
+    return task, parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
 
 
 @limits("area")
@@ -289,20 +248,6 @@ def estimate_areas(run: str | Path, reference: str | Path, column: str = "refere
     from geoml.engine.run.estimate import estimate
 
     return estimate(run, reference, column)
-
-
-def _train_recipe(recipe: str | Path | Mapping[str, Any]) -> TrainRecipe | GeoRecipe | RetrievalRecipe:
-    from geoml.data.recipe import TrainRecipe, recipe_file
-    from geoml.geolocation.training.recipe import GeoRecipe
-    from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
-
-    value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
-    where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
-    if value.get("task") == "geolocation":
-        return parse(GeoRecipe, value, where)
-    if value.get("task") == "retrieval":
-        return parse(RetrievalRecipe, value, where)
-    return parse(TrainRecipe, value, where)
 
 
 @limits("monitor")

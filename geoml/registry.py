@@ -1,12 +1,13 @@
-"""Things that are a file each, whose file name is their name: models, heads, tasks."""
+"""Things that are a file each, whose file name is their name: models, heads, tasks, commands, demos."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,23 +17,34 @@ from geoml.texts import listed
 
 @dataclass(frozen=True)
 class Registry:
-    """The files of a ``package``, as its search path is when they are asked for; ``word`` is what messages call one."""
+    """The files of a package, as its search path is when they are asked for; ``word`` is what messages call one.
+
+    With a star, ``geoml.*.tasks``, those of the core and of every wing: ``geoml.tasks``, ``geoml.geolocation.tasks``.
+    """
 
     package: str
     word: str
 
     def names(self) -> list[str]:
-        """Every one of the package, found by its file."""
-        return sorted(
-            m.name for m in pkgutil.iter_modules(sys.modules[self.package].__path__) if not m.name.startswith("_")
-        )
+        """Every one, found by its file. Raises InputError for a name that two files have."""
+        return sorted(self._files())
+
+    def file(self, name: str) -> Path:
+        """The file of a name. Raises InputError, with the nearest name, for one that is not there."""
+        return self._found(name)[1]
 
     def find(self, name: str) -> ModuleType:
-        """The file of a name. Raises InputError, with the nearest name, for one that is not there."""
-        known = self.names()
-        if name not in known:
-            raise unknown(self.word, name, known)
-        return importlib.import_module(f"{self.package}.{name}")
+        """The module of a name. Raises InputError as `file`."""
+        return importlib.import_module(f"{self._found(name)[0]}.{name}")
+
+    def having(self, member: str) -> list[ModuleType]:
+        """The modules that define ``member``."""
+        return [found for found in map(self.find, self.names()) if member in vars(found)]
+
+    def says(self, name: str) -> str:
+        """The first line of the docstring of a name's file, which is read and not imported."""
+        said = ast.get_docstring(ast.parse(self.file(name).read_text(encoding="utf-8"))) or ""
+        return said.partition("\n")[0]
 
     def configure(self, name: str, config: Mapping[str, Any]) -> Any:
         """The ``Config`` of a file from plain values (JSON, YAML), types checked.
@@ -53,3 +65,34 @@ class Registry:
     def build(self, name: str, config: Mapping[str, Any]) -> Any:
         """What the file builds of its ``Config``. Raises InputError as `configure` does."""
         return self.find(name).build(self.configure(name, config))
+
+    def _found(self, name: str) -> tuple[str, Path]:
+        known = self._files()
+        if name not in known:
+            raise unknown(self.word, name, known)
+        return known[name]
+
+    def _files(self) -> dict[str, tuple[str, Path]]:
+        """Package and file by name."""
+        known: dict[str, tuple[str, Path]] = {}
+        for package in self._packages():
+            for folder in importlib.import_module(package).__path__:
+                for name, path in _modules(Path(folder)):
+                    if name in known:
+                        raise InputError(f"{self.word}: {name} is a name of two files, {known[name][1]} and {path}")
+                    known[name] = package, path
+        return known
+
+    def _packages(self) -> Iterator[str]:
+        """The package, or those of the core and of the wings, which are found by their folders."""
+        before, star, after = self.package.partition(".*.")
+        yield f"{before}.{after}" if star else before
+        for root in importlib.import_module(before).__path__ if star else ():
+            wings = sorted(Path(root).glob(f"*/{after}/__init__.py"))
+            yield from (f"{before}.{path.parent.parent.name}.{after}" for path in wings)
+
+
+def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
+    for module in pkgutil.iter_modules([str(folder)]):
+        if not module.name.startswith("_"):
+            yield module.name, folder / module.name / "__init__.py" if module.ispkg else folder / f"{module.name}.py"

@@ -1,162 +1,89 @@
-"""What the demos are compared with: the pair of the change demo, and the places of the pictures of geolocation.
-
-The pair is a real Landsat scene, and the same scene with changes that are made here and known. The second date is made,
-not observed: real pixels of other classes are pasted over patches of the first, and the light is another. So its truth
-is exact, and it is easier than the world.
-"""
+"""``geoml demo``: the main job, or one of the files of `geoml.cli.demos`, each of which is a flag."""
 
 from __future__ import annotations
 
-import csv
+import inspect
 import json
-from dataclasses import dataclass, replace
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
-import pyarrow.parquet as pq
-import rasterio
-import yaml
-from numpy.typing import NDArray
-from rasterio.windows import from_bounds
+import typer
 
-from geoml import testing
-from geoml.engine.packages import cards, package
-from geoml.engine.packages.compare import compare
-from geoml.grid.sphere import distance
-from geoml.settings import settings
+from geoml.cli import scores as cli_scores
+from geoml.cli.common import command, out_console
+from geoml.cli.main import outputs
+from geoml.errors import InputError
+from geoml.registry import Registry
 
-ITEM = "LC08_L1TP_224078_20200518_20200518_01_RT"
-MODEL = "demo-itaipu"
-BOUNDS = (732_075.0, -2_818_155.0, 748_095.0, -2_801_265.0)
-"""West, south, east, north in metres of EPSG:32621."""
-BANDS = ("blue", "green", "red")
-GAIN, OFFSET, NOISE = 1.03, -0.002, 0.0005
-"""The other light: reflectance of the second date is that of the first times the gain plus the offset, with noise."""
+DEMOS = Registry("geoml.cli.demos", "demo")
+Out = Annotated[Path, typer.Option("--out", help="folder of the run")]
 
 
-@dataclass(frozen=True)
-class Patch:
-    """An ellipse around ``to`` (row, column) of the window gets the pixels around ``source``."""
+def register(app: typer.Typer) -> None:
+    """Add the command, with a flag for each demo that is there."""
 
-    before: str
-    after: str
-    to: tuple[int, int]
-    source: tuple[int, int]
-    radius: tuple[int, int]
+    def run(out: Path, **asked: bool) -> None:
+        """The main job on the embedded catalog and model, as a Prefect flow; no network."""
+        chosen = [name for name, wanted in asked.items() if wanted]
+        if len(chosen) > 1:
+            raise InputError(f"demo: {' '.join(map(_option, chosen))}; expected one of them")
+        runs = DEMOS.find(chosen[0]).run if chosen else main_job
+        runs(out)
 
-    def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        y, x = np.ogrid[: shape[0], : shape[1]]
-        (row, column), (high, wide) = self.to, self.radius
-        inside: NDArray[np.bool_] = ((y - row) / high) ** 2 + ((x - column) / wide) ** 2 <= 1
-        return inside
-
-
-PATCHES = (
-    Patch("tree", "crop", (165, 280), (170, 128), (16, 18)),
-    Patch("crop", "developed", (125, 235), (360, 165), (9, 14)),
-    Patch("tree", "water", (200, 370), (250, 450), (14, 14)),
-    Patch("crop", "tree", (150, 62), (165, 236), (9, 10)),
-)
-
-
-def make_pair(folder: Path) -> tuple[Path, Path]:
-    """Write catalog and model of the demo to ``folder``: the recipe file, and the truth (y, x) uint8 as a GeoTIFF.
-
-    The truth holds the number of the patch, from 1; 0 is unchanged. The same bytes every time.
-    """
-    first = _scene()
-    shape = first.data.shape[1:]
-    data, truth = first.data * first.scale + first.offset, np.zeros(shape, np.uint8)
-    changed = data.copy()
-    for number, patch in enumerate(PATCHES, 1):
-        mask = patch.mask(shape)
-        shift = patch.source[0] - patch.to[0], patch.source[1] - patch.to[1]
-        rows, columns = np.nonzero(mask)
-        changed[:, rows, columns] = data[:, rows + shift[0], columns + shift[1]]
-        truth[mask] = number
-    noise = np.random.default_rng(0).normal(0, NOISE, data.shape)
-    stored = np.rint((changed * GAIN + OFFSET + noise - first.offset) / first.scale)
-    later = replace(
-        first, id="made", data=np.clip(stored, 1, 65_535).astype(np.uint16), datetime="2022-05-18T13:30:00Z"
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [_parameter("out", Out, Path("demo-out")), *(_parameter(name, _flag(name), False) for name in DEMOS.names())]
     )
-    catalog = testing.write_catalog(folder / "pair", [first, later])
-    model = compare(package.load(MODEL))
-    package.save(model.module, model.card, folder / "model")
-    west, south, east, north = first.bbox()
-    recipe = {
-        "model": str((folder / "model").absolute()),
-        "query": {
-            "catalog": str(catalog.absolute()),
-            "bbox": [west, south, east, north],
-            "datetime": ["2020", "2022"],
-        },
-        "crs": "data",
-        "block_size": 512,
-        "harmonise": "invariant",
-        "min_area": 9000.0,
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    testing.write_cog(folder / "truth.tif", truth[None], crs=first.crs, transform=first.transform)
-    return folder / "recipe.yaml", folder / "truth.tif"
+    command(app, "demo")(run)
 
 
-def _scene() -> testing.Scene:
-    """The window of the real scene."""
-    folder = settings().catalogs / "demo" / ITEM
-    item = json.loads((folder / "item.json").read_text(encoding="utf-8"))
-    described = item["assets"][BANDS[0]]["bands"][0]
-    layers = []
-    for band in BANDS:
-        with rasterio.open(folder / f"{band}.tif", driver="GTiff") as file:
-            layers.append(file.read(1, window=from_bounds(*BOUNDS, file.transform)))
-    return testing.Scene(
-        id="real",
-        data=np.stack(layers),
-        bands=BANDS,
-        crs=item["properties"]["proj:code"],
-        origin=(BOUNDS[0], BOUNDS[3]),
-        res=item["properties"]["gsd"],
-        scale=described["raster:scale"],
-        offset=described["raster:offset"],
-        datetime="2020-05-18T13:30:00Z",
-    )
+def _parameter(name: str, kind: object, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-def compare_with_truth(out: Path, truth: Path) -> list[tuple[str, int, float, float]]:
-    """For each patch and for what did not change: name, pixels, share called changed, share called the right class."""
-    with rasterio.open(truth, driver="GTiff") as file:
-        known, bounds = file.read(1), file.bounds
-    classes = {c.value: c for c in cards.read_card(str(truth.parent / "model")).classes}
-    (found,) = testing.read_map(out).values()
-    seen = found.part(found.plane.window(*bounds))[0]
-    rows = []
-    for number, patch in enumerate(PATCHES, 1):
-        here = seen[known == number]
-        wanted = [v for v, c in classes.items() if (c.before, c.after) == (patch.before, patch.after)]
-        name = f"{patch.before} to {patch.after}"
-        rows.append((name, here.size, float((here != 0).mean()), float(np.isin(here, wanted).mean())))
-    rest = seen[known == 0]
-    return [*rows, ("unchanged", rest.size, float((rest != 0).mean()), float((rest == 0).mean()))]
+def _flag(name: str) -> object:
+    said = DEMOS.says(name).rstrip(".")
+    return Annotated[bool, typer.Option(_option(name), help=said[:1].lower() + said[1:])]
 
 
-def pictures() -> Path:
-    """The folder of the pictures, whose ``truth.csv`` holds their places."""
-    return settings().catalogs / "demo" / "pictures"
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def answers_and_truth(table: Path) -> list[tuple[str, ...]]:
-    """Picture, status, answer, how finely it is told, truth and distance in km, as text, of a file of answers."""
-    with (pictures() / "truth.csv").open(encoding="utf-8", newline="") as file:
-        truth = {row["path"]: (float(row["lon"]), float(row["lat"])) for row in csv.DictReader(file)}
-    found: list[tuple[str, ...]] = []
-    for row in pq.read_table(table).to_pylist():
-        place = truth[row["image_id"]]
-        told = row["lon"] is not None
-        off = f"{float(distance(row['lon'], row['lat'], *place)):.0f} km" if told else ""
-        answer = _degrees(row["lon"], row["lat"]) if told else ""
-        found.append((row["image_id"], row["status"], answer, row["disclosed_precision"], _degrees(*place), off))
-    return found
+def main_job(out: Path) -> None:
+    """The map of the embedded scene, and the held-out scores of its model."""
+    from geoml.engine.packages.cards import read_card
+    from geoml.settings import settings
+
+    run_recipe(settings().catalogs / "recipes" / "demo-predict.yaml", out)
+    card = read_card("demo-itaipu")
+    if not card.scores:
+        raise InputError("demo-itaipu: the card has no held-out scores")
+    out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
+    cli_scores.show(card.task, card.scores)
 
 
-def _degrees(lon: float, lat: float) -> str:
-    return f"{lat:.1f}, {lon:.1f}"
+def run_recipe(recipe: Path, out: Path) -> None:
+    """Run the flow of a recipe and show what it wrote."""
+    run_flow("flows.predict", recipe, "--out", out)
+    outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
+    out_console.print(f"Look at {(out / 'report.html').resolve()}")
+
+
+def run_flow(module: str, *words: object) -> None:
+    """Run a flow as a program; its exit code becomes ours when it fails."""
+    # the flow is a process of its own: orchestration stands above the commands and is never imported by them
+    with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
+        given = [sys.executable, "-m", module, *map(str, words)]
+        run = subprocess.run(given, env=quiet(home), check=False)
+    if run.returncode:
+        raise typer.Exit(run.returncode)
+
+
+def quiet(home: str) -> dict[str, str]:
+    """Prefect for a process that serves nobody else: its own home, no analytics; the environment has the last word."""
+    own = {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    return own | {"PREFECT_LOGGING_LEVEL": "WARNING"} | dict(os.environ)

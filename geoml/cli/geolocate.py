@@ -34,6 +34,12 @@ index = typer.Typer(help="The index that similar pictures are looked up in.", no
 geolocate.add_typer(index, name="index")
 cli_geolocate_map.add(geolocate)
 
+
+def register(app: typer.Typer) -> None:
+    """Add the group ``geoml geolocate``."""
+    app.add_typer(geolocate, name="geolocate")
+
+
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGES…", help="pictures, folders, globs, lists (CSV, Parquet), STAC items")
 ]
@@ -59,11 +65,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """A row for each picture: the place, how sure that is, or why there is none."""
-    from geoml import pipeline
     from geoml.cli.progress import count
+    from geoml.geolocation import steps
 
     with count("pictures") as advance:
-        found = pipeline.geolocate(
+        found = steps.geolocate(
             images, model, out, precision=precision, use=_words(use), sigma_km=sigma_km, heights=heights, top=top,
             map=map, progress=advance,
         )  # fmt: skip
@@ -91,9 +97,9 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Does a picture fit the place where it is said to be taken? Evidence, not a place."""
-    from geoml import pipeline
+    from geoml.geolocation import steps
 
-    found = pipeline.verify(images, model, lon=lon, lat=lat, radius_km=radius, prior=prior)
+    found = steps.verify(images, model, lon=lon, lat=lat, radius_km=radius, prior=prior)
     if as_json:
         print(json.dumps([e.as_dict() for e in found]))
         return
@@ -122,9 +128,9 @@ def similar(
     as_json: Json = False,
 ) -> None:
     """The pictures of an index that look most like one."""
-    from geoml import pipeline
+    from geoml.geolocation import steps
 
-    found = pipeline.similar(image, index, model, k=k, bbox=bbox, datetime=datetime)
+    found = steps.similar(image, index, model, k=k, bbox=bbox, datetime=datetime)
     if as_json:
         rows = [{n: getattr(one, n) for n in one.__slots__} for one in found]
         print(json.dumps(rows, default=lambda v: v.isoformat() if isinstance(v, dt.datetime) else str(v)))
@@ -139,9 +145,9 @@ def similar(
 @command(index, "add")
 def index_add(images: Images, index: IndexDir, model: Model = None) -> None:
     """Add pictures; each content is there once."""
-    from geoml import pipeline
+    from geoml.geolocation import steps
 
-    found = pipeline.index_add(images, index, model)
+    found = steps.index_add(images, index, model)
     for name, why in found["failed"].items():
         err_console.print(f"{name}: {why}", highlight=False)
     out_console.print(
@@ -157,17 +163,17 @@ def index_remove(
     model: Model = None,
 ) -> None:
     """Take pictures out."""
-    from geoml import pipeline
+    from geoml.geolocation import steps
 
-    out_console.print(f"{pipeline.index_remove(names, index, model)} removed")
+    out_console.print(f"{steps.index_remove(names, index, model)} removed")
 
 
 @command(geolocate, "localizability")
 def localizability(images: Images, model: Model = None, as_json: Json = False) -> None:
     """How much a picture tells of its place: look before you publish. No place is shown."""
-    from geoml import pipeline
+    from geoml.geolocation import steps
 
-    found = pipeline.localizability(images, model)
+    found = steps.localizability(images, model)
     if as_json:
         print(json.dumps(found))
         return
@@ -185,9 +191,9 @@ def strip_exif(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace copies that are there")] = False,
 ) -> None:
     """Copies that say nothing of where, when and by whom; pixels and colours stay."""
-    from geoml import pipeline
+    from geoml.geolocation import steps
 
-    found = pipeline.strip_exif(images, out, overwrite=overwrite)
+    found = steps.strip_exif(images, out, overwrite=overwrite)
     failed = 0
     for name, what in found:
         if isinstance(what, GeomlError):

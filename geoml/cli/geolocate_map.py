@@ -52,11 +52,11 @@ def find(
     as_json: Json = False,
 ) -> None:
     """Where pictures from above lie on a map: footprint, metres of error, or why they were not found."""
-    from geoml import pipeline
     from geoml.cli.progress import count
+    from geoml.geolocation.map_steps import geolocate_map
 
     with count("pictures") as advance:
-        found = pipeline.geolocate_map(
+        found = geolocate_map(
             images, out, reference=reference or (), frames=frames or (), catalog=catalog, collection=collection,
             datetime=datetime, filter=filter, asset=asset, items=items, model=model,
             use=use.replace(",", " ").split(), near=near, within_km=within_km, frames_sigma=frames_sigma,

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,10 +12,10 @@ import typer
 from rich.table import Column, Table
 
 from geoml import logs
-from geoml.cli import scores as cli_scores
-from geoml.cli.common import Commands, Json, command, err_console, out_console, say_left_out, warn
-from geoml.cli.geolocate import geolocate
+from geoml.cli.common import Commands, Json, command, out_console, say_left_out, warn
 from geoml.errors import InputError, unknown
+from geoml.io.report.score_table import number
+from geoml.registry import Registry
 from geoml.texts import listed, short
 
 app = typer.Typer(
@@ -33,7 +29,8 @@ models = typer.Typer(help="Model packages.", no_args_is_help=True)
 app.add_typer(models, name="models")
 area = typer.Typer(help="Areas of a map with confidence intervals, from checked places.", no_args_is_help=True)
 app.add_typer(area, name="area")
-app.add_typer(geolocate, name="geolocate")
+COMMANDS = Registry("geoml.cli", "command")
+"""A file of this folder with ``register(app)`` adds its commands to those here."""
 
 Bbox = Annotated[
     tuple[float, float, float, float] | None,
@@ -308,44 +305,6 @@ def runs(
     out_console.print(table)
 
 
-@command(app, "train")
-def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML file, or a name in catalogs/recipes")],
-    out: Annotated[Path, typer.Option("--out", help="folder of the new package")],
-) -> None:
-    """Train a model by a recipe; resumes where it was stopped."""
-    from geoml import pipeline
-
-    def show(epoch: dict[str, float]) -> None:
-        shown = f"  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}" if "miou" in epoch else ""
-        err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{shown}", highlight=False)
-
-    pipeline.train(recipe, out, on_epoch=show)
-    models_show(str(out))
-
-
-@command(app, "evaluate")
-def evaluate(
-    recipe: Annotated[Path, typer.Argument(help="training recipe, whose held-out split is scored")],
-    model: Annotated[str, typer.Option("--model", help="name or package directory")],
-    split: Annotated[
-        str, typer.Option("--split", help="test, val or train; all: of a model that learns nothing")
-    ] = "test",
-    as_json: Json = False,
-    report: Annotated[Path | None, typer.Option("--report", help="also write an HTML report")] = None,
-) -> None:
-    """Scores of a model on a split of a recipe."""
-    from geoml import pipeline
-
-    scores = pipeline.evaluate(model, recipe, split)
-    if as_json:
-        print(json.dumps(scores))
-    else:
-        cli_scores.show(scores)
-    if report:
-        cli_scores.write_report(report, scores)
-
-
 @command(area, "draw")
 def area_draw(
     run: Annotated[str, typer.Argument(help="folder or URL of a finished run")],
@@ -377,7 +336,7 @@ def area_estimate(
     table = Table("class", "mapped km²", "estimated km²", "95 %", "user's", "producer's", title="areas and accuracies")
     for name, row in found["classes"].items():
         low, high = (f"{v / 1e6:.3f}" for v in row["area_95"])
-        shares = (cli_scores.number(row[k]) for k in ("user", "producer"))
+        shares = (number(row[k]) for k in ("user", "producer"))
         table.add_row(name, f"{found['mapped'][name] / 1e6:.3f}", f"{row['area'] / 1e6:.3f}", f"{low}–{high}", *shares)
     out_console.print(table)
     left = found["left_out"]
@@ -387,73 +346,5 @@ def area_estimate(
     )
 
 
-@command(app, "demo")
-def demo(
-    out: Annotated[Path, typer.Option("--out", help="folder of the run")] = Path("demo-out"),
-    change: Annotated[bool, typer.Option("--change", help="change between a real and a made date")] = False,
-    geolocate: Annotated[bool, typer.Option("--geolocate", help="where twelve pictures from above were taken")] = False,
-) -> None:
-    """The main job on the embedded catalog and model, as a Prefect flow; no network."""
-    from geoml.engine.packages.cards import read_card
-    from geoml.settings import settings
-
-    if change:
-        _demo_change(out)
-        return
-    if geolocate:
-        _demo_geolocate(out)
-        return
-    _flow(settings().catalogs / "recipes" / "demo-predict.yaml", out)
-    card = read_card("demo-itaipu")
-    if not card.scores:
-        raise InputError("demo-itaipu: the card has no held-out scores")
-    out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
-    cli_scores.show(card.scores)
-
-
-def _demo_change(out: Path) -> None:
-    """OUT/given holds the pair that is made, its model and its truth; OUT/run is the run."""
-    from geoml.cli.demo import compare_with_truth, make_pair
-
-    recipe, truth = make_pair(out / "given")
-    _flow(recipe, out / "run")
-    table = Table("made change", "pixels", "called changed", "called right", title="the second date is made, so known")
-    for name, pixels, changed, right in compare_with_truth(out / "run", truth):
-        table.add_row(name, str(pixels), f"{changed:.1%}", f"{right:.1%}")
-    out_console.print(table)
-
-
-def _demo_geolocate(out: Path) -> None:
-    """Twelve pictures of a month that trained nothing, their places drawn by chance, against where they are."""
-    from geoml.cli.demo import answers_and_truth, pictures
-
-    table, page = out / "places.parquet", out / "places.html"
-    _run_flow("flows.geolocate", pictures(), "--model", "world-overhead", "--out", table, "--map", page)
-    shown = Table("picture", "status", "lat, lon", "disclosed", "truth", "off by", title="where they were taken")
-    for row in answers_and_truth(table):
-        shown.add_row(*row)
-    out_console.print(shown)
-    out_console.print(f"Look at {page.resolve()}")
-
-
-def _flow(recipe: Path, out: Path) -> None:
-    """Run the flow of a recipe and show what it wrote."""
-    _run_flow("flows.predict", recipe, "--out", out)
-    outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
-    out_console.print(f"Look at {(out / 'report.html').resolve()}")
-
-
-def _run_flow(module: str, *words: object) -> None:
-    """Run a flow as a program; its exit code becomes ours when it fails."""
-    # the flow is a process of its own: orchestration stands above the commands and is never imported by them
-    with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
-        given = [sys.executable, "-m", module, *map(str, words)]
-        run = subprocess.run(given, env=_quiet(home), check=False)
-    if run.returncode:
-        raise typer.Exit(run.returncode)
-
-
-def _quiet(home: str) -> dict[str, str]:
-    """Prefect for a process that serves nobody else: its own home, no analytics; the environment has the last word."""
-    own = {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    return own | {"PREFECT_LOGGING_LEVEL": "WARNING"} | dict(os.environ)
+for file in COMMANDS.having("register"):
+    file.register(app)

@@ -6,7 +6,7 @@ change in steps of 1/250, so it needs no pixel to be kept.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ class ChangeScores:
     ``classes`` count unchanged (index 0). Only integer counts are kept, so the order and size of the parts do not
     matter; changed objects are counted by `objects`, which needs whole pieces.
     """
+
+    key: ClassVar[str] = ClassScores.key
+    larger_is_better: ClassVar[bool] = ClassScores.larger_is_better
 
     def __init__(self, classes: int, probability_steps: int = 250) -> None:
         self.classes = ClassScores(classes, probability_steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,11 @@ class ClassScores:
     """Confusion matrix and calibration of a classification with ``classes`` classes.
 
     Only integer counts and sums of integer confidences are kept, so the order and size of the parts do not matter.
+    ``key`` is the score that weights are chosen by.
     """
+
+    key: ClassVar[str] = "miou"
+    larger_is_better: ClassVar[bool] = True
 
     def __init__(self, classes: int, confidence_steps: int = 250) -> None:
         self.classes = classes

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from pathlib import Path
+from typing import Any, ClassVar, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geoml.data.recipe import TrainRecipe
+from geoml.engine.task import OnEpoch
 from geoml.errors import InputError, ModelError, unknown
+from geoml.io.cards.card import ModelCard
+from geoml.io.report.score_notes import score_notes
+from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.nn.losses import IGNORE, LOSSES
 from geoml.nn.metrics import ClassScores
 
@@ -24,6 +30,9 @@ CONFIDENCE_SCALE: Final = 1 / CONFIDENCE_STEPS
 CONFIDENCE_NODATA: Final = 255
 CONFIDENCE_BROKEN: Final = 254
 """Stored where the logits were not finite; `Task.check` refuses it."""
+
+_COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
+_TOTALS = {"miou": "mean IoU", "mean_f1": "mean F1", "overall_accuracy": "overall accuracy", "ece": "ECE"}
 
 __all__ = ["CONFIDENCE_NODATA", "CONFIDENCE_SCALE", "IGNORE", "Task"]
 
@@ -37,11 +46,17 @@ class Task:
     loss_parts: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     class_weights: Sequence[float] | None = None
 
-    name: Final = "segmentation"
-    kind: Final = "raster"
-    layer: Final = "confidence"
-    about: Final = "probability of that class"
-    background: Final[int | None] = None
+    name: ClassVar = "segmentation"
+    recipe: ClassVar = TrainRecipe
+    card: ClassVar = ModelCard
+    input: ClassVar = "mosaic"
+    output: ClassVar = "classes"
+    compares: ClassVar = False
+    key: ClassVar = ClassScores.key
+    larger_is_better: ClassVar = ClassScores.larger_is_better
+    layer: ClassVar = "confidence"
+    about: ClassVar = "probability of that class"
+    background: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.classes <= 255:
@@ -98,6 +113,43 @@ class Task:
     def scores(self) -> ClassScores:
         """An empty accumulator of metrics; feed it what `decode` gives."""
         return ClassScores(self.classes, CONFIDENCE_STEPS)
+
+    @staticmethod
+    def fit(recipe: TrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
+        """By the common loop; raises as `geoml.engine.train.fit.fit`."""
+        from geoml.engine.train.fit import fit
+
+        fit(recipe, out, on_epoch=on_epoch)
+
+    @staticmethod
+    def score(model: str | Path, recipe: TrainRecipe, split: str) -> dict[str, Any]:
+        """As `geoml.engine.train.evaluate.evaluate`, which also says what is raised."""
+        from geoml.engine.train.evaluate import evaluate
+
+        return evaluate(model, recipe, split)
+
+    @staticmethod
+    def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
+        """A row for each class; the totals beside those of a map that is everywhere the commonest class."""
+        title = f"{scores['split']} split, {scores['pixels']} pixels"
+        support = scores.get("support", {})  # packages from before have none
+        rows = []
+        for name in scores["iou"]:
+            stands = (str(support.get(name, {}).get(k, "")) for k in ("pixels", "places"))
+            rows.append((name, *(number(scores[k][name]) for k in _COLUMNS), *stands))
+        columns = ("class", *_COLUMNS.values(), "pixels", "places")
+        said = [sentence({shown: scores[k] for k, shown in _TOTALS.items()}), *score_notes(scores)]
+        if base := scores.get("baseline"):
+            totals = ("miou", "overall_accuracy")
+            said.append(sentence({f"{_TOTALS[k]} if all were {base['class']}": base[k] for k in totals}))
+        return [ScoreTable(title, columns, tuple(rows)), *said]
+
+    @staticmethod
+    def page(scores: Mapping[str, Any]) -> str:
+        """Classes, confusion and calibration, see `geoml.io.report.page.evaluation_report`."""
+        from geoml.io.report.page import evaluation_report
+
+        return evaluation_report(scores)
 
 
 def _steps(probability: Tensor) -> Tensor:

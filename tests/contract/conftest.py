@@ -8,6 +8,9 @@ from jaxtyping import install_import_hook
 
 from geoml import models, nn, tasks
 from geoml.geolocation import heads
+from geoml.geolocation import tasks as locating
 
-CHECKED = [f"{p.__name__}.{m.name}" for p in (models, heads, nn, tasks) for m in pkgutil.iter_modules(p.__path__)]
+CHECKED = [
+    f"{p.__name__}.{m.name}" for p in (models, heads, nn, tasks, locating) for m in pkgutil.iter_modules(p.__path__)
+]
 install_import_hook(CHECKED, "beartype.beartype")

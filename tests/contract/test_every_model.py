@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geoml import models, tasks
+from geoml import models
+from geoml.engine import task as tasks
 from geoml.engine.packages import package
 from geoml.errors import InputError
 from geoml.io.cards.card import Band, ClassInfo, ModelCard
@@ -59,9 +60,8 @@ def image(name: str, batch: int, height: int, width: int, bands: int = 3, seed: 
     return noise(batch, bands * dates_of(name), height, width, seed=seed)
 
 
-def task_of(name: str, classes: int) -> tasks.Task:
-    task: tasks.Task = tasks.find(models.find(name).TASKS[0]).Task(classes)
-    return task
+def task_of(name: str, classes: int) -> tasks.PixelTask:
+    return tasks.of_pixels(models.find(name).TASKS[0])(classes)
 
 
 def trained_a_little(name: str) -> nn.Module:
@@ -73,7 +73,7 @@ def trained_a_little(name: str) -> nn.Module:
     return module.eval()
 
 
-def learn(module: nn.Module, task: tasks.Task, x: Tensor, target: Tensor, steps: int) -> float:
+def learn(module: nn.Module, task: tasks.PixelTask, x: Tensor, target: Tensor, steps: int) -> float:
     """Share of right pixels after some steps on one batch."""
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
     for _ in range(steps):

@@ -1,63 +1,171 @@
-"""What every file in geoml/tasks promises; a new file gets these tests without another edit."""
+"""What every file in geoml/tasks and in the tasks of a wing promises; a new file gets these tests without an edit."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
-from geoml import tasks
-from geoml.nn.losses import IGNORE, LOSSES
+from geoml import pipeline
+from geoml.cli import scores as cli_scores
+from geoml.cli.common import out_console
+from geoml.engine import task as tasks
+from geoml.errors import InputError
+from geoml.nn.losses import IGNORE
+from geoml.recipe import Frozen, load_yaml, parse
+from geoml.settings import settings
+from tests.contract.answers import CLASSES, Answers, Parts, answers, batch, decoded, pixel_task, right
 
-CLASSES = 4
+NAMES = tasks.names()
+PIXELS = [name for name in NAMES if "loss" in dir(tasks.find(name))]
+
+every_task = pytest.mark.parametrize("name", NAMES)
 
 
-@pytest.fixture(params=tasks.names())
-def task(request: pytest.FixtureRequest) -> object:
-    return tasks.find(request.param).Task(CLASSES, dict.fromkeys(LOSSES, 1.0))
+@pytest.fixture(params=PIXELS)
+def task(request: pytest.FixtureRequest) -> Any:
+    return pixel_task(request.param)
 
 
-def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(seed)
-    raw = torch.randn(3, CLASSES, 16, 12, generator=random)
-    return raw, torch.randint(0, CLASSES, (3, 16, 12), generator=random)
+def of(name: str) -> Answers:
+    return answers(name, tasks.find(name).output)
 
 
-def scores(task, raw: Tensor, target: Tensor) -> dict:  # type: ignore[no-untyped-def, type-arg]
-    index, confidence = task.decode(raw)
-    total = task.scores()
-    total.update(index.numpy(), confidence.numpy(), target.numpy())
+def computed(of: Answers, parts: Parts) -> dict[str, Any]:
+    total = of.scores()
+    for part in parts:
+        total.update(*part)  # type: ignore[attr-defined]  # what it takes is the task's own
     return total.compute()
 
 
-def test_perfect_output_scores_one(task) -> None:  # type: ignore[no-untyped-def]
+def scored(task: Any, raw: Tensor, target: Tensor) -> dict[str, Any]:
+    total = task.scores()
+    total.update(*decoded(task, raw, target))
+    found: dict[str, Any] = total.compute()
+    return found
+
+
+def recipe_of(name: str) -> Frozen:
+    """A shipped recipe of the task's class, here for this task."""
+    wanted = tasks.find(name).recipe
+    for path in sorted((settings().catalogs / "recipes").glob("*.yaml")):
+        value = load_yaml(path)
+        if "query" not in value and tasks.find(value.get("task", tasks.DEFAULT)).recipe is wanted:
+            return parse(wanted, {**value, "task": name}, str(path))
+    raise AssertionError(f"no recipe of the class {wanted.__name__} is shipped")
+
+
+# --- every task, of the core and of the wings
+
+
+@every_task
+def test_says_what_it_is(name: str) -> None:
+    found, file = tasks.find(name), tasks.FILES.find(name)
+    assert found.name == name
+    assert file.__doc__
+    assert found.__doc__
+    assert issubclass(found.recipe, Frozen)
+    assert {"task", "name", "seed", "license"} <= set(found.recipe.model_fields)
+    assert issubclass(found.card, Frozen)
+    assert {"name", "scores", "training", "sha256"} <= set(found.card.model_fields)
+    assert found.input
+    assert found.output
+    assert isinstance(found.compares, bool)
+
+
+@every_task
+def test_key_and_direction_are_those_of_its_scores(name: str) -> None:
+    found, made = tasks.find(name), of(name)
+    assert (found.key, found.larger_is_better) == (made.scores().key, made.scores().larger_is_better)  # type: ignore[attr-defined]
+    assert isinstance(computed(made, made.whole)[found.key], float)
+
+
+@every_task
+def test_perfect_answers_have_the_best_key_and_doing_nothing_is_scored_worse(name: str) -> None:
+    found, made = tasks.find(name), of(name)
+    perfect, nothing, some = (computed(made, p)[found.key] for p in (made.perfect, made.nothing, made.whole))
+    assert perfect == pytest.approx(made.best)
+    assert np.isfinite(nothing)
+    sign = 1 if found.larger_is_better else -1
+    assert sign * perfect > sign * some
+    assert sign * perfect > sign * nothing
+
+
+@every_task
+def test_parts_score_as_the_whole(name: str) -> None:
+    made = of(name)
+    total = made.scores()
+    for part in made.parts:
+        piece = made.scores()
+        piece.update(*part)  # type: ignore[attr-defined]
+        total.merge(piece)
+    assert total.compute() == computed(made, made.parts) == computed(made, made.whole)
+
+
+@every_task
+def test_a_recipe_comes_back_from_yaml(name: str) -> None:
+    found, recipe = tasks.find(name), recipe_of(name)
+    value = recipe.model_dump(mode="json")
+    again, parsed = pipeline.training(yaml.safe_load(yaml.safe_dump(value)))
+    assert again is found
+    assert parsed == recipe
+    assert parsed.hash == recipe.hash  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="nane"):
+        pipeline.training({**value, "nane": 1})
+
+
+@every_task
+def test_its_table_is_printed_and_its_page_written(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_console, "_width", 240)
+    found, made = tasks.find(name), of(name)
+    scores = made.shown(computed(made, made.whole))
+    cli_scores.show(name, scores)
+    said = capsys.readouterr().out
+    parts = found.table(scores)
+    assert parts
+    for part in parts:
+        words = [part] if isinstance(part, str) else [*part.columns, *(cell for row in part.rows for cell in row)]
+        assert all(word in said for word in words)
+    value = computed(made, made.whole)[found.key]
+    assert any(f"{value:{how}}" in said for how in (".3f", ".1%", ".0f")), "the key can be read in the table"
+    if name == "retrieval":
+        with pytest.raises(InputError, match="report: "):
+            found.page(scores)
+    else:
+        assert found.page(scores).startswith("<!")
+
+
+@every_task
+def test_what_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        tasks.find(name).score(tmp_path / "no-model", recipe_of(name), "tset")
+
+
+# --- those of the common loop, which own the loss of every pixel
+
+
+def test_perfect_output_costs_nothing_and_scores_one(task: Any) -> None:
     _, target = batch()
-    raw = 50.0 * torch.nn.functional.one_hot(target, CLASSES).movedim(-1, 1)
-    found = scores(task, raw, target)
+    found = scored(task, right(target), target)
     assert found["overall_accuracy"] == found["miou"] == found["mean_f1"] == 1.0
     assert found["ece"] == 0.0
-    assert float(task.loss(raw, target)) < 1e-6
+    assert float(task.loss(right(target), target)) < 1e-6
 
 
-def test_parts_score_as_the_whole(task) -> None:  # type: ignore[no-untyped-def]
-    raw, target = batch()
-    index, confidence = (t.numpy() for t in task.decode(raw))
-    total = task.scores()
-    for part in (slice(2, 3), slice(0, 1), slice(1, 2)):
-        piece = task.scores()
-        piece.update(index[part], confidence[part], target.numpy()[part])
-        total.merge(piece)
-    assert total.compute() == scores(task, raw, target)
-
-
-def test_nodata_moves_neither_loss_nor_gradient_nor_score(task) -> None:  # type: ignore[no-untyped-def]
+def test_nodata_moves_neither_loss_nor_gradient_nor_score(task: Any) -> None:
     raw, target = batch()
     target[:, :5] = IGNORE
     other = raw.clone()
     other[:, :, :5] = 100 * torch.randn(3, CLASSES, 5, 12)
     assert float(task.loss(raw, target)) == float(task.loss(other, target))
-    assert scores(task, raw, target) == scores(task, other, target)
+    assert scored(task, raw, target) == scored(task, other, target)
     other.requires_grad_()
     task.loss(other, target).backward()
     assert other.grad is not None
@@ -65,7 +173,7 @@ def test_nodata_moves_neither_loss_nor_gradient_nor_score(task) -> None:  # type
     assert other.grad[:, :, 5:].any()
 
 
-def test_a_batch_of_nodata_gives_zero_and_no_nan(task) -> None:  # type: ignore[no-untyped-def]
+def test_a_batch_of_nodata_gives_zero_and_no_nan(task: Any) -> None:
     raw, target = batch()
     raw.requires_grad_()
     loss = task.loss(raw, torch.full_like(target, IGNORE))
@@ -73,12 +181,12 @@ def test_a_batch_of_nodata_gives_zero_and_no_nan(task) -> None:  # type: ignore[
     assert loss.item() == 0.0
     assert raw.grad is not None
     assert not raw.grad.any()
-    found = scores(task, raw.detach(), torch.full_like(target, IGNORE))
+    found = scored(task, raw.detach(), torch.full_like(target, IGNORE))
     assert found["pixels"] == 0
     assert found["miou"] is None
 
 
-def test_only_small_integers_leave_the_device(task) -> None:  # type: ignore[no-untyped-def]
+def test_only_small_integers_leave_the_device(task: Any) -> None:
     raw, _ = batch()
     index, confidence = task.decode(raw)
     probability = torch.softmax(raw, 1)

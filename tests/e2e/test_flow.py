@@ -24,6 +24,7 @@ from prefect.settings import PREFECT_HOME, PREFECT_SERVER_DATABASE_CONNECTION_UR
 from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.schema_tools.validation import is_valid
 
+import geoml
 from flows import form, show, steps
 from flows import geolocate as locating
 from flows import monitor as nightly
@@ -385,7 +386,7 @@ def test_a_batch_on_a_gpu_takes_a_slot_of_the_limit(
 def test_pictures_by_flow_are_those_by_command(prefect: None, tmp_path: Path) -> None:
     testing_photos.made_locator(tmp_path / "model")
     source = testing_photos.folder(tmp_path / "in", 7)
-    pipeline.geolocate(source, tmp_path / "model", tmp_path / "command.parquet")
+    geoml.geolocate(source, tmp_path / "model", tmp_path / "command.parquet")
     given = {"sources": [str(source)], "model": str(tmp_path / "model"), "out": str(tmp_path / "flow.parquet")}
     state = locating.geolocate(**given, return_state=True)
     assert state.is_completed()

@@ -18,7 +18,7 @@ import shapely
 from PIL import Image
 from typer.testing import Result
 
-from geoml.cli.demo import answers_and_truth
+from geoml.cli.demos.geolocate import answers_and_truth
 from geoml.geolocation.rows import schema as geolocations
 from geoml.testing import pictures as made
 

@@ -188,7 +188,7 @@ def test_a_kill_changes_no_byte(cli: Cli, ground: NDArray[np.uint8], mosaic: Pat
         if child:
             return os.waitpid(child, 0)[1]
         try:
-            from geoml import pipeline
+            from geoml.geolocation import map_steps
             from geoml.geolocation.matching import rows as geolocate_map
             from geoml.geolocation.rows import parts as row_parts
 
@@ -202,7 +202,7 @@ def test_a_kill_changes_no_byte(cli: Cli, ground: NDArray[np.uint8], mosaic: Pat
                         os.kill(os.getpid(), signal.SIGKILL)
 
                 row_parts.RowParts.add = dying  # type: ignore[method-assign]
-            pipeline.geolocate_map([source], tmp_path / out, reference=[mosaic], cache=cache)
+            map_steps.geolocate_map([source], tmp_path / out, reference=[mosaic], cache=cache)
         finally:
             os._exit(0)
         return 0

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoml import tasks
 from geoml.cube.normalise import coefficients
 from geoml.data.chips import cut
 from geoml.data.scene import Sample
@@ -28,6 +27,7 @@ from geoml.engine.inference.fold import folded
 from geoml.engine.machine.device import Device, choose
 from geoml.engine.packages.calibrate import check_ready
 from geoml.engine.packages.package import Package
+from geoml.engine.task import of_pixels
 from geoml.errors import ModelError, TransientError, out_of_memory
 from geoml.grid.chips import blend_window
 from geoml.grid.plane import Window
@@ -113,7 +113,7 @@ class Predictor:
             self.module = torch.compile(self.module, dynamic=False)  # type: ignore[assignment]
         self.tta = tta
         self.probabilities = probabilities
-        self.task = tasks.find(self.card.task).Task(len(self.card.classes))
+        self.task = of_pixels(self.card.task)(len(self.card.classes))
         self.values = np.array([c.value for c in self.card.classes], dtype=np.uint8)
 
     def needed(self, window: Window) -> Window:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml import models, tasks
+from geoml import models
 from geoml.data.scene import Piece, Sample, Scene
 from geoml.engine.packages.package import Package, build
+from geoml.engine.task import of_pixels
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.io.cards.card import Band, ClassInfo, ModelCard
 
@@ -73,7 +74,7 @@ def beside(card: ModelCard) -> tuple[str, str]:
     """Name and meaning of what a map holds beside the class: no probability where the model was never shown a truth."""
     if models.calibrated(card.architecture):
         return SCORE, "score of change, 0.5 at the threshold; no probability"
-    task = tasks.find(card.task).Task
+    task = of_pixels(card.task)
     return task.layer, task.about
 
 

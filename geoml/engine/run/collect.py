@@ -17,6 +17,7 @@ from geoml.engine.packages.calibrate import SCORE, beside
 from geoml.engine.run.blocks import Tally, is_done
 from geoml.engine.run.domain import of_items
 from geoml.engine.run.plan import MODEL, STATE, Plan, read_plan
+from geoml.engine.task import find
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
 from geoml.io.report.page import map_report
 from geoml.io.software import counted
@@ -201,7 +202,7 @@ def _features(
         min_area=plan.recipe.min_area,
         simplify=plan.recipe.simplify,
     )
-    if plan.card.dates > 1:
+    if find(plan.card.task).compares:
         dates = plan.by_date(sources)
         write_changes(changes_frame(frame, plan.card, dates[0], dates[-1]), out / "features.parquet")
     else:
@@ -254,7 +255,7 @@ def _said(plan: Plan) -> dict[str, Any]:
     """What was measured of the model on this ground before the blocks, and what a reader of the map has to know."""
     sample = plan.sample
     equal = sample.self_change if sample else None
-    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if plan.card.dates > 1 else {}
+    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if find(plan.card.task).compares else {}
     return {**changes, "warnings": list(sample.warnings) if sample else []}
 
 

@@ -19,6 +19,7 @@ from geoml.engine.packages.cards import read_card
 from geoml.engine.run.looked import DAY, Looked, Span, told, united
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
+from geoml.engine.task import find
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.cards.card import ModelCard
 from geoml.io.stac import search as stac
@@ -219,7 +220,7 @@ def day_out(out: str | Path, day: str) -> str:
 def tables(plan: Plan) -> list[str]:
     """The names of the tables of a series, in the order of `FILES`."""
     features = plan.recipe.features
-    needs = {"features.parquet": features, "tracks.parquet": features and plan.card.dates > 1}
+    needs = {"features.parquet": features, "tracks.parquet": features and find(plan.card.task).compares}
     return [name for name in FILES if needs.get(name, True)]
 
 

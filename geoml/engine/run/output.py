@@ -10,12 +10,12 @@ import pystac
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoml import tasks
 from geoml.cube.preview import SIDE, channels, quicklook
 from geoml.cube.register import Shift
 from geoml.engine.inference.predict import Rows
 from geoml.engine.packages.calibrate import SCORE, beside
 from geoml.engine.run.plan import MODEL, STATE, Plan, PlannedBlock
+from geoml.engine.task import of_pixels
 from geoml.grid.plane import Block
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE
@@ -57,7 +57,7 @@ class BlockWriter:
         for stale in self.folder.glob(".*.part"):  # of a run that was killed while it published this block
             stale.unlink(missing_ok=True)
         card, geobox = plan.card, self.block.geobox
-        self.task = tasks.find(card.task).Task(len(card.classes))
+        self.task = of_pixels(card.task)(len(card.classes))
         colours = {c.value: (*_rgb(c.color), 255) for c in card.classes}
         names = [c.name for c in card.classes]
         self.beside, meaning = beside(card)

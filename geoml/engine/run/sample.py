@@ -29,6 +29,7 @@ from geoml.engine.run.dates import Mosaic, between, harmonised, moved, physical,
 from geoml.engine.run.plan import STATE, Plan, Sample, SelfChange, Zone, item_version
 from geoml.engine.run.planned import load_planned
 from geoml.engine.run.self_change import doubt, self_change, self_change_calibrated
+from geoml.engine.task import find
 from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block
 from geoml.grid.region import blocks_of, project
@@ -69,11 +70,11 @@ def wanted(plan: Plan) -> bool:
 def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Plan:
     """The plan with what its sample says, which is measured unless the run has it already; writes into the run.
 
-    Of several dates there always is one, for it also says how the model takes this ground. Raises DataError for dates
-    that are further off each other than ``max_shift``, NothingFound when no pixel of the sample is known on all dates,
-    and what reading raises.
+    Where dates are compared there always is one, for it also says how the model takes this ground. Raises DataError
+    for dates that are further off each other than ``max_shift``, NothingFound when no pixel of the sample is known on
+    all dates, and what reading raises.
     """
-    if not wanted(plan) and plan.card.dates < 2:
+    if not wanted(plan) and not find(plan.card.task).compares:
         return plan
     versions = sorted((i.id, item_version(i)) for i in items)
     key = digest([plan.hash, versions, [z.model_dump(mode="json", exclude={"pixels"}) for z in plan.zones]])
@@ -149,7 +150,7 @@ def _tried(
         doubts.append(doubt_of(made, flat))
         equal: SelfChange | None = self_change_calibrated(loaded, pixels)
     else:
-        equal = self_change(predictor_of(plan), squares)
+        equal = self_change(predictor_of(plan), squares) if find(card.task).compares else None
     doubts.append(doubt(equal, plan.recipe.query.datetime))
     return model, equal, tuple(f"{card.name}: {words}" for words in doubts if words)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from geoml import models, tasks
+from geoml import models
 from geoml.data.chips import Reader
 from geoml.data.prepare import held_out, prepare, scenes
 from geoml.data.recipe import TrainRecipe
@@ -16,6 +16,7 @@ from geoml.data.scene import Piece
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, draw, ready
+from geoml.engine.task import of_pixels
 from geoml.engine.train.consistency import consistency
 from geoml.errors import InputError
 from geoml.io.cards.card import ModelCard
@@ -83,7 +84,7 @@ def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
 
 def merged(card: ModelCard, recipe: TrainRecipe) -> bool:
     """True for a model of changed or not on a recipe of several changes: then those are one."""
-    return card.task == "change" and len(card.classes) == 2 < len(recipe.classes)
+    return of_pixels(card.task).compares and len(card.classes) == 2 < len(recipe.classes)
 
 
 def score(
@@ -99,7 +100,7 @@ def score(
     if not ready(loaded):
         loaded = calibrated(loaded, draw(pieces, read))
     predictor = Predictor(loaded)
-    scores, support = tasks.find(card.task).Task(len(card.classes)).scores(), Support(len(card.classes))
+    scores, support = of_pixels(card.task)(len(card.classes)).scores(), Support(len(card.classes))
     index = np.full(256, IGNORE, np.uint8)
     index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
     for piece in pieces:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from geoml import models, tasks
+from geoml import models
 from geoml.data.chips import EvalBatches, Reader, Rows, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
 from geoml.data.recipe import FreezeFor, Schedule, TrainRecipe, swapped
@@ -24,13 +24,13 @@ from geoml.data.recipe import Optimiser as HowToStep
 from geoml.engine.machine.device import Device, choose
 from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
+from geoml.engine.task import PixelTask, of_pixels
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.loop import Batch, Frozen, OnEpoch, Training, learn
 from geoml.engine.train.state import Claim
 from geoml.engine.train.transfer import encoder_parts, transfer
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.card import Band, ModelCard
-from geoml.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def fit(
     """
     out = Path(out)
     claim = Claim(out, recipe, recipe.hash)
-    kind = tasks.find(recipe.task)
+    kind = of_pixels(recipe.task)
     card = _finished(claim)
     if resume and card is not None:
         return card if card.domain else add_domain(recipe, card, out)
@@ -77,7 +77,7 @@ def fit(
     torch.manual_seed(recipe.seed)
     module, config, start = build(recipe)
     parts = encoder_parts(module) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
-    task = kind.Task(len(recipe.classes), recipe.loss.parts, weights)
+    task = kind(len(recipe.classes), recipe.loss.parts, weights)
     batches = TrainBatches(
         splits["train"],
         recipe.chip_size,
@@ -192,7 +192,7 @@ class _Pixels:
 
     key, larger_is_better = "miou", True
 
-    def __init__(self, task: Task, device: Device, train: TrainBatches, val: EvalBatches) -> None:
+    def __init__(self, task: PixelTask, device: Device, train: TrainBatches, val: EvalBatches) -> None:
         self.task, self.device, self.train, self.val = task, device, train, val
         self.scores = task.scores()
 

@@ -30,10 +30,10 @@ from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn import conformal, domains, geoscores
 from geoml.geolocation.nn.domains import Domain
-from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.training import backbone as fit_backbone
 from geoml.geolocation.training import balance, draw, picture_sets, world, world_sets
 from geoml.geolocation.training import domain as fit_domain
+from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.geolocation.training.recipe import Calibration, GeoRecipe, HeadTraining, Views, WorldSource
 from geoml.geolocation.training.world_sets import FeatureSet, WorldSets, joined
 from geoml.grid import sphere
@@ -282,56 +282,11 @@ def evaluate(
     draws: int = 1000,
     unlike: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """Scores of a test set: errors with intervals, selective prediction, reliability, likelihood, sets of cells.
-
-    What is ``unlike`` (N,) the pictures that the locator is for gets no answer, however sure.
-    """
+    """Scores of a test set, see `geoml.geolocation.training.place_scores`."""
     density = locator.answer(head, queries.features).tempered(calibration.temperature, calibration.spread)
-    at = density.mode()
-    km = sphere.distance(*at, queries.lon, queries.lat)
-    near = calibration.within_km
-    sure = density.within(*at, near)
-    curve = geoscores.risk_coverage(sure, km > near)
-    bins = geoscores.reliability(np.clip(sure, 0.0, 1.0), km <= near)
-    row: dict[str, Any] = {
-        **geoscores.table_row(km, draws, seed),
-        "macro_within": geoscores.macro(km, balance.coarse(queries.lon, queries.lat, 30.0).tolist(),
-                                        lambda v: geoscores.within(v, near))[0],
-        "nll": geoscores.nll(density.log_density(queries.lon, queries.lat)),
-        "aurc": curve.area,
-        "within_at_coverage": {f"{c:g}": 1.0 - curve.at(c) for c in (0.25, 0.5, 0.75, 1.0)},
-        "risk_coverage": [[c / 50, curve.at(c / 50)] for c in range(1, 51)],
-        "reliability": {"forecast": bins.forecast.tolist(), "observed": bins.observed.tolist(),
-                        "count": bins.count.tolist(), "error": bins.error},
-    }  # fmt: skip
-    if calibration.threshold is not None:
-        asked = np.ones(len(queries), bool) if unlike is None else ~unlike
-        kept = (sure >= calibration.threshold) & asked
-        row["regions"] = _regions(density, calibration, queries, asked)
-        if unlike is not None:
-            row["unlike"] = {"all": float(unlike.mean()), "sure": float(unlike[sure >= calibration.threshold].mean())}
-        row["answered"] = float(kept.mean())
-        row["precision"] = float((km[kept] <= near).mean()) if kept.any() else None
-    cells = locator.head_cells(head)
-    if cells is not None and calibration.conformal is not None:
-        inside = conformal.sets(locator.cell_probability(density, cells), calibration.conformal, seed=1)
-        row["conformal"] = {"coverage": conformal.coverage(inside, cells.assign(queries.lon, queries.lat)),
-                            "cells": float(inside.sum(1).mean())}  # fmt: skip
-    return row
-
-
-def _regions(
-    density: Density, calibration: Calibrated, queries: FeatureSet, asked: NDArray[np.bool_]
-) -> dict[str, Any]:
-    """By km: the share of pictures that are answered as a region of it, and of these the share that lie so near."""
-    region, (lon, lat) = np.where(asked, answers.sure_regions(density, calibration), np.nan), density.mode()
-    found = {}
-    for km in sorted({float(v) for v in region[region > 0]}):
-        those = region == km
-        middle = geolocations.round_to(lon[those], lat[those], km)
-        near = sphere.distance(*middle, queries.lon[those], queries.lat[those]) <= km
-        found[f"{km:g}"] = {"answered": float(those.mean()), "right": float(near.mean())}
-    return found
+    scores = PlaceScores(calibration, locator.head_cells(head), seed, draws)
+    scores.update(density, queries.lon, queries.lat, unlike)
+    return scores.compute()
 
 
 def _card(recipe: GeoRecipe, made: Fitted, sets: WorldSets, extractor: Extractor) -> LocatorCard:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from geoml.errors import NothingFound
@@ -24,12 +26,49 @@ TRIES = 50
 
 @dataclass(frozen=True)
 class Recall:
-    """``found``: share of ``queries`` that each model answers right; ``chance`` that of a tile by lot."""
+    """How many of ``queries`` each model answers ``right``; ``near`` of all their pairs with ``tiles`` would be."""
 
-    found: tuple[float, ...]
-    chance: float
+    right: tuple[int, ...]
+    near: int
     tiles: int
     queries: int
+
+    @property
+    def found(self) -> tuple[float, ...]:
+        """Share of the queries that each model answers right."""
+        return tuple(right / self.queries for right in self.right)
+
+    @property
+    def chance(self) -> float:
+        """Share that is right of tiles by lot: what doing nothing scores."""
+        return self.near / (self.tiles * self.queries)
+
+
+class RecallScores:
+    """R@1 of one model between two dates, by the heading of the pictures that ask; only counts are kept."""
+
+    key: ClassVar[str] = "any_heading"
+    larger_is_better: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.counts: dict[str, NDArray[np.int64]] = {h: np.zeros(4, np.int64) for h in ("north_up", "any_heading")}
+        """By heading: right answers, queries, pairs that are near, pairs."""
+
+    def update(self, heading: str, found: Recall) -> None:
+        """Add what one model answered."""
+        (right,) = found.right
+        self.counts[heading] += (right, found.queries, found.near, found.tiles * found.queries)
+
+    def merge(self, other: RecallScores) -> None:
+        """Add the counts of another part."""
+        for heading, counts in other.counts.items():
+            self.counts[heading] += counts
+
+    def compute(self) -> dict[str, Any]:
+        """``north_up``, ``any_heading``, ``chance`` and ``queries`` (of any heading); None of what was not asked."""
+        shares = {h: int(c[0]) / int(c[1]) if c[1] else None for h, c in self.counts.items()}
+        _, queries, near, pairs = (int(n) for n in self.counts["any_heading"])
+        return {**shares, "chance": near / pairs if pairs else None, "queries": queries}
 
 
 def recall(
@@ -72,5 +111,5 @@ def recall(
     for model in models:
         known = turned(model, gallery) if turn else embed(model, gallery)[:, None]
         best = np.einsum("qd,gtd->qgt", embed(model, queries), known).max(-1).argmax(1)
-        found.append(float(near[np.arange(len(at)), best].mean()))
-    return Recall(tuple(found), float(near.mean()), len(tiles), len(at))
+        found.append(int(near[np.arange(len(at)), best].sum()))
+    return Recall(tuple(found), int(near.sum()), len(tiles), len(at))

@@ -27,7 +27,7 @@ from geoml.geolocation.nn import places
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from geoml.geolocation.training.contrastive import Embedder, Fit, fit_grounds
 from geoml.geolocation.training.positives import Ground, Tiles
-from geoml.geolocation.training.recall import recall
+from geoml.geolocation.training.recall import RecallScores, recall
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe, StacYears, grounds
 from geoml.grid import sphere
 
@@ -80,10 +80,14 @@ def score(model: str | Path, recipe: RetrievalRecipe, queries: int = QUERIES) ->
     rows = []
     for place, ground in enumerate(g for source in recipe.tests for g in grounds(source)):
         for a, b in ground.pairs:
-            up, anyhow = (recall([net], ground, (a, b), made.card.size, queries, turn=turn) for turn in (False, True))
-            rows.append({"ground": place, "reference": a, "query": b, "north_up": up.found[0],
-                         "any_heading": anyhow.found[0], "chance": anyhow.chance, "tiles": up.tiles,
-                         "queries": anyhow.queries})  # fmt: skip
+            scores, tiles = RecallScores(), 0
+            for heading in scores.counts:
+                found = recall([net], ground, (a, b), made.card.size, queries, turn=heading == "any_heading")
+                scores.update(heading, found)
+                tiles = found.tiles
+            shares = scores.compute()
+            count = shares.pop("queries")
+            rows.append({"ground": place, "reference": a, "query": b, **shares, "tiles": tiles, "queries": count})
     return {"model": made.card.name, "sha256": made.card.sha256, "recipe": recipe.hash, "recall": rows}
 
 

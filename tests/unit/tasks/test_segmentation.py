@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from geoml import tasks
+from geoml.engine import task as tasks
 from geoml.errors import InputError, ModelError
 from geoml.nn.losses import cross_entropy, dice
 from geoml.tasks.segmentation import CONFIDENCE_NODATA, CONFIDENCE_SCALE, Task
 
 
 def test_is_found_by_its_file_name() -> None:
-    assert tasks.find("segmentation").Task is Task
+    assert tasks.find("segmentation") is Task
     with pytest.raises(InputError, match="did you mean 'segmentation'"):
         tasks.find("segmentatoin")
 

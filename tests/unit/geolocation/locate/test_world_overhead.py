@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geoml.cli.demo import pictures
+from geoml.cli.demos.geolocate import pictures
 from geoml.geolocation.locate import answers, locator
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.training import patterns

@@ -1,0 +1,119 @@
+"""Tasks as the engine knows them: what their files promise, and how one is found by the name in a recipe or a card.
+
+A task's file lies in ``geoml/tasks`` or in ``geoml/WING/tasks`` and has a class ``Task``. `docs/add-a-task.md` says in
+full what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from geoml.errors import InputError
+from geoml.recipe import Frozen
+from geoml.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from geoml.io.report.score_table import ScoreTable
+
+OnEpoch = Callable[[dict[str, float]], None]
+"""Gets ``epoch``, ``loss`` and where there is one the score of the validation data, after every epoch."""
+
+FILES = Registry("geoml.*.tasks", "task")
+DEFAULT = "segmentation"
+"""Of a recipe that names no task: recipes from before there were several."""
+
+
+class Scores(Protocol):
+    """An accumulator of metrics: parts that are merged give what the whole gives at once."""
+
+    def merge(self, other: Self) -> None: ...
+    def compute(self) -> dict[str, Any]: ...
+
+
+class Task(Protocol):
+    """What every task says of itself, on the class: nothing has to be built to train, score or print.
+
+    ``recipe`` and ``card`` are the classes of its recipe and of the card of its packages, ``input`` and ``output`` the
+    names of what it reads and makes. ``compares`` is True where dates are compared: equal dates then tell what is
+    invented, and features are changes that have tracks. ``key`` is the score that the best is chosen by.
+    """
+
+    name: ClassVar[str]
+    recipe: ClassVar[type[Frozen]]
+    card: ClassVar[type[Frozen]]
+    input: ClassVar[str]
+    output: ClassVar[str]
+    compares: ClassVar[bool]
+    key: ClassVar[str]
+    larger_is_better: ClassVar[bool]
+
+    @staticmethod
+    def fit(recipe: Any, out: Path, on_epoch: OnEpoch | None = None) -> None:
+        """Train by a recipe of the class ``recipe`` and write a package to ``out``."""
+        ...
+
+    @staticmethod
+    def score(model: str | Path, recipe: Any, split: str) -> dict[str, Any]:
+        """Held-out scores of a package as plain JSON values, beside those of doing nothing."""
+        ...
+
+    @staticmethod
+    def table(scores: Mapping[str, Any]) -> Sequence[ScoreTable | str]:
+        """Scores as `score` gives them, or as a card holds them, as tables and sentences in the order of reading."""
+        ...
+
+    @staticmethod
+    def page(scores: Mapping[str, Any]) -> str:
+        """Scores as `score` gives them as one HTML page. Raises InputError where the task has none."""
+        ...
+
+
+class PixelTask(Task, Protocol):
+    """A task of the common loop: a network gives something for every pixel, and loss and metrics compare it.
+
+    ``layer`` is the name of the COG beside the class and ``about`` what it holds; ``background`` is the index of the
+    class that is no feature, or None.
+    """
+
+    layer: str
+    about: str
+    background: int | None
+
+    def __init__(
+        self, classes: int, loss_parts: Mapping[str, float] = ..., class_weights: Sequence[float] | None = None
+    ) -> None: ...
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor: ...
+    def softmax(self, raw: Tensor) -> Tensor: ...
+    def sure(self, probability: Tensor) -> Tensor: ...
+    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]: ...
+    def decode_probabilities(self, probability: Tensor) -> tuple[Tensor, Tensor]: ...
+    def probabilities(self, raw: Tensor) -> Tensor: ...
+    def quantise(self, probability: Tensor) -> Tensor: ...
+    def check(self, confidence: NDArray[np.uint8]) -> None: ...
+    def scores(self) -> Any: ...
+
+
+def names() -> list[str]:
+    """Every task, of the core and of the wings."""
+    return FILES.names()
+
+
+def find(name: str) -> type[Task]:
+    """A task by name. Raises InputError, with the nearest name, for one that is not there."""
+    found: type[Task] = FILES.find(name).Task
+    return found
+
+
+def of_pixels(name: str) -> type[PixelTask]:
+    """A task of the common loop by name. Raises InputError for one that is not there, or that trains by itself."""
+    found: Any = find(name)
+    if "loss" not in dir(found):
+        raise InputError(f"task: {name} gives nothing for every pixel, so this loop does not train it")
+    pixels: type[PixelTask] = found
+    return pixels

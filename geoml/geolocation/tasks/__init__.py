@@ -1,0 +1,1 @@
+"""The tasks of geolocation, found by name as those of `geoml.tasks`."""

@@ -1,0 +1,81 @@
+"""Things that are found by their files: in a package, in the core and in wings, and never twice."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from geoml.engine import task as tasks
+from geoml.errors import InputError
+from geoml.registry import Registry
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The package ``house`` with things of its own and of the wing ``east``; the wing ``west`` has none."""
+    root = tmp_path / "house"
+    for folder in ("things", "east/things", "west", "things/many"):
+        (root / folder).mkdir(parents=True)
+    for folder in ("", "things", "east", "east/things", "west", "things/many"):
+        (root / folder / "__init__.py").touch()
+    (root / "things" / "door.py").write_text('"""A door.\n\nOf wood.\n"""\nKNOCK = 1\n')
+    (root / "things" / "_hinge.py").touch()
+    (root / "east" / "things" / "window.py").write_text('"""A window that breaks."""\nraise RuntimeError\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield root
+    for name in [n for n in sys.modules if n.partition(".")[0] == "house"]:
+        del sys.modules[name]
+
+
+def test_those_of_the_core_and_of_every_wing_are_found(house: Path) -> None:
+    things = Registry("house.*.things", "thing")
+    assert things.names() == ["door", "many", "window"]
+    assert Registry("house.things", "thing").names() == ["door", "many"]
+    assert things.file("window") == house / "east" / "things" / "window.py"
+    assert things.file("many") == house / "things" / "many" / "__init__.py"
+    assert things.find("door").KNOCK == 1
+    assert "house.west" not in sys.modules
+    (house / "west" / "things").mkdir()
+    (house / "west" / "things" / "__init__.py").touch()
+    (house / "west" / "things" / "stove.py").touch()
+    assert "stove" in things.names(), "a file that came later is there"
+
+
+def test_what_a_file_says_is_read_without_running_it(house: Path) -> None:
+    things = Registry("house.*.things", "thing")
+    assert [things.says(name) for name in things.names()] == ["A door.", "", "A window that breaks."]
+    assert not {"house.things.door", "house.east.things.window"} & set(sys.modules)
+    with pytest.raises(RuntimeError):
+        things.find("window")
+
+
+def test_files_with_a_member_are_found_by_it(house: Path) -> None:
+    found = Registry("house.things", "thing").having("KNOCK")
+    assert [module.__name__ for module in found] == ["house.things.door"]
+
+
+def test_a_name_of_two_files_is_refused_with_both(house: Path) -> None:
+    twin = house / "east" / "things" / "door.py"
+    twin.touch()
+    with pytest.raises(InputError, match="thing: door is a name of two files") as caught:
+        Registry("house.*.things", "thing").names()
+    assert str(house / "things" / "door.py") in str(caught.value)
+    assert str(twin) in str(caught.value)
+
+
+def test_a_misspelt_name_gets_the_nearest_of_all(house: Path) -> None:
+    things = Registry("house.*.things", "thing")
+    for ask in (things.find, things.file, things.says):
+        with pytest.raises(InputError, match="did you mean 'window'"):
+            ask("windoww")
+
+
+def test_tasks_of_the_wing_are_among_the_tasks() -> None:
+    assert {"segmentation", "change", "geolocation", "retrieval"} <= set(tasks.names())
+    assert tasks.find("retrieval").__module__ == "geoml.geolocation.tasks.retrieval"
+    assert tasks.FILES.file("change").parts[-3:] == ("geoml", "tasks", "change.py")
+    with pytest.raises(InputError, match="geolocation gives nothing for every pixel"):
+        tasks.of_pixels("geolocation")
