@@ -98,20 +98,15 @@ def search(
 @command(models, "list")
 def models_list(as_json: Json = False) -> None:
     """The model packages that are installed."""
-    from geoml.engine.packages import cards as known
-    from geoml.engine.packages import package
+    from geoml.engine.packages import cards
 
-    cards = [known.read(name) for name in package.names()]
+    known = [cards.read_any(name) for name in cards.names()]
     if as_json:
-        print(json.dumps([c.model_dump(mode="json") for c in cards]))
+        print(json.dumps([c.model_dump(mode="json") for c in known]))
         return
     table = Table("name", "task", "bands", "gsd", "classes")
-    for card in cards:
-        if isinstance(card, known.LocatorCard):
-            table.add_row(card.name, f"geolocation, {card.kind}", "red green blue", "", card.head)
-            continue
-        bands, classes = " ".join(b.name for b in card.bands), " ".join(c.name for c in card.classes)
-        table.add_row(card.name, card.task, bands, f"{card.gsd:g} m", classes)
+    for card in known:
+        table.add_row(card.name, *card.row())
     out_console.print(table)
 
 
@@ -120,7 +115,7 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
     """A model's card: what it needs, what it gives, how well it did."""
     from geoml.engine.packages import cards
 
-    card = cards.read(name).model_dump(mode="json")
+    card = cards.read_any(name).model_dump(mode="json")
     if as_json:
         print(json.dumps(card))
         return
@@ -393,7 +388,7 @@ def demo(
     geolocate: Annotated[bool, typer.Option("--geolocate", help="where twelve pictures from above were taken")] = False,
 ) -> None:
     """The main job on the embedded catalog and model, as a Prefect flow; no network."""
-    from geoml.engine.packages import package
+    from geoml.engine.packages import cards
     from geoml.settings import settings
 
     if change:
@@ -403,7 +398,7 @@ def demo(
         _demo_geolocate(out)
         return
     _flow(settings().catalogs / "recipes" / "demo-predict.yaml", out)
-    card = package.read_card("demo-itaipu")
+    card = cards.read_any("demo-itaipu")
     if not card.scores:
         raise InputError("demo-itaipu: the card has no held-out scores")
     out_console.print(f"held-out scores of {card.name} (labels that training never saw):")

@@ -25,7 +25,7 @@ from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
 from geoml.data.recipe import TrainRecipe, swapped
 from geoml.engine.machine.device import Device, choose
-from geoml.engine.packages import package
+from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.loop import PROGRESS, Keeper, Loop
@@ -126,7 +126,7 @@ def fit(
     card = package.save(module.cpu(), card.model_copy(update={"training": training}), out)
     scores = {"split": scored_on, **score(package.load(out), splits[scored_on], reader)}
     card = card.model_copy(update={"scores": scores})
-    package.write_card(card, out)
+    cards.write(card, out)
     shutil.rmtree(state)
     return card
 
@@ -134,7 +134,7 @@ def fit(
 def add_domain(recipe: TrainRecipe, card: ModelCard, out: Path) -> ModelCard:
     """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
-    package.write_card(card, out)
+    cards.write(card, out)
     return card
 
 
@@ -234,7 +234,7 @@ def _finished(out: Path, recipe: TrainRecipe) -> ModelCard | None:
     """The card of a complete package of this recipe in ``out``."""
     if not (out / "model.json").exists() or (out / STATE).exists():
         return None
-    card = package.read_card(str(out))
+    card = cards.read(out, ModelCard)
     return card if card.training.get("recipe_hash") == recipe.hash else None
 
 
@@ -254,7 +254,7 @@ def _free(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
             said = _other(before.get("recipe"), recipe)
             raise InputError(f"out: {out} holds an unfinished run of another recipe: {said}, or delete {state}")
     elif not state.exists() and (out / "model.json").exists():
-        said = _other(package.read_card(str(out)).training.get("recipe"), recipe)
+        said = _other(cards.read(out, ModelCard).training.get("recipe"), recipe)
         raise InputError(f"out: {out} holds a model of another recipe: {said}")
 
 

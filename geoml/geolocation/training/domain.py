@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoml.errors import InputError, ModelError
-from geoml.geolocation.locate.card import Domained
+from geoml.geolocation.cards.locator import Domained
 from geoml.geolocation.nn.domains import Domain, told
 from geoml.geolocation.training.recipe import Foreign
 

@@ -19,9 +19,9 @@ from geoml.data.recipe import resolve
 from geoml.engine.machine.device import choose
 from geoml.errors import InputError, ModelError
 from geoml.geolocation import heads
+from geoml.geolocation.cards.locator import Calibrated, Domained, LocatorCard
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import answers, locator
-from geoml.geolocation.locate.card import Calibrated, Domained, LocatorCard
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn import conformal, domains, geoscores
@@ -335,7 +335,7 @@ def _card(recipe: GeoRecipe, made: Fitted, sets: WorldSets, extractor: Extractor
         name=recipe.name, description=recipe.description, kind=recipe.kind, license=recipe.license,
         data_license=recipe.data_license, backbone=recipe.backbone, head=recipe.head.name, head_config=made.config,
         features=backbone.features, size=extractor.size, mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]),
-        width_km=wide, calibration=made.calibration, domain=made.domained, scores=made.scores, coverage=box,
+        width_km=wide, calibration=made.calibration, domain=made.domained, scores=made.scores, bbox=box,
         coverage_note=note,
         training={"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash, "pictures": len(sets.train),
                   "sets": {k: len(v) for k, v in sets.tests.items()}},

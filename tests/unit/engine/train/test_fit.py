@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from geoml import models, tasks
 from geoml.data.chips import TrainBatches
-from geoml.engine.packages import package
+from geoml.engine.packages import cards, package
 from geoml.engine.train.evaluate import evaluate
 from geoml.engine.train.fit import STATE, build, class_weights, fit
 from geoml.engine.train.transfer import transfer
@@ -91,7 +91,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(problem, tmp_path, mon
     card = fit(recipe, tmp_path / "cut", on_epoch=lambda row: epochs.append(row["epoch"]))
     assert epochs == list(range(after, 4))
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    whole = package.read_card(tmp_path / "whole")
+    whole = cards.read_any(tmp_path / "whole")
     assert card.training["history"] == whole.training["history"]
 
 
@@ -183,7 +183,7 @@ def test_transfer_to_other_bands_and_classes(problem, tmp_path):
     assert torch.equal(state[inner], given[inner])
     assert start["share"] > 0.9
     card = fit(recipe, tmp_path / "next")
-    assert card.training["start"]["sha256"] == package.read_card(tmp_path / "base").sha256
+    assert card.training["start"]["sha256"] == cards.read_any(tmp_path / "base").sha256
     assert len(card.classes) == 3
 
 
@@ -227,9 +227,9 @@ def test_a_frozen_encoder_does_not_move_and_a_released_one_does(problem, tmp_pat
     assert moved(start, after, "encoder") == []
     assert moved(start, after, "decoder")
     fit(problem(freeze={"epochs": 1}, epochs=2, early_stopping=None), tmp_path / "released")
-    history = package.read_card(tmp_path / "released").training["history"]
+    history = cards.read_any(tmp_path / "released").training["history"]
     assert len(history) == 2
-    if package.read_card(tmp_path / "released").training["best_epoch"] == 1:
+    if cards.read_any(tmp_path / "released").training["best_epoch"] == 1:
         assert moved(start, weights(tmp_path / "released"), "encoder")
 
 
@@ -258,7 +258,7 @@ def test_the_recipe_names_the_task(problem, tmp_path, monkeypatch):
     assert recipe.hash != problem(epochs=6).hash
     try:
         card = fit(recipe, tmp_path / "m")
-        assert card.task == package.read_card(tmp_path / "m").task == "robust"
+        assert card.task == cards.read_any(tmp_path / "m").task == "robust"
         losses = [row["loss"] for row in card.training["history"]]
         assert losses[-1] < 0.7 * losses[0] < 0.7, "a mean absolute error"
         assert evaluate(tmp_path / "m", recipe)["confusion"] == card.scores["confusion"]

@@ -76,7 +76,7 @@ def test_a_recipe_makes_a_package_whose_features_an_index_takes(folder: Path, tm
     density = made.locate(rows[:6])
     assert made.abstains(density).all()
     lon, lat = density.mode()
-    west, south, east, north = made.card.coverage
+    west, south, east, north = made.card.bbox
     assert ((lon > west - 0.02) & (lon < east + 0.02) & (lat > south - 0.02) & (lat < north + 0.02)).all()
     for k, picture in enumerate(pictures):
         write(tmp_path / f"{k}.png", picture)
