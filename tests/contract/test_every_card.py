@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 from collections.abc import Iterator
@@ -121,3 +122,14 @@ def places(value: dict[str, Any], depth: int) -> Iterator[tuple[str, ...]]:
         yield (key,)
         if isinstance(inner, dict) and depth > 1 and key not in ("geometry", "geoml:training", "geoml:scores"):
             yield from ((key, *rest) for rest in places(inner, depth - 1))
+
+
+def test_no_public_class_of_cards_and_packages_shares_its_name() -> None:
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "geoml").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path.relative_to(ROOT / "geoml").as_posix())
+    ours = {name: files for name, files in found.items() if any("cards/" in f or "/packages/" in f for f in files)}
+    assert len(ours) > 10
+    assert {name: files for name, files in ours.items() if len(files) > 1} == {}

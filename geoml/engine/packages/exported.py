@@ -20,7 +20,7 @@ from geoml.engine.packages.admitted import axes
 from geoml.engine.packages.archive import open_archive
 from geoml.engine.packages.graph import Graph, read_graph
 from geoml.engine.packages.measure import Sight, measure
-from geoml.engine.packages.network import Network
+from geoml.engine.packages.network import ProgramNetwork
 from geoml.engine.packages.payloads import Payloads
 from geoml.engine.packages.plain_texts import check_texts
 from geoml.engine.packages.weights import write
@@ -43,7 +43,7 @@ class Exported(nn.Module):
     def __init__(self, graph: Graph, payloads: Payloads) -> None:
         super().__init__()
         self.batch, self.bands, self.height, self.width = axes(graph.sizes, graph.ranges)
-        self.net = Network(graph, payloads)
+        self.net = ProgramNetwork(graph, payloads)
         self.stride = 1
 
     @property

@@ -29,7 +29,7 @@ from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.nn import backbones, domains, locating, places, stages
 from geoml.geolocation.nn.backbones import Backbone
-from geoml.geolocation.nn.domains import Domain
+from geoml.geolocation.nn.domains import DomainHead
 from geoml.grid import sphere
 from geoml.texts import listed
 
@@ -60,7 +60,7 @@ class Locator:
     head: nn.Module
     card: LocatorCard
     path: Path | None = None
-    domain: Domain | None = None
+    domain: DomainHead | None = None
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -183,7 +183,7 @@ def load(name_or_dir: str | Path | None = None) -> Locator:
     try:
         backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
         about = card.domain
-        domain = None if about is None else Domain(card.features, len(about.kinds), about.hidden)
+        domain = None if about is None else DomainHead(card.features, len(about.kinds), about.hidden)
     except (OSError, InputError) as err:
         raise ModelError(f"{path.parent}: {err}") from err
     if backbone.features != card.features or card.head_config.get("features") != card.features:
@@ -192,7 +192,7 @@ def load(name_or_dir: str | Path | None = None) -> Locator:
     return Locator(backbone, head, card, path.parent, domain)
 
 
-def _parts(backbone: Backbone, head: nn.Module, domain: Domain | None) -> nn.ModuleDict:
+def _parts(backbone: Backbone, head: nn.Module, domain: DomainHead | None) -> nn.ModuleDict:
     """The network whose tensors a package holds, under their names there."""
     return nn.ModuleDict({"backbone": backbone, "head": head, **({} if domain is None else {"domain": domain})})
 

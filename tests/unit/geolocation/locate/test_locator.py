@@ -16,7 +16,7 @@ from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.cards.locator import Calibrated, Domained, LocatorCard
 from geoml.geolocation.locate import features, locator
 from geoml.geolocation.nn.backbones import Backbone
-from geoml.geolocation.nn.domains import Domain
+from geoml.geolocation.nn.domains import DomainHead
 from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training.recipe import Calibration, GeoRecipe, HeadTraining
 from geoml.geolocation.training.world_sets import FeatureSet
@@ -213,7 +213,7 @@ def test_what_learnt_what_it_is_not_for_is_loaded_in_eval_mode_and_named_where_i
     """The tensors of a head that the card does not speak of are not passed over in silence."""
     whole, _ = saved(tmp_path / "without")
     limit = Domained(kinds=("sea",), hidden=4, limit=0.0, kept=1.0)
-    domain = Domain(whole.card.features, 1, 4)
+    domain = DomainHead(whole.card.features, 1, 4)
     both = dataclasses.replace(whole, card=whole.card.model_copy(update={"domain": limit}), domain=domain)
     locator.save(both, tmp_path / "with", half=False)
     again = locator.load(tmp_path / "with")
