@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from flows import signatures
-from geoml.engine.packages.cards import locators
-from geoml.engine.packages.folder import names
+from geoml.engine.packages.cards import names
 from geoml.errors import InputError
+from geoml.geolocation.cards.locator import LocatorCard
+from geoml.io.cards.card import ModelCard
 from geoml.io.stac.catalog import catalog_names
 from geoml.recipe import PredictRecipe, Query, parse
 from geoml.settings import settings
@@ -24,17 +25,12 @@ def _choice(known: list[str], other: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": texts})
 
 
-def _known(names: Callable[[], list[str]]) -> list[str]:
+def _known(known: Callable[[], list[str]]) -> list[str]:
     """Names to choose from; none where a setting is wrong, which every run says by itself."""
     try:
-        return names()
+        return known()
     except InputError:
         return []
-
-
-def _models() -> list[str]:
-    """Names of the packages that make maps."""
-    return [n for n in names() if n not in locators()]
 
 
 def _recipes() -> list[str]:
@@ -44,8 +40,8 @@ def _recipes() -> list[str]:
 
 
 Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": signatures.PATTERN})]
-Model = Annotated[str, _choice(_known(_models), "folder or URL of a package")]
-Locator = Annotated[str, _choice(_known(locators), "folder or URL of a package")]
+Model = Annotated[str, _choice(_known(lambda: names(ModelCard)), "folder or URL of a package")]
+Locator = Annotated[str, _choice(_known(lambda: names(LocatorCard)), "folder or URL of a package")]
 Catalog = Annotated[str, _choice(_known(catalog_names), "URL or file")]
 TrainingRecipe = Annotated[str, _choice(_known(_recipes), "YAML file")]
 Bbox = Annotated[list[float], Field(min_length=4, max_length=4)]

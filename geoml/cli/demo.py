@@ -55,11 +55,11 @@ def _option(name: str) -> str:
 
 def main_job(out: Path) -> None:
     """The map of the embedded scene, and the held-out scores of its model."""
-    from geoml.engine.packages.cards import read_card
+    from geoml.engine.packages import cards
     from geoml.settings import settings
 
     run_recipe(settings().catalogs / "recipes" / "demo-predict.yaml", out)
-    card = read_card("demo-itaipu")
+    card = cards.read_any("demo-itaipu")
     if not card.scores:
         raise InputError("demo-itaipu: the card has no held-out scores")
     out_console.print(f"held-out scores of {card.name} (labels that training never saw):")

@@ -95,21 +95,15 @@ def search(
 @command(models, "list")
 def models_list(as_json: Json = False) -> None:
     """The model packages that are installed."""
-    from geoml.engine.packages.cards import read
-    from geoml.engine.packages.folder import names
-    from geoml.geolocation.locate.card import LocatorCard
+    from geoml.engine.packages import cards
 
-    cards = [read(name) for name in names()]
+    known = [cards.read_any(name) for name in cards.names()]
     if as_json:
-        print(json.dumps([c.model_dump(mode="json") for c in cards]))
+        print(json.dumps([c.model_dump(mode="json") for c in known]))
         return
     table = Table("name", "task", "bands", "gsd", "classes")
-    for card in cards:
-        if isinstance(card, LocatorCard):
-            table.add_row(card.name, f"geolocation, {card.kind}", "red green blue", "", card.head)
-            continue
-        bands, classes = " ".join(b.name for b in card.bands), " ".join(c.name for c in card.classes)
-        table.add_row(card.name, card.task, bands, f"{card.gsd:g} m", classes)
+    for card in known:
+        table.add_row(card.name, *card.row())
     out_console.print(table)
 
 
@@ -118,7 +112,7 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
     """A model's card: what it needs, what it gives, how well it did."""
     from geoml.engine.packages import cards
 
-    card = cards.read(name).model_dump(mode="json")
+    card = cards.read_any(name).model_dump(mode="json")
     if as_json:
         print(json.dumps(card))
         return

@@ -83,9 +83,6 @@ def geolocate_map(
 
 def _locator(model: str | Path | None, known: bool) -> Any:
     """The locator that is meant; none where nothing was said and positions are known."""
-    from geoml.engine.packages import cards
     from geoml.geolocation.locate import locator
 
-    if model is None and known:
-        return None
-    return locator.load(model if model is not None else cards.default_locator())
+    return None if model is None and known else locator.load(model)

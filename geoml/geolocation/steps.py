@@ -168,10 +168,9 @@ def _list(sources: Sources | str | Path) -> list[str | Path]:
 
 
 def _locator(model: str | Path | None) -> Locator:
-    from geoml.engine.packages import cards
     from geoml.geolocation.locate import locator
 
-    return locator.load(model if model is not None else cards.default_locator())
+    return locator.load(model)
 
 
 def _index(folder: str | Path, model: str | Path | None) -> Index:

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import nn
 
 from geoml.engine.machine.device import choose
+from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.locate import locator
-from geoml.geolocation.locate.card import LocatorCard
 from geoml.geolocation.locate.features import Extractor, compute
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn.locating import density

@@ -27,8 +27,8 @@ def make(folder: Path, count: int, size: tuple[int, int], cells: int) -> None:
     import numpy as np
     import torch
 
+    from geoml.geolocation.cards.locator import Calibrated, LocatorCard
     from geoml.geolocation.locate import locator
-    from geoml.geolocation.locate.card import Calibrated, LocatorCard
     from geoml.geolocation.training import head as fit_locator
     from geoml.geolocation.training.recipe import HeadTraining
     from geoml.geolocation.training.world_sets import FeatureSet

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from geoml.engine.task import Scores, of_pixels
 from geoml.engine.train.evaluate import named
+from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density.density import Density
-from geoml.geolocation.locate.card import Calibrated
 from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.geolocation.training.recall import Recall, RecallScores
 from geoml.grid import sphere

@@ -20,6 +20,7 @@ from geoml import testing
 from geoml.cube.domain import fit
 from geoml.engine.packages import cards, package
 from geoml.errors import ModelError
+from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE
 from geoml.recipe import PredictRecipe
 
@@ -136,11 +137,11 @@ def test_the_numbers_do_not_depend_on_the_cut(run: Callable[..., Any]) -> None:
 
 
 def test_no_class_of_a_package_changes_by_its_record(run: Callable[..., Any], known: str, tmp_path: Path) -> None:
-    card = cards.read_card(known)
+    card = cards.read(known, ModelCard)
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / card.weights).write_bytes((Path(known) / card.weights).read_bytes())
-    package.write_card(card.model_copy(update={"domain": None}), bare)
+    cards.write(card.model_copy(update={"domain": None}), bare)
     with_it, _ = run(shifted(), name="with")
     without, said = run(shifted(), name="without", model=str(bare))
     for path in (without / "cogs").rglob("*.tif"):

@@ -22,7 +22,7 @@ from geoml import models, testing
 from geoml.cli import app
 from geoml.cli.common import err_console, out_console
 from geoml.engine.packages import cards, imports, package
-from geoml.engine.packages.folder import names
+from geoml.io.cards.card import ModelCard
 from geoml.testing import pictures as photos
 
 Cli = Callable[..., Result]
@@ -158,13 +158,13 @@ def test_models_list(said: Callable[..., str]) -> None:
     told = rows(said("models", "list"))
     assert told["demo-itaipu"] == ["segmentation", "blue green red", "30 m", "water tree crop developed"]
     assert told["world-overhead"][0] == "geolocation, overhead"
-    assert set(told) - {"name"} == set(names())
+    assert set(told) - {"name"} == set(cards.names())
 
 
 @prints("models show")
 def test_models_show(said: Callable[..., str]) -> None:
     told = rows(said("models", "show", "demo-itaipu"))
-    card = cards.read_card("demo-itaipu")
+    card = cards.read("demo-itaipu", ModelCard)
     assert told["gsd"] == ["30.0"]
     assert told["sha256"] == [card.sha256]
     assert told["license"] == [card.license]
@@ -179,7 +179,7 @@ def test_models_new_and_compare(said: Callable[..., str], tmp_path: Path) -> Non
     assert said("models", "compare", "demo-itaipu", "--out", both).split() == ["wrote", str(both)]
     for name, bands in (("ndvi", "red nir"), ("both", "blue green red")):
         assert rows(said("models", "show", tmp_path / name))["dates"] == ["2"]
-        assert [b.name for b in cards.read_card(tmp_path / name).bands] == bands.split()
+        assert [b.name for b in cards.read(tmp_path / name, ModelCard).bands] == bands.split()
 
 
 def published(folder: Path) -> torch.nn.Module:
@@ -303,7 +303,7 @@ def test_evaluate_of_change(said: Callable[..., str], tmp_path: Path) -> None:
     for name, values in (("1", before), ("2", before + 0.3 * truth), ("label", truth)):
         testing.write_cog(data / f"t_{name}.tif", values, **PLACE)
     said("models", "new", "image_difference", "--bands", "red,nir", "--gsd", "10", "--out", tmp_path / "difference")
-    classes = cards.read_card(tmp_path / "difference").classes
+    classes = cards.read(tmp_path / "difference", ModelCard).classes
     source = {
         "kind": "change_pairs",
         "root": str(data),
@@ -488,7 +488,7 @@ def test_demo(said: Callable[..., str], capfd: pytest.CaptureFixture[str], tmp_p
     told = said("demo", "--out", tmp_path / "demo")
     files = json.loads((tmp_path / "demo" / "run.json").read_text())["files"]
     assert set(files) <= set(rows(told))
-    scores = cards.read_card("demo-itaipu").scores
+    scores = cards.read_any("demo-itaipu").scores
     assert rows(told)["water"][:4] == [f"{scores[k]['water']:.3f}" for k in ("iou", "f1", "precision", "recall")]
     assert f"mean IoU {scores['miou']:.3f}" in told
     assert f"Look at {tmp_path / 'demo' / 'report.html'}" in told.replace("\n", "")

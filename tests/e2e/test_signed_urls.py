@@ -129,7 +129,7 @@ def test_user_names_are_refused_in_every_url_of_a_recipe(tmp_path: Path, what: s
 
 def test_user_names_are_refused_in_places_of_runs_and_packages(tmp_path: Path) -> None:
     for url in ("s3://key:S3CRET@bucket/run", "https://me:S3CRET@a.example/run"):
-        for ask in (pipeline.todo, cards.read):
+        for ask in (pipeline.todo, cards.read_any):
             with pytest.raises(InputError, match="has a user name") as caught:
                 ask(url)
             assert "S3CRET" not in str(caught.value)

@@ -418,7 +418,7 @@ def test_what_is_not_there_or_not_allowed(
     with pytest.raises(InputError, match="another recipe"):
         geoml.predict(recipe(inputs, tta=True), f"{url}-b")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
-    for wrong in (lambda: geoml.predict(recipe(inputs), f"{url}-c"), lambda: cards.read_card(f"{inputs}/model")):
+    for wrong in (lambda: geoml.predict(recipe(inputs), f"{url}-c"), lambda: cards.read_any(f"{inputs}/model")):
         with pytest.raises(InputError, match="access refused") as told:
             wrong()
         assert "a-wrong-secret" not in str(told.value)

@@ -1,49 +1,99 @@
-"""The cards of packages; weights are not touched and torch is not needed."""
+"""Packages by name, folder or URL, and their cards: a package is a folder with weights and ``model.json``, its card.
+
+The card is a STAC item with the MLM extension and is written last, so a folder that has one is whole. Nothing here
+reads weights or imports torch.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, TypeVar
 
-from geoml.engine.packages.folder import CARD, find, names, read_item
-from geoml.errors import InputError, ModelError
-from geoml.geolocation.locate import card as locator_card
-from geoml.geolocation.locate.card import LocatorCard, is_locator
+from geoml.errors import InputError, ModelError, unknown
 from geoml.io.cards import mlm
-from geoml.io.cards.card import ModelCard
-from geoml.texts import listed
+from geoml.io.cards.base import Card
+from geoml.io.cards.kinds import card_of
+from geoml.io.stores import store
+from geoml.io.stores.remote import fetch, is_url
+from geoml.io.stores.signed import beside
+from geoml.settings import settings
+
+C = TypeVar("C", bound=Card)
+
+CARD = "model.json"
+MAX_CARD = 16 * 2**20
+"""Bytes; a larger card is not one."""
 
 
-def read_card(name_or_dir: str | Path) -> ModelCard:
-    """The card of a model that makes maps, by name, folder or URL.
+def names(kind: type[Card] | None = None) -> list[str]:
+    """Packages in the ``models`` folder of the catalogs with a card of ``kind`` or any; a damaged one is a map's."""
+    found = sorted((settings().catalogs / "models").glob(f"*/{CARD}"))
+    return [path.parent.name for path in found if kind is None or issubclass(_kind(path), kind)]
 
-    Raises as `geoml.engine.packages.folder.find`, and ModelError for a damaged card.
+
+def find(name_or_dir: str | Path) -> Path:
+    """The folder of a package, by name, path or URL; of one elsewhere a copy, whose card alone is fetched yet.
+
+    Raises InputError with the nearest name for an unknown one, ModelError for a file of weights without a card.
     """
-    path = find(name_or_dir) / CARD
-    return mlm.from_item(read_item(path), str(path))
+    if is_url(name_or_dir):
+        return fetch(beside(str(name_or_dir), CARD), "model", MAX_CARD).parent
+    path = Path(name_or_dir)
+    if (path / CARD).is_file():
+        return path
+    if path.is_file():
+        raise ModelError(f"model: {path} is a file; expected a folder with {CARD} (a pickle is never executed)")
+    if path.is_dir():
+        raise InputError(f"model: {path} has no {CARD}; expected a model package")
+    if str(name_or_dir) not in names():
+        raise unknown("model", str(name_or_dir), names())
+    return settings().catalogs / "models" / str(name_or_dir)
 
 
-def read(name_or_dir: str | Path) -> ModelCard | LocatorCard:
-    """The card of any package: a model that makes maps or a locator of pictures. Raises as `read_card`."""
+def read(name_or_dir: str | Path, kind: type[C]) -> C:
+    """The card of a package, whose weights are not touched.
+
+    Raises as `find`, and ModelError for a damaged card and for one of another kind.
+    """
+    return read_in(find(name_or_dir), kind)
+
+
+def read_any(name_or_dir: str | Path) -> Card:
+    """The card of a package of any kind. Raises as `read`."""
     path = find(name_or_dir) / CARD
     item = read_item(path)
-    return locator_card.from_item(item, str(path)) if is_locator(item) else mlm.from_item(item, str(path))
+    return mlm.from_item(item, card_of(item), str(path))
 
 
-def locators() -> list[str]:
-    """Names of the locators among the packages."""
-    return [name for name in names() if _locates(name)]
+def read_in(folder: Path, kind: type[C]) -> C:
+    """The card in a folder. Raises ModelError for one that is damaged or of another kind."""
+    return mlm.from_item(read_item(folder / CARD), kind, str(folder / CARD))
 
 
-def default_locator() -> str:
-    """The one locator that is there. Raises InputError when there are several or none."""
-    known = locators()
-    if len(known) != 1:
-        raise InputError(f"model: {listed(known, 'no locator')} installed; expected --model NAME_OR_DIR")
-    return known[0]
-
-
-def _locates(name: str) -> bool:
+def read_item(path: Path) -> dict[str, Any]:
+    """The STAC item in a card's file. Raises ModelError for what is none: too large, no JSON, no mapping."""
     try:
-        return is_locator(read_item(find(name) / CARD))
+        body = store.capped(path, MAX_CARD)
+        if len(body) > MAX_CARD:
+            raise ModelError(f"{path}: larger than {MAX_CARD} bytes; not a model card")
+        value = json.loads(body)
+    except (OSError, ValueError, RecursionError) as err:
+        raise ModelError(f"{path}: not a model card ({err})") from err
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a model card ({type(value).__name__}; expected a STAC item)")
+    return value
+
+
+def write(card: Card, directory: str | Path) -> None:
+    """Write the card of a package whose weights are in place (also to add scores later). Raises DataError."""
+    directory = Path(directory)
+    item = mlm.to_item(card, (directory / card.weights).stat().st_size)
+    store.write_json(directory / CARD, item.to_dict(include_self_link=False, transform_hrefs=False))
+
+
+def _kind(path: Path) -> type[Card]:
+    try:
+        return card_of(read_item(path))
     except ModelError:
-        return False
+        return card_of({})

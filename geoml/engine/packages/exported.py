@@ -7,7 +7,6 @@ steps (`graph`, of the operators in `operators`) are read here, and run by `netw
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from dataclasses import replace
@@ -21,14 +20,13 @@ from geoml.engine.packages.admitted import axes
 from geoml.engine.packages.archive import open_archive
 from geoml.engine.packages.graph import Graph, read_graph
 from geoml.engine.packages.measure import Sight, measure
-from geoml.engine.packages.network import Network
+from geoml.engine.packages.network import ProgramNetwork
 from geoml.engine.packages.payloads import Payloads
 from geoml.engine.packages.plain_texts import check_texts
+from geoml.engine.packages.weights import write
 from geoml.errors import ModelError
 from geoml.grid.chips import exact_grid
-from geoml.io.cards import mlm
 from geoml.io.cards.card import ModelCard
-from geoml.io.stores import store
 
 WEIGHTS = "model.pt2"
 DEEPEST = 64
@@ -45,7 +43,7 @@ class Exported(nn.Module):
     def __init__(self, graph: Graph, payloads: Payloads) -> None:
         super().__init__()
         self.batch, self.bands, self.height, self.width = axes(graph.sizes, graph.ranges)
-        self.net = Network(graph, payloads)
+        self.net = ProgramNetwork(graph, payloads)
         self.stride = 1
 
     @property
@@ -136,20 +134,10 @@ def save_exported(program: torch.export.ExportedProgram, card: ModelCard, direct
     content = buffer.getvalue()
     module = _read(content, card.name)
     _check(module, card, card.name)
-    with store.folder(directory, last="model.json") as folder:
-        (folder / WEIGHTS).write_bytes(content)
-        sight = _sight(module, card)
-        card = card.model_copy(
-            update={
-                "stride": sight.stride,
-                "radius": sight.radius,
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "parameters": sum(p.numel() for p in module.parameters()),
-            }
-        )
-        item = mlm.to_item(card, len(content))
-        store.write_json(folder / "model.json", item.to_dict(include_self_link=False, transform_hrefs=False))
-    return card
+    sight = _sight(module, card)
+    parameters = sum(p.numel() for p in module.parameters())
+    measured = {"stride": sight.stride, "radius": sight.radius, "parameters": parameters}
+    return write(card.model_copy(update=measured), content, directory)
 
 
 def _sight(module: Exported, card: ModelCard) -> Sight:

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoml.engine.packages.graph import LARGEST, Graph, Here, Slot
+from geoml.engine.packages.graph import LARGEST, Graph, Here, Operand
 from geoml.engine.packages.payloads import Payloads
 from geoml.errors import ModelError
 
 
-class Network(nn.Module):
+class ProgramNetwork(nn.Module):
     """What a `Graph` computes: (B, bands, H, W) float32 to one tensor; weights are parameters and buffers."""
 
     def __init__(self, graph: Graph, payloads: Payloads) -> None:
@@ -59,7 +59,7 @@ class Network(nn.Module):
 
 
 def _given(value: Any, values: list[Any], device: torch.device) -> Any:
-    if isinstance(value, Slot):
+    if isinstance(value, Operand):
         return values[value.number]
     if isinstance(value, list):
         return [_given(one, values, device) for one in value]

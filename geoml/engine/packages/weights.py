@@ -1,21 +1,53 @@
-"""The weights of a package, read once: the bytes that were hashed are those that are loaded. No pickle is ever run."""
+"""The weights of a package of any kind: read once and checked against the card, and written with it. No pickle is run.
+
+The bytes that were hashed are those that are loaded. What is loaded has the checksum of the card, every name and shape
+of the network that the card describes, and finite values.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from geoml.engine.packages import cards
 from geoml.errors import ModelError
+from geoml.io.cards.base import Card
+from geoml.io.stores import store
+from geoml.io.stores.remote import fetch, is_url
+from geoml.io.stores.signed import beside
+
+C = TypeVar("C", bound=Card)
+M = TypeVar("M", bound=nn.Module)
+Tensors = Mapping[str, Tensor]
 
 WEIGHTS = "model.safetensors"
 MAX_WEIGHTS = 32 * 2**30
 """Bytes of weights that are fetched from elsewhere."""
+
+
+def read(name_or_dir: str | Path, kind: type[C]) -> tuple[C, Path, bytes]:
+    """Card, place and content of the weights of a package, each read once; nothing is built.
+
+    Raises as `geoml.engine.packages.cards.read`, and ModelError for weights that are not there or are damaged.
+    """
+    folder = cards.find(name_or_dir)
+    card = cards.read_in(folder, kind)
+    if Path(card.weights).name != card.weights:
+        raise ModelError(f"{name_or_dir}: weights {card.weights!r}; expected a file beside the card")
+    weights = folder / card.weights
+    if is_url(name_or_dir):
+        weights = fetch(beside(str(name_or_dir), card.weights), "model", MAX_WEIGHTS)
+    elif not weights.is_file():
+        raise ModelError(f"{folder}: the card names {card.weights}, which is not there")
+    return card, weights, read_weights(weights, card.sha256)
 
 
 def read_weights(path: Path, sha256: str) -> bytes:
@@ -39,8 +71,11 @@ def read_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: damaged or no safetensors ({err})") from err
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Load tensors into a network. Raises ModelError unless names and shapes are its own and all values finite."""
+def fill(module: M, tensors: Tensors, path: Path) -> M:
+    """``module`` in eval mode, with the tensors of ``path``.
+
+    Raises ModelError for a name that is missing or too many, another shape, and values that are not finite.
+    """
     wanted = module.state_dict()
     missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     shapes = [k for k in wanted if k in tensors and wanted[k].shape != tensors[k].shape]
@@ -48,13 +83,32 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
     wrong += [f"unexpected {_some(extra)}"] if extra else []
     wrong += [f"{k} is {tuple(tensors[k].shape)}, expected {tuple(wanted[k].shape)}" for k in shapes[:3]]
     if wrong:
-        raise ModelError(f"{where}: weights do not fit the architecture: " + "; ".join(wrong))
-    check_finite(tensors, str(where))
+        raise ModelError(f"{path}: weights do not fit the architecture: " + "; ".join(wrong))
+    check_finite(tensors, str(path))
     module.load_state_dict(dict(tensors))
+    return module.eval()
 
 
-def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise ModelError, naming the tensor, for a value that is not finite."""
+def packed(tensors: Tensors, name: str) -> bytes:
+    """Tensors as the content of a safetensors file. Raises ModelError, naming ``name``, where one is not finite."""
+    check_finite(tensors, name)
+    return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, metadata={"format": "pt"})
+
+
+def write(card: C, content: bytes, directory: str | Path) -> C:
+    """Write a package, the card last, and give the card as written: with the checksum of its weights.
+
+    What fails leaves nothing behind. Raises DataError when the folder cannot be written.
+    """
+    final = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    with store.folder(directory, last=cards.CARD) as folder:
+        (folder / final.weights).write_bytes(content)
+        cards.write(final, folder)
+    return final
+
+
+def check_finite(tensors: Tensors, where: str) -> None:
+    """Raise ModelError for a weight that is not finite."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{where}: weight {name} is not finite")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pystac
 
-from geoml.engine.packages.cards import read_card
+from geoml.engine.packages import cards
 from geoml.engine.run.looked import DAY, Looked, Span, told, united
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
@@ -179,7 +179,7 @@ def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
 
 def _card_of(recipe: PredictRecipe) -> ModelCard:
     """The card of a recipe's model. Raises InputError for dates that do not fit it."""
-    card, given = read_card(recipe.model), len(recipe.query.datetime)
+    card, given = cards.read(recipe.model, ModelCard), len(recipe.query.datetime)
     if card.dates > 2 or given != card.dates:
         takes = (
             "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"

@@ -23,8 +23,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml import models
 from geoml.cube.harmonise import Transform
 from geoml.cube.region import count_inside
-from geoml.engine.packages.cards import read_card
-from geoml.engine.packages.folder import find
+from geoml.engine.packages import cards
 from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.data_crs import data_crs
 from geoml.engine.run.search import region_of
@@ -152,7 +151,7 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, Mult
 
     ``dates=False`` leaves their order alone. Raises InputError, ModelError.
     """
-    card, query = read_card(recipe.model), recipe.query
+    card, query = cards.read(recipe.model, ModelCard), recipe.query
     if len(query.datetime) != card.dates:
         raise InputError(f"datetime: {len(query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
     if dates:
@@ -207,7 +206,7 @@ def make_plan(
     plan = Plan(
         recipe=recipe,
         hash=digest([recipe.hash, card.sha256, *into]),
-        model_path=recipe.model if is_url(recipe.model) else str(find(recipe.model)),
+        model_path=recipe.model if is_url(recipe.model) else str(cards.find(recipe.model)),
         card=card,
         collection=collection,
         zones=tuple(

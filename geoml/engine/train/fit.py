@@ -113,7 +113,7 @@ def fit(
     card = package.save(module, card.model_copy(update={"training": told}), out)
     scores = {"split": scored_on, **score(package.load(out), splits[scored_on], reader)}
     card = card.model_copy(update={"scores": scores})
-    package.write_card(card, out)
+    cards.write(card, out)
     claim.forget()
     return card
 
@@ -121,7 +121,7 @@ def fit(
 def add_domain(recipe: TrainRecipe, card: ModelCard, out: Path) -> ModelCard:
     """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
-    package.write_card(card, out)
+    cards.write(card, out)
     return card
 
 
@@ -308,7 +308,7 @@ def _finished(claim: Claim) -> ModelCard | None:
     """The card of a complete package of this recipe."""
     if not (claim.out / "model.json").exists() or claim.state.exists():
         return None
-    card = cards.read_card(str(claim.out))
+    card = cards.read(claim.out, ModelCard)
     return card if card.training.get("recipe_hash") == claim.hash else None
 
 
@@ -316,5 +316,5 @@ def _free(claim: Claim) -> None:
     """Raise InputError, naming the fields that differ, when another recipe has been or is being trained there."""
     claim.check()
     if not claim.state.exists() and (claim.out / "model.json").exists():
-        said = claim.other(cards.read_card(str(claim.out)).training.get("recipe"))
+        said = claim.other(cards.read(claim.out, ModelCard).training.get("recipe"))
         raise InputError(f"out: {claim.out} holds a model of another recipe: {said}")

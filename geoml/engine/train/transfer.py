@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from geoml.engine.packages import package
-from geoml.engine.packages.weights import read_tensors
+from geoml.engine.packages import weights
 from geoml.errors import InputError
+from geoml.io.cards.card import ModelCard
 from geoml.nn.weights import copy_matching, first_convolution
 
 
@@ -21,13 +21,13 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
     date gets them. A head for other classes starts afresh. Raises InputError when nothing fits, ModelError for damaged
     weights.
     """
-    card, weights, content = package.read(source)
-    if weights.suffix != ".safetensors":
+    card, path, content = weights.read(source, ModelCard)
+    if path.suffix != ".safetensors":
         raise InputError(f"init: {source} is an exported program; expected a package with .safetensors weights")
-    tensors = read_tensors(content, weights)
+    tensors = weights.read_tensors(content, path)
     copied = copy_matching(module, tensors)
     if not copied:
-        raise InputError(f"init: no tensor of {weights} fits this architecture")
+        raise InputError(f"init: no tensor of {path} fits this architecture")
     known = [b.name for b in card.bands]
     first = first_convolution(module)
     bands = tuple(bands) * max(1, len(module.state_dict()[first][0]) // len(bands))

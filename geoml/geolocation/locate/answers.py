@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
+from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import locator as locators
-from geoml.geolocation.locate.card import Calibrated
 from geoml.geolocation.locate.locator import Locator, Neighbour
 from geoml.geolocation.nn import conformal
 from geoml.geolocation.pictures.ready import Ready, Row, silent, who

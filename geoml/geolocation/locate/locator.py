@@ -18,23 +18,20 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from geoml.engine.packages.folder import CARD, find, read_item
-from geoml.engine.packages.weights import WEIGHTS, check_finite, fill, read_tensors, read_weights
+from geoml.engine.packages import cards, weights
 from geoml.errors import InputError, ModelError
 from geoml.geolocation import heads
+from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
-from geoml.geolocation.locate import card as locator_card
-from geoml.geolocation.locate.card import LocatorCard
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.nn import backbones, domains, locating, places, stages
 from geoml.geolocation.nn.backbones import Backbone
-from geoml.geolocation.nn.domains import Domain
+from geoml.geolocation.nn.domains import DomainHead
 from geoml.grid import sphere
-from geoml.io.stores import store
+from geoml.texts import listed
 
 Floats = NDArray[np.float64]
 M = TypeVar("M", bound=nn.Module)
@@ -63,7 +60,7 @@ class Locator:
     head: nn.Module
     card: LocatorCard
     path: Path | None = None
-    domain: Domain | None = None
+    domain: DomainHead | None = None
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -78,6 +75,11 @@ class Locator:
     def confidence(self, density: Density) -> Floats:
         """(N,) mass within the card's ``within_km`` of the mode: what the threshold of abstention is about."""
         return density.within(*density.mode(), self.card.calibration.within_km)
+
+    def abstains(self, density: Density) -> NDArray[np.bool_]:
+        """(N,) True where the answer is not sure enough for the precision that the card promises."""
+        limit = self.card.calibration.threshold
+        return np.full(len(density), True) if limit is None else self.confidence(density) < limit
 
     def unlike(self, features: NDArray[np.float32]) -> list[str | None]:
         """What each of (N, F) pictures seems to be where the locator is not for it; None for those that it is for.
@@ -163,24 +165,43 @@ def build_backbone(name: str, weights: str | None = None) -> Backbone:
 
 def save(locator: Locator, directory: str | Path, half: bool = True, int8: bool = False) -> LocatorCard:
     """Write the package and give the card as written. Raises ModelError for weights that are not finite, DataError."""
-    directory = Path(directory)
-    tensors: dict[str, Tensor] = {}
-    parts = {"backbone": locator.backbone, "head": locator.head, "domain": locator.domain}
-    for part, module in parts.items():
-        if module is not None:
-            tensors |= {f"{part}.{name}": value for name, value in _stored(module.state_dict(), half, int8).items()}
-    check_finite(tensors, locator.card.name)
-    with store.atomic(directory / WEIGHTS) as temporary:
-        temporary.write_bytes(to_bytes({k: v.clone() for k, v in tensors.items()}, metadata={"format": "pt"}))
-    card = locator.card.model_copy(
-        update={
-            "sha256": store.sha256(directory / WEIGHTS),
-            "weights": WEIGHTS,
-            "parameters": sum(p.numel() for m in parts.values() if m is not None for p in m.parameters()),
-        }
-    )
-    write_card(card, directory)
-    return card
+    parts = _parts(locator.backbone, locator.head, locator.domain)
+    content = weights.packed(_stored(parts.state_dict(), half, int8), locator.card.name)
+    parameters = sum(p.numel() for p in parts.parameters())
+    card = locator.card.model_copy(update={"weights": weights.WEIGHTS, "parameters": parameters})
+    return weights.write(card, content, directory)
+
+
+def load(name_or_dir: str | Path | None = None) -> Locator:
+    """Read, check and build a locator; None: the one that is installed.
+
+    Raises InputError when several are installed or none, and as `geoml.engine.packages.package.load`.
+    """
+    card, path, content = weights.read(_only() if name_or_dir is None else name_or_dir, LocatorCard)
+    tensors = _unpacked(weights.read_tensors(content, path))
+    del content
+    try:
+        backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
+        about = card.domain
+        domain = None if about is None else DomainHead(card.features, len(about.kinds), about.hidden)
+    except (OSError, InputError) as err:
+        raise ModelError(f"{path.parent}: {err}") from err
+    if backbone.features != card.features or card.head_config.get("features") != card.features:
+        raise ModelError(f"{path.parent}: {card.backbone} has {backbone.features} features, not {card.features}")
+    weights.fill(_parts(backbone, head, domain), tensors, path)
+    return Locator(backbone, head, card, path.parent, domain)
+
+
+def _parts(backbone: Backbone, head: nn.Module, domain: DomainHead | None) -> nn.ModuleDict:
+    """The network whose tensors a package holds, under their names there."""
+    return nn.ModuleDict({"backbone": backbone, "head": head, **({} if domain is None else {"domain": domain})})
+
+
+def _only() -> str:
+    known = cards.names(LocatorCard)
+    if len(known) != 1:
+        raise InputError(f"model: {listed(known, 'no locator')} installed; expected --model NAME_OR_DIR")
+    return known[0]
 
 
 def rounded(module: M, half: bool, int8: bool) -> M:
@@ -214,40 +235,3 @@ def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     scales = {k: tensors[k + SCALE] for k, v in tensors.items() if v.dtype == torch.int8 and k + SCALE in tensors}
     kept = {k: v for k, v in tensors.items() if k.removesuffix(SCALE) not in scales or k in scales}
     return {k: v.float() * scales[k] if k in scales else v for k, v in kept.items()}
-
-
-def write_card(card: LocatorCard, directory: str | Path) -> None:
-    """Write the card of a package whose weights are in place. Raises DataError."""
-    size = (Path(directory) / card.weights).stat().st_size
-    store.write_json(Path(directory) / CARD, locator_card.to_item(card, size))
-
-
-def read_card(name_or_dir: str | Path) -> LocatorCard:
-    """The card of a locator, by name, folder or URL. Raises as `find`, ModelError for another card."""
-    path = find(name_or_dir) / CARD
-    return locator_card.from_item(read_item(path), str(path))
-
-
-def load(name_or_dir: str | Path) -> Locator:
-    """Read, check and build a locator. Raises ModelError when card and weights disagree or the weights are damaged."""
-    path = find(name_or_dir)
-    card = read_card(path)
-    weights = path / card.weights
-    if Path(card.weights).name != card.weights or weights.suffix != ".safetensors" or not weights.is_file():
-        raise ModelError(f"{path}: weights {card.weights!r}; expected a .safetensors file beside the card")
-    tensors = read_tensors(read_weights(weights, card.sha256), weights)
-    try:
-        backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
-        about = card.domain
-        domain = None if about is None else Domain(card.features, len(about.kinds), about.hidden)
-    except (OSError, InputError) as err:
-        raise ModelError(f"{path}: {err}") from err
-    if backbone.features != card.features or card.head_config.get("features") != card.features:
-        raise ModelError(f"{path}: {card.backbone} has {backbone.features} features, the card says {card.features}")
-    for part, module in (("backbone", backbone), ("head", head), ("domain", domain)):
-        if module is None:
-            continue
-        given = _unpacked({k[len(part) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{part}.")})
-        wanted = module.state_dict()
-        fill(module, {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in given.items()}, weights)
-    return Locator(backbone.eval(), head.eval(), card, path, None if domain is None else domain.eval())

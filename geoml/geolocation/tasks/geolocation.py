@@ -11,7 +11,7 @@ from typing import Any, ClassVar, final
 
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
-from geoml.geolocation.locate.card import LocatorCard
+from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.geolocation.training.recipe import GeoRecipe
 from geoml.io.report.score_table import ScoreTable

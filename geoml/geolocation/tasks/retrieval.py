@@ -12,7 +12,7 @@ from typing import Any, ClassVar, final
 
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
-from geoml.geolocation.locate.card import LocatorCard
+from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.training.recall import RecallScores
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 from geoml.io.report.score_table import ScoreTable

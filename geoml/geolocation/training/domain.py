@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.engine.train.loop import Training, learn
 from geoml.errors import InputError
-from geoml.geolocation.locate.card import Domained
-from geoml.geolocation.nn.domains import Domain, told
+from geoml.geolocation.cards.locator import Domained
+from geoml.geolocation.nn.domains import DomainHead, told
 from geoml.geolocation.training import draw
 from geoml.geolocation.training.recipe import Foreign
 
@@ -26,7 +26,7 @@ BATCH, RATE, DECAY, SMOOTH = 512, 1e-3, 0.05, 0.01
 
 def fit(
     inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: int, folder: Path | None = None
-) -> Domain:
+) -> DomainHead:
     """The head in eval mode, from (N, F) features of pictures that the locator is for and those of each other kind.
 
     Half of what it sees is inside, and of the other half every kind has its share. Goes on with the state in
@@ -38,7 +38,7 @@ def fit(
     y = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     share = np.array([0.5, *[0.5 / len(foreign)] * len(foreign)]) / counts
     weight = np.repeat(share, counts)
-    domain = Domain(inside.shape[1], len(foreign), how.hidden)
+    domain = DomainHead(inside.shape[1], len(foreign), how.hidden)
     domain.standardise.measure(x[: len(inside)])
     batches = draw.Features(x, y, weight / weight.sum(), BATCH, np.random.default_rng([seed, 0xD0A]))
     training = Training(
@@ -57,7 +57,7 @@ def fit(
     return domain
 
 
-def choose(domain: Domain, sure: Features, foreign: Mapping[str, Features], how: Foreign) -> Domained:
+def choose(domain: DomainHead, sure: Features, foreign: Mapping[str, Features], how: Foreign) -> Domained:
     """The card's part: the limit that keeps the asked share of ``sure`` (N, F), pictures that the locator answers.
 
     ``foreign`` are other pictures than those that trained, to tell how many of each kind are refused. Raises InputError

@@ -23,13 +23,13 @@ from geoml.engine.train.loop import OnEpoch, Training, learn
 from geoml.engine.train.state import Claim
 from geoml.errors import InputError
 from geoml.geolocation import heads
+from geoml.geolocation.cards.locator import Calibrated, Domained, LocatorCard
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import answers, locator
-from geoml.geolocation.locate.card import Calibrated, Domained, LocatorCard
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn import conformal, domains, geoscores
-from geoml.geolocation.nn.domains import Domain
+from geoml.geolocation.nn.domains import DomainHead
 from geoml.geolocation.training import backbone as fit_backbone
 from geoml.geolocation.training import balance, draw, picture_sets, world, world_sets
 from geoml.geolocation.training import domain as fit_domain
@@ -133,7 +133,7 @@ class Fitted:
     config: dict[str, Any]
     calibration: Calibrated
     scores: dict[str, Any]
-    domain: Domain | None = None
+    domain: DomainHead | None = None
     domained: Domained | None = None
 
 
@@ -171,7 +171,7 @@ def fit_features(
 
 def _domain(
     recipe: GeoRecipe, head: nn.Module, calibrated: Calibrated, sets: WorldSets, state: Path | None
-) -> tuple[Domain | None, Domained | None]:
+) -> tuple[DomainHead | None, Domained | None]:
     """The head that tells what the locator is not for; its limit is chosen on validation pictures that are answered."""
     how = recipe.source.foreign if isinstance(recipe.source, WorldSource) else None
     if how is None:
@@ -302,7 +302,7 @@ def _card(recipe: GeoRecipe, made: Fitted, sets: WorldSets, extractor: Extractor
         name=recipe.name, description=recipe.description, kind=recipe.kind, license=recipe.license,
         data_license=recipe.data_license, backbone=recipe.backbone, head=recipe.head.name, head_config=made.config,
         features=backbone.features, size=extractor.size, mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]),
-        width_km=wide, calibration=made.calibration, domain=made.domained, scores=made.scores, coverage=box,
+        width_km=wide, calibration=made.calibration, domain=made.domained, scores=made.scores, bbox=box,
         coverage_note=note,
         training={"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash, "pictures": len(sets.train),
                   "sets": {k: len(v) for k, v in sets.tests.items()}},

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import answers, locator
-from geoml.geolocation.locate.card import Calibrated
 from geoml.geolocation.nn import conformal, geoscores
 from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.training import balance

@@ -19,8 +19,8 @@ from geoml.engine.train.loop import OnEpoch
 from geoml.engine.train.state import Claim
 from geoml.errors import InputError
 from geoml.geolocation import heads
+from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.locate import locator
-from geoml.geolocation.locate.card import LocatorCard
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn import places
@@ -141,7 +141,7 @@ def _card(
         head_config=dataclasses.asdict(config),  # type: ignore[arg-type]
         features=backbone.features, size=recipe.training.side, mean=IMAGENET_MEAN, std=IMAGENET_STD,
         width_km=(wide * recipe.training.zoom[0], wide * recipe.training.zoom[1]),
-        coverage=(float(west), float(south), float(east), float(north)),
+        bbox=(float(west), float(south), float(east), float(north)),
         coverage_note="features that know a place again at another date; not calibrated, so it gives no answers",
         training={"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash, "pictures": len(lonlat),
                   "loss": [float(np.mean(part)) for part in np.array_split(losses, min(len(losses), 10))]},

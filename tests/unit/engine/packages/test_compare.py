@@ -102,10 +102,10 @@ def test_the_command_writes_a_package(tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     card = package.load(tmp_path / "change").card
     assert (card.name, len(card.classes)) == ("change", 7)
-    assert card.training["compared"]["sha256"] == cards.read_card(tmp_path / "land").sha256
+    assert card.training["compared"]["sha256"] == cards.read_any(tmp_path / "land").sha256
     words = ["models", "compare", str(tmp_path / "land"), "--out", str(tmp_path / "two"), "--binary"]
     assert CliRunner().invoke(app, words).exit_code == 0
-    assert len(cards.read_card(tmp_path / "two").classes) == 2
+    assert len(cards.read(tmp_path / "two", ModelCard).classes) == 2
     words = ["models", "compare", str(tmp_path / "two"), "--out", str(tmp_path / "three")]
     assert CliRunner().invoke(app, words).exit_code == InputError.exit_code
     assert not (tmp_path / "three").exists()

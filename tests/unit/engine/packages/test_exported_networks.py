@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from geoml import models
 from geoml.engine.packages import operators
 from geoml.engine.packages.exported import _read
-from geoml.engine.packages.network import Network
+from geoml.engine.packages.network import ProgramNetwork
 
 
 class Out(nn.Module):
@@ -59,7 +59,7 @@ def check(net: nn.Module, *, dynamic: bool, decomposed: bool = False, side: int 
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     found = _read(buffer.getvalue(), "m")
-    assert isinstance(found.net, Network)
+    assert isinstance(found.net, ProgramNetwork)
     for size in (side, 2 * side) if dynamic else (side,):
         x = torch.randn(2, 3, size, size)
         with torch.no_grad():
@@ -69,7 +69,7 @@ def check(net: nn.Module, *, dynamic: bool, decomposed: bool = False, side: int 
     apart(found.net, x)
 
 
-def apart(net: Network, x: Tensor) -> None:
+def apart(net: ProgramNetwork, x: Tensor) -> None:
     """What operators of `NEW` give lies in no memory of what they are given."""
     seen = 0
 

@@ -29,11 +29,11 @@ def test_training_leaves_a_record_and_a_finished_package_gets_one(
     recipe = problem(epochs=1)
     made = fit(recipe, tmp_path / "model")
     assert made.domain is not None
-    assert cards.read_card(tmp_path / "model") == made
+    assert cards.read(tmp_path / "model", ModelCard) == made
     assert made.domain.threshold < made.domain.middle
 
     weights = sha256(tmp_path / "model" / made.weights)
-    package.write_card(made.model_copy(update={"domain": None}), tmp_path / "model")
+    cards.write(made.model_copy(update={"domain": None}), tmp_path / "model")
     again = fit(recipe, tmp_path / "model")
     assert again == made
     assert sha256(tmp_path / "model" / made.weights) == weights == made.sha256
@@ -107,7 +107,7 @@ def test_a_compared_model_keeps_the_record_of_its_segmentation(tmp_path: Path) -
 
 def test_the_shipped_model_has_the_record_of_its_recipe() -> None:
     """``geoml train`` of its recipe, with its folder as ``--out``, adds one that was lost."""
-    found = cards.read_card("demo-itaipu")
+    found = cards.read("demo-itaipu", ModelCard)
     assert found.domain is not None
     assert (found.domain.months, found.domain.platforms) == ((5,), ("landsat-8",))
     for band, quantiles in zip(found.bands, found.domain.quantiles, strict=True):

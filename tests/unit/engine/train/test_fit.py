@@ -92,7 +92,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(problem, tmp_path, mon
     card = fit(recipe, tmp_path / "cut", on_epoch=lambda row: epochs.append(row["epoch"]))
     assert epochs == list(range(after, 4))
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    whole = cards.read_card(tmp_path / "whole")
+    whole = cards.read_any(tmp_path / "whole")
     assert card.training["history"] == whole.training["history"]
 
 
@@ -184,7 +184,7 @@ def test_transfer_to_other_bands_and_classes(problem, tmp_path):
     assert torch.equal(state[inner], given[inner])
     assert start["share"] > 0.9
     card = fit(recipe, tmp_path / "next")
-    assert card.training["start"]["sha256"] == cards.read_card(tmp_path / "base").sha256
+    assert card.training["start"]["sha256"] == cards.read_any(tmp_path / "base").sha256
     assert len(card.classes) == 3
 
 
@@ -228,9 +228,9 @@ def test_a_frozen_encoder_does_not_move_and_a_released_one_does(problem, tmp_pat
     assert moved(start, after, "encoder") == []
     assert moved(start, after, "decoder")
     fit(problem(freeze={"epochs": 1}, epochs=2, early_stopping=None), tmp_path / "released")
-    history = cards.read_card(tmp_path / "released").training["history"]
+    history = cards.read_any(tmp_path / "released").training["history"]
     assert len(history) == 2
-    if cards.read_card(tmp_path / "released").training["best_epoch"] == 1:
+    if cards.read_any(tmp_path / "released").training["best_epoch"] == 1:
         assert moved(start, weights(tmp_path / "released"), "encoder")
 
 
@@ -259,7 +259,7 @@ def test_the_recipe_names_the_task(problem, tmp_path, monkeypatch):
     assert recipe.hash != problem(epochs=6).hash
     try:
         card = fit(recipe, tmp_path / "m")
-        assert card.task == cards.read_card(tmp_path / "m").task == "robust"
+        assert card.task == cards.read_any(tmp_path / "m").task == "robust"
         losses = [row["loss"] for row in card.training["history"]]
         assert losses[-1] < 0.7 * losses[0] < 0.7, "a mean absolute error"
         assert evaluate(tmp_path / "m", recipe)["confusion"] == card.scores["confusion"]

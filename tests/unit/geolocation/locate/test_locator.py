@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from geoml.engine.machine.device import choose
-from geoml.engine.packages.folder import CARD
-from geoml.engine.packages.weights import WEIGHTS
+from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, ModelError
+from geoml.geolocation.cards.locator import Calibrated, Domained, LocatorCard
 from geoml.geolocation.locate import features, locator
-from geoml.geolocation.locate.card import Calibrated, LocatorCard
 from geoml.geolocation.nn.backbones import Backbone
+from geoml.geolocation.nn.domains import DomainHead
 from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training.recipe import Calibration, GeoRecipe, HeadTraining
 from geoml.geolocation.training.world_sets import FeatureSet
@@ -164,6 +165,13 @@ def saved(tmp_path, half: bool = False) -> tuple[locator.Locator, LocatorCard]:
     return whole, locator.save(whole, tmp_path, half)
 
 
+@pytest.fixture(scope="module")
+def package_of_cells(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("locator")
+    saved(folder)
+    return folder
+
+
 @pytest.mark.parametrize(("half", "near"), [(False, 1e-6), (True, 0.02)])
 def test_a_package_answers_as_before_it_was_saved(tmp_path, half, near):
     before, card = saved(tmp_path, half)
@@ -175,30 +183,46 @@ def test_a_package_answers_as_before_it_was_saved(tmp_path, half, near):
     assert before.extractor(np.zeros((1, 16, 16, 3), np.uint8)) == pytest.approx(
         after.extractor(np.zeros((1, 16, 16, 3), np.uint8)), abs=0.05
     )
-    item = json.loads((tmp_path / CARD).read_text())
+    item = json.loads((tmp_path / cards.CARD).read_text())
     assert item["properties"]["license"] == "MIT"
     assert item["properties"]["geoml:locator"]["calibration"]["threshold"] == 0.4
 
 
-def test_a_damaged_or_foreign_package_is_refused(tmp_path):
-    saved(tmp_path)
-    weights = tmp_path / WEIGHTS
-    good = weights.read_bytes()
-    weights.write_bytes(good[:-4] + b"oops")
-    with pytest.raises(ModelError, match="damaged"):
-        locator.load(tmp_path)
-    weights.write_bytes(good)
-    tensors = {k: v for k, v in load_file(weights).items() if "centre" not in k}
-    save_file(tensors, weights)
-    item = json.loads((tmp_path / CARD).read_text())
-    item["properties"]["geoml:locator"]["sha256"] = locator.store.sha256(weights)
-    (tmp_path / CARD).write_text(json.dumps(item))
-    with pytest.raises(ModelError, match="centre"):
-        locator.load(tmp_path)
-    del item["properties"]["geoml:locator"]
-    (tmp_path / CARD).write_text(json.dumps(item))
-    with pytest.raises(ModelError, match="not the card of a locator"):
-        locator.load(tmp_path)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": "alexnett"}, "did you mean 'alexnet'"),
+        ({"head": "cell"}, "did you mean 'cells'"),
+        ({"head_config": {"hidden": 8}}, "features"),
+        ({"features": 13}, "has 736 features, not 13"),
+        ({"size": 4}, "size"),
+        ({"format": 2}, "format"),
+        ({"strange": 1}, "strange"),
+    ],
+)
+def test_a_card_that_fits_no_network_is_refused(package_of_cells, tmp_path, change, message):
+    shutil.copytree(package_of_cells, tmp_path / "p")
+    item = json.loads((tmp_path / "p" / cards.CARD).read_text())
+    item["properties"]["geoml:locator"] |= change
+    (tmp_path / "p" / cards.CARD).write_text(json.dumps(item))
+    with pytest.raises(ModelError, match=message):
+        locator.load(tmp_path / "p")
+
+
+def test_what_learnt_what_it_is_not_for_is_loaded_in_eval_mode_and_named_where_it_is_gone(tmp_path):
+    """The tensors of a head that the card does not speak of are not passed over in silence."""
+    whole, _ = saved(tmp_path / "without")
+    limit = Domained(kinds=("sea",), hidden=4, limit=0.0, kept=1.0)
+    domain = DomainHead(whole.card.features, 1, 4)
+    both = dataclasses.replace(whole, card=whole.card.model_copy(update={"domain": limit}), domain=domain)
+    locator.save(both, tmp_path / "with", half=False)
+    again = locator.load(tmp_path / "with")
+    assert not any(m.training for part in (again.backbone, again.head, again.domain) for m in part.modules())
+    for given, said, message in (("with", None, "unexpected domain"), ("without", limit, "missing domain")):
+        card = locator.load(tmp_path / given).card.model_copy(update={"domain": said})
+        cards.write(card, tmp_path / given)
+        with pytest.raises(ModelError, match=message):
+            locator.load(tmp_path / given)
 
 
 def test_a_recipe_never_trains_on_the_month_that_tests():

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from geoml.engine.machine.device import choose
+from geoml.engine.packages import cards
 from geoml.errors import InputError, ModelError
 from geoml.geolocation.locate import locator
 from geoml.geolocation.locate.features import weights_hash
@@ -176,7 +177,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(made, tmp_path):
 
 
 def test_recipes_without_it_keep_their_hash(made):
-    shipped = locator.read_card("world-overhead").training["recipe_hash"]
+    shipped = cards.read_any("world-overhead").training["recipe_hash"]
     assert geo_recipe.load("world-overhead").hash == shipped
     assert recipe(made, backbone=None).hash != recipe(made).hash
     assert recipe(made).hash != recipe(made, backbone={"learn": "last-stages"}).hash

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from geoml import pipeline
 from geoml.cli import app
 from geoml.errors import InputError
+from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density import vmf
 from geoml.geolocation.locate import locator
-from geoml.geolocation.locate.card import Calibrated
 from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training import recipe as geo_recipe
 from geoml.geolocation.training import splits as geosplits
@@ -54,7 +54,7 @@ def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
     assert found.card.calibration.pictures == 20
     again = locator.load(tmp_path / "model")
     assert again.card == found.card
-    assert again.card.coverage == (-180.0, -60.0, 180.0, 90.0)
+    assert again.card.bbox == (-180.0, -60.0, 180.0, 90.0)
     view = world.View(30.0, 40.0, 800.0, 10.0)
     rgb = world.read(made / "june.png").crop(view, 32)
     density = again.locate(again.extractor(rgb[None]))

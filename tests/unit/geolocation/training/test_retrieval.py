@@ -75,7 +75,7 @@ def test_a_recipe_makes_a_package_whose_features_an_index_takes(folder: Path, tm
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-2)
     density = made.locate(rows[:6])
     lon, lat = density.mode()
-    west, south, east, north = made.card.coverage
+    west, south, east, north = made.card.bbox
     assert ((lon > west - 0.02) & (lon < east + 0.02) & (lat > south - 0.02) & (lat < north + 0.02)).all()
     for k, picture in enumerate(pictures):
         write(tmp_path / f"{k}.png", picture)

@@ -60,8 +60,8 @@ cards = st.builds(
 @given(cards)
 def test_there_and_back(card: ModelCard) -> None:
     item = mlm.to_item(card, size=10)
-    assert mlm.from_item(item) == card
-    assert mlm.from_item(pystac.Item.from_dict(item.to_dict())) == card
+    assert mlm.from_item(item, ModelCard) == card
+    assert mlm.from_item(pystac.Item.from_dict(item.to_dict()), ModelCard) == card
 
 
 def card(**changes: Any) -> ModelCard:
@@ -113,7 +113,7 @@ def test_reads_items_of_others() -> None:
         (None, 0.0, 1.0),
     ]:
         properties["mlm:input"][0]["value_scaling"] = scaling
-        found = mlm.from_item(item)
+        found = mlm.from_item(item, ModelCard)
         assert [(b.mean, b.std) for b in found.bands] == [(mean, std)] * 2
         assert (found.architecture, found.task, found.radius) == ("exported", "segmentation", None)
 
@@ -121,7 +121,7 @@ def test_reads_items_of_others() -> None:
 @pytest.mark.parametrize("value", [{}, [], None, 3, {"properties": {}}, {"properties": None, "assets": {}}])
 def test_anything_else_is_a_model_error(value: Any) -> None:
     with pytest.raises(ModelError, match="here"):
-        mlm.from_item(value, "here")
+        mlm.from_item(value, ModelCard, "here")
 
 
 PIXELS = np.random.default_rng(0).normal(size=(500, 2))
@@ -130,7 +130,7 @@ PIXELS = np.random.default_rng(0).normal(size=(500, 2))
 def test_what_it_saw_in_training_goes_there_and_back(stac_schemas: ModuleType) -> None:
     made = card(domain=fit(PIXELS, PIXELS, months=(5, 6), platforms=("landsat-8",)))
     item = json.loads(json.dumps(mlm.to_item(made, size=5).to_dict()))
-    assert mlm.from_item(item) == made
+    assert mlm.from_item(item, ModelCard) == made
     assert stac_schemas.validate(item)
 
 
@@ -156,4 +156,4 @@ def test_a_record_that_is_none_is_a_model_error(changes: dict[str, Any]) -> None
     item = mlm.to_item(card(domain=fit(PIXELS, PIXELS)), size=5).to_dict()
     item["properties"]["geoml:domain"] |= changes
     with pytest.raises(ModelError, match="domain"):
-        mlm.from_item(item)
+        mlm.from_item(item, ModelCard)

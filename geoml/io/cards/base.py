@@ -1,0 +1,58 @@
+"""What every model package says of itself. A task adds its own fields, and how these stand in the STAC item."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, Field
+from shapely.geometry.base import BaseGeometry
+
+from geoml.grid.region import from_bbox
+from geoml.recipe import Frozen
+
+Bbox = tuple[float, float, float, float]
+
+
+class Card(Frozen, ABC):
+    """The fields of all cards. `geoml.io.cards.mlm` writes and reads them; the hooks below do that for the others."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    what: ClassVar[str] = "a package"
+    """What it is the card of, for messages."""
+    own: ClassVar[tuple[str, ...]] = ()
+    """Names of the properties ``geoml:NAME`` that an item of it may have."""
+
+    name: str
+    version: str = "1"
+    description: str = ""
+    license: str = "Apache-2.0"
+    task: str
+    bbox: Bbox = Field(default=(-180.0, -90.0, 180.0, 90.0), description="where trained, W S E N in degrees")
+    weights: str = Field(default="model.safetensors", description="file beside the item")
+    sha256: str = Field(default="", description="of the weights file")
+    parameters: int = 0
+    training: dict[str, Any] = Field(default_factory=dict, description="data, splits, seed, recipe hash")
+    scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")
+
+    @abstractmethod
+    def row(self) -> tuple[str, str, str, str]:
+        """Task, bands, gsd and classes as text, for a table of packages."""
+
+    @abstractmethod
+    def to_mlm(self) -> dict[str, Any]:
+        """Properties of the STAC item that all cards do not share: ``bands``, ``mlm:input``, ``geoml:…``."""
+
+    @classmethod
+    @abstractmethod
+    def from_mlm(cls, properties: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields that all cards do not share, from the properties of an item and its asset of the weights.
+
+        May raise what comes of indexing in JSON of any shape, ValueError with a sentence included.
+        """
+
+    def footprint(self) -> BaseGeometry:
+        """Geometry of the item, in degrees."""
+        return from_bbox(*self.bbox)
