@@ -16,6 +16,7 @@ from shapely.geometry import mapping
 from geoml.errors import ModelError
 from geoml.io.cards.base import Card
 from geoml.io.cards.kinds import card_of
+from geoml.io.stores.multihash import multihash, sha256_of
 from geoml.texts import listed
 
 C = TypeVar("C", bound=Card)
@@ -26,8 +27,6 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/version/v1.2.0/schema.json",
 )
-SHA256 = "1220"
-"""Prefix of a multihash: sha2-256, 32 bytes."""
 
 
 def to_item(card: Card, size: int | None = None) -> pystac.Item:
@@ -64,7 +63,7 @@ def to_item(card: Card, size: int | None = None) -> pystac.Item:
         extra_fields={"mlm:artifact_type": _artifact(card.weights), "bands": properties["bands"]},
     )
     if card.sha256:
-        asset.extra_fields["file:checksum"] = f"{SHA256}{card.sha256}"
+        asset.extra_fields["file:checksum"] = multihash(card.sha256)
     if size is not None:
         asset.extra_fields["file:size"] = size
     item.add_asset("model", asset)
@@ -99,7 +98,7 @@ def _fields(item: Mapping[str, Any], kind: type[Card]) -> dict[str, Any]:
         "name": properties["mlm:name"],
         "parameters": properties.get("mlm:total_parameters", 0),
         "weights": asset["href"].removeprefix("./"),
-        "sha256": asset.get("file:checksum", "").removeprefix(SHA256),
+        "sha256": sha256_of(asset.get("file:checksum", "")),
     }
     fields |= {name: properties[name] for name in ("description", "license", "version") if name in properties}
     if "bbox" in item:
