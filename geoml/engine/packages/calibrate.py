@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoml import models, tasks
-from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.packages.package import Package, build
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.io.cards.card import Band, ClassInfo, ModelCard
@@ -22,7 +22,7 @@ PIXELS = 1_000_000
 CHIP = 512
 SCORE = "score"
 """Asset and file of what a calibrated model gives beside the class."""
-Read = Callable[[Scene], Sample]
+Read = Callable[[LabelledScene], Sample]
 CLASSES = {
     2: {"unchanged": "#d9d9d9", "changed": "#d7301f"},
     3: {"unchanged": "#d9d9d9", "gain": "#1a9850", "loss": "#d7301f"},

@@ -58,7 +58,7 @@ _KINDS: Mapping[str, set[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class ValueRef:
     """Stands for an earlier value, by its number."""
 
     number: int
@@ -255,7 +255,7 @@ class _Reader:
                 kwargs[a.name] = value
             else:
                 args.append(value)
-        if target in operators.IN_PLACE and (self._foreign(given["self"]) or not isinstance(args[0], Slot)):
+        if target in operators.IN_PLACE and (self._foreign(given["self"]) or not isinstance(args[0], ValueRef)):
             raise self._refuse(f"{target} would change the input or a weight")
         foreign = target in operators.VIEWS and any(map(self._foreign, given.values()))
         outputs, several = self._results(target, node["outputs"], schema.returns, foreign)
@@ -311,12 +311,12 @@ class _Reader:
         if kind == "as_none":
             return None
         if kind == "as_tensor":
-            return Slot(self._known(value["name"], tensor=True).number)
+            return ValueRef(self._known(value["name"], tensor=True).number)
         if kind == "as_tensors":
-            return [Slot(self._known(one["name"], tensor=True).number) for one in value]
+            return [ValueRef(self._known(one["name"], tensor=True).number) for one in value]
         if kind == "as_optional_tensors":
             tensors = [one.get("as_tensor") for one in value]
-            return [None if one is None else Slot(self._known(one["name"], tensor=True).number) for one in tensors]
+            return [None if one is None else ValueRef(self._known(one["name"], tensor=True).number) for one in tensors]
         if kind.startswith("as_sym_"):
             return [self._symbol(one) for one in value] if kind.endswith("s") else self._symbol(value)
         if kind in ("as_ints", "as_floats", "as_bools"):
@@ -325,7 +325,7 @@ class _Reader:
 
     def _symbol(self, argument: Any) -> Any:
         kind, value = _one(argument)
-        return Slot(self._known(value, tensor=False).number) if kind == "as_name" else _plain(kind, value)
+        return ValueRef(self._known(value, tensor=False).number) if kind == "as_name" else _plain(kind, value)
 
 
 def _nothing(node: Any) -> bool:
@@ -383,4 +383,4 @@ def _freed(steps: Sequence[Step], output: int) -> tuple[Step, ...]:
 
 def _slots(value: Any) -> list[int]:
     parts = value if isinstance(value, list) else [value]
-    return [one.number for one in parts if isinstance(one, Slot)]
+    return [one.number for one in parts if isinstance(one, ValueRef)]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoml.engine.packages.graph import LARGEST, Graph, Here, Slot
+from geoml.engine.packages.graph import LARGEST, Graph, Here, ValueRef
 from geoml.engine.packages.payloads import Payloads
 from geoml.errors import ModelError
 
@@ -59,7 +59,7 @@ class Network(nn.Module):
 
 
 def _given(value: Any, values: list[Any], device: torch.device) -> Any:
-    if isinstance(value, Slot):
+    if isinstance(value, ValueRef):
         return values[value.number]
     if isinstance(value, list):
         return [_given(one, values, device) for one in value]

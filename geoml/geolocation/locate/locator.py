@@ -32,7 +32,7 @@ from geoml.geolocation.locate.card import LocatorCard
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.nn import backbones, domains, locating, places, stages
 from geoml.geolocation.nn.backbones import Backbone
-from geoml.geolocation.nn.domains import Domain
+from geoml.geolocation.nn.domains import DomainClassifier
 from geoml.grid import sphere
 from geoml.io.stores import store
 
@@ -63,7 +63,7 @@ class Locator:
     head: nn.Module
     card: LocatorCard
     path: Path | None = None
-    domain: Domain | None = None
+    domain: DomainClassifier | None = None
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -239,7 +239,7 @@ def load(name_or_dir: str | Path) -> Locator:
     try:
         backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
         about = card.domain
-        domain = None if about is None else Domain(card.features, len(about.kinds), about.hidden)
+        domain = None if about is None else DomainClassifier(card.features, len(about.kinds), about.hidden)
     except (OSError, InputError) as err:
         raise ModelError(f"{path}: {err}") from err
     if backbone.features != card.features or card.head_config.get("features") != card.features:

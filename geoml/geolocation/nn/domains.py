@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from geoml.geolocation.nn.locating import HeadConfig, Standardise, network
 
 
-class Domain(nn.Module):
+class DomainClassifier(nn.Module):
     """(B, features) to (B, 1 + kinds) logits: of a picture that the locator is for, then of each other kind."""
 
     def __init__(self, features: int, kinds: int, hidden: int = 256, dropout: float = 0.3) -> None:
@@ -34,14 +34,16 @@ def log_odds(logits: Tensor) -> Tensor:
     return logits[:, 0] - logits[:, 1:].logsumexp(1)
 
 
-def inside(domain: Domain, features: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
+def inside(domain: DomainClassifier, features: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
     """(N,) True for features (N, F) of pictures that the locator is for, by the ``limit`` of its card."""
     with torch.inference_mode():
         odds = log_odds(domain(torch.from_numpy(np.ascontiguousarray(features, np.float32))))
     return np.asarray(odds.numpy() >= limit)
 
 
-def told(domain: Domain, features: NDArray[np.float32], kinds: Sequence[str]) -> tuple[list[float], list[str]]:
+def told(
+    domain: DomainClassifier, features: NDArray[np.float32], kinds: Sequence[str]
+) -> tuple[list[float], list[str]]:
     """Of (N, F) features the log odds, and the name of the likeliest other kind."""
     with torch.inference_mode():
         logits = domain(torch.from_numpy(np.ascontiguousarray(features, np.float32)))

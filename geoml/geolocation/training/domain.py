@@ -12,14 +12,14 @@ from torch import nn
 
 from geoml.errors import InputError, ModelError
 from geoml.geolocation.locate.card import Domained
-from geoml.geolocation.nn.domains import Domain, told
+from geoml.geolocation.nn.domains import DomainClassifier, told
 from geoml.geolocation.training.recipe import Foreign
 
 Features = NDArray[np.float32]
 BATCH, RATE, DECAY = 512, 1e-3, 0.05
 
 
-def fit(inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: int) -> Domain:
+def fit(inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: int) -> DomainClassifier:
     """The head in eval mode, from (N, F) features of pictures that the locator is for and those of each other kind.
 
     Half of what it sees is inside, and of the other half every kind has its share. Raises ModelError when the loss is
@@ -31,7 +31,7 @@ def fit(inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: i
     y = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     share = np.array([0.5, *[0.5 / len(foreign)] * len(foreign)]) / counts
     weight = np.repeat(share, counts)
-    domain = Domain(inside.shape[1], len(foreign), how.hidden)
+    domain = DomainClassifier(inside.shape[1], len(foreign), how.hidden)
     domain.standardise.measure(x[: len(inside)])
     draw = np.random.default_rng([seed, 0xD0A])
     steps = math.ceil(len(x) / BATCH)
@@ -51,7 +51,7 @@ def fit(inside: Features, foreign: Mapping[str, Features], how: Foreign, seed: i
     return domain.eval()
 
 
-def choose(domain: Domain, sure: Features, foreign: Mapping[str, Features], how: Foreign) -> Domained:
+def choose(domain: DomainClassifier, sure: Features, foreign: Mapping[str, Features], how: Foreign) -> Domained:
     """The card's part: the limit that keeps the asked share of ``sure`` (N, F), pictures that the locator answers.
 
     ``foreign`` are other pictures than those that trained, to tell how many of each kind are refused. Raises InputError

@@ -25,7 +25,7 @@ from geoml.geolocation.locate.card import Calibrated, Domained, LocatorCard
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn import conformal, domains, geoscores
-from geoml.geolocation.nn.domains import Domain
+from geoml.geolocation.nn.domains import DomainClassifier
 from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.training import backbone as fit_backbone
 from geoml.geolocation.training import balance, picture_sets, world, world_sets
@@ -128,7 +128,7 @@ class Fitted:
     config: dict[str, Any]
     calibration: Calibrated
     scores: dict[str, Any]
-    domain: Domain | None = None
+    domain: DomainClassifier | None = None
     domained: Domained | None = None
 
 
@@ -156,7 +156,7 @@ def fit_features(
 
 def _domain(
     recipe: GeoRecipe, head: nn.Module, calibrated: Calibrated, sets: WorldSets
-) -> tuple[Domain | None, Domained | None]:
+) -> tuple[DomainClassifier | None, Domained | None]:
     """The head that tells what the locator is not for; its limit is chosen on validation pictures that are answered."""
     how = recipe.source.foreign if isinstance(recipe.source, WorldSource) else None
     if how is None:

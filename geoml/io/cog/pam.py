@@ -22,7 +22,7 @@ MOST = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Band:
+class PamBand:
     """What it says of a band."""
 
     nodata: float | None = None
@@ -30,7 +30,7 @@ class Band:
     offset: float = 0.0
 
 
-def beside(dataset: rasterio.DatasetReader, where: str) -> dict[int, Band]:
+def beside(dataset: rasterio.DatasetReader, where: str) -> dict[int, PamBand]:
     """By band, from 1; empty without such a file. Raises DataError, naming ``where``, for one that cannot be read."""
     if "://" in dataset.name or dataset.name.startswith("/vsi"):
         return {}
@@ -46,7 +46,7 @@ def beside(dataset: rasterio.DatasetReader, where: str) -> dict[int, Band]:
 
 
 @lru_cache(maxsize=1024)
-def _read(path: Path, mtime: int, size: int) -> dict[int, Band]:
+def _read(path: Path, mtime: int, size: int) -> dict[int, PamBand]:
     text = path.read_bytes() if size <= MOST else b""
     if not text or b"\0" in text or b"<!" in text.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
         raise ValueError(f"expected at most {MOST} bytes of XML without declarations")  # so there are no entities
@@ -55,7 +55,7 @@ def _read(path: Path, mtime: int, size: int) -> dict[int, Band]:
         number = _number(band.get("band"))
         if number is not None and number.is_integer():
             nodata, scale, offset = (_number(band.findtext(k)) for k in ("NoDataValue", "Scale", "Offset"))
-            found[int(number)] = Band(nodata, 1.0 if scale is None else scale, offset or 0.0)
+            found[int(number)] = PamBand(nodata, 1.0 if scale is None else scale, offset or 0.0)
     return found
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from geoml.engine.packages import graph
 from geoml.engine.packages.exported import _read
-from geoml.engine.packages.graph import Slot, read_graph
+from geoml.engine.packages.graph import ValueRef, read_graph
 from geoml.engine.packages.plain_texts import check_texts
 from geoml.errors import ModelError
 
@@ -90,7 +90,7 @@ def test_the_dropout_is_no_step_and_values_go_when_they_are_not_needed(program: 
     assert len(freed) == len(set(freed))
     assert found.output not in freed
     for k, step in enumerate(found.steps):
-        later = {a.number for s in found.steps[k + 1 :] for a in s.args if isinstance(a, Slot)}
+        later = {a.number for s in found.steps[k + 1 :] for a in s.args if isinstance(a, ValueRef)}
         assert not later & set(step.done)
 
 
