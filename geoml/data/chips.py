@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geoml.data.augment import augment
 from geoml.data.recipe import Augmentation, Sampling
-from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.errors import NothingFound
 from geoml.grid.plane import Window
 from geoml.nn.losses import IGNORE
@@ -49,12 +49,12 @@ class Reader:
 
     def __init__(self, budget: int = CACHE_BYTES) -> None:
         self._budget = self._left = budget
-        self._kept: dict[Scene, Sample] = {}
+        self._kept: dict[LabelledScene, Sample] = {}
 
     def __reduce__(self) -> tuple[type[Reader], tuple[int]]:
         return Reader, (self._budget,)  # another process reads for itself
 
-    def __call__(self, scene: Scene) -> Sample:
+    def __call__(self, scene: LabelledScene) -> Sample:
         if (kept := self._kept.get(scene)) is not None:
             return kept
         sample = scene.read()

@@ -10,7 +10,7 @@ import shapely
 
 from geoml.data.labels import LISTED
 from geoml.data.recipe import TrainRecipe
-from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.data.sources.pairs import unexplained
 from geoml.data.splits import SPLITS, assign, check_copies
 from geoml.errors import DataError, InputError
@@ -21,10 +21,10 @@ Splits = Mapping[str, Sequence[Piece]]
 UNUSED = "unused"
 
 
-def scenes(recipe: TrainRecipe) -> list[Scene]:
+def scenes(recipe: TrainRecipe) -> list[LabelledScene]:
     """Every scene of the recipe's source, unread. Raises InputError, NothingFound or DataError."""
     source = importlib.import_module(f"geoml.data.sources.{recipe.source.kind}")
-    found: list[Scene] = source.scenes(recipe.source, recipe)
+    found: list[LabelledScene] = source.scenes(recipe.source, recipe)
     return found
 
 
@@ -39,7 +39,7 @@ def prepare(recipe: TrainRecipe) -> Splits:
     return {name: [p for p in pieces if p.split == name] for name in SPLITS} | {UNUSED: unused}
 
 
-def check(splits: Splits, recipe: TrainRecipe, read: Callable[[Scene], Sample]) -> None:
+def check(splits: Splits, recipe: TrainRecipe, read: Callable[[LabelledScene], Sample]) -> None:
     """Read every scene of every split once, so that what is wrong with one ends a training before it begins.
 
     Raises DataError or InputError for all that is wrong: label values of all files in one list, then the other faults.

@@ -36,7 +36,7 @@ DRIVERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class RasterHeader:
     """What a file says of itself; ``geobox`` (rows as in the file) is None where it has no place on the Earth."""
 
     shape: tuple[int, int]
@@ -57,11 +57,11 @@ def _open(path: Path) -> rasterio.DatasetReader:
         return rasterio.open(path, driver=driver)
 
 
-def header(path: Path) -> Header:
+def header(path: Path) -> RasterHeader:
     """Shape, band count and geobox of a raster. Raises DataError for a file that cannot be opened."""
     try:
         with _open(path) as src:
-            return Header(src.shape, src.count, _geobox(src, path))
+            return RasterHeader(src.shape, src.count, _geobox(src, path))
     except (RasterioError, ProjError, OSError) as err:
         raise DataError(f"{path}: cannot be opened ({err})") from err
 

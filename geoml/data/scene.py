@@ -40,7 +40,7 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class LabelledScene:
     """One image with labels. ``read`` gives the whole of it; ``geobox`` is None where there is no georeference."""
 
     id: str
@@ -66,7 +66,7 @@ class Scene:
 class Piece:
     """A window (of the scene's own pixels) that belongs to one split."""
 
-    scene: Scene
+    scene: LabelledScene
     window: Window
     split: str
 

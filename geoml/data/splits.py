@@ -19,7 +19,7 @@ import pyproj
 import shapely
 
 from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, Split, resolve
-from geoml.data.scene import Piece, Scene, fingerprint, outline, overlap
+from geoml.data.scene import LabelledScene, Piece, fingerprint, outline, overlap
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.tables import csv_rows
@@ -29,7 +29,7 @@ SHARED = 1e-3
 """Footprints that share less of the smaller one than this touch by rounding only."""
 
 
-def assign(scenes: Sequence[Scene], split: Split, root: str | None, seed: int) -> list[Piece]:
+def assign(scenes: Sequence[LabelledScene], split: Split, root: str | None, seed: int) -> list[Piece]:
     """Every scene, or its parts, with a split; checked. Raises InputError for a leak or an empty train split."""
     if isinstance(split, Blocks):
         shares = {"test": split.test, "val": split.val}
@@ -99,7 +99,7 @@ def draw(key: str, shares: dict[str, float], seed: int) -> str:
     return "train"
 
 
-def _by_list(scenes: Sequence[Scene], split: Lists, root: str | None) -> list[Piece]:
+def _by_list(scenes: Sequence[LabelledScene], split: Lists, root: str | None) -> list[Piece]:
     named: dict[str, str] = {}
     for name in SPLITS:
         file = getattr(split, name)
@@ -163,7 +163,7 @@ def _carve(pieces: Sequence[Piece], carve: Carve, seed: int) -> list[Piece]:
     return out
 
 
-def _by_ground(scene: Scene, size: float, shares: dict[str, float], seed: int) -> list[Piece]:
+def _by_ground(scene: LabelledScene, size: float, shares: dict[str, float], seed: int) -> list[Piece]:
     """A scene cut along ground blocks of ``size`` metres; one that is no larger than a block stays whole.
 
     Blocks are squares of an equal-area plane for whole scenes (by their centre) and squares of the scene's CRS for

@@ -42,7 +42,7 @@ class Projection:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """``geobox`` has its row 0 in the north where the grid is not turned; ``flipped`` files store it the other way.
 
     ``own``: the file itself says so, and its overviews with it.
@@ -53,7 +53,7 @@ class Place:
     own: bool
 
 
-def place(dataset: rasterio.DatasetReader, said: Projection | None = None) -> Place:
+def place(dataset: rasterio.DatasetReader, said: Projection | None = None) -> Placement:
     """Where the pixels of ``dataset`` lie. Opens and reads nothing.
 
     Raises DataError, without the name of the file, for one without a georeference, with one that is no grid (ground
@@ -85,7 +85,7 @@ def place(dataset: rasterio.DatasetReader, said: Projection | None = None) -> Pl
     box = _turned(GeoBox(dataset.shape, transform, _crs(wkt)))
     if not on_earth(box):
         raise DataError(f"its place is nowhere on the Earth: {transform.c:.8g}, {transform.f:.8g} of {_name(box)}")
-    return Place(box, flipped, own)
+    return Placement(box, flipped, own)
 
 
 def _fitted(dataset: rasterio.DatasetReader, crs: rasterio.crs.CRS | None) -> Affine:

@@ -53,7 +53,7 @@ class Unit(nn.Module):
         return F.mish(self.norm(self.conv(x)))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Three times 1 x 1 and depthwise 3 x 3, beside a 1 x 1 skip; the two are added."""
 
     def __init__(self, before: int, after: int) -> None:
@@ -81,9 +81,9 @@ class DynamicWorld(nn.Module):
         self.register_buffer("shift", torch.tensor(config.log_shift).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(config.log_scale).view(1, -1, 1, 1), persistent=False)
         self.stem = Unit(config.bands, first, 3)
-        self.main = nn.Sequential(Block(first, fine), Block(fine, deep))
+        self.main = nn.Sequential(ResidualBlock(first, fine), ResidualBlock(fine, deep))
         self.side = nn.Sequential(Unit(first, side), Unit(side, side, 3, groups=side))
-        self.join = Block(deep + side, deep)
+        self.join = ResidualBlock(deep + side, deep)
         self.head = nn.Conv2d(deep, config.classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class SiameseConfig(EncoderConfig):
             raise InputError(f"dates: {self.dates}; expected at least two, there is nothing to compare")
 
 
-class Features(nn.Module):
+class FeaturePyramid(nn.Module):
     """``encoder`` alone: (B, bands, H, W) to its feature maps at the ``depths`` 1, 2, … (stride 2, 4, …)."""
 
     def __init__(
@@ -55,10 +55,10 @@ class Features(nn.Module):
         return [found[d] for d in self.depths]
 
 
-def features(config: SiameseConfig, depths: Sequence[int], output_stride: int = 32) -> Features:
-    """The encoder of ``config`` as `Features` for one date. Raises as `segmentation_model`."""
+def features(config: SiameseConfig, depths: Sequence[int], output_stride: int = 32) -> FeaturePyramid:
+    """The encoder of ``config`` as `FeaturePyramid` for one date. Raises as `segmentation_model`."""
     return segmentation_model(
-        Features, config.encoder, config.encoder_weights, config.bands, depths=depths, output_stride=output_stride
+        FeaturePyramid, config.encoder, config.encoder_weights, config.bands, depths=depths, output_stride=output_stride
     )
 
 

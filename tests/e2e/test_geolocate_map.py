@@ -106,7 +106,7 @@ def cache(mosaic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def kept(ground: grounds.Ground) -> None:
+def kept(ground: grounds.IndexedReference) -> None:
     write_json(grounds.acceptance_path(ground.folder, 160), dataclasses.asdict(Acceptance(5.0, -15.0, 30)))
 
 

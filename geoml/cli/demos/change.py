@@ -36,7 +36,7 @@ GAIN, OFFSET, NOISE = 1.03, -0.002, 0.0005
 
 
 @dataclass(frozen=True)
-class Patch:
+class PastedPatch:
     """An ellipse around ``to`` (row, column) of the window gets the pixels around ``source``."""
 
     before: str
@@ -53,10 +53,10 @@ class Patch:
 
 
 PATCHES = (
-    Patch("tree", "crop", (165, 280), (170, 128), (16, 18)),
-    Patch("crop", "developed", (125, 235), (360, 165), (9, 14)),
-    Patch("tree", "water", (200, 370), (250, 450), (14, 14)),
-    Patch("crop", "tree", (150, 62), (165, 236), (9, 10)),
+    PastedPatch("tree", "crop", (165, 280), (170, 128), (16, 18)),
+    PastedPatch("crop", "developed", (125, 235), (360, 165), (9, 14)),
+    PastedPatch("tree", "water", (200, 370), (250, 450), (14, 14)),
+    PastedPatch("crop", "tree", (150, 62), (165, 236), (9, 10)),
 )
 
 

@@ -15,13 +15,13 @@ from odc.geo.geobox import GeoBox
 from geoml.data import rasters
 from geoml.data.labels import burn, read_all
 from geoml.data.recipe import ChangePairs, TrainRecipe, resolve
-from geoml.data.scene import Sample, Scene
+from geoml.data.scene import LabelledScene, Sample
 from geoml.data.sources.pairs import class_indices
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.nn.losses import IGNORE
 
 
-def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[Scene]:
+def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[LabelledScene]:
     """A scene for every id that has all files. Raises NothingFound, InputError for a value that is no class, and
     DataError for files of one id that differ in shape or place.
     """
@@ -46,7 +46,7 @@ def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[Scene]:
             raise DataError(f"{name}: has no georeference; polygons cannot be laid over it")
         images, labels = paths[: len(source.images)], paths[len(source.images) :]
         read = partial(_read, images, labels, polygons, geobox, source, recipe)
-        out.append(Scene(name, shape, read, geobox))
+        out.append(LabelledScene(name, shape, read, geobox))
     return out
 
 

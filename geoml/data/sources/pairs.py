@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoml.data import rasters
 from geoml.data.labels import LISTED
 from geoml.data.recipe import Pairs, TrainRecipe, resolve
-from geoml.data.scene import Sample, Scene
+from geoml.data.scene import LabelledScene, Sample
 from geoml.errors import DataError, NothingFound
 from geoml.nn.losses import IGNORE
 
@@ -28,7 +28,7 @@ def unexplained(values: Mapping[object, str], recipe: TrainRecipe) -> DataError:
     return error
 
 
-def scenes(source: Pairs, recipe: TrainRecipe) -> list[Scene]:
+def scenes(source: Pairs, recipe: TrainRecipe) -> list[LabelledScene]:
     """A scene for every id that has both files. Raises NothingFound, DataError for pairs of different shape."""
     root = resolve(source.root)
     images, labels = rasters.find(root, source.images), rasters.find(root, source.labels)
@@ -42,7 +42,7 @@ def scenes(source: Pairs, recipe: TrainRecipe) -> list[Scene]:
             raise DataError(f"{name}: image {head.shape} and label {label.shape} differ in shape")
         geobox = head.geobox or label.geobox
         read = partial(_read, images[name], labels[name], source, recipe)
-        out.append(Scene(name, head.shape, read, geobox))
+        out.append(LabelledScene(name, head.shape, read, geobox))
     return out
 
 

@@ -20,7 +20,7 @@ from scipy.spatial import KDTree
 
 from geoml.data import labels, rasters
 from geoml.data.recipe import PointChange, TrainRecipe, resolve
-from geoml.data.scene import Sample, Scene
+from geoml.data.scene import LabelledScene, Sample
 from geoml.data.sources.change_pairs import same_grid, stack
 from geoml.errors import DataError, InputError
 from geoml.nn.losses import IGNORE
@@ -36,7 +36,7 @@ class Matched:
     unsure: NDArray[np.float64]
 
 
-def scenes(source: PointChange, recipe: TrainRecipe) -> list[Scene]:
+def scenes(source: PointChange, recipe: TrainRecipe) -> list[LabelledScene]:
     """A scene for every pair of dates of a place. Raises InputError, NothingFound, DataError.
 
     A split list may name it by the image of any date of its place, whether that image is here or not.
@@ -65,7 +65,7 @@ def scenes(source: PointChange, recipe: TrainRecipe) -> list[Scene]:
             members = tuple(place.replace("{date}", source.stamp.format(date=d)) for d in source.dates)
             name = place.replace("{date}", source.stamp.format(date="-".join(pair)))
             read = partial(_read, paths, points, geobox, source, recipe)
-            out.append(Scene(name, shape, read, geobox, members=members))
+            out.append(LabelledScene(name, shape, read, geobox, members=members))
     if not out:
         raise InputError(f"source.dates: no place under {root} has two of {list(source.dates)}")
     return out

@@ -10,12 +10,12 @@ import numpy as np
 
 from geoml.data import labels, rasters
 from geoml.data.recipe import Points, TrainRecipe, resolve
-from geoml.data.scene import Sample, Scene
+from geoml.data.scene import LabelledScene, Sample
 from geoml.errors import DataError, InputError
 from geoml.nn.losses import IGNORE
 
 
-def scenes(source: Points, recipe: TrainRecipe) -> list[Scene]:
+def scenes(source: Points, recipe: TrainRecipe) -> list[LabelledScene]:
     """A scene for every image. Raises DataError for a missing points file where the recipe calls that an error."""
     root = resolve(source.root)
     for name, value in (("value", source.value), ("background", source.background)):
@@ -28,7 +28,7 @@ def scenes(source: Points, recipe: TrainRecipe) -> list[Scene]:
         if not points.exists() and source.no_file == "error":
             raise DataError(f"{points}: missing; set source.no_file to 'empty' if that means no points")
         head = rasters.header(image)
-        out.append(Scene(name, head.shape, partial(_read, image, points, source, recipe), head.geobox))
+        out.append(LabelledScene(name, head.shape, partial(_read, image, points, source, recipe), head.geobox))
     return out
 
 

@@ -24,7 +24,7 @@ from shapely.geometry import MultiPolygon
 from geoml.cube.load import load
 from geoml.data.labels import burn, read_all
 from geoml.data.recipe import ByLabel, Stac, TrainRecipe
-from geoml.data.scene import Sample, Scene
+from geoml.data.scene import LabelledScene, Sample
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid import region as regions
 from geoml.grid.plane import Block, Plane, blocks_touching
@@ -43,7 +43,7 @@ HELD_OUT = ("test", "val")
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SourceContext:
     """What every scene of the source shares."""
 
     items: Sequence[Sequence[pystac.Item]]
@@ -58,7 +58,7 @@ class Found:
     """Of each band, as the model is to see it."""
 
 
-def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
+def scenes(source: Stac, recipe: TrainRecipe) -> list[LabelledScene]:
     """A scene for every block (and split) that holds a label. Raises InputError, NothingFound, DataError."""
     if source.background is not None and source.background not in recipe.index_of:
         raise InputError(f"source.background: {source.background} is no class of {sorted(recipe.index_of)}")
@@ -84,7 +84,7 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
     crs = regions.utm_crs((west + east) / 2, (south + north) / 2) if source.crs == "utm" else source.crs
     plane = Plane(crs, _units(crs, recipe.gsd, south, north), source.anchor)
     labels = {name: frame.to_crs(crs) for name, frame in grouped.items()}
-    found = Found(items, catalog, profile, source, recipe, labels, wanted)
+    found = SourceContext(items, catalog, profile, source, recipe, labels, wanted)
     read_of = list(chain.from_iterable(items))
     when, by = months(read_of), platforms(read_of)
     out = []
@@ -92,7 +92,7 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[Scene]:
         for block in _blocks(plane, source, frame, area):
             name = f"{block.id}@{split}" if split else block.id
             read = partial(_read, found, block, split)
-            out.append(Scene(name, block.window.shape, read, block.geobox, split or None, (), wanted, when, by))
+            out.append(LabelledScene(name, block.window.shape, read, block.geobox, split or None, (), wanted, when, by))
     if not out:
         raise NothingFound("source.labels: no label lies inside the bbox")
     return out
@@ -169,7 +169,7 @@ def _blocks(plane: Plane, source: Stac, frame: gpd.GeoDataFrame, area: MultiPoly
     return sorted(found)
 
 
-def _read(found: Found, block: Block, split: str) -> Sample:
+def _read(found: SourceContext, block: Block, split: str) -> Sample:
     geobox = block.geobox
     source, recipe = found.source, found.recipe
     dates = [_date(found, items, geobox) for items in found.items]
@@ -181,7 +181,9 @@ def _read(found: Found, block: Block, split: str) -> Sample:
     return Sample.of(data, valid, target)
 
 
-def _date(found: Found, items: Sequence[pystac.Item], geobox: GeoBox) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _date(
+    found: SourceContext, items: Sequence[pystac.Item], geobox: GeoBox
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Physical values (band,y,x) of one date and where there are any."""
     mosaic = load(
         items,

@@ -14,7 +14,7 @@ from shapely.geometry import box
 
 from geoml.data import labels, rasters
 from geoml.data.recipe import Tiles, TrainRecipe, resolve
-from geoml.data.scene import Sample, Scene
+from geoml.data.scene import LabelledScene, Sample
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid.plane import Plane, Window
 
@@ -38,7 +38,7 @@ def window_of(zoom: int, x: int, y: int, tiles: int = 1) -> Window:
     return Window(y0, x0, y0 + tiles * TILE, x0 + tiles * TILE)
 
 
-def scenes(source: Tiles, recipe: TrainRecipe) -> list[Scene]:
+def scenes(source: Tiles, recipe: TrainRecipe) -> list[LabelledScene]:
     """A scene for every cell of ``mosaic`` x ``mosaic`` tiles that holds any. Raises NothingFound, InputError."""
     root = resolve(source.root)
     index = _index(root, source.images)
@@ -57,7 +57,7 @@ def scenes(source: Tiles, recipe: TrainRecipe) -> list[Scene]:
     for x, y in sorted({(t[1] // n, t[2] // n) for t in wanted}):
         window = window_of(source.zoom, x * n, y * n, n)
         read = partial(_read, index, (source.zoom, x * n, y * n), source, recipe, frame)
-        out.append(Scene(f"{source.zoom}-{x * n}-{y * n}", window.shape, read, plane.geobox(window)))
+        out.append(LabelledScene(f"{source.zoom}-{x * n}-{y * n}", window.shape, read, plane.geobox(window)))
     return out
 
 

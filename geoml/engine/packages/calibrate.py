@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoml import models
-from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.packages.package import Package, build
 from geoml.engine.task import of_pixels
 from geoml.errors import InputError, ModelError, NothingFound
@@ -23,7 +23,7 @@ PIXELS = 1_000_000
 CHIP = 512
 SCORE = "score"
 """Asset and file of what a calibrated model gives beside the class."""
-Read = Callable[[Scene], Sample]
+Read = Callable[[LabelledScene], Sample]
 CLASSES = {
     2: {"unchanged": "#d9d9d9", "changed": "#d7301f"},
     3: {"unchanged": "#d9d9d9", "gain": "#1a9850", "loss": "#d7301f"},

@@ -32,7 +32,7 @@ from geoml.engine.machine.device import Device, choose
 from geoml.engine.machine.memory import kept
 from geoml.engine.run.dates import Mosaic, between, cropped, harmonised, margin, moved, read_dates, together
 from geoml.engine.run.output import BlockWriter
-from geoml.engine.run.plan import STATE, Plan, PlannedBlock, Sample, read_plan
+from geoml.engine.run.plan import STATE, Plan, PlannedBlock, RegionSample, read_plan
 from geoml.engine.run.planned import load_planned
 from geoml.errors import DataError, GeomlError, InputError, TransientError, limits
 from geoml.grid.plane import Block, Window
@@ -288,7 +288,7 @@ class _Reader:
         zone = plan.zones[planned.zone]
         origin = self.predictor.needed(block.window)
         self._check([self.items[key] for key in planned.items])
-        sample, limit = plan.sample or Sample(key="", squares=0, pixels=0), plan.recipe.shift_limit
+        sample, limit = plan.sample or RegionSample(key="", squares=0, pixels=0), plan.recipe.shift_limit
         more = margin(sample.shifts, limit)
         seen = origin.expand(more)
         dates = moved(read_dates(plan, self.all, zone.plane.geobox(seen)), sample.shifts, limit)

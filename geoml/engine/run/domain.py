@@ -49,7 +49,7 @@ WRONG = 50.0
 NAME = f"{STATE}/domain.json"
 
 
-class Compared(Frozen):
+class DomainCheck(Frozen):
     """What the sample of a run says. ``times``: magnitude of each band over that of the training data, largest date."""
 
     key: str = Field(description="of the plan that it was measured for")
@@ -124,15 +124,15 @@ def _share(unlike: int, pixels: int) -> dict[str, Any]:
     return {"outside": round(unlike / pixels, 6), "verdict": verdict(unlike / pixels)}
 
 
-def _known(store: RunStore, key: str) -> Compared | None:
+def _known(store: RunStore, key: str) -> DomainCheck | None:
     try:
-        found = Compared.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
+        found = DomainCheck.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
     except (ValueError, RecursionError, DataError):
         return None
     return found if found.key == key else None
 
 
-def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str) -> Compared:
+def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str) -> DomainCheck:
     pixels = unlike = 0
     values: list[list[NDArray[np.float32]]] = [[] for _ in range(plan.card.dates)]
     for dates in islice(_squares(plan, items), SQUARES):
@@ -147,7 +147,7 @@ def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str
     times = [magnitude(np.concatenate(v)) / np.where(usual > 0, usual, np.nan) for v in values if v]
     worst = [max(band, key=lambda t: abs(np.log(max(t, 1e-12)))) for band in zip(*times, strict=True)]
     shown = tuple(float(f"{t:.4g}") if np.isfinite(t) else 1.0 for t in worst)
-    return Compared(key=key, pixels=pixels, unlike=unlike, times=shown)
+    return DomainCheck(key=key, pixels=pixels, unlike=unlike, times=shown)
 
 
 def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Mosaic]]:

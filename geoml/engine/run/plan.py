@@ -90,7 +90,7 @@ class SelfChange(Frozen):
     dates: tuple[float, ...]
 
 
-class Sample(Frozen):
+class RegionSample(Frozen):
     """What was measured on a sample of the region before any block: see `geoml.engine.run.sample`.
 
     ``shifts`` (dy, dx) in pixels and ``transforms`` of physical values are those of each later date against the first.
@@ -120,7 +120,7 @@ class Plan(Frozen):
     zones: tuple[Zone, ...]
     blocks: tuple[PlannedBlock, ...]
     dates: tuple[tuple[str, ...], ...] = Field(default=(), description="ids of the items of each date, where several")
-    sample: Sample | None = None
+    sample: RegionSample | None = None
     units: dict[str, str] = Field(default_factory=dict, description="what happens to the unit of each band, in words")
     left_out: dict[str, str] = Field(default_factory=dict, description="items found that cannot be used -> why")
 

@@ -26,7 +26,7 @@ from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, doubt_of
 from geoml.engine.run.blocks import predictor_of
 from geoml.engine.run.dates import Mosaic, between, harmonised, moved, physical, read_dates, together
-from geoml.engine.run.plan import STATE, Plan, Sample, SelfChange, Zone, item_version
+from geoml.engine.run.plan import STATE, Plan, RegionSample, SelfChange, Zone, item_version
 from geoml.engine.run.planned import load_planned
 from geoml.engine.run.self_change import doubt, self_change, self_change_calibrated
 from geoml.engine.task import find
@@ -98,15 +98,15 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
     return plan.model_copy(update=changes)
 
 
-def _known(store: RunStore, key: str) -> Sample | None:
+def _known(store: RunStore, key: str) -> RegionSample | None:
     try:
-        found = Sample.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
+        found = RegionSample.model_validate(json.loads(read_small(store.local / NAME) or b"{}"))
     except (ValueError, RecursionError, DataError):
         return None
     return found if found.key == key else None
 
 
-def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str) -> Sample:
+def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str) -> RegionSample:
     squares = list(_squares(plan, items))
     if not squares:
         raise NothingFound(f"coverage: no pixel of the region is known on all {plan.card.dates} dates")
@@ -121,7 +121,7 @@ def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str
         pixels = _pixels(squares)
     model, equal, said = _tried(plan, pixels, squares, store)
     limits = np.percentile(pixels.reshape(-1, pixels.shape[-1]), (2, 98), axis=0) if wanted(plan) else np.empty((2, 0))
-    sample = Sample(
+    sample = RegionSample(
         key=key,
         squares=len(squares),
         pixels=len(pixels),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoml.data.chips import Reader
 from geoml.data.recipe import swapped
-from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages.calibrate import Read, calibrated, draw, ready
 from geoml.engine.packages.package import Package
@@ -53,7 +53,7 @@ def _turned(card: ModelCard) -> NDArray[np.uint8] | None:
 def _reordered(read: Read, card: ModelCard, order: Sequence[int]) -> Read:
     channels = np.concatenate([np.arange(len(card.bands)) + d * len(card.bands) for d in order])
 
-    def other(scene: Scene) -> Sample:
+    def other(scene: LabelledScene) -> Sample:
         sample = read(scene)
         return replace(sample, image=sample.image[channels])
 

@@ -217,7 +217,7 @@ class Density:
         xyz = self.xyz[rows] if self.xyz.ndim == 3 else self.xyz
         return Density(self.weight[rows], xyz, self.kappa[rows] if self.kappa.ndim == 2 else self.kappa)
 
-    def _parts(self, points: int = 24, prune: float = PRUNE) -> Iterator[tuple[slice, Part]]:
+    def _parts(self, points: int = 24, prune: float = PRUNE) -> Iterator[tuple[slice, _Part]]:
         """Slices of pictures whose components that matter, heaviest first, with ``points`` each, fit into memory."""
         shape = self.weight.shape
         kappa, start = np.broadcast_to(self.kappa, shape), 0
@@ -227,12 +227,12 @@ class Density:
             w = self.weight[rows]
             order = np.argsort(-w, axis=1, kind="stable")[:, :keep]
             xyz = self.xyz[order] if self.xyz.ndim == 2 else np.take_along_axis(self.xyz[rows], order[..., None], 1)
-            yield rows, Part(np.take_along_axis(w, order, 1), xyz, np.take_along_axis(kappa[rows], order, 1))
+            yield rows, _Part(np.take_along_axis(w, order, 1), xyz, np.take_along_axis(kappa[rows], order, 1))
             start = rows.stop
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class _Part:
     """Some pictures and their heaviest components: ``weight`` (n, k), ``xyz`` (n, k, 3), ``kappa`` (n, k)."""
 
     weight: Floats

@@ -27,7 +27,7 @@ from geoml.geolocation.matching import grounds
 from geoml.geolocation.matching import mosaic as reference
 from geoml.geolocation.matching import rows as geolocate_map
 from geoml.geolocation.matching import where as regions
-from geoml.geolocation.matching.grounds import Ground
+from geoml.geolocation.matching.grounds import IndexedReference
 from geoml.geolocation.matching.match import SIDE
 from geoml.geolocation.matching.rows import MODEL, PACKAGES, PART, Known
 from geoml.geolocation.matching.where import Region
@@ -130,7 +130,7 @@ class _Chain(PictureRows[_Looked]):
     ) -> None:
         super().__init__(parts, part=PART, size=locator.extractor.size if locator else 0, whole=SIDE)
         self.search, self.catalog, self.locator, self.known, self.cache = search, catalog, locator, known, cache
-        self.open: OrderedDict[tuple[str, ...], Ground | str] = OrderedDict()
+        self.open: OrderedDict[tuple[str, ...], IndexedReference | str] = OrderedDict()
         self.searched: OrderedDict[bytes, list[pystac.Item] | str] = OrderedDict()
         self.stages: Counter[str] = Counter()
         card = locator.card if locator else None
@@ -251,7 +251,7 @@ class _Chain(PictureRows[_Looked]):
         except (NothingFound, DataError) as err:
             return str(err)
 
-    def _ground(self, items: list[pystac.Item]) -> Ground | str:
+    def _ground(self, items: list[pystac.Item]) -> IndexedReference | str:
         """The ground of these items, without those that have no such file, or why there is none."""
         specs, refused = [], None
         for item in items:
@@ -266,7 +266,7 @@ class _Chain(PictureRows[_Looked]):
         except (NothingFound, DataError) as err:
             return str(err)
 
-    def _matched(self, picture: Ready, pixels: Pixels, ground: Ground | str) -> Row | str:
+    def _matched(self, picture: Ready, pixels: Pixels, ground: IndexedReference | str) -> Row | str:
         """The row of a picture on a ground, accepted or not, or why there is none."""
         if isinstance(ground, str):
             return ground

@@ -18,7 +18,7 @@ from geoml.geolocation.matching.fit import fit
 from geoml.geolocation.matching.frames import FrameReference
 from geoml.geolocation.matching.homography import Matrix, apply, corners, middle, problem, similarity
 from geoml.geolocation.matching.keypoints import MOST, detect, match, mirrored
-from geoml.geolocation.matching.match import SIDE, WITHIN, Options, candidates
+from geoml.geolocation.matching.match import SIDE, WITHIN, MatchOptions, candidates
 from geoml.geolocation.matching.mosaic import MapReference, contrast
 from geoml.geolocation.pictures.resize import opencv
 from geoml.grid.plane import Window
@@ -91,7 +91,7 @@ def of_map(
     side: int = SIDE,
     tries: int = TRIES,
     precision: float = PRECISION,
-    options: Options | None = None,
+    options: MatchOptions | None = None,
     seed: int = 0,
 ) -> Acceptance:
     """From ``tries`` made pictures of at most ``side`` pixels, cut anywhere in the map.
@@ -99,7 +99,7 @@ def of_map(
     Their best true candidate counts, and all their false ones with those of their mirror images.
     Raises NothingFound where the map has too little to cut from, DataError where a kind is missing.
     """
-    options = options or Options(candidates=LOOKED)
+    options = options or MatchOptions(candidates=LOOKED)
     rng = np.random.default_rng(seed)
     inliers, right = [], []
     height, width = reference.geobox.shape

@@ -24,7 +24,7 @@ SURE = 0.9999
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fit:
+class RobustFit:
     """``matrix`` (3, 3) takes source points to target points; ``inliers`` (N,) True where they agree with it."""
 
     matrix: Matrix
@@ -38,7 +38,7 @@ class Fit:
 
 def fit(
     source: NDArray[np.floating], target: NDArray[np.floating], kind: Kind = "homography", *, within: float = 3.0
-) -> Fit | None:
+) -> RobustFit | None:
     """The map that most matches (N, 2) to (N, 2) agree with, within ``within`` target units; None where none is found,
     or where those that agree do not fix it, such as points on one line for a homography.
 
@@ -70,7 +70,7 @@ def fit(
     # OpenCV gives None for points on one line with RANSAC and USAC, a matrix of rank one without, and for points nearly
     # on one line any of the maps that agree with it
     known = kind == "similarity" or (fixed(matrix, a[near]) and _wide(b[near]))
-    return Fit(matrix, _distinct(a, b, near)) if known else None
+    return RobustFit(matrix, _distinct(a, b, near)) if known else None
 
 
 def _wide(points: NDArray[np.float64]) -> bool:

@@ -22,7 +22,7 @@ from geoml.geolocation.matching.homography import apply, middle, problem
 from geoml.geolocation.matching.hough import Hypothesis
 from geoml.geolocation.matching.keypoints import MOST, Keypoints, detect, match, nearest
 from geoml.geolocation.matching.mosaic import ASKED, Patch, contrast, voted
-from geoml.geolocation.matching.network import Network, Tie, adjust
+from geoml.geolocation.matching.network import FrameNetwork, Tie, adjust
 from geoml.geolocation.matching.prior import Prior
 from geoml.geolocation.pictures.resize import reduced
 from geoml.grid import sphere
@@ -75,7 +75,7 @@ class FrameReference:
         x, y = pyproj.Transformer.from_crs("EPSG:4326", self.crs, always_xy=True).transform(*lonlat.T)
         self.positions = np.column_stack([x, y])
         self.ties = overlaps(keypoints, shapes) if ties is None else list(ties)
-        self.network: Network = adjust(self.shapes, self.positions, self.ties, sigma=sigma)
+        self.network: FrameNetwork = adjust(self.shapes, self.positions, self.ties, sigma=sigma)
         known = self.network.residual[np.isfinite(self.network.residual)]
         self.sigma = max(sigma, float(np.median(known)) / RAYLEIGH) if len(known) else sigma
         self.descriptors = np.concatenate([k.descriptors for k in keypoints])
@@ -89,7 +89,7 @@ class FrameReference:
     def search(
         self, picture: Keypoints, shape: tuple[int, int], most: int, prior: Prior | None = None
     ) -> list[Hypothesis]:
-        """See `geoml.geolocation.matching.mosaic.Reference`. With a prior only frames that it reaches are searched."""
+        """See `KeypointReference`. With a prior only frames that it reaches are searched."""
         where = np.arange(len(self.points))
         if prior is not None:
             lon, lat = self.lonlat.T
@@ -103,7 +103,7 @@ class FrameReference:
         return voted(asked, self.points[place], distance, self.owner[place], shape, most)
 
     def around(self, hypothesis: Hypothesis, shape: tuple[int, int]) -> Patch:
-        """See `geoml.geolocation.matching.mosaic.Reference`: the whole frame that the hypothesis speaks of."""
+        """See `geoml.geolocation.matching.mosaic.KeypointReference`: the whole frame that the hypothesis speaks of."""
         k = hypothesis.group
         matrix = self.network.matrices[k]
         if matrix is None:

@@ -42,7 +42,7 @@ VERSION = 2
 """Raised when acceptances or ties are made in another way."""
 
 
-class Ground:
+class IndexedReference:
     """A reference in its ``folder``. ``pieces`` are the names and outlines (degrees, None where there is none) of a
     mosaic's files, the first counts; ``left_out`` says which frames could not be used, and why."""
 
@@ -125,15 +125,15 @@ def files(places: Iterable[str | Path]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def of_files(given: Sequence[str | BandSpec], cache: Path, scales: Sequence[float] = (1.0,)) -> Ground:
+def of_files(given: Sequence[str | BandSpec], cache: Path, scales: Sequence[float] = (1.0,)) -> IndexedReference:
     """The ground of a mosaic of rasters. Raises as `geoml.geolocation.matching.mosaic.index`."""
     remote = any(isinstance(g, str) and "://" in g for g in given)
     reference = index(list(given), cache, remote=remote, scales=scales)
     pieces = tuple((specs[0].item, footprint(header(specs[0]).geobox)) for specs in reference.mosaic.files)
-    return Ground(reference, cache / reference.key, pieces)
+    return IndexedReference(reference, cache / reference.key, pieces)
 
 
-def of_pictures(sources: Iterable[str | Path], cache: Path, sigma: float = 5.0) -> Ground:
+def of_pictures(sources: Iterable[str | Path], cache: Path, sigma: float = 5.0) -> IndexedReference:
     """The ground of pictures with a position in their list or EXIF that is good to ``sigma`` metres.
 
     Those without one, and those that cannot be read, are left out and named. Raises InputError for sources that cannot
@@ -155,7 +155,7 @@ def of_pictures(sources: Iterable[str | Path], cache: Path, sigma: float = 5.0) 
         _save(stored, [s[0] for s in seen], [s[1] for s in seen], among.overlaps(*zip(*seen, strict=True)))
     keypoints, shapes, ties = _load(stored)
     reference = FrameReference(names, keypoints, shapes, lonlat, sigma, ties)
-    return Ground(reference, folder, left_out=left_out)
+    return IndexedReference(reference, folder, left_out=left_out)
 
 
 def _kept(path: Path) -> Acceptance | None:

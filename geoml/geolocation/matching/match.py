@@ -22,7 +22,7 @@ from geoml.geolocation.matching.fit import Kind, fit
 from geoml.geolocation.matching.homography import Matrix, apply, corners, covariance, middle, problem, scale_at
 from geoml.geolocation.matching.hough import Hypothesis
 from geoml.geolocation.matching.keypoints import MOST, Keypoints, detect, match
-from geoml.geolocation.matching.mosaic import Patch, Reference, contrast
+from geoml.geolocation.matching.mosaic import KeypointReference, Patch, contrast
 from geoml.geolocation.matching.prior import Prior, limit
 from geoml.geolocation.pictures.resize import reduced
 from geoml.grid.region import from_geometry
@@ -41,7 +41,7 @@ AHEAD = 3.0
 
 
 @dataclass(frozen=True)
-class Options:
+class MatchOptions:
     """What may be asked of :func:`locate`. ``reference_sigma``: metres by which the reference itself may be off;
     ``scales``: lowest and highest metres of a pixel of the reduced picture."""
 
@@ -103,17 +103,17 @@ class Candidate:
 
 def locate(
     image: NDArray[np.uint8],
-    reference: Reference,
+    reference: KeypointReference,
     acceptance: Acceptance,
     *,
     prior: Prior | None = None,
-    options: Options | None = None,
+    options: MatchOptions | None = None,
 ) -> Located:
     """Where the picture (H, W) or (H, W, 3) uint8 lies on the reference, of whatever scale and heading it is.
 
     Raises InputError for another array, MissingExtra, and what reading the reference raises.
     """
-    options = options or Options()
+    options = options or MatchOptions()
     small, factor = reduced(image, options.side)
     shape = (small.shape[0], small.shape[1])
     keypoints = detect(contrast(small), most=MOST)
@@ -140,9 +140,9 @@ def locate(
 def candidates(
     keypoints: Keypoints,
     shape: tuple[int, int],
-    reference: Reference,
+    reference: KeypointReference,
     prior: Prior | None,
-    options: Options,
+    options: MatchOptions,
     *,
     enough: float = math.inf,
 ) -> list[Candidate]:
@@ -158,7 +158,11 @@ def candidates(
 
 
 def refined(
-    hypothesis: Hypothesis, keypoints: Keypoints, shape: tuple[int, int], reference: Reference, options: Options
+    hypothesis: Hypothesis,
+    keypoints: Keypoints,
+    shape: tuple[int, int],
+    reference: KeypointReference,
+    options: MatchOptions,
 ) -> Candidate | None:
     """Match, fit, cut out anew, until the corners stay: the round with the most inliers; None if none is plausible."""
     best: Candidate | None = None
@@ -189,7 +193,7 @@ def _answer(
     factor: float,
     crs: str,
     prior: Prior | None,
-    options: Options,
+    options: MatchOptions,
 ) -> Located:
     plane = best.patch.plane @ best.matrix
     to_lonlat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)

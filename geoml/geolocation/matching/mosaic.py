@@ -74,7 +74,7 @@ class Patch:
     sigma: float = 0.0
 
 
-class Reference(Protocol):
+class KeypointReference(Protocol):
     """What a picture is matched against. ``fixed``: its patches do not follow the hypothesis."""
 
     crs: str
@@ -97,7 +97,7 @@ class MapReference:
 
     fixed = False
 
-    def __init__(self, mosaic: Mosaic, folder: Path) -> None:
+    def __init__(self, mosaic: ReferenceMosaic, folder: Path) -> None:
         self.mosaic, self.geobox, self.crs, self.key = mosaic, mosaic.geobox, str(mosaic.geobox.crs), folder.name
         self.cells, count = _cells(folder / "index.json")
         self.points = _mapped(folder / "points.bin", np.float32, (count, 4))
@@ -106,7 +106,7 @@ class MapReference:
     def search(
         self, picture: Keypoints, shape: tuple[int, int], most: int, prior: Prior | None = None
     ) -> list[Hypothesis]:
-        """See :class:`Reference`. With a prior only the cells that it reaches are searched."""
+        """See :class:`KeypointReference`. With a prior only the cells that it reaches are searched."""
         names = self._within(prior)
         total = len(self.points) if names is None else len(names)
         asked = picture.take(slice(ASKED))
@@ -118,7 +118,7 @@ class MapReference:
         return voted(asked, self.points[place[:, :-1].ravel()], distance, None, shape, most)
 
     def around(self, hypothesis: Hypothesis, shape: tuple[int, int]) -> Patch:
-        """See :class:`Reference`: read at the picture's own pixel size, never finer than the mosaic."""
+        """See :class:`KeypointReference`: read at the picture's own pixel size, never finer than the mosaic."""
         outline = apply(hypothesis.matrix, corners(shape))
         centre = apply(hypothesis.matrix, middle(shape))[0]
         half = AROUND * np.abs(outline - centre).max(0)
@@ -156,7 +156,7 @@ class MapReference:
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class ReferenceMosaic:
     """Files on the grid of the first one, extended to hold all; where they overlap the first counts. ``windows`` hold
     the files on it."""
 
@@ -256,7 +256,7 @@ def metres(geobox: GeoBox) -> float:
     return float(np.min(apart))
 
 
-def _make(mosaic: Mosaic, folder: Path, scales: Sequence[float], cell: int, most: int) -> None:
+def _make(mosaic: ReferenceMosaic, folder: Path, scales: Sequence[float], cell: int, most: int) -> None:
     cells, count = [], 0
     with (
         atomic(folder / "points.bin") as points,
@@ -272,7 +272,7 @@ def _make(mosaic: Mosaic, folder: Path, scales: Sequence[float], cell: int, most
     write_json(folder / "index.json", {"cells": cells, "count": count})
 
 
-def _walk(mosaic: Mosaic, scales: Sequence[float], cell: int, most: int) -> Iterator[tuple[Window, Keypoints]]:
+def _walk(mosaic: ReferenceMosaic, scales: Sequence[float], cell: int, most: int) -> Iterator[tuple[Window, Keypoints]]:
     """Cells in base pixels with their keypoints, also in base pixels."""
     height, width = mosaic.geobox.shape
     for scale in scales:
@@ -294,7 +294,9 @@ def _walk(mosaic: Mosaic, scales: Sequence[float], cell: int, most: int) -> Iter
                 yield core, Keypoints(points[inside][:most], found.descriptors[inside][:most])
 
 
-def _mosaic(hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bool) -> tuple[Mosaic, list[Any]]:
+def _mosaic(
+    hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bool
+) -> tuple[ReferenceMosaic, list[Any]]:
     files: list[tuple[BandSpec, ...]] = []
     boxes: list[GeoBox] = []
     for href in hrefs:
@@ -319,7 +321,12 @@ def _mosaic(hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bo
     limits = stretch(data, valid, ["grey"] * len(data))
     looks = hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
     local = [_content(f[0]) for f in files]
-    return Mosaic(tuple(files), windows, geobox, limits), [local, looks, tuple(geobox.affine)[:6], list(geobox.shape)]
+    return ReferenceMosaic(tuple(files), windows, geobox, limits), [
+        local,
+        looks,
+        tuple(geobox.affine)[:6],
+        list(geobox.shape),
+    ]
 
 
 def _read(files: Sequence[Sequence[BandSpec]], geobox: GeoBox, scale: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:

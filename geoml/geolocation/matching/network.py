@@ -34,7 +34,7 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Network:
+class FrameNetwork:
     """``matrices[k]`` (3, 3) takes pixels of picture k to metres (x east, y north), None where it could not be placed.
 
     ``component`` (K,) numbers what hangs together, -1 for a lone picture; ``residual`` (K,) metres between each
@@ -48,7 +48,7 @@ class Network:
 
 def adjust(
     shapes: Sequence[tuple[int, int]], positions: Points, ties: Sequence[Tie], *, sigma: float = 5.0, least: int = 3
-) -> Network:
+) -> FrameNetwork:
     """The network of K pictures of ``shapes`` (rows, columns) at ``positions`` (K, 2) metres.
 
     ``sigma`` metres is the standard deviation of a position. A component of fewer than ``least`` pictures has no scale
@@ -70,7 +70,7 @@ def adjust(
         solved, away = _solve(members, shapes, positions, [t for t in ties if names[t.first] == name], sigma)
         for k, matrix, far in zip(members, solved, away, strict=True):
             matrices[k], component[k], residual[k] = matrix, name, far
-    return Network(tuple(matrices), component, residual)
+    return FrameNetwork(tuple(matrices), component, residual)
 
 
 def _solve(

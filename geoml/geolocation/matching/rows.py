@@ -19,9 +19,9 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geoml.errors import InputError
 from geoml.geolocation.matching import grounds
-from geoml.geolocation.matching.grounds import Ground
+from geoml.geolocation.matching.grounds import IndexedReference
 from geoml.geolocation.matching.homography import apply
-from geoml.geolocation.matching.match import SIDE, Located, Options, locate
+from geoml.geolocation.matching.match import SIDE, Located, MatchOptions, locate
 from geoml.geolocation.matching.prior import Prior, limit
 from geoml.geolocation.pictures.listed import Reference
 from geoml.geolocation.pictures.ready import Pixels, Ready, Row, silent
@@ -37,7 +37,7 @@ PART = 16
 FORMAT = 1
 """Raised when rows are made in another way."""
 MODEL = "map:sift-homography"
-HOW = Options(scales=(1e-3, 1e5))
+HOW = MatchOptions(scales=(1e-3, 1e5))
 EDGE = 8
 """Pieces of a side of a footprint: straight sides of a picture bend in degrees."""
 PACKAGES = ("geoml", "numpy", "opencv-python-headless", "pillow", "pyarrow", "rasterio")
@@ -86,7 +86,7 @@ class Known:
 
 def geolocate_map(
     sources: Iterable[str | Path],
-    ground: Ground,
+    ground: IndexedReference,
     out: str | Path,
     known: Known | None = None,
     progress: Progress | None = None,
@@ -103,7 +103,7 @@ def geolocate_map(
 
 
 class _Run(PictureRows[list[Pixels]]):
-    def __init__(self, ground: Ground, known: Known, parts: RowParts) -> None:
+    def __init__(self, ground: IndexedReference, known: Known, parts: RowParts) -> None:
         super().__init__(parts, part=PART, whole=SIDE)
         self.ground, self.known = ground, known
         self.asked = {
@@ -142,7 +142,7 @@ def asked(known: Known) -> dict[str, Any]:
     return {"position": known.position, "near": near, "within_km": known.within_km if known.any else None}
 
 
-def row(picture: Ready, pixels: Pixels, ground: Ground, prior: Prior | None) -> Row:
+def row(picture: Ready, pixels: Pixels, ground: IndexedReference, prior: Prior | None) -> Row:
     """The row of a picture whose reduced ``pixels`` are looked up on a ground.
 
     Raises what reading the reference raises, DataError and NothingFound where no threshold can be chosen.

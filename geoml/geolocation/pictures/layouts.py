@@ -43,7 +43,7 @@ _LABELS = ("country", "region", "sub-region", "city", "sequence")
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ListColumns:
     """Names of the columns of a list; None where it has none. ``suffix`` is added to names without one."""
 
     layout: str
@@ -57,7 +57,7 @@ class Columns:
     suffix: str = ""
 
 
-def columns(names: Sequence[str], where: str) -> Columns:
+def columns(names: Sequence[str], where: str) -> ListColumns:
     """What the columns of a list are. Raises InputError when none holds paths."""
     by = {n.strip().lower(): n for n in names}
 
@@ -66,18 +66,18 @@ def columns(names: Sequence[str], where: str) -> Columns:
 
     labels = tuple(by[n] for n in _LABELS if n in by)
     if {"img_id", "lat", "lon"} <= by.keys():
-        return Columns("im2gps3k", by["img_id"], by["lon"], by["lat"], by["img_id"], labels=labels)
+        return ListColumns("im2gps3k", by["img_id"], by["lon"], by["lat"], by["img_id"], labels=labels)
     if {"img_file", "lat", "lon"} <= by.keys():
-        return Columns("geoclip", by["img_file"], by["lon"], by["lat"], by["img_file"], labels=labels)
+        return ListColumns("geoclip", by["img_file"], by["lon"], by["lat"], by["img_file"], labels=labels)
     if {"id", "latitude", "longitude"} <= by.keys() and any(n.startswith("quadtree") for n in by):
-        return Columns("osv5m", by["id"], by["longitude"], by["latitude"], by["id"], labels=labels, suffix=".jpg")
+        return ListColumns("osv5m", by["id"], by["longitude"], by["latitude"], by["id"], labels=labels, suffix=".jpg")
     if {"filename", "lat", "lon", "height"} <= by.keys() and any(n.startswith(("phi", "kappa")) for n in by):
         at = (by["filename"], by["lon"], by["lat"], by["filename"], by.get("date"))
-        return Columns("uav-visloc", *at)
+        return ListColumns("uav-visloc", *at)
     path = first(_PATHS)
     if path is None:
         raise InputError(f"{where}: has the columns {listed(names)}; expected one of {', '.join(_PATHS)}")
-    return Columns("list", path, first(_LON), first(_LAT), first(_IDS), first(_TIMES), first(_TEXTS), labels=labels)
+    return ListColumns("list", path, first(_LON), first(_LAT), first(_IDS), first(_TIMES), first(_TEXTS), labels=labels)
 
 
 @dataclass

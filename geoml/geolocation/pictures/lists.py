@@ -23,7 +23,7 @@ import shapely
 
 from geoml.errors import GeomlError, InputError, NothingFound, TransientError
 from geoml.geolocation.pictures import decode as photos
-from geoml.geolocation.pictures.layouts import Columns, Finder, columns, earthloc
+from geoml.geolocation.pictures.layouts import Finder, ListColumns, columns, earthloc
 from geoml.geolocation.pictures.listed import Reference
 from geoml.geolocation.pictures.stac import from_items, is_items
 from geoml.grid import sphere
@@ -216,7 +216,7 @@ def _placed(reference: Reference, wkb: Any, to: Any) -> Reference:
     return replace(reference, lon=lon, lat=lat, problems=(*reference.problems, *problems))
 
 
-def _row(row: Mapping[str, Any], known: Columns, finder: Finder, path: Path, number: int) -> Reference:
+def _row(row: Mapping[str, Any], known: ListColumns, finder: Finder, path: Path, number: int) -> Reference:
     def text(name: str | None) -> str:
         value = row.get(name) if name else None
         return "" if value is None or value != value else str(value).strip()  # NaN of a float column

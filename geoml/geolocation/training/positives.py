@@ -86,7 +86,7 @@ class Positive:
     pictures: NDArray[np.uint8]
 
 
-class Tiles(Sequence[Positive]):
+class GroundTiles(Sequence[Positive]):
     """Every tile of ``side`` pixels, ``step`` apart, of a ground that is known at two dates or more.
 
     ``near`` (N, N) is True where two tiles share so much ground that they are no negatives of each other.
@@ -141,13 +141,13 @@ def positives(
     *,
     step_m: float | None = None,
     **options: Any,
-) -> Tiles:
+) -> GroundTiles:
     """Tiles ``width_m`` wide, every ``step_m`` (next to each other by default), of a STAC search for each date.
 
     ``options`` and errors are those of `from_stac`.
     """
     ground = from_stac(catalog, collection, bbox, dates, gsd, **options)
-    return Tiles(ground, round(width_m / gsd), None if step_m is None else max(1, round(step_m / gsd)))
+    return GroundTiles(ground, round(width_m / gsd), None if step_m is None else max(1, round(step_m / gsd)))
 
 
 def from_stac(
@@ -257,7 +257,7 @@ def _ground(
     return Ground(np.rint(np.where(seen[..., None], shown, 0)).astype(np.uint8), seen, tuple(used), geobox)
 
 
-def _item(path: Path, head: rasters.Header, positions: tuple[int, int, int], number: int) -> pystac.Item:
+def _item(path: Path, head: rasters.RasterHeader, positions: tuple[int, int, int], number: int) -> pystac.Item:
     """A file as an item, so that it is read as those of a catalog are."""
     if head.geobox is None or not all(1 <= p <= head.count for p in positions):
         raise DataError(f"{path}: has {head.count} bands; expected a georeference and bands {positions}")

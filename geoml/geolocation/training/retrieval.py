@@ -26,7 +26,7 @@ from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn import places
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from geoml.geolocation.training.contrastive import Embedder, Fit, fit_grounds
-from geoml.geolocation.training.positives import Ground, Tiles
+from geoml.geolocation.training.positives import Ground, GroundTiles
 from geoml.geolocation.training.recall import RecallScores, recall
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe, StacYears, grounds
 from geoml.grid import sphere
@@ -113,7 +113,7 @@ def _gallery(of: list[Ground], side: int) -> tuple[NDArray[np.uint8], NDArray[np
     """(N, S, S, 3) every tile at every date, and (N, 2) where: degrees, lon first."""
     pictures, lonlat = [], []
     for ground in of:
-        tiles = Tiles(ground, side, side // 2)
+        tiles = GroundTiles(ground, side, side // 2)
         at = ground.lonlat(tiles.places)
         for tile, where in zip(tiles, at, strict=True):
             pictures.append(tile.pictures)

@@ -38,7 +38,7 @@ class FeatureSet:
 
 
 @dataclass(frozen=True)
-class Places:
+class SplitPlaces:
     """(N, 2) lon, lat of each set; queries of the three sets are apart as the splits say."""
 
     train: Floats
@@ -63,7 +63,7 @@ class WorldSets:
     foreign_val: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
-def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
+def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> SplitPlaces:
     """The places of every set, the same for the same seed; checked for leaks.
 
     In-region queries are other random places of the blocks that train, so crops of them overlap with crops of training;
@@ -82,7 +82,7 @@ def choose(recipe: GeoRecipe, land: NDArray[np.bool_]) -> Places:
     val_blocks = val_blocks[geosplits.apart(val_blocks, blocks, split.gap_km)][: source.calibration]
     train = pool[of_pool == "train"]
     train = train[geosplits.apart(train, np.concatenate([blocks, val_blocks]), split.gap_km)]
-    places = Places(train, here[source.queries : need], val_blocks, here[: source.queries], blocks)
+    places = SplitPlaces(train, here[source.queries : need], val_blocks, here[: source.queries], blocks)
     if len(train) < 16 or len(places.val) < 8:
         raise InputError(f"split: {len(train)} places to train on and {len(places.val)} to calibrate; draw more places")
     geosplits.check({"train": train, "held-out": blocks, "val-blocks": val_blocks}, split.gap_km)
@@ -145,7 +145,7 @@ def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> 
     return {k: v for k, v in found.items() if len(v)}
 
 
-def _places(recipe: GeoRecipe) -> Places:
+def _places(recipe: GeoRecipe) -> SplitPlaces:
     return choose(recipe, world.read_land(world.find(_source(recipe).land)))
 
 

@@ -56,7 +56,7 @@ class Census:
 
 
 @dataclass(frozen=True)
-class Look:
+class BlockView:
     """One block: its counts, and by layer what it paints on ``part`` of the canvas: (bands, y, x) values and where.
 
     Without counts, the ``problem`` says why.
@@ -74,7 +74,9 @@ def here(_item: pystac.Item) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def look_at(root: Path, items: Sequence[pystac.Item], canvas: Canvas, nodata: int, near: Near = here) -> Iterator[Look]:
+def look_at(
+    root: Path, items: Sequence[pystac.Item], canvas: Canvas, nodata: int, near: Near = here
+) -> Iterator[BlockView]:
     """Read the blocks of the run folder ``root``, in the order of the items; a damaged one says its ``problem``.
 
     Memory is that of a few blocks at the resolution of the canvas. ``near`` brings the files of a block and takes them
@@ -86,15 +88,15 @@ def look_at(root: Path, items: Sequence[pystac.Item], canvas: Canvas, nodata: in
             yield from pool.map(lambda item: _look(root, item, canvas, nodata, near), items[at : at + 4 * workers])
 
 
-def _look(root: Path, item: pystac.Item, canvas: Canvas, nodata: int, near: Near) -> Look:
+def _look(root: Path, item: pystac.Item, canvas: Canvas, nodata: int, near: Near) -> BlockView:
     try:
         with near(item), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
             return _read(root, item, canvas, nodata)
     except (RasterioError, OSError, ValueError, DataError) as err:
-        return Look(item.id, None, problem=str(err))
+        return BlockView(item.id, None, problem=str(err))
 
 
-def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
+def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> BlockView:
     files = {"confidence" if key in CHANGE else key: _inside(root, asset) for key, asset in item.assets.items()}
     if "class" not in files:
         raise DataError(f"{item.id}: no asset named class")
@@ -117,7 +119,7 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, nodata: int) -> Look:
             for key in PICTURES.keys() & files.keys():
                 pixels, step = _picture(files[key], first.shape, shape)
                 layers[PICTURES[key]] = _sampled(pixels[:3], pixels[3] > 0, step, place)
-        return Look(item.id, _census(opened), part, layers)
+        return BlockView(item.id, _census(opened), part, layers)
 
 
 def _inside(root: Path, asset: pystac.Asset) -> Path:

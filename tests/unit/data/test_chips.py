@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geoml.data.chips import EvalBatches, Reader, TrainBatches, cut, every, grid, measure
 from geoml.data.recipe import Augmentation, Sampling
-from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.train.team import share
 from geoml.errors import NothingFound
 from geoml.grid.plane import Window
@@ -31,7 +31,7 @@ def scene(name="a", shape=(40, 50), seed=0, known=0.5, classes=3, reads=None):
             reads.append(name)
         return made
 
-    return Scene(name, shape, read)
+    return LabelledScene(name, shape, read)
 
 
 def whole(s, split="train"):
@@ -131,7 +131,7 @@ def test_balanced_crops_draw_classes_alike():
     target[50, 50] = 1
     sample.valid[50, 50] = True
     made = Sample(sample.image, sample.valid, target)
-    s = Scene("rare", (100, 100), lambda: made)
+    s = LabelledScene("rare", (100, 100), lambda: made)
     hits = [
         int((b.target == 1).flatten(1).any(1).sum())
         for b in train([whole(s)], sampling=Sampling(kind="balanced", samples=200), size=8).of(0)
@@ -178,14 +178,14 @@ def test_pixels_without_data_move_no_statistic():
     clean = s.read()
     dirty = Sample(np.where(clean.valid, clean.image, np.uint8(255)), clean.valid, clean.target)
     a = measure([whole(s)], 3, Reader())
-    b = measure([whole(Scene("d", s.shape, lambda: dirty))], 3, Reader())
+    b = measure([whole(LabelledScene("d", s.shape, lambda: dirty))], 3, Reader())
     assert a["mean"] == b["mean"]
     assert a["std"] == b["std"]
 
 
 def test_a_constant_band_keeps_a_usable_std():
     flat_ = Sample.of(np.full((1, 5, 5), 7, np.uint8), np.ones((5, 5), bool), np.zeros((5, 5), np.uint8))
-    assert measure([whole(Scene("f", (5, 5), lambda: flat_))], 1, Reader())["std"] == [1.0]
+    assert measure([whole(LabelledScene("f", (5, 5), lambda: flat_))], 1, Reader())["std"] == [1.0]
 
 
 def test_the_reader_keeps_within_its_budget():

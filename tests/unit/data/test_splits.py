@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from geoml.data.recipe import Blocks, Carve, Files, Lists
-from geoml.data.scene import Sample, Scene, outline
+from geoml.data.scene import LabelledScene, Sample, outline
 from geoml.data.splits import assign, check_copies, check_ground, draw
 from geoml.errors import InputError
 
@@ -19,7 +19,7 @@ def sample(shape, fill=1):
 
 def scene(name, x=600_000, y=7_000_000, shape=(10, 10), res=10.0, crs="EPSG:32621", fill=1):
     place = None if crs is None else GeoBox(shape, Affine(res, 0, x, 0, -res, y), crs)
-    return Scene(name, shape, lambda: sample(shape, fill), place)
+    return LabelledScene(name, shape, lambda: sample(shape, fill), place)
 
 
 def splits_of(pieces):
@@ -157,4 +157,6 @@ def test_copies_without_georeference_are_found():
 def test_rotated_scenes_cannot_be_cut():
     turned = GeoBox((50, 50), Affine(10, 1, 600_000, 1, -10, 7_000_000), "EPSG:32621")
     with pytest.raises(InputError, match="rotated"):
-        assign([Scene("a", (50, 50), lambda: sample((50, 50)), turned)], Blocks(kind="blocks", size=100), None, 0)
+        assign(
+            [LabelledScene("a", (50, 50), lambda: sample((50, 50)), turned)], Blocks(kind="blocks", size=100), None, 0
+        )

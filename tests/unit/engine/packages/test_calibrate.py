@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from geoml import models
 from geoml.cli import app
 from geoml.data.chips import Reader
-from geoml.data.scene import Piece, Sample, Scene
+from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, check_ready, draw, new, ready
@@ -41,7 +41,7 @@ def pieces(count: int = 2, side: int = 64, seed: int = 0) -> tuple[list[Piece], 
         valid[:10, :8] = False
         image = np.where(valid, np.concatenate([first, second]), -9999).astype(np.int16)
         sample = Sample.of(image, valid, np.where(random.random(target.shape) < 0.5, target, IGNORE))
-        scene = Scene(f"s{n}", (side, side), lambda s=sample: s)
+        scene = LabelledScene(f"s{n}", (side, side), lambda s=sample: s)
         out.append(Piece(scene, Window(0, 0, side, side - n), "test"))
         samples.append(sample)
     return out, samples
@@ -137,7 +137,7 @@ def test_a_split_does_not_move_with_its_labels() -> None:
     parts, samples = pieces()
     blind = [Sample(s.image, s.valid, np.full_like(s.target, IGNORE)) for s in samples]
     hidden = [
-        Piece(Scene(p.scene.id, p.scene.shape, lambda s=s: s), p.window, p.split)
+        Piece(LabelledScene(p.scene.id, p.scene.shape, lambda s=s: s), p.window, p.split)
         for p, s in zip(parts, blind, strict=True)
     ]
     assert np.array_equal(draw(parts, Reader()), draw(hidden, Reader()))

@@ -15,7 +15,7 @@ from geoml.errors import DataError, InputError, NothingFound
 from geoml.geolocation.matching import grounds
 from geoml.geolocation.matching.acceptance import Acceptance
 from geoml.geolocation.matching.frames import FrameReference
-from geoml.geolocation.matching.grounds import Ground, acceptance_path, files, of_files
+from geoml.geolocation.matching.grounds import IndexedReference, acceptance_path, files, of_files
 from geoml.geolocation.matching.keypoints import Keypoints
 from geoml.geolocation.matching.match import locate
 from geoml.geolocation.matching.rows import HOW, footprint
@@ -37,7 +37,7 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def pacific(world: World, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def pacific(world: World, tmp_path_factory: pytest.TempPathFactory) -> IndexedReference:
     """Two files of 30 degrees that meet at the antimeridian, from 40 to 70 degrees north."""
     folder = tmp_path_factory.mktemp("pacific")
     for name, lon in (("east", 150), ("west", -180)):
@@ -47,7 +47,9 @@ def pacific(world: World, tmp_path_factory: pytest.TempPathFactory) -> Ground:
     return of_files(files([folder]), folder / "cache")
 
 
-def test_a_map_in_degrees_is_seen_without_its_stretch_over_the_antimeridian(world: World, pacific: Ground) -> None:
+def test_a_map_in_degrees_is_seen_without_its_stretch_over_the_antimeridian(
+    world: World, pacific: IndexedReference
+) -> None:
     """Pixels at 60 degrees north are half as wide as high, which no keypoint survives."""
     assert "laea" in str(pacific.reference.crs)
     view = View(179.0, 57.0, 2000.0, 70.0)
@@ -64,19 +66,19 @@ def test_a_map_in_degrees_is_seen_without_its_stretch_over_the_antimeridian(worl
     assert shape.contains(shapely.Point(found.lon, found.lat))
 
 
-def test_a_threshold_is_chosen_once_for_a_size(pacific: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_threshold_is_chosen_once_for_a_size(pacific: IndexedReference, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grounds, "TRIES", 3)
     chosen = pacific.acceptance(70)
     assert (chosen.true, chosen.false > 3) == (3, True)
     assert chosen.threshold > chosen.highest
     path = acceptance_path(pacific.folder, 80)
     assert json.loads(path.read_text())["threshold"] == chosen.threshold
-    again = Ground(pacific.reference, pacific.folder)
+    again = IndexedReference(pacific.reference, pacific.folder)
     monkeypatch.setattr(grounds, "of_map", None)  # it would be called
     assert again.acceptance(80) == chosen
     path.write_text("{}")
     with pytest.raises(DataError, match="damaged acceptance"):
-        Ground(pacific.reference, pacific.folder).acceptance(80)
+        IndexedReference(pacific.reference, pacific.folder).acceptance(80)
 
 
 def test_what_is_no_reference(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from geoml.geolocation.matching.decoys import of_frames, of_map
 from geoml.geolocation.matching.frames import Frame, FrameReference, frames
 from geoml.geolocation.matching.homography import apply, corners, middle, similarity
 from geoml.geolocation.matching.keypoints import UNIT, detect, match, mirrored
-from geoml.geolocation.matching.match import Options, locate
+from geoml.geolocation.matching.match import MatchOptions, locate
 from geoml.geolocation.matching.mosaic import index
 from geoml.geolocation.matching.prior import Prior
 from geoml.testing import write_cog
@@ -29,7 +29,7 @@ SMALL = 300
 """Pixels of a side of the map where less will do."""
 GEOD = pyproj.Geod(ellps="WGS84")
 SURE = Acceptance(5.0, -15.0, 30)
-FEW = Options(candidates=3)
+FEW = MatchOptions(candidates=3)
 
 
 def texture(seed: int, size: int = SIZE) -> np.ndarray:
@@ -148,7 +148,7 @@ def test_any_crs(crs, step, x, y, ground, tmp_path) -> None:
 
 
 def test_the_acceptance_of_a_map_is_chosen_from_itself(ground, reference) -> None:
-    chosen = of_map(reference, side=128, tries=2, options=Options(candidates=2, rounds=2))
+    chosen = of_map(reference, side=128, tries=2, options=MatchOptions(candidates=2, rounds=2))
     assert chosen.true == 2
     assert chosen.false >= 4
     assert chosen.highest < chosen.threshold < 400

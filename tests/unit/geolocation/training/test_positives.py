@@ -10,7 +10,7 @@ import pytest
 import scipy.ndimage
 
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.geolocation.training.positives import Ground, Tiles, from_files, near, positives
+from geoml.geolocation.training.positives import Ground, GroundTiles, from_files, near, positives
 from geoml.testing import BAD_QUALITY, Scene, write_catalog, write_cog
 
 GSD, SIZE, SIDE = 10.0, 192, 32
@@ -58,7 +58,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Scene
         yield "made", scenes[0]
 
 
-def tiles(world: tuple[str, Scene], dates: tuple[str, ...] = DATES, **options: object) -> Tiles:
+def tiles(world: tuple[str, Scene], dates: tuple[str, ...] = DATES, **options: object) -> GroundTiles:
     name, first = world
     return positives(name, "made", first.bbox(inner=0.02), dates, GSD, SIDE * GSD, **options)  # type: ignore[arg-type]
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_is_refused(world: tuple[str, Scene]) -> None:
     pictures, known = np.zeros((2, 40, 40, 3), np.uint8), np.ones((2, 40, 40), bool)
     made = Ground(pictures, known, (frozenset({"a"}), frozenset({"b"})))
     with pytest.raises(NothingFound, match="no tile"):
-        Tiles(made, 64)
+        GroundTiles(made, 64)
     with pytest.raises(InputError, match="expected"):
         Ground(pictures[:, :, :, :2], known, made.items)
     with pytest.raises(InputError, match="georeference"):
