@@ -81,9 +81,9 @@ class PixelTask(Task, Protocol):
     class that is no feature, or None.
     """
 
-    layer: str
-    about: str
-    background: int | None
+    layer: ClassVar[str]
+    about: ClassVar[str]
+    background: ClassVar[int | None]
 
     def __init__(
         self, classes: int, loss_parts: Mapping[str, float] = ..., class_weights: Sequence[float] | None = None

@@ -18,6 +18,7 @@ from torch import Tensor
 from geoml.errors import InputError
 from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.nn.change_scores import ChangeScores
+from geoml.recipe import Frozen
 from geoml.tasks import segmentation
 
 
@@ -31,8 +32,8 @@ class Task:
     class_weights: Sequence[float] | None = None
 
     name: ClassVar = "change"
-    recipe: ClassVar = segmentation.Task.recipe
-    card: ClassVar = segmentation.Task.card
+    recipe: ClassVar[type[Frozen]] = segmentation.Task.recipe
+    card: ClassVar[type[Frozen]] = segmentation.Task.card
     input: ClassVar = "dated_pair"
     output: ClassVar = "classes"
     compares: ClassVar = True

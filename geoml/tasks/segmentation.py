@@ -23,6 +23,7 @@ from geoml.io.report.score_notes import score_notes
 from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.nn.losses import IGNORE, LOSSES
 from geoml.nn.metrics import ClassScores
+from geoml.recipe import Frozen
 
 CONFIDENCE_STEPS: Final = 250
 """A confidence of 1.0 is stored as this."""
@@ -47,8 +48,8 @@ class Task:
     class_weights: Sequence[float] | None = None
 
     name: ClassVar = "segmentation"
-    recipe: ClassVar = TrainRecipe
-    card: ClassVar = ModelCard
+    recipe: ClassVar[type[Frozen]] = TrainRecipe
+    card: ClassVar[type[Frozen]] = ModelCard
     input: ClassVar = "mosaic"
     output: ClassVar = "classes"
     compares: ClassVar = False

@@ -15,6 +15,7 @@ from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.geolocation.training.recipe import GeoRecipe
 from geoml.io.report.score_table import ScoreTable
+from geoml.recipe import Frozen
 
 WITHIN_KM = (25, 200, 750, 2500)
 
@@ -24,8 +25,8 @@ class Task:
     """Scored on test sets that the recipe names: errors in km, GeoScore, and what is answered at which risk."""
 
     name: ClassVar = "geolocation"
-    recipe: ClassVar = GeoRecipe
-    card: ClassVar = LocatorCard
+    recipe: ClassVar[type[Frozen]] = GeoRecipe
+    card: ClassVar[type[Frozen]] = LocatorCard
     input: ClassVar = "pictures"
     output: ClassVar = "table"
     compares: ClassVar = False

@@ -16,6 +16,7 @@ from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.training.recall import RecallScores
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 from geoml.io.report.score_table import ScoreTable
+from geoml.recipe import Frozen
 
 
 @final
@@ -23,8 +24,8 @@ class Task:
     """Scored by R@1, the share of pictures whose nearest tile of another date is the right one, beside chance."""
 
     name: ClassVar = "retrieval"
-    recipe: ClassVar = RetrievalRecipe
-    card: ClassVar = LocatorCard
+    recipe: ClassVar[type[Frozen]] = RetrievalRecipe
+    card: ClassVar[type[Frozen]] = LocatorCard
     input: ClassVar = "pictures"
     output: ClassVar = "table"
     compares: ClassVar = False
