@@ -25,8 +25,9 @@ from geoml.engine.machine.device import Device, choose
 from geoml.engine.packages import package
 from geoml.engine.run.domain import measured
 from geoml.engine.train.evaluate import score
-from geoml.engine.train.loop import Batch, Frozen, OnEpoch, Training, learn
+from geoml.engine.train.loop import Batch, Frozen, Training, learn
 from geoml.engine.train.state import Claim
+from geoml.engine.train.team import OnEpoch
 from geoml.engine.train.transfer import encoder_parts, transfer
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.card import Band, ModelCard
@@ -229,7 +230,7 @@ class _Pixels:
 def _training(recipe: TrainRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:
     how, train = recipe.freeze, pixels.train
     net = _Standardised(module, train.mean, train.std, pixels.device)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)
     return Training(
         name=recipe.name,
         lower="optimiser.lr",

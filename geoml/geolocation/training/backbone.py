@@ -26,7 +26,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from geoml.data.chips import Rows
 from geoml.engine.machine.ahead import ahead
 from geoml.engine.machine.device import Device, choose
-from geoml.engine.train.loop import Batch, OnEpoch, Training, kept, learn
+from geoml.engine.train.loop import Batch, Training, kept, learn
+from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.locate.features import AHEAD, BATCH, Extractor, compute
@@ -107,7 +108,8 @@ def fit(
         _start(backbone)
     learnt = _learnt(backbone, asked)
     head = _head(recipe, backbone, draw, device) if said is None else heads.build(said["head"], said["config"])
-    net, slow = Located(device.place(backbone), head, device), how.lr * asked.rate_factor
+    device.place(backbone)
+    net, slow = Located(backbone, head, device), how.lr * asked.rate_factor
     groups = [{"params": learnt, "lr": slow}, {"params": list(head.parameters()), "lr": how.lr}]
     training = Training(
         name=f"backbone {backbone.name}",

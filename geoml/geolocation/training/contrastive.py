@@ -30,7 +30,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.data.chips import Rows
 from geoml.engine.machine.device import choose
-from geoml.engine.train.loop import Batch, OnEpoch, Training, learn
+from geoml.engine.train.loop import Batch, Training, learn
+from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD
 from geoml.geolocation.nn.places import Places
@@ -210,7 +211,7 @@ class _Both(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         found: Tensor = self.model(_tensor(pictures.transpose(0, 1).flatten(0, 1)))
-        return found.unflatten(0, (2, len(pictures))).transpose(0, 1)
+        return found.view(2, len(pictures), -1).transpose(0, 1)
 
 
 def _loss(raw: Tensor, shared: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.data.recipe import resolve
 from geoml.engine.machine.device import choose
-from geoml.engine.train.loop import OnEpoch, Training, learn
+from geoml.engine.train.loop import Training, learn
 from geoml.engine.train.state import Claim
+from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.density.density import Density
