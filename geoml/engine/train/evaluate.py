@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from geoml import models, tasks
-from geoml.data.chips import Batch, Reader
+from geoml.data.chips import Reader
 from geoml.data.prepare import held_out, prepare, scenes
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import Piece
 from geoml.engine.inference.predict import Predictor, map_sample
-from geoml.engine.machine.device import Device
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, draw, ready
 from geoml.engine.train.consistency import consistency
@@ -127,19 +124,6 @@ def score(
             row |= {f"{k}_m2": None if row[k] is None else row[k] * card.gsd**2 for k in ("from", "below")}
         found["consistency"] = consistency(given, pieces, read)
     return found
-
-
-def statistics(card: ModelCard) -> tuple[Tensor, Tensor]:
-    """Mean and std of the card as (C, 1, 1) float32."""
-    shape = (-1, 1, 1)
-    mean = torch.tensor([b.mean for b in card.bands], dtype=torch.float32).reshape(shape)
-    return mean, torch.tensor([b.std for b in card.bands], dtype=torch.float32).reshape(shape)
-
-
-def standardise(batch: Batch, mean: Tensor, std: Tensor, device: Device) -> Tensor:
-    """(B,C,S,S) float32 as the model sees it: (value - mean) / std, 0 where there is no data."""
-    image = (batch.image - mean.to(device.torch)) / std.to(device.torch)
-    return (image * batch.valid.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
 
 
 def named(scores: Mapping[str, Any], names: Sequence[str], support: Support) -> dict[str, Any]:

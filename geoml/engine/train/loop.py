@@ -153,9 +153,10 @@ def learn(training: Training, folder: Path | None = None, on_epoch: OnEpoch | No
     mode and with all its parts released.
 
     With `geoml.settings.Settings.devices` above one, so many processes share every batch. Without a ``folder`` nothing
-    is written, one process does all and the last weights stay. ``on_epoch`` gets epoch, loss and, where something validates, the score and the
-    best of them. Raises ModelError when the loss is not finite or the state is damaged, InputError for a batch too
-    small for the processes, DataError when the state cannot be written, TransientError for a process that was killed.
+    is written, one process does all and the last weights stay. ``on_epoch`` gets epoch, loss and, where something
+    validates, the score and the best of them. Raises ModelError when the loss is not finite or the state is damaged,
+    InputError for a batch too small for the processes, DataError when the state cannot be written, TransientError for
+    a process that was killed.
     """
     loop = Loop(training, folder, team.Alone(training.device.torch))
     if folder is not None and team.processes(training.device) > 1:
@@ -218,6 +219,8 @@ class Loop:
     def _epoch(self, epoch: int) -> float:
         """One epoch; its mean loss. Raises ModelError when a loss is not finite."""
         how = self.training
+        assert self.optimiser is not None
+        assert self.schedule is not None
         if how.seed is not None:  # so dropout repeats after a resume
             torch.manual_seed(how.seed * 1_000_003 + epoch + self.team.rank * 7_368_787)
         how.mode(how.net)
@@ -238,20 +241,14 @@ class Loop:
                 raise ModelError(
                     f"{how.name}: loss is not finite ({losses[-1]}) in epoch {epoch + 1}; lower {how.lower} or use fp32"
                 )
-            self._step(loss)
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if how.clip:
+                nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], how.clip)
+            self.optimiser.step()
+            self.schedule.step()
         self.progress.losses += losses
         return float(np.mean(losses) if len(set(sizes)) == 1 else np.average(losses, weights=sizes))
-
-    def _step(self, loss: Tensor) -> None:
-        assert self.optimiser is not None
-        assert self.schedule is not None
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.training.clip:
-            learnt = [p for group in self.optimiser.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(learnt, self.training.clip)
-        self.optimiser.step()
-        self.schedule.step()
 
     def _target(self, batch: Batch) -> Tensor:
         return self.team.whole(batch.target.to(self.team.device), batch.size)

@@ -166,18 +166,12 @@ def fit_grounds(
         {"params": list(model.project.parameters()), "lr": 2 * config.rate},
     ]
     training = Training(
-        name="retrieval",
-        lower="training.rate",
-        net=_Both(model),
-        batches=pairs.batches,
-        loss=_loss,
+        name="retrieval", lower="training.rate", net=_Both(model), batches=pairs.batches, loss=_loss,
         optimiser=partial(AdamW, groups, config.rate, weight_decay=0.01),
-        schedule=partial(_schedule, config.steps),
-        epochs=math.ceil(config.steps / EPOCH),
-        device=choose(precision="fp32"),
+        schedule=partial(_schedule, config.steps), epochs=math.ceil(config.steps / EPOCH),
+        device=choose(precision="fp32"), generators=(pairs.rng, pairs.draw),
         mode=nn.Module.eval,  # statistics of normalisation stay those of ImageNet: batches are small
-        generators=(pairs.rng, pairs.draw),
-    )
+    )  # fmt: skip
     losses = learn(training, folder, on_epoch).losses
     model.keep(Places(project=False, pretrained=True, cells=config.cells))
     return model, losses
