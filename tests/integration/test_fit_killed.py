@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -61,25 +60,28 @@ def recipe(folder):
     )
 
 
+def history(state):
+    return torch.load(state, weights_only=True)["history"]
+
+
 def test_sigkill(tmp_path):
     made = recipe(tmp_path)
     (tmp_path / "recipe.json").write_text(made.model_dump_json())
-    progress = tmp_path / "m" / STATE / "progress.json"
+    last = tmp_path / "m" / STATE / LAST
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on how many add them up
     words = [sys.executable, "-c", CODE, tmp_path / "recipe.json", tmp_path / "m"]
     process = subprocess.Popen(words, env={**os.environ, **threads})
     end = time.time() + 240
     while time.time() < end and process.poll() is None:
-        if progress.exists() and len(json.loads(progress.read_text())["history"]) >= 2:
+        if last.exists() and len(history(last)) >= 2:
             break
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL  # it was still at work
-    before = json.loads(progress.read_text())["history"]
+    before = history(last)
     epochs = []
     card = fit(made, tmp_path / "m", on_epoch=lambda row: epochs.append(row["epoch"]))
-    assert epochs[0] >= len(before) - 1
-    assert epochs[0] > 0
+    assert epochs[0] == len(before)
     assert [row["epoch"] for row in card.training["history"]] == list(range(40))
     assert card.training["history"][: len(before)] == before
     assert not (tmp_path / "m" / STATE).exists()

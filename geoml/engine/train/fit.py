@@ -26,8 +26,9 @@ from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.task import PixelTask, of_pixels
 from geoml.engine.train.evaluate import score
-from geoml.engine.train.loop import Batch, Frozen, OnEpoch, Training, learn
+from geoml.engine.train.loop import Batch, Frozen, Training, learn
 from geoml.engine.train.state import Claim
+from geoml.engine.train.team import OnEpoch
 from geoml.engine.train.transfer import encoder_parts, transfer
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.card import Band, ModelCard
@@ -79,18 +80,9 @@ def fit(
     parts = encoder_parts(module) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
     task = kind(len(recipe.classes), recipe.loss.parts, weights)
     batches = TrainBatches(
-        splits["train"],
-        recipe.chip_size,
-        recipe.batch,
-        recipe.sampling,
-        recipe.augmentation,
-        recipe.seed,
-        mean,
-        std,
-        reader,
-        recipe.dates,
-        swapped(recipe.classes) if recipe.augmentation.swap else (),
-    )
+        splits["train"], recipe.chip_size, recipe.batch, recipe.sampling, recipe.augmentation, recipe.seed, mean, std,
+        reader, recipe.dates, swapped(recipe.classes) if recipe.augmentation.swap else (),
+    )  # fmt: skip
     val = EvalBatches(splits["val"], max(recipe.chip_size, VAL_CHIP), recipe.batch, reader)
     pixels = _Pixels(task, choose(precision=None if recipe.precision == "auto" else recipe.precision), batches, val)
     training = _training(recipe, module, pixels, parts)
@@ -229,23 +221,14 @@ class _Pixels:
 def _training(recipe: TrainRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:
     how, train = recipe.freeze, pixels.train
     net = _Standardised(module, train.mean, train.std, pixels.device)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)
     return Training(
-        name=recipe.name,
-        lower="optimiser.lr",
-        net=net,
-        batches=pixels.drawn,
-        loss=pixels.loss,
-        optimiser=partial(_optimiser, module, recipe.optimiser, parts),
-        schedule=partial(_schedule, recipe.schedule, recipe.epochs * len(train)),
-        epochs=recipe.epochs,
-        device=pixels.device,
-        clip=recipe.optimiser.clip,
-        seed=recipe.seed,
+        name=recipe.name, lower="optimiser.lr", net=net, batches=pixels.drawn, loss=pixels.loss,
+        optimiser=partial(_optimiser, module, recipe.optimiser, parts), clip=recipe.optimiser.clip,
+        schedule=partial(_schedule, recipe.schedule, recipe.epochs * len(train)), epochs=recipe.epochs,
         frozen=None if how == "none" else Frozen(parts, how.epochs if isinstance(how, FreezeFor) else None),
-        validation=pixels,
-        stopping=recipe.early_stopping,
-    )
+        device=pixels.device, seed=recipe.seed, validation=pixels, stopping=recipe.early_stopping,
+    )  # fmt: skip
 
 
 def _optimiser(module: nn.Module, how: HowToStep, encoders: Sequence[nn.Module]) -> Optimizer:

@@ -152,14 +152,15 @@ def learn(training: Training, folder: Path | None = None, on_epoch: OnEpoch | No
     """Train, or go on where the state in ``folder`` ends; the network has the best weights then, on the CPU, in eval
     mode and with all its parts released.
 
-    With `geoml.settings.Settings.devices` above one, so many processes share every batch; without a ``folder`` nothing
-    is kept and one process does all. ``on_epoch`` gets epoch, loss and, where something validates, the score and the
-    best of them. Raises ModelError when the loss is not finite or the state is damaged, InputError for a batch too
-    small for the processes, DataError when the state cannot be written, TransientError for a process that was killed.
+    With `geoml.settings.Settings.devices` above one, so many processes share every batch. Without a ``folder`` nothing
+    is written, one process does all and the last weights stay. ``on_epoch`` gets epoch, loss and, where something
+    validates, the score and the best of them. Raises ModelError when the loss is not finite or the state is damaged,
+    InputError for a batch too small for the processes, DataError when the state cannot be written, TransientError for
+    a process that was killed.
     """
     loop = Loop(training, folder, team.Alone(training.device.torch))
     if folder is not None and team.processes(training.device) > 1:
-        team.run(_part, (training, folder), training.device.torch, training.frozen is not None, on_epoch)
+        team.run(_part, (training, folder), training.device.torch, on_epoch)
     else:
         loop.run(on_epoch)
     return loop.finish()
@@ -182,19 +183,20 @@ class Loop:
     def __init__(self, training: Training, folder: Path | None, of: Team) -> None:
         self.training, self.folder, self.team = training, folder, of
         self.progress = Progress(training)
+        self.net: nn.Module | None = None
         self.optimiser: Optimizer | None = None
         self.schedule: LRScheduler | None = None
 
     def run(self, on_epoch: OnEpoch | None) -> None:
         """All epochs that are left."""
         how = self.training
-        net = self.team.wrap(how.net)
+        how.net.to(self.team.device)
         self.optimiser = how.optimiser()
         self.schedule = how.schedule(self.optimiser)
         self._resume()
         while not self.progress.done:
             epoch = len(self.progress.history)
-            row: Row = {"epoch": epoch, "loss": self._epoch(epoch, net)}
+            row: Row = {"epoch": epoch, "loss": self._epoch(epoch)}
             if how.validation is not None:
                 row[how.validation.key] = self._validate(how.validation)
             self.progress.history.append(row)
@@ -214,19 +216,24 @@ class Loop:
         net.cpu().eval().requires_grad_(True)
         return progress
 
-    def _epoch(self, epoch: int, net: nn.Module) -> float:
+    def _epoch(self, epoch: int) -> float:
         """One epoch; its mean loss. Raises ModelError when a loss is not finite."""
         how = self.training
+        assert self.optimiser is not None
+        assert self.schedule is not None
         if how.seed is not None:  # so dropout repeats after a resume
             torch.manual_seed(how.seed * 1_000_003 + epoch + self.team.rank * 7_368_787)
         how.mode(how.net)
         if how.frozen is not None:
             freeze(how.frozen.parts, how.frozen.epochs is None or epoch < how.frozen.epochs)
-        losses, sizes = [], []
+        if self.net is None or (how.frozen is not None and epoch == how.frozen.epochs):
+            self.net = self.team.wrap(how.net)
+        losses: list[float] = []
+        sizes = []
         for batch in how.batches(epoch, self.team.rows):
             if not losses and batch.size < self.team.world:
                 raise InputError(f"GEOML_DEVICES: {self.team.world}; expected at most {batch.size}, which is the batch")
-            raw = net(*(x.to(self.team.device) for x in batch.x))
+            raw = self.net(*(x.to(self.team.device) for x in batch.x))
             loss = how.loss(self.team.whole(raw, batch.size), self._target(batch))
             losses.append(float(loss.detach()))
             sizes.append(batch.size)
@@ -234,20 +241,14 @@ class Loop:
                 raise ModelError(
                     f"{how.name}: loss is not finite ({losses[-1]}) in epoch {epoch + 1}; lower {how.lower} or use fp32"
                 )
-            self._step(loss)
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if how.clip:
+                nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], how.clip)
+            self.optimiser.step()
+            self.schedule.step()
         self.progress.losses += losses
         return float(np.mean(losses) if len(set(sizes)) == 1 else np.average(losses, weights=sizes))
-
-    def _step(self, loss: Tensor) -> None:
-        assert self.optimiser is not None
-        assert self.schedule is not None
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.training.clip:
-            learnt = [p for group in self.optimiser.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(learnt, self.training.clip)
-        self.optimiser.step()
-        self.schedule.step()
 
     def _target(self, batch: Batch) -> Tensor:
         return self.team.whole(batch.target.to(self.team.device), batch.size)
@@ -273,7 +274,7 @@ class Loop:
                 save_file({k: v.detach().cpu().contiguous() for k, v in how.net.state_dict().items()}, tmp)
         state = {
             "about": how.about,
-            "net": {k: v for k, v in how.net.state_dict().items() if k in self._learnt},
+            "net": how.net.state_dict() if how.buffers else {k: v.detach() for k, v in how.net.named_parameters()},
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "history": progress.history,
@@ -289,12 +290,6 @@ class Loop:
             if old != best:
                 old.unlink()
 
-    @property
-    def _learnt(self) -> set[str]:
-        """Names of what the state holds of the network."""
-        net = self.training.net
-        return set(net.state_dict()) if self.training.buffers else {name for name, _ in net.named_parameters()}
-
     def _resume(self) -> None:
         """Take over the state, if there is one. Raises ModelError for a damaged one."""
         state = None if self.folder is None else _read(self.folder)
@@ -303,7 +298,8 @@ class Loop:
         how, progress = self.training, self.progress
         try:
             missing, strange = how.net.load_state_dict(state["net"], strict=False)
-            if strange or self._learnt.intersection(missing):
+            given = () if how.buffers else (name for name, _ in how.net.named_buffers())
+            if strange or set(missing).difference(given):
                 raise ModelError(f"{self.folder}: the state of another network; delete it, the training begins again")
             if self.optimiser is not None and self.schedule is not None:
                 self.optimiser.load_state_dict(state["optimiser"])

@@ -10,6 +10,7 @@ process.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import pickle
 import socket
@@ -20,7 +21,7 @@ from typing import Any, Protocol, TypeVar, final
 
 import torch
 from torch import Tensor, nn
-from torch import multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from geoml.engine.machine.device import Device
 from geoml.errors import GeomlError, InputError, TransientError
@@ -44,7 +45,7 @@ class Team(Protocol):
         """Which rows of a batch of ``size`` this process makes: as many as every other, so some may be made twice."""
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network, moved to the device, as it is called in training."""
+        """The network as it is called in training, as long as the same of its parameters learn."""
 
     def whole(self, part: Tensor, size: int) -> Tensor:
         """All ``size`` rows of a batch from those of each process; a gradient reaches the own ones."""
@@ -63,7 +64,7 @@ class Alone:
         return slice(0, size)
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        return net.to(self.device)
+        return net
 
     def whole(self, part: Tensor, size: int) -> Tensor:
         return part
@@ -71,15 +72,12 @@ class Alone:
 
 @final
 class Together:
-    """One of ``world`` processes of this machine; those of GPUs have one each, from that of ``device`` on.
+    """One of ``world`` processes of this machine; those of GPUs have one each, from that of ``device`` on."""
 
-    ``changing``: which parameters learn is not the same in all epochs.
-    """
-
-    def __init__(self, rank: int, world: int, device: torch.device, changing: bool, port: int) -> None:
+    def __init__(self, rank: int, world: int, device: torch.device, port: int) -> None:
         from lightning.fabric import Fabric
-        from lightning.fabric.plugins.environments import LightningEnvironment
-        from lightning.fabric.strategies import DDPStrategy
+        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning.fabric.strategies.ddp import DDPStrategy
 
         here = {"LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({k: str(v) for k, v in here.items()})
@@ -87,13 +85,13 @@ class Together:
         if not cuda:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             torch.set_num_threads(max(1, torch.get_num_threads() // world))
-        logging.getLogger("lightning").setLevel(logging.WARNING)
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
         first = device.index or 0
         self.rank, self.world = rank, world
         self.fabric = Fabric(
             accelerator="cuda" if cuda else "cpu",
             devices=list(range(first, first + world)) if cuda else world,
-            strategy=DDPStrategy(process_group_backend="nccl" if cuda else "gloo", find_unused_parameters=changing),
+            strategy=DDPStrategy(process_group_backend="nccl" if cuda else "gloo"),
             plugins=[LightningEnvironment()],
         )
         self.fabric.launch()
@@ -104,14 +102,16 @@ class Together:
 
     def wrap(self, net: nn.Module) -> nn.Module:
         if self.device.type == "cuda":
-            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         wrapped: nn.Module = self.fabric.setup_module(net)
         return wrapped
 
     def whole(self, part: Tensor, size: int) -> Tensor:
-        parts = list(self.fabric.all_gather(part.detach()))
+        own = part.detach().contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.world)]
+        torch.distributed.all_gather(parts, own)
         if part.requires_grad:  # gradients are averaged over the processes, and each has those of its rows only
-            part.register_hook(lambda gradient: gradient * self.world)
+            part.register_hook(lambda gradient: gradient * self.world)  # type: ignore[no-untyped-call]
             parts[self.rank] = part
         starts = [share(rank, self.world, size) for rank in range(self.world)]
         ends = [0, *(s.stop for s in starts)]
@@ -140,7 +140,6 @@ def run(
     action: Callable[[W, Team, OnEpoch], None],
     work: W,
     device: torch.device,
-    changing: bool,
     on_epoch: OnEpoch | None,
 ) -> None:
     """Call ``action(work, team, tell)`` in each process of a team; what it tells comes to ``on_epoch`` here.
@@ -149,21 +148,21 @@ def run(
     that was killed.
     """
     world = settings().devices
-    news: SimpleQueue[Any] = mp.get_context("spawn").SimpleQueue()
+    news: SimpleQueue[Any] = multiprocessing.get_context("spawn").SimpleQueue()
     # by value: tensors that go to a process as they are would be shared by all of them
     given = pickle.dumps((action, work))
-    of = (world, device, changing, _free_port())
-    context = mp.start_processes(_process, (of, given, news), world, join=False, start_method="spawn")
-    assert context is not None
+    of = (world, device, _free_port())
+    context = start_processes(_process, (of, given, news), world, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
     try:
         ended = False
         while not ended:
             try:
                 ended = context.join(LOOK)
-            except (mp.ProcessExitedException, mp.ProcessRaisedException) as err:
+            except ProcessRaisedException:
+                _drain(news, None)  # raises what it was, if that was foreseen
+                raise
+            except ProcessExitedException as err:
                 _drain(news, None)
-                if isinstance(err, mp.ProcessRaisedException):
-                    raise
                 raise TransientError(f"training: {err}; the same command goes on after its last epoch") from err
             _drain(news, on_epoch)
     finally:
@@ -182,7 +181,7 @@ def _drain(news: SimpleQueue[Any], on_epoch: OnEpoch | None) -> None:
             on_epoch(said)
 
 
-def _process(rank: int, of: tuple[int, torch.device, bool, int], given: bytes, news: SimpleQueue[Any]) -> None:
+def _process(rank: int, of: tuple[int, torch.device, int], given: bytes, news: SimpleQueue[Any]) -> None:
     action, work = pickle.loads(given)
     try:
         action(work, Together(rank, *of), news.put)

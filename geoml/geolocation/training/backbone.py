@@ -9,7 +9,6 @@ batch keep the statistics of weights that were given, and learn their own in a n
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,7 +25,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from geoml.data.chips import Rows
 from geoml.engine.machine.ahead import ahead
 from geoml.engine.machine.device import Device, choose
-from geoml.engine.train.loop import Batch, OnEpoch, Training, kept, learn
+from geoml.engine.train.loop import Batch, Training, kept, learn
+from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.locate.features import AHEAD, BATCH, Extractor, compute
@@ -107,23 +107,18 @@ def fit(
         _start(backbone)
     learnt = _learnt(backbone, asked)
     head = _head(recipe, backbone, draw, device) if said is None else heads.build(said["head"], said["config"])
-    net, slow = Located(device.place(backbone), head, device), how.lr * asked.rate_factor
+    device.place(backbone)
+    net, slow = Located(backbone, head, device), how.lr * asked.rate_factor
     groups = [{"params": learnt, "lr": slow}, {"params": list(head.parameters()), "lr": how.lr}]
     training = Training(
-        name=f"backbone {backbone.name}",
-        lower="training.lr",
-        net=net,
-        batches=partial(_batches, draw, how.batch),
+        name=f"backbone {backbone.name}", lower="training.lr", net=net, batches=partial(_batches, draw, how.batch),
         loss=head.loss,  # type: ignore[arg-type]
-        optimiser=partial(AdamW, groups, weight_decay=how.weight_decay, fused=True),
-        schedule=partial(OneCycleLR, max_lr=[slow, how.lr], total_steps=math.ceil(draw.count / how.batch) * how.epochs),
-        epochs=how.epochs,
-        device=device,
-        clip=how.clip,
-        seed=recipe.seed,
+        optimiser=partial(AdamW, groups, weight_decay=how.weight_decay, fused=True), clip=how.clip,
+        schedule=partial(OneCycleLR, max_lr=[slow, how.lr], total_steps=-(-draw.count // how.batch) * how.epochs),
+        epochs=how.epochs, device=device, seed=recipe.seed,
         mode=partial(_train_mode, given=recipe.weights is not None),
         about={"head": type(head).__module__.rpartition(".")[2], "config": dataclasses.asdict(head.config)},  # type: ignore[call-overload]
-    )
+    )  # fmt: skip
     learn(training, folder, on_epoch)
     for value in (*net.parameters(), *net.buffers()):  # no trace of channels_last in the strides of what others read
         value.data = value.clone(memory_format=torch.contiguous_format)

@@ -30,7 +30,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.data.chips import Rows
 from geoml.engine.machine.device import choose
-from geoml.engine.train.loop import Batch, OnEpoch, Training, learn
+from geoml.engine.train.loop import Batch, Training, learn
+from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD
 from geoml.geolocation.nn.places import Places
@@ -165,18 +166,12 @@ def fit_grounds(
         {"params": list(model.project.parameters()), "lr": 2 * config.rate},
     ]
     training = Training(
-        name="retrieval",
-        lower="training.rate",
-        net=_Both(model),
-        batches=pairs.batches,
-        loss=_loss,
+        name="retrieval", lower="training.rate", net=_Both(model), batches=pairs.batches, loss=_loss,
         optimiser=partial(AdamW, groups, config.rate, weight_decay=0.01),
-        schedule=partial(_schedule, config.steps),
-        epochs=math.ceil(config.steps / EPOCH),
-        device=choose(precision="fp32"),
+        schedule=partial(_schedule, config.steps), epochs=math.ceil(config.steps / EPOCH),
+        device=choose(precision="fp32"), generators=(pairs.rng, pairs.draw),
         mode=nn.Module.eval,  # statistics of normalisation stay those of ImageNet: batches are small
-        generators=(pairs.rng, pairs.draw),
-    )
+    )  # fmt: skip
     losses = learn(training, folder, on_epoch).losses
     model.keep(Places(project=False, pretrained=True, cells=config.cells))
     return model, losses
@@ -210,7 +205,7 @@ class _Both(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         found: Tensor = self.model(_tensor(pictures.transpose(0, 1).flatten(0, 1)))
-        return found.unflatten(0, (2, len(pictures))).transpose(0, 1)
+        return found.view(2, len(pictures), -1).transpose(0, 1)
 
 
 def _loss(raw: Tensor, shared: Tensor) -> Tensor:

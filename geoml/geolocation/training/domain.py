@@ -42,17 +42,12 @@ def fit(
     domain.standardise.measure(x[: len(inside)])
     batches = draw.Features(x, y, weight / weight.sum(), BATCH, np.random.default_rng([seed, 0xD0A]))
     training = Training(
-        name="domain",
-        lower="its learning rate",
-        net=domain,
-        batches=batches,
+        name="domain", lower="its learning rate", net=domain, batches=batches, epochs=how.epochs,
         loss=partial(functional.cross_entropy, label_smoothing=SMOOTH),
-        optimiser=partial(AdamW, domain.parameters(), RATE, weight_decay=DECAY),
+        optimiser=partial(AdamW, list(domain.parameters()), RATE, weight_decay=DECAY),
         schedule=partial(OneCycleLR, max_lr=RATE, total_steps=len(batches) * how.epochs),
-        epochs=how.epochs,
-        generators=(batches.draw,),
-        buffers=False,
-    )
+        generators=(batches.draw,), buffers=False,
+    )  # fmt: skip
     learn(training, folder)
     return domain
 

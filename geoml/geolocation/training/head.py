@@ -19,8 +19,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.data.recipe import resolve
 from geoml.engine.machine.device import choose
-from geoml.engine.train.loop import OnEpoch, Training, learn
+from geoml.engine.train.loop import Training, learn
 from geoml.engine.train.state import Claim
+from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.cards.locator import Calibrated, Domained, LocatorCard
@@ -150,10 +151,8 @@ def fit_features(
     """
     head = learnt
     if head is None:
-        folder = None if state is None else state / "head"
-        head = train_head(
-            recipe.head.name, recipe.head.config, sets.train, recipe.training, recipe.seed, on_epoch, folder
-        )
+        asked, folder = recipe.head, None if state is None else state / "head"
+        head = train_head(asked.name, asked.config, sets.train, recipe.training, recipe.seed, on_epoch, folder)
     if recipe.int8:  # what is written is what is calibrated and scored
         head = locator.rounded(head, recipe.half, True)
     config = dataclasses.asdict(head.config)  # type: ignore[call-overload]
@@ -210,18 +209,12 @@ def train_head(
     weight = balance.weights(balance.coarse(train.lon, train.lat), how.balance)
     batches = draw.Features(x, xyz, weight, how.batch, np.random.default_rng([seed, 0x7EA]))
     training = Training(
-        name=f"head {name}",
-        lower="training.lr",
-        net=head,
-        batches=batches,
+        name=f"head {name}", lower="training.lr", net=head, batches=batches, epochs=how.epochs,
         loss=head.loss,  # type: ignore[arg-type]
-        optimiser=partial(AdamW, learnt, how.lr, weight_decay=how.weight_decay),
+        optimiser=partial(AdamW, learnt, how.lr, weight_decay=how.weight_decay), clip=how.clip,
         schedule=partial(OneCycleLR, max_lr=how.lr, total_steps=len(batches) * how.epochs),
-        epochs=how.epochs,
-        clip=how.clip,
-        generators=(batches.draw,),
-        buffers=False,
-    )
+        generators=(batches.draw,), buffers=False,
+    )  # fmt: skip
     learn(training, folder, on_epoch)
     return head
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml.engine.train.loop import OnEpoch
 from geoml.engine.train.state import Claim
+from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.cards.locator import LocatorCard

@@ -159,7 +159,10 @@ def _view(
     shown = f"{sure.capitalize()}; mean {mean if mean is None else round(mean, 3)}."
     sentences = {
         "before": ("Before", f"Composite of the source images of the first date; {extent}."),
-        "image": ("After" if "before" in stored else "Image", f"Composite of the source images that the model saw; {extent}."),
+        "image": (
+            "After" if "before" in stored else "Image",
+            f"Composite of the source images that the model saw; {extent}.",
+        ),
         "class": ("Classes", f"Map of classes: {said}; {extent}."),
         "confidence": (sure.capitalize(), shown if change else f"Confidence of the class; {shown.partition('; ')[2]}"),
     }

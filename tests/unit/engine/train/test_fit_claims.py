@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from geoml.data import labels
 from geoml.data.recipe import VectorLabels
 from geoml.engine.train.fit import fit
 from geoml.engine.train.loop import LAST
-from geoml.engine.train.state import NOTE, STATE
+from geoml.engine.train.state import EARLIER, NOTE, STATE
 from geoml.errors import DataError, GeomlError, InputError, ModelError
 from geoml.io.cards.card import ClassInfo
 from geoml.recipe import PredictRecipe, differences
@@ -111,6 +112,20 @@ def test_another_recipe_is_refused_by_the_fields_that_differ(problem: Any, tmp_p
             assert word in said, said
         assert not [w for w in ("epochs", "description", problem(epochs=2).hash[:8]) if w in said], said
         fit(problem(epochs=2), out)  # goes on, and is finished then
+
+
+@pytest.mark.parametrize("earlier", EARLIER)
+def test_a_state_of_another_version_is_refused_and_left_as_it_is(problem: Any, tmp_path: Path, earlier: str) -> None:
+    recipe, state = problem(epochs=1), tmp_path / "m" / STATE
+    state.mkdir(parents=True)
+    (state / earlier).write_bytes(b"state")
+    if earlier == "progress.json":
+        (state / NOTE).write_text(json.dumps({"hash": recipe.hash, "recipe": recipe.model_dump(mode="json")}))
+    with pytest.raises(InputError, match=r"another version of geoml.*delete .*\.fit to start afresh"):
+        fit(recipe, tmp_path / "m")
+    assert (state / earlier).read_bytes() == b"state"
+    assert fit(recipe, tmp_path / "m", resume=False).training["history"]
+    assert not state.exists()
 
 
 def test_a_locator_with_a_typo_is_told_before_its_training(tmp_path: Path) -> None:

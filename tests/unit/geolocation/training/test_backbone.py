@@ -12,6 +12,8 @@ from torch import nn
 
 from geoml.engine.machine.device import choose
 from geoml.engine.packages import cards
+from geoml.engine.train.loop import LAST
+from geoml.engine.train.state import STATE
 from geoml.errors import InputError, ModelError
 from geoml.geolocation.locate import locator
 from geoml.geolocation.locate.features import weights_hash
@@ -95,7 +97,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(made, learnt, tmp_pat
     for a, b in ((backbone, learnt[0]), (head, learnt[1])):
         for name, value in b.state_dict().items():
             assert torch.equal(a.state_dict()[name], value), name
-    (tmp_path / fit_backbone.PROGRESS).write_bytes(b"damaged")
+    (tmp_path / LAST).write_bytes(b"damaged")
     with pytest.raises(ModelError, match="begins again"):
         learn(given, tmp_path)
 
@@ -103,7 +105,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(made, learnt, tmp_pat
 def test_the_package_holds_the_learnt_backbone_and_answers_the_same(made, learnt, tmp_path):
     given = recipe(made).model_copy(update={"half": False})
     found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache")
-    assert not (tmp_path / "model" / fit_backbone.STATE).exists()
+    assert not (tmp_path / "model" / STATE).exists()
     again = locator.load(tmp_path / "model")
     assert weights_hash(again.backbone) == weights_hash(found.backbone)
     rgb = world.read(made / "june.png").crop(world.View(30.0, 40.0, 800.0, 10.0), 32)[None]
@@ -153,10 +155,11 @@ def test_only_the_last_stages_learn_if_asked_and_given_statistics_stay(made):
     assert 0 < len(learn) == len(names) < len(list(backbone.parameters()))
     assert not any(n.startswith("net.conv_stem") for n in names)
     assert any(n.startswith("net.conv_head") for n in names)
+    net = fit_backbone.Located(backbone, nn.Identity(), choose("cpu", "fp32"))
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-    fit_backbone._train_mode(backbone, given=False)
+    fit_backbone._train_mode(net, given=False)
     assert {m.training for m in norms} == {True, False}
-    fit_backbone._train_mode(backbone, given=True)
+    fit_backbone._train_mode(net, given=True)
     assert not any(m.training for m in norms)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ import scipy.ndimage
 import torch
 
 from geoml.errors import InputError
+from geoml.geolocation.training import contrastive
 from geoml.geolocation.training.contrastive import Fit, crop, embed, fit, info_nce
+from geoml.geolocation.training.positives import Ground
 
 SIDE, BATCH = 48, 8
 SHAPE = (160, 400)
@@ -54,6 +57,31 @@ def test_training_on_pairs_of_years_finds_places_that_it_did_not_see() -> None:
     assert recall(model.alone(), images) > recall(untrained.alone(), images) + 0.1
     moved = {name.split(".")[0] + "." + name.split(".")[1] for name in _changed(untrained, model)}
     assert moved == {"encoder.blocks", "project.weight", "project.bias"}
+
+
+def test_a_training_that_was_killed_ends_with_the_same_weights(tmp_path, monkeypatch) -> None:
+    """Epochs of two steps; killed within the second. Pairs and looks drawn then are those of a whole run."""
+    images = years()
+    ground = Ground(np.stack(images), np.ones((2, *SHAPE), bool), (frozenset("a"), frozenset("b")))
+    config = Fit(side=32, steps=5, batch=3)
+    monkeypatch.setattr(contrastive, "EPOCH", 2)
+    whole, losses = contrastive.fit_grounds([(1.0, [ground])], config)
+    count, vary = itertools.count(), contrastive.looks.vary
+
+    def dying(*args):
+        if next(count) == 7:
+            raise KeyboardInterrupt
+        return vary(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contrastive.looks, "vary", dying)
+        with pytest.raises(KeyboardInterrupt):
+            contrastive.fit_grounds([(1.0, [ground])], config, tmp_path)
+    epochs: list[float] = []
+    model, again = contrastive.fit_grounds([(1.0, [ground])], config, tmp_path, lambda e: epochs.append(e["epoch"]))
+    assert epochs == [1, 2]
+    assert again == losses
+    assert _changed(whole, model) == []
 
 
 def _changed(first: torch.nn.Module, second: torch.nn.Module) -> list[str]:

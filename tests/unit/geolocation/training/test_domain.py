@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from geoml.geolocation.locate import locator, verify
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.training import domain as fit_domain
+from geoml.geolocation.training import draw
 from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training.recipe import Foreign
 from geoml.testing import pictures as photos
@@ -55,6 +57,25 @@ def test_the_head_tells_kinds_apart_and_keeps_the_asked_share() -> None:
     assert told.kinds == ("near", "far")
     with pytest.raises(InputError, match="at least 20"):
         fit_domain.choose(domain, clouds(5, 0, 3), other, how)
+
+
+def test_a_training_that_was_killed_ends_with_the_same_weights(tmp_path: Path, monkeypatch: Any) -> None:
+    data = clouds(600, 0, 0), {"near": clouds(200, 3, 1), "far": clouds(200, -4, 2)}
+    how, read = Foreign(hidden=16, epochs=4), draw.Features.__call__
+    whole = fit_domain.fit(*data, how, seed=0)
+
+    def dying(self: draw.Features, epoch: int, part: Any) -> Any:
+        for n, batch in enumerate(read(self, epoch, part)):
+            if (epoch, n) == (2, 1):
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draw.Features, "__call__", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit_domain.fit(*data, how, 0, tmp_path)
+    found = fit_domain.fit(*data, how, 0, tmp_path).state_dict()
+    assert all(torch.equal(v, found[k]) for k, v in whole.state_dict().items())
 
 
 def test_what_is_written_answers_as_what_was_trained(trained: tuple[Locator, Locator]) -> None:

@@ -14,14 +14,15 @@ from typer.testing import CliRunner
 
 from geoml import pipeline
 from geoml.cli import app
+from geoml.engine.train.state import STATE
 from geoml.errors import InputError
 from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density import vmf
 from geoml.geolocation.locate import locator
+from geoml.geolocation.training import draw, world, world_sets
 from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training import recipe as geo_recipe
 from geoml.geolocation.training import splits as geosplits
-from geoml.geolocation.training import world, world_sets
 from geoml.geolocation.training.world_sets import FeatureSet
 from geoml.grid import sphere
 from geoml.testing import pictures as photos
@@ -60,6 +61,32 @@ def test_a_recipe_gives_a_package_with_scores_of_every_set(made, tmp_path):
     density = again.locate(again.extractor(rgb[None]))
     assert np.isfinite(density.mode()).all()
     assert again.confidence(density).shape == (1,)
+
+
+def test_a_head_that_was_killed_within_an_epoch_ends_with_the_same_weights(made, tmp_path, monkeypatch):
+    """With dropout, whose random numbers go on from one epoch to the next; another recipe is refused meanwhile."""
+    given = world_recipe(made, half=False, head={"name": "cells", "config": {"hidden": 16, "dropout": 0.3}})
+    whole = fit_locator.fit(given, tmp_path / "whole", tmp_path / "cache")
+    read = draw.Features.__call__
+
+    def dying(self, epoch, part):
+        for n, batch in enumerate(read(self, epoch, part)):
+            if (epoch, n) == (1, 2):
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draw.Features, "__call__", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit_locator.fit(given, tmp_path / "model", tmp_path / "cache")
+    other = world_recipe(made, half=False, head=given.head, seed=9)
+    with pytest.raises(InputError, match="unfinished run of another recipe: seed is 0 there and 9 here"):
+        fit_locator.fit(other, tmp_path / "model", tmp_path / "cache")
+    epochs: list[float] = []
+    found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache", lambda e: epochs.append(e["epoch"]))
+    assert epochs == [1, 2]
+    assert found.card.sha256 == whole.card.sha256
+    assert not (tmp_path / "model" / STATE).exists()
 
 
 def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
