@@ -6,6 +6,8 @@ import importlib.util
 import ipaddress
 import os
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +113,19 @@ def stac_schemas() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def conforms() -> Callable[[Path], bool]:
+    """True for a file that the validator of GeoParquet takes."""
+
+    def check(path: Path) -> bool:
+        command = [str(Path(sys.executable).with_name("geoparquet-validator")), "check", "--json", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode == 0
+
+    return check
 
 
 def _near(host: str | bytes) -> bool:

@@ -1,5 +1,6 @@
 """Made data with known truth, for tests, docs and users: scenes with their catalogs and models, and pictures."""
 
+from geoml.testing.files import tree
 from geoml.testing.scenes import (
     BAD_QUALITY,
     COLORS,
@@ -28,6 +29,7 @@ __all__ = [
     "small_unet",
     "smooth",
     "threshold_model",
+    "tree",
     "write_catalog",
     "write_cog",
 ]

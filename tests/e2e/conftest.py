@@ -44,6 +44,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
+@pytest.fixture(scope="module")
+def catalog(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalog ``made`` of the module's ``SCENE``."""
+    return testing.write_catalog(tmp_path_factory.mktemp("scene") / "made", [request.module.SCENE])
+
+
 @pytest.fixture(scope="session")
 def constant(models: Path) -> str:
     """Class 1 of 3 everywhere, whatever it sees."""

@@ -26,11 +26,6 @@ BANDS = ("red", "nir")
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 128, 192), seed=5), bands=BANDS)
 
 
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.write_catalog(tmp_path_factory.mktemp("scene") / "made", [SCENE])
-
-
 def recipe(model: str, catalog: Path) -> dict[str, Any]:
     query = {"catalog": str(catalog), "bbox": [float(f"{v:.9f}") for v in SCENE.bbox()], "datetime": ["2024"]}
     return {"model": model, "query": query, "block_size": 64}

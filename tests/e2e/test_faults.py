@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import http.server
 import json
 import os
@@ -47,11 +46,6 @@ CHANGING = {"run.json", "report.html"}
 """They tell seconds."""
 
 
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.write_catalog(tmp_path_factory.mktemp("scene") / "made", [SCENE])
-
-
 @pytest.fixture
 def recipe(unet: str, catalog: Path) -> dict[str, Any]:
     """Three blocks of 64 x 64 pixels."""
@@ -61,8 +55,7 @@ def recipe(unet: str, catalog: Path) -> dict[str, Any]:
 
 def tree(out: Path) -> dict[str, str]:
     """The checksum of every file of a run but its working state; nothing that has no final name."""
-    files = [p for p in out.rglob("*") if p.is_file() and p.suffix != ".part" and p.name != "lock.json"]
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return {k: v for k, v in testing.tree(out).items() if not k.endswith((".part", "lock.json"))}
 
 
 def same(first: dict[str, str], second: dict[str, str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -18,12 +17,6 @@ KILLS = 50
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 230, 270), seed=5, cell=9), bands=("red", "nir"))
 CHANGING = {"run.json", "report.html"}
 """They tell seconds."""
-
-
-def tree(out: Path) -> dict[str, str]:
-    """The content of every file of a run, hidden ones as well."""
-    files = (p for p in out.rglob("*") if p.is_file())
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has threads of libraries only on Linux")
@@ -48,13 +41,13 @@ def test_fifty_kills_lose_nothing(threshold: str, tmp_path: Path) -> None:
     hits = Counter(told["hits"])
     assert all(hits[phase] >= KILLS // 10 for phase in ("plan", "blocks", "publish", "collect")), hits
     assert all(told["lives"])
-    whole = tree(root / "whole")
+    whole = testing.tree(root / "whole")
     assert sum(name.startswith("items/") for name in whole) > 12
     assert not [name for name in whole if name.endswith(".part")]
     killed = sorted(root.glob("killed-*"))
     assert len(killed) == len(told["lives"]) > 3
     for out in killed:
-        found = tree(out)
+        found = testing.tree(out)
         assert found.keys() == whole.keys(), out.name
         assert {name for name in whole if found[name] != whole[name]} <= CHANGING, out.name
         a, b = (json.loads((folder / "run.json").read_text()) for folder in (root / "whole", out))

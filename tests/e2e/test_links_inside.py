@@ -20,11 +20,6 @@ from geoml.recipe import PredictRecipe, parse
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 64, 64), seed=5), bands=("red", "nir"))
 
 
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.write_catalog(tmp_path_factory.mktemp("made") / "here", [SCENE])
-
-
 @pytest.fixture
 def recipe(catalog: Path, constant: str) -> PredictRecipe:
     query = {"catalog": str(catalog), "bbox": list(SCENE.bbox(inner=0.2)), "datetime": ["2020/2026"]}

@@ -40,11 +40,6 @@ def softmax_of_whole_scene(folder: str) -> tuple[np.ndarray, np.ndarray]:
     return torch.softmax(inner, 0).numpy(), inner.numpy()
 
 
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.write_catalog(tmp_path_factory.mktemp("scene") / "made", [SCENE])
-
-
 @pytest.fixture
 def bbox() -> tuple[float, float, float, float]:
     """More than the scene, so that its borders are in."""

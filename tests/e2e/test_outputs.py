@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -26,11 +24,6 @@ from geoml.io.stac.search import read_items
 THRESHOLDS = (0.20005, 0.40005)
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 500, 600), seed=5), bands=("red", "nir"))
 SCENE.data[:, 100:140, 30:200] = 0
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.write_catalog(tmp_path_factory.mktemp("scene") / "made", [SCENE])
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +124,8 @@ def test_the_run_is_a_catalog_again(out: Path) -> None:
     assert {i.id for i in found} == {p.stem for p in (out / "items").iterdir()}
 
 
-def test_geoparquet_is_valid(out: Path) -> None:
-    command = [str(Path(sys.executable).with_name("geoparquet-validator")), "check", str(out / "features.parquet")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+def test_geoparquet_is_valid(out: Path, conforms: Callable[[Path], bool]) -> None:
+    assert conforms(out / "features.parquet")
 
 
 def test_polygons_are_the_map(out: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,20 +23,6 @@ from geoml.errors import DataError, InputError
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 400, 500), seed=5), bands=("red", "nir"))
 CHANGING = {"run.json", "report.html"}
 """They tell seconds."""
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.write_catalog(tmp_path_factory.mktemp("scene") / "made", [SCENE])
-
-
-def tree(out: Path, *, times: bool = False) -> dict[str, object]:
-    """Every file of a run by name: what it holds, or with ``times`` when it was written as well."""
-    found: dict[str, object] = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file()):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        found[str(path.relative_to(out))] = (digest, path.stat().st_mtime_ns) if times else digest
-    return found
 
 
 def words(model: str, catalog: Path, out: Path, block_size: int = 100) -> list[str]:
@@ -71,7 +56,7 @@ def test_a_killed_run_goes_on_to_the_same_files(
     assert not (killed / "run.json").exists()
     assert cli(*words(threshold, catalog, killed)).exit_code == 0
     assert {p.name: p.stat().st_mtime_ns for p in items.glob("*.json") if p.name in finished} == finished
-    first, second = (tree(out) for out in (whole, killed))
+    first, second = (testing.tree(out) for out in (whole, killed))
     second = {k: v for k, v in second.items() if not k.endswith(".part")}  # what a kill may leave, under no final name
     assert first.keys() == second.keys()
     assert {k for k in first if first[k] != second[k]} <= CHANGING
@@ -85,16 +70,16 @@ def test_a_finished_run_changes_nothing(
 ) -> None:
     out = tmp_path / "out"
     assert cli(*words(threshold, catalog, out, 256)).exit_code == 0
-    before = tree(out, times=True)
+    before = testing.tree(out, times=True)
     assert cli(*words(threshold, catalog, out, 256)).exit_code == 0
-    assert tree(out, times=True) == before
+    assert testing.tree(out, times=True) == before
 
 
 def test_another_recipe_is_refused(
     predict: Callable[..., Path], threshold: str, constant: str, catalog: Path, tmp_path: Path
 ) -> None:
     out = predict(threshold, catalog, SCENE.bbox(inner=0.4), features=False)
-    before = tree(out, times=True)
+    before = testing.tree(out, times=True)
     west, south, east, north = SCENE.bbox(inner=0.4)
     for change in (
         {"model": constant},
@@ -106,13 +91,13 @@ def test_another_recipe_is_refused(
         given = {"model": threshold, "bbox": (west, south, east, north), "features": False, **change}
         with pytest.raises(InputError, match=r"out: .* another recipe"):
             predict(given.pop("model"), catalog, given.pop("bbox"), **given)
-    assert tree(out, times=True) == before
+    assert testing.tree(out, times=True) == before
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("mine")
     with pytest.raises(InputError, match=r"out: .* other files"):
         predict(threshold, catalog, SCENE.bbox(inner=0.4), "foreign")
-    assert tree(foreign).keys() == {"letter.txt"}
+    assert testing.tree(foreign).keys() == {"letter.txt"}
 
 
 @pytest.fixture
@@ -176,10 +161,10 @@ def test_a_broken_file_fails_its_blocks_and_no_other(
         classes = found.part(made.window)[0]
         assert (classes == testing.levels(made.data, (0.20005, 0.40005)))[classes != 255].all()
         assert (classes != 255).mean() > 0.6
-    before = {k: v for k, v in tree(out, times=True).items() if k.startswith(("items/", "cogs/"))}
+    before = {k: v for k, v in testing.tree(out, times=True).items() if k.startswith(("items/", "cogs/"))}
     path.write_bytes(good)
     assert cli(*command).exit_code == 0
-    after = tree(out, times=True)
+    after = testing.tree(out, times=True)
     assert {k: after[k] for k in before} == before, "blocks that were done are not done again"
     run = json.loads((out / "run.json").read_text())
     assert set(run["blocks"]["done"]) == failed | done
@@ -207,13 +192,13 @@ def test_blocks_whose_items_changed_are_done_again(
     box = (west, south, three[2].bbox()[2], north)
     catalog = tmp_path / "made" / "catalog.json"
     out = predict(threshold, catalog, box, block_size=256)
-    before = tree(out, times=True)
+    before = testing.tree(out, times=True)
     new = testing.Scene(
         id="new", data=np.full_like(three[2].data, 5000), bands=("red", "nir"), origin=three[2].origin, cloud_cover=0.0
     )
     testing.write_catalog(tmp_path / "made", [*three, new])
     predict(threshold, catalog, box, block_size=256)
-    after = tree(out, times=True)
+    after = testing.tree(out, times=True)
     changed = {Path(k).parts[1] for k in after if k.startswith("cogs/") and after[k] != before.get(k)}
     assert changed
     touched = {
@@ -258,7 +243,7 @@ def test_a_copy_of_a_run_is_a_run(predict: Callable[..., Path], threshold: str, 
     out = predict(threshold, catalog, SCENE.bbox(inner=0.3))
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
-    before = tree(copy, times=True)
+    before = testing.tree(copy, times=True)
     recipe = json.loads((copy / "run.json").read_text())["recipe"]
     geoml.predict(recipe, copy)
-    assert tree(copy, times=True) == before
+    assert testing.tree(copy, times=True) == before

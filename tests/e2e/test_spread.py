@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -45,14 +44,9 @@ IN_TIME = 10 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 pytestmark = pytest.mark.filterwarnings("ignore:.*is already in use:UserWarning:distributed")
 
 
-def tree(out: Path) -> dict[str, str]:
-    files = (p for p in out.rglob("*") if p.is_file())
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
 def assert_same(out: Path, whole: Path) -> None:
     """Every file, but for the times that two of them tell."""
-    a, b = tree(out), tree(whole)
+    a, b = testing.tree(out), testing.tree(whole)
     assert a.keys() == b.keys()
     assert {name for name in a if a[name] != b[name]} <= CHANGING
     first, second = (json.loads((folder / "run.json").read_text()) for folder in (out, whole))
@@ -77,11 +71,6 @@ def _brittle(monkeypatch: pytest.MonkeyPatch, machine: Callable[..., None]) -> N
     monkeypatch.setattr(geoml.models, "__path__", [*geoml.models.__path__, str(BRITTLE)])
     monkeypatch.setenv("PYTHONPATH", str(BRITTLE))
     machine(threads=2)
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return testing.write_catalog(tmp_path_factory.mktemp("scene") / "made", [SCENE])
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from geoml.settings import settings
 
 
 @pytest.fixture
@@ -24,14 +22,6 @@ def stac_server() -> Callable[[list[dict[str, Any]]], AbstractContextManager[Any
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.serve  # type: ignore[no-any-return]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_settings() -> Iterator[None]:
-    """Tests set GEOML_… variables; none of them reaches the next test."""
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 _LINKS = {"to a device": "/dev/zero", "to nothing": "nowhere", "to a file": __file__}

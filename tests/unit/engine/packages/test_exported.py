@@ -85,16 +85,6 @@ def test_a_program_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-class Trap:
-    """Unpickling it creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
-
-
 def rewrite(source: Path, target: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
     with zipfile.ZipFile(source) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -168,9 +158,7 @@ def test_guards_and_traces_are_dropped_unseen(made: Path, tmp_path: Path, monkey
     assert not (tmp_path / "executed").exists()
 
 
-def test_pickled_parts_are_dropped_or_refused(made: Path, tmp_path: Path) -> None:
-    trap = pickle.dumps(Trap(tmp_path / "executed"))
-
+def test_pickled_parts_are_dropped_or_refused(made: Path, tmp_path: Path, trap: bytes) -> None:
     def sample_inputs(parts: dict[str, bytes]) -> None:
         parts[next(n for n in parts if "sample_inputs" in n)] = trap
 

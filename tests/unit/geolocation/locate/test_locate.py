@@ -27,11 +27,6 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def overhead(tmp_path_factory: pytest.TempPathFactory) -> Locator:
-    return made.made_locator(tmp_path_factory.mktemp("overhead"))
-
-
-@pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Locator:
     return made.made_locator(tmp_path_factory.mktemp("photo"), "photo")
 

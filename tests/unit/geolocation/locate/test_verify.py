@@ -18,11 +18,6 @@ from geoml.grid import sphere
 from geoml.testing import pictures as made
 
 
-@pytest.fixture(scope="module")
-def overhead(tmp_path_factory: pytest.TempPathFactory) -> Locator:
-    return made.made_locator(tmp_path_factory.mktemp("overhead"))
-
-
 @pytest.fixture(autouse=True)
 def _cpu(machine: Callable[..., None]) -> None:
     machine(precision="fp32", device="cpu", threads=1)

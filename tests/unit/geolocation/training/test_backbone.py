@@ -30,11 +30,6 @@ from geoml.testing import pictures as photos
 NETWORK = "timm:test_efficientnet"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photos.made_world(tmp_path_factory.mktemp("world"))
-
-
 def recipe(folder: Path, **training: object) -> GeoRecipe:
     head, how = {"name": "latlon", "config": {"hidden": 0}}, {"epochs": 2, "batch": 32, "lr": 0.001, "backbone": {}}
     return photos.world_recipe(folder, backbone=NETWORK, head=head, training={**how, **training})

@@ -27,11 +27,6 @@ from geoml.testing.pictures import world_recipe
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photos.made_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
 def trained(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Locator, Locator]:
     """As it was trained and as it is read again: in 8 bits, with the head that tells what it is not for."""
     source = world_recipe(made).source.model_dump() | {"foreign": {"pictures": 60, "calibration": 30, "kept": 0.9}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,13 +24,7 @@ from geoml.geolocation.training import recipe as geo_recipe
 from geoml.geolocation.training import splits as geosplits
 from geoml.geolocation.training.world_sets import FeatureSet
 from geoml.grid import sphere
-from geoml.testing import pictures as photos
 from geoml.testing.pictures import world_recipe
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photos.made_world(tmp_path_factory.mktemp("world"))
 
 
 def test_places_are_apart_as_the_split_says_and_repeat(made):
