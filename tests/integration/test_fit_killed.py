@@ -15,6 +15,7 @@ from affine import Affine
 
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.train.fit import fit
+from geoml.engine.train.loop import LAST
 from geoml.engine.train.state import STATE
 
 CODE = """
