@@ -190,7 +190,7 @@ def test_a_pair_without_change_is_told_wherever_a_person_looks(
     assert json.loads((changed / "run.json").read_text())["warnings"] == []
 
 
-def early_fusion(folder: Path) -> str:
+def early_fusion(folder: Path, task: str = "change") -> str:
     """A U-Net on both dates as bands, with random weights: nothing keeps it from seeing change between equal dates."""
     import torch
 
@@ -199,7 +199,7 @@ def early_fusion(folder: Path) -> str:
         name="early",
         architecture="unet",
         config={"encoder": "resnet18", "depth": 3, "decoder_channels": [16, 8, 8]},
-        task="change",
+        task=task,
         dates=2,
         bands=tuple(Band(name=b, mean=0.3, std=0.15) for b in BANDS),
         gsd=10.0,
@@ -239,6 +239,20 @@ def test_a_model_that_sees_change_between_equal_dates_is_told(max_shift: float, 
     assert 0.05 < truth < 0.95
     # chips of the sample have no context, and of some squares only a part is looked at
     assert said["self_change"]["dates"][0] == pytest.approx(truth, abs=0.05)
+
+
+@pytest.mark.parametrize("max_shift", [8.0, 0.0])
+def test_classes_of_two_dates_are_no_changes(max_shift: float, tmp_path: Path) -> None:
+    """The task says whether dates are compared, not how many there are: both classes are features of their own."""
+    model = early_fusion(tmp_path / "early", "segmentation")
+    out = run(model, tmp_path, [BEFORE, later()], block_size=512, max_shift=max_shift)
+    said = json.loads((out / "run.json").read_text())
+    assert "self_change" not in said
+    assert said["warnings"] == []
+    frame = geopandas.read_parquet(out / "features.parquet")
+    assert set(frame["class"]) == {0, 1}
+    assert not {"before_items", "after_items"} & set(frame.columns)
+    assert np.unique(part(out, "confidence")).size > 2
 
 
 def test_a_model_that_is_right_about_equal_dates_is_not_told(siamese: str, tmp_path: Path) -> None:

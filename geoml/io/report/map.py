@@ -114,7 +114,7 @@ def map_view(
         "image": np.zeros((4, *sheet.shape), np.uint8),
     }
     change = next((said for key, said in CHANGE.items() if any(key in i.assets for i in items)), "")
-    if change:
+    if change or any("before" in i.assets for i in items):
         stored["before"] = np.zeros((4, *sheet.shape), np.uint8)
     census, problems = Census(), {}
     for look in look_at(root, items, sheet, card.nodata, near):
@@ -143,7 +143,7 @@ def _view(
     broken = sheet.mask(holes)
     region = stored["valid"][0] != UNKNOWN
     layers = {
-        **({"before": np.moveaxis(stored["before"], 0, -1)} if change else {}),
+        **({"before": np.moveaxis(stored["before"], 0, -1)} if "before" in stored else {}),
         "image": np.moveaxis(stored["image"], 0, -1),
         "class": images.class_colours({c.value: c.color for c in card.classes}, card.nodata)[stored["class"][0]],
         "confidence": images.quantity_colours(low * CONFIDENCE_STEPS, CONFIDENCE_STEPS)[stored["confidence"][0]],
@@ -155,11 +155,11 @@ def _view(
     mean = _mean(by_step)
     extent = sheet.extent()
     said = ", ".join(f"{r.name} {100 * r.share:.1f} %" for r in rows)
-    sure = change or "confidence"
+    sure, last = change or "confidence", "After" if "before" in stored else "Image"
     shown = f"{sure.capitalize()}; mean {mean if mean is None else round(mean, 3)}."
     sentences = {
         "before": ("Before", f"Composite of the source images of the first date; {extent}."),
-        "image": ("After" if change else "Image", f"Composite of the source images that the model saw; {extent}."),
+        "image": (last, f"Composite of the source images that the model saw; {extent}."),
         "class": ("Classes", f"Map of classes: {said}; {extent}."),
         "confidence": (sure.capitalize(), shown if change else f"Confidence of the class; {shown.partition('; ')[2]}"),
     }
