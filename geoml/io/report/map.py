@@ -155,14 +155,11 @@ def _view(
     mean = _mean(by_step)
     extent = sheet.extent()
     said = ", ".join(f"{r.name} {100 * r.share:.1f} %" for r in rows)
-    sure = change or "confidence"
+    sure, last = change or "confidence", "After" if "before" in stored else "Image"
     shown = f"{sure.capitalize()}; mean {mean if mean is None else round(mean, 3)}."
     sentences = {
         "before": ("Before", f"Composite of the source images of the first date; {extent}."),
-        "image": (
-            "After" if "before" in stored else "Image",
-            f"Composite of the source images that the model saw; {extent}.",
-        ),
+        "image": (last, f"Composite of the source images that the model saw; {extent}."),
         "class": ("Classes", f"Map of classes: {said}; {extent}."),
         "confidence": (sure.capitalize(), shown if change else f"Confidence of the class; {shown.partition('; ')[2]}"),
     }
