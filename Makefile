@@ -18,7 +18,7 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training fuzz lint licences bench bench-geolocate env requirements pin-base stack \
+.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-geolocate env requirements pin-base stack \
 	stack-down stack-local images
 
 env: .venv/.done
@@ -56,6 +56,9 @@ lint: env  ## style, types, layers
 
 licences: env  ## what is not permissive among the packages here; fails for what docker/licences.py does not list
 	$(BIN)/python docker/licences.py
+
+docs: env  ## the tables of options in the documents, from the fields of recipes and settings
+	$(BIN)/python -m tests.docs.tables
 
 bench: env  ## throughput and memory; see docs/performance.md
 	$(BIN)/python -m tests.benchmarks.predict $(ARGS)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, cast
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterBindError, ParameterTypeError
 
-from flows import form
 from flows.server import patiently
+from geoml import fields
 from geoml.errors import GeomlError, InputError, NothingFound
 from geoml.recipe import PredictRecipe, load_yaml, parse
 from geoml.redacted import redact
@@ -20,21 +20,47 @@ from geoml.settings import settings
 from geoml.texts import plain
 
 
-def main(run: Flow[..., Any], argv: Sequence[str] | None, options: Sequence[tuple[str, type, Any, str]]) -> int:
-    """Run a flow of prediction parameters; ``options`` are name, type, default and help of further ones.
+def by_recipe(run: Flow[..., Any], argv: Sequence[str] | None) -> int:
+    """Run a flow of prediction parameters once, from a recipe file; the others are options of the command.
 
     The exit code is that of the error table.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m flows.{run.name}", description=run.description)
+    parser, known = _parser(run), run.parameters.properties
     parser.add_argument("recipe", help="YAML file with the fields of a prediction recipe")
-    parser.add_argument("--out", required=True, help="folder or URL of the run")
-    for name, kind, default, about in options:
-        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-        parser.add_argument(f"--{name}", default=default, help=about, **how)
-    given = vars(parser.parse_args(argv))
-    recipe = given.pop("recipe")
-    known = run.parameters.properties
-    return exit_code(lambda: cast(Any, run)(**_asked(recipe, known), **given, return_state=True))
+    given = _given(parser, run, argv, fields.options(PredictRecipe))
+    file = given.pop("recipe")
+    return exit_code(lambda: cast(Any, run)(**_asked(file, known), **given, return_state=True))
+
+
+def by_words(run: Flow[..., Any], argv: Sequence[str] | None) -> int:
+    """Run a flow once; its first parameter is given without a name. The exit code is that of the error table."""
+    parser, (first, about) = _parser(run), next(iter(run.parameters.properties.items()))
+    parser.add_argument(first, help=about["description"], nargs="+" if about.get("type") == "array" else None)
+    given = _given(parser, run, argv, {first})
+    return exit_code(lambda: cast(Any, run)(**given, return_state=True))
+
+
+def _parser(run: Flow[..., Any]) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"python -m flows.{run.name}", description=run.description)
+
+
+def _given(
+    parser: argparse.ArgumentParser, run: Flow[..., Any], argv: Sequence[str] | None, elsewhere: Container[str]
+) -> dict[str, Any]:
+    """What was typed of the parameters of a flow that do not come from ``elsewhere``."""
+    for name, about in run.parameters.properties.items():
+        if name not in elsewhere:
+            kind, default = about.get("type"), about.get("default")
+            shown = "" if default in (None, []) else f" (default: {default})"
+            how: dict[str, Any] = {"type": {"integer": int, "number": float}.get(str(kind), str)}
+            if kind == "boolean":
+                how = {"action": argparse.BooleanOptionalAction}
+            elif kind == "array":
+                how = {"nargs": "+"}
+            needed = name in run.parameters.required
+            words = f"{about['description']}{shown}".replace("%", "%%")
+            parser.add_argument(f"--{name.replace('_', '-')}", required=needed, default=default, help=words, **how)
+    return vars(parser.parse_args(argv))
 
 
 def _asked(file: str, known: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +68,7 @@ def _asked(file: str, known: dict[str, Any]) -> dict[str, Any]:
     value = load_yaml(file)
     if "datetime" not in known and isinstance(value.get("query"), dict):
         value["query"].setdefault("datetime", [".."])
-    return {k: v for k, v in form.flat(parse(PredictRecipe, value, file)).items() if k in known}
+    return {k: v for k, v in fields.flat(parse(PredictRecipe, value, file)).items() if k in known}
 
 
 def exit_code(run: Callable[[], State[Any]]) -> int:

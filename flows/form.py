@@ -1,28 +1,35 @@
-"""The parameters of a flow as a form in the Prefect UI: typed, with the names that are known here to choose from."""
+"""The parameters of a flow as a form in the Prefect UI: the fields of its recipe, typed, with the names known here."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from flows import signatures
+from geoml import fields
 from geoml.engine.packages.cards import names
 from geoml.errors import InputError
+from geoml.fields import Option
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.io.cards.card import ModelCard
 from geoml.io.stac.catalog import catalog_names
-from geoml.recipe import PredictRecipe, Query, parse
+from geoml.recipe import parse
 from geoml.settings import settings
 
+R = TypeVar("R")
+T = TypeVar("T", bound=BaseModel)
 
-def _choice(known: list[str], other: str) -> WithJsonSchema:
+
+def _choice(known: list[str], other: str) -> dict[str, Any]:
     """One of the names known when the flow was deployed, or any other text."""
     texts: list[dict[str, Any]] = [{"type": "string", "title": other, "pattern": signatures.PATTERN}]
     if known:
         texts.insert(0, {"type": "string", "title": "name", "enum": known})
-    return WithJsonSchema({"anyOf": texts})
+    return {"anyOf": texts}
 
 
 def _known(known: Callable[[], list[str]]) -> list[str]:
@@ -40,40 +47,65 @@ def _recipes() -> list[str]:
 
 
 Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": signatures.PATTERN})]
-Model = Annotated[str, _choice(_known(lambda: names(ModelCard)), "folder or URL of a package")]
-Locator = Annotated[str, _choice(_known(lambda: names(LocatorCard)), "folder or URL of a package")]
-Catalog = Annotated[str, _choice(_known(catalog_names), "URL or file")]
-TrainingRecipe = Annotated[str, _choice(_known(_recipes), "YAML file")]
-Bbox = Annotated[list[float], Field(min_length=4, max_length=4)]
-Dates = Annotated[list[str], Field(min_length=1)]
+TrainingRecipe = Annotated[str, WithJsonSchema(_choice(_known(_recipes), "YAML file"))]
 Sources = Annotated[list[Text], Field(min_length=1)]
-Composite = Literal["first", "least_cloudy", "median", "mean"]
-Mask = Literal["auto", "none"]
-Join = Literal["auto", "exact", "blend"]
-Harmonise = Literal["none", "histogram", "invariant"]
-Allow = Literal["warn", "refuse", "allow"]
-Pixels = Annotated[int, Field(ge=64)]
 Count = Annotated[int, Field(ge=1)]
-Top = Annotated[int, Field(ge=1, le=50)]
 Days = Annotated[int, Field(ge=0, le=3660)]
 Size = Annotated[float, Field(ge=0)]
-Shift = Annotated[float, Field(ge=0, le=32)]
-Share = Annotated[float, Field(ge=0, le=1)]
+
+CHOICES = {
+    "catalog": _choice(_known(catalog_names), "URL or file"),
+    "model": _choice(_known(lambda: names(ModelCard)), "folder or URL of a package"),
+    "locator": _choice(_known(lambda: names(LocatorCard)), "folder or URL of a package"),
+}
+"""What a field of this name offers."""
 
 
-def recipe(given: Mapping[str, Any], **more: Any) -> PredictRecipe:
+def of(
+    kind: type[BaseModel],
+    absent: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    choices: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Make the fields of a recipe the parameters of a flow, whose first parameter is the recipe.
+
+    ``absent`` makes the fields that the flow does not have of the parameters that it has instead; ``choices`` are names
+    in `CHOICES` by field, where that is another one. What is wrong is found by the recipe, as everywhere: the flow
+    raises InputError that names the field.
+    """
+
+    def make(run: Callable[..., R]) -> Callable[..., R]:
+        known = fields.options(kind, run.__name__)
+        made = [_parameter(o, CHOICES.get(choices.get(n, n))) for n, o in known.items()]
+        flow = fields.spread(run, made, lambda given: recipe({**given, **(absent(given) if absent else {})}, kind))
+        told = "".join(f"        {n}: {o.about}.\n" for n, o in known.items())
+        flow.__doc__ = f"{(run.__doc__ or '').rstrip()}\n{told}"  # its last section describes the other parameters
+        return flow
+
+    return make
+
+
+def _parameter(option: Option, choice: dict[str, Any] | None) -> inspect.Parameter:
+    """A field as a parameter that Prefect shows by its JSON schema, and takes as it comes."""
+    schema = choice or dict(option.schema)
+    if schema.get("format") == "path":
+        schema = {"type": "string", "pattern": signatures.PATTERN}
+    if (inner := schema.pop("prefixItems", None)) is not None:
+        schema["items"] = inner[0]
+    told = {k: v for k, v in schema.items() if k not in ("title", "description", "default")}
+    if option.required and told.get("type") == "array":
+        told["minItems"] = 1
+    empty = not option.required and option.default is None
+    shown = WithJsonSchema({"anyOf": [*told.get("anyOf", [told]), {"type": "null"}]} if empty else told)
+    default = inspect.Parameter.empty if option.required else option.default
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[Any, shown]
+    )
+
+
+def recipe(given: Mapping[str, Any], kind: type[T]) -> T:
     """The recipe of flat parameters; what is no field of a recipe is left out. Raises InputError.
 
     Signatures that URLs name are filled in, see `flows.signatures`.
     """
-    given = {k: signatures.filled(v) for k, v in {**given, **more}.items()}
-    query = {k: given[k] for k in Query.model_fields if k in given}
-    rest = {k: given[k] for k in PredictRecipe.model_fields if k in given and k != "query"}
-    return parse(PredictRecipe, {**rest, "query": query}, "parameters")
-
-
-def flat(asked: PredictRecipe) -> dict[str, Any]:
-    """The parameters of a recipe, with what signs its URLs."""
-    value = asked.model_dump(mode="json")
-    signed = {"model": asked.model, "catalog": asked.query.catalog, "region": asked.query.region}
-    return {**value.pop("query"), **value, **signed}
+    filled = {k: signatures.filled(v) for k, v in given.items()}
+    return parse(kind, fields.nested(kind, filled), "parameters")

@@ -5,27 +5,24 @@ python -m flows.geolocate SOURCE… --model NAME --out FILE.parquet [--map FILE.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any, Literal, cast
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
-from flows import command, show, signatures, steps
-from flows.form import Locator, Size, Sources, Text, Top
+from flows import command, form, show, signatures, steps
 from geoml.errors import NothingFound
 from geoml.geolocation import steps as geolocation
-
-Use = list[Literal["time", "text", "position", "altitude"]]
+from geoml.geolocation.recipe import LocateRecipe
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)
-def locate(sources: list[str], model: str, out: str, options: dict[str, Any]) -> dict[str, Any]:
+def locate(sources: list[str], out: str, map: str | None, recipe: LocateRecipe) -> dict[str, Any]:
     """A row for each picture; one that was stopped goes on after its last part."""
     with steps.gpu():
-        return geolocation.geolocate(sources, model, out, **options)
+        return geolocation.geolocate(sources, out=out, map=map, **dict(recipe))
 
 
 @signatures.discreet
@@ -36,34 +33,18 @@ def locate(sources: list[str], model: str, out: str, options: dict[str, Any]) ->
     persist_result=False,
     validate_parameters=True,
 )
-def geolocate(
-    sources: Sources,
-    model: Locator,
-    out: Text,
-    precision: str = "auto",
-    use: Use = [],  # noqa: B006, never changed; a form shows it as an empty list
-    sigma_km: Size = 25.0,
-    heights: Text | None = None,
-    top: Top = 5,
-    map: Text | None = None,
-) -> Any:
+@form.of(LocateRecipe, choices={"model": "locator"})
+def geolocate(recipe: LocateRecipe, sources: form.Sources, out: form.Text, map: form.Text | None = None) -> Any:
     """Where pictures were taken, as one GeoParquet file.
 
     Args:
-        sources: Pictures, folders, globs, lists (CSV, Parquet) or STAC items, as the worker sees them, or URLs.
-        model: A locator in catalogs/models, or the folder or URL of one.
+        sources: pictures, folders, globs, lists (CSV, Parquet) or STAC items, as the worker sees them, or URLs.
         out: GeoParquet file as the worker sees it; a run that was stopped goes on.
-        precision: exact, km to round to, or auto: a region of 50 km for ground photos.
-        use: What beside the pixels enters the answer.
-        sigma_km: Spread of a position that is used, km.
-        heights: GeoTIFF of heights in degrees, for altitudes.
-        top: Candidates in a row.
-        map: Also write a map as one HTML file.
+        map: also write a map as one HTML file.
     """
-    more = {"precision": precision, "use": use, "sigma_km": sigma_km, "heights": heights, "top": top, "map": map}
     places = [steps.place(s) for s in signatures.filled(sources)]
     try:
-        found = locate(places, signatures.filled(model), steps.place(out), more)
+        found = locate(places, steps.place(out), map, recipe)
     except NothingFound as err:
         return Completed(name="Skipped", message=str(err))
     rows = [{"status": status, "pictures": n} for status, n in found["statuses"].items()]
@@ -73,13 +54,7 @@ def geolocate(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once; the exit code is that of the error table."""
-    parser = argparse.ArgumentParser(prog="python -m flows.geolocate", description=geolocate.description)
-    parser.add_argument("sources", nargs="+")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--map")
-    given = vars(parser.parse_args(argv))
-    return command.exit_code(lambda: cast(Any, geolocate)(**given, return_state=True))
+    return command.by_words(geolocate, argv)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m flows.train RECIPE.yaml --out DIR
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import Any
@@ -53,11 +52,7 @@ def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once; the exit code is that of the error table."""
-    parser = argparse.ArgumentParser(prog="python -m flows.train", description=train.description)
-    parser.add_argument("recipe")
-    parser.add_argument("--out", required=True)
-    given = parser.parse_args(argv)
-    return command.exit_code(lambda: train(given.recipe, given.out, return_state=True))
+    return command.by_words(train, argv)
 
 
 if __name__ == "__main__":

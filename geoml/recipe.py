@@ -19,17 +19,16 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
 from geoml.errors import InputError
+from geoml.fields import Absent, Spelled, Uncounted, uncounted
 from geoml.redacted import bare, wrong
 from geoml.texts import listed, short
 
 T = TypeVar("T", bound=BaseModel)
-
-UNCOUNTED = ("block_size", "max_failed", "out_of_domain")
-"""Fields of a prediction recipe that decide no pixel, so that a run goes on whatever they are."""
 
 MAX_VALUES = 100_000
 """Of one YAML file."""
@@ -79,7 +78,12 @@ def _sound(text: str) -> str:
     return text
 
 
-Place = Annotated[str, AfterValidator(_sound), PlainSerializer(bare, when_used="json")]
+Place = Annotated[
+    str,
+    AfterValidator(_sound),
+    PlainSerializer(bare, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
 """A name, a path or a URL. What signs it is in memory only: files and hashes are made of JSON, which leaves it out."""
 
 
@@ -92,17 +96,34 @@ class Frozen(BaseModel):
 class Query(Frozen):
     """What to search, with the names of the STAC API."""
 
-    catalog: Place = Field(description="name in catalogs/, URL of a STAC API, static catalog or stac-geoparquet file")
-    collection: str | None = Field(default=None, description="collection id; may stay away where the catalog has one")
-    bbox: tuple[float, float, float, float] | None = Field(default=None, description="west south east north, degrees")
-    region: Place | None = Field(default=None, description="GeoJSON, GeoPackage or GeoParquet file with polygons")
-    datetime: Annotated[tuple[When, ...], BeforeValidator(_several)] = Field(
-        description="RFC 3339 instants or intervals, one for each date of the model"
+    catalog: Place = Field(
+        description="a name in catalogs/, the URL of a STAC API, or a static catalog or stac-geoparquet file (local; a"
+        " static one also by URL)"
     )
-    filter: str | None = Field(default=None, description="CQL2 text")
+    collection: str | None = Field(default=None, description="collection id; may stay away where the catalog has one")
+    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
+        default=None,
+        description="west, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region",
+    )
+    region: Place | None = Field(
+        default=None, description="polygons: GeoJSON, GeoPackage or GeoParquet, in any CRS; file or URL"
+    )
+    datetime: Annotated[
+        tuple[When, ...],
+        BeforeValidator(_several),
+        Absent("monitor", "every day is looked at by itself; reference is the earlier date, of a model of two"),
+    ] = Field(
+        description="RFC 3339 date (2020, 2020-05, 2020-05-18), instant or interval (a/b, ../b); once for each date"
+        " that the model takes, the earlier first",
+    )
+    filter: str | None = Field(default=None, description='CQL2 text, such as "eo:cloud_cover" < 20')
     sortby: str | None = Field(default=None, description="property, with - in front for descending")
     limit: int | None = Field(default=None, ge=1, description="at most this many items")
-    strict: bool = Field(default=False, description="an item that cannot be used is an error, instead of left out")
+    strict: Annotated[bool, Uncounted("it decides whether there is a result, and not which")] = Field(
+        default=False,
+        description="refuse an item that cannot be placed in time or space or read by its metadata, instead of leaving"
+        " it out",
+    )
 
     @model_validator(mode="after")
     def _one_region(self) -> Self:
@@ -116,39 +137,54 @@ class PredictRecipe(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    model: Place = Field(description="name in catalogs/models or a model package directory")
+    model: Place = Field(description="a name in catalogs/models, or the folder or URL of a package")
     query: Query
-    crs: str = Field(default="utm", description="utm (zone of the place), data (that of the items) or EPSG:code")
-    block_size: int = Field(default=2048, ge=64, le=65536, description="pixels; does not change the result")
-    mask: Literal["auto", "none"] = Field(default="auto", description="quality mask by the catalog's YAML")
-    composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
-    join: Literal["auto", "exact", "blend"] = Field(default="auto", description="auto: exact where the model allows")
-    tta: bool = Field(default=False, description="average over the eight flips and turns (D4)")
+    crs: str = Field(
+        default="utm",
+        description="utm: the zone of each place; data: that of the items, else of their files; or EPSG:code",
+    )
+    block_size: Annotated[int, Uncounted("a pixel does not depend on its block")] = Field(
+        default=2048, ge=64, le=65536, description="pixels; does not change the result"
+    )
+    mask: Literal["auto", "none"] = Field(
+        default="auto", description="auto: the quality mask that the catalog's YAML describes"
+    )
+    composite: Literal["first", "least_cloudy", "median", "mean"] = Field(
+        default="least_cloudy", description="how the items of one place become one image; first is the newest"
+    )
+    join: Literal["auto", "exact", "blend"] = Field(
+        default="auto",
+        description="how chips become one map: exact (halo and core) or blend (window); auto: exact where the model"
+        " allows",
+    )
+    tta: bool = Field(default=False, description="average over the eight flips and turns")
     probabilities: bool = Field(default=False, description="also write the probability of every class")
-    features: bool = Field(default=True, description="polygonise the classes")
+    features: bool = Field(default=True, description="also write polygons of the classes")
     min_area: float = Field(default=0.0, ge=0, description="m²; smaller polygons are left out, after merging")
-    simplify: float = Field(default=0.0, ge=0, description="metres; shared borders stay shared")
+    simplify: float = Field(default=0.0, ge=0, description="metres; neighbours keep their shared borders")
     harmonise: Literal["none", "histogram", "invariant"] = Field(
-        default="none",
-        description="bring the colours of the later date to those of the first; see geoml.cube.harmonise",
+        default="none", description="of two dates, bring the colours of the later one to those of the first"
     )
     shift_limit: float = Field(
         default=0.5, ge=0, description="pixels; a later date that lies further off is moved back"
     )
     max_shift: float = Field(
-        default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0: not looked at"
+        default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0 does not look"
     )
-    max_failed: float = Field(default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops")
-    out_of_domain: Literal["warn", "refuse", "allow"] = Field(
+    max_failed: Annotated[float, Uncounted("it decides when a run stops")] = Field(
+        default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops"
+    )
+    out_of_domain: Annotated[
+        Literal["warn", "refuse", "allow"], Uncounted("it decides whether there is a result, and not which")
+    ] = Field(
         default="warn",
-        description="where images are unlike the training data: say so, but refuse a wrong scaling; refuse all; none",
+        description="images unlike the training data: warn (another unit is refused), refuse, or allow",
     )
 
     @property
     def hash(self) -> str:
-        """sha256 over the canonical JSON without what changes no pixel: see `UNCOUNTED`, and ``query.strict``."""
-        silent: dict[str, Any] = {**dict.fromkeys(UNCOUNTED, True), "query": {"strict": True}}
-        return digest(self.model_dump(mode="json", exclude=silent))
+        """sha256 over the canonical JSON without what changes no pixel: its fields that are `Uncounted`."""
+        return digest(self.model_dump(mode="json", exclude=uncounted(type(self))))
 
 
 def digest(value: Any) -> str:

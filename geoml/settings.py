@@ -41,46 +41,65 @@ class Settings(BaseSettings):
     )
 
     catalogs: Path = Field(
-        default_factory=_shipped, description="folder with catalog YAMLs, recipes and model packages"
+        default_factory=_shipped,
+        description="folder with catalog YAMLs, models/ and recipes/; by default the shipped one",
     )
-    data: Path | None = Field(default=None, description="root of training data, $GEOML_DATA in recipes")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    data: Path | None = Field(default=None, description="root of training data, for ${GEOML_DATA} in recipes")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="fp32, bf16 or auto: bf16 where the device is good at it"
+    )
     devices: int = Field(
         default=1, ge=1, le=64, description="processes that share each batch of a training: GPUs, or parts of the CPU"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 where that is fast")
     workers: str = Field(
         default="here",
-        description="where blocks run: here, processes:N, cluster:N (a Dask cluster of geoml's own), tcp|tls://host:port",
+        description="where blocks run: here; processes:N of this machine; cluster:N, a Dask cluster of processes that"
+        " geoml starts and ends; tcp://host:port or tls://host:port, the workers of a Dask scheduler",
     )
     threads: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, 1024),
         ge=1,
         le=1024,
-        description="threads for reading and model",
+        description="threads of the reader, by default as many as cores; processes:N and cluster:N share them, a Dask"
+        " worker has its own",
     )
-    chip_batch: int = Field(default=0, ge=0, le=4096, description="chips in one forward; 0 = by device")
+    chip_batch: int = Field(default=0, ge=0, le=4096, description="chips in one forward; 0: 8 on CUDA, else 1")
     prefetch: int = Field(default=1, ge=1, le=256, description="blocks read ahead of the model")
-    compile: bool = Field(default=False, description="torch.compile the model (fixed chip shape)")
-    cache_bytes: int = Field(
-        default=128 * 2**20, ge=0, le=2**40, description="GDAL block cache; bytes, as rasterio takes it"
+    compile: bool = Field(default=False, description="torch.compile the model")
+    cache_bytes: int = Field(default=128 * 2**20, ge=0, le=2**40, description="bytes of GDAL's block cache")
+    schemes: tuple[str, ...] = Field(
+        default=("https", "http", "s3", "gs", "az"), description="allowed in hrefs of remote catalogs"
     )
-    schemes: tuple[str, ...] = Field(default=("https", "http", "s3", "gs", "az"), description="allowed in remote hrefs")
     private_hosts: bool = Field(default=False, description="allow hrefs to loopback, private and link-local hosts")
     timeout: float = Field(
-        default=60.0, gt=0, le=86400, description="seconds until an answer begins, and window of `slowest`"
+        default=60.0,
+        gt=0,
+        le=86400,
+        description="seconds until an answer begins, and window of the next; a read has four times as long",
     )
     slowest: int = Field(
-        default=2**14, ge=0, le=2**40, description="bytes a second that a body must bring over the timeout"
+        default=2**14,
+        ge=0,
+        le=2**40,
+        description="bytes a second that have to come over the window; a slower body counts as stalled",
     )
     retries: int = Field(default=5, ge=0, le=100, description="tries after a transient failure")
     max_table_bytes: int = Field(
-        default=128 * 2**20, ge=1, le=2**40, description="refuse sources whose table of tiles takes more"
+        default=128 * 2**20,
+        ge=1,
+        le=2**40,
+        description="sources whose table of tiles takes more (16 bytes a tile) are refused; what they declare costs"
+        " nothing",
     )
     verify: bool = Field(default=True, description="compare local sources with their file:checksum, once in a process")
-    scratch: Path | None = Field(default=None, description="working copies of what lies elsewhere; default: in /tmp")
+    scratch: Path | None = Field(
+        default=None,
+        description="folder for working copies of runs in buckets, and files fetched from URLs; yours alone, no link,"
+        " or refused; by default in /tmp",
+    )
     lease: float = Field(
-        default=60.0, ge=0.01, le=86400, description="seconds; a run's lock that nobody renewed is taken over"
+        default=60.0, ge=0.01, le=86400, description="seconds; the lock of a run that nobody renewed is taken over"
     )
 
     @field_validator("workers")

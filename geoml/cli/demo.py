@@ -15,7 +15,7 @@ import typer
 
 from geoml.cli import scores as cli_scores
 from geoml.cli.common import command, out_console
-from geoml.cli.main import outputs
+from geoml.cli.predict import outputs
 from geoml.errors import InputError
 from geoml.registry import Registry
 

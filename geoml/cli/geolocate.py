@@ -12,8 +12,10 @@ from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from geoml.cli import geolocate_map as cli_geolocate_map
+from geoml.cli import options
 from geoml.cli.common import Json, command, err_console, out_console
 from geoml.errors import DataError, GeomlError
+from geoml.geolocation.recipe import LocateRecipe
 
 
 class RunOr(TyperGroup):
@@ -50,18 +52,12 @@ IndexDir = Annotated[Path, typer.Option("--index", help="folder of the index")]
 
 
 @command(geolocate, "run")
+@options.of(LocateRecipe, where="geolocate")
 def run(
+    recipe: LocateRecipe,
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="GeoParquet file; run again to go on after a stop")],
-    model: Model = None,
-    map: Annotated[Path | None, typer.Option("--map", help="also write a map as one HTML file")] = None,
-    precision: Annotated[
-        str, typer.Option("--precision", help="exact, km to round to, or auto: a region of 50 km for ground photos")
-    ] = "auto",
-    use: Annotated[str, typer.Option("--use", help="beside the pixels: time,text,position,altitude")] = "",
-    sigma_km: Annotated[float, typer.Option("--sigma-km", help="spread of a position that is used")] = 25.0,
-    heights: Annotated[Path | None, typer.Option("--heights", help="GeoTIFF of heights in degrees")] = None,
-    top: Annotated[int, typer.Option("--top", help="candidates in a row")] = 5,
+    map: Annotated[Path | None, typer.Option("--map", help="also a page that works without a network")] = None,
     as_json: Json = False,
 ) -> None:
     """A row for each picture: the place, how sure that is, or why there is none."""
@@ -69,10 +65,7 @@ def run(
     from geoml.geolocation import steps
 
     with count("pictures") as advance:
-        found = steps.geolocate(
-            images, model, out, precision=precision, use=_words(use), sigma_km=sigma_km, heights=heights, top=top,
-            map=map, progress=advance,
-        )  # fmt: skip
+        found = steps.geolocate(images, out=out, map=map, progress=advance, **dict(recipe))
     if as_json:
         print(json.dumps(found))
         return
@@ -204,10 +197,6 @@ def strip_exif(
             out_console.print(f"{name}: removed {said}; {what.note}", highlight=False)
     if failed:
         raise DataError(f"{failed} of {len(found)} pictures have no copy; the reasons are above")
-
-
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
 
 
 def _exp(ratio: float) -> str:

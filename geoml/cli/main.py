@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 
 from geoml import logs
-from geoml.cli.common import Commands, Json, command, out_console, say_left_out, warn
+from geoml.cli.common import Commands, Json, command, out_console
 from geoml.errors import InputError, unknown
 from geoml.io.report.score_table import number
 from geoml.registry import Registry
-from geoml.texts import listed, short
 
 app = typer.Typer(
     cls=Commands,
@@ -32,64 +31,10 @@ app.add_typer(area, name="area")
 COMMANDS = Registry("geoml.cli", "command")
 """A file of this folder with ``register(app)`` adds its commands to those here."""
 
-Bbox = Annotated[
-    tuple[float, float, float, float] | None,
-    typer.Option("--bbox", metavar="W S E N", help="degrees; west > east crosses the antimeridian"),
-]
-Region = Annotated[str | None, typer.Option("--region", help="GeoJSON, GeoPackage or GeoParquet file")]
-Dates = Annotated[
-    list[str], typer.Option("--datetime", help="RFC 3339 date or interval; once for each date of the model")
-]
-Collection = Annotated[str | None, typer.Option("--collection", help="collection id")]
-Filter = Annotated[str | None, typer.Option("--filter", help="CQL2 text")]
-Sort = Annotated[str | None, typer.Option("--sortby", help="property, with - in front for descending")]
-Limit = Annotated[int | None, typer.Option("--limit", help="at most this many items")]
-Strict = Annotated[bool, typer.Option("--strict", help="refuse items that cannot be used, instead of leaving them out")]
-
 
 @app.callback()
 def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what happens")] = False) -> None:
     logs.setup(logging.INFO if verbose else logging.WARNING)
-
-
-def _query(
-    catalog: str, collection: str | None, bbox: Any, region: str | None, dates: Sequence[str], **more: Any
-) -> dict[str, Any]:
-    query = {"catalog": catalog, "collection": collection, "region": region, "datetime": list(dates), **more}
-    return query | {"bbox": list(bbox) if bbox else None}
-
-
-@command(app, "search")
-def search(
-    catalog: Annotated[str, typer.Argument(help="name in catalogs/, URL of a STAC API, or a local catalog")],
-    datetime: Dates,
-    collection: Collection = None,
-    bbox: Bbox = None,
-    region: Region = None,
-    filter: Filter = None,
-    sortby: Sort = None,
-    limit: Limit = None,
-    strict: Strict = False,
-    as_json: Json = False,
-) -> None:
-    """Print the items that a catalog has for a region and a time."""
-    from geoml.engine.run import search as searching
-
-    more = {"filter": filter, "sortby": sortby, "limit": limit, "strict": strict}
-    items = searching.search(_query(catalog, collection, bbox, region, datetime, **more))
-    if as_json:
-        features = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in items]
-        print(json.dumps({"type": "FeatureCollection", "features": features}))
-        return
-    table = Table(Column("item", overflow="fold"), "datetime", "cloud %", "gsd", "assets", title=f"{len(items)} items")
-    for item in items:
-        p = item.properties
-        when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"
-        cloud = p.get("eo:cloud_cover")
-        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) and abs(cloud) < 1e6 else short(cloud or "", 20)
-        words = short(item.id), short(when), shown, short(p.get("gsd", ""), 20), listed(item.assets, "", joined=" ")
-        table.add_row(*map(str, words))
-    out_console.print(table)
 
 
 @command(models, "list")
@@ -181,97 +126,6 @@ def models_compare(
     made = compare(package.load(model), binary=binary)
     package.save(made.module, made.card.model_copy(update={"name": out.resolve().name}), out)
     out_console.print(f"wrote {out}")
-
-
-@command(app, "predict")
-def predict(
-    model: Annotated[str, typer.Option("--model", help="name or package directory")],
-    catalog: Annotated[str, typer.Option("--catalog", help="name, URL or path")],
-    datetime: Dates,
-    out: Annotated[str, typer.Option("--out", help="folder of the run, or s3://bucket/prefix (gs, az)")],
-    collection: Collection = None,
-    bbox: Bbox = None,
-    region: Region = None,
-    filter: Filter = None,
-    sortby: Sort = None,
-    limit: Limit = None,
-    strict: Strict = False,
-    crs: Annotated[str, typer.Option("--crs", help="utm, data or EPSG:code")] = "utm",
-    block_size: Annotated[int, typer.Option("--block-size", help="pixels; does not change the result")] = 2048,
-    composite: Annotated[str, typer.Option("--composite", help="first, least_cloudy, median or mean")] = "least_cloudy",
-    mask: Annotated[str, typer.Option("--mask", help="auto or none")] = "auto",
-    join: Annotated[str, typer.Option("--join", help="auto, exact or blend")] = "auto",
-    tta: Annotated[bool, typer.Option("--tta", help="average over flips and turns")] = False,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="write every class's probability")] = False,
-    features: Annotated[bool, typer.Option("--features/--no-features", help="polygonise")] = True,
-    min_area: Annotated[float, typer.Option("--min-area", help="m²; smaller polygons are left out")] = 0.0,
-    simplify: Annotated[float, typer.Option("--simplify", help="metres")] = 0.0,
-    harmonise: Annotated[str, typer.Option(help="colours of a later date: none, histogram or invariant")] = "none",
-    shift_limit: Annotated[float, typer.Option(help="pixels; a later date further off is moved back")] = 0.5,
-    max_shift: Annotated[float, typer.Option(help="pixels; dates further off are an error; 0: do not look")] = 8.0,
-    max_failed: Annotated[float, typer.Option("--max-failed", help="share of blocks that may fail")] = 1.0,
-    out_of_domain: Annotated[str, typer.Option(help="images unlike the training data: warn, refuse, allow")] = "warn",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
-) -> None:
-    """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop."""
-    from geoml import pipeline
-    from geoml.engine.run.plan import make_plan
-    from geoml.recipe import PredictRecipe, parse
-
-    more = {"filter": filter, "sortby": sortby, "limit": limit, "strict": strict}
-    recipe = parse(
-        PredictRecipe,
-        {
-            "model": model,
-            "query": _query(catalog, collection, bbox, region, datetime, **more),
-            "crs": crs,
-            "block_size": block_size,
-            "composite": composite,
-            "mask": mask,
-            "join": join,
-            "tta": tta,
-            "probabilities": probabilities,
-            "features": features,
-            "min_area": min_area,
-            "simplify": simplify,
-            "harmonise": harmonise,
-            "shift_limit": shift_limit,
-            "max_shift": max_shift,
-            "max_failed": max_failed,
-            "out_of_domain": out_of_domain,
-        },
-        "predict",
-    )
-    if dry_run:
-        made, items = make_plan(recipe)
-        zones = ", ".join(z.plane.code for z in made.zones)
-        out_console.print(
-            f"{len(items)} items, {len(made.blocks)} blocks of {block_size} pixels in {zones}; nothing was read"
-        )
-        say_left_out(made.left_out)
-        return
-    from geoml.cli.progress import show
-
-    with show() as bar:
-        run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
-    outputs(out, run)
-    warn(run)
-
-
-def outputs(out: str | Path, run: dict[str, Any]) -> None:
-    """A table of what a run wrote, and whether its images are like the training data."""
-    from geoml.cli.progress import domain
-    from geoml.io.stores.remote import run_store
-
-    sizes = run_store(out).sizes()
-    table = Table("file", "size", "what", title=f"{len(run['blocks']['done'])} blocks in {out}")
-    for name, what in run["files"].items():
-        size = sum(n for key, n in sizes.items() if key == name or key.startswith(f"{name}/"))
-        table.add_row(name, f"{size / 1e6:.2f} MB", what)
-    out_console.print(table)
-    out_console.print(f"{run['valid_percent']:.1f} % of the region has data", highlight=False)
-    say_left_out(run.get("left_out", {}))
-    domain(run)
 
 
 @command(app, "runs")

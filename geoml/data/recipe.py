@@ -231,8 +231,8 @@ Split = Annotated[Lists | Blocks | Files | ByLabel, Field(discriminator="kind")]
 class Model(Frozen):
     """An architecture and the arguments of its Config; ``bands`` and ``classes`` are filled in."""
 
-    architecture: str
-    config: dict[str, Any] = Field(default_factory=dict)
+    architecture: str = Field(description="name of a file in geoml/models")
+    config: dict[str, Any] = Field(default_factory=dict, description="its options; bands and classes are filled in")
 
 
 class FreezeFor(Frozen):
@@ -263,7 +263,8 @@ class Loss(Frozen):
     """The training loss; pixels without label or data have no part in it."""
 
     parts: dict[str, float] = Field(
-        default_factory=lambda: {"cross_entropy": 1.0}, description="share of each loss of geoml.nn.losses"
+        default_factory=lambda: {"cross_entropy": 1.0},
+        description="share of cross_entropy, focal, dice; by default the first alone",
     )
     weights: Literal["none", "auto"] | tuple[float, ...] = Field(
         default="none", description="of classes; auto: inverse to the labelled train pixels, at most 10 x the smallest"
@@ -272,14 +273,14 @@ class Loss(Frozen):
 
 class Optimiser(Frozen):
     kind: Literal["adamw", "sgd"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
+    lr: float = Field(default=1e-3, gt=0, description="largest learning rate")
+    weight_decay: float = Field(default=1e-2, ge=0, description="decoupled from the learning rate in adamw")
     encoder_factor: float = Field(default=1.0, gt=0, description="learning rate of the encoder relative to the rest")
     clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0 = no limit")
 
 
 class Schedule(Frozen):
-    kind: Literal["cosine", "constant"] = "cosine"
+    kind: Literal["cosine", "constant"] = Field(default="cosine", description="of the learning rate after warmup")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps with a rising learning rate")
 
 
@@ -288,16 +289,18 @@ class Sampling(Frozen):
 
     kind: Literal["uniform", "labelled", "balanced"] = Field(
         default="uniform",
-        description="anywhere; around a labelled pixel; around a pixel of a class drawn uniformly",
+        description="crops anywhere, around a labelled pixel, or around a pixel of a class drawn uniformly",
     )
     samples: int | None = Field(
-        default=None, ge=1, description="crops in an epoch; default: as many as tile the ground"
+        default=None, ge=1, description="crops in an epoch; by default as many as tile the ground"
     )
 
 
 class EarlyStopping(Frozen):
-    patience: int = Field(default=10, ge=1, description="epochs without a better validation mIoU")
-    min_delta: float = Field(default=0.0, ge=0)
+    patience: int = Field(
+        default=10, ge=1, description="epochs without a better validation mIoU; early_stopping: null for no such end"
+    )
+    min_delta: float = Field(default=0.0, ge=0, description="mIoU that counts as better")
 
 
 EVERY = "*"
@@ -311,35 +314,45 @@ def _for_each(value: Any) -> Any:
 class TrainRecipe(Frozen):
     """One training run: data, split, model and schedule in; a model package out."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    description: str = ""
-    license: str = "Apache-2.0"
-    task: str = Field(default="segmentation", description="name of a file in geoml/tasks")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the package")
+    description: str = Field(default="", description="goes to the card")
+    license: str = Field(default="Apache-2.0", description="goes to the card")
+    task: str = Field(default="segmentation", description="name of a file in geoml/tasks; goes to the card")
     model: Model
-    init: Place | None = Field(default=None, description="imagenet, efficientnet-lite0, or a package (name or dir)")
-    freeze: Literal["none", "encoder"] | FreezeFor = "none"
-    bands: tuple[str, ...] = Field(min_length=1)
+    init: Place | None = Field(
+        default=None, description="imagenet, efficientnet-lite0, or a model package to start from"
+    )
+    freeze: Literal["none", "encoder"] | FreezeFor = Field(
+        default="none", description="or {epochs: n}: the encoder for the first n epochs"
+    )
+    bands: tuple[str, ...] = Field(min_length=1, description="common names")
     units: Annotated[dict[str, Unit], BeforeValidator(_for_each)] = Field(
         default_factory=dict,
-        description="unit of the values of each band, or one for all: reflectance, dB, linear power, K, DN; items of a"
-        " catalog are converted to it, files of a folder are in it",
+        description="of each band, or one for all: reflectance, dB, linear power, K, DN; the card has them. Items of a"
+        " catalog are converted, files are taken to be in them; by default as the items say",
     )
-    dates: int = Field(default=1, ge=1, description="images of one place that make a sample; 2 for change")
+    dates: int = Field(
+        default=1,
+        ge=1,
+        description="images of one place that make a sample; 2 for change. Bands, mean and std are the same for each",
+    )
     gsd: float = Field(gt=0, description="metres")
-    classes: tuple[ClassInfo, ...] = Field(min_length=2)
-    source: Source
-    split: Split
+    classes: tuple[ClassInfo, ...] = Field(
+        min_length=2, description="value, name and color, at least two; of a change before and after too"
+    )
+    source: Source = Field(description="where images and labels come from, by kind")
+    split: Split = Field(description="what is held out, by kind")
     augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     sampling: Sampling = Sampling()
     early_stopping: EarlyStopping | None = EarlyStopping()
-    epochs: int = Field(default=50, ge=1)
-    batch: int = Field(default=8, ge=1)
-    chip_size: int = Field(default=256, ge=8)
-    seed: int = Field(default=0, ge=0)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    epochs: int = Field(default=50, ge=1, description="at most, see early_stopping")
+    batch: int = Field(default=8, ge=1, description="chips in one step")
+    chip_size: int = Field(default=256, ge=8, description="pixels")
+    seed: int = Field(default=0, ge=0, description="of weights and crops that are drawn")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: that of the machine")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

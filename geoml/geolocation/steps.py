@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoml.errors import DataError, GeomlError, InputError, limits
+from geoml.geolocation.recipe import LocateRecipe
+from geoml.recipe import parse
 
 if TYPE_CHECKING:
     from geoml.geolocation.locate.locator import Locator
@@ -24,32 +26,29 @@ def geolocate(
     model: str | Path | None,
     out: str | Path,
     *,
-    precision: str = "auto",
-    use: Iterable[str] = (),
-    sigma_km: float = 25.0,
-    heights: str | Path | None = None,
-    top: int = 5,
     map: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
+    **options: object,
 ) -> dict[str, Any]:
     """Where pictures were taken, as the GeoParquet file ``out``; what ``OUT.run/run.json`` says.
 
-    ``use`` names what beside the pixels enters, see `geoml.geolocation.locate.evidence.USES`; ``heights`` is a GeoTIFF
-    for altitudes; ``map`` an HTML file to write as well. A run that was stopped goes on where it was. In the main
-    thread SIGTERM and Ctrl-C end it in order. Raises as `geoml.geolocation.locate.locate.geolocate`.
+    ``options`` are the other fields of `geoml.geolocation.recipe.LocateRecipe`; ``map`` is an HTML file to write as
+    well. A run that was stopped goes on where it was. In the main thread SIGTERM and Ctrl-C end it in order. Raises as
+    `geoml.geolocation.locate.locate.geolocate`, InputError that names an option.
     """
+    asked = parse(LocateRecipe, {"model": model, **options}, "geolocate")
+    if map is not None and Path(map).suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"map: {str(map)!r}; expected the name of an .html file")
     from geoml.engine.machine.halt import halting
     from geoml.geolocation.locate import heights as raster
     from geoml.geolocation.locate.evidence import Beside
     from geoml.geolocation.locate.locate import Options
     from geoml.geolocation.locate.locate import geolocate as run
 
-    known = raster.read(heights) if heights is not None else None
-    options = Options(precision, top, Beside(tuple(dict.fromkeys(use)), sigma_km, known))
-    if map is not None and Path(map).suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"map: {str(map)!r}; expected the name of an .html file")
+    known = raster.read(asked.heights) if asked.heights is not None else None
+    how = Options(asked.precision, asked.top, Beside(asked.use, asked.sigma_km, known))
     with halting():
-        found = run(_list(sources), _locator(model), out, options, progress)
+        found = run(_list(sources), _locator(asked.model), out, how, progress)
         if map is not None:
             draw_map(out, map)
     return found

@@ -11,8 +11,6 @@ import typer
 
 from geoml import errors
 from geoml.cli import app
-from geoml.data.recipe import TrainRecipe
-from geoml.settings import Settings
 from tests.docs import documents
 from tests.docs.documents import ROOT
 
@@ -127,41 +125,12 @@ def names(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_the_fields_of_a_training_recipe() -> None:
-    told = [n for row in table("docs/training.md", "## Fields") for n in names(row[0])]
-    assert sorted(told) == sorted(TrainRecipe.model_fields)
-    fields = TrainRecipe.model_fields
-    plain = table("docs/training.md", "## Fields")[-1]
-    values = dict(zip(names(plain[0]), plain[1].split(", "), strict=True))
-    assert values == {n: str(fields[n].default) for n in values}
-
-
-@pytest.mark.parametrize("field", ["augmentation", "optimiser", "schedule", "early_stopping", "sampling"])
-def test_the_parts_of_a_field_are_all_told(field: str) -> None:
-    default = getattr(TrainRecipe.model_construct(), field, None) or TrainRecipe.model_fields[field].get_default(
-        call_default_factory=True
-    )
-    row = next(r for r in table("docs/training.md", "## Fields") if f"`{field}`" in r[0])
-    assert set(type(default).model_fields) - set(names(row[2])) - {"kind"} == set()
-
-
 def test_the_sources_of_a_training_recipe() -> None:
     told = {n for row in table("docs/training.md", "## Sources") for n in names(row[0])}
     recipe = (ROOT / "geoml" / "data" / "recipe.py").read_text(encoding="utf-8")
     kinds = set(re.findall(r'^    kind: Literal\["(\w+)"\]$', recipe, flags=re.MULTILINE))
     splits = {n for row in table("docs/training.md", "## Splits without leaks") for n in names(row[0])}
     assert told | splits == kinds
-
-
-def test_the_settings() -> None:
-    rows = {names(r[0])[0]: r[1] for r in table("docs/all-of-geoml.md", "## Settings")}
-    assert set(rows) == {f"GEOML_{n.upper()}" for n in Settings.model_fields}
-    for name, told in rows.items():
-        default = Settings.model_fields[name.removeprefix("GEOML_").lower()].default
-        if isinstance(default, bool):
-            assert told == str(default).lower(), name
-        elif isinstance(default, int | float) or (isinstance(default, str) and default):
-            assert told.strip("`") == f"{default:g}" if isinstance(default, float) else str(default), name
 
 
 def test_the_errors() -> None:
@@ -173,19 +142,6 @@ def test_the_errors() -> None:
     }
     assert rows == {n: code for n, code in known.items() if n in rows}
     assert set(known) - set(rows) <= {"GeomlError"}
-
-
-def test_the_predict_options_and_their_defaults() -> None:
-    command = ROOT_COMMAND.commands["predict"]
-    by_name = {o: p for p in command.params for o in p.opts}
-    for row in table("docs/all-of-geoml.md", "`geoml predict --model NAME_OR_DIR"):
-        option = names(row[0])[0].split("/")[0]
-        told = row[1].strip("`")
-        default = by_name[option].default
-        if told in ("off", "on"):
-            assert default is (told == "on"), option
-        elif told:
-            assert told == str(default) or float(told) == float(default), option
 
 
 TESTS = re.compile(r"\btest_\w+")

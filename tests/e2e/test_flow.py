@@ -29,7 +29,7 @@ from flows import form, show, steps
 from flows import geolocate as locating
 from flows import monitor as nightly
 from flows import predict as module
-from geoml import pipeline, testing
+from geoml import fields, pipeline, testing
 from geoml.cube.domain import fit
 from geoml.engine.packages import calibrate, package
 from geoml.engine.run.state import state as state_of
@@ -65,7 +65,7 @@ def recipe(tmp_path: Path, threshold: str) -> Callable[..., dict[str, Any]]:
 
 def flat(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a recipe, as the form has them."""
-    return form.flat(PredictRecipe.model_validate(given))
+    return fields.flat(PredictRecipe.model_validate(given))
 
 
 def artifacts(key: str) -> list[Any]:
@@ -190,7 +190,7 @@ def test_a_parameter_names_what_signs_its_url(
     assert module.predict(**given, out=str(tmp_path / "out"), return_state=True).is_completed()
     monkeypatch.delenv("SIGNATURE_TODAY")
     Secret(value=f"?sig={days.signature}").save("signature-today")
-    assert form.recipe(given).query.region == f"{days.url}/signed/r.geojson?sig={days.signature}"
+    assert form.recipe(given, PredictRecipe).query.region == f"{days.url}/signed/r.geojson?sig={days.signature}"
     assert b"S3CRET" not in kept_by_prefect()
 
 

@@ -1,28 +1,37 @@
 """Every field of a recipe goes through every way in: Python, command, YAML file, form of the flow and of the monitor.
 
-A field that is added is walked by itself: its other value comes from its type and bounds.
+A field that is added is walked by itself: its other value comes from its type and bounds, and so does a wrong one.
 """
 
 from __future__ import annotations
 
 import inspect
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 import yaml
+from prefect.utilities.schema_tools.validation import is_valid
+from pydantic import BaseModel
 from typer.testing import Result
 
-from flows import command, form
+from flows import command
+from flows import geolocate as locating
 from flows import monitor as nightly
 from flows import predict as adhoc
-from geoml import pipeline
+from geoml import fields, pipeline
+from geoml.cli import app
 from geoml.errors import InputError
+from geoml.fields import Absent, Option, Spelled
+from geoml.geolocation import map_steps, steps
+from geoml.geolocation.recipe import LocateRecipe, MapRecipe
 from geoml.recipe import PredictRecipe, Query, parse
+
+Cli = Callable[..., Result]
 
 TEXTS = {
     "model": "demo-itaipu",
@@ -32,8 +41,29 @@ TEXTS = {
     "filter": "eo:cloud_cover < 20",
     "sortby": "-eo:cloud_cover",
     "crs": "EPSG:32621",
+    "datetime": "2024-05",
+    "precision": "exact",
+    "heights": "heights.tif",
+    "asset": "visual",
+    "reference": "mosaic.tif",
+    "frames": "frames",
 }
 """Of fields that are text and no choice."""
+
+WRONG = {
+    "model": "https://me:S3CRET@host.example/model",
+    "catalog": "https://me:S3CRET@host.example/catalog.json",
+    "region": "https://me:S3CRET@host.example/region.geojson",
+    "heights": "https://me:S3CRET@host.example/heights.tif",
+    "datetime": "20240601",
+}
+"""Texts that are refused by the recipe itself."""
+
+LATER = {"collection", "filter", "sortby", "crs", "asset", "precision", "reference", "frames"}
+"""Texts that only a search, the data or the pictures show to be wrong; see test_bad_input, for one."""
+
+PREDICT, QUERY = fields.options(PredictRecipe), fields.options(Query)
+LOCATE, MAP = fields.options(LocateRecipe), fields.options(MapRecipe)
 
 
 class Reached(Exception):
@@ -47,109 +77,284 @@ def reach(recipe: Any, *_: Any, **__: Any) -> Any:
     raise Reached(recipe)
 
 
-def other(name: str, model: type[PredictRecipe] | type[Query]) -> Any:
-    """A value that is allowed and not the default."""
-    field = model.model_fields[name]
-    choices = [c for a in (field.annotation, *typing.get_args(field.annotation)) for c in typing.get_args(a)]
-    if name in ("bbox", "datetime"):
-        return {"bbox": (10.0, 20.0, 11.0, 21.0), "datetime": ("2024-05", "2024-07")}[name]
-    if name in TEXTS:
-        return TEXTS[name]
-    if isinstance(field.default, bool):
-        return not field.default
-    if isinstance(field.default, int | float):
-        return type(field.default)(field.default / 2 if field.default else 1)
-    if int in (field.annotation, *typing.get_args(field.annotation)):
-        return 7
-    (value, *_) = [c for c in choices or typing.get_args(field.annotation) if isinstance(c, str) and c != field.default]
-    return value
+def other(option: Option) -> Any:
+    """A value that is allowed and not the default, as JSON has it."""
+    kind, default = option.schema["type"], option.default
+    if option.choices:
+        chosen = next(c for c in option.choices if c != default)
+        return [chosen] if kind == "array" else chosen
+    if kind == "boolean":
+        return not default
+    if "prefixItems" in option.schema:
+        return [10.0, 20.0, 11.0, 21.0][: len(option.schema["prefixItems"])]
+    if kind == "string":
+        return TEXTS[option.name]
+    if kind == "array":
+        return [2.0, 4.0] if option.schema["items"]["type"] == "number" else [TEXTS[option.name]]
+    return {"integer": int, "number": float}[kind](default / 2 if default else 7)
 
 
-def every_field(area: str) -> PredictRecipe:
-    """A recipe in which no field has its default, with a bbox or a region."""
-    query = {n: other(n, Query) for n in Query.model_fields if n not in {"bbox", "region"} - {area}}
-    rest = {n: other(n, PredictRecipe) for n in PredictRecipe.model_fields if n != "query"}
-    made = parse(PredictRecipe, {**rest, "query": query}, "test")
-    for model, value in ((Query, made.query), (PredictRecipe, made)):
-        left = [n for n, f in model.model_fields.items() if getattr(value, n) == f.default]
-        assert left in ([], [{"bbox": "region", "region": "bbox"}[area]]), "these keep their default"
-    return made
+def wrong(option: Option) -> Any:
+    """A value that is refused, as text where a command line could hold it; None where any text will do."""
+    kind, inner = option.schema["type"], option.schema.get("items", {})
+    if kind == "boolean":
+        return "maybe"
+    if "prefixItems" in option.schema:
+        return ["west", *other(option)[1:]]
+    if option.choices:
+        return ["glue"] if kind == "array" else "glue"
+    if kind in ("integer", "number"):
+        return "-3"
+    value = "small" if inner.get("type") == "number" else WRONG.get(option.name)
+    return [value] if value and kind == "array" else value
 
 
-@pytest.fixture(params=["bbox", "region"])
-def asked(request: pytest.FixtureRequest) -> PredictRecipe:
-    return every_field(request.param)
+def whole(kind: type[BaseModel], leave: str, **given: Any) -> dict[str, Any]:
+    """Flat values of a recipe in which no field has its default but those named in ``leave``."""
+    known = {n: o for n, o in fields.options(kind).items() if n not in leave.split()}
+    flat = {**{n: other(o) for n, o in known.items()}, **given}
+    made = fields.flat(parse(kind, fields.nested(kind, flat), "test"))
+    assert [n for n, o in known.items() if made[n] == o.default] == [], "these keep their default"
+    return flat
 
 
-def words_of(values: dict[str, Any]) -> list[str]:
+def words_of(known: Mapping[str, Option], flat: Mapping[str, Any]) -> list[str]:
     """Options of a command."""
     words: list[str] = []
-    for name, value in values.items():
-        option = name.replace("_", "-")
+    for name, value in flat.items():
+        spelled = (known[name].mark(Spelled) if name in known else None) or Spelled()
+        option = spelled.name or name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
-        elif name == "bbox":
-            words += ["--bbox", *map(str, value)]
+        elif name in known and "prefixItems" in known[name].schema:
+            words += [f"--{option}", *map(str, value)]
         else:
-            for one in value if isinstance(value, tuple | list) else [value]:
+            for one in value if isinstance(value, list) else [value]:
                 words += [f"--{option}", str(one)]
     return words
 
 
-def given(asked: PredictRecipe) -> dict[str, Any]:
-    return {k: v for k, v in form.flat(asked).items() if v is not None}
+AREAS = {"bbox": "region", "region": "bbox"}
 
 
-def test_by_command(
-    asked: PredictRecipe, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "predict", reach)
-    ended = cli("predict", *words_of(given(asked)), "--out", tmp_path / "out")
-    assert isinstance(ended.exception, Reached), ended.output
-    assert ended.exception.recipe == asked
-    monkeypatch.setattr(pipeline, "search", reach)
-    query = {k: v for k, v in asked.query.model_dump().items() if v is not None}
-    catalog = query.pop("catalog")
-    ended = cli("search", catalog, *words_of(query))
-    assert isinstance(ended.exception, Reached), ended.output
-    assert parse(Query, ended.exception.recipe, "search") == asked.query
+@pytest.fixture(params=AREAS)
+def flat(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A prediction without a default, with a bbox or a region."""
+    return whole(PredictRecipe, AREAS[request.param])
 
 
-def test_by_python(asked: PredictRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = yaml.safe_load(yaml.safe_dump(asked.model_dump(mode="json")))
-    monkeypatch.setattr(pipeline.planning, "check", reach)
-    monkeypatch.setattr(pipeline.monitoring, "check", reach)
-    for run in (pipeline.predict, pipeline.monitor):
-        with pytest.raises(Reached) as reached:
-            run(plain, tmp_path / "out")
-        assert reached.value.recipe == asked
+def asked_of(flat: Mapping[str, Any]) -> PredictRecipe:
+    return parse(PredictRecipe, fields.nested(PredictRecipe, flat), "test")
+
+
+# --- the ways: flat values to the recipe that is used, or to an error
+
+Way = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def ways(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Way]:
+    """Every way in to a prediction, up to where its recipe is used."""
+    for module in (pipeline.planning, pipeline.monitoring, adhoc, nightly):
+        monkeypatch.setattr(module, "check", reach)
+    out, file = str(tmp_path / "out"), tmp_path / "recipe.yaml"
+
+    def by_command(flat: dict[str, Any]) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "predict", reach)
+            return of_command(cli("predict", *words_of(PREDICT, flat), "--out", out))
+
+    def written(flat: dict[str, Any]) -> str:
+        file.write_text(yaml.safe_dump(fields.nested(PredictRecipe, flat)))
+        return str(file)
+
+    def by_file(run: Any, flat: dict[str, Any], **more: Any) -> Any:
+        given = command._asked(written(flat), run.parameters.properties)
+        return run.fn(**given, **more, out=out)
+
+    def of_monitor(flat: dict[str, Any]) -> dict[str, Any]:
+        dates = flat["datetime"] if isinstance(flat["datetime"], list) else [flat["datetime"]]
+        return {**{k: v for k, v in flat.items() if k != "datetime"}, "reference": dates[0]}
+
+    return {
+        "python": lambda flat: pipeline.predict(fields.nested(PredictRecipe, flat), out),
+        "command": by_command,
+        "form": lambda flat: adhoc.predict.fn(**flat, out=out),
+        "file": lambda flat: by_file(adhoc.predict, flat),
+        "monitor by python": lambda flat: pipeline.monitor(fields.nested(PredictRecipe, flat), out),
+        "monitor by form": lambda flat: nightly.monitor.fn(**of_monitor(flat), out=out),
+        "monitor by file": lambda flat: by_file(nightly.monitor, flat, reference=of_monitor(flat)["reference"]),
+    }
+
+
+def of_command(ended: Result) -> Any:
+    """What a command raised, as it was: typer makes an exit of the errors of the table."""
+    if isinstance(ended.exception, Reached):
+        raise ended.exception
+    assert ended.exit_code == InputError.exit_code, ended.output
+    raise InputError(" ".join(ended.stderr.split()).removeprefix("InputError "))
+
+
+def reached(way: Way, flat: dict[str, Any]) -> Any:
+    with pytest.raises(Reached) as found:
+        way(flat)
+    return found.value.recipe
+
+
+NIGHTLY = {"datetime": ("2024-05", "..")}
+"""What the monitor makes of the fields that it does not have."""
+
+
+def as_seen(way: str, asked: PredictRecipe) -> PredictRecipe:
+    if way not in ("monitor by form", "monitor by file"):
+        return asked
+    return asked.model_copy(update={"query": asked.query.model_copy(update=NIGHTLY)})
+
+
+def test_all_fields_together_by_every_way(flat: dict[str, Any], ways: dict[str, Way], tmp_path: Path) -> None:
+    asked = asked_of(flat)
+    for name, way in ways.items():
+        found, seen = reached(way, flat), as_seen(name, asked)
+        assert (found, found.hash) == (seen, seen.hash), name
     assert not (tmp_path / "out").exists()
 
 
-def test_by_form_and_by_file_of_the_flow(asked: PredictRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adhoc, "check", reach)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked.model_dump(mode="json")))
-    by_file = command._asked(str(tmp_path / "recipe.yaml"), adhoc.predict.parameters.properties)
-    for parameters in (form.flat(asked), by_file):
-        with pytest.raises(Reached) as reached:
-            adhoc.predict.fn(**parameters, out=str(tmp_path / "out"))
-        assert reached.value.recipe == asked
+LEAST = {"model": "m", "catalog": "c", "bbox": [0.0, 1.0, 2.0, 3.0], "datetime": ["2024-05"]}
 
 
-def test_by_form_and_by_file_of_the_monitor(
-    asked: PredictRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", PREDICT)
+def test_one_field_by_every_way(name: str, ways: dict[str, Way]) -> None:
+    """The others have their defaults, which are the same everywhere."""
+    least = {k: v for k, v in LEAST.items() if k != AREAS.get(name)}
+    flat = {**least, name: other(PREDICT[name])}
+    asked = asked_of(flat)
+    assert name in LEAST or fields.flat(asked)[name] != PREDICT[name].default
+    for way, run in ways.items():
+        seen = as_seen(way, asked)
+        assert (reached(run, flat), seen.hash) == (seen, reached(run, flat).hash), way
+
+
+@pytest.mark.parametrize("name", PREDICT)
+def test_a_wrong_value_is_the_same_error_by_every_way(name: str, ways: dict[str, Way]) -> None:
+    value = wrong(PREDICT[name])
+    if value is None:
+        assert name in LATER
+        return
+    flat = {**{k: v for k, v in LEAST.items() if k != AREAS.get(name)}, name: value}
+    if PREDICT[name].schema["type"] == "boolean":
+        del ways["command"]  # there it is a flag, which has no value
+    told = {}
+    for way, run in ways.items():
+        with pytest.raises(InputError) as error:
+            run(flat)
+        told[way] = str(error.value).split(": ", 1)[1]  # without where it was asked
+    field = ".".join((*PREDICT[name].within, name))
+    assert told["python"].startswith((f"{field}: ", f"{field}."))
+    assert "S3CRET" not in str(told)
+    assert set(told.values()) == {told["python"]}, told
+
+
+@pytest.mark.parametrize("name", PREDICT)
+def test_prefect_leaves_a_wrong_value_to_the_recipe_and_its_form_refuses_it(name: str, tmp_path: Path) -> None:
+    value = wrong(PREDICT[name])
+    if value is None or name == "datetime":
+        return
+    given = {**{k: v for k, v in LEAST.items() if k != AREAS.get(name)}, "out": str(tmp_path)}
+    schema = adhoc.predict.parameters.model_dump()
+    assert is_valid(given | {name: other(PREDICT[name])}, schema)
+    assert not is_valid(given | {name: value}, schema)
+    assert adhoc.predict.validate_parameters(given | {name: value})[name] == value
+
+
+def test_a_field_that_a_way_does_not_have_says_why() -> None:
+    """All that is taken out of a way, and by what."""
+    absent = {n: m for n, o in PREDICT.items() for m in o.info.metadata if isinstance(m, Absent)}
+    assert {n: m.way for n, m in absent.items()} == {"datetime": "monitor"}
+    assert all(len(m.why) > 20 for m in absent.values())
+    shown = {w: set(f.parameters.properties) for w, f in {"predict": adhoc.predict, "monitor": nightly.monitor}.items()}
+    assert shown["predict"] - set(PREDICT) == {"out", "batch", "wait"}
+    assert shown["monitor"] - set(PREDICT) == {"out", "batch", "wait", *NIGHTS, "reference"}
+    assert set(PREDICT) - shown["predict"] == set()
+    assert set(PREDICT) - shown["monitor"] == {"datetime"}
+    assert set(LOCATE) - set(locating.geolocate.parameters.properties) == set()
+    given: Any = typer.main.get_command(app)
+    groups = given.commands | given.commands["geolocate"].commands
+    for name, known in {"predict": PREDICT, "search": QUERY, "run": LOCATE, "map": MAP}.items():
+        assert set(known) - {p.name for p in groups[name].params} == set(), name
+
+
+# --- the other recipes that have commands
+
+
+@pytest.mark.parametrize("name", QUERY)
+def test_a_field_of_a_query_by_command_and_python(name: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    least = {k: v for k, v in LEAST.items() if k not in ("model", AREAS.get(name))}
+    flat, value = {**least, name: other(QUERY[name])}, wrong(QUERY[name])
+
+    def by_command(flat: dict[str, Any]) -> Any:
+        rest = {k: v for k, v in flat.items() if k != "catalog"}
+        return of_command(cli("search", flat["catalog"], *words_of(QUERY, rest)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.planning, "region_of_query", reach)
+        assert reached(by_command, flat) == reached(pipeline.search, flat) == parse(Query, flat, "test")
+    if value is not None and QUERY[name].schema["type"] != "boolean":
+        said = []
+        for way in (by_command, pipeline.search):
+            with pytest.raises(InputError) as error:
+                way(flat | {name: value})
+            said.append(str(error.value).split(": ", 1)[1])
+        assert said[0] == said[1]
+        assert said[0].startswith((f"{name}: ", f"{name}."))
+
+
+GEO: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
+    "geolocate": (LocateRecipe, {"use": ["time"]}),
+    "geolocate map": (MapRecipe, {"catalog": "c"}),
+}
+
+
+@pytest.mark.parametrize(("of", "name"), [*(("geolocate", n) for n in LOCATE), *(("geolocate map", n) for n in MAP)])
+def test_a_field_of_geolocation_by_every_way(
+    of: str, name: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but the datetime, of which the reference is the first."""
-    monkeypatch.setattr(nightly, "check", reach)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked.model_dump(mode="json")))
-    by_form = {k: v for k, v in form.flat(asked).items() if k != "datetime"}
-    by_file = command._asked(str(tmp_path / "recipe.yaml"), nightly.monitor.parameters.properties)
-    reference = asked.query.datetime[0]
-    for parameters in (by_form, by_file):
-        with pytest.raises(Reached) as reached:
-            nightly.monitor.fn(**parameters, reference=reference, out=str(tmp_path / "out"))
-        query = asked.query.model_copy(update={"datetime": (reference, "..")})
-        assert reached.value.recipe == asked.model_copy(update={"query": query})
+    kind, least = GEO[of]
+    option = fields.options(kind)[name]
+    if name in ("reference", "frames"):
+        least = {}
+    flat, value, out = {**least, name: other(option)}, wrong(option), tmp_path / "out.parquet"
+    assert fields.flat(parse(kind, flat, "test"))[name] != option.default
+    python = pipeline.geolocate if kind is LocateRecipe else pipeline.geolocate_map
+
+    def used(*given: Any) -> Any:
+        raise Reached(parse(*given))
+
+    def by_command(flat: dict[str, Any]) -> Any:
+        words = words_of(fields.options(kind), flat)
+        return of_command(cli(*of.split(), str(tmp_path), *words, "--out", str(out)))
+
+    ways: dict[str, Way] = {
+        "python": lambda flat: python([tmp_path], out=out, **({"model": None} | flat)),
+        "command": by_command,
+    }
+    if kind is LocateRecipe:
+        ways["form"] = lambda flat: locating.geolocate.fn(sources=[str(tmp_path)], out=str(out), **flat)
+        monkeypatch.setattr(locating, "locate", lambda *given: reach(given[-1]))
+    with monkeypatch.context() as patch:
+        for module in (steps, map_steps):
+            patch.setattr(module, "parse", used)
+        for way, run in ways.items():
+            assert reached(run, flat) == parse(kind, flat, "test"), way
+    if value is None:
+        assert name in LATER | {"catalog", "model", "datetime"}
+        return
+    told = {}
+    for way, run in ways.items():
+        with pytest.raises(InputError) as error:
+            run(flat | {name: value})
+        told[way] = str(error.value).split(": ", 1)[1]
+    assert told["python"].startswith((f"{name}: ", f"{name}."))
+    assert set(told.values()) == {told["python"]}, told
 
 
 NIGHTS = {"lookback": 3, "until": "2024-06-05", "fill": False}
@@ -157,7 +362,7 @@ NIGHTS = {"lookback": 3, "until": "2024-06-05", "fill": False}
 
 
 def test_the_options_of_the_monitor_by_python_form_and_command(
-    asked: PredictRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flat: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = set(inspect.signature(pipeline.monitor).parameters) - {"recipe", "out"}
     assert known == NIGHTS.keys() == set(inspect.signature(pipeline.look).parameters) - {"recipe", "out"}
@@ -165,12 +370,12 @@ def test_the_options_of_the_monitor_by_python_form_and_command(
         monkeypatch.setattr(module, "check", lambda *_: None)
     monkeypatch.setattr(pipeline, "look", lambda *_, **given: reach(given))
     with pytest.raises(Reached) as reached:
-        pipeline.monitor(asked, tmp_path / "python", **NIGHTS)  # type: ignore[arg-type]
+        pipeline.monitor(asked_of(flat), tmp_path / "python", **NIGHTS)  # type: ignore[arg-type]
     assert reached.value.recipe == NIGHTS
 
     monkeypatch.setattr(nightly.steps, "exclusive", lambda *_: nullcontext())
     monkeypatch.setattr(nightly.steps, "look", nightly.steps.look.fn)
-    by_form = {k: v for k, v in form.flat(asked).items() if k != "datetime"}
+    by_form = {k: v for k, v in flat.items() if k != "datetime"}
     with pytest.raises(Reached) as reached:
         nightly.monitor.fn(**by_form, **NIGHTS, out=str(tmp_path / "form"))
     assert reached.value.recipe == NIGHTS
@@ -181,18 +386,36 @@ def test_the_options_of_the_monitor_by_python_form_and_command(
     monkeypatch.setattr(
         nightly, "monitor", type("Flow", (), {**vars(shown), "__call__": lambda _, **k: given.update(k)})()
     )
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked.model_dump(mode="json")))
-    nightly.main([str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "command"), *words_of(NIGHTS)])
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields.nested(PredictRecipe, flat)))
+    nightly.main([str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "command"), *words_of({}, NIGHTS)])
     assert {k: given[k] for k in NIGHTS} == NIGHTS
+
+
+def test_the_options_of_a_flow_by_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no recipe of a file: every parameter of the flow is an option, with its type and default."""
+    given: dict[str, Any] = {}
+    flow = locating.geolocate
+    shown = {"name": flow.name, "description": "", "parameters": flow.parameters}
+    monkeypatch.setattr(command, "exit_code", lambda run: run())
+    monkeypatch.setattr(
+        locating, "geolocate", type("Flow", (), {**shown, "__call__": lambda _, **k: given.update(k)})()
+    )
+    flat = whole(LocateRecipe, "")
+    words = [w for n, v in flat.items() for w in (f"--{n.replace('_', '-')}", *(v if isinstance(v, list) else [v]))]
+    locating.main(["a.jpg", "b.jpg", "--out", "o.parquet", *map(str, words)])
+    assert given == {**flat, "sources": ["a.jpg", "b.jpg"], "out": "o.parquet", "map": None, "return_state": True}
+    given.clear()
+    locating.main(["a.jpg", "--out", "o.parquet"])
+    assert {n: given[n] for n in LOCATE} == {n: list(o.default) if n == "use" else o.default for n, o in LOCATE.items()}
 
 
 @pytest.mark.parametrize("of", ["predict", "monitor"])
 def test_the_forms_have_the_defaults_of_the_recipe(of: str) -> None:
     shown = {"predict": adhoc.predict, "monitor": nightly.monitor}[of].parameters.properties
-    for model in (PredictRecipe, Query):
-        for name, field in model.model_fields.items():
-            if name != "query" and not field.is_required():
-                assert shown[name].get("default") == field.default, name
+    for name, option in PREDICT.items():
+        if not option.required:
+            assert shown[name].get("default") == option.default, name
+            assert shown[name]["description"] == f"{option.about}.", name
 
 
 @pytest.mark.parametrize(

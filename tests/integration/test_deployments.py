@@ -144,7 +144,7 @@ def test_the_form_is_flat_typed_and_described(server: Server) -> None:
     form = server.deployment("train/adhoc")["parameter_openapi_schema"]
     assert "urban-trees" in form["properties"]["recipe"]["anyOf"][0]["enum"]
     form = server.deployment("geolocate/adhoc")["parameter_openapi_schema"]
-    assert form["required"] == ["sources", "model", "out"]
+    assert form["required"] == ["sources", "out"]
     assert all(f["description"] for f in form["properties"].values())
     assert form["properties"]["model"]["anyOf"][0]["enum"] == ["world-overhead"]
 
@@ -320,7 +320,7 @@ def test_blocks_run_on_a_dask_cluster_and_outlive_a_worker(
     assert ended.is_completed(), ended
     machine(workers="here")
     out, whole = tmp_path / "out", tmp_path / "whole"
-    pipeline.predict(form.recipe(given), whole)
+    pipeline.predict(form.recipe(given, PredictRecipe), whole)
     assert state(out).status == "finished"
     for path in sorted(whole.rglob("*.tif")):
         assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes(), path

@@ -28,6 +28,7 @@ from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.data_crs import data_crs
 from geoml.engine.run.search import region_of
 from geoml.errors import InputError, ModelError, NothingFound
+from geoml.fields import uncounted
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_geometry, plane_of, project, zones
 from geoml.io.cards import mlm
@@ -40,7 +41,7 @@ from geoml.io.stac.times import instant
 from geoml.io.stac.usable import some, usable
 from geoml.io.stores.remote import RunStore, is_url, run_store
 from geoml.io.stores.store import read_small, write_json
-from geoml.recipe import UNCOUNTED, Frozen, Place, PredictRecipe, digest, parse
+from geoml.recipe import Frozen, Place, PredictRecipe, digest, parse
 from geoml.redacted import bare
 
 STATE = ".geoml"
@@ -304,7 +305,7 @@ def _blocks(
     for item in items:
         regions[item.id] = from_geometry(item.geometry or {})
     query = recipe.query.model_dump(mode="json", include={"filter"})
-    options = recipe.model_dump(mode="json", exclude={"query", *UNCOUNTED, "min_area", "simplify"})
+    options = recipe.model_dump(mode="json", exclude={"query", *uncounted(PredictRecipe), "min_area", "simplify"})
     versions = {i.id: item_version(i) for i in items}
     out = []
     for n, (zone, blocks) in enumerate(zip(planes, cuts, strict=True)):

@@ -1,0 +1,39 @@
+"""``geoml search``: the items that a catalog has."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+from rich.table import Column, Table
+
+from geoml.cli import options
+from geoml.cli.common import Json, command, out_console
+from geoml.recipe import Query
+from geoml.texts import listed, short
+
+
+def register(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "search")(search)
+
+
+@options.of(Query, argument="catalog")
+def search(query: Query, as_json: Json = False) -> None:
+    """Print the items that a catalog has for a region and a time."""
+    from geoml.engine.run import search as searching
+
+    items = searching.search(query)
+    if as_json:
+        features = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in items]
+        print(json.dumps({"type": "FeatureCollection", "features": features}))
+        return
+    table = Table(Column("item", overflow="fold"), "datetime", "cloud %", "gsd", "assets", title=f"{len(items)} items")
+    for item in items:
+        p = item.properties
+        when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"
+        cloud = p.get("eo:cloud_cover")
+        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) and abs(cloud) < 1e6 else short(cloud or "", 20)
+        words = short(item.id), short(when), shown, short(p.get("gsd", ""), 20), listed(item.assets, "", joined=" ")
+        table.add_row(*map(str, words))
+    out_console.print(table)

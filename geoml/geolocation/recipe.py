@@ -1,0 +1,113 @@
+"""What is asked of a run of geolocation: which locator or map, and all that changes its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from geoml.fields import Spelled
+from geoml.recipe import Frozen, Place, When
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _places(value: Any) -> Any:
+    """One or several paths, as texts."""
+    return [value] if isinstance(value, str) else [str(value)] if isinstance(value, Path) else [*map(_plain, value)]
+
+
+def _words(value: Any) -> Any:
+    """Names once each, of texts that may hold several with commas between."""
+    texts = [value] if isinstance(value, str) else value
+    return tuple(dict.fromkeys(word for text in texts for word in str(text).replace(",", " ").split()))
+
+
+File = Annotated[Place, BeforeValidator(_plain)]
+Files = Annotated[tuple[str, ...], BeforeValidator(_places)]
+
+
+class LocateRecipe(Frozen):
+    """Where pictures were taken."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    model: File | None = Field(
+        default=None, description="a locator: name, folder or URL of a package; may stay away where only one is there"
+    )
+    precision: str = Field(
+        default="auto",
+        description="auto (answers for ground photos are rounded to regions of 50 km), exact, or km to round to",
+    )
+    use: Annotated[
+        tuple[Literal["time", "text", "position", "altitude"], ...],
+        BeforeValidator(_words),
+        Spelled("time,text,position,altitude"),
+    ] = Field(
+        default=(),
+        description="what beside the pixels enters: time (zone of the clock; daylight, for pictures from above), text"
+        " (places that a caption names), position (of the list, else of the EXIF) or altitude (of the EXIF); nothing by"
+        " default",
+    )
+    sigma_km: float = Field(default=25.0, gt=0, description="km, give or take, of a position that is used")
+    heights: File | None = Field(default=None, description="GeoTIFF of the ground's heights, in degrees; for altitudes")
+    top: int = Field(default=5, ge=1, le=50, description="candidates in a row")
+
+
+class MapRecipe(Frozen):
+    """Where pictures from above lie on a map: one of ``reference``, ``frames`` and ``catalog``."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    reference: Files = Field(
+        default=(),
+        description="GeoTIFF, folder of them or URL, given once for each; together they are one mosaic, where they"
+        " overlap the first counts",
+    )
+    frames: Files = Field(
+        default=(),
+        description="pictures with a position in their list or EXIF, given once for each source; those without are left"
+        " out and named in run.json",
+    )
+    catalog: File | None = Field(
+        default=None,
+        description="name, URL or file of a STAC catalog; its items are looked up where the locator says",
+    )
+    collection: str | None = Field(default=None, description="collection of the catalog")
+    datetime: When = Field(default="../..", description="RFC 3339 date or interval of the items")
+    filter: str | None = Field(default=None, description='CQL2 text, such as "eo:cloud_cover" < 10')
+    asset: str | None = Field(default=None, description="key of the items' file; else what shows most")
+    items: Annotated[int, Spelled(name="max-items")] = Field(
+        default=12, ge=1, description="items that a picture is matched with, at most"
+    )
+    model: File | None = Field(
+        default=None,
+        description="of a catalog, the locator that says where to search; may stay away where one is there",
+    )
+    use: Annotated[tuple[Literal["position"], ...], BeforeValidator(_words)] = Field(
+        default=(), description="position: that of the list, else of the EXIF, says where to search"
+    )
+    near: Annotated[tuple[float, float] | None, Spelled("LON LAT")] = Field(
+        default=None, description="where pictures without a position are, degrees"
+    )
+    within_km: float = Field(
+        default=1.0, gt=0, lt=20_000, description="km that such positions may be off; only that part is searched"
+    )
+    frames_sigma: float = Field(default=5.0, gt=0, description="metres that positions of frames are good to")
+    scales: Annotated[tuple[float, ...], Spelled(name="scale")] = Field(
+        default=(1.0,),
+        min_length=1,
+        description="pixel size to match at, in pixels of the map, given once for each: 1 and 4 find pictures that are"
+        " much coarser",
+    )
+
+    @model_validator(mode="after")
+    def _one_map(self) -> Self:
+        if sum((bool(self.reference), bool(self.frames), self.catalog is not None)) != 1:
+            raise ValueError("reference, frames, catalog: expected exactly one of them")
+        if self.catalog is None and (self.collection or self.filter or self.asset or self.model is not None):
+            raise ValueError("collection, filter, asset, model: go with a catalog")
+        return self
