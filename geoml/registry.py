@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -23,9 +22,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """Every one of the package, found by its file."""
-        return sorted(
-            m.name for m in pkgutil.iter_modules(sys.modules[self.package].__path__) if not m.name.startswith("_")
-        )
+        folders = importlib.import_module(self.package).__path__
+        return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 
     def find(self, name: str) -> ModuleType:
         """The file of a name. Raises InputError, with the nearest name, for one that is not there."""

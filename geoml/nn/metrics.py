@@ -19,7 +19,7 @@ class ClassScores:
     Only integer counts and sums of integer confidences are kept, so the order and size of the parts do not matter.
     """
 
-    def __init__(self, classes: int, confidence_steps: int = 250) -> None:
+    def __init__(self, classes: int, confidence_steps: int) -> None:
         self.classes = classes
         self.steps = confidence_steps
         self.confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)

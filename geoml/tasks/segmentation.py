@@ -1,6 +1,6 @@
 """Segmentation: every pixel gets one class of a closed list.
 
-Logits are (B, K, H, W); index k means ``card.classes[k]``. What leaves the device are small integers only.
+Logits are (B, K, H, W); index k means ``card.classes[k]``. What is stored of them: `geoml.outputs.classes`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from geoml.errors import InputError, ModelError, unknown
-from geoml.nn.losses import IGNORE, LOSSES
+from geoml.errors import InputError, unknown
+from geoml.nn.losses import LOSSES
 from geoml.nn.metrics import ClassScores
-
-CONFIDENCE_STEPS: Final = 250
-"""A confidence of 1.0 is stored as this."""
-CONFIDENCE_SCALE: Final = 1 / CONFIDENCE_STEPS
-CONFIDENCE_NODATA: Final = 255
-CONFIDENCE_BROKEN: Final = 254
-"""Stored where the logits were not finite; `Task.check` refuses it."""
-
-__all__ = ["CONFIDENCE_NODATA", "CONFIDENCE_SCALE", "IGNORE", "Task"]
+from geoml.outputs.classes import STEPS
 
 
 @final
@@ -38,10 +28,7 @@ class Task:
     class_weights: Sequence[float] | None = None
 
     name: Final = "segmentation"
-    kind: Final = "raster"
-    layer: Final = "confidence"
-    about: Final = "probability of that class"
-    background: Final[int | None] = None
+    output: Final = "classes"
 
     def __post_init__(self) -> None:
         if not 1 <= self.classes <= 255:
@@ -60,46 +47,6 @@ class Task:
         parts = [share * LOSSES[name](raw, target, weight) for name, share in self.loss_parts.items() if share > 0]
         return torch.stack(parts).sum()
 
-    def softmax(self, raw: Tensor) -> Tensor:
-        """(B, K, H, W) float32 probabilities of logits; what is averaged where chips are blended."""
-        return torch.softmax(raw.float(), dim=1)
-
-    def sure(self, probability: Tensor) -> Tensor:
-        """(B, H, W) what is stored beside the class, of (B, K, H, W) probabilities: that of the likeliest class."""
-        return probability.amax(dim=1)
-
-    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K, H, W) logits to class index and confidence, both (B, H, W) uint8, on the device of the logits.
-
-        Confidence is the probability of that class in steps of `CONFIDENCE_SCALE`.
-        """
-        top, index = raw.max(dim=1)  # many times faster than argmax, and the softmax needs the maximum anyway
-        total = (raw - top.unsqueeze(1)).float().exp_().sum(dim=1)
-        return index.to(torch.uint8), _steps(total.reciprocal_())
-
-    def decode_probabilities(self, probability: Tensor) -> tuple[Tensor, Tensor]:
-        """As `decode`, from (B, K, H, W) probabilities."""
-        top, index = probability.max(dim=1)
-        return index.to(torch.uint8), _steps(top.float())
-
-    def probabilities(self, raw: Tensor) -> Tensor:
-        """(B, K, H, W) uint8 probabilities of logits in steps of `CONFIDENCE_SCALE`."""
-        return self.quantise(self.softmax(raw))
-
-    def quantise(self, probability: Tensor) -> Tensor:
-        """Probabilities in [0, 1] as uint8 steps of `CONFIDENCE_SCALE`."""
-        return _steps(probability)
-
-    def check(self, confidence: NDArray[np.uint8]) -> None:
-        """Raise ModelError where `decode` met logits that were not finite."""
-        if bad := int(np.count_nonzero(confidence == CONFIDENCE_BROKEN)):
-            raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
-
     def scores(self) -> ClassScores:
-        """An empty accumulator of metrics; feed it what `decode` gives."""
-        return ClassScores(self.classes, CONFIDENCE_STEPS)
-
-
-def _steps(probability: Tensor) -> Tensor:
-    """Probabilities as uint8 steps; NaN becomes `CONFIDENCE_BROKEN`, so finding it costs no look at the device."""
-    return probability.mul(CONFIDENCE_STEPS).round_().nan_to_num_(nan=CONFIDENCE_BROKEN).to(torch.uint8)
+        """An empty accumulator of metrics; feed it the answers of the output."""
+        return ClassScores(self.classes, STEPS)

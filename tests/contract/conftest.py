@@ -6,8 +6,10 @@ import pkgutil
 
 from jaxtyping import install_import_hook
 
-from geoml import models, nn, tasks
+from geoml import models, nn, outputs, tasks
 from geoml.geolocation import heads
 
-CHECKED = [f"{p.__name__}.{m.name}" for p in (models, heads, nn, tasks) for m in pkgutil.iter_modules(p.__path__)]
+CHECKED = [
+    f"{p.__name__}.{m.name}" for p in (models, heads, nn, outputs, tasks) for m in pkgutil.iter_modules(p.__path__)
+]
 install_import_hook(CHECKED, "beartype.beartype")

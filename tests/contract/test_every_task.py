@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from geoml import tasks
+from geoml import tasks, testing
+from geoml.engine.contract import pixel_output
+from geoml.engine.inference.predict import stored
 from geoml.nn.losses import IGNORE, LOSSES
 
 CLASSES = 4
@@ -24,10 +26,17 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return raw, torch.randint(0, CLASSES, (3, 16, 12), generator=random)
 
 
+def answers(task, raw: Tensor) -> list[np.ndarray]:  # type: ignore[no-untyped-def]
+    """What the output that the task names makes of raw output, as scores take it: each (B, y, x)."""
+    names = [f"class {k}" for k in range(CLASSES)]
+    output = pixel_output(testing.card("made", ["red"], names, task=task.name))
+    found = output.answer(stored(output, raw, np.ones(raw[:, 0].shape, bool)))
+    return [a.reshape(raw[:, 0].shape) for a in found]
+
+
 def scores(task, raw: Tensor, target: Tensor) -> dict:  # type: ignore[no-untyped-def, type-arg]
-    index, confidence = task.decode(raw)
     total = task.scores()
-    total.update(index.numpy(), confidence.numpy(), target.numpy())
+    total.update(*answers(task, raw), target.numpy())
     return total.compute()
 
 
@@ -42,11 +51,11 @@ def test_perfect_output_scores_one(task) -> None:  # type: ignore[no-untyped-def
 
 def test_parts_score_as_the_whole(task) -> None:  # type: ignore[no-untyped-def]
     raw, target = batch()
-    index, confidence = (t.numpy() for t in task.decode(raw))
+    found = answers(task, raw)
     total = task.scores()
     for part in (slice(2, 3), slice(0, 1), slice(1, 2)):
         piece = task.scores()
-        piece.update(index[part], confidence[part], target.numpy()[part])
+        piece.update(*(a[part] for a in found), target.numpy()[part])
         total.merge(piece)
     assert total.compute() == scores(task, raw, target)
 
@@ -76,16 +85,3 @@ def test_a_batch_of_nodata_gives_zero_and_no_nan(task) -> None:  # type: ignore[
     found = scores(task, raw.detach(), torch.full_like(target, IGNORE))
     assert found["pixels"] == 0
     assert found["miou"] is None
-
-
-def test_only_small_integers_leave_the_device(task) -> None:  # type: ignore[no-untyped-def]
-    raw, _ = batch()
-    index, confidence = task.decode(raw)
-    probability = torch.softmax(raw, 1)
-    assert index.dtype == confidence.dtype == torch.uint8
-    assert torch.equal(index.long(), probability.argmax(1))
-    np.testing.assert_allclose(confidence.numpy() / 250, task.sure(probability).numpy(), atol=0.5001 / 250)
-    assert all(
-        torch.equal(a, b) for a, b in zip(task.decode_probabilities(probability), (index, confidence), strict=True)
-    )
-    np.testing.assert_allclose(task.probabilities(raw).numpy() / 250, probability.numpy(), atol=0.5001 / 250)

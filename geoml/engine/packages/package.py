@@ -16,6 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from geoml import models
+from geoml.engine.contract import output_of
 from geoml.engine.packages.card_files import MAX_CARD, read_item, read_tensors, read_weights
 from geoml.engine.packages.exported import load_exported
 from geoml.engine.packages.measure import measure
@@ -98,7 +99,7 @@ def load(name_or_dir: str | Path) -> Package:
 def build(card: ModelCard) -> nn.Module:
     """The network of a card with fresh weights; nothing is fetched. Raises ModelError when the card does not fit it."""
     try:
-        fixed = models.given(card.architecture, len(card.bands), card.dates, len(card.classes))
+        fixed = models.given(card.architecture, len(card.bands), card.dates, output_of(card).raw)
         for name, value in fixed.items():
             if card.config.get(name, value) != value:
                 raise ModelError(f"{card.name}: config has {name} {card.config[name]}, the card lists {value}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pystac
 
+from geoml.engine.contract import output_of
 from geoml.engine.packages.package import read_card
 from geoml.engine.run.looked import DAY, Looked, Span, told, united
 from geoml.engine.run.plan import STATE, Plan
@@ -218,8 +219,9 @@ def day_out(out: str | Path, day: str) -> str:
 
 def tables(plan: Plan) -> list[str]:
     """The names of the tables of a series, in the order of `FILES`."""
-    features = plan.recipe.features
-    needs = {"features.parquet": features, "tracks.parquet": features and plan.card.dates > 1}
+    output = output_of(plan.card, plan.recipe)
+    features = "features.parquet" in output.tables
+    needs = {"features.parquet": features, "tracks.parquet": features and output.changes}
     return [name for name in FILES if needs.get(name, True)]
 
 

@@ -20,10 +20,10 @@ from pydantic import Field
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
-from geoml import models
 from geoml.cube.harmonise import Transform
 from geoml.cube.region import count_inside
-from geoml.engine.inference.predict import chip_grid
+from geoml.engine.contract import output_of
+from geoml.engine.inference.predict import grid_of
 from geoml.engine.packages.package import find, read_card
 from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.data_crs import data_crs
@@ -46,6 +46,9 @@ from geoml.redacted import bare
 
 STATE = ".geoml"
 """Folder of a run that holds its plan and the parts of unfinished outputs."""
+
+PART = f"{STATE}/parts/{{}}.parquet"
+"""What a block leaves for the tables of the run, by its id."""
 
 MODEL = "model.json"
 """Copy of the model's card in the folder of a run."""
@@ -162,11 +165,7 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, Mult
         raise InputError(f"datetime: {len(query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
     if dates:
         _check_order(query.datetime)
-    if recipe.probabilities and models.calibrated(card.architecture):
-        raise InputError(
-            f"probabilities: {card.name} needs no training and has none; expected false, or a trained model"
-        )
-    chip_grid(card, recipe.join)
+    grid_of(card, output_of(card, recipe), recipe.join, tta=recipe.tta)
     region = region_of_query(query)
     if recipe.crs not in ("utm", "data"):
         plane_of(recipe.crs, card.gsd, card.anchor)
@@ -302,7 +301,7 @@ def _blocks(
 
     ``into`` are the units that values are converted to, if any are.
     """
-    grid = chip_grid(card, recipe.join)
+    grid = grid_of(card, output_of(card, recipe), recipe.join)
     margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
     items = [i for those in found for i in those]

@@ -21,10 +21,11 @@ import torch
 from torch import nn
 
 from geoml import models, tasks
+from geoml.backends.torch import Device, choose
 from geoml.data.chips import EvalBatches, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
 from geoml.data.recipe import TrainRecipe, swapped
-from geoml.engine.machine.device import Device, choose
+from geoml.engine.contract import pixel_output
 from geoml.engine.packages import package
 from geoml.engine.run.domain import measured
 from geoml.engine.train.evaluate import score
@@ -104,11 +105,11 @@ def fit(
     )
     val = EvalBatches(splits["val"], max(size, VAL_CHIP), batch, reader)
     keeper = Keeper(state, recipe.epochs, recipe.early_stopping, on_epoch)
+    card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
     if not keeper.done:
-        loop = Loop(module, task, recipe, mean, std, train)
+        loop = Loop(module, task, pixel_output(card), recipe, mean, std, train)
         _run(loop, train, val, recipe, keeper, device)
     keeper.restore(module)
-    card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
     training = {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash,

@@ -20,6 +20,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.data.chips import Batch, TrainBatches
 from geoml.data.recipe import EarlyStopping, FreezeFor, Schedule, TrainRecipe
+from geoml.engine.contract import PixelOutput
+from geoml.engine.inference.predict import stored
 from geoml.engine.train.transfer import encoder_parts, freeze
 from geoml.errors import DataError, ModelError
 from geoml.io.stores.store import atomic, read_small, write_json
@@ -30,7 +32,7 @@ PROGRESS = "progress.json"
 
 
 class Loop(lightning.LightningModule):
-    """One network, one task. Batches hold physical values; they are standardised here."""
+    """One network, one task and its output. Batches hold physical values; they are standardised here."""
 
     mean: Tensor
     std: Tensor
@@ -39,13 +41,14 @@ class Loop(lightning.LightningModule):
         self,
         net: nn.Module,
         task: Task,
+        output: PixelOutput,
         recipe: TrainRecipe,
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
         batches: TrainBatches,
     ) -> None:
         super().__init__()
-        self.net, self.task, self.recipe, self.batches = net, task, recipe, batches
+        self.net, self.task, self.output, self.recipe, self.batches = net, task, output, recipe, batches
         self.register_buffer("mean", torch.from_numpy(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.from_numpy(std).reshape(-1, 1, 1), persistent=False)
         self.encoders = encoder_parts(net) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
@@ -79,9 +82,9 @@ class Loop(lightning.LightningModule):
         self.scores = self.task.scores()
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        index, confidence = self.task.decode(self(batch))
-        self.task.check(confidence.cpu().numpy())
-        self.scores.update(index.cpu().numpy(), confidence.cpu().numpy(), batch.target.cpu().numpy())
+        known = np.ones(batch.target.shape, np.bool_)
+        answer = self.output.answer(stored(self.output, self(batch), known))
+        self.scores.update(*answer, batch.target.cpu().numpy().reshape(-1, known.shape[-1]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         how = self.recipe.optimiser

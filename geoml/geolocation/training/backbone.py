@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from geoml.backends.torch import Device, choose
 from geoml.engine.machine.ahead import ahead
-from geoml.engine.machine.device import Device, choose
 from geoml.errors import InputError, ModelError
 from geoml.geolocation import heads
 from geoml.geolocation.locate.features import AHEAD, BATCH, Extractor, compute

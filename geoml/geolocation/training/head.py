@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from geoml.backends.torch import choose
 from geoml.data.recipe import resolve
-from geoml.engine.machine.device import choose
 from geoml.errors import InputError, ModelError
 from geoml.geolocation import heads
 from geoml.geolocation.density.density import Density

@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from geoml.errors import InputError
+from geoml.grid.chips import ChipGrid, blended_grid, exact_grid
 from geoml.io.cards.domain import Domain
 from geoml.io.units import Unit
 from geoml.recipe import Frozen, Phase
@@ -65,6 +67,21 @@ class ModelCard(Frozen):
     scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")
     bbox: tuple[float, float, float, float] = Field(default=(-180.0, -90.0, 180.0, 90.0), description="where trained")
     domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
+
+    def chip_grid(self, join: str = "auto") -> ChipGrid:
+        """The lattice of the model's chips: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
+
+        Raises InputError when exact joining is asked of a model that sees its whole chip.
+        """
+        if join not in ("auto", "exact", "blend"):
+            raise InputError(f"join: {join!r}; expected auto, exact or blend")
+        if join != "blend" and self.radius is not None:
+            return exact_grid(self.chip_size, self.radius, self.stride)
+        if join == "exact":
+            raise InputError(
+                f"join: {self.name} sees its whole chip, so no halo makes it exact; expected auto or blend"
+            )
+        return blended_grid(self.chip_size, self.overlap, self.stride)
 
     @model_validator(mode="after")
     def _domain_of_the_bands(self) -> Self:

@@ -12,7 +12,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import pystac
 from pystac.utils import str_to_datetime
+
+from geoml.errors import DataError
 
 FIELDS = ("datetime", "start_datetime", "end_datetime")
 
@@ -34,8 +37,7 @@ def _read(text: object) -> tuple[datetime, bool]:
         raise ValueError(f"{str(text)[:60]!r} is no text")  # noqa: TRY004, one kind for all that is no time
     try:
         found = str_to_datetime(_LEAP.sub(r"\1:59.999999", text.strip()))
-        zoned = found.tzinfo is not None
-        return (found.astimezone(UTC) if zoned else found.replace(tzinfo=UTC)), zoned
+        return _aware(found).astimezone(UTC), found.tzinfo is not None
     except (ValueError, OverflowError) as err:
         raise ValueError(f"{text[:60]!r}: {err}") from err
 
@@ -87,6 +89,28 @@ def span(properties: dict[str, Any]) -> tuple[datetime, datetime]:
     first = properties.get("start_datetime") or properties.get("datetime")
     last = properties.get("end_datetime") or properties.get("datetime")
     return instant(first), instant(last)
+
+
+def time_of(item: pystac.Item) -> datetime | None:
+    """``datetime`` of an item, else the start of its interval, in UTC; None for an item with neither."""
+    found = item.datetime or item.common_metadata.start_datetime
+    return None if found is None else _aware(found).astimezone(UTC)
+
+
+def time_range(items: Iterable[pystac.Item]) -> tuple[datetime, datetime]:
+    """First and last time of items, with time zone. Raises DataError for one without any."""
+    times: list[datetime] = []
+    for item in items:
+        about = item.common_metadata
+        own = [_aware(t) for t in (item.datetime, about.start_datetime, about.end_datetime) if t is not None]
+        if not own:
+            raise DataError(f"item {item.id}: neither datetime nor start_datetime")
+        times += own
+    return min(times), max(times)
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def tell(catalog: str, notes: Iterable[tuple[str, str]]) -> None:

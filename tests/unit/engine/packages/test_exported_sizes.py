@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import geoml
 from geoml import testing
-from geoml.engine.inference.predict import chip_grid
 from geoml.engine.packages import exported, package
 from geoml.errors import DataError, ModelError
 from geoml.io.cards import mlm
@@ -59,7 +58,7 @@ def test_a_u_net_of_smp_maps_what_the_module_says(depth: int, tmp_path: Path, ma
     made = exported.save_exported(program(net, free), card(chip_size=128), tmp_path / "mine")
     assert made.stride == 2**depth
     assert made.radius is not None
-    assert chip_grid(made).size <= 2048
+    assert made.chip_grid().size <= 2048
     loaded = package.load(tmp_path / "mine")
     x = torch.randn(3, 2, 64, 96)
     with torch.no_grad():
@@ -117,7 +116,7 @@ def test_other_sizes_are_padded_and_cropped(
 def test_a_program_too_small_for_chips_with_a_halo_is_blended(tmp_path: Path) -> None:
     free = {0: Dim("b"), 2: 4 * Dim("h", max=128), 3: 4 * Dim("w", max=128)}
     made = exported.save_exported(program(Down(), free), card(), tmp_path)
-    assert (made.radius, chip_grid(made).size) == (None, 64)
+    assert (made.radius, made.chip_grid().size) == (None, 64)
 
 
 def test_one_symbol_for_both_sides_is_a_square(tmp_path: Path) -> None:

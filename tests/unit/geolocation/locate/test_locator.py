@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from geoml.engine.machine.device import choose
+from geoml.backends.torch import choose
 from geoml.engine.packages import package
 from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.locate import features, locator

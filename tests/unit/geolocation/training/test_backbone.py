@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from geoml.engine.machine.device import choose
+from geoml.backends.torch import choose
 from geoml.errors import InputError, ModelError
 from geoml.geolocation.locate import locator
 from geoml.geolocation.locate.features import weights_hash
