@@ -16,7 +16,7 @@ from prefect.runtime import task_run
 from flows.runner import Steps
 from flows.show import Progress, told
 from geoml import pipeline
-from geoml.engine.machine.device import choose
+from geoml.backends.torch import choose
 from geoml.engine.run.blocks import Tally
 from geoml.engine.run.monitor import Look
 from geoml.engine.workers import drive as spread

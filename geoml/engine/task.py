@@ -15,8 +15,6 @@ from geoml.recipe import Frozen
 from geoml.registry import Registry
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from geoml.io.report.score_table import ScoreTable
@@ -40,8 +38,7 @@ class Task(Protocol):
     """What every task says of itself, on the class: nothing has to be built to train, score or print.
 
     ``recipe`` and ``card`` are the classes of its recipe and of the card of its packages, ``input`` and ``output`` the
-    names of what it reads and makes. ``compares`` is True where dates are compared: equal dates then tell what is
-    invented, and features are changes that have tracks. ``key`` is the score that the best is chosen by.
+    names of what it reads and makes. ``key`` is the score that the best is chosen by.
     """
 
     name: ClassVar[str]
@@ -49,7 +46,6 @@ class Task(Protocol):
     card: ClassVar[type[Frozen]]
     input: ClassVar[str]
     output: ClassVar[str]
-    compares: ClassVar[bool]
     key: ClassVar[str]
     larger_is_better: ClassVar[bool]
 
@@ -89,13 +85,6 @@ class PixelTask(Task, Protocol):
         self, classes: int, loss_parts: Mapping[str, float] = ..., class_weights: Sequence[float] | None = None
     ) -> None: ...
     def loss(self, raw: Tensor, target: Tensor) -> Tensor: ...
-    def softmax(self, raw: Tensor) -> Tensor: ...
-    def sure(self, probability: Tensor) -> Tensor: ...
-    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]: ...
-    def decode_probabilities(self, probability: Tensor) -> tuple[Tensor, Tensor]: ...
-    def probabilities(self, raw: Tensor) -> Tensor: ...
-    def quantise(self, probability: Tensor) -> Tensor: ...
-    def check(self, confidence: NDArray[np.uint8]) -> None: ...
     def scores(self) -> Any: ...
 
 

@@ -73,14 +73,14 @@ class ChipGrid:
         return Window(chips[0].y0, chips[0].x0, chips[-1].y1, chips[-1].x1)
 
 
-def exact_grid(chip_size: int, radius: int, stride: int) -> ChipGrid:
+def exact_grid(chip_size: int, radius: int, stride: int, core: int = CORE) -> ChipGrid:
     """Halo and core for a network that sees at most ``radius`` pixels around each output pixel.
 
-    The halo is the radius rounded up to the stride. The core is ``CORE`` pixels, or what ``chip_size`` leaves of a
+    The halo is the radius rounded up to the stride. The core is ``core`` pixels, or what ``chip_size`` leaves of a
     larger chip; its size changes the cost and not the answer, for the halo makes it exact.
     """
     halo = -(-radius // stride) * stride
-    core = max(max(CORE, chip_size - 2 * halo) // stride, 1) * stride
+    core = max(max(core, chip_size - 2 * halo) // stride, 1) * stride
     return ChipGrid(core + 2 * halo, core, halo, stride)
 
 

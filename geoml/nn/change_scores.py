@@ -1,7 +1,7 @@
 """Scores of a change map, summed up part by part: those of its classes, and those of change against none.
 
 Change against none puts all classes of change together. Its precision-recall curve comes from the probability of
-change in steps of 1/250, so it needs no pixel to be kept.
+change in steps, so it needs no pixel to be kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ChangeScores:
     key: ClassVar[str] = ClassScores.key
     larger_is_better: ClassVar[bool] = ClassScores.larger_is_better
 
-    def __init__(self, classes: int, probability_steps: int = 250) -> None:
+    def __init__(self, classes: int, probability_steps: int) -> None:
         self.classes = ClassScores(classes, probability_steps)
         self.steps = probability_steps
         self.changed: NDArray[np.int64] = np.zeros(probability_steps + 1, np.int64)

@@ -23,7 +23,7 @@ class ClassScores:
     key: ClassVar[str] = "miou"
     larger_is_better: ClassVar[bool] = True
 
-    def __init__(self, classes: int, confidence_steps: int = 250) -> None:
+    def __init__(self, classes: int, confidence_steps: int) -> None:
         self.classes = classes
         self.steps = confidence_steps
         self.confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)

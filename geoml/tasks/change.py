@@ -1,7 +1,7 @@
 """Change: every pixel of a place seen on two dates or more is unchanged (class 0) or changed in one of several ways.
 
-Logits are (B, K, H, W); index 0 means unchanged, so K = 2 is change or none and a larger K has from-to classes. What
-is stored beside the class is the probability that anything changed, 1 - P(unchanged).
+Logits are (B, K, H, W); index 0 means unchanged, so K = 2 is change or none and a larger K has from-to classes. What is
+stored of them: `geoml.outputs.changes`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.errors import InputError
 from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.nn.change_scores import ChangeScores
+from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import segmentation
 
@@ -35,13 +33,9 @@ class Task:
     recipe: ClassVar[type[Frozen]] = segmentation.Task.recipe
     card: ClassVar[type[Frozen]] = segmentation.Task.card
     input: ClassVar = "dated_pair"
-    output: ClassVar = "classes"
-    compares: ClassVar = True
+    output: ClassVar = "changes"
     key: ClassVar = ChangeScores.key
     larger_is_better: ClassVar = ChangeScores.larger_is_better
-    layer: ClassVar = "probability"
-    about: ClassVar = "probability of change"
-    background: ClassVar[int | None] = 0
 
     fit = staticmethod(segmentation.Task.fit)
     score = staticmethod(segmentation.Task.score)
@@ -60,38 +54,9 @@ class Task:
         """As of segmentation."""
         return self._plain.loss(raw, target)
 
-    def softmax(self, raw: Tensor) -> Tensor:
-        """(B, K, H, W) float32 probabilities of logits."""
-        return self._plain.softmax(raw)
-
-    def sure(self, probability: Tensor) -> Tensor:
-        """(B, H, W) probability of change of (B, K, H, W) probabilities."""
-        return 1 - probability[:, 0]
-
-    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K, H, W) logits to class index and probability of change, both (B, H, W) uint8."""
-        return self.decode_probabilities(self.softmax(raw))
-
-    def decode_probabilities(self, probability: Tensor) -> tuple[Tensor, Tensor]:
-        """As `decode`, from probabilities."""
-        index = probability.max(dim=1)[1]
-        return index.to(torch.uint8), self.quantise(self.sure(probability.float()))
-
-    def probabilities(self, raw: Tensor) -> Tensor:
-        """(B, K, H, W) uint8 probabilities of logits."""
-        return self._plain.probabilities(raw)
-
-    def quantise(self, probability: Tensor) -> Tensor:
-        """Probabilities in [0, 1] as uint8 steps."""
-        return self._plain.quantise(probability)
-
-    def check(self, confidence: NDArray[np.uint8]) -> None:
-        """Raise ModelError where `decode` met logits that were not finite."""
-        self._plain.check(confidence)
-
     def scores(self) -> ChangeScores:
-        """An empty accumulator of metrics; feed it what `decode` gives."""
-        return ChangeScores(self.classes, segmentation.CONFIDENCE_STEPS)
+        """An empty accumulator of metrics; feed it the answers of the output."""
+        return ChangeScores(self.classes, STEPS)
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:

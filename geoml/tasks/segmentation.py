@@ -1,6 +1,6 @@
 """Segmentation: every pixel gets one class of a closed list.
 
-Logits are (B, K, H, W); index k means ``card.classes[k]``. What leaves the device are small integers only.
+Logits are (B, K, H, W); index k means ``card.classes[k]``. What is stored of them: `geoml.outputs.classes`.
 """
 
 from __future__ import annotations
@@ -8,34 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.task import OnEpoch
-from geoml.errors import InputError, ModelError, unknown
+from geoml.errors import InputError, unknown
 from geoml.io.cards.card import ModelCard
 from geoml.io.report.score_notes import score_notes
 from geoml.io.report.score_table import ScoreTable, number, sentence
-from geoml.nn.losses import IGNORE, LOSSES
+from geoml.nn.losses import LOSSES
 from geoml.nn.metrics import ClassScores
+from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
-
-CONFIDENCE_STEPS: Final = 250
-"""A confidence of 1.0 is stored as this."""
-CONFIDENCE_SCALE: Final = 1 / CONFIDENCE_STEPS
-CONFIDENCE_NODATA: Final = 255
-CONFIDENCE_BROKEN: Final = 254
-"""Stored where the logits were not finite; `Task.check` refuses it."""
 
 _COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 _TOTALS = {"miou": "mean IoU", "mean_f1": "mean F1", "overall_accuracy": "overall accuracy", "ece": "ECE"}
-
-__all__ = ["CONFIDENCE_NODATA", "CONFIDENCE_SCALE", "IGNORE", "Task"]
 
 
 @final
@@ -52,12 +42,8 @@ class Task:
     card: ClassVar[type[Frozen]] = ModelCard
     input: ClassVar = "mosaic"
     output: ClassVar = "classes"
-    compares: ClassVar = False
     key: ClassVar = ClassScores.key
     larger_is_better: ClassVar = ClassScores.larger_is_better
-    layer: ClassVar = "confidence"
-    about: ClassVar = "probability of that class"
-    background: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.classes <= 255:
@@ -76,44 +62,9 @@ class Task:
         parts = [share * LOSSES[name](raw, target, weight) for name, share in self.loss_parts.items() if share > 0]
         return torch.stack(parts).sum()
 
-    def softmax(self, raw: Tensor) -> Tensor:
-        """(B, K, H, W) float32 probabilities of logits; what is averaged where chips are blended."""
-        return torch.softmax(raw.float(), dim=1)
-
-    def sure(self, probability: Tensor) -> Tensor:
-        """(B, H, W) what is stored beside the class, of (B, K, H, W) probabilities: that of the likeliest class."""
-        return probability.amax(dim=1)
-
-    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K, H, W) logits to class index and confidence, both (B, H, W) uint8, on the device of the logits.
-
-        Confidence is the probability of that class in steps of `CONFIDENCE_SCALE`.
-        """
-        top, index = raw.max(dim=1)  # many times faster than argmax, and the softmax needs the maximum anyway
-        total = (raw - top.unsqueeze(1)).float().exp_().sum(dim=1)
-        return index.to(torch.uint8), _steps(total.reciprocal_())
-
-    def decode_probabilities(self, probability: Tensor) -> tuple[Tensor, Tensor]:
-        """As `decode`, from (B, K, H, W) probabilities."""
-        top, index = probability.max(dim=1)
-        return index.to(torch.uint8), _steps(top.float())
-
-    def probabilities(self, raw: Tensor) -> Tensor:
-        """(B, K, H, W) uint8 probabilities of logits in steps of `CONFIDENCE_SCALE`."""
-        return self.quantise(self.softmax(raw))
-
-    def quantise(self, probability: Tensor) -> Tensor:
-        """Probabilities in [0, 1] as uint8 steps of `CONFIDENCE_SCALE`."""
-        return _steps(probability)
-
-    def check(self, confidence: NDArray[np.uint8]) -> None:
-        """Raise ModelError where `decode` met logits that were not finite."""
-        if bad := int(np.count_nonzero(confidence == CONFIDENCE_BROKEN)):
-            raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
-
     def scores(self) -> ClassScores:
-        """An empty accumulator of metrics; feed it what `decode` gives."""
-        return ClassScores(self.classes, CONFIDENCE_STEPS)
+        """An empty accumulator of metrics; feed it the answers of the output."""
+        return ClassScores(self.classes, STEPS)
 
     @staticmethod
     def fit(recipe: TrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
@@ -151,8 +102,3 @@ class Task:
         from geoml.io.report.page import evaluation_report
 
         return evaluation_report(scores)
-
-
-def _steps(probability: Tensor) -> Tensor:
-    """Probabilities as uint8 steps; NaN becomes `CONFIDENCE_BROKEN`, so finding it costs no look at the device."""
-    return probability.mul(CONFIDENCE_STEPS).round_().nan_to_num_(nan=CONFIDENCE_BROKEN).to(torch.uint8)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from geoml.engine.machine.device import choose
+from geoml.backends.torch import choose
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.locate import locator
 from geoml.geolocation.locate.features import Extractor, compute

@@ -317,7 +317,7 @@ def read_map(out: Path, asset: str = "class", *, fill: int = 255) -> dict[str, M
         whole = parts[0][0]
         for window, *_ in parts:
             whole = whole.union(window)
-        data = np.full((len(parts[0][2]), *whole.shape), fill, np.uint8)
+        data = np.full((len(parts[0][2]), *whole.shape), fill, parts[0][2].dtype)
         for window, _, values in parts:
             data[(slice(None), *window.slices(whole))] = values
         maps[crs] = Map(data, whole, parts[0][1])

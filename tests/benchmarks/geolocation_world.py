@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geoml.engine.machine.device import choose
+from geoml.backends.torch import choose
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import build_backbone
 from geoml.geolocation.nn import geoscores

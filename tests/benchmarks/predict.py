@@ -113,9 +113,9 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
                     shapes.append(predictor.trimmed(core, window).expand(predictor.grid.halo).shape)
     inputs = {s: torch.randn(1, len(scene.BANDS) * plan.card.dates, *s) for s in set(shapes)}
     took: dict[str, float] = {"chips": len(shapes)}
-    engine = predictor.module  # folded, and below with memory kept; the bare model is what torch runs
+    engine = predictor.backend.module  # folded, and below with memory kept; the bare model is what torch runs
     for name, module in (("", load(model).module.eval().to(memory_format=torch.channels_last)), ("folded_", engine)):
-        predictor.module = module
+        predictor.backend.module = module
         with torch.inference_mode(), kept() if name else nullcontext():
             predictor.forward(inputs[shapes[0]])
             start, cpu = time.perf_counter(), time.process_time()

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geoml import testing
+from geoml.engine.contract import pixel_output
+from geoml.engine.inference.predict import stored
 from geoml.engine.task import Scores, of_pixels
 from geoml.engine.train.evaluate import named
 from geoml.geolocation.cards.locator import Calibrated
@@ -62,8 +65,11 @@ def right(target: Tensor) -> Tensor:
 
 
 def decoded(task: Any, raw: Tensor, target: Tensor) -> tuple[Any, ...]:
-    index, confidence = task.decode(raw)
-    return index.numpy(), confidence.numpy(), target.numpy()
+    """What the output that the task names makes of raw output, as scores take it, and the truth: each (B, y, x)."""
+    names = [f"class {k}" for k in range(CLASSES)]
+    output = pixel_output(testing.card("made", ["red"], names, task=task.name))
+    found = output.answer(stored(output, raw, np.ones(target.shape, np.bool_)))
+    return *(a.reshape(target.shape) for a in found), target.numpy()
 
 
 def _classes(name: str) -> Answers:
@@ -135,6 +141,7 @@ def _known_again(name: str) -> Answers:
 
 MAKERS: dict[str, Callable[[str], Answers]] = {
     "classes": _classes,
+    "changes": _classes,
     "geolocation": _places,
     "retrieval": _known_again,
 }

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import geoml
 from geoml import pipeline, testing
 from geoml.cli import app
-from geoml.engine.run.blocks import _predictor
+from geoml.engine.run.blocks import _loaded
 from geoml.io.stac.search import write_items
 from geoml.io.stores import signed
 
@@ -36,7 +36,7 @@ def _one_thread() -> None:
 def _full_precision(machine: Callable[..., None]) -> None:
     """Truth is compared digit by digit, and models are made ready under the settings of this test."""
     machine(precision="fp32", device="cpu", threads=2)
-    _predictor.cache_clear()
+    _loaded.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,9 @@ from typer.testing import Result
 
 import geoml
 from geoml import testing
-from geoml.cube.normalise import coefficients
+from geoml.backends.torch import Device
+from geoml.engine.contract import Pixels
 from geoml.engine.inference.predict import Predictor
-from geoml.engine.machine.device import Device
 from geoml.engine.packages.package import Package, load
 from geoml.errors import DataError, GeomlError, InputError, ModelError, TransientError
 from geoml.grid.plane import Plane, Window
@@ -404,9 +404,8 @@ def rows_of(package: Package, batch: int, join: str = "auto") -> tuple[np.ndarra
     window = Window(0, 0, 256, 640)
     origin = predictor.needed(window)
     data = testing.smooth((2, *origin.shape), seed=3)
-    mul, add = coefficients(package.card, [1e-4] * 2, [0.0] * 2)
-    found = list(predictor.rows(data, np.ones(origin.shape, bool), mul, add, origin, window))
-    return np.concatenate([r.classes for r in found]), predictor
+    pixels = Pixels(data, np.ones(origin.shape, np.uint16), (1e-4,) * 2, (0.0,) * 2, origin)
+    return np.concatenate([r["class"][0] for r in predictor.rows(pixels, window)]), predictor
 
 
 @pytest.mark.parametrize("join", ["exact", "blend"])
@@ -422,11 +421,12 @@ def test_what_does_not_fit_into_memory_is_halved(join: str, threshold: str, capl
     hungry.most, hungry.seen = 3 * 64 * 64, []
     found, predictor = rows_of(package, 8, join)
     assert (found == expected).all()
-    assert max(predictor.side, 64) ** 2 * predictor.batch <= 2 * hungry.most
-    assert bool(predictor.side) == (join == "exact")
+    backend = predictor.backend
+    assert max(backend.side, 64) ** 2 * backend.batch <= 2 * hungry.most
+    assert bool(backend.side) == (join == "exact")
     failed = len([n for n in hungry.seen if n > hungry.most])
     assert 1 <= failed <= 8 < len(hungry.seen), "what was halved stays so for the rest of the run"
-    assert f"going on with chips of {predictor.side or 64} pixels, {predictor.batch} at once" in caplog.text
+    assert f"going on with chips of {backend.side or 64} pixels, {backend.batch} at once" in caplog.text
 
 
 def test_an_output_that_is_not_finite_ends_the_run(cli: Callable[..., Result], catalog: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from geoml import testing
+from geoml.engine.contract import Pixels
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import package
 from geoml.grid.plane import Window
@@ -159,13 +160,13 @@ def test_tta_turns_with_the_scene(unet: str) -> None:
     data = testing.smooth((2, 192, 192), seed=3)
     window = Window(0, 0, 192, 192)
     origin = predictor.needed(window)
-    mul, add = np.full(2, 1e-4 / 0.15, np.float32), np.full(2, -2.0, np.float32)
 
     def predicted(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         around = np.zeros((2, *origin.shape), scene.dtype)
         around[(slice(None), *window.slices(origin))] = scene
-        rows = list(predictor.rows(around, (around != 0).all(axis=0), mul, add, origin, window))
-        return np.concatenate([r.classes for r in rows]), np.concatenate([r.confidence for r in rows])
+        count = (around != 0).all(axis=0).astype(np.uint16)
+        rows = list(predictor.rows(Pixels(around, count, (1e-4,) * 2, (0.0,) * 2, origin), window))
+        return tuple(np.concatenate([r[key][0] for r in rows]) for key in ("class", "confidence"))
 
     upright, confidence = predicted(data)
     assert len(np.unique(upright)) == 3

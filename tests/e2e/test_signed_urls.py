@@ -14,7 +14,7 @@ import pytest
 
 from geoml import pipeline
 from geoml.engine.packages import cards
-from geoml.engine.run.blocks import _predictor
+from geoml.engine.run.blocks import _loaded
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
 from geoml.errors import InputError, NothingFound
@@ -33,7 +33,7 @@ def another_day(days: Any) -> None:
     """As in a process that was started the next day."""
     days.signature = SECOND
     signed._known.clear()
-    _predictor.cache_clear()
+    _loaded.cache_clear()
 
 
 def test_a_run_keeps_no_signature_and_goes_on_with_another_one(days: Any, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from geoml import testing
+from geoml.backends import torch as backend
+from geoml.backends.torch import choose
+from geoml.engine.contract import Pixels
 from geoml.engine.inference import predict as engine
-from geoml.engine.machine.device import choose
 from geoml.engine.packages import package
 from geoml.grid.plane import Window
 from geoml.settings import settings
@@ -38,9 +40,9 @@ def answer(model: str, device: str, precision: str, **options: Any) -> tuple[np.
     origin = predictor.needed(WINDOW)
     data = testing.smooth((2, *origin.shape), seed=3)
     data[:, 200:260, 200:300] = 0
-    mul, add = np.full(2, 1e-4 / 0.15, np.float32), np.full(2, -2.0, np.float32)
-    rows = list(predictor.rows(data, (data != 0).all(0), mul, add, origin, WINDOW))
-    return np.concatenate([r.classes for r in rows]), np.concatenate([r.confidence for r in rows])
+    count = (data != 0).all(0).astype(np.uint16)
+    rows = list(predictor.rows(Pixels(data, count, (1e-4,) * 2, (0.0,) * 2, origin), WINDOW))
+    return np.concatenate([r["class"][0] for r in rows]), np.concatenate([r["confidence"][0] for r in rows])
 
 
 @pytest.mark.parametrize("options", [{}, {"join": "blend"}, {"tta": True}])
@@ -66,22 +68,22 @@ def test_only_small_integers_come_back_through_pinned_memory(
 ) -> None:
     seen: list[Tensor] = []
     landed: list[bool] = []
-    behind, down = engine._one_behind, engine._landed
+    behind, down = backend.Backend.download, backend._landed
 
-    def spy(strips: Iterator[tuple[int, list[Tensor]]]) -> Iterator[Any]:
-        def watched() -> Iterator[tuple[int, list[Tensor]]]:
-            for y, tensors in strips:
+    def spy(self: backend.Backend, strips: Iterator[tuple[Window, list[Tensor]]]) -> Iterator[Any]:
+        def watched() -> Iterator[tuple[Window, list[Tensor]]]:
+            for window, tensors in strips:
                 seen.extend(tensors)
-                yield y, tensors
+                yield window, tensors
 
-        return behind(watched())
+        return behind(self, watched())
 
-    def at_host(strip: Any) -> Any:
-        landed.extend(t.is_pinned() and strip[2] is not None for t in strip[1])
-        return down(strip)
+    def at_host(key: Any, tensors: list[Tensor], event: Any) -> Any:
+        landed.extend(t.is_pinned() and event is not None for t in tensors)
+        return down(key, tensors, event)
 
-    monkeypatch.setattr(engine, "_one_behind", spy)
-    monkeypatch.setattr(engine, "_landed", at_host)
+    monkeypatch.setattr(backend.Backend, "download", spy)
+    monkeypatch.setattr(backend, "_landed", at_host)
     answer(unet, "cuda", "auto", join=join)
     assert seen
     assert {t.dtype for t in seen} == {torch.uint8}  # blended, decoded and quantised there

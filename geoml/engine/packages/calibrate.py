@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from geoml import models
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.packages.package import Package, build
-from geoml.engine.task import of_pixels
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.io.cards.card import Band, ClassInfo, ModelCard
 
 PIXELS = 1_000_000
 """Pixels of a split that a model is calibrated on at most."""
 CHIP = 512
-SCORE = "score"
-"""Asset and file of what a calibrated model gives beside the class."""
 Read = Callable[[LabelledScene], Sample]
 CLASSES = {
     2: {"unchanged": "#d9d9d9", "changed": "#d7301f"},
@@ -68,14 +65,6 @@ def doubt_of(package: Package, pixels: NDArray[np.floating]) -> str:
     """
     say: Callable[[torch.Tensor], str] = getattr(package.module, "doubt", lambda _: "")
     return say(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
-
-
-def beside(card: ModelCard) -> tuple[str, str]:
-    """Name and meaning of what a map holds beside the class: no probability where the model was never shown a truth."""
-    if models.calibrated(card.architecture):
-        return SCORE, "score of change, 0.5 at the threshold; no probability"
-    task = of_pixels(card.task)
-    return task.layer, task.about
 
 
 def draw(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed: int = 0) -> NDArray[np.float32]:

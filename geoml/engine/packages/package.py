@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from geoml import models
+from geoml.engine.contract import output_of
 from geoml.engine.packages import weights
 from geoml.engine.packages.exported import load_exported
 from geoml.engine.packages.measure import measure
@@ -42,7 +43,7 @@ def load(name_or_dir: str | Path) -> Package:
 def build(card: ModelCard) -> nn.Module:
     """The network of a card with fresh weights; nothing is fetched. Raises ModelError when the card does not fit it."""
     try:
-        fixed = models.given(card.architecture, len(card.bands), card.dates, len(card.classes))
+        fixed = models.given(card.architecture, len(card.bands), card.dates, output_of(card).raw)
         for name, value in fixed.items():
             if card.config.get(name, value) != value:
                 raise ModelError(f"{card.name}: config has {name} {card.config[name]}, the card lists {value}")

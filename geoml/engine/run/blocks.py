@@ -11,31 +11,31 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pystac
-from numpy.typing import NDArray
 
 from geoml.cube.domain import likeness
-from geoml.cube.normalise import coefficients
 from geoml.cube.region import inside
 from geoml.cube.register import Shift
-from geoml.engine.inference.predict import Predictor
+from geoml.engine.contract import BACKENDS, Backend, BlockRun, Pixels, Rows, output_of
+from geoml.engine.inference.predict import BACKEND, Predictor
 from geoml.engine.machine.ahead import ahead, tried
-from geoml.engine.machine.device import Device, choose
 from geoml.engine.machine.memory import kept
-from geoml.engine.run.dates import Mosaic, between, cropped, harmonised, margin, moved, read_dates, together
+from geoml.engine.packages.calibrate import check_ready
+from geoml.engine.packages.package import Package
+from geoml.engine.run.dates import between, harmonised, margin, moved, read_dates, together
 from geoml.engine.run.output import BlockWriter
-from geoml.engine.run.plan import STATE, Plan, PlannedBlock, RegionSample, read_plan
+from geoml.engine.run.plan import PART, STATE, Plan, PlannedBlock, RegionSample, read_plan
 from geoml.engine.run.planned import load_planned
 from geoml.errors import DataError, GeomlError, InputError, TransientError, limits
-from geoml.grid.plane import Block, Window
+from geoml.grid.plane import Block
 from geoml.io.cards.card import ModelCard
 from geoml.io.cog.projection import check_projection
 from geoml.io.cog.radiometry import check_offset
@@ -66,43 +66,24 @@ class Tally:
     pixels: int = 0
 
 
-@dataclass(frozen=True)
-class _Input:
-    """A block in memory: the mosaic of ``origin`` and where the region asks for output."""
-
-    planned: PlannedBlock
-    block: Block
-    origin: Window
-    data: NDArray[np.generic]
-    count: NDArray[np.uint16]
-    scale: Sequence[float]
-    offset: Sequence[float]
-    asked: NDArray[np.bool_]
-    dates: Sequence[Sequence[pystac.Item]]
-    residual: Sequence[Shift | None]
-    """Of each later date against the first, after it was corrected."""
-    seconds: float
-    likeness: NDArray[np.uint8] | None = None
-    """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
-    compared: float = 0.0
-    """Seconds that it took to compare them."""
-
-
 @lru_cache(maxsize=2)
-def _predictor(path: str, card: str, join: str, tta: bool, probabilities: bool, device: Device) -> Predictor:
+def _loaded(path: str, card: str, backend: str, device: Hashable) -> tuple[Package, Backend]:
     """The model, loaded once in a process; ``card`` is the plan's as JSON."""
     package = load_planned(path, ModelCard.model_validate_json(card))
-    return Predictor(package, join=join, tta=tta, probabilities=probabilities, device=device)
+    check_ready(package)
+    return package, BACKENDS.find(backend).Backend(package.module, package.card, device)
 
 
-def predictor_of(plan: Plan, device: Device | None = None) -> Predictor:
+def predictor_of(plan: Plan) -> Predictor:
     """The model of a plan as its blocks see it, on the device of the settings.
 
     Raises as `Predictor`, and ModelError where the package was replaced since the plan was made.
     """
-    recipe = plan.recipe
-    options = recipe.join, recipe.tta, recipe.probabilities
-    return _predictor(plan.model_path, plan.card.model_dump_json(exclude_unset=True), *options, device or choose())
+    recipe, name = plan.recipe, BACKEND
+    card = plan.card.model_dump_json(exclude_unset=True)
+    package, backend = _loaded(plan.model_path, card, name, BACKENDS.find(name).choose())
+    output = output_of(plan.card, recipe)
+    return Predictor(package, output, join=recipe.join, tta=recipe.tta, backend=backend)
 
 
 def is_done(
@@ -121,7 +102,7 @@ def is_done(
             return False
     except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # none, or a damaged one
         return False
-    return not plan.recipe.features or size(f"{STATE}/parts/{key}.parquet") is not None
+    return not output_of(plan.card, plan.recipe).tables or size(PART.format(key)) is not None
 
 
 @limits("blocks")
@@ -145,17 +126,21 @@ def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, pro
             todo.append(by_id[key])
     if not todo:
         return tally
-    device = choose()
-    with about(run=plan.hash[:8]), kept() if device.torch.type == "cpu" else nullcontext():
-        _run(store, plan, todo, device, tally, progress)
+    predictor = predictor_of(plan)
+    with about(run=plan.hash[:8]), kept() if predictor.backend.device.type == "cpu" else nullcontext():
+        _run(store, plan, todo, predictor, tally, progress)
     return tally
 
 
 def _run(
-    store: RunStore, plan: Plan, todo: Sequence[PlannedBlock], device: Device, tally: Tally, progress: Progress | None
+    store: RunStore,
+    plan: Plan,
+    todo: Sequence[PlannedBlock],
+    predictor: Predictor,
+    tally: Tally,
+    progress: Progress | None,
 ) -> None:
     recipe = plan.recipe
-    predictor = predictor_of(plan, device)
     reader = _Reader(store.local, plan, predictor)
     with (
         Threads(1, "geoml-write") as writing,
@@ -174,61 +159,52 @@ def _run(
             if isinstance(found, BaseException):
                 raise found
             with about(block=key):
-                pending = _predict(store, plan, predictor, found, writing, pending, tally, progress)
+                pending = _predict(store, predictor, found, writing, pending, tally, progress)
         if pending is not None:
             pending.result()
 
 
 def _predict(
     store: RunStore,
-    plan: Plan,
     predictor: Predictor,
-    found: _Input,
+    run: BlockRun,
     writing: Threads,
     pending: Future[None] | None,
     tally: Tally,
     progress: Progress | None,
 ) -> Future[None]:
     """Run the model over a block; its rows go to the writing thread, at most a few at a time."""
-    card = plan.card
-    mul, add = coefficients(card, found.scale, found.offset)
-    valid = found.count > 0
-    writer = BlockWriter(store.local, plan, found.planned, found.asked, found.likeness, moves=store.remote)
-    inner = found.block.window.slices(found.origin)
-    count = found.count[inner]
-    tally.seconds["read"] += found.seconds
-    if found.likeness is not None:
-        tally.seconds["domain"] += found.compared
-    tally.bytes["read"] += found.data.nbytes
+    key, output = run.block.id, predictor.output
+    writer = BlockWriter(store.local, run, output, moves=store.remote)
+    for stage, seconds in run.seconds.items():
+        tally.seconds[stage] += seconds
+    tally.bytes["read"] += run.pixels.data.nbytes
     room = threading.Semaphore(4)  # rows in flight
 
-    def write(rows: object, part: slice) -> None:
+    def write(rows: Rows) -> None:
         try:
             start = time.perf_counter()
-            writer.rows(rows, count[part], part)  # type: ignore[arg-type]
+            writer.rows(rows)
             tally.seconds["write"] += time.perf_counter() - start
         finally:
             room.release()
 
     futures = []
     try:
-        y = 0
         start = time.perf_counter()
-        for rows in predictor.rows(found.data, valid, mul, add, found.origin, found.block.window):
+        for rows in predictor.rows(run.pixels, run.block.window):
             tally.seconds["model"] += time.perf_counter() - start
-            height = rows.classes.shape[0]
             room.acquire()
-            futures.append(writing.submit(write, rows, slice(y, y + height)))
-            y += height
+            futures.append(writing.submit(write, rows))
             if progress:
-                progress(found.block.id, height * rows.classes.shape[1])
+                progress(key, int(np.prod(rows.window.shape)))
             start = time.perf_counter()
         tally.seconds["model"] += time.perf_counter() - start
         for future in futures:
             future.result()
         if pending is not None:
             pending.result()
-        writer.preview(found.data[(slice(None), *inner)], valid[inner], mul, add)
+        writer.preview()
     except BaseException:  # also a stop from outside; the finished block before this one is still published
         writing.submit(writer.abort).result()
         raise
@@ -236,17 +212,16 @@ def _predict(
     def finish() -> None:
         start = time.perf_counter()
         try:
-            tally.bytes["write"] += writer.finish(found.dates, found.residual)
+            tally.bytes["write"] += writer.finish()
         except BaseException:
             writer.abort()
             raise
-        key = found.block.id
-        parts = [f"{STATE}/parts/{key}.parquet"] if plan.recipe.features else []
+        parts = [PART.format(key)] if output.tables else []
         store.push(f"cogs/{key}", *parts, f"items/{key}.json")
         store.remove(f"{STATE}/failed/{key}.json")
         tally.seconds["publish"] += time.perf_counter() - start
-        tally.done.append(found.block.id)
-        tally.pixels += int(np.prod(found.block.window.shape))
+        tally.done.append(key)
+        tally.pixels += int(np.prod(run.block.window.shape))
         log.info("done")
 
     return writing.submit(finish)
@@ -274,7 +249,7 @@ class _Reader:
                 check_offset(item, specs, self.profile)
                 self.checked.add(item.id)
 
-    def read(self, planned: PlannedBlock) -> _Input:
+    def read(self, planned: PlannedBlock) -> BlockRun:
         key = self.plan.block(planned).id
         with about(block=key), limits(f"block {key}"):
             try:
@@ -282,7 +257,7 @@ class _Reader:
             except InputError as err:  # of an item: an href that is not allowed; the recipe was checked before
                 raise DataError(str(err)) from err
 
-    def _read(self, planned: PlannedBlock) -> _Input:
+    def _read(self, planned: PlannedBlock) -> BlockRun:
         start = time.perf_counter()
         plan, block = self.plan, self.plan.block(planned)
         zone = plan.zones[planned.zone]
@@ -290,28 +265,25 @@ class _Reader:
         self._check([self.items[key] for key in planned.items])
         sample, limit = plan.sample or RegionSample(key="", squares=0, pixels=0), plan.recipe.shift_limit
         more = margin(sample.shifts, limit)
-        seen = origin.expand(more)
-        dates = moved(read_dates(plan, self.all, zone.plane.geobox(seen)), sample.shifts, limit)
-        dates = [cropped(d, seen, origin) for d in dates] if more else dates
-        residual = self._residual(dates, block, origin)
-        found = together(harmonised(dates, sample.transforms))
+        dates = moved(read_dates(plan, self.all, zone.plane, origin.expand(more)), sample.shifts, limit)
+        dates = [d.crop(origin) for d in dates] if more else dates
+        residual = self._residual(dates, block)
+        pixels = together(harmonised(dates, sample.transforms))
         asked = inside(zone.geometry, block.geobox)
-        took = time.perf_counter() - start
-        used = [d.items for d in dates]
-        made = planned, block, origin, found.data, found.count, found.scale, found.offset, asked, used, residual, took
+        run = BlockRun(plan, planned, block, pixels, asked, tuple(d.items for d in dates), tuple(residual))
+        took = {"read": time.perf_counter() - start}
         if plan.card.domain is None:
-            return _Input(*made)
+            return replace(run, seconds=took)
         start = time.perf_counter()
-        inner = cropped(found, origin, block.window)
-        alike = likeness(plan.card.domain, inner.data, inner.count > 0, inner.scale, inner.offset)
-        return _Input(*made, alike, time.perf_counter() - start)
+        alike = likeness(plan.card.domain, run.inner.data, run.inner.valid, pixels.scale, pixels.offset)
+        return replace(run, likeness=alike, seconds={**took, "domain": time.perf_counter() - start})
 
-    def _residual(self, dates: Sequence[Mosaic], block: Block, origin: Window) -> list[Shift | None]:
+    def _residual(self, dates: Sequence[Pixels], block: Block) -> list[Shift | None]:
         """The shift of each later date that is left. Raises DataError when it is above the recipe's largest."""
         most = self.plan.recipe.max_shift
         if not most:
             return [None for _ in dates[1:]]
-        first, *later = [cropped(d, origin, block.window) for d in dates]
+        first, *later = [d.crop(block.window) for d in dates]
         found = [between(first, d) for d in later]
         if far := max((f.length for f in found if f), default=0.0):
             if far > most:

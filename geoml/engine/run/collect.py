@@ -1,24 +1,25 @@
-"""The end of a run: features merged across blocks, the catalog of what was written, run.json and the report."""
+"""The end of a run: what the output makes of all blocks, the catalog of what was written, run.json and the report."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pystac
 
-from geoml.engine.packages.calibrate import SCORE, beside
+from geoml.engine.contract import FinishedRun, output_of
 from geoml.engine.run.blocks import Tally, is_done
 from geoml.engine.run.domain import of_items
-from geoml.engine.run.plan import MODEL, STATE, Plan, read_plan
-from geoml.engine.task import find
+from geoml.engine.run.plan import MODEL, PART, STATE, Plan, read_plan
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
+from geoml.grid.plane import Block
 from geoml.io.report.page import map_report
 from geoml.io.software import counted
 from geoml.io.stac import search as stac
@@ -27,17 +28,11 @@ from geoml.io.stac.times import time_range
 from geoml.io.stores.multihash import sha256_of
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import read_small, sha256, write_json, write_text
-from geoml.io.tables.changes import changes_frame, write_changes
-from geoml.io.tables.features import features_frame, write_features
-from geoml.io.tables.parts import read_polygons
 from geoml.recipe import digest
-from geoml.vector.merge import FeatureMerger
 
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
-    "cogs": "COGs: class, its confidence or the probability of change, valid count",
-    "features.parquet": "GeoParquet 1.1: polygons of the classes",
     "items.parquet": "stac-geoparquet of what was written",
     "sources.parquet": "stac-geoparquet of what was read",
     "model.json": "card of the model (STAC MLM)",
@@ -113,17 +108,15 @@ def _write(
     items = [_written(out / "items" / f"{key}.json") for key in done]
     sources = stac.read_items(out / "sources.parquet")
     times = time_range(sources)
-    layer, meaning = beside(plan.card)
-    files = FILES | ({"cogs": f"COGs: class, {meaning}, valid count"} if layer == SCORE else {})
+    output = output_of(plan.card, plan.recipe)
+    files = {**FILES, **output.tables, "cogs": f"COGs: {', '.join(filter(None, [output.about, 'valid count']))}"}
     if plan.card.domain is not None:
         files["cogs"] += ", likeness to the training data"
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
-    if plan.recipe.features:
-        store.pull(*(f"{STATE}/parts/{key}.parquet" for key in done))
-        _features(out, plan, done, items, sources)
-        assets["features"] = _file(out / "features.parquet", FILES["features.parquet"], ("data",))
-    else:
-        del files["features.parquet"]
+    if output.tables:
+        store.pull(*(PART.format(key) for key in done))
+        output.collect(FinishedRun(out, plan, done, items, sources, partial(_parts, out, plan, done)))
+        assets |= {Path(name).stem: _file(out / name, title, ("data",)) for name, title in output.tables.items()}
     stac.write_items([_from_folder(i) for i in items], out / "items.parquet")
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
     about = f"{plan.card.task} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}"
@@ -139,9 +132,8 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, items, sources, done, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
-    write_text(out / "report.html", map_report(out, run, plan.card, lambda item: _near(store, item)))
-    if plan.recipe.features:
-        run["bytes"]["features"] = (out / "features.parquet").stat().st_size
+    write_text(out / "report.html", map_report(out, run, plan.card, output.report(), lambda item: _near(store, item)))
+    run["bytes"] |= {Path(name).stem: (out / name).stat().st_size for name in output.tables}
     run["seconds"]["collect"] = round(run["seconds"].get("collect", 0.0) + time.perf_counter() - start, 3)
     write_json(out / "run.json", run)
     last = ("collection.json", "report.html", "run.json")  # who reads them finds what they name
@@ -180,33 +172,19 @@ def _written(path: Path) -> pystac.Item:
     raise DataError(f"{path}: not as it was written ({why}); delete it to do the block again")
 
 
-def _features(
-    out: Path, plan: Plan, done: Sequence[str], items: Sequence[pystac.Item], sources: Sequence[pystac.Item]
-) -> None:
-    merger = FeatureMerger()
+def _parts(out: Path, plan: Plan, done: Sequence[str], read: Callable[[Path], Any]) -> Iterator[tuple[Block, Any]]:
+    """Each block with what ``read`` makes of its part. Raises DataError for a damaged one, which is removed."""
     by_id = plan.by_id()
     for key in done:
-        path = out / STATE / "parts" / f"{key}.parquet"
+        path = out / PART.format(key)
         try:
-            merger.add(plan.block(by_id[key]), read_polygons(path))
+            part = read(path)
         except DataError as err:
             if out_of_memory(err):
                 raise
             path.unlink(missing_ok=True)  # without it the block is not done
             raise DataError(f"{err}; removed, so that the next run does the block again") from err
-    frame = features_frame(
-        merger.merged(),
-        card=plan.card,
-        model_id=f"{plan.card.name}/{plan.card.version}/{plan.card.sha256[:12]}",
-        datetime=time_range(items),
-        min_area=plan.recipe.min_area,
-        simplify=plan.recipe.simplify,
-    )
-    if find(plan.card.task).compares:
-        dates = plan.by_date(sources)
-        write_changes(changes_frame(frame, plan.card, dates[0], dates[-1]), out / "features.parquet")
-    else:
-        write_features(frame, out / "features.parquet")
+        yield plan.block(by_id[key]), part
 
 
 def _summary(
@@ -255,7 +233,8 @@ def _said(plan: Plan) -> dict[str, Any]:
     """What was measured of the model on this ground before the blocks, and what a reader of the map has to know."""
     sample = plan.sample
     equal = sample.self_change if sample else None
-    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if find(plan.card.task).compares else {}
+    told = output_of(plan.card, plan.recipe).changes
+    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if told else {}
     return {**changes, "warnings": list(sample.warnings) if sample else []}
 
 

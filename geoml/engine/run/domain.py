@@ -23,12 +23,13 @@ from geoml.cube.region import inside
 from geoml.data.chips import Reader
 from geoml.data.prepare import Splits
 from geoml.data.recipe import TrainRecipe
+from geoml.engine.contract import Pixels
 from geoml.engine.packages.calibrate import draw
-from geoml.engine.run.dates import Mosaic, harmonised, physical, read_dates, together
+from geoml.engine.run.dates import harmonised, read_dates, together
 from geoml.engine.run.plan import STATE, Plan, Zone, item_version
 from geoml.engine.run.sample import places
 from geoml.errors import DataError, ModelError, NothingFound, TransientError
-from geoml.grid.plane import Block
+from geoml.grid.plane import Block, Window
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE, Domain, said, verdict
 from geoml.io.stores.remote import RunStore
@@ -137,12 +138,12 @@ def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str
     values: list[list[NDArray[np.float32]]] = [[] for _ in range(plan.card.dates)]
     for dates in islice(_squares(plan, items), SQUARES):
         both = together(dates)
-        valid = both.count > 0
+        valid = both.valid
         alike = likeness(domain, both.data, valid, both.scale, both.offset)[valid]
         pixels += alike.size
         unlike += int((alike < OUTSIDE).sum())
         for known, date in zip(values, dates, strict=True):
-            known.append(physical(date)[:, valid].T)
+            known.append(date.physical()[:, valid].T)
     usual = np.array(domain.magnitude)
     times = [magnitude(np.concatenate(v)) / np.where(usual > 0, usual, np.nan) for v in values if v]
     worst = [max(band, key=lambda t: abs(np.log(max(t, 1e-12)))) for band in zip(*times, strict=True)]
@@ -150,7 +151,7 @@ def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str
     return DomainCheck(key=key, pixels=pixels, unlike=unlike, times=shown)
 
 
-def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Mosaic]]:
+def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:
     """Squares with data on all dates inside the region."""
     tried = places(plan, SIDE)[:TRIED]
     with ThreadPoolExecutor(settings().threads, "geoml-domain") as pool:
@@ -160,24 +161,22 @@ def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Mosaic]]
                     yield found
 
 
-def _square(plan: Plan, items: Sequence[pystac.Item], zone: Zone, block: Block) -> list[Mosaic] | None:
+def _square(plan: Plan, items: Sequence[pystac.Item], zone: Zone, block: Block) -> list[Pixels] | None:
     """What the model would see of a square, valid in the region alone; None without such a pixel."""
     try:
-        dates = harmonised(read_dates(plan, items, block.geobox), plan.sample.transforms if plan.sample else ())
+        dates = harmonised(
+            read_dates(plan, items, block.plane, block.window), plan.sample.transforms if plan.sample else ()
+        )
     except (DataError, TransientError) as err:
         log.info("a square of the sample cannot be read: %s", err)
         return None
-    valid = inside(zone.geometry, block.geobox) & (together(dates).count > 0)
+    valid = inside(zone.geometry, block.geobox) & together(dates).valid
     if not valid.any():
         return None
     rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return [_only(d, valid, part) for d in dates]
-
-
-def _only(date: Mosaic, valid: NDArray[np.bool_], part: tuple[slice, slice]) -> Mosaic:
-    count = np.where(valid, date.count, np.uint16(0))[part]
-    return Mosaic(date.data[(slice(None), *part)], count, date.scale, date.offset, date.items)
+    w = block.window
+    part = Window(w.y0 + rows[0], w.x0 + columns[0], w.y0 + rows[-1] + 1, w.x0 + columns[-1] + 1)
+    return [d.only(valid).crop(part) for d in dates]
 
 
 def _scaling(times: Sequence[float], card: ModelCard) -> str:

@@ -107,7 +107,7 @@ def _tables(
             new[day].pull("items.parquet", "features.parquet")
         read = {day: stac.read_items(new[day].local / "items.parquet") for day in days}
         put_items(store, "items.parquet", {day: [of_day(i, day) for i in items] for day, items in read.items()})
-        if plan.recipe.features:
+        if "features.parquet" in tables(plan):
             files = {day: new[day].local / "features.parquet" for day in days}
             put(store, "features.parquet", files, found.told.ids if found.told else None)
         sources = {day: found.sources(store, day) for day in days}

@@ -129,7 +129,7 @@ def _tables(
         items = stac.read_items(run.local / "items.parquet")
         put_items(new, "items.parquet", {day: [of_day(item, day) for item in items]})
         put_items(new, "sources.parquet", {day: sources.get(day, [])}, catalog=catalog, left_out=left_out)
-        if plan.recipe.features:
+        if "features.parquet" in tables(plan):
             put(new, "features.parquet", {day: run.local / "features.parquet"}, ids)
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pystac
 
+from geoml.engine.contract import output_of
 from geoml.engine.packages import cards
 from geoml.engine.run.looked import DAY, Looked, Span, told, united
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
-from geoml.engine.task import find
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.cards.card import ModelCard
 from geoml.io.stac import search as stac
@@ -219,8 +219,9 @@ def day_out(out: str | Path, day: str) -> str:
 
 def tables(plan: Plan) -> list[str]:
     """The names of the tables of a series, in the order of `FILES`."""
-    features = plan.recipe.features
-    needs = {"features.parquet": features, "tracks.parquet": features and find(plan.card.task).compares}
+    output = output_of(plan.card, plan.recipe)
+    features = "features.parquet" in output.tables
+    needs = {"features.parquet": features, "tracks.parquet": features and output.changes}
     return [name for name in FILES if needs.get(name, True)]
 
 

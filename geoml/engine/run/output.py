@@ -1,191 +1,155 @@
-"""What a block leaves: COGs that grow while rows finish, a picture, polygons, and at the very end its STAC item."""
+"""What a block leaves: COGs that grow while rows finish, pictures, a part for the run, and at the end its STAC item.
+
+What every block has is here: the count of valid observations, the likeness to the training data, pictures, the item.
+The layers of the map are the output's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pystac
 from numpy.typing import NDArray
 from PIL import Image
 
 from geoml.cube.preview import SIDE, channels, quicklook
 from geoml.cube.register import Shift
-from geoml.engine.inference.predict import Rows
-from geoml.engine.packages.calibrate import SCORE, beside
-from geoml.engine.run.plan import MODEL, STATE, Plan, PlannedBlock
-from geoml.engine.task import of_pixels
-from geoml.grid.plane import Block
-from geoml.io.cards.card import ModelCard
-from geoml.io.cards.domain import OUTSIDE
-from geoml.io.cog.polygonise import polygonise
-from geoml.io.cog.write import CogInfo, CogWriter
-from geoml.io.stac.items import AssetInfo, BandInfo, block_footprint, block_item, write_item
+from geoml.engine.contract import AnyOutput, BlockRun, Layer, Rows, asset_info
+from geoml.engine.run.plan import MODEL, PART, Plan
+from geoml.io.cards import domain
+from geoml.io.cog.overview import Statistics
+from geoml.io.cog.write import CogWriter
+from geoml.io.stac.items import AssetInfo, block_footprint, block_item, write_item
 from geoml.io.stac.times import time_range
 from geoml.io.stores.store import atomic, sha256, within
-from geoml.io.tables.parts import write_polygons
-from geoml.tasks.segmentation import CONFIDENCE_NODATA, CONFIDENCE_SCALE
 
 COUNT_NODATA = 255
 """In the valid count: outside the region. 0 is a pixel that was looked for and not found; 254 stands for more."""
+
+VALID = Layer(
+    key="valid",
+    title="valid observations",
+    nodata=COUNT_NODATA,
+    descriptions=("valid observations",),
+    overview="nearest",
+    predictor=False,
+)
+DOMAIN = Layer(
+    key="domain",
+    title="likeness to the training data",
+    nodata=domain.NODATA,
+    descriptions=("likeness to the training data",),
+    scale=1 / domain.STEPS,
+)
 
 
 class BlockWriter:
     """Takes the finished rows of a block, top to bottom, and publishes the block."""
 
-    def __init__(
-        self,
-        out: Path,
-        plan: Plan,
-        planned: PlannedBlock,
-        asked: NDArray[np.bool_],
-        likeness: NDArray[np.uint8] | None = None,
-        *,
-        moves: bool = False,
-    ) -> None:
-        """``asked`` (y, x) is True inside the region; the rest of the block is nodata in every file.
-
-        ``likeness`` (y, x) to the training data is written where it is known.
+    def __init__(self, out: Path, run: BlockRun, output: AnyOutput, *, moves: bool = False) -> None:
+        """Outside of the region, every file of the block holds nodata.
 
         ``moves``: ``out`` is a working copy, so that nothing outside of it has a place relative to it.
         """
-        self.moves = moves
-        self.out, self.plan, self.planned, self.asked = out, plan, planned, asked
-        self.block: Block = plan.block(planned)
-        self.folder = within(out, f"cogs/{self.block.id}/class.tif").parent
+        self.out, self.run, self.output, self.moves = out, run, output, moves
+        self.folder = within(out, f"cogs/{run.block.id}/valid.tif").parent
         for stale in self.folder.glob(".*.part"):  # of a run that was killed while it published this block
             stale.unlink(missing_ok=True)
-        card, geobox = plan.card, self.block.geobox
-        self.task = of_pixels(card.task)(len(card.classes))
-        colours = {c.value: (*_rgb(c.color), 255) for c in card.classes}
-        names = [c.name for c in card.classes]
-        self.beside, meaning = beside(card)
+        own = output.layers
+        found = [*(x for x in own if not x.extra), VALID, *(x for x in own if x.extra)]
+        self.layers = {x.key: x for x in (found if run.likeness is None else [*found, DOMAIN])}
+        self.cogs = {key: self._cog(layer) for key, layer in self.layers.items()}
+        self.part = output.part(run) if output.tables else None
+        self.valid = run.asked & run.inner.valid
 
-        def quantity(key: str, descriptions: Sequence[str]) -> CogWriter:
-            return CogWriter(
-                self.folder / f"{key}.tif",
-                geobox,
-                "uint8",
-                bands=len(descriptions),
-                nodata=CONFIDENCE_NODATA,
-                scale=CONFIDENCE_SCALE,
-                descriptions=descriptions,
-                overview="average",
-                predictor=True,
-            )
+    def _cog(self, layer: Layer) -> CogWriter:
+        return CogWriter(
+            self.folder / f"{layer.key}.tif",
+            self.run.block.geobox,
+            layer.dtype,
+            bands=len(layer.names),
+            nodata=layer.nodata,
+            colormap=layer.colormap,
+            scale=layer.scale,
+            offset=layer.offset,
+            descriptions=layer.descriptions or layer.names,
+            overview=layer.overview,
+            predictor=layer.predictor,
+        )
 
-        self.cogs = {
-            "class": CogWriter(
-                self.folder / "class.tif",
-                geobox,
-                "uint8",
-                nodata=card.nodata,
-                colormap=colours,
-                descriptions=["class"],
-                overview="mode",
-            ),
-            self.beside: quantity(self.beside, [meaning if self.beside == SCORE else self.beside]),
-            "valid": CogWriter(
-                self.folder / "valid.tif", geobox, "uint8", nodata=COUNT_NODATA, descriptions=["valid observations"]
-            ),
-        }
-        if plan.recipe.probabilities:
-            self.cogs["probabilities"] = quantity("probabilities", names)
-        self.likeness = likeness
-        if likeness is not None:
-            self.cogs["domain"] = quantity("domain", ["likeness to the training data"])
-        shape = self.block.window.shape
-        keep = shape if plan.recipe.features else (0, 0)
-        self.classes, self.confidence = np.empty(keep, np.uint8), np.empty(keep, np.uint8)
-        self.valid = np.zeros(shape, np.bool_)
-
-    def rows(self, rows: Rows, count: NDArray[np.uint16], part: slice) -> None:
-        """Rows ``part`` of the block with their count of valid observations."""
-        asked, nodata = self.asked[part], np.uint8(self.plan.card.nodata)
-        classes = np.where(asked, rows.classes, nodata)
-        confidence = np.where(asked, rows.confidence, np.uint8(CONFIDENCE_NODATA))
-        self.valid[part] = asked & (count > 0)
-        self.cogs["class"].write(classes)
-        self.cogs[self.beside].write(confidence)
+    def rows(self, rows: Rows) -> None:
+        """Take finished rows."""
+        part = rows.window.slices(self.run.block.window)
+        asked, count = self.run.asked[part], self.run.inner.count[part]
+        inside = {x.key: _only(rows[x.key], asked, x) for x in self.output.layers}
         counted = np.minimum(count, COUNT_NODATA - 1).astype(np.uint8)
-        self.cogs["valid"].write(np.where(asked, counted, np.uint8(COUNT_NODATA)))
-        if self.likeness is not None:
-            self.cogs["domain"].write(np.where(asked, self.likeness[part], np.uint8(CONFIDENCE_NODATA)))
-        if rows.probabilities is not None:
-            self.cogs["probabilities"].write(np.where(asked, rows.probabilities, np.uint8(CONFIDENCE_NODATA)))
-        if self.plan.recipe.features:
-            self.classes[part], self.confidence[part] = classes, confidence
+        shared = {"valid": _only(counted, asked, VALID)}
+        if self.run.likeness is not None:
+            shared["domain"] = _only(self.run.likeness[part], asked, DOMAIN)
+        for key, values in {**inside, **shared}.items():
+            self.cogs[key].write(values)
+        if self.part is not None:
+            self.part.add(Rows(rows.window, {**rows.arrays, **inside}))
 
-    def preview(
-        self, data: NDArray[np.generic], valid: NDArray[np.bool_], mul: NDArray[np.float32], add: NDArray[np.float32]
-    ) -> None:
+    def preview(self) -> None:
         """Keep a picture of the input of each date, stretched alike in all blocks, so that neighbours look alike."""
-        names = [b.name for b in self.plan.card.bands]
-        step = max(1, max(valid.shape) // (2 * SIDE))  # two pixels for one of the picture tell enough
-        known = valid[::step, ::step]
+        pixels, card = self.run.inner, self.run.plan.card
+        mul, add = pixels.coefficients(card)
+        names = [b.name for b in card.bands]
+        step = max(1, max(pixels.valid.shape) // (2 * SIDE))  # two pixels for one of the picture tell enough
+        known = pixels.valid[::step, ::step]
         self.pictures = []
-        for first in range(0, len(data), len(names)):
-            limits = [self._limits(k, float(mul[first + k]), float(add[first + k])) for k in channels(names)]
-            thin = data[first : first + len(names), ::step, ::step]
+        for first in range(0, len(pixels.data), len(names)):
+            limits = [_limits(self.run.plan, k, float(mul[first + k]), float(add[first + k])) for k in channels(names)]
+            thin = pixels.data[first : first + len(names), ::step, ::step]
             rgb, factor = quicklook(thin, known, names, tuple(limits))
-            seen = (known & self.asked[::step, ::step])[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
+            seen = (known & self.run.asked[::step, ::step])[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
             self.pictures.append(np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))]))
 
-    def _limits(self, band: int, mul: float, add: float) -> tuple[float, float]:
-        """Stored numbers of a band that are black and white: two deviations around the card's mean, or the sample's."""
-        low, high = -2.0, 2.0
-        if self.plan.sample and self.plan.sample.limits:
-            mean, std = self.plan.card.bands[band].mean, self.plan.card.bands[band].std
-            low, high = ((v - mean) / std for v in self.plan.sample.limits[band])
-        return (low - add) / mul, (high - add) / mul
-
-    def finish(self, dates: Sequence[Sequence[pystac.Item]], residual: Sequence[Shift | None] = ()) -> int:
-        """Publish files, then the item, which says that the block is done. Returns the bytes written.
-
-        ``dates`` are the items of each date; ``residual`` is the shift that is left between the first and each later
-        one.
-        """
-        card, recipe = self.plan.card, self.plan.recipe
-        sources = [i for those in dates for i in those]
-        if recipe.features:
-            classes = self.classes
-            if self.task.background is not None:  # what did not change is no feature
-                quiet = card.classes[self.task.background].value
-                classes = np.where(classes == quiet, np.uint8(card.nodata), classes)
-            found = polygonise(classes, self.confidence, card.nodata, self.block.window, self._unlike())
-            write_polygons(found, within(self.out, f"{STATE}/parts/{self.block.id}.parquet"))
-        within(self.out, f"cogs/{self.block.id}/class.tif")  # a block takes minutes, in which folders may become links
+    def finish(self) -> int:
+        """Publish files, then the item, which says that the block is done. Returns the bytes written."""
+        run, plan = self.run, self.run.plan
+        sources = [i for those in run.dates for i in those]
+        outside = self._outside()
+        if self.part is not None:
+            self.part.write(within(self.out, PART.format(run.block.id)), outside)
+        within(self.out, f"cogs/{run.block.id}/valid.tif")  # a block takes minutes, in which folders may become links
         infos = {key: writer.close() for key, writer in self.cogs.items()}
-        assets = {key: _asset(key, info, card) for key, info in infos.items()}
-        names = ["preview"] if len(dates) == 1 else [*(f"before{n or ''}" for n in range(len(dates) - 1)), "preview"]
+        assets = {
+            key: asset_info(self.layers[key], info.path, info.size, info.sha256, [_numbers(s) for s in info.statistics])
+            for key, info in infos.items()
+        }
+        earlier = len(run.dates) - 1
+        names = [*(f"before{n or ''}" for n in range(earlier)), "preview"]
         for name, picture in zip(names, self.pictures, strict=True):
             assets["thumbnail" if name == "preview" else name] = self._picture(name, picture)
-        asked, known = int(self.asked.sum()), int(self.valid.sum())
+        asked, known = int(run.asked.sum()), int(self.valid.sum())
         item = block_item(
-            self.block,
-            collection=self.plan.output_id,
-            footprint=block_footprint(self.block, self.valid),
+            run.block,
+            collection=plan.output_id,
+            footprint=block_footprint(run.block, self.valid),
             datetime_range=time_range(sources),
             assets=assets,
-            card=card,
+            card=plan.card,
             sources=sources,
-            recipe_hash=self.planned.hash,
+            recipe_hash=run.planned.hash,
             model_href=str(self.out.absolute() / MODEL),
             properties={
-                **({"geoml:shift": [_shift(s) for s in residual]} if residual else {}),
-                **({} if (unlike := self._unlike()) is None else {"geoml:outside_pixels": int(unlike.sum())}),
+                **({"geoml:shift": [_shift(s) for s in run.residual]} if run.residual else {}),
+                **({} if outside is None else {"geoml:outside_pixels": int(outside.sum())}),
                 "geoml:asked_pixels": asked,
                 "geoml:valid_pixels": known,
                 "geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0,
             },
         )
-        write_item(item, within(self.out, f"items/{self.block.id}.json"), root=self.out if self.moves else None)
+        write_item(item, within(self.out, f"items/{run.block.id}.json"), root=self.out if self.moves else None)
         return sum(info.size or 0 for info in assets.values())
 
-    def _unlike(self) -> NDArray[np.bool_] | None:
+    def _outside(self) -> NDArray[np.bool_] | None:
         """Valid pixels of the region that are unlike the training data; None where that is not known."""
-        return None if self.likeness is None else self.valid & (self.likeness < OUTSIDE)
+        return None if self.run.likeness is None else self.valid & (self.run.likeness < domain.OUTSIDE)
 
     def _picture(self, name: str, rgba: NDArray[np.uint8]) -> AssetInfo:
         path = self.folder / f"{name}.png"
@@ -201,16 +165,18 @@ class BlockWriter:
             writer.abort()
 
 
-def _rgb(color: str) -> tuple[int, int, int]:
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+def _only(values: NDArray[Any], asked: NDArray[np.bool_], layer: Layer) -> NDArray[Any]:
+    """Values inside the region, nodata outside."""
+    return np.where(asked, values, values.dtype.type(0 if layer.nodata is None else layer.nodata))
 
 
-_TITLES = {
-    "class": "class of each pixel",
-    "valid": "valid observations",
-    "domain": "likeness to the training data",
-    "probabilities": "probability of every class",
-}
+def _limits(plan: Plan, band: int, mul: float, add: float) -> tuple[float, float]:
+    """Stored numbers of a band that are black and white: two deviations around the card's mean, or the sample's."""
+    low, high = -2.0, 2.0
+    if plan.sample and plan.sample.limits:
+        mean, std = plan.card.bands[band].mean, plan.card.bands[band].std
+        low, high = ((v - mean) / std for v in plan.sample.limits[band])
+    return (low - add) / mul, (high - add) / mul
 
 
 def _shift(found: Shift | None) -> dict[str, float] | None:
@@ -218,27 +184,12 @@ def _shift(found: Shift | None) -> dict[str, float] | None:
     return None if found is None else {k: round(getattr(found, k), 2) for k in ("dy", "dx", "quality")}
 
 
-def _asset(key: str, info: CogInfo, card: ModelCard) -> AssetInfo:
-    names = [c.name for c in card.classes] if key == "probabilities" else [key]
-    nodata = {"class": card.nodata, "valid": COUNT_NODATA}.get(key, CONFIDENCE_NODATA)
-    scale = 1.0 if key in ("class", "valid") else CONFIDENCE_SCALE
-    titles = {**_TITLES, **dict([beside(card)])}
-    bands = tuple(
-        BandInfo(
-            name,
-            "uint8",
-            nodata,
-            scale,
-            description=titles[key] if key == SCORE else "",
-            statistics=_numbers(stats),
-        )
-        for name, stats in zip(names, info.statistics, strict=True)
-    )
-    return AssetInfo(
-        info.path, titles[key], ("data",), size=info.size, sha256=info.sha256, bands=bands, classes=key == "class"
-    )
-
-
-def _numbers(stats: object) -> Mapping[str, float]:
-    fields = ("minimum", "maximum", "mean", "stddev", "valid_percent")
-    return {k: v for k in fields if (v := getattr(stats, k)) is not None}
+def _numbers(stats: Statistics) -> Mapping[str, float]:
+    found = {
+        "minimum": stats.minimum,
+        "maximum": stats.maximum,
+        "mean": stats.mean,
+        "stddev": stats.stddev,
+        "valid_percent": stats.valid_percent,
+    }
+    return {k: v for k, v in found.items() if v is not None}

@@ -20,9 +20,10 @@ from pydantic import Field
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
-from geoml import models
 from geoml.cube.harmonise import Transform
 from geoml.cube.region import count_inside
+from geoml.engine.contract import output_of
+from geoml.engine.inference.lattice import grid_of
 from geoml.engine.packages import cards
 from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.data_crs import data_crs
@@ -46,6 +47,9 @@ from geoml.redacted import bare
 
 STATE = ".geoml"
 """Folder of a run that holds its plan and the parts of unfinished outputs."""
+
+PART = f"{STATE}/parts/{{}}.parquet"
+"""What a block leaves for the tables of the run, by its id."""
 
 MODEL = "model.json"
 """Copy of the model's card in the folder of a run."""
@@ -157,11 +161,7 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, Mult
         raise InputError(f"datetime: {len(query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
     if dates:
         _check_order(query.datetime)
-    if recipe.probabilities and models.calibrated(card.architecture):
-        raise InputError(
-            f"probabilities: {card.name} needs no training and has none; expected false, or a trained model"
-        )
-    card.chip_grid(recipe.join)
+    grid_of(card, output_of(card, recipe), recipe.join, tta=recipe.tta)
     region = region_of(query)
     if recipe.crs not in ("utm", "data"):
         plane_of(recipe.crs, card.gsd, card.anchor)
@@ -297,7 +297,7 @@ def _blocks(
 
     ``into`` are the units that values are converted to, if any are.
     """
-    grid = card.chip_grid(recipe.join)
+    grid = grid_of(card, output_of(card, recipe), recipe.join)
     margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
     regions = {}
     items = [i for those in found for i in those]

@@ -12,7 +12,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,14 @@ from numpy.typing import NDArray
 from geoml import models
 from geoml.cube.harmonise import Transform, fit
 from geoml.cube.region import inside
+from geoml.engine.contract import Pixels, output_of
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, doubt_of
 from geoml.engine.run.blocks import predictor_of
-from geoml.engine.run.dates import Mosaic, between, harmonised, moved, physical, read_dates, together
+from geoml.engine.run.dates import between, harmonised, moved, read_dates, together
 from geoml.engine.run.plan import STATE, Plan, RegionSample, SelfChange, Zone, item_version
 from geoml.engine.run.planned import load_planned
 from geoml.engine.run.self_change import doubt, self_change, self_change_calibrated
-from geoml.engine.task import find
 from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block
 from geoml.grid.region import blocks_of, project
@@ -74,7 +73,7 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
     for dates that are further off each other than ``max_shift``, NothingFound when no pixel of the sample is known on
     all dates, and what reading raises.
     """
-    if not wanted(plan) and not find(plan.card.task).compares:
+    if not wanted(plan) and not output_of(plan.card, plan.recipe).changes:
         return plan
     versions = sorted((i.id, item_version(i)) for i in items)
     key = digest([plan.hash, versions, [z.model_dump(mode="json", exclude={"pixels"}) for z in plan.zones]])
@@ -138,19 +137,19 @@ def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str
 
 
 def _tried(
-    plan: Plan, pixels: NDArray[np.float32], squares: Sequence[Sequence[Mosaic]], store: RunStore
+    plan: Plan, pixels: NDArray[np.float32], squares: Sequence[Sequence[Pixels]], store: RunStore
 ) -> tuple[str, SelfChange | None, tuple[str, ...]]:
     """The sha256 of the model as calibrated ("" where there is none), what it makes of equal dates, and warnings."""
-    card, model, doubts = plan.card, "", []
+    card, model, doubts, equal = plan.card, "", [], None
     if models.calibrated(card.architecture):
         loaded, flat = load_planned(plan.model_path, plan.card), pixels.reshape(len(pixels), -1)
         made = calibrated(loaded, flat)
         model = package.save(made.module, made.card, store.inside(f"{MODEL}/model.json").parent).sha256
         store.push(MODEL)
         doubts.append(doubt_of(made, flat))
-        equal: SelfChange | None = self_change_calibrated(loaded, pixels)
-    else:
-        equal = self_change(predictor_of(plan), squares) if find(card.task).compares else None
+        equal = self_change_calibrated(loaded, pixels)
+    elif output_of(card, plan.recipe).changes:
+        equal = self_change(predictor_of(plan), squares)
     doubts.append(doubt(equal, plan.recipe.query.datetime))
     return model, equal, tuple(f"{card.name}: {words}" for words in doubts if words)
 
@@ -172,21 +171,21 @@ def places(plan: Plan, side: int = SIDE) -> list[tuple[Zone, Block]]:
     return sorted(found, key=lambda place: hashlib.sha256(place[1].id.encode()).digest())
 
 
-def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Mosaic]]:
+def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:
     """Squares with data on all dates inside the region, ``SQUARES`` at most."""
     count = 0
     for zone, block in places(plan):
         if count == SQUARES:
             return
         asked = inside(zone.geometry, block.geobox)
-        dates = read_dates(plan, items, block.geobox)
-        valid = asked & (together(dates).count > 0)
+        dates = read_dates(plan, items, block.plane, block.window)
+        valid = asked & together(dates).valid
         if valid.any():
             count += 1
-            yield [replace(d, count=np.where(valid, d.count, 0)) for d in dates]
+            yield [d.only(valid) for d in dates]
 
 
-def _shift(plan: Plan, squares: Sequence[Sequence[Mosaic]], date: int) -> tuple[float, float] | None:
+def _shift(plan: Plan, squares: Sequence[Sequence[Pixels]], date: int) -> tuple[float, float] | None:
     """The shift of a later date that most squares agree on; None where they do not, or show too little."""
     recipe = plan.recipe
     if not recipe.max_shift:
@@ -210,11 +209,11 @@ def _shift(plan: Plan, squares: Sequence[Sequence[Mosaic]], date: int) -> tuple[
     return dy, dx
 
 
-def _pixels(squares: Sequence[Sequence[Mosaic]]) -> NDArray[np.float32]:
+def _pixels(squares: Sequence[Sequence[Pixels]]) -> NDArray[np.float32]:
     """(N, date, band) physical values of the pixels of all squares that every date knows, evenly thinned."""
     parts = []
     for dates in squares:
-        valid = together(dates).count > 0
-        parts.append(np.stack([physical(d)[:, valid].T for d in dates], axis=1))
+        valid = together(dates).valid
+        parts.append(np.stack([d.physical()[:, valid].T for d in dates], axis=1))
     values = np.concatenate(parts)
     return values[:: max(1, -(-len(values) // PIXELS))]

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml.cube.normalise import coefficients, normalise
+from geoml.cube.normalise import normalise
+from geoml.engine.contract import Pixels
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages.calibrate import calibrated
 from geoml.engine.packages.package import Package
-from geoml.engine.run.dates import Mosaic, together
+from geoml.engine.run.dates import together
 from geoml.engine.run.plan import SelfChange
 from geoml.grid.plane import Window
 
@@ -33,25 +34,24 @@ CALIBRATION = 100_000
 """Pixels that a calibrated model is shown of each date at most."""
 
 
-def self_change(predictor: Predictor, squares: Sequence[Sequence[Mosaic]]) -> SelfChange | None:
+def self_change(predictor: Predictor, squares: Sequence[Sequence[Pixels]]) -> SelfChange | None:
     """The share of the valid pixels of squares of several dates that is called changed of each date against itself.
 
     Of the first `SQUARES` the part with most data goes through the model, in chips without context. None without a
-    valid pixel. Raises as `Predictor.classes`.
+    valid pixel. Raises as `Predictor.alone`.
     """
     card = predictor.card
-    side = card.chip_size if predictor.fixed or card.architecture == "exported" else min(card.chip_size, SIDE)
+    side = card.chip_size if predictor.backend.fixed or card.architecture == "exported" else min(card.chip_size, SIDE)
     changed = np.zeros(card.dates, np.int64)
     known = 0
     for dates in squares[:SQUARES]:
-        valid = together(dates).count > 0
+        valid = together(dates).valid
         for part in _chips(valid, side):
             seen = _padded(valid[part], side)
             for n, date in enumerate(dates):
                 same = together([date] * card.dates)
-                mul, add = coefficients(card, same.scale, same.offset)
-                chip = normalise(_padded(same.data[:, *part], side), seen, mul, add)
-                changed[n] += int((predictor.classes(chip, seen)[seen] > 0).sum())
+                chip = normalise(_padded(same.data[:, *part], side), seen, *same.coefficients(card))
+                changed[n] += int(predictor.output.called(predictor.alone(chip, seen)).sum())
             known += int(seen.sum())
     return _share(changed / known) if known else None
 

@@ -65,11 +65,9 @@ def _maps(loaded: Package, pieces: Sequence[Piece], read: Read) -> list[tuple[ND
     if not ready(loaded):
         loaded = calibrated(loaded, draw(pieces, read))
     predictor = Predictor(loaded)
-    index = np.zeros(256, np.uint8)
-    index[[c.value for c in loaded.card.classes]] = np.arange(len(loaded.card.classes), dtype=np.uint8)
     found = []
     for piece in pieces:
         sample = read(piece.scene)
-        classes = np.concatenate([rows.classes for rows in map_sample(predictor, sample, piece.window)])
-        found.append((index[classes], sample.valid[piece.window.slices(piece.scene.window)]))
+        parts = [predictor.output.answer(rows)[0] for rows in map_sample(predictor, sample, piece.window)]
+        found.append((np.concatenate(parts), sample.valid[piece.window.slices(piece.scene.window)]))
     return found

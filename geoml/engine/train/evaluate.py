@@ -13,6 +13,7 @@ from geoml.data.chips import Reader
 from geoml.data.prepare import held_out, prepare, scenes
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import Piece
+from geoml.engine.contract import output_of
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, draw, ready
@@ -84,7 +85,7 @@ def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
 
 def merged(card: ModelCard, recipe: TrainRecipe) -> bool:
     """True for a model of changed or not on a recipe of several changes: then those are one."""
-    return of_pixels(card.task).compares and len(card.classes) == 2 < len(recipe.classes)
+    return output_of(card).changes and len(card.classes) == 2 < len(recipe.classes)
 
 
 def score(
@@ -101,18 +102,15 @@ def score(
         loaded = calibrated(loaded, draw(pieces, read))
     predictor = Predictor(loaded)
     scores, support = of_pixels(card.task)(len(card.classes)).scores(), Support(len(card.classes))
-    index = np.full(256, IGNORE, np.uint8)
-    index[[c.value for c in card.classes]] = np.arange(len(card.classes), dtype=np.uint8)
     for piece in pieces:
         sample, window = read(piece.scene), piece.window
         truth = np.where((sample.target > 1) & (sample.target != IGNORE), 1, sample.target) if merge else sample.target
-        y, whole = window.y0, []
+        whole = []
         for rows in map_sample(predictor, sample, window):
-            height = rows.classes.shape[0]
-            target = truth[y : y + height, window.x0 : window.x1]
-            scores.update(index[rows.classes], rows.confidence, target)
-            whole.append(index[rows.classes])
-            y += height
+            target = truth[rows.window.slices(piece.scene.window)]
+            answer = predictor.output.answer(rows)
+            scores.update(*answer, target)
+            whole.append(answer[0])
         support.update(np.where(sample.valid, truth, IGNORE)[window.slices(piece.scene.window)])
         if isinstance(scores, ChangeScores):  # its objects may cross rows
             scores.objects(np.concatenate(whole), truth[window.slices(piece.scene.window)])

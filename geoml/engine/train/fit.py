@@ -17,11 +17,13 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from geoml import models
+from geoml.backends.torch import Device, choose
 from geoml.data.chips import EvalBatches, Reader, Rows, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
 from geoml.data.recipe import FreezeFor, Schedule, TrainRecipe, swapped
 from geoml.data.recipe import Optimiser as HowToStep
-from geoml.engine.machine.device import Device, choose
+from geoml.engine.contract import PixelOutput, pixel_output
+from geoml.engine.inference.predict import rows_of
 from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.task import PixelTask, of_pixels
@@ -84,10 +86,11 @@ def fit(
         reader, recipe.dates, swapped(recipe.classes) if recipe.augmentation.swap else (),
     )  # fmt: skip
     val = EvalBatches(splits["val"], max(recipe.chip_size, VAL_CHIP), recipe.batch, reader)
-    pixels = _Pixels(task, choose(precision=None if recipe.precision == "auto" else recipe.precision), batches, val)
+    card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
+    device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
+    pixels = _Pixels(task, pixel_output(card), device, batches, val)
     training = _training(recipe, module, pixels, parts)
     done = learn(training, claim.take(afresh=not resume), on_epoch)
-    card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
     told = {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash,
@@ -182,10 +185,11 @@ class _Standardised(nn.Module):
 class _Pixels:
     """Batches, loss and validation of a task of pixels."""
 
-    key, larger_is_better = "miou", True
-
-    def __init__(self, task: PixelTask, device: Device, train: TrainBatches, val: EvalBatches) -> None:
-        self.task, self.device, self.train, self.val = task, device, train, val
+    def __init__(
+        self, task: PixelTask, output: PixelOutput, device: Device, train: TrainBatches, val: EvalBatches
+    ) -> None:
+        self.task, self.output, self.device, self.train, self.val = task, output, device, train, val
+        self.key, self.larger_is_better = task.key, task.larger_is_better
         self.scores = task.scores()
 
     def drawn(self, epoch: int, rows: Rows) -> Iterator[Batch]:
@@ -200,22 +204,21 @@ class _Pixels:
 
     def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
         with self.device.autocast():
-            return self.task.decode(raw)
+            return tuple(self.output.encode_raw(raw))
 
     def start(self) -> None:
         self.scores = self.task.scores()
 
     def update(self, decoded: Sequence[Tensor], target: Tensor) -> None:
-        index, confidence = (d.numpy() for d in decoded)
-        self.task.check(confidence)
-        self.scores.update(index, confidence, target.numpy())
+        rows = rows_of(self.output, decoded, np.ones(target.shape, np.bool_))
+        self.scores.update(*self.output.answer(rows), target.numpy().reshape(-1, target.shape[-1]))
 
     def compute(self) -> float | None:
         found = self.scores.compute()
         if not found["pixels"]:
             raise ModelError("val: not a single labelled pixel with data to choose the best weights by")
-        miou: float | None = found["miou"]
-        return miou
+        score: float | None = found[self.key]
+        return score
 
 
 def _training(recipe: TrainRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from geoml.backends.torch import Device
 from geoml.data.chips import Rows
 from geoml.data.recipe import EarlyStopping
-from geoml.engine.machine.device import Device
 from geoml.engine.train import team
 from geoml.engine.train.team import OnEpoch, Team
 from geoml.engine.train.transfer import freeze

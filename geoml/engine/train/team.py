@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from geoml.engine.machine.device import Device
+from geoml.backends.torch import Device
 from geoml.errors import GeomlError, InputError, TransientError
 from geoml.settings import settings
 

@@ -20,8 +20,8 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 from torch import Tensor
 
+from geoml.backends.torch import Device, choose
 from geoml.engine.machine.ahead import ahead
-from geoml.engine.machine.device import Device, choose
 from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.nn.backbones import Backbone
 from geoml.io.stores import store

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
+from geoml.backends.torch import Device, choose
 from geoml.data.chips import Rows
 from geoml.engine.machine.ahead import ahead
-from geoml.engine.machine.device import Device, choose
 from geoml.engine.train.loop import Batch, Training, kept, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError

@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from geoml.backends.torch import choose
 from geoml.data.chips import Rows
-from geoml.engine.machine.device import choose
 from geoml.engine.train.loop import Batch, Training, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound

@@ -17,8 +17,8 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
+from geoml.backends.torch import choose
 from geoml.data.recipe import resolve
-from geoml.engine.machine.device import choose
 from geoml.engine.train.loop import Training, learn
 from geoml.engine.train.state import Claim
 from geoml.engine.train.team import OnEpoch

@@ -1,4 +1,4 @@
-"""The maps of a report and the numbers beside them: all blocks on one canvas, classes, confidence, observations."""
+"""The maps of a report and the numbers beside them: all blocks on one canvas, what the model saw and what it made."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyproj
 import pystac
 import shapely
+from markupsafe import Markup
 from numpy.typing import NDArray
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
@@ -21,33 +22,20 @@ from geoml.grid.plane import Block, Plane
 from geoml.grid.region import from_bbox
 from geoml.io.cards.card import ModelCard
 from geoml.io.report import images
-from geoml.io.report.blocks import CHANGE, UNKNOWN, Census, Near, here, look_at
+from geoml.io.report.blocks import UNKNOWN, VALID, Near, here, look_at
 from geoml.io.report.canvas import Canvas, Tick, canvas
+from geoml.io.report.part import Drawing, ReportPart
 from geoml.io.stac.items import block_footprint
-
-CONFIDENCE_STEPS = 250
-"""Stored confidence that means 1."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One map: PNG as a data URI, and a sentence for who cannot see it."""
+    """One map: PNG as a data URI, a sentence for who cannot see it, and what is written below."""
 
     title: str
     uri: str
     alt: str
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A line of the legend; ``confidence`` is None where no pixel has one."""
-
-    name: str
-    color: str
-    pixels: int
-    area: float
-    share: float
-    confidence: float | None
+    below: Markup
 
 
 @dataclass(frozen=True)
@@ -59,20 +47,10 @@ class MapView:
     counts: tuple[tuple[str, float], ...]
     """Number of valid observations and the share of the region, where the number varies."""
     most: int
-    classes: tuple[ClassRow, ...]
-    area: float
-    """m² with a class."""
+    facts: tuple[tuple[str, str], ...]
+    """Labels and numbers of the output."""
     share: float
-    """Of the pixels of the region in finished blocks, those with a class."""
-    confidence: float | None
-    sure: str
-    """What stands beside the class: confidence, probability of change, or score of change."""
-    ends: tuple[str, str]
-    """What the ends of its scale mean."""
-    low: float
-    """Confidence at the dark end of the scale: that of a guess among all classes; 0 for what says changed or not."""
-    histogram: tuple[float, ...]
-    """Share of the pixels in each tenth of confidence."""
+    """Of the pixels of the region in finished blocks, those with an answer."""
     shape: tuple[int, int]
     extent: str
     crs: str
@@ -88,17 +66,32 @@ class MapView:
         return images.gradient()
 
 
+@dataclass(frozen=True)
+class _Sheet:
+    """The canvas with what was painted on it: layers by name (band, y, x), and pixels by number of observations."""
+
+    canvas: Canvas
+    stored: Mapping[str, NDArray[Any]]
+    observed: NDArray[np.int64]
+    holes: Sequence[BaseGeometry]
+    problems: dict[str, str]
+
+
 def map_view(
     root: Path,
     run: Mapping[str, Any],
     card: ModelCard,
+    part: ReportPart,
     items: Sequence[pystac.Item],
     failed: Mapping[str, str],
+    *,
     near: Near = here,
+    when: str = "",
 ) -> MapView | None:
     """Read and draw the blocks of the run folder ``root``; None when nothing has a place.
 
-    ``near`` sees to it that the files of a block are there while it is read.
+    ``part`` is that of the output, and counts them; ``near`` sees to it that the files of a block are there while it is
+    read; ``when`` is the time of the images in words.
     """
     holes = _holes(run, failed)
     outlines = [shape(item.geometry) for item in items if item.geometry]
@@ -107,129 +100,89 @@ def map_view(
     codes = {str(z["crs"]) for z in run.get("zones") or [] if "crs" in z}
     codes = codes or {str(i.properties.get("proj:code")) for i in items}
     sheet = canvas(outlines + holes, codes - {"None"}, card.gsd, card.anchor)
-    stored = {
-        "class": np.full((1, *sheet.shape), card.nodata, np.uint8),
-        "confidence": np.full((1, *sheet.shape), UNKNOWN, np.uint8),
-        "valid": np.full((1, *sheet.shape), UNKNOWN, np.uint8),
-        "image": np.zeros((4, *sheet.shape), np.uint8),
-    }
-    change = next((said for key, said in CHANGE.items() if any(key in i.assets for i in items)), "")
-    if change or any("before" in i.assets for i in items):
-        stored["before"] = np.zeros((4, *sheet.shape), np.uint8)
-    census, problems = Census(), {}
-    for look in look_at(root, items, sheet, card.nodata, near):
-        if look.census is None:
+    wanted = {**part.layers, "valid": VALID}
+    stored = {k: np.full((1, *sheet.shape), v.nodata, v.dtype) for k, v in wanted.items()}
+    for name in ("before", "image") if part.change else ("image",):
+        stored[name] = np.zeros((4, *sheet.shape), np.uint8)
+    observed, problems = np.zeros(256, np.int64), {}
+    for look in look_at(root, items, sheet, part, near):
+        if look.problem:
             problems[look.id] = look.problem.replace(f"{root}/", "").replace(f"{root.resolve()}/", "")
             continue
-        census.add(look.census)
+        observed += look.observed
+        part.add(look.counted)
         for key, (values, known) in look.layers.items():
-            shown = np.concatenate([values, np.full_like(values[:1], 255)]) if key in ("image", "before") else values
-            stored[key][:, *look.part or ()][:, known] = shown[:, known]
-    return _view(sheet, stored, census, card, holes, problems, change=change)
+            if key in stored:
+                picture = key in ("image", "before")
+                shown = np.concatenate([values, np.full_like(values[:1], 255)]) if picture else values
+                stored[key][:, *look.place or ()][:, known] = shown[:, known]
+    return _view(_Sheet(sheet, stored, observed, holes, problems), part, when)
 
 
-def _view(
-    sheet: Canvas,
-    stored: Mapping[str, images.Bytes],
-    census: Census,
-    card: ModelCard,
-    holes: Sequence[BaseGeometry],
-    problems: dict[str, str],
-    *,
-    change: str,
-) -> MapView:
-    """``change`` is what a map of changes shows beside its classes, "" for any other."""
-    low = 0.0 if change else 1 / max(len(card.classes), 1)
-    broken = sheet.mask(holes)
-    region = stored["valid"][0] != UNKNOWN
-    layers = {
-        **({"before": np.moveaxis(stored["before"], 0, -1)} if "before" in stored else {}),
-        "image": np.moveaxis(stored["image"], 0, -1),
-        "class": images.class_colours({c.value: c.color for c in card.classes}, card.nodata)[stored["class"][0]],
-        "confidence": images.quantity_colours(low * CONFIDENCE_STEPS, CONFIDENCE_STEPS)[stored["confidence"][0]],
-    }
-    rows = _class_rows(census, card)
-    known_steps = census.sure.copy()
-    known_steps[card.nodata] = 0
-    by_step = known_steps[:, :UNKNOWN].sum(axis=0)
-    mean = _mean(by_step)
-    extent = sheet.extent()
-    said = ", ".join(f"{r.name} {100 * r.share:.1f} %" for r in rows)
-    sure, last = change or "confidence", "After" if "before" in stored else "Image"
-    shown = f"{sure.capitalize()}; mean {mean if mean is None else round(mean, 3)}."
-    sentences = {
-        "before": ("Before", f"Composite of the source images of the first date; {extent}."),
-        "image": (last, f"Composite of the source images that the model saw; {extent}."),
-        "class": ("Classes", f"Map of classes: {said}; {extent}."),
-        "confidence": (sure.capitalize(), shown if change else f"Confidence of the class; {shown.partition('; ')[2]}"),
-    }
-    pictures = tuple(
-        Picture(sentences[key][0], images.png(images.drawn(layer, region, broken)), sentences[key][1])
-        for key, layer in layers.items()
-    )
-    counts, most = _counts(census)
+def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
+    place, observed = sheet.canvas, sheet.observed
+    broken = place.mask(sheet.holes)
+    region = sheet.stored["valid"][0] != UNKNOWN
+    extent = place.extent()
+
+    def picture(drawing: Drawing) -> Picture:
+        uri = images.png(images.drawn(drawing.colours, region, broken))
+        return Picture(drawing.title, uri, drawing.alt, drawing.below)
+
+    drawings = [
+        *_images(sheet, part, extent, when),
+        *part.drawings({name: sheet.stored[name][0] for name in part.layers}, extent),
+    ]
+    counts, most = _counts(observed)
     observations = None
-    if np.count_nonzero(census.counts[1:UNKNOWN]) > 1:  # 0 and one other number is what the maps show already
-        coloured = images.quantity_colours(0, most)[stored["valid"][0]]
+    if np.count_nonzero(observed[1:UNKNOWN]) > 1:  # 0 and one other number is what the maps show already
+        coloured = images.quantity_colours(0, most)[sheet.stored["valid"][0]]
         text = ", ".join(f"{n}: {100 * s:.1f} %" for n, s in counts)
-        uri = images.png(images.drawn(coloured, region, broken))
-        observations = Picture("Valid observations", uri, f"Number of valid observations of each pixel: {text}.")
-    total, asked = int(by_step.sum()), int(census.counts[:UNKNOWN].sum())
-    known = sum(int(census.pixels[v]) for v in range(256) if v != card.nodata)
+        said = f"Number of valid observations of each pixel: {text}."
+        observations = picture(Drawing("Valid observations", coloured, said, Markup()))
+    asked = int(observed[:UNKNOWN].sum())
+    known = part.known(int(observed[1:UNKNOWN].sum()))
     return MapView(
-        pictures=pictures,
+        pictures=tuple(picture(d) for d in drawings),
         observations=observations,
         counts=counts,
         most=most,
-        classes=rows,
-        area=sum(r.area for r in rows),
+        facts=tuple(part.facts()),
         share=known / asked if asked else float(known > 0),
-        confidence=mean,
-        sure=sure,
-        ends=("unchanged", "changed") if change else ("a guess", "sure"),
-        low=low,
-        histogram=tuple(_tenths(by_step) / max(total, 1)),
-        shape=sheet.shape,
+        shape=place.shape,
         extent=extent,
-        crs=_crs_name(sheet),
-        scale=sheet.scale_bar(),
-        north=sheet.north(),
-        ticks=sheet.ticks(),
-        failed=len(holes),
-        problems=problems,
+        crs=_crs_name(place),
+        scale=place.scale_bar(),
+        north=place.north(),
+        ticks=place.ticks(),
+        failed=len(sheet.holes),
+        problems=sheet.problems,
     )
 
 
-def _class_rows(census: Census, card: ModelCard) -> tuple[ClassRow, ...]:
-    """All classes of the card, and any other value that the maps hold, so that nothing is left out of the sum."""
-    names = {c.value: (c.name, c.color) for c in card.classes}
-    values = [*names, *(int(v) for v in np.flatnonzero(census.pixels) if v not in names and v != card.nodata)]
-    total = sum(float(census.area[v]) for v in values)
-    return tuple(
-        ClassRow(
-            *names.get(v, (f"value {v} (not in the card)", "#000000")),
-            pixels=int(census.pixels[v]),
-            area=float(census.area[v]),
-            share=float(census.area[v]) / total if total else 0.0,
-            confidence=_mean(census.sure[v, :UNKNOWN]),
+def _images(sheet: _Sheet, part: ReportPart, extent: str, when: str) -> list[Drawing]:
+    """What the model saw: of the first date, where the output compares dates, and of the last one."""
+    title = "After" if part.change else "Image"
+    said = {
+        "before": ("Before", f"Composite of the source images of the first date; {extent}."),
+        "image": (title, f"Composite of the source images that the model saw; {extent}."),
+    }
+    below = Markup('<p class="small soft">What the model saw{}.</p>')
+    return [
+        Drawing(
+            said[name][0],
+            np.moveaxis(sheet.stored[name], 0, -1),
+            said[name][1],
+            below.format(f", {when}" if when and said[name][0] == "Image" else ""),
         )
-        for v in values
-    )
+        for name in said
+        if name in sheet.stored
+    ]
 
 
-def _mean(by_step: NDArray[np.int64]) -> float | None:
-    total = int(by_step.sum())
-    return float(by_step @ np.arange(len(by_step))) / CONFIDENCE_STEPS / total if total else None
-
-
-def _tenths(by_step: NDArray[np.int64]) -> NDArray[np.float64]:
-    which = np.minimum(np.arange(len(by_step)) * 10 // CONFIDENCE_STEPS, 9)
-    return np.array([float(by_step[which == k].sum()) for k in range(10)])
-
-
-def _counts(census: Census) -> tuple[tuple[tuple[str, float], ...], int]:
+def _counts(observed: NDArray[np.int64]) -> tuple[tuple[tuple[str, float], ...], int]:
     """Share of the region by number of valid observations (many are put together), and the largest number."""
-    inside = census.counts[:UNKNOWN]
+    inside = observed[:UNKNOWN]
     seen = np.flatnonzero(inside)
     if not len(seen):
         return (), 0

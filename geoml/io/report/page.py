@@ -20,6 +20,7 @@ from geoml.io.cards.card import ModelCard
 from geoml.io.report.blocks import Near, here
 from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
+from geoml.io.report.part import ReportPart
 from geoml.io.report.score_notes import score_notes
 from geoml.io.report.template import template
 from geoml.io.software import shown
@@ -44,8 +45,10 @@ LAST = ("report.html", "run.json")
 """Files that are written after the page."""
 
 
-def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = here) -> str:
+def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, part: ReportPart, near: Near = here) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
+
+    ``part`` is what the output of the model shows.
 
     Reads every pixel of the maps once for exact areas, a block at a time: ``near`` brings its files where they are not
     in the folder. A file that cannot be read does not stop the report: the page
@@ -55,7 +58,8 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
     done, failed = _blocks(out, run)
     items, problems = _items(out, done)
     planned = max(int(run.get("blocks", {}).get("planned") or 0), len(done) + len(failed))
-    view = map_view(out, run, card, items, failed, near)
+    when, scores = _when([str(t) for t in run.get("datetime") or []]), _scores(card.scores)
+    view = map_view(out, run, card, part, items, failed, near=near, when=when)
     problems |= view.problems if view else {}
     sources, unread = _sources(out, items)
     problems |= unread
@@ -68,18 +72,19 @@ def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = 
         verdict=_verdict(planned, len(done), len(failed), problems, coverage),
         domain=domain_view(run.get("domain"), card, sources),
         view=view,
+        section=part.section(scores) if view else "",
         coverage=coverage,
         warnings=[redact(str(w)) for w in run.get("warnings") or []],
         planned=planned,
         done=len(done),
         failed=dict(sorted(failed.items())),
         problems=dict(sorted(problems.items())),
-        when=_when([str(t) for t in run.get("datetime") or []]),
+        when=when,
         collection=run.get("collection"),
         sources=sources,
         left_out=dict(sorted((run.get("left_out") or {}).items())),
         card=card,
-        scores=_scores(card.scores),
+        scores=scores,
         training=_training(card),
         files=_files(out, run.get("files") or {}),
         recipe=_yaml(_ordered(run.get("recipe") or {})),

@@ -10,9 +10,8 @@ import datetime as dt
 import json
 import os
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +67,9 @@ class BandInfo:
     """minimum, maximum, mean, stddev, valid_percent; None and NaN are left out."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AssetInfo:
-    """One written file: ``size`` in bytes, ``sha256`` as 64 hexadecimal digits; ``classes`` for a map of classes."""
+    """One written file: ``size`` in bytes, ``sha256`` as 64 hexadecimal digits, further ``fields`` of the asset."""
 
     path: Path
     title: str
@@ -79,7 +78,7 @@ class AssetInfo:
     size: int | None = None
     sha256: str | None = None
     bands: tuple[BandInfo, ...] = ()
-    classes: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def block_item(
@@ -291,8 +290,7 @@ def _asset(info: AssetInfo, card: ModelCard) -> pystac.Asset:
         extra["file:checksum"] = multihash(info.sha256)
     if info.bands:
         extra["bands"] = [_band(b, card) for b in info.bands]
-    if info.classes:
-        extra["classification:classes"] = _classes(card)
+    extra |= info.fields
     href = str(info.path.absolute())
     return pystac.Asset(href, title=info.title, media_type=info.media_type, roles=list(info.roles), extra_fields=extra)
 
@@ -310,20 +308,6 @@ def _band(band: BandInfo, card: ModelCard) -> dict[str, Any]:
     if numbers := {k: v for k, v in (band.statistics or {}).items() if v is not None and np.isfinite(v)}:
         value["statistics"] = numbers
     return value
-
-
-def _classes(card: ModelCard) -> list[dict[str, Any]]:
-    """Classes as the classification extension wants them: names without blanks, colours without #."""
-    classes: list[dict[str, Any]] = [
-        {
-            "value": c.value,
-            "name": re.sub(r"[^0-9A-Za-z_-]+", "-", c.name).strip("-") or f"class-{c.value}",
-            "title": c.name,
-            "color_hint": c.color.lstrip("#").upper(),
-        }
-        for c in card.classes
-    ]
-    return [*classes, {"value": card.nodata, "name": "nodata", "title": "no data", "nodata": True}]
 
 
 def _item_assets(items: Sequence[pystac.Item]) -> dict[str, Any]:

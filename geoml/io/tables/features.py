@@ -26,8 +26,6 @@ from geoml.vector.rings import share_vertices
 
 Geometries = NDArray[np.object_]
 
-CONFIDENCE_SCALE = 1 / 250
-"""Stored uint8 confidence to 0..1."""
 VERTEX_STEP = 128
 """Pixels between vertices of a long edge: the edge then follows the projection to well under a tenth of a pixel."""
 ROW_GROUP = 20_000
@@ -54,6 +52,7 @@ def features_frame(
     card: ModelCard,
     model_id: str,
     datetime: tuple[dt.datetime, dt.datetime],
+    scale: float,
     min_area: float = 0.0,
     simplify: float = 0.0,
 ) -> geopandas.GeoDataFrame:
@@ -69,6 +68,7 @@ def features_frame(
         card: names the classes.
         model_id: written to the column ``model``.
         datetime: first and last time of the data, with time zone.
+        scale: of the stored confidence, to 0..1.
         min_area: m²; smaller features are left out.
         simplify: metres; neighbours keep their shared borders (``shapely.coverage_simplify``).
 
@@ -80,8 +80,8 @@ def features_frame(
     for batch in features:
         if len(batch):
             planes.setdefault(batch.plane, []).append(batch)
-    parts = [_part(plane, batches, card, simplify) for plane, batches in planes.items()]
-    frame = pd.concat(parts) if parts else _part_frame([], [], [], [], [], [], [], card)
+    parts = [_part(plane, batches, card, scale, simplify) for plane, batches in planes.items()]
+    frame = pd.concat(parts) if parts else _part_frame([], [], [], np.empty(0), [], [], [], card)
     frame = frame[frame["area_m2"] >= min_area].sort_values("id", ignore_index=True)
     first, last = (pd.Timestamp(t).tz_convert("UTC") for t in datetime)
     times = {"datetime": first if first == last else pd.NaT, "start_datetime": first, "end_datetime": last}
@@ -146,7 +146,7 @@ def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, An
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
-def _part(plane: Plane, batches: list[Features], card: ModelCard, simplify: float) -> pd.DataFrame:
+def _part(plane: Plane, batches: list[Features], card: ModelCard, scale: float, simplify: float) -> pd.DataFrame:
     """The rows of one plane, without times and model."""
     names = "geometry", "value", "confidence", "outside", "blocks", "row", "col"
     columns = [np.concatenate([getattr(b, k) for b in batches]) for k in names]
@@ -161,7 +161,7 @@ def _part(plane: Plane, batches: list[Features], card: ModelCard, simplify: floa
         geometry = share_vertices(geometry, VERTEX_STEP)
     ground = shapely.transform(geometry, lambda c: (c + plane.anchor) * [plane.res, -plane.res])
     places = _areas(ground, plane.crs), _lonlat(ground, plane.crs)
-    return _part_frame(ids, value, places[0], confidence, outside, blocks, places[1], card)
+    return _part_frame(ids, value, places[0], confidence * scale, outside, blocks, places[1], card)
 
 
 def _part_frame(
@@ -176,7 +176,7 @@ def _part_frame(
             "class": np.asarray(value, np.uint8),
             "name": pd.Series([names[int(v)] for v in value], dtype=object),
             "area_m2": np.asarray(area, float),
-            "confidence": np.asarray(confidence, float) * CONFIDENCE_SCALE,
+            "confidence": np.asarray(confidence, float),
             "outside": np.asarray(outside, float),
             "blocks": pd.Series([list(b) for b in blocks], dtype=object),
             "geometry": pd.Series(list(geometry), dtype=object),

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoml import models
-from geoml.engine.inference.fold import folded
 from geoml.engine.packages.measure import measure
 from geoml.errors import InputError
+from geoml.nn.fold import folded
 from geoml.nn.siamese import apart, concatenated, differences, stacked
 
 CONVOLUTIONAL: dict[str, tuple[str, dict[str, Any]]] = {

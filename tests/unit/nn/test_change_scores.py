@@ -36,7 +36,7 @@ def case(seed: int = 5, count: int = 6000) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def scored(*parts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict:
-    total = ChangeScores(K)
+    total = ChangeScores(K, 250)
     for part in parts:
         total.update(*part)
     return total.compute()
@@ -86,7 +86,7 @@ def test_calibration_is_that_of_the_probability_of_change() -> None:
 
 def test_classes_score_as_without_change() -> None:
     index, step, target = case()
-    plain = ClassScores(K)
+    plain = ClassScores(K, 250)
     plain.update(index, step, target)
     found = scored((index, step, target))
     rest = {k: v for k, v in plain.compute().items() if k not in ("ece", "calibration")}
@@ -99,7 +99,7 @@ def test_parts_add_up_and_survive_json() -> None:
     whole = scored((index, step, target))
     assert scored(*parts) == whole
     assert json.loads(json.dumps(whole)) == whole
-    one, two = ChangeScores(K), ChangeScores(K)
+    one, two = ChangeScores(K, 250), ChangeScores(K, 250)
     one.update(*parts[0])
     one.objects(np.ones((4, 4), np.uint8), np.ones((4, 4), np.uint8))
     two.update(*parts[1])
@@ -125,7 +125,7 @@ def test_objects_are_counted_by_size_and_found_by_half() -> None:
     index = np.zeros((40, 40), np.uint8)
     index[0:2, 0:2] = 2  # half of the first, of another class
     index[10:20, 10:14] = 1  # 40 of 100: not found
-    total = ChangeScores(K)
+    total = ChangeScores(K, 250)
     total.objects(index, target)
     found = total.compute()["change"]["by_size"]
     assert [(r["from"], r["below"], r["objects"], r["found"]) for r in found] == [

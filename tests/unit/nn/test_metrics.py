@@ -32,7 +32,7 @@ def case() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_equals_torchmetrics(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     probability, target = case
-    scores = ClassScores(K)
+    scores = ClassScores(K, 250)
     confidence = (probability.amax(1) * 250).round().byte().numpy()
     scores.update(probability.argmax(1).byte().numpy(), confidence, target.numpy())
     found = scores.compute()
@@ -57,7 +57,7 @@ def test_equals_torchmetrics(case: tuple[torch.Tensor, torch.Tensor]) -> None:
 @pytest.mark.parametrize("called", [0, 2], ids=["never called", "called where another is"])
 def test_a_class_without_a_true_pixel_has_no_score_and_leaves_no_mean(called: int) -> None:
     """A mean over the other classes would call a model perfect that was never asked about this one."""
-    scores = ClassScores(3)
+    scores = ClassScores(3, 250)
     scores.update(*(np.array([0, called, 1], np.uint8), np.full(3, 250, np.uint8), np.array([0, 0, 1])))
     found = scores.compute()
     assert found["absent"] == [2]
@@ -68,7 +68,7 @@ def test_a_class_without_a_true_pixel_has_no_score_and_leaves_no_mean(called: in
 
 
 def test_calibration_bins_say_how_often_each_confidence_was_right() -> None:
-    scores = ClassScores(2)
+    scores = ClassScores(2, 250)
     scores.update(np.zeros(10, np.uint8), np.full(10, 200, np.uint8), np.array([0] * 6 + [1] * 4))
     found = scores.compute()
     full = [b for b in found["calibration"] if b["pixels"]]

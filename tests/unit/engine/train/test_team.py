@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
+from geoml.backends.torch import Device
 from geoml.data.chips import Rows
-from geoml.engine.machine.device import Device
 from geoml.engine.train.fit import fit
 from geoml.engine.train.loop import LAST, Batch, Frozen, Progress, Training, learn
 from geoml.errors import InputError, ModelError, TransientError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoml.engine.machine.device import choose
+from geoml.backends.torch import choose
 from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.cards.locator import Calibrated, Domained, LocatorCard

@@ -21,7 +21,7 @@ from geoml.testing import pictures as made
 
 @pytest.fixture(scope="module")
 def extractor() -> Extractor:
-    from geoml.engine.machine.device import choose
+    from geoml.backends.torch import choose
 
     return Extractor(locator.build_backbone(made.BACKBONE), 32, choose("cpu", "fp32"))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from geoml.engine.machine.device import choose
+from geoml.backends.torch import choose
 from geoml.engine.packages import cards
 from geoml.engine.train.loop import LAST
 from geoml.engine.train.state import STATE

@@ -16,9 +16,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from geoml import pipeline
+from geoml.backends.torch import choose
 from geoml.cli import app
 from geoml.data.recipe import resolve
-from geoml.engine.machine.device import choose
 from geoml.errors import InputError, NothingFound
 from geoml.geolocation.locate import locator
 from geoml.geolocation.nn import backbones

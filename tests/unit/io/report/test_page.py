@@ -23,10 +23,12 @@ from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_bbox, plane_of, zones
 from geoml.io.cards.card import Band, ClassInfo, ModelCard
 from geoml.io.cog.write import CogWriter
+from geoml.io.report import page as pages
 from geoml.io.report.canvas import SIDE, canvas
-from geoml.io.report.page import area, evaluation_report, map_report, percent
+from geoml.io.report.page import area, evaluation_report, percent
 from geoml.io.stac.items import AssetInfo, block_footprint, block_item, write_item
 from geoml.io.stac.search import write_items
+from geoml.outputs.classes import Output
 
 WATER, LAND = 1, 0
 PLANE = Plane("EPSG:32621", 30.0, 0.5)
@@ -77,6 +79,11 @@ def card(**changes: Any) -> ModelCard:
 
 
 CARD = card()
+
+
+def map_report(out: Path, run: dict[str, Any], made: ModelCard) -> str:
+    """The page with what classes show."""
+    return pages.map_report(out, run, made, Output(made).report())
 
 
 def half_water(block: Block) -> Pixels:

@@ -30,6 +30,7 @@ from geoml.io.stac.items import (
     write_collection,
     write_item,
 )
+from geoml.outputs.classes import Output
 
 CARD = ModelCard(
     name="demo-model",
@@ -68,7 +69,7 @@ def assets(out: Path, block: Block = BLOCK) -> dict[str, AssetInfo]:
             out / "items" / f"{block.id}_class.tif",
             "Classes",
             bands=(BandInfo("class", "uint8", 255),),
-            classes=True,
+            fields=Output(CARD).layers[0].fields,
             **cog,  # type: ignore[arg-type]
         ),
         "confidence": AssetInfo(out / "items" / f"{block.id}_confidence.tif", "Confidence", bands=(sure,), **cog),  # type: ignore[arg-type]

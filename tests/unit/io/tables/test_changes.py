@@ -62,7 +62,7 @@ def frame() -> geopandas.GeoDataFrame:
     classes[20:40, 200:240] = 2
     merger = FeatureMerger()
     merger.add(block, polygonise(classes, np.full_like(classes, 200), 255, block.window))
-    return features_frame(merger.merged(), card=CARD, model_id="pairs/1", datetime=(at(1), at(9)))
+    return features_frame(merger.merged(), card=CARD, model_id="pairs/1", datetime=(at(1), at(9)), scale=1 / 250)
 
 
 def item(id: str, when: dt.datetime | None, area: Any, **span: dt.datetime) -> pystac.Item:

@@ -56,7 +56,7 @@ def at(crs: str, x: float, y: float, size: int, res: float = 10.0) -> Block:
 
 
 def frame_of(batches: list[Features], **options: float) -> geopandas.GeoDataFrame:
-    return features_frame(batches, card=CARD, model_id="demo", datetime=TIMES, **options)
+    return features_frame(batches, card=CARD, model_id="demo", datetime=TIMES, scale=1 / 250, **options)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_columns_and_values() -> None:
 
 def test_one_instant_is_a_datetime() -> None:
     batches = features(np.ones((4, 4), np.uint8), at("EPSG:32621", 300_000, 7_200_000, 4))
-    frame = features_frame(batches, card=CARD, model_id="demo", datetime=(TIMES[0], TIMES[0]))
+    frame = features_frame(batches, card=CARD, model_id="demo", datetime=(TIMES[0], TIMES[0]), scale=1 / 250)
     assert frame["datetime"].tolist() == [TIMES[0]]
 
 

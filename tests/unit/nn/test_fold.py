@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geoml import models
-from geoml.engine.inference.fold import folded
+from geoml.nn.fold import folded
 
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "unet resnet18": ("unet", {}, 0),

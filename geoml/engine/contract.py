@@ -1,0 +1,371 @@
+"""What plug-ins promise the engine, and what its steps hand on to each other.
+
+The engine knows no output and no backend: it finds them by the name of their file, in `geoml.outputs` and
+`geoml.backends`, and calls what the protocols say here. A task names its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.cube.normalise import coefficients
+from geoml.engine.task import find
+from geoml.errors import InputError
+from geoml.grid.plane import Block, Window
+from geoml.io.cog.overview import Overview
+from geoml.io.stac.items import AssetInfo, BandInfo
+from geoml.registry import Registry
+
+if TYPE_CHECKING:
+    import pystac
+    import torch
+    from torch import Tensor, nn
+
+    from geoml.cube.register import Shift
+    from geoml.engine.run.plan import Plan, PlannedBlock
+    from geoml.io.cards.card import ModelCard
+    from geoml.io.cog.write import Colormap
+    from geoml.io.report.part import ReportPart
+    from geoml.recipe import PredictRecipe
+
+T = TypeVar("T")
+
+OUTPUTS = Registry("geoml.outputs", "output")
+BACKENDS = Registry("geoml.backends", "backend")
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pixels of one window of a plane, as stored, and what is known of them.
+
+    ``data`` is (channel, y, x), of several dates all bands of the first date first; physical = data * ``scale`` +
+    ``offset``, one of each for every channel. ``count`` (y, x) uint16 holds valid observations, 0 where nothing is
+    known. ``origin`` is the window. ``items`` are those that the pixels were taken of.
+    """
+
+    data: NDArray[Any]
+    count: NDArray[np.uint16]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    origin: Window
+    items: tuple[pystac.Item, ...] = ()
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """(y, x) True where there is data."""
+        return self.count > 0
+
+    def crop(self, window: Window) -> Pixels:
+        """The part that covers ``window``, which must lie in the origin; nothing is copied."""
+        rows, cols = window.slices(self.origin)
+        return replace(self, data=self.data[:, rows, cols], count=self.count[rows, cols], origin=window)
+
+    def only(self, mask: NDArray[np.bool_]) -> Pixels:
+        """The same with nothing known outside of ``mask`` (y, x)."""
+        return replace(self, count=np.where(mask, self.count, np.uint16(0)))
+
+    def physical(self) -> NDArray[np.float32]:
+        """(channel, y, x) physical values; the offset where nothing is known."""
+        scale, offset = (np.array(v, np.float32)[:, None, None] for v in (self.scale, self.offset))
+        values: NDArray[np.float32] = np.multiply(self.data, scale, dtype=np.float32, casting="unsafe")
+        values += offset
+        return values
+
+    def coefficients(self, card: ModelCard) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(mul, add) that make of stored numbers what the model of ``card`` sees.
+
+        Raises InputError as `geoml.cube.normalise.coefficients`.
+        """
+        return coefficients(card, self.scale, self.offset)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is known of the rows ``window`` of a block (or of any window), which come from the top.
+
+    Of an output of pixels: (band, y, x) for each of its layers by key, as stored, nodata where no input was. Of an
+    output of owned things: its columns by name, (n,) each, with the centre in ``y`` and ``x``.
+    """
+
+    window: Window
+    arrays: Mapping[str, NDArray[Any]]
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        return self.arrays[key]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockRun:
+    """A block in memory: what was read for it, and where the region asks for output."""
+
+    plan: Plan
+    planned: PlannedBlock
+    block: Block
+    pixels: Pixels
+    """Of the window that the model needs for the block."""
+    asked: NDArray[np.bool_]
+    """(y, x) of the block, True inside the region."""
+    dates: tuple[tuple[pystac.Item, ...], ...]
+    """The items of each date."""
+    residual: tuple[Shift | None, ...] = ()
+    """Of each later date against the first, after it was corrected; None where that is not known."""
+    likeness: NDArray[np.uint8] | None = None
+    """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What its reading took, by stage."""
+
+    @cached_property
+    def inner(self) -> Pixels:
+        """The pixels of the block itself."""
+        return self.pixels.crop(self.block.window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One COG of a block: ``KEY.tif``, and the asset of that name."""
+
+    key: str
+    title: str
+    dtype: str = "uint8"
+    nodata: float | None = None
+    bands: tuple[str, ...] = ()
+    """Names of its bands in STAC; one of the key's name when empty."""
+    descriptions: tuple[str, ...] = ()
+    """Of the bands in the file; their names when empty."""
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
+    description: str = ""
+    """Of the bands in STAC."""
+    overview: Overview = "average"
+    predictor: bool = True
+    """Differences along the row: pays for quantities, not for classes."""
+    colormap: Colormap | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the asset, such as ``classification:classes``."""
+    extra: bool = False
+    """On top of what a run always has: behind the count of valid observations in the item."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.bands or (self.key,)
+
+    def band_infos(self, statistics: Sequence[Mapping[str, float | None]]) -> tuple[BandInfo, ...]:
+        """What STAC says of each band, with the statistics of its stored values."""
+        about = self.dtype, self.nodata, self.scale, self.offset, self.unit, self.description
+        return tuple(BandInfo(n, *about, statistics=s) for n, s in zip(self.names, statistics, strict=True))
+
+
+@runtime_checkable
+class BlockPart(Protocol):
+    """What an output gathers of a block beside its COGs, for `Output.collect`."""
+
+    def add(self, rows: Rows) -> None:
+        """Take finished rows, from the top; outside of the region they hold nothing."""
+        ...
+
+    def write(self, path: Path, outside: NDArray[np.bool_] | None) -> None:
+        """Write the part atomically. ``outside`` (y, x): unlike the training data; None where that is not known.
+
+        Raises DataError when it cannot be written.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The blocks of a run that are done, to be put together in the folder ``out``."""
+
+    out: Path
+    plan: Plan
+    done: Sequence[str]
+    items: Sequence[pystac.Item]
+    """Of the blocks that are done."""
+    sources: Sequence[pystac.Item]
+    parts: Callable[[Callable[[Path], Any]], Iterator[tuple[Block, Any]]]
+    """``parts(read)`` gives each block with what ``read`` makes of the file that its `BlockPart` wrote. A damaged one
+    is removed, so that the next run does its block again, and raises DataError."""
+
+
+@runtime_checkable
+class Output(Protocol):
+    """How the raw output of a network becomes files: the class ``Output`` of a file in `geoml.outputs`.
+
+    Made of a card, and of the recipe of a run where there is one, which it checks: raises InputError for options that
+    it cannot serve. Making one costs nothing.
+    """
+
+    joiner: ClassVar[Any]
+    """``pixels`` or ``owner``: see `PixelOutput` and `OwnedOutput`."""
+    changes: ClassVar[bool]
+    """True where `called` has a meaning: dates are compared, and what is called changed can be followed in time."""
+
+    def __init__(self, card: ModelCard, recipe: PredictRecipe | None = None) -> None: ...
+
+    @property
+    def raw(self) -> int:
+        """Channels of the raw output that the network of the card gives."""
+        ...
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The COGs of a block, in the order of `PixelOutput.encode`; may be none."""
+        ...
+
+    @property
+    def about(self) -> str:
+        """What the layers hold, in words, for the list of files; empty without layers."""
+        ...
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """Files of the whole run that `collect` writes (name -> title), GeoParquet; none where blocks have no part."""
+        ...
+
+    def answer(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+        """Rows as the scores of a task take them beside the truth."""
+        ...
+
+    def called(self, rows: Rows) -> NDArray[np.bool_]:
+        """(y, x) of rows: called changed. Asked only where `changes`."""
+        ...
+
+    def part(self, run: BlockRun) -> BlockPart:
+        """An empty part of a block. Asked only where there are `tables`."""
+        ...
+
+    def collect(self, run: FinishedRun) -> None:
+        """Write `tables` into the folder of the run: the same bytes for any cut into blocks. Raises DataError."""
+        ...
+
+    def report(self) -> ReportPart:
+        """What the page of a run shows of this output."""
+        ...
+
+
+@runtime_checkable
+class PixelOutput(Output, Protocol):
+    """An output of pixels: chips are joined at their cores, or what can be averaged is blended."""
+
+    joiner: ClassVar[Literal["pixels"]]
+
+    @property
+    def channels(self) -> int:
+        """Of what `average` gives."""
+        ...
+
+    def average(self, raw: Tensor) -> Tensor:
+        """(B, channel, y, x) float32 of (B, K, y, x) raw output: what may be averaged over chips, flips and turns."""
+        ...
+
+    def encode(self, averaged: Tensor) -> list[Tensor]:
+        """What leaves the device: of each layer (B, band, y, x) in its dtype. Looks at no value on the host."""
+        ...
+
+    def encode_raw(self, raw: Tensor) -> list[Tensor]:
+        """``encode(average(raw))``, or what gives the same sooner."""
+        ...
+
+    def stored(self, encoded: Sequence[NDArray[Any]], known: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        """By key of the layers (band, y, x) as stored: nodata where not ``known`` (y, x).
+
+        Raises ModelError where the raw output was not finite and something is known.
+        """
+        ...
+
+
+@runtime_checkable
+class OwnedOutput(Output, Protocol):
+    """An output of things with a centre. Each belongs to the chip whose core holds the centre, and so to one block."""
+
+    joiner: ClassVar[Literal["owner"]]
+    reach: ClassVar[int]
+    """Pixels around a centre that `candidates` looks at in the raw output; chips are so much wider."""
+
+    def candidates(self, raw: Tensor, chip: Window, known: Tensor) -> Mapping[str, Tensor]:
+        """Columns (n,) of the things in the raw output (K, y, x) of a chip, with ``y`` and ``x``: pixels of the plane.
+
+        ``known`` (y, x) is True where there was data. Raises ModelError for raw output that is not finite there.
+        """
+        ...
+
+
+AnyOutput = PixelOutput | OwnedOutput
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A network on a device: the class ``Backend`` of a file in `geoml.backends`.
+
+    Beside it the file has ``choose()``, which gives a hashable value that says what the settings ask of the machine.
+    Tensors are what passes: those of a backend without torch lie on the CPU. Making one raises TransientError without
+    memory and ModelError when the device fails.
+    """
+
+    name: str
+    device: torch.device
+    """Where tensors go and come from."""
+    fixed: bool
+    """Takes one shape of chip only."""
+    batch: int
+    """Chips in one forward, as memory allows."""
+    side: int
+    """Largest side of a window that may be cut, as memory allows; 0: any."""
+
+    def __init__(self, module: nn.Module, card: ModelCard, device: Any = None) -> None: ...
+
+    def upload(self, array: NDArray[Any]) -> Tensor:
+        """An array of the host as a tensor on the device, perhaps still on its way."""
+        ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw output of (B, channel, y, x) float32 as the model sees it."""
+        ...
+
+    def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[Any]]]]:
+        """The same with arrays of the host, in order; one strip may be computed while another one is copied."""
+        ...
+
+    def each(
+        self, todo: Sequence[Window], work: Callable[[list[Window]], T], stride: int, *, free: bool
+    ) -> Iterator[tuple[list[Window], T]]:
+        """``work`` on batches of windows of one shape, in order. What there is no memory for is halved and tried again:
+        the batch, and where they are ``free`` to be cut at multiples of ``stride``, the windows."""
+        ...
+
+    def failures(self) -> AbstractContextManager[None]:
+        """Inside, what the device raises becomes TransientError (no memory) or ModelError."""
+        ...
+
+
+@cache
+def _output_class(task: str) -> Callable[..., AnyOutput]:
+    made: Callable[..., AnyOutput] = OUTPUTS.find(find(task).output).Output
+    return made
+
+
+def output_of(card: ModelCard, recipe: PredictRecipe | None = None) -> AnyOutput:
+    """The output that the task of a card names. Raises InputError for options of the recipe that it cannot serve."""
+    return _output_class(card.task)(card, recipe)
+
+
+def pixel_output(card: ModelCard) -> PixelOutput:
+    """The output of a card, without options. Raises InputError for one that is none of pixels."""
+    found = output_of(card)
+    if found.joiner == "owner":
+        raise InputError(f"task: {card.task} finds things; expected one that gives every pixel an answer")
+    return found
+
+
+def asset_info(layer: Layer, path: Path, size: int, sha256: str, statistics: Sequence[Mapping[str, Any]]) -> AssetInfo:
+    """The asset of a finished layer."""
+    bands = layer.band_infos(statistics)
+    return AssetInfo(path, layer.title, ("data",), size=size, sha256=sha256, bands=bands, fields=layer.fields)

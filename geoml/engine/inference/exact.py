@@ -1,0 +1,55 @@
+"""Chips joined at their cores: with a halo as wide as the network sees, the answer is that of one forward over all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoml.engine.contract import PixelOutput, Pixels
+from geoml.engine.inference.network import Network, averaged
+from geoml.engine.inference.strip import Strip, strip_of
+from geoml.grid.plane import Window
+
+
+def exact(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iterator[tuple[Window, list[Tensor]]]:
+    """Rows of cores. A chip is trimmed to what touches the window: its halo makes that free of effect."""
+    grid, backend = network.grid, network.backend
+    for row in grid.rows(window):
+        wanted = [network.trimmed(grid.kept(*k), window) for k in row]
+        whole = wanted[0].union(wanted[-1])
+        here = Window(max(whole.y0, window.y0), window.x0, min(whole.y1, window.y1), window.x1)
+        out = _blank(network, here)
+        todo = [w for w in wanted if pixels.valid[w.intersect(window).slices(pixels.origin)].any()]
+        if todo:
+            strip = strip_of(backend, network.card, pixels, todo[0].union(todo[-1]).expand(grid.halo))
+
+            def work(cores: list[Window], strip: Strip = strip) -> list[Tensor]:
+                return _encoded(network, strip.chips([c.expand(grid.halo) for c in cores]))
+
+            for batch, found in backend.each(todo, work, grid.stride, free=True):
+                for i, core in enumerate(batch):
+                    kept = core.intersect(window)
+                    part = (..., *kept.slices(core))
+                    for target, value in zip(out, found, strict=True):
+                        target[(..., *kept.slices(here))] = value[i][part]
+        yield here, out
+
+
+def _encoded(network: Network[PixelOutput], x: Tensor) -> list[Tensor]:
+    """The encoded cores of chips. Without averaging the raw output is encoded as it is, which is fastest."""
+    halo, output = network.grid.halo, network.output
+    if network.tta:
+        return output.encode(_inner(averaged(network, x), halo))
+    return output.encode_raw(_inner(network.backend.forward(x), halo))
+
+
+def _blank(network: Network[PixelOutput], window: Window) -> list[Tensor]:
+    shapes = [((len(layer.names), *window.shape), layer.dtype) for layer in network.output.layers]
+    return [torch.from_numpy(np.zeros(s, dtype)).to(network.backend.device) for s, dtype in shapes]
+
+
+def _inner(x: Tensor, halo: int) -> Tensor:
+    return x[..., halo : x.shape[-2] - halo, halo : x.shape[-1] - halo]

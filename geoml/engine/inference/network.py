@@ -1,0 +1,48 @@
+"""What the joiners run: a network on a device with its card, its lattice of chips and what is made of its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from geoml.engine.contract import AnyOutput, Backend, PixelOutput
+from geoml.grid.chips import ChipGrid
+from geoml.grid.plane import Window
+from geoml.io.cards.card import ModelCard
+
+OutputT = TypeVar("OutputT", bound=AnyOutput)
+
+
+@dataclass(frozen=True)
+class Network(Generic[OutputT]):
+    """``tta``: what is averaged is averaged over the eight flips and quarter turns (D4)."""
+
+    backend: Backend
+    card: ModelCard
+    grid: ChipGrid
+    output: OutputT
+    tta: bool = False
+
+    def trimmed(self, core: Window, window: Window) -> Window:
+        """The part of a core that touches ``window``, on the network's stride."""
+        if self.backend.fixed:  # a compiled program has one shape
+            return core
+        s, w = self.grid.stride, core.intersect(window)
+        return Window(w.y0 // s * s, w.x0 // s * s, -(-w.y1 // s) * s, -(-w.x1 // s) * s)
+
+
+def averaged(network: Network[PixelOutput], x: Tensor) -> Tensor:
+    """(B, channel, y, x) of chips: what the output averages, over flips and turns when asked."""
+    forward, average = network.backend.forward, network.output.average
+    if not network.tta:
+        return average(forward(x))
+    total = torch.zeros(())
+    for turns in range(4):
+        for flip in (False, True):
+            turned = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
+            found = torch.rot90(average(forward(turned)), -turns, (-2, -1))
+            total = total.to(found.device) + (found.flip(-1) if flip else found)
+    return total / 8

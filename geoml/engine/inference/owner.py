@@ -1,0 +1,49 @@
+"""Things with a centre: each is owned by the chip whose core holds its centre, and so found once.
+
+Chips are whole chips of one lattice of the plane, one at a time: what a block finds in one is, to the last bit, what
+every other block finds in it, however large blocks and batches are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from geoml.engine.contract import OwnedOutput, Pixels, Rows
+from geoml.engine.inference.network import Network
+from geoml.engine.inference.strip import Strip, strip_of
+from geoml.grid.plane import Window
+
+
+def owned(network: Network[OwnedOutput], pixels: Pixels, window: Window) -> Iterator[Rows]:
+    """Rows of cores with the candidates whose centre lies in the core and in the window.
+
+    Ordered by chip, then as the output gives them: not for who wants one order for any block.
+    """
+    grid, backend = network.grid, network.backend
+    for row in grid.rows(window):
+        cores = [grid.kept(*k) for k in row]
+        top, bottom = max(cores[0].y0, window.y0), min(cores[0].y1, window.y1)
+        here = Window(top, window.x0, bottom, window.x1)
+        parts = []
+        for core in cores:
+            chip = core.expand(grid.halo)
+            if pixels.valid[chip.slices(pixels.origin)].any():
+                parts.append(_found(network, strip_of(backend, network.card, pixels, chip), core.intersect(window)))
+        names = list(parts[0]) if parts else []
+        yield Rows(here, {name: np.concatenate([p[name] for p in parts]) for name in names})
+
+
+def _found(network: Network[OwnedOutput], strip: Strip, kept: Window) -> dict[str, np.ndarray]:
+    """The columns of what one chip holds whose centre lies in ``kept``."""
+
+    def work(batch: list[Window]) -> dict[str, np.ndarray]:
+        raw = network.backend.forward(strip.chips(batch))[0]
+        found = network.output.candidates(raw, strip.window, strip.known)
+        return {name: column.cpu().numpy() for name, column in found.items()}
+
+    _, columns = next(network.backend.each([strip.window], work, network.grid.stride, free=False))
+    y, x = np.floor(columns["y"]), np.floor(columns["x"])
+    mine = (y >= kept.y0) & (y < kept.y1) & (x >= kept.x0) & (x < kept.x1)
+    return {name: column[mine] for name, column in columns.items()}

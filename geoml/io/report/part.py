@@ -1,0 +1,68 @@
+"""What an output brings to the page of a run: layers to draw, numbers to count, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import rasterio
+from markupsafe import Markup
+from numpy.typing import DTypeLike, NDArray
+from rasterio.enums import Resampling
+
+
+@dataclass(frozen=True)
+class ReportLayer:
+    """An asset of a block that is counted and drawn, and how it is made smaller; ``what`` it is in messages."""
+
+    asset: str
+    what: str
+    resampling: Resampling
+    nodata: float
+    dtype: DTypeLike = "uint8"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A map of the page: (y, x, 4) uint8 colours, clear where nothing is known, and what is written ``below`` it."""
+
+    title: str
+    colours: NDArray[np.uint8]
+    alt: str
+    below: Markup
+
+
+@runtime_checkable
+class ReportPart(Protocol):
+    """Counts blocks one after the other, and shows what they hold together."""
+
+    layers: Mapping[str, ReportLayer]
+    """By name. The first is the one that a block cannot lack; may be none."""
+    change: bool
+    """Shows the image of the first date as well."""
+
+    def count(self, opened: Mapping[str, rasterio.DatasetReader]) -> Any:
+        """What `add` takes, of the layers of a block that are there; at full resolution, and in any thread."""
+        ...
+
+    def add(self, counted: Any) -> None:
+        """Take the counts of a block."""
+        ...
+
+    def known(self, valid: int) -> int:
+        """Pixels that have an answer, of so many with a valid observation."""
+        ...
+
+    def facts(self) -> Sequence[tuple[str, str]]:
+        """Labels and numbers at the top of the page."""
+        ...
+
+    def drawings(self, stored: Mapping[str, NDArray[Any]], extent: str) -> Sequence[Drawing]:
+        """The maps, of the layers (y, x) as stored on the canvas; ``extent`` says where that lies."""
+        ...
+
+    def section(self, scores: Mapping[str, Any] | None) -> Markup:
+        """HTML between the maps and the observations; ``scores`` are the held-out scores as the page has them."""
+        ...

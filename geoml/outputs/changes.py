@@ -1,0 +1,68 @@
+"""Changes: classes of what became of each pixel between dates; the first class is unchanged.
+
+Stored beside the class is the probability that anything changed, 1 - P(unchanged). A model that needs no training has
+a score of change in its place, which is no probability. Features are changes between the items of two dates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor
+
+from geoml import models
+from geoml.engine.contract import FinishedRun, Layer
+from geoml.io.tables.changes import changes_frame, write_changes
+from geoml.outputs import classes
+from geoml.outputs._class_features import merged_frame
+from geoml.outputs._class_report import ClassReport
+
+TINY = {"classes": ("unchanged", "gain", "loss"), "task": "change", "dates": 2}
+"""Arguments of `geoml.testing.card`, for the contract tests."""
+SCORE = "score"
+SCORE_MEANS = "score of change, 0.5 at the threshold; no probability"
+
+
+@dataclass(frozen=True)
+class Output(classes.Output):
+    """As `geoml.outputs.classes`, of what changed."""
+
+    changes: ClassVar[bool] = True
+    beside: ClassVar[str] = "probability"
+    means: ClassVar[str] = "probability of change"
+    quiet: ClassVar[int | None] = 0
+
+    @property
+    def scored(self) -> bool:
+        """True where what stands beside the class is a score."""
+        return models.calibrated(self.card.architecture)
+
+    @property
+    def about(self) -> str:
+        return f"class, {SCORE_MEANS}" if self.scored else super().about
+
+    def _sure_layer(self) -> Layer:
+        layer = super()._sure_layer()
+        if not self.scored:
+            return layer
+        return replace(layer, key=SCORE, title=SCORE_MEANS, description=SCORE_MEANS, descriptions=(SCORE_MEANS,))
+
+    def sure(self, probability: Tensor, top: Tensor) -> Tensor:
+        """(B, y, x) probability of change of (B, K, y, x) probabilities."""
+        return 1 - probability[:, 0]
+
+    def encode_raw(self, raw: Tensor) -> list[Tensor]:
+        """As `encode`."""
+        return self.encode(self.average(raw))
+
+    def collect(self, run: FinishedRun) -> None:
+        """Whole changes between the first and the last date, as GeoParquet."""
+        dates = run.plan.by_date(run.sources)
+        frame = changes_frame(merged_frame(run, classes.SCALE), self.card, dates[0], dates[-1])
+        write_changes(frame, run.out / classes.FEATURES)
+
+    def report(self) -> ClassReport:
+        """As of classes, with both dates and the probability (or score) of change."""
+        key = self.layers[1].key
+        return ClassReport(self.card, key, classes.STEPS, classes.NODATA, f"{key} of change")

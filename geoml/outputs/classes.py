@@ -1,0 +1,196 @@
+"""Classes: every pixel gets one class of a closed list, and beside it how sure the model is.
+
+Raw output are logits (B, K, y, x); index k means ``card.classes[k]``. What leaves the device are small integers only:
+a probability of 1 is stored as 250. No other file knows that number: readers take scale and nodata from the COG, or
+ask the output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoml import models
+from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
+from geoml.errors import InputError, ModelError
+from geoml.io.cards.card import ModelCard
+from geoml.io.report.images import rgb
+from geoml.io.tables.features import write_features
+from geoml.outputs._class_features import ClassPart, merged_frame
+from geoml.outputs._class_report import ClassReport
+from geoml.recipe import PredictRecipe
+
+STEPS: Final = 250
+"""A probability of 1.0 is stored as this."""
+SCALE: Final = 1 / STEPS
+NODATA: Final = 255
+BROKEN: Final = 254
+"""Stored where the logits were not finite; `Output.stored` refuses it."""
+FEATURES: Final = "features.parquet"
+TINY: Final[Mapping[str, Any]] = {"classes": ("low", "middle", "high")}
+"""Arguments of `geoml.testing.card`, for the contract tests."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Confidence is the probability of the class. ``recipe`` may ask for ``probabilities`` of all, and ``features``."""
+
+    card: ModelCard
+    recipe: PredictRecipe | None = None
+
+    joiner: ClassVar[Literal["pixels"]] = "pixels"
+    changes: ClassVar[bool] = False
+    beside: ClassVar[str] = "confidence"
+    """Key of the layer beside the class."""
+    means: ClassVar[str] = "probability of that class"
+    quiet: ClassVar[int | None] = None
+    """Index of the class that is no feature."""
+
+    def __post_init__(self) -> None:
+        if self.probabilities and models.calibrated(self.card.architecture):
+            why = "needs no training and has none; expected false, or a trained model"
+            raise InputError(f"probabilities: {self.card.name} {why}")
+
+    @property
+    def probabilities(self) -> bool:
+        return self.recipe is not None and self.recipe.probabilities
+
+    @property
+    def raw(self) -> int:
+        return len(self.card.classes)
+
+    @property
+    def channels(self) -> int:
+        return self.raw
+
+    @property
+    def about(self) -> str:
+        return "class, its confidence or the probability of change"
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        wanted = self.recipe is not None and self.recipe.features
+        return {FEATURES: "GeoParquet 1.1: polygons of the classes"} if wanted else {}
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        card = self.card
+        found = [
+            Layer(
+                key="class",
+                title="class of each pixel",
+                nodata=card.nodata,
+                overview="mode",
+                predictor=False,
+                colormap={c.value: (*rgb(c.color), 255) for c in card.classes},
+                fields={"classification:classes": _described(card)},
+            ),
+            self._sure_layer(),
+        ]
+        if self.probabilities:
+            names = tuple(c.name for c in card.classes)
+            found.append(_share("probabilities", "probability of every class", bands=names, extra=True))
+        return tuple(found)
+
+    def _sure_layer(self) -> Layer:
+        return _share(self.beside, self.means)
+
+    # on the device
+
+    def average(self, raw: Tensor) -> Tensor:
+        """(B, K, y, x) float32 probabilities of logits."""
+        return torch.softmax(raw.float(), dim=1)
+
+    def sure(self, probability: Tensor, top: Tensor) -> Tensor:
+        """(B, y, x) what is stored beside the class, of (B, K, y, x) probabilities and the largest of them."""
+        return top
+
+    def encode(self, averaged: Tensor) -> list[Tensor]:
+        """Index, its confidence and, when asked, all probabilities: (B, band, y, x) uint8."""
+        top, index = averaged.max(dim=1)
+        found = [index.to(torch.uint8).unsqueeze(1), _steps(self.sure(averaged, top)).unsqueeze(1)]
+        return [*found, _steps(averaged)] if self.probabilities else found
+
+    def encode_raw(self, raw: Tensor) -> list[Tensor]:
+        """As `encode`; without the probabilities the softmax of one class is enough."""
+        if self.probabilities:
+            return self.encode(self.average(raw))
+        top, index = raw.max(dim=1)  # many times faster than argmax, and the softmax needs the maximum anyway
+        total = (raw - top.unsqueeze(1)).float().exp_().sum(dim=1)
+        return [index.to(torch.uint8).unsqueeze(1), _steps(total.reciprocal_()).unsqueeze(1)]
+
+    # on the host
+
+    @cached_property
+    def values(self) -> NDArray[np.uint8]:
+        """(K,) class value of each index."""
+        return np.array([c.value for c in self.card.classes], np.uint8)
+
+    def stored(self, encoded: Sequence[NDArray[Any]], known: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        """As `geoml.engine.contract.PixelOutput.stored`."""
+        index, *shares = encoded
+        found = {"class": np.where(known, self.values[index], np.uint8(self.card.nodata))}
+        for layer, share in zip(self.layers[1:], shares, strict=True):
+            found[layer.key] = np.where(known, share, np.uint8(NODATA))
+        if bad := int(np.count_nonzero(found[self.layers[1].key] == BROKEN)):
+            raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
+        return found
+
+    def answer(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+        """Index of the class and confidence in `STEPS`, both (y, x) uint8; 255 where nothing is known."""
+        index = np.full(256, NODATA, np.uint8)
+        index[self.values] = np.arange(len(self.values), dtype=np.uint8)
+        return index[rows["class"][0]], rows[self.layers[1].key][0]
+
+    def called(self, rows: Rows) -> NDArray[np.bool_]:
+        """(y, x) True where a class other than the first one is."""
+        classes = rows["class"][0]
+        found: NDArray[np.bool_] = (classes != self.values[0]) & (classes != self.card.nodata)
+        return found
+
+    # the run
+
+    def part(self, run: BlockRun) -> ClassPart:
+        """Polygons of the classes of a block."""
+        quiet = None if self.quiet is None else self.card.classes[self.quiet].value
+        return ClassPart(run.block.window, self.layers[1].key, self.card.nodata, quiet)
+
+    def collect(self, run: FinishedRun) -> None:
+        """Whole features, as GeoParquet."""
+        write_features(merged_frame(run, SCALE), run.out / FEATURES)
+
+    def report(self) -> ClassReport:
+        """Classes, confidence and areas."""
+        return ClassReport(self.card, self.layers[1].key, STEPS, NODATA)
+
+
+def _steps(probability: Tensor) -> Tensor:
+    """Probabilities as uint8 steps; NaN becomes `BROKEN`, so finding it costs no look at the device."""
+    return probability.mul(STEPS).round_().nan_to_num_(nan=BROKEN).to(torch.uint8)
+
+
+def _share(key: str, title: str, **more: Any) -> Layer:
+    """A layer of numbers from 0 to 1."""
+    return Layer(key=key, title=title, nodata=NODATA, scale=SCALE, **more)
+
+
+def _described(card: ModelCard) -> list[dict[str, Any]]:
+    """Classes as the classification extension wants them: names without blanks, colours without #."""
+    classes: list[dict[str, Any]] = [
+        {
+            "value": c.value,
+            "name": re.sub(r"[^0-9A-Za-z_-]+", "-", c.name).strip("-") or f"class-{c.value}",
+            "title": c.name,
+            "color_hint": c.color.lstrip("#").upper(),
+        }
+        for c in card.classes
+    ]
+    return [*classes, {"value": card.nodata, "name": "nodata", "title": "no data", "nodata": True}]
