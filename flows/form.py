@@ -15,7 +15,7 @@ from geoml.engine.packages.cards import names
 from geoml.errors import InputError
 from geoml.fields import Option
 from geoml.geolocation.cards.locator import LocatorCard
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.catalog import catalog_names
 from geoml.recipe import parse
 from geoml.settings import settings
@@ -55,7 +55,7 @@ Size = Annotated[float, Field(ge=0)]
 
 CHOICES = {
     "catalog": _choice(_known(catalog_names), "URL or file"),
-    "model": _choice(_known(lambda: names(ModelCard)), "folder or URL of a package"),
+    "model": _choice(_known(lambda: names(MapCard)), "folder or URL of a package"),
     "locator": _choice(_known(lambda: names(LocatorCard)), "folder or URL of a package"),
 }
 """What a field of this name offers."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geoml.errors import InputError, ModelError, TransientError, out_of_memory
 from geoml.grid.plane import Window
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.nn.fold import folded
 from geoml.settings import settings
 
@@ -86,7 +86,7 @@ class Backend:
 
     name: Final = "torch"
 
-    def __init__(self, module: nn.Module, card: ModelCard, device: Device | None = None) -> None:
+    def __init__(self, module: nn.Module, card: MapCard, device: Device | None = None) -> None:
         self._card, self._how = card, device or choose()
         self.device = self._how.torch
         self.batch, self.side = self._how.batch, 0

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from geoml.cube.register import Shift
     from geoml.engine.run.plan import Plan, PlannedBlock
-    from geoml.io.cards.card import ModelCard
+    from geoml.io.cards.map_card import MapCard
     from geoml.io.cog.write import Colormap
     from geoml.io.report.part import ReportPart
     from geoml.recipe import PredictRecipe
@@ -79,7 +79,7 @@ class Pixels:
         values += offset
         return values
 
-    def coefficients(self, card: ModelCard) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def coefficients(self, card: MapCard) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(mul, add) that make of stored numbers what the model of ``card`` sees.
 
         Raises InputError as `geoml.cube.normalise.coefficients`.
@@ -208,7 +208,7 @@ class Output(Protocol):
     changes: ClassVar[bool]
     """True where `called` has a meaning: dates are compared, and what is called changed can be followed in time."""
 
-    def __init__(self, card: ModelCard, recipe: PredictRecipe | None = None) -> None: ...
+    def __init__(self, card: MapCard, recipe: PredictRecipe | None = None) -> None: ...
 
     @property
     def raw(self) -> int:
@@ -320,7 +320,7 @@ class Backend(Protocol):
     side: int
     """Largest side of a window that may be cut, as memory allows; 0: any."""
 
-    def __init__(self, module: nn.Module, card: ModelCard, device: Any = None) -> None: ...
+    def __init__(self, module: nn.Module, card: MapCard, device: Any = None) -> None: ...
 
     def upload(self, array: NDArray[Any]) -> Tensor:
         """An array of the host as a tensor on the device, perhaps still on its way."""
@@ -352,12 +352,12 @@ def _output_class(task: str) -> Callable[..., AnyOutput]:
     return made
 
 
-def output_of(card: ModelCard, recipe: PredictRecipe | None = None) -> AnyOutput:
+def output_of(card: MapCard, recipe: PredictRecipe | None = None) -> AnyOutput:
     """The output that the task of a card names. Raises InputError for options of the recipe that it cannot serve."""
     return _output_class(card.task)(card, recipe)
 
 
-def pixel_output(card: ModelCard) -> PixelOutput:
+def pixel_output(card: MapCard) -> PixelOutput:
     """The output of a card, without options. Raises InputError for one that is none of pixels."""
     found = output_of(card)
     if found.joiner == "owner":

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.areas import PixelAreas
 from geoml.io.report.page import area, percent
@@ -75,7 +75,7 @@ class ClassReport:
     says what it is of a map of changes, "" for any other.
     """
 
-    def __init__(self, card: ModelCard, beside: str, steps: int, nodata: int, change: str = "") -> None:
+    def __init__(self, card: MapCard, beside: str, steps: int, nodata: int, change: str = "") -> None:
         self.card, self.steps, self.nodata, self.said = card, steps, nodata, change
         self.change = bool(change)
         self.layers: Mapping[str, ReportLayer] = {

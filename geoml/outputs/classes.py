@@ -21,7 +21,7 @@ from torch import Tensor
 from geoml import models
 from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import InputError, ModelError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report.images import rgb
 from geoml.io.tables.features import write_features
 from geoml.outputs._class_features import ClassPart, merged_frame
@@ -43,7 +43,7 @@ TINY: Final[Mapping[str, Any]] = {"classes": ("low", "middle", "high")}
 class Output:
     """Confidence is the probability of the class. ``recipe`` may ask for ``probabilities`` of all, and ``features``."""
 
-    card: ModelCard
+    card: MapCard
     recipe: PredictRecipe | None = None
 
     joiner: ClassVar[Literal["pixels"]] = "pixels"
@@ -182,7 +182,7 @@ def _share(key: str, title: str, **more: Any) -> Layer:
     return Layer(key=key, title=title, nodata=NODATA, scale=SCALE, **more)
 
 
-def _described(card: ModelCard) -> list[dict[str, Any]]:
+def _described(card: MapCard) -> list[dict[str, Any]]:
     """Classes as the classification extension wants them: names without blanks, colours without #."""
     classes: list[dict[str, Any]] = [
         {

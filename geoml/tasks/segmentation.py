@@ -16,7 +16,7 @@ from torch import Tensor
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError, unknown
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_notes import score_notes
 from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.nn.losses import LOSSES
@@ -39,7 +39,7 @@ class Task:
 
     name: ClassVar = "segmentation"
     recipe: ClassVar[type[Frozen]] = TrainRecipe
-    card: ClassVar[type[Frozen]] = ModelCard
+    card: ClassVar[type[Frozen]] = MapCard
     input: ClassVar = "mosaic"
     output: ClassVar = "classes"
     key: ClassVar = ClassScores.key

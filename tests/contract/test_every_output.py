@@ -23,7 +23,7 @@ from geoml.engine.run.output import BlockWriter
 from geoml.engine.run.plan import Plan, PlannedBlock, Zone
 from geoml.errors import ModelError
 from geoml.grid.plane import Window
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.recipe import PredictRecipe, parse
 
 SIZE = 96
@@ -31,7 +31,7 @@ EVERY = OUTPUTS.names()
 OF_PIXELS = [name for name in EVERY if OUTPUTS.find(name).Output.joiner == "pixels"]
 
 
-def card(name: str) -> ModelCard:
+def card(name: str) -> MapCard:
     """A card for which the output is made, as the file's ``TINY`` says."""
     return testing.card("made", ["red"], **{"classes": (), **OUTPUTS.find(name).TINY})
 
@@ -119,13 +119,13 @@ def test_no_known_pixel_is_stored_as_nodata_and_the_answer_comes_back(output: Pi
         assert not called[:9].any()
 
 
-def items(card: ModelCard) -> list[tuple[pystac.Item]]:
+def items(card: MapCard) -> list[tuple[pystac.Item]]:
     return [
         (pystac.Item(f"i{n}", None, None, dt.datetime(2024, 5, 1 + n, tzinfo=dt.UTC), {}),) for n in range(card.dates)
     ]
 
 
-def block_run(card: ModelCard, recipe: PredictRecipe, known: NDArray[np.bool_], asked: NDArray[np.bool_]) -> BlockRun:
+def block_run(card: MapCard, recipe: PredictRecipe, known: NDArray[np.bool_], asked: NDArray[np.bool_]) -> BlockRun:
     """A block whose pixels are all alike."""
     zone = Zone(crs="EPSG:32621", res=10.0, anchor=0.0, part="POLYGON EMPTY")
     planned = PlannedBlock(zone=0, iy=-7, ix=3, items=(), hash="abc")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from geoml.engine.contract import AnyOutput
 from geoml.errors import InputError
 from geoml.grid.chips import ChipGrid, exact_grid
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 CORE = 512
 """Pixels of a core: it divides blocks of 512 and more, so that no chip is computed for two of them."""
 
 
-def owner_grid(card: ModelCard, reach: int) -> ChipGrid:
+def owner_grid(card: MapCard, reach: int) -> ChipGrid:
     """The lattice of a model of things. Cores tile the plane; chips reach as far around them as the network sees.
 
     Of a network that sees its whole chip, the core is the middle of it, half of the card's overlap from each edge.
@@ -22,7 +22,7 @@ def owner_grid(card: ModelCard, reach: int) -> ChipGrid:
     return exact_grid(0, halo, card.stride, core=max(card.chip_size - 2 * halo, card.stride))
 
 
-def grid_of(card: ModelCard, output: AnyOutput, join: str = "auto", *, tta: bool = False) -> ChipGrid:
+def grid_of(card: MapCard, output: AnyOutput, join: str = "auto", *, tta: bool = False) -> ChipGrid:
     """The lattice for a model and its output. Raises InputError for a way to join that the output cannot serve."""
     if output.joiner == "owner":
         if join == "blend" or tta:

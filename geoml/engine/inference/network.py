@@ -11,7 +11,7 @@ from torch import Tensor
 from geoml.engine.contract import AnyOutput, Backend, PixelOutput
 from geoml.grid.chips import ChipGrid
 from geoml.grid.plane import Window
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 OutputT = TypeVar("OutputT", bound=AnyOutput)
 
@@ -21,7 +21,7 @@ class Network(Generic[OutputT]):
     """``tta``: what is averaged is averaged over the eight flips and quarter turns (D4)."""
 
     backend: Backend
-    card: ModelCard
+    card: MapCard
     grid: ChipGrid
     output: OutputT
     tta: bool = False

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoml.engine.contract import Backend, Pixels
 from geoml.grid.plane import Window
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Strip:
         return out
 
 
-def strip_of(backend: Backend, card: ModelCard, pixels: Pixels, window: Window) -> Strip:
+def strip_of(backend: Backend, card: MapCard, pixels: Pixels, window: Window) -> Strip:
     """The pixels of a window on their way to the device, as stored: floats are four times as large."""
     part = pixels.crop(window)
     mul, add = (torch.from_numpy(v).to(backend.device) for v in pixels.coefficients(card))

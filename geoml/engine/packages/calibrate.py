@@ -15,7 +15,7 @@ from geoml import models
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.packages.package import Package, build
 from geoml.errors import InputError, ModelError, NothingFound
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
 PIXELS = 1_000_000
 """Pixels of a split that a model is calibrated on at most."""
@@ -116,7 +116,7 @@ def new(
         raise InputError(f"config: {strange[0]} is decided by the bands; leave it out")
     final = models.configure(architecture, {**options, "bands": len(names)})
     classes = CLASSES[final.classes]
-    card = ModelCard(
+    card = MapCard(
         name=name or architecture.replace("_", "-"),
         description=f"Needs no training. {(models.find(architecture).__doc__ or '').partition(chr(10))[0]}",
         architecture=architecture,

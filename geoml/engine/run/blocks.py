@@ -36,7 +36,7 @@ from geoml.engine.run.plan import PART, STATE, Plan, PlannedBlock, RegionSample,
 from geoml.engine.run.planned import load_planned
 from geoml.errors import DataError, GeomlError, InputError, TransientError, limits
 from geoml.grid.plane import Block
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.projection import check_projection
 from geoml.io.cog.radiometry import check_offset
 from geoml.io.stac import search as stac
@@ -69,7 +69,7 @@ class Tally:
 @lru_cache(maxsize=2)
 def _loaded(path: str, card: str, backend: str, device: Hashable) -> tuple[Package, Backend]:
     """The model, loaded once in a process; ``card`` is the plan's as JSON."""
-    package = load_planned(path, ModelCard.model_validate_json(card))
+    package = load_planned(path, MapCard.model_validate_json(card))
     check_ready(package)
     return package, BACKENDS.find(backend).Backend(package.module, package.card, device)
 

@@ -33,7 +33,7 @@ from geoml.engine.train.state import Claim
 from geoml.engine.train.team import OnEpoch
 from geoml.engine.train.transfer import encoder_parts, transfer
 from geoml.errors import InputError, ModelError
-from geoml.io.cards.card import Band, ModelCard
+from geoml.io.cards.map_card import Band, MapCard
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def fit(
     *,
     resume: bool = True,
     on_epoch: OnEpoch | None = None,
-) -> ModelCard:
+) -> MapCard:
     """Train by the recipe and write a package to ``out``; the card holds split, statistics, history and scores.
 
     Goes on where a killed run of the same recipe stopped; a finished one is returned as it is, but that one without a
@@ -113,7 +113,7 @@ def fit(
     return card
 
 
-def add_domain(recipe: TrainRecipe, card: ModelCard, out: Path) -> ModelCard:
+def add_domain(recipe: TrainRecipe, card: MapCard, out: Path) -> MapCard:
     """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
     cards.write(card, out)
@@ -266,13 +266,13 @@ def _schedule(how: Schedule, steps: int, optimiser: Optimizer) -> LambdaLR:
 
 def _card(
     recipe: TrainRecipe, splits: Splits, config: dict[str, Any], mean: Sequence[float], std: Sequence[float]
-) -> ModelCard:
+) -> MapCard:
     seen = next((p.scene.units for p in splits["train"] if p.scene.units), recipe.band_units)
     bands = tuple(
         Band(name=b, mean=float(m), std=float(s), unit=u)
         for b, m, s, u in zip(recipe.bands, mean, std, seen, strict=True)
     )
-    return ModelCard(
+    return MapCard(
         name=recipe.name,
         description=recipe.description,
         license=recipe.license,
@@ -290,11 +290,11 @@ def _card(
     )
 
 
-def _finished(claim: Claim) -> ModelCard | None:
+def _finished(claim: Claim) -> MapCard | None:
     """The card of a complete package of this recipe."""
     if not (claim.out / "model.json").exists() or claim.state.exists():
         return None
-    card = cards.read(claim.out, ModelCard)
+    card = cards.read(claim.out, MapCard)
     return card if card.training.get("recipe_hash") == claim.hash else None
 
 
@@ -302,5 +302,5 @@ def _free(claim: Claim) -> None:
     """Raise InputError, naming the fields that differ, when another recipe has been or is being trained there."""
     claim.check()
     if not claim.state.exists() and (claim.out / "model.json").exists():
-        said = claim.other(cards.read(claim.out, ModelCard).training.get("recipe"))
+        said = claim.other(cards.read(claim.out, MapCard).training.get("recipe"))
         raise InputError(f"out: {claim.out} holds a model of another recipe: {said}")

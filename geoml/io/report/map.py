@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.errors import GeomlError
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import from_bbox
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.blocks import UNKNOWN, VALID, Near, here, look_at
 from geoml.io.report.canvas import Canvas, Tick, canvas
@@ -80,7 +80,7 @@ class _Sheet:
 def map_view(
     root: Path,
     run: Mapping[str, Any],
-    card: ModelCard,
+    card: MapCard,
     part: ReportPart,
     items: Sequence[pystac.Item],
     failed: Mapping[str, str],

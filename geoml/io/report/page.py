@@ -16,7 +16,7 @@ import pystac
 import yaml
 
 from geoml.errors import DataError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report.blocks import Near, here
 from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
@@ -45,7 +45,7 @@ LAST = ("report.html", "run.json")
 """Files that are written after the page."""
 
 
-def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, part: ReportPart, near: Near = here) -> str:
+def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, near: Near = here) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
 
     ``part`` is what the output of the model shows.
@@ -212,7 +212,7 @@ def _scores(scores: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _training(card: ModelCard) -> str:
+def _training(card: MapCard) -> str:
     """The training record of the card as YAML, without its curve and with its recipe in short."""
     record = {k: v for k, v in card.training.items() if k != "history"}
     if isinstance(recipe := record.get("recipe"), Mapping):

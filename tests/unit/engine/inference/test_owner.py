@@ -20,7 +20,7 @@ from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages.package import Package
 from geoml.errors import InputError
 from geoml.grid.plane import Window
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 WHOLE = Window(-700, -300, 900, 1300)
 """Over the corners of four cores and more."""
@@ -53,7 +53,7 @@ class Blur(nn.Module):
         return nn.functional.avg_pool2d(x, 5, 1, 2)
 
 
-def card(**changes: Any) -> ModelCard:
+def card(**changes: Any) -> MapCard:
     return testing.card("peaks", ["red"], ["thing"], **{"radius": 2, **changes})
 
 

@@ -19,7 +19,7 @@ from geoml.engine.train.fit import fit
 from geoml.engine.train.loop import LAST
 from geoml.engine.train.state import EARLIER, NOTE, STATE
 from geoml.errors import DataError, GeomlError, InputError, ModelError
-from geoml.io.cards.card import ClassInfo
+from geoml.io.cards.map_card import ClassInfo
 from geoml.recipe import PredictRecipe, differences
 from geoml.testing import pictures as photos
 

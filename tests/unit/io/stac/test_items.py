@@ -18,7 +18,7 @@ import shapely
 
 from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block, Plane, blocks_touching
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.stac.items import (
     PARQUET,
     AssetInfo,
@@ -32,7 +32,7 @@ from geoml.io.stac.items import (
 )
 from geoml.outputs.classes import Output
 
-CARD = ModelCard(
+CARD = MapCard(
     name="demo-model",
     version="3",
     architecture="unet",
