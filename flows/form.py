@@ -11,7 +11,7 @@ from flows import signatures
 from geoml.engine.packages.cards import names
 from geoml.errors import InputError
 from geoml.geolocation.cards.locator import LocatorCard
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.catalog import catalog_names
 from geoml.recipe import PredictRecipe, Query, parse
 from geoml.settings import settings
@@ -40,7 +40,7 @@ def _recipes() -> list[str]:
 
 
 Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": signatures.PATTERN})]
-Model = Annotated[str, _choice(_known(lambda: names(ModelCard)), "folder or URL of a package")]
+Model = Annotated[str, _choice(_known(lambda: names(MapCard)), "folder or URL of a package")]
 Locator = Annotated[str, _choice(_known(lambda: names(LocatorCard)), "folder or URL of a package")]
 Catalog = Annotated[str, _choice(_known(catalog_names), "URL or file")]
 TrainingRecipe = Annotated[str, _choice(_known(_recipes), "YAML file")]

@@ -23,7 +23,7 @@ from geoml import testing
 from geoml.engine.packages import cards, package
 from geoml.engine.packages.compare import compare
 from geoml.grid.sphere import distance
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.settings import settings
 
 ITEM = "LC08_L1TP_224078_20200518_20200518_01_RT"
@@ -127,7 +127,7 @@ def compare_with_truth(out: Path, truth: Path) -> list[tuple[str, int, float, fl
     """For each patch and for what did not change: name, pixels, share called changed, share called the right class."""
     with rasterio.open(truth, driver="GTiff") as file:
         known, bounds = file.read(1), file.bounds
-    classes = {c.value: c for c in cards.read(truth.parent / "model", ModelCard).classes}
+    classes = {c.value: c for c in cards.read(truth.parent / "model", MapCard).classes}
     (found,) = testing.read_map(out).values()
     seen = found.part(found.plane.window(*bounds))[0]
     rows = []

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 
 def coefficients(
-    card: ModelCard, scale: Sequence[float], offset: Sequence[float]
+    card: MapCard, scale: Sequence[float], offset: Sequence[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(mul, add), each (dates * band,) float32, with ``x * mul + add == (x * scale + offset - mean) / std``.
 

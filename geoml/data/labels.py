@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.data.recipe import VectorLabels, resolve
 from geoml.errors import DataError, InputError
-from geoml.io.cards.card import ClassInfo
+from geoml.io.cards.map_card import ClassInfo
 from geoml.io.tables import csv_rows, parquet_geometry
 from geoml.nn.losses import IGNORE
 from geoml.texts import listed

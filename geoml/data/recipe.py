@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from geoml.errors import InputError, unknown
-from geoml.io.cards.card import ClassInfo
+from geoml.io.cards.map_card import ClassInfo
 from geoml.io.units import Unit
 from geoml.recipe import Frozen, Phase, Place, When, digest, load_yaml, parse
 from geoml.settings import settings

@@ -29,7 +29,7 @@ from geoml.engine.packages import package
 from geoml.engine.packages.exported import save_exported
 from geoml.grid.plane import Plane, Window
 from geoml.grid.region import from_geometry
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.tasks.segmentation import Task
 
 BAD_QUALITY = 1
@@ -193,7 +193,7 @@ def write_cog(path: Path, data: NDArray[Any], *, crs: str, transform: Affine, no
         file.write(data)
 
 
-def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **changes: Any) -> ModelCard:
+def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **changes: Any) -> MapCard:
     """A card for a made model: class k has the value k, inputs are taken as they are."""
     known: dict[str, Any] = {
         "name": name,
@@ -206,12 +206,10 @@ def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **chang
         "bands": [Band(name=b) if isinstance(b, str) else b for b in bands],
         "classes": [ClassInfo(value=k, name=c, color=COLORS[k % len(COLORS)]) for k, c in enumerate(classes)],
     }
-    return ModelCard.model_validate({**known, **changes})
+    return MapCard.model_validate({**known, **changes})
 
 
-def constant_model(
-    folder: Path, bands: Sequence[str], classes: Sequence[str], answer: int, **changes: Any
-) -> ModelCard:
+def constant_model(folder: Path, bands: Sequence[str], classes: Sequence[str], answer: int, **changes: Any) -> MapCard:
     """Write a U-Net that gives class ``answer`` (an index) everywhere, whatever it sees; keywords change the card."""
     made = card("constant", bands, classes, config=dict(_UNET), **changes)
     module = package.build(made)
@@ -225,7 +223,7 @@ def constant_model(
 
 def threshold_model(
     folder: Path, bands: Sequence[str], thresholds: Sequence[float], *, steepness: float = 100.0, **changes: Any
-) -> ModelCard:
+) -> MapCard:
     """Write an exported program whose class is the number of ``thresholds`` (rising) below the first band's value.
 
     It runs in full precision only: rounding the input to bf16 moves the thresholds.
@@ -244,7 +242,7 @@ def threshold_model(
 
 def small_unet(
     folder: Path, bands: Sequence[str], classes: Sequence[str], *, steps: int = 40, seed: int = 0, **changes: Any
-) -> ModelCard:
+) -> MapCard:
     """Write a small U-Net trained for a few seconds to tell levels of the blurred first band apart."""
     torch.manual_seed(seed)
     given = [Band(name=b, mean=0.3, std=0.15) for b in bands]

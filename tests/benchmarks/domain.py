@@ -32,8 +32,8 @@ from geoml.data.recipe import load_recipe
 from geoml.engine.packages import cards
 from geoml.engine.run.domain import measured
 from geoml.errors import ModelError
-from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE, PARTLY
+from geoml.io.cards.map_card import MapCard
 
 DATA = Path(os.environ.get("GEOML_DATA", "../shared/data"))
 BANDS = ("blue", "green", "red")
@@ -102,7 +102,7 @@ def run_of(scene: tuple[str, Stack, float], folder: Path) -> dict[str, Any]:
         np.concatenate([m.data.ravel() for m in testing.read_map(folder / "run", asset).values()])
         for asset in ("class", "confidence")
     )
-    names = {c.value: c.name for c in cards.read(MODEL, ModelCard).classes}
+    names = {c.value: c.name for c in cards.read(MODEL, MapCard).classes}
     counts = np.bincount(classes[classes != 255], minlength=256)
     common = int(counts.argmax())
     share, mean = counts[common] / counts.sum(), sure[classes == common].mean() / 250

@@ -29,14 +29,14 @@ def package(folder: Path, dates: int) -> Path:
 
     from geoml import models
     from geoml.engine.packages import package as packages
-    from geoml.io.cards.card import Band, ClassInfo, ModelCard
+    from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
     if not (folder / packages.CARD).exists():
         torch.manual_seed(0)
         kind = "unet" if dates == 1 else "siamese_unet"
         config = {**models.given(kind, len(scene.BANDS), dates, 3), "encoder": "resnet18"}
         colours = ("#2b6fb3", "#1f6b35", "#e3c567")
-        card = ModelCard(
+        card = MapCard(
             name=f"bench-{kind}",
             architecture=kind,
             config=config,

@@ -16,14 +16,14 @@ import pytest
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
 from geoml.io.cards import mlm
-from geoml.io.cards.base import Card
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.kinds import card_of, kinds
+from geoml.io.cards.map_card import MapCard
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {p.parent.name: p for p in sorted((ROOT / "catalogs" / "models").glob("*/model.json"))}
 SHIPPED["from before"] = ROOT / "tests" / "e2e" / "before" / "package" / "model.json"
-KINDS = {"maps": ModelCard, **kinds()}
+KINDS = {"maps": MapCard, **kinds()}
 
 every_package = pytest.mark.parametrize("name", SHIPPED)
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -33,11 +33,11 @@ def item_of(name: str) -> dict[str, Any]:
     return cards.read_item(SHIPPED[name])
 
 
-def card(name: str) -> Card:
+def card(name: str) -> ModelCard:
     return cards.read_any(SHIPPED[name].parent)
 
 
-def example(kind: type[Card]) -> dict[str, Any]:
+def example(kind: type[ModelCard]) -> dict[str, Any]:
     """The item of a shipped package whose card is of this class."""
     return next(item for item in map(item_of, SHIPPED) if card_of(item) is kind)
 
@@ -73,7 +73,7 @@ def test_a_card_says_what_a_table_shows(name: str) -> None:
 
 
 @every_kind
-def test_another_kind_and_a_name_that_is_not_known_are_refused(kind: type[Card]) -> None:
+def test_another_kind_and_a_name_that_is_not_known_are_refused(kind: type[ModelCard]) -> None:
     item = example(kind)
     for other in set(KINDS.values()) - {kind}:
         with pytest.raises(ModelError, match=f"here: the card of {kind.what}, not the card of {other.what}"):
@@ -84,13 +84,13 @@ def test_another_kind_and_a_name_that_is_not_known_are_refused(kind: type[Card])
 
 
 @every_kind
-def test_a_field_that_is_not_known_is_refused(kind: type[Card]) -> None:
+def test_a_field_that_is_not_known_is_refused(kind: type[ModelCard]) -> None:
     with pytest.raises(ValueError, match="strange"):
         kind.model_validate({**mlm.from_item(example(kind), kind).model_dump(), "strange": 1})
 
 
 @every_kind
-def test_whatever_stands_in_an_item_makes_a_card_or_a_model_error(kind: type[Card]) -> None:
+def test_whatever_stands_in_an_item_makes_a_card_or_a_model_error(kind: type[ModelCard]) -> None:
     made = broken = 0
     for changed in damaged(example(kind)):
         try:

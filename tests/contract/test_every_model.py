@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from geoml import models, tasks
 from geoml.engine.packages import package
 from geoml.errors import InputError
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.nn.weights import first_convolution
 
 NAMES = models.names()
@@ -137,7 +137,7 @@ def test_a_sample_does_not_depend_on_its_batch_mates(name: str) -> None:
 @every_model
 def test_save_and_load_give_the_same_and_chips_give_the_scene(name: str, tmp_path: Path) -> None:
     module = trained_a_little(name)
-    card = ModelCard(
+    card = MapCard(
         name="tiny",
         architecture=name,
         config=config(name),

@@ -19,7 +19,7 @@ import geoml
 from geoml import models, testing
 from geoml.engine.packages import package
 from geoml.errors import DataError, InputError, ModelError, NothingFound
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
 BANDS = ("red", "nir")
 BEFORE = testing.Scene(
@@ -45,7 +45,7 @@ def later(data: np.ndarray = BEFORE.data, **more: Any) -> testing.Scene:
 
 def baseline(folder: Path, architecture: str = "cva", **config: Any) -> str:
     """A package of a model that is calibrated on the run."""
-    card = ModelCard(
+    card = MapCard(
         name=architecture,
         architecture=architecture,
         config=config,
@@ -75,7 +75,7 @@ def siamese(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     torch.manual_seed(0)
     config = {**models.find("siamese_unet").TINY}
-    card = ModelCard(
+    card = MapCard(
         name="siamese",
         architecture="siamese_unet",
         config=config,
@@ -195,7 +195,7 @@ def early_fusion(folder: Path) -> str:
     import torch
 
     torch.manual_seed(1)
-    card = ModelCard(
+    card = MapCard(
         name="early",
         architecture="unet",
         config={"encoder": "resnet18", "depth": 3, "decoder_channels": [16, 8, 8]},

@@ -20,8 +20,8 @@ from geoml import testing
 from geoml.cube.domain import fit
 from geoml.engine.packages import cards, package
 from geoml.errors import ModelError
-from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE
+from geoml.io.cards.map_card import MapCard
 from geoml.recipe import PredictRecipe
 
 BANDS = ("red", "nir")
@@ -137,7 +137,7 @@ def test_the_numbers_do_not_depend_on_the_cut(run: Callable[..., Any]) -> None:
 
 
 def test_no_class_of_a_package_changes_by_its_record(run: Callable[..., Any], known: str, tmp_path: Path) -> None:
-    card = cards.read(known, ModelCard)
+    card = cards.read(known, MapCard)
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / card.weights).write_bytes((Path(known) / card.weights).read_bytes())

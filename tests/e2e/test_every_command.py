@@ -22,7 +22,7 @@ from geoml import models, testing
 from geoml.cli import app
 from geoml.cli.common import err_console, out_console
 from geoml.engine.packages import cards, imports, package
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.testing import pictures as photos
 
 Cli = Callable[..., Result]
@@ -164,7 +164,7 @@ def test_models_list(said: Callable[..., str]) -> None:
 @prints("models show")
 def test_models_show(said: Callable[..., str]) -> None:
     told = rows(said("models", "show", "demo-itaipu"))
-    card = cards.read("demo-itaipu", ModelCard)
+    card = cards.read("demo-itaipu", MapCard)
     assert told["gsd"] == ["30.0"]
     assert told["sha256"] == [card.sha256]
     assert told["license"] == [card.license]
@@ -179,7 +179,7 @@ def test_models_new_and_compare(said: Callable[..., str], tmp_path: Path) -> Non
     assert said("models", "compare", "demo-itaipu", "--out", both).split() == ["wrote", str(both)]
     for name, bands in (("ndvi", "red nir"), ("both", "blue green red")):
         assert rows(said("models", "show", tmp_path / name))["dates"] == ["2"]
-        assert [b.name for b in cards.read(tmp_path / name, ModelCard).bands] == bands.split()
+        assert [b.name for b in cards.read(tmp_path / name, MapCard).bands] == bands.split()
 
 
 def published(folder: Path) -> torch.nn.Module:
@@ -303,7 +303,7 @@ def test_evaluate_of_change(said: Callable[..., str], tmp_path: Path) -> None:
     for name, values in (("1", before), ("2", before + 0.3 * truth), ("label", truth)):
         testing.write_cog(data / f"t_{name}.tif", values, **PLACE)
     said("models", "new", "image_difference", "--bands", "red,nir", "--gsd", "10", "--out", tmp_path / "difference")
-    classes = cards.read(tmp_path / "difference", ModelCard).classes
+    classes = cards.read(tmp_path / "difference", MapCard).classes
     source = {
         "kind": "change_pairs",
         "root": str(data),

@@ -12,7 +12,7 @@ import pytest
 from geoml import testing
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
-from geoml.io.cards.card import Band, ModelCard
+from geoml.io.cards.map_card import Band, MapCard
 
 POWER = np.random.default_rng(8).choice(np.array([0.004, 0.008, 0.03, 0.2], np.float32), (2, 150, 150))
 DECIBELS = (10 * np.log10(POWER)).astype(np.float32)
@@ -38,7 +38,7 @@ def water(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_linear_power_and_decibels_give_one_map(predict: Callable[..., Path], water: str, tmp_path: Path) -> None:
-    assert [b.unit for b in cards.read(water, ModelCard).bands] == ["dB", "dB"]
+    assert [b.unit for b in cards.read(water, MapCard).bands] == ["dB", "dB"]
     maps, said = {}, {}
     for unit, data in (("dB", DECIBELS), ("linear power", POWER), ("1", POWER)):
         catalog, scene = write(tmp_path / unit.replace(" ", "-"), data, unit)

@@ -31,7 +31,7 @@ from geoml.engine.packages.package import Package
 from geoml.errors import InputError, ModelError, TransientError, out_of_memory
 from geoml.grid.chips import ChipGrid, blend_window, blended_grid, exact_grid
 from geoml.grid.plane import Window
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.settings import settings
 from geoml.tasks.segmentation import CONFIDENCE_NODATA
 
@@ -52,7 +52,7 @@ class Rows:
     probabilities: NDArray[np.uint8] | None = None
 
 
-def chip_grid(card: ModelCard, join: str = "auto") -> ChipGrid:
+def chip_grid(card: MapCard, join: str = "auto") -> ChipGrid:
     """The lattice for a model: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
 
     Raises InputError when exact joining is asked of a model that sees its whole chip.

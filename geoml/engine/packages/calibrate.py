@@ -15,7 +15,7 @@ from geoml import models, tasks
 from geoml.data.scene import Piece, Sample, Scene
 from geoml.engine.packages.package import Package, build
 from geoml.errors import InputError, ModelError, NothingFound
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
 PIXELS = 1_000_000
 """Pixels of a split that a model is calibrated on at most."""
@@ -69,7 +69,7 @@ def doubt_of(package: Package, pixels: NDArray[np.floating]) -> str:
     return say(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
 
 
-def beside(card: ModelCard) -> tuple[str, str]:
+def beside(card: MapCard) -> tuple[str, str]:
     """Name and meaning of what a map holds beside the class: no probability where the model was never shown a truth."""
     if models.calibrated(card.architecture):
         return SCORE, "score of change, 0.5 at the threshold; no probability"
@@ -126,7 +126,7 @@ def new(
         raise InputError(f"config: {strange[0]} is decided by the bands; leave it out")
     final = models.configure(architecture, {**options, "bands": len(names)})
     classes = CLASSES[final.classes]
-    card = ModelCard(
+    card = MapCard(
         name=name or architecture.replace("_", "-"),
         description=f"Needs no training. {(models.find(architecture).__doc__ or '').partition(chr(10))[0]}",
         architecture=architecture,

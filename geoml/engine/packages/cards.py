@@ -12,21 +12,21 @@ from typing import Any, TypeVar
 
 from geoml.errors import InputError, ModelError, unknown
 from geoml.io.cards import mlm
-from geoml.io.cards.base import Card
+from geoml.io.cards.card import ModelCard
 from geoml.io.cards.kinds import card_of
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.signed import beside
 from geoml.settings import settings
 
-C = TypeVar("C", bound=Card)
+C = TypeVar("C", bound=ModelCard)
 
 CARD = "model.json"
 MAX_CARD = 16 * 2**20
 """Bytes; a larger card is not one."""
 
 
-def names(kind: type[Card] | None = None) -> list[str]:
+def names(kind: type[ModelCard] | None = None) -> list[str]:
     """Packages in the ``models`` folder of the catalogs with a card of ``kind`` or any; a damaged one is a map's."""
     found = sorted((settings().catalogs / "models").glob(f"*/{CARD}"))
     return [path.parent.name for path in found if kind is None or issubclass(_kind(path), kind)]
@@ -59,7 +59,7 @@ def read(name_or_dir: str | Path, kind: type[C]) -> C:
     return read_in(find(name_or_dir), kind)
 
 
-def read_any(name_or_dir: str | Path) -> Card:
+def read_any(name_or_dir: str | Path) -> ModelCard:
     """The card of a package of any kind. Raises as `read`."""
     path = find(name_or_dir) / CARD
     item = read_item(path)
@@ -85,14 +85,14 @@ def read_item(path: Path) -> dict[str, Any]:
     return value
 
 
-def write(card: Card, directory: str | Path) -> None:
+def write(card: ModelCard, directory: str | Path) -> None:
     """Write the card of a package whose weights are in place (also to add scores later). Raises DataError."""
     directory = Path(directory)
     item = mlm.to_item(card, (directory / card.weights).stat().st_size)
     store.write_json(directory / CARD, item.to_dict(include_self_link=False, transform_hrefs=False))
 
 
-def _kind(path: Path) -> type[Card]:
+def _kind(path: Path) -> type[ModelCard]:
     try:
         return card_of(read_item(path))
     except ModelError:

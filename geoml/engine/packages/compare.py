@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from geoml.engine.packages.package import Package, build
 from geoml.errors import InputError
-from geoml.io.cards.card import ClassInfo, ModelCard
+from geoml.io.cards.map_card import ClassInfo, MapCard
 from geoml.models.compared import kinds
 
 UNCHANGED = ClassInfo(value=0, name="unchanged", color="#d9d9d9")
@@ -32,7 +32,7 @@ def compare(package: Package, *, binary: bool = False) -> Package:
         raise InputError(
             f"classes: {count} give {kinds(count)} kinds of change, more than {MOST}; expected at most 16, or binary"
         )
-    new = ModelCard(
+    new = MapCard(
         name=f"{card.name}-compared",
         description=f"Change between two maps of {card.name}",
         license=card.license,
@@ -59,12 +59,12 @@ def compare(package: Package, *, binary: bool = False) -> Package:
     return Package(module.eval(), new, package.path)
 
 
-def _own(card: ModelCard) -> dict[str, object]:
+def _own(card: MapCard) -> dict[str, object]:
     """The config of the inner model less what bands and classes decide and where its weights came from."""
     return {k: v for k, v in card.config.items() if k not in ("bands", "dates", "classes", "encoder_weights")}
 
 
-def _pairs(card: ModelCard) -> list[ClassInfo]:
+def _pairs(card: MapCard) -> list[ClassInfo]:
     pairs = [(a, b) for a in card.classes for b in card.classes if a.value != b.value]
     return [
         ClassInfo(value=k, name=f"{a.name} to {b.name}", color=_mixed(a.color, b.color), before=a.name, after=b.name)

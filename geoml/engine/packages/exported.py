@@ -26,7 +26,7 @@ from geoml.engine.packages.plain_texts import check_texts
 from geoml.engine.packages.weights import write
 from geoml.errors import ModelError
 from geoml.grid.chips import exact_grid
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 WEIGHTS = "model.pt2"
 DEEPEST = 64
@@ -93,7 +93,7 @@ class Exported(nn.Module):
         return y[: len(x)]
 
 
-def load_exported(path: Path, card: ModelCard, content: bytes | None = None) -> Exported:
+def load_exported(path: Path, card: MapCard, content: bytes | None = None) -> Exported:
     """Read a program and check it against its card; ``content`` is that of ``path`` where it was read already.
 
     Raises ModelError for anything but plain tensors and operators.
@@ -121,7 +121,7 @@ def _read(content: bytes, where: str) -> Exported:
         raise ModelError(f"{where}: not a torch.export program that geoml knows ({str(err)[:200]})") from err
 
 
-def save_exported(program: torch.export.ExportedProgram, card: ModelCard, directory: str | Path) -> ModelCard:
+def save_exported(program: torch.export.ExportedProgram, card: MapCard, directory: str | Path) -> MapCard:
     """Write a package around an exported program; the card as written, with measured stride and radius.
 
     ``program`` takes one (B, bands, H, W) float32 tensor; where its sizes are free, only those that it admits are
@@ -140,7 +140,7 @@ def save_exported(program: torch.export.ExportedProgram, card: ModelCard, direct
     return write(card.model_copy(update=measured), content, directory)
 
 
-def _sight(module: Exported, card: ModelCard) -> Sight:
+def _sight(module: Exported, card: MapCard) -> Sight:
     """Stride and radius of a program with free sizes; no radius where a chip with its halo would be too large for it.
 
     A program does not say its stride, so the search starts at the deepest that encoders have.
@@ -162,7 +162,7 @@ def _sight(module: Exported, card: ModelCard) -> Sight:
     return Sight(None, card.stride)
 
 
-def _check(module: Exported, card: ModelCard, where: str) -> None:
+def _check(module: Exported, card: MapCard, where: str) -> None:
     """Raise ModelError unless a program takes the card's chips and gives its classes; finds what sizes it needs."""
     bands, size = len(card.bands) * card.dates, card.chip_size
     height, width = module.height.fixed, module.width.fixed

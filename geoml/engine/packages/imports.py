@@ -14,7 +14,7 @@ from torch import nn
 from geoml import models
 from geoml.engine.packages import package
 from geoml.errors import DataError, InputError, ModelError
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.models.dynamicworld import DynamicWorld
 
 BANDS = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "swir16", "swir22")
@@ -65,7 +65,7 @@ HEAD = 14
 TOLERANCE = 1e-4
 
 
-def import_dynamicworld(directory: str | Path, out: str | Path) -> ModelCard:
+def import_dynamicworld(directory: str | Path, out: str | Path) -> MapCard:
     """The published land-cover network of Dynamic World as a model package in ``out``; its card.
 
     ``directory`` holds ``dw_forward_vars.npz`` (variables by name), ``normalisation.json`` (shift and scale by band)
@@ -87,7 +87,7 @@ def import_dynamicworld(directory: str | Path, out: str | Path) -> ModelCard:
     scores = {}
     if (folder / "reference_128.npz").is_file():
         scores["reference_difference"] = _compare(module, _arrays(folder / "reference_128.npz"))
-    card = ModelCard(
+    card = MapCard(
         name="dynamic-world",
         description="Land cover of Sentinel-2 surface or top-of-atmosphere reflectance at 10 m, nine classes",
         architecture="dynamicworld",

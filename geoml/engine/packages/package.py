@@ -13,7 +13,7 @@ from geoml.engine.packages import weights
 from geoml.engine.packages.exported import load_exported
 from geoml.engine.packages.measure import measure
 from geoml.errors import InputError, ModelError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Package:
     """A loaded model: ``module`` in eval mode on the CPU, maps (B, bands, H, W) normalised float32 to logits."""
 
     module: nn.Module
-    card: ModelCard
+    card: MapCard
     path: Path
 
 
@@ -31,7 +31,7 @@ def load(name_or_dir: str | Path) -> Package:
     Raises as `geoml.engine.packages.weights.read`, and ModelError when card and weights disagree: names, shapes, bands,
     classes, values.
     """
-    card, path, content = weights.read(name_or_dir, ModelCard)
+    card, path, content = weights.read(name_or_dir, MapCard)
     if card.architecture == "exported":
         return Package(load_exported(path, card, content), card, path.parent)
     tensors = weights.read_tensors(content, path)
@@ -39,7 +39,7 @@ def load(name_or_dir: str | Path) -> Package:
     return Package(weights.fill(build(card), tensors, path), card, path.parent)
 
 
-def build(card: ModelCard) -> nn.Module:
+def build(card: MapCard) -> nn.Module:
     """The network of a card with fresh weights; nothing is fetched. Raises ModelError when the card does not fit it."""
     try:
         fixed = models.given(card.architecture, len(card.bands), card.dates, len(card.classes))
@@ -54,7 +54,7 @@ def build(card: ModelCard) -> nn.Module:
         raise ModelError(f"{card.name}: {err}") from err
 
 
-def save(module: nn.Module, card: ModelCard, directory: str | Path) -> ModelCard:
+def save(module: nn.Module, card: MapCard, directory: str | Path) -> MapCard:
     """Write a package and give the card as written: with measured stride and radius, parameters and checksum.
 
     The module comes back as it was (mode and device). What fails leaves nothing behind. Raises ModelError for weights

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
-from geoml.io.cards.base import Card
+from geoml.io.cards.card import ModelCard
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.signed import beside
 
-C = TypeVar("C", bound=Card)
+C = TypeVar("C", bound=ModelCard)
 M = TypeVar("M", bound=nn.Module)
 Tensors = Mapping[str, Tensor]
 

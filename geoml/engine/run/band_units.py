@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from geoml.errors import ModelError
 from geoml.io import units
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.bands import BandSpec
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ BACKSCATTER = ("linear power", "amplitude", "dB")
 """Units of one quantity that look alike and are not: a wrong one gives a map that looks right."""
 
 
-def check_units(card: ModelCard, specs: Sequence[Sequence[BandSpec]], where: str) -> dict[str, str]:
+def check_units(card: MapCard, specs: Sequence[Sequence[BandSpec]], where: str) -> dict[str, str]:
     """What happens to the unit of each band of the model, in words; ``specs`` are the bands of each item.
 
     Raises ModelError, naming band and units, where the data's unit cannot be made the model's.
@@ -34,6 +34,6 @@ def check_units(card: ModelCard, specs: Sequence[Sequence[BandSpec]], where: str
     return found
 
 
-def converts(card: ModelCard, specs: Sequence[Sequence[BandSpec]]) -> bool:
+def converts(card: MapCard, specs: Sequence[Sequence[BandSpec]]) -> bool:
     """Whether values of any item are changed into the model's unit."""
     return any(units.differ(s.unit, b.unit) for row in specs for s, b in zip(row, card.bands, strict=True))

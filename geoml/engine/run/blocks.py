@@ -36,7 +36,7 @@ from geoml.engine.run.plan import STATE, Plan, PlannedBlock, Sample, read_plan
 from geoml.engine.run.planned import load_planned
 from geoml.errors import DataError, GeomlError, InputError, TransientError, limits
 from geoml.grid.plane import Block, Window
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.projection import check_projection
 from geoml.io.cog.radiometry import check_offset
 from geoml.io.stac import search as stac
@@ -91,7 +91,7 @@ class _Input:
 @lru_cache(maxsize=2)
 def _predictor(path: str, card: str, join: str, tta: bool, probabilities: bool, device: Device) -> Predictor:
     """The model, loaded once in a process; ``card`` is the plan's as JSON."""
-    package = load_planned(path, ModelCard.model_validate_json(card))
+    package = load_planned(path, MapCard.model_validate_json(card))
     return Predictor(package, join=join, tta=tta, probabilities=probabilities, device=device)
 
 

@@ -29,8 +29,8 @@ from geoml.engine.run.plan import STATE, Plan, Zone, item_version
 from geoml.engine.run.sample import places
 from geoml.errors import DataError, ModelError, NothingFound, TransientError
 from geoml.grid.plane import Block
-from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE, Domain, said, verdict
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import read_small, write_json
 from geoml.recipe import Frozen, digest
@@ -180,7 +180,7 @@ def _only(date: Mosaic, valid: NDArray[np.bool_], part: tuple[slice, slice]) -> 
     return Mosaic(date.data[(slice(None), *part)], count, date.scale, date.offset, date.items)
 
 
-def _scaling(times: Sequence[float], card: ModelCard) -> str:
+def _scaling(times: Sequence[float], card: MapCard) -> str:
     """Why the numbers are in another unit than those of the training data; empty where they may be in the same.
 
     Large ones: half of the bands are. Small ones: every band is, since water is dark in some.

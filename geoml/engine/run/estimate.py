@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.classmap import open_map
 from geoml.io.stores.store import atomic
 from geoml.io.tables import parquet_geometry
@@ -42,7 +42,7 @@ def draw(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.Ge
     out = Path(out)
     if out.suffix.lower() not in DRIVERS:
         raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
-    card, found = cards.read(run, ModelCard), open_map(run)
+    card, found = cards.read(run, MapCard), open_map(run)
     pixels, areas = found.count()
     values = [c.value for c in card.classes if pixels[:, c.value].any()]
     if places < 2 * len(values):
@@ -84,7 +84,7 @@ def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> di
     The places must be a random sample within each class of this map, as `draw` makes it. Raises InputError, naming
     what is wrong, and for a class of the map with fewer than two places.
     """
-    card = cards.read(run, ModelCard)
+    card = cards.read(run, MapCard)
     frame = _read(Path(reference), column)
     known = {c.name: k for k, c in enumerate(card.classes)} | {str(c.value): k for k, c in enumerate(card.classes)}
     said = frame[column].map(lambda v: None if pd.isna(v) or not str(v).strip() else _word(v))

@@ -12,7 +12,7 @@ from shapely.geometry import shape
 
 from geoml.engine.run.plan import STATE
 from geoml.errors import DataError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.series_tables import part
 from geoml.io.stores.remote import RunStore
@@ -78,7 +78,7 @@ def history(store: RunStore, runs: Mapping[str, RunStore], changed: Iterable[str
     return told
 
 
-def write_history(store: RunStore, told: History, card: ModelCard) -> None:
+def write_history(store: RunStore, told: History, card: MapCard) -> None:
     """Write and publish the parts of `TABLE` of the months that were told; first what was closed, then what is open."""
     store.remove(*(name for m in told.emptied for name in (part(TABLE, m), f"{STATES}/{m}.parquet")))
     months = sorted(told.closed)

@@ -20,7 +20,7 @@ from geoml.engine.run.looked import DAY, Looked, Span, told, united
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.series import DAYS, Entry, now, read_series
 from geoml.io.stores.remote import run_store
@@ -176,9 +176,9 @@ def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
     check_recipe(recipe_of(recipe, ".."), dates=False)
 
 
-def _card_of(recipe: PredictRecipe) -> ModelCard:
+def _card_of(recipe: PredictRecipe) -> MapCard:
     """The card of a recipe's model. Raises InputError for dates that do not fit it."""
-    card, given = cards.read(recipe.model, ModelCard), len(recipe.query.datetime)
+    card, given = cards.read(recipe.model, MapCard), len(recipe.query.datetime)
     if card.dates > 2 or given != card.dates:
         takes = (
             "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"

@@ -19,8 +19,8 @@ from geoml.engine.packages.calibrate import SCORE, beside
 from geoml.engine.run.plan import MODEL, STATE, Plan, PlannedBlock
 from geoml.errors import GeomlError
 from geoml.grid.plane import Block
-from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import OUTSIDE
+from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.polygonise import polygonise
 from geoml.io.cog.write import CogInfo, CogWriter
 from geoml.io.stac.items import AssetInfo, BandInfo, block_footprint, block_item, write_item
@@ -231,7 +231,7 @@ def _shift(found: Shift | None) -> dict[str, float] | None:
     return None if found is None else {k: round(getattr(found, k), 2) for k in ("dy", "dx", "quality")}
 
 
-def _asset(key: str, info: CogInfo, card: ModelCard) -> AssetInfo:
+def _asset(key: str, info: CogInfo, card: MapCard) -> AssetInfo:
     names = [c.name for c in card.classes] if key == "probabilities" else [key]
     nodata = {"class": card.nodata, "valid": COUNT_NODATA}.get(key, CONFIDENCE_NODATA)
     scale = 1.0 if key in ("class", "valid") else CONFIDENCE_SCALE

@@ -31,7 +31,7 @@ from geoml.errors import InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_bbox, from_geometry, plane_of, project, zones
 from geoml.io.cards import mlm
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.bands import select
 from geoml.io.stac.left_out import with_left_out
@@ -116,7 +116,7 @@ class Plan(Frozen):
     recipe: PredictRecipe
     hash: str
     model_path: Place
-    card: ModelCard
+    card: MapCard
     collection: str = Field(description="id of the collection that was read")
     zones: tuple[Zone, ...]
     blocks: tuple[PlannedBlock, ...]
@@ -152,12 +152,12 @@ def region_of_query(query: Query) -> MultiPolygon:
     return from_bbox(*query.bbox) if query.bbox else load_region(str(query.region))
 
 
-def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[ModelCard, MultiPolygon, stac.Catalog]:
+def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[MapCard, MultiPolygon, stac.Catalog]:
     """What can be told of a recipe before a search: model, region and catalog, which are given, and what does not fit.
 
     ``dates=False`` leaves their order alone. Raises InputError, ModelError.
     """
-    card, query = cards.read(recipe.model, ModelCard), recipe.query
+    card, query = cards.read(recipe.model, MapCard), recipe.query
     if len(query.datetime) != card.dates:
         raise InputError(f"datetime: {len(query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
     if dates:
@@ -250,7 +250,7 @@ def item_version(item: pystac.Item) -> str:
 
 def _fitting(
     items: Sequence[pystac.Item],
-    card: ModelCard,
+    card: MapCard,
     recipe: PredictRecipe,
     catalog: stac.Catalog,
     collection: str,
@@ -271,7 +271,7 @@ def _fitting(
 def _zones(
     recipe: PredictRecipe,
     region: MultiPolygon,
-    card: ModelCard,
+    card: MapCard,
     items: Sequence[pystac.Item],
     catalog: stac.Catalog,
     collection: str,
@@ -294,7 +294,7 @@ def _blocks(
     recipe: PredictRecipe,
     planes: Sequence[Zone],
     cuts: Sequence[Sequence[Block]],
-    card: ModelCard,
+    card: MapCard,
     found: Sequence[Sequence[pystac.Item]],
     into: Sequence[str | None],
 ) -> list[PlannedBlock]:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from geoml.engine.packages.package import Package, load
 from geoml.errors import ModelError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 ABOUT = frozenset({"description", "license", "bbox", "training", "scores", "parameters", "domain"})
 """Fields of a card that change no class of a pixel and no meaning of one."""
 
 
-def changed(planned: ModelCard, found: ModelCard) -> list[str]:
+def changed(planned: MapCard, found: MapCard) -> list[str]:
     """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some."""
     before, after = (c.model_dump(mode="json", exclude=set(ABOUT)) for c in (planned, found))
     return [name for name in before if name in planned.model_fields_set and before[name] != after[name]]
 
 
-def load_planned(path: str, planned: ModelCard) -> Package:
+def load_planned(path: str, planned: MapCard) -> Package:
     """The package at ``path``. Raises as `geoml.engine.packages.package.load`, and ModelError when it is not the
     planned one."""
     package = load(path)

@@ -14,7 +14,7 @@ from geoml.data.scene import Piece, Sample, Scene
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages.calibrate import Read, calibrated, draw, ready
 from geoml.engine.packages.package import Package
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 
 def consistency(loaded: Package, pieces: Sequence[Piece], reader: Reader | None = None) -> dict[str, float | None]:
@@ -40,7 +40,7 @@ def consistency(loaded: Package, pieces: Sequence[Piece], reader: Reader | None 
     return {"equal_dates": false / valid if valid else None, "swapped": same / seen if seen else None}
 
 
-def _turned(card: ModelCard) -> NDArray[np.uint8] | None:
+def _turned(card: MapCard) -> NDArray[np.uint8] | None:
     """For each class index the one of the dates turned round."""
     if card.dates != 2:
         return None
@@ -50,7 +50,7 @@ def _turned(card: ModelCard) -> NDArray[np.uint8] | None:
         return None
 
 
-def _reordered(read: Read, card: ModelCard, order: Sequence[int]) -> Read:
+def _reordered(read: Read, card: MapCard, order: Sequence[int]) -> Read:
     channels = np.concatenate([np.arange(len(card.bands)) + d * len(card.bands) for d in order])
 
     def other(scene: Scene) -> Sample:

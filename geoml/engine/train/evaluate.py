@@ -21,7 +21,7 @@ from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, draw, ready
 from geoml.engine.train.consistency import consistency
 from geoml.errors import InputError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_notes import few
 from geoml.io.units import differ
 from geoml.nn.change_scores import ChangeScores
@@ -50,7 +50,7 @@ def evaluate(model: str | Path, recipe: TrainRecipe, split: str = "test") -> dic
     return {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash, "split": split, **found}
 
 
-def _in_its_units(recipe: TrainRecipe, card: ModelCard) -> TrainRecipe:
+def _in_its_units(recipe: TrainRecipe, card: MapCard) -> TrainRecipe:
     """The recipe with the model's units where it says none: items are then converted as in prediction."""
     pairs = zip(card.bands, recipe.band_units, strict=True)
     units = {b.name: u for b, given in pairs if (u := given or b.unit) is not None}
@@ -64,7 +64,7 @@ def _whole(loaded: package.Package, recipe: TrainRecipe) -> list[Piece]:
     return [Piece(scene, scene.window, ALL) for scene in scenes(recipe)]
 
 
-def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
+def check_fit(card: MapCard, recipe: TrainRecipe) -> None:
     """Raise InputError, naming the field, where the card and the recipe speak of different things."""
     if card.task != recipe.task:
         raise InputError(f"task: the model is for {card.task}, the recipe for {recipe.task}")
@@ -84,7 +84,7 @@ def check_fit(card: ModelCard, recipe: TrainRecipe) -> None:
         raise InputError(f"gsd: the model is for {card.gsd} m, the recipe has {recipe.gsd} m")
 
 
-def merged(card: ModelCard, recipe: TrainRecipe) -> bool:
+def merged(card: MapCard, recipe: TrainRecipe) -> bool:
     """True for a model of changed or not on a recipe of several changes: then those are one."""
     return card.task == "change" and len(card.classes) == 2 < len(recipe.classes)
 
@@ -129,7 +129,7 @@ def score(
     return found
 
 
-def statistics(card: ModelCard) -> tuple[Tensor, Tensor]:
+def statistics(card: MapCard) -> tuple[Tensor, Tensor]:
     """Mean and std of the card as (C, 1, 1) float32."""
     shape = (-1, 1, 1)
     mean = torch.tensor([b.mean for b in card.bands], dtype=torch.float32).reshape(shape)

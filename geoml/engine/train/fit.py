@@ -31,7 +31,7 @@ from geoml.engine.train.evaluate import score
 from geoml.engine.train.loop import PROGRESS, Keeper, Loop
 from geoml.engine.train.transfer import encoder_parts, transfer
 from geoml.errors import DataError, InputError
-from geoml.io.cards.card import Band, ModelCard
+from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.stores.store import read_small, within, write_json
 from geoml.recipe import differences
 
@@ -55,7 +55,7 @@ def fit(
     *,
     resume: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
-) -> ModelCard:
+) -> MapCard:
     """Train by the recipe and write a package to ``out``; the card holds split, statistics, history and scores.
 
     Goes on where a killed run of the same recipe stopped; a finished one is returned as it is, but that one without a
@@ -131,7 +131,7 @@ def fit(
     return card
 
 
-def add_domain(recipe: TrainRecipe, card: ModelCard, out: Path) -> ModelCard:
+def add_domain(recipe: TrainRecipe, card: MapCard, out: Path) -> MapCard:
     """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
     cards.write(card, out)
@@ -206,13 +206,13 @@ def _run(
 
 def _card(
     recipe: TrainRecipe, splits: Splits, config: dict[str, Any], mean: Sequence[float], std: Sequence[float]
-) -> ModelCard:
+) -> MapCard:
     seen = next((p.scene.units for p in splits["train"] if p.scene.units), recipe.band_units)
     bands = tuple(
         Band(name=b, mean=float(m), std=float(s), unit=u)
         for b, m, s, u in zip(recipe.bands, mean, std, seen, strict=True)
     )
-    return ModelCard(
+    return MapCard(
         name=recipe.name,
         description=recipe.description,
         license=recipe.license,
@@ -230,11 +230,11 @@ def _card(
     )
 
 
-def _finished(out: Path, recipe: TrainRecipe) -> ModelCard | None:
+def _finished(out: Path, recipe: TrainRecipe) -> MapCard | None:
     """The card of a complete package of this recipe in ``out``."""
     if not (out / "model.json").exists() or (out / STATE).exists():
         return None
-    card = cards.read(out, ModelCard)
+    card = cards.read(out, MapCard)
     return card if card.training.get("recipe_hash") == recipe.hash else None
 
 
@@ -254,7 +254,7 @@ def _free(out: Path, state: Path, recipe: TrainRecipe, resume: bool) -> None:
             said = _other(before.get("recipe"), recipe)
             raise InputError(f"out: {out} holds an unfinished run of another recipe: {said}, or delete {state}")
     elif not state.exists() and (out / "model.json").exists():
-        said = _other(cards.read(out, ModelCard).training.get("recipe"), recipe)
+        said = _other(cards.read(out, MapCard).training.get("recipe"), recipe)
         raise InputError(f"out: {out} holds a model of another recipe: {said}")
 
 

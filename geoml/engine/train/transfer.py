@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from geoml.engine.packages import weights
 from geoml.errors import InputError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.nn.weights import copy_matching, first_convolution
 
 
@@ -21,7 +21,7 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
     date gets them. A head for other classes starts afresh. Raises InputError when nothing fits, ModelError for damaged
     weights.
     """
-    card, path, content = weights.read(source, ModelCard)
+    card, path, content = weights.read(source, MapCard)
     if path.suffix != ".safetensors":
         raise InputError(f"init: {source} is an exported program; expected a package with .safetensors weights")
     tensors = weights.read_tensors(content, path)

@@ -10,7 +10,7 @@ from pydantic import Field
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from geoml.io.cards.base import Card
+from geoml.io.cards.card import ModelCard
 from geoml.recipe import Frozen
 
 SECTION = "locator"
@@ -45,7 +45,7 @@ class Domained(Frozen):
     refused: dict[str, float] = Field(default_factory=dict, description="by kind: of made pictures of validation")
 
 
-class LocatorCard(Card):
+class LocatorCard(ModelCard):
     """What a locator expects and promises."""
 
     what: ClassVar[str] = "a locator"

@@ -12,22 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoml.io.cards.base import Card
 from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 
-def kinds() -> dict[str, type[Card]]:
+def kinds() -> dict[str, type[ModelCard]]:
     """The class of each file, by its name."""
     return {name: _load(module) for name, module in sorted(_files().items())}
 
 
-def card_of(item: Mapping[str, Any]) -> type[Card]:
+def card_of(item: Mapping[str, Any]) -> type[ModelCard]:
     """The class of the card in ``item``, which may be any JSON object."""
     properties, files = item.get("properties"), _files()
     if not isinstance(properties, Mapping):
-        return ModelCard
+        return MapCard
     named = [properties.get("geoml:task"), *(k.removeprefix("geoml:") for k in properties if k.startswith("geoml:"))]
-    return next((_load(files[name]) for name in named if isinstance(name, str) and name in files), ModelCard)
+    return next((_load(files[name]) for name in named if isinstance(name, str) and name in files), MapCard)
 
 
 def _files() -> dict[str, str]:
@@ -36,6 +36,6 @@ def _files() -> dict[str, str]:
     return {p.stem: f"geoml.{p.parts[-3]}.cards.{p.stem}" for p in found if p.parts[-3] != "io"}
 
 
-def _load(module: str) -> type[Card]:
-    kind: type[Card] = importlib.import_module(module).CARD
+def _load(module: str) -> type[ModelCard]:
+    kind: type[ModelCard] = importlib.import_module(module).CARD
     return kind

@@ -1,7 +1,7 @@
 """A card as a STAC 1.1 item with the MLM extension, and back.
 
 Specification: https://github.com/stac-extensions/mlm (v1.5.0). What all cards say is written and read here, the rest by
-the class of the card (`geoml.io.cards.base.Card`). No clock time: same card, same JSON.
+the class of the card (`geoml.io.cards.card.ModelCard`). No clock time: same card, same JSON.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from shapely.geometry import mapping
 
 from geoml.errors import ModelError
-from geoml.io.cards.base import Card
+from geoml.io.cards.card import ModelCard
 from geoml.io.cards.kinds import card_of
 from geoml.texts import listed
 
-C = TypeVar("C", bound=Card)
+C = TypeVar("C", bound=ModelCard)
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
 EXTENSIONS = (
@@ -30,7 +30,7 @@ SHA256 = "1220"
 """Prefix of a multihash: sha2-256, 32 bytes."""
 
 
-def to_item(card: Card, size: int | None = None) -> pystac.Item:
+def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
     """The card as a STAC item; ``size`` is that of the weights file in bytes.
 
     The asset ``model`` names the weights beside the item, with their checksum.
@@ -89,7 +89,7 @@ def from_item(item: pystac.Item | Mapping[str, Any], kind: type[C], where: str =
         raise ModelError(f"{where}: not a STAC item with the MLM extension ({type(err).__name__}: {err})") from err
 
 
-def _fields(item: Mapping[str, Any], kind: type[Card]) -> dict[str, Any]:
+def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, Any]:
     """Fields of a card out of an item; what the item does not say keeps its default."""
     properties = item["properties"]
     if strange := {k for k in properties if k.startswith("geoml:")} - {f"geoml:{n}" for n in kind.own}:

@@ -6,8 +6,8 @@ import calendar
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import percent_of, said
+from geoml.io.cards.map_card import MapCard
 
 LEVELS = {"inside": "good", "partly": "part", "outside": "bad"}
 TITLES = {
@@ -18,7 +18,7 @@ TITLES = {
 
 
 def domain_view(
-    domain: Mapping[str, Any] | None, card: ModelCard, sources: Sequence[Mapping[str, Any]]
+    domain: Mapping[str, Any] | None, card: MapCard, sources: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
     """A colour (``level``) and two texts, as the verdict of the page has them.
 
@@ -34,7 +34,7 @@ def domain_view(
     return {"level": LEVELS[domain["verdict"]], "text": TITLES[domain["verdict"]], "more": more}
 
 
-def _others(card: ModelCard, sources: Sequence[Mapping[str, Any]]) -> list[str]:
+def _others(card: MapCard, sources: Sequence[Mapping[str, Any]]) -> list[str]:
     """Platforms and months of the images that the training data did not have, as sentences."""
     domain = card.domain
     if domain is None:

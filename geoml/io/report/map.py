@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.errors import GeomlError
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import from_bbox
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.blocks import CHANGE, UNKNOWN, Census, Near, here, look_at
 from geoml.io.report.canvas import Canvas, Tick, canvas
@@ -91,7 +91,7 @@ class MapView:
 def map_view(
     root: Path,
     run: Mapping[str, Any],
-    card: ModelCard,
+    card: MapCard,
     items: Sequence[pystac.Item],
     failed: Mapping[str, str],
     near: Near = here,
@@ -132,7 +132,7 @@ def _view(
     sheet: Canvas,
     stored: Mapping[str, images.Bytes],
     census: Census,
-    card: ModelCard,
+    card: MapCard,
     holes: Sequence[BaseGeometry],
     problems: dict[str, str],
     *,
@@ -200,7 +200,7 @@ def _view(
     )
 
 
-def _class_rows(census: Census, card: ModelCard) -> tuple[ClassRow, ...]:
+def _class_rows(census: Census, card: MapCard) -> tuple[ClassRow, ...]:
     """All classes of the card, and any other value that the maps hold, so that nothing is left out of the sum."""
     names = {c.value: (c.name, c.color) for c in card.classes}
     values = [*names, *(int(v) for v in np.flatnonzero(census.pixels) if v not in names and v != card.nodata)]

@@ -17,7 +17,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from geoml.errors import DataError
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report.blocks import Near, here
 from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
@@ -43,7 +43,7 @@ LAST = ("report.html", "run.json")
 """Files that are written after the page."""
 
 
-def map_report(out: Path, run: Mapping[str, Any], card: ModelCard, near: Near = here) -> str:
+def map_report(out: Path, run: Mapping[str, Any], card: MapCard, near: Near = here) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
 
     Reads every pixel of the maps once for exact areas, a block at a time: ``near`` brings its files where they are not
@@ -206,7 +206,7 @@ def _scores(scores: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _training(card: ModelCard) -> str:
+def _training(card: MapCard) -> str:
     """The training record of the card as YAML, without its curve and with its recipe in short."""
     record = {k: v for k, v in card.training.items() if k != "history"}
     if isinstance(recipe := record.get("recipe"), Mapping):

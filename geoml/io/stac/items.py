@@ -27,7 +27,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block
 from geoml.grid.region import from_geometry
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.software import software
 from geoml.io.stores.store import read_small, write_json
 from geoml.redacted import bare
@@ -87,7 +87,7 @@ def block_item(
     footprint: BaseGeometry | None,
     datetime_range: tuple[dt.datetime, dt.datetime],
     assets: Mapping[str, AssetInfo],
-    card: ModelCard,
+    card: MapCard,
     sources: Sequence[pystac.Item],
     recipe_hash: str,
     properties: Mapping[str, Any] | None = None,
@@ -222,7 +222,7 @@ def collection(
     id: str,
     title: str,
     description: str,
-    card: ModelCard,
+    card: MapCard,
     license: str = "other",
     assets: Mapping[str, AssetInfo] | None = None,
     model_href: str | None = None,
@@ -277,12 +277,12 @@ def write_collection(collection: pystac.Collection, path: Path) -> None:
     write_json(path, value)
 
 
-def _model_link(href: str, card: ModelCard) -> pystac.Link:
+def _model_link(href: str, card: MapCard) -> pystac.Link:
     named = {"mlm:name": card.name}
     return pystac.Link("derived_from", bare(href), "application/geo+json", extra_fields=named)
 
 
-def _asset(info: AssetInfo, card: ModelCard) -> pystac.Asset:
+def _asset(info: AssetInfo, card: MapCard) -> pystac.Asset:
     extra: dict[str, Any] = {}
     if info.size is not None:
         extra["file:size"] = info.size
@@ -296,7 +296,7 @@ def _asset(info: AssetInfo, card: ModelCard) -> pystac.Asset:
     return pystac.Asset(href, title=info.title, media_type=info.media_type, roles=list(info.roles), extra_fields=extra)
 
 
-def _band(band: BandInfo, card: ModelCard) -> dict[str, Any]:
+def _band(band: BandInfo, card: MapCard) -> dict[str, Any]:
     value: dict[str, Any] = {"name": band.name, "data_type": band.data_type, "raster:spatial_resolution": card.gsd}
     if band.nodata is not None:
         value["nodata"] = band.nodata if np.isfinite(band.nodata) else "nan"
@@ -311,7 +311,7 @@ def _band(band: BandInfo, card: ModelCard) -> dict[str, Any]:
     return value
 
 
-def _classes(card: ModelCard) -> list[dict[str, Any]]:
+def _classes(card: MapCard) -> list[dict[str, Any]]:
     """Classes as the classification extension wants them: names without blanks, colours without #."""
     classes: list[dict[str, Any]] = [
         {

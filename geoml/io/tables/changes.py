@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError
 from geoml.grid.region import from_geometry
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.tables.features import write_features
 from geoml.texts import listed
 from geoml.vector.tracks import Tracks
@@ -58,7 +58,7 @@ TRACK_COLUMNS = ("id", "class", "name", *_KINDS, "area_m2", *_HISTORY, "geometry
 
 
 def changes_frame(
-    frame: geopandas.GeoDataFrame, card: ModelCard, before: Sequence[pystac.Item], after: Sequence[pystac.Item]
+    frame: geopandas.GeoDataFrame, card: MapCard, before: Sequence[pystac.Item], after: Sequence[pystac.Item]
 ) -> geopandas.GeoDataFrame:
     """The features of a change model as changes, in their order; what did not change (class 0) is left out.
 
@@ -89,7 +89,7 @@ def write_changes(frame: geopandas.GeoDataFrame, path: Path) -> None:
     write_features(frame, path, types={**_KINDS, **_DATES, **_HISTORY})
 
 
-def tracks_frame(tracks: Tracks, card: ModelCard) -> geopandas.GeoDataFrame:
+def tracks_frame(tracks: Tracks, card: MapCard) -> geopandas.GeoDataFrame:
     """Tracked changes, one row each in the order of ids, EPSG:4326; ``closed`` is null while a change is open.
 
     Columns: id, class, name, from, to, area_m2 (geodesic), first_seen, last_seen, closed, geometry. Raises InputError
@@ -130,7 +130,7 @@ def read_tracks(path: Path) -> Tracks:
     return tracks.take(np.argsort(tracks.id.astype(str)))
 
 
-def _kinds(value: NDArray[np.uint8], card: ModelCard) -> dict[str, pd.Series]:
+def _kinds(value: NDArray[np.uint8], card: MapCard) -> dict[str, pd.Series]:
     """The columns name, from and to of classes."""
     known = {c.value: c for c in card.classes}
     if strange := sorted(set(np.unique(value).tolist()) - known.keys()):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.plane import Plane
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import atomic
 from geoml.vector.polygons import Features
 from geoml.vector.rings import share_vertices
@@ -51,7 +51,7 @@ _TYPES = {
 def features_frame(
     features: Iterable[Features],
     *,
-    card: ModelCard,
+    card: MapCard,
     model_id: str,
     datetime: tuple[dt.datetime, dt.datetime],
     min_area: float = 0.0,
@@ -146,7 +146,7 @@ def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, An
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
-def _part(plane: Plane, batches: list[Features], card: ModelCard, simplify: float) -> pd.DataFrame:
+def _part(plane: Plane, batches: list[Features], card: MapCard, simplify: float) -> pd.DataFrame:
     """The rows of one plane, without times and model."""
     names = "geometry", "value", "confidence", "outside", "blocks", "row", "col"
     columns = [np.concatenate([getattr(b, k) for b in batches]) for k in names]
@@ -165,7 +165,7 @@ def _part(plane: Plane, batches: list[Features], card: ModelCard, simplify: floa
 
 
 def _part_frame(
-    ids: Any, value: Any, area: Any, confidence: Any, outside: Any, blocks: Any, geometry: Any, card: ModelCard
+    ids: Any, value: Any, area: Any, confidence: Any, outside: Any, blocks: Any, geometry: Any, card: MapCard
 ) -> pd.DataFrame:
     names = {c.value: c.name for c in card.classes}
     if strange := sorted({int(v) for v in np.unique(value)} - names.keys()):

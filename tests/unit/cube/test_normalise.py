@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from geoml.cube.normalise import coefficients, normalise
 from geoml.errors import InputError
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
 
-def card(*bands: Band) -> ModelCard:
+def card(*bands: Band) -> MapCard:
     classes = (ClassInfo(value=0, name="land", color="#00ff00"),)
-    return ModelCard(name="m", architecture="unet", bands=bands, gsd=10, chip_size=64, classes=classes)
+    return MapCard(name="m", architecture="unet", bands=bands, gsd=10, chip_size=64, classes=classes)
 
 
 @given(st.floats(-5, 5), st.floats(0.01, 10), st.floats(1e-5, 10), st.floats(-100, 100), st.integers(0, 65535))

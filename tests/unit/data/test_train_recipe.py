@@ -8,7 +8,7 @@ import pytest
 from geoml.data.recipe import TrainRecipe, load_recipe, resolve, swapped
 from geoml.errors import InputError
 from geoml.geolocation.training import recipe as geo_recipe
-from geoml.io.cards.card import ClassInfo
+from geoml.io.cards.map_card import ClassInfo
 from geoml.recipe import load_yaml, parse
 from geoml.settings import settings
 

@@ -13,7 +13,7 @@ import pytest
 from geoml.data.recipe import TrainRecipe
 from geoml.errors import InputError, ModelError
 from geoml.io.cards import mlm
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.catalog import CatalogFile
 from geoml.io.tables.regions import load_region
 from geoml.recipe import PredictRecipe, load_yaml, parse
@@ -124,7 +124,7 @@ def test_recipes_with_what_is_not_theirs(change: dict[str, Any], said: str) -> N
         parse(PredictRecipe, {"model": "m", "query": QUERY, **change}, "r.yaml")
 
 
-CARD = ModelCard(
+CARD = MapCard(
     name="m",
     architecture="unet",
     bands=({"name": "red"},),  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from geoml import testing
 from geoml.io.cards import mlm
-from geoml.io.cards.card import Band, ModelCard
+from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.stac.bands import band_specs
 from geoml.io.stac.catalog import BandMeta, Catalog, Profile, open_catalog
 from geoml.io.units import SPELLINGS, account, convert, differ, mismatch, unit
@@ -159,4 +159,4 @@ def test_a_unit_of_a_card_that_is_none(value: object) -> None:
     card = testing.card("water", ["vv"], ["dry", "water"]).model_dump()
     card["bands"] = [{"name": "vv", "unit": value}]
     with pytest.raises(ValidationError, match="unit"):
-        ModelCard.model_validate(card)
+        MapCard.model_validate(card)

@@ -11,7 +11,7 @@ import pytest
 from geoml.engine.packages import cards
 from geoml.errors import InputError, ModelError
 from geoml.geolocation.cards.locator import LocatorCard
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 from geoml.settings import Settings, settings
 
 
@@ -33,17 +33,17 @@ def catalogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_names_come_from_the_catalogs_and_can_be_those_of_a_kind(catalogs: Path) -> None:
     assert cards.names() == ["broken", "places", "water"]
     assert cards.names(LocatorCard) == ["places"]
-    assert cards.names(ModelCard) == ["broken", "water"]
-    assert cards.read("water", ModelCard).name == "demo-itaipu"
+    assert cards.names(MapCard) == ["broken", "water"]
+    assert cards.read("water", MapCard).name == "demo-itaipu"
     assert cards.read_any("places").task == "geolocation"
     assert cards.find("water") == catalogs / "water"
     with pytest.raises(InputError, match="did you mean 'water'"):
-        cards.read("watr", ModelCard)
+        cards.read("watr", MapCard)
 
 
 def test_a_card_of_another_kind_is_refused(catalogs: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.json: the card of a locator, not the card of a model of maps"):
-        cards.read("places", ModelCard)
+        cards.read("places", MapCard)
     with pytest.raises(ModelError, match=r"model\.json: the card of a model of maps, not the card of a locator"):
         cards.read("water", LocatorCard)
 
@@ -70,9 +70,9 @@ def test_cards_are_read_without_torch() -> None:
     program = (
         "import sys\n"
         "from geoml.engine.packages import cards\n"
-        "from geoml.io.cards.card import ModelCard\n"
+        "from geoml.io.cards.map_card import MapCard\n"
         "tasks = {cards.read_any(name).task for name in cards.names()}\n"
-        "print(sorted(tasks), len(cards.names(ModelCard)), 'torch' in sys.modules, 'rasterio' in sys.modules)"
+        "print(sorted(tasks), len(cards.names(MapCard)), 'torch' in sys.modules, 'rasterio' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['change', 'geolocation', 'segmentation'] 9 False False"

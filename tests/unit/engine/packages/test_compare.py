@@ -14,13 +14,13 @@ from geoml.engine.packages import cards, package
 from geoml.engine.packages.compare import compare
 from geoml.engine.packages.package import Package
 from geoml.errors import InputError
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
 
 def land(count: int = 3, **changes: object) -> Package:
     """A segmentation whose class values are not their positions."""
     names = ("land", "water", "ice") if count == 3 else [f"c{k}" for k in range(count)]
-    card = ModelCard(
+    card = MapCard(
         name="land",
         architecture="segnet",
         config={"bands": 2, "classes": count, "channels": [4, 4], "convolutions": [1, 1]},
@@ -105,7 +105,7 @@ def test_the_command_writes_a_package(tmp_path: Path) -> None:
     assert card.training["compared"]["sha256"] == cards.read_any(tmp_path / "land").sha256
     words = ["models", "compare", str(tmp_path / "land"), "--out", str(tmp_path / "two"), "--binary"]
     assert CliRunner().invoke(app, words).exit_code == 0
-    assert len(cards.read(tmp_path / "two", ModelCard).classes) == 2
+    assert len(cards.read(tmp_path / "two", MapCard).classes) == 2
     words = ["models", "compare", str(tmp_path / "two"), "--out", str(tmp_path / "three")]
     assert CliRunner().invoke(app, words).exit_code == InputError.exit_code
     assert not (tmp_path / "three").exists()

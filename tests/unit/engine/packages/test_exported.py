@@ -16,9 +16,9 @@ from torch import nn
 
 from geoml.engine.packages import exported, package
 from geoml.errors import ModelError
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
-CARD = ModelCard(
+CARD = MapCard(
     name="exported-water",
     architecture="exported",
     bands=(Band(name="vv"), Band(name="vh")),

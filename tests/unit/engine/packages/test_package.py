@@ -14,10 +14,10 @@ from torch import nn
 
 from geoml.engine.packages import package
 from geoml.errors import ModelError
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.stores import store
 
-CARD = ModelCard(
+CARD = MapCard(
     name="tiny-water",
     architecture="segnet",
     config={"bands": 2, "classes": 2, "channels": [4, 4], "convolutions": [1, 1]},

@@ -25,11 +25,11 @@ from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation import heads
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.locate import locator
-from geoml.io.cards.base import Card
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.stores import store
 
-MAP = ModelCard(
+MAP = MapCard(
     name="tiny-water",
     architecture="segnet",
     config={"bands": 2, "classes": 2, "channels": [4, 4], "convolutions": [1, 1]},
@@ -63,20 +63,20 @@ class Kind:
     """``made`` writes a package to a folder, ``broken`` tries to with a weight that is not finite; ``weight`` has two
     values."""
 
-    made: Callable[[Path], Card]
-    broken: Callable[[Path], Card]
+    made: Callable[[Path], ModelCard]
+    broken: Callable[[Path], ModelCard]
     load: Callable[[str | Path], Any]
     weight: str
 
 
-def broken_water(folder: Path) -> Card:
+def broken_water(folder: Path) -> ModelCard:
     module = tiny_water()
     with torch.no_grad():
         next(module.parameters()).fill_(float("inf"))
     return package.save(module, MAP, folder)
 
 
-def broken_locator(folder: Path) -> Card:
+def broken_locator(folder: Path) -> ModelCard:
     made = tiny_locator()
     with torch.no_grad():
         next(made.head.parameters()).fill_(float("nan"))

@@ -17,8 +17,8 @@ from geoml.data.recipe import TrainRecipe
 from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import _scaling, measured, of_items
 from geoml.engine.train.fit import fit
-from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import LEVELS, OUTSIDE
+from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import sha256
 from geoml.testing import card
 
@@ -29,7 +29,7 @@ def test_training_leaves_a_record_and_a_finished_package_gets_one(
     recipe = problem(epochs=1)
     made = fit(recipe, tmp_path / "model")
     assert made.domain is not None
-    assert cards.read(tmp_path / "model", ModelCard) == made
+    assert cards.read(tmp_path / "model", MapCard) == made
     assert made.domain.threshold < made.domain.middle
 
     weights = sha256(tmp_path / "model" / made.weights)
@@ -75,7 +75,7 @@ def test_the_record_is_of_the_valid_pixels_of_train_and_its_threshold_of_val(
     ],
 )
 def test_another_unit_is_told_from_another_scene(times: tuple[float, ...], wrong: bool) -> None:
-    made: ModelCard = card("m", ("red", "green", "blue"), ("a", "b"))
+    made: MapCard = card("m", ("red", "green", "blue"), ("a", "b"))
     text = _scaling(times, made)
     assert bool(text) is wrong
     if wrong:
@@ -107,7 +107,7 @@ def test_a_compared_model_keeps_the_record_of_its_segmentation(tmp_path: Path) -
 
 def test_the_shipped_model_has_the_record_of_its_recipe() -> None:
     """``geoml train`` of its recipe, with its folder as ``--out``, adds one that was lost."""
-    found = cards.read("demo-itaipu", ModelCard)
+    found = cards.read("demo-itaipu", MapCard)
     assert found.domain is not None
     assert (found.domain.months, found.domain.platforms) == ((5,), ("landsat-8",))
     for band, quantiles in zip(found.bands, found.domain.quantiles, strict=True):

@@ -17,7 +17,7 @@ from geoml.data.recipe import VectorLabels
 from geoml.engine.train.fit import NOTE, STATE, fit
 from geoml.engine.train.loop import PROGRESS
 from geoml.errors import DataError, GeomlError, InputError, ModelError
-from geoml.io.cards.card import ClassInfo
+from geoml.io.cards.map_card import ClassInfo
 from geoml.recipe import PredictRecipe, differences
 from geoml.testing import pictures as photos
 

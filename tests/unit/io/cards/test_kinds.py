@@ -13,18 +13,18 @@ from geoml.engine.packages import cards
 from geoml.errors import ModelError
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.io.cards import mlm
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
 from geoml.io.cards.kinds import card_of, kinds
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
 ADDED = """
 from typing import ClassVar
 
-from geoml.io.cards.card import ModelCard
+from geoml.io.cards.map_card import MapCard
 
 
-class HeightCard(ModelCard):
+class HeightCard(MapCard):
     what: ClassVar[str] = "a model of heights"
-    own: ClassVar[tuple[str, ...]] = (*ModelCard.own, "unit")
+    own: ClassVar[tuple[str, ...]] = (*MapCard.own, "unit")
     task: str = "heights"
     unit: str = "m"
 
@@ -56,7 +56,7 @@ def test_a_task_of_its_own_gets_its_card(added: Any, tmp_path: Path) -> None:
     cards.write(made, tmp_path)
     item = cards.read_item(tmp_path / cards.CARD)
     assert item["properties"]["geoml:unit"] == "ft"
-    assert cards.read_any(tmp_path) == cards.read(tmp_path, ModelCard) == made
+    assert cards.read_any(tmp_path) == cards.read(tmp_path, MapCard) == made
     with pytest.raises(ModelError, match="the card of a model of heights, not the card of a locator"):
         cards.read(tmp_path, LocatorCard)
 
@@ -67,14 +67,14 @@ def test_an_item_is_that_of_its_task_else_of_its_section_else_of_a_map() -> None
         assert card_of({"properties": properties}) is LocatorCard
     odd: list[Any] = [{}, {"properties": None}, {"properties": []}, {"properties": {"geoml:task": ["locator"]}},
                       {"properties": {"geoml:task": "mlm"}}, {"properties": {"geoml:domain": {}}}]  # fmt: skip
-    assert [card_of(item) for item in odd] == [ModelCard] * len(odd)
+    assert [card_of(item) for item in odd] == [MapCard] * len(odd)
 
 
 def test_a_map_of_an_unknown_task_is_still_a_map() -> None:
     item = mlm.to_item(
-        ModelCard(
+        MapCard(
             name="m", architecture="unet", task="smoke", bands=(Band(name="red"),), gsd=1, chip_size=8,
             classes=(ClassInfo(value=0, name="a", color="#000000"),),
         )
     )  # fmt: skip
-    assert mlm.from_item(item, ModelCard).task == "smoke"
+    assert mlm.from_item(item, MapCard).task == "smoke"

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from geoml.cube.domain import fit
 from geoml.errors import ModelError
 from geoml.io.cards import mlm
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
 finite = st.floats(-1e6, 1e6)
 words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=8)
 json_values = st.recursive(st.none() | st.booleans() | finite | words, lambda s: st.lists(s, max_size=3), max_leaves=5)
 bands = st.builds(Band, name=words, mean=finite, std=st.floats(1e-6, 1e6))
 cards = st.builds(
-    ModelCard,
+    MapCard,
     name=words,
     version=words,
     description=st.text(max_size=20),
@@ -58,13 +58,13 @@ cards = st.builds(
 
 @settings(deadline=None)  # the first call imports much
 @given(cards)
-def test_there_and_back(card: ModelCard) -> None:
+def test_there_and_back(card: MapCard) -> None:
     item = mlm.to_item(card, size=10)
-    assert mlm.from_item(item, ModelCard) == card
-    assert mlm.from_item(pystac.Item.from_dict(item.to_dict()), ModelCard) == card
+    assert mlm.from_item(item, MapCard) == card
+    assert mlm.from_item(pystac.Item.from_dict(item.to_dict()), MapCard) == card
 
 
-def card(**changes: Any) -> ModelCard:
+def card(**changes: Any) -> MapCard:
     fields: dict[str, Any] = {
         "name": "water",
         "architecture": "unet",
@@ -78,7 +78,7 @@ def card(**changes: Any) -> ModelCard:
         ),
         "sha256": "0" * 64,
     }
-    return ModelCard(**{**fields, **changes})
+    return MapCard(**{**fields, **changes})
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_reads_items_of_others() -> None:
         (None, 0.0, 1.0),
     ]:
         properties["mlm:input"][0]["value_scaling"] = scaling
-        found = mlm.from_item(item, ModelCard)
+        found = mlm.from_item(item, MapCard)
         assert [(b.mean, b.std) for b in found.bands] == [(mean, std)] * 2
         assert (found.architecture, found.task, found.radius) == ("exported", "segmentation", None)
 
@@ -121,7 +121,7 @@ def test_reads_items_of_others() -> None:
 @pytest.mark.parametrize("value", [{}, [], None, 3, {"properties": {}}, {"properties": None, "assets": {}}])
 def test_anything_else_is_a_model_error(value: Any) -> None:
     with pytest.raises(ModelError, match="here"):
-        mlm.from_item(value, ModelCard, "here")
+        mlm.from_item(value, MapCard, "here")
 
 
 PIXELS = np.random.default_rng(0).normal(size=(500, 2))
@@ -130,7 +130,7 @@ PIXELS = np.random.default_rng(0).normal(size=(500, 2))
 def test_what_it_saw_in_training_goes_there_and_back(stac_schemas: ModuleType) -> None:
     made = card(domain=fit(PIXELS, PIXELS, months=(5, 6), platforms=("landsat-8",)))
     item = json.loads(json.dumps(mlm.to_item(made, size=5).to_dict()))
-    assert mlm.from_item(item, ModelCard) == made
+    assert mlm.from_item(item, MapCard) == made
     assert stac_schemas.validate(item)
 
 
@@ -156,4 +156,4 @@ def test_a_record_that_is_none_is_a_model_error(changes: dict[str, Any]) -> None
     item = mlm.to_item(card(domain=fit(PIXELS, PIXELS)), size=5).to_dict()
     item["properties"]["geoml:domain"] |= changes
     with pytest.raises(ModelError, match="domain"):
-        mlm.from_item(item, ModelCard)
+        mlm.from_item(item, MapCard)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_bbox, plane_of, zones
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.cog.write import CogWriter
 from geoml.io.report.canvas import SIDE, canvas
 from geoml.io.report.page import area, evaluation_report, map_report, percent
@@ -66,14 +66,14 @@ class Page(HTMLParser):
         return [np.asarray(Image.open(io.BytesIO(base64.b64decode(s))).convert("RGBA")) for s in sources]
 
 
-def card(**changes: Any) -> ModelCard:
+def card(**changes: Any) -> MapCard:
     classes = (
         ClassInfo(value=LAND, name="land", color="#cdbb8c"),
         ClassInfo(value=WATER, name="water", color="#1f6fb4"),
     )
     bands = tuple(Band(name=n) for n in ("blue", "green", "red"))
     given = {"name": "water-map", "architecture": "unet", "bands": bands, "gsd": 30.0, "anchor": 0.5, "chip_size": 64}
-    return ModelCard(**{**given, "classes": classes, **changes})
+    return MapCard(**{**given, "classes": classes, **changes})
 
 
 CARD = card()
@@ -90,7 +90,7 @@ def half_water(block: Block) -> Pixels:
     return classes, confidence, valid
 
 
-def write_block(out: Path, block: Block, pixels: Pixels, card: ModelCard, sources: Iterable[pystac.Item] = ()) -> None:
+def write_block(out: Path, block: Block, pixels: Pixels, card: MapCard, sources: Iterable[pystac.Item] = ()) -> None:
     """The files and the item of a block, as a run leaves them."""
     folder = out / "cogs" / block.id
     for name, layer, nodata in zip(("class", "confidence", "valid"), pixels, (card.nodata, 255, 255), strict=True):
@@ -124,7 +124,7 @@ def fake_run(
     out: Path,
     blocks: Iterable[Block],
     paint: Callable[[Block], Pixels] = half_water,
-    card: ModelCard = CARD,
+    card: MapCard = CARD,
     **run: Any,
 ) -> dict[str, Any]:
     """Write a run folder and return what run.json would say."""

@@ -18,7 +18,7 @@ import shapely
 
 from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block, Plane, blocks_touching
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.stac.items import (
     PARQUET,
     AssetInfo,
@@ -31,7 +31,7 @@ from geoml.io.stac.items import (
     write_item,
 )
 
-CARD = ModelCard(
+CARD = MapCard(
     name="demo-model",
     version="3",
     architecture="unet",

@@ -20,7 +20,7 @@ from shapely.geometry import mapping
 
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Plane, blocks_touching
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.cog.polygonise import polygonise
 from geoml.io.tables.changes import (
     CHANGE_COLUMNS,
@@ -34,7 +34,7 @@ from geoml.io.tables.features import features_frame, write_features
 from geoml.vector.merge import FeatureMerger
 from geoml.vector.tracks import Tracks, follow
 
-CARD = ModelCard(
+CARD = MapCard(
     name="pairs",
     architecture="unet",
     task="change",

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, blocks_touching
-from geoml.io.cards.card import Band, ClassInfo, ModelCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.cog.polygonise import polygonise
 from geoml.io.tables import features as geoparquet
 from geoml.io.tables.features import features_frame, write_features
 from geoml.vector.merge import FeatureMerger
 from geoml.vector.polygons import Features
 
-CARD = ModelCard(
+CARD = MapCard(
     name="demo",
     architecture="unet",
     bands=(Band(name="red"),),

@@ -20,7 +20,7 @@ from geoml.data.labels import read_polygons
 from geoml.data.recipe import VectorLabels
 from geoml.errors import DataError, InputError
 from geoml.geolocation.pictures.lists import pictures
-from geoml.io.cards.card import ClassInfo
+from geoml.io.cards.map_card import ClassInfo
 from geoml.io.tables import parquet_geometry
 from geoml.io.tables.regions import load_region
 

@@ -1,0 +1,180 @@
+"""The card of a model that makes maps: its fields, and how they stand in a STAC item with the MLM extension.
+
+Specification: https://github.com/stac-extensions/mlm (v1.5.0). What MLM has a field for is written there and read from
+there, so items of others load too; the rest travels as ``geoml:…`` properties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from geoml.io.cards.card import ModelCard
+from geoml.io.cards.domain import Domain
+from geoml.io.units import Unit, unit
+from geoml.recipe import Frozen, Phase
+
+TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
+"""Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
+REPORTS = ("training", "scores", "domain")
+"""Fields that are not written where they are empty."""
+SIDES = ("before", "after")
+"""Fields of a class of a change."""
+
+
+class Band(Frozen):
+    """One input band. The model sees ``(value - mean) / std`` of physical values (reflectance, dB, digital number)."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    name: str = Field(description="common name: red, nir, vv, …")
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+    unit: Unit = Field(default=None, description="of physical values: reflectance, dB, linear power, K, DN; see units")
+
+
+class ClassInfo(Frozen):
+    """One class of the output raster."""
+
+    value: int = Field(ge=0, le=254)
+    name: str
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+    before: str | None = Field(default=None, description="of a change: what it was")
+    after: str | None = Field(default=None, description="of a change: what it became")
+
+
+class MapCard(ModelCard):
+    """The contract of a package that makes maps; see the glossary for chip, stride and receptive radius."""
+
+    what: ClassVar[str] = "a model of maps"
+    own: ClassVar[tuple[str, ...]] = (
+        "architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata", *REPORTS,
+    )  # fmt: skip
+    """Fields that MLM lacks, or has in words of its own."""
+
+    architecture: str = Field(description="file name in geoml/models, or 'exported' for a .pt2 package")
+    config: dict[str, Any] = Field(default_factory=dict, description="arguments of the architecture's Config")
+    task: str = "segmentation"
+    bands: tuple[Band, ...]
+    gsd: float = Field(gt=0, description="metres")
+    anchor: Phase = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5; see geoml.grid.plane")
+    dates: int = Field(default=1, ge=1)
+    chip_size: int = Field(gt=0)
+    overlap: int = Field(default=64, ge=0, description="pixels shared by neighbouring chips when they are blended")
+    window: Literal["hann", "triangle", "flat"] = Field(default="hann", description="blending window")
+    stride: int = Field(default=1, ge=1, description="chip starts are multiples of it")
+    radius: int | None = Field(default=None, description="receptive radius in pixels as measured; None: the whole chip")
+    classes: tuple[ClassInfo, ...]
+    nodata: int = Field(default=255, ge=0, le=255, description="value of the output where nothing is known")
+    domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
+
+    @model_validator(mode="after")
+    def _domain_of_the_bands(self) -> Self:
+        if self.domain is not None and len(self.domain.center) != len(self.bands):
+            raise ValueError(f"domain: a record of {len(self.domain.center)} bands; the card has {len(self.bands)}")
+        return self
+
+    def row(self) -> tuple[str, str, str, str]:
+        bands, classes = " ".join(b.name for b in self.bands), " ".join(c.name for c in self.classes)
+        return self.task, bands, f"{self.gsd:g} m", classes
+
+    def to_mlm(self) -> dict[str, Any]:
+        time, bands = ([self.dates], len(self.bands)) if self.dates > 1 else ([], len(self.bands))
+        task = TASKS.get(self.task, self.task)
+        started = self.training.get("init")
+        own = self.model_dump(include=set(self.own))
+        return {
+            "gsd": self.gsd,
+            # STAC band objects: MLM has no unit of its own, those have
+            "bands": [{"name": b.name} | ({"unit": b.unit} if b.unit else {}) for b in self.bands],
+            "mlm:architecture": self.architecture,
+            "mlm:tasks": [task],
+            "mlm:pretrained": started is not None,
+            "mlm:pretrained_source": started,
+            "mlm:input": [
+                {
+                    "name": "image",
+                    "bands": [b.name for b in self.bands],
+                    "input": {
+                        "shape": [-1, *time, bands, self.chip_size, self.chip_size],
+                        "dim_order": ["batch", *["time" for _ in time], "bands", "height", "width"],
+                        "data_type": "float32",
+                    },
+                    "value_scaling": [{"type": "z-score", "mean": b.mean, "stddev": b.std} for b in self.bands],
+                    "resize_type": None,
+                    "pre_processing_function": None,
+                }
+            ],
+            "mlm:output": [
+                {
+                    "name": "logits",
+                    "tasks": [task],
+                    "bands": [],
+                    "result": {
+                        "shape": [-1, len(self.classes), self.chip_size, self.chip_size],
+                        "dim_order": ["batch", "class", "height", "width"],
+                        "data_type": "float32",
+                    },
+                    "classification:classes": [_to_class(c) for c in self.classes],
+                    "post_processing_function": None,
+                }
+            ],
+            **({"mlm:hyperparameters": self.config} if self.config else {}),
+            **{f"geoml:{name}": value for name, value in own.items() if value or name not in REPORTS},
+        }
+
+    @classmethod
+    def from_mlm(cls, properties: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+        given, result = properties["mlm:input"][0], properties["mlm:output"][0]
+        task = properties["mlm:tasks"][0]
+        exported = weights.get("mlm:artifact_type") == "torch.export.save"
+        fields: dict[str, Any] = {
+            "architecture": "exported" if exported else properties["mlm:architecture"],
+            "task": next((ours for ours, theirs in TASKS.items() if theirs == task), task),
+            "config": properties.get("mlm:hyperparameters", {}),
+            "bands": _bands(given, properties.get("bands")),
+            "gsd": properties["gsd"],
+            "chip_size": given["input"]["shape"][-1],
+            "classes": [_from_class(c) for c in result["classification:classes"]],
+        }
+        return fields | {name: properties[f"geoml:{name}"] for name in cls.own if f"geoml:{name}" in properties}
+
+
+def _bands(given: Mapping[str, Any], listed: Any) -> list[dict[str, Any]]:
+    names = [b if isinstance(b, str) else b["name"] for b in given["bands"]]
+    scaling = given.get("value_scaling") or [{"type": "scale", "value": 1.0}]
+    if len(scaling) == 1:  # MLM: one entry stands for every band
+        scaling = scaling * len(names)
+    units = {b["name"]: u for b in listed or () if isinstance(b, Mapping) and (u := unit(b.get("unit")))}
+    return [
+        {"name": n, **_normalisation(s)} | ({"unit": units[n]} if n in units else {})
+        for n, s in zip(names, scaling, strict=True)
+    ]
+
+
+def _normalisation(scaling: Mapping[str, Any]) -> dict[str, float]:
+    """MLM value scaling as mean and standard deviation: (value - mean) / std."""
+    kind = scaling["type"]
+    if kind == "z-score":
+        return {"mean": scaling["mean"], "std": scaling["stddev"]}
+    if kind == "min-max":
+        return {"mean": scaling["minimum"], "std": scaling["maximum"] - scaling["minimum"]}
+    if kind == "scale":
+        return {"mean": 0.0, "std": 1 / scaling["value"]}
+    if kind == "offset":
+        return {"mean": -scaling["value"], "std": 1.0}
+    raise ValueError(f"value_scaling {kind!r}; expected z-score, min-max, scale or offset")
+
+
+def _to_class(value: ClassInfo) -> dict[str, Any]:
+    sides = {"before": value.before, "after": value.after}
+    return {"value": value.value, "name": value.name, "color_hint": value.color[1:]} | {
+        f"geoml:{k}": v for k, v in sides.items() if v is not None
+    }
+
+
+def _from_class(value: Mapping[str, Any]) -> dict[str, Any]:
+    sides = {k: value[f"geoml:{k}"] for k in SIDES if f"geoml:{k}" in value}
+    return {"value": value["value"], "name": value["name"], "color": f"#{value.get('color_hint', '808080')}"} | sides
