@@ -120,7 +120,7 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
         print(json.dumps(card))
         return
     table = Table("field", "value", show_lines=True)
-    for key, value in card.items():
+    for key, value in sorted(card.items(), key=lambda field: isinstance(field[1], dict)):  # long ones last
         table.add_row(key, value if isinstance(value, str) else json.dumps(value))
     out_console.print(table)
 

@@ -168,6 +168,7 @@ def test_models_show(said: Callable[..., str]) -> None:
     assert told["gsd"] == ["30.0"]
     assert told["sha256"] == [card.sha256]
     assert told["license"] == [card.license]
+    assert list(told).index("gsd") < list(told).index("scores"), "what is long comes last"
 
 
 @prints("models new", "models compare")

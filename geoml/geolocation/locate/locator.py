@@ -1,9 +1,7 @@
-"""Locators: backbone, head and calibration in one folder, as a model package. No pickle is ever run.
+"""Locators: backbone, head and calibration in one folder, read and written as every model package.
 
-``model.json`` is a STAC item with the MLM extension and is written last; ``model.safetensors`` holds the tensors of
-``backbone.…``, ``head.…`` and, where the locator learnt what it is not for, ``domain.…``, in half precision or in 8
-bits where the recipe says so. Loading checks the checksum, every name and shape and that all values are finite, before
-a picture is looked at.
+``model.safetensors`` holds the tensors of ``backbone.…``, ``head.…`` and, where the locator learnt what it is not for,
+``domain.…``, in half precision or in 8 bits where the recipe says so.
 """
 
 from __future__ import annotations
