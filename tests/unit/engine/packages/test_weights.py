@@ -157,6 +157,7 @@ def test_weights_that_are_not_finite_are_not_saved(kind: Kind, tmp_path: Path) -
 
 def test_what_fails_leaves_the_old_package_whole(kind: Kind, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the card cannot be written after the weights."""
+    replace_weights(folder, lambda tensors: tensors.update({kind.weight: torch.tensor([5.0, 7.0])}))
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
     def full(*_: object) -> None:
