@@ -72,7 +72,7 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-class Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """Attention to ``tokens`` (None: to ``x`` itself) and two linear layers, each normalised before and added."""
 
     def __init__(self, config: Config) -> None:
@@ -104,8 +104,8 @@ class BIT(nn.Module):
         self.project = nn.Conv2d(self.net.channels[0], width, 3, padding=1)
         self.attend = nn.Conv2d(width, config.tokens, 1, bias=False)
         self.position = nn.Parameter(torch.randn(1, config.dates * config.tokens, width))
-        self.encoder_layers = nn.ModuleList(Layer(config) for _ in range(config.encoder_depth))
-        self.decoder_layers = nn.ModuleList(Layer(config) for _ in range(config.decoder_depth))
+        self.encoder_layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.encoder_depth))
+        self.decoder_layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.decoder_depth))
         compared = (config.dates - 1) * width
         self.head = nn.Sequential(
             nn.Conv2d(compared, compared, 3, padding=1, bias=False),

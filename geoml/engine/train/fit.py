@@ -28,8 +28,8 @@ from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.task import PixelTask, of_pixels
 from geoml.engine.train.evaluate import score
-from geoml.engine.train.loop import Batch, Frozen, Training, learn
-from geoml.engine.train.state import Claim
+from geoml.engine.train.loop import FrozenParts, Training, TrainingBatch, learn
+from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.engine.train.transfer import encoder_parts, transfer
 from geoml.errors import InputError, ModelError
@@ -60,7 +60,7 @@ def fit(
     NothingFound or DataError for its data, ModelError when the loss is not finite.
     """
     out = Path(out)
-    claim = Claim(out, recipe, recipe.hash)
+    claim = FolderClaim(out, recipe, recipe.hash)
     kind = of_pixels(recipe.task)
     card = _finished(claim)
     if resume and card is not None:
@@ -192,15 +192,15 @@ class _Pixels:
         self.key, self.larger_is_better = task.key, task.larger_is_better
         self.scores = task.scores()
 
-    def drawn(self, epoch: int, rows: Rows) -> Iterator[Batch]:
-        return (Batch((b.image, b.valid), b.target, b.size) for b in self.train.of(epoch, rows))
+    def drawn(self, epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+        return (TrainingBatch((b.image, b.valid), b.target, b.size) for b in self.train.of(epoch, rows))
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         with self.device.autocast():
             return self.task.loss(raw, target)
 
-    def batches(self, rows: Rows) -> Iterator[Batch]:
-        return (Batch((b.image, b.valid), b.target, b.size) for b in self.val.of(rows))
+    def batches(self, rows: Rows) -> Iterator[TrainingBatch]:
+        return (TrainingBatch((b.image, b.valid), b.target, b.size) for b in self.val.of(rows))
 
     def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
         with self.device.autocast():
@@ -229,7 +229,7 @@ def _training(recipe: TrainRecipe, module: nn.Module, pixels: _Pixels, parts: Se
         name=recipe.name, lower="optimiser.lr", net=net, batches=pixels.drawn, loss=pixels.loss,
         optimiser=partial(_optimiser, module, recipe.optimiser, parts), clip=recipe.optimiser.clip,
         schedule=partial(_schedule, recipe.schedule, recipe.epochs * len(train)), epochs=recipe.epochs,
-        frozen=None if how == "none" else Frozen(parts, how.epochs if isinstance(how, FreezeFor) else None),
+        frozen=None if how == "none" else FrozenParts(parts, how.epochs if isinstance(how, FreezeFor) else None),
         device=pixels.device, seed=recipe.seed, validation=pixels, stopping=recipe.early_stopping,
     )  # fmt: skip
 
@@ -290,7 +290,7 @@ def _card(
     )
 
 
-def _finished(claim: Claim) -> MapCard | None:
+def _finished(claim: FolderClaim) -> MapCard | None:
     """The card of a complete package of this recipe."""
     if not (claim.out / "model.json").exists() or claim.state.exists():
         return None
@@ -298,7 +298,7 @@ def _finished(claim: Claim) -> MapCard | None:
     return card if card.training.get("recipe_hash") == claim.hash else None
 
 
-def _free(claim: Claim) -> None:
+def _free(claim: FolderClaim) -> None:
     """Raise InputError, naming the fields that differ, when another recipe has been or is being trained there."""
     claim.check()
     if not claim.state.exists() and (claim.out / "model.json").exists():

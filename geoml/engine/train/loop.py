@@ -36,7 +36,7 @@ CPU = Device(torch.device("cpu"), bf16=False, batch=1)
 Row = dict[str, float | None]
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """What one step sees: the arguments ``x`` of the network and the ``target``, both the rows of this process.
 
     ``size`` counts the rows of all processes.
@@ -53,7 +53,7 @@ class Validation(Protocol):
     key: str
     larger_is_better: bool
 
-    def batches(self, rows: Rows) -> Iterable[Batch]: ...
+    def batches(self, rows: Rows) -> Iterable[TrainingBatch]: ...
 
     def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
         """What is scored, row by row, of what the network gives."""
@@ -69,7 +69,7 @@ class Validation(Protocol):
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenParts:
     """Parts that do not learn in the first ``epochs``, or in none of them."""
 
     parts: Sequence[nn.Module]
@@ -89,7 +89,7 @@ class Training:
     name: str
     lower: str
     net: nn.Module
-    batches: Callable[[int, Rows], Iterable[Batch]]
+    batches: Callable[[int, Rows], Iterable[TrainingBatch]]
     loss: Callable[[Tensor, Tensor], Tensor]
     optimiser: Callable[[], Optimizer]
     schedule: Callable[[Optimizer], LRScheduler]
@@ -99,7 +99,7 @@ class Training:
     seed: int | None = None
     mode: Callable[[nn.Module], object] = nn.Module.train
     """Puts the network into the mode in which it learns."""
-    frozen: Frozen | None = None
+    frozen: FrozenParts | None = None
     validation: Validation | None = None
     stopping: EarlyStopping | None = None
     generators: Sequence[np.random.Generator | torch.Generator] = ()
@@ -111,7 +111,7 @@ class Training:
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """What came of the epochs that are done: a row for each, and the loss of every step."""
 
     training: Training
@@ -148,7 +148,7 @@ class Progress:
         return count >= self.training.epochs or (stopping is not None and count > 0 and waited >= stopping.patience)
 
 
-def learn(training: Training, folder: Path | None = None, on_epoch: OnEpoch | None = None) -> Progress:
+def learn(training: Training, folder: Path | None = None, on_epoch: OnEpoch | None = None) -> TrainingState:
     """Train, or go on where the state in ``folder`` ends; the network has the best weights then, on the CPU, in eval
     mode and with all its parts released.
 
@@ -182,7 +182,7 @@ class Loop:
 
     def __init__(self, training: Training, folder: Path | None, of: Team) -> None:
         self.training, self.folder, self.team = training, folder, of
-        self.progress = Progress(training)
+        self.progress = TrainingState(training)
         self.net: nn.Module | None = None
         self.optimiser: Optimizer | None = None
         self.schedule: LRScheduler | None = None
@@ -206,7 +206,7 @@ class Loop:
                 said = row if how.validation is None else {**row, "best": self.progress.best}
                 on_epoch({k: v for k, v in said.items() if v is not None})
 
-    def finish(self) -> Progress:
+    def finish(self) -> TrainingState:
         """The best weights in the network, from the folder where this process has not made them itself."""
         net, progress = self.training.net, self.progress
         if self.optimiser is None:
@@ -250,7 +250,7 @@ class Loop:
         self.progress.losses += losses
         return float(np.mean(losses) if len(set(sizes)) == 1 else np.average(losses, weights=sizes))
 
-    def _target(self, batch: Batch) -> Tensor:
+    def _target(self, batch: TrainingBatch) -> Tensor:
         return self.team.whole(batch.target.to(self.team.device), batch.size)
 
     @torch.inference_mode()

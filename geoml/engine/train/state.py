@@ -28,7 +28,7 @@ EARLIER = ("progress.json", "backbone.safetensors")
 
 
 @dataclass(frozen=True)
-class Claim:
+class FolderClaim:
     """A recipe that wants to be trained in the folder ``out``; ``hash`` is of what changes its weights."""
 
     out: Path

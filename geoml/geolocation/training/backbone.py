@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from geoml.backends.torch import Device, choose
 from geoml.data.chips import Rows
 from geoml.engine.machine.ahead import ahead
-from geoml.engine.train.loop import Batch, Training, kept, learn
+from geoml.engine.train.loop import Training, TrainingBatch, kept, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
@@ -108,7 +108,7 @@ def fit(
     learnt = _learnt(backbone, asked)
     head = _head(recipe, backbone, draw, device) if said is None else heads.build(said["head"], said["config"])
     device.place(backbone)
-    net, slow = Located(backbone, head, device), how.lr * asked.rate_factor
+    net, slow = LocatedNetwork(backbone, head, device), how.lr * asked.rate_factor
     groups = [{"params": learnt, "lr": slow}, {"params": list(head.parameters()), "lr": how.lr}]
     training = Training(
         name=f"backbone {backbone.name}", lower="training.lr", net=net, batches=partial(_batches, draw, how.batch),
@@ -125,7 +125,7 @@ def fit(
     return head
 
 
-class Located(nn.Module):
+class LocatedNetwork(nn.Module):
     """(B, H, W, 3) uint8 pictures to what the head says of their features."""
 
     def __init__(self, backbone: Backbone, head: nn.Module, device: Device) -> None:
@@ -140,12 +140,12 @@ class Located(nn.Module):
         return raw
 
 
-def _batches(draw: Draw, batch: int, epoch: int, part: Rows) -> Iterator[Batch]:
+def _batches(draw: Draw, batch: int, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
     rows = draw.rows(epoch)
     xyz = torch.from_numpy(sphere.to_xyz(draw.where[rows, 0], draw.where[rows, 1]).astype(np.float32))
     true = xyz.split(batch)  # type: ignore[no-untyped-call]
     for rgb, at in zip(ahead(draw.batches(epoch, batch, part), AHEAD, "pictures"), true, strict=True):
-        yield Batch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))
+        yield TrainingBatch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))
 
 
 def stand_in(asked: Head) -> Head:
@@ -207,7 +207,7 @@ def _stages(net: nn.Module) -> Iterator[nn.Module]:
         yield from part if isinstance(part, nn.Sequential) else (part,)
 
 
-def _train_mode(net: Located, given: bool) -> None:
+def _train_mode(net: LocatedNetwork, given: bool) -> None:
     """Training mode, but for normalisation whose statistics were given or whose layer is frozen."""
     net.train()
     for part in net.backbone.modules():

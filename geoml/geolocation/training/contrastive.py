@@ -30,7 +30,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.backends.torch import choose
 from geoml.data.chips import Rows
-from geoml.engine.train.loop import Batch, Training, learn
+from geoml.engine.train.loop import Training, TrainingBatch, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD
@@ -186,14 +186,14 @@ class _Pairs:
         self.sources, self.share, self.config = sources, share, config
         self.rng, self.draw = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
 
-    def batches(self, epoch: int, rows: Rows) -> Iterator[Batch]:
+    def batches(self, epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
         """Both pictures (B, 2, 3, S, S) of each pair, and (B, B) where ground is shared."""
         config = self.config
         for _ in range(epoch * EPOCH, min((epoch + 1) * EPOCH, config.steps)):
             grounds = self.sources[self.rng.choice(len(self.share), p=self.share)][1]
             sides, shared = _batch(grounds, config, self.rng)
             both = torch.stack([looks.vary(s, self.draw, config.look) for s in sides], 1)
-            yield Batch((both[rows(len(both))],), shared[rows(len(both))], len(both))
+            yield TrainingBatch((both[rows(len(both))],), shared[rows(len(both))], len(both))
 
 
 class _Both(nn.Module):

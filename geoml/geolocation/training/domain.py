@@ -40,7 +40,7 @@ def fit(
     weight = np.repeat(share, counts)
     domain = DomainHead(inside.shape[1], len(foreign), how.hidden)
     domain.standardise.measure(x[: len(inside)])
-    batches = draw.Features(x, y, weight / weight.sum(), BATCH, np.random.default_rng([seed, 0xD0A]))
+    batches = draw.FeatureBatches(x, y, weight / weight.sum(), BATCH, np.random.default_rng([seed, 0xD0A]))
     training = Training(
         name="domain", lower="its learning rate", net=domain, batches=batches, epochs=how.epochs,
         loss=partial(functional.cross_entropy, label_smoothing=SMOOTH),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.data.chips import Rows, every
-from geoml.engine.train.loop import Batch
+from geoml.engine.train.loop import TrainingBatch
 
 Pixels = NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ class Draw(ABC):
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureBatches:
     """Batches of features ``x`` (N, F) and their ``target``: N rows in an epoch, each drawn by its ``weight``."""
 
     x: Tensor
@@ -59,8 +59,8 @@ class Features:
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch)
 
-    def __call__(self, epoch: int, part: Rows) -> Iterator[Batch]:
+    def __call__(self, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
         order = torch.from_numpy(self.draw.choice(len(self.x), len(self.x), p=self.weight))
         for rows in order.split(self.batch):  # type: ignore[no-untyped-call]
             own = rows[part(len(rows))]
-            yield Batch((self.x[own],), self.target[own], len(rows))
+            yield TrainingBatch((self.x[own],), self.target[own], len(rows))

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from geoml.backends.torch import choose
 from geoml.data.recipe import resolve
 from geoml.engine.train.loop import Training, learn
-from geoml.engine.train.state import Claim
+from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
@@ -54,7 +54,7 @@ def fit(
     epoch. Raises InputError for a recipe that does not fit itself or the folder or a split that leaks, DataError for a
     picture that cannot be read, ModelError when the loss is not finite.
     """
-    claim = Claim(Path(out), recipe, recipe.hash)
+    claim = FolderClaim(Path(out), recipe, recipe.hash)
     claim.check()
     check(recipe)
     torch.manual_seed(recipe.seed)
@@ -207,7 +207,7 @@ def train_head(
     if not learnt:
         return head.eval()
     weight = balance.weights(balance.coarse(train.lon, train.lat), how.balance)
-    batches = draw.Features(x, xyz, weight, how.batch, np.random.default_rng([seed, 0x7EA]))
+    batches = draw.FeatureBatches(x, xyz, weight, how.batch, np.random.default_rng([seed, 0x7EA]))
     training = Training(
         name=f"head {name}", lower="training.lr", net=head, batches=batches, epochs=how.epochs,
         loss=head.loss,  # type: ignore[arg-type]

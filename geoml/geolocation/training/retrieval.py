@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml.engine.train.state import Claim
+from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
@@ -44,7 +44,7 @@ def fit(recipe: RetrievalRecipe, out: str | Path, on_epoch: OnEpoch | None = Non
     InputError for a test that shares ground with what trains and for a folder of another recipe, and as the sources do
     and as `fit_grounds`.
     """
-    claim = Claim(Path(out), recipe, recipe.hash)
+    claim = FolderClaim(Path(out), recipe, recipe.hash)
     claim.check()
     found = [(source.share, grounds(source)) for source in recipe.sources]
     trained = [ground for _, those in found for ground in those]

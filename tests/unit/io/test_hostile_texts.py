@@ -149,11 +149,11 @@ CARD = MapCard(
 )
 def test_cards_with_what_is_not_theirs(change: dict[str, Any], said: str) -> None:
     value = mlm.to_item(CARD).to_dict()
-    assert mlm.from_item(value, "card").name == "m"
+    assert mlm.from_item(value, MapCard, "card").name == "m"
     value["properties"] |= change
     with pytest.raises(ModelError, match=f"card: .*{said}"):
-        mlm.from_item(value, "card")
+        mlm.from_item(value, MapCard, "card")
     value = mlm.to_item(CARD).to_dict()
     value["properties"]["mlm:input"][0]["value_scaling"][0]["mean"] = float("nan")
     with pytest.raises(ModelError, match=r"bands\.0\.mean"):
-        mlm.from_item(value, "card")
+        mlm.from_item(value, MapCard, "card")

@@ -147,11 +147,11 @@ def test_a_card_carries_it_and_an_old_one_has_no_trace_of_it() -> None:
     item = mlm.to_item(made)
     assert item.properties["bands"] == item.assets["model"].extra_fields["bands"]
     assert item.properties["bands"] == [{"name": "vv", "unit": "dB"}, {"name": "vh"}]
-    assert mlm.from_item(item) == made
-    assert [b.unit for b in mlm.from_item(item).bands] == ["dB", None]
+    assert mlm.from_item(item, MapCard) == made
+    assert [b.unit for b in mlm.from_item(item, MapCard).bands] == ["dB", None]
     old = testing.card("water", ["vv", "vh"], ["dry", "water"])
     assert "unit" not in json.dumps(mlm.to_item(old).to_dict()).replace("unitless", "")
-    assert mlm.from_item(mlm.to_item(old)) == old
+    assert mlm.from_item(mlm.to_item(old), MapCard) == old
 
 
 @pytest.mark.parametrize("value", ["", 7, ["dB"], "a" * 90])

@@ -16,14 +16,14 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.data.chips import Rows
 from geoml.data.recipe import EarlyStopping
-from geoml.engine.train.loop import LAST, Batch, Frozen, Training, kept, learn
+from geoml.engine.train.loop import LAST, FrozenParts, Training, TrainingBatch, kept, learn
 from geoml.errors import ModelError
 
 
-def points(epoch: int, rows: Rows) -> Iterator[Batch]:
+def points(epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
     x = torch.linspace(-1, 1, 12).reshape(-1, 1)
     for part in x.split(5):
-        yield Batch((part[rows(len(part))],), 3 * part[rows(len(part))] + 1, len(part))
+        yield TrainingBatch((part[rows(len(part))],), 3 * part[rows(len(part))] + 1, len(part))
 
 
 class Scripted:
@@ -34,7 +34,7 @@ class Scripted:
     def __init__(self, scores: list[float | None], larger: bool = False) -> None:
         self.scores, self.larger_is_better = iter(scores), larger
 
-    def batches(self, rows: Rows) -> Iterator[Batch]:
+    def batches(self, rows: Rows) -> Iterator[TrainingBatch]:
         return iter(())
 
     def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
@@ -66,7 +66,7 @@ class Killed(BaseException):
 def killing(after: int) -> Any:
     """Batches that die within an epoch."""
 
-    def batches(epoch: int, rows: Rows) -> Iterator[Batch]:
+    def batches(epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
         for n, batch in enumerate(points(epoch, rows)):
             if (epoch, n) == (after, 1):
                 raise Killed
@@ -111,7 +111,7 @@ def test_frozen_parts_stay_until_they_are_released() -> None:
     how = training(epochs=2)
     first, top = how.net[0].weight.clone(), how.net[3].weight.clone()
     seen = []
-    learn(training(epochs=2, net=how.net, optimiser=how.optimiser, frozen=Frozen([how.net[0]], epochs=1)),
+    learn(training(epochs=2, net=how.net, optimiser=how.optimiser, frozen=FrozenParts([how.net[0]], epochs=1)),
           on_epoch=lambda _: seen.append(how.net[0].weight.clone()))  # fmt: skip
     assert torch.equal(seen[0], first)
     assert not torch.equal(seen[1], first)

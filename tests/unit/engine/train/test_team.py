@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from geoml.backends.torch import Device
 from geoml.data.chips import Rows
 from geoml.engine.train.fit import fit
-from geoml.engine.train.loop import LAST, Batch, Frozen, Progress, Training, learn
+from geoml.engine.train.loop import LAST, FrozenParts, TrainingState, Training, TrainingBatch, learn
 from geoml.errors import InputError, ModelError, TransientError
 from geoml.nn.losses import IGNORE
 
@@ -60,21 +60,21 @@ class Pairs(nn.Module):
         return F.cross_entropy(score, torch.arange(len(score)))
 
 
-def images(epoch: int, rows: Rows) -> Iterator[Batch]:
+def images(epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
     rng = np.random.default_rng(epoch)
     for first in range(0, COUNT, BATCH):
         x = torch.from_numpy(rng.normal(size=(min(BATCH, COUNT - first), 2, 8, 8)).astype(np.float32))
         target = (x[:, 0] > 0).long() + (x[:, 1] > 1)
         target[torch.from_numpy(rng.random(target.shape) < np.linspace(0, 0.9, len(x))[:, None, None])] = IGNORE
-        yield Batch((x[rows(len(x))],), target[rows(len(x))], len(x))
+        yield TrainingBatch((x[rows(len(x))],), target[rows(len(x))], len(x))
 
 
-def pairs(rng: np.random.Generator, epoch: int, rows: Rows) -> Iterator[Batch]:
+def pairs(rng: np.random.Generator, epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
     for _ in range(4):
         x = torch.from_numpy(rng.normal(size=(BATCH, 2, 6)).astype(np.float32))
         shared = torch.zeros(BATCH, BATCH, dtype=torch.bool)
         shared[0, 1] = True
-        yield Batch((x[rows(BATCH)],), shared[rows(BATCH)], BATCH)
+        yield TrainingBatch((x[rows(BATCH)],), shared[rows(BATCH)], BATCH)
 
 
 class Score:
@@ -82,7 +82,7 @@ class Score:
 
     key, larger_is_better = "nats", False
 
-    def batches(self, rows: Rows) -> Iterator[Batch]:
+    def batches(self, rows: Rows) -> Iterator[TrainingBatch]:
         return images(99, rows)
 
     def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
@@ -133,7 +133,7 @@ def seeded(kind: type[N]) -> N:
 
 def pixels(**changes: Any) -> Training:
     net = seeded(Network)
-    return training(net=net, frozen=Frozen([net.encoder], epochs=1), validation=Score(), **changes)
+    return training(net=net, frozen=FrozenParts([net.encoder], epochs=1), validation=Score(), **changes)
 
 
 def contrastive() -> Training:
@@ -141,7 +141,7 @@ def contrastive() -> Training:
     return training(net=net, batches=partial(pairs, rng), loss=net.loss, generators=(rng,), seed=None)
 
 
-def close(one: Training, two: Training, first: Progress, second: Progress) -> None:
+def close(one: Training, two: Training, first: TrainingState, second: TrainingState) -> None:
     for name, value in nn.Module.state_dict(one.net).items():
         torch.testing.assert_close(nn.Module.state_dict(two.net)[name], value, rtol=1e-4, atol=1e-5)
     assert second.losses == pytest.approx(first.losses, rel=1e-5)

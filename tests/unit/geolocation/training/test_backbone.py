@@ -150,7 +150,7 @@ def test_only_the_last_stages_learn_if_asked_and_given_statistics_stay(made):
     assert 0 < len(learn) == len(names) < len(list(backbone.parameters()))
     assert not any(n.startswith("net.conv_stem") for n in names)
     assert any(n.startswith("net.conv_head") for n in names)
-    net = fit_backbone.Located(backbone, nn.Identity(), choose("cpu", "fp32"))
+    net = fit_backbone.LocatedNetwork(backbone, nn.Identity(), choose("cpu", "fp32"))
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     fit_backbone._train_mode(net, given=False)
     assert {m.training for m in norms} == {True, False}

@@ -56,17 +56,17 @@ def test_the_head_tells_kinds_apart_and_keeps_the_asked_share() -> None:
 
 def test_a_training_that_was_killed_ends_with_the_same_weights(tmp_path: Path, monkeypatch: Any) -> None:
     data = clouds(600, 0, 0), {"near": clouds(200, 3, 1), "far": clouds(200, -4, 2)}
-    how, read = Foreign(hidden=16, epochs=4), draw.Features.__call__
+    how, read = Foreign(hidden=16, epochs=4), draw.FeatureBatches.__call__
     whole = fit_domain.fit(*data, how, seed=0)
 
-    def dying(self: draw.Features, epoch: int, part: Any) -> Any:
+    def dying(self: draw.FeatureBatches, epoch: int, part: Any) -> Any:
         for n, batch in enumerate(read(self, epoch, part)):
             if (epoch, n) == (2, 1):
                 raise KeyboardInterrupt
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(draw.Features, "__call__", dying)
+        patch.setattr(draw.FeatureBatches, "__call__", dying)
         with pytest.raises(KeyboardInterrupt):
             fit_domain.fit(*data, how, 0, tmp_path)
     found = fit_domain.fit(*data, how, 0, tmp_path).state_dict()

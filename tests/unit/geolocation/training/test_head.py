@@ -60,7 +60,7 @@ def test_a_head_that_was_killed_within_an_epoch_ends_with_the_same_weights(made,
     """With dropout, whose random numbers go on from one epoch to the next; another recipe is refused meanwhile."""
     given = world_recipe(made, half=False, head={"name": "cells", "config": {"hidden": 16, "dropout": 0.3}})
     whole = fit_locator.fit(given, tmp_path / "whole", tmp_path / "cache")
-    read = draw.Features.__call__
+    read = draw.FeatureBatches.__call__
 
     def dying(self, epoch, part):
         for n, batch in enumerate(read(self, epoch, part)):
@@ -69,7 +69,7 @@ def test_a_head_that_was_killed_within_an_epoch_ends_with_the_same_weights(made,
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(draw.Features, "__call__", dying)
+        patch.setattr(draw.FeatureBatches, "__call__", dying)
         with pytest.raises(KeyboardInterrupt):
             fit_locator.fit(given, tmp_path / "model", tmp_path / "cache")
     other = world_recipe(made, half=False, head=given.head, seed=9)
