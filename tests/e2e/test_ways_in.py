@@ -25,6 +25,7 @@ from flows import monitor as nightly
 from flows import predict as adhoc
 from geoml import fields, pipeline
 from geoml.cli import app
+from geoml.engine.run import search as searching
 from geoml.errors import InputError
 from geoml.fields import Absent, Option, Spelled
 from geoml.geolocation import map_steps, steps
@@ -296,7 +297,7 @@ def test_a_field_of_a_query_by_command_and_python(name: str, cli: Cli, monkeypat
         return of_command(cli("search", flat["catalog"], *words_of(QUERY, rest)))
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.planning, "region_of_query", reach)
+        patch.setattr(searching, "region_of", reach)
         assert reached(by_command, flat) == reached(pipeline.search, flat) == parse(Query, flat, "test")
     if value is not None and QUERY[name].schema["type"] != "boolean":
         said = []
@@ -324,7 +325,7 @@ def test_a_field_of_geolocation_by_every_way(
         least = {}
     flat, value, out = {**least, name: other(option)}, wrong(option), tmp_path / "out.parquet"
     assert fields.flat(parse(kind, flat, "test"))[name] != option.default
-    python = pipeline.geolocate if kind is LocateRecipe else pipeline.geolocate_map
+    python = steps.geolocate if kind is LocateRecipe else map_steps.geolocate_map
 
     def used(*given: Any) -> Any:
         raise Reached(parse(*given))
