@@ -13,10 +13,11 @@ import pytest
 
 import geoml
 from geoml import testing
-from geoml.engine.run import output
+from geoml.engine.run import collect, output
 from geoml.engine.run.state import state
 from geoml.errors import TransientError
 from geoml.io.cog import source
+from geoml.outputs import _class_features
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 64, 128), seed=5), bands=("red", "nir"))
 
@@ -54,7 +55,7 @@ def test_reading(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("what", ["polygonise", "write_item", "quicklook"])
 def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(output, what, too_much)
+        patch.setattr(_class_features if what == "polygonise" else output, what, too_much)
         with pytest.raises(TransientError, match=r"not enough memory .*Unable to allocate 1\.00 EiB"):
             geoml.predict(recipe, tmp_path / "out")
     assert not state(tmp_path / "out").running
@@ -65,10 +66,8 @@ def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("what", ["map_report", "read_polygons"])
 def test_putting_together(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of blocks are not to blame: none is thrown away."""
-    from geoml.engine.run import collect
-
     with monkeypatch.context() as patch:
-        patch.setattr(collect, what, too_much)
+        patch.setattr(_class_features if what == "read_polygons" else collect, what, too_much)
         with pytest.raises(TransientError, match="not enough memory"):
             geoml.predict(recipe, tmp_path / "out")
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/.geoml/parts").iterdir()}

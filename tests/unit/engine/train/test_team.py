@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from geoml.backends.torch import Device
 from geoml.data.chips import Rows
 from geoml.engine.train.fit import fit
-from geoml.engine.train.loop import LAST, FrozenParts, TrainingState, Training, TrainingBatch, learn
+from geoml.engine.train.loop import LAST, FrozenParts, Training, TrainingBatch, TrainingState, learn
 from geoml.errors import InputError, ModelError, TransientError
 from geoml.nn.losses import IGNORE
 
