@@ -79,6 +79,7 @@ def told(out: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     return tracks.to_wkb().astype(object).where(tracks.notna(), None).to_dict("records"), parts
 
 
+@pytest.mark.slow
 def test_over_months_told_night_by_night_or_with_a_late_day_it_is_one_history(cva: str, tmp_path: Path) -> None:
     days = [day("2024-05-30", "a", 1), day("2024-06-03", "ab", 2), day("2024-06-05", "b", 3)]
     nightly, late = tmp_path / "nightly", tmp_path / "late"

@@ -215,6 +215,7 @@ def test_locators_are_listed_and_shown(model: str, cli: Cli, tmp_path: Path, mac
     assert cli("geolocate", tmp_path / "in", "--out", tmp_path / "o.parquet").exit_code == 0, "there is only one"
 
 
+@pytest.mark.slow
 def test_the_demo_is_right_where_it_is_sure(tmp_path: Path) -> None:
     """The shipped locator on pictures of a month that it never saw; nothing is fetched."""
     done = subprocess.run(

@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 import rasterio
 import torch
 from affine import Affine
@@ -65,6 +66,7 @@ def history(state):
     return torch.load(state, weights_only=True)["history"]
 
 
+@pytest.mark.slow
 def test_sigkill(tmp_path):
     made = recipe(tmp_path)
     (tmp_path / "recipe.json").write_text(made.model_dump_json())
