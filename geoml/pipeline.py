@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import pystac
 
 from geoml.data.recipe import recipe_file
-from geoml.engine import task as every_task
 from geoml.engine.machine.halt import halting
 from geoml.engine.run import gather as gathering
 from geoml.engine.run import monitor as monitoring
@@ -31,6 +30,7 @@ from geoml.engine.run.planned import changed
 from geoml.engine.run.sample import with_sample
 from geoml.engine.run.search import search
 from geoml.engine.run.searched import Searched
+from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
 from geoml.io.cards.domain import said
@@ -227,10 +227,10 @@ def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: s
     return task.score(model, found, split)
 
 
-def training(recipe: str | Path | Mapping[str, Any]) -> tuple[type[every_task.Task], Frozen]:
+def training(recipe: str | Path | Mapping[str, Any]) -> tuple[type[Task], Frozen]:
     """The task that a training recipe (as of `train`) names, and the recipe as it parses it. Raises InputError."""
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
-    task = every_task.find(str(value.get("task", every_task.DEFAULT)))
+    task = find(str(value.get("task", DEFAULT)))
     return task, parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,9 @@ from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.data.sources.pairs import unexplained
 from geoml.data.splits import SPLITS, assign, check_copies
 from geoml.errors import DataError, InputError
+from geoml.registry import Registry
 
+SOURCES = Registry("geoml.data.sources", "source")
 Splits = Mapping[str, Sequence[Piece]]
 """train, val and test -> pieces, any of the last two may be empty; ``unused``: scenes that the split leaves out."""
 
@@ -23,8 +24,7 @@ UNUSED = "unused"
 
 def scenes(recipe: TrainRecipe) -> list[LabelledScene]:
     """Every scene of the recipe's source, unread. Raises InputError, NothingFound or DataError."""
-    source = importlib.import_module(f"geoml.data.sources.{recipe.source.kind}")
-    found: list[LabelledScene] = source.scenes(recipe.source, recipe)
+    found: list[LabelledScene] = SOURCES.find(recipe.source.kind).scenes(recipe.source, recipe)
     return found
 
 
