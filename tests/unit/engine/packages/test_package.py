@@ -10,29 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from geoml.engine.packages import package
 from geoml.errors import ModelError
-from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.stores import store
-
-CARD = MapCard(
-    name="tiny-water",
-    architecture="segnet",
-    config={"bands": 2, "classes": 2, "channels": [4, 4], "convolutions": [1, 1]},
-    bands=(Band(name="vv", mean=-11.0, std=4.0), Band(name="vh", mean=-18.0, std=5.0)),
-    gsd=10.0,
-    chip_size=64,
-    classes=(ClassInfo(value=0, name="land", color="#a0a000"), ClassInfo(value=7, name="water", color="#0000FF")),
-    training={"seed": 3, "init": None},
-    scores={"miou": 0.5},
-)
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return package.build(CARD)
+from tests.unit.engine.packages.tiny_water import CARD, network
 
 
 @pytest.fixture

@@ -26,25 +26,8 @@ from geoml.geolocation import heads
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.locate import locator
 from geoml.io.cards.card import ModelCard
-from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.stores import store
-
-MAP = MapCard(
-    name="tiny-water",
-    architecture="segnet",
-    config={"bands": 2, "classes": 2, "channels": [4, 4], "convolutions": [1, 1]},
-    bands=(Band(name="vv", mean=-11.0, std=4.0), Band(name="vh", mean=-18.0, std=5.0)),
-    gsd=10.0,
-    chip_size=64,
-    classes=(ClassInfo(value=0, name="land", color="#a0a000"), ClassInfo(value=7, name="water", color="#0000FF")),
-    training={"seed": 3, "init": None},
-    scores={"miou": 0.5},
-)
-
-
-def tiny_water() -> nn.Module:
-    torch.manual_seed(0)
-    return package.build(MAP)
+from tests.unit.engine.packages.tiny_water import CARD, network
 
 
 def tiny_locator() -> locator.Locator:
@@ -70,10 +53,10 @@ class Kind:
 
 
 def broken_water(folder: Path) -> ModelCard:
-    module = tiny_water()
+    module = network()
     with torch.no_grad():
         next(module.parameters()).fill_(float("inf"))
-    return package.save(module, MAP, folder)
+    return package.save(module, CARD, folder)
 
 
 def broken_locator(folder: Path) -> ModelCard:
@@ -84,7 +67,7 @@ def broken_locator(folder: Path) -> ModelCard:
 
 
 KINDS = {
-    "map": Kind(lambda folder: package.save(tiny_water(), MAP, folder), broken_water, package.load, "head.bias"),
+    "map": Kind(lambda folder: package.save(network(), CARD, folder), broken_water, package.load, "head.bias"),
     "locator": Kind(
         lambda folder: locator.save(tiny_locator(), folder, half=False), broken_locator, locator.load, "head.net.3.bias"
     ),
@@ -333,16 +316,16 @@ class Twice(nn.Module):
 
 def test_an_exported_program_is_read_once(tmp_path: Path, once: Callable[[Path], list[str]]) -> None:
     program = torch.export.export(Twice().eval(), (torch.zeros(1, 2, 8, 8),))
-    exported.save_exported(program, MAP.model_copy(update={"chip_size": 8}), tmp_path)
+    exported.save_exported(program, CARD.model_copy(update={"chip_size": 8}), tmp_path)
     opened = once(tmp_path)
     package.load(tmp_path)
     assert sorted(opened) == ["model.json", "model.pt2"]
 
 
 def test_a_package_to_start_from_is_read_once(tmp_path: Path, once: Callable[[Path], list[str]]) -> None:
-    package.save(tiny_water(), MAP, tmp_path)
+    package.save(network(), CARD, tmp_path)
     opened = once(tmp_path)
-    assert transfer(tiny_water(), str(tmp_path), ["vh", "vv"])["share"] == 1.0
+    assert transfer(network(), str(tmp_path), ["vh", "vv"])["share"] == 1.0
     assert sorted(opened) == ["model.json", "model.safetensors"]
 
 
