@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from geoml.errors import DataError
 from geoml.io.stores.store import read_small
@@ -59,7 +58,7 @@ def _said(versions: Sequence[str]) -> str:
     return ", ".join(f"{name} {v}" for name, v in zip(DECIDES, versions, strict=True))
 
 
-def shown(versions: Mapping[str, Any]) -> dict[str, str]:
+def shown(versions: Mapping[str, object]) -> dict[str, str]:
     """``versions`` of a ``run.json`` in words: the version alone where all blocks share it."""
     return {name: _words(v) for name, v in sorted(versions.items())}
 
