@@ -24,7 +24,7 @@ from geoml.engine.run.blocks import Tally
 from geoml.engine.workers.crew import Died, News
 from geoml.engine.workers.drive import parse
 from geoml.errors import TransientError
-from geoml.io.stores.signed import kept
+from geoml.io.stores.signed import current_signatures
 from geoml.settings import settings
 
 PATIENCE = 120.0
@@ -81,7 +81,7 @@ class Steps:
 
     def give(self, worker: Hashable, ids: Sequence[str]) -> None:
         name = f"{len(ids)} blocks from {ids[0]}"
-        given = {"out": self.out, "ids": list(ids), "name": name, "signatures": kept()}
+        given = {"out": self.out, "ids": list(ids), "name": name, "signatures": current_signatures()}
         self.held[worker] = self._runner(worker).submit(self.step, given)
 
     def _runner(self, worker: Hashable) -> TaskRunner[Any]:

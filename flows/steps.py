@@ -83,7 +83,7 @@ def gpu() -> Iterator[None]:
 def blocks(out: str, ids: list[str], name: str, signatures: Any) -> Tally:
     """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
     log = get_run_logger()
-    signatures.take()
+    signatures.install()
     with gpu():
         tally = pipeline.run_blocks(out, ids)
     for key, why in tally.failed.items():

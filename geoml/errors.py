@@ -48,6 +48,8 @@ class TransientError(GeomlError):
     """Try again later; the only class that is retried."""
 
     exit_code = 5
+    retry_after = 0.0
+    """Seconds that a server has asked to wait."""
 
 
 class ModelError(GeomlError):

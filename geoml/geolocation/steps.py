@@ -141,9 +141,9 @@ def strip_exif(
     """
     from geoml.geolocation.pictures import lists as photo_lists
     from geoml.geolocation.pictures.strip import strip
-    from geoml.io.stores.store import failed, nameable, within
+    from geoml.io.stores.store import check_name, os_failure, within
 
-    folder, found = nameable(Path(out)), []
+    folder, found = check_name(Path(out)), []
     for reference in photo_lists.pictures(_list(sources)):
         what: Stripped | GeomlError
         try:
@@ -157,7 +157,7 @@ def strip_exif(
         except GeomlError as err:
             what = err
         except OSError as err:
-            what = failed(folder, err)
+            what = os_failure(folder, err)
         found.append((reference.id, what))
     return found
 

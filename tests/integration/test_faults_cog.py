@@ -332,7 +332,7 @@ def store(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
             server.files["/bucket/a.tif"] = server.files["/a.tif"]
             monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
             ranges._bucket.cache_clear()
-            ranges.forget("s3://bucket/a.tif")
+            ranges._cache.forget("s3://bucket/a.tif")
             yield server
 
     for name, value in {"AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "us-east-1"}.items():
@@ -384,7 +384,7 @@ def test_a_vrt_from_a_server_asks_for_nothing(serve: Serve, tmp_path: Path) -> N
               <GeoTransform>500640, 10, 0, 4999360, 0, -10</GeoTransform><VRTRasterBand dataType="Byte" band="1">
               <SimpleSource><SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"""
             server.files["/v.tif"] = text.encode()
-            ranges.forget(f"{server.url}/v.tif")
+            ranges._cache.forget(f"{server.url}/v.tif")
             with pytest.raises(DataError, match="not a TIFF, it starts with b'<VRTDataset"):
                 read(server, "v.tif")
         assert {s.path for s in server.seen} == {"/v.tif"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from geoml.errors import DataError, InputError
 from geoml.io.stores.hrefs import check_url, clean
-from geoml.io.stores.signed import Signatures, beside, signed
+from geoml.io.stores.signed import Signatures, join_url, signed
 from geoml.logs import Line
 from geoml.redacted import bare, redact, shown, wrong
 
@@ -149,11 +149,11 @@ def test_time_follows_the_length(piece: str) -> None:
 def test_signatures_are_remembered_for_their_place_alone() -> None:
     taken = Signatures({"https://a.example/m": "sig=S3CRET"})
     assert "S3CRET" not in repr(taken) + str(taken)
-    pickle.loads(pickle.dumps(taken)).take()
+    pickle.loads(pickle.dumps(taken)).install()
     assert signed("https://a.example/m/model.json", "model") == "https://a.example/m/model.json?sig=S3CRET"
     for other in ("https://a.example/m2/model.json", "https://a.example/x", "https://b.example/m", "s3://a.example/m"):
         assert signed(other, "model") == other
     assert signed("https://a.example/m/x.jpg", "picture") == "https://a.example/m/x.jpg"
     assert signed("https://a.example/m/x.json?sig=new", "model") == "https://a.example/m/x.json?sig=new"
     assert signed("https://a.example/m/y.json", "model").endswith("?sig=new")
-    assert beside("https://a.example/m/?sig=1", "model.json") == "https://a.example/m/model.json?sig=1"
+    assert join_url("https://a.example/m/?sig=1", "model.json") == "https://a.example/m/model.json?sig=1"

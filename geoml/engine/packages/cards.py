@@ -16,7 +16,7 @@ from geoml.io.cards.card import ModelCard
 from geoml.io.cards.kinds import card_of
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
-from geoml.io.stores.signed import beside
+from geoml.io.stores.signed import join_url
 from geoml.settings import settings
 
 C = TypeVar("C", bound=ModelCard)
@@ -38,7 +38,7 @@ def find(name_or_dir: str | Path) -> Path:
     Raises InputError with the nearest name for an unknown one, ModelError for a file of weights without a card.
     """
     if is_url(name_or_dir):
-        return fetch(beside(str(name_or_dir), CARD), "model", MAX_CARD).parent
+        return fetch(join_url(str(name_or_dir), CARD), "model", MAX_CARD).parent
     path = Path(name_or_dir)
     if (path / CARD).is_file():
         return path
@@ -74,7 +74,7 @@ def read_in(folder: Path, kind: type[C]) -> C:
 def read_item(path: Path) -> dict[str, Any]:
     """The STAC item in a card's file. Raises ModelError for what is none: too large, no JSON, no mapping."""
     try:
-        body = store.capped(path, MAX_CARD)
+        body = store.read_capped(path, MAX_CARD)
         if len(body) > MAX_CARD:
             raise ModelError(f"{path}: larger than {MAX_CARD} bytes; not a model card")
         value = json.loads(body)

@@ -22,7 +22,7 @@ from geoml.errors import ModelError
 from geoml.io.cards.card import ModelCard
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
-from geoml.io.stores.signed import beside
+from geoml.io.stores.signed import join_url
 
 C = TypeVar("C", bound=ModelCard)
 M = TypeVar("M", bound=nn.Module)
@@ -44,7 +44,7 @@ def read(name_or_dir: str | Path, kind: type[C]) -> tuple[C, Path, bytes]:
         raise ModelError(f"{name_or_dir}: weights {card.weights!r}; expected a file beside the card")
     weights = folder / card.weights
     if is_url(name_or_dir):
-        weights = fetch(beside(str(name_or_dir), card.weights), "model", MAX_WEIGHTS)
+        weights = fetch(join_url(str(name_or_dir), card.weights), "model", MAX_WEIGHTS)
     elif not weights.is_file():
         raise ModelError(f"{folder}: the card names {card.weights}, which is not there")
     return card, weights, read_weights(weights, card.sha256)

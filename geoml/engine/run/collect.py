@@ -139,7 +139,7 @@ def _write(
     last = ("collection.json", "report.html", "run.json")  # who reads them finds what they name
     store.push(*(n for n in files if (out / n).is_file() and n not in last), *last)
     if len(done) == len(plan.blocks):
-        store.drop("cogs")  # nothing is left to do, so nothing will look at them again
+        store.free("cogs")  # nothing is left to do, so nothing will look at them again
     return run
 
 
@@ -153,7 +153,7 @@ def _near(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
     for asset in item.assets.values():
         checksum = sha256_of(asset.extra_fields.get("file:checksum", ""))
         files[asset_name(asset.href)] = asset.extra_fields.get("file:size"), checksum
-    return store.near(files)
+    return store.fetched(files)
 
 
 def _written(path: Path) -> pystac.Item:

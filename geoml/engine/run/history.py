@@ -16,7 +16,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.series_tables import part
 from geoml.io.stores.remote import RunStore
-from geoml.io.stores.store import regular
+from geoml.io.stores.store import check_regular
 from geoml.io.tables.changes import read_tracks, tracks_frame, write_changes
 from geoml.vector.tracks import Tracks, follow
 
@@ -63,7 +63,7 @@ def history(store: RunStore, runs: Mapping[str, RunStore], changed: Iterable[str
         run.pull("features.parquet", "items.parquet")
         path = run.local / "features.parquet"
         try:
-            frame = geopandas.read_parquet(regular(path))
+            frame = geopandas.read_parquet(check_regular(path))
         except (OSError, ValueError) as err:
             raise DataError(f"{path}: cannot be read ({err})") from err
         seen = [shape(i.geometry) for i in stac.read_items(run.local / "items.parquet") if i.geometry]

@@ -22,7 +22,7 @@ from geoml import logs
 from geoml.engine.workers.cluster_tls import credentials, private
 from geoml.engine.workers.crew import STOPPING, Died, News
 from geoml.errors import InputError, TransientError
-from geoml.io.stores.signed import Signatures, kept
+from geoml.io.stores.signed import Signatures, current_signatures
 from geoml.settings import settings
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class Cluster:
 
     def give(self, worker: Hashable, ids: Sequence[str]) -> None:
         assert isinstance(worker, str)
-        future = self.client.submit(_step, self.out, list(ids), kept(), workers=[worker], pure=False, retries=0)
+        future = self.client.submit(
+            _step, self.out, list(ids), current_signatures(), workers=[worker], pure=False, retries=0
+        )
         self.busy[worker] = future
         future.add_done_callback(lambda f: self.ended.put((worker, f)))
 
@@ -190,7 +192,7 @@ def _step(out: str, ids: list[str], signatures: Signatures) -> tuple[Tally, int]
     from geoml.engine.run.blocks import run_blocks
     from geoml.engine.run.plan import read_plan
 
-    signatures.take()
+    signatures.install()
     worker: Any = get_worker()
     key = worker.get_current_task()
     torch.set_num_threads(worker.state.nthreads)

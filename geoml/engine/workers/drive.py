@@ -120,7 +120,7 @@ def _drive(crew: Crew, store: RunStore, batches: Iterator[_Batch], progress: Pro
             if queue:
                 held[worker] = queue.popleft()
                 crew.give(worker, held[worker].ids)
-        lock.check(store.url)  # another one may have taken the run over
+        lock.check_held(store.url)  # another one may have taken the run over
         for worker, news in crew.news():
             part = held.pop(worker)
             if isinstance(news, Died):

@@ -22,7 +22,7 @@ from geoml import logs
 from geoml.engine.machine.halt import halting
 from geoml.engine.workers.crew import STOPPING, Died, News
 from geoml.errors import GeomlError, TransientError
-from geoml.io.stores.signed import kept
+from geoml.io.stores.signed import current_signatures
 from geoml.settings import settings
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Processes:
         self.workers[worker] = started
         self.busy.add(worker)
         with suppress(OSError):  # it died while it was idle; reading tells
-            started.pipe.send((self.out, list(ids), kept()))
+            started.pipe.send((self.out, list(ids), current_signatures()))
 
     def news(self) -> list[News]:
         pipes = {w.pipe: name for name, w in self.workers.items() if w is not None and name in self.busy}
@@ -146,7 +146,7 @@ def _serve(pipe: Connection, threads: int, level: int) -> None:
             out, ids, signatures = pipe.recv()
         except (EOFError, OSError):
             return
-        signatures.take()
+        signatures.install()
         result: object
         with halting():
             try:

@@ -27,7 +27,7 @@ from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.pictures import lists as photo_lists
 from geoml.geolocation.pictures.ready import Ready, in_order, shown
 from geoml.io.stores import lock
-from geoml.io.stores.store import atomic, read_small, regular, within, write_json
+from geoml.io.stores.store import atomic, check_regular, read_small, within, write_json
 
 SEGMENT = 4096
 """Pictures of one segment: what is held in memory while pictures are added, and what a kill costs."""
@@ -180,9 +180,9 @@ class Index:
 
     def _segment(self, number: int) -> tuple[int, NDArray[np.float16], pa.Table]:
         try:
-            vectors = np.load(regular(self._path(number, "npy")), mmap_mode="r", allow_pickle=False)
+            vectors = np.load(check_regular(self._path(number, "npy")), mmap_mode="r", allow_pickle=False)
             table = pq.read_table(
-                regular(self._path(number, "parquet")), schema=_TABLE, page_checksum_verification=True
+                check_regular(self._path(number, "parquet")), schema=_TABLE, page_checksum_verification=True
             )
         except (OSError, ValueError, pa.ArrowException) as err:
             raise DataError(f"index: segment {number} of {self.folder} is damaged ({err})") from err
@@ -199,7 +199,8 @@ class Index:
             return
         try:
             about = json.loads(read_small(path) or b"{}")
-            removed = pq.read_table(regular(p)).to_pylist() if (p := self.folder / "removed.parquet").exists() else []
+            gone = self.folder / "removed.parquet"
+            removed = pq.read_table(check_regular(gone)).to_pylist() if gone.exists() else []
         except (OSError, ValueError, RecursionError, pa.ArrowException) as err:
             raise DataError(f"index: {self.folder} is damaged ({err})") from err
         if about != self._about():
@@ -211,7 +212,7 @@ class Index:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One writer at a time, who has seen what the last one wrote."""
-        with lock.hold(lock.FileSlot(self.folder / "lock.json"), str(self.folder)):
+        with lock.hold_lock(lock.FileSlot(self.folder / "lock.json"), str(self.folder)):
             self._open()
             yield
 

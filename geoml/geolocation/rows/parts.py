@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from geoml.errors import DataError, TransientError, out_of_memory
 from geoml.geolocation.rows.schema import joined
-from geoml.io.stores.store import atomic, regular, within
+from geoml.io.stores.store import atomic, check_regular, within
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class RowParts:
     def _look(self, path: Path) -> None:
         try:
             number = int(path.stem)
-            table = pq.read_table(regular(path), schema=self._stored, page_checksum_verification=True)
+            table = pq.read_table(check_regular(path), schema=self._stored, page_checksum_verification=True)
         except (OSError, ValueError, pa.ArrowException) as err:
             if out_of_memory(err):
                 raise TransientError(f"{path}: not read, for there is no memory left") from err

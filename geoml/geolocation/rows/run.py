@@ -147,7 +147,7 @@ def write(
     if path.suffix.lower() not in (".parquet", ".geoparquet") or path.is_dir():
         raise InputError(f"out: {str(out)!r}; expected the name of a .parquet file")
     folder = within(path.parent, f"{path.name}.run/run.json").parent
-    with lock.hold(lock.FileSlot(folder / "lock.json"), str(path)):
+    with lock.hold_lock(lock.FileSlot(folder / "lock.json"), str(path)):
         run = start(folder)
         started = dt.datetime.now(dt.UTC)
         geolocations.write(run.rows(photo_lists.pictures(listed), progress), path, more)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoml.errors import DataError, InputError
 from geoml.grid import sphere
-from geoml.io.stores.store import atomic, regular
+from geoml.io.stores.store import atomic, check_regular
 from geoml.texts import listed
 
 STATUSES = ("ok", "abstained", "unreadable", "refused")
@@ -203,7 +203,7 @@ def write(rows: Iterable[Mapping[str, Any]], path: Path, more: pa.Schema | None 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, without ``geometry`` and bounds. Raises DataError when it is none of ours."""
     try:
-        table = pq.read_table(regular(path), page_checksum_verification=True)
+        table = pq.read_table(check_regular(path), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as err:
         raise DataError(f"{path}: not a GeoParquet file ({err})") from err
     if missing := set(SCHEMA.names) - set(table.schema.names):

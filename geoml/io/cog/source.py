@@ -20,11 +20,11 @@ from geoml.errors import DataError, GeomlError, TransientError, out_of_memory
 from geoml.io.cog.directories import Bytes
 from geoml.io.georef import place
 from geoml.io.stac.bands import BandSpec, sign
-from geoml.io.stores.hrefs import Redacted, clean, gdal_path, redact
+from geoml.io.stores.hrefs import RedactingFilter, clean, gdal_path, redact
 from geoml.io.stores.multihash import sha256_of
 from geoml.io.stores.ranges import Changed, Denied, RemoteFile, is_raster, remote_file
 from geoml.io.stores.store import sha256
-from geoml.io.stores.web import pause
+from geoml.io.stores.web import back_off
 from geoml.settings import settings
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
             if attempt + 1 == tries or time.monotonic() > until or not again:
                 raise failure from err
             log.info("trying again: %s", failure)
-            pause(attempt)
+            back_off(attempt)
     raise AssertionError("unreachable")
 
 
@@ -189,7 +189,7 @@ def _explain(
 
 
 for _name in ("rasterio._env", "rasterio._err", "rasterio._base", "rasterio._io", "rasterio.env"):
-    logging.getLogger(_name).addFilter(Redacted())  # rasterio logs what GDAL says, with whole URLs
+    logging.getLogger(_name).addFilter(RedactingFilter())  # rasterio logs what GDAL says, with whole URLs
 
 
 def _chain(err: BaseException | None) -> str:

@@ -34,7 +34,7 @@ from rasterio.io import MemoryFile
 from geoml.errors import InputError
 from geoml.io.cog.overview import Overview, RunningStatistics, Statistics, halved
 from geoml.io.cog.tiff import LEADER, LevelTable, Tag, cog_header, first_directory, framed
-from geoml.io.stores.store import atomic, failed
+from geoml.io.stores.store import atomic, os_failure
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 SPOOL_BYTES = 4 * 2**20
@@ -120,7 +120,7 @@ class CogWriter:
             self._levels[0].write(rows)
         except OSError as err:
             self.abort()
-            raise failed(self._path, err) from err
+            raise os_failure(self._path, err) from err
 
     def close(self) -> CogInfo:
         """Finish the file and give it its name; later calls return the same answer.
@@ -195,7 +195,7 @@ class CogWriter:
             for begun in levels:
                 begun.spool.close()
             if isinstance(err, OSError):
-                raise failed(self._path, err) from err
+                raise os_failure(self._path, err) from err
             raise
         for upper, lower in pairwise(levels):
             upper.passes.append(partial(_halve_into, lower, overview, self._nodata))

@@ -17,8 +17,8 @@ from geoml.io.stac.item import unicode_only
 from geoml.io.stores.bucket import bucket_of, is_bucket
 from geoml.io.stores.hrefs import check_host, gdal_path, origin, redact, scheme
 from geoml.io.stores.remote import read
-from geoml.io.stores.store import capped
-from geoml.io.stores.web import MAX_HOPS, RETRIED, Answer, busy, fetch, pause, target, watch
+from geoml.io.stores.store import read_capped
+from geoml.io.stores.web import MAX_HOPS, RETRIED, Answer, back_off, busy_error, fetch, prepare_session, redirect_target
 from geoml.settings import settings
 
 MAX_BODY = 64 * 2**20
@@ -40,7 +40,7 @@ class StacReader(StacApiIO):
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__(max_retries=None)
-        watch(self.session)
+        prepare_session(self.session)
         self._catalog = catalog
 
     def get(self, href: str, by: str = "") -> dict[str, Any]:
@@ -69,7 +69,7 @@ class StacReader(StacApiIO):
     def _file(self, href: str) -> str:
         path = Path(gdal_path(href, remote=self._catalog.remote, root=self._catalog.root))
         try:
-            body = capped(path, MAX_FILE)
+            body = read_capped(path, MAX_FILE)
         except OSError as err:
             raise DataError(f"{href}: cannot be read ({err.strerror})") from err
         return _text(body, href, MAX_FILE)
@@ -98,7 +98,7 @@ class StacReader(StacApiIO):
         for _ in range(MAX_HOPS + 1):
             href = self._allowed(href)
             answer = self._send(method, href, patience, headers=headers, params=params, json=body)
-            if (led := target(answer, upgraded=True)) is None:
+            if (led := redirect_target(answer, upgraded=True)) is None:
                 break
             href, params = led, None
             if answer.status == 303:
@@ -126,12 +126,12 @@ class StacReader(StacApiIO):
                 same = patience is not None and statuses[-patience:] == [answer.status] * patience
                 if answer.status not in RETRIED or attempt + 1 == tries or (same and answer.status in SIZED):
                     return answer
-                problem = busy(answer)
+                problem = busy_error(answer)
             except TransientError as err:
                 if attempt + 1 == tries:
                     raise APIError(str(err)) from None
                 problem = err
-            pause(attempt, problem)
+            back_off(attempt, problem)
         raise AssertionError("unreachable")
 
     def _allowed(self, href: str) -> str:

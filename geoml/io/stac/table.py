@@ -24,7 +24,7 @@ from geoml.io.stac.rows import PLACE, failing, restored, rows
 from geoml.io.stac.rows import bare as bare_row
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.remote import is_url
-from geoml.io.stores.store import atomic, regular
+from geoml.io.stores.store import atomic, check_regular
 from geoml.redacted import bare
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
     """Items of a stac-geoparquet file as dictionaries; with ``boxes`` (degrees) only those whose bbox may touch one."""
     try:
         checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
-        source = ds.dataset(str(path if Path(path).is_dir() else regular(Path(path))), format=checked)
+        source = ds.dataset(str(path if Path(path).is_dir() else check_regular(Path(path))), format=checked)
         kept = source.to_table(filter=_touching(source.schema, boxes))
         return [restored(_without_nulls(value)) for value in stac_table_to_items(_placed(kept))]
     except _UNREADABLE as err:

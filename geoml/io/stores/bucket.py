@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.stores.hrefs import redact, scheme
 from geoml.io.stores.store import atomic
 from geoml.settings import settings
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult, ObjectMeta, UpdateVersion
 
 SCHEMES = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 """Schemes and what the environment variables of their stores begin with."""
@@ -34,21 +37,23 @@ CHUNK = 2**20
 _URL = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^\s?#]*)?")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
-_YES = ("1", "true", "yes", "on")
+_NO_CREDENTIALS = ("169.254.169.254", "metadata.google", "MissingAccount", "Credential")
+_TRUE = ("1", "true", "yes", "on")
 
 
 @dataclass(frozen=True)
-class Found:
-    """An object as it is now: its size in bytes, and a tag that changes with its content."""
+class ObjectInfo:
+    """The present state of an object: its size in bytes, and a tag that changes with its content."""
 
     size: int
     tag: str | None
     version: str | None = None
 
     @property
-    def mode(self) -> Any:
-        """For a PUT that replaces this object and no later one."""
-        return {k: v for k, v in (("e_tag", self.tag), ("version", self.version)) if v is not None}
+    def update_version(self) -> UpdateVersion:
+        """The condition of a PUT that replaces this state of the object and no later one."""
+        tags = {"e_tag": self.tag, "version": self.version}
+        return cast("UpdateVersion", {k: v for k, v in tags.items() if v is not None})
 
 
 class Bucket:
@@ -64,109 +69,97 @@ class Bucket:
             )
         from obstore.store import from_url  # 20 ms that a local run need not spend
 
-        with _translated(what, self.url):
-            self._store: Any = from_url(self.url, **_options(match[1]))
+        with _translated_errors(what, self.url):
+            self._store = from_url(self.url, **_options(match[1]))
 
-    def list(self, prefix: str = "") -> dict[str, Found]:
+    def list(self, prefix: str = "") -> dict[str, ObjectInfo]:
         """Objects below the folder ``prefix``, by name."""
-        import obstore
-
-        with _translated(self.what, f"{self.url}/{prefix}"):
-            pages = obstore.list(self._store, prefix.rstrip("/") or None)
-            return {meta["path"]: _found(meta) for page in pages for meta in page}
+        with _translated_errors(self.what, f"{self.url}/{prefix}"):
+            pages = self._store.list(prefix.rstrip("/") or None)
+            return {meta["path"]: _info(meta) for page in pages for meta in page}
 
     def empty(self) -> bool:
         """True when there is no object at all; a prefix of millions is not listed for it."""
-        import obstore
+        with _translated_errors(self.what, self.url):
+            return not any(page for page in self._store.list(chunk_size=1))
 
-        with _translated(self.what, self.url):
-            return not any(page for page in obstore.list(self._store, chunk_size=1))
-
-    def head(self, name: str) -> Found | None:
+    def head(self, name: str) -> ObjectInfo | None:
         """The object, without its content; None when there is none."""
-        import obstore
-
-        with _translated(self.what, f"{self.url}/{name}"):
+        with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
-                return _found(obstore.head(self._store, name))
+                return _info(self._store.head(name))
             except FileNotFoundError:
                 return None
 
-    def get(self, name: str, limit: int) -> tuple[bytes, Found] | None:
+    def get(self, name: str, limit: int) -> tuple[bytes, ObjectInfo] | None:
         """A small object; None when there is none. Raises DataError for more than ``limit`` bytes."""
-        import obstore
-
-        with _translated(self.what, f"{self.url}/{name}"):
+        with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
-                answer = obstore.get(self._store, name)
+                answer = self._store.get(name)
             except FileNotFoundError:
                 return None
-            found = _found(answer.meta)
-            self._capped(name, found, limit)
-            return self._collected(name, answer, found.size), found
+            info = _info(answer.meta)
+            self._capped(name, info, limit)
+            return self._collected(name, answer, info.size), info
 
-    def part(self, name: str, start: int, stop: int) -> tuple[bytes, Found]:
+    def part(self, name: str, start: int, stop: int) -> tuple[bytes, ObjectInfo]:
         """Bytes ``start`` … ``stop`` of an object, or to its end. Raises DataError when it is not there or not ours."""
-        import obstore
         from obstore.exceptions import PermissionDeniedError
 
-        with _translated(self.what, f"{self.url}/{name}"):
+        with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
-                answer = obstore.get(self._store, name, options={"range": (start, stop)})
-                return self._collected(name, answer, stop - start), _found(answer.meta)
+                answer = self._store.get(name, options={"range": (start, stop)})
+                return self._collected(name, answer, stop - start), _info(answer.meta)
             except FileNotFoundError as err:
                 raise DataError(f"{self.url}/{name}: HTTP 404") from err
             except PermissionDeniedError as err:
                 raise DataError(f"{self.url}/{name}: HTTP 403") from err
 
-    def download(self, name: str, path: Path, limit: int, known: str | None = None) -> Found | None:
+    def download(self, name: str, path: Path, limit: int, tag: str | None = None) -> ObjectInfo | None:
         """Write the object to ``path``, atomically; None when there is none.
 
-        With ``known``, a tag of before, nothing is written when the object still has it. A file that changes while it
-        is read is asked for again.
+        Nothing is written when the object still has ``tag``. An object that changes while it is read is read again.
         """
-        import obstore
         from obstore.exceptions import NotModifiedError, PreconditionError
 
         for last in (False, False, True):
-            with _translated(self.what, f"{self.url}/{name}"):
+            with _translated_errors(self.what, f"{self.url}/{name}"):
                 try:
-                    answer = obstore.get(self._store, name, options={"if_none_match": known} if known else None)
-                    found = _found(answer.meta)
-                    self._capped(name, found, limit)
+                    answer = self._store.get(name, options={"if_none_match": tag} if tag else None)
+                    info = _info(answer.meta)
+                    self._capped(name, info, limit)
                     with atomic(path) as temporary:
-                        self._write(name, temporary, found, answer)
+                        self._write(name, temporary, info, answer)
                 except FileNotFoundError:
                     return None
                 except NotModifiedError:
-                    return Found(path.stat().st_size, known)
+                    return ObjectInfo(path.stat().st_size, tag)
                 except PreconditionError:
                     if last:
                         raise
                     continue
-                return found
+                return info
         raise AssertionError("unreachable")
 
-    def _write(self, name: str, path: Path, found: Found, answer: Any) -> None:
-        import obstore
-
+    def _write(self, name: str, path: Path, info: ObjectInfo, answer: GetResult) -> None:
         with path.open("wb") as file:
-            if found.size <= PIECE:
-                self._copy(name, answer, file, found.size)
-            for start in range(0, found.size if found.size > PIECE else 0, PIECE):
-                stop = min(start + PIECE, found.size)
-                same: Any = {"if_match": found.tag} if found.tag else {}
-                options: Any = {"range": (start, stop), **same}
-                self._copy(name, obstore.get(self._store, name, options=options), file, stop - start)
-        if path.stat().st_size != found.size:
-            raise TransientError(f"{self.url}/{name}: {path.stat().st_size} of {found.size} bytes came")
+            if info.size <= PIECE:
+                self._copy(name, answer, file, info.size)
+            for start in range(0, info.size if info.size > PIECE else 0, PIECE):
+                stop = min(start + PIECE, info.size)
+                options: GetOptions = {"range": (start, stop)}
+                if info.tag:
+                    options["if_match"] = info.tag
+                self._copy(name, self._store.get(name, options=options), file, stop - start)
+        if path.stat().st_size != info.size:
+            raise TransientError(f"{self.url}/{name}: {path.stat().st_size} of {info.size} bytes came")
 
-    def _collected(self, name: str, answer: Any, most: int) -> bytes:
-        kept = BytesIO()
-        self._copy(name, answer, kept, most)
-        return kept.getvalue()
+    def _collected(self, name: str, answer: GetResult, most: int) -> bytes:
+        body = BytesIO()
+        self._copy(name, answer, body, most)
+        return body.getvalue()
 
-    def _copy(self, name: str, answer: Any, file: BinaryIO, most: int) -> None:
+    def _copy(self, name: str, answer: GetResult, file: BinaryIO, most: int) -> None:
         """Write a body as it comes. Raises TransientError for more bytes than the store has announced."""
         size = 0
         for chunk in answer.stream(CHUNK):
@@ -175,50 +168,43 @@ class Bucket:
                 raise TransientError(f"{self.url}/{name}: more than the {most} bytes that were announced")
             file.write(chunk)
 
-    def upload(self, path: Path, name: str) -> Found:
+    def upload(self, path: Path, name: str) -> ObjectInfo:
         """Publish a file: until it is whole, readers see the object of before or none."""
-        import obstore
-
-        with _translated(self.what, f"{self.url}/{name}"):
+        with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
                 size = path.stat().st_size
                 large = size > PIECE
-                put = obstore.put(
-                    self._store, name, path, use_multipart=large, chunk_size=PIECE // 2, max_concurrency=4
-                )
+                put = self._store.put(name, path, use_multipart=large, chunk_size=PIECE // 2, max_concurrency=4)
             except FileNotFoundError as err:
                 raise DataError(f"{path}: not there, so it cannot be published as {self.url}/{name}") from err
-            return Found(size, put["e_tag"], put["version"])
+            return ObjectInfo(size, put["e_tag"], put["version"])
 
-    def put(self, name: str, body: bytes, when: Found | None) -> Found | None:
-        """Write a small object if it is still ``when`` (None: not there); None when it is not, and nothing changed."""
-        import obstore
+    def put(self, name: str, body: bytes, expected: ObjectInfo | None) -> ObjectInfo | None:
+        """Write a small object that is still as ``expected`` (None: absent); None, and no change, where it is not."""
         from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
-        with _translated(self.what, f"{self.url}/{name}"):
+        with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
-                put = obstore.put(self._store, name, body, mode="create" if when is None else when.mode)
+                put = self._store.put(name, body, mode="create" if expected is None else expected.update_version)
             except (AlreadyExistsError, PreconditionError, FileNotFoundError):
                 return None
             except (NotSupportedError, NotImplementedError) as err:
                 raise InputError(
                     f"{self.what}: {self.url} does not know conditional writes, which geoml needs"
                 ) from err
-            return Found(len(body), put["e_tag"], put["version"])
+            return ObjectInfo(len(body), put["e_tag"], put["version"])
 
     def delete(self, name: str) -> None:
         """Take an object away; nothing happens when there is none."""
-        import obstore
-
-        with _translated(self.what, f"{self.url}/{name}"):
+        with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
-                obstore.delete(self._store, name)
+                self._store.delete(name)
             except FileNotFoundError:
                 return
 
-    def _capped(self, name: str, found: Found, limit: int) -> None:
-        if found.size > limit:
-            raise DataError(f"{self.url}/{name}: {found.size} bytes; at most {limit} are read")
+    def _capped(self, name: str, info: ObjectInfo, limit: int) -> None:
+        if info.size > limit:
+            raise DataError(f"{self.url}/{name}: {info.size} bytes; at most {limit} are read")
 
 
 def is_bucket(text: object) -> bool:
@@ -261,19 +247,19 @@ def endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
-def yes(name: str) -> bool:
-    """Whether an environment variable says so."""
-    return os.environ.get(name, "").strip().lower() in _YES
+def env_flag(name: str) -> bool:
+    """Whether an environment variable is set to ``1``, ``true``, ``yes`` or ``on``."""
+    return os.environ.get(name, "").strip().lower() in _TRUE
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    chosen, own = settings(), SCHEMES[scheme]
-    given: dict[str, Any] = {
+    chosen, prefix = settings(), SCHEMES[scheme]
+    options: dict[str, Any] = {
         # obstore reads the environment itself; options of the client stand in for all that it read of them
         "client_options": {
             "timeout": timedelta(seconds=chosen.timeout),
             "connect_timeout": timedelta(seconds=min(chosen.timeout, 15.0)),
-            "allow_http": yes(f"{own}_ALLOW_HTTP"),
+            "allow_http": env_flag(f"{prefix}_ALLOW_HTTP"),
         },
         "retry_config": {
             "max_retries": chosen.retries,
@@ -286,20 +272,20 @@ def _options(scheme: str) -> dict[str, Any]:
         },
     }
     if scheme == "s3":
-        given |= {"endpoint": url} if (url := endpoint()) else {}
-        given |= {"skip_signature": True} if yes("AWS_NO_SIGN_REQUEST") else {}  # as GDAL calls it
+        options |= {"endpoint": url} if (url := endpoint()) else {}
+        options |= {"skip_signature": True} if env_flag("AWS_NO_SIGN_REQUEST") else {}  # as GDAL calls it
     if scheme == "az" and (account := os.environ.get("AZURE_STORAGE_ACCOUNT")):  # as GDAL calls it
-        given["account_name"] = account
-    return given
+        options["account_name"] = account
+    return options
 
 
-def _found(meta: Any) -> Found:
-    return Found(int(meta["size"]), meta.get("e_tag"), meta.get("version"))
+def _info(meta: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(meta["size"], meta["e_tag"], meta["version"])
 
 
 @contextmanager
-def _translated(what: str, url: str) -> Iterator[None]:
-    """Raise what obstore raises as the class of the party that has to act. FileNotFoundError is left to the caller."""
+def _translated_errors(what: str, url: str) -> Iterator[None]:
+    """Raise what obstore raises as an error of ours. A FileNotFoundError that means absence is caught inside."""
     from obstore.exceptions import BaseError
 
     try:
@@ -307,39 +293,36 @@ def _translated(what: str, url: str) -> Iterator[None]:
     except GeomlError:
         raise
     except (BaseError, OSError, ValueError, RuntimeError) as err:
-        raise explain(err, what, url) from None  # the whole text may repeat a key
+        raise _translate(err, what, url) from None  # the whole text may repeat a key
 
 
-def explain(err: BaseException, what: str, url: str) -> GeomlError:
+def _translate(err: BaseException, what: str, url: str) -> GeomlError:
     """The geoml error for what obstore raised at ``url``."""
     from obstore.exceptions import InvalidPathError, PermissionDeniedError, UnauthenticatedError
 
     text = str(err)
     status = int(m[1]) if (m := _STATUS.search(text)) else None
     code = m[1] if (m := _CODE.search(text)) else ""
-    said = " ".join(filter(None, [f"HTTP {status}" if status else "", code]))
-    own = SCHEMES[urlsplit(url).scheme]
+    answer = " ".join(filter(None, [f"HTTP {status}" if status else "", code]))
+    prefix = SCHEMES[urlsplit(url).scheme]
     where = f"{what}: {redact(url)}"
     if "BadScheme" in text:
-        return InputError(f"{where}: the endpoint is plain http; set {own}_ALLOW_HTTP=true to allow it")
-    if (
-        any(word in text for word in ("169.254.169.254", "metadata.google", "MissingAccount", "Credential"))
-        and not said
-    ):
-        return InputError(f"{where}: no credentials; expected the {own}_… environment variables of your store")
+        return InputError(f"{where}: the endpoint is plain http; set {prefix}_ALLOW_HTTP=true to allow it")
+    if not answer and any(word in text for word in _NO_CREDENTIALS):
+        return InputError(f"{where}: no credentials; expected the {prefix}_… environment variables of your store")
     if isinstance(err, (PermissionDeniedError, UnauthenticatedError)) or status in (401, 403):
-        return InputError(f"{where}: access refused ({said or type(err).__name__}); look at the {own}_… variables")
+        return InputError(f"{where}: access refused ({answer or type(err).__name__}); look at the {prefix}_… variables")
     if code == "NoSuchBucket":
         return InputError(f"{where}: there is no such bucket")
     if isinstance(err, (InvalidPathError, FileNotFoundError)) or status == 404:
         return InputError(f"{where}: not found")
     if status is not None and 400 <= status < 500 and status not in (408, 409, 412, 425, 429):
-        return DataError(f"{where}: refused ({said})")
+        return DataError(f"{where}: refused ({answer})")
     if isinstance(err, ValueError) and status is None:
         return InputError(f"{where}: {redact(text.splitlines()[0])[:200] if text else type(err).__name__}")
     tries = m[1] if (m := re.search(r"after (\d+) retries", text)) else "no"
     return TransientError(
-        f"{where}: {said or _reason(text)} after {tries} retries; what is finished stays, go on later"
+        f"{where}: {answer or _reason(text)} after {tries} retries; what is finished stays, go on later"
     )
 
 

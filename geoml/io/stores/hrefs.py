@@ -20,7 +20,7 @@ from geoml.redacted import clean, redact, wrong
 from geoml.redacted import shown as _shown
 from geoml.settings import settings
 
-__all__ = ["LONGEST", "Redacted", "check_host", "check_url", "clean", "gdal_path", "public", "redact"]
+__all__ = ["LONGEST", "RedactingFilter", "check_host", "check_url", "clean", "gdal_path", "is_public", "redact"]
 
 _BUCKETS = ("s3", "gs", "az")
 _HTTP = ("https", "http")
@@ -150,7 +150,7 @@ def _private(host: str, look_up: bool = True) -> bool:
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return True
     try:
-        return not public(host)
+        return not is_public(host)
     except ValueError:
         pass
     try:
@@ -159,11 +159,11 @@ def _private(host: str, look_up: bool = True) -> bool:
         pass
     if not look_up:
         return False
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return not all(public(str(f[4][0])) for f in found)
+    addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return not all(is_public(str(a[4][0])) for a in addresses)
 
 
-def public(address: str) -> bool:
+def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet. Raises ValueError for what is no address."""
     return _public(ipaddress.ip_address(address.split("%")[0]))
 
@@ -179,8 +179,8 @@ def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 def scheme(text: object) -> str:
     """The scheme of a URL in small letters, as hosts see it; empty for what is no URL."""
-    before, found, _ = str(text).partition("://")
-    return before.lower() if found else ""
+    before, mark, _ = str(text).partition("://")
+    return before.lower() if mark else ""
 
 
 def origin(url: str) -> tuple[str, int]:
@@ -201,7 +201,7 @@ def check_url(url: str, what: str) -> None:
         raise InputError(f"{what}: {_shown(url)!r} {why}")
 
 
-class Redacted(logging.Filter):
+class RedactingFilter(logging.Filter):
     """For loggers of libraries that print whole URLs."""
 
     def filter(self, record: logging.LogRecord) -> bool:

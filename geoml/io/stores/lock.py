@@ -21,12 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from geoml.errors import DataError, GeomlError, TransientError
-from geoml.io.stores.bucket import Bucket, Found
-from geoml.io.stores.store import atomic, failed, read_small
+from geoml.io.stores.bucket import Bucket, ObjectInfo
+from geoml.io.stores.store import atomic, os_failure, read_small
 from geoml.settings import settings
+
+Tag = TypeVar("Tag")
 
 log = logging.getLogger(__name__)
 
@@ -76,21 +78,21 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """As far as one look can tell."""
+        """As far as one read of the lock can tell."""
         return not (self.gone or self.late)
 
 
-class Slot(Protocol):
+class Slot(Protocol[Tag]):
     """The place of a lock. A tag stands for one state of its content."""
 
-    def read(self) -> tuple[bytes, Any] | None:
+    def read(self) -> tuple[bytes, Tag] | None:
         """Content and tag; None when there is none."""
 
-    def write(self, body: bytes, tag: Any) -> Any:
-        """Replace the content that has ``tag`` (None: nothing is there); the new tag, or None when it is not so."""
+    def write(self, body: bytes, tag: Tag | None) -> Tag | None:
+        """Replace the content that has ``tag`` (None: nothing is there); the new tag, or None when it has another."""
 
-    def delete(self, tag: Any) -> None:
-        """Take it away if it still has ``tag``."""
+    def delete(self, tag: Tag) -> None:
+        """Delete it if it still has ``tag``."""
 
 
 class FileSlot:
@@ -99,18 +101,18 @@ class FileSlot:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> tuple[bytes, Any] | None:
+    def read(self) -> tuple[bytes, bytes] | None:
         body = read_small(self.path, LARGEST)
         return None if body is None else (body, body)
 
-    def write(self, body: bytes, tag: Any) -> Any:
-        with self._alone() as folder:
+    def write(self, body: bytes, tag: bytes | None) -> bytes | None:
+        with self._exclusive() as folder:
             if tag is None:
                 try:
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
                     handle = os.open(self.path.name, flags, 0o644, dir_fd=folder)
                 except FileExistsError:
-                    self.read()  # says so where it is no file at all
+                    self.read()  # raises where it is no file at all
                     return None
                 try:
                     os.write(handle, body)
@@ -126,15 +128,15 @@ class FileSlot:
                 temporary.write_bytes(body)
             return body
 
-    def delete(self, tag: Any) -> None:
-        with self._alone():
+    def delete(self, tag: bytes) -> None:
+        with self._exclusive():
             if (now := self.read()) is not None and now[1] == tag:
                 self.path.unlink(missing_ok=True)
                 for stale in self.path.parent.glob(f".{self.path.name}.*.part"):  # of one that was killed in `write`
                     stale.unlink(missing_ok=True)
 
     @contextmanager
-    def _alone(self) -> Iterator[int]:
+    def _exclusive(self) -> Iterator[int]:
         """An open handle of the folder, which nobody else changes meanwhile. A link in its place is not followed."""
         folder = self.path.parent
         try:
@@ -148,7 +150,7 @@ class FileSlot:
         except OSError as err:
             if err.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST) and folder.is_symlink():
                 raise DataError(f"{folder}: a symbolic link, not written through; expected a folder") from err
-            raise failed(self.path, err) from err
+            raise os_failure(self.path, err) from err
 
     @property
     def _nofollow(self) -> int:
@@ -174,25 +176,25 @@ class FileSlot:
 class ObjectSlot:
     """An object, changed by conditional writes (``If-None-Match: *``, ``If-Match``)."""
 
-    def __init__(self, bucket: Bucket, name: str = NAME) -> None:
-        self.bucket, self.name = bucket, name
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
 
-    def read(self) -> tuple[bytes, Any] | None:
-        return self.bucket.get(self.name, LARGEST)
+    def read(self) -> tuple[bytes, ObjectInfo] | None:
+        return self.bucket.get(NAME, LARGEST)
 
-    def write(self, body: bytes, tag: Any) -> Any:
-        put = self.bucket.put(self.name, body, tag)
+    def write(self, body: bytes, tag: ObjectInfo | None) -> ObjectInfo | None:
+        put = self.bucket.put(NAME, body, tag)
         if put is None and (now := self.read()) is not None and now[0] == body:
             return now[1]  # it was ours: the answer to the first try was lost and the second found it done
         return put
 
-    def delete(self, tag: Found) -> None:
+    def delete(self, tag: ObjectInfo) -> None:
         if (now := self.read()) is not None and now[1].tag == tag.tag:  # no store deletes on a condition
-            self.bucket.delete(self.name)
+            self.bucket.delete(NAME)
 
 
 @contextmanager
-def hold(slot: Slot, url: str) -> Iterator[Holder]:
+def hold_lock(slot: Slot[Tag], url: str) -> Iterator[Holder]:
     """Hold the lock of the run at ``url`` inside; a thread renews it.
 
     Raises TransientError, saying who, when another one holds it. After a kill the lock stays: it is taken over at
@@ -209,55 +211,55 @@ def hold(slot: Slot, url: str) -> Iterator[Holder]:
         keeper.join(settings().timeout)
         _lost.discard(url)
         try:
-            if (now := slot.read()) is not None and (who := parse(now[0])) is not None and who.token == me.token:
+            if (now := slot.read()) is not None and (who := parse_holder(now[0])) is not None and who.token == me.token:
                 slot.delete(now[1])
         except GeomlError as err:  # it ends by itself; this must not hide how the run went
             log.warning("out: the lock of %s is left behind (%s)", url, err)
 
 
-def check(url: str) -> None:
+def check_held(url: str) -> None:
     """Raises TransientError when this process held the lock of ``url`` and has lost it."""
     if url in _lost:
         raise TransientError(f"out: {url} was taken over by another process while this one did not answer; stopped")
 
 
-def parse(body: bytes) -> Holder | None:
+def parse_holder(body: bytes) -> Holder | None:
     """The holder that a lock names; None for one that is not whole, or that no geoml wrote."""
     try:
         value = json.loads(body)
-        known = {f.name: value[f.name] for f in fields(Holder) if f.name in value}
-        holder = Holder(**known)
+        stated = {f.name: value[f.name] for f in fields(Holder) if f.name in value}
+        holder = Holder(**stated)
         _time(holder.renewed), _time(holder.started)
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
         return None
-    words = [v for k, v in known.items() if k != "pid"]
+    words = [v for k, v in stated.items() if k != "pid"]
     good = all(isinstance(w, str) and len(w) <= _TEXT and w.isprintable() for w in words)
     return holder if good and type(holder.pid) is int and 0 < holder.pid < 2**31 else None
 
 
-def _acquire(slot: Slot, url: str) -> tuple[Holder, Any]:
+def _acquire(slot: Slot[Tag], url: str) -> tuple[Holder, Tag]:
     stamp = _now().isoformat()
     pid = os.getpid()
     me = Holder(socket.gethostname(), pid, stamp, stamp, secrets.token_hex(8), _machine(), _born(pid))
     for _ in range(8):
-        found = slot.read()
-        if found is not None:
-            _judge(slot, found, url)
-        tag = slot.write(_body(me), None if found is None else found[1])
+        lock = slot.read()
+        if lock is not None:
+            _wait_until_dead(slot, lock, url)
+        tag = slot.write(_body(me), None if lock is None else lock[1])
         if tag is not None:
             return me, tag
     raise TransientError(f"out: {url}: its lock changes hands all the time")
 
 
-def _judge(slot: Slot, found: tuple[bytes, Any], url: str) -> None:
-    """Come back when the lock that was ``found`` is dead. Raises TransientError when its holder is alive."""
-    holder = parse(found[0])
+def _wait_until_dead(slot: Slot[Tag], lock: tuple[bytes, Tag], url: str) -> None:
+    """Return when the holder of ``lock`` is dead. Raises TransientError when it is alive."""
+    holder = parse_holder(lock[0])
     if holder is not None and holder.gone:
         log.info("out: %s: taken over from pid %d, which is gone", url, holder.pid)
         return
     lease = settings().lease
     if holder is not None and 0 <= holder.age <= lease:
-        raise _taken(holder, url)
+        raise _held_error(holder, url)
     # clocks differ, and half of a lock may be one that is just being written: what lives will change. Where a clock
     # says that the lease is over, the rest is watched; where it is ahead of ours, or there is none, the lease too
     ends = time.monotonic() + lease * (WATCHED if holder is not None and holder.age > lease else 1 + WATCHED)
@@ -266,22 +268,27 @@ def _judge(slot: Slot, found: tuple[bytes, Any], url: str) -> None:
         now = slot.read()
         if now is None:
             return
-        if now[0] != found[0]:
-            raise _taken(parse(now[0]), url)
+        if now[0] != lock[0]:
+            raise _held_error(parse_holder(now[0]), url)
     log.warning("out: %s: taken over from %s, who was silent", url, _name(holder))
 
 
-def _taken(holder: Holder | None, url: str) -> TransientError:
+def _held_error(holder: Holder | None, url: str) -> TransientError:
     return TransientError(f"out: {url} is being worked on by {_name(holder)}; wait for it, or stop it")
 
 
-def _renew(slot: Slot, url: str, me: Holder, tag: Any, stop: threading.Event) -> None:
+def _renew(slot: Slot[Tag], url: str, me: Holder, tag: Tag, stop: threading.Event) -> None:
     last = time.monotonic()
     while not stop.wait(settings().lease / 4):
         try:
             me = replace(me, renewed=_now().isoformat())
             new = slot.write(_body(me), tag)
-            if new is None and (now := slot.read()) is not None and (who := parse(now[0])) and who.token == me.token:
+            if (
+                new is None
+                and (now := slot.read()) is not None
+                and (who := parse_holder(now[0]))
+                and who.token == me.token
+            ):
                 new = now[1]  # an earlier try came through though its answer did not
             if new is not None:
                 tag, last = new, time.monotonic()
@@ -308,8 +315,8 @@ def _now() -> dt.datetime:
 
 
 def _time(text: str) -> dt.datetime:
-    found = dt.datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+    time = dt.datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
 def _machine() -> str:

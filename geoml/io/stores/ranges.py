@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from rasterio.abc import MultiByteRangeResourceContainer
@@ -27,7 +27,7 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.stores.bucket import Bucket, is_bucket, public_url
 from geoml.io.stores.hrefs import gdal_path, redact
-from geoml.io.stores.web import CONNECTIONS, MAX_HOPS, RETRIED, Answer, busy, fetch, pause, target
+from geoml.io.stores.web import CONNECTIONS, MAX_HOPS, RETRIED, Answer, back_off, busy_error, fetch, redirect_target
 from geoml.settings import settings
 
 T = TypeVar("T")
@@ -65,39 +65,39 @@ def is_raster(head: bytes) -> bool:
 
 
 @dataclass
-class _Known:
-    """What a server said of a file: size in bytes, tag, and where redirects led (None: nowhere)."""
+class _FileInfo:
+    """What a server says of a file: size in bytes, tag, and where its redirects lead (None: there are none)."""
 
     size: int
     tag: str
-    at: str | None
+    location: str | None
 
 
-class _Memory:
-    """Pages and what is known of files, by href as it stands in the item (without signature)."""
+class _Cache:
+    """Pages, and the size and tag of files, by href as it stands in the item (without signature)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._files: OrderedDict[str, _Known] = OrderedDict()
+        self._files: OrderedDict[str, _FileInfo] = OrderedDict()
         self._pages: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
-    def file(self, href: str) -> _Known | None:
+    def file(self, href: str) -> _FileInfo | None:
         with self._lock:
             return self._files.get(href)
 
-    def learn(self, href: str, known: _Known) -> None:
+    def add_file(self, href: str, info: _FileInfo) -> None:
         with self._lock:
-            self._files[href] = known
+            self._files[href] = info
             while len(self._files) > FILES:
                 self._files.popitem(last=False)
 
     def page(self, href: str, number: int) -> bytes | None:
         with self._lock:
-            if (found := self._pages.get((href, number))) is not None:
+            if (content := self._pages.get((href, number))) is not None:
                 self._pages.move_to_end((href, number))
-            return found
+            return content
 
-    def keep(self, href: str, number: int, content: bytes) -> None:
+    def add_page(self, href: str, number: int, content: bytes) -> None:
         with self._lock:
             self._pages[href, number] = content
             while len(self._pages) > PAGES:
@@ -110,7 +110,7 @@ class _Memory:
                 del self._pages[key]
 
 
-_memory = _Memory()
+_cache = _Cache()
 _numbers = itertools.count()
 
 
@@ -134,10 +134,10 @@ class RemoteFile(ABC):
         self._tries = tries
         self.name = f"geoml-{next(_numbers)}{'.jp2' if urlsplit(href).path.lower().endswith('.jp2') else '.tif'}"
         self._href, self._until = href, until
-        self._first: _Known | None = None  # the file must stay this one
+        self._opened: _FileInfo | None = None  # the file must stay this one
 
     @abstractmethod
-    def _ask(self, start: int, stop: int, known: _Known | None) -> tuple[bytes, _Known]:
+    def _request(self, start: int, stop: int, info: _FileInfo | None) -> tuple[bytes, _FileInfo]:
         """One try for bytes ``start`` … ``stop`` (or to the end), all of them, and what the answer says of the file."""
 
     @property
@@ -146,11 +146,11 @@ class RemoteFile(ABC):
         return _Container(self)
 
     def forget(self) -> None:
-        """Ask anew for everything of this file."""
-        _memory.forget(self._href)
+        """Request everything of this file anew."""
+        _cache.forget(self._href)
 
     def check(self) -> None:
-        """Ask for the head unless it is known. Raises ``failure``; DataError when this is no TIFF or JPEG 2000."""
+        """Read the head, unless it is cached. Raises ``failure``; DataError when this is no TIFF or JPEG 2000."""
         head = self._guarded(lambda: self._page(0), b"")
         if self.failure is None and not is_raster(head):
             self.failure = DataError(f"not a TIFF, it starts with {head[:40]!r}")
@@ -159,7 +159,7 @@ class RemoteFile(ABC):
 
     @property
     def size(self) -> int:
-        return self._first.size if self._first else 0
+        return self._opened.size if self._opened else 0
 
     def read(self, start: int, count: int) -> bytes:
         """``count`` bytes from ``start``, fewer at the end of the file; none after a failure.
@@ -193,22 +193,22 @@ class RemoteFile(ABC):
         return whole[start - pages[0] * PAGE : stop - pages[0] * PAGE]
 
     def _page(self, number: int) -> bytes:
-        self._first = self._first or _memory.file(self._href)
-        if self._first and (found := _memory.page(self._href, number)) is not None:
-            return found
+        self._opened = self._opened or _cache.file(self._href)
+        if self._opened and (page := _cache.page(self._href, number)) is not None:
+            return page
         content = self._range(number * PAGE, (number + 1) * PAGE)
-        _memory.keep(self._href, number, content)
+        _cache.add_page(self._href, number, content)
         return content
 
     def _read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         jobs = _merged(ranges)
-        done = [self._range(*job) for job in jobs] if len(jobs) == 1 else _pool().map(lambda j: self._range(*j), jobs)
-        found = dict(zip(jobs, done, strict=True))
-        out = []
+        bodies = [self._range(*job) for job in jobs] if len(jobs) == 1 else _pool().map(lambda j: self._range(*j), jobs)
+        parts = []
+        by_job = dict(zip(jobs, bodies, strict=True))
         for start, stop in ranges:
             low, _ = job = next(j for j in jobs if j[0] <= start and stop <= j[1])
-            out.append(found[job][start - low : stop - low])
-        return out
+            parts.append(by_job[job][start - low : stop - low])
+        return parts
 
     def _range(self, start: int, stop: int) -> bytes:
         """Bytes of the file, with as many tries as the settings and the time allow."""
@@ -223,19 +223,19 @@ class RemoteFile(ABC):
                 if attempt + 1 == self._tries or time.monotonic() > self._until:
                     self.failure = TransientError(f"{err}; bytes {start}-{stop - 1}, {attempt + 1} tries")
                     raise self.failure from err
-                pause(attempt, err)
+                back_off(attempt, err)
         raise AssertionError("unreachable")
 
     def _once(self, start: int, stop: int) -> bytes:
-        known = _memory.file(self._href)
-        if known is None:
-            _memory.forget(self._href)  # pages of who knows which version
-        body, now = self._ask(start, stop, known)
-        first = self._first = self._first or known or now
-        if (now.size, now.tag) != (first.size, first.tag):
-            _memory.forget(self._href)
+        cached = _cache.file(self._href)
+        if cached is None:
+            _cache.forget(self._href)  # pages of who knows which version
+        body, now = self._request(start, stop, cached)
+        opened = self._opened = self._opened or cached or now
+        if (now.size, now.tag) != (opened.size, opened.tag):
+            _cache.forget(self._href)
             raise Changed(f"{redact(self._href)}: the file changed while it was read")
-        _memory.learn(self._href, now)
+        _cache.add_file(self._href, now)
         return body
 
 
@@ -246,23 +246,23 @@ class WebFile(RemoteFile):
         super().__init__(href, until, settings().retries + 1)
         self._url = url
 
-    def _ask(self, start: int, stop: int, known: _Known | None) -> tuple[bytes, _Known]:
-        at = known.at if known else None
-        answer = self._hops(at or self._url, start, stop)
-        if at and answer.status in (401, 403, 404, 410):  # where it led is often signed for a short time
+    def _request(self, start: int, stop: int, info: _FileInfo | None) -> tuple[bytes, _FileInfo]:
+        location = info.location if info else None
+        answer = self._hops(location or self._url, start, stop)
+        if location and answer.status in (401, 403, 404, 410):  # where it led is often signed for a short time
             answer = self._hops(self._url, start, stop)
         body, size = _checked(answer, start, stop)
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        return body, _Known(size, tag, answer.url if answer.url != self._url else None)
+        return body, _FileInfo(size, tag, answer.url if answer.url != self._url else None)
 
     def _hops(self, url: str, start: int, stop: int) -> Answer:
         """The answer to a range request after redirects, each of which has to be allowed as the href was."""
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         for _ in range(MAX_HOPS + 1):
             answer = fetch("GET", url, cap=stop - start, headers=headers)
-            if (led := target(answer)) is None:
+            if (location := redirect_target(answer)) is None:
                 return answer
-            before, url = url, led
+            before, url = url, location
             try:
                 gdal_path(url, remote=True)
             except InputError as err:
@@ -279,11 +279,11 @@ class BucketFile(RemoteFile):
         bucket, _, self._key = path.partition("/")
         self._bucket = _bucket(f"{scheme}://{bucket}")
 
-    def _ask(self, start: int, stop: int, known: _Known | None) -> tuple[bytes, _Known]:
-        body, found = self._bucket.part(self._key, start, stop)
-        if len(body) != min(stop, found.size) - start:
+    def _request(self, start: int, stop: int, info: _FileInfo | None) -> tuple[bytes, _FileInfo]:
+        body, state = self._bucket.part(self._key, start, stop)
+        if len(body) != min(stop, state.size) - start:
             raise TransientError(f"{self._href}: {len(body)} bytes for bytes {start}-{stop - 1}")
-        return body, _Known(found.size, found.tag or "", None)
+        return body, _FileInfo(state.size, state.tag or "", None)
 
 
 def remote_file(href: str, url: str, until: float, *, keys: bool = True) -> RemoteFile:
@@ -305,11 +305,6 @@ def _bucket(url: str) -> Bucket:
     return Bucket(url, "href")
 
 
-def forget(href: str) -> None:
-    """Ask anew for everything of this file."""
-    _memory.forget(href)
-
-
 def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     jobs: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):
@@ -325,7 +320,7 @@ def _checked(answer: Answer, start: int, stop: int) -> tuple[bytes, int]:
     """(the bytes, size of the file) of an answer. Raises TransientError, Denied or DataError for any other answer."""
     where, status, headers = redact(answer.url), answer.status, answer.headers
     if status in RETRIED:
-        raise busy(answer)
+        raise busy_error(answer)
     if status in (401, 403):
         raise Denied(f"{where}: HTTP {status}")
     if status == 416 and headers.get("Content-Range", "").endswith("*/0"):
@@ -336,12 +331,12 @@ def _checked(answer: Answer, start: int, stop: int) -> tuple[bytes, int]:
         raise TransientError(f"{where}: the whole file (HTTP 200) instead of a range")
     if status != 206:
         raise DataError(f"{where}: HTTP {status}")
-    said = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    low, high, size = (int(v) for v in said.groups()) if said else (-1, -1, -1)
+    match = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    low, high, size = (int(v) for v in match.groups()) if match else (-1, -1, -1)
     body = answer.body
     if low != start or high + 1 != min(stop, size) or len(body) != high + 1 - low or _encoded(headers):
-        given = headers.get("Content-Range", "none")
-        raise TransientError(f"{where}: {len(body)} bytes as {given!r} for bytes {start}-{stop - 1}")
+        content_range = headers.get("Content-Range", "none")
+        raise TransientError(f"{where}: {len(body)} bytes as {content_range!r} for bytes {start}-{stop - 1}")
     return body, size
 
 
@@ -356,9 +351,9 @@ class _Handle:
         self._file, self._place = file, 0
 
     def read(self, count: int = -1) -> bytes:
-        found = self._file.read(self._place, self._file.size - self._place if count < 0 else count)
-        self._place += len(found)
-        return found
+        body = self._file.read(self._place, self._file.size - self._place if count < 0 else count)
+        self._place += len(body)
+        return body
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._place = offset + (0, self._place, self._file.size)[whence]
@@ -370,7 +365,7 @@ class _Handle:
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
         return self._file.read_all([(o, o + n) for o, n in zip(offsets, sizes, strict=True)])
 
-    def __enter__(self) -> _Handle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -383,7 +378,7 @@ class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rast
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
 
-    def open(self, path: str, mode: str = "r", **_: Any) -> _Handle:
+    def open(self, path: str, mode: str = "r", **_: object) -> _Handle:
         if not path.endswith(self._file.name):
             raise FileNotFoundError(path)
         return _Handle(self._file)

@@ -20,13 +20,13 @@ from typing import BinaryIO, TypeVar
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.stores import web
-from geoml.io.stores.bucket import Bucket, Found, endpoint, is_bucket
+from geoml.io.stores.bucket import Bucket, ObjectInfo, endpoint, is_bucket
 from geoml.io.stores.hrefs import check_host, check_url, origin, redact, scheme
-from geoml.io.stores.lock import NAME, FileSlot, Holder, ObjectSlot, Slot, check, hold, parse
+from geoml.io.stores.lock import LARGEST as LARGEST_LOCK
+from geoml.io.stores.lock import NAME, FileSlot, Holder, ObjectSlot, check_held, hold_lock, parse_holder
 from geoml.io.stores.scratch import scratch
 from geoml.io.stores.signed import signed
 from geoml.io.stores.store import SMALL, atomic, read_small, sha256, within, write_text
-from geoml.settings import settings
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,50 +59,48 @@ class RunStore:
         A file is visible under its name whole or not at all. Raises TransientError when the store does not take it,
         and when this process has lost the run's lock; DataError for a file that is not there.
         """
-        check(self.url)
+        check_held(self.url)
         if self.bucket is None:
             return
         for name in names:
             path = self.local / name
             files = sorted(_files(path)) if path.is_dir() else [path]
-            _each(self._push, [f.relative_to(self.local).as_posix() for f in files])
+            _parallel(self._push, [f.relative_to(self.local).as_posix() for f in files])
 
-    def pull(self, *names: str) -> list[str]:
-        """Make files and whole folders (``items/``) of the working copy what they are in the store; what was fetched.
+    def pull(self, *names: str) -> None:
+        """Make files and whole folders (``items/``) of the working copy equal to those of the store.
 
-        What the store does not have goes away here. Only for who holds the run, or for blocks of one's own: in a
-        folder that another process writes to, look with `sizes` and `read`.
+        What the store does not have is deleted here. Only for the holder of the run, or for one's own blocks: in a
+        folder that another process writes to, use `sizes` and `read`.
         """
         if self.bucket is None:
-            return []
-        wanted: list[tuple[str, Found | None]] = []
+            return
+        objects: list[tuple[str, ObjectInfo | None]] = []
         for name in names:
             if not name.endswith("/"):
-                wanted.append((name, None))
+                objects.append((name, None))
                 continue
-            there = self.bucket.list(name)
-            wanted += there.items()
+            listing = self.bucket.list(name)
+            objects += listing.items()
             for path in _files(self.inside(f"{name}any").parent):
-                if path.relative_to(self.local).as_posix() not in there:
+                if path.relative_to(self.local).as_posix() not in listing:
                     path.unlink(missing_ok=True)
-        return [
-            name for name, fetched in zip((n for n, _ in wanted), _each(self._pull, wanted), strict=True) if fetched
-        ]
+        _parallel(self._pull, objects)
 
     def remove(self, *names: str) -> None:
         """Take files away, here and in the store; nothing happens to those that are not there."""
         for name in names:
             self.inside(name).unlink(missing_ok=True)
             if self.bucket is not None:
-                if (note := self._notes / name).is_file():  # where a folder takes its name, as in a series
-                    note.unlink()
+                if (tag := self._tags / name).is_file():  # where a folder takes its name, as in a series
+                    tag.unlink()
                 self.bucket.delete(name)
 
     def read(self, name: str, limit: int = SMALL) -> bytes | None:
         """What is published under a name, not passing through the working copy; None when there is nothing."""
         if self.bucket is not None:
-            found = self.bucket.get(name, limit)
-            return None if found is None else found[0]
+            answer = self.bucket.get(name, limit)
+            return None if answer is None else answer[0]
         return read_small(self.local / name, limit)
 
     def inside(self, name: str) -> Path:
@@ -112,8 +110,8 @@ class RunStore:
     def sizes(self, *folders: str) -> dict[str, int]:
         """Bytes of every published file below ``folders`` (none: all), by name."""
         if self.bucket is not None:
-            found = [self.bucket.list(folder) for folder in folders or ("",)]
-            return {name: meta.size for part in found for name, meta in part.items()}
+            listings = [self.bucket.list(folder) for folder in folders or ("",)]
+            return {name: info.size for listing in listings for name, info in listing.items()}
         files = [path for folder in folders or ("",) for path in _files(self.local / folder)]
         return {path.relative_to(self.local).as_posix(): path.stat().st_size for path in files}
 
@@ -126,105 +124,98 @@ class RunStore:
     def blocks(self, ids: Sequence[str] | None = None) -> Callable[[str], int | None]:
         """The size of a published file of blocks ``ids`` (None: all) by its name, None when it is not there.
 
-        In a bucket this looks once, and the items of these blocks are pulled.
+        A bucket is listed once, now, and the items of these blocks are pulled.
         """
         if self.bucket is None:
             return self._size
         if ids is not None and len(ids) <= MANY:
             self.pull(*(f"items/{key}.json" for key in ids))
             parts = [f".geoml/parts/{key}.parquet" for key in ids]
-            heads = zip(parts, _each(self.bucket.head, parts), strict=True)
-            folders = _each(self.bucket.list, [f"cogs/{key}/" for key in ids])
-            known = {name: meta.size for one in folders for name, meta in one.items()}
-            return (known | {name: meta.size for name, meta in heads if meta}).get
+            heads = zip(parts, _parallel(self.bucket.head, parts), strict=True)
+            folders = _parallel(self.bucket.list, [f"cogs/{key}/" for key in ids])
+            sizes = {name: info.size for folder in folders for name, info in folder.items()}
+            return (sizes | {name: info.size for name, info in heads if info}).get
         self.pull("items/")
         return self.sizes("cogs/", ".geoml/parts/").get
 
     @contextmanager
-    def near(self, files: Mapping[str, tuple[int | None, str | None]]) -> Iterator[None]:
-        """While this lasts, ``files`` (name: bytes and SHA-256) are in the working copy; what was fetched goes again.
+    def fetched(self, files: Mapping[str, tuple[int | None, str | None]]) -> Iterator[None]:
+        """While this lasts, ``files`` (name: bytes and SHA-256) are in the working copy.
 
-        A file that is here with the right content is not asked for.
+        What is missing or has another content is fetched, and deleted at the end.
         """
-        fetched = [] if self.bucket is None else [n for n, what in files.items() if not _is(self.local / n, *what)]
+        missing = [] if self.bucket is None else [n for n, what in files.items() if not _matches(self.local / n, *what)]
         try:
-            _each(self._pull, [(name, None) for name in fetched])
+            _parallel(self._pull, [(name, None) for name in missing])
             yield
         finally:
-            for name in fetched:  # the folder stays: that a block has one is counted
+            for name in missing:  # the folder stays: that a block has one is counted
                 with suppress(OSError):
                     (self.local / name).unlink(missing_ok=True)
 
-    def drop(self, folder: str) -> None:
-        """Give back the space of a folder of the working copy; nothing happens to a run that lives here."""
+    def free(self, folder: str) -> None:
+        """Delete a folder of the working copy; nothing happens to a run that lies on this machine."""
         if self.remote:
-            for path in (self.local / folder, self._notes / folder):
+            for path in (self.local / folder, self._tags / folder):
                 shutil.rmtree(path, ignore_errors=True)
 
     def lock(self) -> AbstractContextManager[Holder]:
-        """One driver at a time; see `geoml.io.stores.lock.hold`."""
-        return hold(self._slot(), self.url)
+        """One driver at a time; see `geoml.io.stores.lock.hold_lock`."""
+        if self.bucket is None:
+            return hold_lock(FileSlot(self.local / NAME), self.url)
+        return hold_lock(ObjectSlot(self.bucket), self.url)
 
     def holder(self) -> Holder | None:
-        """Who works on the run, as far as one look tells; None when nobody does."""
-        found = self._slot().read()
-        return None if found is None else parse(found[0])
-
-    def _slot(self) -> Slot:
-        return FileSlot(self.local / NAME) if self.bucket is None else ObjectSlot(self.bucket)
+        """Who works on the run, by one read of its lock; None when nobody does."""
+        body = self.read(NAME, LARGEST_LOCK)
+        return None if body is None else parse_holder(body)
 
     def _size(self, name: str) -> int | None:
         try:
-            found = (self.local / name).stat()
+            status = (self.local / name).stat()
         except OSError:
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def _push(self, name: str) -> None:
         assert self.bucket is not None
-        path = self.local / name
-        self._note(name, self.bucket.upload(path, name))
+        self._write_tag(name, self.bucket.upload(self.local / name, name))
 
-    def _pull(self, wanted: tuple[str, Found | None]) -> bool:
-        """True when the file was fetched; ``found`` is what a listing said of it."""
+    def _pull(self, named: tuple[str, ObjectInfo | None]) -> None:
+        """Fetch the object of a name, unless the file is a copy of it already; with what a listing says of it."""
         assert self.bucket is not None
-        name, found = wanted
-        path = self.inside(name)
-        known = self._known(name)
-        if found is not None and known is not None and known == found.tag:
-            return False
-        now = self.bucket.download(name, path, LARGEST, known)
-        if now is None:
+        name, listed = named
+        path, tag = self.inside(name), self._read_tag(name)
+        if listed is not None and tag is not None and tag == listed.tag:
+            return
+        info = self.bucket.download(name, path, LARGEST, tag)
+        if info is None:
             path.unlink(missing_ok=True)
-            return False
-        self._note(name, now)
-        return known is None or now.tag != known
+        else:
+            self._write_tag(name, info)
 
-    def _note(self, name: str, found: Found) -> None:
-        """Remember which object the file is a copy of, as long as nobody writes to it."""
-        if found.tag:
+    def _write_tag(self, name: str, info: ObjectInfo) -> None:
+        """Write down which object the file is a copy of, as long as nobody writes to it."""
+        if info.tag:
             now = (self.local / name).stat()
-            write_text(within(self.local.parent, f"tags/{name}"), f"{now.st_size} {now.st_mtime_ns} {found.tag}")
+            write_text(within(self.local.parent, f"tags/{name}"), f"{now.st_size} {now.st_mtime_ns} {info.tag}")
 
-    def _known(self, name: str) -> str | None:
+    def _read_tag(self, name: str) -> str | None:
         """The tag of the object that the file is an unchanged copy of."""
         try:
             now = (self.local / name).stat()
-            size, time, tag = (read_small(self._notes / name, 2**16) or b"").decode().split(" ", 2)
+            size, time, tag = (read_small(self._tags / name, 2**16) or b"").decode().split(" ", 2)
             return tag if (now.st_size, now.st_mtime_ns) == (int(size), int(time)) else None
         except (OSError, ValueError, DataError):
             return None
 
     @property
-    def _notes(self) -> Path:
+    def _tags(self) -> Path:
         return self.local.parent / "tags"
 
 
 def run_store(out: str | Path | RunStore) -> RunStore:
-    """The folder of a run by its path or URL. Raises InputError for a URL that cannot be written to.
-
-    Nothing is asked for yet.
-    """
+    """The folder of a run by its path or URL; no request is sent. Raises InputError for a URL of another kind."""
     if isinstance(out, RunStore):
         return out
     if isinstance(out, Path) or "://" not in out:
@@ -246,8 +237,8 @@ def is_url(text: object) -> bool:
 def fetch(url: str, what: str, limit: int, *, guarded: bool = False) -> Path:
     """A copy of the file at an s3, gs, az, https or http URL, in the scratch folder.
 
-    The user himself has named it, so its host (with this port) may be a private one; ``guarded`` says that others did.
-    Files of one folder lie in one folder. A copy whose tag is still that of the store is not fetched again. Raises
+    The host and port of a URL that the user wrote may be private; ``guarded`` URLs come from elsewhere, so theirs may
+    not. Files of one folder lie in one folder. A copy whose tag is still that of the store is not fetched again. Raises
     InputError when there is no such file or no access (``what`` is the field that names it), DataError for more than
     ``limit`` bytes, TransientError when nobody answers.
     """
@@ -260,43 +251,32 @@ def fetch(url: str, what: str, limit: int, *, guarded: bool = False) -> Path:
         name = f"{_digest(name)}{PurePosixPath(name).suffix[:12]}"
     path = scratch("files", _digest(home), "run") / name
     if not is_bucket(url):
-        _download(url, path, what, limit, guarded=guarded)
+        web.retried(lambda: _download(url, path, what, limit, guarded))
         return path
-    store = RunStore(home, path.parent, Bucket(home, what))
-    assert store.bucket is not None
-    found = store.bucket.download(url.rsplit("/", 1)[1], path, limit, store._known(name))
-    if found is None:
+    bucket = Bucket(home, what)
+    store = RunStore(home, path.parent, bucket)
+    info = bucket.download(url.rsplit("/", 1)[1], path, limit, store._read_tag(name))
+    if info is None:
         raise InputError(f"{what}: {redact(url)}: not found")
-    store._note(name, found)
+    store._write_tag(name, info)
     return path
 
 
 def read(url: str, what: str, limit: int) -> bytes:
-    """A small object of a bucket. Raises as `fetch`."""
+    """A small object of a bucket. Raises InputError, DataError and TransientError where `fetch` does."""
     home, name = url.rsplit("/", 1)
-    found = Bucket(home, what).get(name, limit)
-    if found is None:
+    answer = Bucket(home, what).get(name, limit)
+    if answer is None:
         raise InputError(f"{what}: {redact(url)}: not found")
-    return found[0]
+    return answer[0]
 
 
-def _download(url: str, path: Path, what: str, limit: int, *, guarded: bool) -> None:
-    """Fetch over HTTP into a file, with as many tries as the settings allow."""
-    for attempt in range(settings().retries + 1):
-        try:
-            _try(url, path, what, limit, guarded)
-            return
-        except TransientError as err:
-            if attempt == settings().retries:
-                raise
-            web.pause(attempt, err)
-
-
-def _try(url: str, path: Path, what: str, limit: int, guarded: bool) -> None:
+def _download(url: str, path: Path, what: str, limit: int, guarded: bool) -> None:
+    """Fetch over HTTP into a file, once."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         answer = _follow(url, what, limit, guarded, file)
         if answer.status in web.RETRIED:
-            raise web.busy(answer)
+            raise web.busy_error(answer)
         if answer.status != 200:
             kind = "not found" if answer.status in (404, 410) else "access refused or no file"
             raise InputError(f"{what}: {redact(url)}: {kind} (HTTP {answer.status})")
@@ -309,18 +289,18 @@ def _try(url: str, path: Path, what: str, limit: int, guarded: bool) -> None:
 
 def _follow(url: str, what: str, limit: int, guarded: bool, into: BinaryIO) -> web.Answer:
     """The answer after redirects. None may lead to a private address but on the host and port that the user named."""
-    asked, own = url, None if guarded else origin(url)
+    location, trusted = url, None if guarded else origin(url)
     for _ in range(web.MAX_HOPS + 1):
-        near = own is not None and origin(asked) == own
-        if not near:
+        checked = origin(location) != trusted
+        if checked:
             try:
-                check_host(origin(asked)[0], redact(asked))
+                check_host(origin(location)[0], redact(location))
             except InputError as err:
                 raise DataError(f"{what}: {redact(url)} leads to where we do not go: {err}") from err
-        answer = web.fetch("GET", asked, cap=limit, into=into, guarded=not near)
-        if (led := web.target(answer)) is None:
+        answer = web.fetch("GET", location, cap=limit, into=into, guarded=checked)
+        if (target := web.redirect_target(answer)) is None:
             return answer
-        asked = led
+        location = target
     raise DataError(f"{what}: {redact(url)}: too many redirects")
 
 
@@ -335,15 +315,15 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (p for p in folder.rglob("*") if p.is_file() and not (p.name[:1] == "." and p.suffix == ".part"))
 
 
-def _is(path: Path, size: int | None, digest: str | None) -> bool:
+def _matches(path: Path, size: int | None, digest: str | None) -> bool:
     try:
         return size is not None and path.stat().st_size == size and sha256(path) == digest
     except (OSError, GeomlError):
         return False
 
 
-def _each(do: Callable[[T], R], things: Sequence[T]) -> list[R]:
-    """``do`` for all things, some at once, results in order; the first error ends it."""
+def _parallel(do: Callable[[T], R], things: Sequence[T]) -> list[R]:
+    """``do`` for all ``things``, `AT_ONCE` at a time; the results in order. The first error ends it."""
     if len(things) <= 1:
         return [do(thing) for thing in things]
     with ThreadPoolExecutor(min(AT_ONCE, len(things)), "geoml-store") as pool:

@@ -63,11 +63,11 @@ def _private(path: Path, name: str | Path, folder: int | None) -> int:
             kind = "a symbolic link" if path.is_symlink() else "a file"
             raise InputError(f"GEOML_SCRATCH: {path} is {kind}; expected a folder of yours, not a way to one") from err
         raise
-    found = os.fstat(handle)
+    status = os.fstat(handle)
     why = ""
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         why = "belongs to another user; expected a folder of yours, such as a new one inside of it"
-    elif stat.S_IMODE(found.st_mode) & 0o022:
+    elif stat.S_IMODE(status.st_mode) & 0o022:
         why = f"can be written to by others; look at what is in it, then chmod 700 {path}, or name another folder"
     if why:
         os.close(handle)

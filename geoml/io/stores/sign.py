@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from geoml.errors import DataError, TransientError
 from geoml.io.stores.hrefs import redact
-from geoml.io.stores.web import RETRIED, Answer, busy, fetch, pause
+from geoml.io.stores.web import RETRIED, Answer, busy_error, fetch, retried
 from geoml.redacted import bare
 from geoml.settings import settings
 
@@ -48,25 +48,24 @@ def _token(url: str, *, fresh: bool) -> str:
     with _lock:
         token, until = _tokens.get(url, ("", 0.0))
         if fresh or time.time() > until - MARGIN:
-            token, until = _ask(url)
+            token, until = _request_token(url)
             _tokens[url] = token, until
         return token
 
 
-def _ask(url: str) -> tuple[str, float]:
+def _request_token(url: str) -> tuple[str, float]:
     """(token, expiry in seconds since 1970)."""
-    tries = settings().retries + 1
-    for attempt in range(tries):
-        try:
-            answer = fetch("GET", url, cap=MAX_ANSWER, guarded=False)  # the URL is from our own YAML
-            if answer.status not in RETRIED:
-                return _parsed(answer, url)
-            problem = busy(answer)
-        except TransientError as err:
-            problem = err
-        if attempt + 1 < tries:
-            pause(attempt, problem)
-    raise TransientError(f"sign: no token from {redact(url)} after {tries} tries ({problem})")
+
+    def attempt() -> tuple[str, float]:
+        answer = fetch("GET", url, cap=MAX_ANSWER, guarded=False)  # the URL is from our own YAML
+        if answer.status in RETRIED:
+            raise busy_error(answer)
+        return _parsed(answer, url)
+
+    try:
+        return retried(attempt)
+    except TransientError as err:
+        raise TransientError(f"sign: no token from {redact(url)} after {settings().retries + 1} tries ({err})") from err
 
 
 def _parsed(answer: Answer, url: str) -> tuple[str, float]:

@@ -1,8 +1,8 @@
 """Signatures of the URLs of a run: kept in memory, never in a file.
 
 Plans and recipes name models, regions and catalogs without what signs them (`geoml.recipe.Place`). The query of a
-signed URL is remembered here when it is fetched; who asks for the same place later, or for a file of a signed model
-folder, gets it added. Workers elsewhere get `kept` with their batch and `take` it.
+signed URL is remembered here when it is fetched, and added when the same place, or a file of a signed model folder,
+is asked for later. Workers elsewhere get `current_signatures` with their batch and install them.
 """
 
 from __future__ import annotations
@@ -13,53 +13,53 @@ from collections.abc import Mapping
 KINDS = ("model", "catalog", "region")
 """Fields of a recipe whose URLs are remembered; what items and lists name is not."""
 
-_known: dict[str, str] = {}
+_remembered: dict[str, str] = {}
 _lock = threading.Lock()
 
 
 class Signatures:
     """What a worker needs to read what its driver reads. A class of its own, so that no log shows what is inside."""
 
-    __slots__ = ("_of",)
+    __slots__ = ("_queries",)
 
-    def __init__(self, of: Mapping[str, str]) -> None:
-        self._of = dict(of)
+    def __init__(self, queries: Mapping[str, str]) -> None:
+        self._queries = dict(queries)
 
     def __repr__(self) -> str:
-        return f"<signatures of {len(self._of)} URLs>"
+        return f"<signatures of {len(self._queries)} URLs>"
 
     def __reduce__(self) -> tuple[type[Signatures], tuple[dict[str, str]]]:
-        return Signatures, (self._of,)
+        return Signatures, (self._queries,)
 
-    def take(self) -> None:
-        """Remember them in this process."""
+    def install(self) -> None:
+        """Remember them in this process too."""
         with _lock:
-            _known.update(self._of)
+            _remembered.update(self._queries)
 
 
-def kept() -> Signatures:
-    """All that this process remembers."""
+def current_signatures() -> Signatures:
+    """Those that this process remembers, to send to a worker."""
     with _lock:
-        return Signatures(_known)
+        return Signatures(_remembered)
 
 
 def signed(url: str, what: str) -> str:
-    """``url`` of the field ``what`` with its signature: its own, which is remembered, or that of before."""
+    """``url`` of the field ``what`` with its own signature, which is then remembered, or with the remembered one."""
     if what not in KINDS or url.partition("://")[0].lower() not in ("https", "http"):
         return url
     place, mark, query = url.partition("?")
     with _lock:
         if mark:
-            _known[place.rpartition("/")[0] if what == "model" else place] = query
+            _remembered[place.rpartition("/")[0] if what == "model" else place] = query
             return url
         while place.count("/") > 2:  # the host alone signs nothing
-            if place in _known:
-                return f"{url}?{_known[place]}"
+            if place in _remembered:
+                return f"{url}?{_remembered[place]}"
             place = place.rpartition("/")[0]
     return url
 
 
-def beside(folder: str, name: str) -> str:
+def join_url(folder: str, name: str) -> str:
     """The URL of a file in the folder at a URL, which may be signed."""
     place, mark, query = folder.partition("?")
     return f"{place.rstrip('/')}/{name}{mark}{query}"

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError, out_of_memory, too_long
 
@@ -38,7 +37,7 @@ def atomic(path: Path) -> Iterator[Path]:
     file, no file, or the whole new one. After an error the temporary file is gone and ``path`` is as it was. The
     parent folder is made when it is missing.
 
-    Raises, naming ``path``, for every OSError what `failed` says: no space left, no permission, nothing written.
+    Raises, naming ``path``, for every OSError what `os_failure` says: no space left, no permission, nothing written.
     """
     path = Path(path)
     # not the suffix of the final name: what a kill leaves behind must not match *.tif
@@ -50,7 +49,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as err:
-        raise failed(path, err) from err
+        raise os_failure(path, err) from err
     finally:
         with suppress(OSError):  # the disk is gone; the error above says so
             temporary.unlink(missing_ok=True)
@@ -61,7 +60,7 @@ def folder(directory: str | Path, last: str) -> Iterator[Path]:
     """A temporary folder inside ``directory`` whose files move there when the body ends well, ``last`` last.
 
     So ``last`` in a folder says that all others are there and whole. After an error nothing is left behind and what was
-    there is as it was; folders that were made go too. Raises, naming ``directory``, what `failed` says.
+    there is as it was; folders that were made go too. Raises, naming ``directory``, what `os_failure` says.
     """
     directory = Path(directory)
     temporary = directory / f".{secrets.token_hex(8)}.part"
@@ -75,7 +74,7 @@ def folder(directory: str | Path, last: str) -> Iterator[Path]:
             path.replace(directory / path.name)
         _sync(directory)
     except OSError as err:
-        raise failed(directory, err) from err
+        raise os_failure(directory, err) from err
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for path in made:
@@ -83,7 +82,7 @@ def folder(directory: str | Path, last: str) -> Iterator[Path]:
                 path.rmdir()
 
 
-def failed(path: Path, err: OSError, verb: str = "written") -> GeomlError:
+def os_failure(path: Path, err: OSError, verb: str = "written") -> GeomlError:
     """The error of the table for one of the system at ``path``: a name that cannot be, no memory, a broken place."""
     if err.errno == errno.ENAMETOOLONG:
         return InputError(too_long(path))
@@ -92,13 +91,13 @@ def failed(path: Path, err: OSError, verb: str = "written") -> GeomlError:
     return DataError(f"{path}: not {verb} ({err})")
 
 
-def nameable(path: Path) -> Path:
+def check_name(path: Path) -> Path:
     """``path``, which need not be there. Raises InputError for one that no system takes."""
     try:
         path.lstat()
     except OSError as err:
         if err.errno == errno.ENAMETOOLONG:
-            raise failed(path, err) from err
+            raise os_failure(path, err) from err
     return path
 
 
@@ -118,7 +117,7 @@ def within(root: Path, name: str) -> Path:
             if path.is_symlink():
                 raise DataError(f"{path}: a symbolic link inside of {root}, not written through; expected a folder")
     except OSError as err:
-        raise failed(path, err) from err
+        raise os_failure(path, err) from err
     return path / parts[-1]
 
 
@@ -135,26 +134,21 @@ def read_small(path: Path, limit: int = SMALL) -> bytes | None:
     except OSError as err:
         if err.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
             raise _no_file(path) from err
-        raise failed(path, err, "readable") from err
+        raise os_failure(path, err, "readable") from err
     try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise _no_file(path)
-        parts, size = [], 0
-        while about.st_size <= limit and (part := os.read(handle, 2**20)):
-            parts.append(part)
-            if (size := size + len(part)) > limit:
-                break
-        if max(size, about.st_size) > limit:
+        if about.st_size > limit or len(body := _capped(handle, limit)) > limit:
             raise DataError(f"{path}: more than {limit} bytes; not what geoml writes there")
     except OSError as err:
-        raise failed(path, err, "readable") from err
+        raise os_failure(path, err, "readable") from err
     finally:
         os.close(handle)
-    return b"".join(parts)
+    return body
 
 
-def regular(path: Path) -> Path:
+def check_regular(path: Path) -> Path:
     """``path``, for readers of tables that would wait for a pipe for ever. Raises DataError when it is no regular file.
 
     A path where nothing is passes: whoever opens it says so.
@@ -179,7 +173,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: Path, obj: Any) -> None:
+def write_json(path: Path, obj: object) -> None:
     """Write ``obj`` as JSON, atomically and the same for equal objects: sorted keys, two spaces, UTF-8.
 
     Raises InputError when the object is not JSON (NaN and infinity are not), DataError when it cannot be written.
@@ -191,13 +185,17 @@ def write_json(path: Path, obj: Any) -> None:
     write_text(path, text + "\n")
 
 
-def capped(path: Path, limit: int) -> bytes:
+def read_capped(path: Path, limit: int) -> bytes:
     """The bytes of a file, at most one more than ``limit``; memory follows what is there. Raises OSError."""
-    kept = io.BytesIO()
     with path.open("rb") as file:
-        while (left := limit + 1 - kept.tell()) > 0 and (chunk := file.read(min(left, 2**20))):
-            kept.write(chunk)
-    return kept.getvalue()
+        return _capped(file.fileno(), limit)
+
+
+def _capped(handle: int, limit: int) -> bytes:
+    body = io.BytesIO()
+    while (left := limit + 1 - body.tell()) > 0 and (chunk := os.read(handle, min(left, 2**20))):
+        body.write(chunk)
+    return body.getvalue()
 
 
 def sha256(path: Path) -> str:
@@ -206,7 +204,7 @@ def sha256(path: Path) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as err:
-        raise failed(path, err, "readable") from err
+        raise os_failure(path, err, "readable") from err
 
 
 def _sync(path: Path) -> None:

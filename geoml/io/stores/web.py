@@ -1,7 +1,7 @@
-"""One HTTP request: it keeps a pace, stops at its size cap, follows no redirect and goes to no private address.
+"""One HTTP request, with a least speed and a largest size, that follows no redirect and goes to no private address.
 
-Everything that geoml reads over HTTP goes through `fetch`; who calls it decides what is tried again (`pause`) and
-where a redirect may lead (`target`).
+Everything that geoml reads over HTTP goes through `fetch`; who calls it decides what is tried again (`back_off`) and
+where a redirect may lead (`redirect_target`).
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import random
+import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -26,9 +27,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from geoml.errors import DataError, TransientError
-from geoml.io.stores.hrefs import Redacted, public, redact
-from geoml.io.stores.pace import CONNECT, Pace
+from geoml.io.stores.hrefs import RedactingFilter, is_public, redact
+from geoml.io.stores.speed_watch import CONNECT, SpeedWatch
 from geoml.settings import settings
+
+T = TypeVar("T")
 
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -63,8 +66,8 @@ def fetch(
     *,
     cap: int,
     headers: Mapping[str, str] | None = None,
-    params: Any = None,
-    json: Any = None,
+    params: Mapping[str, str] | None = None,
+    json: Mapping[str, object] | None = None,
     into: BinaryIO | None = None,
     guarded: bool = True,
     session: requests.Session | None = None,
@@ -74,14 +77,14 @@ def fetch(
     ``into``: the body of HTTP 200 is written there as it comes, that of another status is not read, and the answer's
     own stays empty. ``guarded``: an address that is not public is not connected to (unless
     ``settings().private_hosts``), also when the name resolved to another one a moment ago. Raises TransientError when
-    no whole answer comes, or it comes too slowly (see `Pace`), DataError for an address that is not allowed; OSError
-    of ``into`` passes.
+    no whole answer comes, or it comes too slowly (see `SpeedWatch`), DataError for an address that is not allowed, and
+    what writing to ``into`` raises.
     """
     wait = settings().timeout
-    _now.guarded = guarded and not settings().private_hosts
-    with Pace() as pace:
-        _now.pace = pace
-        with _translated(url, pace):
+    _current.guarded = guarded and not settings().private_hosts
+    with SpeedWatch() as watch:
+        _current.watch = watch
+        with _translated_errors(url, watch):
             answer = (session or _session()).request(
                 method,
                 url,
@@ -93,20 +96,20 @@ def fetch(
                 allow_redirects=False,
             )
         with closing(answer):
-            kept = BytesIO()
-            to = kept if into is None else into
-            size = 0 if into is not None and answer.status_code != 200 else _copied(answer, to, cap, url, pace)
-    return Answer(url, answer.status_code, answer.headers, kept.getvalue(), size)
+            body = BytesIO()
+            to = body if into is None else into
+            size = 0 if into is not None and answer.status_code != 200 else _copy_body(answer, to, cap, url, watch)
+    return Answer(url, answer.status_code, answer.headers, body.getvalue(), size)
 
 
-def _copied(answer: requests.Response, to: BinaryIO, cap: int, url: str, pace: Pace) -> int:
-    """Write the body, up to ``cap`` + 1 bytes of it, and give how many there were."""
+def _copy_body(answer: requests.Response, to: BinaryIO, cap: int, url: str, watch: SpeedWatch) -> int:
+    """Write the body, up to ``cap`` + 1 bytes of it; the number of bytes written."""
     size = 0
-    pace.body(answer.raw.tell, cap + cap // 64 + 2 * CHUNK)  # encoded it is hardly longer, but may never end
+    watch.body(answer.raw.tell, cap + cap // 64 + 2 * CHUNK)  # encoded it is hardly longer, but may never end
     while size <= cap:
         most = min(CHUNK, cap + 1 - size)
-        with _translated(url, pace):
-            chunk = pace.read(lambda most=most: answer.raw.read1(most, decode_content=True))  # type: ignore[misc]
+        with _translated_errors(url, watch):
+            chunk = watch.read(partial(answer.raw.read1, most, decode_content=True))
         if not chunk:
             break
         to.write(chunk)
@@ -115,8 +118,8 @@ def _copied(answer: requests.Response, to: BinaryIO, cap: int, url: str, pace: P
 
 
 @contextmanager
-def _translated(url: str, pace: Pace) -> Iterator[None]:
-    """What the network and its libraries raise as errors of ours; their texts have the query."""
+def _translated_errors(url: str, watch: SpeedWatch) -> Iterator[None]:
+    """Raise what the network and its libraries raise as errors of ours, without their texts, which repeat the query."""
     try:
         yield
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
@@ -124,13 +127,13 @@ def _translated(url: str, pace: Pace) -> Iterator[None]:
     except (requests.RequestException, HTTPError, OSError, ValueError) as err:
         if _kind(err) == "SSLCertVerificationError":
             raise DataError(f"{redact(url)}: the server's certificate is not valid") from None
-        late = "no answer in time" if pace.late else "no answer"
+        late = "no answer in time" if watch.too_slow else "no answer"
         raise TransientError(f"{redact(url)}: {late} ({_kind(err)})") from None
-    if pace.late:  # what was cut off may look like a short one
+    if watch.too_slow:  # what was cut off may look like a short one
         raise TransientError(f"{redact(url)}: no answer in time")
 
 
-def target(answer: Answer, *, upgraded: bool = False) -> str | None:
+def redirect_target(answer: Answer, *, upgraded: bool = False) -> str | None:
     """Where a redirect leads; None for any other answer.
 
     ``upgraded``: http on the host that was asked by https means https; services behind a proxy often do not know it.
@@ -151,68 +154,87 @@ def target(answer: Answer, *, upgraded: bool = False) -> str | None:
     return url.geturl()
 
 
-def pause(attempt: int, err: BaseException | None = None) -> None:
+def back_off(attempt: int, err: BaseException | None = None) -> None:
     """Sleep before try number ``attempt`` + 2: 0.5, 1, 2, … s with jitter, or as long as the server asks."""
-    asked = getattr(err, "retry_after", 0.0)
-    time.sleep(max(min(0.5 * 2**attempt, 30.0) * _JITTER.uniform(0.5, 1.0), min(asked, LONGEST)))
+    wish = err.retry_after if isinstance(err, TransientError) else 0.0
+    time.sleep(max(min(0.5 * 2**attempt, 30.0) * _JITTER.uniform(0.5, 1.0), min(wish, LONGEST)))
 
 
-def busy(answer: Answer) -> TransientError:
-    """The error for a status of ``RETRIED``; `pause` takes the server's wish from it."""
+def retried(attempt: Callable[[], T]) -> T:
+    """What ``attempt`` returns, called again after each TransientError as often as ``settings().retries`` allow."""
+    for number in range(settings().retries):
+        try:
+            return attempt()
+        except TransientError as err:
+            back_off(number, err)
+    return attempt()
+
+
+def busy_error(answer: Answer) -> TransientError:
+    """The error for a status of ``RETRIED``; its ``retry_after`` is what the server asks for."""
     err = TransientError(f"{redact(answer.url)}: HTTP {answer.status}")
-    word = answer.headers.get("Retry-After", "")
-    err.retry_after = float(word) if word.isdigit() else 0.0  # type: ignore[attr-defined]  # dates are rare: backoff
+    seconds = answer.headers.get("Retry-After", "")
+    err.retry_after = float(seconds) if seconds.isdigit() else 0.0  # dates are rare: they get the usual break
     return err
 
 
 def new_session() -> requests.Session:
     """A session whose connections `fetch` can end and check."""
     session = requests.Session()
-    watch(session)
+    prepare_session(session)
     return session
 
 
-def watch(session: requests.Session) -> None:
+def prepare_session(session: requests.Session) -> None:
     """Make ``session`` one that `fetch` can use. Proxies come from the environment, ``~/.netrc`` is not read."""
-    session.auth = _no_keys
+    session.auth = _no_credentials
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter(pool_connections=64, pool_maxsize=CONNECTIONS))
 
 
-def _no_keys(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stands where requests would look into ``~/.netrc``, and for user names in URLs."""
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An authentication that adds nothing: without one, requests would read ``~/.netrc`` and user names in URLs."""
     return request
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(Redacted())
+logging.getLogger("urllib3.connectionpool").addFilter(RedactingFilter())
 
 _session = lru_cache(maxsize=1)(new_session)
-_now = threading.local()
+
+
+class _Current(threading.local):
+    """The request that this thread makes."""
+
+    watch: SpeedWatch | None = None
+    guarded = False
+
+
+_current = _Current()
 os.register_at_fork(after_in_child=_session.cache_clear)  # two processes must not share connections
 
 
 class _Watched(HTTPConnection):
-    """Tells the `Pace` of this thread that it is used, and looks whom it is connected to before it says a word."""
+    """A connection that the `SpeedWatch` of its thread watches, and that checks its peer before it sends anything."""
 
-    def _new_conn(self) -> Any:
+    def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         try:
-            self._look(sock)
+            self._check_peer(sock)
         except BaseException:  # it has hung up already, or is not allowed
             sock.close()
             raise
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if hasattr(_now, "pace"):
-            _now.pace.uses(self)
+        if _current.watch is not None:
+            _current.watch.add(self)
         if self.sock is not None:  # kept from a request that was allowed more
-            self._look(self.sock)
+            self._check_peer(self.sock)
         super().request(*args, **kwargs)
 
-    def _look(self, sock: Any) -> None:
+    def _check_peer(self, sock: socket.socket) -> None:
         peer = sock.getpeername()[0]
-        if getattr(_now, "guarded", False) and self.proxy is None and not public(peer):
+        if _current.guarded and self.proxy is None and not is_public(peer):
             raise DataError(f"{self.host} leads to the private address {peer}; set GEOML_PRIVATE_HOSTS=true to allow")
 
 
@@ -240,7 +262,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _kind(err: BaseException) -> str:
-    """The innermost cause, by its class: messages of libraries repeat whole URLs."""
+    """The class of the innermost cause; the messages of libraries repeat whole URLs."""
     while (inner := err.__cause__ or err.__context__) is not None and not isinstance(inner, KeyError):
         err = inner
     return type(err).__name__

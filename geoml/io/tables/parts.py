@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from geoml.errors import DataError
-from geoml.io.stores.store import atomic, regular
+from geoml.io.stores.store import atomic, check_regular
 from geoml.vector.polygons import Polygons
 
 
@@ -30,7 +30,7 @@ def write_polygons(polygons: Polygons, path: Path) -> None:
 def read_polygons(path: Path) -> Polygons:
     """What `write_polygons` wrote. Raises DataError for a missing or damaged file."""
     try:
-        table = pq.read_table(regular(path), page_checksum_verification=True)
+        table = pq.read_table(check_regular(path), page_checksum_verification=True)
         return Polygons(
             geometry=np.asarray(shapely.from_wkb(table["geometry"].to_numpy()), dtype=object),
             value=table["value"].to_numpy(),

@@ -153,7 +153,7 @@ def test_private_hosts_are_refused_in_any_spelling(host: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "2a00:1450::5", "::ffff:93.184.216.34"])
 def test_addresses_of_the_open_internet(address: str) -> None:
-    assert hrefs.public(address)
+    assert hrefs.is_public(address)
 
 
 def test_a_name_that_does_not_resolve_is_not_remembered_as_public(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from geoml.engine.run.state import state
 from geoml.errors import DataError, TransientError
-from geoml.io.stores.lock import NAME, FileSlot, Holder, _lost, check, hold, parse
+from geoml.io.stores.lock import NAME, FileSlot, Holder, _lost, check_held, hold_lock, parse_holder
 from geoml.io.stores.remote import RunStore, run_store
 
 HOLD = """
@@ -179,7 +179,7 @@ def test_odd_values_of_a_lock_are_no_holder_or_one_with_a_name(
     for value in ODD:
         path = put(tmp_path, holder())
         path.write_text(json.dumps({**here, name: value}))
-        found = parse(path.read_bytes())
+        found = parse_holder(path.read_bytes())
         if name == "pid":
             assert found is None, value
         if found is not None:
@@ -198,9 +198,9 @@ def test_odd_values_of_a_lock_are_no_holder_or_one_with_a_name(
 )
 def test_a_lock_that_is_no_document(text: str, tmp_path: Path) -> None:
     whole = json.dumps(asdict(holder())).replace("4711", "1e400")
-    assert parse(text.encode()) is None
-    assert parse(whole.encode()) is None
-    assert parse(whole.encode("utf-16")) is None
+    assert parse_holder(text.encode()) is None
+    assert parse_holder(whole.encode()) is None
+    assert parse_holder(whole.encode("utf-16")) is None
 
 
 def test_a_lock_that_is_no_file_is_an_error_at_once(
@@ -267,7 +267,7 @@ def test_half_a_lock_is_taken_over_after_the_lease(body: str, tmp_path: Path, ma
     machine(lease=0.3)
     path = put(tmp_path, holder())
     path.write_text(body)
-    assert parse(body.encode()) is None
+    assert parse_holder(body.encode()) is None
     with run_store(tmp_path).lock() as me:
         assert token(run_store(tmp_path)) == me.token
 
@@ -299,7 +299,7 @@ def test_who_lost_it_publishes_nothing_more(tmp_path: Path, machine: Callable[..
     found = store.holder()
     assert found is not None
     assert found.host == "elsewhere", "the lock of another one stays"
-    check(store.url)  # it is about this hold only
+    check_held(store.url)  # it is about this hold only
 
 
 def test_of_many_who_take_over_one_does(tmp_path: Path) -> None:
@@ -330,5 +330,5 @@ def test_of_many_who_take_over_one_does(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DataError, match=r"lock\.json: not "), hold(FileSlot(tmp_path / "file" / NAME), "out"):
+    with pytest.raises(DataError, match=r"lock\.json: not "), hold_lock(FileSlot(tmp_path / "file" / NAME), "out"):
         pass

@@ -103,13 +103,13 @@ def test_a_store_on_this_machine(tmp_path: Path) -> None:
     (tmp_path / "out" / "items").mkdir(parents=True)
     (tmp_path / "out" / "items" / "a.json").write_text("{}")
     store.push("items", "nothing")
-    assert store.pull("items/") == []
+    store.pull("items/")
     assert store.sizes("items") == store.sizes() == {"items/a.json": 2}
     assert (store.read("items/a.json"), store.read("items/b.json")) == (b"{}", None)
     assert (store.blocks()("items/a.json"), store.blocks(["b"])("items/b.json")) == (2, None)
-    with store.near({"items/a.json": (2, None)}):
+    with store.fetched({"items/a.json": (2, None)}):
         pass
-    store.drop("items")
+    store.free("items")
     assert store.read("items/a.json") == b"{}", "nothing is dropped where it is the only copy"
     store.remove("items/a.json", "items/b.json")
     assert store.sizes() == {}
