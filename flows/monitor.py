@@ -55,7 +55,7 @@ def monitor(
     check(recipe, lookback, until)
     with steps.exclusive(out, wait):
         try:
-            found = steps.look(recipe, out, lookback, until, fill)
+            found = steps.scan(recipe, out, lookback, until, fill)
             for day, left in found.todo.items():
                 pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
                 show.blocks(day_out(out, day), left, f"blocks-{day}")

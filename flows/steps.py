@@ -18,7 +18,7 @@ from flows.show import Progress, told
 from geoml import pipeline
 from geoml.backends.torch import choose
 from geoml.engine.run.blocks import Tally
-from geoml.engine.run.monitor import Look
+from geoml.engine.run.monitor import Scan
 from geoml.engine.workers import drive as spread
 from geoml.errors import TransientError
 from geoml.recipe import PredictRecipe
@@ -103,13 +103,13 @@ def work(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=transient, persist_result=False)
-def look(recipe: PredictRecipe, out: str, lookback: int, until: str | None, fill: bool) -> Look:
+def scan(recipe: PredictRecipe, out: str, lookback: int, until: str | None, fill: bool) -> Scan:
     """One search for the window of a monitor; a plan for each day of it."""
-    return pipeline.look(recipe, out, lookback=lookback, until=until, fill=fill)
+    return pipeline.scan(recipe, out, lookback=lookback, until=until, fill=fill)
 
 
 @task(persist_result=False)
-def gather(out: str, found: Look) -> list[dict[str, Any]]:
+def gather(out: str, found: Scan) -> list[dict[str, Any]]:
     """Put all days together; the rows of what changed."""
     return pipeline.gather(out, found)
 

@@ -26,10 +26,10 @@ from geoml.engine.run import plan as planning
 from geoml.engine.run.blocks import Progress, is_done, run_blocks
 from geoml.engine.run.collect import collect, collected
 from geoml.engine.run.domain import compare
-from geoml.engine.run.planned import changed
+from geoml.engine.run.planned import changed_fields
 from geoml.engine.run.sample import with_sample
 from geoml.engine.run.search import search
-from geoml.engine.run.searched import Searched
+from geoml.engine.run.span_search import SpanSearch
 from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
@@ -51,11 +51,11 @@ __all__ = [
     "evaluate",
     "gather",
     "locked",
-    "look",
     "monitor",
     "plan",
     "predict",
     "run_blocks",
+    "scan",
     "search",
     "todo",
     "train",
@@ -88,7 +88,8 @@ def plan(
     made, items = planning.make_plan(recipe, found)
     if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json"):
         before = planning.read_plan(store)
-        model = set(changed(before.card, made.card)) - {"sha256"}  # in the hash; that of a calibrated model is its own
+        # in the hash; that of a calibrated model is its own
+        model = set(changed_fields(before.card, made.card)) - {"sha256"}
         other = before.hash != made.hash or bool(model) or before.recipe.block_size != recipe.block_size
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
             said = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
@@ -236,10 +237,10 @@ def training(recipe: str | Path | Mapping[str, Any]) -> tuple[type[Task], Frozen
 
 @limits("area")
 def draw_places(run: str | Path, places: int, out: str | Path, seed: int = 0) -> int:
-    """Draw about ``places`` of a run's map into a vector file to be filled in, see `geoml.engine.run.estimate.draw`."""
-    from geoml.engine.run.estimate import draw
+    """Write a sample of about ``places`` of a map to be filled in, see `geoml.engine.run.estimate.sample_places`."""
+    from geoml.engine.run.estimate import sample_places
 
-    return len(draw(run, places, Path(out), seed))
+    return len(sample_places(run, places, Path(out), seed))
 
 
 @limits("area")
@@ -251,116 +252,116 @@ def estimate_areas(run: str | Path, reference: str | Path, column: str = "refere
 
 
 @limits("monitor")
-def look(
+def scan(
     recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None, fill: bool = True
-) -> monitoring.Look:
+) -> monitoring.Scan:
     """Search the days from ``lookback`` before ``until`` (now) once, and plan each day below ``out``.
 
     A model of two dates compares each of them with the first ``datetime`` of the recipe, the reference.
 
     A day is a run of its own in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the items as they are now
-    are left alone. With ``fill`` the search begins with the first day that nights which did not come would have looked
-    at; `Look.gap` names those that no look has searched. Days of the series of which an item was found under another
-    day now are searched too.
-    Items that cannot be used are left out, and so is a day that has no other; `Look.left_out` names them. Raises
+    are left alone. With ``fill`` the search begins with the first day that earlier scans should have searched and did
+    not; `Scan.gap` names the days that no scan has searched. Days of the series of which an item now has another day
+    are searched too.
+    Items that cannot be used are left out, and so is a day that has no other; `Scan.left_out` names them. Raises
     NothingFound when no item was found and the series has none there either, InputError when ``out`` holds something
     else.
     """
     _claim(out)
-    found = monitoring.Look(monitoring.claim(recipe, out))
-    entries, found.before = gathering.held(out)
+    result = monitoring.Scan(monitoring.claim_series(recipe, out))
+    entries, result.record = gathering.read_state(out)
     first, last = monitoring.window(lookback, until)
     reference = monitoring.reference_of(recipe)
     left = stac.LeftOut(recipe.query.strict)
 
-    def at(when: str) -> list[pystac.Item]:
+    def items_at(when: str) -> list[pystac.Item]:
         return search(recipe.query.model_copy(update={"datetime": (when,)}), left)
 
-    before = [at(reference)] if reference else []
+    before = [items_at(reference)] if reference else []
     end = stac.parse_datetime(reference)[1] if reference else None
     floor = end.date() + dt.timedelta(days=1) if end else dt.date.min
-    found.window = max(first, floor), last
-    days = Searched(at, recipe.query.limit)
-    days.add(found.open(fill, floor))
-    days.add(monitoring.moved(days.items, entries, days.spans))
-    found.spans = tuple(days.spans)
-    found.left_out |= left.items | days.left_out
-    by_day = monitoring.by_day(days.items, found.spans)
-    found.note(by_day)
-    _plan_days(recipe, out, found, before, by_day)
-    found.gone = monitoring.gone(found, entries, days.whole)
-    if days.nothing and not by_day and not found.gone:
-        gathering.remember(out, found)
-        raise days.nothing if not found.gap else NothingFound(f"{days.nothing}; {found.gap}")
-    return found
+    result.window = max(first, floor), last
+    days = SpanSearch(items_at, recipe.query.limit)
+    days.add(result.search_spans(fill, floor))
+    days.add(monitoring.moved_spans(days.items, entries, days.spans))
+    result.spans = tuple(days.spans)
+    result.left_out |= left.items | days.left_out
+    by_day = monitoring.by_day(days.items, result.spans)
+    result.add_items(by_day)
+    _plan_days(recipe, out, result, before, by_day)
+    result.gone = monitoring.withdrawn_days(result, entries, days.whole)
+    if days.nothing and not by_day and not result.gone:
+        gathering.record_scan(out, result)
+        raise days.nothing if not result.gap else NothingFound(f"{days.nothing}; {result.gap}")
+    return result
 
 
 def _plan_days(
     recipe: PredictRecipe,
     out: str | Path,
-    found: monitoring.Look,
+    result: monitoring.Scan,
     before: Sequence[Sequence[pystac.Item]],
     by_day: Mapping[str, Sequence[pystac.Item]],
 ) -> None:
-    """Plan each day, and note in ``found`` which have to be done, or failed."""
+    """Plan each day, and note in ``result`` which have to be done, or failed."""
     unfit: dict[str, GeomlError] = {}
     for day, those in by_day.items():
         place = monitoring.day_out(out, day)
-        found.items += len(those)
+        result.items += len(those)
         try:
             made = plan(monitoring.recipe_of(recipe, day), place, [*before, those])
             undone = todo(place)
         except NothingFound:
-            found.forget(day)  # nothing of this day covers the region
+            result.drop_day(day)  # nothing of this day covers the region
             continue
         except GeomlError as err:
-            found.left_out |= of_error(err)
-            (unfit if of_error(err) else found.failed)[day] = err
+            result.left_out |= of_error(err)
+            (unfit if of_error(err) else result.failed)[day] = err
             continue
-        found.left_out |= made.left_out
-        found.days.append(day)
+        result.left_out |= made.left_out
+        result.days.append(day)
         if undone or not collected(place):
-            found.todo[day] = undone
-    if unfit and not found.days:  # no day at all has an item that can be used: that is no odd item
-        found.failed |= unfit
+            result.todo[day] = undone
+    if unfit and not result.days:  # no day at all has an item that can be used: that is no odd item
+        result.failed |= unfit
 
 
 def do_day(
-    out: str | Path, look: monitoring.Look, day: str, run: Callable[[str, list[str]], Sequence[Tally]]
+    out: str | Path, scan: monitoring.Scan, day: str, run: Callable[[str, list[str]], Sequence[Tally]]
 ) -> dict[str, Any] | None:
     """Do the blocks of a day by ``run(place, ids)`` and put its outputs together; what its ``run.json`` says.
 
-    A failure is noted in ``look`` and the other days go on; then, and without a valid pixel, there is None.
+    A failure is noted in ``scan`` and the other days go on; then, and without a valid pixel, there is None.
     """
     place = monitoring.day_out(out, day)
     try:
         with locked(place):
-            made = collect(place, run(place, look.todo[day]))
-        look.warnings += [f"{day}: {words}" for words in made.get("warnings", ())]
+            made = collect(place, run(place, scan.todo[day]))
+        scan.warnings += [f"{day}: {words}" for words in made.get("warnings", ())]
         if (domain := made.get("domain")) and domain["verdict"] != "inside":
-            look.unlike.append(day)
+            scan.unlike.append(day)
             log.warning("%s: %s", day, said(domain))
         return made
     except NothingFound as err:
         log.info("%s: %s", day, err)  # published, and without a valid pixel
     except GeomlError as err:
-        look.failed[day] = err
+        scan.failed[day] = err
     return None
 
 
 @limits("monitor")
-def gather(out: str | Path, look: monitoring.Look) -> list[dict[str, Any]]:
+def gather(out: str | Path, scan: monitoring.Scan) -> list[dict[str, Any]]:
     """Put all days together in ``out`` and give what changed, one row for each item."""
-    return gathering.gather(out, look)
+    return gathering.gather(out, scan)
 
 
-def verdict(look: monitoring.Look, rows: Sequence[Mapping[str, Any]]) -> None:
+def verdict(scan: monitoring.Scan, rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise, after all that exists is published, what the days that failed raised, and NothingFound for nothing new."""
-    if look.failed:
-        raise monitoring.trouble(look.failed)
-    if not rows and not look.todo:
+    if scan.failed:
+        raise monitoring.days_error(scan.failed)
+    if not rows and not scan.todo:
         raise NothingFound(
-            f"nothing new: all of the {look.items} items found are done{'; ' * bool(look.gap)}{look.gap}"
+            f"nothing new: all of the {scan.items} items found are done{'; ' * bool(scan.gap)}{scan.gap}"
         )
 
 
@@ -376,13 +377,13 @@ def monitor(
     """Process what is new, reprocessed, moved or withdrawn, into the collection in ``out``; the rows of its changes.
 
     ``lookback`` days before ``until`` (now) are looked at, and with ``fill`` those that no night has looked at before.
-    Of ``datetime`` only the earlier date of a model of two counts: every day is compared with it. See `look` and
+    Of ``datetime`` only the earlier date of a model of two counts: every day is compared with it. See `scan` and
     `verdict` for what is raised.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
     monitoring.check(recipe, lookback, until)
     with halting(), locked(out):
-        found = look(recipe, out, lookback=lookback, until=until, fill=fill)
+        found = scan(recipe, out, lookback=lookback, until=until, fill=fill)
         for day in found.todo:
             do_day(out, found, day, run_all)
         rows = gather(out, found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import Field, dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,18 @@ from geoml.grid.plane import Plane
 
 
 class Columns:
-    """Arrays of equal length: a length, a selection."""
+    """The base of dataclasses of arrays of equal length, one row for each polygon."""
 
     __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    value: NDArray[np.uint8]
 
     def __len__(self) -> int:
-        return len(self.value)  # type: ignore[attr-defined]
+        return len(self.value)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """The rows of an index or a mask, in its order."""
-        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(**{k: v[index] if isinstance(v, np.ndarray) else v for k, v in columns.items()})
 
 

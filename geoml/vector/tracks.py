@@ -1,9 +1,9 @@
-"""Changes over time: what is seen again keeps its id, what is gone is closed, what nobody looked at stays as it was."""
+"""Changes over time: what is seen again keeps its id, what is gone is closed, what was not observed stays as it was."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -27,8 +27,8 @@ GRID = 1e-6
 class Tracks(Columns):
     """Changes with a history, ordered by id; polygons or multipolygons in longitude and latitude.
 
-    ``value`` (uint8) is the class. Times are datetime64[us], UTC: ``first_seen`` and ``last_seen`` are those of looks
-    that saw the change, ``closed`` that of the look that no longer did, NaT while it is open.
+    ``value`` (uint8) is the class. Times are datetime64[us], UTC: those of the first
+    and the last observation of the change, and of the first one without it: NaT while it is open.
     """
 
     id: NDArray[np.object_]
@@ -44,6 +44,18 @@ class Tracks(Columns):
         nothing, never = np.empty(0, object), np.empty(0, "datetime64[us]")
         return cls(nothing, nothing, np.empty(0, np.uint8), never, never, never)
 
+    def merged(self, other: Tracks) -> Tracks:
+        """The changes of both."""
+        both = Tracks(
+            np.concatenate([self.id, other.id]),
+            np.concatenate([self.geometry, other.geometry]),
+            np.concatenate([self.value, other.value]),
+            np.concatenate([self.first_seen, other.first_seen]),
+            np.concatenate([self.last_seen, other.last_seen]),
+            np.concatenate([self.closed, other.closed]),
+        )
+        return both.take(np.argsort(both.id.astype(str)))
+
 
 def follow(
     tracks: Tracks,
@@ -51,92 +63,76 @@ def follow(
     value: NDArray[np.uint8],
     when: np.datetime64,
     observed: shapely.Geometry,
-    *,
-    overlap: float = OVERLAP,
-    share: float = OBSERVED,
-    grid: float = GRID,
 ) -> tuple[Tracks, NDArray[np.object_]]:
-    """(the tracks after a look, the id of each polygon of the look).
+    """(the tracks after an observation, the id of each polygon of it).
 
-    A polygon is an open track seen again where both have one class and share at least ``overlap`` of the smaller of
+    A polygon is an open track seen again where both have one class and share at least `OVERLAP` of the smaller of
     them; one to one, the largest common area first. So the largest part of a change that fell apart keeps its id and
     the others are new, and where changes grew together the one with the largest part goes on and the others are
-    closed. A track seen again takes the polygon of the look; parts of it that were not observed stay. An open track
-    that is not seen is closed when at least ``share`` of it was observed. A closed one never opens again: what comes
-    back is new. The order of rows does not matter, and the same look twice gives the same.
+    closed. A track seen again takes the new polygon; parts of it that were not observed stay. An open track that is not
+    seen is closed when at least `OBSERVED` of it was observed. A closed one never opens again: what comes back is new.
+    The order of rows does not matter, and the same observation twice gives the same.
 
     Args:
         tracks: so far.
-        geometry: (N,) polygons of the look, in the coordinates of the tracks.
+        geometry: (N,) polygons that were observed, in longitude and latitude.
         value: (N,) their classes.
-        when: time of the look, UTC; not before any look so far.
-        observed: where the look had valid data, on all its dates.
-        overlap: 0..1, more than 0.
-        share: 0..1.
-        grid: rounding of the point that an id is made of, in units of the coordinates.
+        when: time of the observation, UTC; not before any so far.
+        observed: where it had valid data, on all its dates.
 
-    Raises InputError for what is no polygon, an ``overlap`` or a ``share`` out of range, or a look from the past.
+    Raises InputError for what is no polygon, and for an observation from the past.
     """
     when = when.astype("datetime64[us]")
-    if not (0 < overlap <= 1 and 0 <= share <= 1):
-        raise InputError(f"overlap, share: {overlap}, {share}; expected 0..1, overlap more than 0")
     latest = np.concatenate([tracks.last_seen, tracks.closed[~np.isnat(tracks.closed)]])
     if len(latest) and when < latest.max():
         raise InputError(f"when: {when} is before the last look, {latest.max()}; looks come in the order of time")
-    looked, order = _sorted(geometry, value)
+    polygons, order = _sorted(geometry, value)
     value = np.asarray(value, np.uint8)[order]
     shapely.prepare(observed)
 
     open_ = np.flatnonzero(np.isnat(tracks.closed))
     open_ = open_[np.argsort(tracks.id[open_].astype(str), kind="stable")]
     before = tracks.geometry[open_]
-    old, new = _pairs(before, tracks.value[open_], looked, value, overlap)
+    old, new = _pairs(before, tracks.value[open_], polygons, value)
 
     after, last, closed = tracks.geometry.copy(), tracks.last_seen.copy(), tracks.closed.copy()
-    after[open_[old]] = _seen_again(before[old], looked[new], observed)
+    after[open_[old]] = _seen_again(before[old], polygons[new], observed)
     last[open_[old]] = when
     missed = np.setdiff1d(np.arange(len(open_)), old)
-    gone = _share(before[missed], observed) >= share
+    gone = _share(before[missed], observed) >= OBSERVED
     closed[open_[missed[gone]]] = when
 
-    fresh = np.setdiff1d(np.arange(len(looked)), new)
-    names = np.empty(len(looked), object)
+    fresh = np.setdiff1d(np.arange(len(polygons)), new)
+    names = np.empty(len(polygons), object)
     names[new] = tracks.id[open_[old]]
-    names[fresh] = _names(looked[fresh], value[fresh], when, grid, set(tracks.id))
+    names[fresh] = _names(polygons[fresh], value[fresh], when, set(tracks.id))
     times = np.full(len(fresh), when)
     never = np.full(len(fresh), np.datetime64("NaT", "us"))
-    everything = Tracks(
-        np.concatenate([tracks.id, names[fresh]]),
-        np.concatenate([after, looked[fresh]]),
-        np.concatenate([tracks.value, value[fresh]]),
-        np.concatenate([tracks.first_seen, times]),
-        np.concatenate([last, times]),
-        np.concatenate([closed, never]),
-    )
-    ids = np.empty(len(looked), object)
+    ids = np.empty(len(polygons), object)
     ids[order] = names
-    return everything.take(np.argsort(everything.id.astype(str))), ids
+    followed = replace(tracks, geometry=after, last_seen=last, closed=closed)
+    return followed.merged(Tracks(names[fresh], polygons[fresh], value[fresh], times, times, never)), ids
 
 
 def _sorted(geometry: Geometries, value: NDArray[np.uint8]) -> tuple[Geometries, NDArray[np.intp]]:
     """Valid polygons in an order that depends on them alone, and where each came from."""
-    found = np.asarray(geometry, object)
-    if found.shape != np.shape(value) or found.ndim != 1:
-        raise InputError(f"geometry, value: shapes {found.shape}, {np.shape(value)}; expected (N,) twice")
+    polygons = np.asarray(geometry, object)
+    if polygons.shape != np.shape(value) or polygons.ndim != 1:
+        raise InputError(f"geometry, value: shapes {polygons.shape}, {np.shape(value)}; expected (N,) twice")
     kinds = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-    if not np.isin(shapely.get_type_id(found), kinds).all() or shapely.is_empty(found).any():
+    if not np.isin(shapely.get_type_id(polygons), kinds).all() or shapely.is_empty(polygons).any():
         raise InputError("geometry: expected polygons that are not empty")
-    broken = ~shapely.is_valid(found)
+    broken = ~shapely.is_valid(polygons)
     if broken.any():
-        found = found.copy()
-        found[broken] = [_polygons(g) for g in shapely.make_valid(found[broken])]
-    keys = shapely.to_wkb(shapely.normalize(found))
-    order = np.array(sorted(range(len(found)), key=lambda k: (int(value[k]), keys[k])), np.intp)
-    return found[order], order
+        polygons = polygons.copy()
+        polygons[broken] = [_polygons(g) for g in shapely.make_valid(polygons[broken])]
+    keys = shapely.to_wkb(shapely.normalize(polygons))
+    order = np.array(sorted(range(len(polygons)), key=lambda k: (int(value[k]), keys[k])), np.intp)
+    return polygons[order], order
 
 
 def _pairs(
-    before: Geometries, was: NDArray[np.uint8], after: Geometries, now: NDArray[np.uint8], overlap: float
+    before: Geometries, was: NDArray[np.uint8], after: Geometries, now: NDArray[np.uint8]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Which polygon before is which after: one to one, the largest common area first, then in the order given."""
     new, old = shapely.STRtree(before).query(after, predicate="intersects")
@@ -144,7 +140,7 @@ def _pairs(
     old, new = old[alike], new[alike]
     common = shapely.area(shapely.intersection(before[old], after[new]))
     smaller = np.minimum(shapely.area(before)[old], shapely.area(after)[new])
-    near = (common > 0) & (common >= overlap * smaller)
+    near = (common > 0) & (common >= OVERLAP * smaller)
     old, new, common = old[near], new[near], common[near]
     one, other = [], []
     free_old, free_new = np.ones(len(before), bool), np.ones(len(after), bool)
@@ -157,7 +153,7 @@ def _pairs(
 
 
 def _seen_again(before: Geometries, after: Geometries, observed: shapely.Geometry) -> Geometries:
-    """The polygons of the look, and of those before what was not observed."""
+    """The new polygons, with the parts of those before that were not observed."""
     out = after.copy()
     for k in np.flatnonzero(~shapely.covers(observed, before)):
         rest = _polygons(shapely.difference(before[k], observed))
@@ -183,13 +179,11 @@ def _polygons(geometry: shapely.Geometry) -> shapely.Geometry:
     return parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
 
 
-def _names(
-    geometry: Geometries, value: NDArray[np.uint8], when: np.datetime64, grid: float, taken: set[str]
-) -> list[str]:
+def _names(geometry: Geometries, value: NDArray[np.uint8], when: np.datetime64, taken: set[str]) -> list[str]:
     """Sixteen hexadecimal digits for each: class, time and a point inside, rounded; counted on where two are alike."""
     points = shapely.get_coordinates(shapely.point_on_surface(shapely.normalize(geometry)))
     names = []
-    for kind, (x, y) in zip(value.tolist(), np.round(points / grid).astype(np.int64).tolist(), strict=True):
+    for kind, (x, y) in zip(value.tolist(), np.round(points / GRID).astype(np.int64).tolist(), strict=True):
         again = 0
         while (name := hashlib.sha256(f"{kind} {when} {x} {y} {again}".encode()).hexdigest()[:16]) in taken:
             again += 1

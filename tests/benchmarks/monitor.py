@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from geoml import pipeline, testing
-from geoml.engine.run.monitor import Look
+from geoml.engine.run.monitor import Scan
 from geoml.errors import NothingFound
 from geoml.io.stac import search as stac
 
@@ -53,7 +53,7 @@ class Series:
             stac.write_items([item], run / "sources.parquet")
             plan = run / ".geoml" / "plan.json"
             plan.write_text(plan.read_text().replace('"item-0"', f'"{item.id}"'))
-        found: Any = Look(json.loads((self.out / ".geoml" / "series.json").read_text())["id"], days=days)
+        found: Any = Scan(json.loads((self.out / ".geoml" / "series.json").read_text())["id"], days=days)
         with pipeline.locked(self.out):
             pipeline.gather(self.out, found)
         (self.out / ".geoml" / "looked.json").unlink(missing_ok=True)  # of these days no night has told

@@ -114,7 +114,7 @@ def test_a_day_without_change_is_told(cva: str, tmp_path: Path) -> None:
     catalog = testing.write_catalog(tmp_path / "made", [REFERENCE, day("2024-06-01", "", 1), DAYS[1]])
     query = {"catalog": str(catalog), "datetime": ["2020", ".."], "bbox": list(REFERENCE.bbox(inner=0.05))}
     recipe = PredictRecipe.model_validate({"model": cva, "query": query})
-    found = pipeline.look(recipe, tmp_path / "out", lookback=10, until="2024-06-07")
+    found = pipeline.scan(recipe, tmp_path / "out", lookback=10, until="2024-06-07")
     for date in found.todo:
         pipeline.do_day(tmp_path / "out", found, date, lambda place, ids: [pipeline.run_blocks(place, ids)])
     assert found.failed == {}

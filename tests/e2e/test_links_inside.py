@@ -87,7 +87,7 @@ TABLES = ["changes.parquet", "sources.parquet", "items.parquet", "features.parqu
 def test_a_link_inside_of_a_series(name: str, recipe: PredictRecipe, tmp_path: Path) -> None:
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    pipeline.look(recipe, out, until="2024-06-02")
+    pipeline.scan(recipe, out, until="2024-06-02")
     shutil.rmtree(out / name, ignore_errors=True)
     (out / name).symlink_to(elsewhere)
     with pytest.raises(DataError, match=f"{name}: a symbolic link"):

@@ -236,7 +236,7 @@ def test_a_night_that_dies_anywhere_is_made_good(place: Place, monkeypatch: pyte
     place.holds(a=5, b=1, d=4)
     recipe = pipeline.parse(pipeline.PredictRecipe, place.recipe, "test")
     with pipeline.locked(place.out):
-        look = pipeline.look(recipe, place.out, lookback=10, until=date(5))
+        look = pipeline.scan(recipe, place.out, lookback=10, until=date(5))
         for day in look.todo:
             pipeline.do_day(place.out, look, day, pipeline.run_all)
     start = place.out.with_name("start")

@@ -65,7 +65,7 @@ def test_a_plan_that_was_written_with_secrets_is_read(days: Any, tmp_path: Path)
     value["recipe"]["query"]["region"] = "https://me:S3CRET@a.example/r.geojson?sig=S3CRET"
     value["recipe"]["model"] = value["model_path"] = f"{days.url}/signed/model?sig=S3CRET"
     plan.write_text(json.dumps(value))
-    assert state(out).finished
+    assert state(out).status == "finished"
     assert read_plan(out).recipe.query.region == "https://a.example/r.geojson"
     assert pipeline.todo(out) == []
 

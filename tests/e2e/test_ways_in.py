@@ -366,7 +366,7 @@ def test_the_options_of_the_monitor_by_python_form_and_command(
     flat: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = set(inspect.signature(pipeline.monitor).parameters) - {"recipe", "out"}
-    assert known == NIGHTS.keys() == set(inspect.signature(pipeline.look).parameters) - {"recipe", "out"}
+    assert known == NIGHTS.keys() == set(inspect.signature(pipeline.scan).parameters) - {"recipe", "out"}
     for module in (pipeline.monitoring, nightly):
         monkeypatch.setattr(module, "check", lambda *_: None)
     monkeypatch.setattr(pipeline, "look", lambda *_, **given: reach(given))

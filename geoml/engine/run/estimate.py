@@ -1,8 +1,8 @@
 """How much of a map is right, and the areas of its classes with confidence intervals, from places that people checked.
 
-Two steps: `draw` picks places in every class of a finished run; someone looks at each without knowing what the map
-says and writes down what is there; `estimate` reads the map at these places and corrects its areas. Olofsson et al.
-2014, https://doi.org/10.1016/j.rse.2014.02.015.
+Two steps: `sample_places` picks places in every class of a finished run; someone looks at each without knowing what
+the map says and writes down what is there; `estimate` reads the map at these places and corrects its areas.
+Olofsson et al. 2014, https://doi.org/10.1016/j.rse.2014.02.015.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COLUMN = "reference"
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 
-def draw(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
+def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
     """Draw about ``places`` pixels of a run, stratified by its classes, and write them to ``out`` to be filled in.
 
     ``.gpkg`` or ``.geojson``; rows in random order with ``id``, an empty ``reference`` and a point in EPSG:4326; what
@@ -42,20 +42,20 @@ def draw(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.Ge
     out = Path(out)
     if out.suffix.lower() not in DRIVERS:
         raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
-    card, found = cards.read(run, MapCard), open_map(run)
-    pixels, areas = found.count()
+    card, class_map = cards.read(run, MapCard), open_map(run)
+    pixels, areas = class_map.count()
     values = [c.value for c in card.classes if pixels[:, c.value].any()]
     if places < 2 * len(values):
         raise InputError(f"places: {places}; expected at least two for each of {len(values)} classes")
     rng = np.random.default_rng(seed)
-    wanted = _allocate(areas.sum(0)[values], pixels.sum(0)[values], places)
+    numbers = _allocate(areas.sum(0)[values], pixels.sum(0)[values], places)
     parts = []
-    for value, number in zip(values, wanted, strict=True):
+    for value, number in zip(values, numbers, strict=True):
         counts = pixels[:, value]
         chosen = np.sort(rng.choice(counts.sum(), number, replace=False))
         ends = np.cumsum(counts)
         ranks = [chosen[(chosen >= end - n) & (chosen < end)] - (end - n) for end, n in zip(ends, counts, strict=True)]
-        parts.append(np.stack(found.places(value, ranks)))
+        parts.append(np.stack(class_map.places(value, ranks)))
     lon, lat = rng.permutation(np.concatenate(parts, axis=1), axis=1)
     frame = geopandas.GeoDataFrame(
         {"id": np.arange(1, len(lon) + 1), COLUMN: pd.Series([None] * len(lon), dtype="str")},
@@ -73,32 +73,32 @@ def _allocate(areas: NDArray[np.float64], pixels: NDArray[np.int64], places: int
     """Places for each class."""
     least = np.minimum(pixels, min(LEAST, places // len(areas)))
     rest = max(places - int(least.sum()), 0)
-    wanted: NDArray[np.int64] = np.minimum(pixels, least + np.floor(rest * areas / areas.sum()).astype(np.int64))
-    return wanted
+    numbers: NDArray[np.int64] = np.minimum(pixels, least + np.floor(rest * areas / areas.sum()).astype(np.int64))
+    return numbers
 
 
 def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> dict[str, Any]:
     """Areas (m²) of the classes of a run with 95 % intervals, and accuracies, by checked places in a vector file.
 
     ``column`` holds names or values of classes; places without one, and those off the map, are counted and left out.
-    The places must be a random sample within each class of this map, as `draw` makes it. Raises InputError, naming
-    what is wrong, and for a class of the map with fewer than two places.
+    The places must be a random sample within each class of this map, as `sample_places` draws it. Raises InputError
+    that names what is wrong, and for a class of the map with fewer than two places.
     """
     card = cards.read(run, MapCard)
     frame = _read(Path(reference), column)
-    known = {c.name: k for k, c in enumerate(card.classes)} | {str(c.value): k for k, c in enumerate(card.classes)}
-    said = frame[column].map(lambda v: None if pd.isna(v) or not str(v).strip() else _word(v))
-    if strange := sorted({v for v in said.dropna() if v not in known}):
+    by_name = {c.name: k for k, c in enumerate(card.classes)} | {str(c.value): k for k, c in enumerate(card.classes)}
+    observed = frame[column].map(lambda v: None if pd.isna(v) or not str(v).strip() else _word(v))
+    if strange := sorted({v for v in observed.dropna() if v not in by_name}):
         raise InputError(f"{column}: {listed(strange, most=3)}; expected {listed(c.name for c in card.classes)}")
-    found = open_map(run)
-    _, areas = found.count()
+    class_map = open_map(run)
+    _, areas = class_map.count()
     index = np.full(257, -1)
     index[[c.value for c in card.classes]] = np.arange(len(card.classes))
-    mapped = index[found.at(frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy())]  # -1 stays -1
-    checked, on_map = said.notna().to_numpy(), mapped >= 0
+    mapped = index[class_map.at(frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy())]  # -1 stays -1
+    checked, on_map = observed.notna().to_numpy(), mapped >= 0
     both = checked & on_map
     counts = np.zeros((len(card.classes),) * 2, np.int64)
-    np.add.at(counts, (mapped[both], said[both].map(known).to_numpy(np.int64)), 1)
+    np.add.at(counts, (mapped[both], observed[both].map(by_name).to_numpy(np.int64)), 1)
     square_metres = areas.sum(0)[[c.value for c in card.classes]]
     names = [c.name for c in card.classes]
     return {
@@ -110,7 +110,7 @@ def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> di
     }
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 

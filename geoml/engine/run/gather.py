@@ -14,10 +14,10 @@ import pystac
 
 from geoml.engine.run.blocks import is_done
 from geoml.engine.run.history import History, history, write_history
-from geoml.engine.run.looked import Looked, read_looked, write_looked
 from geoml.engine.run.migrate import migrate
-from geoml.engine.run.monitor import FILES, Look, day_out, tables
+from geoml.engine.run.monitor import FILES, Scan, day_out, tables
 from geoml.engine.run.plan import MODEL, Plan, item_version, read_plan
+from geoml.engine.run.scan_record import ScanRecord, read_scan_record, write_scan_record
 from geoml.io.cards import mlm
 from geoml.io.stac import search as stac
 from geoml.io.stac.series import Entry, add_changes, entry, now, of_day, read_entries, read_series, write_series
@@ -26,64 +26,64 @@ from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import write_json
 
 
-def held(out: str | Path) -> tuple[dict[str, Entry], Looked]:
-    """What the series in ``out`` holds, by day, and which days were looked at.
+def read_state(out: str | Path) -> tuple[dict[str, Entry], ScanRecord]:
+    """What the series in ``out`` holds, by day, and the record of its scans.
 
-    An old series is brought to its new form first, and what a night that died was deleting is deleted. Raises DataError
-    for a series that is damaged.
+    An old series is brought to its new form first, and an interrupted deletion is finished. Raises DataError for a
+    damaged series.
     """
     store = run_store(out)
     migrate(store)
     entries, _ = read_entries(store)
-    looked = read_looked(store, entries)
-    finish(out, (day for day in looked.leaving if day not in entries))
-    return entries, looked
+    record = read_scan_record(store, entries)
+    delete_days(out, (day for day in record.leaving if day not in entries))
+    return entries, record
 
 
-def gather(out: str | Path, look: Look) -> list[dict[str, Any]]:
-    """Put the runs of the days of a look into the series in ``out`` and take those out that are gone.
+def gather(out: str | Path, scan: Scan) -> list[dict[str, Any]]:
+    """Merge the runs of the days of a scan into the series in ``out`` and remove the days that are gone.
 
-    See `geoml.engine.run.monitor.FILES` for what there is; ``collection.json`` comes behind. Gives the rows of changes.
-    Only parts of days that changed are written, and nothing when nothing is new. A run that dies before is put together
-    by the next: it finds the days that are not in the collections as they are now.
+    `geoml.engine.run.monitor.FILES` are written in their order, then ``collection.json``. Returns the rows of changes.
+    Only parts of days that changed are written, and nothing when nothing is new. After one that died, the next merges
+    what is left: the days whose collections differ from those in the series.
     """
     store = run_store(out)
     entries, whole = read_entries(store)
-    found = _changes(out, store, entries, look)
-    add_changes(store, found.rows)
-    runs = {day: run_store(day_out(out, day)) for day in look.days}
+    changes = _find_changes(out, store, entries, scan)
+    add_changes(store, changes.rows)
+    runs = {day: run_store(day_out(out, day)) for day in scan.days}
     for run in runs.values():
         run.pull("collection.json")
     runs = {day: run for day, run in runs.items() if (run.local / "collection.json").is_file()}
-    made = {day: entry(run.local / "collection.json", found.held.get(day, {})) for day, run in runs.items()}
-    gone = [day for day in look.gone if not found.held.get(day)]
+    made = {day: entry(run.local / "collection.json", changes.versions.get(day, {})) for day, run in runs.items()}
+    gone = [day for day in scan.gone if not changes.versions.get(day)]
     after = {day: e for day, e in sorted({**entries, **made}.items()) if day not in gone}
     if newest := max(after or gone, default=None):
         plan = read_plan(day_out(out, newest))
         names = tables(plan)
-        changed = [d for d, e in made.items() if e != entries.get(d) or not _there(store, names, d)]
+        changed = [d for d, e in made.items() if e != entries.get(d) or not _has_parts(store, names, d)]
         if changed or gone or not whole:
             if gone:
-                write_looked(store, replace(look.before, leaving=tuple(gone)))
+                write_scan_record(store, replace(scan.record, leaving=tuple(gone)))
             if "tracks.parquet" in names and (changed or gone):
                 all_runs = {day: run_store(day_out(out, day)) for day in after}
-                found.told = history(store, all_runs, {*changed, *gone})
-            _tables(store, plan, {day: runs[day] for day in changed}, gone, look, found)
-            if found.told:
-                _others(store, out, found.told, after.keys() - set(changed))
-                write_history(store, found.told, plan.card)
-            _documents(store, out, plan, after, {day[:7] for day in (*changed, *gone)}, look.id)
-    finish(out, gone)
-    write_looked(store, replace(look.looked(), leaving=()))
-    return found.rows
+                changes.history = history(store, all_runs, {*changed, *gone})
+            _tables(store, plan, {day: runs[day] for day in changed}, gone, scan, changes)
+            if changes.history:
+                _rewrite_ids(store, out, changes.history, after.keys() - set(changed))
+                write_history(store, changes.history, plan.card)
+            _documents(store, out, plan, after, {day[:7] for day in (*changed, *gone)}, scan.id)
+    delete_days(out, gone)
+    write_scan_record(store, replace(scan.new_record(), leaving=()))
+    return changes.rows
 
 
-def remember(out: str | Path, look: Look) -> None:
-    """Keep what was looked at, of a look that found nothing."""
-    write_looked(run_store(out), look.looked())
+def record_scan(out: str | Path, scan: Scan) -> None:
+    """Record the days of a scan that found nothing."""
+    write_scan_record(run_store(out), scan.new_record())
 
 
-def finish(out: str | Path, days: Iterable[str]) -> None:
+def delete_days(out: str | Path, days: Iterable[str]) -> None:
     """Delete the runs of days that are no more in the series."""
     for day in days:
         run = run_store(day_out(out, day))
@@ -91,16 +91,16 @@ def finish(out: str | Path, days: Iterable[str]) -> None:
         shutil.rmtree(run.local, ignore_errors=True)
 
 
-def _there(store: RunStore, names: Sequence[str], day: str) -> bool:
-    """True where the parts of a day are; those of a bucket nobody deletes by hand."""
+def _has_parts(store: RunStore, names: Sequence[str], day: str) -> bool:
+    """True where the parts of a day exist; nobody deletes those of a bucket by hand."""
     daily = [name for name in names if name not in ("changes.parquet", "tracks.parquet")]
     return store.remote or all((store.local / part(name, day)).is_file() for name in daily)
 
 
 def _tables(
-    store: RunStore, plan: Plan, new: Mapping[str, RunStore], gone: Sequence[str], look: Look, found: _Found
+    store: RunStore, plan: Plan, new: Mapping[str, RunStore], gone: Sequence[str], scan: Scan, changes: _Changes
 ) -> None:
-    """Write the parts of days, a month at a time, the sources last: they tell of what a day was made."""
+    """Write the parts of days, a month at a time, the sources last: they say what a day was made of."""
     catalog = stac.open_catalog(plan.recipe.query.catalog)
     for days in _months(new):
         for day in days:
@@ -109,19 +109,19 @@ def _tables(
         put_items(store, "items.parquet", {day: [of_day(i, day) for i in items] for day, items in read.items()})
         if "features.parquet" in tables(plan):
             files = {day: new[day].local / "features.parquet" for day in days}
-            put(store, "features.parquet", files, found.told.ids if found.told else None)
-        sources = {day: found.sources(store, day) for day in days}
-        put_items(store, "sources.parquet", sources, catalog=catalog, left_out=look.left_out)
+            put(store, "features.parquet", files, changes.history.ids if changes.history else None)
+        sources = {day: changes.sources(store, day) for day in days}
+        put_items(store, "sources.parquet", sources, catalog=catalog, left_out=scan.left_out)
     for name in ("items.parquet", "features.parquet", "sources.parquet") if gone else ():
         drop(store, name, gone)
 
 
-def _others(store: RunStore, out: str | Path, told: History, days: Iterable[str]) -> None:
-    """Write the features of days that are as they were, where their changes have other ids now."""
-    for day in sorted(told.ids.keys() & set(days)):
+def _rewrite_ids(store: RunStore, out: str | Path, followed: History, days: Iterable[str]) -> None:
+    """Write the features of unchanged days again, where the tracks of their changes have other ids now."""
+    for day in sorted(followed.ids.keys() & set(days)):
         store.pull(name := part("features.parquet", day))
-        if column(store.local / name, "id") != told.ids[day]:
-            put(store, "features.parquet", {day: run_store(day_out(out, day)).local / "features.parquet"}, told.ids)
+        if column(store.local / name, "id") != followed.ids[day]:
+            put(store, "features.parquet", {day: run_store(day_out(out, day)).local / "features.parquet"}, followed.ids)
 
 
 def _months(days: Iterable[str]) -> Iterator[list[str]]:
@@ -145,64 +145,64 @@ def _documents(
 
 
 @dataclass
-class _Found:
+class _Changes:
     """What changed: ``rows`` of changes, the versions that the series is made of now, and the items that are new."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    held: dict[str, dict[str, str]] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
     items: dict[str, dict[str, pystac.Item]] = field(default_factory=dict)
-    told: History | None = None
+    history: History | None = None
     """Of a model of two dates, the changes followed from day to day."""
 
     def sources(self, store: RunStore, day: str) -> list[pystac.Item]:
         """The items that the series is made of on a day."""
         known = {i.id: i for i in items_of(store, "sources.parquet", day)} | self.items.get(day, {})
-        return [item for key, item in known.items() if key in self.held.get(day, {})]
+        return [item for key, item in known.items() if key in self.versions.get(day, {})]
 
 
-def _changes(out: str | Path, store: RunStore, entries: Mapping[str, Entry], look: Look) -> _Found:
+def _find_changes(out: str | Path, store: RunStore, entries: Mapping[str, Entry], scan: Scan) -> _Changes:
     """A row for each item that is not as the series has it.
 
     An item stays a change, and where it was, until the blocks that use it are done.
     """
-    made = _Found(held={day: dict(e["items"]) for day, e in entries.items()})
+    changes = _Changes(versions={day: dict(e["items"]) for day, e in entries.items()})
     under: dict[str, set[str]] = {}
     used: dict[str, set[str]] = {}
-    for day, known in made.held.items():
+    for day, known in changes.versions.items():
         for key in known:
             under.setdefault(key, set()).add(day)
     seen = now()
 
-    def tell(day: str, key: str, change: str, new: str, old: str | None, blocks: int = 0, done: int = 0) -> None:
+    def add_row(day: str, key: str, change: str, new: str, old: str | None, blocks: int = 0, done: int = 0) -> None:
         row = {"seen": seen, "day": day, "item": key, "change": change, "version": new, "before": old}
-        made.rows.append({**row, "blocks": blocks, "done": done, "moved_from": None})
+        changes.rows.append({**row, "blocks": blocks, "done": done, "moved_from": None})
 
-    for day in look.days:
+    for day in scan.days:
         run = run_store(day_out(out, day))
         plan = read_plan(run)
         items = stac.read_items(run.local / "sources.parquet")
-        found = {i.id: i for i in plan.by_date(items)[-1]}  # without those of the reference
-        used[day] = set(found)
-        known = made.held.setdefault(day, {})
-        left = {key: sorted(under.get(key, set()) - {day}) for key in found}
-        changed = {k: i for k, i in found.items() if known.get(k) != item_version(i) or left[k]}
+        items_now = {i.id: i for i in plan.by_date(items)[-1]}  # without those of the reference
+        used[day] = set(items_now)
+        known = changes.versions.setdefault(day, {})
+        left = {key: sorted(under.get(key, set()) - {day}) for key in items_now}
+        changed = {k: i for k, i in items_now.items() if known.get(k) != item_version(i) or left[k]}
         using, done = _blocks(run) if changed else ({}, set())
         for key, item in changed.items():
-            asked, version, others = using.get(key, set()), item_version(item), left[key]
+            blocks, version, others = using.get(key, set()), item_version(item), left[key]
             change = "moved" if others else "reprocessed" if key in known else "new"
-            old = made.held[others[0]].get(key) if others else known.get(key)
-            tell(day, key, change, version, old, len(asked), len(asked & done))
-            made.rows[-1]["moved_from"] = others[0] if others else None
-            if asked <= done:  # until then the item stays a change
-                known[key], made.items.setdefault(day, {})[key] = version, item
+            old = changes.versions[others[0]].get(key) if others else known.get(key)
+            add_row(day, key, change, version, old, len(blocks), len(blocks & done))
+            changes.rows[-1]["moved_from"] = others[0] if others else None
+            if blocks <= done:  # until then the item stays a change
+                known[key], changes.items.setdefault(day, {})[key] = version, item
                 for other in others:
-                    made.held[other].pop(key, None)
-    for day in [*look.days, *look.gone]:
-        there = made.held.get(day, {})
+                    changes.versions[other].pop(key, None)
+    for day in [*scan.days, *scan.gone]:
+        there = changes.versions.get(day, {})
         for key in [k for k in there if k not in used.get(day, ())]:
-            if not look.found.get(key, set()) - {day}:  # one that moved goes when it has arrived
-                tell(day, key, "withdrawn", "", there.pop(key))
-    return made
+            if not scan.item_days.get(key, set()) - {day}:  # one that moved goes when it has arrived
+                add_row(day, key, "withdrawn", "", there.pop(key))
+    return changes
 
 
 def _blocks(run: RunStore) -> tuple[dict[str, set[str]], set[str]]:

@@ -1,4 +1,4 @@
-"""The changes of a series of looks, each followed from the day on which it was seen first."""
+"""The changes of a series of days, each followed from the day on which it was seen first."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from geoml.io.tables.changes import read_tracks, tracks_frame, write_changes
 from geoml.vector.tracks import Tracks, follow
 
 TABLE = "tracks.parquet"
-"""Its parts are the changes that were closed in a month, and `OPEN`."""
+"""A part holds the changes that were closed in a month; the last one is `OPEN`."""
 
 OPEN = "open"
 """Name of the part with the changes that are open after the last day."""
 
 STATES = f"{STATE}/tracks"
-"""Folder with what was open at the end of each month, so that a night tells no more than its own month anew."""
+"""Folder with what was open at the end of each month, so that a scan follows no more than its own month anew."""
 
 
 @dataclass
 class History:
-    """What was told anew: the ids of the rows of each day's features, and by month what was closed and stayed open."""
+    """What was followed anew: the ids of the rows of each day's features; by month, what was closed and is open."""
 
     ids: dict[str, list[str]] = field(default_factory=dict)
     closed: dict[str, Tracks] = field(default_factory=dict)
@@ -45,13 +45,13 @@ def history(store: RunStore, runs: Mapping[str, RunStore], changed: Iterable[str
     """Follow the changes of a series from the month of the first day in ``changed`` on.
 
     ``runs`` are those of all days of the series. A change that is seen again has the id of the day before. What a day
-    observed is the footprint of its blocks. A day that comes late, or goes, is told with all that follow it. Raises
-    DataError for files that cannot be read.
+    observed is the footprint of its blocks. A day that comes late, or goes, is followed again with all days after it.
+    Raises DataError for files that cannot be read.
     """
     months = {day[:7] for day in changed}
     first = min(months)
     earlier = max((day[:7] for day in runs if day[:7] < first), default=None)
-    told, tracks = History(), Tracks.empty()
+    followed, tracks = History(), Tracks.empty()
     if earlier is not None:
         store.pull(name := f"{STATES}/{earlier}.parquet")
         if (store.local / name).is_file():
@@ -69,31 +69,23 @@ def history(store: RunStore, runs: Mapping[str, RunStore], changed: Iterable[str
         seen = [shape(i.geometry) for i in stac.read_items(run.local / "items.parquet") if i.geometry]
         geometry, value = np.asarray(frame.geometry.array, object), frame["class"].to_numpy(np.uint8)
         tracks, names = follow(tracks, geometry, value, np.datetime64(day), shapely.union_all(seen))
-        told.ids[day] = [str(name) for name in names]
+        followed.ids[day] = [str(name) for name in names]
         still = np.isnat(tracks.closed)
-        before = [told.closed[month]] if month in told.closed else []
-        told.closed[month] = _joined([*before, tracks.take(np.flatnonzero(~still))])
-        told.open[month] = tracks = tracks.take(np.flatnonzero(still))  # a closed one never opens again
-    told.emptied = tuple(sorted(months - told.open.keys()))
-    return told
+        closed = tracks.take(np.flatnonzero(~still))
+        followed.closed[month] = followed.closed[month].merged(closed) if month in followed.closed else closed
+        followed.open[month] = tracks = tracks.take(np.flatnonzero(still))  # a closed one never opens again
+    followed.emptied = tuple(sorted(months - followed.open.keys()))
+    return followed
 
 
-def write_history(store: RunStore, told: History, card: MapCard) -> None:
-    """Write and publish the parts of `TABLE` of the months that were told; first what was closed, then what is open."""
-    store.remove(*(name for m in told.emptied for name in (part(TABLE, m), f"{STATES}/{m}.parquet")))
-    months = sorted(told.closed)
+def write_history(store: RunStore, followed: History, card: MapCard) -> None:
+    """Write and publish the parts of `TABLE` of the months that were followed: what was closed, then what is open."""
+    store.remove(*(name for m in followed.emptied for name in (part(TABLE, m), f"{STATES}/{m}.parquet")))
+    months = sorted(followed.closed)
     for month in months:
-        write_changes(tracks_frame(told.open[month], card), store.inside(f"{STATES}/{month}.parquet"))
-        write_changes(tracks_frame(told.closed[month], card), store.inside(part(TABLE, month)))
+        write_changes(tracks_frame(followed.open[month], card), store.inside(f"{STATES}/{month}.parquet"))
+        write_changes(tracks_frame(followed.closed[month], card), store.inside(part(TABLE, month)))
         store.push(part(TABLE, month), f"{STATES}/{month}.parquet")
-    last = told.open[months[-1]] if months else Tracks.empty()
+    last = followed.open[months[-1]] if months else Tracks.empty()
     write_changes(tracks_frame(last, card), store.inside(part(TABLE, OPEN)))
     store.push(part(TABLE, OPEN))
-
-
-def _joined(parts: list[Tracks]) -> Tracks:
-    if len(parts) == 1:
-        return parts[0]
-    columns = {n: np.concatenate([getattr(p, n) for p in parts]) for n in Tracks.__dataclass_fields__}
-    made = Tracks(**columns)
-    return made.take(np.argsort(made.id.astype(str)))

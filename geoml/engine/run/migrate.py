@@ -1,4 +1,4 @@
-"""A series of before its tables had parts, brought to the new form with nothing lost.
+"""A series from before tables had parts, brought to the new form with nothing lost.
 
 Its ``collection.json`` is replaced last: until then a run that dies begins anew, from the files that were there.
 """
@@ -81,14 +81,14 @@ def migrate(store: RunStore) -> None:
 
 
 def _before(store: RunStore, name: str) -> Path:
-    """A table of before: the file, or where a run that died has put it, or what has taken its place already."""
+    """An old table: its file, where a run that died has moved it, or the new table that has replaced it."""
     if store.bucket is not None:
-        for found in (name, f"{BEFORE}/{name}"):
-            if store.bucket.head(found) is not None:
-                if (store.local / found).is_dir():
-                    shutil.rmtree(store.local / found)
-                store.pull(found)
-                return store.local / found
+        for place in (name, f"{BEFORE}/{name}"):
+            if store.bucket.head(place) is not None:
+                if (store.local / place).is_dir():
+                    shutil.rmtree(store.local / place)
+                store.pull(place)
+                return store.local / place
         store.pull(f"{name}/")
         return store.local / name
     aside = store.local / BEFORE / name
@@ -97,17 +97,17 @@ def _before(store: RunStore, name: str) -> Path:
 
 def _sources(store: RunStore) -> dict[str, list[pystac.Item]]:
     """The items of the series by day."""
-    path, found = _before(store, "sources.parquet"), dict[str, list[pystac.Item]]()
+    path, by_day = _before(store, "sources.parquet"), dict[str, list[pystac.Item]]()
     for item in stac.read_items(path) if path.exists() else []:
-        found.setdefault(day_of(item).isoformat(), []).append(item)
-    return found
+        by_day.setdefault(day_of(item).isoformat(), []).append(item)
+    return by_day
 
 
 def _left_out(store: RunStore) -> dict[str, str]:
     path = _before(store, "sources.parquet")
     try:
-        kept = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
-        return dict(json.loads(kept.get(LEFT_OUT_KEY, b"{}")))
+        metadata = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
+        return dict(json.loads(metadata.get(LEFT_OUT_KEY, b"{}")))
     except (OSError, pa.ArrowException, ValueError, TypeError):
         return {}
 
@@ -122,9 +122,9 @@ def _tables(
     """Make the tables, a day at a time."""
     catalog, ids = stac.open_catalog(plan.recipe.query.catalog), None
     if "tracks.parquet" in tables(plan):
-        told = history(new, runs, runs)
-        write_history(new, told, plan.card)
-        ids = told.ids
+        followed = history(new, runs, runs)
+        write_history(new, followed, plan.card)
+        ids = followed.ids
     for day, run in runs.items():
         items = stac.read_items(run.local / "items.parquet")
         put_items(new, "items.parquet", {day: [of_day(item, day) for item in items]})
@@ -134,7 +134,7 @@ def _tables(
 
 
 def _replace(store: RunStore, new: RunStore, name: str) -> None:
-    """Put the parts of a table in the place of its file, which lies aside until all are there."""
+    """Replace the file of a table by its parts; the file is moved aside until all of them are there."""
     there, made = store.local / name, new.local / name
     if there.is_file():
         aside = store.inside(f"{BEFORE}/{name}")

@@ -1,7 +1,7 @@
 """Monitoring: the days of a window, each an ordinary run below one folder, and what changed in them.
 
 An item is done when the blocks that use it are done as it is now; the collection of the series says, by the digest of
-each day's collection, of what it was put together. Beside that only the days that were looked at are remembered.
+each day's collection, of what it was put together. Beside that only the days that were searched are recorded.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pystac
 
 from geoml.engine.contract import output_of
 from geoml.engine.packages import cards
-from geoml.engine.run.looked import DAY, Looked, Span, told, united
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
+from geoml.engine.run.scan_record import DAY, ScanRecord, Span, format_spans, merge_spans
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
@@ -51,8 +51,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Look:
-    """What a look at the catalog found: days with blocks to do or to put together, and those that cannot be planned."""
+class Scan:
+    """The result of one scan of the catalog: days with blocks to do or to merge, and those that cannot be planned."""
 
     id: str
     days: list[str] = field(default_factory=list)
@@ -62,53 +62,54 @@ class Look:
     left_out: dict[str, str] = field(default_factory=dict)
     """Items that cannot be used, of all days, and why."""
     unlike: list[str] = field(default_factory=list)
-    """Days of this look whose images are unlike the training data of the model."""
+    """Days of this scan whose images are unlike the training data of the model."""
     warnings: list[str] = field(default_factory=list)
     """Of the maps of the days that were done, each behind its day."""
     gone: list[str] = field(default_factory=list)
-    """Days of the series that were looked at, and of whose items there is none any more."""
-    found: dict[str, set[str]] = field(default_factory=dict)
+    """Days of the series that were searched and have no item any more."""
+    item_days: dict[str, set[str]] = field(default_factory=dict)
     """The days under which each item was found, by id."""
     gap: str = ""
-    """A sentence about days before the window that no night had looked at; empty where there is none."""
-    before: Looked = field(default_factory=Looked)
+    """A sentence about days before the window that no scan had searched; empty where there is none."""
+    record: ScanRecord = field(default_factory=ScanRecord)
+    """Of the scans before."""
     spans: tuple[Span, ...] = ()
-    """What this look has searched."""
+    """What this scan has searched."""
     window: Span = (dt.date.min, dt.date.min)
 
-    def open(self, fill: bool, floor: dt.date) -> tuple[Span, ...]:
-        """The spans to search for the window: with ``fill`` also what nights that did not come would have looked at.
+    def search_spans(self, fill: bool, floor: dt.date) -> tuple[Span, ...]:
+        """The spans to search for the window; with ``fill`` also what missing scans would have searched.
 
-        These are days that were never looked at, and days whose items may have come late or been made again since the
-        last look; none of them before ``floor``. The first ones are said in the log and in `gap`, filled or not.
+        These are days that were never searched, and days whose items may have come late or been made again since the
+        last scan; none of them before ``floor``. The log and `gap` name the days never searched, filled or not.
         """
         first, last = self.window
-        missing = self.before.before(first)
+        missing = self.record.missing_before(first)
         if missing:
             words = "were looked at now" if fill else "were not looked at; fill does that"
-            self.gap = f"no night had looked at {told(missing)}, which {words}"
+            self.gap = f"no night had looked at {format_spans(missing)}, which {words}"
             log.warning("%s", self.gap)
-        begin = first if self.before.last is None else max(self.before.last + DAY - (last - first), floor)
-        return united([*missing, (min(begin, first), last)]) if fill and first <= last else (self.window,)
+        begin = first if self.record.last is None else max(self.record.last + DAY - (last - first), floor)
+        return merge_spans([*missing, (min(begin, first), last)]) if fill and first <= last else (self.window,)
 
-    def note(self, days: Mapping[str, Sequence[pystac.Item]]) -> None:
-        """Remember under which days items were found."""
+    def add_items(self, days: Mapping[str, Sequence[pystac.Item]]) -> None:
+        """Note under which days items were found."""
         for day, items in days.items():
             for item in items:
-                self.found.setdefault(item.id, set()).add(day)
+                self.item_days.setdefault(item.id, set()).add(day)
 
-    def forget(self, day: str) -> None:
-        """A day of whose items none counts."""
-        self.found = {key: left for key, days in self.found.items() if (left := days - {day})}
+    def drop_day(self, day: str) -> None:
+        """Drop a day without an item that counts."""
+        self.item_days = {key: left for key, days in self.item_days.items() if (left := days - {day})}
 
-    def looked(self) -> Looked:
-        """What was looked at after this look; days that may work later have to be looked at again."""
+    def new_record(self) -> ScanRecord:
+        """The record after this scan; days that may work later have to be searched again."""
         again = [dt.date.fromisoformat(day) for day, err in self.failed.items() if isinstance(err, TransientError)]
-        return self.before.after(self.spans, self.window, again) if self.spans else self.before
+        return self.record.after(self.spans, self.window, again) if self.spans else self.record
 
 
 def window(lookback: int, until: str | None) -> tuple[dt.date, dt.date]:
-    """First and last UTC day to look at: ``lookback`` days and the one of ``until`` (a time; None: now).
+    """First and last UTC day to search: ``lookback`` days and the one of ``until`` (a time; None: now).
 
     Whole days, since an item of a day that is seen in part would look withdrawn. Raises InputError.
     """
@@ -133,21 +134,21 @@ def by_day(items: Iterable[pystac.Item], spans: Sequence[Span]) -> dict[str, lis
     return {day: list(found.values()) for day, found in sorted(days.items())}
 
 
-def moved(items: Iterable[pystac.Item], entries: Mapping[str, Entry], spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Days of a series, in none of ``spans``, that hold an item which was found under another day now."""
-    found = {item.id for item in items}
-    days = [dt.date.fromisoformat(day) for day, e in entries.items() if not found.isdisjoint(e["items"])]
+def moved_spans(items: Iterable[pystac.Item], entries: Mapping[str, Entry], spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Days of a series, in none of ``spans``, that hold one of ``items``, which has another day now."""
+    ids = {item.id for item in items}
+    days = [dt.date.fromisoformat(day) for day, e in entries.items() if not ids.isdisjoint(e["items"])]
     return tuple((day, day) for day in days if not any(first <= day <= last for first, last in spans))
 
 
-def gone(look: Look, entries: Mapping[str, Entry], whole: Sequence[Span]) -> list[str]:
+def withdrawn_days(scan: Scan, entries: Mapping[str, Entry], whole: Sequence[Span]) -> list[str]:
     """Days of a series in ``whole``, which were searched to the end, of whose items none counts any more.
 
-    A day with an item that is still there and cannot be used is none of them: that one is left out and named.
+    A day with an item that is still there and cannot be used is not among them: the item is left out and named.
     """
-    there = {day for days in look.found.values() for day in days}
+    there = {day for days in scan.item_days.values() for day in days}
     searched = [d for d in entries if any(first <= dt.date.fromisoformat(d) <= last for first, last in whole)]
-    return [d for d in searched if d not in there and not look.left_out.keys() & entries[d]["items"].keys()]
+    return [d for d in searched if d not in there and not scan.left_out.keys() & entries[d]["items"].keys()]
 
 
 def day_of(item: pystac.Item) -> dt.date:
@@ -169,7 +170,7 @@ def reference_of(recipe: PredictRecipe) -> str | None:
 
 
 def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
-    """Raise what `look` would raise for the recipe alone, before anything is written or searched."""
+    """Raise what `geoml.pipeline.scan` raises for the recipe alone, before anything is written or searched."""
     _card_of(recipe)
     window(lookback, until)
     if (reference := reference_of(recipe)) is not None:
@@ -179,35 +180,33 @@ def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
 
 def _card_of(recipe: PredictRecipe) -> MapCard:
     """The card of a recipe's model. Raises InputError for dates that do not fit it."""
-    card, given = cards.read(recipe.model, MapCard), len(recipe.query.datetime)
-    if card.dates > 2 or given != card.dates:
-        takes = (
-            "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"
-        )
-        raise InputError(f"datetime: {card.name} takes {card.dates} dates; {takes}")
+    card, count = cards.read(recipe.model, MapCard), len(recipe.query.datetime)
+    if card.dates > 2 or count != card.dates:
+        why = "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"
+        raise InputError(f"datetime: {card.name} takes {card.dates} dates; {why}")
     return card
 
 
-def claim(recipe: PredictRecipe, out: str | Path) -> str:
-    """Say in ``out`` which series it holds; the id of it.
+def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
+    """Write to ``out`` which series it holds; the id of the series.
 
     Raises InputError for dates that do not fit the model and for the folder of a single run or of another series.
     """
     card, store = _card_of(recipe), run_store(out)
     if store.read(f"{STATE}/plan.json") is not None:
         raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
-    made = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256])[:12]}"
+    name = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256])[:12]}"
     store.pull(SERIES)
     before = read_series(store.local / SERIES)
-    if before and before.get("id") != made:
-        said = differences(before.get("recipe") or {}, recipe_of(recipe, ".."), ("block_size", "max_failed"))
+    if before and before.get("id") != name:
+        other = differences(before.get("recipe") or {}, recipe_of(recipe, ".."), ("block_size", "max_failed"))
         raise InputError(
-            f"out: {store.url} holds the series of another recipe: {said or OTHER_MODEL}; expected another folder"
+            f"out: {store.url} holds the series of another recipe: {other or OTHER_MODEL}; expected another folder"
         )
     if not before:
-        write_json(store.inside(SERIES), {"id": made, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})
+        write_json(store.inside(SERIES), {"id": name, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})
         store.push(SERIES)
-    return made
+    return name
 
 
 def day_out(out: str | Path, day: str) -> str:
@@ -225,7 +224,7 @@ def tables(plan: Plan) -> list[str]:
     return [name for name in FILES if needs.get(name, True)]
 
 
-def trouble(failed: Mapping[str, GeomlError]) -> GeomlError:
+def days_error(failed: Mapping[str, GeomlError]) -> GeomlError:
     """One error for the days that failed, of the class that has to act first."""
     listed = "; ".join(f"{day}: {err}" for day, err in list(failed.items())[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
@@ -235,10 +234,10 @@ def trouble(failed: Mapping[str, GeomlError]) -> GeomlError:
     return kind(f"{len(failed)} days failed, the others are published: {listed}{more}")
 
 
-def summary(rows: Sequence[Mapping[str, Any]], look: Look) -> str:
+def summary(rows: Sequence[Mapping[str, Any]], scan: Scan) -> str:
     """How many items are new, reprocessed, moved and withdrawn, on how many days; what else has to be known."""
     kinds = ("new", "reprocessed", "moved", "withdrawn")
     counts = {kind: sum(r["change"] == kind for r in rows) for kind in kinds}
-    said = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
-    unlike = f"; images unlike the training data of the model on {listed(look.unlike)}" if look.unlike else ""
-    return f"{said}; {len(look.todo)} days{unlike}{'; ' * bool(look.gap)}{look.gap}"
+    changes = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
+    unlike = f"; images unlike the training data of the model on {listed(scan.unlike)}" if scan.unlike else ""
+    return f"{changes}; {len(scan.todo)} days{unlike}{'; ' * bool(scan.gap)}{scan.gap}"

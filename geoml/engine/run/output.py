@@ -1,4 +1,4 @@
-"""What a block leaves: COGs that grow while rows finish, pictures, a part for the run, and at the end its STAC item.
+"""The files of a block: COGs that grow while rows finish, pictures, a part for the run, and at the end its STAC item.
 
 What every block has is here: the count of valid observations, the likeness to the training data, pictures, the item.
 The layers of the map are the output's.
@@ -7,6 +7,7 @@ The layers of the map are the output's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from geoml.io.stac.times import time_range
 from geoml.io.stores.store import atomic, sha256, within
 
 COUNT_NODATA = 255
-"""In the valid count: outside the region. 0 is a pixel that was looked for and not found; 254 stands for more."""
+"""In the valid count: outside the region. 0 is a pixel without an observation; 254 stands for more."""
 
 VALID = Layer(
     key="valid",
@@ -58,8 +59,8 @@ class BlockWriter:
         for stale in self.folder.glob(".*.part"):  # of a run that was killed while it published this block
             stale.unlink(missing_ok=True)
         own = output.layers
-        found = [*(x for x in own if not x.extra), VALID, *(x for x in own if x.extra)]
-        self.layers = {x.key: x for x in (found if run.likeness is None else [*found, DOMAIN])}
+        layers = [*(x for x in own if not x.extra), VALID, *(x for x in own if x.extra)]
+        self.layers = {x.key: x for x in (layers if run.likeness is None else [*layers, DOMAIN])}
         self.cogs = {key: self._cog(layer) for key, layer in self.layers.items()}
         self.part = output.part(run) if output.tables else None
         self.valid = run.asked & run.inner.valid
@@ -125,7 +126,7 @@ class BlockWriter:
         names = [*(f"before{n or ''}" for n in range(earlier)), "preview"]
         for name, picture in zip(names, self.pictures, strict=True):
             assets["thumbnail" if name == "preview" else name] = self._picture(name, picture)
-        asked, known = int(run.asked.sum()), int(self.valid.sum())
+        asked, valid = int(run.asked.sum()), int(self.valid.sum())
         item = block_item(
             run.block,
             collection=plan.output_id,
@@ -140,8 +141,8 @@ class BlockWriter:
                 **({"geoml:shift": [_shift(s) for s in run.residual]} if run.residual else {}),
                 **({} if outside is None else {"geoml:outside_pixels": int(outside.sum())}),
                 "geoml:asked_pixels": asked,
-                "geoml:valid_pixels": known,
-                "geoml:valid_percent": round(100 * known / asked, 4) if asked else 0.0,
+                "geoml:valid_pixels": valid,
+                "geoml:valid_percent": round(100 * valid / asked, 4) if asked else 0.0,
             },
         )
         write_item(item, within(self.out, f"items/{run.block.id}.json"), root=self.out if self.moves else None)
@@ -179,17 +180,12 @@ def _limits(plan: Plan, band: int, mul: float, add: float) -> tuple[float, float
     return (low - add) / mul, (high - add) / mul
 
 
-def _shift(found: Shift | None) -> dict[str, float] | None:
-    """As the item tells it: pixels that are left between two dates, None where that is not known."""
-    return None if found is None else {k: round(getattr(found, k), 2) for k in ("dy", "dx", "quality")}
+def _shift(left: Shift | None) -> dict[str, float] | None:
+    """For the item: the pixels that are left between two dates, None where that is not known."""
+    if left is None:
+        return None
+    return {"dy": round(left.dy, 2), "dx": round(left.dx, 2), "quality": round(left.quality, 2)}
 
 
 def _numbers(stats: Statistics) -> Mapping[str, float]:
-    found = {
-        "minimum": stats.minimum,
-        "maximum": stats.maximum,
-        "mean": stats.mean,
-        "stddev": stats.stddev,
-        "valid_percent": stats.valid_percent,
-    }
-    return {k: v for k, v in found.items() if v is not None}
+    return {k: v for k, v in asdict(stats).items() if v is not None}

@@ -13,7 +13,7 @@ ABOUT = frozenset({"description", "license", "bbox", "training", "scores", "para
 """Fields of a card that change no class of a pixel and no meaning of one."""
 
 
-def changed(planned: MapCard, found: MapCard) -> list[str]:
+def changed_fields(planned: MapCard, found: MapCard) -> list[str]:
     """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some."""
     before, after = (c.model_dump(mode="json", exclude=set(ABOUT)) for c in (planned, found))
     return [name for name in before if name in planned.model_fields_set and before[name] != after[name]]
@@ -23,7 +23,7 @@ def load_planned(path: str, planned: MapCard) -> Package:
     """The package at ``path``. Raises as `geoml.engine.packages.package.load`, and ModelError when it is not the
     planned one."""
     package = load(path)
-    if fields := changed(planned, package.card):
+    if fields := changed_fields(planned, package.card):
         raise ModelError(
             f"{path}: replaced since the run was planned (other {', '.join(fields)}); "
             "give the command again, with another folder where blocks are done"

@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from geoml.engine.run.plan import STATE, PlannedBlock, plan_of
 from geoml.errors import InputError
+from geoml.io.stores.lock import Holder
 from geoml.io.stores.remote import RunStore, run_store
 
 AT_ONCE = 16
-"""Items that are looked at together; in an object store each is a request."""
+"""Items that are read at the same time; in an object store each is a request."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class RunState:
     done: int
     failed: Mapping[str, str] = field(default_factory=dict)
     """Why, by block."""
-    holder: Mapping[str, Any] | None = None
+    holder: Mapping[str, str | int] | None = None
     """Host, pid, start and last sign of life of who works on it, or died."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """By stage, added up over processes and over the times that the run was taken up; what died is not in it."""
+    """By stage, added up over processes and over the times that the run was resumed; without those that died."""
     bytes: Mapping[str, int] = field(default_factory=dict)
     started: str | None = None
     updated: str | None = None
@@ -47,19 +50,7 @@ class RunState:
         """Blocks that are neither done nor failed."""
         return self.planned - self.done - len(self.failed)
 
-    @property
-    def running(self) -> bool:
-        return self.status == "running"
-
-    @property
-    def died(self) -> bool:
-        return self.status == "died"
-
-    @property
-    def finished(self) -> bool:
-        return self.status == "finished"
-
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {**asdict(self), "left": self.left}
 
@@ -71,7 +62,7 @@ def state(out: str | Path) -> RunState:
     """
     store = run_store(out)
     holder = store.holder()
-    # the holder first: what a run publishes while we look may only make it look further on
+    # the holder first: what a run publishes while its state is read may only make it look further on
     raw = store.read(f"{STATE}/plan.json")
     if raw is None:
         if holder is None:
@@ -88,8 +79,8 @@ def state(out: str | Path) -> RunState:
         reasons = pool.map(lambda key: _json(store, f"{STATE}/failed/{key}.json").get("message"), noted)
         failed = {key: str(why) for key, why in zip(noted, reasons, strict=True)}
     run = _json(store, "run.json")
-    said = run.get("blocks")
-    listed = said.get("done") if isinstance(said, dict) else None
+    summary = run.get("blocks")
+    listed = summary.get("done") if isinstance(summary, dict) else None
     if holder is not None:
         status = "running" if holder.alive else "died"
     elif len(done) == len(blocks) == len(listed if isinstance(listed, list) else ()):
@@ -111,8 +102,10 @@ def state(out: str | Path) -> RunState:
     )
 
 
-def _public(holder: Any) -> dict[str, Any] | None:
-    return None if holder is None else {k: getattr(holder, k) for k in ("host", "pid", "started", "renewed")}
+def _public(holder: Holder | None) -> dict[str, str | int] | None:
+    if holder is None:
+        return None
+    return {"host": holder.host, "pid": holder.pid, "started": holder.started, "renewed": holder.renewed}
 
 
 def _done(store: RunStore, names: Mapping[str, int], key: str, planned: PlannedBlock) -> bool:
@@ -123,7 +116,7 @@ def _done(store: RunStore, names: Mapping[str, int], key: str, planned: PlannedB
     return isinstance(properties, dict) and properties.get("geoml:recipe_hash") == planned.hash
 
 
-def _json(store: RunStore, name: str) -> dict[str, Any]:
+def _json(store: RunStore, name: str) -> dict[str, JsonValue]:
     """A published JSON object; empty when it is not there or damaged."""
     try:
         value = json.loads(store.read(name) or b"{}")
@@ -132,22 +125,23 @@ def _json(store: RunStore, name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _numbers(value: object) -> dict[str, Any]:
-    """What is a number of what should be numbers by name."""
+def _numbers(value: JsonValue) -> dict[str, Any]:
+    """The finite numbers of a mapping; empty for what is none."""
     if not isinstance(value, dict):
         return {}
-    return {str(k): v for k, v in value.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return {k: v for k, v in value.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def _times(store: RunStore) -> tuple[str | None, str | None]:
-    """When the run was planned first and changed last, by the files of a run that lies here."""
+    """When the run was planned first and changed last, by the files of a run on this machine."""
     if store.remote:
         return None, None
     places = [f"{STATE}/plan.json", f"{STATE}/failed", "items", "run.json"]
     times = [p.stat().st_mtime for name in places if (p := store.local / name).exists()]
     card = store.local / "model.json"  # written once, before the first plan
-    first = [p.stat().st_mtime for p in (card,) if p.exists()]
-    return tuple(  # type: ignore[return-value]
-        dt.datetime.fromtimestamp(t, dt.UTC).isoformat(timespec="seconds") if t else None
-        for t in (min(first + times, default=None), max(times, default=None))
-    )
+    first = [card.stat().st_mtime] if card.exists() else []
+    return _utc(min(first + times, default=None)), _utc(max(times, default=None))
+
+
+def _utc(seconds: float | None) -> str | None:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds") if seconds else None

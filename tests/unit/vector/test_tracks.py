@@ -23,12 +23,10 @@ def day(n: int) -> np.datetime64:
     return np.datetime64("2024-01-01", "us") + np.timedelta64(n, "D")
 
 
-def look(
-    tracks: Tracks, seen: Looked, n: int, observed: Geometry = EVERYWHERE, **options: float
-) -> tuple[Tracks, list[str]]:
+def look(tracks: Tracks, seen: Looked, n: int, observed: Geometry = EVERYWHERE) -> tuple[Tracks, list[str]]:
     geometry = np.empty(len(seen), object)
     geometry[:] = [g for g, _ in seen]
-    after, ids = follow(tracks, geometry, np.array([v for _, v in seen], np.uint8), day(n), observed, **options)
+    after, ids = follow(tracks, geometry, np.array([v for _, v in seen], np.uint8), day(n), observed)
     return after, ids.tolist()
 
 
@@ -101,8 +99,7 @@ def test_another_class_or_too_little_in_common_is_another_change() -> None:
     tracks, (id,) = look(Tracks.empty(), [(box(0, 0, 4, 4), 1)], 0)
     assert look(tracks, [(box(0, 0, 4, 4), 2)], 1)[1] != [id]
     assert look(tracks, [(box(2.1, 0, 6.1, 4), 1)], 1)[1] != [id]
-    assert look(tracks, [(box(2.1, 0, 6.1, 4), 1)], 1, overlap=0.4)[1] == [id]
-    assert look(tracks, [(box(4, 0, 8, 4), 1)], 1, overlap=1e-9)[1] != [id]  # touches only
+    assert look(tracks, [(box(1.9, 0, 5.9, 4), 1)], 1)[1] == [id]
 
 
 def test_two_at_one_place_have_two_ids() -> None:
@@ -139,9 +136,6 @@ def test_what_makes_no_sense() -> None:
         look(tracks, [(shapely.Point(0, 0), 1)], 6)
     with pytest.raises(InputError, match="not empty"):
         look(tracks, [(shapely.Polygon(), 1)], 6)
-    for options in ({"overlap": 0.0}, {"overlap": 1.5}, {"share": -1.0}):
-        with pytest.raises(InputError, match="overlap, share"):
-            look(tracks, [], 6, **options)
     with pytest.raises(InputError, match=r"\(N,\) twice"):
         follow(tracks, np.array([box(0, 0, 1, 1)]), np.zeros(2, np.uint8), day(6), EVERYWHERE)
 

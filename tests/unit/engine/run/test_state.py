@@ -75,7 +75,7 @@ def test_a_run_from_its_plan_to_its_end(plan: Plan, publish: Callable[..., str],
     with run_store(out).lock():
         publish(0)
         found = state(out)
-        assert (found.status, found.running, found.done, found.left) == ("running", True, 1, 3)
+        assert (found.status, found.done, found.left) == ("running", 1, 3)
         assert found.holder
         assert found.updated == found.holder["renewed"]
     for k in range(1, 4):
@@ -83,7 +83,7 @@ def test_a_run_from_its_plan_to_its_end(plan: Plan, publish: Callable[..., str],
     assert state(out).status == "stopped", "its outputs are not written yet"
     end(plan, out)
     found = state(out)
-    assert (found.status, found.finished, found.done, found.left, found.holder) == ("finished", True, 4, 0, None)
+    assert (found.status, found.done, found.left, found.holder) == ("finished", 4, 0, None)
     assert (found.seconds, found.bytes) == ({"read": 1.5}, {"read": 7})
     assert found.started
     assert found.updated
@@ -123,7 +123,7 @@ def test_a_dead_holder_is_known_before_and_after_the_plan(
     folders = [str(tmp_path / "out"), str(tmp_path / "new")]
     assert subprocess.run([sys.executable, "-c", program, *folders], check=False).returncode == 9
     found = state(tmp_path / "out")
-    assert (found.status, found.died, found.done, found.planned) == ("died", True, 1, 4)
+    assert (found.status, found.done, found.planned) == ("died", 1, 4)
     found = state(tmp_path / "new")
     assert (found.status, found.planned) == ("died", 0)
 

@@ -1,4 +1,4 @@
-"""Spans of days in a catalog, searched one after the other; a span without items is none that ends the look."""
+"""Spans of days in a catalog, searched one after the other; a span without items does not end the search."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from dataclasses import dataclass, field
 
 import pystac
 
-from geoml.engine.run.looked import Span
+from geoml.engine.run.scan_record import Span
 from geoml.errors import NothingFound
 from geoml.io.stac.left_out import of_error
 
 
 @dataclass
-class Searched:
-    """``ask`` gives the items of an RFC 3339 interval and raises NothingFound; ``limit`` is what it gives at most."""
+class SpanSearch:
+    """``search`` returns the items of an RFC 3339 interval, at most ``limit``, or raises NothingFound."""
 
-    ask: Callable[[str], list[pystac.Item]]
+    search: Callable[[str], list[pystac.Item]]
     limit: int | None = None
     items: list[pystac.Item] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     whole: list[Span] = field(default_factory=list)
-    """Spans of which all items were given: an item that is not there is withdrawn, and not cut off."""
+    """Spans of which all items came: an item that is absent was withdrawn, and not cut off by the limit."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Items of spans in which nothing was found that cannot be used, and why."""
+    """Unusable items of spans without a usable one, and why."""
     nothing: NothingFound | None = None
-    """What the first span without items said."""
+    """The error of the first span without items."""
 
     def add(self, spans: Iterable[Span]) -> None:
-        """Search further spans. Raises what ``ask`` raises, but NothingFound."""
+        """Search further spans. Raises what ``search`` raises, but NothingFound."""
         for first, last in spans:
-            found: list[pystac.Item] = []
+            items: list[pystac.Item] = []
             try:
-                found = self.ask(f"{first}/{last}")
+                items = self.search(f"{first}/{last}")
             except NothingFound as err:
                 self.nothing = self.nothing or err
                 self.left_out |= of_error(err)
-            self.items += found
+            self.items += items
             self.spans.append((first, last))
-            if self.limit is None or len(found) < self.limit:
+            if self.limit is None or len(items) < self.limit:
                 self.whole.append((first, last))

@@ -1,4 +1,4 @@
-"""Which days a monitor has looked at: so that days between two nights that lay far apart are not forgotten."""
+"""Which days the scans of a monitor have searched, so that days between two scans far apart are not missed."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from geoml.io.stac.series import now, read_series
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import write_json
 
-LOOKED = f"{STATE}/looked.json"
-"""File of a series that says it."""
+SCAN_RECORD = f"{STATE}/looked.json"
+"""File of the record in the folder of a series."""
 
 DAY = dt.timedelta(days=1)
 
 Span = tuple[dt.date, dt.date]
-"""First and last day of it."""
+"""First and last day."""
 
 
 @dataclass(frozen=True)
-class Looked:
-    """``last`` is the last day that was looked at, ``missing`` are spans before it that no night has looked at.
+class ScanRecord:
+    """``last`` is the last day that was searched, ``missing`` are spans before it that no scan has searched.
 
-    ``leaving`` are days whose runs are to be deleted: they are in the series no more, and a night may have died before.
+    ``leaving`` are days whose runs are to be deleted: they have left the series, and a scan may have died before.
     """
 
     last: dt.date | None = None
     missing: tuple[Span, ...] = ()
     leaving: tuple[str, ...] = ()
 
-    def before(self, first: dt.date) -> tuple[Span, ...]:
-        """What lies before a window that begins on ``first`` and was never looked at, oldest first."""
+    def missing_before(self, first: dt.date) -> tuple[Span, ...]:
+        """What lies before a window that begins on ``first`` and was never searched, oldest first."""
         gap = [(self.last + DAY, min(first - DAY, now().date()))] if self.last and self.last + DAY < first else []
         days = _days([*self.missing, *gap])
         return spans_of(day for day in days if day < first)
 
-    def after(self, searched: Sequence[Span], window: Span, again: Iterable[dt.date]) -> Looked:
-        """What is known after a night that looked at ``searched``; days that have to be looked at ``again`` stay."""
+    def after(self, searched: Sequence[Span], window: Span, again: Iterable[dt.date]) -> ScanRecord:
+        """The record after a scan of ``searched``; days that have to be searched ``again`` stay missing."""
         done = _days(searched) - set(again)
-        missing = (_days(self.before(window[0])) | _days(self.missing) | set(again)) - done
+        missing = (_days(self.missing_before(window[0])) | _days(self.missing) | set(again)) - done
         seen = min(window[1], now().date())
         return replace(self, last=max(seen, self.last or seen), missing=spans_of(missing))
 
@@ -57,12 +57,12 @@ def spans_of(days: Iterable[dt.date]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def united(spans: Iterable[Span]) -> tuple[Span, ...]:
+def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
     """The same days in as few spans as may be, oldest first."""
     return spans_of(_days(spans))
 
 
-def told(spans: Sequence[Span]) -> str:
+def format_spans(spans: Sequence[Span]) -> str:
     """Spans for people: ``2024-06-02/2024-06-04, 2024-06-09 (4 days)``."""
     listed = [f"{a}" if a == b else f"{a}/{b}" for a, b in spans]
     more = f", and {len(listed) - 5} more spans" if len(listed) > 5 else ""
@@ -70,33 +70,35 @@ def told(spans: Sequence[Span]) -> str:
     return f"{', '.join(listed[:5])}{more} ({days} day{'s'[: days != 1]})"
 
 
-def read_looked(store: RunStore, held: Iterable[str]) -> Looked:
-    """What a series says; one from before it was kept has been looked at to the last of the days that it holds.
+def read_scan_record(store: RunStore, days: Iterable[str]) -> ScanRecord:
+    """The record of a series; without one, the series has been searched up to the last of its ``days``.
 
     Raises DataError for a damaged file.
     """
-    store.pull(LOOKED)
-    value = read_series(store.local / LOOKED)
+    store.pull(SCAN_RECORD)
+    value = read_series(store.local / SCAN_RECORD)
     if not value:
-        return Looked(max((dt.date.fromisoformat(day) for day in held), default=None))
+        return ScanRecord(max((dt.date.fromisoformat(day) for day in days), default=None))
     try:
         missing = tuple((dt.date.fromisoformat(a), dt.date.fromisoformat(b)) for a, b in value["missing"])
         last = dt.date.fromisoformat(value["last"]) if value["last"] else None
-        return Looked(last, missing, tuple(dt.date.fromisoformat(day).isoformat() for day in value["leaving"]))
+        return ScanRecord(last, missing, tuple(dt.date.fromisoformat(day).isoformat() for day in value["leaving"]))
     except (LookupError, TypeError, ValueError) as err:
-        raise DataError(f"{store.url}/{LOOKED}: damaged ({err!r}); delete it, and look back over its days") from err
+        raise DataError(
+            f"{store.url}/{SCAN_RECORD}: damaged ({err!r}); delete it, and look back over its days"
+        ) from err
 
 
-def write_looked(store: RunStore, looked: Looked) -> None:
-    """Keep it, where it is not what the series says already."""
+def write_scan_record(store: RunStore, record: ScanRecord) -> None:
+    """Write and publish the record where it has changed."""
     value = {
-        "last": looked.last.isoformat() if looked.last else None,
-        "missing": [[a.isoformat(), b.isoformat()] for a, b in looked.missing],
-        "leaving": list(looked.leaving),
+        "last": record.last.isoformat() if record.last else None,
+        "missing": [[a.isoformat(), b.isoformat()] for a, b in record.missing],
+        "leaving": list(record.leaving),
     }
-    if read_series(store.local / LOOKED) != value:
-        write_json(store.inside(LOOKED), value)
-        store.push(LOOKED)
+    if read_series(store.local / SCAN_RECORD) != value:
+        write_json(store.inside(SCAN_RECORD), value)
+        store.push(SCAN_RECORD)
 
 
 def _days(spans: Iterable[Span]) -> set[dt.date]:
