@@ -19,56 +19,58 @@ from geoml.redacted import redact
 from geoml.settings import settings
 from geoml.texts import plain
 
+AnyFlow = Flow[..., Any]
 
-def by_recipe(run: Flow[..., Any], argv: Sequence[str] | None) -> int:
+
+def run_with_recipe(run: AnyFlow, argv: Sequence[str] | None) -> int:
     """Run a flow of prediction parameters once, from a recipe file; the others are options of the command.
 
     The exit code is that of the error table.
     """
-    parser, known = _parser(run), run.parameters.properties
+    parser, parameters = _parser(run), run.parameters.properties
     parser.add_argument("recipe", help="YAML file with the fields of a prediction recipe")
-    given = _given(parser, run, argv, fields.options(PredictRecipe))
-    file = given.pop("recipe")
-    return exit_code(lambda: cast(Any, run)(**_asked(file, known), **given, return_state=True))
+    arguments = _arguments(parser, run, argv, fields.options(PredictRecipe))
+    file = arguments.pop("recipe")
+    return exit_code(lambda: cast(Any, run)(**_recipe_parameters(file, parameters), **arguments, return_state=True))
 
 
-def by_words(run: Flow[..., Any], argv: Sequence[str] | None) -> int:
-    """Run a flow once; its first parameter is given without a name. The exit code is that of the error table."""
+def run_with_arguments(run: AnyFlow, argv: Sequence[str] | None) -> int:
+    """Run a flow once; its first parameter is positional. The exit code is that of the error table."""
     parser, (first, about) = _parser(run), next(iter(run.parameters.properties.items()))
     parser.add_argument(first, help=about["description"], nargs="+" if about.get("type") == "array" else None)
-    given = _given(parser, run, argv, {first})
-    return exit_code(lambda: cast(Any, run)(**given, return_state=True))
+    arguments = _arguments(parser, run, argv, {first})
+    return exit_code(lambda: cast(Any, run)(**arguments, return_state=True))
 
 
-def _parser(run: Flow[..., Any]) -> argparse.ArgumentParser:
+def _parser(run: AnyFlow) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"python -m flows.{run.name}", description=run.description)
 
 
-def _given(
-    parser: argparse.ArgumentParser, run: Flow[..., Any], argv: Sequence[str] | None, elsewhere: Container[str]
+def _arguments(
+    parser: argparse.ArgumentParser, run: AnyFlow, argv: Sequence[str] | None, elsewhere: Container[str]
 ) -> dict[str, Any]:
     """What was typed of the parameters of a flow that do not come from ``elsewhere``."""
     for name, about in run.parameters.properties.items():
         if name not in elsewhere:
             kind, default = about.get("type"), about.get("default")
             shown = "" if default in (None, []) else f" (default: {default})"
-            how: dict[str, Any] = {"type": {"integer": int, "number": float}.get(str(kind), str)}
+            action: dict[str, Any] = {"type": {"integer": int, "number": float}.get(str(kind), str)}
             if kind == "boolean":
-                how = {"action": argparse.BooleanOptionalAction}
+                action = {"action": argparse.BooleanOptionalAction}
             elif kind == "array":
-                how = {"nargs": "+"}
+                action = {"nargs": "+"}
             needed = name in run.parameters.required
             words = f"{about['description']}{shown}".replace("%", "%%")
-            parser.add_argument(f"--{name.replace('_', '-')}", required=needed, default=default, help=words, **how)
+            parser.add_argument(f"--{name.replace('_', '-')}", required=needed, default=default, help=words, **action)
     return vars(parser.parse_args(argv))
 
 
-def _asked(file: str, known: dict[str, Any]) -> dict[str, Any]:
+def _recipe_parameters(file: str, parameters: Container[str]) -> dict[str, object]:
     """The parameters of a recipe file that a flow takes; it may leave ``datetime`` out where the flow does not."""
     value = load_yaml(file)
-    if "datetime" not in known and isinstance(value.get("query"), dict):
+    if "datetime" not in parameters and isinstance(value.get("query"), dict):
         value["query"].setdefault("datetime", [".."])
-    return {k: v for k, v in fields.flat(parse(PredictRecipe, value, file)).items() if k in known}
+    return {k: v for k, v in fields.flat(parse(PredictRecipe, value, file)).items() if k in parameters}
 
 
 def exit_code(run: Callable[[], State[Any]]) -> int:
@@ -81,8 +83,8 @@ def exit_code(run: Callable[[], State[Any]]) -> int:
         state = run()
         if state.name == "Skipped":
             raise NothingFound(state.message)
-        ended_with = state.result(raise_on_failure=True)
-        warnings: list[str] = ended_with.get("warnings") or [] if isinstance(ended_with, dict) else []
+        result = state.result(raise_on_failure=True)
+        warnings: list[str] = result.get("warnings") or [] if isinstance(result, dict) else []
         for words in warnings:
             print(f"Warning: {plain(redact(words))}", file=sys.stderr)
 

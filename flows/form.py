@@ -22,20 +22,21 @@ from geoml.settings import settings
 
 R = TypeVar("R")
 T = TypeVar("T", bound=BaseModel)
+Schema = dict[str, Any]
 
 
-def _choice(known: list[str], other: str) -> dict[str, Any]:
+def _choice(known: list[str], other: str) -> Schema:
     """One of the names known when the flow was deployed, or any other text."""
-    texts: list[dict[str, Any]] = [{"type": "string", "title": other, "pattern": signatures.PATTERN}]
+    texts: list[Schema] = [{"type": "string", "title": other, "pattern": signatures.PATTERN}]
     if known:
         texts.insert(0, {"type": "string", "title": "name", "enum": known})
     return {"anyOf": texts}
 
 
-def _known(known: Callable[[], list[str]]) -> list[str]:
+def _choices(names: Callable[[], list[str]]) -> list[str]:
     """Names to choose from; none where a setting is wrong, which every run says by itself."""
     try:
-        return known()
+        return names()
     except InputError:
         return []
 
@@ -47,65 +48,65 @@ def _recipes() -> list[str]:
 
 
 Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": signatures.PATTERN})]
-TrainingRecipe = Annotated[str, WithJsonSchema(_choice(_known(_recipes), "YAML file"))]
+TrainingRecipe = Annotated[str, WithJsonSchema(_choice(_choices(_recipes), "YAML file"))]
 Sources = Annotated[list[Text], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Days = Annotated[int, Field(ge=0, le=3660)]
 Size = Annotated[float, Field(ge=0)]
 
 CHOICES = {
-    "catalog": _choice(_known(catalog_names), "URL or file"),
-    "model": _choice(_known(lambda: names(MapCard)), "folder or URL of a package"),
-    "locator": _choice(_known(lambda: names(LocatorCard)), "folder or URL of a package"),
+    "catalog": _choice(_choices(catalog_names), "URL or file"),
+    "model": _choice(_choices(lambda: names(MapCard)), "folder or URL of a package"),
+    "locator": _choice(_choices(lambda: names(LocatorCard)), "folder or URL of a package"),
 }
 """What a field of this name offers."""
 
 
-def of(
+def parameters_from(
     kind: type[BaseModel],
-    absent: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    absent: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None,
     choices: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Make the fields of a recipe the parameters of a flow, whose first parameter is the recipe.
 
-    ``absent`` makes the fields that the flow does not have of the parameters that it has instead; ``choices`` are names
-    in `CHOICES` by field, where that is another one. What is wrong is found by the recipe, as everywhere: the flow
-    raises InputError that names the field.
+    ``absent`` makes the fields that are no parameters of the flow of its other parameters; ``choices`` are names in
+    `CHOICES` by field, where that is another one. The recipe checks the values, so the flow raises an InputError that
+    names the field.
     """
 
     def make(run: Callable[..., R]) -> Callable[..., R]:
-        known = fields.options(kind, run.__name__)
-        made = [_parameter(o, CHOICES.get(choices.get(n, n))) for n, o in known.items()]
-        flow = fields.spread(run, made, lambda given: recipe({**given, **(absent(given) if absent else {})}, kind))
-        told = "".join(f"        {n}: {o.about}.\n" for n, o in known.items())
-        flow.__doc__ = f"{(run.__doc__ or '').rstrip()}\n{told}"  # its last section describes the other parameters
+        options = fields.options(kind, run.__name__)
+        parameters = [_parameter(o, CHOICES.get(choices.get(n, n))) for n, o in options.items()]
+        flow = fields.spread(run, parameters, lambda v: recipe({**v, **(absent(v) if absent else {})}, kind))
+        help = "".join(f"        {n}: {o.about}.\n" for n, o in options.items())
+        flow.__doc__ = f"{(run.__doc__ or '').rstrip()}\n{help}"  # its last section describes the other parameters
         return flow
 
     return make
 
 
-def _parameter(option: Option, choice: dict[str, Any] | None) -> inspect.Parameter:
+def _parameter(option: Option, choice: Schema | None) -> inspect.Parameter:
     """A field as a parameter that Prefect shows by its JSON schema, and takes as it comes."""
     schema = choice or dict(option.schema)
     if schema.get("format") == "path":
         schema = {"type": "string", "pattern": signatures.PATTERN}
     if (inner := schema.pop("prefixItems", None)) is not None:
         schema["items"] = inner[0]
-    told = {k: v for k, v in schema.items() if k not in ("title", "description", "default")}
-    if option.required and told.get("type") == "array":
-        told["minItems"] = 1
+    kept = {k: v for k, v in schema.items() if k not in ("title", "description", "default")}
+    if option.required and kept.get("type") == "array":
+        kept["minItems"] = 1
     empty = not option.required and option.default is None
-    shown = WithJsonSchema({"anyOf": [*told.get("anyOf", [told]), {"type": "null"}]} if empty else told)
+    shown = WithJsonSchema({"anyOf": [*kept.get("anyOf", [kept]), {"type": "null"}]} if empty else kept)
     default = inspect.Parameter.empty if option.required else option.default
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[Any, shown]
     )
 
 
-def recipe(given: Mapping[str, Any], kind: type[T]) -> T:
+def recipe(values: Mapping[str, object], kind: type[T]) -> T:
     """The recipe of flat parameters; what is no field of a recipe is left out. Raises InputError.
 
     Signatures that URLs name are filled in, see `flows.signatures`.
     """
-    filled = {k: signatures.filled(v) for k, v in given.items()}
-    return parse(kind, fields.nested(kind, filled), "parameters")
+    resolved = {k: signatures.resolved(v) for k, v in values.items()}
+    return parse(kind, fields.nested(kind, resolved), "parameters")

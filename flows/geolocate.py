@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from prefect import flow, task
+from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
@@ -25,15 +25,8 @@ def locate(sources: list[str], out: str, map: str | None, recipe: LocateRecipe) 
         return geolocation.geolocate(sources, out=out, map=map, **dict(recipe))
 
 
-@signatures.discreet
-@flow(
-    name="geolocate",
-    description="Pictures in; where they were taken, how sure that is, or why there is no answer out.",
-    log_prints=False,
-    persist_result=False,
-    validate_parameters=True,
-)
-@form.of(LocateRecipe, choices={"model": "locator"})
+@signatures.flow("geolocate", "Pictures in; where they were taken, how sure that is, or why there is no answer out.")
+@form.parameters_from(LocateRecipe, choices={"model": "locator"})
 def geolocate(recipe: LocateRecipe, sources: form.Sources, out: form.Text, map: form.Text | None = None) -> Any:
     """Where pictures were taken, as one GeoParquet file.
 
@@ -42,19 +35,19 @@ def geolocate(recipe: LocateRecipe, sources: form.Sources, out: form.Text, map: 
         out: GeoParquet file as the worker sees it; a run that was stopped goes on.
         map: also write a map as one HTML file.
     """
-    places = [steps.place(s) for s in signatures.filled(sources)]
+    places = [steps.absolute(s) for s in signatures.resolved(sources)]
     try:
-        found = locate(places, steps.place(out), map, recipe)
+        result = locate(places, steps.absolute(out), map, recipe)
     except NothingFound as err:
         return Completed(name="Skipped", message=str(err))
-    rows = [{"status": status, "pictures": n} for status, n in found["statuses"].items()]
-    show.told(create_table_artifact, rows, key="geolocated", description=f"{found['pictures']} pictures in {out}")
-    return found
+    rows = [{"status": status, "pictures": n} for status, n in result["statuses"].items()]
+    show.publish(create_table_artifact, rows, key="geolocated", description=f"{result['pictures']} pictures in {out}")
+    return result
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once; the exit code is that of the error table."""
-    return command.by_words(geolocate, argv)
+    return command.run_with_arguments(geolocate, argv)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from prefect import flow
 from prefect.states import Completed
 
 from flows import command, form, show, signatures, steps
@@ -16,20 +15,15 @@ from geoml.errors import NothingFound
 from geoml.recipe import PredictRecipe
 
 
-def _dates(given: Mapping[str, Any]) -> dict[str, Any]:
+def _dates(given: Mapping[str, object]) -> dict[str, object]:
     """Every day to come, each compared with the reference if there is one."""
     return {"datetime": [*filter(None, [given.get("reference")]), ".."]}
 
 
-@signatures.discreet
-@flow(
-    name="monitor",
-    description="For an area and a model: items that are new or reprocessed, appended to one output collection.",
-    log_prints=False,
-    persist_result=False,
-    validate_parameters=True,
+@signatures.flow(
+    "monitor", "For an area and a model: items that are new or reprocessed, appended to one output collection."
 )
-@form.of(PredictRecipe, absent=_dates)
+@form.parameters_from(PredictRecipe, absent=_dates)
 def monitor(
     recipe: PredictRecipe,
     out: form.Text,
@@ -51,25 +45,25 @@ def monitor(
         batch: blocks in one step.
         wait: seconds to wait for another run that works on the same out.
     """
-    out = steps.place(out)
+    out = steps.absolute(out)
     check(recipe, lookback, until)
     with steps.exclusive(out, wait):
         try:
-            found = steps.scan(recipe, out, lookback, until, fill)
-            for day, left in found.todo.items():
-                pipeline.do_day(out, found, day, lambda at, ids: steps.work(at, ids, batch))
+            result = steps.scan(recipe, out, lookback, until, fill)
+            for day, left in result.todo.items():
+                pipeline.do_day(out, result, day, lambda at, ids: steps.run_batches(at, ids, batch))
                 show.blocks(day_out(out, day), left, f"blocks-{day}")
-            rows = steps.gather(out, found)
-            show.changes(out, rows, found.failed)
-            pipeline.verdict(found, rows)
+            rows = steps.gather(out, result)
+            show.changes(out, rows, result.failed)
+            pipeline.verdict(result, rows)
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
-    return Completed(message="; ".join([summary(rows, found), *show.caution(found.warnings)]))
+    return Completed(message="; ".join([summary(rows, result), *show.warning_line(result.warnings)]))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once from a recipe file, of which datetime does not count."""
-    return command.by_recipe(monitor, argv)
+    return command.run_with_recipe(monitor, argv)
 
 
 if __name__ == "__main__":

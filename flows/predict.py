@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from prefect import flow, task
+from prefect import task
 from prefect.states import Completed
 
 from flows import command, form, show, signatures, steps
@@ -25,15 +25,8 @@ def plan(recipe: PredictRecipe, out: str) -> list[str]:
     return pipeline.todo(out)
 
 
-@signatures.discreet
-@flow(
-    name="predict",
-    description="A region, a time range and a model in; a map out: COGs, GeoParquet, STAC and a report.",
-    log_prints=False,
-    persist_result=False,
-    validate_parameters=True,
-)
-@form.of(PredictRecipe)
+@signatures.flow("predict", "A region, a time range and a model in; a map out: COGs, GeoParquet, STAC and a report.")
+@form.parameters_from(PredictRecipe)
 def predict(recipe: PredictRecipe, out: form.Text, batch: form.Count = 8, wait: form.Size = 600.0) -> Any:
     """A region, a time range and a model in; a map out.
 
@@ -42,7 +35,7 @@ def predict(recipe: PredictRecipe, out: form.Text, batch: form.Count = 8, wait: 
         batch: blocks in one step.
         wait: seconds to wait for another run that works on the same out.
     """
-    out = steps.place(out)
+    out = steps.absolute(out)
     check(recipe)
     with steps.exclusive(out, wait):
         try:
@@ -50,7 +43,7 @@ def predict(recipe: PredictRecipe, out: form.Text, batch: form.Count = 8, wait: 
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         try:
-            return show.ended(steps.collect(out, steps.work(out, ids, batch)))
+            return show.completed(steps.collect(out, steps.run_batches(out, ids, batch)))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         finally:
@@ -59,7 +52,7 @@ def predict(recipe: PredictRecipe, out: form.Text, batch: form.Count = 8, wait: 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once from a recipe file; the exit code is that of the error table."""
-    return command.by_recipe(predict, argv)
+    return command.run_with_recipe(predict, argv)
 
 
 if __name__ == "__main__":

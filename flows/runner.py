@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from prefect import Task
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectWrappedFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from geoml.engine.run.blocks import Tally
@@ -26,6 +27,9 @@ from geoml.engine.workers.drive import parse
 from geoml.errors import TransientError
 from geoml.io.stores.signed import current_signatures
 from geoml.settings import settings
+
+Runner = TaskRunner[Any]
+Pending = PrefectWrappedFuture[Tally, Future[Any]]
 
 PATIENCE = 120.0
 """Seconds that a Dask scheduler may be without workers."""
@@ -44,11 +48,11 @@ def enter(folder: str) -> dict[str, str]:
 class Steps:
     """The crew of `geoml.engine.workers.drive` whose workers are slots of Prefect's task runners."""
 
-    def __init__(self, step: Task[..., Tally], out: str, told: Callable[[Tally], None]) -> None:
-        self.step, self.out, self.told = step, out, told
+    def __init__(self, step: Task[..., Tally], out: str, on_tally: Callable[[Tally], None]) -> None:
+        self.step, self.out, self.on_tally = step, out, on_tally
         self.kind, self.count, self.address = parse(settings().workers)
-        self.runners: dict[Hashable, TaskRunner[Any]] = {}
-        self.held: dict[Hashable, PrefectFuture[Any]] = {}
+        self.runners: dict[Hashable, Runner] = {}
+        self.futures: dict[Hashable, Pending] = {}
         self.stack = ExitStack()
         self.since = time.monotonic()
 
@@ -62,7 +66,7 @@ class Steps:
             runner.__exit__(kind, error, at)
         self.stack.__exit__(kind, error, at)
 
-    def _dask(self) -> TaskRunner[Any]:
+    def _dask(self) -> Runner:
         from prefect_dask.task_runners import DaskTaskRunner
 
         from geoml.engine.workers.cluster_tls import credentials, private
@@ -77,14 +81,14 @@ class Steps:
             self.since = time.monotonic() if self.count else self.since
             if time.monotonic() - self.since > PATIENCE:
                 raise TransientError(f"GEOML_WORKERS: {self.address} has had no workers for {PATIENCE:.0f} s")
-        return [n for n in range(self.count) if n not in self.held]
+        return [n for n in range(self.count) if n not in self.futures]
 
     def give(self, worker: Hashable, ids: Sequence[str]) -> None:
         name = f"{len(ids)} blocks from {ids[0]}"
-        given = {"out": self.out, "ids": list(ids), "name": name, "signatures": current_signatures()}
-        self.held[worker] = self._runner(worker).submit(self.step, given)
+        parameters = {"out": self.out, "ids": list(ids), "name": name, "signatures": current_signatures()}
+        self.futures[worker] = self._runner(worker).submit(self.step, parameters)
 
-    def _runner(self, worker: Hashable) -> TaskRunner[Any]:
+    def _runner(self, worker: Hashable) -> Runner:
         if self.kind in ("tcp", "cluster"):
             return self.runners[0]
         if worker not in self.runners:
@@ -93,18 +97,18 @@ class Steps:
         return self.runners[worker]
 
     def news(self) -> Sequence[News]:
-        ready = [n for n, future in self.held.items() if future.wrapped_future.done()]  # type: ignore[attr-defined]
-        if not ready:
+        done = [n for n, future in self.futures.items() if future.wrapped_future.done()]
+        if not done:
             time.sleep(0.1)
-        return [(n, self._ended(n, self.held.pop(n))) for n in ready]
+        return [(n, self._ended(n, self.futures.pop(n))) for n in done]
 
-    def _ended(self, worker: Hashable, future: PrefectFuture[Any]) -> Tally | Died | BaseException:
+    def _ended(self, worker: Hashable, future: Pending) -> Tally | Died | BaseException:
         try:
-            tally: Tally = future.result()
+            tally = future.result()
         except BrokenProcessPool:
             self.runners.pop(worker).__exit__(None, None, None)
             return Died("ended without a word")
         except Exception as err:
             return Died(f"was lost ({err})") if type(err).__name__ == "KilledWorker" else err
-        self.told(tally)
+        self.on_tally(tally)
         return tally

@@ -31,8 +31,8 @@ TRIES = 3
 PAUSE = 10.0
 """Seconds before the second try; twice as many before the third."""
 
-_SAID = ("ephemeral Prefect API server", "database is locked", "table is locked", "Failed to reach API")
-_CODES = (408, 429, 500, 502, 503, 504)
+_BUSY_MESSAGES = ("ephemeral Prefect API server", "database is locked", "table is locked", "Failed to reach API")
+_BUSY_CODES = (408, 429, 500, 502, 503, 504)
 
 
 def be_patient() -> None:
@@ -60,11 +60,11 @@ def busy(error: BaseException) -> bool:
 
 def _busy(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in _CODES
+        return error.response.status_code in _BUSY_CODES
     if isinstance(error, httpx.TransportError):
         return True
     kinds = {"RuntimeError", "OperationalError"}  # the latter of sqlite3 and of SQLAlchemy, which need no import here
-    return type(error).__name__ in kinds and any(word in str(error) for word in _SAID)
+    return type(error).__name__ in kinds and any(word in str(error) for word in _BUSY_MESSAGES)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

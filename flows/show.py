@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import (
@@ -24,6 +25,9 @@ from geoml.engine.run.state import state
 from geoml.io.cards.domain import said
 from geoml.texts import listed
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 EVERY = 2.0
 """Seconds between two updates of the progress."""
 
@@ -34,10 +38,10 @@ ROWS = 1000
 """Of a table; failed blocks come first."""
 
 
-def told(tell: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Show something in Prefect. That its API does not answer stops no work: then there is None."""
+def publish(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Show something in Prefect; None when its API does not answer, which stops no work."""
     try:
-        return tell(*args, **kwargs)
+        return call(*args, **kwargs)
     except Exception as err:  # whatever it is, the data are worth more
         get_run_logger().warning("not shown in Prefect: %s", err)
         return None
@@ -46,39 +50,39 @@ def told(tell: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 class Progress:
     """A progress artifact of the blocks of one place.
 
-    A thread of its own tells it: Prefect's client tries for minutes when the API is gone, and the blocks go on.
+    A thread of its own updates it: Prefect's client tries for minutes when the API is gone, and the blocks go on.
     """
 
     def __init__(self, out: str, total: int) -> None:
         self.total, self.seen, self.failed = total, 0, 0
         self.about = f"{total} blocks of {out}"
-        self.news, self.over = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=copy_context().run, args=(self._tell,), name="geoml-show", daemon=True)
+        self.changed, self.closed = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=copy_context().run, args=(self._update,), name="geoml-show", daemon=True)
 
     def __enter__(self) -> Self:
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.news.set()
+        self.closed.set()
+        self.changed.set()
         self.thread.join(PATIENCE)
 
     def add(self, tally: Tally) -> None:
         """A batch came to its end."""
         self.seen += len(tally.done) + len(tally.skipped) + len(tally.failed)
         self.failed += len(tally.failed)
-        self.news.set()
+        self.changed.set()
 
-    def _tell(self) -> None:
-        shown, last = told(create_progress_artifact, 0.0, key="progress", description=self.about), False
-        while shown and not last:
-            self.news.wait()
-            self.news.clear()
-            last = self.over.is_set()
+    def _update(self) -> None:
+        shown, last = publish(create_progress_artifact, 0.0, key="progress", description=self.about), False
+        while isinstance(shown, UUID) and not last:
+            self.changed.wait()
+            self.changed.clear()
+            last = self.closed.is_set()
             about = f"{self.seen} of {self.about}, {self.failed} failed"
-            told(update_progress_artifact, shown, min(100.0, 100 * self.seen / self.total), about)
-            self.over.wait(EVERY)
+            publish(update_progress_artifact, shown, min(100.0, 100 * self.seen / self.total), about)
+            self.closed.wait(EVERY)
 
 
 def blocks(out: str, before: Sequence[str], key: str = "blocks") -> None:
@@ -90,24 +94,24 @@ def blocks(out: str, before: Sequence[str], key: str = "blocks") -> None:
             how = "to do" if block in left else "done" if block in mine else "skipped"
             rows.append({"block": block, "state": how, "reason": "was done before" if how == "skipped" else ""})
     about = f"{now.done} of {now.planned} blocks of {out} are done, {len(now.failed)} failed"
-    told(create_table_artifact, rows[:ROWS], key=key, description=about)
+    publish(create_table_artifact, rows[:ROWS], key=key, description=about)
     report = f"{out}/report.html" if "://" in out else (Path(out) / "report.html").resolve().as_uri()
-    told(create_link_artifact, report, "report.html", key="report", description=f"Report of {out}")
+    publish(create_link_artifact, report, "report.html", key="report", description=f"Report of {out}")
 
 
-def changes(out: str, rows: Sequence[dict[str, Any]], failed: dict[str, Any]) -> None:
+def changes(out: str, rows: Sequence[Mapping[str, object]], failed: Mapping[str, object]) -> None:
     """A table of the items that changed, and of the days that failed."""
     table = [{k: str(v) if k == "seen" else v for k, v in row.items()} for row in rows]
     table += [{"day": day, "change": "failed", "reason": str(err)} for day, err in failed.items()]
     if table:
-        told(create_table_artifact, table[:ROWS], key="changes", description=f"What changed in {out}")
+        publish(create_table_artifact, table[:ROWS], key="changes", description=f"What changed in {out}")
 
 
-def ended(run: dict[str, Any]) -> Any:
+def completed(run: dict[str, Any]) -> Any:
     """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
-    return Completed(data=run, message="; ".join([said(run.get("domain")), *caution(run.get("warnings") or [])]))
+    return Completed(data=run, message="; ".join([said(run.get("domain")), *warning_line(run.get("warnings") or [])]))
 
 
-def caution(words: Sequence[str]) -> list[str]:
+def warning_line(words: Sequence[str]) -> list[str]:
     """Warnings in one line; no line where there is none."""
     return [f"{len(words)} warning{'s'[: len(words) > 1]}: {listed(words, joined='; ')}"] if words else []

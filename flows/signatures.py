@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow
 from prefect.blocks.system import Secret
@@ -20,7 +20,8 @@ from geoml.errors import InputError
 from geoml.redacted import bare, redact
 from geoml.texts import plain
 
-F = TypeVar("F", bound=Flow[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PATTERN = r"^(?:(?![A-Za-z][A-Za-z0-9+.\-]*:[/\\]{2})[^@?]*|[A-Za-z][A-Za-z0-9+.\-]*://[^@?#/\\]*(?:/[^?#]*)?(?:\?\{[a-z0-9\-]+\})?)$"
 """Of a text in a form: a path, or a URL that tells no secret."""
@@ -28,49 +29,48 @@ PATTERN = r"^(?:(?![A-Za-z][A-Za-z0-9+.\-]*:[/\\]{2})[^@?]*|[A-Za-z][A-Za-z0-9+.
 _NAMED = re.compile(r"([^?]*)\?\{([a-z0-9-]{1,80})\}")
 
 
-def discreet(run: F) -> F:
-    """Make a flow one that tells Prefect its parameters without secrets, also where they are wrong."""
-    told, checked = run.serialize_parameters, run.validate_parameters
+class SecretFlow(Flow[P, R]):
+    """A flow that tells Prefect its parameters without secrets, also where they are wrong."""
 
-    def serialize(parameters: dict[str, Any]) -> dict[str, Any]:
-        return {k: _hidden(v) for k, v in told(parameters).items()}
+    def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return {k: _redacted(v) for k, v in super().serialize_parameters(parameters).items()}
 
-    def validate(parameters: dict[str, Any]) -> dict[str, Any]:
+    def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         try:
-            return checked(parameters)
+            return super().validate_parameters(parameters)
         except ParameterTypeError as err:
             raise ParameterTypeError(plain(redact(" ".join(str(err).split())))) from None
 
-    changes: dict[str, Callable[..., Any]] = {"serialize_parameters": serialize, "validate_parameters": validate}
-    for name, function in changes.items():
-        setattr(run, name, function)
-    return run
+
+def flow(name: str, description: str) -> Callable[[Callable[P, R]], SecretFlow[P, R]]:
+    """Make a function a `SecretFlow` that prints nothing and keeps no result."""
+    return lambda run: SecretFlow(run, name=name, description=description, log_prints=False, persist_result=False)
 
 
-def _hidden(value: Any) -> Any:
+def _redacted(value: object) -> object:
     if isinstance(value, str):
         return value if _NAMED.fullmatch(value) else bare(value)
     if isinstance(value, dict):
-        return {k: _hidden(v) for k, v in value.items()}
-    return [_hidden(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: _redacted(v) for k, v in value.items()}
+    return [_redacted(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def filled(value: Any) -> Any:
+def resolved(value: Any) -> Any:
     """``value`` of a parameter with the signatures that it names. Raises InputError for one that is nowhere."""
     if isinstance(value, list | tuple):
-        return [filled(v) for v in value]
-    found = _NAMED.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+        return [resolved(v) for v in value]
+    match = _NAMED.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         return value
-    place, name = found.groups()
+    place, name = match.groups()
     variable = f"SIGNATURE_{name.upper().replace('-', '_')}"
-    known = os.environ.get(variable) or _block(f"signature-{name}")
-    if not known:
+    signature = os.environ.get(variable) or _block(f"signature-{name}")
+    if not signature:
         raise InputError(
             f"{{{name}}}: nothing signs {place}; expected the environment variable {variable} of the worker or the "
             f"Secret block signature-{name} of Prefect"
         )
-    return f"{place}?{known.removeprefix('?')}"
+    return f"{place}?{signature.removeprefix('?')}"
 
 
 def _block(name: str) -> str | None:

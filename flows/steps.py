@@ -14,13 +14,14 @@ from prefect.concurrency.sync import concurrency
 from prefect.runtime import task_run
 
 from flows.runner import Steps
-from flows.show import Progress, told
+from flows.show import Progress, publish
 from geoml import pipeline
 from geoml.backends.torch import choose
 from geoml.engine.run.blocks import Tally
 from geoml.engine.run.monitor import Scan
-from geoml.engine.workers import drive as spread
+from geoml.engine.workers import drive as driving
 from geoml.errors import TransientError
+from geoml.io.stores.signed import Signatures
 from geoml.recipe import PredictRecipe
 
 RETRIES = 2
@@ -30,12 +31,12 @@ GPU = "gpu"
 """Global concurrency limit of which a batch on a GPU takes a slot: ``prefect gcl create gpu --limit 1``."""
 
 
-def transient(_task: Any, _run: Any, state: State[Any]) -> bool:
+def transient(_task: object, _run: object, state: State[Any]) -> bool:
     """Only what may go away by itself is tried again."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
-def place(out: str) -> str:
+def absolute(out: str) -> str:
     """``out`` as a process with another working directory finds it."""
     return out if "://" in out else str(Path(out).absolute())
 
@@ -65,12 +66,12 @@ def gpu() -> Iterator[None]:
     """A slot of the limit `GPU` where this process computes on one; none where there is no limit or no answer."""
     slot = concurrency(GPU, raise_on_lease_renewal_failure=False) if choose().torch.type == "cuda" else None
     if slot:
-        told(slot.__enter__)
+        publish(slot.__enter__)
     try:
         yield
     finally:
         if slot:
-            told(slot.__exit__, None, None, None)
+            publish(slot.__exit__, None, None, None)
 
 
 @task(
@@ -80,7 +81,7 @@ def gpu() -> Iterator[None]:
     persist_result=False,
     task_run_name="{name}",
 )
-def blocks(out: str, ids: list[str], name: str, signatures: Any) -> Tally:
+def blocks(out: str, ids: list[str], name: str, signatures: Signatures) -> Tally:
     """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
     log = get_run_logger()
     signatures.install()
@@ -94,12 +95,12 @@ def blocks(out: str, ids: list[str], name: str, signatures: Any) -> Tally:
     return tally
 
 
-def work(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
+def run_batches(out: str, ids: Sequence[str], batch: int) -> list[Tally]:
     """The blocks ``ids``, in batches, where ``GEOML_WORKERS`` says, with a progress artifact."""
     if not ids:
         return []
     with Progress(out, len(ids)) as shown, Steps(blocks, out, shown.add) as crew:
-        return spread.drive(crew, out, ids, batch)
+        return driving.drive(crew, out, ids, batch)
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=transient, persist_result=False)
@@ -109,9 +110,9 @@ def scan(recipe: PredictRecipe, out: str, lookback: int, until: str | None, fill
 
 
 @task(persist_result=False)
-def gather(out: str, found: Scan) -> list[dict[str, Any]]:
+def gather(out: str, result: Scan) -> list[dict[str, Any]]:
     """Put all days together; the rows of what changed."""
-    return pipeline.gather(out, found)
+    return pipeline.gather(out, result)
 
 
 @task(persist_result=False)

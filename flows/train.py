@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from prefect import flow, task
+from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from flows import command, show, signatures, steps
@@ -31,13 +31,7 @@ def score(model: str, recipe: str) -> dict[str, Any]:
         return pipeline.evaluate(model, recipe)
 
 
-@signatures.discreet
-@flow(
-    name="train",
-    description="A training recipe in; a model package with held-out scores out.",
-    persist_result=False,
-    validate_parameters=True,
-)
+@signatures.flow("train", "A training recipe in; a model package with held-out scores out.")
 def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
     """A recipe in; a model package with held-out scores out.
 
@@ -45,14 +39,14 @@ def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
         recipe: A name in catalogs/recipes, or a YAML file as the worker sees it.
         out: Folder of the model package (as the worker sees it); a training that was stopped goes on.
     """
-    scores = score(fit(recipe, steps.place(out)), recipe)
-    show.told(create_markdown_artifact, f"```json\n{json.dumps(scores, indent=1)[:20000]}\n```", key="scores")
+    scores = score(fit(recipe, steps.absolute(out)), recipe)
+    show.publish(create_markdown_artifact, f"```json\n{json.dumps(scores, indent=1)[:20000]}\n```", key="scores")
     return scores
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the flow once; the exit code is that of the error table."""
-    return command.by_words(train, argv)
+    return command.run_with_arguments(train, argv)
 
 
 if __name__ == "__main__":
