@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,17 @@ def absolute(out: str) -> str:
 def exclusive(out: str, wait: float) -> Iterator[None]:
     """Hold the run in ``out``, for which ``wait`` seconds are waited. Raises TransientError, saying who has it."""
     ends = time.monotonic() + wait
-    while True:
-        lock = pipeline.locked(out)
-        try:
-            lock.__enter__()
-            break
-        except TransientError as err:
-            if time.monotonic() > ends:
-                raise
-            get_run_logger().info("waiting: %s", err)
-            time.sleep(min(5.0, wait / 10))
-    try:
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(pipeline.locked(out))
+                break
+            except TransientError as err:
+                if time.monotonic() > ends:
+                    raise
+                get_run_logger().info("waiting: %s", err)
+                time.sleep(min(5.0, wait / 10))
         yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 @contextmanager

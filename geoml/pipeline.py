@@ -34,7 +34,7 @@ from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
 from geoml.io.cards.domain import said
-from geoml.io.software import of_item, others
+from geoml.io.software import item_software, other_versions
 from geoml.io.stac import search as stac
 from geoml.io.stac.left_out import of_error
 from geoml.io.stores.remote import RunStore, run_store
@@ -174,7 +174,7 @@ def todo(out: str | Path | RunStore) -> list[str]:
     by_id = made.by_id()
     left = [key for key, planned in by_id.items() if not is_done(store, made, planned, size)]
     done = by_id.keys() - left if left else ()
-    if words := others([of_item(store.local / "items" / f"{key}.json") for key in done]):
+    if words := other_versions([item_software(store.local / "items" / f"{key}.json") for key in done]):
         log.warning("%s: %s", store.url, words)
     return left
 

@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.io.cog import validity
 from geoml.io.cog.scaling import of_band, physical
-from geoml.io.georef import place
+from geoml.io.georef import placement_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _geobox(src: rasterio.DatasetReader, path: Path) -> GeoBox | None:
     if src.crs is not None and src.transform.is_identity and not src.gcps[0] and src.rpcs is None:
         return None
     try:
-        found = place(src)
+        found = placement_of(src)
     except DataError as err:
         log.warning("%s: read without its georeference: %s", path.name, err)
         return None

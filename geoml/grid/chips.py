@@ -56,18 +56,18 @@ class ChipGrid:
         y, x = iy * self.step - self.halo, ix * self.step - self.halo
         return Window(y, x, y + self.size, x + self.size)
 
-    def kept(self, iy: int, ix: int) -> Window:
+    def output_window(self, iy: int, ix: int) -> Window:
         """The pixels that the chip contributes to: its core, or all of it when chips are blended."""
         return self.chip(iy, ix).expand(-self.halo)
 
     def rows(self, window: Window) -> Iterator[list[tuple[int, int]]]:
-        """Chip indices whose kept pixels touch ``window``, one list for each row of chips, top to bottom."""
-        reach = self.size - 2 * self.halo  # of the kept pixels, which start at k * step
+        """Chip indices whose output windows touch ``window``, one list for each row of chips, top to bottom."""
+        reach = self.size - 2 * self.halo  # of the output windows, which start at k * step
         first_y, first_x = (window.y0 - reach) // self.step + 1, (window.x0 - reach) // self.step + 1
         for iy in range(first_y, -(-window.y1 // self.step)):
             yield [(iy, ix) for ix in range(first_x, -(-window.x1 // self.step))]
 
-    def needed(self, window: Window) -> Window:
+    def input_window(self, window: Window) -> Window:
         """The input window that holds every chip that touches ``window``."""
         chips = [self.chip(*k) for row in self.rows(window) for k in (row[0], row[-1])]
         return Window(chips[0].y0, chips[0].x0, chips[-1].y1, chips[-1].x1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
+import numpy as np
 import pyproj
 import shapely
+from numpy.typing import NDArray
+from shapely.coords import CoordinateSequence
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -40,7 +42,7 @@ def from_bbox(west: float, south: float, east: float, north: float) -> MultiPoly
     return MultiPolygon([p for p in parts if p.area > 0])
 
 
-def from_geometry(geometry: Mapping[str, Any] | BaseGeometry) -> MultiPolygon:
+def from_geometry(geometry: Mapping[str, object] | BaseGeometry) -> MultiPolygon:
     """A region from a GeoJSON mapping or a shapely geometry with polygons, in degrees.
 
     Rings may run past ±180 or jump across it (a step of more than 180° of longitude); both are split there.
@@ -66,13 +68,13 @@ def from_geometry(geometry: Mapping[str, Any] | BaseGeometry) -> MultiPolygon:
             part = shapely.intersection(fixed, box(-180 + shift, -90, 180 + shift, 90))
             if part.area > 0:
                 world.append(shapely.transform(part, lambda c, s=shift: c - [s, 0]))
-    return _polygons(shapely.union_all(world))
+    return polygons_of(shapely.normalize(shapely.union_all(world)))
 
 
 def _unwrapped(polygon: Polygon) -> Polygon:
     """The polygon with every step of more than 180° of longitude taken the short way round."""
 
-    def ring(points: Any) -> list[tuple[float, float]]:
+    def ring(points: CoordinateSequence) -> list[tuple[float, float]]:
         out: list[tuple[float, float]] = []
         before, turns = None, 0
         for x, y in [(p[0], p[1]) for p in points]:
@@ -85,9 +87,9 @@ def _unwrapped(polygon: Polygon) -> Polygon:
     return Polygon(ring(polygon.exterior.coords), [ring(r.coords) for r in polygon.interiors])
 
 
-def _polygons(geom: BaseGeometry) -> MultiPolygon:
-    parts = [g for g in shapely.get_parts(shapely.normalize(geom)) if isinstance(g, Polygon) and g.area > 0]
-    return MultiPolygon(parts)
+def polygons_of(geom: BaseGeometry) -> MultiPolygon:
+    """Its polygons with an area, in their order."""
+    return MultiPolygon([g for g in shapely.get_parts(geom) if isinstance(g, Polygon) and g.area > 0])
 
 
 def utm_crs(lon: float, lat: float) -> str:
@@ -110,7 +112,7 @@ def zones(region: MultiPolygon) -> dict[str, MultiPolygon]:
         width = 360 if polar else 6
         for k in range(int((west + 180) // width), int((east + 180 - 1e-12) // width) + 1):
             cell = box(-180 + k * width, low, -180 + (k + 1) * width, high)
-            part = _polygons(shapely.intersection(region, cell))
+            part = polygons_of(shapely.normalize(shapely.intersection(region, cell)))
             if not part.is_empty:
                 parts[utm_crs(-180 + (k + 0.5) * width, (low + high) / 2)] = part
     return parts
@@ -134,25 +136,19 @@ def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
     return Plane(crs, gsd / parsed.axis_info[0].unit_conversion_factor, anchor)
 
 
-def project(part: BaseGeometry, crs: str, step: float = 0.05) -> BaseGeometry:
-    """A longitude/latitude geometry in ``crs``; edges are densified every ``step`` degrees, so they bend with it."""
+def project(part: BaseGeometry, crs: str) -> BaseGeometry:
+    """A longitude/latitude geometry in ``crs``; edges are densified every 0.05 degrees, so they bend with it."""
     to = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
-    def move(coords: Any) -> Any:
-        x, y = to.transform(coords[:, 0], coords[:, 1])
-        coords[:, 0], coords[:, 1] = x, y
-        return coords
+    def move(coords: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(to.transform(coords[:, 0], coords[:, 1]))
 
-    return shapely.make_valid(shapely.transform(shapely.segmentize(part, step), move))
+    return shapely.make_valid(shapely.transform(shapely.segmentize(part, 0.05), move))
 
 
 def blocks_of(part: BaseGeometry, plane: Plane, size: int) -> list[Block]:
     """Blocks of the plane that the longitude/latitude ``part`` touches, row by row."""
     outline = project(part, plane.crs)
     shapely.prepare(outline)
-    found = blocks_touching(plane, size, plane.window(*outline.bounds))
-    return [b for b in found if outline.intersects(box(*plane.bounds(b.window))) and _area_shared(outline, plane, b)]
-
-
-def _area_shared(outline: BaseGeometry, plane: Plane, block: Block) -> bool:
-    return bool(shapely.intersection(outline, box(*plane.bounds(block.window))).area > 0)
+    squares = {b: box(*plane.bounds(b.window)) for b in blocks_touching(plane, size, plane.window(*outline.bounds))}
+    return [b for b, s in squares.items() if outline.intersects(s) and outline.intersection(s).area > 0]

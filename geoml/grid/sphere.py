@@ -8,7 +8,6 @@ and no pole is special. Distances are within 0.6 % of those on the ellipsoid.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,8 +77,8 @@ def destination(lon: ArrayLike, lat: ArrayLike, bearing: ArrayLike, km: ArrayLik
     up = np.stack([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y)], axis=-1)
     north = np.stack([-np.sin(y) * np.cos(x), -np.sin(y) * np.sin(x), np.cos(y)], axis=-1)
     east = np.stack([-np.sin(x), np.cos(x), zero], axis=-1)
-    ahead = np.cos(turn)[..., None] * north + np.sin(turn)[..., None] * east
-    return to_lonlat(np.cos(far)[..., None] * up + np.sin(far)[..., None] * ahead)
+    forward = np.cos(turn)[..., None] * north + np.sin(turn)[..., None] * east
+    return to_lonlat(np.cos(far)[..., None] * up + np.sin(far)[..., None] * forward)
 
 
 def mean(lon: ArrayLike, lat: ArrayLike, weight: ArrayLike | None = None) -> tuple[float, float]:
@@ -137,8 +136,8 @@ def _descents(at: Floats, xyz: Floats, w: Floats) -> Iterator[Floats]:
     unit = across[away] / sine[away, None]
     pull = w[away] @ unit
     if (behind := float(w[far > np.pi - 1e-12].sum())) > 0:  # of the antipode every way leads nearer
-        ahead = pull if np.linalg.norm(pull) > 0 else np.cross(at, np.eye(3)[np.argmin(np.abs(at))])
-        pull = pull + behind * ahead / np.linalg.norm(ahead)
+        forward = pull if np.linalg.norm(pull) > 0 else np.cross(at, np.eye(3)[np.argmin(np.abs(at))])
+        pull = pull + behind * forward / np.linalg.norm(forward)
     here, strength = float(w[far <= 1e-12].sum()), float(np.linalg.norm(pull))
     if strength <= here or strength == 0:
         return
@@ -155,12 +154,12 @@ def angles(a: Floats, b: Floats) -> Floats:
     """(N, 3) and (K, 3) unit vectors to (N, K) angles in radians, exact near 0 and pi."""
     cosine = a @ b.T
     near = np.abs(cosine) > 0.99
-    found = np.arccos(np.clip(cosine, -1, 1))
+    angle = np.arccos(np.clip(cosine, -1, 1))
     if near.any():
         i, j = np.nonzero(near)
         p, q = a[i], b[j]
-        found[i, j] = 2 * np.arctan2(np.linalg.norm(p - q, axis=1), np.linalg.norm(p + q, axis=1))
-    return np.asarray(found)
+        angle[i, j] = 2 * np.arctan2(np.linalg.norm(p - q, axis=1), np.linalg.norm(p + q, axis=1))
+    return np.asarray(angle)
 
 
 def cap_area(km: ArrayLike) -> Floats:
@@ -181,7 +180,7 @@ def check(lon: ArrayLike, lat: ArrayLike) -> tuple[Floats, Floats]:
     return wrap(x), y
 
 
-def _weighted(lon: Any, lat: Any, weight: Any) -> tuple[Floats, Floats]:
+def _weighted(lon: ArrayLike, lat: ArrayLike, weight: ArrayLike | None) -> tuple[Floats, Floats]:
     """(N, 3) unit vectors and (N,) weights."""
     x, y = check(np.atleast_1d(lon), np.atleast_1d(lat))
     w = np.ones(len(x)) if weight is None else np.asarray(weight, np.float64)

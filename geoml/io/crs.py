@@ -1,4 +1,4 @@
-"""Coordinate reference systems as others spell them: what a text says, and whether two of them say the same of a grid.
+"""Coordinate reference systems as others write them: what a text means, and whether two of them place a grid alike.
 
 One CRS has many spellings (a code, WKT of three kinds, PROJJSON, a PROJ string, an unnamed datum), so they are compared
 by where they put pixels, never by their text.
@@ -23,15 +23,15 @@ from geoml.grid.region import utm_crs
 MAX_TEXT = 100_000
 """Characters of a CRS; more is no CRS."""
 
-CIRCLE = 360.0
-"""Degrees after which a longitude comes round."""
+FULL_TURN = 360.0
+"""Degrees of longitude around the Earth."""
 
 _INIT = re.compile(r"\+?init=(epsg:\d+)", re.IGNORECASE)
 _FORMS = re.compile(r"[A-Za-z][\w.-]*:\S+|\d{3,9}|.*\bproj=.*|\w+\s*[\[(].*|\{.*|.{1,60} / .{1,60}|WGS ?84", re.DOTALL)
 """Codes, PROJ strings, WKT, PROJJSON and names with a projection; PROJ takes a second to find no CRS of a name."""
 
 
-def understood(value: object) -> pyproj.CRS | None:
+def parse_crs(value: object) -> pyproj.CRS | None:
     """The CRS that a code, number, WKT, PROJJSON (text or mapping) or PROJ string means; None where it means none."""
     if isinstance(value, bool) or value is None:
         return None
@@ -41,8 +41,8 @@ def understood(value: object) -> pyproj.CRS | None:
         text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value).strip()
     except (TypeError, ValueError, RecursionError):
         return None
-    known = isinstance(value, int | str | dict) and 0 < len(text) <= MAX_TEXT and "\0" not in text
-    return _parsed(text) if known else None
+    plausible = isinstance(value, int | str | dict) and 0 < len(text) <= MAX_TEXT and "\0" not in text
+    return _parsed(text) if plausible else None
 
 
 @lru_cache(maxsize=1024)
@@ -52,10 +52,10 @@ def _parsed(text: str) -> pyproj.CRS | None:
     if not _FORMS.fullmatch(text) or "init=" in text:
         return None
     try:
-        found = pyproj.CRS.from_json(text) if text.startswith("{") else pyproj.CRS.from_user_input(text)
-        if " / " in text and "[" not in text and "proj=" not in text and found.name.lower() != text.lower():
+        crs = pyproj.CRS.from_json(text) if text.startswith("{") else pyproj.CRS.from_user_input(text)
+        if " / " in text and "[" not in text and "proj=" not in text and crs.name.lower() != text.lower():
             return None  # the nearest name is no answer
-        return horizontal(found)
+        return horizontal(crs)
     except (ProjError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -69,14 +69,9 @@ def horizontal(crs: pyproj.CRS) -> pyproj.CRS:
     return crs.to_2d() if (crs.is_geographic or crs.is_projected) and len(crs.axis_info) == 3 else crs
 
 
-def spelled(crs: pyproj.CRS) -> str:
-    """One text for one CRS: its EPSG code, that of the UTM zone with the same numbers, another code, else its WKT."""
-    return _spelled(crs.to_wkt())
-
-
 @lru_cache(maxsize=1024)
-def _spelled(wkt: str) -> str:
-    crs = pyproj.CRS.from_wkt(wkt)
+def crs_name(crs: pyproj.CRS) -> str:
+    """One text for one CRS: its EPSG code, that of the UTM zone with the same numbers, another code, else its WKT."""
     if epsg := crs.to_epsg(min_confidence=100):
         return f"EPSG:{epsg}"
     if zone := crs.utm_zone:  # of an unnamed datum with the ellipsoid of WGS 84, as HLS and many older products have it
@@ -85,33 +80,29 @@ def _spelled(wkt: str) -> str:
         if (
             crs.ellipsoid
             and crs.ellipsoid.name == "WGS 84"
-            and apart(crs, pyproj.CRS.from_user_input(code), box) < 1e-6
+            and pixel_offset(crs, pyproj.CRS.from_user_input(code), box) < 1e-6
         ):
             return code
     if crs.is_geographic and crs.equals(pyproj.CRS.from_epsg(4326), ignore_axis_order=True):
         return "EPSG:4326"  # OGC:CRS84, which a GeoTIFF cannot say
     authority = ("EPSG", str(epsg)) if (epsg := crs.to_epsg()) else crs.to_authority()
-    return ":".join(authority) if authority else wkt
-
-
-def to_degrees(crs: str) -> pyproj.Transformer | None:
-    """From ``crs`` to longitude and latitude (WGS 84); None for a CRS that is not one of places on the Earth."""
-    return _to_degrees(crs)
+    return ":".join(authority) if authority else crs.to_wkt()
 
 
 @lru_cache(maxsize=256)
-def _to_degrees(text: str) -> pyproj.Transformer | None:
+def to_degrees(crs: str) -> pyproj.Transformer | None:
+    """From ``crs`` to longitude and latitude (WGS 84); None for a CRS that is not one of places on the Earth."""
     try:
-        crs = horizontal(pyproj.CRS.from_user_input(text))
-        if not (crs.is_geographic or crs.is_projected):
+        flat = horizontal(pyproj.CRS.from_user_input(crs))
+        if not (flat.is_geographic or flat.is_projected):
             return None
         # PROJ refuses what it knows to be of another body
-        return pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        return pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
     except ProjError:
         return None
 
 
-def lattice(box: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def sample_points(box: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """x and y of 5 x 5 points of a grid, its corners and its middle among them."""
     height, width = box.shape
     col, row = (v.ravel() for v in np.meshgrid(np.linspace(0, width, 5), np.linspace(0, height, 5)))
@@ -123,40 +114,37 @@ def lattice(box: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def on_earth(box: GeoBox) -> bool:
     """True when at least one of its points has a longitude and a latitude (a full disc has no corners)."""
     to = to_degrees(str(box.crs))
-    return to is not None and bool(_placed(to, box).any())
+    return to is not None and bool(_has_place(to, box).any())
 
 
-def _placed(to: pyproj.Transformer, box: GeoBox) -> NDArray[np.bool_]:
-    """Which points of the `lattice` have a place: their way there and back ends where it began."""
-    x, y = lattice(box)
+def _has_place(to: pyproj.Transformer, box: GeoBox) -> NDArray[np.bool_]:
+    """Which points of the `sample_points` have a place: their way there and back ends where it began."""
+    x, y = sample_points(box)
     lon, lat = to.transform(x, y)
-    ok = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90 + 1e-9) & (np.abs(lon) <= 2 * CIRCLE)
+    ok = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90 + 1e-9) & (np.abs(lon) <= 2 * FULL_TURN)
     back = to.transform(np.where(ok, lon, 0), np.where(ok, lat, 0), direction="INVERSE")
     off = _pixels(box, back[0] - x, back[1] - y)
-    found: NDArray[np.bool_] = ok & (off < 0.1)
-    return found
+    return np.asarray(ok & (off < 0.1))
 
 
 @lru_cache(maxsize=4096)
-def _apart(said: str, real: str, box: GeoBox) -> float:
-    to = to_degrees(real)
-    if to is None or to_degrees(said) is None:
+def pixel_offset(declared: pyproj.CRS, real: pyproj.CRS, box: GeoBox) -> float:
+    """Pixels that the points of a grid move when its numbers, which are of ``real``, are read as of ``declared``."""
+    if declared == real:
+        return 0.0
+    to = to_degrees(real.to_wkt())
+    if to is None or to_degrees(declared.to_wkt()) is None:
         return math.inf
-    there = _placed(to, box)
-    if not there.any():
+    on_earth = _has_place(to, box)
+    if not on_earth.any():
         return math.inf
-    x, y = (v[there] for v in lattice(box))
+    x, y = (v[on_earth] for v in sample_points(box))
     try:
-        moved = pyproj.Transformer.from_crs(said, real, always_xy=True).transform(x, y)
+        moved = pyproj.Transformer.from_crs(declared, real, always_xy=True).transform(x, y)
     except ProjError:
         return math.inf
     off = _pixels(box, moved[0] - x, moved[1] - y)
     return float(off.max()) if np.isfinite(off).all() else math.inf
-
-
-def apart(said: pyproj.CRS, real: pyproj.CRS, box: GeoBox) -> float:
-    """Pixels that the points of a grid move when its numbers, which are of ``real``, are read as of ``said``."""
-    return 0.0 if said == real else _apart(said.to_wkt(), real.to_wkt(), box)
 
 
 def _pixels(box: GeoBox, dx: NDArray[np.float64], dy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -164,18 +152,17 @@ def _pixels(box: GeoBox, dx: NDArray[np.float64], dy: NDArray[np.float64]) -> ND
     a = ~box.affine
     with np.errstate(invalid="ignore"):  # what has no place is not finite
         if box.crs is not None and box.crs.geographic:
-            dx = dx - CIRCLE * np.round(dx / CIRCLE)
-        found: NDArray[np.float64] = np.hypot(a.a * dx + a.b * dy, a.d * dx + a.e * dy)
-    return found
+            dx = dx - FULL_TURN * np.round(dx / FULL_TURN)
+        return np.asarray(np.hypot(a.a * dx + a.b * dy, a.d * dx + a.e * dy))
 
 
 @lru_cache(maxsize=4096)
-def adopted(box: GeoBox, crs: str) -> GeoBox:
+def aligned(box: GeoBox, crs: str) -> GeoBox:
     """The grid in ``crs`` where that puts its pixels on the same places to a thousandth, else as it is."""
     if str(box.crs) == crs or box.crs is None:
         return box
-    known = understood(crs)
-    real = understood(str(box.crs))
-    if known is None or real is None or known.is_geographic != real.is_geographic:
+    declared = parse_crs(crs)
+    real = parse_crs(str(box.crs))
+    if declared is None or real is None or declared.is_geographic != real.is_geographic:
         return box
-    return GeoBox(box.shape, box.affine, crs) if apart(known, real, box) <= 1e-3 else box
+    return GeoBox(box.shape, box.affine, crs) if pixel_offset(declared, real, box) <= 1e-3 else box

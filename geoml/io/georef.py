@@ -20,7 +20,7 @@ from odc.geo.geobox import GeoBox
 
 from geoml.errors import DataError
 from geoml.grid.region import utm_crs
-from geoml.io.crs import CIRCLE, horizontal, on_earth, spelled, to_degrees, understood
+from geoml.io.crs import FULL_TURN, crs_name, horizontal, on_earth, parse_crs, to_degrees
 
 STRAIGHT = 1e-3
 """Pixels; a turn that moves no pixel of the file further is none."""
@@ -34,7 +34,7 @@ ROUND = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What an item says of the place of an asset's file; used where the file itself is silent."""
+    """Where an item says that the pixels of an asset lie; used where its file does not say it."""
 
     crs: str | None = None
     transform: tuple[float, ...] | None = None
@@ -53,7 +53,7 @@ class Placement:
     own: bool
 
 
-def place(dataset: rasterio.DatasetReader, said: Projection | None = None) -> Placement:
+def placement_of(dataset: rasterio.DatasetReader, declared: Projection | None = None) -> Placement:
     """Where the pixels of ``dataset`` lie. Opens and reads nothing.
 
     Raises DataError, without the name of the file, for one without a georeference, with one that is no grid (ground
@@ -71,18 +71,18 @@ def place(dataset: rasterio.DatasetReader, said: Projection | None = None) -> Pl
                 "`gdalwarp -rpc -to RPC_DEM=HEIGHTS.tif -of COG IN.tif OUT.tif`"
             )
         else:
-            transform, own = _told(dataset.shape, said), False
-    wkt = crs.to_wkt() if crs else said.crs if said else None
+            transform, own = _declared_transform(dataset.shape, declared), False
+    wkt = crs.to_wkt() if crs else declared.crs if declared else None
     if wkt is None or transform is None:
         missing = " and ".join(n for n, v in (("CRS", wkt), ("transform", transform)) if v is None)
         raise DataError(f"no georeference: {missing} neither in the file nor in its item")
     if not all(map(math.isfinite, tuple(transform)[:6])) or transform.is_degenerate:
         raise DataError(f"a transform that is none: {tuple(transform)[:6]}")
-    transform = _straight(transform, dataset.shape)
+    transform = _without_noise(transform, dataset.shape)
     flipped = not transform.b and not transform.d and transform.e > 0
     if flipped:
         transform = transform @ Affine.translation(0, dataset.height) @ Affine.scale(1, -1)
-    box = _turned(GeoBox(dataset.shape, transform, _crs(wkt)))
+    box = _near_greenwich(GeoBox(dataset.shape, transform, _crs(wkt)))
     if not on_earth(box):
         raise DataError(f"its place is nowhere on the Earth: {transform.c:.8g}, {transform.f:.8g} of {_name(box)}")
     return Placement(box, flipped, own)
@@ -97,12 +97,12 @@ def _fitted(dataset: rasterio.DatasetReader, crs: rasterio.crs.CRS | None) -> Af
     if len(points) > 2 and np.isfinite(to).all() and np.linalg.matrix_rank(at) == 3:
         middle = to.mean(0)  # small numbers keep their digits
         (a, d), (b, e), (c, f) = np.linalg.lstsq(at, to - middle, rcond=None)[0]
-        found = Affine(a, b, c + middle[0], d, e, f + middle[1])
-        if not found.is_degenerate:
-            miss = np.array([~found @ xy for xy in to]) - at[:, :2]
+        fit = Affine(a, b, c + middle[0], d, e, f + middle[1])
+        if not fit.is_degenerate:
+            miss = np.array([~fit @ xy for xy in to]) - at[:, :2]
             off = float(np.hypot(*miss.T).max())
         if off <= FITS:
-            return found
+            return fit
     to_lonlat = to_degrees(crs.to_wkt()) if crs else None
     lon, lat = to_lonlat.transform(*to.mean(0)) if to_lonlat else (math.nan, math.nan)
     utm = utm_crs(lon, lat) if abs(lon) <= 180 and abs(lat) <= 90 else "EPSG:CODE"
@@ -113,14 +113,14 @@ def _fitted(dataset: rasterio.DatasetReader, crs: rasterio.crs.CRS | None) -> Af
     )
 
 
-def _told(shape: Sequence[int], said: Projection | None) -> Affine | None:
-    """The item's transform, where it speaks of a grid of this size or of none."""
-    if said is None or said.transform is None or said.shape not in (None, tuple(shape)):
+def _declared_transform(shape: Sequence[int], declared: Projection | None) -> Affine | None:
+    """The item's transform, where it declares a grid of this size or of none."""
+    if declared is None or declared.transform is None or declared.shape not in (None, tuple(shape)):
         return None
-    return Affine(*said.transform)
+    return Affine(*declared.transform)
 
 
-def _straight(transform: Affine, shape: Sequence[int]) -> Affine:
+def _without_noise(transform: Affine, shape: Sequence[int]) -> Affine:
     """The transform without a turn that is only noise: less than `STRAIGHT` over the whole file."""
     height, width = shape
     across, along = math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)
@@ -130,33 +130,33 @@ def _straight(transform: Affine, shape: Sequence[int]) -> Affine:
     return Affine(transform.a, 0.0, transform.c, 0.0, transform.e, transform.f)
 
 
-def _turned(box: GeoBox) -> GeoBox:
+def _near_greenwich(box: GeoBox) -> GeoBox:
     """A grid in degrees with its middle between -180 and 180: longitudes of 0 to 360 are those of the west as well."""
     if box.crs is None or not box.crs.geographic:
         return box
     left, _, right, _ = box.boundingbox.bbox
-    if left >= -CIRCLE / 2 - ROUND and right <= CIRCLE / 2 + ROUND:
+    if left >= -FULL_TURN / 2 - ROUND and right <= FULL_TURN / 2 + ROUND:
         return box
-    return _by(box, -round((left + right) / 2 / CIRCLE))
+    return _shifted(box, -round((left + right) / 2 / FULL_TURN))
 
 
-def _by(box: GeoBox, turns: int) -> GeoBox:
+def _shifted(box: GeoBox, turns: int) -> GeoBox:
     a = box.affine
-    return GeoBox(box.shape, Affine(a.a, a.b, a.c + turns * CIRCLE, a.d, a.e, a.f), box.crs) if turns else box
+    return GeoBox(box.shape, Affine(a.a, a.b, a.c + turns * FULL_TURN, a.d, a.e, a.f), box.crs) if turns else box
 
 
-def rounds(box: GeoBox) -> list[GeoBox]:
+def wrapped_copies(box: GeoBox) -> list[GeoBox]:
     """The grid at each turn at which a part of it lies between -180 and 180 degrees; one for most."""
     if box.crs is None or not box.crs.geographic:
         return [box]
     left, _, right, _ = box.boundingbox.bbox
-    half = CIRCLE / 2
-    found = [t for t in (-1, 0, 1) if left + t * CIRCLE < half - ROUND and right + t * CIRCLE > -half + ROUND]
-    return [_by(box, t) for t in found] if len(found) > 1 else [box]
+    half = FULL_TURN / 2
+    turns = [t for t in (-1, 0, 1) if left + t * FULL_TURN < half - ROUND and right + t * FULL_TURN > -half + ROUND]
+    return [_shifted(box, t) for t in turns] if len(turns) > 1 else [box]
 
 
 def _name(box: GeoBox) -> str:
-    crs = understood(str(box.crs))
+    crs = parse_crs(str(box.crs))
     return crs.name if crs is not None else "its CRS"
 
 
@@ -165,5 +165,5 @@ def _crs(wkt: str) -> CRS:
     """The CRS by its EPSG code where it has one, so that equal ones are known by their names."""
     crs = CRS(wkt)
     flat = horizontal(crs.proj)
-    name = spelled(flat)
+    name = crs_name(flat)
     return CRS(name) if name.startswith("EPSG:") else crs if flat == crs.proj else CRS(flat)

@@ -15,9 +15,9 @@ from geoml.io.stores.store import read_small
 
 PACKAGES = ("geoml", "torch", "rasterio", "segmentation-models-pytorch", "odc-geo", "numpy")
 DECIDES = ("geoml", "torch")
-"""Those whose other version is said when a run goes on."""
+"""Those of which another version is reported when a run is resumed."""
 UNKNOWN = "unknown"
-"""Version where a block of an older geoml does not say it."""
+"""The version of a block by an older geoml, which did not write it."""
 
 
 @lru_cache(maxsize=1)
@@ -26,39 +26,39 @@ def software() -> Mapping[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def of_item(path: Path) -> object:
-    """What the item of a block says of the software that made it; None where it says nothing."""
+def item_software(path: Path) -> object:
+    """The ``processing:software`` of the item of a block; None where there is none."""
     try:
         return json.loads(read_small(path) or b"{}")["properties"]["processing:software"]
     except (DataError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
-def counted(made: Sequence[object]) -> dict[str, dict[str, int]]:
+def count_versions(made: Sequence[object]) -> dict[str, dict[str, int]]:
     """Blocks by version of each package, from the ``processing:software`` of their items."""
-    return {name: dict(sorted(Counter(_of(one, name) for one in made).items())) for name in ("python", *PACKAGES)}
+    return {name: dict(sorted(Counter(_version(one, name) for one in made).items())) for name in ("python", *PACKAGES)}
 
 
-def others(made: Sequence[object]) -> str:
+def other_versions(made: Sequence[object]) -> str:
     """A sentence where blocks that are done were made by another geoml or torch than this one; "" where none was."""
     here = tuple(software()[name] for name in DECIDES)
-    found = Counter(tuple(_of(one, name) for name in DECIDES) for one in made)
-    del found[here]
-    if not found:
+    others = Counter(tuple(_version(one, name) for name in DECIDES) for one in made)
+    del others[here]
+    if not others:
         return ""
-    kinds = "; ".join(f"{n} by {_said(versions)}" for versions, n in sorted(found.items()))
-    return f"of {len(made)} blocks done before, {kinds}; the others will be by {_said(here)}"
+    kinds = "; ".join(f"{n} by {_sentence(versions)}" for versions, n in sorted(others.items()))
+    return f"of {len(made)} blocks done before, {kinds}; the others will be by {_sentence(here)}"
 
 
-def _of(made: object, name: str) -> str:
+def _version(made: object, name: str) -> str:
     return str(made.get(name, UNKNOWN)) if isinstance(made, Mapping) else UNKNOWN
 
 
-def _said(versions: Sequence[str]) -> str:
+def _sentence(versions: Sequence[str]) -> str:
     return ", ".join(f"{name} {v}" for name, v in zip(DECIDES, versions, strict=True))
 
 
-def shown(versions: Mapping[str, object]) -> dict[str, str]:
+def format_versions(versions: Mapping[str, object]) -> dict[str, str]:
     """``versions`` of a ``run.json`` in words: the version alone where all blocks share it."""
     return {name: _words(v) for name, v in sorted(versions.items())}
 

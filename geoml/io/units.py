@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,10 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 }
 """Our names, which are those of STAC where it has one (UDUNITS or UCUM), and what else means them; case is ignored."""
 
-_KNOWN = {spelling: name for name, others in SPELLINGS.items() for spelling in (name.lower(), *others)}
-_MUTE = ("", "unknown", "null", "nan", "none", "n/a", "undefined")
+_NAMES = {spelling: name for name, others in SPELLINGS.items() for spelling in (name.lower(), *others)}
+_NO_UNIT = ("", "unknown", "null", "nan", "none", "n/a", "undefined")
 
-_Way = tuple[Callable[[Array], Array], Callable[[Array], Array]]
+_Conversion = tuple[Callable[[Array], Array], Callable[[Array], Array]]
 
 
 def _same(values: Array) -> Array:
@@ -44,16 +44,14 @@ def _same(values: Array) -> Array:
 
 
 def _from_decibels(values: Array) -> Array:
-    found: Array = np.power(np.float32(10), values / np.float32(10))
-    return found
+    return np.asarray(np.power(np.float32(10), values / np.float32(10)))
 
 
 def _to_decibels(values: Array) -> Array:
-    found: Array = np.float32(10) * np.log10(values)
-    return found
+    return np.asarray(np.float32(10) * np.log10(values))
 
 
-FAMILIES: Sequence[Mapping[str, _Way]] = (
+FAMILIES: Sequence[Mapping[str, _Conversion]] = (
     {
         "linear power": (_same, _same),
         RATIO: (_same, _same),
@@ -70,7 +68,7 @@ FAMILIES: Sequence[Mapping[str, _Way]] = (
         "degC": (lambda v: v + np.float32(273.15), lambda v: v - np.float32(273.15)),
     },
 )
-"""Units that can be made of each other: the way to the first of the family, and the way from it."""
+"""Units that are converted into each other: the function to the first of the family, and the one from it."""
 
 
 def unit(value: object) -> str | None:
@@ -80,10 +78,10 @@ def unit(value: object) -> str | None:
     if not isinstance(value, str) or len(value) > 80 or not value.isprintable():
         return None
     text = re.sub(r"[\s_]+", " ", value).strip()
-    return None if text.lower() in _MUTE else _KNOWN.get(text.lower(), text)
+    return None if text.lower() in _NO_UNIT else _NAMES.get(text.lower(), text)
 
 
-def _checked(value: Any) -> Any:
+def _checked(value: object) -> str | None:
     if value is None:
         return None
     if (name := unit(value)) is None:
@@ -95,8 +93,8 @@ Unit = Annotated[str | None, BeforeValidator(_checked)]
 """A field that holds a unit by its name, or None where it is not known."""
 
 
-def _way(have: str, want: str) -> _Way | None:
-    """To what both are made of, and from it; None where they have nothing in common."""
+def _conversion(have: str, want: str) -> _Conversion | None:
+    """From ``have`` to the first unit of their family, and from there to ``want``; None where they share no family."""
     return next(((f[have][0], f[want][1]) for f in FAMILIES if have in f and want in f), None)
 
 
@@ -104,7 +102,7 @@ def differ(have: str | None, want: str | None) -> bool:
     """True when values must be changed, or cannot be, to be in the other unit; False where one is not known."""
     if have is None or want is None or have == want:
         return False
-    return _way(have, want) != (_same, _same)
+    return _conversion(have, want) != (_same, _same)
 
 
 def convert(values: Array, have: str | None, want: str | None) -> Array:
@@ -114,32 +112,31 @@ def convert(values: Array, have: str | None, want: str | None) -> Array:
     """
     if have is None or want is None or not differ(have, want):
         return values
-    if (way := _way(have, want)) is None:
+    if (steps := _conversion(have, want)) is None:
         raise ValueError(f"{have} cannot be made {want}")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found: Array = way[1](way[0](values))
-    return found.astype(np.float32, copy=False)
+        return steps[1](steps[0](values)).astype(np.float32, copy=False)
 
 
 def mismatch(name: str, have: set[str], want: str | None) -> str | None:
     """Why bands of these units cannot be read as ``want``; None where they can, or where nothing is known."""
     if want is not None:
-        wrong = sorted(h for h in have if h != want and _way(h, want) is None)
+        wrong = sorted(h for h in have if h != want and _conversion(h, want) is None)
         return f"band {name} is in {', '.join(wrong)}, which cannot be made {want}" if wrong else None
-    apart = sorted(have)
-    if any(differ(a, apart[0]) for a in apart[1:]):
-        return f"band {name} is in {' and in '.join(apart)}, and the model does not say in which it wants it"
+    several = sorted(have)
+    if any(differ(h, several[0]) for h in several[1:]):
+        return f"band {name} is in {' and in '.join(several)}, and the model does not say in which it wants it"
     return None
 
 
-def account(have: Sequence[str | None], want: str | None) -> str:
+def describe(have: Sequence[str | None], want: str | None) -> str:
     """What happens to the unit of one band, for people: ``have`` of all items, ``want`` of the model."""
-    known = sorted({h for h in have if h is not None})
-    listed = ", ".join(known) + (" or not known" if known and None in have else "")
+    stated = sorted({h for h in have if h is not None})
+    listed = ", ".join(stated) + (" or not known" if stated and None in have else "")
     if want is None:
-        return f"taken as they are: the data are in {listed}, the model's unit is not known" if known else "not known"
-    if not known:
+        return f"taken as they are: the data are in {listed}, the model's unit is not known" if stated else "not known"
+    if not stated:
         return f"taken as they are: the model wants {want}, the data's unit is not known"
-    if any(differ(h, want) for h in known):
+    if any(differ(h, want) for h in stated):
         return f"{listed}, converted to {want}" + (" where it is known" if None in have else "")
     return want if None not in have else f"{want}; not known of some items, which are taken as they are"

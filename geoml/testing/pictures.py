@@ -84,7 +84,7 @@ def made_world(path: Path) -> Path:
     return path
 
 
-def world_recipe(world: Path, **other: Any) -> GeoRecipe:
+def world_recipe(world: Path, **other: object) -> GeoRecipe:
     """A recipe that trains on a made world in a second; ``other`` are its fields, those that are not the default."""
     return GeoRecipe.model_validate({
         "task": "geolocation", "name": "made", "license": "MIT", "data_license": "CC0-1.0", "weights": None, "size": 32,
@@ -98,7 +98,7 @@ def world_recipe(world: Path, **other: Any) -> GeoRecipe:
 
 
 def made_locator(
-    directory: Path, kind: Literal["overhead", "photo"] = "overhead", head: str = "cells", **config: Any
+    directory: Path, kind: Literal["overhead", "photo"] = "overhead", head: str = "cells", **config: object
 ) -> Locator:
     """A locator of the towns, saved to ``directory``: a tiny network with random weights, a head trained on 300 made
     pictures of which a fifth is grey, a calibration on 200 others."""

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -35,6 +34,8 @@ from geoml.tasks.segmentation import Task
 BAD_QUALITY = 1
 """Value of a made quality band where the pixel must not be used."""
 
+Array = NDArray[np.generic]
+
 COLORS = ("#1f78b4", "#33a02c", "#ff7f00", "#e31a1c", "#6a3d9a", "#b15928")
 
 
@@ -48,7 +49,7 @@ class Scene:
     """
 
     id: str
-    data: NDArray[Any]
+    data: Array
     bands: tuple[str, ...]
     crs: str = "EPSG:32621"
     origin: tuple[float, float] = (600_000.0, 7_200_000.0)
@@ -60,7 +61,7 @@ class Scene:
     cloud_cover: float | None = None
     quality: NDArray[np.uint8] | None = None
     declared: bool = True
-    properties: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def transform(self) -> Affine:
@@ -103,7 +104,7 @@ def smooth(
 
 
 def write_catalog(
-    folder: Path, scenes: Sequence[Scene], *, collection: str = "made", profile: Mapping[str, Any] | None = None
+    folder: Path, scenes: Sequence[Scene], *, collection: str = "made", profile: Mapping[str, object] | None = None
 ) -> Path:
     """Write scenes as COGs with a static catalog in ``folder`` and its YAML as ``folder`` + ``.yaml``.
 
@@ -168,9 +169,9 @@ def _write_item(folder: Path, scene: Scene, collection: str) -> None:
     (folder / "item.json").write_text(json.dumps(item), encoding="utf-8")
 
 
-def _asset(path: Path, scene: Scene, data: NDArray[Any], nodata: float | None, names: Sequence[str]) -> dict[str, Any]:
+def _asset(path: Path, scene: Scene, data: Array, nodata: float | None, names: Sequence[str]) -> dict[str, object]:
     write_cog(path, data, crs=scene.crs, transform=scene.transform, nodata=nodata)
-    bands: list[dict[str, Any]] = [{"name": n, "data_type": data.dtype.name} for n in names]
+    bands: list[dict[str, object]] = [{"name": n, "data_type": data.dtype.name} for n in names]
     for band in bands:
         if nodata is not None:
             band["nodata"] = nodata
@@ -184,7 +185,7 @@ def _asset(path: Path, scene: Scene, data: NDArray[Any], nodata: float | None, n
     }
 
 
-def write_cog(path: Path, data: NDArray[Any], *, crs: str, transform: Affine, nodata: float | None = None) -> None:
+def write_cog(path: Path, data: Array, *, crs: str, transform: Affine, nodata: float | None = None) -> None:
     """Write (band, y, x) as a COG by GDAL's own driver, in tiles of 256."""
     profile = {"driver": "COG", "count": len(data), "height": data.shape[1], "width": data.shape[2]}
     options = {"BLOCKSIZE": 256, "COMPRESS": "DEFLATE", "OVERVIEWS": "NONE", "NUM_THREADS": 1}
@@ -193,9 +194,9 @@ def write_cog(path: Path, data: NDArray[Any], *, crs: str, transform: Affine, no
         file.write(data)
 
 
-def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **changes: Any) -> MapCard:
+def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **changes: object) -> MapCard:
     """A card for a made model: class k has the value k, inputs are taken as they are."""
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "name": name,
         "architecture": "unet",
         "task": "segmentation",
@@ -209,7 +210,9 @@ def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **chang
     return MapCard.model_validate({**known, **changes})
 
 
-def constant_model(folder: Path, bands: Sequence[str], classes: Sequence[str], answer: int, **changes: Any) -> MapCard:
+def constant_model(
+    folder: Path, bands: Sequence[str], classes: Sequence[str], answer: int, **changes: object
+) -> MapCard:
     """Write a U-Net that gives class ``answer`` (an index) everywhere, whatever it sees; keywords change the card."""
     made = card("constant", bands, classes, config=dict(_UNET), **changes)
     module = package.build(made)
@@ -222,7 +225,7 @@ def constant_model(folder: Path, bands: Sequence[str], classes: Sequence[str], a
 
 
 def threshold_model(
-    folder: Path, bands: Sequence[str], thresholds: Sequence[float], *, steepness: float = 100.0, **changes: Any
+    folder: Path, bands: Sequence[str], thresholds: Sequence[float], *, steepness: float = 100.0, **changes: object
 ) -> MapCard:
     """Write an exported program whose class is the number of ``thresholds`` (rising) below the first band's value.
 
@@ -241,12 +244,12 @@ def threshold_model(
 
 
 def small_unet(
-    folder: Path, bands: Sequence[str], classes: Sequence[str], *, steps: int = 40, seed: int = 0, **changes: Any
+    folder: Path, bands: Sequence[str], classes: Sequence[str], *, steps: int = 40, seed: int = 0, **changes: object
 ) -> MapCard:
     """Write a small U-Net trained for a few seconds to tell levels of the blurred first band apart."""
     torch.manual_seed(seed)
-    given = [Band(name=b, mean=0.3, std=0.15) for b in bands]
-    made = card("small-unet", given, classes, config=dict(_UNET), **changes)
+    scaled = [Band(name=b, mean=0.3, std=0.15) for b in bands]
+    made = card("small-unet", scaled, classes, config=dict(_UNET), **changes)
     module = package.build(made)
     task = Task(len(classes))
     optimiser = torch.optim.Adam(module.parameters(), 3e-3)
@@ -260,7 +263,7 @@ def small_unet(
     return package.save(module.eval(), made, folder)
 
 
-_UNET: Mapping[str, Any] = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
+_UNET: Mapping[str, object] = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
 
 
 def _levels(x: Tensor, classes: int) -> Tensor:
@@ -270,13 +273,10 @@ def _levels(x: Tensor, classes: int) -> Tensor:
     return torch.bucketize(blurred, cuts)
 
 
-def levels(
-    data: NDArray[Any], thresholds: Sequence[float], scale: float = 1e-4, offset: float = 0.0
-) -> NDArray[np.uint8]:
+def levels(data: Array, thresholds: Sequence[float], scale: float = 1e-4, offset: float = 0.0) -> NDArray[np.uint8]:
     """What `threshold_model` answers: (y, x) class of ``data`` (band, y, x) with its scale and offset."""
     physical = data[0].astype(np.float64) * scale + offset
-    found: NDArray[np.intp] = np.searchsorted(np.asarray(thresholds), physical, side="left")
-    return found.astype(np.uint8)
+    return np.asarray(np.searchsorted(np.asarray(thresholds), physical, side="left"), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -292,8 +292,7 @@ class Map:
         res, anchor = self.plane.res, self.plane.anchor
         rows = np.floor(-y / res - anchor).astype(int) - self.window.y0
         cols = np.floor(x / res - anchor).astype(int) - self.window.x0
-        found: NDArray[np.uint8] = self.data[0, rows, cols]
-        return found
+        return np.asarray(self.data[0, rows, cols])
 
     def part(self, window: Window) -> NDArray[np.uint8]:
         """(band, y, x) of ``window``, which must lie in the map."""
@@ -320,19 +319,3 @@ def read_map(out: Path, asset: str = "class", *, fill: int = 255) -> dict[str, M
             data[(slice(None), *window.slices(whole))] = values
         maps[crs] = Map(data, whole, parts[0][1])
     return maps
-
-
-__all__ = [
-    "BAD_QUALITY",
-    "Map",
-    "Scene",
-    "card",
-    "constant_model",
-    "levels",
-    "read_map",
-    "small_unet",
-    "smooth",
-    "threshold_model",
-    "write_catalog",
-    "write_cog",
-]

@@ -8,6 +8,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geoml.errors import InputError
 from geoml.grid import sphere
+from geoml.grid.region import polygons_of
 
 WORLD = shapely.box(-180, -90, 180, 90)
 _QUARTER = sphere.EARTH_RADIUS_KM * np.pi / 2
@@ -21,7 +22,7 @@ def cap(lon: float, lat: float, km: float, vertices: int = 72) -> MultiPolygon:
         return MultiPolygon([WORLD])
     if km > _QUARTER:  # the rest is the smaller one
         other = cap(float(sphere.wrap(lon + 180)), -lat, 2 * _QUARTER - km, vertices)
-        return _polygons(WORLD.difference(other))
+        return polygons_of(WORLD.difference(other))
     around = np.linspace(0, 360, vertices, endpoint=False)
     x, y = sphere.destination(np.full(vertices, lon), np.full(vertices, lat), around, np.full(vertices, km))
     x = lon + sphere.wrap(x - lon)
@@ -36,8 +37,4 @@ def cap(lon: float, lat: float, km: float, vertices: int = 72) -> MultiPolygon:
         shapely.transform(flat, lambda c, k=k: c + np.array([360.0 * k, 0.0])).intersection(WORLD)
         for k in (-2, -1, 0, 1, 2)
     ]
-    return _polygons(shapely.union_all(parts))
-
-
-def _polygons(shape: shapely.Geometry) -> MultiPolygon:
-    return MultiPolygon([p for p in shapely.get_parts(shape) if isinstance(p, Polygon) and p.area > 0])
+    return polygons_of(shapely.union_all(parts))

@@ -108,7 +108,7 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
         window = plan.block(planned).window
         for row in predictor.grid.rows(window):
             for key in row:
-                core = predictor.grid.kept(*key)
+                core = predictor.grid.output_window(*key)
                 if core.intersect(window).touches(extent):
                     shapes.append(predictor.trimmed(core, window).expand(predictor.grid.halo).shape)
     inputs = {s: torch.randn(1, len(scene.BANDS) * plan.card.dates, *s) for s in set(shapes)}

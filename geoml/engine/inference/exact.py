@@ -18,7 +18,7 @@ def exact(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iter
     """Rows of cores. A chip is trimmed to what touches the window: its halo makes that free of effect."""
     grid, backend = network.grid, network.backend
     for row in grid.rows(window):
-        wanted = [network.trimmed(grid.kept(*k), window) for k in row]
+        wanted = [network.trimmed(grid.output_window(*k), window) for k in row]
         whole = wanted[0].union(wanted[-1])
         here = Window(max(whole.y0, window.y0), window.x0, min(whole.y1, window.y1), window.x1)
         out = _blank(network, here)

@@ -23,7 +23,7 @@ def owned(network: Network[OwnedOutput], pixels: Pixels, window: Window) -> Iter
     """
     grid, backend = network.grid, network.backend
     for row in grid.rows(window):
-        cores = [grid.kept(*k) for k in row]
+        cores = [grid.output_window(*k) for k in row]
         top, bottom = max(cores[0].y0, window.y0), min(cores[0].y1, window.y1)
         here = Window(top, window.x0, bottom, window.x1)
         parts = []

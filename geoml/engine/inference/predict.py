@@ -63,7 +63,7 @@ class Predictor:
     def needed(self, window: Window) -> Window:
         """The input window whose pixels decide ``window``: its chips, trimmed where that is free of effect."""
         if self.backend.fixed or not self.grid.exact or self.output.joiner == "owner":
-            return self.grid.needed(window)
+            return self.grid.input_window(window)
         return self.trimmed(window, window).expand(self.grid.halo)
 
     def trimmed(self, core: Window, window: Window) -> Window:

@@ -27,7 +27,7 @@ def check_units(card: MapCard, specs: Sequence[Sequence[BandSpec]], where: str) 
         known = {h for h in have if h is not None}
         if why := units.mismatch(band.name, known, band.unit):
             raise ModelError(f"{card.name} does not fit {where}: {why}")
-        found[band.name] = units.account(have, band.unit)
+        found[band.name] = units.describe(have, band.unit)
         risky = band.unit is not None or bool(known & set(BACKSCATTER))
         unsure = band.unit is None or None in have
         log.log(logging.WARNING if risky and unsure else logging.INFO, "unit of %s: %s", band.name, found[band.name])

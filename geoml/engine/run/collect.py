@@ -21,7 +21,7 @@ from geoml.engine.run.plan import MODEL, PART, STATE, Plan, read_plan
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
 from geoml.grid.plane import Block
 from geoml.io.report.page import map_report
-from geoml.io.software import counted
+from geoml.io.software import count_versions
 from geoml.io.stac import search as stac
 from geoml.io.stac.items import PARQUET, AssetInfo, asset_name, collection, read_item, write_collection
 from geoml.io.stac.times import time_range
@@ -225,7 +225,7 @@ def _summary(
         "units": plan.units,
         "left_out": plan.left_out,
         **_said(plan),
-        "versions": counted([i.properties.get("processing:software") for i in items]),
+        "versions": count_versions([i.properties.get("processing:software") for i in items]),
     }
 
 

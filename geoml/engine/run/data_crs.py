@@ -9,7 +9,7 @@ from affine import Affine
 
 from geoml.errors import DataError, InputError
 from geoml.io.cog.read import header
-from geoml.io.crs import spelled, to_degrees
+from geoml.io.crs import crs_name, to_degrees
 from geoml.io.stac.asset_projection import affine, levels, said
 from geoml.io.stac.bands import BandSpec
 from geoml.texts import listed
@@ -29,7 +29,7 @@ def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: f
         known, _ = said(item, asset)
         transform = next((t for p in levels(item, asset) if (t := affine(p.get("proj:transform"))) is not None), None)
         if known:
-            code = spelled(known[0])
+            code = crs_name(known[0])
         else:
             real = header(spec)
             code, transform = real.crs, transform or real.geobox.affine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pystac
 from shapely.geometry import MultiPolygon
@@ -21,7 +20,7 @@ def region_of(query: Query) -> MultiPolygon:
 
 
 @limits("search")
-def search(query: Query | Mapping[str, Any], left_out: stac.LeftOut | None = None) -> list[pystac.Item]:
+def search(query: Query | Mapping[str, object], left_out: stac.LeftOut | None = None) -> list[pystac.Item]:
     """The items of a query, for all its dates; what cannot be placed goes to ``left_out``, see
     `geoml.io.stac.search.search`.
 

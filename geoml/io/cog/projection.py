@@ -21,7 +21,7 @@ from shapely.geometry import MultiPolygon, box
 from geoml.errors import DataError, InputError
 from geoml.grid.region import from_geometry, project
 from geoml.io.cog.read import Header, header
-from geoml.io.crs import CIRCLE, apart
+from geoml.io.crs import FULL_TURN, pixel_offset
 from geoml.io.stac.asset_projection import affine, levels, said
 from geoml.io.stac.bands import BandSpec
 
@@ -57,7 +57,7 @@ def _check_crs(item: pystac.Item, spec: BandSpec, real: Header, where: str, warn
             _warn(item, warned, "silent", words, where, str(silent[0])[:80], real.crs[:80])
         return
     ours = pyproj.CRS.from_user_input(real.crs)
-    if any(apart(crs, ours, real.geobox) <= TOLERANCE for crs in found):
+    if any(pixel_offset(crs, ours, real.geobox) <= TOLERANCE for crs in found):
         return
     told, ours_told = _words(found[0]), _words(ours)
     if not _covers(item, real.geobox):
@@ -81,7 +81,7 @@ def _check_transform(item: pystac.Item, spec: BandSpec, real: Header, where: str
     if found.e > 0 and not found.b and not found.d and box.e < 0:  # south up, as the file may be
         found = found @ Affine(1, 0, 0, 0, -1, height)
     if real.geobox.crs is not None and real.geobox.crs.geographic:
-        found = Affine.translation(-CIRCLE * round((found.c - box.c) / CIRCLE), 0) @ found
+        found = Affine.translation(-FULL_TURN * round((found.c - box.c) / FULL_TURN), 0) @ found
     back = ~box @ found
     drift = max(abs(v) for at in ((0, 0), (width, height), (width, 0)) for v in _moved(back, at))
     if not drift <= TOLERANCE:
@@ -118,14 +118,14 @@ def _of_bbox(bbox: list[float] | None) -> shapely.Polygon | None:
     if bbox is None or len(bbox) not in (4, 6):
         return None
     west, south, east, north = (bbox[k] for k in ((0, 1, 2, 3) if len(bbox) == 4 else (0, 1, 3, 4)))
-    return box(west, south, east + CIRCLE if east < west else east, north)
+    return box(west, south, east + FULL_TURN if east < west else east, north)
 
 
 def _all_turns(region: MultiPolygon, grid: GeoBox) -> MultiPolygon:
     """A region in degrees, for a grid in degrees also one turn further each way."""
     if grid.crs is None or not grid.crs.geographic:
         return region
-    turns = (-CIRCLE, 0.0, CIRCLE)
+    turns = (-FULL_TURN, 0.0, FULL_TURN)
     return MultiPolygon([translate(part, xoff=turn) for turn in turns for part in region.geoms])
 
 

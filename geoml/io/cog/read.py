@@ -26,8 +26,8 @@ from geoml.io.cog.directories import Bytes, mask_overviews
 from geoml.io.cog.source import bounded, label, open_path, using, using_bytes
 from geoml.io.cog.validity import NoData
 from geoml.io.cog.warp import ratio, shift, warp, windows
-from geoml.io.crs import adopted
-from geoml.io.georef import place, rounds
+from geoml.io.crs import aligned
+from geoml.io.georef import placement_of, wrapped_copies
 from geoml.io.stac.bands import BandSpec
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def header(spec: BandSpec) -> Header:
     """Opens the file of ``spec`` and reads no pixel. Raises as :func:`read`."""
 
     def look(dataset: rasterio.DatasetReader) -> Header:
-        box = place(dataset, spec.projection).geobox
+        box = placement_of(dataset, spec.projection).geobox
         res = math.hypot(box.affine.a, box.affine.d)
         phase = abs(box.affine.c / res - round(box.affine.c / res))
         nodata = dataset.nodatavals[spec.index - 1] if spec.nodata is None else spec.nodata
@@ -96,9 +96,12 @@ def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "biline
 def _read(
     dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
 ) -> Pixels:
-    there, where = place(dataset, specs[0].projection), label(specs[0])
+    there, where = placement_of(dataset, specs[0].projection), label(specs[0])
     said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
-    found = [_turn(dataset, file, specs, target, resampling, box, said, own=there.own) for box in rounds(there.geobox)]
+    found = [
+        _turn(dataset, file, specs, target, resampling, box, said, own=there.own)
+        for box in wrapped_copies(there.geobox)
+    ]
     for values, ok in found[1:]:  # longitudes that go round
         np.copyto(found[0][0], values, where=ok & ~found[0][1])
         np.logical_or(found[0][1], ok, out=found[0][1])
@@ -117,7 +120,7 @@ def _turn(
     own: bool,
 ) -> Pixels:
     """The file as it lies on ``full``; ``own``: its overviews know their place."""
-    full, where = adopted(full, str(target.crs)), label(specs[0])
+    full, where = aligned(full, str(target.crs)), label(specs[0])
     offset = shift(full, target)
     with validity.beside(dataset, said) as here:
         if offset is not None:
@@ -198,7 +201,7 @@ def _aligned(
 
 def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window, said: NoData) -> Pixels:
     """A window of the file, north up, with its validity."""
-    flipped = place(dataset, specs[0].projection).flipped
+    flipped = placement_of(dataset, specs[0].projection).flipped
     top = dataset.height - window.y1 if flipped else window.y0
     area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
     data, valid = validity.pixels(dataset, [s.index for s in specs], area, said)

@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, GeomlError, TransientError, out_of_memory
 from geoml.io.cog.directories import Bytes
-from geoml.io.georef import place
+from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec, sign
 from geoml.io.stores.hrefs import RedactingFilter, clean, gdal_path, redact
 from geoml.io.stores.multihash import sha256_of
@@ -139,7 +139,7 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec) -> None:
     if any(np.dtype(d).kind == "c" for d in dataset.dtypes):
         raise DataError(f"{where}: complex numbers; expected integers or floats")
     try:
-        place(dataset, spec.projection)
+        placement_of(dataset, spec.projection)
     except DataError as err:
         raise DataError(f"{where}: {err}") from err
 

@@ -23,7 +23,7 @@ from geoml.io.report.map import map_view
 from geoml.io.report.part import ReportPart
 from geoml.io.report.score_notes import score_notes
 from geoml.io.report.template import template
-from geoml.io.software import shown
+from geoml.io.software import format_versions
 from geoml.io.stac.items import read_item
 from geoml.io.stac.table import read_items
 from geoml.io.stac.times import spelt, time_of
@@ -90,7 +90,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPar
         recipe=_yaml(_ordered(run.get("recipe") or {})),
         stages=_stages(run),
         zones=[dict(z) for z in run.get("zones") or []],
-        versions=shown(run.get("versions") or {}),
+        versions=format_versions(run.get("versions") or {}),
         hash=str(run.get("hash") or ""),
     )
 

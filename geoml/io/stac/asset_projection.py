@@ -13,7 +13,7 @@ import pyproj
 import pystac
 from affine import Affine
 
-from geoml.io.crs import spelled, understood
+from geoml.io.crs import crs_name, parse_crs
 from geoml.io.georef import Projection
 
 KEYS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
@@ -30,8 +30,8 @@ def said(item: pystac.Item, asset: pystac.Asset | None) -> tuple[list[pyproj.CRS
     silent: list[object] = []
     for level in levels(item, asset):
         given = {k: level[k] for k in KEYS if k in level}
-        found = [c for k, v in given.items() if (c := understood(v)) is not None]
-        silent += [v for v in given.values() if understood(v) is None]
+        found = [c for k, v in given.items() if (c := parse_crs(v)) is not None]
+        silent += [v for v in given.values() if parse_crs(v) is None]
         if found:
             return found, silent
     return [], silent
@@ -51,7 +51,7 @@ def projection(item: pystac.Item, asset: pystac.Asset) -> Projection | None:
             transform = Affine((east - west) / width, 0, west, 0, (south - north) / height, north)
     if not found and transform is None:
         return None
-    return Projection(spelled(found[0]) if found else None, tuple(transform)[:6] if transform else None, shape)
+    return Projection(crs_name(found[0]) if found else None, tuple(transform)[:6] if transform else None, shape)
 
 
 def affine(value: object) -> Affine | None:

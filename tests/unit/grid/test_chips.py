@@ -26,7 +26,7 @@ def coverage(grid: ChipGrid, window: Window) -> np.ndarray:
     count = np.zeros(window.shape, int)
     for row in grid.rows(window):
         for key in row:
-            count[grid.kept(*key).intersect(window).slices(window)] += 1
+            count[grid.output_window(*key).intersect(window).slices(window)] += 1
     return count
 
 
@@ -52,28 +52,28 @@ def test_a_pixel_has_the_same_chips_whatever_window_it_is_asked_for_in(
     b = Window(a.y0 - up, a.x0 - left, a.y0 + down, a.x0 + right)
 
     def holders(window: Window) -> set[tuple[int, int]]:
-        return {k for row in grid.rows(window) for k in row if grid.kept(*k).touches(pixel)}
+        return {k for row in grid.rows(window) for k in row if grid.output_window(*k).touches(pixel)}
 
     assert holders(a) == holders(b) == {k for row in grid.rows(pixel) for k in row}
 
 
 @given(st.one_of(exact_grids, blended_grids), windows)
 def test_rows_hold_what_touches_and_needed_holds_the_chips(grid: ChipGrid, window: Window) -> None:
-    needed = grid.needed(window)
+    needed = grid.input_window(window)
     rows = list(grid.rows(window))
     for row in rows:
         for key in row:
-            assert grid.kept(*key).touches(window)
+            assert grid.output_window(*key).touches(window)
             chip = grid.chip(*key)
             assert chip.intersect(needed) == chip
             assert chip.shape == (grid.size, grid.size)
             assert chip.y0 % grid.stride == 0
             assert chip.x0 % grid.stride == 0
     (top, left), (bottom, right) = rows[0][0], rows[-1][-1]
-    assert not grid.kept(top - 1, left).touches(window)
-    assert not grid.kept(top, left - 1).touches(window)
-    assert not grid.kept(bottom + 1, right).touches(window)
-    assert not grid.kept(bottom, right + 1).touches(window)
+    assert not grid.output_window(top - 1, left).touches(window)
+    assert not grid.output_window(top, left - 1).touches(window)
+    assert not grid.output_window(bottom + 1, right).touches(window)
+    assert not grid.output_window(bottom, right + 1).touches(window)
 
 
 @given(st.integers(0, 1000), strides, st.sampled_from([64, 128, 256, 512]))

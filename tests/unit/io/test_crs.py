@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from geoml.io.crs import adopted, apart, on_earth, spelled, understood
+from geoml.io.crs import aligned, crs_name, on_earth, parse_crs, pixel_offset
 
 _spec = spec_from_file_location("crs_spellings", Path(__file__).with_name("crs_spellings.py"))
 assert _spec is not None
@@ -35,9 +35,9 @@ def test_names_of_one_crs() -> None:
         pyproj.CRS("OGC:CRS84").to_wkt(),
         "+proj=longlat +datum=WGS84",
     ):
-        crs = understood(text)
+        crs = parse_crs(text)
         assert crs is not None
-        assert spelled(crs) == "EPSG:4326", text
+        assert crs_name(crs) == "EPSG:4326", text
 
 
 def box_of(zone: int, south: bool, res: float) -> GeoBox:
@@ -49,12 +49,12 @@ def box_of(zone: int, south: bool, res: float) -> GeoBox:
 @given(st.integers(1, 60), st.booleans(), st.sampled_from([0.5, 10.0, 30.0]), st.integers(0, 17), st.integers(0, 17))
 def test_spellings_of_one_zone_are_one_crs(zone, south, res, one, two) -> None:
     box = box_of(zone, south, res)
-    first, second = (understood(spellings(zone, south)[k]) for k in (one, two))
+    first, second = (parse_crs(spellings(zone, south)[k]) for k in (one, two))
     assert first is not None
     assert second is not None
-    assert apart(first, second, box) < 1e-3
-    assert spelled(first) == spelled(second) == str(box.crs)
-    assert adopted(GeoBox(box.shape, box.affine, first), str(box.crs)).crs == box.crs
+    assert pixel_offset(first, second, box) < 1e-3
+    assert crs_name(first) == crs_name(second) == str(box.crs)
+    assert aligned(GeoBox(box.shape, box.affine, first), str(box.crs)).crs == box.crs
 
 
 @settings(max_examples=40, deadline=None)
@@ -63,10 +63,10 @@ def test_another_zone_is_another_crs(zone, south, other, side, k) -> None:
     if (zone, south) == (other, side):
         return
     box = box_of(zone, south, 30.0)
-    said = understood(spellings(other, side)[k])
+    said = parse_crs(spellings(other, side)[k])
     assert said is not None
-    assert apart(said, pyproj.CRS.from_user_input(str(box.crs)), box) > 1000
-    assert adopted(box, spelled(said)) == box
+    assert pixel_offset(said, pyproj.CRS.from_user_input(str(box.crs)), box) > 1000
+    assert aligned(box, crs_name(said)) == box
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_another_zone_is_another_crs(zone, south, other, side, k) -> None:
 )  # fmt: skip
 def test_equal_is_what_puts_pixels_on_the_same_places(said: str, real: str, affine: Affine, same: bool) -> None:
     box = GeoBox((300, 300), affine, real)
-    assert (apart(pyproj.CRS(said), pyproj.CRS(real), box) <= 0.5) is same
+    assert (pixel_offset(pyproj.CRS(said), pyproj.CRS(real), box) <= 0.5) is same
 
 
 @settings(max_examples=150, deadline=None)
@@ -95,7 +95,7 @@ def test_equal_is_what_puts_pixels_on_the_same_places(said: str, real: str, affi
     )
 )  # fmt: skip
 def test_any_value_is_a_crs_or_none(value) -> None:
-    found = understood(value)
+    found = parse_crs(value)
     assert found is None or isinstance(found, pyproj.CRS)
 
 
@@ -105,7 +105,7 @@ def test_any_value_is_a_crs_or_none(value) -> None:
      "A" * 200_000, "PROJCS[", "{", float("nan"), True, json.dumps({"a": 1}), "UTM / zone", -1],
 )  # fmt: skip
 def test_what_means_no_crs(value: object) -> None:
-    assert understood(value) is None
+    assert parse_crs(value) is None
 
 
 @pytest.mark.parametrize(

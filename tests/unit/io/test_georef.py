@@ -28,7 +28,7 @@ from geoml.data import rasters
 from geoml.errors import DataError
 from geoml.io.cog import read as cog
 from geoml.io.cog.projection import check_projection
-from geoml.io.crs import understood
+from geoml.io.crs import parse_crs
 from geoml.io.stac.bands import BandSpec, band_specs
 from geoml.io.stac.catalog import Catalog, Profile
 
@@ -299,7 +299,7 @@ def _fields(spec: BandSpec) -> dict[str, Any]:
 @given(st.integers(0, 17), st.integers(0, 17), st.booleans(), st.sampled_from(["code", "epsg", "wkt2", "projjson"]))
 def test_every_spelling_of_item_and_file_reads_the_same_pixels(tmp_path, one, two, right, key) -> None:
     """Another zone, whatever its spelling, is refused by an item without a footprint."""
-    file_crs = understood(spellings(21, False)[one])
+    file_crs = parse_crs(spellings(21, False)[one])
     assert file_crs is not None
     data = ramp()[:1]
     path = write(tmp_path / "a.tif", data, rasterio.crs.CRS.from_wkt(file_crs.to_wkt()))

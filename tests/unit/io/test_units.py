@@ -18,7 +18,7 @@ from geoml.io.cards import mlm
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.stac.bands import band_specs
 from geoml.io.stac.catalog import BandMeta, Catalog, Profile, open_catalog
-from geoml.io.units import SPELLINGS, account, convert, differ, mismatch, unit
+from geoml.io.units import SPELLINGS, convert, describe, differ, mismatch, unit
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_data_in_two_units_need_a_model_that_says_its_own() -> None:
     assert "does not say" in str(mismatch("vv", {"dB", "linear power"}, None))
     assert mismatch("vv", {"dB", "linear power"}, "dB") is None
     assert mismatch("red", {"1", "reflectance"}, None) is None
-    assert "converted to dB" in account(["linear power", "dB"], "dB")
-    assert account(["dB"], "dB") == "dB"
-    assert "not known" in account([None], "dB")
-    assert "not known" in account(["dB"], None)
+    assert "converted to dB" in describe(["linear power", "dB"], "dB")
+    assert describe(["dB"], "dB") == "dB"
+    assert "not known" in describe([None], "dB")
+    assert "not known" in describe(["dB"], None)
 
 
 # ---- where it is said

@@ -75,7 +75,7 @@ def found(cuts: list[Window], batch: int = 1, **changes: Any) -> np.ndarray:
     parts = []
     with torch.inference_mode():
         for cut in cuts:
-            rows = list(owned(network, scene(network.grid.needed(cut)), cut))
+            rows = list(owned(network, scene(network.grid.input_window(cut)), cut))
             assert [r.window.y0 for r in rows] == [cut.y0, *(r.window.y1 for r in rows[:-1])]  # no row is left out
             assert rows[-1].window.y1 == cut.y1
             parts += [np.stack([r[k] for k in ("y", "x", "score")], 1) for r in rows if r.arrays]
