@@ -21,7 +21,7 @@ from geoml import pipeline
 from geoml.engine.run.blocks import Tally
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
-from geoml.io.cards.domain import said
+from geoml.io.cards.domain import describe
 from geoml.texts import listed
 
 EVERY = 2.0
@@ -105,7 +105,7 @@ def changes(out: str, rows: Sequence[dict[str, Any]], failed: dict[str, Any]) ->
 
 def ended(run: dict[str, Any]) -> Any:
     """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
-    return Completed(data=run, message="; ".join([said(run.get("domain")), *caution(run.get("warnings") or [])]))
+    return Completed(data=run, message="; ".join([describe(run.get("domain")), *caution(run.get("warnings") or [])]))
 
 
 def caution(words: Sequence[str]) -> list[str]:

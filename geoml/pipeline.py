@@ -33,10 +33,9 @@ from geoml.engine.run.searched import Searched
 from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
-from geoml.io.cards.domain import said
+from geoml.io.cards.domain import describe
 from geoml.io.software import of_item, others
 from geoml.io.stac import search as stac
-from geoml.io.stac.left_out import of_error
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import within
 from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_yaml, parse
@@ -91,9 +90,9 @@ def plan(
         model = set(changed(before.card, made.card)) - {"sha256"}  # in the hash; that of a calibrated model is its own
         other = before.hash != made.hash or bool(model) or before.recipe.block_size != recipe.block_size
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
-            said = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
+            changes = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
             raise InputError(
-                f"out: {store.url} holds the run of another recipe: {said or monitoring.OTHER_MODEL}; "
+                f"out: {store.url} holds the run of another recipe: {changes or monitoring.OTHER_MODEL}; "
                 "expected an empty folder or the same recipe"
             )
         made = with_sample(made, items, store)
@@ -314,8 +313,8 @@ def _plan_days(
             found.forget(day)  # nothing of this day covers the region
             continue
         except GeomlError as err:
-            found.left_out |= of_error(err)
-            (unfit if of_error(err) else found.failed)[day] = err
+            found.left_out |= err.left_out
+            (unfit if err.left_out else found.failed)[day] = err
             continue
         found.left_out |= made.left_out
         found.days.append(day)
@@ -339,7 +338,7 @@ def do_day(
         look.warnings += [f"{day}: {words}" for words in made.get("warnings", ())]
         if (domain := made.get("domain")) and domain["verdict"] != "inside":
             look.unlike.append(day)
-            log.warning("%s: %s", day, said(domain))
+            log.warning("%s: %s", day, describe(domain))
         return made
     except NothingFound as err:
         log.info("%s: %s", day, err)  # published, and without a valid pixel

@@ -20,7 +20,16 @@ from geoml.engine.run.monitor import FILES, Look, day_out, tables
 from geoml.engine.run.plan import MODEL, Plan, item_version, read_plan
 from geoml.io.cards import mlm
 from geoml.io.stac import search as stac
-from geoml.io.stac.series import Entry, add_changes, entry, now, of_day, read_entries, read_series, write_series
+from geoml.io.stac.series import (
+    Entry,
+    add_changes,
+    day_entry,
+    item_of_day,
+    now,
+    read_entries,
+    read_series,
+    write_series,
+)
 from geoml.io.stac.series_tables import column, drop, items_of, part, put, put_items
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import write_json
@@ -55,7 +64,7 @@ def gather(out: str | Path, look: Look) -> list[dict[str, Any]]:
     for run in runs.values():
         run.pull("collection.json")
     runs = {day: run for day, run in runs.items() if (run.local / "collection.json").is_file()}
-    made = {day: entry(run.local / "collection.json", found.held.get(day, {})) for day, run in runs.items()}
+    made = {day: day_entry(run.local / "collection.json", found.held.get(day, {})) for day, run in runs.items()}
     gone = [day for day in look.gone if not found.held.get(day)]
     after = {day: e for day, e in sorted({**entries, **made}.items()) if day not in gone}
     if newest := max(after or gone, default=None):
@@ -106,7 +115,7 @@ def _tables(
         for day in days:
             new[day].pull("items.parquet", "features.parquet")
         read = {day: stac.read_items(new[day].local / "items.parquet") for day in days}
-        put_items(store, "items.parquet", {day: [of_day(i, day) for i in items] for day, items in read.items()})
+        put_items(store, "items.parquet", {day: [item_of_day(i, day) for i in items] for day, items in read.items()})
         if "features.parquet" in tables(plan):
             files = {day: new[day].local / "features.parquet" for day in days}
             put(store, "features.parquet", files, found.told.ids if found.told else None)

@@ -70,16 +70,16 @@ def verdict(outside: float) -> Verdict:
     return "inside" if outside <= PARTLY else "partly" if outside <= MOSTLY else "outside"
 
 
-def said(domain: Mapping[str, Any] | None) -> str:
+def describe(domain: Mapping[str, Any] | None) -> str:
     """What ``run.json`` says under ``domain``, in one sentence without a full stop."""
     if not domain:
         return "it is not known whether the model fits these images: its package keeps no record of its training data"
-    shown = percent_of(domain["outside"])
+    share = percent_of(domain["outside"])
     if domain["verdict"] == "inside":
-        return f"the images are like the training data of the model ({shown} of the pixels are not)"
+        return f"the images are like the training data of the model ({share} of the pixels are not)"
     much = "partly" if domain["verdict"] == "partly" else "mostly"
     return (
-        f"the images are {much} unlike the training data of the model ({shown} of the pixels), where its classes and "
+        f"the images are {much} unlike the training data of the model ({share} of the pixels), where its classes and "
         "its confidence mean little"
     )
 

@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -32,7 +31,7 @@ from geoml.io.stac.bands import BandSpec
 
 log = logging.getLogger(__name__)
 
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+Pixels = tuple[NDArray[np.number], NDArray[np.bool_]]
 
 MAX_SOURCE = 128 * 2**20
 """Bytes of source pixels held for one warp; a larger one (no overviews) is done in parts."""
@@ -55,9 +54,9 @@ class Header:
 
 
 def header(spec: BandSpec) -> Header:
-    """Opens the file of ``spec`` and reads no pixel. Raises as :func:`read`."""
+    """Opens the file of ``spec`` and reads no pixel. Raises InputError, DataError and TransientError as `read` does."""
 
-    def look(dataset: rasterio.DatasetReader) -> Header:
+    def inspect(dataset: rasterio.DatasetReader) -> Header:
         box = place(dataset, spec.projection).geobox
         res = math.hypot(box.affine.a, box.affine.d)
         phase = abs(box.affine.c / res - round(box.affine.c / res))
@@ -67,7 +66,7 @@ def header(spec: BandSpec) -> Header:
             str(box.crs), res, 0.5 if phase > 0.25 else 0.0, (dataset.height, dataset.width), dtype, nodata, box
         )
 
-    return using(spec, look)
+    return using(spec, inspect)
 
 
 def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "bilinear") -> Pixels:
@@ -96,13 +95,15 @@ def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "biline
 def _read(
     dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
 ) -> Pixels:
-    there, where = place(dataset, specs[0].projection), label(specs[0])
-    said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
-    found = [_turn(dataset, file, specs, target, resampling, box, said, own=there.own) for box in rounds(there.geobox)]
-    for values, ok in found[1:]:  # longitudes that go round
-        np.copyto(found[0][0], values, where=ok & ~found[0][1])
-        np.logical_or(found[0][1], ok, out=found[0][1])
-    return found[0]
+    placed, where = place(dataset, specs[0].projection), label(specs[0])
+    no_data = validity.nodata_of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
+    turns = rounds(placed.geobox)
+    parts = (_turn(dataset, file, specs, target, resampling, box, no_data, own=placed.own) for box in turns)
+    data, valid = next(parts)
+    for values, ok in parts:  # longitudes that go round
+        np.copyto(data, values, where=ok & ~valid)
+        valid |= ok
+    return data, valid
 
 
 def _turn(
@@ -112,33 +113,33 @@ def _turn(
     target: GeoBox,
     resampling: str,
     full: GeoBox,
-    said: NoData,
+    no_data: NoData,
     *,
     own: bool,
 ) -> Pixels:
     """The file as it lies on ``full``; ``own``: its overviews know their place."""
     full, where = adopted(full, str(target.crs)), label(specs[0])
     offset = shift(full, target)
-    with validity.beside(dataset, said) as here:
+    with validity.with_side_mask(dataset, no_data) as here:
         if offset is not None:
             return _aligned(dataset, specs, target, offset, here)
         level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest") if own else None
         if level is None or not _know_all(dataset, file, specs[0], here):
             return _placed(dataset, specs, target, resampling, full, here)
-    with open_path(dataset.name, overview=level) as overview, validity.beside(overview, said, level) as here:
+    with open_path(dataset.name, overview=level) as overview, validity.with_side_mask(overview, no_data, level) as here:
         bounded(overview, where)
         zoom = Affine.scale(dataset.width / overview.width, dataset.height / overview.height)
         source = GeoBox(overview.shape, full.affine @ zoom, full.crs)
         return _placed(overview, specs, target, resampling, source, here)
 
 
-def _know_all(dataset: rasterio.DatasetReader, file: Bytes, spec: BandSpec, said: NoData) -> bool:
+def _know_all(dataset: rasterio.DatasetReader, file: Bytes, spec: BandSpec, no_data: NoData) -> bool:
     """Whether the overviews were made knowing all that hides pixels: else what is hidden was averaged into them."""
     levels = len(dataset.overviews(1))
-    missing = said.unknown_to_overviews()
-    if said.side is not None and len(said.side.overviews(1)) < levels:
-        missing = f"{said.side.name}, which has none"
-    elif said.masked and mask_overviews(file) < levels:
+    missing = no_data.unknown_to_overviews()
+    if no_data.side is not None and len(no_data.side.overviews(1)) < levels:
+        missing = f"{no_data.side.name}, which has none"
+    elif no_data.masked and mask_overviews(file) < levels:
         missing = "a mask, which has none"
     if missing:
         log.info("%s: read at full size, its overviews were made without %s", label(spec), missing)
@@ -151,24 +152,24 @@ def _placed(
     target: GeoBox,
     resampling: str,
     source: GeoBox,
-    said: NoData,
+    no_data: NoData,
 ) -> Pixels:
     """One level of the file on the target: copied where it can be, else warped."""
     if (offset := shift(source, target)) is not None:
-        return _aligned(dataset, specs, target, offset, said)
+        return _aligned(dataset, specs, target, offset, no_data)
     reach = math.ceil(KERNELS[resampling] * max(1.0, *ratio(source, target))) + 2
-    found = windows(source, target, reach)
+    needed = windows(source, target, reach)
     itemsize = np.dtype(_dtype(dataset, specs)).itemsize
     height, width = target.shape
-    if max(height, width) > 1 and sum(math.prod(w.shape) for w in found) * itemsize * len(specs) > MAX_SOURCE:
+    if max(height, width) > 1 and sum(math.prod(w.shape) for w in needed) * itemsize * len(specs) > MAX_SOURCE:
         axis, half = (1, height // 2) if height >= width else (2, width // 2)
         parts = (target[:half], target[half:]) if axis == 1 else (target[:, :half], target[:, half:])
-        done = [_placed(dataset, specs, part, resampling, source, said) for part in parts]
+        done = [_placed(dataset, specs, part, resampling, source, no_data) for part in parts]
         return np.concatenate([d for d, _ in done], axis), np.concatenate([v for _, v in done], axis)
     data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
     valid = np.zeros(data.shape, bool)
-    for window in found:
-        pixels = _pixels(dataset, specs, window, said)
+    for window in needed:
+        pixels = _pixels(dataset, specs, window, no_data)
         if not pixels[1].any():
             continue
         box = source[window.y0 : window.y1, window.x0 : window.x1]
@@ -179,41 +180,41 @@ def _placed(
 
 
 def _aligned(
-    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, offset: tuple[int, int], said: NoData
+    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, offset: tuple[int, int], no_data: NoData
 ) -> Pixels:
     """The target's pixels as they are in the file; zero and invalid outside of it."""
     row, col = offset
     height, width = target.shape
-    wanted = Window(row, col, row + height, col + width)
-    inside = wanted.intersect(Window(0, 0, dataset.height, dataset.width))
-    if inside == wanted:
-        return _pixels(dataset, specs, wanted, said)
+    window = Window(row, col, row + height, col + width)
+    inside = window.intersect(Window(0, 0, dataset.height, dataset.width))
+    if inside == window:
+        return _pixels(dataset, specs, window, no_data)
     data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
     valid = np.zeros(data.shape, bool)
     if not inside.empty:
-        part = (slice(None), *inside.slices(wanted))
-        data[part], valid[part] = _pixels(dataset, specs, inside, said)
+        part = (slice(None), *inside.slices(window))
+        data[part], valid[part] = _pixels(dataset, specs, inside, no_data)
     return data, valid
 
 
-def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window, said: NoData) -> Pixels:
+def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window, no_data: NoData) -> Pixels:
     """A window of the file, north up, with its validity."""
     flipped = place(dataset, specs[0].projection).flipped
     top = dataset.height - window.y1 if flipped else window.y0
     area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
-    data, valid = validity.pixels(dataset, [s.index for s in specs], area, said)
+    data, valid = validity.pixels(dataset, [s.index for s in specs], area, no_data)
     return (data[:, ::-1], valid[:, ::-1]) if flipped else (data, valid)
 
 
-def _dtype(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec]) -> np.dtype[Any]:
+def _dtype(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec]) -> np.dtype:
     return np.result_type(*(np.dtype(dataset.dtypes[s.index - 1]) for s in specs))
 
 
-def _level(dataset: rasterio.DatasetReader, wanted: float, *, nearest: bool) -> int | None:
-    """Number of the coarsest overview that is not coarser than ``wanted`` source pixels; None for full resolution.
+def _level(dataset: rasterio.DatasetReader, scale: float, *, nearest: bool) -> int | None:
+    """Number of the coarsest overview that is not coarser than ``scale`` source pixels; None for full resolution.
 
     Classes and quality bits may have been averaged in overviews, so ``nearest`` prefers up to four times finer ones.
     """
-    limit = (wanted / 4 if nearest else wanted) * (1 + 1e-3)
+    limit = (scale / 4 if nearest else scale) * (1 + 1e-3)
     fitting = [k for k, factor in enumerate(dataset.overviews(1)) if factor <= limit]
     return fitting[-1] if fitting else None

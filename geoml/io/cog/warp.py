@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -62,26 +61,26 @@ def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float
     place = pyproj.Transformer.from_crs(str(source.crs), crs, always_xy=True)
     area = pyproj.CRS.from_user_input(crs).area_of_use
     if area is not None and area.west < area.east:
-        x, y = _clamped(source, x, y, area)
+        x, y = _clamped(source, x, y, area.bounds)
     px, py = place.transform(x, y)
     if not (math.isfinite(px) and math.isfinite(py)):
         return 1.0, 1.0
     xs, ys = place.transform(np.array([px, px + dx, px]), np.array([py, py, py + dy]), direction="INVERSE")
     u, v = _cells(source, np.asarray(xs), np.asarray(ys))
-    found = float(np.hypot(u[1] - u[0], u[2] - u[0])), float(np.hypot(v[1] - v[0], v[2] - v[0]))
-    return found if all(math.isfinite(f) and f > 0 for f in found) else (1.0, 1.0)
+    steps = float(np.hypot(u[1] - u[0], u[2] - u[0])), float(np.hypot(v[1] - v[0], v[2] - v[0]))
+    return steps if all(math.isfinite(s) and s > 0 for s in steps) else (1.0, 1.0)
 
 
-def _clamped(source: GeoBox, x: float, y: float, area: Any) -> tuple[float, float]:
+def _clamped(source: GeoBox, x: float, y: float, area: tuple[float, float, float, float]) -> tuple[float, float]:
     """The middle of the part of the source that lies in the CRS's area of use; its own middle when there is none."""
     lonlat = pyproj.Transformer.from_crs(str(source.crs), "EPSG:4326", always_xy=True)
     west, south, east, north = lonlat.transform_bounds(*source.boundingbox.bbox)
-    low, high = max(west, area.west), min(east, area.east)
-    bottom, top = max(south, area.south), min(north, area.north)
+    low, high = max(west, area[0]), min(east, area[2])
+    bottom, top = max(south, area[1]), min(north, area[3])
     if not (low < high and bottom < top):
         return x, y
-    found = lonlat.transform((low + high) / 2, (bottom + top) / 2, direction="INVERSE")
-    return found if all(math.isfinite(f) for f in found) else (x, y)
+    middle = lonlat.transform((low + high) / 2, (bottom + top) / 2, direction="INVERSE")
+    return middle if all(map(math.isfinite, middle)) else (x, y)
 
 
 def windows(source: GeoBox, target: GeoBox, reach: int) -> list[Window]:
@@ -134,19 +133,19 @@ def _cells(
     return a.a * x + a.b * y + a.c, a.d * x + a.e * y + a.f
 
 
-def _clip(found: list[Window], full: Window) -> list[Window]:
-    return [w for w in (f.intersect(full) for f in found) if not w.empty]
+def _clip(parts: list[Window], full: Window) -> list[Window]:
+    return [w for w in (part.intersect(full) for part in parts) if not w.empty]
 
 
 def warp(
-    data: NDArray[Any],
+    data: NDArray[np.number],
     valid: NDArray[np.bool_],
     source: GeoBox,
     target: GeoBox,
     *,
     resampling: str,
     scale: tuple[float, float],
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """(band, y, x) values and validity of ``source`` resampled to ``target``.
 
     ``scale`` is the :func:`ratio` of the whole source, of which ``source`` may be a window.
@@ -157,50 +156,50 @@ def warp(
     nearest = {"XSCALE": 1.0, "YSCALE": 1.0}
     ok = np.zeros(shape, np.uint8)
     _strips(valid.view(np.uint8), ok, source, target, Resampling.nearest, nearest)
-    found: NDArray[np.bool_] = ok.view(np.bool_)
+    inside: NDArray[np.bool_] = ok.view(np.bool_)
     if resampling == "nearest":
         out = np.zeros(shape, data.dtype)
         _strips(data, out, source, target, Resampling.nearest, nearest)
     else:
         options = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
-        out = _interpolated(data, valid, found, source, target, Resampling[resampling], options)
-    if not found.all():
-        out[~found] = 0
-    return out, found
+        out = _interpolated(data, valid, inside, source, target, Resampling[resampling], options)
+    if not inside.all():
+        out[~inside] = 0
+    return out, inside
 
 
 def _interpolated(
-    data: NDArray[Any],
+    data: NDArray[np.number],
     valid: NDArray[np.bool_],
-    found: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
     source: GeoBox,
     target: GeoBox,
     kernel: Resampling,
     options: dict[str, float],
-) -> NDArray[Any]:
-    """The values in the dtype of ``data`` where ``found``, arbitrary elsewhere; ``found`` loses what has no value."""
+) -> NDArray[np.number]:
+    """The values in the dtype of ``data`` where ``inside``, arbitrary elsewhere; ``inside`` loses what has no value."""
     single = data.dtype.itemsize <= 2 or data.dtype == np.float32
     exact: type[np.floating] = np.float32 if single else np.float64
-    given = data
+    weighted = data
     if not valid.all():
         options = {**options, "src_nodata": math.nan, "dst_nodata": math.nan}
-        given = np.where(valid, data.astype(exact), exact("nan"))
+        weighted = np.where(valid, data.astype(exact), exact("nan"))
     out = np.zeros((data.shape[0], *target.shape), exact)
-    _strips(given, out, source, target, kernel, options)
+    _strips(weighted, out, source, target, kernel, options)
     if "src_nodata" in options:
-        found &= ~np.isnan(out)
-        out[~found] = 0
+        inside &= ~np.isnan(out)
+        out[~inside] = 0
     if data.dtype.kind == "f":
         return out.astype(data.dtype, copy=False)
     # halves are common when pixels are split in two; the small extra keeps float noise from deciding them
     np.floor(np.add(out, 0.5 + 1e-4, out=out), out=out)
-    limits = np.iinfo(data.dtype)
+    limits = np.iinfo(np.dtype(data.dtype.name))
     return np.clip(out, limits.min, limits.max, out=out).astype(data.dtype)
 
 
 def _strips(
-    data: NDArray[Any],
-    out: NDArray[Any],
+    data: NDArray[np.number],
+    out: NDArray[np.number],
     source: GeoBox,
     target: GeoBox,
     kernel: Resampling,
@@ -220,8 +219,8 @@ def _strips(
 
 
 def _gdal(
-    data: NDArray[Any],
-    out: NDArray[Any],
+    data: NDArray[np.number],
+    out: NDArray[np.number],
     source: GeoBox,
     transform: Affine,
     target: GeoBox,

@@ -30,8 +30,8 @@ class PixelAreas:
     def of(self, window: Window) -> Floats:
         """(y, x) m² of the pixels of a window."""
         rows, cols = window.toslices()
-        found: Floats = _weights(rows, self._rows) @ self._area @ _weights(cols, self._cols).T
-        return found
+        areas: Floats = _weights(rows, self._rows) @ self._area @ _weights(cols, self._cols).T
+        return areas
 
 
 def _weights(part: slice, nodes: Floats) -> Floats:

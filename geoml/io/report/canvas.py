@@ -78,10 +78,10 @@ class Canvas:
         """(y, x) True inside outlines that are given in degrees."""
         if not outlines:
             return np.zeros(self.shape, bool)
-        shapes = [_moved(o, self.wkt) for o in outlines]
+        to = transformer("EPSG:4326", self.wkt).transform
+        shapes = list(shapely.transform(np.asarray(outlines, object), to, interleaved=False))
         burnt = rasterize(shapes, self.shape, transform=self.box.affine, default_value=1, dtype="uint8")
-        found: NDArray[np.bool_] = burnt.astype(bool)
-        return found
+        return np.asarray(burnt, bool)
 
     def scale_bar(self) -> tuple[float, str]:
         """(share of the width, length as text) of a round length, measured on the ellipsoid along the middle row."""
@@ -176,11 +176,6 @@ def _bounds(points: Floats, crs: str) -> tuple[float, float, float, float]:
     return float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y))
 
 
-def _moved(shape: BaseGeometry, crs: str) -> BaseGeometry:
-    to = transformer("EPSG:4326", crs)
-    return shapely.transform(shape, lambda c: np.column_stack(to.transform(c[:, 0], c[:, 1])))
-
-
 def _ticks(values: Floats, along: Floats, letters: str) -> list[Tick]:
     """Round values between the first and the last, about three of them; values rise or fall along the edge."""
     if not np.isfinite(values).all():
@@ -192,8 +187,8 @@ def _ticks(values: Floats, along: Floats, letters: str) -> list[Tick]:
     step = max(power * k for k in (1, 2, 5) if power * k <= (high - low) / 2.5)
     digits = max(0, -math.floor(math.log10(step)))
     order = np.argsort(values)
-    found = [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    ticks = [Tick(float(np.interp(v, values[order], along[order])), _degree(v, letters, digits)) for v in found]
+    values_at = [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    ticks = [Tick(float(np.interp(v, values[order], along[order])), _degree(v, letters, digits)) for v in values_at]
     return [t for t in ticks if 0.04 < t.at < 0.96]
 
 

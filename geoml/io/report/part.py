@@ -59,10 +59,10 @@ class ReportPart(Protocol):
         """Labels and numbers at the top of the page."""
         ...
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], extent: str) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[np.number]], extent: str) -> Sequence[Drawing]:
         """The maps, of the layers (y, x) as stored on the canvas; ``extent`` says where that lies."""
         ...
 
-    def section(self, scores: Mapping[str, Any] | None) -> Markup:
+    def section(self, scores: Mapping[str, object] | None) -> Markup:
         """HTML between the maps and the observations; ``scores`` are the held-out scores as the page has them."""
         ...

@@ -35,8 +35,8 @@ def part(name: str, day: str) -> str:
 
 def days_of(store: RunStore, name: str) -> list[str]:
     """The days of which a table has a part, oldest first."""
-    found = (file.removeprefix(f"{name}/").removesuffix(".parquet") for file in store.sizes(name))
-    return sorted(day for day in found if day != EMPTY)
+    days = (file.removeprefix(f"{name}/").removesuffix(".parquet") for file in store.sizes(name))
+    return sorted(day for day in days if day != EMPTY)
 
 
 def put(store: RunStore, name: str, made: Mapping[str, Path], ids: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -50,9 +50,9 @@ def put(store: RunStore, name: str, made: Mapping[str, Path], ids: Mapping[str, 
     first = part(name, there[0]) if there else part(name, EMPTY)
     store.pull(first)
     try:
-        known = [pq.read_schema(store.local / first)] if (store.local / first).is_file() else []
-        schema = pa.unify_schemas([*known, *map(pq.read_schema, made.values())], promote_options="permissive")
-        older = set(there) if known and not known[0].equals(schema) else set()
+        present = [pq.read_schema(store.local / first)] if (store.local / first).is_file() else []
+        schema = pa.unify_schemas([*present, *map(pq.read_schema, made.values())], promote_options="permissive")
+        older = set(there) if present and not present[0].equals(schema) else set()
         if older:
             store.pull(f"{name}/")
         for day in sorted({*made, *older}, reverse=True):
@@ -70,9 +70,8 @@ def drop(store: RunStore, name: str, days: Iterable[str]) -> None:
     gone = sorted(there & set(days))
     if gone and there == set(gone):
         store.pull(last := part(name, gone[-1]))
-        kept = store.inside(part(name, EMPTY))
         try:
-            with atomic(kept) as temporary:
+            with atomic(store.inside(part(name, EMPTY))) as temporary:
                 pq.write_table(pq.read_schema(store.local / last).empty_table(), temporary)
         except (pa.ArrowException, ValueError) as err:
             raise DataError(f"{store.url}/{last}: not readable ({err})") from err

@@ -140,7 +140,7 @@ def pieces(case: Case, folder: Path) -> list[Path]:
     values, mask, opaque = made(case)
     dtype = np.dtype(case.dtype)
     said = [VALUES[case.dtype][0]] if case.tag else []
-    said += [v for v in (case.item, case.yaml) if v is not None and validity.held(v, dtype) is not None]
+    said += [v for v in (case.item, case.yaml) if v is not None and validity.as_dtype(v, dtype) is not None]
     said += [float("nan")] if dtype.kind == "f" else []
     out = [write(folder / f"nodata{k}.tif", values[None], nodata=v, overviews=True) for k, v in enumerate(said)]
     if case.mask != "none":
