@@ -15,6 +15,7 @@ from rasterio.windows import Window
 
 from geoml.errors import DataError, NothingFound
 from geoml.grid.ellipsoid import WGS84
+from geoml.io.georef import edge_points
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
 
@@ -112,8 +113,7 @@ def _to_degrees(source: rasterio.DatasetReader) -> pyproj.Transformer:
 
 def _pixel_area(source: rasterio.DatasetReader, window: Window) -> float:
     """Mean m² of a pixel of the window, on the ellipsoid."""
-    steps = np.linspace(0, 1, 9)
-    x = np.concatenate([steps, np.ones(9), steps[::-1], np.zeros(9)]) * window.width
-    y = np.concatenate([np.zeros(9), steps, np.ones(9), steps[::-1]]) * window.height + window.row_off
-    area, _ = WGS84.polygon_area_perimeter(*_to_degrees(source).transform(*(source.transform * np.stack([x, y]))))
+    x, y = edge_points((window.height, window.width), 9)
+    corners = source.transform * np.stack([x, y + window.row_off])
+    area, _ = WGS84.polygon_area_perimeter(*_to_degrees(source).transform(*corners))
     return abs(float(area)) / float(window.width * window.height)

@@ -26,13 +26,9 @@ class Statistics:
 
     def tags(self) -> dict[str, str]:
         """Under the names where GDAL and QGIS look for them."""
-        tags = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
-        if self.minimum is not None:
-            tags["STATISTICS_MINIMUM"] = repr(self.minimum)
-            tags["STATISTICS_MAXIMUM"] = repr(self.maximum)
-            tags["STATISTICS_MEAN"] = repr(self.mean)
-            tags["STATISTICS_STDDEV"] = repr(self.stddev)
-        return tags
+        values = {"MINIMUM": self.minimum, "MAXIMUM": self.maximum, "MEAN": self.mean, "STDDEV": self.stddev}
+        tags = {f"STATISTICS_{name}": repr(value) for name, value in values.items() if value is not None}
+        return {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}", **tags}
 
 
 def halved(rows: NDArray[np.number], how: Overview, nodata: float | None) -> NDArray[np.number]:

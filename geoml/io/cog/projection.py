@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
 from shapely.affinity import translate
 from shapely.errors import ShapelyError
-from shapely.geometry import MultiPolygon, box
+from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError
 from geoml.grid.region import from_geometry, project
@@ -24,6 +24,7 @@ from geoml.io.cog.read import Header, header
 from geoml.io.crs import CIRCLE, apart
 from geoml.io.stac.asset_projection import declared_crs, levels, parse_affine
 from geoml.io.stac.bands import BandSpec
+from geoml.io.stac.item import footprint
 
 log = logging.getLogger(__name__)
 
@@ -95,26 +96,12 @@ def _check_transform(item: pystac.Item, spec: BandSpec, real: Header, where: str
 def _covers(item: pystac.Item, grid: GeoBox) -> bool:
     """Whether the file's pixels lie on the item's geometry (else its bbox); False where it has none."""
     try:
-        shape = item.geometry or _of_bbox(item.bbox)
-        if not shape:
-            return False
-        footprint = project(_all_turns(from_geometry(shape), grid), str(grid.crs))
-        theirs = shapely.make_valid(footprint)
-        ours = shapely.Polygon([grid.affine @ (x * grid.shape[1], y * grid.shape[0]) for x, y in _SQUARE])
+        outline = from_geometry(footprint({"id": item.id, "geometry": item.geometry, "bbox": item.bbox}))
+        theirs, ours = project(_all_turns(outline, grid), str(grid.crs)), grid.extent.geom
         shared = shapely.intersection(theirs, ours).area
         return bool(shared >= SHARED * min(theirs.area, ours.area) > 0)
-    except (InputError, ShapelyError, ProjError, ValueError, TypeError):
+    except (InputError, DataError, ShapelyError, ProjError, ValueError, TypeError):
         return False
-
-
-_SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
-
-
-def _of_bbox(bbox: list[float] | None) -> shapely.Polygon | None:
-    if bbox is None or len(bbox) not in (4, 6):
-        return None
-    west, south, east, north = (bbox[k] for k in ((0, 1, 2, 3) if len(bbox) == 4 else (0, 1, 3, 4)))
-    return box(west, south, east + CIRCLE if east < west else east, north)
 
 
 def _all_turns(region: MultiPolygon, grid: GeoBox) -> MultiPolygon:

@@ -1,4 +1,4 @@
-"""Scale and offset that stand in the file: it is asked where band, asset, item, YAML and collection are silent."""
+"""Scale and offset of the file, which count where band, asset, item, YAML and collection say none."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
 
 
 def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes], T]) -> T:
-    """``action`` on the opened and checked file of ``spec`` and its bytes; tries again with backoff what is transient.
+    """``action`` on the opened and checked file of ``spec`` and its bytes; transient failures are retried with backoff.
 
     Raises InputError for an href that is not allowed, TransientError when a server still fails after
     ``settings().retries`` tries, DataError for everything that trying again does not mend.

@@ -8,7 +8,8 @@ columns that start at multiples of ``STRIP`` of the plane).
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 
 import numpy as np
 import pyproj
@@ -22,6 +23,9 @@ from geoml.grid.plane import Window
 STRIP = 96
 """Columns of one warp. Coordinates are exact at its ends and its middle and linear between (error below 0.001 pixel).
 GDAL may cut regions wider than 100 pixels itself, at places that depend on the window."""
+
+Options = Mapping[str, float | Resampling]
+"""Of GDAL's warp."""
 
 TINY = 1e-3
 """Pixels; grids that differ by less are one grid."""
@@ -153,16 +157,16 @@ def warp(
     where it is invalid. Integers are interpolated as floats and rounded.
     """
     shape = (data.shape[0], *target.shape)
-    nearest = {"XSCALE": 1.0, "YSCALE": 1.0}
+    nearest = {"resampling": Resampling.nearest, "XSCALE": 1.0, "YSCALE": 1.0}
     ok = np.zeros(shape, np.uint8)
-    _strips(valid.view(np.uint8), ok, source, target, Resampling.nearest, nearest)
+    _strips(valid.view(np.uint8), ok, source, target, nearest)
     inside: NDArray[np.bool_] = ok.view(np.bool_)
     if resampling == "nearest":
         out = np.zeros(shape, data.dtype)
-        _strips(data, out, source, target, Resampling.nearest, nearest)
+        _strips(data, out, source, target, nearest)
     else:
-        options = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
-        out = _interpolated(data, valid, inside, source, target, Resampling[resampling], options)
+        kernel = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
+        out = _interpolated(data, valid, inside, source, target, {"resampling": Resampling[resampling], **kernel})
     if not inside.all():
         out[~inside] = 0
     return out, inside
@@ -174,8 +178,7 @@ def _interpolated(
     inside: NDArray[np.bool_],
     source: GeoBox,
     target: GeoBox,
-    kernel: Resampling,
-    options: dict[str, float],
+    options: Options,
 ) -> NDArray[np.number]:
     """The values in the dtype of ``data`` where ``inside``, arbitrary elsewhere; ``inside`` loses what has no value."""
     single = data.dtype.itemsize <= 2 or data.dtype == np.float32
@@ -185,7 +188,7 @@ def _interpolated(
         options = {**options, "src_nodata": math.nan, "dst_nodata": math.nan}
         weighted = np.where(valid, data.astype(exact), exact("nan"))
     out = np.zeros((data.shape[0], *target.shape), exact)
-    _strips(weighted, out, source, target, kernel, options)
+    _strips(weighted, out, source, target, options)
     if "src_nodata" in options:
         inside &= ~np.isnan(out)
         out[~inside] = 0
@@ -198,43 +201,19 @@ def _interpolated(
 
 
 def _strips(
-    data: NDArray[np.number],
-    out: NDArray[np.number],
-    source: GeoBox,
-    target: GeoBox,
-    kernel: Resampling,
-    options: dict[str, float],
+    data: NDArray[np.number], out: NDArray[np.number], source: GeoBox, target: GeoBox, options: Options
 ) -> None:
-    """Fills ``out`` (band, y, x), strip by strip where coordinates are not linear."""
-    width = target.shape[1]
+    """Fills ``out`` (band, y, x) as GDAL does, strip by strip where coordinates are not linear."""
+    crs = {"src_crs": str(source.crs), "dst_crs": str(target.crs)}
+    # INSERT_CENTER_LONG: grids beyond 180° come turn by turn
+    warped = partial(reproject, data, src_transform=source.affine, INSERT_CENTER_LONG="NO", **crs, **options)
     if source.crs == target.crs:
-        _gdal(data, out, source, target.affine, target, kernel, options)
+        warped(out, dst_transform=target.affine)
         return
+    width = target.shape[1]
     first = math.floor(target.affine.c / target.affine.a + 0.25)  # column of the plane, for both of its anchors
     for start in range(first // STRIP * STRIP - first, width, STRIP):
         strip = np.zeros((*out.shape[:2], STRIP), out.dtype)
-        _gdal(data, strip, source, target.affine @ Affine.translation(start, 0), target, kernel, options)
+        warped(strip, dst_transform=target.affine @ Affine.translation(start, 0))
         low, high = max(start, 0), min(start + STRIP, width)
         out[:, :, low:high] = strip[:, :, low - start : high - start]
-
-
-def _gdal(
-    data: NDArray[np.number],
-    out: NDArray[np.number],
-    source: GeoBox,
-    transform: Affine,
-    target: GeoBox,
-    kernel: Resampling,
-    options: dict[str, float],
-) -> None:
-    reproject(
-        data,
-        out,
-        src_transform=source.affine,
-        src_crs=str(source.crs),
-        dst_transform=transform,
-        dst_crs=str(target.crs),
-        resampling=kernel,
-        INSERT_CENTER_LONG="NO",  # grids beyond 180° are given turn by turn
-        **options,
-    )

@@ -60,9 +60,9 @@ class CogWriter:
 
     ``scale`` and ``offset`` say ``physical = stored * scale + offset`` for every band. ``overview`` is ``mode`` or
     ``nearest`` for classes and ``average`` for quantities; overviews are made each from the one above until one tile
-    holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``level`` is
-    Zstandard's. ``tile`` is a multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha.
-    ``bigtiff`` None means: only when 4 GiB are exceeded.
+    holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``tile`` is a
+    multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha. ``bigtiff`` None means: only
+    when 4 GiB are exceeded.
 
     Used as a context manager it is closed at the end, and nothing appears under ``path`` after an error.
     Raises InputError for arguments that do not fit together.
@@ -82,23 +82,21 @@ class CogWriter:
         descriptions: Sequence[str] = (),
         overview: Overview = "nearest",
         predictor: bool = False,
-        level: int = 1,
         tile: int = 512,
-        tags: Mapping[str, str] | None = None,
         bigtiff: bool | None = None,
     ) -> None:
         self._path, self._geobox, self._dtype = Path(path), geobox, np.dtype(dtype).newbyteorder("=")
         self._height, self._width = (int(n) for n in geobox.shape)
         self._bands, self._nodata = bands, nodata
         self._colormap, self._scale, self._offset = colormap, scale, offset
-        self._descriptions, self._tags = tuple(descriptions), dict(tags or {})
+        self._descriptions = tuple(descriptions)
         self._predictor, self._tile, self._bigtiff = predictor, tile, bigtiff
-        self._check(overview, level)
+        self._check(overview)
         self._template(())  # what GDAL cannot describe is refused before any pixel is written
         self._statistics = RunningStatistics(bands, self._dtype, nodata)
         self._row = 0
         self._info: CogInfo | None = None
-        self._levels = self._open(overview, level)
+        self._levels = self._open(overview)
 
     def write(self, rows: NDArray[np.number]) -> None:
         """Append rows: (h, width) for one band or (bands, h, width), any h, dtype of the file.
@@ -155,7 +153,7 @@ class CogWriter:
         else:
             self.abort()
 
-    def _check(self, overview: str, level: int) -> None:
+    def _check(self, overview: str) -> None:
         if self._dtype.name not in DTYPES:
             raise InputError(f"dtype: {self._dtype}; expected one of {', '.join(DTYPES)}")
         if self._bands < 1 or self._height < 1 or self._width < 1:
@@ -164,8 +162,6 @@ class CogWriter:
             )
         if self._tile < 16 or self._tile % 16:
             raise InputError(f"tile: {self._tile}; expected a multiple of 16")
-        if not 1 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
-            raise InputError(f"level: {level}; expected 1 to {zstandard.MAX_COMPRESSION_LEVEL}")
         if overview not in ("mode", "nearest", "average"):
             raise InputError(f"overview: {overview!r}; expected mode, nearest or average")
         if self._nodata is not None and not _holds(self._dtype, self._nodata):
@@ -175,10 +171,10 @@ class CogWriter:
         if self._descriptions and len(self._descriptions) != self._bands:
             raise InputError(f"descriptions: {len(self._descriptions)}; expected {self._bands}, one for each band")
 
-    def _open(self, overview: Overview, level: int) -> list[_Level]:
+    def _open(self, overview: Overview) -> list[_Level]:
         """The resolutions, full size first; each passes its rows on to the next."""
         fill = 0.0 if self._nodata is None else self._nodata
-        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
         sizes = [(self._height, self._width)]
         while max(sizes[-1]) > self._tile:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -232,7 +228,7 @@ class CogWriter:
         try:
             with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
                 with memory.open(**profile) as empty:
-                    empty.update_tags(AREA_OR_POINT="Area", **self._tags)
+                    empty.update_tags(AREA_OR_POINT="Area")
                     if self._scale != 1.0 or self._offset != 0.0:
                         empty.scales = (self._scale,) * self._bands
                         empty.offsets = (self._offset,) * self._bands

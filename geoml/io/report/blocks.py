@@ -25,8 +25,8 @@ from geoml.settings import settings
 
 Bytes = NDArray[np.uint8]
 
-Stage = Callable[[pystac.Item], AbstractContextManager[None]]
-"""Brings the files of a block into the folder of the run, and takes them away again."""
+Stage = Callable[[pystac.Item], AbstractContextManager[object]]
+"""Brings the files of a block into the folder of the run, and takes them away again; ``nullcontext``: all are there."""
 
 UNKNOWN = 255
 """nodata of the valid count: outside the region."""
@@ -51,13 +51,8 @@ class BlockView:
     problem: str = ""
 
 
-def in_place(_item: pystac.Item) -> AbstractContextManager[None]:
-    """The files of a block are in the folder of the run already."""
-    return nullcontext()
-
-
 def read_blocks(
-    root: Path, items: Sequence[pystac.Item], canvas: Canvas, part: ReportPart, stage: Stage = in_place
+    root: Path, items: Sequence[pystac.Item], canvas: Canvas, part: ReportPart, stage: Stage = nullcontext
 ) -> Iterator[BlockView]:
     """Read the blocks of the run folder ``root``, in the order of the items; a damaged one says its ``problem``.
 

@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.ellipsoid import WGS84
 from geoml.grid.plane import Plane
+from geoml.io.georef import edge_points
 
 SIDE = 1400
 """Pixels of the longer side, at most."""
@@ -50,11 +51,7 @@ class Canvas:
 
     def part(self, grid: Affine, shape: tuple[int, int], crs: str) -> Slices | None:
         """Rows and columns of the sheet that another grid may cover; None when there are none."""
-        ring = np.linspace(0, 1, 33)
-        zero, one = np.zeros(33), np.ones(33)
-        across = np.concatenate([ring, one, ring, zero]) * shape[1]
-        down = np.concatenate([zero, ring, one, ring]) * shape[0]
-        x, y = transformer(crs, self.wkt).transform(*at(grid, across, down))
+        x, y = transformer(crs, self.wkt).transform(*at(grid, *edge_points(shape, 33)))
         cols, rows = at(~self.box.affine, np.asarray(x), np.asarray(y))
         if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
             return None
@@ -111,12 +108,7 @@ class Canvas:
 
     def extent(self) -> str:
         """Degrees of the edges, as text: west to east, south to north."""
-        h, w = self.shape
-        ring = np.linspace(0, 1, 21)
-        zero, one = np.zeros(21), np.ones(21)
-        lon, lat = self._degrees(
-            np.concatenate([ring, one, ring[::-1], zero]) * w, np.concatenate([zero, ring, one, ring[::-1]]) * h
-        )
+        lon, lat = self._degrees(*edge_points(self.shape, 21))
         lon = np.unwrap(lon, period=360)
         west, east = (_degree(v, "EW", 3) for v in (lon.min(), lon.max()))
         south, north = (_degree(v, "NS", 3) for v in (lat.min(), lat.max()))

@@ -22,7 +22,7 @@ from geoml.grid.plane import Block, Plane
 from geoml.grid.region import from_bbox
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
-from geoml.io.report.blocks import UNKNOWN, VALID, Stage, in_place, read_blocks
+from geoml.io.report.blocks import UNKNOWN, VALID, Stage, read_blocks
 from geoml.io.report.canvas import Canvas, Tick, canvas
 from geoml.io.report.part import Drawing, ReportPart
 from geoml.io.stac.items import block_footprint
@@ -85,8 +85,8 @@ def map_view(
     items: Sequence[pystac.Item],
     failed: Mapping[str, str],
     *,
-    stage: Stage = in_place,
-    when: str = "",
+    stage: Stage,
+    when: str,
 ) -> MapView | None:
     """Read and draw the blocks of the run folder ``root``; None when nothing has a place.
 

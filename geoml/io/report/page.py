@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ import yaml
 
 from geoml.errors import DataError
 from geoml.io.cards.map_card import MapCard
-from geoml.io.report.blocks import Stage, in_place
+from geoml.io.report.blocks import Stage
 from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
 from geoml.io.report.part import ReportPart
@@ -45,7 +46,7 @@ LAST = ("report.html", "run.json")
 """Files that are written after the page."""
 
 
-def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, stage: Stage = in_place) -> str:
+def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, stage: Stage = nullcontext) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
 
     ``part`` is what the output of the model shows. Reads every pixel of the maps once for exact areas, a block at a

@@ -39,12 +39,12 @@ DATA_TYPES = {
 
 
 def data_type(word: object) -> str | None:
-    """A ``data_type`` as numpy knows it; None for what is no data type of STAC, so that the file says it."""
+    """The numpy name of a STAC ``data_type``; None for any other value, so that the file decides."""
     return np.dtype(word).name if isinstance(word, str) and word in DATA_TYPES else None
 
 
 def lowercase_words(value: object) -> set[str]:
-    """The texts of a list, or the one text, in small letters; nothing for anything else."""
+    """The texts of a list, or the one text, in lower case; empty for anything else."""
     words = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
     return {w.lower() for w in words if isinstance(w, str)}
 

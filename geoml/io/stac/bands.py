@@ -46,13 +46,13 @@ class BandSpec:
     gsd: float | None = None
     sign: str | None = None
     remote: bool = True
-    keys: bool = True  # an object is asked for with the user's keys; False: as anybody could
+    keys: bool = True  # whether an object is read with the user's keys; False: anonymously
     root: str | None = None
     checksum: str | None = None  # file:checksum of the asset, a multihash
     unit: str | None = None  # of physical values
     projection: Projection | None = None  # what the item says of the file's place
-    nodata_too: tuple[float, ...] = ()  # what others say beside `nodata`: all of them count
-    file_scale: bool = field(default=False, compare=False)  # nobody but the file can say it; `scale` is neutral
+    nodata_too: tuple[float, ...] = ()  # further nodata values; all of them count
+    file_scale: bool = field(default=False, compare=False)  # only the file can say it; `scale` is 1 until then
     file_offset: bool = field(default=False, compare=False)
 
     @property
@@ -95,7 +95,7 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
     for key in rasters(item, skip=profile.bands):
         declared = _declared(item.assets[key])
         for index, band in enumerate(declared or [{}], start=1):
-            names = [*_first(band, "eo:common_name", "common_name"), *_first(band, "name")]
+            names = [_first(band, "eo:common_name", "common_name"), band.get("name")]
             names += [key] if len(declared) < 2 else []
             name = next((n for n in names if isinstance(n, str) and n not in specs), None)
             if name is not None:
@@ -118,13 +118,13 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         )
     declared = _declared(asset)
     band = declared[rule.index - 1] if rule.index <= len(declared) else {}
-    nodata = _number(item, rule.asset, "nodata", _first(band, "nodata"))
+    nodata = _number(item, rule.asset, "nodata", band.get("nodata"))
     spec = replace(
         _located(item, rule.asset, rule.asset, rule.index, profile, catalog),
-        dtype=next(map(data_type, _first(band, "data_type")), None),
+        dtype=data_type(band.get("data_type")),
         nodata=nodata if rule.nodata is None else rule.nodata,
         nodata_too=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
-        gsd=_gsd(*_first(band, *_GSD)),
+        gsd=_gsd(_first(band, *_GSD)),
     )
     values, bits = (rule.bad, ()) if rule.kind == "values" else ((), rule.bad)
     return MaskSpec(spec, rule.kind, bad_values=values, bad_bits=bits)
@@ -182,7 +182,8 @@ def _spec(
     fallback = meta or BandMeta(name=name)
 
     def number(field: str, keys: tuple[str, ...], otherwise: float | None = None) -> float | None:
-        value = _number(item, key, field, _first(band, *keys) or _first(item.properties, f"raster:{field}"))
+        value = _first(band, *keys)
+        value = _number(item, key, field, item.properties.get(f"raster:{field}") if value is None else value)
         return otherwise if value is None else value
 
     scale = number("scale", ("raster:scale", "scale"), fallback.scale)
@@ -192,16 +193,15 @@ def _spec(
     if profile.offset_rule and name in profile.offset_rule.bands:
         offset = _offset_by_baseline(item, profile.offset_rule, offset)
     nodata = number("nodata", ("nodata",))
-    dtypes = filter(None, map(data_type, _first(band, "data_type")))
     return replace(
         _located(item, key, name, index, profile, catalog),
-        dtype=next(dtypes, data_type(fallback.dtype)),
+        dtype=data_type(band.get("data_type")) or data_type(fallback.dtype),
         nodata=fallback.nodata if nodata is None else nodata,
         nodata_too=() if fallback.nodata is None or nodata in (None, fallback.nodata) else (fallback.nodata,),
         scale=1.0 if scale is None else scale,
         offset=offset or 0.0,
-        gsd=_gsd(*_first(band, *_GSD), fallback.gsd, *_first(item.properties, "gsd"), profile.gsd),
-        unit=next((u for u in map(unit, _first(band, "unit")) if u), fallback.unit),
+        gsd=_gsd(_first(band, *_GSD), fallback.gsd, item.properties.get("gsd"), profile.gsd),
+        unit=unit(band.get("unit")) or fallback.unit,
         file_scale=scale is None,
         file_offset=offset is None,
     )
@@ -211,7 +211,7 @@ def _offset_by_baseline(item: pystac.Item, rule: OffsetRule, declared: float | N
     """The offset by the processing baseline; the declared one where the item does not tell its baseline."""
     if any(item.properties.get(flag) is True for flag in rule.applied):
         return 0.0
-    text = next(iter(_first(item.properties, *rule.baseline)), None)
+    text = _first(item.properties, *rule.baseline)
     if text is None:
         return declared
     try:
@@ -243,9 +243,9 @@ def _href(asset: pystac.Asset) -> str:
     return asset.get_absolute_href() or asset.href
 
 
-def _first(values: Mapping[str, object], *keys: str) -> list[Any]:
-    """The first value that is given, as a list of one; else an empty list."""
-    return [values[k] for k in keys if values.get(k) is not None][:1]
+def _first(values: Mapping[str, object], *keys: str) -> Any:
+    """The value of the first key that has one; None where none has."""
+    return next((values[k] for k in keys if values.get(k) is not None), None)
 
 
 def _gsd(*candidates: object) -> float | None:
@@ -257,11 +257,11 @@ def _gsd(*candidates: object) -> float | None:
     return None
 
 
-def _number(item: pystac.Item, key: str, field: str, value: list[Any]) -> float | None:
+def _number(item: pystac.Item, key: str, field: str, value: Any) -> float | None:
     """A number, also written as 'nan', 'inf' or '-inf' as STAC allows for nodata."""
-    if not value:
+    if value is None:
         return None
     try:
-        return float(value[0] if not isinstance(value[0], bool) else "a truth value")
+        return float(value if not isinstance(value, bool) else "a truth value")
     except (TypeError, ValueError, OverflowError) as err:
-        raise DataError(f"item {item.id}, asset {key}: {field} is {repr(value[0])[:80]}; expected a number") from err
+        raise DataError(f"item {item.id}, asset {key}: {field} is {repr(value)[:80]}; expected a number") from err

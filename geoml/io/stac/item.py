@@ -6,7 +6,6 @@ no Unicode. An item that cannot be placed in time or space raises DataError, and
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -79,9 +78,8 @@ def footprint(value: Document) -> BaseGeometry:
     Raises DataError, naming the item, when it has neither, or a geometry that is none.
     """
     geometry = value.get("geometry")
-    if geometry is None or (
-        isinstance(geometry, dict) and geometry.get("coordinates") in ([], ())
-    ):  # RFC 7946, section 3.1
+    empty = isinstance(geometry, dict) and geometry.get("coordinates") in ([], ())  # RFC 7946, section 3.1
+    if geometry is None or empty:
         if (box := _box(value.get("bbox"))) is None:
             raise DataError(f"item {value.get('id')}: no geometry and no bbox; expected its footprint as GeoJSON")
         value["geometry"] = mapping(box.geoms[0] if len(box.geoms) == 1 else box)
@@ -116,9 +114,7 @@ def _box(bbox: Any) -> shapely.MultiPolygon | None:
     try:
         numbers = [float(v) for v in bbox]
         west, south, east, north = numbers if len(numbers) == 4 else (*numbers[:2], *numbers[3:5])
-        if len(numbers) not in (4, 6) or not all(map(math.isfinite, numbers)):
-            return None
-        return from_bbox(west, south, east, north)
+        return from_bbox(west, south, east, north) if len(numbers) in (4, 6) else None
     except (TypeError, ValueError, OverflowError):  # InputError is a ValueError
         return None
 

@@ -102,11 +102,11 @@ def block_item(
         footprint: polygon in degrees; None stands for the bounds of the block.
         datetime_range: first and last time of the sources, with time zone.
         assets: by key; their paths become relative when the item is written.
-        card: classes, gsd and name of the model.
+        card: of the model.
         sources: the items that were read; ``derived_from`` links point to them, without signatures.
-        recipe_hash: written as ``geoml:recipe_hash``, tells whether the block has to be done again.
+        recipe_hash: tells whether the block has to be done again.
         properties: further properties.
-        model_href: where the STAC item of the model lies; linked as ``derived_from`` with ``mlm:name``.
+        model_href: where the STAC item of the model lies.
     """
     shape = block_footprint(block) if footprint is None else footprint
     first, last = (t.astimezone(dt.UTC) for t in datetime_range)
@@ -203,7 +203,7 @@ def files_are_there(item: Mapping[str, Any], size: Callable[[str], int | None]) 
     """True when every file of an item's JSON lies where its href says, with its ``file:size``.
 
     ``size`` gives the bytes of a file of the run by its name, None when it is not there. Sizes tell a file that was
-    deleted or cut short, at the price of one request each; ``file:checksum`` is for who doubts.
+    deleted or cut short, at the price of one request each; checksums are not compared.
     """
     for asset in item["assets"].values():
         actual = size(asset_name(asset["href"]))
@@ -224,14 +224,12 @@ def collection(
     title: str,
     description: str,
     card: MapCard,
-    license: str = "other",
     assets: Mapping[str, AssetInfo] | None = None,
     model_href: str | None = None,
 ) -> pystac.Collection:
     """The collection of a run over the items of its blocks: extent, summaries, item_assets, a link to every item.
 
-    ``license`` is an SPDX id or ``other``; ``assets`` are files of the whole run, such as ``features.parquet``.
-    Raises NothingFound when there is no item.
+    ``assets`` are files of the whole run, such as ``features.parquet``. Raises NothingFound when there is no item.
     """
     blocks = sorted(items, key=lambda i: i.id)
     if not blocks:
@@ -251,7 +249,7 @@ def collection(
         title=title,
         description=description,
         extent=extent,
-        license=license,
+        license="other",
         keywords=[card.task, card.name],
         summaries=pystac.Summaries({k: v for k, v in summaries.items() if v}),
         extra_fields={"item_assets": _item_assets(blocks)},

@@ -1,4 +1,4 @@
-"""Items that were found and cannot be used: left out, counted and named, or with ``strict`` an error."""
+"""Items of a search that cannot be used: left out, counted and named, or with ``strict`` an error."""
 
 from __future__ import annotations
 

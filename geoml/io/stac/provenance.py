@@ -1,4 +1,4 @@
-"""Where an item was found, and so what its hrefs may ask for: files of this machine, the user's keys, their tokens.
+"""Where an item comes from, and so what reading it may use: files of this machine, the user's keys and tokens.
 
 An item is the user's own when its document is a file of this machine. A document elsewhere is not, whoever links to it,
 and what `geoml.io.stac.walk.make_absolute` makes its self link says so for as long as the item lives.

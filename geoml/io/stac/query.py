@@ -138,13 +138,8 @@ def _boxes(region: MultiPolygon) -> tuple[Box, ...]:
     west, _, east, _ = region.bounds
     sides = [[p for p in region.geoms if (p.bounds[0] < 0) is side] for side in (True, False)]
     if west > -180 or east < 180 or not all(sides) or any(p.bounds[2] > 0 for p in sides[0]):
-        return (_bounds(region),)
-    return tuple(_bounds(MultiPolygon(side)) for side in sides)
-
-
-def _bounds(region: MultiPolygon) -> Box:
-    west, south, east, north = region.bounds
-    return west, south, east, north
+        return (region.bounds,)
+    return tuple(MultiPolygon(side).bounds for side in sides)
 
 
 def matches(value: Document, query: CheckedQuery, collection: str | None, *, filtered: bool = False) -> bool:

@@ -42,8 +42,8 @@ def days_of(store: RunStore, name: str) -> list[str]:
 def put(store: RunStore, name: str, made: Mapping[str, Path], ids: Mapping[str, Sequence[str]] | None = None) -> None:
     """Make the GeoParquet or Parquet files ``made``, by day, parts of a table, each atomically, and publish them.
 
-    A column that some parts lack is null there; the type of a column is the wider one. ``ids`` of the rows of a day
-    take the place of those in the column ``id``. A row group is in memory at a time. Raises DataError for files that
+    A column that some parts lack is null there; a column has the widest of its types. ``ids`` of the rows of a day
+    replace those in the column ``id``. One row group is in memory at a time. Raises DataError for files that
     cannot be read, that do not fit the others, or when a part cannot be written.
     """
     there = days_of(store, name)

@@ -1,4 +1,4 @@
-"""Which of the items that were found can be used: they have the bands, and say how to read them."""
+"""Which items of a search can be used: they have the bands, and say how to read them."""
 
 from __future__ import annotations
 

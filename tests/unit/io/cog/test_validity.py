@@ -155,11 +155,11 @@ def pieces(case: Case, folder: Path) -> list[Path]:
 
 def expected(files: list[Path], level: int | None) -> np.ndarray:
     """(y, x) True where GDAL calls the pixel valid in every file."""
-    found = np.ones((SIDE // (1 if level is None else 2 ** (level + 1)),) * 2, bool)
+    valid = np.ones((SIDE // (1 if level is None else 2 ** (level + 1)),) * 2, bool)
     for path in files:
         with rasterio.open(path, **({} if level is None else {"overview_level": level})) as file:
-            found &= file.read_masks(1) > 0
-    return found
+            valid &= file.read_masks(1) > 0
+    return valid
 
 
 def pure(valid: np.ndarray, factor: int) -> np.ndarray:

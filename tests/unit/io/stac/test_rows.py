@@ -72,9 +72,9 @@ ODD: list[dict[str, Any]] = [
 def there_and_back(values: list[dict[str, Any]], folder: Path) -> None:
     given = [pystac.Item.from_dict(json.loads(json.dumps(v))) for v in values]
     write_items(given, folder / "items.parquet")
-    found = read_items(folder / "items.parquet")
+    items = read_items(folder / "items.parquet")
 
-    for one, before in zip(found, given, strict=True):
+    for one, before in zip(items, given, strict=True):
         assert said(one) == said(before)
 
 
@@ -123,9 +123,9 @@ def test_a_table_of_others_with_an_item_without_a_geometry(tmp_path: Path) -> No
         table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
     pq.write_table(table, tmp_path / "theirs.parquet")
     query, left = Query(catalog="x", bbox=(0, 0, 1, 1), datetime=("2024",)), LeftOut()
-    found = search(open_catalog(str(tmp_path / "theirs.parquet")), query, from_bbox(0, 0, 1, 1), "2024", left)
-    assert [i.id for i in found] == ["a", "b"]
-    assert found[1].geometry is not None
+    items = search(open_catalog(str(tmp_path / "theirs.parquet")), query, from_bbox(0, 0, 1, 1), "2024", left)
+    assert [i.id for i in items] == ["a", "b"]
+    assert items[1].geometry is not None
     assert list(left.items) == ["c"]
 
 

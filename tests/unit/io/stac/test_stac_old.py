@@ -153,8 +153,8 @@ def test_regions_with_a_byte_order_mark(tmp_path: Path) -> None:
     ids=str,
 )
 def test_which_assets_are_rasters(asset: dict[str, Any], why: str | None) -> None:
-    found = why_not_raster(pystac.Asset.from_dict(asset))
-    assert found is None if why is None else found is not None and found.startswith(why)
+    why_not = why_not_raster(pystac.Asset.from_dict(asset))
+    assert why_not is None if why is None else why_not is not None and why_not.startswith(why)
 
 
 def make(assets: dict[str, Any], **properties: Any) -> pystac.Item:
@@ -222,10 +222,10 @@ def test_a_collection_fills_what_its_items_leave_out(tmp_path: Path) -> None:
     about = {"type": "Collection", "id": "c", "item_assets": said, "links": [{"rel": "item", "href": "a.json"}]}
     write(tmp_path / "collection.json", about)
     write(tmp_path / "a.json", {**BARE, "type": "Feature", "assets": {"B04": {"href": "get"}, "x": {"href": "x.tif"}}})
-    (found,) = find(tmp_path / "collection.json")
-    assert set(found.assets) == {"B04", "x"}
-    assert found.assets["B04"].title is None, "only what says how to read it"
-    (spec,) = select(found, ["red"], Profile(), HERE)
+    (item,) = find(tmp_path / "collection.json")
+    assert set(item.assets) == {"B04", "x"}
+    assert item.assets["B04"].title is None, "only what says how to read it"
+    (spec,) = select(item, ["red"], Profile(), HERE)
     assert (spec.asset, spec.scale, spec.offset, spec.nodata) == ("B04", 0.1, -3.0, 0.0)
 
 

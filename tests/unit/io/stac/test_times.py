@@ -70,10 +70,10 @@ def test_an_instant_is_the_same_in_every_spelling(
 @given(st.one_of(st.text(), st.integers(), st.none(), st.lists(st.text()), st.floats()))
 def test_anything_else_is_a_value_error(what: Any) -> None:
     try:
-        found = instant(what)
+        moment = instant(what)
     except ValueError:
         return
-    assert found.tzinfo == UTC
+    assert moment.tzinfo == UTC
 
 
 @pytest.mark.parametrize(
