@@ -30,7 +30,7 @@ from geoml.io.stac.series import (
     read_series,
     write_series,
 )
-from geoml.io.stac.series_tables import column, drop, items_of, part, put, put_items
+from geoml.io.stac.series_tables import drop_parts, items_of_day, part_name, put_items, put_parts, read_column
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import write_json
 
@@ -103,7 +103,7 @@ def finish(out: str | Path, days: Iterable[str]) -> None:
 def _there(store: RunStore, names: Sequence[str], day: str) -> bool:
     """True where the parts of a day are; those of a bucket nobody deletes by hand."""
     daily = [name for name in names if name not in ("changes.parquet", "tracks.parquet")]
-    return store.remote or all((store.local / part(name, day)).is_file() for name in daily)
+    return store.remote or all((store.local / part_name(name, day)).is_file() for name in daily)
 
 
 def _tables(
@@ -118,19 +118,20 @@ def _tables(
         put_items(store, "items.parquet", {day: [item_of_day(i, day) for i in items] for day, items in read.items()})
         if "features.parquet" in tables(plan):
             files = {day: new[day].local / "features.parquet" for day in days}
-            put(store, "features.parquet", files, found.told.ids if found.told else None)
+            put_parts(store, "features.parquet", files, found.told.ids if found.told else None)
         sources = {day: found.sources(store, day) for day in days}
         put_items(store, "sources.parquet", sources, catalog=catalog, left_out=look.left_out)
     for name in ("items.parquet", "features.parquet", "sources.parquet") if gone else ():
-        drop(store, name, gone)
+        drop_parts(store, name, gone)
 
 
 def _others(store: RunStore, out: str | Path, told: History, days: Iterable[str]) -> None:
     """Write the features of days that are as they were, where their changes have other ids now."""
     for day in sorted(told.ids.keys() & set(days)):
-        store.pull(name := part("features.parquet", day))
-        if column(store.local / name, "id") != told.ids[day]:
-            put(store, "features.parquet", {day: run_store(day_out(out, day)).local / "features.parquet"}, told.ids)
+        store.pull(name := part_name("features.parquet", day))
+        if read_column(store.local / name, "id") != told.ids[day]:
+            whole = run_store(day_out(out, day)).local / "features.parquet"
+            put_parts(store, "features.parquet", {day: whole}, told.ids)
 
 
 def _months(days: Iterable[str]) -> Iterator[list[str]]:
@@ -165,7 +166,7 @@ class _Found:
 
     def sources(self, store: RunStore, day: str) -> list[pystac.Item]:
         """The items that the series is made of on a day."""
-        known = {i.id: i for i in items_of(store, "sources.parquet", day)} | self.items.get(day, {})
+        known = {i.id: i for i in items_of_day(store, "sources.parquet", day)} | self.items.get(day, {})
         return [item for key, item in known.items() if key in self.held.get(day, {})]
 
 

@@ -30,7 +30,7 @@ from geoml.io.stac.series import (
     read_series,
     write_series,
 )
-from geoml.io.stac.series_tables import put, put_items
+from geoml.io.stac.series_tables import put_items, put_parts
 from geoml.io.stac.table import LEFT_OUT_KEY
 from geoml.io.stores.remote import RunStore, run_store
 
@@ -130,7 +130,7 @@ def _tables(
         put_items(new, "items.parquet", {day: [item_of_day(item, day) for item in items]})
         put_items(new, "sources.parquet", {day: sources.get(day, [])}, catalog=catalog, left_out=left_out)
         if "features.parquet" in tables(plan):
-            put(new, "features.parquet", {day: run.local / "features.parquet"}, ids)
+            put_parts(new, "features.parquet", {day: run.local / "features.parquet"}, ids)
 
 
 def _replace(store: RunStore, new: RunStore, name: str) -> None:

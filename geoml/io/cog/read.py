@@ -96,7 +96,7 @@ def _read(
     dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
 ) -> Pixels:
     placed, where = place(dataset, specs[0].projection), label(specs[0])
-    no_data = validity.nodata_of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
+    no_data = validity.nodata_of(dataset, [s.index for s in specs], [s.nodata_values for s in specs], where)
     full = _Level(dataset, specs, no_data)
     parts = (_turn(full, file, target, resampling, box, own=placed.own) for box in rounds(placed.geobox))
     data, valid = next(parts)

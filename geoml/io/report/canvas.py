@@ -51,8 +51,8 @@ class Canvas:
 
     def part(self, grid: Affine, shape: tuple[int, int], crs: str) -> Slices | None:
         """Rows and columns of the sheet that another grid may cover; None when there are none."""
-        x, y = transformer(crs, self.wkt).transform(*at(grid, *edge_points(shape, 33)))
-        cols, rows = at(~self.box.affine, np.asarray(x), np.asarray(y))
+        x, y = transformer(crs, self.wkt).transform(*apply_affine(grid, *edge_points(shape, 33)))
+        cols, rows = apply_affine(~self.box.affine, np.asarray(x), np.asarray(y))
         if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
             return None
         y0, y1 = max(math.floor(rows.min()) - 1, 0), min(math.ceil(rows.max()) + 1, self.shape[0])
@@ -66,10 +66,10 @@ class Canvas:
         """
         rows, cols = part
         y, x = np.mgrid[rows.start : rows.stop, cols.start : cols.stop] + 0.5
-        east, north = at(self.box.affine, x, y)
+        east, north = apply_affine(self.box.affine, x, y)
         if crs != self.wkt:
             east, north = transformer(self.wkt, crs).transform(east, north)
-        return at(~grid, east, north)
+        return apply_affine(~grid, east, north)
 
     def mask(self, outlines: Sequence[BaseGeometry]) -> NDArray[np.bool_]:
         """(y, x) True inside outlines that are given in degrees."""
@@ -115,7 +115,7 @@ class Canvas:
         return f"{west} to {east}, {south} to {north}"
 
     def _degrees(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        x, y = at(self.box.affine, cols, rows)
+        x, y = apply_affine(self.box.affine, cols, rows)
         to = transformer(self.wkt, "EPSG:4326")
         lon, lat = to.transform(x, y)
         return np.asarray(lon), np.asarray(lat)
@@ -141,7 +141,7 @@ def canvas(outlines: Sequence[BaseGeometry], crs: Iterable[str], gsd: float, anc
     return Canvas(plane.geobox(plane.window(*bounds)), pyproj.CRS.from_user_input(sheet).to_wkt(), plane.res / gsd)
 
 
-def at(grid: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def apply_affine(grid: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """What a transform makes of arrays of coordinates."""
     return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
 

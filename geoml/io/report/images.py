@@ -55,7 +55,7 @@ def quantity_colours(low: float, high: float, nodata: int = 255) -> Bytes:
     return table
 
 
-def drawn(picture: Bytes, region: NDArray[np.bool_], failed: NDArray[np.bool_]) -> Bytes:
+def shade_gaps(picture: Bytes, region: NDArray[np.bool_], failed: NDArray[np.bool_]) -> Bytes:
     """(y, x, 4) RGBA with grey where the region has no colour, and stripes over failed blocks."""
     out = picture.copy()
     empty = out[..., 3] == 0

@@ -126,7 +126,7 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     extent = place.extent()
 
     def picture(drawing: Drawing) -> Picture:
-        uri = images.png(images.drawn(drawing.colours, region, broken))
+        uri = images.png(images.shade_gaps(drawing.colours, region, broken))
         return Picture(drawing.title, uri, drawing.alt, drawing.below)
 
     drawings = [

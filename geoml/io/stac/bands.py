@@ -51,14 +51,14 @@ class BandSpec:
     checksum: str | None = None  # file:checksum of the asset, a multihash
     unit: str | None = None  # of physical values
     projection: Projection | None = None  # what the item says of the file's place
-    nodata_too: tuple[float, ...] = ()  # further nodata values; all of them count
+    other_nodata: tuple[float, ...] = ()  # further nodata values; all of them count
     file_scale: bool = field(default=False, compare=False)  # only the file can say it; `scale` is 1 until then
     file_offset: bool = field(default=False, compare=False)
 
     @property
-    def no_data(self) -> tuple[float, ...]:
+    def nodata_values(self) -> tuple[float, ...]:
         """All values that item and catalog call no data."""
-        return self.nodata_too if self.nodata is None else (self.nodata, *self.nodata_too)
+        return self.other_nodata if self.nodata is None else (self.nodata, *self.other_nodata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         _located(item, rule.asset, rule.asset, rule.index, profile, catalog),
         dtype=data_type(band.get("data_type")),
         nodata=nodata if rule.nodata is None else rule.nodata,
-        nodata_too=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
+        other_nodata=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
         gsd=_gsd(_first(band, *_GSD)),
     )
     values, bits = (rule.bad, ()) if rule.kind == "values" else ((), rule.bad)
@@ -197,7 +197,7 @@ def _spec(
         _located(item, key, name, index, profile, catalog),
         dtype=data_type(band.get("data_type")) or data_type(fallback.dtype),
         nodata=fallback.nodata if nodata is None else nodata,
-        nodata_too=() if fallback.nodata is None or nodata in (None, fallback.nodata) else (fallback.nodata,),
+        other_nodata=() if fallback.nodata is None or nodata in (None, fallback.nodata) else (fallback.nodata,),
         scale=1.0 if scale is None else scale,
         offset=offset or 0.0,
         gsd=_gsd(_first(band, *_GSD), fallback.gsd, item.properties.get("gsd"), profile.gsd),

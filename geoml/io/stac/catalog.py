@@ -170,7 +170,7 @@ def _from_url(text: str) -> Catalog:
     if not is_url(text) or not url.netloc:
         raise InputError(f"catalog: {redact(text)!r}; expected a name, an https or s3 URL or a local file")
     if url.path.endswith((".parquet", ".geoparquet")):
-        return _with_origin(Catalog(redact(text), text, "parquet", remote=True), fetched(text))
+        return _with_origin(Catalog(redact(text), text, "parquet", remote=True), local_copy(text))
     for catalog in map(_from_yaml, catalog_names()):
         if catalog.url == text.rstrip("/"):
             return catalog
@@ -180,7 +180,7 @@ def _from_url(text: str) -> Catalog:
     return Catalog(redact(text), text.rstrip("/"), kind, remote=True)
 
 
-def fetched(place: str) -> Path:
+def local_copy(place: str) -> Path:
     """The file of a stac-geoparquet catalog: the path itself, or a copy of what lies elsewhere."""
     return fetch(place, "catalog", MAX_FILE) if "://" in place else Path(place)
 

@@ -7,16 +7,15 @@ table with what fits, and the whole of it as JSON in `WHOLE_ITEM`, from which it
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import shapely
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from geoml.io.stac.item import Document
-from geoml.io.stac.times import FIELDS, instant, rfc3339
+from geoml.io.stac.times import FIELDS, STRICT, instant, rfc3339
 
 WHOLE_ITEM = "geoml:item"
 """Property with the whole item as JSON, where the columns do not hold all of it."""
@@ -41,9 +40,6 @@ TOP = (
 INT64_END = 2**63
 
 PROJ_GEOMETRY = "proj:geometry"
-
-_COLUMN = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
-"""Times that pyarrow reads."""
 
 
 def to_rows(items: Sequence[Document]) -> list[Document]:
@@ -72,12 +68,6 @@ def from_row(value: Document) -> Document:
     return whole if isinstance(whole, dict) and whole.get("id") == value["id"] else value
 
 
-def failing(items: Sequence[Document], works: Callable[[Sequence[Document]], bool]) -> list[bool]:
-    """Which rows do not make a table by themselves; all of them when each one does."""
-    alone = [not works([item]) for item in items]
-    return alone if any(alone) else [True] * len(items)
-
-
 def _with_whole(row: Document, item: Document) -> Document:
     return {**row, "properties": {**row["properties"], WHOLE_ITEM: json.dumps(item)}}
 
@@ -94,7 +84,7 @@ def _tidy(item: Document) -> Document:
             except ValueError:
                 del properties[name]
                 continue
-            if not _COLUMN.fullmatch(properties[name]):
+            if not STRICT.fullmatch(properties[name]):
                 properties[name] = rfc3339(moment)
     properties.setdefault("datetime", None)
     geometry = item.get("geometry")

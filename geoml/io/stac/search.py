@@ -17,7 +17,7 @@ from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError, NothingFound, unknown
 from geoml.io.stac import times as stac_times
-from geoml.io.stac.catalog import Catalog, Profile, catalog_names, fetched, open_catalog
+from geoml.io.stac.catalog import Catalog, Profile, catalog_names, local_copy, open_catalog
 from geoml.io.stac.http import StacReader, translate
 from geoml.io.stac.item import Document, check_structure, footprint, normalise, to_item
 from geoml.io.stac.item_assets import fill
@@ -213,7 +213,7 @@ def _all_local(checked: CheckedQuery, boxes: tuple[Box, ...], collection: str | 
     """Items of a local catalog; those of a parquet file only where their bbox may touch ``boxes`` (none: all)."""
     if checked.catalog.kind == "static":
         return list(walk(checked.catalog, collection, left))
-    path = fetched(checked.catalog.url)
+    path = local_copy(checked.catalog.url)
     home = (lambda _: checked.catalog.url) if checked.catalog.remote else item_origins(path)
     values, about = [make_absolute(v, home(v)) for v in read_dicts(path, boxes)], collections_of(path)
     for value in values:

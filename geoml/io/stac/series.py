@@ -19,7 +19,7 @@ import pystac
 
 from geoml.errors import DataError
 from geoml.io.stac.items import PARQUET, united, write_collection
-from geoml.io.stac.series_tables import part
+from geoml.io.stac.series_tables import part_name
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import atomic, read_small, sha256, write_json
 
@@ -75,7 +75,7 @@ def add_changes(store: RunStore, rows: Sequence[Row]) -> None:
     Raises DataError for a table that cannot be read or written.
     """
     for day in sorted({row["day"] for row in rows}):
-        store.pull(name := part("changes.parquet", day))
+        store.pull(name := part_name("changes.parquet", day))
         changes = {tuple(row[k] for k in KEY): dict(row) for row in read_changes(store.local / name)}
         for row in (_as_seen(row, list(changes.values())) for row in rows if row["day"] == day):
             changes.pop(key := tuple(row[k] for k in KEY), None)

@@ -20,7 +20,7 @@ from geoml.errors import DataError, GeomlError
 from geoml.io.stac.catalog import ORIGIN_KEY, Catalog
 from geoml.io.stac.item import Document
 from geoml.io.stac.query import Box
-from geoml.io.stac.rows import PROJ_GEOMETRY, failing, from_row, to_rows
+from geoml.io.stac.rows import PROJ_GEOMETRY, from_row, to_rows
 from geoml.io.stac.rows import minimal_row as bare_row
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.remote import is_url
@@ -100,7 +100,8 @@ def write_items(
         raise
     except Exception as err:  # pyarrow, shapely and stac-geoparquet each have several
         log.info("%s: some items fit no column and are kept as JSON (%s)", path, err)
-        odd = failing(table, works)
+        odd = [not works([row]) for row in table]
+        odd = odd if any(odd) else [True] * len(table)  # each one makes a table by itself, and all of them none
         _write([bare_row(r, v) if bad else r for r, v, bad in zip(table, values, odd, strict=True)], path, metadata)
 
 

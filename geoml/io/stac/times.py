@@ -19,7 +19,9 @@ from geoml.errors import DataError
 
 FIELDS = ("datetime", "start_datetime", "end_datetime")
 
-_STRICT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
+STRICT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
+"""Times as the specification has them, which pyarrow reads too."""
+
 _LEAP = re.compile(r"(\d{2}:\d{2}):60(\.\d+)?")
 """A leap second, which RFC 3339 allows and Python does not know."""
 
@@ -57,7 +59,7 @@ def normalise_times(properties: dict[str, Any]) -> list[str]:
         except ValueError as err:
             odd[name] = str(err)
             continue
-        if not _STRICT.fullmatch(text):
+        if not STRICT.fullmatch(text):
             properties[name] = rfc3339(moment)
         if not zoned:
             notes.append(f"{name} {text!r} has no zone and is read as UTC")

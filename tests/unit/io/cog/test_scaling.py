@@ -162,14 +162,14 @@ def test_nodata_of_item_and_catalog_both_count(tmp_path: Path) -> None:
     profile = Profile(bands={"red": (BandMeta(name="red", nodata=0),)})
     for said, expected in (({}, (0.0,)), ({"nodata": 0}, (0.0,)), ({"nodata": 7}, (7.0, 0.0))):
         band = found(catalog_of(tmp_path, {"bands": [{"name": "red", **said}]}), tmp_path, profile)
-        assert band.no_data == expected
+        assert band.nodata_values == expected
     masked = Profile(mask=MaskMeta(asset="red", kind="bits", bad=(1,), nodata=255))
     catalog = catalog_of(tmp_path, {"bands": [{"nodata": 254}]})
     query = Query(catalog=catalog.url, collection="c", bbox=(-10, -10, 10, 10), datetime=("2024",))
     (item,) = search(catalog, query, WORLD, "2024")
     spec = mask_spec(item, masked, catalog)
     assert spec is not None
-    assert spec.band.no_data == (255.0, 254.0)
+    assert spec.band.nodata_values == (255.0, 254.0)
 
 
 def test_the_collection_of_an_api_is_asked(

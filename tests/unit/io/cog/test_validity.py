@@ -187,7 +187,7 @@ def test_validity_is_the_union_of_all_who_say_no(tmp_path_factory: pytest.TempPa
     if not case.late:
         build(path)
     said = [v for v in (case.item, case.yaml) if v is not None]
-    band = spec(path, nodata=next(iter(said), None), nodata_too=tuple(said[1:]))
+    band = spec(path, nodata=next(iter(said), None), other_nodata=tuple(said[1:]))
     files = pieces(case, folder)
     full = expected(files, None)
     got, valid = cog.read([band], box())
@@ -265,7 +265,7 @@ def read_at(path: Path, res: float, **known: Any) -> tuple[np.ndarray, np.ndarra
     return values[0], valid[0]
 
 
-@pytest.mark.parametrize("known", [{"nodata": -9999.0}, {"nodata": 0.0, "nodata_too": (-9999.0,)}])
+@pytest.mark.parametrize("known", [{"nodata": -9999.0}, {"nodata": 0.0, "other_nodata": (-9999.0,)}])
 @pytest.mark.parametrize("res", [20.0, 40.0, 27.0])
 def test_overviews_that_did_not_know_nodata_are_not_read(tmp_path: Path, res: float, known: dict[str, Any]) -> None:
     blind(tmp_path / "a.tif")
