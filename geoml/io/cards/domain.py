@@ -66,12 +66,12 @@ class Domain(Frozen):
 
 
 def verdict(outside: float) -> Verdict:
-    """Of a share of unlike pixels, 0 to 1."""
+    """The verdict on a share of unlike pixels, 0 to 1."""
     return "inside" if outside <= PARTLY else "partly" if outside <= MOSTLY else "outside"
 
 
 def describe(domain: Mapping[str, Any] | None) -> str:
-    """What ``run.json`` says under ``domain``, in one sentence without a full stop."""
+    """The ``domain`` of ``run.json`` in one sentence without a full stop."""
     if not domain:
         return "it is not known whether the model fits these images: its package keeps no record of its training data"
     share = percent_of(domain["outside"])

@@ -37,7 +37,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A grid in a CRS that shows lengths as they are, near enough for a look at a map."""
+    """The grid of a report's maps, in a CRS that nearly keeps lengths."""
 
     box: GeoBox
     wkt: str
@@ -142,7 +142,7 @@ def canvas(outlines: Sequence[BaseGeometry], crs: Iterable[str], gsd: float, anc
 
 
 def apply_affine(grid: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """What a transform makes of arrays of coordinates."""
+    """(x, y) arrays under an affine transform."""
     return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
 
 

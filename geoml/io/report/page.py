@@ -148,7 +148,7 @@ def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], 
 
 
 def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
-    """Better than a map of one class or not: the least that a model has to show."""
+    """Whether the model beats a map of one class, the least that it has to show."""
     if not scores.get("pixels"):
         return {"level": "bad", "text": "Nothing was scored", "more": "No labelled pixel with data was found."}
     miou, base = scores.get("miou"), (scores.get("baseline") or {}).get("miou")

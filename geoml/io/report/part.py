@@ -44,7 +44,7 @@ class ReportPart(Protocol):
     """Shows the image of the first date as well."""
 
     def count(self, opened: Mapping[str, rasterio.DatasetReader]) -> Any:
-        """What `add` takes, of the layers of a block that are there; at full resolution, and in any thread."""
+        """The counts of a block that `add` takes, from its layers at full resolution; called in any thread."""
         ...
 
     def add(self, counted: Any) -> None:

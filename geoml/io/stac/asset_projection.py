@@ -1,4 +1,4 @@
-"""What an item says of the place of an asset: the fields of the STAC projection extension.
+"""Where an asset lies by its item: the fields of the STAC projection extension.
 
 Specification: https://github.com/stac-extensions/projection. Both its versions are read (``proj:epsg`` was a number).
 """
@@ -23,7 +23,7 @@ def levels(item: pystac.Item, asset: pystac.Asset | None) -> list[Mapping[str, o
 
 
 def declared_crs(item: pystac.Item, asset: pystac.Asset | None) -> tuple[list[pyproj.CRS], list[object]]:
-    """The CRSs of the nearest level that names one, and the values that name none, null among them."""
+    """The CRSs of the nearest level that names a known one, and the values on the way that name none (also null)."""
     silent: list[object] = []
     for level in levels(item, asset):
         values = [level[k] for k in KEYS if k in level]

@@ -50,7 +50,7 @@ def lowercase_words(value: object) -> set[str]:
 
 
 def why_not_raster(asset: pystac.Asset) -> str | None:
-    """Why an asset is not taken for a raster; None for one that is."""
+    """Why an asset is no raster; None for one that is."""
     named = lowercase_words(asset.roles)
     if "data" not in named and (side := SIDE_ROLES & named):
         return f"role {', '.join(sorted(side))}"
@@ -79,13 +79,13 @@ def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
 
 
 def why_none(item: pystac.Item) -> str:
-    """The assets that were passed over, with the reason, for an error that says what an item has."""
+    """Which assets are no rasters and why, to end an error about what an item has."""
     reasons = [f"{key} ({why})" for key, asset in item.assets.items() if (why := why_not_raster(asset))]
     return f"; passed over: {listed(reasons, most=8)}" if reasons else ""
 
 
 def _media_type(asset: pystac.Asset) -> str:
-    """The media type without its parameters where these say nothing of the kind of file."""
+    """The media type in lower case, without its parameters where it is generic."""
     kind = asset.media_type.strip().lower() if isinstance(asset.media_type, str) else ""
     return bare if (bare := kind.partition(";")[0].strip()) in GENERIC_TYPES else kind
 

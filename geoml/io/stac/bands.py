@@ -57,7 +57,7 @@ class BandSpec:
 
     @property
     def nodata_values(self) -> tuple[float, ...]:
-        """All values that item and catalog call no data."""
+        """All nodata values of item and catalog."""
         return self.other_nodata if self.nodata is None else (self.nodata, *self.other_nodata)
 
 
@@ -143,7 +143,7 @@ def select(item: pystac.Item, names: Sequence[str], profile: Profile, catalog: C
 
 
 def _located(item: pystac.Item, key: str, name: str, index: int, profile: Profile, catalog: Catalog) -> BandSpec:
-    """A band with where it is and what its item may ask for, and nothing of its numbers yet.
+    """A band with its place and its rights of access, but none of its numbers yet.
 
     A YAML's tokens are for its own catalog, not for documents elsewhere.
     """
@@ -175,7 +175,7 @@ def _spec(
     profile: Profile,
     catalog: Catalog,
 ) -> BandSpec:
-    """One band: the item's word first, then the YAML's, then the file's or the neutral value. Nodata of all count.
+    """One band: what the item says counts first, then the YAML, then the file. All nodata values count.
 
     What only the collection says came into the item with the search: see `geoml.io.stac.item_assets`.
     """
@@ -208,7 +208,7 @@ def _spec(
 
 
 def _offset_by_baseline(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float | None:
-    """The offset by the processing baseline; the declared one where the item does not tell its baseline."""
+    """The offset by the processing baseline; the declared one where the item does not say its baseline."""
     if any(item.properties.get(flag) is True for flag in rule.applied):
         return 0.0
     text = _first(item.properties, *rule.baseline)

@@ -199,7 +199,7 @@ def _from_file(path: Path) -> Catalog:
 
 
 def _with_origin(catalog: Catalog, path: Path) -> Catalog:
-    """``catalog`` with what the YAML file says that its stac-geoparquet file ``path`` names as its origin.
+    """``catalog`` with the profiles of the YAML file that its stac-geoparquet file ``path`` names as its origin.
 
     A remote file gets neither the folder nor the ``signed_buckets`` of that file.
     """

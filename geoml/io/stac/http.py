@@ -114,7 +114,7 @@ class StacReader(StacApiIO):
         return text
 
     def _send(self, method: str, href: str, patience: int | None, **what: Any) -> Answer:
-        """The answer, after as many tries as the settings allow; a search by POST changes nothing and is repeated too.
+        """The answer, with as many retries as the settings allow; a search by POST changes nothing and is repeated too.
 
         Redirects are left to the caller.
         """
@@ -151,7 +151,7 @@ class StacReader(StacApiIO):
         return href
 
     def json_loads(self, txt: str, *args: Any, **kwargs: Any) -> Any:
-        """JSON as the standard has it: no NaN, no bottomless nesting. Raises DataError."""
+        """Strict JSON: no NaN, no endless nesting. Raises DataError."""
         try:
             value = json.loads(txt, parse_constant=_refuse)
             return unicode_only(value) if _SURROGATE.search(txt) else value
@@ -164,7 +164,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def translate(err: Exception, where: str) -> NoReturn:
-    """Raise ``err`` as the class of the party that has to act."""
+    """Raise ``err`` as a TransientError (no answer), InputError (wrong URL or request) or DataError (no access)."""
     if isinstance(err, GeomlError):
         raise err
     reason = redact(" ".join(str(err).split())[:300])

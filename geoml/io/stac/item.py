@@ -26,7 +26,7 @@ Document = dict[str, Any]
 
 
 def check_structure(value: Document) -> None:
-    """Raises DataError unless the parts of an item are of the kinds that JSON may give them."""
+    """Raises DataError unless the parts of an item have the types that STAC gives them."""
     name = value.get("id")
     if not isinstance(name, str) or not name:
         raise DataError(f"item {str(name)[:60]!r}: its id is no text")
@@ -120,7 +120,7 @@ def _box(bbox: Any) -> shapely.MultiPolygon | None:
 
 
 def to_item(value: Document) -> pystac.Item:
-    """The item as pystac has it. Raises DataError for what is none."""
+    """The item as pystac has it. Raises DataError for anything else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an item is deprecated is for its reader to judge
@@ -131,7 +131,7 @@ def to_item(value: Document) -> pystac.Item:
 
 
 def unicode_only(value: object) -> object:
-    """The value with halves of surrogate pairs, which no file can hold, replaced in all its texts."""
+    """``value`` with unpaired surrogates, which no file can hold, replaced in all its texts."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):

@@ -52,7 +52,7 @@ def fill(item: Document, collection: Mapping[str, Any], profile: Profile) -> Non
 
 
 def _of_yaml(metas: Sequence[BandMeta]) -> set[str]:
-    """Fields of the YAML, which count before the collection; of nodata all count."""
+    """Fields of the YAML, which go before the collection's; all nodata values count."""
     return {field for m in metas for field in m.model_dump(include=set(NUMBERS), exclude_none=True)} - {"nodata"}
 
 

@@ -40,7 +40,7 @@ class LeftOut:
             _log.warning("%s: %s", where, summary(self.items))
 
     def none_left(self, where: str) -> GeomlError:
-        """What to raise when every item was left out: of the class of the first one."""
+        """The error for when every item was left out, of the class of the first reason."""
         kind = type(self.first) if self.first else DataError
         message = f"{where}: none of the {len(self.items)} items found can be used; {summary(self.items)}"
         return with_left_out(kind(message), self)

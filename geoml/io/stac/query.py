@@ -1,4 +1,4 @@
-"""What a search asks, checked once, and the same tests and order for items from any kind of catalog."""
+"""A search query, checked once, and the same tests and order for items from any kind of catalog."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def _with_whole(row: Document, item: Document) -> Document:
 
 
 def _tidy(item: Document) -> Document:
-    """An item without what stac-geoparquet cannot take: places in 2D, boxes of the place, times, small numbers."""
+    """An item as stac-geoparquet takes it: 2D geometry, a bbox, valid times, integers of 64 bits."""
     row: Document = {k: _small(v) or v for k, v in item.items() if k in TOP and k != "geometry"}
     row.setdefault("assets", {})
     properties = {k: v for k, v in row["properties"].items() if k not in TOP and k != WHOLE_ITEM}
@@ -130,7 +130,7 @@ def _is_box(bbox: object) -> bool:
 
 
 def _small(value: object) -> object:
-    """Numbers that no column of integers can hold, as text; mappings without a key, which have no column, as None."""
+    """Integers beyond 64 bits as text; mappings without a key, which no column can hold, as None."""
     if isinstance(value, int) and not -INT64_END <= value < INT64_END:
         return str(value)
     if isinstance(value, dict):

@@ -114,7 +114,7 @@ class _Selection:
         return selected
 
     def nothing(self, otherwise: Callable[[], Exception]) -> Exception:
-        """What to raise when nothing is left; ``otherwise`` says it where nothing was found."""
+        """The error for when nothing is selected; ``otherwise`` makes it unless every item was unusable."""
         if self.left.items and not self.usable:
             return self.left.none_left(f"catalog {self.query.catalog.name}")
         error = otherwise()
