@@ -19,6 +19,8 @@ class GeomlError(Exception):
     """Base of every error that geoml raises on purpose."""
 
     exit_code = 1
+    left_out: Mapping[str, str] = MappingProxyType({})
+    """Items that were left out until none was left, and why, by id."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(plain(redact(a)) if isinstance(a, str) else a for a in args))

@@ -33,10 +33,9 @@ from geoml.engine.run.span_search import SpanSearch
 from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
-from geoml.io.cards.domain import said
+from geoml.io.cards.domain import describe
 from geoml.io.software import item_software, other_versions
 from geoml.io.stac import search as stac
-from geoml.io.stac.left_out import of_error
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import within
 from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_yaml, parse
@@ -92,9 +91,9 @@ def plan(
         model = set(changed_fields(before.card, made.card)) - {"sha256"}
         other = before.hash != made.hash or bool(model) or before.recipe.block_size != recipe.block_size
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
-            said = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
+            changes = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
             raise InputError(
-                f"out: {store.url} holds the run of another recipe: {said or monitoring.OTHER_MODEL}; "
+                f"out: {store.url} holds the run of another recipe: {changes or monitoring.OTHER_MODEL}; "
                 "expected an empty folder or the same recipe"
             )
         made = with_sample(made, items, store)
@@ -315,8 +314,8 @@ def _plan_days(
             result.drop_day(day)  # nothing of this day covers the region
             continue
         except GeomlError as err:
-            result.left_out |= of_error(err)
-            (unfit if of_error(err) else result.failed)[day] = err
+            result.left_out |= err.left_out
+            (unfit if err.left_out else result.failed)[day] = err
             continue
         result.left_out |= made.left_out
         result.days.append(day)
@@ -340,7 +339,7 @@ def do_day(
         scan.warnings += [f"{day}: {words}" for words in made.get("warnings", ())]
         if (domain := made.get("domain")) and domain["verdict"] != "inside":
             scan.unlike.append(day)
-            log.warning("%s: %s", day, said(domain))
+            log.warning("%s: %s", day, describe(domain))
         return made
     except NothingFound as err:
         log.info("%s: %s", day, err)  # published, and without a valid pixel

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from geoml.cli.terminal import Terminal
 from geoml.errors import GeomlError, limits
-from geoml.io.stac.left_out import told
+from geoml.io.stac.left_out import summary
 from geoml.redacted import redact
 from geoml.texts import plain
 
@@ -85,4 +85,4 @@ def _told() -> Iterator[None]:
 def say_left_out(items: Mapping[str, str]) -> None:
     """One line about the items that were left out, if there are any."""
     if items:
-        out_console.print(told(items), highlight=False)
+        out_console.print(summary(items), highlight=False)

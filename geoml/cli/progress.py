@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from geoml.cli.terminal import Terminal, word
-from geoml.io.cards.domain import said
+from geoml.io.cards.domain import describe
 
 if TYPE_CHECKING:
     from geoml.engine.run.plan import Plan
@@ -66,7 +66,7 @@ def domain(run: Mapping[str, Any]) -> None:
     found = run.get("domain")
     style = {"inside": "green", "outside": "red"}.get(found["verdict"], "yellow") if found else ""
     mark = "" if found is None or found["verdict"] == "inside" else "Warning: "
-    Terminal(stderr=True, soft_wrap=True).print(word(f"{mark}{said(found)}", style))
+    Terminal(stderr=True, soft_wrap=True).print(word(f"{mark}{describe(found)}", style))
 
 
 @contextmanager

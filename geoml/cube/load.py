@@ -25,7 +25,7 @@ from geoml.cube.numbers import Numbers, choose, same, stored
 from geoml.errors import InputError, unknown
 from geoml.io import units as units_of
 from geoml.io.cog import read as cog
-from geoml.io.cog.scaling import settled
+from geoml.io.cog.scaling import with_file_scaling
 from geoml.io.stac.bands import BandSpec, MaskSpec, mask_spec, select
 from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.times import time_of
@@ -209,7 +209,7 @@ def _observation(source: Source, geobox: GeoBox, numbers: Numbers, pool: Threads
 
 def _pixels(specs: Sequence[BandSpec], geobox: GeoBox) -> tuple[tuple[BandSpec, ...], NDArray[Any], NDArray[np.bool_]]:
     """Bands of one asset with their scale and offset known, values and validity."""
-    chosen = settled(specs)
+    chosen = with_file_scaling(specs)
     return chosen, *cog.read(chosen, geobox)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, GeomlError, TransientError
-from geoml.io.cog.scaling import settled
+from geoml.io.cog.scaling import with_file_scaling
 from geoml.io.stac.bands import BandSpec
 
 LOOKED_AT = 4
@@ -116,7 +116,7 @@ def _asked(spec: BandSpec) -> Scaling | None:
 @lru_cache(maxsize=4096)
 def _remembered(spec: BandSpec, silent: tuple[bool, bool], stamp: tuple[int, int]) -> Scaling | None:
     try:
-        (found,) = settled([spec])
+        (found,) = with_file_scaling([spec])
     except TransientError:
         raise
     except GeomlError:  # said where the block is read

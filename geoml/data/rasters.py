@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.io.cog import validity
-from geoml.io.cog.scaling import of_band, physical
+from geoml.io.cog.scaling import band_scaling, physical
 from geoml.io.georef import placement_of
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _geobox(src: rasterio.DatasetReader, path: Path) -> GeoBox | None:
     return GeoBox(src.shape, transform, src.crs or found.geobox.crs)
 
 
-def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """Bands (1-based) as (band,y,x) in the file's dtype, and (y,x) valid = every band has a value that is data.
 
     Validity is that of prediction (`geoml.io.cog.validity`): ``nodata`` counts beside the file's own, its mask, alpha
@@ -93,7 +93,7 @@ def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDA
     return data, valid
 
 
-def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """As `read`, but physical values, float32, where the file says a scale or an offset: what prediction sees too."""
     data, valid, scaling = _read(path, bands, nodata)
     return physical(data, scaling), valid
@@ -101,19 +101,19 @@ def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[ND
 
 def _read(
     path: Path, bands: list[int], nodata: float | None
-) -> tuple[NDArray[np.generic], NDArray[np.bool_], list[tuple[float, float]]]:
+) -> tuple[NDArray[np.number], NDArray[np.bool_], list[tuple[float, float]]]:
     try:
         with _open(path) as src:
             if max(bands) > src.count:
                 raise DataError(f"{path}: band {max(bands)} asked of a file with {src.count}")
-            said = validity.of(src, bands, [[] if nodata is None else [nodata]] * len(bands), str(path))
+            no_data = validity.nodata_of(src, bands, [[] if nodata is None else [nodata]] * len(bands), str(path))
             colour = src.driver == "PNG"  # its transparent colour is one colour, not one value of each band
             if colour:
-                said = replace(said, tags=(None,) * len(bands), masked=False)
-            with validity.beside(src, said) as here:
+                no_data = replace(no_data, tags=(None,) * len(bands), masked=False)
+            with validity.with_side_mask(src, no_data) as here:
                 data, known = validity.pixels(src, bands, None, here)
             valid: NDArray[np.bool_] = np.logical_and.reduce([*known, *([src.dataset_mask() > 0] if colour else [])])
-            return data, valid, [of_band(src, k, str(path)) for k in bands]
+            return data, valid, [band_scaling(src, k, str(path)) for k in bands]
     except (RasterioError, OSError) as err:
         raise DataError(f"{path}: bands {bands} cannot be read ({err})") from err
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
@@ -167,3 +168,10 @@ def _crs(wkt: str) -> CRS:
     flat = horizontal(crs.proj)
     name = crs_name(flat)
     return CRS(name) if name.startswith("EPSG:") else crs if flat == crs.proj else CRS(flat)
+
+
+def edge_points(shape: tuple[int, int], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns and rows of points along the edge of a grid of ``shape``, ``count`` on each side, one after the other."""
+    side, zero, one = np.linspace(0, 1, count), np.zeros(count), np.ones(count)
+    across, down = np.concatenate([side, one, side[::-1], zero]), np.concatenate([zero, side, one, side[::-1]])
+    return across * shape[1], down * shape[0]

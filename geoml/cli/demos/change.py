@@ -77,7 +77,7 @@ def make_pair(folder: Path) -> tuple[Path, Path]:
     """
     first = _scene()
     shape = first.data.shape[1:]
-    data, truth = first.data * first.scale + first.offset, np.zeros(shape, np.uint8)
+    data, truth = first.data.astype(np.float64) * first.scale + first.offset, np.zeros(shape, np.uint8)
     changed = data.copy()
     for number, patch in enumerate(PATCHES, 1):
         mask = patch.mask(shape)

@@ -34,7 +34,7 @@ from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import open_catalog, search
 from geoml.io.stac.times import time_of
-from geoml.io.stac.usable import some, usable
+from geoml.io.stac.usable import require_any, usable
 from geoml.io.units import mismatch
 from geoml.nn.losses import IGNORE
 from geoml.recipe import Query
@@ -122,7 +122,7 @@ def _usable(
             left.add(item.id, err)
         else:
             kept.append(item)
-    return some(kept, left, f"catalog {catalog.name}")
+    return require_any(kept, left, f"catalog {catalog.name}")
 
 
 def months(items: Iterable[pystac.Item]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from affine import Affine
 from geoml.errors import DataError, InputError
 from geoml.io.cog.read import header
 from geoml.io.crs import crs_name, to_degrees
-from geoml.io.stac.asset_projection import affine, levels, said
+from geoml.io.stac.asset_projection import declared_crs, levels, parse_affine
 from geoml.io.stac.bands import BandSpec
 from geoml.texts import listed
 
@@ -26,8 +26,10 @@ def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: f
     grid: Affine | None = None
     for n, (item, spec) in enumerate(items):
         asset = item.assets[spec.asset]
-        known, _ = said(item, asset)
-        transform = next((t for p in levels(item, asset) if (t := affine(p.get("proj:transform"))) is not None), None)
+        known, _ = declared_crs(item, asset)
+        transform = next(
+            (t for p in levels(item, asset) if (t := parse_affine(p.get("proj:transform"))) is not None), None
+        )
         if known:
             code = crs_name(known[0])
         else:

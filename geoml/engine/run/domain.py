@@ -30,7 +30,7 @@ from geoml.engine.run.plan import STATE, Plan, Zone, item_version
 from geoml.engine.run.sample import places
 from geoml.errors import DataError, ModelError, NothingFound, TransientError
 from geoml.grid.plane import Block, Window
-from geoml.io.cards.domain import OUTSIDE, Domain, said, verdict
+from geoml.io.cards.domain import OUTSIDE, Domain, describe, verdict
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import read_small, write_json
@@ -100,7 +100,7 @@ def compare(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> None:
     if not found.pixels:
         return
     allowed = plan.recipe.out_of_domain
-    about = f"{plan.card.name}: on a sample of the region, {said(_share(found.unlike, found.pixels))}"
+    about = f"{plan.card.name}: on a sample of the region, {describe(_share(found.unlike, found.pixels))}"
     wrong = _scaling(found.times, plan.card)
     if wrong and allowed != "allow":
         raise ModelError(f"{plan.card.name}: {wrong}")

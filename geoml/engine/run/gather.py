@@ -20,8 +20,17 @@ from geoml.engine.run.plan import MODEL, Plan, item_version, read_plan
 from geoml.engine.run.scan_record import ScanRecord, read_scan_record, write_scan_record
 from geoml.io.cards import mlm
 from geoml.io.stac import search as stac
-from geoml.io.stac.series import Entry, add_changes, entry, now, of_day, read_entries, read_series, write_series
-from geoml.io.stac.series_tables import column, drop, items_of, part, put, put_items
+from geoml.io.stac.series import (
+    Entry,
+    add_changes,
+    day_entry,
+    item_of_day,
+    now,
+    read_entries,
+    read_series,
+    write_series,
+)
+from geoml.io.stac.series_tables import drop_parts, items_of_day, part_name, put_items, put_parts, read_column
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import write_json
 
@@ -55,7 +64,7 @@ def gather(out: str | Path, scan: Scan) -> list[dict[str, Any]]:
     for run in runs.values():
         run.pull("collection.json")
     runs = {day: run for day, run in runs.items() if (run.local / "collection.json").is_file()}
-    made = {day: entry(run.local / "collection.json", changes.versions.get(day, {})) for day, run in runs.items()}
+    made = {day: day_entry(run.local / "collection.json", changes.versions.get(day, {})) for day, run in runs.items()}
     gone = [day for day in scan.gone if not changes.versions.get(day)]
     after = {day: e for day, e in sorted({**entries, **made}.items()) if day not in gone}
     if newest := max(after or gone, default=None):
@@ -94,7 +103,7 @@ def delete_days(out: str | Path, days: Iterable[str]) -> None:
 def _has_parts(store: RunStore, names: Sequence[str], day: str) -> bool:
     """True where the parts of a day exist; nobody deletes those of a bucket by hand."""
     daily = [name for name in names if name not in ("changes.parquet", "tracks.parquet")]
-    return store.remote or all((store.local / part(name, day)).is_file() for name in daily)
+    return store.remote or all((store.local / part_name(name, day)).is_file() for name in daily)
 
 
 def _tables(
@@ -106,22 +115,23 @@ def _tables(
         for day in days:
             new[day].pull("items.parquet", "features.parquet")
         read = {day: stac.read_items(new[day].local / "items.parquet") for day in days}
-        put_items(store, "items.parquet", {day: [of_day(i, day) for i in items] for day, items in read.items()})
+        put_items(store, "items.parquet", {day: [item_of_day(i, day) for i in items] for day, items in read.items()})
         if "features.parquet" in tables(plan):
             files = {day: new[day].local / "features.parquet" for day in days}
-            put(store, "features.parquet", files, changes.history.ids if changes.history else None)
+            put_parts(store, "features.parquet", files, changes.history.ids if changes.history else None)
         sources = {day: changes.sources(store, day) for day in days}
         put_items(store, "sources.parquet", sources, catalog=catalog, left_out=scan.left_out)
     for name in ("items.parquet", "features.parquet", "sources.parquet") if gone else ():
-        drop(store, name, gone)
+        drop_parts(store, name, gone)
 
 
 def _rewrite_ids(store: RunStore, out: str | Path, followed: History, days: Iterable[str]) -> None:
     """Write the features of unchanged days again, where the tracks of their changes have other ids now."""
     for day in sorted(followed.ids.keys() & set(days)):
-        store.pull(name := part("features.parquet", day))
-        if column(store.local / name, "id") != followed.ids[day]:
-            put(store, "features.parquet", {day: run_store(day_out(out, day)).local / "features.parquet"}, followed.ids)
+        store.pull(name := part_name("features.parquet", day))
+        if read_column(store.local / name, "id") != followed.ids[day]:
+            whole = run_store(day_out(out, day)).local / "features.parquet"
+            put_parts(store, "features.parquet", {day: whole}, followed.ids)
 
 
 def _months(days: Iterable[str]) -> Iterator[list[str]]:
@@ -156,7 +166,7 @@ class _Changes:
 
     def sources(self, store: RunStore, day: str) -> list[pystac.Item]:
         """The items that the series is made of on a day."""
-        known = {i.id: i for i in items_of(store, "sources.parquet", day)} | self.items.get(day, {})
+        known = {i.id: i for i in items_of_day(store, "sources.parquet", day)} | self.items.get(day, {})
         return [item for key, item in known.items() if key in self.versions.get(day, {})]
 
 

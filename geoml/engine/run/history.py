@@ -14,7 +14,7 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import DataError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
-from geoml.io.stac.series_tables import part
+from geoml.io.stac.series_tables import part_name
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import check_regular
 from geoml.io.tables.changes import read_tracks, tracks_frame, write_changes
@@ -80,12 +80,12 @@ def history(store: RunStore, runs: Mapping[str, RunStore], changed: Iterable[str
 
 def write_history(store: RunStore, followed: History, card: MapCard) -> None:
     """Write and publish the parts of `TABLE` of the months that were followed: what was closed, then what is open."""
-    store.remove(*(name for m in followed.emptied for name in (part(TABLE, m), f"{STATES}/{m}.parquet")))
+    store.remove(*(name for m in followed.emptied for name in (part_name(TABLE, m), f"{STATES}/{m}.parquet")))
     months = sorted(followed.closed)
     for month in months:
         write_changes(tracks_frame(followed.open[month], card), store.inside(f"{STATES}/{month}.parquet"))
-        write_changes(tracks_frame(followed.closed[month], card), store.inside(part(TABLE, month)))
-        store.push(part(TABLE, month), f"{STATES}/{month}.parquet")
+        write_changes(tracks_frame(followed.closed[month], card), store.inside(part_name(TABLE, month)))
+        store.push(part_name(TABLE, month), f"{STATES}/{month}.parquet")
     last = followed.open[months[-1]] if months else Tracks.empty()
-    write_changes(tracks_frame(last, card), store.inside(part(TABLE, OPEN)))
-    store.push(part(TABLE, OPEN))
+    write_changes(tracks_frame(last, card), store.inside(part_name(TABLE, OPEN)))
+    store.push(part_name(TABLE, OPEN))

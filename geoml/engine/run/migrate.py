@@ -23,14 +23,14 @@ from geoml.io.stac.series import (
     ENTRIES,
     Entry,
     add_changes,
-    entry,
+    day_entry,
     is_day,
-    of_day,
+    item_of_day,
     read_changes,
     read_series,
     write_series,
 )
-from geoml.io.stac.series_tables import put, put_items
+from geoml.io.stac.series_tables import put_items, put_parts
 from geoml.io.stac.table import LEFT_OUT_KEY
 from geoml.io.stores.remote import RunStore, run_store
 
@@ -74,7 +74,7 @@ def migrate(store: RunStore) -> None:
     entries: dict[str, Entry] = {}
     for day, run in runs.items():
         versions = {item.id: item_version(item) for item in sources.get(day, ())}
-        entries[day] = entry(run.local / "collection.json", versions)
+        entries[day] = day_entry(run.local / "collection.json", versions)
     last = runs[max(runs)].local / "collection.json"
     files = {name: FILES[name] for name in tables(plan)}
     write_series(store, entries, (), id=series["id"], title=series.get("title", ""), files=files, last=last)
@@ -127,10 +127,10 @@ def _tables(
         ids = followed.ids
     for day, run in runs.items():
         items = stac.read_items(run.local / "items.parquet")
-        put_items(new, "items.parquet", {day: [of_day(item, day) for item in items]})
+        put_items(new, "items.parquet", {day: [item_of_day(item, day) for item in items]})
         put_items(new, "sources.parquet", {day: sources.get(day, [])}, catalog=catalog, left_out=left_out)
         if "features.parquet" in tables(plan):
-            put(new, "features.parquet", {day: run.local / "features.parquet"}, ids)
+            put_parts(new, "features.parquet", {day: run.local / "features.parquet"}, ids)
 
 
 def _replace(store: RunStore, new: RunStore, name: str) -> None:

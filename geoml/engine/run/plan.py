@@ -37,9 +37,9 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.bands import select
 from geoml.io.stac.left_out import with_left_out
-from geoml.io.stac.query import ask
+from geoml.io.stac.query import check_query
 from geoml.io.stac.times import instant
-from geoml.io.stac.usable import some, usable
+from geoml.io.stac.usable import require_any, usable
 from geoml.io.stores.remote import RunStore, is_url, run_store
 from geoml.io.stores.store import read_small, write_json
 from geoml.recipe import Frozen, Place, PredictRecipe, digest, parse
@@ -166,7 +166,7 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[MapCard, MultiP
     if recipe.crs not in ("utm", "data"):
         plane_of(recipe.crs, card.gsd, card.anchor)
     catalog = stac.open_catalog(query.catalog)
-    ask(catalog, query, region, query.datetime[-1] if dates else "../..")
+    check_query(catalog, query, region, query.datetime[-1] if dates else "../..")
     return card, region, catalog
 
 
@@ -256,10 +256,10 @@ def _fitting(
     where = f"{card.name} does not fit {collection or catalog.name}"
     profile = catalog.profile(collection)
     try:
-        kept = some(usable(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd), mine, where)
+        kept = require_any(usable(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd), mine, where)
     except InputError as err:  # a band that is not there: it is the model that asks for it
         raise with_left_out(ModelError(str(err) if mine.items else f"{where}: {err}"), mine) from err
-    left.take(mine)
+    left.update(mine)
     return kept
 
 

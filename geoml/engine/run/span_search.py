@@ -9,7 +9,6 @@ import pystac
 
 from geoml.engine.run.scan_record import Span
 from geoml.errors import NothingFound
-from geoml.io.stac.left_out import of_error
 
 
 @dataclass
@@ -35,7 +34,7 @@ class SpanSearch:
                 items = self.search(f"{first}/{last}")
             except NothingFound as err:
                 self.nothing = self.nothing or err
-                self.left_out |= of_error(err)
+                self.left_out |= err.left_out
             self.items += items
             self.spans.append((first, last))
             if self.limit is None or len(items) < self.limit:

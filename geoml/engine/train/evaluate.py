@@ -21,7 +21,7 @@ from geoml.engine.task import of_pixels
 from geoml.engine.train.consistency import consistency
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
-from geoml.io.report.score_notes import few
+from geoml.io.report.score_notes import few_labels
 from geoml.io.units import differ
 from geoml.nn.change_scores import ChangeScores
 from geoml.nn.losses import IGNORE
@@ -131,7 +131,7 @@ def named(scores: Mapping[str, Any], names: Sequence[str], support: Support) -> 
     out = {k: dict(zip(names, v, strict=True)) if k in per_class else v for k, v in scores.items()}
     out["absent"] = [names[k] for k in scores["absent"]]
     out["support"] = dict(zip(names, support.compute(), strict=True))
-    out["few"] = few(out["support"])
+    out["few"] = few_labels(out["support"])
     truth = np.array(scores["confusion"]).sum(1)
     if truth.sum():
         share = float(truth.max() / truth.sum())

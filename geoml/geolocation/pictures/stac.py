@@ -14,7 +14,7 @@ import pyarrow as pa
 from geoml.errors import DataError, InputError
 from geoml.geolocation.pictures.listed import Reference
 from geoml.grid import sphere
-from geoml.io.stac.assets import words_of
+from geoml.io.stac.assets import lowercase_words
 from geoml.io.stac.item import too_long
 from geoml.io.stac.table import read_dicts
 from geoml.io.stac.times import instant
@@ -83,7 +83,7 @@ def _href(assets: Mapping[str, Any]) -> str | None:
         return kind.partition(";")[0].strip().lower() in _TYPES and isinstance(asset.get("href"), str)
 
     known = {k: a for k, a in assets.items() if usable(a)}
-    shows = [k for k, a in known.items() if {"thumbnail", "overview", "visual"} & words_of(a.get("roles"))]
+    shows = [k for k, a in known.items() if {"thumbnail", "overview", "visual"} & lowercase_words(a.get("roles"))]
     key = next((k for k in (*ASSETS, *shows) if k in known), None)
     return None if key is None else str(known[key]["href"])
 

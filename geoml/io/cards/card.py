@@ -42,12 +42,12 @@ class ModelCard(Frozen, ABC):
         """Task, bands, gsd and classes as text, for a table of packages."""
 
     @abstractmethod
-    def to_mlm(self) -> dict[str, Any]:
+    def to_mlm(self) -> dict[str, object]:
         """Properties of the STAC item that all cards do not share: ``bands``, ``mlm:input``, ``geoml:…``."""
 
     @classmethod
     @abstractmethod
-    def from_mlm(cls, properties: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    def from_mlm(cls, properties: Mapping[str, Any], weights: Mapping[str, object]) -> dict[str, object]:
         """Fields that all cards do not share, from the properties of an item and its asset of the weights.
 
         May raise what comes of indexing in JSON of any shape, ValueError with a sentence included.

@@ -66,20 +66,20 @@ class Domain(Frozen):
 
 
 def verdict(outside: float) -> Verdict:
-    """Of a share of unlike pixels, 0 to 1."""
+    """The verdict on a share of unlike pixels, 0 to 1."""
     return "inside" if outside <= PARTLY else "partly" if outside <= MOSTLY else "outside"
 
 
-def said(domain: Mapping[str, Any] | None) -> str:
-    """What ``run.json`` says under ``domain``, in one sentence without a full stop."""
+def describe(domain: Mapping[str, Any] | None) -> str:
+    """The ``domain`` of ``run.json`` in one sentence without a full stop."""
     if not domain:
         return "it is not known whether the model fits these images: its package keeps no record of its training data"
-    shown = percent_of(domain["outside"])
+    share = percent_of(domain["outside"])
     if domain["verdict"] == "inside":
-        return f"the images are like the training data of the model ({shown} of the pixels are not)"
+        return f"the images are like the training data of the model ({share} of the pixels are not)"
     much = "partly" if domain["verdict"] == "partly" else "mostly"
     return (
-        f"the images are {much} unlike the training data of the model ({shown} of the pixels), where its classes and "
+        f"the images are {much} unlike the training data of the model ({share} of the pixels), where its classes and "
         "its confidence mean little"
     )
 

@@ -10,7 +10,6 @@ import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.map_card import MapCard
@@ -21,7 +20,7 @@ def kinds() -> dict[str, type[ModelCard]]:
     return {name: _load(module) for name, module in sorted(_files().items())}
 
 
-def card_of(item: Mapping[str, Any]) -> type[ModelCard]:
+def card_of(item: Mapping[str, object]) -> type[ModelCard]:
     """The class of the card in ``item``, which may be any JSON object."""
     properties, files = item.get("properties"), _files()
     if not isinstance(properties, Mapping):
@@ -32,8 +31,8 @@ def card_of(item: Mapping[str, Any]) -> type[ModelCard]:
 
 def _files() -> dict[str, str]:
     """Modules by file name; ``geoml.io.cards``, this folder, holds what they share."""
-    found = [path for root in sys.modules["geoml"].__path__ for path in Path(root).glob("*/cards/[!_]*.py")]
-    return {p.stem: f"geoml.{p.parts[-3]}.cards.{p.stem}" for p in found if p.parts[-3] != "io"}
+    paths = [path for root in sys.modules["geoml"].__path__ for path in Path(root).glob("*/cards/[!_]*.py")]
+    return {p.stem: f"geoml.{p.parts[-3]}.cards.{p.stem}" for p in paths if p.parts[-3] != "io"}
 
 
 def _load(module: str) -> type[ModelCard]:

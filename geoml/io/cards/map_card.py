@@ -97,8 +97,8 @@ class MapCard(ModelCard):
         bands, classes = " ".join(b.name for b in self.bands), " ".join(c.name for c in self.classes)
         return self.task, bands, f"{self.gsd:g} m", classes
 
-    def to_mlm(self) -> dict[str, Any]:
-        time, bands = ([self.dates], len(self.bands)) if self.dates > 1 else ([], len(self.bands))
+    def to_mlm(self) -> dict[str, object]:
+        time = [self.dates] if self.dates > 1 else []
         task = TASKS.get(self.task, self.task)
         started = self.training.get("init")
         own = self.model_dump(include=set(self.own))
@@ -115,7 +115,7 @@ class MapCard(ModelCard):
                     "name": "image",
                     "bands": [b.name for b in self.bands],
                     "input": {
-                        "shape": [-1, *time, bands, self.chip_size, self.chip_size],
+                        "shape": [-1, *time, len(self.bands), self.chip_size, self.chip_size],
                         "dim_order": ["batch", *["time" for _ in time], "bands", "height", "width"],
                         "data_type": "float32",
                     },
@@ -143,25 +143,25 @@ class MapCard(ModelCard):
         }
 
     @classmethod
-    def from_mlm(cls, properties: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
-        given, result = properties["mlm:input"][0], properties["mlm:output"][0]
+    def from_mlm(cls, properties: Mapping[str, Any], weights: Mapping[str, object]) -> dict[str, object]:
+        source, result = properties["mlm:input"][0], properties["mlm:output"][0]
         task = properties["mlm:tasks"][0]
         exported = weights.get("mlm:artifact_type") == "torch.export.save"
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             "architecture": "exported" if exported else properties["mlm:architecture"],
             "task": next((ours for ours, theirs in TASKS.items() if theirs == task), task),
             "config": properties.get("mlm:hyperparameters", {}),
-            "bands": _bands(given, properties.get("bands")),
+            "bands": _bands(source, properties.get("bands")),
             "gsd": properties["gsd"],
-            "chip_size": given["input"]["shape"][-1],
+            "chip_size": source["input"]["shape"][-1],
             "classes": [_from_class(c) for c in result["classification:classes"]],
         }
         return fields | {name: properties[f"geoml:{name}"] for name in cls.own if f"geoml:{name}" in properties}
 
 
-def _bands(given: Mapping[str, Any], listed: Any) -> list[dict[str, Any]]:
-    names = [b if isinstance(b, str) else b["name"] for b in given["bands"]]
-    scaling = given.get("value_scaling") or [{"type": "scale", "value": 1.0}]
+def _bands(source: Mapping[str, Any], listed: Any) -> list[dict[str, object]]:
+    names = [b if isinstance(b, str) else b["name"] for b in source["bands"]]
+    scaling = source.get("value_scaling") or [{"type": "scale", "value": 1.0}]
     if len(scaling) == 1:  # MLM: one entry stands for every band
         scaling = scaling * len(names)
     units = {b["name"]: u for b in listed or () if isinstance(b, Mapping) and (u := unit(b.get("unit")))}
@@ -185,13 +185,11 @@ def _normalisation(scaling: Mapping[str, Any]) -> dict[str, float]:
     raise ValueError(f"value_scaling {kind!r}; expected z-score, min-max, scale or offset")
 
 
-def _to_class(value: ClassInfo) -> dict[str, Any]:
-    sides = {"before": value.before, "after": value.after}
-    return {"value": value.value, "name": value.name, "color_hint": value.color[1:]} | {
-        f"geoml:{k}": v for k, v in sides.items() if v is not None
-    }
+def _to_class(value: ClassInfo) -> dict[str, object]:
+    sides = {f"geoml:{k}": v for k, v in value.model_dump(include=set(SIDES), exclude_none=True).items()}
+    return {"value": value.value, "name": value.name, "color_hint": value.color[1:], **sides}
 
 
-def _from_class(value: Mapping[str, Any]) -> dict[str, Any]:
+def _from_class(value: Mapping[str, object]) -> dict[str, object]:
     sides = {k: value[f"geoml:{k}"] for k in SIDES if f"geoml:{k}" in value}
     return {"value": value["value"], "name": value["name"], "color": f"#{value.get('color_hint', '808080')}"} | sides

@@ -34,7 +34,7 @@ def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
 
     The asset ``model`` names the weights beside the item, with their checksum.
     """
-    properties: dict[str, Any] = {
+    properties: dict[str, object] = {
         "start_datetime": "1900-01-01T00:00:00Z",
         "end_datetime": "9999-12-31T23:59:59Z",
         **({"description": card.description} if card.description else {}),
@@ -54,13 +54,14 @@ def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
         properties=properties,
         stac_extensions=list(EXTENSIONS),
     )
+    artifact = "torch.export.save" if card.weights.endswith(".pt2") else "safetensors.torch.save_file"
     asset = pystac.Asset(
         href=f"./{card.weights}",
         title=f"Weights of {card.name}",
         media_type="application/octet-stream; framework=pytorch",
         roles=["mlm:model", "mlm:weights", "data"],
         # bands again: MLM wants them in the properties, and STAC 1.1 allows them there when an asset has them too
-        extra_fields={"mlm:artifact_type": _artifact(card.weights), "bands": properties["bands"]},
+        extra_fields={"mlm:artifact_type": artifact, "bands": properties["bands"]},
     )
     if card.sha256:
         asset.extra_fields["file:checksum"] = multihash(card.sha256)
@@ -77,10 +78,10 @@ def from_item(item: pystac.Item | Mapping[str, Any], kind: type[C], where: str =
     """
     value = item.to_dict(include_self_link=False) if isinstance(item, pystac.Item) else item
     try:
-        found = card_of(value)
-        if not issubclass(found, kind):
-            raise ModelError(f"{where}: the card of {found.what}, not the card of {kind.what}")
-        return found.model_validate(_fields(value, found))
+        actual = card_of(value)
+        if not issubclass(actual, kind):
+            raise ModelError(f"{where}: the card of {actual.what}, not the card of {kind.what}")
+        return actual.model_validate(_fields(value, actual))
     except ValidationError as err:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
         raise ModelError(f"{where}: {listed(lines, joined='; ')}") from err
@@ -88,7 +89,7 @@ def from_item(item: pystac.Item | Mapping[str, Any], kind: type[C], where: str =
         raise ModelError(f"{where}: not a STAC item with the MLM extension ({type(err).__name__}: {err})") from err
 
 
-def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, Any]:
+def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, object]:
     """Fields of a card out of an item; what the item does not say keeps its default."""
     properties = item["properties"]
     if strange := {k for k in properties if k.startswith("geoml:")} - {f"geoml:{n}" for n in kind.own}:
@@ -104,7 +105,3 @@ def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, Any]:
     if "bbox" in item:
         fields["bbox"] = item["bbox"]
     return {**fields, **kind.from_mlm(properties, asset)}
-
-
-def _artifact(weights: str) -> str:
-    return "torch.export.save" if weights.endswith(".pt2") else "safetensors.torch.save_file"

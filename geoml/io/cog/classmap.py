@@ -15,6 +15,7 @@ from rasterio.windows import Window
 
 from geoml.errors import DataError, NothingFound
 from geoml.grid.ellipsoid import WGS84
+from geoml.io.georef import edge_points
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
 
@@ -35,28 +36,28 @@ class ClassMap:
         for i, path in enumerate(self.paths):
             with _opened(path) as source:
                 for window, values in _strips(source):
-                    found = np.bincount(values[values != source.nodata], minlength=256)
-                    pixels[i] += found
-                    areas[i] += found * _pixel_area(source, window)
+                    counts = np.bincount(values[values != source.nodata], minlength=256)
+                    pixels[i] += counts
+                    areas[i] += counts * _pixel_area(source, window)
         return pixels, areas
 
     def places(self, value: int, ranks: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Longitudes and latitudes of pixel centres: of each COG those of class ``value`` with these ``ranks``, counted
         from 0, row by row."""
-        found: list[NDArray[np.float64]] = []
-        for path, wanted in zip(self.paths, ranks, strict=True):
-            if not len(wanted):
+        centres: list[NDArray[np.float64]] = [np.zeros((2, 0))]
+        for path, chosen in zip(self.paths, ranks, strict=True):
+            if not len(chosen):
                 continue
             with _opened(path) as source:
                 start = 0
                 for window, values in _strips(source):
                     y, x = np.nonzero(values == value)
-                    inside = wanted[(wanted >= start) & (wanted < start + len(y))] - start
+                    inside = chosen[(chosen >= start) & (chosen < start + len(y))] - start
                     start += len(y)
                     if len(inside):
                         at = source.transform * np.stack([x[inside] + 0.5, y[inside] + window.row_off + 0.5])
-                        found.append(np.stack(_to_degrees(source).transform(*at)))
-        lon, lat = np.concatenate(found, axis=1) if found else np.zeros((2, 0))
+                        centres.append(np.stack(_to_degrees(source).transform(*at)))
+        lon, lat = np.concatenate(centres, axis=1)
         return lon, lat
 
     def at(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int16]:
@@ -112,8 +113,7 @@ def _to_degrees(source: rasterio.DatasetReader) -> pyproj.Transformer:
 
 def _pixel_area(source: rasterio.DatasetReader, window: Window) -> float:
     """Mean m² of a pixel of the window, on the ellipsoid."""
-    steps = np.linspace(0, 1, 9)
-    x = np.concatenate([steps, np.ones(9), steps[::-1], np.zeros(9)]) * window.width
-    y = np.concatenate([np.zeros(9), steps, np.ones(9), steps[::-1]]) * window.height + window.row_off
-    area, _ = WGS84.polygon_area_perimeter(*_to_degrees(source).transform(*(source.transform * np.stack([x, y]))))
+    x, y = edge_points((window.height, window.width), 9)
+    corners = source.transform * np.stack([x, y + window.row_off])
+    area, _ = WGS84.polygon_area_perimeter(*_to_degrees(source).transform(*corners))
     return abs(float(area)) / float(window.width * window.height)

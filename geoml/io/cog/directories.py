@@ -9,7 +9,7 @@ Bytes = Callable[[int, int], bytes]
 """(start, count) -> so many bytes of a file, fewer at its end."""
 
 MOST = 256
-"""Directories and tags of one that are looked at; a chain that is longer or turns back ends there."""
+"""Directories and tags of one that are read; a chain that is longer or turns back ends there."""
 
 SUBFILE = 254
 REDUCED, MASK = 1, 4
@@ -29,12 +29,12 @@ def mask_overviews(read: Bytes) -> int:
         return 0
     big = version == 43
     at = struct.unpack_from(f"{order}Q", head, 8)[0] if big else struct.unpack_from(f"{order}I", head, 4)[0]
-    found, seen = 0, set[int]()
+    count, seen = 0, set[int]()
     while at and at not in seen and len(seen) < MOST:
         seen.add(at)
         kind, at = _directory(read, at, order, big=big)
-        found += kind & (REDUCED | MASK) == REDUCED | MASK
-    return found
+        count += kind & (REDUCED | MASK) == REDUCED | MASK
+    return count
 
 
 def _directory(read: Bytes, at: int, order: str, *, big: bool) -> tuple[int, int]:

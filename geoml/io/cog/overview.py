@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +26,12 @@ class Statistics:
 
     def tags(self) -> dict[str, str]:
         """Under the names where GDAL and QGIS look for them."""
-        tags = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
-        if self.minimum is not None:
-            tags["STATISTICS_MINIMUM"] = repr(self.minimum)
-            tags["STATISTICS_MAXIMUM"] = repr(self.maximum)
-            tags["STATISTICS_MEAN"] = repr(self.mean)
-            tags["STATISTICS_STDDEV"] = repr(self.stddev)
-        return tags
+        values = {"MINIMUM": self.minimum, "MAXIMUM": self.maximum, "MEAN": self.mean, "STDDEV": self.stddev}
+        tags = {f"STATISTICS_{name}": repr(value) for name, value in values.items() if value is not None}
+        return {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}", **tags}
 
 
-def halved(rows: NDArray[Any], how: Overview, nodata: float | None) -> NDArray[Any]:
+def halved(rows: NDArray[np.number], how: Overview, nodata: float | None) -> NDArray[np.number]:
     """(bands, h, w) -> (bands, ceil(h/2), ceil(w/2)), same dtype, each pixel from its 2 x 2.
 
     ``nearest`` takes the top left pixel, as GDAL does. ``mode`` takes the most frequent valid value, on a tie the
@@ -54,15 +50,16 @@ def halved(rows: NDArray[Any], how: Overview, nodata: float | None) -> NDArray[A
     return _mode(quad, valid) if how == "mode" else _average(quad, valid, nodata)
 
 
-def _valid(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+def _valid(values: NDArray[np.number], nodata: float | None) -> NDArray[np.bool_]:
     finite = np.isfinite(values) if values.dtype.kind == "f" else None
     if nodata is None or math.isnan(nodata):
         return np.ones(values.shape, bool) if finite is None else finite
-    differs: NDArray[np.bool_] = values != values.dtype.type(nodata)
+    dtype: np.dtype = values.dtype
+    differs: NDArray[np.bool_] = values != dtype.type(nodata)
     return differs if finite is None else differs & finite
 
 
-def _mode(quad: list[NDArray[Any]], valid: list[NDArray[np.bool_]] | None) -> NDArray[Any]:
+def _mode(quad: list[NDArray[np.number]], valid: list[NDArray[np.bool_]] | None) -> NDArray[np.number]:
     a, b, c, d = quad
     if valid is None:
         lone = (a != b) & (a != c) & (a != d)
@@ -82,12 +79,12 @@ def _mode(quad: list[NDArray[Any]], valid: list[NDArray[np.bool_]] | None) -> ND
     return a
 
 
-def _average(quad: list[NDArray[Any]], valid: list[NDArray[np.bool_]] | None, nodata: float | None) -> NDArray[Any]:
-    dtype = quad[0].dtype
+def _average(
+    quad: list[NDArray[np.number]], valid: list[NDArray[np.bool_]] | None, nodata: float | None
+) -> NDArray[np.number]:
+    dtype: np.dtype = quad[0].dtype
     whole = dtype.kind != "f"
-    wide: Any = np.int64 if dtype.itemsize > 2 else np.int32
-    if not whole:
-        wide = np.float64
+    wide = np.dtype("f8" if not whole else "i8" if dtype.itemsize > 2 else "i4")
     if valid is None:
         total = quad[0].astype(wide)
         for q in quad[1:]:
@@ -101,36 +98,39 @@ def _average(quad: list[NDArray[Any]], valid: list[NDArray[np.bool_]] | None, no
         count = np.sum(valid, axis=0, dtype=wide)
         some = np.maximum(count, 1)
         mean = (2 * total + some) // (2 * some) if whole else total / some
-    out: NDArray[Any] = mean.astype(dtype)
+    out: NDArray[np.number] = mean.astype(dtype)
     if nodata is not None and not math.isnan(nodata):
         none = dtype.type(nodata)
         clash = out == none
         if clash.any():
-            out[clash] = _beside(none)
+            out[clash] = _neighbour(none)
     if count is not None:
         out[count == 0] = quad[0][count == 0] if nodata is None else dtype.type(nodata)
     return out
 
 
-def _beside(value: Any) -> Any:
+def _neighbour(value: np.number) -> np.number:
     """The next value of the same type: above, or below where there is none above."""
-    if value.dtype.kind == "f":
-        return np.nextafter(value, value.dtype.type(0 if value > 0 else 1))
-    top = np.iinfo(value.dtype).max
-    return value + value.dtype.type(1) if value < top else value - value.dtype.type(1)
+    dtype: np.dtype = value.dtype
+    one = dtype.type(1)
+    if dtype.kind == "f":
+        near: np.number = np.nextafter(value, dtype.type(0) if float(value) > 0 else one)
+    else:
+        near = value + one if int(value) < np.iinfo(dtype).max else value - one
+    return near
 
 
 class RunningStatistics:
     """Minimum, maximum, mean and standard deviation of a stream of pixels: exact for integers of up to 16 bits."""
 
-    def __init__(self, bands: int, dtype: np.dtype[Any], nodata: float | None) -> None:
+    def __init__(self, bands: int, dtype: np.dtype, nodata: float | None) -> None:
         self._nodata, self._dtype = nodata, dtype
         self._pixels = 0
         self._narrow = dtype.kind in "iu" and dtype.itemsize <= 2
         self._counts = np.zeros((bands, 256**dtype.itemsize), np.int64) if self._narrow else None
         self._sums = [(0, 0.0, 0.0, math.inf, -math.inf)] * bands  # number, mean, squared deviations, minimum, maximum
 
-    def add(self, rows: NDArray[Any]) -> None:
+    def add(self, rows: NDArray[np.number]) -> None:
         """Count (bands, h, w) more pixels."""
         self._pixels += rows[0].size
         for band, values in enumerate(rows):
@@ -151,7 +151,7 @@ class RunningStatistics:
         )
 
     def _from_histogram(self, counts: NDArray[np.int64]) -> tuple[int, float, float, float, float]:
-        unsigned: Any = np.dtype(f"u{self._dtype.itemsize}")
+        unsigned: np.dtype = np.dtype(f"u{self._dtype.itemsize}")
         values = np.arange(counts.size).astype(unsigned).view(self._dtype)
         used = (counts > 0) & _valid(values, self._nodata)
         values, number = values[used].astype(np.float64), counts[used]
@@ -163,7 +163,7 @@ class RunningStatistics:
         return n, mean, deviations, float(values.min()), float(values.max())
 
 
-def _histogram(values: NDArray[Any]) -> NDArray[np.int64]:
+def _histogram(values: NDArray[np.number]) -> NDArray[np.int64]:
     """How often each bit pattern occurs in 8- or 16-bit integers, in pieces: bincount makes 8 bytes of each value."""
     even = values.size * values.itemsize // 2 * 2 // values.itemsize
     pairs = values[:even].view(np.uint16)  # two pixels of 8 bits at a time: half the work
@@ -179,7 +179,7 @@ def _histogram(values: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _merged(
-    sums: tuple[int, float, float, float, float], values: NDArray[Any]
+    sums: tuple[int, float, float, float, float], values: NDArray[np.number]
 ) -> tuple[int, float, float, float, float]:
     """Chan, Golub and LeVeque (1983): sums of two sets from the sums of each."""
     if not values.size:

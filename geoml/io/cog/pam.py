@@ -23,24 +23,24 @@ MOST = 16 * 2**20
 
 @dataclass(frozen=True)
 class PamBand:
-    """What it says of a band."""
+    """What the file says of a band; ``nodata`` is None where it says none."""
 
     nodata: float | None = None
     scale: float = 1.0
     offset: float = 0.0
 
 
-def beside(dataset: rasterio.DatasetReader, where: str) -> dict[int, PamBand]:
+def pam_bands(dataset: rasterio.DatasetReader, where: str) -> dict[int, PamBand]:
     """By band, from 1; empty without such a file. Raises DataError, naming ``where``, for one that cannot be read."""
     if "://" in dataset.name or dataset.name.startswith("/vsi"):
         return {}
     path = Path(f"{dataset.name}.aux.xml")
     try:
-        look = path.stat()
+        stat = path.stat()
     except (OSError, ValueError):
         return {}
     try:
-        return _read(path, look.st_mtime_ns, look.st_size)
+        return _read(path, stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as err:
         raise DataError(f"{where}: {path.name} beside it cannot be read ({err})") from err
 
@@ -50,17 +50,17 @@ def _read(path: Path, mtime: int, size: int) -> dict[int, PamBand]:
     text = path.read_bytes() if size <= MOST else b""
     if not text or b"\0" in text or b"<!" in text.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
         raise ValueError(f"expected at most {MOST} bytes of XML without declarations")  # so there are no entities
-    found = {}
+    bands = {}
     for band in ElementTree.fromstring(text).iter("PAMRasterBand"):
         number = _number(band.get("band"))
         if number is not None and number.is_integer():
             nodata, scale, offset = (_number(band.findtext(k)) for k in ("NoDataValue", "Scale", "Offset"))
-            found[int(number)] = PamBand(nodata, 1.0 if scale is None else scale, offset or 0.0)
-    return found
+            bands[int(number)] = PamBand(nodata, 1.0 if scale is None else scale, offset or 0.0)
+    return bands
 
 
 def _number(text: str | None) -> float | None:
-    with suppress(TypeError, ValueError, OverflowError):
-        value = float(text)  # type: ignore[arg-type]
-        return None if math.isnan(value) else value
+    with suppress(ValueError):
+        if text is not None and not math.isnan(value := float(text)):
+            return value
     return None

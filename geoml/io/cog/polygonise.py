@@ -25,8 +25,8 @@ Mask = NDArray[np.bool_]
 
 # Four kinds of sides, by the direction of travel with the region on the right hand: east along the top of a region,
 # south along its right, west along its bottom, north along its left. Steps are (row, column).
-AHEAD = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])
-AHEAD_LEFT = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]])
+FORWARD = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])
+FORWARD_LEFT = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]])
 
 
 def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, outside: Mask | None = None) -> Polygons:
@@ -166,7 +166,7 @@ def _turns_left(sides: _Sides, classes: Bytes, regions: _Regions) -> Mask:
     height, width = classes.shape
     flat, left = classes.ravel(), np.zeros(len(sides.pixel), bool)
     first = 0
-    for size, (dy, dx), (ly, lx) in zip(sides.sizes, AHEAD, AHEAD_LEFT, strict=True):
+    for size, (dy, dx), (ly, lx) in zip(sides.sizes, FORWARD, FORWARD_LEFT, strict=True):
         own = sides.pixel[first : first + size]
         # a side that ends on the frame has no pixel ahead on the left
         y, x = sides.y1[first : first + size], sides.x1[first : first + size]

@@ -16,14 +16,15 @@ from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
 from shapely.affinity import translate
 from shapely.errors import ShapelyError
-from shapely.geometry import MultiPolygon, box
+from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError
 from geoml.grid.region import from_geometry, project
 from geoml.io.cog.read import Header, header
 from geoml.io.crs import FULL_TURN, pixel_offset
-from geoml.io.stac.asset_projection import affine, levels, said
+from geoml.io.stac.asset_projection import declared_crs, levels, parse_affine
 from geoml.io.stac.bands import BandSpec
+from geoml.io.stac.item import footprint
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def check_projection(item: pystac.Item, spec: BandSpec, warned: set[str] | None 
     transform is compared only where it speaks of a grid of this size, for an item may have assets of several
     resolutions. Warnings come once for each collection when ``warned`` is the same set for all calls.
 
-    Raises DataError naming item, asset and both values, and as `geoml.io.cog.read.header`.
+    Raises DataError naming item, asset and both values, else what `geoml.io.cog.read.header` raises.
     """
     real = header(spec)
     where = f"item {item.id}, asset {spec.asset}"
@@ -50,75 +51,57 @@ def check_projection(item: pystac.Item, spec: BandSpec, warned: set[str] | None 
 
 
 def _check_crs(item: pystac.Item, spec: BandSpec, real: Header, where: str, warned: set[str]) -> None:
-    found, silent = said(item, item.assets[spec.asset])
-    if not found:
+    declared, silent = declared_crs(item, item.assets[spec.asset])
+    if not declared:
         if silent:
             words = "%s: its CRS %s says nothing; that of the file (%s) is taken"
             _warn(item, warned, "silent", words, where, str(silent[0])[:80], real.crs[:80])
         return
     ours = pyproj.CRS.from_user_input(real.crs)
-    if any(pixel_offset(crs, ours, real.geobox) <= TOLERANCE for crs in found):
+    if any(pixel_offset(crs, ours, real.geobox) <= TOLERANCE for crs in declared):
         return
-    told, ours_told = _words(found[0]), _words(ours)
+    theirs_name, ours_name = _name(declared[0]), _name(ours)
     if not _covers(item, real.geobox):
         raise DataError(
-            f"{where}: the item says {told}, the file is in {ours_told}, and the item's footprint does not bear the "
-            "file out; expected the same"
+            f"{where}: the item says {theirs_name}, the file is in {ours_name}, and the item's footprint does not bear "
+            "the file out; expected the same"
         )
     words = "%s: the item says %s, the file is in %s and lies on the item's footprint; the file is taken"
-    _warn(item, warned, "other", words, where, told, ours_told)
+    _warn(item, warned, "other", words, where, theirs_name, ours_name)
 
 
 def _check_transform(item: pystac.Item, spec: BandSpec, real: Header, where: str) -> None:
     own, whole = levels(item, item.assets[spec.asset])
-    given = own if "proj:transform" in own else whole if whole.get("proj:shape") == list(real.shape) else {}
-    if (transform := given.get("proj:transform")) is None:
+    fields = own if "proj:transform" in own else whole if whole.get("proj:shape") == list(real.shape) else {}
+    if (transform := fields.get("proj:transform")) is None:
         return
-    found = affine(transform)
-    if found is None:
+    affine = parse_affine(transform)
+    if affine is None:
         raise DataError(f"{where}: proj:transform {str(transform)[:80]}; expected six numbers")
     box, (height, width) = real.geobox.affine, real.shape
-    if found.e > 0 and not found.b and not found.d and box.e < 0:  # south up, as the file may be
-        found = found @ Affine(1, 0, 0, 0, -1, height)
+    if affine.e > 0 and not affine.b and not affine.d and box.e < 0:  # south up, as the file may be
+        affine = affine @ Affine(1, 0, 0, 0, -1, height)
     if real.geobox.crs is not None and real.geobox.crs.geographic:
-        found = Affine.translation(-FULL_TURN * round((found.c - box.c) / FULL_TURN), 0) @ found
-    back = ~box @ found
-    drift = max(abs(v) for at in ((0, 0), (width, height), (width, 0)) for v in _moved(back, at))
+        affine = Affine.translation(-FULL_TURN * round((affine.c - box.c) / FULL_TURN), 0) @ affine
+    back = ~box @ affine
+    corners = ((0, 0), (width, height), (width, 0))
+    drift = max(abs(moved - at) for corner in corners for moved, at in zip(back @ corner, corner, strict=True))
     if not drift <= TOLERANCE:
         raise DataError(
-            f"{where}: proj:transform puts the corner at {found.c:.8g}, {found.f:.8g} with pixels of "
-            f"{found.a:g}, the file has {box.c:.8g}, {box.f:.8g} and {box.a:g}; expected less than half a pixel"
+            f"{where}: proj:transform puts the corner at {affine.c:.8g}, {affine.f:.8g} with pixels of "
+            f"{affine.a:g}, the file has {box.c:.8g}, {box.f:.8g} and {box.a:g}; expected less than half a pixel"
         )
-
-
-def _moved(back: Affine, at: tuple[int, int]) -> tuple[float, float]:
-    x, y = back @ at
-    return x - at[0], y - at[1]
 
 
 def _covers(item: pystac.Item, grid: GeoBox) -> bool:
     """Whether the file's pixels lie on the item's geometry (else its bbox); False where it has none."""
     try:
-        shape = item.geometry or _of_bbox(item.bbox)
-        if not shape:
-            return False
-        footprint = project(_all_turns(from_geometry(shape), grid), str(grid.crs))
-        theirs = shapely.make_valid(footprint)
-        ours = shapely.Polygon([grid.affine @ (x * grid.shape[1], y * grid.shape[0]) for x, y in _SQUARE])
+        outline = from_geometry(footprint({"id": item.id, "geometry": item.geometry, "bbox": item.bbox}))
+        theirs, ours = project(_all_turns(outline, grid), str(grid.crs)), grid.extent.geom
         shared = shapely.intersection(theirs, ours).area
         return bool(shared >= SHARED * min(theirs.area, ours.area) > 0)
-    except (InputError, ShapelyError, ProjError, ValueError, TypeError):
+    except (InputError, DataError, ShapelyError, ProjError, ValueError, TypeError):
         return False
-
-
-_SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
-
-
-def _of_bbox(bbox: list[float] | None) -> shapely.Polygon | None:
-    if bbox is None or len(bbox) not in (4, 6):
-        return None
-    west, south, east, north = (bbox[k] for k in ((0, 1, 2, 3) if len(bbox) == 4 else (0, 1, 3, 4)))
-    return box(west, south, east + FULL_TURN if east < west else east, north)
 
 
 def _all_turns(region: MultiPolygon, grid: GeoBox) -> MultiPolygon:
@@ -129,7 +112,7 @@ def _all_turns(region: MultiPolygon, grid: GeoBox) -> MultiPolygon:
     return MultiPolygon([translate(part, xoff=turn) for turn in turns for part in region.geoms])
 
 
-def _words(crs: pyproj.CRS) -> str:
+def _name(crs: pyproj.CRS) -> str:
     authority = crs.to_authority()
     return ":".join(authority) if authority else crs.name
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pystac
@@ -14,7 +13,7 @@ from rasterio.windows import Window
 
 from geoml.errors import DataError
 from geoml.io.cog import validity
-from geoml.io.cog.scaling import settled
+from geoml.io.cog.scaling import with_file_scaling
 from geoml.io.cog.source import label, open_path, using
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stac.catalog import Profile
@@ -22,7 +21,7 @@ from geoml.io.stac.catalog import Profile
 log = logging.getLogger(__name__)
 
 SIDE = 512
-"""Pixels of the overview that is looked at; without one, of a window in the middle."""
+"""Pixels of the overview that is read; without one, of a window in the middle."""
 
 FEWEST = 1000
 """Valid pixels below which nothing is said."""
@@ -44,7 +43,7 @@ def check_offset(item: pystac.Item, specs: Sequence[BandSpec], profile: Profile)
     ruled = [s for s in specs if rule and rule.check and s.name in rule.bands]
     if rule is None or not ruled:
         return
-    (spec,) = settled([min(ruled, key=lambda s: DARK.index(s.name) if s.name in DARK else len(DARK))])
+    (spec,) = with_file_scaling([min(ruled, key=lambda s: DARK.index(s.name) if s.name in DARK else len(DARK))])
     numbers = using(spec, lambda dataset: _numbers(dataset, spec))
     if numbers.size < FEWEST:
         return
@@ -64,17 +63,17 @@ def check_offset(item: pystac.Item, specs: Sequence[BandSpec], profile: Profile)
         )  # fmt: skip
 
 
-def _numbers(dataset: rasterio.DatasetReader, spec: BandSpec) -> NDArray[Any]:
+def _numbers(dataset: rasterio.DatasetReader, spec: BandSpec) -> NDArray[np.number]:
     """Valid numbers of a band, one dimension, as stored: of its finest overview that is no larger than `SIDE`."""
-    said = validity.of(dataset, [spec.index], [spec.no_data], label(spec))
+    no_data = validity.nodata_of(dataset, [spec.index], [spec.nodata_values], label(spec))
     size, factors = max(dataset.shape), dataset.overviews(spec.index)
     level = next((k for k, factor in enumerate(factors) if size / factor <= SIDE), None)
-    if size > SIDE and level is not None and not said.masked and not said.unknown_to_overviews():
+    if size > SIDE and level is not None and not no_data.masked and not no_data.unknown_to_overviews():
         with open_path(dataset.name, overview=level) as overview:
-            pixels, known = validity.pixels(overview, [spec.index], None, said)
+            pixels, valid = validity.pixels(overview, [spec.index], None, no_data)
     else:
         rows, cols = (max(0, (n - SIDE) // 2) for n in dataset.shape)
         height, width = (min(n, SIDE) for n in dataset.shape)
-        pixels, known = validity.pixels(dataset, [spec.index], Window(cols, rows, width, height), said)
-    found: NDArray[Any] = pixels[known]
-    return found
+        pixels, valid = validity.pixels(dataset, [spec.index], Window(cols, rows, width, height), no_data)
+    numbers: NDArray[np.number] = pixels[valid]
+    return numbers

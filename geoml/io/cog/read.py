@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import rasterio
@@ -32,7 +31,7 @@ from geoml.io.stac.bands import BandSpec
 
 log = logging.getLogger(__name__)
 
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+Pixels = tuple[NDArray[np.number], NDArray[np.bool_]]
 
 MAX_SOURCE = 128 * 2**20
 """Bytes of source pixels held for one warp; a larger one (no overviews) is done in parts."""
@@ -55,9 +54,9 @@ class Header:
 
 
 def header(spec: BandSpec) -> Header:
-    """Opens the file of ``spec`` and reads no pixel. Raises as :func:`read`."""
+    """Opens the file of ``spec`` and reads no pixel. Raises InputError, DataError and TransientError as `read` does."""
 
-    def look(dataset: rasterio.DatasetReader) -> Header:
+    def inspect(dataset: rasterio.DatasetReader) -> Header:
         box = placement_of(dataset, spec.projection).geobox
         res = math.hypot(box.affine.a, box.affine.d)
         phase = abs(box.affine.c / res - round(box.affine.c / res))
@@ -67,7 +66,7 @@ def header(spec: BandSpec) -> Header:
             str(box.crs), res, 0.5 if phase > 0.25 else 0.0, (dataset.height, dataset.width), dtype, nodata, box
         )
 
-    return using(spec, look)
+    return using(spec, inspect)
 
 
 def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "bilinear") -> Pixels:
@@ -96,82 +95,88 @@ def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "biline
 def _read(
     dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
 ) -> Pixels:
-    there, where = placement_of(dataset, specs[0].projection), label(specs[0])
-    said = validity.of(dataset, [s.index for s in specs], [s.no_data for s in specs], where)
-    found = [
-        _turn(dataset, file, specs, target, resampling, box, said, own=there.own)
-        for box in wrapped_copies(there.geobox)
-    ]
-    for values, ok in found[1:]:  # longitudes that go round
-        np.copyto(found[0][0], values, where=ok & ~found[0][1])
-        np.logical_or(found[0][1], ok, out=found[0][1])
-    return found[0]
+    placed, where = placement_of(dataset, specs[0].projection), label(specs[0])
+    no_data = validity.nodata_of(dataset, [s.index for s in specs], [s.nodata_values for s in specs], where)
+    full = _Level(dataset, specs, no_data)
+    parts = (_turn(full, file, target, resampling, box, own=placed.own) for box in wrapped_copies(placed.geobox))
+    data, valid = next(parts)
+    for values, ok in parts:  # longitudes that go round
+        np.copyto(data, values, where=ok & ~valid)
+        valid |= ok
+    return data, valid
 
 
-def _turn(
-    dataset: rasterio.DatasetReader,
-    file: Bytes,
-    specs: Sequence[BandSpec],
-    target: GeoBox,
-    resampling: str,
-    full: GeoBox,
-    said: NoData,
-    *,
-    own: bool,
-) -> Pixels:
-    """The file as it lies on ``full``; ``own``: its overviews know their place."""
-    full, where = aligned(full, str(target.crs)), label(specs[0])
-    offset = shift(full, target)
-    with validity.beside(dataset, said) as here:
-        if offset is not None:
-            return _aligned(dataset, specs, target, offset, here)
-        level = _level(dataset, min(ratio(full, target)), nearest=resampling == "nearest") if own else None
-        if level is None or not _know_all(dataset, file, specs[0], here):
-            return _placed(dataset, specs, target, resampling, full, here)
-    with open_path(dataset.name, overview=level) as overview, validity.beside(overview, said, level) as here:
-        bounded(overview, where)
+@dataclass(frozen=True)
+class _Level:
+    """One resolution of an opened file, the bands of it that are read, and what says no data in them."""
+
+    dataset: rasterio.DatasetReader
+    specs: Sequence[BandSpec]
+    no_data: NoData
+
+    def empty(self, shape: tuple[int, int]) -> Pixels:
+        """Zeros, none of them valid."""
+        dtype = np.result_type(*(np.dtype(self.dataset.dtypes[s.index - 1]) for s in self.specs))
+        data = np.zeros((len(self.specs), *shape), dtype)
+        return data, np.zeros(data.shape, bool)
+
+    def pixels(self, window: Window) -> Pixels:
+        """A window of the file, north up, with its validity."""
+        flipped = placement_of(self.dataset, self.specs[0].projection).flipped
+        top = self.dataset.height - window.y1 if flipped else window.y0
+        area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
+        data, valid = validity.pixels(self.dataset, [s.index for s in self.specs], area, self.no_data)
+        return (data[:, ::-1], valid[:, ::-1]) if flipped else (data, valid)
+
+
+def _turn(full: _Level, file: Bytes, target: GeoBox, resampling: str, box: GeoBox, *, own: bool) -> Pixels:
+    """The file as it lies on ``box``; ``own``: its overviews know their placement_of."""
+    box, dataset = aligned(box, str(target.crs)), full.dataset
+    with validity.with_side_mask(dataset, full.no_data) as no_data:
+        level = replace(full, no_data=no_data)
+        if (offset := shift(box, target)) is not None:
+            return _aligned(level, target, offset)
+        number = _overview(dataset, min(ratio(box, target)), nearest=resampling == "nearest") if own else None
+        if number is None or not _know_all(level, file):
+            return _placed(level, target, resampling, box)
+    with (
+        open_path(dataset.name, overview=number) as overview,
+        validity.with_side_mask(overview, full.no_data, number) as no_data,
+    ):
+        bounded(overview, label(full.specs[0]))
         zoom = Affine.scale(dataset.width / overview.width, dataset.height / overview.height)
-        source = GeoBox(overview.shape, full.affine @ zoom, full.crs)
-        return _placed(overview, specs, target, resampling, source, here)
+        source = GeoBox(overview.shape, box.affine @ zoom, box.crs)
+        return _placed(replace(full, dataset=overview, no_data=no_data), target, resampling, source)
 
 
-def _know_all(dataset: rasterio.DatasetReader, file: Bytes, spec: BandSpec, said: NoData) -> bool:
+def _know_all(level: _Level, file: Bytes) -> bool:
     """Whether the overviews were made knowing all that hides pixels: else what is hidden was averaged into them."""
-    levels = len(dataset.overviews(1))
-    missing = said.unknown_to_overviews()
-    if said.side is not None and len(said.side.overviews(1)) < levels:
-        missing = f"{said.side.name}, which has none"
-    elif said.masked and mask_overviews(file) < levels:
+    no_data, count = level.no_data, len(level.dataset.overviews(1))
+    missing = no_data.unknown_to_overviews()
+    if no_data.side is not None and len(no_data.side.overviews(1)) < count:
+        missing = f"{no_data.side.name}, which has none"
+    elif no_data.masked and mask_overviews(file) < count:
         missing = "a mask, which has none"
     if missing:
-        log.info("%s: read at full size, its overviews were made without %s", label(spec), missing)
+        log.info("%s: read at full size, its overviews were made without %s", label(level.specs[0]), missing)
     return not missing
 
 
-def _placed(
-    dataset: rasterio.DatasetReader,
-    specs: Sequence[BandSpec],
-    target: GeoBox,
-    resampling: str,
-    source: GeoBox,
-    said: NoData,
-) -> Pixels:
+def _placed(level: _Level, target: GeoBox, resampling: str, source: GeoBox) -> Pixels:
     """One level of the file on the target: copied where it can be, else warped."""
     if (offset := shift(source, target)) is not None:
-        return _aligned(dataset, specs, target, offset, said)
+        return _aligned(level, target, offset)
     reach = math.ceil(KERNELS[resampling] * max(1.0, *ratio(source, target))) + 2
-    found = windows(source, target, reach)
-    itemsize = np.dtype(_dtype(dataset, specs)).itemsize
+    needed = windows(source, target, reach)
     height, width = target.shape
-    if max(height, width) > 1 and sum(math.prod(w.shape) for w in found) * itemsize * len(specs) > MAX_SOURCE:
+    data, valid = level.empty((height, width))
+    if max(height, width) > 1 and sum(math.prod(w.shape) for w in needed) * data.itemsize * len(data) > MAX_SOURCE:
         axis, half = (1, height // 2) if height >= width else (2, width // 2)
-        parts = (target[:half], target[half:]) if axis == 1 else (target[:, :half], target[:, half:])
-        done = [_placed(dataset, specs, part, resampling, source, said) for part in parts]
+        halves = (target[:half], target[half:]) if axis == 1 else (target[:, :half], target[:, half:])
+        done = [_placed(level, part, resampling, source) for part in halves]
         return np.concatenate([d for d, _ in done], axis), np.concatenate([v for _, v in done], axis)
-    data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
-    valid = np.zeros(data.shape, bool)
-    for window in found:
-        pixels = _pixels(dataset, specs, window, said)
+    for window in needed:
+        pixels = level.pixels(window)
         if not pixels[1].any():
             continue
         box = source[window.y0 : window.y1, window.x0 : window.x1]
@@ -181,42 +186,24 @@ def _placed(
     return data, valid
 
 
-def _aligned(
-    dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], target: GeoBox, offset: tuple[int, int], said: NoData
-) -> Pixels:
+def _aligned(level: _Level, target: GeoBox, offset: tuple[int, int]) -> Pixels:
     """The target's pixels as they are in the file; zero and invalid outside of it."""
-    row, col = offset
-    height, width = target.shape
-    wanted = Window(row, col, row + height, col + width)
-    inside = wanted.intersect(Window(0, 0, dataset.height, dataset.width))
-    if inside == wanted:
-        return _pixels(dataset, specs, wanted, said)
-    data = np.zeros((len(specs), height, width), _dtype(dataset, specs))
-    valid = np.zeros(data.shape, bool)
+    (row, col), (height, width) = offset, target.shape
+    window = Window(row, col, row + height, col + width)
+    inside = window.intersect(Window(0, 0, level.dataset.height, level.dataset.width))
+    if inside == window:
+        return level.pixels(window)
+    data, valid = level.empty((height, width))
     if not inside.empty:
-        part = (slice(None), *inside.slices(wanted))
-        data[part], valid[part] = _pixels(dataset, specs, inside, said)
+        part = (slice(None), *inside.slices(window))
+        data[part], valid[part] = level.pixels(inside)
     return data, valid
 
 
-def _pixels(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec], window: Window, said: NoData) -> Pixels:
-    """A window of the file, north up, with its validity."""
-    flipped = placement_of(dataset, specs[0].projection).flipped
-    top = dataset.height - window.y1 if flipped else window.y0
-    area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
-    data, valid = validity.pixels(dataset, [s.index for s in specs], area, said)
-    return (data[:, ::-1], valid[:, ::-1]) if flipped else (data, valid)
-
-
-def _dtype(dataset: rasterio.DatasetReader, specs: Sequence[BandSpec]) -> np.dtype[Any]:
-    return np.result_type(*(np.dtype(dataset.dtypes[s.index - 1]) for s in specs))
-
-
-def _level(dataset: rasterio.DatasetReader, wanted: float, *, nearest: bool) -> int | None:
-    """Number of the coarsest overview that is not coarser than ``wanted`` source pixels; None for full resolution.
+def _overview(dataset: rasterio.DatasetReader, scale: float, *, nearest: bool) -> int | None:
+    """Number of the coarsest overview that is not coarser than ``scale`` source pixels; None for full resolution.
 
     Classes and quality bits may have been averaged in overviews, so ``nearest`` prefers up to four times finer ones.
     """
-    limit = (wanted / 4 if nearest else wanted) * (1 + 1e-3)
-    fitting = [k for k, factor in enumerate(dataset.overviews(1)) if factor <= limit]
-    return fitting[-1] if fitting else None
+    limit = (scale / 4 if nearest else scale) * (1 + 1e-3)
+    return max((k for k, factor in enumerate(dataset.overviews(1)) if factor <= limit), default=None)

@@ -44,12 +44,12 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
 def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
-    """``action`` on the opened and checked file of ``spec``. Raises as :func:`using_bytes`."""
+    """``action`` on the opened and checked file of ``spec``. Raises the errors of `using_bytes`."""
     return using_bytes(spec, lambda dataset, _: action(dataset))
 
 
 def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes], T]) -> T:
-    """``action`` on the opened and checked file of ``spec`` and its bytes; tries again with backoff what is transient.
+    """``action`` on the opened and checked file of ``spec`` and its bytes; transient failures are retried with backoff.
 
     Raises InputError for an href that is not allowed, TransientError when a server still fails after
     ``settings().retries`` tries, DataError for everything that trying again does not mend.
@@ -98,8 +98,8 @@ def _verify(spec: BandSpec, path: Path) -> None:
     expected = sha256_of(spec.checksum or "").lower()
     if len(expected) != 64:
         return
-    look = path.stat()
-    if _sum(path, look.st_mtime_ns, look.st_size) != expected:
+    stat = path.stat()
+    if _sum(path, stat.st_mtime_ns, stat.st_size) != expected:
         raise DataError(f"{label(spec)}: damaged or another file, its sum is not file:checksum; see GEOML_VERIFY")
 
 

@@ -8,8 +8,8 @@ columns that start at multiples of ``STRIP`` of the plane).
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any
+from collections.abc import Mapping
+from functools import lru_cache, partial
 
 import numpy as np
 import pyproj
@@ -23,6 +23,9 @@ from geoml.grid.plane import Window
 STRIP = 96
 """Columns of one warp. Coordinates are exact at its ends and its middle and linear between (error below 0.001 pixel).
 GDAL may cut regions wider than 100 pixels itself, at places that depend on the window."""
+
+Options = Mapping[str, float | Resampling]
+"""Of GDAL's warp."""
 
 TINY = 1e-3
 """Pixels; grids that differ by less are one grid."""
@@ -62,26 +65,26 @@ def _ratio(source: GeoBox, crs: str, dx: float, dy: float) -> tuple[float, float
     place = pyproj.Transformer.from_crs(str(source.crs), crs, always_xy=True)
     area = pyproj.CRS.from_user_input(crs).area_of_use
     if area is not None and area.west < area.east:
-        x, y = _clamped(source, x, y, area)
+        x, y = _clamped(source, x, y, area.bounds)
     px, py = place.transform(x, y)
     if not (math.isfinite(px) and math.isfinite(py)):
         return 1.0, 1.0
     xs, ys = place.transform(np.array([px, px + dx, px]), np.array([py, py, py + dy]), direction="INVERSE")
     u, v = _cells(source, np.asarray(xs), np.asarray(ys))
-    found = float(np.hypot(u[1] - u[0], u[2] - u[0])), float(np.hypot(v[1] - v[0], v[2] - v[0]))
-    return found if all(math.isfinite(f) and f > 0 for f in found) else (1.0, 1.0)
+    steps = float(np.hypot(u[1] - u[0], u[2] - u[0])), float(np.hypot(v[1] - v[0], v[2] - v[0]))
+    return steps if all(math.isfinite(s) and s > 0 for s in steps) else (1.0, 1.0)
 
 
-def _clamped(source: GeoBox, x: float, y: float, area: Any) -> tuple[float, float]:
+def _clamped(source: GeoBox, x: float, y: float, area: tuple[float, float, float, float]) -> tuple[float, float]:
     """The middle of the part of the source that lies in the CRS's area of use; its own middle when there is none."""
     lonlat = pyproj.Transformer.from_crs(str(source.crs), "EPSG:4326", always_xy=True)
     west, south, east, north = lonlat.transform_bounds(*source.boundingbox.bbox)
-    low, high = max(west, area.west), min(east, area.east)
-    bottom, top = max(south, area.south), min(north, area.north)
+    low, high = max(west, area[0]), min(east, area[2])
+    bottom, top = max(south, area[1]), min(north, area[3])
     if not (low < high and bottom < top):
         return x, y
-    found = lonlat.transform((low + high) / 2, (bottom + top) / 2, direction="INVERSE")
-    return found if all(math.isfinite(f) for f in found) else (x, y)
+    middle = lonlat.transform((low + high) / 2, (bottom + top) / 2, direction="INVERSE")
+    return middle if all(map(math.isfinite, middle)) else (x, y)
 
 
 def windows(source: GeoBox, target: GeoBox, reach: int) -> list[Window]:
@@ -134,19 +137,19 @@ def _cells(
     return a.a * x + a.b * y + a.c, a.d * x + a.e * y + a.f
 
 
-def _clip(found: list[Window], full: Window) -> list[Window]:
-    return [w for w in (f.intersect(full) for f in found) if not w.empty]
+def _clip(parts: list[Window], full: Window) -> list[Window]:
+    return [w for w in (part.intersect(full) for part in parts) if not w.empty]
 
 
 def warp(
-    data: NDArray[Any],
+    data: NDArray[np.number],
     valid: NDArray[np.bool_],
     source: GeoBox,
     target: GeoBox,
     *,
     resampling: str,
     scale: tuple[float, float],
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """(band, y, x) values and validity of ``source`` resampled to ``target``.
 
     ``scale`` is the :func:`ratio` of the whole source, of which ``source`` may be a window.
@@ -154,88 +157,63 @@ def warp(
     where it is invalid. Integers are interpolated as floats and rounded.
     """
     shape = (data.shape[0], *target.shape)
-    nearest = {"XSCALE": 1.0, "YSCALE": 1.0}
+    nearest = {"resampling": Resampling.nearest, "XSCALE": 1.0, "YSCALE": 1.0}
     ok = np.zeros(shape, np.uint8)
-    _strips(valid.view(np.uint8), ok, source, target, Resampling.nearest, nearest)
-    found: NDArray[np.bool_] = ok.view(np.bool_)
+    _strips(valid.view(np.uint8), ok, source, target, nearest)
+    inside: NDArray[np.bool_] = ok.view(np.bool_)
     if resampling == "nearest":
         out = np.zeros(shape, data.dtype)
-        _strips(data, out, source, target, Resampling.nearest, nearest)
+        _strips(data, out, source, target, nearest)
     else:
-        options = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
-        out = _interpolated(data, valid, found, source, target, Resampling[resampling], options)
-    if not found.all():
-        out[~found] = 0
-    return out, found
+        kernel = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
+        out = _interpolated(data, valid, inside, source, target, {"resampling": Resampling[resampling], **kernel})
+    if not inside.all():
+        out[~inside] = 0
+    return out, inside
 
 
 def _interpolated(
-    data: NDArray[Any],
+    data: NDArray[np.number],
     valid: NDArray[np.bool_],
-    found: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
     source: GeoBox,
     target: GeoBox,
-    kernel: Resampling,
-    options: dict[str, float],
-) -> NDArray[Any]:
-    """The values in the dtype of ``data`` where ``found``, arbitrary elsewhere; ``found`` loses what has no value."""
+    options: Options,
+) -> NDArray[np.number]:
+    """The values in the dtype of ``data`` where ``inside``, arbitrary elsewhere; ``inside`` loses what has no value."""
     single = data.dtype.itemsize <= 2 or data.dtype == np.float32
     exact: type[np.floating] = np.float32 if single else np.float64
-    given = data
+    weighted = data
     if not valid.all():
         options = {**options, "src_nodata": math.nan, "dst_nodata": math.nan}
-        given = np.where(valid, data.astype(exact), exact("nan"))
+        weighted = np.where(valid, data.astype(exact), exact("nan"))
     out = np.zeros((data.shape[0], *target.shape), exact)
-    _strips(given, out, source, target, kernel, options)
+    _strips(weighted, out, source, target, options)
     if "src_nodata" in options:
-        found &= ~np.isnan(out)
-        out[~found] = 0
+        inside &= ~np.isnan(out)
+        out[~inside] = 0
     if data.dtype.kind == "f":
         return out.astype(data.dtype, copy=False)
     # halves are common when pixels are split in two; the small extra keeps float noise from deciding them
     np.floor(np.add(out, 0.5 + 1e-4, out=out), out=out)
-    limits = np.iinfo(data.dtype)
+    limits = np.iinfo(np.dtype(data.dtype.name))
     return np.clip(out, limits.min, limits.max, out=out).astype(data.dtype)
 
 
 def _strips(
-    data: NDArray[Any],
-    out: NDArray[Any],
-    source: GeoBox,
-    target: GeoBox,
-    kernel: Resampling,
-    options: dict[str, float],
+    data: NDArray[np.number], out: NDArray[np.number], source: GeoBox, target: GeoBox, options: Options
 ) -> None:
-    """Fills ``out`` (band, y, x), strip by strip where coordinates are not linear."""
-    width = target.shape[1]
+    """Fills ``out`` (band, y, x) as GDAL does, strip by strip where coordinates are not linear."""
+    crs = {"src_crs": str(source.crs), "dst_crs": str(target.crs)}
+    # INSERT_CENTER_LONG: grids beyond 180° come turn by turn
+    warped = partial(reproject, data, src_transform=source.affine, INSERT_CENTER_LONG="NO", **crs, **options)
     if source.crs == target.crs:
-        _gdal(data, out, source, target.affine, target, kernel, options)
+        warped(out, dst_transform=target.affine)
         return
+    width = target.shape[1]
     first = math.floor(target.affine.c / target.affine.a + 0.25)  # column of the plane, for both of its anchors
     for start in range(first // STRIP * STRIP - first, width, STRIP):
         strip = np.zeros((*out.shape[:2], STRIP), out.dtype)
-        _gdal(data, strip, source, target.affine @ Affine.translation(start, 0), target, kernel, options)
+        warped(strip, dst_transform=target.affine @ Affine.translation(start, 0))
         low, high = max(start, 0), min(start + STRIP, width)
         out[:, :, low:high] = strip[:, :, low - start : high - start]
-
-
-def _gdal(
-    data: NDArray[Any],
-    out: NDArray[Any],
-    source: GeoBox,
-    transform: Affine,
-    target: GeoBox,
-    kernel: Resampling,
-    options: dict[str, float],
-) -> None:
-    reproject(
-        data,
-        out,
-        src_transform=source.affine,
-        src_crs=str(source.crs),
-        dst_transform=transform,
-        dst_crs=str(target.crs),
-        resampling=kernel,
-        INSERT_CENTER_LONG="NO",  # grids beyond 180° are given turn by turn
-        **options,
-    )

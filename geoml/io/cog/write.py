@@ -21,7 +21,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import rasterio
@@ -60,9 +60,9 @@ class CogWriter:
 
     ``scale`` and ``offset`` say ``physical = stored * scale + offset`` for every band. ``overview`` is ``mode`` or
     ``nearest`` for classes and ``average`` for quantities; overviews are made each from the one above until one tile
-    holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``level`` is
-    Zstandard's. ``tile`` is a multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha.
-    ``bigtiff`` None means: only when 4 GiB are exceeded.
+    holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``tile`` is a
+    multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha. ``bigtiff`` None means: only
+    when 4 GiB are exceeded.
 
     Used as a context manager it is closed at the end, and nothing appears under ``path`` after an error.
     Raises InputError for arguments that do not fit together.
@@ -82,25 +82,23 @@ class CogWriter:
         descriptions: Sequence[str] = (),
         overview: Overview = "nearest",
         predictor: bool = False,
-        level: int = 1,
         tile: int = 512,
-        tags: Mapping[str, str] | None = None,
         bigtiff: bool | None = None,
     ) -> None:
         self._path, self._geobox, self._dtype = Path(path), geobox, np.dtype(dtype).newbyteorder("=")
         self._height, self._width = (int(n) for n in geobox.shape)
         self._bands, self._nodata = bands, nodata
         self._colormap, self._scale, self._offset = colormap, scale, offset
-        self._descriptions, self._tags = tuple(descriptions), dict(tags or {})
+        self._descriptions = tuple(descriptions)
         self._predictor, self._tile, self._bigtiff = predictor, tile, bigtiff
-        self._check(overview, level)
+        self._check(overview)
         self._template(())  # what GDAL cannot describe is refused before any pixel is written
         self._statistics = RunningStatistics(bands, self._dtype, nodata)
         self._row = 0
         self._info: CogInfo | None = None
-        self._levels = self._open(overview, level)
+        self._levels = self._open(overview)
 
-    def write(self, rows: NDArray[Any]) -> None:
+    def write(self, rows: NDArray[np.number]) -> None:
         """Append rows: (h, width) for one band or (bands, h, width), any h, dtype of the file.
 
         Raises InputError when shape or dtype differ or there are too many rows, DataError when the disk is full.
@@ -155,7 +153,7 @@ class CogWriter:
         else:
             self.abort()
 
-    def _check(self, overview: str, level: int) -> None:
+    def _check(self, overview: str) -> None:
         if self._dtype.name not in DTYPES:
             raise InputError(f"dtype: {self._dtype}; expected one of {', '.join(DTYPES)}")
         if self._bands < 1 or self._height < 1 or self._width < 1:
@@ -164,8 +162,6 @@ class CogWriter:
             )
         if self._tile < 16 or self._tile % 16:
             raise InputError(f"tile: {self._tile}; expected a multiple of 16")
-        if not 1 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
-            raise InputError(f"level: {level}; expected 1 to {zstandard.MAX_COMPRESSION_LEVEL}")
         if overview not in ("mode", "nearest", "average"):
             raise InputError(f"overview: {overview!r}; expected mode, nearest or average")
         if self._nodata is not None and not _holds(self._dtype, self._nodata):
@@ -175,10 +171,10 @@ class CogWriter:
         if self._descriptions and len(self._descriptions) != self._bands:
             raise InputError(f"descriptions: {len(self._descriptions)}; expected {self._bands}, one for each band")
 
-    def _open(self, overview: Overview, level: int) -> list[_Level]:
+    def _open(self, overview: Overview) -> list[_Level]:
         """The resolutions, full size first; each passes its rows on to the next."""
-        fill: Any = self._dtype.type(0 if self._nodata is None else self._nodata)  # type: ignore[arg-type]
-        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        fill = 0.0 if self._nodata is None else self._nodata
+        compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
         sizes = [(self._height, self._width)]
         while max(sizes[-1]) > self._tile:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -188,7 +184,7 @@ class CogWriter:
             for height, width in reversed(sizes):
                 # beside the file: /tmp may be small, and is memory on some machines
                 spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(self._path.parent))  # noqa: SIM115
-                strip = np.full((self._bands, self._tile, -(-width // self._tile) * self._tile), fill)
+                strip = np.full((self._bands, self._tile, -(-width // self._tile) * self._tile), fill, self._dtype)
                 encode = partial(_encoded, compressor, self._predictor)
                 levels.insert(0, _Level(height, width, strip, fill, spool, encode))
         except (OSError, MemoryError) as err:
@@ -209,7 +205,7 @@ class CogWriter:
         digest = hashlib.sha256()
         with atomic(self._path) as temporary:
             with temporary.open("wb") as file:
-                target = _Hashed(file, digest)
+                target = _Hashed(file, digest.update)
                 target.write(header)
                 for level in reversed(self._levels):
                     level.spool.seek(0)
@@ -232,7 +228,7 @@ class CogWriter:
         try:
             with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
                 with memory.open(**profile) as empty:
-                    empty.update_tags(AREA_OR_POINT="Area", **self._tags)
+                    empty.update_tags(AREA_OR_POINT="Area")
                     if self._scale != 1.0 or self._offset != 0.0:
                         empty.scales = (self._scale,) * self._bands
                         empty.offsets = (self._offset,) * self._bands
@@ -259,20 +255,20 @@ class _Level:
         self,
         height: int,
         width: int,
-        strip: NDArray[Any],
-        fill: Any,
+        strip: NDArray[np.number],
+        fill: float,
         spool: IO[bytes],
-        encode: Callable[[NDArray[Any]], bytes],
+        encode: Callable[[NDArray[np.number]], bytes],
     ) -> None:
         self.spool = spool
-        self.passes: list[Callable[[NDArray[Any]], None]] = []
+        self.passes: list[Callable[[NDArray[np.number]], None]] = []
         """Called with the (bands, h, width) rows of every finished strip; h is even except at the bottom."""
         self._height, self._width, self._strip, self._fill, self._encode = height, width, strip, fill, encode
         self._row = self._bytes = 0
         self._offsets: list[int] = []
         self._lengths: list[int] = []
 
-    def write(self, rows: NDArray[Any]) -> None:
+    def write(self, rows: NDArray[np.number]) -> None:
         """Take (bands, h, width) rows; every full strip is compressed and passed on."""
         at, size = 0, self._strip.shape[1]
         while at < rows.shape[1]:
@@ -299,11 +295,11 @@ class _Level:
             receive(self._strip[:, :rows, : self._width])
 
 
-def _halve_into(lower: _Level, how: Overview, nodata: float | None, rows: NDArray[Any]) -> None:
+def _halve_into(lower: _Level, how: Overview, nodata: float | None, rows: NDArray[np.number]) -> None:
     lower.write(halved(rows, how, nodata))
 
 
-def _encoded(compressor: zstandard.ZstdCompressor, predictor: bool, tile: NDArray[Any]) -> bytes:
+def _encoded(compressor: zstandard.ZstdCompressor, predictor: bool, tile: NDArray[np.number]) -> bytes:
     """A (bands, h, w) tile, pixel-interleaved and compressed."""
     pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
     return compressor.compress((_differences(pixels) if predictor else pixels).data)
@@ -312,22 +308,22 @@ def _encoded(compressor: zstandard.ZstdCompressor, predictor: bool, tile: NDArra
 class _Hashed:
     """A file that hashes what passes through."""
 
-    def __init__(self, file: IO[bytes], digest: Any) -> None:
-        self._file, self._digest = file, digest
+    def __init__(self, file: IO[bytes], update: Callable[[bytes], object]) -> None:
+        self._file, self._update = file, update
 
     def write(self, data: bytes) -> int:
-        self._digest.update(data)
+        self._update(data)
         return self._file.write(data)
 
 
-def _holds(dtype: np.dtype[Any], value: float) -> bool:
+def _holds(dtype: np.dtype, value: float) -> bool:
     if dtype.kind == "f":
         return bool(np.isnan(value) or abs(value) <= float(np.finfo(dtype).max))
     info = np.iinfo(dtype)
     return value == int(value) and info.min <= value <= info.max if np.isfinite(value) else False
 
 
-def _differences(tile: NDArray[Any]) -> NDArray[Any]:
+def _differences(tile: NDArray[np.number]) -> NDArray[np.number]:
     """The (h, w, bands) tile after TIFF predictor 2 (integers; TIFF 6.0 section 14) or 3 (floats; technical note 3)."""
     if tile.dtype.kind != "f":
         out = tile.copy()

@@ -6,7 +6,7 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from geoml.io.report.canvas import Floats, at, transformer
+from geoml.io.report.canvas import Floats, apply_affine, transformer
 
 LATTICE = 17
 """Points along a side of a raster where the area of a pixel is computed; between them it is interpolated."""
@@ -23,15 +23,15 @@ class PixelAreas:
         lon, lat = (10 * round(v / 10) for v in transformer(wkt, "EPSG:4326").transform(*middle))
         to = transformer(wkt, f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m")
         y, x = np.meshgrid(self._rows, self._cols, indexing="ij")
-        corners = [to.transform(*at(grid.transform, x + dx, y + dy)) for dy, dx in _CORNERS]
+        corners = [to.transform(*apply_affine(grid.transform, x + dx, y + dy)) for dy, dx in _CORNERS]
         (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
         self._area: Floats = np.abs((x2 - x0) * (y3 - y1) - (x3 - x1) * (y2 - y0)) / 2  # from the diagonals
 
     def of(self, window: Window) -> Floats:
         """(y, x) m² of the pixels of a window."""
         rows, cols = window.toslices()
-        found: Floats = _weights(rows, self._rows) @ self._area @ _weights(cols, self._cols).T
-        return found
+        areas: Floats = _weights(rows, self._rows) @ self._area @ _weights(cols, self._cols).T
+        return areas
 
 
 def _weights(part: slice, nodes: Floats) -> Floats:

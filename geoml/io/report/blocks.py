@@ -25,7 +25,8 @@ from geoml.settings import settings
 
 Bytes = NDArray[np.uint8]
 
-Near = Callable[[pystac.Item], AbstractContextManager[None]]
+Stage = Callable[[pystac.Item], AbstractContextManager[object]]
+"""Brings the files of a block into the folder of the run, and takes them away again; ``nullcontext``: all are there."""
 
 UNKNOWN = 255
 """nodata of the valid count: outside the region."""
@@ -46,32 +47,26 @@ class BlockView:
     observed: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     counted: Any = None
     place: Slices | None = None
-    layers: Mapping[str, tuple[NDArray[Any], NDArray[np.bool_]]] = field(default_factory=dict)
+    layers: Mapping[str, tuple[NDArray[np.number], NDArray[np.bool_]]] = field(default_factory=dict)
     problem: str = ""
 
 
-def here(_item: pystac.Item) -> AbstractContextManager[None]:
-    """The files of a block are where they are."""
-    return nullcontext()
-
-
-def look_at(
-    root: Path, items: Sequence[pystac.Item], canvas: Canvas, part: ReportPart, near: Near = here
+def read_blocks(
+    root: Path, items: Sequence[pystac.Item], canvas: Canvas, part: ReportPart, stage: Stage = nullcontext
 ) -> Iterator[BlockView]:
     """Read the blocks of the run folder ``root``, in the order of the items; a damaged one says its ``problem``.
 
-    Memory is that of a few blocks at the resolution of the canvas. ``near`` brings the files of a block and takes them
-    away again.
+    Memory is that of a few blocks at the resolution of the canvas.
     """
     workers = min(settings().threads, 4)
     with ThreadPoolExecutor(workers, "geoml-report") as pool:
         for at in range(0, len(items), 4 * workers):
-            yield from pool.map(lambda item: _look(root, item, canvas, part, near), items[at : at + 4 * workers])
+            yield from pool.map(lambda item: _read_block(root, item, canvas, part, stage), items[at : at + 4 * workers])
 
 
-def _look(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart, near: Near) -> BlockView:
+def _read_block(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart, stage: Stage) -> BlockView:
     try:
-        with near(item), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
+        with stage(item), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
             return _read(root, item, canvas, part)
     except (RasterioError, OSError, ValueError, DataError) as err:
         return BlockView(item.id, problem=str(err))
@@ -79,14 +74,14 @@ def _look(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart, near:
 
 def _read(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart) -> BlockView:
     files = {key: _inside(root, asset) for key, asset in item.assets.items()}
-    wanted = {**part.layers, "valid": VALID}
-    main = next(iter(wanted.values()))
+    drawn = {**part.layers, "valid": VALID}
+    main = next(iter(drawn.values()))
     if main.asset not in files:
         raise DataError(f"{item.id}: no asset named {main.asset}")
     with ExitStack() as stack:
         opened = {
             name: stack.enter_context(rasterio.open(files[layer.asset], driver="GTiff"))
-            for name, layer in wanted.items()
+            for name, layer in drawn.items()
             if layer.asset in files
         }
         first = next(iter(opened.values()))
@@ -99,9 +94,9 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart) -> Bl
             at = canvas.places(place, first.transform, wkt)
             shape = math.ceil(first.height / canvas.step), math.ceil(first.width / canvas.step)
             for name, source in opened.items():
-                pixels = source.read([1], out_shape=(1, *shape), resampling=wanted[name].resampling)
+                pixels = source.read([1], out_shape=(1, *shape), resampling=drawn[name].resampling)
                 step = source.height / shape[0], source.width / shape[1]
-                layers[name] = _sampled(pixels, _known(pixels[0], wanted[name].nodata), step, at)
+                layers[name] = _sampled(pixels, _valid(pixels[0], drawn[name].nodata), step, at)
             for key in PICTURES.keys() & files.keys():
                 pixels, step = _picture(files[key], first.shape, shape)
                 layers[PICTURES[key]] = _sampled(pixels[:3], pixels[3] > 0, step, at)
@@ -119,20 +114,20 @@ def _inside(root: Path, asset: pystac.Asset) -> Path:
     return path
 
 
-def _known(pixels: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = ~np.isnan(pixels) if math.isnan(nodata) else pixels != nodata
-    return found
+def _valid(pixels: NDArray[np.number], nodata: float) -> NDArray[np.bool_]:
+    valid: NDArray[np.bool_] = ~np.isnan(pixels) if math.isnan(nodata) else pixels != nodata
+    return valid
 
 
 def _sampled(
-    pixels: NDArray[Any], known: NDArray[np.bool_], step: tuple[float, float], place: tuple[Floats, Floats]
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The pixel at each place, and whether it is known; a pixel covers ``step`` (rows, columns) of the block."""
+    pixels: NDArray[np.number], valid: NDArray[np.bool_], step: tuple[float, float], place: tuple[Floats, Floats]
+) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
+    """The pixel at each place, and whether it is valid; a pixel covers ``step`` (rows, columns) of the block."""
     with np.errstate(invalid="ignore"):
         col, row = np.floor(place[0] / step[1]), np.floor(place[1] / step[0])
-        good = (row >= 0) & (row < known.shape[0]) & (col >= 0) & (col < known.shape[1])
+        good = (row >= 0) & (row < valid.shape[0]) & (col >= 0) & (col < valid.shape[1])
     y, x = (np.where(good, v, 0).astype(np.intp) for v in (row, col))
-    return pixels[:, y, x], good & known[y, x]
+    return pixels[:, y, x], good & valid[y, x]
 
 
 def _picture(path: Path, whole: tuple[int, int], shape: tuple[int, int]) -> tuple[Bytes, tuple[float, float]]:

@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.ellipsoid import WGS84
 from geoml.grid.plane import Plane
+from geoml.io.georef import edge_points
 
 SIDE = 1400
 """Pixels of the longer side, at most."""
@@ -36,7 +37,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A grid in a CRS that shows lengths as they are, near enough for a look at a map."""
+    """The grid of a report's maps, in a CRS that nearly keeps lengths."""
 
     box: GeoBox
     wkt: str
@@ -50,12 +51,8 @@ class Canvas:
 
     def part(self, grid: Affine, shape: tuple[int, int], crs: str) -> Slices | None:
         """Rows and columns of the sheet that another grid may cover; None when there are none."""
-        ring = np.linspace(0, 1, 33)
-        zero, one = np.zeros(33), np.ones(33)
-        across = np.concatenate([ring, one, ring, zero]) * shape[1]
-        down = np.concatenate([zero, ring, one, ring]) * shape[0]
-        x, y = transformer(crs, self.wkt).transform(*at(grid, across, down))
-        cols, rows = at(~self.box.affine, np.asarray(x), np.asarray(y))
+        x, y = transformer(crs, self.wkt).transform(*apply_affine(grid, *edge_points(shape, 33)))
+        cols, rows = apply_affine(~self.box.affine, np.asarray(x), np.asarray(y))
         if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
             return None
         y0, y1 = max(math.floor(rows.min()) - 1, 0), min(math.ceil(rows.max()) + 1, self.shape[0])
@@ -69,19 +66,19 @@ class Canvas:
         """
         rows, cols = part
         y, x = np.mgrid[rows.start : rows.stop, cols.start : cols.stop] + 0.5
-        east, north = at(self.box.affine, x, y)
+        east, north = apply_affine(self.box.affine, x, y)
         if crs != self.wkt:
             east, north = transformer(self.wkt, crs).transform(east, north)
-        return at(~grid, east, north)
+        return apply_affine(~grid, east, north)
 
     def mask(self, outlines: Sequence[BaseGeometry]) -> NDArray[np.bool_]:
         """(y, x) True inside outlines that are given in degrees."""
         if not outlines:
             return np.zeros(self.shape, bool)
-        shapes = [_moved(o, self.wkt) for o in outlines]
+        to = transformer("EPSG:4326", self.wkt).transform
+        shapes = list(shapely.transform(np.asarray(outlines, object), to, interleaved=False))
         burnt = rasterize(shapes, self.shape, transform=self.box.affine, default_value=1, dtype="uint8")
-        found: NDArray[np.bool_] = burnt.astype(bool)
-        return found
+        return np.asarray(burnt, bool)
 
     def scale_bar(self) -> tuple[float, str]:
         """(share of the width, length as text) of a round length, measured on the ellipsoid along the middle row."""
@@ -111,19 +108,14 @@ class Canvas:
 
     def extent(self) -> str:
         """Degrees of the edges, as text: west to east, south to north."""
-        h, w = self.shape
-        ring = np.linspace(0, 1, 21)
-        zero, one = np.zeros(21), np.ones(21)
-        lon, lat = self._degrees(
-            np.concatenate([ring, one, ring[::-1], zero]) * w, np.concatenate([zero, ring, one, ring[::-1]]) * h
-        )
+        lon, lat = self._degrees(*edge_points(self.shape, 21))
         lon = np.unwrap(lon, period=360)
         west, east = (_degree(v, "EW", 3) for v in (lon.min(), lon.max()))
         south, north = (_degree(v, "NS", 3) for v in (lat.min(), lat.max()))
         return f"{west} to {east}, {south} to {north}"
 
     def _degrees(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        x, y = at(self.box.affine, cols, rows)
+        x, y = apply_affine(self.box.affine, cols, rows)
         to = transformer(self.wkt, "EPSG:4326")
         lon, lat = to.transform(x, y)
         return np.asarray(lon), np.asarray(lat)
@@ -149,8 +141,8 @@ def canvas(outlines: Sequence[BaseGeometry], crs: Iterable[str], gsd: float, anc
     return Canvas(plane.geobox(plane.window(*bounds)), pyproj.CRS.from_user_input(sheet).to_wkt(), plane.res / gsd)
 
 
-def at(grid: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """What a transform makes of arrays of coordinates."""
+def apply_affine(grid: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """(x, y) arrays under an affine transform."""
     return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
 
 
@@ -176,11 +168,6 @@ def _bounds(points: Floats, crs: str) -> tuple[float, float, float, float]:
     return float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y))
 
 
-def _moved(shape: BaseGeometry, crs: str) -> BaseGeometry:
-    to = transformer("EPSG:4326", crs)
-    return shapely.transform(shape, lambda c: np.column_stack(to.transform(c[:, 0], c[:, 1])))
-
-
 def _ticks(values: Floats, along: Floats, letters: str) -> list[Tick]:
     """Round values between the first and the last, about three of them; values rise or fall along the edge."""
     if not np.isfinite(values).all():
@@ -192,8 +179,8 @@ def _ticks(values: Floats, along: Floats, letters: str) -> list[Tick]:
     step = max(power * k for k in (1, 2, 5) if power * k <= (high - low) / 2.5)
     digits = max(0, -math.floor(math.log10(step)))
     order = np.argsort(values)
-    found = [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    ticks = [Tick(float(np.interp(v, values[order], along[order])), _degree(v, letters, digits)) for v in found]
+    values_at = [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    ticks = [Tick(float(np.interp(v, values[order], along[order])), _degree(v, letters, digits)) for v in values_at]
     return [t for t in ticks if 0.04 < t.at < 0.96]
 
 

@@ -6,7 +6,7 @@ import calendar
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geoml.io.cards.domain import percent_of, said
+from geoml.io.cards.domain import describe, percent_of
 from geoml.io.cards.map_card import MapCard
 
 LEVELS = {"inside": "good", "partly": "part", "outside": "bad"}
@@ -18,23 +18,23 @@ TITLES = {
 
 
 def domain_view(
-    domain: Mapping[str, Any] | None, card: MapCard, sources: Sequence[Mapping[str, Any]]
+    domain: Mapping[str, Any] | None, card: MapCard, sources: Sequence[Mapping[str, object]]
 ) -> dict[str, str]:
     """A colour (``level``) and two texts, as the verdict of the page has them.
 
     ``domain`` is what ``run.json`` says, ``sources`` the rows of the page's table of images.
     """
     if not domain:
-        title, _, why = said(domain).partition(": ")
+        title, _, why = describe(domain).partition(": ")
         return {"level": "soft", "text": f"{title[0].upper()}{title[1:]}", "more": f"{why[0].upper()}{why[1:]}."}
-    found = f"{percent_of(domain['outside'])} of the pixels are unlike them; the layer domain shows where."
+    share = f"{percent_of(domain['outside'])} of the pixels are unlike them; the layer domain shows where."
     if domain["verdict"] != "inside":
-        found += " There the classes and their confidence mean little."
-    more = " ".join([found[0].upper() + found[1:], *_others(card, sources)])
+        share += " There the classes and their confidence mean little."
+    more = " ".join([share[0].upper() + share[1:], *_others(card, sources)])
     return {"level": LEVELS[domain["verdict"]], "text": TITLES[domain["verdict"]], "more": more}
 
 
-def _others(card: MapCard, sources: Sequence[Mapping[str, Any]]) -> list[str]:
+def _others(card: MapCard, sources: Sequence[Mapping[str, object]]) -> list[str]:
     """Platforms and months of the images that the training data did not have, as sentences."""
     domain = card.domain
     if domain is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ def rgb(color: str) -> tuple[int, int, int]:
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
-def ramp(positions: NDArray[np.floating[Any]]) -> Bytes:
+def ramp(positions: NDArray[np.floating]) -> Bytes:
     """(n, 4) RGBA colours of positions 0..1 on the scale of colours; beyond the ends they stay the same."""
     stops = np.array([rgb(c) for c in VIRIDIS], float)
     at = np.linspace(0, 1, len(stops))
@@ -56,7 +55,7 @@ def quantity_colours(low: float, high: float, nodata: int = 255) -> Bytes:
     return table
 
 
-def drawn(picture: Bytes, region: NDArray[np.bool_], failed: NDArray[np.bool_]) -> Bytes:
+def shade_gaps(picture: Bytes, region: NDArray[np.bool_], failed: NDArray[np.bool_]) -> Bytes:
     """(y, x, 4) RGBA with grey where the region has no colour, and stripes over failed blocks."""
     out = picture.copy()
     empty = out[..., 3] == 0

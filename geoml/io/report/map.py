@@ -22,7 +22,7 @@ from geoml.grid.plane import Block, Plane
 from geoml.grid.region import from_bbox
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
-from geoml.io.report.blocks import UNKNOWN, VALID, Near, here, look_at
+from geoml.io.report.blocks import UNKNOWN, VALID, Stage, read_blocks
 from geoml.io.report.canvas import Canvas, Tick, canvas
 from geoml.io.report.part import Drawing, ReportPart
 from geoml.io.stac.items import block_footprint
@@ -71,7 +71,7 @@ class _Sheet:
     """The canvas with what was painted on it: layers by name (band, y, x), and pixels by number of observations."""
 
     canvas: Canvas
-    stored: Mapping[str, NDArray[Any]]
+    stored: Mapping[str, NDArray[np.number]]
     observed: NDArray[np.int64]
     holes: Sequence[BaseGeometry]
     problems: dict[str, str]
@@ -85,13 +85,13 @@ def map_view(
     items: Sequence[pystac.Item],
     failed: Mapping[str, str],
     *,
-    near: Near = here,
-    when: str = "",
+    stage: Stage,
+    when: str,
 ) -> MapView | None:
     """Read and draw the blocks of the run folder ``root``; None when nothing has a place.
 
-    ``part`` is that of the output, and counts them; ``near`` sees to it that the files of a block are there while it is
-    read; ``when`` is the time of the images in words.
+    ``part`` is that of the output, and counts them; ``stage`` brings the files of a block while it is read; ``when`` is
+    the time of the images in words.
     """
     holes = _holes(run, failed)
     outlines = [shape(item.geometry) for item in items if item.geometry]
@@ -100,22 +100,22 @@ def map_view(
     codes = {str(z["crs"]) for z in run.get("zones") or [] if "crs" in z}
     codes = codes or {str(i.properties.get("proj:code")) for i in items}
     sheet = canvas(outlines + holes, codes - {"None"}, card.gsd, card.anchor)
-    wanted = {**part.layers, "valid": VALID}
-    stored = {k: np.full((1, *sheet.shape), v.nodata, v.dtype) for k, v in wanted.items()}
+    drawn = {**part.layers, "valid": VALID}
+    stored = {k: np.full((1, *sheet.shape), v.nodata, v.dtype) for k, v in drawn.items()}
     for name in ("before", "image") if part.change else ("image",):
         stored[name] = np.zeros((4, *sheet.shape), np.uint8)
     observed, problems = np.zeros(256, np.int64), {}
-    for look in look_at(root, items, sheet, part, near):
-        if look.problem:
-            problems[look.id] = look.problem.replace(f"{root}/", "").replace(f"{root.resolve()}/", "")
+    for block in read_blocks(root, items, sheet, part, stage):
+        if block.problem:
+            problems[block.id] = block.problem.replace(f"{root}/", "").replace(f"{root.resolve()}/", "")
             continue
-        observed += look.observed
-        part.add(look.counted)
-        for key, (values, known) in look.layers.items():
+        observed += block.observed
+        part.add(block.counted)
+        for key, (values, valid) in block.layers.items():
             if key in stored:
-                picture = key in ("image", "before")
-                shown = np.concatenate([values, np.full_like(values[:1], 255)]) if picture else values
-                stored[key][:, *look.place or ()][:, known] = shown[:, known]
+                if key in ("image", "before"):
+                    values = np.concatenate([values, np.full_like(values[:1], 255)])
+                stored[key][:, *block.place or ()][:, valid] = values[:, valid]
     return _view(_Sheet(sheet, stored, observed, holes, problems), part, when)
 
 
@@ -126,7 +126,7 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     extent = place.extent()
 
     def picture(drawing: Drawing) -> Picture:
-        uri = images.png(images.drawn(drawing.colours, region, broken))
+        uri = images.png(images.shade_gaps(drawing.colours, region, broken))
         return Picture(drawing.title, uri, drawing.alt, drawing.below)
 
     drawings = [
@@ -138,17 +138,17 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     if np.count_nonzero(observed[1:UNKNOWN]) > 1:  # 0 and one other number is what the maps show already
         coloured = images.quantity_colours(0, most)[sheet.stored["valid"][0]]
         text = ", ".join(f"{n}: {100 * s:.1f} %" for n, s in counts)
-        said = f"Number of valid observations of each pixel: {text}."
-        observations = picture(Drawing("Valid observations", coloured, said, Markup()))
-    asked = int(observed[:UNKNOWN].sum())
-    known = part.known(int(observed[1:UNKNOWN].sum()))
+        alt = f"Number of valid observations of each pixel: {text}."
+        observations = picture(Drawing("Valid observations", coloured, alt, Markup()))
+    inside = int(observed[:UNKNOWN].sum())
+    answered = part.known(int(observed[1:UNKNOWN].sum()))
     return MapView(
         pictures=tuple(picture(d) for d in drawings),
         observations=observations,
         counts=counts,
         most=most,
         facts=tuple(part.facts()),
-        share=known / asked if asked else float(known > 0),
+        share=answered / inside if inside else float(answered > 0),
         shape=place.shape,
         extent=extent,
         crs=_crs_name(place),
@@ -162,20 +162,15 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
 
 def _images(sheet: _Sheet, part: ReportPart, extent: str, when: str) -> list[Drawing]:
     """What the model saw: of the first date, where the output compares dates, and of the last one."""
-    title = "After" if part.change else "Image"
-    said = {
+    words = {
         "before": ("Before", f"Composite of the source images of the first date; {extent}."),
-        "image": (title, f"Composite of the source images that the model saw; {extent}."),
+        "image": ("After" if part.change else "Image", f"Composite of the source images that the model saw; {extent}."),
     }
     below = Markup('<p class="small soft">What the model saw{}.</p>')
+    time = f", {when}" if when and not part.change else ""
     return [
-        Drawing(
-            said[name][0],
-            np.moveaxis(sheet.stored[name], 0, -1),
-            said[name][1],
-            below.format(f", {when}" if when and said[name][0] == "Image" else ""),
-        )
-        for name in said
+        Drawing(title, np.moveaxis(sheet.stored[name], 0, -1).astype(np.uint8, copy=False), alt, below.format(time))
+        for name, (title, alt) in words.items()
         if name in sheet.stored
     ]
 
@@ -183,10 +178,10 @@ def _images(sheet: _Sheet, part: ReportPart, extent: str, when: str) -> list[Dra
 def _counts(observed: NDArray[np.int64]) -> tuple[tuple[tuple[str, float], ...], int]:
     """Share of the region by number of valid observations (many are put together), and the largest number."""
     inside = observed[:UNKNOWN]
-    seen = np.flatnonzero(inside)
-    if not len(seen):
+    numbers = np.flatnonzero(inside)
+    if not len(numbers):
         return (), 0
-    most = int(seen[-1])
+    most = int(numbers[-1])
     width = max(1, -(-(most + 1) // 16))
     groups = [(k, min(k + width - 1, most)) for k in range(0, most + 1, width)]
     share = [float(inside[a : b + 1].sum() / inside.sum()) for a, b in groups]
@@ -200,7 +195,7 @@ def _holes(run: Mapping[str, Any], failed: Mapping[str, str]) -> list[BaseGeomet
     planes = (Plane(str(z["crs"]), float(z["res"]), float(z.get("anchor", 0))) for z in zones)
     by_code = {p.code: p for p in planes}
     bbox = ((run.get("recipe") or {}).get("query") or {}).get("bbox")
-    found = []
+    holes = []
     for key in sorted(failed):
         match = re.fullmatch(r"(.+)_(\d+)_y(-?\d+)_x(-?\d+)", key)
         if match and match[1] in by_code:
@@ -209,8 +204,8 @@ def _holes(run: Mapping[str, Any], failed: Mapping[str, str]) -> list[BaseGeomet
                 inside = shapely.intersection(outline, from_bbox(*bbox)) if bbox else outline
             except GeomlError:  # an id of another making; it stays in the list
                 continue
-            found.append(inside if inside.area > 0 else outline)
-    return found
+            holes.append(inside if inside.area > 0 else outline)
+    return holes
 
 
 def _crs_name(sheet: Canvas) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ import yaml
 
 from geoml.errors import DataError
 from geoml.io.cards.map_card import MapCard
-from geoml.io.report.blocks import Near, here
+from geoml.io.report.blocks import Stage
 from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
 from geoml.io.report.part import ReportPart
@@ -26,7 +27,7 @@ from geoml.io.report.template import template
 from geoml.io.software import format_versions
 from geoml.io.stac.items import read_item
 from geoml.io.stac.table import read_items
-from geoml.io.stac.times import spelt, time_of
+from geoml.io.stac.times import rfc3339, time_of
 from geoml.io.stores.hrefs import redact
 from geoml.recipe import PredictRecipe, Query
 
@@ -45,21 +46,19 @@ LAST = ("report.html", "run.json")
 """Files that are written after the page."""
 
 
-def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, near: Near = here) -> str:
+def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, stage: Stage = nullcontext) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
 
-    ``part`` is what the output of the model shows.
-
-    Reads every pixel of the maps once for exact areas, a block at a time: ``near`` brings its files where they are not
-    in the folder. A file that cannot be read does not stop the report: the page
-    names it and says that the run is not whole.
+    ``part`` is what the output of the model shows. Reads every pixel of the maps once for exact areas, a block at a
+    time: ``stage`` brings its files where they are not in the folder. A file that cannot be read does not stop the
+    report: the page names it and says that the run is not whole.
     """
     out = Path(out)
     done, failed = _blocks(out, run)
     items, problems = _items(out, done)
     planned = max(int(run.get("blocks", {}).get("planned") or 0), len(done) + len(failed))
     when, scores = _when([str(t) for t in run.get("datetime") or []]), _scores(card.scores)
-    view = map_view(out, run, card, part, items, failed, near=near, when=when)
+    view = map_view(out, run, card, part, items, failed, stage=stage, when=when)
     problems |= view.problems if view else {}
     sources, unread = _sources(out, items)
     problems |= unread
@@ -149,7 +148,7 @@ def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], 
 
 
 def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
-    """Better than a map of one class or not: the least that a model has to show."""
+    """Whether the model beats a map of one class, the least that it has to show."""
     if not scores.get("pixels"):
         return {"level": "bad", "text": "Nothing was scored", "more": "No labelled pixel with data was found."}
     miou, base = scores.get("miou"), (scores.get("baseline") or {}).get("miou")
@@ -165,7 +164,7 @@ def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
     return {"level": "part" if notes else "good", "text": text, "more": more}
 
 
-def _scores(scores: Mapping[str, Any]) -> dict[str, Any] | None:
+def _scores(scores: Mapping[str, Any]) -> dict[str, object] | None:
     """Scores made ready for the template; None when there are none."""
     if not scores:
         return None
@@ -217,10 +216,10 @@ def _training(card: MapCard) -> str:
     record = {k: v for k, v in card.training.items() if k != "history"}
     if isinstance(recipe := record.get("recipe"), Mapping):
         record["recipe"] = {k: recipe[k] for k in ("name", "description", "source", "split", "seed") if k in recipe}
-    return _yaml(_short(record))
+    return _yaml({k: _short(v) for k, v in record.items()})
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     """Plain values for YAML; of a long list (scenes of a split) the length and the first ones."""
     if isinstance(value, Mapping):
         return {str(k): _short(v) for k, v in value.items()}
@@ -230,7 +229,7 @@ def _short(value: Any) -> Any:
     return value
 
 
-def _sources(out: Path, items: Sequence[pystac.Item]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _sources(out: Path, items: Sequence[pystac.Item]) -> tuple[list[dict[str, object]], dict[str, str]]:
     """What was read, oldest first, with the number of blocks that used it."""
     used: dict[str, int] = {}
     for item in items:
@@ -241,24 +240,24 @@ def _sources(out: Path, items: Sequence[pystac.Item]) -> tuple[list[dict[str, An
     if not path.exists():
         return [{"id": k, "when": "", "blocks": n} for k, n in sorted(used.items())], {}
     try:
-        found = read_items(path)
+        read = read_items(path)
     except DataError as err:
         return [], {path.name: str(err).replace(f"{out}/", "")}
-    rows = []
-    for item in found:
-        given = {
+    rows: list[dict[str, object]] = []
+    for item in read:
+        fields = {
             "collection": item.collection_id,
             "platform": item.properties.get("platform"),
             "cloud": item.properties.get("eo:cloud_cover"),
         }
         when = time_of(item)
-        row = {"id": item.id, "when": _when([spelt(when)] if when else []), "blocks": used.get(item.id, 0)}
-        rows.append(row | {k: v for k, v in given.items() if v not in (None, "")})
-    return sorted(rows, key=lambda r: (r["when"], r["id"])), {}
+        row = {"id": item.id, "when": _when([rfc3339(when)] if when else []), "blocks": used.get(item.id, 0)}
+        rows.append(row | {k: v for k, v in fields.items() if v not in (None, "")})
+    return sorted(rows, key=lambda r: (str(r["when"]), str(r["id"]))), {}
 
 
-def _files(out: Path, files: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
+def _files(out: Path, files: Mapping[str, str]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
     for name, what in sorted(files.items()):
         path = out / name
         there = path.exists() or name in LAST
@@ -279,7 +278,7 @@ def _note(path: Path) -> str:
         return "cannot be read"
 
 
-def _stages(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _stages(run: Mapping[str, Any]) -> list[dict[str, object]]:
     seconds, moved, pixels = run.get("seconds") or {}, run.get("bytes") or {}, run.get("pixels") or 0
     names = [s for s in STAGES if s in seconds] + sorted(s for s in seconds if s not in STAGES)
     return [
@@ -294,7 +293,7 @@ def _stages(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _ordered(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _ordered(recipe: Mapping[str, object]) -> dict[str, object]:
     """A recipe in the order in which its fields are explained, and without secrets in its URLs."""
     fields = {**PredictRecipe.model_fields, **Query.model_fields}
     rank = {name: k for k, name in enumerate(fields)}
@@ -304,7 +303,7 @@ def _ordered(recipe: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _yaml(value: Mapping[str, Any]) -> str:
+def _yaml(value: Mapping[str, object]) -> str:
     return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=100) if value else ""
 
 
@@ -348,6 +347,6 @@ def size(count: float | None) -> str:
     return f"{count:,.3g} TB"
 
 
-def _page(**context: Any) -> str:
+def _page(**context: object) -> str:
     path = Path(__file__).with_name("report.html.j2")
     return template(path, percent=percent, ratio=ratio, area=area, size=size).render(**context)

@@ -44,7 +44,7 @@ class ReportPart(Protocol):
     """Shows the image of the first date as well."""
 
     def count(self, opened: Mapping[str, rasterio.DatasetReader]) -> Any:
-        """What `add` takes, of the layers of a block that are there; at full resolution, and in any thread."""
+        """The counts of a block that `add` takes, from its layers at full resolution; called in any thread."""
         ...
 
     def add(self, counted: Any) -> None:
@@ -59,10 +59,10 @@ class ReportPart(Protocol):
         """Labels and numbers at the top of the page."""
         ...
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], extent: str) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[np.number]], extent: str) -> Sequence[Drawing]:
         """The maps, of the layers (y, x) as stored on the canvas; ``extent`` says where that lies."""
         ...
 
-    def section(self, scores: Mapping[str, Any] | None) -> Markup:
+    def section(self, scores: Mapping[str, object] | None) -> Markup:
         """HTML between the maps and the observations; ``scores`` are the held-out scores as the page has them."""
         ...

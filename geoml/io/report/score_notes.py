@@ -13,7 +13,7 @@ FEW_PLACES = 10
 ten points, and neighbouring pixels of one place are no further evidence."""
 
 
-def few(support: Mapping[str, Mapping[str, int]]) -> list[str]:
+def few_labels(support: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Names of classes with some labels, but fewer than ``FEW_PIXELS`` pixels or ``FEW_PLACES`` places."""
     return [n for n, s in support.items() if s["pixels"] and (s["pixels"] < FEW_PIXELS or s["places"] < FEW_PLACES)]
 
@@ -23,7 +23,7 @@ def score_notes(scores: Mapping[str, Any]) -> list[str]:
     lines, support = [], scores.get("support") or {}
     if absent := scores.get("absent"):
         lines.append(f"Not tested, for want of a labelled pixel: {listed(absent)}; so there is no mean over classes.")
-    if rare := few(support):
+    if rare := few_labels(support):
         named = (
             f"{n} ({_count(support[n]['pixels'], 'pixel')} in {_count(support[n]['places'], 'place')})" for n in rare
         )

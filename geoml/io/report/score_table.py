@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,11 @@ class ScoreTable:
         assert all(len(row) == len(self.columns) for row in self.rows), self.title
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """Three decimals; nothing for a score that has no meaning."""
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def sentence(values: Mapping[str, Any], before: str = "") -> str:
+def sentence(values: Mapping[str, object], before: str = "") -> str:
     """``mean IoU 0.500  ECE none``: names and figures in one line."""
     return before + "  ".join(f"{name} {number(value) or 'none'}" for name, value in values.items())

@@ -20,7 +20,7 @@ SIDE_ROLES = {"thumbnail", "overview", "metadata"}
 
 SUFFIXES = (".tif", ".tiff", ".jp2")
 
-SILENT = {
+GENERIC_TYPES = {
     "application/octet-stream",
     "binary/octet-stream",
     "application/binary",
@@ -39,31 +39,26 @@ DATA_TYPES = {
 
 
 def data_type(word: object) -> str | None:
-    """A ``data_type`` as numpy knows it; None for what is no data type of STAC, so that the file says it."""
+    """The numpy name of a STAC ``data_type``; None for any other value, so that the file decides."""
     return np.dtype(word).name if isinstance(word, str) and word in DATA_TYPES else None
 
 
-def roles(asset: pystac.Asset) -> set[str]:
-    """The roles of an asset in small letters; a single text counts as a list of one."""
-    return words_of(asset.roles)
-
-
-def words_of(given: object) -> set[str]:
-    """The texts of a list, or the one text, in small letters; nothing for anything else."""
-    words = [given] if isinstance(given, str) else given if isinstance(given, list | tuple) else []
+def lowercase_words(value: object) -> set[str]:
+    """The texts of a list, or the one text, in lower case; empty for anything else."""
+    words = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
     return {w.lower() for w in words if isinstance(w, str)}
 
 
-def passed_over(asset: pystac.Asset) -> str | None:
-    """Why an asset is not taken for a raster; None for one that is."""
-    said = roles(asset)
-    if "data" not in said and (side := SIDE_ROLES & said):
+def why_not_raster(asset: pystac.Asset) -> str | None:
+    """Why an asset is no raster; None for one that is."""
+    named = lowercase_words(asset.roles)
+    if "data" not in named and (side := SIDE_ROLES & named):
         return f"role {', '.join(sorted(side))}"
     kind = _media_type(asset)
-    if kind and kind not in SILENT:
+    if kind and kind not in GENERIC_TYPES:
         return None if any(word in kind for word in ("tif", "jp2")) else f"type {kind[:60]}"
     suffix = _suffix(asset)
-    if suffix in SUFFIXES or (not suffix and _declares(asset) and "data" in said):
+    if suffix in SUFFIXES or (not suffix and _declares(asset) and "data" in named):
         return None
     return f"{f'type {kind}' if kind else 'no type'}, no name of a GeoTIFF or JPEG 2000"
 
@@ -73,28 +68,26 @@ def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
 
     Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is no reflectance.
     """
-    found = [key for key in item.assets if passed_over(item.assets[key]) is None]
-    said = {key: roles(item.assets[key]) for key in found}
-    data = [key for key in found if "visual" not in said[key] or "data" in said[key]] or found
+    named = {key: lowercase_words(asset.roles) for key, asset in item.assets.items() if why_not_raster(asset) is None}
+    data = [key for key in named if "visual" not in named[key] or "data" in named[key]] or list(named)
 
     def last(key: str) -> tuple[bool, bool]:
         asset = item.assets[key]
-        return bool(said[key] & {*SIDE_ROLES, "visual"}), "jp2" in f"{asset.media_type} {asset.href}".lower()
+        return bool(named[key] & {*SIDE_ROLES, "visual"}), "jp2" in f"{asset.media_type} {asset.href}".lower()
 
     return sorted((key for key in data if key not in set(skip)), key=last)
 
 
 def why_none(item: pystac.Item) -> str:
-    """The assets that were passed over, with the reason, for an error that says what an item has."""
-    found = [f"{key} ({why})" for key, asset in item.assets.items() if (why := passed_over(asset))]
-    return f"; passed over: {listed(found, most=8)}" if found else ""
+    """Which assets are no rasters and why, to end an error about what an item has."""
+    reasons = [f"{key} ({why})" for key, asset in item.assets.items() if (why := why_not_raster(asset))]
+    return f"; passed over: {listed(reasons, most=8)}" if reasons else ""
 
 
 def _media_type(asset: pystac.Asset) -> str:
-    """The media type without its parameters where these say nothing of the kind of file."""
-    given = asset.media_type
-    kind = given.strip().lower() if isinstance(given, str) else ""
-    return bare if (bare := kind.partition(";")[0].strip()) in SILENT else kind
+    """The media type in lower case, without its parameters where it is generic."""
+    kind = asset.media_type.strip().lower() if isinstance(asset.media_type, str) else ""
+    return bare if (bare := kind.partition(";")[0].strip()) in GENERIC_TYPES else kind
 
 
 def _suffix(asset: pystac.Asset) -> str:

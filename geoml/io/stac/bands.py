@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pystac
@@ -22,7 +22,7 @@ from geoml.io.georef import Projection
 from geoml.io.stac.asset_projection import projection
 from geoml.io.stac.assets import data_type, rasters, why_none
 from geoml.io.stac.catalog import BandMeta, Catalog, OffsetRule, Profile
-from geoml.io.stac.provenance import elsewhere, signed
+from geoml.io.stac.provenance import is_remote, may_use_keys
 from geoml.io.stores.sign import sign_href
 from geoml.io.units import unit
 from geoml.texts import listed
@@ -46,19 +46,19 @@ class BandSpec:
     gsd: float | None = None
     sign: str | None = None
     remote: bool = True
-    keys: bool = True  # an object is asked for with the user's keys; False: as anybody could
+    keys: bool = True  # whether an object is read with the user's keys; False: anonymously
     root: str | None = None
     checksum: str | None = None  # file:checksum of the asset, a multihash
     unit: str | None = None  # of physical values
     projection: Projection | None = None  # what the item says of the file's place
-    nodata_too: tuple[float, ...] = ()  # what others say beside `nodata`: all of them count
-    file_scale: bool = field(default=False, compare=False)  # nobody but the file can say it; `scale` is neutral
+    other_nodata: tuple[float, ...] = ()  # further nodata values; all of them count
+    file_scale: bool = field(default=False, compare=False)  # only the file can say it; `scale` is 1 until then
     file_offset: bool = field(default=False, compare=False)
 
     @property
-    def no_data(self) -> tuple[float, ...]:
-        """All values that item and catalog call no data."""
-        return self.nodata_too if self.nodata is None else (self.nodata, *self.nodata_too)
+    def nodata_values(self) -> tuple[float, ...]:
+        """All nodata values of item and catalog."""
+        return self.other_nodata if self.nodata is None else (self.nodata, *self.other_nodata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +85,22 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
     Assets that the profile lists come first; where two bands claim one name the first keeps it and the other goes by
     its own name. Raises DataError for metadata that are no numbers or an unreadable processing baseline.
     """
-    found: dict[str, BandSpec] = {}
+    specs: dict[str, BandSpec] = {}
     for key, metas in profile.bands.items():
         if key in item.assets:
             declared = _declared(item.assets[key])
             for meta in metas:
                 band = declared[meta.index - 1] if meta.index <= len(declared) else {}
-                found.setdefault(meta.name, _spec(item, key, meta.name, meta.index, band, meta, profile, catalog))
+                specs.setdefault(meta.name, _spec(item, key, meta.name, meta.index, band, meta, profile, catalog))
     for key in rasters(item, skip=profile.bands):
         declared = _declared(item.assets[key])
         for index, band in enumerate(declared or [{}], start=1):
-            names = [*_first(band, "eo:common_name", "common_name"), *_first(band, "name")]
+            names = [_first(band, "eo:common_name", "common_name"), band.get("name")]
             names += [key] if len(declared) < 2 else []
-            name = next((n for n in names if isinstance(n, str) and n not in found), None)
+            name = next((n for n in names if isinstance(n, str) and n not in specs), None)
             if name is not None:
-                found[name] = _spec(item, key, name, index, band, None, profile, catalog)
-    return found
+                specs[name] = _spec(item, key, name, index, band, None, profile, catalog)
+    return specs
 
 
 def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec | None:
@@ -113,51 +113,56 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
         return None
     asset = item.assets.get(rule.asset)
     if asset is None:
-        raise DataError(f"item {item.id}: no asset {rule.asset!r} for the quality mask; it has {_listing(item.assets)}")
+        raise DataError(
+            f"item {item.id}: no asset {rule.asset!r} for the quality mask; it has {listed(sorted(item.assets))}"
+        )
     declared = _declared(asset)
     band = declared[rule.index - 1] if rule.index <= len(declared) else {}
-    nodata = _number(item, rule.asset, "nodata", _first(band, "nodata"))
-    spec = BandSpec(
-        item=item.id,
-        asset=rule.asset,
-        href=_href(asset),
-        name=rule.asset,
-        index=rule.index,
-        dtype=next(map(data_type, _first(band, "data_type")), None),
+    nodata = _number(item, rule.asset, "nodata", band.get("nodata"))
+    spec = replace(
+        _located(item, rule.asset, rule.asset, rule.index, profile, catalog),
+        dtype=data_type(band.get("data_type")),
         nodata=nodata if rule.nodata is None else rule.nodata,
-        nodata_too=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
-        gsd=_gsd(*_first(band, *_GSD)),
-        **_trust(item, _href(asset), profile, catalog),
-        root=str(catalog.root) if catalog.root else None,
-        checksum=_checksum(asset),
-        projection=projection(item, asset),
+        other_nodata=() if nodata is None or rule.nodata in (None, nodata) else (nodata,),
+        gsd=_gsd(_first(band, *_GSD)),
     )
-    if rule.kind == "values":
-        return MaskSpec(spec, "values", bad_values=rule.bad)
-    return MaskSpec(spec, "bits", bad_bits=rule.bad)
+    values, bits = (rule.bad, ()) if rule.kind == "values" else ((), rule.bad)
+    return MaskSpec(spec, rule.kind, bad_values=values, bad_bits=bits)
 
 
 def select(item: pystac.Item, names: Sequence[str], profile: Profile, catalog: Catalog) -> list[BandSpec]:
     """The bands ``names`` of ``item``, in that order. Raises InputError naming band, item and what the item has."""
-    found = band_specs(item, profile, catalog)
+    specs = band_specs(item, profile, catalog)
     for name in names:
-        if name not in found:
-            near = difflib.get_close_matches(name, found, n=1, cutoff=0.6)
+        if name not in specs:
+            near = difflib.get_close_matches(name, specs, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            has = f"{_listing(found)}{why_none(item)}"
+            has = f"{listed(sorted(specs))}{why_none(item)}"
             raise InputError(f"bands: item {item.id} has no band {name!r}; {hint}it has {has}")
-    return [found[name] for name in names]
+    return [specs[name] for name in names]
 
 
-def _trust(item: pystac.Item, href: str, profile: Profile, catalog: Catalog) -> dict[str, Any]:
-    """What an item may ask for. A YAML's tokens are for its own catalog, not for documents elsewhere."""
-    remote = elsewhere(item, catalog)
+def _located(item: pystac.Item, key: str, name: str, index: int, profile: Profile, catalog: Catalog) -> BandSpec:
+    """A band with its place and its rights of access, but none of its numbers yet.
+
+    A YAML's tokens are for its own catalog, not for documents elsewhere.
+    """
+    asset, remote = item.assets[key], is_remote(item, catalog)
+    href, checksum = _href(asset), asset.extra_fields.get("file:checksum")
     linked = remote and not catalog.remote and catalog.kind == "static"
-    return {"remote": remote, "keys": signed(href, item, catalog), "sign": None if linked else profile.sign}
-
-
-def _listing(names: Iterable[str]) -> str:
-    return listed(sorted(names))
+    return BandSpec(
+        item=item.id,
+        asset=key,
+        href=href,
+        name=name,
+        index=index,
+        sign=None if linked else profile.sign,
+        remote=remote,
+        keys=may_use_keys(href, item, catalog),
+        root=str(catalog.root) if catalog.root else None,
+        checksum=checksum if isinstance(checksum, str) else None,
+        projection=projection(item, asset),
+    )
 
 
 def _spec(
@@ -165,59 +170,48 @@ def _spec(
     key: str,
     name: str,
     index: int,
-    band: dict[str, Any],
+    band: Mapping[str, object],
     meta: BandMeta | None,
     profile: Profile,
     catalog: Catalog,
 ) -> BandSpec:
-    """One band: the item's word first, then the YAML's, then the file's or the neutral value. Nodata of all count.
+    """One band: what the item says counts first, then the YAML, then the file. All nodata values count.
 
     What only the collection says came into the item with the search: see `geoml.io.stac.item_assets`.
     """
-    given = meta or BandMeta(name=name)
+    fallback = meta or BandMeta(name=name)
 
     def number(field: str, keys: tuple[str, ...], otherwise: float | None = None) -> float | None:
-        said = _first(band, *keys) or _first(item.properties, f"raster:{field}")
-        value = _number(item, key, field, said)
+        value = _first(band, *keys)
+        value = _number(item, key, field, item.properties.get(f"raster:{field}") if value is None else value)
         return otherwise if value is None else value
 
-    scale = number("scale", ("raster:scale", "scale"), given.scale)
-    offset = number("offset", ("raster:offset", "offset"), given.offset)
+    scale = number("scale", ("raster:scale", "scale"), fallback.scale)
+    offset = number("offset", ("raster:offset", "offset"), fallback.offset)
     if scale == 0 or not all(v is None or math.isfinite(v) for v in (scale, offset)):
         raise DataError(f"item {item.id}, asset {key}: scale {scale} and offset {offset}; expected finite, scale not 0")
     if profile.offset_rule and name in profile.offset_rule.bands:
-        offset = _ruled(item, profile.offset_rule, offset)
+        offset = _offset_by_baseline(item, profile.offset_rule, offset)
     nodata = number("nodata", ("nodata",))
-    more = () if given.nodata is None or nodata in (None, given.nodata) else (given.nodata,)
-    dtype = next((known for v in _first(band, "data_type") if (known := data_type(v))), data_type(given.dtype))
-    asset = item.assets[key]
-    return BandSpec(
-        item=item.id,
-        asset=key,
-        href=_href(asset),
-        name=name,
-        index=index,
-        dtype=dtype,
-        nodata=given.nodata if nodata is None else nodata,
+    return replace(
+        _located(item, key, name, index, profile, catalog),
+        dtype=data_type(band.get("data_type")) or data_type(fallback.dtype),
+        nodata=fallback.nodata if nodata is None else nodata,
+        other_nodata=() if fallback.nodata is None or nodata in (None, fallback.nodata) else (fallback.nodata,),
         scale=1.0 if scale is None else scale,
         offset=offset or 0.0,
-        gsd=_gsd(*_first(band, *_GSD), given.gsd, *_first(item.properties, "gsd"), profile.gsd),
-        **_trust(item, _href(asset), profile, catalog),
-        root=str(catalog.root) if catalog.root else None,
-        checksum=_checksum(asset),
-        unit=next((u for u in map(unit, _first(band, "unit")) if u), given.unit),
-        projection=projection(item, asset),
-        nodata_too=more,
+        gsd=_gsd(_first(band, *_GSD), fallback.gsd, item.properties.get("gsd"), profile.gsd),
+        unit=unit(band.get("unit")) or fallback.unit,
         file_scale=scale is None,
         file_offset=offset is None,
     )
 
 
-def _ruled(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float | None:
-    """The offset by the processing baseline; the declared one where the item does not tell its baseline."""
+def _offset_by_baseline(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float | None:
+    """The offset by the processing baseline; the declared one where the item does not say its baseline."""
     if any(item.properties.get(flag) is True for flag in rule.applied):
         return 0.0
-    text = next(iter(_first(item.properties, *rule.baseline)), None)
+    text = _first(item.properties, *rule.baseline)
     if text is None:
         return declared
     try:
@@ -228,14 +222,14 @@ def _ruled(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float
         ) from err
 
 
-def _declared(asset: pystac.Asset) -> list[dict[str, Any]]:
+def _declared(asset: pystac.Asset) -> list[dict[str, object]]:
     """What an asset says of its bands, in file order; values of the asset itself are defaults of every band."""
     fields = asset.extra_fields
     keys = ("data_type", "nodata", "gsd", "raster:scale", "raster:offset", "raster:spatial_resolution", "unit")
     common = {k: fields[k] for k in keys if fields.get(k) is not None}
     lists = [fields[k] for k in ("raster:bands", "eo:bands", "bands") if isinstance(fields.get(k), list)]
     count = max((len(bands) for bands in lists), default=1 if common else 0)
-    merged: list[dict[str, Any]] = [dict(common) for _ in range(count)]
+    merged: list[dict[str, object]] = [dict(common) for _ in range(count)]
     for bands in lists:
         for into, band in zip(merged, bands, strict=False):
             into.update({k: v for k, v in band.items() if v is not None} if isinstance(band, dict) else {})
@@ -249,30 +243,25 @@ def _href(asset: pystac.Asset) -> str:
     return asset.get_absolute_href() or asset.href
 
 
-def _checksum(asset: pystac.Asset) -> str | None:
-    value = asset.extra_fields.get("file:checksum")
-    return value if isinstance(value, str) else None
+def _first(values: Mapping[str, object], *keys: str) -> Any:
+    """The value of the first key that has one; None where none has."""
+    return next((values[k] for k in keys if values.get(k) is not None), None)
 
 
-def _first(values: dict[str, Any], *keys: str) -> list[Any]:
-    """The first value that is given, as a list of one; else an empty list."""
-    return [values[k] for k in keys if values.get(k) is not None][:1]
-
-
-def _gsd(*given: object) -> float | None:
-    """The first that is a length in metres; what is none is not known."""
-    for value in given:
+def _gsd(*candidates: object) -> float | None:
+    """The first that is a length in metres; None where none is."""
+    for value in candidates:
         with suppress(TypeError, ValueError, OverflowError):
-            if value is not None and not isinstance(value, bool) and 0 < (metres := float(value)) < math.inf:  # type: ignore[arg-type]
-                return metres
+            if isinstance(value, int | float | str) and not isinstance(value, bool) and 0 < float(value) < math.inf:
+                return float(value)
     return None
 
 
-def _number(item: pystac.Item, key: str, field: str, value: list[Any]) -> float | None:
+def _number(item: pystac.Item, key: str, field: str, value: Any) -> float | None:
     """A number, also written as 'nan', 'inf' or '-inf' as STAC allows for nodata."""
-    if not value:
+    if value is None:
         return None
     try:
-        return float(value[0] if not isinstance(value[0], bool) else "a truth value")
+        return float(value if not isinstance(value, bool) else "a truth value")
     except (TypeError, ValueError, OverflowError) as err:
-        raise DataError(f"item {item.id}, asset {key}: {field} is {repr(value[0])[:80]}; expected a number") from err
+        raise DataError(f"item {item.id}, asset {key}: {field} is {repr(value)[:80]}; expected a number") from err

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -82,7 +82,7 @@ class Profile(Frozen):
 
     @field_validator("bands", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
+    def _listed(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         return {key: v if isinstance(v, list | tuple) else [v] for key, v in value.items()}
@@ -115,8 +115,7 @@ class Catalog:
     """Where to search.
 
     ``root`` is the folder that hrefs of a local catalog may point into; ``signed_buckets`` are those of the YAML, see
-    `geoml.io.stac.provenance`; ``origin`` is the name of the YAML file that
-    the profiles come from, empty when there is none.
+    `geoml.io.stac.provenance`; ``origin`` is the name of the YAML file that the profiles come from, empty without one.
     """
 
     name: str
@@ -161,17 +160,8 @@ def _from_yaml(name: str) -> Catalog:
     remote = "://" in file.url
     url = file.url.rstrip("/") if remote else str((path.parent / file.url).resolve())
     root = None if remote else Path(url).parent
-    return Catalog(
-        name,
-        url,
-        file.kind,
-        remote,
-        root,
-        file.collections,
-        file.default_collection,
-        origin=name,
-        signed_buckets=file.signed_buckets,
-    )
+    profiles, buckets = file.collections, file.signed_buckets
+    return Catalog(name, url, file.kind, remote, root, profiles, file.default_collection, name, buckets)
 
 
 def _from_url(text: str) -> Catalog:
@@ -180,27 +170,17 @@ def _from_url(text: str) -> Catalog:
     if not is_url(text) or not url.netloc:
         raise InputError(f"catalog: {redact(text)!r}; expected a name, an https or s3 URL or a local file")
     if url.path.endswith((".parquet", ".geoparquet")):
-        origin = _origin(fetched(text))
-        return Catalog(
-            redact(text),
-            text,
-            "parquet",
-            remote=True,
-            profiles=origin.profiles if origin else {},
-            default_collection=origin.default_collection if origin else None,
-            origin=origin.name if origin else "",
-        )
-    for name in catalog_names():
-        known = _from_yaml(name)
-        if known.url == text.rstrip("/"):
-            return known
+        return _with_origin(Catalog(redact(text), text, "parquet", remote=True), local_copy(text))
+    for catalog in map(_from_yaml, catalog_names()):
+        if catalog.url == text.rstrip("/"):
+            return catalog
     kind: Kind = "static" if url.path.endswith((".json", ".geojson")) else "api"
     if kind == "api" and is_bucket(text):
         raise InputError(f"catalog: {redact(text)!r}; expected catalog.json, collection.json or *.parquet")
     return Catalog(redact(text), text.rstrip("/"), kind, remote=True)
 
 
-def fetched(place: str) -> Path:
+def local_copy(place: str) -> Path:
     """The file of a stac-geoparquet catalog: the path itself, or a copy of what lies elsewhere."""
     return fetch(place, "catalog", MAX_FILE) if "://" in place else Path(place)
 
@@ -215,24 +195,22 @@ def _from_file(path: Path) -> Catalog:
         return Catalog(str(path), str(full), "static", remote=False, root=full.parent)
     if full.suffix not in (".parquet", ".geoparquet"):
         raise InputError(f"catalog: {str(path)!r}; expected catalog.json, collection.json or *.parquet")
-    origin = _origin(full)
-    return Catalog(
-        str(path),
-        str(full),
-        "parquet",
-        remote=False,
-        root=origin.root if origin and origin.root else full.parent,
-        profiles=origin.profiles if origin else {},
-        default_collection=origin.default_collection if origin else None,
-        origin=origin.name if origin else "",
-        signed_buckets=origin.signed_buckets if origin else (),
-    )
+    return _with_origin(Catalog(str(path), str(full), "parquet", remote=False, root=full.parent), full)
 
 
-def _origin(path: Path) -> Catalog | None:
-    """The catalog of our own YAML files that a stac-geoparquet file names as its origin."""
+def _with_origin(catalog: Catalog, path: Path) -> Catalog:
+    """``catalog`` with the profiles of the YAML file that its stac-geoparquet file ``path`` names as its origin.
+
+    A remote file gets neither the folder nor the ``signed_buckets`` of that file.
+    """
     try:
         name = (pq.read_schema(path).metadata or {}).get(ORIGIN_KEY, b"").decode("utf-8", "replace")
     except (OSError, pa.ArrowException) as err:
         raise InputError(f"catalog: {str(path)!r} is not a parquet file ({err})") from err
-    return _from_yaml(name) if name in catalog_names() else None
+    if name not in catalog_names():
+        return catalog
+    file = _from_yaml(name)
+    catalog = replace(catalog, profiles=file.profiles, default_collection=file.default_collection, origin=name)
+    if catalog.remote:
+        return catalog
+    return replace(catalog, root=file.root or catalog.root, signed_buckets=file.signed_buckets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from pystac_client.stac_api_io import StacApiIO
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.stac.catalog import Catalog
-from geoml.io.stac.item import unicode_only
+from geoml.io.stac.item import Document, unicode_only
 from geoml.io.stores.bucket import bucket_of, is_bucket
 from geoml.io.stores.hrefs import check_host, gdal_path, origin, redact, scheme
 from geoml.io.stores.remote import read
@@ -43,15 +44,15 @@ class StacReader(StacApiIO):
         prepare_session(self.session)
         self._catalog = catalog
 
-    def get(self, href: str, by: str = "") -> dict[str, Any]:
+    def get(self, href: str, by: str = "") -> Document:
         """The JSON object at ``href``, to which the document ``by`` links; empty for what the user named.
 
         Raises DataError when it is none, or ``by`` may not lead there.
         """
-        self._led(href, by)
+        self._check_link(href, by)
         try:
-            kind = self._object if is_bucket(href) else self.request if "://" in href else self._file
-            text = kind(href)
+            read_text = self._object if is_bucket(href) else self.request if "://" in href else self._file
+            text = read_text(href)
         except APIError as err:
             translate(err, redact(href))
         value = self.json_loads(text)
@@ -59,11 +60,11 @@ class StacReader(StacApiIO):
             raise DataError(f"{redact(href)}: expected a JSON object")
         return value
 
-    def _led(self, href: str, by: str) -> None:
+    def _check_link(self, href: str, by: str) -> None:
         """Raises DataError where a document elsewhere leads to a file, another bucket or another host or port."""
         if self._catalog.remote or "://" not in by:
             return  # documents of a remote catalog are all held against the catalog itself
-        if not _near(href, by):
+        if not _same_host(href, by):
             raise DataError(f"{redact(by)} sends us to another place: {redact(href)}")
 
     def _file(self, href: str) -> str:
@@ -76,7 +77,7 @@ class StacReader(StacApiIO):
 
     def _object(self, href: str) -> str:
         gdal_path(href, remote=self._catalog.remote, root=self._catalog.root)  # the checks of every href
-        if self._catalog.remote and not _near(href, self._catalog.url):
+        if self._catalog.remote and not _same_host(href, self._catalog.url):
             raise DataError(f"catalog {self._catalog.name} sends us to another bucket: {redact(href)}")
         return _text(read(href, "catalog", MAX_BODY), href, MAX_BODY)
 
@@ -85,22 +86,22 @@ class StacReader(StacApiIO):
         href: str,
         method: str | None = None,
         headers: dict[str, str] | None = None,
-        parameters: dict[str, Any] | None = None,
+        parameters: Mapping[str, object] | None = None,
         patience: int | None = None,
     ) -> str:
         """The body at ``href`` as text. Raises pystac-client's APIError for a bad status or no connection.
 
-        With ``patience`` the same error of the server that many times running is taken for its answer: it may be the
-        request that is too large.
+        With ``patience`` the same error of the server that many times running is taken for its answer: the request may
+        be too large for it.
         """
         method = (method or "GET").upper()
         body, params = (parameters, None) if method == "POST" else (None, parameters)
         for _ in range(MAX_HOPS + 1):
             href = self._allowed(href)
             answer = self._send(method, href, patience, headers=headers, params=params, json=body)
-            if (led := redirect_target(answer, upgraded=True)) is None:
+            if (redirect := redirect_target(answer, upgraded=True)) is None:
                 break
-            href, params = led, None
+            href, params = redirect, None
             if answer.status == 303:
                 method, body = "GET", None
         else:
@@ -113,7 +114,7 @@ class StacReader(StacApiIO):
         return text
 
     def _send(self, method: str, href: str, patience: int | None, **what: Any) -> Answer:
-        """The answer, after as many tries as the settings allow; a search by POST changes nothing and is repeated too.
+        """The answer, with as many retries as the settings allow; a search by POST changes nothing and is repeated too.
 
         Redirects are left to the caller.
         """
@@ -145,12 +146,12 @@ class StacReader(StacApiIO):
             raise DataError(str(err)) from err
         if scheme(self._catalog.url) == "https" and scheme(href) == "http":  # services behind a proxy print http links
             href = urlsplit(href)._replace(scheme="https").geturl()
-        if not _near(href, self._catalog.url):
+        if not _same_host(href, self._catalog.url):
             raise DataError(f"catalog {self._catalog.name} sends us to another host: {redact(href)}")
         return href
 
     def json_loads(self, txt: str, *args: Any, **kwargs: Any) -> Any:
-        """JSON as the standard has it: no NaN, no bottomless nesting. Raises DataError."""
+        """Strict JSON: no NaN, no endless nesting. Raises DataError."""
         try:
             value = json.loads(txt, parse_constant=_refuse)
             return unicode_only(value) if _SURROGATE.search(txt) else value
@@ -163,20 +164,26 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def translate(err: Exception, where: str) -> NoReturn:
-    """Raise ``err`` as the class of the party that has to act."""
+    """Raise ``err`` as a TransientError (no answer), InputError (wrong URL or request) or DataError (no access)."""
     if isinstance(err, GeomlError):
         raise err
-    status = getattr(err, "status_code", None)
-    said = redact(" ".join(str(err).split())[:300])
+    reason = redact(" ".join(str(err).split())[:300])
     if not isinstance(err, APIError):
-        raise InputError(f"catalog: {where} is not a STAC API ({said}); a static one is named by its .json") from err
+        raise InputError(f"catalog: {where} is not a STAC API ({reason}); a static one is named by its .json") from err
+    status = status_of(err)
     if status is None or status in RETRIED:
-        raise TransientError(f"{where}: no answer ({status or said}) after {settings().retries + 1} tries") from err
+        raise TransientError(f"{where}: no answer ({status or reason}) after {settings().retries + 1} tries") from err
     if status == 404:
         raise InputError(f"{where}: not found (404); expected the URL of a STAC API or a catalog") from err
     if status in (401, 403):
         raise DataError(f"{where}: access refused ({status})") from err
-    raise InputError(f"{where}: refuses the request ({status}): {said}") from err
+    raise InputError(f"{where}: refuses the request ({status}): {reason}") from err
+
+
+def status_of(err: APIError) -> int | None:
+    """The status of the answer, which pystac-client does not always set."""
+    status: int | None = vars(err).get("status_code")
+    return status
 
 
 def _text(body: bytes, href: str, limit: int) -> str:
@@ -188,7 +195,7 @@ def _text(body: bytes, href: str, limit: int) -> str:
         raise DataError(f"{redact(href)}: not UTF-8 text; it begins with {body[:16]!r}") from err
 
 
-def _near(one: str, other: str) -> bool:
+def _same_host(one: str, other: str) -> bool:
     """Whether two URLs are of one bucket, or of one host and port."""
     try:
         buckets = bucket_of(one), bucket_of(other)

@@ -1,4 +1,4 @@
-"""One item as others write it, brought into the shape that the rest relies on; what pystac reads is read.
+"""One item as others write it, brought into the shape that the rest relies on; whatever pystac reads is accepted.
 
 Afterwards an item has a text for an id, times with a zone, a geometry, assets with hrefs as texts, and no text that is
 no Unicode. An item that cannot be placed in time or space raises DataError, and whoever searches leaves it out.
@@ -6,7 +6,6 @@ no Unicode. An item that cannot be placed in time or space raises DataError, and
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -18,15 +17,16 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError, InputError
 from geoml.grid.region import from_bbox, from_geometry
-from geoml.io.stac.times import mend_times
+from geoml.io.stac.times import normalise_times
 from geoml.io.stores.hrefs import LONGEST
 from geoml.texts import short
 
-Dict = dict[str, Any]
+Document = dict[str, Any]
+"""A STAC document as JSON: an item, a collection, a catalog."""
 
 
-def sound(value: Dict) -> None:
-    """Raises DataError unless the parts of an item are of the kinds that JSON may give them."""
+def check_structure(value: Document) -> None:
+    """Raises DataError unless the parts of an item have the types that STAC gives them."""
     name = value.get("id")
     if not isinstance(name, str) or not name:
         raise DataError(f"item {str(name)[:60]!r}: its id is no text")
@@ -43,22 +43,21 @@ def sound(value: Dict) -> None:
 
 
 def too_long(value: Mapping[str, Any]) -> str | None:
-    """What of an item is longer than any honest one, so that a message or a table that repeats it has no end."""
-    links = value.get("links")
-    found: list[tuple[str, object]] = [("its id", value.get("id")), ("its collection", value.get("collection"))]
+    """Which text of an item is longer than any honest one, with its length; None where all of them are short."""
+    links = value["links"] if isinstance(value.get("links"), list) else []
+    texts: list[tuple[str, object]] = [("its id", value.get("id")), ("its collection", value.get("collection"))]
     for key, asset in (value.get("assets") or {}).items():
         href = asset.get("href") if isinstance(asset, dict) else None
-        found += [("the key of an asset", key), (f"the href of the asset {short(key, 60)!r}", href)]
-    listed = links if isinstance(links, list) else []
-    found += [("the href of a link", k.get("href")) for k in listed if isinstance(k, dict)]
-    for what, text in found:
+        texts += [("the key of an asset", key), (f"the href of the asset {short(key, 60)!r}", href)]
+    texts += [("the href of a link", k.get("href")) for k in links if isinstance(k, dict)]
+    for what, text in texts:
         if isinstance(text, str) and len(text) > LONGEST:
             return f"{what} has {len(text)} characters; expected at most {LONGEST}"
     return None
 
 
-def mend(value: Dict) -> list[str]:
-    """Times as the specification has them, and a geometry: that of the bbox where there is none. Gives notes.
+def normalise(value: Document) -> list[str]:
+    """Fill in what older items lack, and write times as the specification has them; notes on odd times come back.
 
     Raises DataError, naming the item, when it cannot be placed in time.
     """
@@ -68,45 +67,46 @@ def mend(value: Dict) -> list[str]:
     if not isinstance(value.get("stac_extensions"), list):
         value["stac_extensions"] = []
     try:
-        return mend_times(value["properties"])
+        return normalise_times(value["properties"])
     except ValueError as err:
         raise DataError(f"item {value.get('id')}: {err}") from err
 
 
-def place(value: Dict) -> BaseGeometry:
+def footprint(value: Document) -> BaseGeometry:
     """Where an item is, in degrees: its geometry; that of its bbox where it is null, which then becomes its geometry.
 
     Raises DataError, naming the item, when it has neither, or a geometry that is none.
     """
-    given = value.get("geometry")
-    if given is None or (isinstance(given, dict) and given.get("coordinates") in ([], ())):  # RFC 7946, section 3.1
+    geometry = value.get("geometry")
+    empty = isinstance(geometry, dict) and geometry.get("coordinates") in ([], ())  # RFC 7946, section 3.1
+    if geometry is None or empty:
         if (box := _box(value.get("bbox"))) is None:
             raise DataError(f"item {value.get('id')}: no geometry and no bbox; expected its footprint as GeoJSON")
         value["geometry"] = mapping(box.geoms[0] if len(box.geoms) == 1 else box)
         return box
     try:
-        return _shape(given)
+        return _shape(geometry)
     except InputError as err:
         why = str(err).removeprefix("region: ")[:200]
         raise DataError(f"item {value.get('id')}: geometry is no GeoJSON in degrees ({why})") from err
 
 
-def _shape(geometry: Any) -> BaseGeometry:
+def _shape(geometry: object) -> BaseGeometry:
     if not isinstance(geometry, dict):
         raise InputError("region: no geometry")
     try:
         if geometry.get("type") in ("Polygon", "MultiPolygon"):
-            found: BaseGeometry = from_geometry(geometry)
+            outline: BaseGeometry = from_geometry(geometry)
         else:
-            found = shapely.make_valid(shapely.force_2d(shape(geometry)))
-        inside = bool((abs(shapely.get_coordinates(found)) <= (540.0, 90.0)).all())
+            outline = shapely.make_valid(shapely.force_2d(shape(geometry)))
+        inside = bool((abs(shapely.get_coordinates(outline)) <= (540.0, 90.0)).all())
     except InputError:
         raise
     except Exception as err:  # shapely raises many kinds
         raise InputError(f"region: {err}") from err
-    if not inside or found.is_empty:
+    if not inside or outline.is_empty:
         raise InputError("region: coordinates are out of range, or there are none")
-    return found
+    return outline
 
 
 def _box(bbox: Any) -> shapely.MultiPolygon | None:
@@ -114,26 +114,24 @@ def _box(bbox: Any) -> shapely.MultiPolygon | None:
     try:
         numbers = [float(v) for v in bbox]
         west, south, east, north = numbers if len(numbers) == 4 else (*numbers[:2], *numbers[3:5])
-        if len(numbers) not in (4, 6) or not all(map(math.isfinite, numbers)):
-            return None
-        return from_bbox(west, south, east, north)
+        return from_bbox(west, south, east, north) if len(numbers) in (4, 6) else None
     except (TypeError, ValueError, OverflowError):  # InputError is a ValueError
         return None
 
 
-def to_item(value: Mapping[str, Any]) -> pystac.Item:
-    """The item as pystac has it. Raises DataError for what is none."""
+def to_item(value: Document) -> pystac.Item:
+    """The item as pystac has it. Raises DataError for anything else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an item is deprecated is for its reader to judge
-            return pystac.Item.from_dict(dict(value))
+            return pystac.Item.from_dict(value)
     except Exception as err:  # pystac raises many kinds for malformed items
         why = f"{type(err).__name__}: {err}"[:300]
         raise DataError(f"item {value.get('id')!r}: not a STAC item ({why})") from err
 
 
-def unicode_only(value: Any) -> Any:
-    """The value with halves of surrogate pairs, which no file can hold, replaced in all its texts."""
+def unicode_only(value: object) -> object:
+    """``value`` with unpaired surrogates, which no file can hold, replaced in all its texts."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):

@@ -78,7 +78,7 @@ class AssetInfo:
     size: int | None = None
     sha256: str | None = None
     bands: tuple[BandInfo, ...] = ()
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 def block_item(
@@ -91,7 +91,7 @@ def block_item(
     card: MapCard,
     sources: Sequence[pystac.Item],
     recipe_hash: str,
-    properties: Mapping[str, Any] | None = None,
+    properties: Mapping[str, object] | None = None,
     model_href: str | None = None,
 ) -> pystac.Item:
     """The item of a block: where, when, of which sources, by which model, and every file with its checksum.
@@ -102,11 +102,11 @@ def block_item(
         footprint: polygon in degrees; None stands for the bounds of the block.
         datetime_range: first and last time of the sources, with time zone.
         assets: by key; their paths become relative when the item is written.
-        card: classes, gsd and name of the model.
+        card: of the model.
         sources: the items that were read; ``derived_from`` links point to them, without signatures.
-        recipe_hash: written as ``geoml:recipe_hash``, tells whether the block has to be done again.
+        recipe_hash: tells whether the block has to be done again.
         properties: further properties.
-        model_href: where the STAC item of the model lies; linked as ``derived_from`` with ``mlm:name``.
+        model_href: where the STAC item of the model lies.
     """
     shape = block_footprint(block) if footprint is None else footprint
     first, last = (t.astimezone(dt.UTC) for t in datetime_range)
@@ -203,11 +203,11 @@ def files_are_there(item: Mapping[str, Any], size: Callable[[str], int | None]) 
     """True when every file of an item's JSON lies where its href says, with its ``file:size``.
 
     ``size`` gives the bytes of a file of the run by its name, None when it is not there. Sizes tell a file that was
-    deleted or cut short, at the price of one look each; ``file:checksum`` is for who doubts.
+    deleted or cut short, at the price of one request each; checksums are not compared.
     """
     for asset in item["assets"].values():
-        found = size(asset_name(asset["href"]))
-        if found is None or found != asset.get("file:size", found):
+        actual = size(asset_name(asset["href"]))
+        if actual is None or actual != asset.get("file:size", actual):
             return False
     return True
 
@@ -224,25 +224,23 @@ def collection(
     title: str,
     description: str,
     card: MapCard,
-    license: str = "other",
     assets: Mapping[str, AssetInfo] | None = None,
     model_href: str | None = None,
 ) -> pystac.Collection:
     """The collection of a run over the items of its blocks: extent, summaries, item_assets, a link to every item.
 
-    ``license`` is an SPDX id or ``other``; ``assets`` are files of the whole run, such as ``features.parquet``.
-    Raises NothingFound when there is no item.
+    ``assets`` are files of the whole run, such as ``features.parquet``. Raises NothingFound when there is no item.
     """
-    known = sorted(items, key=lambda i: i.id)
-    if not known:
+    blocks = sorted(items, key=lambda i: i.id)
+    if not blocks:
         raise NothingFound("collection: no item to describe")
     extent = pystac.Extent(
-        pystac.SpatialExtent([_united([i.bbox for i in known if i.bbox])]),
-        pystac.TemporalExtent([list(time_range(known))]),
+        pystac.SpatialExtent([united([i.bbox for i in blocks if i.bbox])]),
+        pystac.TemporalExtent([list(time_range(blocks))]),
     )
     summaries = {
         "gsd": [card.gsd],
-        "proj:code": sorted({i.properties["proj:code"] for i in known if i.properties.get("proj:code")}),
+        "proj:code": sorted({i.properties["proj:code"] for i in blocks if i.properties.get("proj:code")}),
         "processing:level": ["L4"],
         "geoml:model": [card.name],
     }
@@ -251,14 +249,14 @@ def collection(
         title=title,
         description=description,
         extent=extent,
-        license=license,
+        license="other",
         keywords=[card.task, card.name],
         summaries=pystac.Summaries({k: v for k, v in summaries.items() if v}),
-        extra_fields={"item_assets": _item_assets(known)},
+        extra_fields={"item_assets": _item_assets(blocks)},
     )
     for key, info in (assets or {}).items():
         result.add_asset(key, _asset(info, card))
-    for item in known:
+    for item in blocks:
         result.add_link(pystac.Link("item", f"./items/{item.id}.json", "application/geo+json"))
     if model_href:
         result.add_link(_model_link(model_href, card))
@@ -283,7 +281,7 @@ def _model_link(href: str, card: MapCard) -> pystac.Link:
 
 
 def _asset(info: AssetInfo, card: MapCard) -> pystac.Asset:
-    extra: dict[str, Any] = {}
+    extra: dict[str, object] = {}
     if info.size is not None:
         extra["file:size"] = info.size
     if info.sha256:
@@ -295,8 +293,8 @@ def _asset(info: AssetInfo, card: MapCard) -> pystac.Asset:
     return pystac.Asset(href, title=info.title, media_type=info.media_type, roles=list(info.roles), extra_fields=extra)
 
 
-def _band(band: BandInfo, card: MapCard) -> dict[str, Any]:
-    value: dict[str, Any] = {"name": band.name, "data_type": band.data_type, "raster:spatial_resolution": card.gsd}
+def _band(band: BandInfo, card: MapCard) -> dict[str, object]:
+    value: dict[str, object] = {"name": band.name, "data_type": band.data_type, "raster:spatial_resolution": card.gsd}
     if band.nodata is not None:
         value["nodata"] = band.nodata if np.isfinite(band.nodata) else "nan"
     if (band.scale, band.offset) != (1.0, 0.0):
@@ -312,14 +310,14 @@ def _band(band: BandInfo, card: MapCard) -> dict[str, Any]:
 
 def _item_assets(items: Sequence[pystac.Item]) -> dict[str, Any]:
     """What all assets of a key have in common: everything but the file itself and its numbers."""
-    found: dict[str, Any] = {}
+    common: dict[str, Any] = {}
     for item in items:
         for key, asset in item.assets.items():
             value = {k: v for k, v in asset.to_dict().items() if k not in {"href", "file:size", "file:checksum"}}
             if "bands" in value:
                 value["bands"] = [{k: v for k, v in b.items() if k != "statistics"} for b in value["bands"]]
-            found.setdefault(key, value)
-    return found
+            common.setdefault(key, value)
+    return common
 
 
 def _extensions(*parts: Mapping[str, Any]) -> list[str]:
@@ -329,7 +327,7 @@ def _extensions(*parts: Mapping[str, Any]) -> list[str]:
     return sorted(_SCHEMAS[p] for p in prefixes & _SCHEMAS.keys())
 
 
-def _projection(block: Block) -> dict[str, Any]:
+def _projection(block: Block) -> dict[str, object]:
     """proj:code of the plane, or its PROJJSON when no authority has a code for it."""
     crs = pyproj.CRS.from_user_input(block.plane.crs)
     if authority := crs.to_authority():
@@ -346,8 +344,8 @@ def _bbox(shape: BaseGeometry) -> list[float]:
     return [west, south, east, north]
 
 
-def _united(boxes: Sequence[Sequence[float]]) -> list[float]:
-    """Bounds of all boxes; the whole width of the world when one of them crosses the antimeridian."""
+def united(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """Bounds of all boxes (degrees); the whole width of the world when one of them crosses the antimeridian."""
     west, south, east, north = (list(c) for c in zip(*boxes, strict=True))
     crosses = any(w > e for w, e in zip(west, east, strict=True))
     return [-180.0 if crosses else min(west), min(south), 180.0 if crosses else max(east), max(north)]

@@ -1,4 +1,4 @@
-"""Items that were found and cannot be used: left out, counted and named, or with ``strict`` an error."""
+"""Items of a search that cannot be used: left out, counted and named, or with ``strict`` an error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class LeftOut:
-    """``items``: id -> why. With ``strict`` the first item that would be left out is raised instead."""
+    """``items``: id -> why. With ``strict`` the first reason is raised instead."""
 
     strict: bool = False
     items: dict[str, str] = field(default_factory=dict)
     first: GeomlError | None = None
-    """Of the first one, for when none is left."""
+    """The reason of the first one, for when none is left."""
 
     def add(self, name: object, why: GeomlError) -> None:
         """Leave out the item called ``name``. Raises ``why`` where nothing may be left out."""
@@ -29,37 +29,31 @@ class LeftOut:
         self.items.setdefault(key, str(why))
         self.first = self.first or why
 
-    def take(self, other: LeftOut) -> None:
-        """Also those of ``other``."""
+    def update(self, other: LeftOut) -> None:
+        """Add the items of ``other``."""
         self.items |= other.items
         self.first = self.first or other.first
 
-    def tell(self, where: str) -> None:
-        """One warning about all of them."""
+    def warn(self, where: str) -> None:
+        """Log one warning about all of them."""
         if self.items:
-            _log.warning("%s: %s", where, told(self.items))
+            _log.warning("%s: %s", where, summary(self.items))
 
     def none_left(self, where: str) -> GeomlError:
-        """What to raise when every item was left out: of the class of the first one."""
+        """The error for when every item was left out, of the class of the first reason."""
         kind = type(self.first) if self.first else DataError
-        words = f"{where}: none of the {len(self.items)} items found can be used; {told(self.items)}"
-        return with_left_out(kind(words), self)
+        message = f"{where}: none of the {len(self.items)} items found can be used; {summary(self.items)}"
+        return with_left_out(kind(message), self)
 
 
 def with_left_out(error: GeomlError, left: LeftOut) -> GeomlError:
-    """``error`` as one for which items were left out, so that whoever has other items may go on; see `of_error`."""
-    error.left_out = dict(left.items)  # type: ignore[attr-defined]
+    """``error`` with the items that were left out, so that whoever has other items may go on."""
+    error.left_out = dict(left.items)
     return error
 
 
-def of_error(error: GeomlError) -> dict[str, str]:
-    """The items that were left out until none was left; empty for any other error."""
-    found: dict[str, str] = getattr(error, "left_out", {})
-    return found
-
-
-def told(left_out: Mapping[str, str]) -> str:
-    """A line for people: how many, and the first three with the reason."""
+def summary(left_out: Mapping[str, str]) -> str:
+    """How many items were left out, and the first three with the reason, in one line."""
     first = "; ".join(short(why, 600) for why in list(left_out.values())[:3])
     more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
     return f"{len(left_out)} item{'s'[: len(left_out) != 1]} left out: {first}{more}"

@@ -10,17 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 
 from geoml.errors import DataError
-from geoml.io.stac.http import StacReader
+from geoml.io.stac.http import StacReader, status_of
+from geoml.io.stac.item import Document
 from geoml.io.stores.hrefs import redact
+
+Parameters = dict[str, Any]
+"""Of a search, as `pystac_client.Client.search` takes them."""
 
 PAGE = 200
 """Items asked for at a time."""
@@ -45,7 +49,7 @@ class Request:
     """One page to ask for; ``body`` are the parameters of a POST, None for a GET."""
 
     href: str
-    body: dict[str, Any] | None
+    body: Parameters | None
 
     @property
     def key(self) -> str:
@@ -53,28 +57,28 @@ class Request:
 
 
 def pages(
-    client: Client, reader: StacReader, name: str, asked: dict[str, Any], droppable: tuple[str, ...] = ()
+    client: Client, reader: StacReader, name: str, parameters: Parameters, droppable: tuple[str, ...] = ()
 ) -> Iterator[list[Any]]:
-    """Features page by page until the list ends; ``asked`` are parameters as of `pystac_client.Client.search`.
+    """Features page by page until the list ends.
 
     After a refusal the parameters ``droppable`` are left away, one after the other: the caller does without them.
     Items may come twice. Raises DataError for a list that ends before its end or never, and pystac-client's APIError.
     """
-    given, method = dict(asked), "POST"
+    parameters, method = dict(parameters), "POST"
     while True:
         try:
-            yield from _whole(client, reader, name, given, method)
+            yield from _whole(client, reader, name, parameters, method)
         except APIError as err:
-            status, said, size = getattr(err, "status_code", None), str(err), given["limit"]
-            large = status in TOO_LARGE or (status in REFUSED and _LIMIT.search(said))
-            extra = [k for k in droppable if given.get(k) is not None]
+            status, size = status_of(err), parameters["limit"]
+            large = status in TOO_LARGE or (status in REFUSED and _LIMIT.search(str(err)))
+            extra = [k for k in droppable if parameters.get(k) is not None]
             if method == "POST" and status in NO_POST:
                 method = "GET"
             elif large and size > LEAST:
-                given["limit"] = max(LEAST, size // 2)
-                _log.warning("catalog %s: no page of %d items (%s); asking for %d", name, size, status, given["limit"])
+                parameters["limit"] = smaller = max(LEAST, size // 2)
+                _log.warning("catalog %s: no page of %d items (%s); asking for %d", name, size, status, smaller)
             elif status in (*REFUSED, 501) and extra:
-                del given[extra[0]]
+                del parameters[extra[0]]
                 _log.warning("catalog %s refuses %s (%s); done here", name, extra[0], status)
             else:
                 raise
@@ -82,14 +86,14 @@ def pages(
             return
 
 
-def _whole(client: Client, reader: StacReader, name: str, asked: dict[str, Any], method: str) -> Iterator[list[Any]]:
+def _whole(client: Client, reader: StacReader, name: str, parameters: Parameters, method: str) -> Iterator[list[Any]]:
     """All pages of one request. Ends when a page brings no new id, however it is linked."""
     seen: set[str] = set()
     done: set[str] = set()
     sizes: list[int] = []
     total: int | None = None
-    patience = PATIENCE if asked["limit"] > LEAST else None
-    request: Request | None = _first(client, asked, method)
+    patience = PATIENCE if parameters["limit"] > LEAST else None
+    request: Request | None = _first(client, parameters, method)
     end = ""
     while request is not None and not end:
         done.add(request.key)
@@ -99,8 +103,7 @@ def _whole(client: Client, reader: StacReader, name: str, asked: dict[str, Any],
         features = page.get("features")
         values = features if isinstance(features, list) else []
         ids = {_name(v, len(done), n) for n, v in enumerate(values)}
-        counted, request = _matched(page), _next(page, request)
-        total = total if counted is None else counted
+        total, request = _matched(page, total), _next(page, request)
         sizes.append(len(values))
         if values and ids <= seen:
             end = f"repeats page {len(done)}"
@@ -113,7 +116,9 @@ def _whole(client: Client, reader: StacReader, name: str, asked: dict[str, Any],
             raise DataError(f"catalog {name}: {EMPTY} pages without an item, and still a next one")
     if total is not None and len(seen) < total:
         short = f"catalog {name} {end}: {len(seen)} of {total} items came"
-        if not (sizes[-1] < max(sizes) and asked.get("filter") and _count(client, reader, asked, method) == total):
+        if not (
+            sizes[-1] < max(sizes) and parameters.get("filter") and _count(client, reader, parameters, method) == total
+        ):
             raise DataError(
                 f"{short}; the others are not to be had this way: ask for a shorter datetime or a smaller region"
             )
@@ -122,55 +127,46 @@ def _whole(client: Client, reader: StacReader, name: str, asked: dict[str, Any],
         _log.warning("catalog %s %s; going on with %d items", name, end, len(seen))
 
 
-def _name(feature: Any, page: int, place: int) -> str:
-    found = feature.get("id") if isinstance(feature, dict) else None
-    return found if isinstance(found, str) else f"{page} {place}"
+def _name(feature: object, page: int, place: int) -> str:
+    name = feature.get("id") if isinstance(feature, dict) else None
+    return name if isinstance(name, str) else f"{page} {place}"
 
 
-def _count(client: Client, reader: StacReader, asked: dict[str, Any], method: str) -> int | None:
+def _count(client: Client, reader: StacReader, parameters: Parameters, method: str) -> int | None:
     """How many items there are by the server without the filter."""
-    more = {**asked, "filter": None, "limit": 1}
-    return _matched(_page(reader, _first(client, more, method), None))
+    return _matched(_page(reader, _first(client, {**parameters, "filter": None, "limit": 1}, method), None))
 
 
-def _matched(page: dict[str, Any]) -> int | None:
+def _matched(page: Mapping[str, object], otherwise: int | None = None) -> int | None:
     """How many items the server says there are, by the field of OGC API or of the old context extension."""
-    context, search = page.get("context"), page.get("search:metadata")
-    said = [page.get("numberMatched")]
-    said += [part.get("matched") for part in (context, search) if isinstance(part, dict)]
-    return next((v for v in said if isinstance(v, int) and not isinstance(v, bool)), None)
+    contexts = [part for key in ("context", "search:metadata") if isinstance(part := page.get(key), dict)]
+    counts = [page.get("numberMatched"), *(part.get("matched") for part in contexts)]
+    return next((v for v in counts if isinstance(v, int) and not isinstance(v, bool)), otherwise)
 
 
-def _first(client: Client, asked: dict[str, Any], method: str) -> Request:
-    search = client.search(method=method, **asked)
-    parameters = search.get_parameters()
+def _first(client: Client, parameters: Parameters, method: str) -> Request:
+    search = client.search(method=method, **parameters)
+    body = search.get_parameters()
     if method == "POST":
-        return Request(search.url, parameters)
-    return Request(_with(search.url, parameters), None)
+        return Request(search.url, body)
+    parts = urlsplit(search.url)
+    query = [*parse_qsl(parts.query, keep_blank_values=True), *body.items()]
+    return Request(parts._replace(query=urlencode(query)).geturl(), None)
 
 
-def _with(url: str, parameters: dict[str, Any]) -> str:
-    parts = urlsplit(url)
-    query = [*parse_qsl(parts.query, keep_blank_values=True), *parameters.items()]
-    return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-def _page(reader: StacReader, request: Request, patience: int | None) -> dict[str, Any]:
-    if request.body is None:
-        text = reader.request(request.href, "GET", patience=patience)
-    else:
-        text = reader.request(request.href, "POST", parameters=request.body, patience=patience)
-    page = reader.json_loads(text)
+def _page(reader: StacReader, request: Request, patience: int | None) -> Document:
+    method = "GET" if request.body is None else "POST"
+    page = reader.json_loads(reader.request(request.href, method, parameters=request.body, patience=patience))
     if not isinstance(page, dict):
         raise DataError(f"{redact(request.href)}: expected a JSON object")
     return page
 
 
-def _next(page: dict[str, Any], now: Request) -> Request | None:
+def _next(page: Document, now: Request) -> Request | None:
     """What the page's next link asks for; None where there is none."""
     links = page.get("links")
-    found = [k for k in links if isinstance(k, dict) and k.get("rel") == "next"] if isinstance(links, list) else []
-    link = next((k for k in found if isinstance(k.get("href"), str) and k["href"].strip()), None)
+    following = [k for k in links if isinstance(k, dict) and k.get("rel") == "next"] if isinstance(links, list) else []
+    link = next((k for k in following if isinstance(k.get("href"), str) and k["href"].strip()), None)
     if link is None:
         return None
     try:
@@ -178,8 +174,8 @@ def _next(page: dict[str, Any], now: Request) -> Request | None:
     except ValueError:  # its text may hold a password
         raise DataError(f"the next page {redact(link['href'])!r} is no URL") from None
     body = link.get("body") if isinstance(link.get("body"), dict) else None
-    post = str(link.get("method") or ("POST" if body is not None else "GET")).upper() == "POST"
-    if not post:
+    method = str(link.get("method") or ("POST" if body is not None else "GET")).upper()
+    if method != "POST":
         return Request(href, None)
     merged = link.get("merge") is True or body is None
     return Request(href, {**((now.body or {}) if merged else {}), **(body or {})})

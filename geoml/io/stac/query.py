@@ -1,4 +1,4 @@
-"""What a search asks, checked once, and the same tests and order for items from any kind of catalog."""
+"""A search query, checked once, and the same tests and order for items from any kind of catalog."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError
 from geoml.io.stac.catalog import Catalog
-from geoml.io.stac.item import place
+from geoml.io.stac.item import Document, footprint
 from geoml.io.stac.times import span
 from geoml.io.stores.hrefs import redact
 from geoml.recipe import Query, undigited
 
 Box = tuple[float, float, float, float]
-Dict = dict[str, Any]
 
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A query with everything checked; ``sortby`` holds (property, descending) pairs."""
+class CheckedQuery:
+    """A query with everything checked; ``sortby`` holds (property, descending) pairs, ``words`` say what is asked."""
 
     catalog: Catalog
     collection: str | None
@@ -43,14 +42,14 @@ class Asked:
     words: str
 
 
-def ask(catalog: Catalog, query: Query, region: MultiPolygon, when: str) -> Asked:
-    """The checked question. Raises InputError for a datetime or filter that is wrong."""
+def check_query(catalog: Catalog, query: Query, region: MultiPolygon, when: str) -> CheckedQuery:
+    """``query`` over a region and a time, checked. Raises InputError for a datetime or filter that is wrong."""
     start, end = parse_datetime(when)
     collection = query.collection or catalog.default_collection
-    given = f", filter {query.filter}" if query.filter else ""
+    cql = f", filter {query.filter}" if query.filter else ""
     bounds = " ".join(f"{v:.6g}" for v in region.bounds)
     shapely.prepare(region)
-    return Asked(
+    return CheckedQuery(
         catalog=catalog,
         collection=collection,
         region=region,
@@ -60,7 +59,7 @@ def ask(catalog: Catalog, query: Query, region: MultiPolygon, when: str) -> Aske
         filter=_filter(query.filter),
         sortby=_sortby(query.sortby),
         limit=query.limit,
-        words=f"collection {collection or 'any'}, bbox {bounds}, datetime {when}{given}",
+        words=f"collection {collection or 'any'}, bbox {bounds}, datetime {when}{cql}",
     )
 
 
@@ -112,9 +111,7 @@ def _instant(text: str) -> datetime:
 def interval(start: datetime | None, end: datetime | None) -> str | None:
     if start is None and end is None:
         return None
-    if (
-        end is not None and end.microsecond and end.year < 9999
-    ):  # some servers know whole seconds only; `wanted` drops what is too late
+    if end is not None and end.microsecond and end.year < 9999:  # some servers know whole seconds; `matches` drops more
         end = end.replace(microsecond=0) + timedelta(seconds=1)
     return "/".join(
         ".." if t is None else f"{t.replace(tzinfo=None).isoformat(timespec='seconds')}Z" for t in (start, end)
@@ -132,17 +129,8 @@ def _filter(text: str | None) -> cql2.Expr | None:
 
 def _sortby(text: str | None) -> tuple[tuple[str, bool], ...]:
     """(property, descending) pairs of ``-eo:cloud_cover,id``."""
-    fields = []
-    for part in (text or "").split(","):
-        name = part.strip().lstrip("+-").removeprefix("properties.")
-        if name:
-            fields.append((name, part.strip().startswith("-")))
-    return tuple(fields)
-
-
-def field_name(name: str) -> str:
-    """The name of a property in a request to sort."""
-    return name if name in ("id", "collection") else f"properties.{name}"
+    parts = [part.strip() for part in (text or "").split(",") if part.strip(" +-")]
+    return tuple((part.lstrip("+-").removeprefix("properties."), part.startswith("-")) for part in parts)
 
 
 def _boxes(region: MultiPolygon) -> tuple[Box, ...]:
@@ -150,37 +138,32 @@ def _boxes(region: MultiPolygon) -> tuple[Box, ...]:
     west, _, east, _ = region.bounds
     sides = [[p for p in region.geoms if (p.bounds[0] < 0) is side] for side in (True, False)]
     if west > -180 or east < 180 or not all(sides) or any(p.bounds[2] > 0 for p in sides[0]):
-        return (_bounds(region),)
-    return tuple(_bounds(MultiPolygon(side)) for side in sides)
+        return (region.bounds,)
+    return tuple(MultiPolygon(side).bounds for side in sides)
 
 
-def _bounds(region: MultiPolygon) -> Box:
-    west, south, east, north = region.bounds
-    return west, south, east, north
-
-
-def wanted(value: Dict, asked: Asked, collection: str | None, *, filtered: bool = False) -> bool:
-    """Whether a mended item is what was asked for. Raises DataError for one that cannot be placed."""
+def matches(value: Document, query: CheckedQuery, collection: str | None, *, filtered: bool = False) -> bool:
+    """Whether a normalised item is what a query asks for. Raises DataError for one that cannot be placed."""
     if collection is not None and value.get("collection") != collection:
         return False
     start, end = span(value["properties"])
-    if (asked.start and end < asked.start) or (asked.end and start > asked.end):
+    if (query.start and end < query.start) or (query.end and start > query.end):
         return False
-    if asked.filter is not None and not filtered and not _passes(asked.filter, value):
+    if query.filter is not None and not filtered and not _passes(query.filter, value):
         return False
-    return bool(asked.region.intersects(place(value)))
+    return bool(query.region.intersects(footprint(value)))
 
 
-def _passes(expression: cql2.Expr, value: Dict) -> bool:
+def _passes(expression: cql2.Expr, value: Document) -> bool:
     try:
         return bool(expression.matches(value))
     except Exception:  # the package raises a bare Exception for what SQL calls NULL: a property that is missing
         return False
 
 
-def once(values: Iterable[Dict]) -> list[Dict]:
-    """Each item once. Raises DataError when two items of one id differ in their assets or properties."""
-    seen: dict[tuple[Any, Any], Dict] = {}
+def unique_items(values: Iterable[Document]) -> list[Document]:
+    """Each item once, in their order. Raises DataError when two of one id differ in their assets or properties."""
+    seen: dict[tuple[object, object], Document] = {}
     for value in values:
         key = (value.get("collection"), value.get("id"))
         other = seen.setdefault(key, value)
@@ -189,25 +172,25 @@ def once(values: Iterable[Dict]) -> list[Dict]:
     return list(seen.values())
 
 
-def _content(value: Dict) -> Any:
+def _content(value: Document) -> tuple[object, ...]:
     hrefs = {key: redact(str(asset.get("href"))) for key, asset in (value.get("assets") or {}).items()}
     return hrefs, value.get("properties"), value.get("geometry")
 
 
-def ordered(values: list[Dict], sortby: tuple[tuple[str, bool], ...]) -> list[Dict]:
+def sort_items(values: list[Document], sortby: tuple[tuple[str, bool], ...]) -> list[Document]:
     """By ``sortby``, then newest first, then by id; items without the property come last."""
-    ordered = sorted(values, key=lambda v: str(v.get("id")))
+    items = sorted(values, key=lambda v: str(v.get("id")))
     for name, down in reversed([*sortby, ("datetime", True)]):
-        keyed = [(_sort_key(v, name), v) for v in ordered]
-        given = sorted((k for k in keyed if k[0] is not None), key=lambda k: k[0] or ("", 0), reverse=down)
-        ordered = [v for _, v in given] + [v for k, v in keyed if k is None]
-    return ordered
+        keyed = [(_sort_key(v, name), v) for v in items]
+        present = sorted((k for k in keyed if k[0] is not None), key=lambda k: k[0] or ("", 0), reverse=down)
+        items = [v for _, v in present] + [v for k, v in keyed if k is None]
+    return items
 
 
-def _sort_key(value: Dict, name: str) -> tuple[str, Any] | None:
-    found: Any = value.get(name) if name in ("id", "collection") else (value.get("properties") or {}).get(name)
+def _sort_key(value: Document, name: str) -> tuple[str, Any] | None:
+    key: Any = value.get(name) if name in ("id", "collection") else (value.get("properties") or {}).get(name)
     if name == "datetime":
-        found = span(value["properties"])[0]
-    if isinstance(found, int | float) and found == found:  # NaN has no place in an order
-        return "number", found
-    return None if found is None else (type(found).__name__, found if isinstance(found, datetime) else str(found))
+        key = span(value["properties"])[0]
+    if isinstance(key, int | float) and key == key:  # NaN has no place in an order
+        return "number", key
+    return None if key is None else (type(key).__name__, key if isinstance(key, datetime) else str(key))

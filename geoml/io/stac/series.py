@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pystac
 
 from geoml.errors import DataError
-from geoml.io.stac.items import PARQUET, write_collection
-from geoml.io.stac.series_tables import part
+from geoml.io.stac.items import PARQUET, united, write_collection
+from geoml.io.stac.series_tables import part_name
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import atomic, read_small, sha256, write_json
 
@@ -51,6 +51,9 @@ CHANGES = pa.schema(
 """A change: when it was seen; new, reprocessed, moved (from another day) or withdrawn; how many blocks use the item
 and how many are done."""
 
+Row = Mapping[str, Any]
+"""A change by the columns of `CHANGES`."""
+
 KEY = ("day", "item", "change", "version")
 
 
@@ -61,30 +64,30 @@ class Entry(TypedDict):
     """Of the day's ``collection.json``."""
     bbox: list[float]
     interval: list[str]
-    summaries: dict[str, list[Any]]
+    summaries: dict[str, list[str | float]]
     items: dict[str, str]
     """Version of each item that the day was made of, by id."""
 
 
-def add_changes(store: RunStore, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_changes(store: RunStore, rows: Sequence[Row]) -> None:
     """Append to the table of changes, whose parts are by day; a change that was seen before is replaced.
 
     Raises DataError for a table that cannot be read or written.
     """
     for day in sorted({row["day"] for row in rows}):
-        store.pull(name := part("changes.parquet", day))
-        known = {tuple(row[k] for k in KEY): dict(row) for row in read_changes(store.local / name)}
-        for row in (_as_seen(row, list(known.values())) for row in rows if row["day"] == day):
-            known.pop(key := tuple(row[k] for k in KEY), None)
-            known[key] = row
+        store.pull(name := part_name("changes.parquet", day))
+        changes = {tuple(row[k] for k in KEY): dict(row) for row in read_changes(store.local / name)}
+        for row in (_as_seen(row, list(changes.values())) for row in rows if row["day"] == day):
+            changes.pop(key := tuple(row[k] for k in KEY), None)
+            changes[key] = row
         with atomic(store.inside(name)) as temporary:
-            pq.write_table(pa.Table.from_pylist(list(known.values()), CHANGES), temporary, compression="zstd")
+            pq.write_table(pa.Table.from_pylist(list(changes.values()), CHANGES), temporary, compression="zstd")
         store.push(name)
 
 
-def _as_seen(row: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A row; what a night that died has told as moved, and has taken from its day of before, is not new."""
-    last = next((k for k in reversed(known) if k["item"] == row["item"]), None)
+def _as_seen(row: Row, earlier: Sequence[Row]) -> dict[str, Any]:
+    """A row; what an interrupted night recorded as moved, and took from the day where it was before, is not new."""
+    last = next((k for k in reversed(earlier) if k["item"] == row["item"]), None)
     if last and (row["change"], row["version"]) == ("new", last["version"]) and last["change"] == "moved":
         return {**row, **{name: last[name] for name in ("change", "before", "moved_from")}}
     return dict(row)
@@ -105,7 +108,7 @@ def read_changes(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def of_day(item: pystac.Item, day: str) -> pystac.Item:
+def item_of_day(item: pystac.Item, day: str) -> pystac.Item:
     """An item of a day's ``items.parquet`` with hrefs as seen from the folder of the series."""
     copy = item.clone()
     copy.remove_links("self")
@@ -145,10 +148,10 @@ def read_entries(store: RunStore) -> tuple[dict[str, Entry], bool]:
     entries: dict[str, Entry] = {}
     digests = {}
     for path in sorted((store.local / MONTHS).glob("*.json")):
-        found = read_series(path).get(ENTRIES)
-        if not isinstance(found, dict) or not all(is_day(d) and _is_entry(e) for d, e in found.items()):
+        days = read_series(path).get(ENTRIES)
+        if not isinstance(days, dict) or not all(is_day(d) and _is_entry(e) for d, e in days.items()):
             raise DataError(f"{path}: not a month of a series; delete it, and look back over its days")
-        entries |= found
+        entries |= days
         digests[path.stem] = sha256(path)
     return dict(sorted(entries.items())), read_series(store.local / "collection.json").get(DIGESTS) == digests
 
@@ -161,11 +164,11 @@ def is_day(text: str) -> bool:
         return False
 
 
-def _is_entry(value: Any) -> bool:
+def _is_entry(value: object) -> bool:
     return isinstance(value, dict) and value.keys() >= Entry.__annotations__.keys() and isinstance(value["items"], dict)
 
 
-def entry(path: Path, items: Mapping[str, str]) -> Entry:
+def day_entry(path: Path, items: Mapping[str, str]) -> Entry:
     """What a series keeps of a day whose collection is ``path``; ``items`` are versions by id. Raises DataError."""
     value = read_series(path)
     try:
@@ -197,8 +200,8 @@ def write_series(
     """
     like, digests = read_series(last), {}
     by_month: dict[str, dict[str, Entry]] = {}
-    for day, known in entries.items():
-        by_month.setdefault(day[:7], {})[day] = known
+    for day, entry in entries.items():
+        by_month.setdefault(day[:7], {})[day] = entry
     written = {path.stem for path in (store.local / MONTHS).glob("*.json")}
     for month in sorted((by_month.keys() - written) | set(months)):
         name = f"{MONTHS}/{month}.json"
@@ -240,7 +243,7 @@ def _collection(id: str, title: str, entries: Mapping[str, Entry], like: Mapping
             id=id,
             title=title,
             description=f"{title}, one collection for each of {len(entries)} days",
-            extent=pystac.Extent(pystac.SpatialExtent([_around(boxes)]), pystac.TemporalExtent([span])),
+            extent=pystac.Extent(pystac.SpatialExtent([united(boxes)]), pystac.TemporalExtent([span])),
             license=model.license,
             keywords=model.keywords,
             summaries=pystac.Summaries(_summaries([e["summaries"] for e in entries.values()])),
@@ -251,15 +254,8 @@ def _collection(id: str, title: str, entries: Mapping[str, Entry], like: Mapping
         raise DataError(f"{title}: the collection of a day is not readable ({err})") from err
 
 
-def _summaries(parts: Sequence[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
+def _summaries(parts: Sequence[Mapping[str, list[str | float]]]) -> dict[str, list[Any]]:
     return {key: sorted({v for p in parts for v in p.get(key, [])}) for key in (parts[-1] if parts else ())}
-
-
-def _around(boxes: Sequence[Sequence[float]]) -> list[float]:
-    west, south, east, north = (list(c) for c in zip(*boxes, strict=True))
-    if any(w > e for w, e in zip(west, east, strict=True)):  # over the antimeridian
-        return [-180.0, min(south), 180.0, max(north)]
-    return [min(west), min(south), max(east), max(north)]
 
 
 def now() -> dt.datetime:

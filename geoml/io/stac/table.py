@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,9 +18,10 @@ from stac_geoparquet.arrow import _api, parse_stac_items_to_arrow, stac_table_to
 
 from geoml.errors import DataError, GeomlError
 from geoml.io.stac.catalog import ORIGIN_KEY, Catalog
+from geoml.io.stac.item import Document
 from geoml.io.stac.query import Box
-from geoml.io.stac.rows import PLACE, failing, restored, rows
-from geoml.io.stac.rows import bare as bare_row
+from geoml.io.stac.rows import PROJ_GEOMETRY, from_row, to_rows
+from geoml.io.stac.rows import minimal_row as bare_row
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import atomic, check_regular
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 _api.memlog = lambda msg: None  # it walks all memory maps of the process, several times a table, for a line in a log
 
 LEFT_OUT_KEY = b"geoml:left_out"
-"""Metadata of ``sources.parquet``: items that were found and left out, and why, as JSON."""
+"""Metadata of ``sources.parquet``: items that cannot be used, and why, as JSON."""
 
-FOUND_KEY = b"geoml:found"
-"""Metadata of a file whose self links say where items were found: those elsewhere that name objects stay remote."""
+SELF_LINKS_KEY = b"geoml:found"
+"""Metadata of a file whose self links say where its items come from: remote ones that name objects stay remote."""
 
 _CHECKED = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 """Pages whose checksum does not fit are an error; files without checksums are read as they are."""
@@ -45,7 +45,7 @@ _UNREADABLE = (
     OverflowError,  # a time beyond the calendar
 )  # fmt: skip
 
-_EMPTY: dict[str, Any] = {
+_EMPTY: Document = {
     "type": "Feature",
     "stac_version": "1.1.0",
     "id": "",
@@ -73,17 +73,17 @@ def write_items(
     and so are the items that were ``left_out``. Values that no column can hold are kept beside the columns, see
     `geoml.io.stac.rows`; with ``whole`` all of them are. Raises DataError when the file cannot be written.
     """
-    given = [_plain(item) for item in items]
-    kept = {ORIGIN_KEY: catalog.origin.encode()} if catalog is not None and catalog.origin else {}
+    values = [_plain(item) for item in items]
+    metadata = {ORIGIN_KEY: catalog.origin.encode()} if catalog is not None and catalog.origin else {}
     if left_out:
-        kept[LEFT_OUT_KEY] = json.dumps(dict(left_out), sort_keys=True).encode()
-    if any(map(_asks_buckets, given)):
-        kept[FOUND_KEY] = b"self"
-    path, table = Path(path), rows(given)
+        metadata[LEFT_OUT_KEY] = json.dumps(dict(left_out), sort_keys=True).encode()
+    if any(map(_asks_buckets, values)):
+        metadata[SELF_LINKS_KEY] = b"self"
+    path, table = Path(path), to_rows(values)
     if whole:
-        table = [bare_row(row, value) for row, value in zip(table, given, strict=True)]
+        table = [bare_row(row, value) for row, value in zip(table, values, strict=True)]
 
-    def works(some: Sequence[dict[str, Any]]) -> bool:
+    def works(some: Sequence[Document]) -> bool:
         try:
             _write(some, path.with_name(f".{path.name}.trial"), {})
         except DataError:
@@ -95,22 +95,23 @@ def write_items(
         return True
 
     try:
-        _write(table, path, kept)
+        _write(table, path, metadata)
     except GeomlError:
         raise
     except Exception as err:  # pyarrow, shapely and stac-geoparquet each have several
         log.info("%s: some items fit no column and are kept as JSON (%s)", path, err)
-        odd = failing(table, works)
-        _write([bare_row(r, v) if bad else r for r, v, bad in zip(table, given, odd, strict=True)], path, kept)
+        odd = [not works([row]) for row in table]
+        odd = odd if any(odd) else [True] * len(table)  # each one makes a table by itself, and all of them none
+        _write([bare_row(r, v) if bad else r for r, v, bad in zip(table, values, odd, strict=True)], path, metadata)
 
 
-def _write(dicts: Sequence[dict[str, Any]], path: Path, kept: Mapping[bytes, bytes]) -> None:
+def _write(dicts: Sequence[Document], path: Path, metadata: Mapping[bytes, bytes]) -> None:
     table = parse_stac_items_to_arrow(list(dicts) or [_EMPTY]).read_all()
     with atomic(path) as temporary:
         to_parquet(table if dicts else table.slice(0, 0), temporary, compression="zstd", write_page_checksum=True)
-        if kept:  # to_parquet sets the file's metadata itself, so ours is added afterwards
+        if metadata:  # to_parquet sets the file's metadata itself, so ours is added afterwards
             table = pq.read_table(temporary)
-            table = table.replace_schema_metadata({**(table.schema.metadata or {}), **kept})
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
@@ -125,44 +126,45 @@ def read_items(path: Path) -> list[pystac.Item]:
     return items
 
 
-def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[dict[str, Any]]:
+def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[Document]:
     """Items of a stac-geoparquet file as dictionaries; with ``boxes`` (degrees) only those whose bbox may touch one."""
     try:
         checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
         source = ds.dataset(str(path if Path(path).is_dir() else check_regular(Path(path))), format=checked)
-        kept = source.to_table(filter=_touching(source.schema, boxes))
-        return [restored(_without_nulls(value)) for value in stac_table_to_items(_placed(kept))]
+        table = source.to_table(filter=_touching(source.schema, boxes))
+        return [from_row(_without_nulls(value)) for value in stac_table_to_items(_without_null_places(table))]
     except _UNREADABLE as err:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
 
 
-def found_at(path: Path) -> Callable[[dict[str, Any]], str]:
-    """Where the items of a stac-geoparquet file were found: at their self links where it says so, else in the file."""
+def item_origins(path: Path) -> Callable[[Document], str]:
+    """Where each item of a stac-geoparquet file comes from: its self link where the file says so, else the file."""
 
-    def own(value: dict[str, Any]) -> str:
+    def own(value: Document) -> str:
         links = value.get("links")
         hrefs = [str(k.get("href")) for k in links or () if isinstance(k, dict) and k.get("rel") == "self"]
         return next((h for h in hrefs if is_url(h)), str(path))
 
     try:
-        marked = FOUND_KEY in (pq.read_schema(path).metadata or {})
+        marked = SELF_LINKS_KEY in (pq.read_schema(path).metadata or {})
     except (OSError, pa.ArrowException):
         marked = False
     return own if marked else lambda _: str(path)
 
 
-def collections_of(path: Path) -> dict[str, dict[str, Any]]:
+def collections_of(path: Path) -> dict[str, Document]:
     """Documents of the collections that a stac-geoparquet file (1.1) keeps in its metadata, by id; often none."""
     try:
-        kept = json.loads((pq.read_schema(path).metadata or {}).get(b"stac-geoparquet", b"{}"))
-        listed = {**(kept.get("collections") or {})}
-        one = kept.get("collection")
-        return {k: v for k, v in [*listed.items(), *([(one["id"], one)] if one else [])] if isinstance(v, dict)}
+        metadata = json.loads((pq.read_schema(path).metadata or {}).get(b"stac-geoparquet", b"{}"))
+        documents = {**(metadata.get("collections") or {})}
+        if one := metadata.get("collection"):
+            documents[one["id"]] = one
+        return {k: v for k, v in documents.items() if isinstance(v, dict)}
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
-def _placed(table: pa.Table) -> pa.Table:
+def _without_null_places(table: pa.Table) -> pa.Table:
     """The table without nulls that stac-geoparquet cannot read: a point without coordinates, a box of NaN."""
     at = table.schema.get_field_index("geometry")
     if at >= 0 and table.column(at).null_count:
@@ -176,8 +178,8 @@ def _placed(table: pa.Table) -> pa.Table:
             sides = [pc.struct_field(boxes, k).cast(pa.float64()) for k in range(boxes.type.num_fields)]
             parts = [pc.fill_null(side, float("nan")) for side in sides]
             table = table.set_column(at, "bbox", pa.StructArray.from_arrays(parts, names=[f.name for f in boxes.type]))
-    if PLACE in table.column_names and table.column(PLACE).null_count:
-        table = table.drop_columns([PLACE])  # of other items; nothing here needs it
+    if PROJ_GEOMETRY in table.column_names and table.column(PROJ_GEOMETRY).null_count:
+        table = table.drop_columns([PROJ_GEOMETRY])  # of other items; nothing here needs it
     return table
 
 
@@ -187,14 +189,14 @@ def _touching(schema: pa.Schema, boxes: Sequence[Box]) -> pc.Expression | None:
     if not {"xmin", "ymin", "xmax", "ymax"} <= {f.name for f in schema.field("bbox").type.fields}:
         return None
     x0, y0, x1, y1 = (pc.field("bbox", name) for name in ("xmin", "ymin", "xmax", "ymax"))
-    found = pc.field("bbox").is_null() | (x0 > x1)  # over the antimeridian; the geometry decides later
+    touching = pc.field("bbox").is_null() | (x0 > x1)  # over the antimeridian; the geometry decides later
     for west, south, east, north in boxes:
         for turn in (-360.0, 0.0, 360.0):
-            found = found | ((x0 <= east + turn) & (x1 >= west + turn) & (y0 <= north) & (y1 >= south))
-    return found
+            touching = touching | ((x0 <= east + turn) & (x1 >= west + turn) & (y0 <= north) & (y1 >= south))
+    return touching
 
 
-def _plain(item: pystac.Item) -> dict[str, Any]:
+def _plain(item: pystac.Item) -> Document:
     """The item without its object graph and without secrets in hrefs."""
     item = item.clone()
     item.links = [link for link in item.links if link.rel in ("self", "derived_from", "license", "via")]
@@ -204,13 +206,13 @@ def _plain(item: pystac.Item) -> dict[str, Any]:
     return value
 
 
-def _asks_buckets(value: dict[str, Any]) -> bool:
-    """Whether an item that was found elsewhere names objects, so that keys hang on where it was found."""
-    found = any(k["rel"] == "self" and is_url(k["href"]) for k in value["links"])
-    return found and any(is_bucket(asset["href"]) for asset in value["assets"].values())
+def _asks_buckets(value: Document) -> bool:
+    """Whether a remote item names objects, so that the keys they are read with hang on where it comes from."""
+    remote = any(k["rel"] == "self" and is_url(k["href"]) for k in value["links"])
+    return remote and any(is_bucket(asset["href"]) for asset in value["assets"].values())
 
 
-def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+def _without_nulls(value: Document) -> Document:
     """Columns of other items are null here; an item does not have them (``datetime`` alone may be null)."""
     value["properties"] = {k: v for k, v in value["properties"].items() if v is not None or k == "datetime"}
     return value

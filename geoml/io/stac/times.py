@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,9 @@ from geoml.errors import DataError
 
 FIELDS = ("datetime", "start_datetime", "end_datetime")
 
-_STRICT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
+STRICT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
+"""Times as the specification has them, which pyarrow reads too."""
+
 _LEAP = re.compile(r"(\d{2}:\d{2}):60(\.\d+)?")
 """A leap second, which RFC 3339 allows and Python does not know."""
 
@@ -36,31 +38,31 @@ def _read(text: object) -> tuple[datetime, bool]:
     if not isinstance(text, str):
         raise ValueError(f"{str(text)[:60]!r} is no text")  # noqa: TRY004, one kind for all that is no time
     try:
-        found = str_to_datetime(_LEAP.sub(r"\1:59.999999", text.strip()))
-        return _aware(found).astimezone(UTC), found.tzinfo is not None
+        moment = str_to_datetime(_LEAP.sub(r"\1:59.999999", text.strip()))
+        return _aware(moment).astimezone(UTC), moment.tzinfo is not None
     except (ValueError, OverflowError) as err:
         raise ValueError(f"{text[:60]!r}: {err}") from err
 
 
-def mend_times(properties: dict[str, Any]) -> list[str]:
+def normalise_times(properties: dict[str, Any]) -> list[str]:
     """Write the times of an item as the specification has them, where they are not; gives notes on what was read how.
 
-    ``datetime`` and the interval are looked at. A start or end that is no time goes where ``datetime`` is one. Raises
+    ``datetime`` and the interval are checked. A start or end that is no time goes where ``datetime`` is one. Raises
     ValueError, naming the field, when the item cannot be placed in time.
     """
     notes, odd = [], {}
     for name in FIELDS:
-        if (given := properties.get(name)) is None:
+        if (text := properties.get(name)) is None:
             continue
         try:
-            found, zoned = _read(given)
+            moment, zoned = _read(text)
         except ValueError as err:
             odd[name] = str(err)
             continue
-        if not _STRICT.fullmatch(given):
-            properties[name] = spelt(found)
+        if not STRICT.fullmatch(text):
+            properties[name] = rfc3339(moment)
         if not zoned:
-            notes.append(f"{name} {given!r} has no zone and is read as UTC")
+            notes.append(f"{name} {text!r} has no zone and is read as UTC")
     start, end = properties.get("start_datetime"), properties.get("end_datetime")
     spanned = None not in (start, end) and not odd.keys() & {"start_datetime", "end_datetime"}
     if "datetime" in odd and spanned:
@@ -72,19 +74,18 @@ def mend_times(properties: dict[str, Any]) -> list[str]:
     return notes + [f"{name} {why} and does not count" for name, why in odd.items()]
 
 
-def _why(properties: dict[str, Any], odd: dict[str, str]) -> str:
+def _why(properties: Mapping[str, object], odd: dict[str, str]) -> str:
     name = next((n for n in FIELDS if n in odd), "datetime")
-    said = odd.get(name, repr(properties.get("datetime")))
-    return f"{name} {said}; expected RFC 3339 such as 2024-06-01T12:00:00Z"
+    problem = odd.get(name, repr(properties.get("datetime")))
+    return f"{name} {problem}; expected RFC 3339 such as 2024-06-01T12:00:00Z"
 
 
-def spelt(moment: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
     """A time with zone UTC as RFC 3339."""
-    text = moment.replace(tzinfo=None).isoformat()
-    return f"{text}Z"
+    return f"{moment.replace(tzinfo=None).isoformat()}Z"
 
 
-def span(properties: dict[str, Any]) -> tuple[datetime, datetime]:
+def span(properties: Mapping[str, object]) -> tuple[datetime, datetime]:
     """First and last instant of an item whose times are mended. Raises ValueError for another."""
     first = properties.get("start_datetime") or properties.get("datetime")
     last = properties.get("end_datetime") or properties.get("datetime")
@@ -93,8 +94,8 @@ def span(properties: dict[str, Any]) -> tuple[datetime, datetime]:
 
 def time_of(item: pystac.Item) -> datetime | None:
     """``datetime`` of an item, else the start of its interval, in UTC; None for an item with neither."""
-    found = item.datetime or item.common_metadata.start_datetime
-    return None if found is None else _aware(found).astimezone(UTC)
+    moment = item.datetime or item.common_metadata.start_datetime
+    return None if moment is None else _aware(moment).astimezone(UTC)
 
 
 def time_range(items: Iterable[pystac.Item]) -> tuple[datetime, datetime]:
@@ -113,10 +114,9 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def tell(catalog: str, notes: Iterable[tuple[str, str]]) -> None:
-    """One warning for all (id, note) of a search."""
-    listed = list(notes)
-    if listed:
-        shown = "; ".join(f"item {name}: {note}" for name, note in listed[:3])
-        more = f"; and {len(listed) - 3} more" if len(listed) > 3 else ""
-        _log.warning("catalog %s: %s%s", catalog, shown, more)
+def warn_about(catalog: str, notes: Iterable[tuple[str, str]]) -> None:
+    """Log one warning about all (id, note) of a search."""
+    lines = [f"item {name}: {note}" for name, note in notes]
+    if lines:
+        more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
+        _log.warning("catalog %s: %s%s", catalog, "; ".join(lines[:3]), more)

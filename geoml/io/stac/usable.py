@@ -1,4 +1,4 @@
-"""Which of the items that were found can be used: they have the bands, and say how to read them."""
+"""Which items of a search can be used: they have the bands, and say how to read them."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def usable(
     are allowed, an area, and with ``gsd`` (metres) a band that is fine enough. With ``left.strict`` the first item
     that lacks something is raised: InputError for a band or href, ModelError for the gsd, else DataError.
     """
-    found = []
+    fit = []
     for item in items:
         try:
             check(item, bands, profile, catalog, mask=mask, gsd=gsd)
         except (InputError, DataError, ModelError) as err:
             left.add(item.id, err)
         else:
-            found.append(item)
-    return found
+            fit.append(item)
+    return fit
 
 
-def some(found: list[pystac.Item], left: LeftOut, where: str) -> list[pystac.Item]:
-    """``found``, after one warning about those that were left out; raises when none is left."""
-    if not found:
+def require_any(items: list[pystac.Item], left: LeftOut, where: str) -> list[pystac.Item]:
+    """``items``, after one warning about those that were left out; raises the class of the first when none is left."""
+    if not items:
         raise left.none_left(where)
-    left.tell(where)
-    return found
+    left.warn(where)
+    return items
 
 
 def check(
@@ -66,12 +66,11 @@ def check(
         from_geometry(item.geometry or {})
     except InputError as err:
         raise DataError(f"item {item.id}: {str(err).removeprefix('region: ')}") from err
-    known = [s for s in specs if s.gsd]
-    finest = min(known, key=lambda s: s.gsd or 0.0, default=None)
+    finest, name = min(((s.gsd, s.name) for s in specs if s.gsd), default=(0.0, ""), key=lambda pair: pair[0])
     # a model of 10 m may well take bands of 20 m beside those of 10 m, but not nothing else
-    if gsd and finest and finest.gsd and finest.gsd > gsd * COARSER:
+    if gsd and finest > gsd * COARSER:
         raise ModelError(
-            f"works at {gsd:g} m, but the finest band of {item.id} ({finest.name}) has {finest.gsd:g} m; expected at "
+            f"works at {gsd:g} m, but the finest band of {item.id} ({name}) has {finest:g} m; expected at "
             f"most {gsd * COARSER:g} m"
         )
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from geoml.errors import DataError, InputError
 from geoml.io.stac.catalog import Catalog
 from geoml.io.stac.http import StacReader
+from geoml.io.stac.item import Document
 from geoml.io.stac.item_assets import fill
 from geoml.io.stac.left_out import LeftOut
 from geoml.io.stores.bucket import bucket_of, is_bucket
@@ -29,12 +29,12 @@ _KINDS = {
 }
 
 
-def walk(catalog: Catalog, collection: str | None, left: LeftOut) -> Iterator[dict[str, Any]]:
+def walk(catalog: Catalog, collection: str | None, left: LeftOut) -> Iterator[Document]:
     """Items below a catalog.json, filled in from their collection; a collection of another name is not opened."""
     reader = StacReader(catalog)
-    stack: list[tuple[str, str, dict[str, Any] | None, bool]] = [(catalog.url, "", None, False)]
+    stack: list[tuple[str, str, Document | None, bool]] = [(catalog.url, "", None, False)]
     seen: set[str] = set()
-    known: dict[str, dict[str, Any] | None] = {}
+    collections: dict[str, Document | None] = {}
     while stack:
         href, by, parent, is_item = stack.pop()
         if href in seen:
@@ -52,23 +52,23 @@ def walk(catalog: Catalog, collection: str | None, left: LeftOut) -> Iterator[di
             for item in [value] if kind == "Feature" else _features(value, left):
                 if parent:
                     item["collection"] = item.get("collection") or parent.get("id")
-                if about := parent or _collection(item, href, reader, catalog, known):
+                if about := parent or _collection(item, href, reader, catalog, collections):
                     fill(item, about, catalog.profile(item.get("collection")))
-                yield absolute(item, href)
+                yield make_absolute(item, href)
         else:
             inside = value if kind == "Collection" else parent
             skip = kind == "Collection" and collection is not None and value.get("id") != collection
             rels = ("child",) if skip else ("child", "item")
             links = [k for k in _links(value) if k.get("rel") in rels and k.get("href")]
-            stack += [(join(href, str(k["href"])), href, inside, k["rel"] == "item") for k in reversed(links)]
+            stack += [(resolve_href(href, str(k["href"])), href, inside, k["rel"] == "item") for k in reversed(links)]
 
 
-def kind_of(value: dict[str, Any], href: str) -> str:
+def kind_of(value: Document, href: str) -> str:
     """Feature, FeatureCollection, Catalog or Collection, by the type or the content. Raises DataError for none."""
-    given = value.get("type")
-    if isinstance(given, str) and given.lower() in _KINDS:
-        return _KINDS[given.lower()]
-    if given is None:
+    declared = value.get("type")
+    if isinstance(declared, str) and declared.lower() in _KINDS:
+        return _KINDS[declared.lower()]
+    if declared is None:
         if isinstance(value.get("features"), list):
             return "FeatureCollection"
         if isinstance(value.get("properties"), dict) and ("geometry" in value or "assets" in value):
@@ -77,10 +77,10 @@ def kind_of(value: dict[str, Any], href: str) -> str:
             return "Collection"
         if isinstance(value.get("links"), list) and ("id" in value or "stac_version" in value):
             return "Catalog"
-    raise DataError(f"{redact(href)}: no STAC object (type {str(given)[:60]!r})")
+    raise DataError(f"{redact(href)}: no STAC object (type {str(declared)[:60]!r})")
 
 
-def _features(value: dict[str, Any], left: LeftOut) -> Iterator[dict[str, Any]]:
+def _features(value: Document, left: LeftOut) -> Iterator[Document]:
     for item in value.get("features") or []:
         if isinstance(item, dict):
             yield item
@@ -89,11 +89,11 @@ def _features(value: dict[str, Any], left: LeftOut) -> Iterator[dict[str, Any]]:
 
 
 def _collection(
-    item: dict[str, Any], home: str, reader: StacReader, catalog: Catalog, known: dict[str, dict[str, Any] | None]
-) -> dict[str, Any] | None:
+    item: Document, home: str, reader: StacReader, catalog: Catalog, known: dict[str, Document | None]
+) -> Document | None:
     """The collection that an item outside of one links to; None without one, and a local catalog asks no network."""
     link = next((k for k in _links(item) if k.get("rel") == "collection" and k.get("href")), None)
-    href = join(home, str(link["href"])) if link else ""
+    href = resolve_href(home, str(link["href"])) if link else ""
     if not href or ("://" in href and not catalog.remote):
         return None
     if href not in known:
@@ -104,23 +104,23 @@ def _collection(
     return known[href]
 
 
-def _links(value: dict[str, Any]) -> list[dict[str, Any]]:
-    found = value.get("links")
-    return [k for k in found if isinstance(k, dict)] if isinstance(found, list) else []
+def _links(value: Document) -> list[Document]:
+    links = value.get("links")
+    return [k for k in links if isinstance(k, dict)] if isinstance(links, list) else []
 
 
-def absolute(value: dict[str, Any], home: str) -> dict[str, Any]:
-    """Make the hrefs of an item absolute, as seen from its own place (``home`` when it names none); gives the item."""
+def make_absolute(value: Document, home: str) -> Document:
+    """Make the hrefs of an item absolute, as seen from its own place (``home`` when it names none); returns it."""
     links = _links(value)
     own = next((str(k.get("href")) for k in links if k.get("rel") == "self"), "")
     at = own if _plausible(own, home) else home
-    kept = [{**k, "href": join(at, str(k.get("href")))} for k in links if k.get("rel") in _LINKS]
+    others = [{**k, "href": resolve_href(at, str(k.get("href")))} for k in links if k.get("rel") in _LINKS]
     if isinstance(value.get("links"), list | None):  # else `sound` refuses it
-        value["links"] = [{"rel": "self", "href": at, "type": "application/json"}, *kept]
+        value["links"] = [{"rel": "self", "href": at, "type": "application/json"}, *others]
     assets = value.get("assets")
     for asset in assets.values() if isinstance(assets, dict) else ():
         if isinstance(asset, dict) and isinstance(asset.get("href"), str):
-            asset["href"] = join(at, asset["href"])
+            asset["href"] = resolve_href(at, asset["href"])
     return value
 
 
@@ -129,7 +129,7 @@ def _plausible(own: str, home: str) -> bool:
     return "://" in home and (scheme(own) in ("https", "http") or bucket_of(own) == bucket_of(home) != "")
 
 
-def join(home: str, href: str) -> str:
+def resolve_href(home: str, href: str) -> str:
     """``href`` as seen from the document ``home``; what is no relative path stays, to be judged when it is read."""
     try:
         scheme = urlsplit(href).scheme

@@ -1,4 +1,4 @@
-"""Changes as GeoParquet: one row each, from what to what, between which items; and their history over many looks."""
+"""Changes as GeoParquet: one row each, from what to what, between which items; and their history over many dates."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def tracks_frame(tracks: Tracks, card: MapCard) -> geopandas.GeoDataFrame:
         "class": tracks.value,
         **_kinds(tracks.value, card),
         "area_m2": np.array([area(g) for g in geometry], float),
-        **{name: _utc(getattr(tracks, name)) for name in _HISTORY},
+        "first_seen": _utc(tracks.first_seen),
+        "last_seen": _utc(tracks.last_seen),
+        "closed": _utc(tracks.closed),
         "geometry": pd.Series(geometry, dtype=object),
     }
     made = pd.DataFrame({name: columns[name] for name in TRACK_COLUMNS})
@@ -117,10 +119,10 @@ def read_tracks(path: Path) -> Tracks:
     if not path.is_file():
         return Tracks.empty()
     try:
-        wanted = ["id", "class", "geometry", *_HISTORY]
-        if missing := set(wanted) - set(pq.read_schema(path).names):
+        columns = ["id", "class", "geometry", *_HISTORY]
+        if missing := set(columns) - set(pq.read_schema(path).names):
             raise DataError(f"{path}: not a table of tracks, without {listed(sorted(missing))}")
-        table = pq.read_table(path, columns=wanted, page_checksum_verification=True)
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
         times = [table[name].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]") for name in _HISTORY]
         geometry = np.asarray(shapely.from_wkb(table["geometry"].to_numpy()), object).reshape(-1)
         value = table["class"].cast(pa.uint8()).to_numpy()
@@ -167,9 +169,9 @@ def _touching(geometry: NDArray[np.object_], items: Sequence[pystac.Item]) -> tu
     near = tree.query(geometry[lost], predicate="dwithin", distance=SLACK)
     everywhere = np.array([k for k, o in enumerate(outlines) if o is None], np.intp)
     rows = np.concatenate([row, lost[near[0]], np.repeat(np.arange(len(geometry)), len(everywhere))])
-    found = np.concatenate([placed[hit], placed[near[1]], np.tile(everywhere, len(geometry))])
-    order = np.lexsort((found, rows))
-    return rows[order], found[order]
+    touched = np.concatenate([placed[hit], placed[near[1]], np.tile(everywhere, len(geometry))])
+    order = np.lexsort((touched, rows))
+    return rows[order], touched[order]
 
 
 def _outline(item: pystac.Item) -> shapely.MultiPolygon | None:

@@ -39,9 +39,9 @@ def _rows(file: io.TextIOWrapper) -> Iterator[list[str]]:
         if first.strip():
             break
     delimiter = max(_DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d, skipinitialspace=True), [])))
-    said = first.strip().lower()
-    if said.startswith("sep=") and len(said) == 5:
-        delimiter, first = said[4], ""
+    line = first.strip().lower()
+    if line.startswith("sep=") and len(line) == 5:
+        delimiter, first = line[4], ""
 
     def lines() -> Iterator[str]:
         if first:

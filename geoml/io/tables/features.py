@@ -6,7 +6,6 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import geopandas
 import numpy as np
@@ -15,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 import shapely
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import InputError
 from geoml.grid.plane import Plane
@@ -81,7 +81,7 @@ def features_frame(
         if len(batch):
             planes.setdefault(batch.plane, []).append(batch)
     parts = [_part(plane, batches, card, scale, simplify) for plane, batches in planes.items()]
-    frame = pd.concat(parts) if parts else _part_frame([], [], [], np.empty(0), [], [], [], card)
+    frame = pd.concat(parts) if parts else _part_frame([], np.empty(0, np.uint8), [], [], [], [], [], card)
     frame = frame[frame["area_m2"] >= min_area].sort_values("id", ignore_index=True)
     first, last = (pd.Timestamp(t).tz_convert("UTC") for t in datetime)
     times = {"datetime": first if first == last else pd.NaT, "start_datetime": first, "end_datetime": last}
@@ -132,8 +132,8 @@ def write_features(
             file.write_table(table, row_group_size=ROW_GROUP)
 
 
-def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, Any]:
-    column: dict[str, Any] = {
+def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, object]:
+    column: dict[str, object] = {
         "encoding": "WKB",
         "geometry_types": sorted({g.geom_type for g in geometry[np.unique(shapely.get_type_id(geometry), True)[1]]}),
         "crs": pyproj.CRS.from_epsg(4326).to_json_dict(),
@@ -148,8 +148,8 @@ def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, An
 
 def _part(plane: Plane, batches: list[Features], card: MapCard, scale: float, simplify: float) -> pd.DataFrame:
     """The rows of one plane, without times and model."""
-    names = "geometry", "value", "confidence", "outside", "blocks", "row", "col"
-    columns = [np.concatenate([getattr(b, k) for b in batches]) for k in names]
+    parts = ((b.geometry, b.value, b.confidence, b.outside, b.blocks, b.row, b.col) for b in batches)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     # one order of features and of vertices, so that sums are the same to the last bit for any blocks
     order = np.lexsort((columns[1], columns[6], columns[5]))
     geometry, value, confidence, outside, blocks = (c[order] for c in columns[:5])
@@ -160,20 +160,27 @@ def _part(plane: Plane, batches: list[Features], card: MapCard, scale: float, si
     else:
         geometry = share_vertices(geometry, VERTEX_STEP)
     ground = shapely.transform(geometry, lambda c: (c + plane.anchor) * [plane.res, -plane.res])
-    places = _areas(ground, plane.crs), _lonlat(ground, plane.crs)
-    return _part_frame(ids, value, places[0], confidence * scale, outside, blocks, places[1], card)
+    area = _areas(ground, plane.crs)
+    return _part_frame(ids, value, area, confidence * scale, outside, blocks, _lonlat(ground, plane.crs), card)
 
 
 def _part_frame(
-    ids: Any, value: Any, area: Any, confidence: Any, outside: Any, blocks: Any, geometry: Any, card: MapCard
+    ids: Iterable[str],
+    value: NDArray[np.uint8],
+    area: ArrayLike,
+    confidence: ArrayLike,
+    outside: ArrayLike,
+    blocks: Iterable[Iterable[str]],
+    geometry: Iterable[BaseGeometry],
+    card: MapCard,
 ) -> pd.DataFrame:
     names = {c.value: c.name for c in card.classes}
     if strange := sorted({int(v) for v in np.unique(value)} - names.keys()):
         raise InputError(f"class: {strange} not in the card of {card.name}; it has {sorted(names)}")
     return pd.DataFrame(
         {
-            "id": pd.Series(ids, dtype=object),
-            "class": np.asarray(value, np.uint8),
+            "id": pd.Series(list(ids), dtype=object),
+            "class": value.astype(np.uint8),
             "name": pd.Series([names[int(v)] for v in value], dtype=object),
             "area_m2": np.asarray(area, float),
             "confidence": np.asarray(confidence, float),
@@ -200,13 +207,15 @@ def _areas(ground: Geometries, crs: str) -> NDArray[np.float64]:
     to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     lon, lat = (round(v) for v in to_degrees.transform((west + east) / 2, (south + north) / 2))
     equal = pyproj.CRS.from_dict({"proj": "laea", "lat_0": lat, "lon_0": lon, "ellps": "WGS84", "units": "m"})
-    area: NDArray[np.float64] = shapely.area(_move(ground, pyproj.Transformer.from_crs(crs, equal, always_xy=True)))
+    to_equal = pyproj.Transformer.from_crs(crs, equal, always_xy=True)
+    area: NDArray[np.float64] = shapely.area(shapely.transform(ground, to_equal.transform, interleaved=False))
     return area
 
 
 def _lonlat(ground: Geometries, crs: str) -> Geometries:
     """In degrees, cut at the antimeridian, outer rings counterclockwise."""
-    world = _move(ground, pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True))
+    to = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    world = shapely.transform(ground, to.transform, interleaved=False)
     west, _, east, _ = shapely.bounds(world).T
     for k in np.flatnonzero(east - west > 180):
         unrolled = shapely.transform(world[k], lambda c: np.column_stack([c[:, 0] % 360, c[:, 1]]))
@@ -216,8 +225,3 @@ def _lonlat(ground: Geometries, crs: str) -> Geometries:
         world[k] = shapely.multipolygons([p for p in shapely.get_parts(sides) if p.area > 0])
     fixed: Geometries = shapely.orient_polygons(world)
     return fixed
-
-
-def _move(geometry: Geometries, to: pyproj.Transformer) -> Geometries:
-    moved: Geometries = shapely.transform(geometry, lambda c: np.column_stack(to.transform(c[:, 0], c[:, 1])))
-    return moved

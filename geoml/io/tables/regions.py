@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import geopandas as gpd
-import numpy as np
 import pyogrio
 import pyproj
 import shapely
@@ -36,8 +34,8 @@ def load_region(path: str) -> MultiPolygon:
     format, no CRS, or anything that is not a polygon.
     """
     check_url(path, "region")
-    given, url = path, is_url(path)
-    file, path = Path(urlsplit(path).path if url else path), redact(path) if url else path
+    href, url = path, is_url(path)
+    file, path = Path(urlsplit(href).path if url else href), redact(href) if url else href
     readers = {
         ".geojson": _geojson,
         ".json": _geojson,
@@ -48,7 +46,7 @@ def load_region(path: str) -> MultiPolygon:
     if file.suffix.lower() not in readers:
         raise InputError(f"region: {path!r}; expected a .geojson, .gpkg or .parquet file")
     if url:
-        file = fetch(given, "region", MAX_BYTES)
+        file = fetch(href, "region", MAX_BYTES)
     if not file.is_file():
         raise InputError(f"region: {path!r} is not a file")
     try:
@@ -60,7 +58,7 @@ def load_region(path: str) -> MultiPolygon:
     return from_geometry(_in_degrees(_only_polygons(geometries, path), crs, path))
 
 
-def _geojson(file: Path) -> tuple[list[BaseGeometry], Any]:
+def _geojson(file: Path) -> tuple[list[BaseGeometry], object]:
     value = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
         raise InputError(f"region: {str(file)!r} is not a GeoJSON object")
@@ -70,7 +68,7 @@ def _geojson(file: Path) -> tuple[list[BaseGeometry], Any]:
     return [shape(g) for g in geometries if g is not None], crs or "OGC:CRS84"
 
 
-def _geopackage(file: Path) -> tuple[list[BaseGeometry], Any]:
+def _geopackage(file: Path) -> tuple[list[BaseGeometry], object]:
     layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
     polygons = [str(name) for name, kind in pyogrio.list_layers(file) if kind and "Polygon" in kind] or layers
     if len(polygons) != 1:
@@ -78,28 +76,27 @@ def _geopackage(file: Path) -> tuple[list[BaseGeometry], Any]:
     return _frame(gpd.read_file(file, layer=polygons[0], columns=[]))
 
 
-def _geoparquet(file: Path) -> tuple[list[BaseGeometry], Any]:
+def _geoparquet(file: Path) -> tuple[list[BaseGeometry], object]:
     return _frame(parquet_geometry.read(file))
 
 
-def _frame(frame: Any) -> tuple[list[BaseGeometry], Any]:
+def _frame(frame: gpd.GeoDataFrame) -> tuple[list[BaseGeometry], object]:
     return [g for g in frame.geometry if g is not None and not g.is_empty], frame.crs
 
 
 def _only_polygons(geometries: list[BaseGeometry], path: str) -> MultiPolygon:
-    parts: list[Polygon] = []
+    parts: list[BaseGeometry] = []
     for geometry in geometries:
-        for part in shapely.get_parts([geometry]):
-            inner = shapely.get_parts([part]) if part.geom_type.startswith("Multi") else [part]
-            if any(not isinstance(p, Polygon) for p in inner):
-                raise InputError(f"region: {path!r} holds a {geometry.geom_type}; expected polygons only")
-            parts += list(inner)
+        inner = list(shapely.get_parts(shapely.get_parts(geometry)))  # a collection may hold multipolygons
+        if any(not isinstance(p, Polygon) for p in inner):
+            raise InputError(f"region: {path!r} holds a {geometry.geom_type}; expected polygons only")
+        parts += inner
     if not parts:
         raise InputError(f"region: {path!r} holds no polygon")
     return MultiPolygon([p for p in shapely.force_2d(parts) if not p.is_empty])
 
 
-def _in_degrees(region: MultiPolygon, crs: Any, path: str) -> MultiPolygon:
+def _in_degrees(region: MultiPolygon, crs: object, path: str) -> MultiPolygon:
     if crs is None:
         raise InputError(f"region: {path!r} has no CRS; expected one, such as EPSG:4326")
     try:
@@ -111,4 +108,4 @@ def _in_degrees(region: MultiPolygon, crs: Any, path: str) -> MultiPolygon:
     west, south, east, north = region.bounds
     to = pyproj.Transformer.from_crs(source, "EPSG:4326", always_xy=True)
     dense = shapely.segmentize(region, max(east - west, north - south) * _LONGEST)
-    return shapely.transform(dense, lambda xy: np.column_stack(to.transform(xy[:, 0], xy[:, 1])))
+    return shapely.transform(dense, to.transform, interleaved=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
 from geoml.cube.domain import LEVEL, fit, likeness, log_density
-from geoml.io.cards.domain import NODATA, OUTSIDE, STEPS, Domain, said, verdict
+from geoml.io.cards.domain import NODATA, OUTSIDE, STEPS, Domain, describe, verdict
 
 
 def together(count: int, slope: float, seed: int = 0) -> NDArray[np.float64]:
@@ -131,7 +131,9 @@ def test_verdicts_have_stated_bounds(share: float, word: str) -> None:
 
 
 def test_what_is_said_never_rounds_to_all_or_nothing() -> None:
-    assert "(none of the pixels" in said({"outside": 0.0, "verdict": "inside"})
-    assert "(0.1 % of the pixels" in said({"outside": 1e-6, "verdict": "inside"})
-    assert "mostly unlike the training data of the model (99.9 % of" in said({"outside": 0.99999, "verdict": "outside"})
-    assert "not known" in said(None)
+    assert "(none of the pixels" in describe({"outside": 0.0, "verdict": "inside"})
+    assert "(0.1 % of the pixels" in describe({"outside": 1e-6, "verdict": "inside"})
+    assert "mostly unlike the training data of the model (99.9 % of" in describe(
+        {"outside": 0.99999, "verdict": "outside"}
+    )
+    assert "not known" in describe(None)

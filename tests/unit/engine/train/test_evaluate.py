@@ -10,7 +10,7 @@ from geoml.engine.packages.package import load
 from geoml.engine.train.evaluate import check_fit, evaluate, named
 from geoml.engine.train.fit import fit
 from geoml.errors import InputError
-from geoml.io.report.score_notes import FEW_PIXELS, FEW_PLACES, few, score_notes
+from geoml.io.report.score_notes import FEW_PIXELS, FEW_PLACES, few_labels, score_notes
 from geoml.nn.losses import IGNORE
 from geoml.nn.support import Support
 
@@ -113,7 +113,7 @@ def test_few_pixels_and_few_places_are_said_and_many_are_not():
         "dots": {"pixels": FEW_PIXELS - 1, "places": 300},
         "none": {"pixels": 0, "places": 0},
     }
-    assert few(support) == ["one field", "dots"]
+    assert few_labels(support) == ["one field", "dots"]
     (note,) = score_notes({"support": support})
     assert "one field (90,000 pixels in 1 place)" in note
     assert "plenty" not in note

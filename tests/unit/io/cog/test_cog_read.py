@@ -216,10 +216,10 @@ def test_validity_of_every_kind(tmp_path) -> None:
 
 def test_header(noise) -> None:
     path, _ = noise
-    found = cog.header(specs(path, 2)[0])
-    assert (found.crs, found.res, found.anchor, found.shape) == ("EPSG:32632", 10.0, 0.0, (300, 270))
-    assert (found.dtype, found.nodata) == ("uint16", 0)
-    assert found.geobox.affine == UTM
+    actual = cog.header(specs(path, 2)[0])
+    assert (actual.crs, actual.res, actual.anchor, actual.shape) == ("EPSG:32632", 10.0, 0.0, (300, 270))
+    assert (actual.dtype, actual.nodata) == ("uint16", 0)
+    assert actual.geobox.affine == UTM
 
 
 def test_what_is_asked_wrongly(noise, ramp) -> None:

@@ -39,30 +39,32 @@ def as_sorted(found: Polygons) -> list[tuple[int, str]]:
 @settings(max_examples=300, deadline=None)
 @given(maps)
 def test_equals_gdal(classes: NDArray[np.uint8]) -> None:
-    found = trace(classes)
-    assert as_sorted(found) == by_gdal(classes)
-    assert shapely.is_valid(found.geometry).all()
+    polygons = trace(classes)
+    assert as_sorted(polygons) == by_gdal(classes)
+    assert shapely.is_valid(polygons.geometry).all()
 
 
 @settings(max_examples=100, deadline=None)
 @given(maps, st.integers(0, 2**32 - 1))
 def test_pixels_and_confidence_are_those_of_labels(classes: NDArray[np.uint8], seed: int) -> None:
     confidence = np.random.default_rng(seed).integers(0, 251, classes.shape).astype(np.uint8)
-    found = trace(classes, confidence)
+    polygons = trace(classes, confidence)
     expected = []
     for value in np.unique(classes[classes != NODATA]):
         labels, count = scipy.ndimage.label(classes == value)
         for k in range(1, count + 1):
             here = labels == k
             expected.append((np.flatnonzero(here)[0], value, here.sum(), confidence[here].sum(dtype=int)))
-    assert list(zip(found.value, found.pixels, found.confidence_sum, strict=True)) == [e[1:] for e in sorted(expected)]
+    assert list(zip(polygons.value, polygons.pixels, polygons.confidence_sum, strict=True)) == [
+        e[1:] for e in sorted(expected)
+    ]
 
 
 def test_a_checkerboard_is_all_single_pixels() -> None:
     board = (np.indices((6, 7)).sum(axis=0) % 2).astype(np.uint8)
-    found = trace(board)
-    assert len(found) == 42
-    assert (shapely.get_num_coordinates(found.geometry) == 5).all()
+    polygons = trace(board)
+    assert len(polygons) == 42
+    assert (shapely.get_num_coordinates(polygons.geometry) == 5).all()
 
 
 def test_a_hole_that_touches_the_outside_in_a_corner_is_a_hole() -> None:
@@ -74,15 +76,15 @@ def test_a_hole_that_touches_the_outside_in_a_corner_is_a_hole() -> None:
 
 
 def test_coordinates_are_those_of_the_plane() -> None:
-    found = polygonise(np.ones((2, 3), np.uint8), np.ones((2, 3), np.uint8), NODATA, Window(-5, -9, -3, -6))
-    assert found.geometry[0].equals(shapely.box(-9, -5, -6, -3))
+    polygons = polygonise(np.ones((2, 3), np.uint8), np.ones((2, 3), np.uint8), NODATA, Window(-5, -9, -3, -6))
+    assert polygons.geometry[0].equals(shapely.box(-9, -5, -6, -3))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1)])
 def test_one_class_is_one_rectangle(shape: tuple[int, int]) -> None:
-    found = trace(np.full(shape, 3, np.uint8))
-    assert shapely.normalize(found.geometry[0]) == shapely.normalize(shapely.box(0, 0, shape[1], shape[0]))
-    assert found.pixels.tolist() == [shape[0] * shape[1]]
+    polygons = trace(np.full(shape, 3, np.uint8))
+    assert shapely.normalize(polygons.geometry[0]) == shapely.normalize(shapely.box(0, 0, shape[1], shape[0]))
+    assert polygons.pixels.tolist() == [shape[0] * shape[1]]
 
 
 def test_only_nodata_gives_nothing() -> None:

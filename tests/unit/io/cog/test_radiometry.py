@@ -34,7 +34,7 @@ def ground(seed: int = 0) -> np.ndarray:
     return testing.smooth((2, 200, 220), seed=seed, low=50, high=2500, cell=16)
 
 
-def look(folder: Path, data: np.ndarray, properties: dict[str, Any], **rule: Any) -> None:
+def check(folder: Path, data: np.ndarray, properties: dict[str, Any], **rule: Any) -> None:
     scene = testing.Scene(id="S2A", data=data.astype(np.uint16), bands=("red", "nir"), properties=properties)
     catalog = open_catalog(str(testing.write_catalog(folder / "made", [scene])))
     item = pystac.Item.from_file(str(folder / "made" / "S2A" / "item.json"))
@@ -48,22 +48,22 @@ def look(folder: Path, data: np.ndarray, properties: dict[str, Any], **rule: Any
 def test_metadata_that_fit_pass(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, raised: int, properties: dict[str, Any]
 ) -> None:
-    look(tmp_path, ground() + raised, properties)
+    check(tmp_path, ground() + raised, properties)
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("properties", [NEW, KEPT])
 def test_an_offset_that_is_not_in_the_pixels_is_an_error(tmp_path: Path, properties: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"S2A, asset image .* raised by 1000 .* of red are below"):
-        look(tmp_path, ground(), properties)
-    look(tmp_path, ground(), properties, check=False)
+        check(tmp_path, ground(), properties)
+    check(tmp_path, ground(), properties, check=False)
 
 
 @pytest.mark.parametrize("properties", [OLD, REMOVED])
 def test_pixels_that_look_raised_are_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, properties: dict[str, Any]
 ) -> None:
-    look(tmp_path, ground() + 1000, properties)
+    check(tmp_path, ground() + 1000, properties)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "S2A" in record.getMessage()
@@ -75,7 +75,7 @@ def test_bright_scenes_are_no_contradiction(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, properties: dict[str, Any]
 ) -> None:
     """Clouds and snow are bright with the offset and without it."""
-    look(tmp_path, testing.smooth((2, 200, 220), low=3000, high=9000), properties)
+    check(tmp_path, testing.smooth((2, 200, 220), low=3000, high=9000), properties)
     assert caplog.records == []
 
 
@@ -83,10 +83,10 @@ def test_a_few_dark_pixels_and_nodata_prove_nothing(tmp_path: Path, caplog: pyte
     data = ground() + 1000
     data[:, :100] = 0
     data[:, 150:152] = 30  # noise, saturation, shadow: less than one pixel in twenty
-    look(tmp_path, data, NEW)
+    check(tmp_path, data, NEW)
     nearly_empty = np.zeros_like(data)
     nearly_empty[:, :20, :20] = 30
-    look(tmp_path, nearly_empty, NEW)
+    check(tmp_path, nearly_empty, NEW)
     assert caplog.records == []
 
 

@@ -22,7 +22,7 @@ from geoml.data import rasters
 from geoml.errors import DataError
 from geoml.grid.region import from_bbox
 from geoml.io.cog import read as cog
-from geoml.io.cog.scaling import settled
+from geoml.io.cog.scaling import with_file_scaling
 from geoml.io.stac.bands import BandSpec, mask_spec, select
 from geoml.io.stac.catalog import BandMeta, Catalog, MaskMeta, OffsetRule, Profile
 from geoml.io.stac.search import open_catalog, read_items, search, write_items
@@ -111,7 +111,7 @@ def test_the_first_who_says_it_counts(
     tmp_path: Path, asset: Any, properties: Any, profile: Profile | None, said: Any, expected: tuple[float, float]
 ) -> None:
     write(tmp_path / "a.tif", 0.5, 5.0)
-    (band,) = settled([found(catalog_of(tmp_path, asset, said, properties), tmp_path, profile)])
+    (band,) = with_file_scaling([found(catalog_of(tmp_path, asset, said, properties), tmp_path, profile)])
     assert (band.scale, band.offset) == expected
 
 
@@ -127,7 +127,7 @@ def test_the_first_who_says_it_counts(
 )
 def test_a_file_completes_what_others_began(tmp_path: Path, said: Any, file: Any, expected: Any) -> None:
     write(tmp_path / "a.tif", *file)
-    (band,) = settled([found(catalog_of(tmp_path, {"bands": [{"name": "red", **said}]}), tmp_path)])
+    (band,) = with_file_scaling([found(catalog_of(tmp_path, {"bands": [{"name": "red", **said}]}), tmp_path)])
     assert (band.scale, band.offset) == expected
 
 
@@ -140,7 +140,7 @@ def test_the_rule_of_sentinel_2_goes_before_the_file(tmp_path: Path, properties:
     rule = OffsetRule(baseline=("baseline",), since=4.0, offset=-0.1, applied=("applied",), bands=("red",))
     profile = Profile(bands={"red": (BandMeta(name="red", scale=1e-4),)}, offset_rule=rule)
     write(tmp_path / "a.tif", 1e-4, -0.3)
-    (band,) = settled([found(catalog_of(tmp_path, {}, None, properties), tmp_path, profile)])
+    (band,) = with_file_scaling([found(catalog_of(tmp_path, {}, None, properties), tmp_path, profile)])
     assert (band.scale, band.offset) == (1e-4, expected)
 
 
@@ -162,14 +162,14 @@ def test_nodata_of_item_and_catalog_both_count(tmp_path: Path) -> None:
     profile = Profile(bands={"red": (BandMeta(name="red", nodata=0),)})
     for said, expected in (({}, (0.0,)), ({"nodata": 0}, (0.0,)), ({"nodata": 7}, (7.0, 0.0))):
         band = found(catalog_of(tmp_path, {"bands": [{"name": "red", **said}]}), tmp_path, profile)
-        assert band.no_data == expected
+        assert band.nodata_values == expected
     masked = Profile(mask=MaskMeta(asset="red", kind="bits", bad=(1,), nodata=255))
     catalog = catalog_of(tmp_path, {"bands": [{"nodata": 254}]})
     query = Query(catalog=catalog.url, collection="c", bbox=(-10, -10, 10, 10), datetime=("2024",))
     (item,) = search(catalog, query, WORLD, "2024")
     spec = mask_spec(item, masked, catalog)
     assert spec is not None
-    assert spec.band.no_data == (255.0, 254.0)
+    assert spec.band.nodata_values == (255.0, 254.0)
 
 
 def test_the_collection_of_an_api_is_asked(
@@ -213,7 +213,7 @@ def test_what_lies_beside_a_local_file_counts(tmp_path: Path) -> None:
     inner = "<NoDataValue>2000</NoDataValue><Scale>0.5</Scale><Offset>5</Offset>"
     note.write_text(f'<PAMDataset><PAMRasterBand band="1">{inner}</PAMRasterBand></PAMDataset>')
     spec = found(catalog_of(tmp_path, {}), tmp_path)
-    (band,) = settled([spec])
+    (band,) = with_file_scaling([spec])
     assert (band.scale, band.offset) == (0.5, 5.0)
     grid = GeoBox((8, 8), Affine(0.01, 0, 0, 0, -0.01, 1), "EPSG:4326")
     assert not cog.read([spec], grid)[1].any()
@@ -225,13 +225,13 @@ def test_what_lies_beside_a_local_file_counts(tmp_path: Path) -> None:
     note.write_text(
         "<PAMDataset><PAMRasterBand band='x'/><PAMRasterBand band='1'><Scale>a</Scale></PAMRasterBand></PAMDataset>"
     )
-    assert settled([spec])[0].scale == 1.0
+    assert with_file_scaling([spec])[0].scale == 1.0
 
 
 def test_a_file_with_a_scale_of_nothing(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", 0.0)
     with pytest.raises(DataError, match=r"item one, asset red.*scale 0, offset 0"):
-        settled([found(catalog_of(tmp_path, {}), tmp_path)])
+        with_file_scaling([found(catalog_of(tmp_path, {}), tmp_path)])
     with pytest.raises(DataError, match=r"a\.tif: the file says scale 0"):
         rasters.image(tmp_path / "a.tif", [1])
 

@@ -140,7 +140,7 @@ def pieces(case: Case, folder: Path) -> list[Path]:
     values, mask, opaque = made(case)
     dtype = np.dtype(case.dtype)
     said = [VALUES[case.dtype][0]] if case.tag else []
-    said += [v for v in (case.item, case.yaml) if v is not None and validity.held(v, dtype) is not None]
+    said += [v for v in (case.item, case.yaml) if v is not None and validity.as_dtype(v, dtype) is not None]
     said += [float("nan")] if dtype.kind == "f" else []
     out = [write(folder / f"nodata{k}.tif", values[None], nodata=v, overviews=True) for k, v in enumerate(said)]
     if case.mask != "none":
@@ -155,11 +155,11 @@ def pieces(case: Case, folder: Path) -> list[Path]:
 
 def expected(files: list[Path], level: int | None) -> np.ndarray:
     """(y, x) True where GDAL calls the pixel valid in every file."""
-    found = np.ones((SIDE // (1 if level is None else 2 ** (level + 1)),) * 2, bool)
+    valid = np.ones((SIDE // (1 if level is None else 2 ** (level + 1)),) * 2, bool)
     for path in files:
         with rasterio.open(path, **({} if level is None else {"overview_level": level})) as file:
-            found &= file.read_masks(1) > 0
-    return found
+            valid &= file.read_masks(1) > 0
+    return valid
 
 
 def pure(valid: np.ndarray, factor: int) -> np.ndarray:
@@ -187,7 +187,7 @@ def test_validity_is_the_union_of_all_who_say_no(tmp_path_factory: pytest.TempPa
     if not case.late:
         build(path)
     said = [v for v in (case.item, case.yaml) if v is not None]
-    band = spec(path, nodata=next(iter(said), None), nodata_too=tuple(said[1:]))
+    band = spec(path, nodata=next(iter(said), None), other_nodata=tuple(said[1:]))
     files = pieces(case, folder)
     full = expected(files, None)
     got, valid = cog.read([band], box())
@@ -265,7 +265,7 @@ def read_at(path: Path, res: float, **known: Any) -> tuple[np.ndarray, np.ndarra
     return values[0], valid[0]
 
 
-@pytest.mark.parametrize("known", [{"nodata": -9999.0}, {"nodata": 0.0, "nodata_too": (-9999.0,)}])
+@pytest.mark.parametrize("known", [{"nodata": -9999.0}, {"nodata": 0.0, "other_nodata": (-9999.0,)}])
 @pytest.mark.parametrize("res", [20.0, 40.0, 27.0])
 def test_overviews_that_did_not_know_nodata_are_not_read(tmp_path: Path, res: float, known: dict[str, Any]) -> None:
     blind(tmp_path / "a.tif")

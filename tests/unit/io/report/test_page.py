@@ -358,9 +358,9 @@ def test_class_areas_in_degrees_follow_the_latitude(tmp_path: Path) -> None:
 
         return geod.b**2 / 2 * float(np.radians(east - west)) * (q(top) - q(south))
 
-    found = re.search(r"water ([\d,.]+) km²", page.text)
-    assert found
-    assert float(found[1].replace(",", "")) == pytest.approx(band(north - 48 * 0.05, north) / 1e6, rel=2e-4)
+    match = re.search(r"water ([\d,.]+) km²", page.text)
+    assert match
+    assert float(match[1].replace(",", "")) == pytest.approx(band(north - 48 * 0.05, north) / 1e6, rel=2e-4)
 
 
 def test_zones_on_both_sides_of_the_antimeridian_share_a_small_canvas(tmp_path: Path) -> None:

@@ -85,11 +85,11 @@ def test_bands_of_one_asset_are_numbered_and_keep_their_own_numbers() -> None:
             }
         }
     )
-    found = band_specs(item, Profile(), SOMEWHERE)
-    assert [(b.name, b.index) for b in found.values()] == [("red", 1), ("green", 2), ("thermal", 3)]
-    assert (found["red"].nodata, found["green"].nodata, found["green"].scale) == (7.0, 9.0, 2.0)
-    assert found["thermal"].nodata is not None
-    assert math.isnan(found["thermal"].nodata)
+    specs = band_specs(item, Profile(), SOMEWHERE)
+    assert [(b.name, b.index) for b in specs.values()] == [("red", 1), ("green", 2), ("thermal", 3)]
+    assert (specs["red"].nodata, specs["green"].nodata, specs["green"].scale) == (7.0, 9.0, 2.0)
+    assert specs["thermal"].nodata is not None
+    assert math.isnan(specs["thermal"].nodata)
 
 
 def test_the_yaml_speaks_where_the_item_is_silent_and_names_always() -> None:
@@ -111,8 +111,8 @@ def test_the_yaml_speaks_where_the_item_is_silent_and_names_always() -> None:
 
 def test_repeated_common_names_do_not_hide_a_band() -> None:
     item = make_item({k: {"eo:bands": [{"name": k, "common_name": "rededge"}]} for k in ("B05", "B06", "B07")})
-    found = band_specs(item, Profile(), SOMEWHERE)
-    assert {n: b.asset for n, b in found.items()} == {"rededge": "B05", "B06": "B06", "B07": "B07"}
+    specs = band_specs(item, Profile(), SOMEWHERE)
+    assert {n: b.asset for n, b in specs.items()} == {"rededge": "B05", "B06": "B06", "B07": "B07"}
 
 
 def test_pictures_documents_and_second_formats_do_not_take_a_name() -> None:
@@ -127,8 +127,8 @@ def test_pictures_documents_and_second_formats_do_not_take_a_name() -> None:
             "preview": {"type": "image/png"},
         }
     )
-    found = band_specs(item, Profile(), SOMEWHERE)
-    assert {name: band.asset for name, band in found.items()} == {"red": "red", "red-jp2": "red-jp2"}
+    specs = band_specs(item, Profile(), SOMEWHERE)
+    assert {name: band.asset for name, band in specs.items()} == {"red": "red", "red-jp2": "red-jp2"}
     picture = make_item({"visual": {"roles": ["visual"], "eo:bands": [{"name": n} for n in ("red", "green", "blue")]}})
     assert list(band_specs(picture, Profile(), SOMEWHERE)) == ["red", "green", "blue"]
 
@@ -158,9 +158,9 @@ def test_the_offset_follows_the_baseline_of_the_item(
     declared = {"raster:bands": [{"nodata": 0, "data_type": "uint16", "scale": 0.0001, "offset": -0.1}]}
     assets = {"red": declared, "swir16": declared, "scl": {"raster:bands": [{"nodata": 0, "data_type": "uint8"}]}}
     item = make_item(assets, **properties)
-    found = band_specs(item, earth_search.profile("sentinel-2-l2a"), earth_search)
-    assert [found[n].offset for n in ("red", "swir16")] == [expected, expected]
-    assert (found["scl"].scale, found["scl"].offset) == (1.0, 0.0)
+    specs = band_specs(item, earth_search.profile("sentinel-2-l2a"), earth_search)
+    assert [specs[n].offset for n in ("red", "swir16")] == [expected, expected]
+    assert (specs["scl"].scale, specs["scl"].offset) == (1.0, 0.0)
     mask = mask_spec(item, earth_search.profile("sentinel-2-l2a"), earth_search)
     assert mask is not None
     assert (mask.band.scale, mask.band.offset, mask.kind) == (1.0, 0.0, "values")
@@ -203,7 +203,7 @@ def test_select_keeps_the_order_and_says_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("band", "properties", "said"),
+    ("band", "properties", "message"),
     [
         ({"scale": "many"}, {}, "scale is 'many'"),
         ({"scale": 0}, {}, "scale 0"),
@@ -214,10 +214,10 @@ def test_select_keeps_the_order_and_says_what_is_missing() -> None:
     ],
 )
 def test_metadata_that_are_no_numbers_name_item_and_asset(
-    band: dict[str, Any], properties: dict[str, Any], said: str, earth_search: Catalog
+    band: dict[str, Any], properties: dict[str, Any], message: str, earth_search: Catalog
 ) -> None:
     item = make_item({"red": {"raster:bands": [band]}}, **properties)
-    with pytest.raises(DataError, match=re.escape(said)) as caught:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         band_specs(item, earth_search.profile("sentinel-2-l2a"), earth_search)
     assert "item-1" in str(caught.value)
 

@@ -214,8 +214,8 @@ def test_the_footprint_follows_the_valid_pixels() -> None:
     pixels = shapely.transform(shape, lambda c: np.column_stack(to.transform(c[:, 0], c[:, 1])))
     origin = BLOCK.plane.bounds(BLOCK.window)
     west, south, east, north = pixels.bounds
-    found = (west - origin[0]) / 10, (origin[3] - north) / 10, (east - origin[0]) / 10, (origin[3] - south) / 10
-    assert found == pytest.approx((290, 100, 500, 200), abs=1e-3)
+    corners = (west - origin[0]) / 10, (origin[3] - north) / 10, (east - origin[0]) / 10, (origin[3] - south) / 10
+    assert corners == pytest.approx((290, 100, 500, 200), abs=1e-3)
     whole = block_footprint(BLOCK)
     assert whole.covers(shape.buffer(-1e-9))
     assert block_footprint(BLOCK, np.zeros_like(valid)).equals(whole)

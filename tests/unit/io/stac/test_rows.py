@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geoml.grid.region import from_bbox
-from geoml.io.stac.rows import WHOLE
+from geoml.io.stac.rows import WHOLE_ITEM
 from geoml.io.stac.search import LeftOut, open_catalog, read_items, search, write_items
 from geoml.io.stac.times import instant
 from geoml.recipe import Query
@@ -62,7 +62,7 @@ ODD: list[dict[str, Any]] = [
     item("deep", {"d": deep(60)}),
     item("place", {"proj:geometry": PLACE}),
     item("no-place", {"proj:geometry": "here"}),
-    item("mine", {WHOLE: json.dumps(item("other"))}),
+    item("mine", {WHOLE_ITEM: json.dumps(item("other"))}),
     item("extra", foo={"bar": 1}),
     item("assets", assets={}),
     item("odd-assets", assets={"red": {"href": "b", "type": 5, "roles": "data", "bands": {}, "proj:geometry": 1}}),
@@ -72,9 +72,9 @@ ODD: list[dict[str, Any]] = [
 def there_and_back(values: list[dict[str, Any]], folder: Path) -> None:
     given = [pystac.Item.from_dict(json.loads(json.dumps(v))) for v in values]
     write_items(given, folder / "items.parquet")
-    found = read_items(folder / "items.parquet")
+    items = read_items(folder / "items.parquet")
 
-    for one, before in zip(found, given, strict=True):
+    for one, before in zip(items, given, strict=True):
         assert said(one) == said(before)
 
 
@@ -95,7 +95,7 @@ def test_an_odd_item_alone_and_beside_a_good_one(value: dict[str, Any], tmp_path
     there_and_back([item("good"), value], tmp_path)
     rows = pq.read_table(tmp_path / "items.parquet").to_pylist()
     if value["id"] != "odd-assets":  # there the roles are a text beside a list, so neither fits the column
-        assert rows[0].get(WHOLE) is None, "the good one has its columns and nothing else"
+        assert rows[0].get(WHOLE_ITEM) is None, "the good one has its columns and nothing else"
     assert rows[0]["bbox"] == {"xmin": 0.0, "ymin": 0.0, "xmax": 1.0, "ymax": 1.0}
 
 
@@ -106,11 +106,11 @@ def test_all_of_them_in_one_table(tmp_path: Path) -> None:
 
 def test_good_items_have_no_further_column(tmp_path: Path) -> None:
     there_and_back([item("a", {"n": 1}), item("b", {"n": 2.5})], tmp_path)
-    assert WHOLE not in pq.read_schema(tmp_path / "items.parquet").names
+    assert WHOLE_ITEM not in pq.read_schema(tmp_path / "items.parquet").names
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-NAMES = st.sampled_from(["a", "b", "gsd", "type", "created", "proj:geometry", "proj:epsg", WHOLE])
+NAMES = st.sampled_from(["a", "b", "gsd", "type", "created", "proj:geometry", "proj:epsg", WHOLE_ITEM])
 
 
 def test_a_table_of_others_with_an_item_without_a_geometry(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_a_table_of_others_with_an_item_without_a_geometry(tmp_path: Path) -> No
         table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
     pq.write_table(table, tmp_path / "theirs.parquet")
     query, left = Query(catalog="x", bbox=(0, 0, 1, 1), datetime=("2024",)), LeftOut()
-    found = search(open_catalog(str(tmp_path / "theirs.parquet")), query, from_bbox(0, 0, 1, 1), "2024", left)
-    assert [i.id for i in found] == ["a", "b"]
-    assert found[1].geometry is not None
+    items = search(open_catalog(str(tmp_path / "theirs.parquet")), query, from_bbox(0, 0, 1, 1), "2024", left)
+    assert [i.id for i in items] == ["a", "b"]
+    assert items[1].geometry is not None
     assert list(left.items) == ["c"]
 
 

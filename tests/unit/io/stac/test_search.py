@@ -137,9 +137,9 @@ def test_over_the_antimeridian_two_boxes_are_asked(stac_server: Serve, tmp_path:
     ]
     region = from_bbox(179, 0, -179.5, 1)
     with stac_server(made) as server:
-        found = search(open_catalog(server.url), query(), region, "2020")
+        items = search(open_catalog(server.url), query(), region, "2020")
         assert [tuple(s["bbox"]) for s in server.searches] == [(-180, 0, -179.5, 1), (179, 0, 180, 1)]
-    assert [i.id for i in found] == ["east", "past", "west"]
+    assert [i.id for i in items] == ["east", "past", "west"]
     write_items([pystac.Item.from_dict(i) for i in made], tmp_path / "i.parquet")
     local = search(open_catalog(str(tmp_path / "i.parquet")), query(), region, "2020")
     assert [i.id for i in local] == ["east", "past", "west"]
@@ -151,8 +151,8 @@ def test_over_the_antimeridian_two_boxes_are_asked(stac_server: Serve, tmp_path:
 def test_a_limit_ends_the_paging_early(stac_server: Serve) -> None:
     made = [make(f"i{n:03}", 0, 0, f"2020-01-{n + 1:02}T00:00:00Z") for n in range(28)]
     with stac_server(made) as server:
-        found = search(open_catalog(server.url), query(limit=3), from_bbox(0, 0, 1, 1), "2020")
-        assert [i.id for i in found] == ["i027", "i026", "i025"]
+        items = search(open_catalog(server.url), query(limit=3), from_bbox(0, 0, 1, 1), "2020")
+        assert [i.id for i in items] == ["i027", "i026", "i025"]
         assert len(server.searches) == 2
 
 
@@ -160,8 +160,8 @@ def test_a_server_without_post_is_asked_by_get(stac_server: Serve) -> None:
     made = [make(f"i{n}", 0, 0, f"2020-01-0{n + 1}T00:00:00Z", cloud=n) for n in range(5)]
     with stac_server(made) as server:
         server.post = False
-        found = search(open_catalog(server.url), query(filter="eo:cloud_cover > 1"), from_bbox(0, 0, 1, 1), "2020")
-    assert [i.id for i in found] == ["i4", "i3", "i2"]
+        items = search(open_catalog(server.url), query(filter="eo:cloud_cover > 1"), from_bbox(0, 0, 1, 1), "2020")
+    assert [i.id for i in items] == ["i4", "i3", "i2"]
 
 
 # ---- faults
@@ -205,17 +205,17 @@ def test_compressed_answers(stac_server: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "kind", "said"),
+    ("faults", "kind", "message"),
     [
         ([400], InputError, "your word was wrong"),
         ([403, 403], DataError, "access refused"),  # by POST, then by GET
         ([404, 404], InputError, "not found"),
     ],
 )
-def test_refusals_are_not_repeated(stac_server: Serve, faults: list[int], kind: type[Exception], said: str) -> None:
+def test_refusals_are_not_repeated(stac_server: Serve, faults: list[int], kind: type[Exception], message: str) -> None:
     with stac_server([make("a", 0, 0, "2020-01-01T00:00:00Z")]) as server:
         server.faults = list(faults)
-        with pytest.raises(kind, match=said):
+        with pytest.raises(kind, match=message):
             search(open_catalog(server.url), query(), from_bbox(0, 0, 1, 1), "2020")
         assert server.faults == []
 
@@ -224,8 +224,8 @@ def test_repeated_pages_end(stac_server: Serve) -> None:
     made = [make(f"i{n}", 0, 0, f"2020-01-0{n + 1}T00:00:00Z") for n in range(4)]
     with stac_server(made) as server:
         server.trick = "repeat"
-        found = search(open_catalog(server.url), query(), from_bbox(0, 0, 1, 1), "2020")
-        assert len(found) == 2
+        items = search(open_catalog(server.url), query(), from_bbox(0, 0, 1, 1), "2020")
+        assert len(items) == 2
         assert len(server.searches) == 2
         server.matched = True
         with pytest.raises(DataError, match="repeats page 2: 2 of 4"):
@@ -390,12 +390,12 @@ def test_one_item_or_a_feature_collection_is_a_catalog_too(tmp_path: Path) -> No
     write(tmp_path / "one.json", made[0])
     write(tmp_path / "two.json", {"type": "FeatureCollection", "features": made})
     for name, expected in [("one.json", ["a"]), ("two.json", ["a", "b"])]:
-        found = search(open_catalog(str(tmp_path / name)), query(), from_bbox(0, 0, 1, 1), "2020")
-        assert [i.id for i in found] == expected
+        items = search(open_catalog(str(tmp_path / name)), query(), from_bbox(0, 0, 1, 1), "2020")
+        assert [i.id for i in items] == expected
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "message"),
     [
         ('{"type": "Feature", "id":', "not JSON"),
         ("[]", "expected a JSON object"),
@@ -411,11 +411,11 @@ def test_one_item_or_a_feature_collection_is_a_catalog_too(tmp_path: Path) -> No
         ({"assets": {"red": {}}}, "item 'a': not a STAC item"),
     ],
 )
-def test_broken_items_are_named(tmp_path: Path, item: Any, said: str) -> None:
+def test_broken_items_are_named(tmp_path: Path, item: Any, message: str) -> None:
     broken = make("a", 0, 0, "2020-01-01T00:00:00Z") | item if isinstance(item, dict) else item
     write(tmp_path / "a.json", broken)
     write(tmp_path / "catalog.json", {"type": "Catalog", "id": "c", "links": [{"rel": "item", "href": "a.json"}]})
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         search(open_catalog(str(tmp_path / "catalog.json")), query(), from_bbox(0, 0, 1, 1), "2020")
 
 
@@ -434,7 +434,7 @@ def test_links_that_lead_astray(tmp_path: Path, stac_server: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("earth-serch", "did you mean 'earth-search'"),
         ("missing/catalog.json", "not a file"),
@@ -443,8 +443,8 @@ def test_links_that_lead_astray(tmp_path: Path, stac_server: Serve) -> None:
         ("https:///catalog.json", "expected a name"),
     ],
 )
-def test_unknown_catalogs(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=f"catalog: .*{said}"):
+def test_unknown_catalogs(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"catalog: .*{message}"):
         open_catalog(text)
 
 
@@ -474,8 +474,8 @@ def test_a_yaml_with_a_mistake_names_the_field(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(InputError, match=r"collections\.c\.anchor.*collections\.c\.bnds"):
         open_catalog("mine")
     write(tmp_path / "mine.yaml", "url: data/collection.json\nkind: static\n")
-    found = open_catalog("mine")
-    assert (found.url, found.root, found.remote) == (
+    opened = open_catalog("mine")
+    assert (opened.url, opened.root, opened.remote) == (
         str(tmp_path / "data" / "collection.json"),
         tmp_path / "data",
         False,
@@ -528,8 +528,8 @@ def test_a_table_remembers_the_catalog_and_can_be_searched_again(tmp_path: Path)
     assert (again.remote, again.root, again.origin) == (False, tmp_path, "earth-search")
     write_items([item], tmp_path / "copy.parquet", catalog=again)
     assert open_catalog(str(tmp_path / "copy.parquet")).profiles == origin.profiles
-    found = search(again, query(collection=None), from_bbox(0, 0, 1, 1), "2020")
-    assert [i.to_dict()["assets"] for i in found] == [item.to_dict()["assets"]]
+    items = search(again, query(collection=None), from_bbox(0, 0, 1, 1), "2020")
+    assert [i.to_dict()["assets"] for i in items] == [item.to_dict()["assets"]]
 
 
 def test_tables_that_are_none(tmp_path: Path) -> None:

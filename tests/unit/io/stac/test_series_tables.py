@@ -13,7 +13,7 @@ import pytest
 
 from geoml.errors import DataError
 from geoml.io.stac.search import read_items
-from geoml.io.stac.series_tables import days_of, drop, put, put_items
+from geoml.io.stac.series_tables import days_of, drop_parts, put_items, put_parts
 from geoml.io.stores.remote import RunStore, run_store
 
 PLACE = {"type": "Polygon", "coordinates": [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]]}
@@ -34,12 +34,12 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def test_a_column_that_is_new_is_null_in_the_days_before(store: RunStore, tmp_path: Path) -> None:
-    put(store, "t.parquet", files(tmp_path, b=[{"id": "1", "n": 1, "s": {"x": 1}}]))
-    put(store, "t.parquet", files(tmp_path, a=[{"id": "0", "n": None, "s": None}]))
+    put_parts(store, "t.parquet", files(tmp_path, b=[{"id": "1", "n": 1, "s": {"x": 1}}]))
+    put_parts(store, "t.parquet", files(tmp_path, a=[{"id": "0", "n": None, "s": None}]))
     stat = (store.local / "t.parquet" / "b.parquet").stat()
-    put(store, "t.parquet", files(tmp_path, c=[{"id": "2", "n": 3}]))
+    put_parts(store, "t.parquet", files(tmp_path, c=[{"id": "2", "n": 3}]))
     assert (store.local / "t.parquet" / "b.parquet").stat().st_mtime_ns == stat.st_mtime_ns, "others are left alone"
-    put(store, "t.parquet", files(tmp_path, d=[{"id": "3", "n": 0.5, "s": {"x": 2, "y": "q"}, "more": True}]))
+    put_parts(store, "t.parquet", files(tmp_path, d=[{"id": "3", "n": 0.5, "s": {"x": 2, "y": "q"}, "more": True}]))
     assert pq.read_table(store.local / "t.parquet").to_pylist() == [
         {"id": "0", "n": None, "s": None, "more": None},
         {"id": "1", "n": 1.0, "s": {"x": 1, "y": None}, "more": None},
@@ -50,25 +50,25 @@ def test_a_column_that_is_new_is_null_in_the_days_before(store: RunStore, tmp_pa
 
 
 def test_values_of_two_kinds_are_refused_and_nothing_is_lost(store: RunStore, tmp_path: Path) -> None:
-    put(store, "t.parquet", files(tmp_path, a=[{"id": "0", "n": 1}]))
+    put_parts(store, "t.parquet", files(tmp_path, a=[{"id": "0", "n": 1}]))
     with pytest.raises(DataError, match="do not fit together"):
-        put(store, "t.parquet", files(tmp_path, b=[{"id": "1", "n": "one"}]))
+        put_parts(store, "t.parquet", files(tmp_path, b=[{"id": "1", "n": "one"}]))
     assert pq.read_table(store.local / "t.parquet").to_pylist() == [{"id": "0", "n": 1}]
 
 
 def test_ids_take_the_place_of_those_in_the_file(store: RunStore, tmp_path: Path) -> None:
-    put(store, "t.parquet", files(tmp_path, a=[{"id": "0", "n": 1}, {"id": "1", "n": 2}]), {"a": ["x", "y"]})
+    put_parts(store, "t.parquet", files(tmp_path, a=[{"id": "0", "n": 1}, {"id": "1", "n": 2}]), {"a": ["x", "y"]})
     assert pq.read_table(store.local / "t.parquet")["id"].to_pylist() == ["x", "y"]
 
 
 def test_a_table_without_a_day_keeps_its_columns(store: RunStore, tmp_path: Path) -> None:
-    put(store, "t.parquet", files(tmp_path, a=[{"id": "0"}], b=[{"id": "1"}]))
-    drop(store, "t.parquet", ["b", "none"])
+    put_parts(store, "t.parquet", files(tmp_path, a=[{"id": "0"}], b=[{"id": "1"}]))
+    drop_parts(store, "t.parquet", ["b", "none"])
     assert days_of(store, "t.parquet") == ["a"]
-    drop(store, "t.parquet", ["a"])
+    drop_parts(store, "t.parquet", ["a"])
     assert pq.read_table(store.local / "t.parquet").schema.names == ["id"]
     assert days_of(store, "t.parquet") == []
-    put(store, "t.parquet", files(tmp_path, c=[{"id": "2", "n": 1}]))
+    put_parts(store, "t.parquet", files(tmp_path, c=[{"id": "2", "n": 1}]))
     assert pq.read_table(store.local / "t.parquet").to_pylist() == [{"id": "2", "n": 1}]
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from geoml.errors import DataError, InputError
 from geoml.grid.region import from_bbox
-from geoml.io.stac.assets import DATA_TYPES, data_type, passed_over
+from geoml.io.stac.assets import DATA_TYPES, data_type, why_not_raster
 from geoml.io.stac.bands import band_specs, select
 from geoml.io.stac.catalog import BandMeta, Catalog, Profile, open_catalog
 from geoml.io.stac.item_assets import fill
 from geoml.io.stac.search import LeftOut, search
-from geoml.io.stac.walk import join, kind_of
+from geoml.io.stac.walk import kind_of, resolve_href
 from geoml.io.tables.regions import load_region
 from geoml.recipe import Query
 
@@ -95,7 +95,7 @@ def test_what_is_none(value: dict[str, Any]) -> None:
     ],
 )
 def test_backslashes_in_relative_links(home: str, href: str, there: str) -> None:
-    assert join(home, href) == there
+    assert resolve_href(home, href) == there
 
 
 def test_an_item_that_cannot_be_read_is_left_out_and_a_catalog_that_cannot_is_an_error(
@@ -153,8 +153,8 @@ def test_regions_with_a_byte_order_mark(tmp_path: Path) -> None:
     ids=str,
 )
 def test_which_assets_are_rasters(asset: dict[str, Any], why: str | None) -> None:
-    found = passed_over(pystac.Asset.from_dict(asset))
-    assert found is None if why is None else found is not None and found.startswith(why)
+    why_not = why_not_raster(pystac.Asset.from_dict(asset))
+    assert why_not is None if why is None else why_not is not None and why_not.startswith(why)
 
 
 def make(assets: dict[str, Any], **properties: Any) -> pystac.Item:
@@ -222,10 +222,10 @@ def test_a_collection_fills_what_its_items_leave_out(tmp_path: Path) -> None:
     about = {"type": "Collection", "id": "c", "item_assets": said, "links": [{"rel": "item", "href": "a.json"}]}
     write(tmp_path / "collection.json", about)
     write(tmp_path / "a.json", {**BARE, "type": "Feature", "assets": {"B04": {"href": "get"}, "x": {"href": "x.tif"}}})
-    (found,) = find(tmp_path / "collection.json")
-    assert set(found.assets) == {"B04", "x"}
-    assert found.assets["B04"].title is None, "only what says how to read it"
-    (spec,) = select(found, ["red"], Profile(), HERE)
+    (item,) = find(tmp_path / "collection.json")
+    assert set(item.assets) == {"B04", "x"}
+    assert item.assets["B04"].title is None, "only what says how to read it"
+    (spec,) = select(item, ["red"], Profile(), HERE)
     assert (spec.asset, spec.scale, spec.offset, spec.nodata) == ("B04", 0.1, -3.0, 0.0)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoml.errors import DataError
-from geoml.io.stac.times import instant, mend_times, span, spelt, time_of, time_range
+from geoml.io.stac.times import instant, normalise_times, rfc3339, span, time_of, time_range
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 def test_spellings_of_noon(text: str) -> None:
     assert instant(text) == NOON
     properties: dict[str, Any] = {"datetime": text}
-    notes = mend_times(properties)
+    notes = normalise_times(properties)
     assert datetime.fromisoformat(properties["datetime"]) == NOON
     assert properties["datetime"].endswith(("Z", "+00:00"))
     assert bool(notes) == (text in ("2024-06-01 12:00:00", "2024-06-01T12:00:00")), "no zone is said, and nothing else"
@@ -64,16 +64,16 @@ def test_an_instant_is_the_same_in_every_spelling(
     fraction = f".{f'{local.microsecond:06}999'[:digits]}" if digits else ""
     text = f"{local:%Y-%m-%d}".rjust(10, "0") + f"{blank}{local:%H:%M:%S}{fraction}{offset}"
     assert instant(text) == moment
-    assert instant(spelt(moment)) == moment
+    assert instant(rfc3339(moment)) == moment
 
 
 @given(st.one_of(st.text(), st.integers(), st.none(), st.lists(st.text()), st.floats()))
 def test_anything_else_is_a_value_error(what: Any) -> None:
     try:
-        found = instant(what)
+        moment = instant(what)
     except ValueError:
         return
-    assert found.tzinfo == UTC
+    assert moment.tzinfo == UTC
 
 
 @pytest.mark.parametrize(
@@ -90,24 +90,24 @@ def test_a_leap_second() -> None:
 
 
 def test_an_interval_with_one_bad_end_falls_back_to_the_datetime() -> None:
-    properties: dict[str, Any] = {"datetime": spelt(NOON), "start_datetime": spelt(NOON), "end_datetime": "open"}
-    (note,) = mend_times(properties)
+    properties: dict[str, Any] = {"datetime": rfc3339(NOON), "start_datetime": rfc3339(NOON), "end_datetime": "open"}
+    (note,) = normalise_times(properties)
     assert note.startswith("end_datetime 'open'")
     assert note.endswith("does not count")
     assert span(properties) == (NOON, NOON)
     properties = {"datetime": "bad", "start_datetime": "2024-06-01", "end_datetime": "2024-06-02"}
-    mend_times(properties)
+    normalise_times(properties)
     assert properties["datetime"] is None
     assert span(properties) == (NOON - timedelta(hours=12), NOON + timedelta(hours=12))
-    for bad in ({}, {"datetime": None}, {"datetime": None, "start_datetime": spelt(NOON)}, {"datetime": 1717243200}):
+    for bad in ({}, {"datetime": None}, {"datetime": None, "start_datetime": rfc3339(NOON)}, {"datetime": 1717243200}):
         with pytest.raises(ValueError, match="expected RFC 3339"):
-            mend_times(dict(bad))
+            normalise_times(dict(bad))
 
 
 def test_good_times_stay_as_they_are() -> None:
     properties = {"datetime": "2024-06-01T12:00:00.5Z", "start_datetime": "2024-06-01T14:00:00+02:00"}
     before = dict(properties)
-    assert mend_times(properties) == []
+    assert normalise_times(properties) == []
     assert properties == before
 
 

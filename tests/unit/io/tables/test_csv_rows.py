@@ -55,7 +55,7 @@ def test_a_list_without_points_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"a,b\n1,2\n", "columns a, b; expected x and y"),
         (b"", "columns none"),
@@ -66,9 +66,9 @@ def test_a_list_without_points_is_empty(tmp_path: Path) -> None:
         (b"x,y\n1," + b"9" * 200_000 + b"\n", "no points could be read"),
     ],
 )
-def test_what_is_no_list_of_points_is_named(tmp_path: Path, text: bytes, said: str) -> None:
+def test_what_is_no_list_of_points_is_named(tmp_path: Path, text: bytes, message: str) -> None:
     (tmp_path / "a.csv").write_bytes(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_points(tmp_path / "a.csv", None)
 
 

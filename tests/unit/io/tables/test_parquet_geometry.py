@@ -109,9 +109,9 @@ def test_labels(tmp_path: Path) -> None:
     path = write(tmp_path / "l.parquet", [SQUARE], SPELLINGS["authority"], kind=["water"])
     spec = VectorLabels(name="drawn", file=str(path), field="kind")
     classes = (ClassInfo(value=3, name="water", color="#0000ff"),)
-    found = read_polygons(spec, classes)
-    assert found.crs == UTM
-    assert found.geometry.iloc[0].equals(SQUARE)
+    polygons = read_polygons(spec, classes)
+    assert polygons.crs == UTM
+    assert polygons.geometry.iloc[0].equals(SQUARE)
     pq.write_table(pa.table({"a": [1]}), tmp_path / "l.parquet")
     with pytest.raises((InputError, DataError), match="GEOMETRY"):
         read_polygons(spec, classes)

@@ -43,9 +43,9 @@ def test_every_dialect_of_geojson(tmp_path: Path) -> None:
         {"type": "GeometryCollection", "geometries": [mapping(p) for p in TWO]},
         collection(shapely.force_3d(both, 5)),
     ):
-        found = load_region(write(path, value))
-        assert found.equals(both)
-        assert not found.has_z
+        region = load_region(write(path, value))
+        assert region.equals(both)
+        assert not region.has_z
 
 
 def test_geopackage_and_geoparquet(tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def test_other_crs_are_brought_to_degrees_and_edges_bend(tmp_path: Path, name: s
     else:
         value = {**collection(square), "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32721"}}}
         write(tmp_path / name, value)
-    found = load_region(str(tmp_path / name))
-    area = abs(Geod(ellps="WGS84").geometry_area_perimeter(found)[0])
+    region = load_region(str(tmp_path / name))
+    area = abs(Geod(ellps="WGS84").geometry_area_perimeter(region)[0])
     dense = gpd.GeoSeries([shapely.segmentize(square, 500)], crs="EPSG:32721").to_crs("EPSG:4326").iloc[0]
-    assert found.symmetric_difference(dense).area < 1e-4 * dense.area
+    assert region.symmetric_difference(dense).area < 1e-4 * dense.area
     assert area == pytest.approx(400_000 * 200_000, rel=2e-3)
 
 
@@ -82,7 +82,7 @@ def test_over_the_antimeridian(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("a.geojson", "", "cannot be read"),
         ("a.geojson", "[1, 2]", "not a GeoJSON object"),
@@ -99,9 +99,9 @@ def test_over_the_antimeridian(tmp_path: Path) -> None:
         ("a.tif", "", "expected a .geojson"),
     ],
 )
-def test_bad_files_are_input_errors(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_bad_files_are_input_errors(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         load_region(str(tmp_path / name))
     assert str(caught.value).startswith("region")
 
