@@ -29,7 +29,7 @@ from geoml.io.stores import store
 PART = 512
 """Pictures in one file of the cache: what a kill can cost."""
 BATCH = 32
-AHEAD = 4
+PREFETCH = 4
 """Batches that are read or drawn while the backbone works."""
 
 Pixels = NDArray[np.uint8]
@@ -84,31 +84,31 @@ def compute(pictures: Iterable[Pixels], extractor: Extractor, cache: str | Path 
     Raises as the extractor, DataError where the cache cannot be written.
     """
     folder = None if cache is None else Path(cache) / extractor.tag
-    known = {} if folder is None else _known(folder, extractor.features)
+    cached = {} if folder is None else _known(folder, extractor.features)
     order: list[bytes] = []
     fresh: list[bytes] = []
-    for batch in ahead(_batches(pictures), AHEAD, "pictures"):
+    for batch in ahead(_batches(pictures), PREFETCH, "pictures"):
         keys = [key(rgb) for rgb in batch]
         order += keys
-        new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in known}
+        new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in cached}
         if new:
             values = extractor(np.stack(list(new.values()))).astype(np.float16)
             if not np.isfinite(values).all():
                 raise ModelError(f"backbone {extractor.backbone.name}: features beyond float16")
-            known.update(zip(new, values, strict=True))
+            cached.update(zip(new, values, strict=True))
             fresh += new
         if folder is not None and len(fresh) >= PART:
-            _write(folder, fresh, known)
+            _write(folder, fresh, cached)
             fresh = []
     if folder is not None and fresh:
-        _write(folder, fresh, known)
+        _write(folder, fresh, cached)
     if not order:
         return np.zeros((0, extractor.features), np.float32)
-    return np.stack([known[k] for k in order]).astype(np.float32)
+    return np.stack([cached[k] for k in order]).astype(np.float32)
 
 
 def _known(folder: Path, features: int) -> dict[bytes, NDArray[np.float16]]:
-    known: dict[bytes, NDArray[np.float16]] = {}
+    cached: dict[bytes, NDArray[np.float16]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             part = load_file(path)
@@ -119,13 +119,13 @@ def _known(folder: Path, features: int) -> dict[bytes, NDArray[np.float16]]:
             ) from err
         if values.shape != (len(keys), features):
             raise DataError(f"{path}: {values.shape}; expected ({len(keys)}, {features}); delete it")
-        known.update((k.tobytes(), v) for k, v in zip(keys, values, strict=True))
-    return known
+        cached.update((k.tobytes(), v) for k, v in zip(keys, values, strict=True))
+    return cached
 
 
-def _write(folder: Path, keys: list[bytes], known: dict[bytes, NDArray[np.float16]]) -> None:
+def _write(folder: Path, keys: list[bytes], cached: dict[bytes, NDArray[np.float16]]) -> None:
     rows = np.stack([np.frombuffer(k, np.uint8) for k in keys])
-    values = np.stack([known[k] for k in keys])
+    values = np.stack([cached[k] for k in keys])
     name = hashlib.sha256(rows.tobytes()).hexdigest()[:24]
     with store.atomic(folder / f"{name}.safetensors") as temporary:
         temporary.write_bytes(to_bytes({"keys": rows, "features": values}))

@@ -1,4 +1,4 @@
-"""What a row says of a picture that was found on a map, beside the columns of `geoml.geolocation.rows.schema`."""
+"""Columns of a picture that was matched with a map, in addition to those of `geoml.geolocation.rows.schema`."""
 
 from __future__ import annotations
 

@@ -121,10 +121,10 @@ def test_another_place_and_a_blank_picture_are_not_found(reference) -> None:
 def test_a_prior_narrows_the_search_and_contradicts_what_lies_elsewhere(ground, reference) -> None:
     truth = view(1.0, 70, 260, 280)
     (lon,), (lat,) = lonlat(np.array([[260.0, 280.0]]))
-    near = locate(cut(ground, truth), reference, SURE, prior=Prior.circle(lon, lat, 10))
+    near = locate(cut(ground, truth), reference, SURE, prior=Prior(lon, lat, 10))
     assert near.status == "ok"
     far_lon, far_lat, _ = GEOD.fwd(lon, lat, 90, 2000)
-    far = locate(cut(ground, truth), reference, SURE, prior=Prior.circle(far_lon, far_lat, 10))
+    far = locate(cut(ground, truth), reference, SURE, prior=Prior(far_lon, far_lat, 10))
     assert far.status == "abstained"
 
 
@@ -170,7 +170,7 @@ def test_frames_with_positions_are_a_map(ground) -> None:
     """Six frames in rows; a seventh between them is found where it was cut, whatever heading they have."""
     given = six(ground)
     reference = frames(given, sigma=1.0)
-    assert (reference.network.component == 0).all()
+    assert all(m is not None for m in reference.network.matrices)
     truth = view(1.1, 77, 290, 290)
     found = locate(cut(ground, truth), reference, SURE, options=FEW)
     assert found.status == "ok", found.reason
