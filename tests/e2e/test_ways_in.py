@@ -29,7 +29,7 @@ from geoml.engine.run import search as searching
 from geoml.errors import InputError
 from geoml.fields import Absent, Option, Spelled
 from geoml.geolocation import steps
-from geoml.geolocation.recipe import LocateRecipe, MapRecipe
+from geoml.geolocation.recipe import LocateRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
 from geoml.recipe import PredictRecipe, Query, parse
 
 Cli = Callable[..., Result]
@@ -356,6 +356,36 @@ def test_a_field_of_geolocation_by_every_way(
         told[way] = str(error.value).split(": ", 1)[1]
     assert told["python"].startswith((f"{name}: ", f"{name}."))
     assert set(told.values()) == {told["python"]}, told
+
+
+LOOKS = {"verify": VerifyRecipe, "similar": SimilarRecipe}
+
+
+@pytest.mark.parametrize(("of", "name"), [(of, name) for of, kind in LOOKS.items() for name in fields.options(kind)])
+def test_a_field_of_verify_and_similar_by_command_and_python(
+    of: str, name: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = fields.options(LOOKS[of])
+    flat = {"lon": 7.0, "lat": 7.0} if name in ("lon", "lat") else {name: other(known[name])}
+    more = () if of == "verify" else (tmp_path / "index",)
+    ways: dict[str, Way] = {
+        "python": lambda flat: getattr(steps, of)(tmp_path, *more, **flat),
+        "command": lambda flat: of_command(
+            cli("geolocate", of, str(tmp_path), *words_of(known, flat), *(w for m in more for w in ("--index", str(m))))
+        ),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "parse", lambda *given: reach(parse(*given)))
+        for way, run in ways.items():
+            assert reached(run, flat) == parse(LOOKS[of], flat, "test"), way
+    value = "far" if name in ("lon", "lat") else wrong(known[name])
+    told = set()
+    for run in ways.values():
+        with pytest.raises(InputError) as error:
+            run(flat | {name: value})
+        told.add(str(error.value).split(": ", 1)[1])
+    (said,) = told
+    assert said.startswith((f"{name}: ", f"{name}."))
 
 
 NIGHTS = {"lookback": 3, "until": "2024-06-05", "fill": False}

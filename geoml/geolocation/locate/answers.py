@@ -37,7 +37,7 @@ _SILENT = ("lat", "lon", "radius_50_km", "radius_90_km", "expected_geoscore", "t
 
 
 @dataclass(frozen=True)
-class Writer:
+class AnswerWriter:
     """Writes rows of pictures of one locator.
 
     ``round_km`` is what answers are rounded to, None for exact ones; ``top`` the number of candidates.

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ PREFETCH = 4
 """Batches that are read or drawn while the backbone works."""
 
 Pixels = NDArray[np.uint8]
+V = TypeVar("V")
 
 
 def weights_hash(backbone: Backbone) -> str:
@@ -81,13 +83,14 @@ class Extractor:
 def compute(pictures: Iterable[Pixels], extractor: Extractor, cache: str | Path | None = None) -> NDArray[np.float32]:
     """(N, F) float32 (values of float16) of pictures (size, size, 3) uint8, in their order; what is cached is read.
 
-    Raises as the extractor, DataError where the cache cannot be written.
+    Raises InputError for pictures of another size, ModelError for features that are not finite, DataError for a cache
+    that is damaged or cannot be written.
     """
     folder = None if cache is None else Path(cache) / extractor.tag
     cached = {} if folder is None else _known(folder, extractor.features)
     order: list[bytes] = []
     fresh: list[bytes] = []
-    for batch in ahead(_batches(pictures), PREFETCH, "pictures"):
+    for batch in ahead(batched(pictures, BATCH), PREFETCH, "pictures"):
         keys = [key(rgb) for rgb in batch]
         order += keys
         new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in cached}
@@ -131,7 +134,8 @@ def _write(folder: Path, keys: list[bytes], cached: dict[bytes, NDArray[np.float
         temporary.write_bytes(to_bytes({"keys": rows, "features": values}))
 
 
-def _batches(pictures: Iterable[Pixels]) -> Iterator[list[Pixels]]:
-    rest = iter(pictures)
-    while batch := list(islice(rest, BATCH)):
+def batched(values: Iterable[V], size: int) -> Iterator[list[V]]:
+    """The values in lists of ``size``, the last one shorter."""
+    rest = iter(values)
+    while batch := list(islice(rest, size)):
         yield batch

@@ -10,14 +10,14 @@ digits from a run without them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.geolocation.locate import answers, out_of_domain
-from geoml.geolocation.locate.answers import Writer
+from geoml.geolocation.locate.answers import AnswerWriter
+from geoml.geolocation.locate.features import batched
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.locate.side_information import SideInformation
 from geoml.geolocation.pictures.listed import Reference
@@ -78,7 +78,7 @@ class _Run(PictureRows[Features]):
             "names": named,
         }  # fmt: skip
         super().__init__(parts, request, locator.digested, part=PART, size=locator.extractor.size)
-        self.writer = Writer(locator, round_km, recipe.top, named, self.columns)
+        self.writer = AnswerWriter(locator, round_km, recipe.top, named, self.columns)
         self.columns = self.writer.about
 
     def used(self, reference: Reference) -> Row:
@@ -96,7 +96,5 @@ class _Run(PictureRows[Features]):
 def features_of(locator: Locator, pictures: Iterable[PreparedPicture]) -> Features:
     """(N, F) features of pictures with pixels, in batches of one size; (0, 0) of none."""
     pixels = (p.rgb for p in pictures if p.rgb is not None)
-    batches: list[Features] = []
-    while batch := list(islice(pixels, BATCH)):
-        batches.append(locator.extractor(np.stack(batch)))
+    batches = [locator.extractor(np.stack(batch)) for batch in batched(pixels, BATCH)]
     return np.concatenate(batches) if batches else np.zeros((0, 0), np.float32)

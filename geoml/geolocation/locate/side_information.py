@@ -52,20 +52,20 @@ class SideInformation:
     def prior(self, picture: PreparedPicture, kind: Kind) -> LogPrior | None:
         """The log-prior of one picture; None where nothing is known of it."""
         reference, exif = picture.reference, picture.exif
-        known: list[LogPrior] = []
+        log_priors: list[LogPrior] = []
         if "time" in self.use:
             time = reference.time or exif.time
             if exif.offset is not None and -12 <= exif.offset <= 14:
-                known.append(priors.utc_offset(exif.offset))
+                log_priors.append(priors.utc_offset(exif.offset))
             if kind == "overhead" and time is not None:
-                known.append(priors.daylight(time))
+                log_priors.append(priors.daylight(time))
         if "text" in self.use and reference.text and (mentions := gazetteer.gazetteer().named(reference.text)):
-            known.append(priors.places(gazetteer.weighted(mentions)))
+            log_priors.append(priors.places(gazetteer.weighted(mentions)))
         if "position" in self.use and (position := picture.position) is not None:
-            known.append(priors.near(*position, self.sigma_km))
+            log_priors.append(priors.near(*position, self.sigma_km))
         if "altitude" in self.use and exif.altitude is not None and self.heights is not None:
-            known.append(priors.altitude(exif.altitude, self.heights))
-        return priors.both(*known) if known else None
+            log_priors.append(priors.altitude(exif.altitude, self.heights))
+        return priors.both(*log_priors) if log_priors else None
 
     def applied(self, density: Density, pictures: Sequence[PreparedPicture], kind: Kind) -> Density:
         """The densities of pictures, multiplied by their priors."""

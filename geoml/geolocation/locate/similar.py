@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError, ModelError, NothingFound
-from geoml.geolocation.locate.features import Extractor
+from geoml.geolocation.locate.features import Extractor, batched
 from geoml.geolocation.pictures import lists as photo_lists
 from geoml.geolocation.pictures.prepare import PreparedPicture, Row, identity, in_order
 from geoml.io.stores import lock
@@ -91,7 +90,7 @@ class Index:
                     if (n, r) not in self._removed}  # fmt: skip
             with closing(in_order(photo_lists.pictures(sources), self.extractor.size, lambda *_: b"")) as pictures:
                 new = self._new(pictures, have, failed)
-                while part := list(islice(new, SEGMENT)):
+                for part in batched(new, SEGMENT):
                     fresh = [p for p, _ in part if p is not None]
                     known += len(part) - len(fresh)
                     if fresh:
@@ -152,7 +151,7 @@ class Index:
         self, pictures: Iterable[PreparedPicture], have: set[str], failed: dict[str, str]
     ) -> Iterator[tuple[PreparedPicture | None, NDArray[np.float16] | None]]:
         """Pictures that are not there yet with their vectors (1, F); None for one that is."""
-        for batch in iter(lambda: list(islice(pictures, BATCH)), []):
+        for batch in batched(pictures, BATCH):
             fresh: list[PreparedPicture] = []
             for picture in batch:
                 if picture.rgb is None:
@@ -198,7 +197,7 @@ class Index:
         return number, vectors, table
 
     def _open(self) -> None:
-        """Look at what is on the disk."""
+        """Read the index from the disk."""
         path = self.folder / "index.json"
         if self.folder.is_dir() and not path.exists() and any(p.name != "lock.json" for p in self.folder.iterdir()):
             raise InputError(f"index: {self.folder} holds other files; expected an index or an empty folder")

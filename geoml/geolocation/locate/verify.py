@@ -111,7 +111,7 @@ def verify(
 
 
 def weigh(evidence: Evidence, claim: Claim, density: Density, prior: Density | None) -> Evidence:
-    """With what the density of one picture says of a claim, compared with the ``prior`` (None: uniform)."""
+    """The evidence with what a picture's density says of a claim, compared with the ``prior`` (None: uniform)."""
     uniform = float(sphere.cap_area(claim.radius_km)) / (4 * math.pi * sphere.EARTH_RADIUS_KM**2)
     before = uniform if prior is None else float(prior.within(claim.lon, claim.lat, claim.radius_km)[0])
     mass = float(density.within(claim.lon, claim.lat, claim.radius_km)[0])
@@ -128,7 +128,7 @@ def weigh(evidence: Evidence, claim: Claim, density: Density, prior: Density | N
 
 
 def weigh_metadata(evidence: Evidence, claim: Claim, picture: PreparedPicture, own: bool) -> Evidence:
-    """With what the EXIF says of a claim; nothing of its position where that (``own``) is the claim."""
+    """The evidence with what the EXIF says of a claim; nothing of its position where that (``own``) is the claim."""
     exif = picture.exif
     if exif.lon is not None and exif.lat is not None and not own:
         km = float(sphere.distance(exif.lon, exif.lat, claim.lon, claim.lat))

@@ -20,7 +20,7 @@ from shapely.geometry import MultiPolygon
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.geolocation.locate import answers, out_of_domain
 from geoml.geolocation.locate import locate as geolocate
-from geoml.geolocation.locate.answers import Writer
+from geoml.geolocation.locate.answers import AnswerWriter
 from geoml.geolocation.locate.locate import Features
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.matching import mosaic, references, search_regions
@@ -121,7 +121,7 @@ class _Chain(PictureRows[_Extracted]):
         }  # fmt: skip
         size, more = (locator.extractor.size, locator.digested) if locator else (0, {})
         super().__init__(parts, request, more, part=PART, size=size, whole=SIDE)
-        self.writer = Writer(locator, None, TOP, named, self.columns) if locator else None
+        self.writer = AnswerWriter(locator, None, TOP, named, self.columns) if locator else None
         self.columns = self.writer.about if self.writer else self.columns
 
     def summary(self) -> Row:
@@ -157,7 +157,7 @@ class _Chain(PictureRows[_Extracted]):
         count, refused = 0, None
         for items in groups:
             try:
-                reference = kept(self.open, tuple(map(_name, items)), partial(self._reference, items))
+                reference = memoised(self.open, tuple(map(_name, items)), partial(self._reference, items))
             except InputError as err:
                 refused = err
                 continue
@@ -195,7 +195,7 @@ class _Chain(PictureRows[_Extracted]):
         """(items to match with of each cap that has some, the likeliest first; why there are none)."""
         if region is None:
             return [], "no position is known"
-        by_cap = [kept(self.searched, cap.wkb, partial(self._search, cap)) for cap in region.caps]
+        by_cap = [memoised(self.searched, cap.wkb, partial(self._search, cap)) for cap in region.caps]
         cap_of: dict[str, int] = {}
         every: list[pystac.Item] = []
         for cap, items in enumerate(by_cap):
@@ -243,7 +243,7 @@ class _Chain(PictureRows[_Extracted]):
         return row | {"model_id": MODEL, "gallery_sha256": reference.key, "run_id": self.columns["run_id"]}
 
 
-def kept(store: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
+def memoised(store: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
     """What is in the store, made if it is not there; the `OPEN` that were used last stay."""
     if key not in store:
         store[key] = make()

@@ -39,7 +39,7 @@ DECOYS = 8
 
 
 def of_frames(reference: FrameReference) -> Acceptance:
-    """From all pairs of frames that the network places: each is matched to the other as a picture would be.
+    """The acceptance from all pairs of frames that the network places, matched as a picture would be.
 
     Right is a homography that puts the middle of one where the network has it, to within ``APART`` of a footprint's
     side; false is one that is off by ``WHOLE`` sides or more, whether the frames overlap or not. Between them it may as
@@ -89,7 +89,7 @@ def of_map(
     options: MatchOptions | None = None,
     seed: int = 0,
 ) -> Acceptance:
-    """From ``tries`` made pictures of at most ``side`` pixels, cut anywhere in the map.
+    """The acceptance from ``tries`` made pictures of at most ``side`` pixels, cut anywhere in the map.
 
     Their best true candidate counts, and all their false ones with those of their mirror images.
     Raises NothingFound where the map has too little to cut from, DataError where a kind is missing.

@@ -31,7 +31,7 @@ class RobustFit:
 
     @property
     def count(self) -> int:
-        """Inliers."""
+        """The number of inliers."""
         return len(self.source)
 
 

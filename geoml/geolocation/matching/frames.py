@@ -11,13 +11,11 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
-from geoml.errors import InputError, NothingFound
 from geoml.geolocation.matching.fit import view
 from geoml.geolocation.matching.homography import apply, middle
 from geoml.geolocation.matching.hough import Hypothesis
@@ -46,18 +44,8 @@ WITHIN = 4.0
 """Pixels of agreement between frames: ground is not flat, lenses are not perfect."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """A picture (H, W, 3) or (H, W) uint8, upright, and where it says it was taken, in degrees."""
-
-    name: str
-    image: NDArray[np.uint8]
-    lon: float
-    lat: float
-
-
 class FrameReference:
-    """Frames with positions; made by :func:`frames`. ``network`` places them on the plane ``crs``, in metres."""
+    """Frames at ``lonlat`` (N, 2) degrees, good to ``sigma`` metres; ``network`` places them on the plane ``crs``."""
 
     fixed = True
 
@@ -68,15 +56,14 @@ class FrameReference:
         shapes: Sequence[tuple[int, int]],
         lonlat: NDArray[np.float64],
         sigma: float,
-        ties: Sequence[Tie] | None = None,
+        ties: Sequence[Tie],
     ) -> None:
         lon, lat = sphere.mean(*lonlat.T)
         self.names, self.keypoints, self.shapes, self.lonlat = list(names), list(keypoints), list(shapes), lonlat
         self.crs = f"+proj=aeqd +lat_0={lat:.9f} +lon_0={lon:.9f} +datum=WGS84 +units=m"
         x, y = pyproj.Transformer.from_crs("EPSG:4326", self.crs, always_xy=True).transform(*lonlat.T)
         self.positions = np.column_stack([x, y])
-        self.ties = overlaps(keypoints, shapes) if ties is None else list(ties)
-        self.network: FrameNetwork = adjust(self.shapes, self.positions, self.ties, sigma=sigma)
+        self.network: FrameNetwork = adjust(self.shapes, self.positions, ties, sigma=sigma)
         residuals = self.network.residual[np.isfinite(self.network.residual)]
         self.sigma = max(sigma, float(np.median(residuals)) / RAYLEIGH) if len(residuals) else sigma
         self.descriptors = np.concatenate([k.descriptors for k in keypoints])
@@ -99,7 +86,7 @@ class FrameReference:
         return vote(picture, Keypoints(self.points, self.descriptors), rows, self.owner, NEIGHBOURS, shape, most)
 
     def patch_at(self, hypothesis: Hypothesis, shape: tuple[int, int]) -> Patch:
-        """See `geoml.geolocation.matching.mosaic.KeypointReference`: the whole frame that the hypothesis speaks of."""
+        """See `geoml.geolocation.matching.mosaic.KeypointReference`: the whole frame of the hypothesis."""
         k = hypothesis.group
         matrix = self.network.matrices[k]
         if matrix is None:
@@ -116,31 +103,10 @@ class FrameReference:
         return float(np.hypot(*(apply(matrix, np.zeros((1, 2))) - apply(matrix, middle(self.shapes[k])))[0]))
 
 
-def frames(pictures: Sequence[Frame], *, sigma: float = 5.0, most: int = MOST) -> FrameReference:
-    """The reference of frames, whose positions are good to ``sigma`` metres (one standard deviation).
-
-    Raises InputError for a position that is none, NothingFound without frames or keypoints, MissingExtra.
-    """
-    if not pictures:
-        raise NothingFound("frames: none given")
-    lonlat = np.array([(f.lon, f.lat) for f in pictures], float)
-    for frame, (lon, lat) in zip(pictures, lonlat, strict=True):
-        if not (np.isfinite((lon, lat)).all() and abs(lon) <= 180 and abs(lat) < 90):
-            raise InputError(f"{frame.name}: position {lon}, {lat}; expected degrees")
-    keypoints, shapes = [], []
-    for frame in pictures:
-        points, shape = frame_keypoints(frame.image, most)
-        keypoints.append(points)
-        shapes.append(shape)
-    if not any(len(k) for k in keypoints):
-        raise NothingFound(f"{pictures[0].name}: no keypoints in any of {len(pictures)} frames")
-    return FrameReference([f.name for f in pictures], keypoints, shapes, lonlat, sigma)
-
-
-def frame_keypoints(image: NDArray[np.uint8], most: int = MOST) -> tuple[Keypoints, tuple[int, int]]:
+def frame_keypoints(image: NDArray[np.uint8]) -> tuple[Keypoints, tuple[int, int]]:
     """Keypoints of a picture reduced to ``SIDE`` and stretched, and its reduced (rows, columns)."""
     small, _ = reduced(image, SIDE)
-    return detect(contrast(small), most=most), (small.shape[0], small.shape[1])
+    return detect(contrast(small), most=MOST), (small.shape[0], small.shape[1])
 
 
 def overlaps(keypoints: Sequence[Keypoints], shapes: Sequence[tuple[int, int]]) -> list[Tie]:

@@ -84,7 +84,7 @@ def hypotheses(
 
 
 def _same(a: Hypothesis, b: Hypothesis, shape: tuple[int, int]) -> bool:
-    """Near enough that the search around one finds the other."""
+    """Whether two hypotheses are so near that the search around one finds the other."""
     if a.group != b.group:
         return False
     sizes = [math.hypot(*h.matrix[:2, 0]) for h in (a, b)]

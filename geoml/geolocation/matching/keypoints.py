@@ -49,12 +49,12 @@ class Keypoints:
         return self.points[:, :2]
 
     def take(self, which: NDArray[np.integer] | NDArray[np.bool_] | slice) -> Keypoints:
-        """Those at the indexes or where True."""
+        """The keypoints at these indexes, or where True."""
         return Keypoints(self.points[which], self.descriptors[which])
 
 
 def mirrored(keypoints: Keypoints, width: int) -> Keypoints:
-    """Those of the picture's mirror image, left and right changed, without looking at it again.
+    """The keypoints of the mirror image (left and right exchanged), computed from those of the picture.
 
     A descriptor is 4 rows by 4 columns of 8 directions, along the keypoint's own angle: rows change places, and
     directions turn round.

@@ -136,7 +136,7 @@ def candidates(
     *,
     enough: float = math.inf,
 ) -> list[Candidate]:
-    """What is left of the hypotheses after their rounds, most inliers first; ends early at ``enough`` inliers."""
+    """The refined hypotheses, most inliers first; ends early at ``enough`` inliers."""
     done: list[Candidate] = []
     for hypothesis in reference.search(keypoints, shape, options.candidates, prior):
         candidate = refined(hypothesis, keypoints, shape, reference, options)

@@ -65,7 +65,7 @@ VERSION = 3
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
     """Keypoints of a piece of a reference. ``base`` (3, 3) takes its pixels to the reference's pixels, ``plane``
-    (3, 3) those to x, y of the reference's CRS; ``sigma`` metres is what the reference's own place is worth."""
+    (3, 3) those to x, y of the reference's CRS; ``sigma`` is the standard deviation of the reference itself, metres."""
 
     keypoints: Keypoints
     base: Matrix

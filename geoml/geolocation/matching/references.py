@@ -1,4 +1,4 @@
-"""A reference and what is believed when a picture is matched to it, both kept on disk.
+"""A reference and the acceptance of matches with it, both kept on disk.
 
 The index of a mosaic, the keypoints and ties of frames, and the acceptance that was chosen on them lie in one folder
 below a cache, under a key of content and parameters.
@@ -61,7 +61,7 @@ class IndexedReference:
         return self.index.key
 
     def acceptance(self, side: int) -> Acceptance:
-        """What is believed of pictures with a longer side of ``side`` pixels when they are matched.
+        """The acceptance of pictures with a longer side of ``side`` pixels.
 
         It is chosen once for each of `SIDES`, on pieces of the map no smaller than the picture, and kept. Raises
         DataError and NothingFound where none can be chosen.
@@ -102,7 +102,7 @@ def acceptance_path(folder: Path, size: int) -> Path:
 
 
 def calibration_id(acceptance: Acceptance) -> str:
-    """16 hexadecimal digits."""
+    """The id of an acceptance, 16 hexadecimal digits."""
     return _short([VERSION, asdict(acceptance)])
 
 

@@ -182,7 +182,7 @@ def _unknown(data: bytes) -> str:
 
 
 def _is_tiff(data: bytes) -> bool:
-    """Whether the first directory is whole; then it is the bands or numbers that Pillow does not know."""
+    """Whether the first directory is whole: then Pillow does not support the bands or the kind of numbers."""
     try:
         directory = ImageFileDirectory_v2(data[:16] if b"+" in data[2:4] else data[:8])
         file = io.BytesIO(data)
@@ -220,7 +220,7 @@ def _rgb(image: Image.Image, problems: list[str]) -> Image.Image:
 
 
 def _eight_bits(values: NDArray[np.number], mode: str, problems: list[str]) -> NDArray[np.uint8]:
-    """Grey of more bits as uint8: 16 bits by their full range, wider ones between the extremes that are there."""
+    """Grey of more bits as uint8: 16 bits by their full range, wider ones between the extremes of the picture."""
     if mode.startswith("I;16"):
         problems.append("16_bit")
         return np.round(values.astype(np.float32) / 257).astype(np.uint8)

@@ -29,7 +29,7 @@ class Positioned:
 
     @property
     def sequence(self) -> str | None:
-        """What its list says that it is part of: a drive, a flight, a burst."""
+        """The sequence that its list names: a drive, a flight, a burst."""
         return self.reference.labels.get("sequence")
 
 

@@ -195,7 +195,7 @@ def test_coarser_answers_come_before_silence(overhead: Locator, tmp_path: Path) 
 
 def test_a_coarse_answer_is_the_middle_of_the_smallest_region_that_is_sure(overhead: Locator) -> None:
     from geoml.geolocation.density.density import Density
-    from geoml.geolocation.locate.answers import Writer
+    from geoml.geolocation.locate.answers import AnswerWriter
     from geoml.geolocation.pictures.listed import Reference
     from geoml.geolocation.pictures.prepare import PreparedPicture
 
@@ -205,7 +205,7 @@ def test_a_coarse_answer_is_the_middle_of_the_smallest_region_that_is_sure(overh
     kappa = np.log(10) / (1 - np.cos(np.array(spread) / sphere.EARTH_RADIUS_KM))
     density = Density(np.ones((5, 1)), np.tile(sphere.to_xyz([10.3], [47.2]), (5, 1, 1)), kappa[:, None])
     pictures = [PreparedPicture(Reference(str(k), f"{k}.jpg"), b"", "ab" * 32) for k in range(5)]
-    found = Writer(locator, None, 3, False, {}).rows(pictures, density, None)
+    found = AnswerWriter(locator, None, 3, False, {}).rows(pictures, density, None)
     assert [r["disclosed_precision"] for r in found] == ["exact", "region:200", "region:750", "region:2500", "none"]
     assert [r["status"] for r in found] == ["ok"] * 4 + ["abstained"]
     for row, side in zip(found[1:4], (200, 750, 2500), strict=True):
