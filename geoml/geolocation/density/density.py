@@ -95,7 +95,7 @@ class Density:
 
     def within(self, lon: ArrayLike, lat: ArrayLike, km: ArrayLike) -> Floats:
         """(N,) mass within ``km`` (one, or (N,)) of (N,) places; accuracy as of `vmf.mass_in_cap`."""
-        centre = self._places(lon, lat)
+        centre = sphere.to_xyz(*sphere.check(np.broadcast_to(lon, len(self)), np.broadcast_to(lat, len(self))))
         radius = np.broadcast_to(np.asarray(km, np.float64) / sphere.EARTH_RADIUS_KM, len(self))
         return self._each((), lambda rows, part: part.within(centre[rows], radius[rows]))
 
@@ -181,10 +181,6 @@ class Density:
     def _node_log_density(self) -> Floats:
         """(N, NODES)."""
         return self._each((NODES,), lambda rows, part: part.log_density_at_nodes(self._nodes[rows]), NODES)
-
-    def _places(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
-        x, y = sphere.check(np.broadcast_to(lon, len(self)), np.broadcast_to(lat, len(self)))
-        return sphere.to_xyz(x, y)
 
     def _take(self, rows: NDArray[np.int64]) -> Density:
         xyz = self.xyz[rows] if self.xyz.ndim == 3 else self.xyz

@@ -89,7 +89,14 @@ class AnswerWriter:
             row |= {"radius_50_km": float(radius_50[i]), "radius_90_km": float(radius_90[i])}
             row |= {"area_90_km2": float(area_90[i]), "expected_geoscore": float(score[i])}
             row |= {"topk": candidates[i], "cells": cells[i], "localizable": region[i] == 0}
-            row["neighbours"] = None if near is None else [_neighbour(one) for one in near[i]]
+            row["neighbours"] = (
+                None
+                if near is None
+                else [
+                    {"image_id": f"gallery/{one.entry}", "score": one.score, "lat": one.lat, "lon": one.lon}
+                    for one in near[i]
+                ]
+            )
             row |= {"exif_lon": picture.exif.lon, "exif_lat": picture.exif.lat, "disclosed_precision": "exact"}
             row["exif_flag"], row["exif_error_km"] = geolocations.exif_flag(row)
             reasons = list(picture.problems)
@@ -158,10 +165,6 @@ def sure_regions(density: Density, card: Calibrated) -> NDArray[np.float64]:
         km_of[density.within(*geolocations.round_to(lon, lat, km), km) >= card.threshold] = km
     km_of[density.within(lon, lat, card.within_km) >= card.threshold] = 0
     return km_of
-
-
-def _neighbour(one: Neighbour) -> Row:
-    return {"image_id": f"gallery/{one.entry}", "score": one.score, "lat": one.lat, "lon": one.lon}
 
 
 def names_are_there() -> bool:

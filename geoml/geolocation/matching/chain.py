@@ -34,9 +34,9 @@ from geoml.geolocation.pictures.listed import Reference
 from geoml.geolocation.pictures.prepare import Pixels, PreparedPicture, Row, row_without_answer
 from geoml.geolocation.pictures.resize import opencv
 from geoml.geolocation.recipe import MapRecipe
-from geoml.geolocation.rows.map_schema import MORE
 from geoml.geolocation.rows.parts import RowParts
 from geoml.geolocation.rows.run import PictureRows, Progress, write
+from geoml.geolocation.rows.schema import MAP_COLUMNS
 from geoml.io.stac import search as stac
 from geoml.io.stac.catalog import Catalog
 from geoml.recipe import Query
@@ -77,11 +77,11 @@ def geolocate_chain(
     stac.parse_datetime(recipe.datetime)
 
     def start(folder: Path) -> _Chain:
-        parts = RowParts(folder / "map-parts", MORE)
+        parts = RowParts(folder / "map-parts", MAP_COLUMNS)
         return _Chain(recipe, catalog, locator, cache, parts)
 
     packages = PACKAGES if locator is None else (*PACKAGES, "torch")
-    return write(sources, out, start, more=MORE, packages=packages, progress=progress)
+    return write(sources, out, start, more=MAP_COLUMNS, packages=packages, progress=progress)
 
 
 class _Extracted(NamedTuple):

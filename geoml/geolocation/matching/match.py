@@ -23,7 +23,7 @@ from geoml.geolocation.matching.homography import Matrix, apply, corners, covari
 from geoml.geolocation.matching.hough import Hypothesis
 from geoml.geolocation.matching.keypoints import MOST, Keypoints, detect
 from geoml.geolocation.matching.mosaic import KeypointReference, Patch, contrast
-from geoml.geolocation.matching.prior import Prior, limit
+from geoml.geolocation.matching.prior import LIMIT, Prior
 from geoml.geolocation.pictures.resize import reduced
 from geoml.grid.region import from_geometry
 
@@ -197,7 +197,7 @@ def _answer(
     uncertainty = covariance(view, best.source, apply(metric, best.target), middle(shape)) + floor * np.eye(2)
     if prior is not None:
         far = prior.distance(lon, lat, float(np.trace(uncertainty)) / 2)
-        if far > limit():
+        if far > LIMIT:
             return replace(silent, reason=f"{far:.1f} standard deviations from the prior position")
     top = apply(view, np.array([[shape[1] / 2, 0.0]]))[0] - apply(view, middle(shape))[0]
     return replace(

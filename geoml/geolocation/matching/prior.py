@@ -19,6 +19,8 @@ from geoml.grid.ellipsoid import WGS84
 
 SEARCHED = 0.999
 """Share of the prior's mass that is searched; an answer outside of it contradicts the prior."""
+LIMIT = math.sqrt(-2 * math.log(1 - SEARCHED))
+"""Standard deviations in two dimensions that hold ``SEARCHED``."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Prior:
         self, lon: NDArray[np.floating], lat: NDArray[np.floating], metres: NDArray[np.floating]
     ) -> NDArray[np.bool_]:
         """Whether circles of ``metres`` around places touch the searched part; True in doubt."""
-        return np.asarray(_metres(self, lon, lat) - metres <= self.sigma * limit())
+        return np.asarray(_metres(self, lon, lat) - metres <= self.sigma * LIMIT)
 
 
 def position_of(picture: PreparedPicture, recipe: MapRecipe) -> tuple[float, float] | None:
@@ -57,7 +59,7 @@ def position_of(picture: PreparedPicture, recipe: MapRecipe) -> tuple[float, flo
 def prior_of(picture: PreparedPicture, recipe: MapRecipe) -> Prior | None:
     """The prior of a picture, whose searched part ends at ``within_km``."""
     position = position_of(picture, recipe)
-    return None if position is None else Prior(*position, 1000 * recipe.within_km / limit())
+    return None if position is None else Prior(*position, 1000 * recipe.within_km / LIMIT)
 
 
 def request(recipe: MapRecipe) -> Row:
@@ -65,11 +67,6 @@ def request(recipe: MapRecipe) -> Row:
     near = None if recipe.near is None else list(recipe.near)
     within_km = recipe.within_km if recipe.has_prior else None
     return {"position": "position" in recipe.use, "near": near, "within_km": within_km}
-
-
-def limit() -> float:
-    """Standard deviations in two dimensions that hold ``SEARCHED``: the root of -2 ln(1 - p)."""
-    return math.sqrt(-2 * math.log(1 - SEARCHED))
 
 
 def _metres(prior: Prior, lon: NDArray[np.floating], lat: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,20 +40,17 @@ VERSION = 2
 """Raised when acceptances or ties are made in another way."""
 
 
+@dataclass(eq=False)
 class IndexedReference:
     """A reference in its ``folder``. ``pieces`` are the names and outlines (degrees, None where there is none) of a
-    mosaic's files, the first counts; ``left_out`` says which frames could not be used, and why."""
+    mosaic's files, the first counts; ``left_out`` says which frames could not be used, and why; ``chosen`` are
+    acceptances by `SIDES`."""
 
-    def __init__(
-        self,
-        index: MapReference | FrameReference,
-        folder: Path,
-        pieces: Sequence[tuple[str, shapely.MultiPolygon | None]] = (),
-        left_out: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        self.index, self.folder = index, folder
-        self.pieces, self.left_out = tuple(pieces), tuple(left_out)
-        self.chosen: dict[int, Acceptance] = {}
+    index: MapReference | FrameReference
+    folder: Path
+    pieces: Sequence[tuple[str, shapely.MultiPolygon | None]] = ()
+    left_out: Sequence[tuple[str, str]] = ()
+    chosen: dict[int, Acceptance] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

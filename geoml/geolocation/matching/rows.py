@@ -1,6 +1,6 @@
 """Pictures on a map: sources and a reference in, one GeoParquet file out, a row for each picture.
 
-Rows are those of `geoml.geolocation.rows.schema` with the columns of `geoml.geolocation.rows.map_schema`. A run that
+Rows are those of `geoml.geolocation.rows.schema`. A run that
 was stopped goes on where it was, see `geoml.geolocation.rows.run`; nothing in a row tells when it was made.
 """
 
@@ -24,10 +24,9 @@ from geoml.geolocation.matching.references import IndexedReference
 from geoml.geolocation.pictures.listed import Reference
 from geoml.geolocation.pictures.prepare import Pixels, PreparedPicture, Row
 from geoml.geolocation.recipe import MapRecipe
-from geoml.geolocation.rows.map_schema import MORE
 from geoml.geolocation.rows.parts import RowParts
 from geoml.geolocation.rows.run import PictureRows, Progress, write
-from geoml.geolocation.rows.schema import exif_flag
+from geoml.geolocation.rows.schema import MAP_COLUMNS, exif_flag
 from geoml.grid import sphere
 from geoml.grid.region import from_geometry
 
@@ -57,9 +56,9 @@ def geolocate_map(
     """
 
     def start(folder: Path) -> _Run:
-        return _Run(reference, recipe, RowParts(folder / "map-parts", MORE))
+        return _Run(reference, recipe, RowParts(folder / "map-parts", MAP_COLUMNS))
 
-    return write(sources, out, start, more=MORE, packages=PACKAGES, progress=progress)
+    return write(sources, out, start, more=MAP_COLUMNS, packages=PACKAGES, progress=progress)
 
 
 class _Run(PictureRows[list[Pixels]]):

@@ -51,7 +51,7 @@ def photo_map(
     """The page of rows as `geoml.geolocation.rows.schema` has them.
 
     Answers are points with the circle that holds 90 % of the probability, or with their footprint where they have one
-    (`geoml.geolocation.rows.map_schema`); rows without an answer are listed next to the map.
+    (`geoml.geolocation.rows.schema.MAP_COLUMNS`); rows without an answer are listed next to the map.
     ``thumbnails`` gives the JPEG of a row as `thumbnail` makes it, or None. Raises InputError for a row without an
     ``image_id`` or with an unknown status.
     """

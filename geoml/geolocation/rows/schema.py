@@ -77,6 +77,31 @@ it that holds 50 or 90 %, ``area_90_km2`` the area of the smallest region that h
 ``exact`` or ``region:N`` with the km that answers were rounded to, ``none`` where there is no answer.
 """
 
+MAP_COLUMNS = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("footprint", pa.binary()),
+        ("error_m", _F),
+        ("cov_ee", _F),
+        ("cov_en", _F),
+        ("cov_nn", _F),
+        ("inliers", pa.int32()),
+        ("p_right", _F),
+        ("gsd_m", _F),
+        ("heading_deg", _F),
+        ("reference", pa.string()),
+    ]
+)
+"""Columns of a picture that was matched with a map, in addition to those of `SCHEMA`.
+
+``stage``: ``match`` where the answer is a place on the map, ``cells`` where it is a locator's, null without one.
+
+``footprint`` is the WKB polygon or multipolygon that the picture shows, in degrees; ``error_m`` one standard deviation
+along an axis, ``cov_*`` the covariance of (east, north) in square metres; ``inliers`` of the best candidate and
+``p_right``, the probability that so many are right, also where it was not accepted; ``gsd_m`` metres of a pixel of the
+picture, ``heading_deg`` where its upper edge looks, from north; ``reference`` the file, frame or item it was found in.
+"""
+
 _ANSWER = ("lat", "lon", *(f"p_within_{km}km" for km in WITHIN_KM), "radius_50_km", "radius_90_km", "area_90_km2",
            "entropy", "expected_geoscore", "topk", "cells", "neighbours", "exif_error_km")  # fmt: skip
 _KM_PER_DEGREE = math.pi * sphere.EARTH_RADIUS_KM / 180

@@ -9,7 +9,7 @@ import pyproj
 import pytest
 
 from geoml.errors import InputError
-from geoml.geolocation.matching.prior import Prior, limit
+from geoml.geolocation.matching.prior import LIMIT, Prior
 
 GEOD = pyproj.Geod(ellps="WGS84")
 
@@ -41,7 +41,7 @@ def test_distances_are_in_standard_deviations() -> None:
 
 def test_circles_that_touch_the_searched_part_are_reached() -> None:
     prior = Prior(180, 50, 10)  # on the antimeridian
-    edge = 10 * limit()
+    edge = 10 * LIMIT
     for azimuth in (90, -90):
         lon, lat, _ = GEOD.fwd(180, 50, azimuth, edge + 100)
         reached = prior.reaches(np.array([lon, lon, lon]), np.array([lat] * 3), np.array([99.0, 101.0, np.inf]))
