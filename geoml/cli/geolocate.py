@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,10 @@ import typer
 from rich.table import Column, Table
 from typer.core import TyperGroup
 
-from geoml.cli import geolocate_map as cli_geolocate_map
 from geoml.cli import options
 from geoml.cli.common import Json, command, err_console, out_console
 from geoml.errors import DataError, GeomlError
-from geoml.geolocation.recipe import LocateRecipe
+from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
 
 
 class RunOr(TyperGroup):
@@ -34,7 +34,6 @@ geolocate = typer.Typer(
 )
 index = typer.Typer(help="The index that similar pictures are looked up in.", no_args_is_help=True)
 geolocate.add_typer(index, name="index")
-cli_geolocate_map.add(geolocate)
 
 
 def register(app: typer.Typer) -> None:
@@ -44,9 +43,6 @@ def register(app: typer.Typer) -> None:
 
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGES…", help="pictures, folders, globs, lists (CSV, Parquet), STAC items")
-]
-Model = Annotated[
-    str | None, typer.Option("--model", help="name or package directory; may stay away where one locator is there")
 ]
 IndexDir = Annotated[Path, typer.Option("--index", help="folder of the index")]
 
@@ -65,40 +61,65 @@ def run(
     from geoml.geolocation import steps
 
     with count("pictures") as advance:
-        found = steps.geolocate(images, out=out, map=map, progress=advance, **dict(recipe))
+        summary = steps.geolocate(images, out=out, map=map, progress=advance, **dict(recipe))
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(summary))
         return
-    said = ", ".join(f"{n} {status}" for status, n in found["statuses"].items())
-    km = found["precision"]["rounded_to_km"]
+    counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
+    km = summary["precision"]["rounded_to_km"]
     where = f"rounded to regions of {km:g} km" if km else "exact"
     out_console.print(
-        f"{found['pictures']} pictures in {out}: {said}; {found['computed']} computed now; places {where}"
+        f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now; places {where}"
     )
 
 
-@command(geolocate, "verify")
-def verify(
+@command(geolocate, "map")
+@options.of(MapRecipe, where="geolocate map")
+def geolocate_map(
+    recipe: MapRecipe,
     images: Images,
-    lon: Annotated[float | None, typer.Option("--lon", help="claimed place, degrees; else of the list or EXIF")] = None,
-    lat: Annotated[float | None, typer.Option("--lat", help="claimed place, degrees")] = None,
-    radius: Annotated[float, typer.Option("--radius", help="km within which the claim would be right")] = 50.0,
-    prior: Annotated[
-        str, typer.Option("--prior", help="without the picture: training places, or uniform")
-    ] = "training",
-    model: Model = None,
+    out: Annotated[Path, typer.Option("--out", help="GeoParquet file; run again to go on after a stop")],
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="folder of indexes and thresholds, so that runs share them; else inside OUT.run"),
+    ] = None,
+    map: Annotated[Path | None, typer.Option("--map", help="also a page that works without a network")] = None,
     as_json: Json = False,
 ) -> None:
+    """Where pictures from above lie on a map: footprint, metres of error, or why they were not found."""
+    from geoml.cli.progress import count
+    from geoml.geolocation import steps
+
+    with count("pictures") as advance:
+        summary = steps.geolocate_map(images, out, cache=cache, map=map, progress=advance, **dict(recipe))
+    if as_json:
+        print(json.dumps(summary))
+        return
+    counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
+    out_console.print(f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now")
+    if "stages" not in summary:
+        chosen = " or ".join(f"{n}" for n in summary["thresholds"])
+        left = f"; {len(summary['left_out'])} frames left out" if summary["left_out"] else ""
+        if chosen:
+            out_console.print(f"accepted from {chosen} inliers on{left}")
+    else:
+        stages = ", ".join(f"{n} {stage}" for stage, n in summary["stages"].items()) or "none"
+        out_console.print(f"answers by stage: {stages}")
+
+
+@command(geolocate, "verify")
+@options.of(VerifyRecipe, where="geolocate verify")
+def verify(recipe: VerifyRecipe, images: Images, as_json: Json = False) -> None:
     """Does a picture fit the place where it is said to be taken? Evidence, not a place."""
     from geoml.geolocation import steps
 
-    found = steps.verify(images, model, lon=lon, lat=lat, radius_km=radius, prior=prior)
+    evidence = steps.verify(images, **dict(recipe))
     if as_json:
-        print(json.dumps([e.as_dict() for e in found]))
+        print(json.dumps([asdict(e) for e in evidence]))
         return
     table = Table(Column("picture", overflow="fold"), "the picture", "likelihood ratio", "percentile", "EXIF", "clock",
                   "sun", "reason")  # fmt: skip
-    for e in found:
+    for e in evidence:
         ratio = "" if e.log_likelihood_ratio is None else f"{_exp(e.log_likelihood_ratio)}"
         level = "" if e.percentile is None else f"{e.percentile:.0%}"
         exif = e.exif if e.exif_km is None else f"{e.exif}, {e.exif_km:.0f} km"
@@ -109,69 +130,67 @@ def verify(
 
 
 @command(geolocate, "similar")
+@options.of(SimilarRecipe, where="geolocate similar")
 def similar(
+    recipe: SimilarRecipe,
     image: Annotated[str, typer.Argument(help="a picture")],
     index: IndexDir,
-    k: Annotated[int, typer.Option("--k", help="so many")] = 10,
-    bbox: Annotated[
-        tuple[float, float, float, float] | None, typer.Option("--bbox", metavar="W S E N", help="degrees")
-    ] = None,
-    datetime: Annotated[str, typer.Option("--datetime", help="date or interval, such as 2024-01-01/..")] = "../..",
-    model: Model = None,
     as_json: Json = False,
 ) -> None:
     """The pictures of an index that look most like one."""
     from geoml.geolocation import steps
 
-    found = steps.similar(image, index, model, k=k, bbox=bbox, datetime=datetime)
+    pictures = steps.similar(image, index, **dict(recipe))
     if as_json:
-        rows = [{n: getattr(one, n) for n in one.__slots__} for one in found]
-        print(json.dumps(rows, default=lambda v: v.isoformat() if isinstance(v, dt.datetime) else str(v)))
+        print(json.dumps([asdict(one) for one in pictures], default=dt.datetime.isoformat))
         return
     table = Table("score", Column("picture", overflow="fold"), "lon", "lat", "time")
-    for one in found:
+    for one in pictures:
         place = ("" if v is None else f"{v:.4f}" for v in (one.lon, one.lat))
         table.add_row(f"{one.score:.3f}", one.source_uri or one.image_id, *place, str(one.time or ""))
     out_console.print(table)
 
 
 @command(index, "add")
-def index_add(images: Images, index: IndexDir, model: Model = None) -> None:
+@options.of(LocatorRecipe, where="geolocate index add")
+def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
     """Add pictures; each content is there once."""
     from geoml.geolocation import steps
 
-    found = steps.index_add(images, index, model)
-    for name, why in found["failed"].items():
+    summary = steps.index_add(images, index, recipe.model)
+    for name, why in summary["failed"].items():
         err_console.print(f"{name}: {why}", highlight=False)
     out_console.print(
-        f"{found['added']} added, {found['known']} were there, {len(found['failed'])} could not be read; "
-        f"{found['pictures']} pictures in {index}"
+        f"{summary['added']} added, {summary['known']} were there, {len(summary['failed'])} could not be read; "
+        f"{summary['pictures']} pictures in {index}"
     )
 
 
 @command(index, "remove")
+@options.of(LocatorRecipe, where="geolocate index remove")
 def index_remove(
+    recipe: LocatorRecipe,
     names: Annotated[list[str], typer.Argument(help="names or checksums of pictures")],
     index: IndexDir,
-    model: Model = None,
 ) -> None:
     """Take pictures out."""
     from geoml.geolocation import steps
 
-    out_console.print(f"{steps.index_remove(names, index, model)} removed")
+    out_console.print(f"{steps.index_remove(names, index, recipe.model)} removed")
 
 
 @command(geolocate, "localizability")
-def localizability(images: Images, model: Model = None, as_json: Json = False) -> None:
+@options.of(LocatorRecipe, where="geolocate localizability")
+def localizability(recipe: LocatorRecipe, images: Images, as_json: Json = False) -> None:
     """How much a picture tells of its place: look before you publish. No place is shown."""
     from geoml.geolocation import steps
 
-    found = steps.localizability(images, model)
+    rows = steps.localizability(images, recipe.model)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(rows))
         return
     table = Table(Column("picture", overflow="fold"), "score", "", "GPS in the EXIF", "reason")
-    for row in found:
+    for row in rows:
         score = "" if row["score"] is None else f"{row['score']:.2f}"
         table.add_row(row["image_id"], score, row["words"] or "", "yes" if row["gps"] else "", row["reason"] or "")
     out_console.print(table)
@@ -186,17 +205,17 @@ def strip_exif(
     """Copies that say nothing of where, when and by whom; pixels and colours stay."""
     from geoml.geolocation import steps
 
-    found = steps.strip_exif(images, out, overwrite=overwrite)
+    outcomes = steps.strip_exif(images, out, overwrite=overwrite)
     failed = 0
-    for name, what in found:
+    for name, what in outcomes:
         if isinstance(what, GeomlError):
             failed += 1
             err_console.print(f"{name}: {what}", highlight=False)
         else:
-            said = ", ".join(what.removed) or "nothing"
-            out_console.print(f"{name}: removed {said}; {what.note}", highlight=False)
+            removed = ", ".join(what.removed) or "nothing"
+            out_console.print(f"{name}: removed {removed}; {what.note}", highlight=False)
     if failed:
-        raise DataError(f"{failed} of {len(found)} pictures have no copy; the reasons are above")
+        raise DataError(f"{failed} of {len(outcomes)} pictures have no copy; the reasons are above")
 
 
 def _exp(ratio: float) -> str:

@@ -1,44 +1,99 @@
-"""What is asked of a run of geolocation: which locator or map, and all that changes its rows."""
+"""Recipes of geolocation: which locator or map, and all that changes the rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from geoml.fields import Spelled
 from geoml.recipe import Frozen, Place, When
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def _places(value: Any) -> Any:
+def _several(value: object) -> Iterable[object]:
+    return value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def _places(value: object) -> list[object]:
     """One or several paths, as texts."""
-    return [value] if isinstance(value, str) else [str(value)] if isinstance(value, Path) else [*map(_plain, value)]
+    return [*map(_plain, _several(value))]
 
 
-def _words(value: Any) -> Any:
+def _words(value: object) -> tuple[str, ...]:
     """Names once each, of texts that may hold several with commas between."""
-    texts = [value] if isinstance(value, str) else value
-    return tuple(dict.fromkeys(word for text in texts for word in str(text).replace(",", " ").split()))
+    return tuple(dict.fromkeys(word for text in _several(value) for word in str(text).replace(",", " ").split()))
+
+
+REGION_KM = 50.0
+"""Ground photos are rounded to this unless asked otherwise."""
+
+
+def _rounding(precision: str) -> str:
+    if precision not in ("auto", "exact"):
+        try:
+            km = float(precision)
+        except ValueError:
+            km = 0.0
+        if not 1 <= km <= 5000:
+            raise ValueError(f"{precision!r}; expected auto, exact, or 1 to 5000 km")
+    return precision
 
 
 File = Annotated[Place, BeforeValidator(_plain)]
 Files = Annotated[tuple[str, ...], BeforeValidator(_places)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
 
 
-class LocateRecipe(Frozen):
-    """Where pictures were taken."""
+class LocatorRecipe(Frozen):
+    """Which locator looks at the pictures."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     model: File | None = Field(
         default=None, description="a locator: name, folder or URL of a package; may stay away where only one is there"
     )
-    precision: str = Field(
+
+
+class VerifyRecipe(LocatorRecipe):
+    """Does a picture fit the place where it is said to be taken?"""
+
+    lon: Longitude | None = Field(default=None, description="claimed place, degrees; else of the list or EXIF")
+    lat: Latitude | None = Field(default=None, description="claimed place, degrees")
+    radius_km: Annotated[float, Spelled(name="radius")] = Field(
+        default=50.0, gt=0, le=5000, description="km within which the claim would be right"
+    )
+    prior: Literal["training", "uniform"] = Field(
+        default="training", description="without the picture: training places, or uniform"
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.lon is None) != (self.lat is None):
+            raise ValueError("lon, lat: expected both or neither")
+        return self
+
+
+class SimilarRecipe(LocatorRecipe):
+    """The pictures of an index that look most like one."""
+
+    k: int = Field(default=10, ge=1, description="how many pictures")
+    bbox: Annotated[tuple[Longitude, Latitude, Longitude, Latitude] | None, Spelled("W S E N")] = Field(
+        default=None, description="only those inside, degrees; west > east crosses the antimeridian"
+    )
+    datetime: When = Field(default="../..", description="date or interval, such as 2024-01-01/..")
+
+
+class LocateRecipe(LocatorRecipe):
+    """Where pictures were taken."""
+
+    precision: Annotated[str, AfterValidator(_rounding)] = Field(
         default="auto",
         description="auto (answers for ground photos are rounded to regions of 50 km), exact, or km to round to",
     )
@@ -55,6 +110,12 @@ class LocateRecipe(Frozen):
     sigma_km: float = Field(default=25.0, gt=0, description="km, give or take, of a position that is used")
     heights: File | None = Field(default=None, description="GeoTIFF of the ground's heights, in degrees; for altitudes")
     top: int = Field(default=5, ge=1, le=50, description="candidates in a row")
+
+    def round_km(self, kind: Literal["overhead", "photo"]) -> float | None:
+        """Km that answers of a locator of this kind are rounded to; None for exact ones."""
+        if self.precision == "auto":
+            return REGION_KM if kind == "photo" else None
+        return None if self.precision == "exact" else float(self.precision)
 
 
 class MapRecipe(Frozen):
@@ -90,7 +151,7 @@ class MapRecipe(Frozen):
     use: Annotated[tuple[Literal["position"], ...], BeforeValidator(_words)] = Field(
         default=(), description="position: that of the list, else of the EXIF, says where to search"
     )
-    near: Annotated[tuple[float, float] | None, Spelled("LON LAT")] = Field(
+    near: Annotated[tuple[Longitude, Latitude] | None, Spelled("LON LAT")] = Field(
         default=None, description="where pictures without a position are, degrees"
     )
     within_km: float = Field(
@@ -103,6 +164,11 @@ class MapRecipe(Frozen):
         description="pixel size to match at, in pixels of the map, given once for each: 1 and 4 find pictures that are"
         " much coarser",
     )
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether anything is known of where the pictures are."""
+        return "position" in self.use or self.near is not None
 
     @model_validator(mode="after")
     def _one_map(self) -> Self:

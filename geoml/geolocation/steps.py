@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoml.errors import DataError, GeomlError, InputError, limits
-from geoml.geolocation.recipe import LocateRecipe
+from geoml.geolocation.recipe import LocateRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
 from geoml.recipe import parse
 
 if TYPE_CHECKING:
+    from geoml.geolocation.locate.localizability import Localizability
     from geoml.geolocation.locate.locator import Locator
-    from geoml.geolocation.locate.similar import Index, Like
+    from geoml.geolocation.locate.similar import Added, Index, SimilarPicture
     from geoml.geolocation.locate.verify import Evidence
+    from geoml.geolocation.pictures.prepare import Row
     from geoml.geolocation.pictures.strip import Stripped
 
 Sources = Iterable[str | Path]
@@ -29,29 +31,70 @@ def geolocate(
     map: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
     **options: object,
-) -> dict[str, Any]:
+) -> Row:
     """Where pictures were taken, as the GeoParquet file ``out``; what ``OUT.run/run.json`` says.
 
     ``options`` are the other fields of `geoml.geolocation.recipe.LocateRecipe`; ``map`` is an HTML file to write as
-    well. A run that was stopped goes on where it was. In the main thread SIGTERM and Ctrl-C end it in order. Raises as
-    `geoml.geolocation.locate.locate.geolocate`, InputError that names an option.
+    well. A run that was stopped goes on where it was. In the main thread SIGTERM and Ctrl-C end it in order. Raises
+    InputError that names an option, and the errors of `geoml.geolocation.locate.locate.geolocate`.
     """
-    asked = parse(LocateRecipe, {"model": model, **options}, "geolocate")
-    if map is not None and Path(map).suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"map: {str(map)!r}; expected the name of an .html file")
+    recipe = parse(LocateRecipe, {"model": model, **options}, "geolocate")
+    _check_page(map)
     from geoml.engine.machine.halt import halting
-    from geoml.geolocation.locate import heights as raster
-    from geoml.geolocation.locate.evidence import Beside
-    from geoml.geolocation.locate.locate import Options
     from geoml.geolocation.locate.locate import geolocate as run
 
-    known = raster.read(asked.heights) if asked.heights is not None else None
-    how = Options(asked.precision, asked.top, Beside(asked.use, asked.sigma_km, known))
     with halting():
-        found = run(_list(sources), _locator(asked.model), out, how, progress)
+        summary = run(_list(sources), _locator(recipe.model), out, recipe, progress)
         if map is not None:
             draw_map(out, map)
-    return found
+    return summary
+
+
+@limits("geolocate map")
+def geolocate_map(
+    sources: Sources | str | Path,
+    out: str | Path,
+    *,
+    cache: str | Path | None = None,
+    map: str | Path | None = None,
+    progress: Callable[[int], None] | None = None,
+    **options: object,
+) -> Row:
+    """Where pictures from above lie on a map, as the GeoParquet file ``out``; what ``OUT.run/run.json`` says.
+
+    ``options`` are the fields of `geoml.geolocation.recipe.MapRecipe`: one of ``reference``, ``frames`` and ``catalog``
+    is the map. ``cache`` keeps indexes and thresholds, by default in ``OUT.run``; ``map`` is an HTML file to write as
+    well.
+
+    A run that was stopped goes on where it was. Raises InputError for options that do not go together, and the errors
+    of `geoml.geolocation.matching.rows.geolocate_map` and `geoml.geolocation.matching.chain.geolocate_chain`.
+    """
+    recipe = parse(MapRecipe, dict(options), "geolocate map")
+    _check_page(map)
+    from geoml.engine.machine.halt import halting
+    from geoml.geolocation.matching import chain, references, rows
+    from geoml.geolocation.rows.run import parquet_path
+
+    target = parquet_path(out)
+    folder = Path(cache) if cache is not None else target.with_name(f"{target.name}.run") / "references"
+    with halting():
+        if recipe.catalog is not None:
+            locator = None if recipe.model is None and recipe.has_prior else _locator(recipe.model)
+            summary = chain.geolocate_chain(_list(sources), recipe, locator, target, folder, progress)
+        else:
+            if recipe.reference:
+                reference = references.of_files(references.files(recipe.reference), folder, recipe.scales)
+            else:
+                reference = references.of_pictures(recipe.frames, folder, recipe.frames_sigma)
+            summary = rows.geolocate_map(_list(sources), reference, target, recipe, progress)
+        if map is not None:
+            draw_map(target, map)
+    return summary
+
+
+def _check_page(map: str | Path | None) -> None:
+    if map is not None and Path(map).suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"map: {str(map)!r}; expected the name of an .html file")
 
 
 @limits("draw map")
@@ -64,30 +107,20 @@ def draw_map(rows: str | Path, out: str | Path) -> None:
 
 
 @limits("verify")
-def verify(
-    sources: Sources | str | Path,
-    model: str | Path | None = None,
-    *,
-    lon: float | None = None,
-    lat: float | None = None,
-    radius_km: float = 50.0,
-    prior: str = "training",
-) -> list[Evidence]:
+def verify(sources: Sources | str | Path, model: str | Path | None = None, **options: object) -> list[Evidence]:
     """Does each picture fit the claimed place? The claim is lon, lat (degrees), else that of the list or the EXIF.
 
-    ``prior`` is ``training`` or ``uniform``. Raises as `geoml.geolocation.locate.verify.verify`.
+    ``options`` are the other fields of `geoml.geolocation.recipe.VerifyRecipe`. Raises InputError that names an option,
+    and the errors of `geoml.geolocation.locate.verify.verify`.
     """
-    from geoml.geolocation.locate.verify import Claim
     from geoml.geolocation.locate.verify import verify as run
 
-    if (lon is None) != (lat is None):
-        raise InputError("claim: lon and lat; expected both or neither")
-    claim = None if lon is None or lat is None else Claim(lon, lat, radius_km)
-    return list(run(_list(sources), _locator(model), claim, radius_km, prior))
+    recipe = parse(VerifyRecipe, {"model": model, **options}, "geolocate verify")
+    return list(run(_list(sources), _locator(recipe.model), recipe))
 
 
 @limits("localizability")
-def localizability(sources: Sources | str | Path, model: str | Path | None = None) -> list[dict[str, Any]]:
+def localizability(sources: Sources | str | Path, model: str | Path | None = None) -> list[Localizability]:
     """How much each picture tells of its place, see `geoml.geolocation.locate.localizability.localizability`."""
     from geoml.geolocation.locate.localizability import localizability as run
 
@@ -95,7 +128,7 @@ def localizability(sources: Sources | str | Path, model: str | Path | None = Non
 
 
 @limits("index add")
-def index_add(sources: Sources | str | Path, index: str | Path, model: str | Path | None = None) -> dict[str, Any]:
+def index_add(sources: Sources | str | Path, index: str | Path, model: str | Path | None = None) -> Added:
     """Add pictures to an index of similar ones, see `geoml.geolocation.locate.similar.Index.add`."""
     return _index(index, model).add(_list(sources))
 
@@ -108,27 +141,22 @@ def index_remove(names: Iterable[str], index: str | Path, model: str | Path | No
 
 @limits("similar")
 def similar(
-    image: str | Path,
-    index: str | Path,
-    model: str | Path | None = None,
-    *,
-    k: int = 10,
-    bbox: tuple[float, float, float, float] | None = None,
-    datetime: str = "../..",
-) -> list[Like]:
-    """The ``k`` pictures of an index most like one; ``datetime`` is an RFC 3339 date or interval.
+    image: str | Path, index: str | Path, model: str | Path | None = None, **options: object
+) -> list[SimilarPicture]:
+    """The pictures of an index most like one; ``options`` are the fields of `geoml.geolocation.recipe.SimilarRecipe`.
 
-    Raises UnreadablePhoto for a picture that cannot be read, and as `geoml.geolocation.locate.similar.Index.search`.
+    Raises InputError that names an option, UnreadablePhoto for a picture that cannot be read, and the errors of
+    `geoml.geolocation.locate.similar.Index.search`.
     """
     from geoml.geolocation.pictures import decode as photos
-    from geoml.geolocation.pictures.ready import square
+    from geoml.geolocation.pictures.prepare import square
     from geoml.io.stac.query import parse_datetime
 
-    first, last = parse_datetime(datetime)
-    found = _index(index, model)
-    size = found.extractor.size
-    rgb = square(photos.read(image, size).rgb, size)
-    return found.search(found.extractor(rgb[None])[0], k, bbox, (first, last))
+    recipe = parse(SimilarRecipe, {"model": model, **options}, "geolocate similar")
+    between = parse_datetime(recipe.datetime)
+    opened = _index(index, recipe.model)
+    rgb = square(photos.read(image, opened.extractor.size).rgb, opened.extractor.size)
+    return opened.search(opened.extractor(rgb[None])[0], recipe.k, recipe.bbox, between)
 
 
 @limits("strip exif")
@@ -143,7 +171,7 @@ def strip_exif(
     from geoml.geolocation.pictures.strip import strip
     from geoml.io.stores.store import check_name, os_failure, within
 
-    folder, found = check_name(Path(out)), []
+    folder, outcomes = check_name(Path(out)), []
     for reference in photo_lists.pictures(_list(sources)):
         what: Stripped | GeomlError
         try:
@@ -158,8 +186,8 @@ def strip_exif(
             what = err
         except OSError as err:
             what = os_failure(folder, err)
-        found.append((reference.id, what))
-    return found
+        outcomes.append((reference.id, what))
+    return outcomes
 
 
 def _list(sources: Sources | str | Path) -> list[str | Path]:
@@ -178,7 +206,7 @@ def _index(folder: str | Path, model: str | Path | None) -> Index:
     return Index(folder, _locator(model).extractor)
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -187,7 +215,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _thumbnail(row: Mapping[str, Any]) -> bytes | None:
+def _thumbnail(row: Row) -> bytes | None:
     """None for a picture without an answer, and for one that lies elsewhere or has changed."""
     from geoml.geolocation.pictures import decode as photos
     from geoml.geolocation.rows.page import THUMBNAIL, thumbnail

@@ -7,8 +7,6 @@ and no pole is special. Distances are within 0.6 % of those on the ellipsoid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -57,16 +55,6 @@ def chord(km: ArrayLike) -> Floats:
     return np.asarray(2 * np.sin(np.clip(np.asarray(km, np.float64) / (2 * EARTH_RADIUS_KM), 0, np.pi / 2)))
 
 
-def bearing(lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLike) -> Floats:
-    """Direction in which the great circle leaves the first place, degrees clockwise from north, in [0, 360)."""
-    y1, y2 = np.radians(np.asarray(lat1, np.float64)), np.radians(np.asarray(lat2, np.float64))
-    dx = np.radians(np.asarray(lon2, np.float64) - np.asarray(lon1, np.float64))
-    east = np.sin(dx) * np.cos(y2)
-    north = np.sin(y2 - y1) + 2 * np.sin(y1) * np.cos(y2) * np.sin(dx / 2) ** 2
-    turned = np.mod(np.degrees(np.arctan2(east, north)), 360.0)
-    return np.asarray(np.where(turned >= 360.0, 0.0, turned))
-
-
 def destination(lon: ArrayLike, lat: ArrayLike, bearing: ArrayLike, km: ArrayLike) -> tuple[Floats, Floats]:
     """Where one is after ``km`` along the great circle that leaves (lon, lat) in direction ``bearing``; (lon, lat)."""
     x, y, turn, far = np.broadcast_arrays(
@@ -93,61 +81,6 @@ def mean(lon: ArrayLike, lat: ArrayLike, weight: ArrayLike | None = None) -> tup
         total = xyz[np.argmax(w)]
     x, y = to_lonlat(total)
     return float(x), float(y)
-
-
-def median(lon: ArrayLike, lat: ArrayLike, weight: ArrayLike | None = None) -> tuple[float, float]:
-    """(lon, lat) of the smallest sum of weighted distances to (N,) places: their geodesic median.
-
-    Newton's and Weiszfeld's steps in the tangent plane: Fletcher, Venkatasubramanian, Joshi: Robust Statistics on
-    Riemannian Manifolds via the Geometric Median. CVPR 2008, https://doi.org/10.1109/CVPR.2008.4587747. The sum has
-    several minima where places lie further apart than a hemisphere, so it starts at the best of the places and the
-    mean. Within a hemisphere the mean distance is within 1 m of the least. Raises InputError as `mean`.
-    """
-    xyz, w = _weighted(lon, lat, weight)
-    starts = np.concatenate([to_xyz(*mean(lon, lat, weight))[None], xyz[np.argsort(-w, kind="stable")[:256]]])
-    costs = angles(starts, xyz) @ w
-    at = starts[np.argmin(costs)]
-    cost = float(costs.min())
-    for _ in range(100):
-        for step in _descents(at, xyz, w):
-            length = float(np.linalg.norm(step))
-            there = at * np.cos(length) + step * np.sinc(length / np.pi)
-            there /= np.linalg.norm(there)
-            next_cost = float(angles(there[None], xyz)[0] @ w)
-            if next_cost < cost - 1e-15 * w.sum():
-                break
-        else:
-            break
-        at, cost = there, next_cost
-    x, y = to_lonlat(at)
-    return float(x), float(y)
-
-
-def _descents(at: Floats, xyz: Floats, w: Floats) -> Iterator[Floats]:
-    """Steps (3,) in the tangent plane of ``at`` to try in turn; none where ``at`` is a place that outdoes the others.
-
-    Newton's, where the sum is convex, then Weiszfeld's and shorter ones. A start on one of the places: Vardi, Zhang:
-    The multivariate L1-median and associated data depth. PNAS 97, 2000, https://doi.org/10.1073/pnas.97.4.1423.
-    """
-    across = xyz - (xyz @ at)[:, None] * at
-    sine = np.linalg.norm(across, axis=1)
-    far = np.arctan2(sine, xyz @ at)
-    away = (far > 1e-12) & (sine > 1e-12)
-    unit = across[away] / sine[away, None]
-    pull = w[away] @ unit
-    if (behind := float(w[far > np.pi - 1e-12].sum())) > 0:  # of the antipode every way leads nearer
-        forward = pull if np.linalg.norm(pull) > 0 else np.cross(at, np.eye(3)[np.argmin(np.abs(at))])
-        pull = pull + behind * forward / np.linalg.norm(forward)
-    here, strength = float(w[far <= 1e-12].sum()), float(np.linalg.norm(pull))
-    if strength <= here or strength == 0:
-        return
-    bend = w[away] / np.tan(far[away])
-    hessian = bend.sum() * (np.eye(3) - np.outer(at, at)) - (unit * bend[:, None]).T @ unit
-    if here == 0 and np.linalg.eigvalsh(hessian)[1] > 1e-12:  # its zero is along ``at``
-        newton = np.linalg.solve(hessian + np.outer(at, at), pull)
-        yield from (newton / 2**k for k in range(4) if np.linalg.norm(newton) < 2**k)
-    weiszfeld = pull / (float((w[away] / far[away]).sum()) or 1.0) * (1 - here / strength)
-    yield from (weiszfeld / 2**k for k in range(-2, 40))
 
 
 def angles(a: Floats, b: Floats) -> Floats:

@@ -57,7 +57,7 @@ def bare(folder: Path) -> float:
 
     from geoml.geolocation.locate import locator
     from geoml.geolocation.pictures import decode as photos
-    from geoml.geolocation.pictures.ready import square
+    from geoml.geolocation.pictures.prepare import square
 
     extractor = locator.load(folder / "model").extractor
     files = sorted((folder / "in").iterdir())

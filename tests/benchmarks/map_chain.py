@@ -16,10 +16,10 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from PIL import Image
 
 from geoml import testing
-from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.training import world
 from geoml.grid import sphere
 
@@ -57,7 +57,7 @@ def score(out: Path, name: str) -> None:
     with (out / "truth.csv").open(newline="") as file:
         truth = {n: (float(lon), float(lat)) for n, lon, lat in csv.reader(file)}
     away: dict[str, list[float]] = {}
-    rows = geolocations.read(out / f"{name}.parquet")
+    rows = pq.read_table(out / f"{name}.parquet").to_pylist()
     for row in rows:
         stage = row.get("stage") or ("silent" if row["lon"] is None else "cells")
         km = np.nan if row["lon"] is None else sphere.distance(row["lon"], row["lat"], *truth[row["image_id"]])

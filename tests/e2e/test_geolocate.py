@@ -19,8 +19,8 @@ from PIL import Image
 from typer.testing import Result
 
 from geoml.cli.demos.geolocate import answers_and_truth
-from geoml.geolocation.rows import schema as geolocations
 from geoml.testing import pictures as made
+from tests import geolocation_rows
 
 Cli = Callable[..., Result]
 
@@ -95,7 +95,7 @@ def test_bad_pictures_are_rows_and_never_a_stop(cli: Cli, shared: Path) -> None:
     result = cli("geolocate", shared / "in", "--model", shared / "model", "--out", shared / "out.parquet", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    found = {r["image_id"]: r for r in geolocations.read(shared / "out.parquet")}
+    found = {r["image_id"]: r for r in geolocation_rows.read(shared / "out.parquet")}
     assert found.keys() == expected.keys()
     assert told["pictures"] == len(expected)
     for name, (status, reason) in expected.items():
@@ -129,7 +129,7 @@ def test_a_run_a_second_run_and_a_map(model: str, cli: Cli, tmp_path: Path) -> N
     assert shapely.get_x(placed.geometry).tolist() == placed.lon.tolist()
     rounded = cli(*words, "--precision", "100")
     assert "rounded to regions of 100 km" in " ".join(rounded.output.split())
-    assert {r["disclosed_precision"] for r in geolocations.read(tmp_path / "out.parquet")} <= {"region:100", "none"}
+    assert {r["disclosed_precision"] for r in geolocation_rows.read(tmp_path / "out.parquet")} <= {"region:100", "none"}
 
 
 def test_exit_codes_are_those_of_the_table(model: str, cli: Cli, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_file_named_like_a_subcommand(model: str, cli: Cli, tmp_path: Path, mo
     made.folder(tmp_path / "verify", 2)
     result = cli("geolocate", "./verify", "--model", model, "--out", "out.parquet")
     assert result.exit_code == 0, result.output
-    assert len(geolocations.read(Path("out.parquet"))) == 2
+    assert len(geolocation_rows.read(Path("out.parquet"))) == 2
     assert cli("geolocate", "verify", "verify", "--model", model, "--lon", "2", "--lat", "48").exit_code == 0
     assert "strip-exif" in cli("geolocate", "--help").output
 

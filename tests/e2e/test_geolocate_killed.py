@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from geoml.geolocation.rows import schema as geolocations
 from geoml.testing import pictures as made
+from tests import geolocation_rows
 
 PICTURES, KILLS = 200, 8
 
@@ -34,7 +34,7 @@ def test_kills_change_no_byte(tmp_path: Path) -> None:
     assert told["hits"] >= KILLS
     assert len(set(told["parts"])) > 2, "kills hit different stages"
     whole = (tmp_path / "whole.parquet").read_bytes()
-    rows = geolocations.read(tmp_path / "whole.parquet")
+    rows = geolocation_rows.read(tmp_path / "whole.parquet")
     assert len(rows) == PICTURES + 2
     assert [r["image_id"] for r in rows if r["status"] == "unreadable"] == ["00100-x.jpg"]
     for k in range(told["lives"]):

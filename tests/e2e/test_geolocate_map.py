@@ -27,14 +27,14 @@ from typer.testing import Result
 from geoml import testing
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate.locator import load
-from geoml.geolocation.matching import grounds
+from geoml.geolocation.matching import references
 from geoml.geolocation.matching.acceptance import Acceptance
-from geoml.geolocation.matching.where import Region, file_of
-from geoml.geolocation.rows import schema as geolocations
+from geoml.geolocation.matching.search_regions import Region, file_of
 from geoml.io.stac.catalog import open_catalog
 from geoml.io.stores.store import write_json
 from geoml.testing import pictures as made
 from geoml.vector.caps import cap
+from tests import geolocation_rows
 
 Cli = Callable[..., Result]
 RES, SIZE = 2.0, 320
@@ -102,12 +102,12 @@ def mosaic(ground: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) 
 def cache(mosaic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Indexes are made once for all tests. The mosaic's threshold lies there already: choosing one takes seconds."""
     folder = tmp_path_factory.mktemp("cache")
-    kept(grounds.of_files([str(mosaic)], folder))
+    kept(references.of_files([str(mosaic)], folder))
     return folder
 
 
-def kept(ground: grounds.IndexedReference) -> None:
-    write_json(grounds.acceptance_path(ground.folder, 160), dataclasses.asdict(Acceptance(5.0, -15.0, 30)))
+def kept(ground: references.IndexedReference) -> None:
+    write_json(references.acceptance_path(ground.folder, 160), dataclasses.asdict(Acceptance(5.0, -15.0, 30)))
 
 
 def test_turned_pictures_are_found_and_bad_ones_are_rows(
@@ -122,7 +122,7 @@ def test_turned_pictures_are_found_and_bad_ones_are_rows(
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert told["statuses"] == {"abstained": 1, "ok": 4, "unreadable": 1}
-    rows = {r["image_id"]: r for r in geolocations.read(tmp_path / "o.parquet")}
+    rows = {r["image_id"]: r for r in geolocation_rows.read(tmp_path / "o.parquet")}
     for name, angle, x, y in TURNED:
         row = rows[name]
         assert away(row, x, y) < RES
@@ -188,7 +188,7 @@ def test_a_kill_changes_no_byte(cli: Cli, ground: NDArray[np.uint8], mosaic: Pat
         if child:
             return os.waitpid(child, 0)[1]
         try:
-            from geoml.geolocation import map_steps
+            from geoml.geolocation import steps
             from geoml.geolocation.matching import rows as geolocate_map
             from geoml.geolocation.rows import parts as row_parts
 
@@ -202,7 +202,7 @@ def test_a_kill_changes_no_byte(cli: Cli, ground: NDArray[np.uint8], mosaic: Pat
                         os.kill(os.getpid(), signal.SIGKILL)
 
                 row_parts.RowParts.add = dying  # type: ignore[method-assign]
-            map_steps.geolocate_map([source], tmp_path / out, reference=[mosaic], cache=cache)
+            steps.geolocate_map([source], tmp_path / out, reference=[mosaic], cache=cache)
         finally:
             os._exit(0)
         return 0
@@ -213,7 +213,7 @@ def test_a_kill_changes_no_byte(cli: Cli, ground: NDArray[np.uint8], mosaic: Pat
     assert run("killed.parquet", die=False) == 0
     assert json.loads((tmp_path / "killed.parquet.run" / "run.json").read_text())["computed"] == 2
     assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    assert {r["status"] for r in geolocations.read(tmp_path / "killed.parquet")} == {"ok"}
+    assert {r["status"] for r in geolocation_rows.read(tmp_path / "killed.parquet")} == {"ok"}
 
 
 def test_frames_with_positions_are_a_map_too(cli: Cli, ground: NDArray[np.uint8], cache: Path, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_frames_with_positions_are_a_map_too(cli: Cli, ground: NDArray[np.uint8]
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert told["left_out"] == {"lost.jpg": "no position"}
-    (row,) = geolocations.read(tmp_path / "o.parquet")
+    (row,) = geolocation_rows.read(tmp_path / "o.parquet")
     assert row["status"] == "ok", row["reason"]
     assert row["reference"].endswith(".jpg")
     assert away(row, 160, 150) < 10
@@ -240,7 +240,7 @@ def test_frames_with_positions_are_a_map_too(cli: Cli, ground: NDArray[np.uint8]
     assert cli(*words, "--cache", cache).exit_code == 0
     assert (tmp_path / "o.parquet").read_bytes() == first, "the stored frames answer as the first ones"
     assert json.loads(cli(*words, "--cache", cache, "--frames-sigma", 50, "--json").stdout)["computed"] == 1
-    (worse,) = geolocations.read(tmp_path / "o.parquet")
+    (worse,) = geolocation_rows.read(tmp_path / "o.parquet")
     assert worse["error_m"] > 5 * row["error_m"]
 
 
@@ -265,7 +265,7 @@ def catalog(ground: NDArray[np.uint8], cache: Path, tmp_path_factory: pytest.Tem
         items = [pystac.Item.from_file(str(folder / name / "item.json")) for name in names]
         for item in items:
             item.make_asset_hrefs_absolute()
-        kept(grounds.of_files([file_of(item, home, None) for item in items], cache))
+        kept(references.of_files([file_of(item, home, None) for item in items], cache))
     return written
 
 
@@ -287,7 +287,7 @@ def test_from_cells_to_a_search_to_a_match(
              "--model", model, "--cache", cache, "--out", tmp_path / "o.parquet", "--json")  # fmt: skip
     result = cli(*words)
     assert result.exit_code == 0, result.output
-    rows = {r["image_id"]: r for r in geolocations.read(tmp_path / "o.parquet")}
+    rows = {r["image_id"]: r for r in geolocation_rows.read(tmp_path / "o.parquet")}
     for name, _, x, y in TURNED:
         row = rows[name]
         assert (row["status"], row["stage"]) == ("ok", "match"), row
@@ -329,13 +329,13 @@ def test_places_on_two_continents_are_two_maps(
         lon, lat, p = np.array(places).T
         return [Region(lon, lat, p, 375.0, tuple(cap(x, y, 375.0) for x, y, _ in places))] * len(density)
 
-    monkeypatch.setattr("geoml.geolocation.matching.where.credible", torn)
+    monkeypatch.setattr("geoml.geolocation.matching.search_regions.credible_regions", torn)
     source = pictures(tmp_path / "in", ground, TURNED[:1])
     made.write(source / "red.png", cut(texture(7), 10, 160, 160))
     result = cli("geolocate", "map", source, "--catalog", catalog, "--collection", "made", "--datetime", "2021/2024",
                  "--model", model, "--cache", cache, "--out", tmp_path / "o.parquet")  # fmt: skip
     assert result.exit_code == 0, result.output
-    a, red = geolocations.read(tmp_path / "o.parquet")
+    a, red = geolocation_rows.read(tmp_path / "o.parquet")
     assert (a["stage"], a["reference"]) == ("match", "west")
     assert away(a, *TURNED[0][2:]) < RES
     assert "in 3 items" in red["reason"]
@@ -350,7 +350,7 @@ def test_a_position_takes_the_place_of_a_locator(
     words = ("geolocate", "map", tmp_path / "in", "--catalog", catalog, "--collection", "made", "--datetime", "2024")
     done = cli(*words, "--use", "position", "--cache", cache, "--out", tmp_path / "o.parquet")
     assert done.exit_code == 0, done.output
-    a, b = geolocations.read(tmp_path / "o.parquet")
+    a, b = geolocation_rows.read(tmp_path / "o.parquet")
     assert (a["stage"], b["status"], b["stage"]) == ("match", "abstained", None)
     assert away(a, 160, 160) < RES
     assert b["reason"] == "no match: no position is known"

@@ -28,8 +28,8 @@ from geoml.cli import app
 from geoml.engine.run import search as searching
 from geoml.errors import InputError
 from geoml.fields import Absent, Option, Spelled
-from geoml.geolocation import map_steps, steps
-from geoml.geolocation.recipe import LocateRecipe, MapRecipe
+from geoml.geolocation import steps
+from geoml.geolocation.recipe import LocateRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
 from geoml.recipe import PredictRecipe, Query, parse
 
 Cli = Callable[..., Result]
@@ -57,10 +57,11 @@ WRONG = {
     "region": "https://me:S3CRET@host.example/region.geojson",
     "heights": "https://me:S3CRET@host.example/heights.tif",
     "datetime": "20240601",
+    "precision": "fine",
 }
 """Texts that are refused by the recipe itself."""
 
-LATER = {"collection", "filter", "sortby", "crs", "asset", "precision", "reference", "frames"}
+LATER = {"collection", "filter", "sortby", "crs", "asset", "reference", "frames"}
 """Texts that only a search, the data or the pictures show to be wrong; see test_bad_input, for one."""
 
 PREDICT, QUERY = fields.options(PredictRecipe), fields.options(Query)
@@ -325,7 +326,7 @@ def test_a_field_of_geolocation_by_every_way(
         least = {}
     flat, value, out = {**least, name: other(option)}, wrong(option), tmp_path / "out.parquet"
     assert fields.flat(parse(kind, flat, "test"))[name] != option.default
-    python = steps.geolocate if kind is LocateRecipe else map_steps.geolocate_map
+    python = steps.geolocate if kind is LocateRecipe else steps.geolocate_map
 
     def used(*given: Any) -> Any:
         raise Reached(parse(*given))
@@ -342,8 +343,7 @@ def test_a_field_of_geolocation_by_every_way(
         ways["form"] = lambda flat: locating.geolocate.fn(sources=[str(tmp_path)], out=str(out), **flat)
         monkeypatch.setattr(locating, "locate", lambda *given: reach(given[-1]))
     with monkeypatch.context() as patch:
-        for module in (steps, map_steps):
-            patch.setattr(module, "parse", used)
+        patch.setattr(steps, "parse", used)
         for way, run in ways.items():
             assert reached(run, flat) == parse(kind, flat, "test"), way
     if value is None:
@@ -356,6 +356,36 @@ def test_a_field_of_geolocation_by_every_way(
         told[way] = str(error.value).split(": ", 1)[1]
     assert told["python"].startswith((f"{name}: ", f"{name}."))
     assert set(told.values()) == {told["python"]}, told
+
+
+LOOKS = {"verify": VerifyRecipe, "similar": SimilarRecipe}
+
+
+@pytest.mark.parametrize(("of", "name"), [(of, name) for of, kind in LOOKS.items() for name in fields.options(kind)])
+def test_a_field_of_verify_and_similar_by_command_and_python(
+    of: str, name: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = fields.options(LOOKS[of])
+    flat = {"lon": 7.0, "lat": 7.0} if name in ("lon", "lat") else {name: other(known[name])}
+    more = () if of == "verify" else (tmp_path / "index",)
+    ways: dict[str, Way] = {
+        "python": lambda flat: getattr(steps, of)(tmp_path, *more, **flat),
+        "command": lambda flat: of_command(
+            cli("geolocate", of, str(tmp_path), *words_of(known, flat), *(w for m in more for w in ("--index", str(m))))
+        ),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "parse", lambda *given: reach(parse(*given)))
+        for way, run in ways.items():
+            assert reached(run, flat) == parse(LOOKS[of], flat, "test"), way
+    value = "far" if name in ("lon", "lat") else wrong(known[name])
+    told = set()
+    for run in ways.values():
+        with pytest.raises(InputError) as error:
+            run(flat | {name: value})
+        told.add(str(error.value).split(": ", 1)[1])
+    (said,) = told
+    assert said.startswith((f"{name}: ", f"{name}."))
 
 
 NIGHTS = {"lookback": 3, "until": "2024-06-05", "fill": False}

@@ -5,8 +5,8 @@ Papalexakis, Tsotras: Exploiting the Earth's Spherical Geometry to Geolocate Ima
 https://www.cs.ucr.edu/~epapalex/papers/19-ECML-PKDD-GeolocateImages.pdf.
 
 Components below `PRUNE` of a picture's weight are left out of sums over densities and caps. Where no formula exists
-(`median`, `credible` areas, `entropy`, `expected_geoscore`) the mixture is read at `NODES` points of equal mass, a
-golden-angle spiral inside each component: no randomness, and a error of about 1 % of the value.
+(`credible` areas, `entropy`, `expected_geoscore`) the mixture is read at `NODES` points of equal mass, a
+golden-angle spiral inside each component: no randomness, and an error of about 1 % of the value.
 """
 
 from __future__ import annotations
@@ -69,21 +69,12 @@ class Density:
         """(lon, lat) of (N,) highest densities: climbed to from the best of the `STARTS` highest components."""
         return sphere.to_lonlat(self._mode)
 
-    def median(self) -> Places:
-        """(lon, lat) of (N,) smallest expected distances, see `sphere.median`; slower than `mode`."""
-        lon, lat = sphere.to_lonlat(self._nodes)
-        found = [sphere.median(x[::4], y[::4]) for x, y in zip(lon, lat, strict=True)]
-        x, y = np.array(found).reshape(-1, 2).T
-        return x, y
-
     def top(self, k: int, apart_km: float) -> tuple[Floats, Floats, Floats]:
         """(lon, lat, p), each (N, k): the mode, then the densest centres at least ``apart_km`` from those before.
 
         Centres are those of the `STARTS` highest components. p is the mass within half of ``apart_km``, so that no
         mass counts twice. NaN where a picture has fewer.
         """
-        if k < 1 or not apart_km > 0:
-            raise InputError(f"k {k}, apart_km {apart_km}; expected at least 1 and more than 0")
         chosen = np.full((len(self), k, 3), np.nan)
         p = np.full((len(self), k), np.nan)
         for rows, part in self._parts(STARTS):
@@ -92,8 +83,8 @@ class Density:
             every = np.arange(len(at))
             for j in range(k):
                 best = height.argmax(1)
-                open_ = np.isfinite(height[every, best]) | (height[every, best] == np.inf)
-                chosen[rows, j] = np.where(open_[:, None], at[every, best], np.nan)
+                left = height[every, best] > -np.inf
+                chosen[rows, j] = np.where(left[:, None], at[every, best], np.nan)
                 chord = np.linalg.norm(at - at[every, best][:, None], axis=2)
                 height[chord <= sphere.chord(apart_km)] = -np.inf
         lon, lat = sphere.to_lonlat(chosen)
@@ -104,23 +95,16 @@ class Density:
 
     def within(self, lon: ArrayLike, lat: ArrayLike, km: ArrayLike) -> Floats:
         """(N,) mass within ``km`` (one, or (N,)) of (N,) places; accuracy as of `vmf.mass_in_cap`."""
-        centre = self._places(lon, lat)
+        centre = sphere.to_xyz(*sphere.check(np.broadcast_to(lon, len(self)), np.broadcast_to(lat, len(self))))
         radius = np.broadcast_to(np.asarray(km, np.float64) / sphere.EARTH_RADIUS_KM, len(self))
-        found = np.empty(len(self))
-        for rows, part in self._parts():
-            found[rows] = part.within(centre[rows], radius[rows])
-        return found
+        return self._each((), lambda rows, part: part.within(centre[rows], radius[rows]))
 
     def credible(self, p: float) -> Places:
         """(radius_km, area_km2) of (N,): the cap about the mode, and the smallest region at all, that hold ``p``.
 
         The region is {density > t}, of several pieces where the density has them; its area is read at the nodes.
         """
-        if not 0 < p < 1:
-            raise InputError(f"p: {p}; expected a share between 0 and 1")
-        radius, area = np.empty(len(self)), np.empty(len(self))
-        for rows, part in self._parts(NODES):
-            radius[rows] = part.radius(self._mode[rows], p) * sphere.EARTH_RADIUS_KM
+        radius = self._each((), lambda rows, part: part.radius(self._mode[rows], p), NODES) * sphere.EARTH_RADIUS_KM
         log_f = np.sort(self._node_log_density, axis=1)[:, ::-1]
         inverse = np.exp(-log_f)  # nodes have equal mass, so a node stands for 1 / (NODES f) of the sphere
         full = p * NODES
@@ -133,10 +117,9 @@ class Density:
         """(N,) nats; that of the uniform density, log(4 pi) = 2.53, is the largest."""
         return np.asarray(-self._node_log_density.mean(1))
 
-    def expected_geoscore(self, lon: ArrayLike | None = None, lat: ArrayLike | None = None) -> Floats:
-        """(N,) expected GeoScore, 0 to 5000, of answering (N,) places, or the modes."""
-        at = self._mode if lon is None or lat is None else self._places(lon, lat)
-        half = np.clip(np.linalg.norm(self._nodes - at[:, None], axis=2) / 2, 0, 1)
+    def expected_geoscore(self) -> Floats:
+        """(N,) expected GeoScore, 0 to 5000, of answering the modes."""
+        half = np.clip(np.linalg.norm(self._nodes - self._mode[:, None], axis=2) / 2, 0, 1)
         km = 2 * sphere.EARTH_RADIUS_KM * np.arcsin(half)
         return np.asarray(5000 * np.exp(-km / GEOSCORE_KM).mean(1))
 
@@ -146,10 +129,9 @@ class Density:
         shape = at.shape[:-1]
         if shape[:1] != (len(self),) or len(shape) > 2:
             raise InputError(f"lon, lat: shape {shape}; expected ({len(self)},) or ({len(self)}, M)")
-        found = np.empty((len(self), shape[1] if len(shape) == 2 else 1))
-        for rows, part in self._parts(found.shape[1], prune=0.0):
-            found[rows] = part.log_density(at.reshape(len(self), -1, 3)[rows])
-        return found.reshape(shape)
+        at = at.reshape(len(self), -1, 3)
+        out = self._each(at.shape[1:2], lambda rows, part: part.log_density(at[rows]), at.shape[1], prune=0.0)
+        return out.reshape(shape)
 
     def level(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
         """Share of the mass where the density is higher than at places, shaped as those of `log_density`.
@@ -161,7 +143,7 @@ class Density:
         return np.asarray(share.reshape(np.shape(lon)))
 
     def tempered(self, t: float, spread: float | None = None) -> Density:
-        """Colder (t < 1, surer) or warmer: weights to the power 1 / t, kappas divided by ``spread``, if not given by t.
+        """Colder (t < 1, surer) or warmer: weights to the power 1 / t, kappas divided by ``spread``, by default t.
 
         For one component this is the density to the power 1 / t, normalised; Guo et al. 2017,
         https://arxiv.org/abs/1706.04599.
@@ -188,34 +170,30 @@ class Density:
     @cached_property
     def _mode(self) -> Floats:
         """(N, 3)."""
-        found = np.empty((len(self), 3))
-        for rows, part in self._parts(STARTS):
-            found[rows] = part.climb()
-        return found
+        return self._each((3,), lambda _, part: part.climb(), STARTS)
 
     @cached_property
     def _nodes(self) -> Floats:
         """(N, NODES, 3)."""
-        found = np.empty((len(self), NODES, 3))
-        for rows, part in self._parts(NODES):
-            found[rows] = part.nodes()
-        return found
+        return self._each((NODES, 3), lambda _, part: part.nodes(), NODES)
 
     @cached_property
     def _node_log_density(self) -> Floats:
         """(N, NODES)."""
-        found = np.empty((len(self), NODES))
-        for rows, part in self._parts(NODES):
-            found[rows] = part.log_density_at_nodes(self._nodes[rows])
-        return found
-
-    def _places(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
-        x, y = sphere.check(np.broadcast_to(lon, len(self)), np.broadcast_to(lat, len(self)))
-        return sphere.to_xyz(x, y)
+        return self._each((NODES,), lambda rows, part: part.log_density_at_nodes(self._nodes[rows]), NODES)
 
     def _take(self, rows: NDArray[np.int64]) -> Density:
         xyz = self.xyz[rows] if self.xyz.ndim == 3 else self.xyz
         return Density(self.weight[rows], xyz, self.kappa[rows] if self.kappa.ndim == 2 else self.kappa)
+
+    def _each(
+        self, shape: tuple[int, ...], answer: Callable[[slice, _Part], Floats], points: int = 24, prune: float = PRUNE
+    ) -> Floats:
+        """(N, *shape) answers of the parts."""
+        out = np.empty((len(self), *shape))
+        for rows, part in self._parts(points, prune):
+            out[rows] = answer(rows, part)
+        return out
 
     def _parts(self, points: int = 24, prune: float = PRUNE) -> Iterator[tuple[slice, _Part]]:
         """Slices of pictures whose components that matter, heaviest first, with ``points`` each, fit into memory."""

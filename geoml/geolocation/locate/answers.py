@@ -3,37 +3,32 @@
 A fine answer is given when the mass within the card's ``within_km`` of it reaches the card's threshold; that is what
 calibration chose for its precision. Below it the answer is the region, of the smallest of `COARSER` km, whose mass
 within so many km of its middle reaches the same threshold; when none does the row is silent. So is that of a picture
-that the locator is not for (`geoml.geolocation.locate.unlike`), however sure the density is.
+that the locator is not for (`geoml.geolocation.locate.out_of_domain`), however sure the density is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.errors import InputError
 from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import locator as locators
 from geoml.geolocation.locate.locator import Locator, Neighbour
 from geoml.geolocation.nn import conformal
-from geoml.geolocation.pictures.ready import Ready, Row, silent, who
+from geoml.geolocation.pictures.prepare import PreparedPicture, Row, identity
 from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.rows.schema import WITHIN_KM
 
 COARSER = (200.0, 750.0, 2500.0)
 """Km: region, country and continent of the usual scales of geolocation."""
-
-REGION_KM = 50.0
-"""Ground photos are rounded to this unless asked otherwise."""
 
 NAMED_KM, COUNTRY_KM = 100.0, 250.0
 """A candidate takes the name of a city within the first, the country of one within the second."""
@@ -42,7 +37,7 @@ _SILENT = ("lat", "lon", "radius_50_km", "radius_90_km", "expected_geoscore", "t
 
 
 @dataclass(frozen=True)
-class Writer:
+class AnswerWriter:
     """Writes rows of pictures of one locator.
 
     ``round_km`` is what answers are rounded to, None for exact ones; ``top`` the number of candidates.
@@ -53,11 +48,11 @@ class Writer:
     top: int
     named: bool
     columns: Row
-    """Columns that are the same in every row, beside those of the locator."""
+    """Columns that are the same in every row, in addition to those of the locator."""
 
     @cached_property
     def about(self) -> Row:
-        """Columns that are the same in every row: which locator, calibration and gallery, and what was given."""
+        """Columns that are the same in every row: which locator, calibration and gallery, and ``columns``."""
         card = self.locator.card
         return {"model_id": card.name, "model_sha256": card.sha256 or None,
                 "calibration_id": card.calibration.id or None,
@@ -67,13 +62,9 @@ class Writer:
     def _cells(self) -> Cells | None:
         return self.locator.cells()
 
-    def without(self, picture: Ready) -> Row:
-        """The row of a picture that has no answer."""
-        return silent(picture, self.about)
-
     def rows(
         self,
-        pictures: Sequence[Ready],
+        pictures: Sequence[PreparedPicture],
         density: Density,
         near: Sequence[Sequence[Neighbour]] | None,
         unlike: Sequence[str | None] | None = None,
@@ -92,22 +83,29 @@ class Writer:
         region = np.where([v is not None for v in why], np.nan, sure_regions(density, card))
         out = []
         for i, picture in enumerate(pictures):
-            row: Row = {**self.about, **who(picture), "status": "ok"}
+            row: Row = {**self.about, **identity(picture), "status": "ok"}
             row |= {"lon": float(lon[i]), "lat": float(lat[i]), "entropy": float(entropy[i])}
             row |= {f"p_within_{km}km": float(np.clip(p[i], 0, 1)) for km, p in within.items()}
             row |= {"radius_50_km": float(radius_50[i]), "radius_90_km": float(radius_90[i])}
             row |= {"area_90_km2": float(area_90[i]), "expected_geoscore": float(score[i])}
             row |= {"topk": candidates[i], "cells": cells[i], "localizable": region[i] == 0}
-            row["neighbours"] = None if near is None else [_neighbour(one) for one in near[i]]
+            row["neighbours"] = (
+                None
+                if near is None
+                else [
+                    {"image_id": f"gallery/{one.entry}", "score": one.score, "lat": one.lat, "lon": one.lon}
+                    for one in near[i]
+                ]
+            )
             row |= {"exif_lon": picture.exif.lon, "exif_lat": picture.exif.lat, "disclosed_precision": "exact"}
             row["exif_flag"], row["exif_error_km"] = geolocations.exif_flag(row)
             reasons = list(picture.problems)
             if (other := why[i]) is not None:
                 reasons.insert(0, other)
             elif region[i] != 0:
-                said = f"{sure[i]:.2f} of the probability lies within {card.within_km:g} km"
+                sentence = f"{sure[i]:.2f} of the probability lies within {card.within_km:g} km"
                 limit = "no threshold was found for" if card.threshold is None else f"{card.threshold:.2f} is asked by"
-                reasons.insert(0, f"{said}, {limit} the card")
+                reasons.insert(0, f"{sentence}, {limit} the card")
             row["reason"] = "; ".join(reasons) or None
             out.append(self._disclosed(row, float(region[i])))
         return out
@@ -126,68 +124,47 @@ class Writer:
         lon, lat, p = density.top(self.top, self.locator.card.calibration.within_km)
         there = np.isfinite(lon)
         name = _names(lon[there], lat[there]) if self.named else [{}] * int(there.sum())
-        known = self._cells
-        which = known.find(lon[there], lat[there]) if known is not None else np.full(int(there.sum()), -1)
-        found = iter(zip(name, which.tolist(), strict=True))
+        cells = self._cells
+        which = cells.find(lon[there], lat[there]) if cells is not None else np.full(int(there.sum()), -1)
+        named_cells = iter(zip(name, which.tolist(), strict=True))
         out: list[list[Row]] = []
         for i in range(len(density)):
             rows: list[Row] = []
             for k in np.flatnonzero(there[i]).tolist():
-                named, cell = next(found)
+                named, cell = next(named_cells)
                 where = {"lat": float(lat[i, k]), "lon": float(lon[i, k]), "p": float(np.clip(p[i, k], 0, 1))}
                 rows.append(
-                    {"rank": k + 1, **where, "cell_id": known.ids[cell] if known and cell >= 0 else None} | named
+                    {"rank": k + 1, **where, "cell_id": cells.ids[cell] if cells and cell >= 0 else None} | named
                 )
             out.append(rows)
         return out
 
-    def _credible(self, pictures: Sequence[Ready], density: Density) -> list[list[Row] | None]:
+    def _credible(self, pictures: Sequence[PreparedPicture], density: Density) -> list[list[Row] | None]:
         """The conformal set of cells of each picture; ties are broken by its checksum, not by its place in a list."""
-        known = self._cells
+        cells = self._cells
         limit = self.locator.card.calibration.conformal
-        if known is None or limit is None:
+        if cells is None or limit is None:
             return [None] * len(pictures)
         out: list[list[Row] | None] = []
-        probability = locators.cell_probability(density, known)
+        probability = locators.cell_probability(density, cells)
         for picture, p in zip(pictures, probability, strict=True):
             inside = conformal.sets(p[None], limit, seed=int((picture.sha256 or "0")[:8], 16))[0]
-            order = sorted(np.flatnonzero(inside).tolist(), key=lambda j, p=p: (-p[j], j))  # type: ignore[misc]
-            out.append([{"cell_id": known.ids[j], "level": len(known.ids[j]), "p": float(p[j])} for j in order])
+            which = np.flatnonzero(inside)
+            order = which[np.argsort(-p[which], kind="stable")].tolist()
+            out.append([{"cell_id": cells.ids[j], "level": len(cells.ids[j]), "p": float(p[j])} for j in order])
         return out
 
 
 def sure_regions(density: Density, card: Calibrated) -> NDArray[np.float64]:
     """(N,) km of the smallest region that is sure enough for the card: 0 for a fine answer, NaN where none is."""
-    found = np.full(len(density), np.nan)
+    km_of = np.full(len(density), np.nan)
     if card.threshold is None:
-        return found
+        return km_of
     lon, lat = density.mode()
     for km in reversed([k for k in COARSER if k > card.within_km]):
-        found[density.within(*geolocations.round_to(lon, lat, km), km) >= card.threshold] = km
-    found[density.within(lon, lat, card.within_km) >= card.threshold] = 0
-    return found
-
-
-def _neighbour(one: Neighbour) -> Row:
-    return {"image_id": f"gallery/{one.entry}", "score": one.score, "lat": one.lat, "lon": one.lon}
-
-
-def rounding(precision: str, kind: str) -> float | None:
-    """Km that answers are rounded to: ``auto`` (`REGION_KM` for photos, else none), ``exact``, or km as ``50``.
-
-    Raises InputError for another word.
-    """
-    if precision == "auto":
-        return REGION_KM if kind == "photo" else None
-    if precision == "exact":
-        return None
-    try:
-        km = float(precision)
-    except ValueError:
-        km = float("nan")
-    if not 1 <= km <= 5000:
-        raise InputError(f"precision: {precision!r}; expected auto, exact, or 1 to 5000 km")
-    return km
+        km_of[density.within(*geolocations.round_to(lon, lat, km), km) >= card.threshold] = km
+    km_of[density.within(lon, lat, card.within_km) >= card.threshold] = 0
+    return km_of
 
 
 def names_are_there() -> bool:
@@ -198,9 +175,8 @@ def names_are_there() -> bool:
 def _names(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> list[Row]:
     from geoml.geolocation.locate.gazetteer import gazetteer
 
-    nearest: Callable[..., Any] = gazetteer().nearest
     out = []
-    for place, km in nearest(lon, lat) if len(lon) else []:
-        row = {"country": place.country} if km <= COUNTRY_KM else {}
+    for place, km in gazetteer().nearest(lon, lat) if len(lon) else []:
+        row: Row = {"country": place.country} if km <= COUNTRY_KM else {}
         out.append(row | ({"admin1": place.admin1 or None, "name": place.name} if km <= NAMED_KM else {}))
     return out

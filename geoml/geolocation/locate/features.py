@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,10 +30,11 @@ from geoml.io.stores import store
 PART = 512
 """Pictures in one file of the cache: what a kill can cost."""
 BATCH = 32
-AHEAD = 4
+PREFETCH = 4
 """Batches that are read or drawn while the backbone works."""
 
 Pixels = NDArray[np.uint8]
+V = TypeVar("V")
 
 
 def weights_hash(backbone: Backbone) -> str:
@@ -81,34 +83,35 @@ class Extractor:
 def compute(pictures: Iterable[Pixels], extractor: Extractor, cache: str | Path | None = None) -> NDArray[np.float32]:
     """(N, F) float32 (values of float16) of pictures (size, size, 3) uint8, in their order; what is cached is read.
 
-    Raises as the extractor, DataError where the cache cannot be written.
+    Raises InputError for pictures of another size, ModelError for features that are not finite, DataError for a cache
+    that is damaged or cannot be written.
     """
     folder = None if cache is None else Path(cache) / extractor.tag
-    known = {} if folder is None else _known(folder, extractor.features)
+    cached = {} if folder is None else _known(folder, extractor.features)
     order: list[bytes] = []
     fresh: list[bytes] = []
-    for batch in ahead(_batches(pictures), AHEAD, "pictures"):
+    for batch in ahead(batched(pictures, BATCH), PREFETCH, "pictures"):
         keys = [key(rgb) for rgb in batch]
         order += keys
-        new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in known}
+        new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in cached}
         if new:
             values = extractor(np.stack(list(new.values()))).astype(np.float16)
             if not np.isfinite(values).all():
                 raise ModelError(f"backbone {extractor.backbone.name}: features beyond float16")
-            known.update(zip(new, values, strict=True))
+            cached.update(zip(new, values, strict=True))
             fresh += new
         if folder is not None and len(fresh) >= PART:
-            _write(folder, fresh, known)
+            _write(folder, fresh, cached)
             fresh = []
     if folder is not None and fresh:
-        _write(folder, fresh, known)
+        _write(folder, fresh, cached)
     if not order:
         return np.zeros((0, extractor.features), np.float32)
-    return np.stack([known[k] for k in order]).astype(np.float32)
+    return np.stack([cached[k] for k in order]).astype(np.float32)
 
 
 def _known(folder: Path, features: int) -> dict[bytes, NDArray[np.float16]]:
-    known: dict[bytes, NDArray[np.float16]] = {}
+    cached: dict[bytes, NDArray[np.float16]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             part = load_file(path)
@@ -119,19 +122,20 @@ def _known(folder: Path, features: int) -> dict[bytes, NDArray[np.float16]]:
             ) from err
         if values.shape != (len(keys), features):
             raise DataError(f"{path}: {values.shape}; expected ({len(keys)}, {features}); delete it")
-        known.update((k.tobytes(), v) for k, v in zip(keys, values, strict=True))
-    return known
+        cached.update((k.tobytes(), v) for k, v in zip(keys, values, strict=True))
+    return cached
 
 
-def _write(folder: Path, keys: list[bytes], known: dict[bytes, NDArray[np.float16]]) -> None:
+def _write(folder: Path, keys: list[bytes], cached: dict[bytes, NDArray[np.float16]]) -> None:
     rows = np.stack([np.frombuffer(k, np.uint8) for k in keys])
-    values = np.stack([known[k] for k in keys])
+    values = np.stack([cached[k] for k in keys])
     name = hashlib.sha256(rows.tobytes()).hexdigest()[:24]
     with store.atomic(folder / f"{name}.safetensors") as temporary:
         temporary.write_bytes(to_bytes({"keys": rows, "features": values}))
 
 
-def _batches(pictures: Iterable[Pixels]) -> Iterator[list[Pixels]]:
-    rest = iter(pictures)
-    while batch := list(islice(rest, BATCH)):
+def batched(values: Iterable[V], size: int) -> Iterator[list[V]]:
+    """The values in lists of ``size``, the last one shorter."""
+    rest = iter(values)
+    while batch := list(islice(rest, size)):
         yield batch

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -79,7 +80,7 @@ def weighted(mentions: Sequence[Mention]) -> list[tuple[float, float, float, flo
 
 
 class Gazetteer:
-    """Places in memory (about 100 MB), read when it is made; the index of names when it is first asked for one."""
+    """Places in memory (about 100 MB), read when it is made; names are indexed at their first use."""
 
     def __init__(self) -> None:
         try:
@@ -97,7 +98,7 @@ class Gazetteer:
 
     def _city(self, raw: Mapping[str, Any], countries: Mapping[str, Any], states: Mapping[str, str]) -> Place:
         code, people = str(raw["countrycode"]), int(raw["population"])
-        self._alternates.append([a for a in raw["alternatenames"] if a and not a.isascii() and not _latin(a)])
+        self._alternates.append([a for a in raw["alternatenames"] if not a.isascii() and "LATIN" not in _scripts(a)])
         admin = str(raw["admin1code"])
         return Place(
             name=str(raw["name"]),
@@ -130,15 +131,15 @@ class Gazetteer:
         """
         text = text[:LARGEST_TEXT]
         words = list(_words(text))
-        found, at = [], 0
+        mentions, at = [], 0
         while at < len(words):
             mention, used = self._longest(text, words[at : at + MOST_WORDS], most)
             if mention is not None:
-                found.append(mention)
+                mentions.append(mention)
             at += used
         if _scripts(text) & set(UNCASED):
-            found = sorted([*found, *self._unspaced(text, words, most)], key=lambda m: m.start)
-        return _decided(text, found, most)
+            mentions = sorted([*mentions, *self._unspaced(text, words, most)], key=lambda m: m.start)
+        return _decided(text, mentions, most)
 
     def _longest(self, text: str, words: Sequence[tuple[int, int]], most: int) -> tuple[Mention | None, int]:
         for count in range(len(words), 0, -1):
@@ -215,10 +216,10 @@ def _weighted(name: str, start: int, places: Sequence[Place], most: int) -> Ment
     return Mention(name, start, tuple(best), tuple((people / people.sum()).tolist()))
 
 
-def _decided(text: str, found: list[Mention], most: int) -> list[Mention]:
-    """``Paris, Texas`` is the one in Texas, and does not name Texas beside it."""
+def _decided(text: str, mentions: list[Mention], most: int) -> list[Mention]:
+    """``Paris, Texas`` is the one in Texas, and does not name Texas too."""
     out: list[Mention] = []
-    for mention in found:
+    for mention in mentions:
         before = out[-1] if out else None
         regions = [p for p in mention.places if p.kind != "city"]
         if before is not None and regions and text[before.start + len(before.text) : mention.start].strip() == ",":
@@ -236,16 +237,10 @@ def _inside(city: Place, region: Place) -> bool:
 
 def _words(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of runs of letters and their marks."""
-    start = None
-    for at, letter in enumerate(text):
-        inside = unicodedata.category(letter)[0] in "LM"
-        if inside and start is None:
-            start = at
-        elif not inside and start is not None:
-            yield start, at
-            start = None
-    if start is not None:
-        yield start, len(text)
+    for inside, run in groupby(range(len(text)), lambda at: unicodedata.category(text[at])[0] in "LM"):
+        if inside:
+            start, *more = run
+            yield start, start + len(more) + 1
 
 
 def _key(name: str) -> str:
@@ -260,10 +255,6 @@ def _scripts(text: str) -> set[str]:
     return {
         unicodedata.name(c, "?").split()[0].partition("-")[0] for c in set(text) if unicodedata.category(c)[0] == "L"
     }
-
-
-def _latin(text: str) -> bool:
-    return "LATIN" in _scripts(text)
 
 
 def _capital(letter: str) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -50,6 +50,15 @@ class Neighbour(NamedTuple):
     lat: float
 
 
+@runtime_checkable
+class GalleryHead(Protocol):
+    """A head that answers with pictures of its gallery."""
+
+    def similar(self, raw: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, count) cosines, entries of the gallery, and (B, count, 3) places as unit vectors."""
+        ...
+
+
 @dataclass(frozen=True)
 class Locator:
     """A loaded locator; `extractor` gives the features that `locate` takes."""
@@ -65,21 +74,21 @@ class Locator:
         """Pictures (B, size, size, 3) uint8 to features (B, F)."""
         return Extractor(self.backbone, self.card.size)
 
+    @property
+    def digested(self) -> dict[str, Any]:
+        """The parts of the card that change an answer, for digests."""
+        return self.card.model_dump(mode="json", include={"calibration", "domain", "width_km"})
+
     def locate(self, features: NDArray[np.float32]) -> Density:
         """The calibrated density of (N, F) features. Raises InputError for others."""
         c = self.card.calibration
-        return answer(self.head, features).tempered(c.temperature, c.spread)
+        return head_density(self.head, features).tempered(c.temperature, c.spread)
 
     def confidence(self, density: Density) -> Floats:
         """(N,) mass within the card's ``within_km`` of the mode: what the threshold of abstention is about."""
         return density.within(*density.mode(), self.card.calibration.within_km)
 
-    def abstains(self, density: Density) -> NDArray[np.bool_]:
-        """(N,) True where the answer is not sure enough for the precision that the card promises."""
-        limit = self.card.calibration.threshold
-        return np.full(len(density), True) if limit is None else self.confidence(density) < limit
-
-    def unlike(self, features: NDArray[np.float32]) -> list[str | None]:
+    def out_of_domain(self, features: NDArray[np.float32]) -> list[str | None]:
         """What each of (N, F) pictures seems to be where the locator is not for it; None for those that it is for.
 
         All None for a locator that has not learnt what it is not for.
@@ -99,34 +108,33 @@ class Locator:
 
     def neighbours(self, features: NDArray[np.float32], count: int) -> list[list[Neighbour]] | None:
         """The ``count`` pictures of the gallery most like each of (N, F) features; None for a head without one."""
-        similar = getattr(self.head, "similar", None)
-        if similar is None:
+        if not isinstance(self.head, GalleryHead):
             return None
-        found: list[list[Neighbour]] = []
+        out: list[list[Neighbour]] = []
         with torch.inference_mode():
-            for rows in torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(ROWS):  # type: ignore[no-untyped-call]
-                cosine, entry, places = similar(self.head(rows), count)
+            for rows in torch.split(torch.from_numpy(np.ascontiguousarray(features, np.float32)), ROWS):
+                cosine, entry, places = self.head.similar(self.head(rows), count)
                 lon, lat = sphere.to_lonlat(places.double().numpy())
                 parts = (entry.tolist(), cosine.tolist(), lon.tolist(), lat.tolist())
-                found += [[Neighbour(*one) for one in zip(*row, strict=True)] for row in zip(*parts, strict=True)]
-        return found
+                out += [[Neighbour(*one) for one in zip(*row, strict=True)] for row in zip(*parts, strict=True)]
+        return out
 
     @cached_property
     def gallery_sha256(self) -> str | None:
         """Checksum of the gallery and its places; None for a head without one."""
-        kept = [v for k, v in sorted(self.head.state_dict().items()) if k.endswith((GALLERY, "places"))]
-        if not kept:
+        tensors = [v for k, v in sorted(self.head.state_dict().items()) if k.endswith((GALLERY, "places"))]
+        if not tensors:
             return None
-        return hashlib.sha256(b"".join(v.contiguous().numpy().tobytes() for v in kept)).hexdigest()
+        return hashlib.sha256(b"".join(v.contiguous().numpy().tobytes() for v in tensors)).hexdigest()
 
 
-def answer(head: nn.Module, features: NDArray[np.float32]) -> Density:
+def head_density(head: nn.Module, features: NDArray[np.float32]) -> Density:
     """What a head says of (N, F) features, not calibrated."""
     if features.ndim != 2 or not len(features):
         raise InputError(f"features: {features.shape}; expected at least one row")
     parts: list[locating.Components] = []
     with torch.inference_mode():
-        for rows in torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(ROWS):  # type: ignore[no-untyped-call]
+        for rows in torch.split(torch.from_numpy(np.ascontiguousarray(features, np.float32)), ROWS):
             parts.append(head.components(head(rows)))  # type: ignore[operator]
     weight, xyz, kappa = (list(v) for v in zip(*parts, strict=True))
     return locating.density((torch.cat(weight), _joined(xyz, 3), _joined(kappa, 2)))
@@ -151,11 +159,14 @@ def cell_probability(density: Density, cells: Cells) -> Floats:
     out = np.zeros((len(density), len(cells)))
     rows = np.broadcast_to(np.arange(len(density))[:, None], density.weight.shape)
     np.add.at(out, (rows, np.broadcast_to(place, density.weight.shape)), density.weight)
-    return out / out.sum(1, keepdims=True)  # type: ignore[no-any-return]
+    return np.asarray(out / out.sum(1, keepdims=True))
 
 
 def build_backbone(name: str, weights: str | None = None) -> Backbone:
-    """A backbone by name, also those of pooled stages and places. Raises as `geoml.geolocation.nn.backbones.build`."""
+    """A backbone by name, also those of pooled stages and places.
+
+    Raises InputError for a name or weights that are not known, MissingExtra where the package is not installed.
+    """
     if name == places.NAME:
         return places.build(weights)
     return stages.build(weights) if name == stages.NAME else backbones.build(name, weights)
@@ -173,7 +184,7 @@ def save(locator: Locator, directory: str | Path, half: bool = True, int8: bool 
 def load(name_or_dir: str | Path | None = None) -> Locator:
     """Read, check and build a locator; None: the one that is installed.
 
-    Raises InputError when several are installed or none, and as `geoml.engine.packages.package.load`.
+    Raises InputError when several are installed or none, and the errors of `geoml.engine.packages.package.load`.
     """
     card, path, content = weights.read(_only() if name_or_dir is None else name_or_dir, LocatorCard)
     tensors = _unpacked(weights.read_tensors(content, path))
@@ -196,10 +207,10 @@ def _parts(backbone: Backbone, head: nn.Module, domain: DomainHead | None) -> nn
 
 
 def _only() -> str:
-    known = cards.names(LocatorCard)
-    if len(known) != 1:
-        raise InputError(f"model: {listed(known, 'no locator')} installed; expected --model NAME_OR_DIR")
-    return known[0]
+    names = cards.names(LocatorCard)
+    if len(names) != 1:
+        raise InputError(f"model: {listed(names, 'no locator')} installed; expected --model NAME_OR_DIR")
+    return names[0]
 
 
 def rounded(module: M, half: bool, int8: bool) -> M:
@@ -231,5 +242,5 @@ def _packed(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     scales = {k: tensors[k + SCALE] for k, v in tensors.items() if v.dtype == torch.int8 and k + SCALE in tensors}
-    kept = {k: v for k, v in tensors.items() if k.removesuffix(SCALE) not in scales or k in scales}
-    return {k: v.float() * scales[k] if k in scales else v for k, v in kept.items()}
+    packed = {k: v for k, v in tensors.items() if k.removesuffix(SCALE) not in scales or k in scales}
+    return {k: v.float() * scales[k] if k in scales else v for k, v in packed.items()}

@@ -13,9 +13,8 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +22,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError, ModelError, NothingFound
-from geoml.geolocation.locate.features import Extractor
+from geoml.geolocation.locate.features import Extractor, batched
 from geoml.geolocation.pictures import lists as photo_lists
-from geoml.geolocation.pictures.ready import Ready, in_order, shown
+from geoml.geolocation.pictures.prepare import PreparedPicture, Row, identity, in_order
 from geoml.io.stores import lock
 from geoml.io.stores.store import atomic, check_regular, read_small, within, write_json
 
@@ -43,8 +42,8 @@ Bbox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Like:
-    """A picture of the index and its cosine similarity, -1 to 1, to the one asked for."""
+class SimilarPicture:
+    """A picture of the index and its cosine similarity, -1 to 1, to the query."""
 
     sha256: str
     image_id: str
@@ -53,6 +52,15 @@ class Like:
     lon: float | None
     lat: float | None
     time: dt.datetime | None
+
+
+class Added(TypedDict):
+    """How many pictures were added, were there already, could not be read (and why), and are there now."""
+
+    added: int
+    known: int
+    failed: dict[str, str]
+    pictures: int
 
 
 class Index:
@@ -70,7 +78,7 @@ class Index:
     def __len__(self) -> int:
         return sum(len(t) for _, _, t in self._segments) - len(self._removed)
 
-    def add(self, sources: Iterable[str | Path]) -> dict[str, Any]:
+    def add(self, sources: Iterable[str | Path]) -> Added:
         """Add pictures, each content once; how many were ``added``, ``known`` and, by their names, ``failed``.
 
         Raises NothingFound without a picture, TransientError when another process changes the index.
@@ -82,7 +90,7 @@ class Index:
                     if (n, r) not in self._removed}  # fmt: skip
             with closing(in_order(photo_lists.pictures(sources), self.extractor.size, lambda *_: b"")) as pictures:
                 new = self._new(pictures, have, failed)
-                while part := list(islice(new, SEGMENT)):
+                for part in batched(new, SEGMENT):
                     fresh = [p for p, _ in part if p is not None]
                     known += len(part) - len(fresh)
                     if fresh:
@@ -93,20 +101,20 @@ class Index:
     def remove(self, names: Iterable[str]) -> int:
         """Take out pictures by checksum or ``image_id``; how many. Raises InputError for a name that is not there."""
         with self._changing():
-            wanted = set(names)
-            hits = {(n, r): {str(s), str(i)} & wanted
+            requested = set(names)
+            hits = {(n, r): {str(s), str(i)} & requested
                     for n, _, t in self._segments
                     for r, (s, i) in enumerate(zip(t["sha256"].to_pylist(), t["image_id"].to_pylist(), strict=True))
                     if (n, r) not in self._removed}  # fmt: skip
-            found = {at for at, named in hits.items() if named}
-            if lost := wanted - set().union(*hits.values()):
+            matched = {at for at, named in hits.items() if named}
+            if lost := requested - set().union(*hits.values()):
                 raise InputError(f"remove: {', '.join(sorted(lost)[:3])}; expected checksums or names of the index")
-            rows = sorted(self._removed | found)
+            rows = sorted(self._removed | matched)
             columns = [pa.array([at[k] for at in rows], pa.int64()) for k in (0, 1)]
             with atomic(self.folder / "removed.parquet") as temporary:
                 pq.write_table(pa.table(columns, schema=_REMOVED), temporary)
             self._removed = set(rows)
-        return len(found)
+        return len(matched)
 
     def search(
         self,
@@ -114,14 +122,12 @@ class Index:
         k: int = 10,
         bbox: Bbox | None = None,
         between: tuple[dt.datetime | None, dt.datetime | None] = (None, None),
-    ) -> list[Like]:
+    ) -> list[SimilarPicture]:
         """The ``k`` pictures most like one of (F,) features, best first; of equal ones that which was added first.
 
         ``bbox`` W S E N in degrees (west > east crosses the antimeridian) and ``between`` two times (None is open)
         leave pictures out that lie outside or say nothing. Raises InputError, NothingFound for an empty index.
         """
-        if k < 1 or features.shape != (self.extractor.features,):
-            raise InputError(f"search: k {k}, features {features.shape}; expected at least 1, one picture's")
         if not self._segments:
             raise NothingFound(f"index: {self.folder} has no pictures")
         query = _unit(features[None])[0]
@@ -135,18 +141,18 @@ class Index:
                 order = np.lexsort((rows, -score))[:k]
                 best += [(float(score[i]), place, int(rows[i])) for i in order]
             best = sorted(best, key=lambda b: (-b[0], b[1], b[2]))[:k]
-        return [self._like(score, place, row) for score, place, row in best]
+        return [self._picture(score, place, row) for score, place, row in best]
 
-    def _like(self, score: float, place: int, row: int) -> Like:
+    def _picture(self, score: float, place: int, row: int) -> SimilarPicture:
         one = self._segments[place][2].slice(row, 1).to_pylist()[0]
-        return Like(score=score, **one)
+        return SimilarPicture(score=score, **one)
 
     def _new(
-        self, pictures: Iterable[Ready], have: set[str], failed: dict[str, str]
-    ) -> Iterator[tuple[Ready | None, NDArray[np.float16] | None]]:
+        self, pictures: Iterable[PreparedPicture], have: set[str], failed: dict[str, str]
+    ) -> Iterator[tuple[PreparedPicture | None, NDArray[np.float16] | None]]:
         """Pictures that are not there yet with their vectors (1, F); None for one that is."""
-        for batch in iter(lambda: list(islice(pictures, BATCH)), []):
-            fresh: list[Ready] = []
+        for batch in batched(pictures, BATCH):
+            fresh: list[PreparedPicture] = []
             for picture in batch:
                 if picture.rgb is None:
                     failed[picture.reference.id] = picture.reason
@@ -159,9 +165,9 @@ class Index:
                 values = _unit(self.extractor(np.stack([p.rgb for p in fresh if p.rgb is not None])))
                 yield from ((p, values[i : i + 1].astype(np.float16)) for i, p in enumerate(fresh))
 
-    def _write(self, pictures: list[Ready], vectors: NDArray[np.float16]) -> None:
+    def _write(self, pictures: list[PreparedPicture], vectors: NDArray[np.float16]) -> None:
         number = self._segments[-1][0] + 1 if self._segments else 0
-        rows = [{"sha256": p.sha256, "image_id": p.reference.id, "source_uri": shown(p), **_where(p)} for p in pictures]
+        rows = [identity(p) | _place(p) for p in pictures]
         table = pa.Table.from_pylist(rows, schema=_TABLE)
         if not (self.folder / "index.json").exists():
             write_json(self.folder / "index.json", self._about())
@@ -171,8 +177,8 @@ class Index:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         self._segments.append(self._segment(number))
 
-    def _about(self) -> dict[str, Any]:
-        # what bf16 changes is far below what tells pictures apart, so an index may be asked on another machine
+    def _about(self) -> Row:
+        # what bf16 changes is far below what tells pictures apart, so an index may be searched on another machine
         return {"format": 1, "backbone": self.extractor.tag.rpartition("-")[0], "features": self.extractor.features}
 
     def _path(self, number: int, suffix: str) -> Path:
@@ -191,7 +197,7 @@ class Index:
         return number, vectors, table
 
     def _open(self) -> None:
-        """Look at what is on the disk."""
+        """Read the index from the disk."""
         path = self.folder / "index.json"
         if self.folder.is_dir() and not path.exists() and any(p.name != "lock.json" for p in self.folder.iterdir()):
             raise InputError(f"index: {self.folder} holds other files; expected an index or an empty folder")
@@ -222,11 +228,10 @@ def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(features / np.maximum(length, 1e-12), np.float32)
 
 
-def _where(picture: Ready) -> dict[str, Any]:
+def _place(picture: PreparedPicture) -> Row:
     """Place and time of the list, else of the EXIF."""
-    reference, exif = picture.reference, picture.exif
-    lon, lat = (reference.lon, reference.lat) if reference.lon is not None else (exif.lon, exif.lat)
-    return {"lon": lon, "lat": lat, "time": reference.time or exif.time}
+    lon, lat = picture.position or (None, None)
+    return {"lon": lon, "lat": lat, "time": picture.reference.time or picture.exif.time}
 
 
 def _inside(
@@ -235,7 +240,7 @@ def _inside(
     keep = np.ones(len(table), bool)
     if bbox is not None:
         west, south, east, north = bbox
-        if not (-90 <= south <= north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
+        if south > north:
             raise InputError(f"bbox: {bbox}; expected W S E N in degrees")
         lon, lat = (table[n].to_numpy().astype(float) for n in ("lon", "lat"))
         across = (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)

@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.errors import InputError, unknown
 from geoml.geolocation.density import priors, sun
 from geoml.geolocation.density.density import Density
-from geoml.geolocation.locate import unlike
+from geoml.geolocation.locate import out_of_domain
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.pictures import lists as photo_lists
-from geoml.geolocation.pictures.exif import Exif
-from geoml.geolocation.pictures.ready import Ready, in_order
+from geoml.geolocation.pictures.prepare import PreparedPicture, in_order
+from geoml.geolocation.recipe import VerifyRecipe
 from geoml.grid import sphere
 
+UNCLAIMED = "no place is claimed for it: not asked, listed or in the EXIF"
 DOUBT = 0.01
 SUPPORTS, AGAINST = 10.0, 0.1
 """Likelihood ratios from which on a picture supports a claim, and below which it speaks against it."""
@@ -35,7 +35,7 @@ INSIDE, OUTSIDE = 0.9, 0.95
 """A claim that is supported lies in the region of 90 % of the probability; one that is spoken against not in 95 %."""
 
 Floats = NDArray[np.float64]
-Words = Literal["supports", "does not tell", "speaks against"]
+Verdict = Literal["supports", "does not tell", "speaks against"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,7 @@ class Claim:
 
     lon: float
     lat: float
-    radius_km: float = 50.0
-
-    def __post_init__(self) -> None:
-        if not (-180 <= self.lon <= 180 and -90 <= self.lat <= 90):
-            raise InputError(f"claim: lon {self.lon}, lat {self.lat}; expected degrees")
-        if not 0 < self.radius_km <= 5000:
-            raise InputError(f"radius: {self.radius_km}; expected up to 5000 km")
+    radius_km: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +62,7 @@ class Evidence:
     status: str
     reason: str | None
     claim: Claim | None = None
-    verdict: Words | None = None
+    verdict: Verdict | None = None
     log_likelihood_ratio: float | None = None
     percentile: float | None = None
     within: float | None = None
@@ -80,55 +74,44 @@ class Evidence:
     model_id: str = ""
     calibration_id: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def verify(
     sources: Iterable[str | Path],
     locator: Locator,
-    claim: Claim | None = None,
-    radius_km: float = 50.0,
-    prior: str = "training",
+    recipe: VerifyRecipe | None = None,
 ) -> Iterator[Evidence]:
     """The evidence of each picture, in order.
 
-    The claim is ``claim``, else the position of the list, else that of the EXIF (then only the pixels are asked). A
-    picture without a claim has the status ``refused``, one that the locator is not for ``abstained``. Raises as
-    `geoml.geolocation.locate.locate.geolocate`.
+    The claim is that of the recipe, else the position of the list, else that of the EXIF (then only the pixels are
+    asked). A picture without a claim has the status ``refused``, one that the locator is not for ``abstained``. Raises
+    InputError for sources that are none, NothingFound without a picture, ModelError for answers that are not
+    finite.
     """
-    Claim(0.0, 0.0, radius_km)
-    if prior not in ("training", "uniform"):
-        raise unknown("prior", prior, ("training", "uniform"))
+    recipe = recipe or VerifyRecipe()
     card = locator.card
-    before = training_density(locator) if prior == "training" else None
+    prior = training_density(locator) if recipe.prior == "training" else None
     for picture in in_order(photo_lists.pictures(sources), locator.extractor.size, lambda *_: b""):
-        about: dict[str, Any] = {"image_id": picture.reference.id, "sha256": picture.sha256, "model_id": card.name,
-                                 "calibration_id": card.calibration.id}  # fmt: skip
+        evidence = Evidence(picture.reference.id, picture.sha256, picture.status or "ok", picture.reason,
+                            model_id=card.name, calibration_id=card.calibration.id)  # fmt: skip
         if picture.rgb is None:
-            yield Evidence(status=picture.status, reason=picture.reason, **about)
+            yield evidence
             continue
-        asked, own = _claim(picture, claim, radius_km)
-        if asked is None:
-            yield Evidence(
-                status="refused", reason="no place is claimed for it: not asked, listed or in the EXIF", **about
-            )
+        claim, own = _claim(picture, recipe)
+        if claim is None:
+            yield replace(evidence, status="refused", reason=UNCLAIMED)
             continue
         features = locator.extractor(picture.rgb[None])
-        (why,) = unlike.reasons(locator, [picture], features)
+        (why,) = out_of_domain.reasons(locator, [picture], features)
         reason = "; ".join([*([why] if why else []), *picture.problems]) or None
+        evidence = weigh_metadata(replace(evidence, reason=reason, claim=claim), claim, picture, own)
         if why is not None:  # its pixels say nothing for or against a place
-            said = beside(picture, asked, own)
-            yield Evidence(status="abstained", reason=reason, claim=asked, verdict="does not tell", **said, **about)
-            continue
-        density = locator.locate(features)
-        found = weigh(density, before, asked) | beside(picture, asked, own)
-        yield Evidence(status="ok", reason=reason, claim=asked, **found, **about)
+            yield replace(evidence, status="abstained", verdict="does not tell")
+        else:
+            yield weigh(evidence, claim, locator.locate(features), prior)
 
 
-def weigh(density: Density, prior: Density | None, claim: Claim) -> dict[str, Any]:
-    """What the density of one picture says of a claim, beside the ``prior`` (None: uniform)."""
+def weigh(evidence: Evidence, claim: Claim, density: Density, prior: Density | None) -> Evidence:
+    """The evidence with what a picture's density says of a claim, compared with the ``prior`` (None: uniform)."""
     uniform = float(sphere.cap_area(claim.radius_km)) / (4 * math.pi * sphere.EARTH_RADIUS_KM**2)
     before = uniform if prior is None else float(prior.within(claim.lon, claim.lat, claim.radius_km)[0])
     mass = float(density.within(claim.lon, claim.lat, claim.radius_km)[0])
@@ -136,28 +119,27 @@ def weigh(density: Density, prior: Density | None, claim: Claim) -> dict[str, An
     ratio = math.log(mixed / mixed_prior)
     x, y = _circle(claim)
     level = float(density.level(x[None], y[None]).min())
-    words: Words = "does not tell"
+    words: Verdict = "does not tell"
     if ratio >= math.log(SUPPORTS) and level <= INSIDE:
         words = "supports"
     elif ratio <= math.log(AGAINST) and level >= OUTSIDE:
         words = "speaks against"
-    return {"verdict": words, "log_likelihood_ratio": ratio, "percentile": level, "within": mass, "prior": before}
+    return replace(evidence, verdict=words, log_likelihood_ratio=ratio, percentile=level, within=mass, prior=before)
 
 
-def beside(picture: Ready, claim: Claim, own: bool) -> dict[str, Any]:
-    """What the EXIF says of a claim; nothing of its position where that (``own``) is the claim."""
-    exif: Exif = picture.exif
-    out: dict[str, Any] = {}
+def weigh_metadata(evidence: Evidence, claim: Claim, picture: PreparedPicture, own: bool) -> Evidence:
+    """The evidence with what the EXIF says of a claim; nothing of its position where that (``own``) is the claim."""
+    exif = picture.exif
     if exif.lon is not None and exif.lat is not None and not own:
         km = float(sphere.distance(exif.lon, exif.lat, claim.lon, claim.lat))
-        out |= {"exif_km": km, "exif": "agrees" if km <= claim.radius_km else "disagrees"}
+        evidence = replace(evidence, exif_km=km, exif="agrees" if km <= claim.radius_km else "disagrees")
     if exif.offset is not None and -12 <= exif.offset <= 14:
         fits = float(priors.utc_offset(exif.offset)(claim.lon, claim.lat)) > -2.0
-        out["clock"] = "agrees" if fits else "disagrees"
+        evidence = replace(evidence, clock="agrees" if fits else "disagrees")
     time = exif.time or picture.reference.time
     if time is not None:
-        out["sun_deg"] = float(sun.elevation(time, claim.lon, claim.lat))
-    return out
+        evidence = replace(evidence, sun_deg=float(sun.elevation(time, claim.lon, claim.lat)))
+    return evidence
 
 
 def training_density(locator: Locator) -> Density | None:
@@ -172,16 +154,13 @@ def training_density(locator: Locator) -> Density | None:
     return Density((weight / weight.sum())[None], cells.xyz, kappa)
 
 
-def _claim(picture: Ready, claim: Claim | None, radius_km: float) -> tuple[Claim | None, bool]:
+def _claim(picture: PreparedPicture, recipe: VerifyRecipe) -> tuple[Claim | None, bool]:
     """(the claim of a picture, whether it is that of its own EXIF)."""
-    if claim is not None:
-        return claim, False
-    reference, exif = picture.reference, picture.exif
-    if reference.lon is not None and reference.lat is not None:
-        return Claim(reference.lon, reference.lat, radius_km), False
-    if exif.lon is not None and exif.lat is not None:
-        return Claim(exif.lon, exif.lat, radius_km), True
-    return None, False
+    if recipe.lon is not None and recipe.lat is not None:
+        return Claim(recipe.lon, recipe.lat, recipe.radius_km), False
+    if picture.position is None:
+        return None, False
+    return Claim(*picture.position, recipe.radius_km), picture.reference.lon is None
 
 
 def _circle(claim: Claim) -> tuple[Floats, Floats]:

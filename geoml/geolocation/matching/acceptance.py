@@ -1,7 +1,7 @@
-"""When a match is believed: the inliers from which so and so many of the accepted are right.
+"""When a match is accepted: the number of inliers from which a wanted share of the accepted is right.
 
 As EarthMatch (https://arxiv.org/abs/2405.05422, section 4): candidates that are known to be true or false are fitted by
-a logistic curve over the inlier count, and the threshold is where it reaches the precision that is asked for.
+a logistic curve over the inlier count, and the threshold is where it reaches the wanted precision.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.errors import DataError, InputError
+from geoml.errors import DataError
 
 PRECISION = 0.999
 MARGIN = 1.5
@@ -29,7 +29,7 @@ STEPS = 100
 class Acceptance:
     """P(right) = 1 / (1 + exp(-(``slope`` ln(1 + inliers) + ``intercept``))); accepted from ``threshold`` inliers.
 
-    ``precision`` was asked for; ``true`` and ``false`` candidates were fitted, ``highest`` is the best false one.
+    ``precision`` was wanted; ``true`` and ``false`` candidates were fitted, ``highest`` is the best false one.
     """
 
     slope: float
@@ -41,11 +41,11 @@ class Acceptance:
     highest: int = 0
 
     def probability(self, inliers: int) -> float:
-        """That a candidate with so many inliers is right, 0..1."""
+        """Probability, 0 to 1, that a candidate with this many inliers is right."""
         return float(_sigmoid(np.array([self.slope * math.log1p(inliers) + self.intercept]))[0])
 
 
-def fitted(
+def fit_acceptance(
     inliers: NDArray[np.integer], right: NDArray[np.bool_], *, precision: float = PRECISION, margin: float = MARGIN
 ) -> Acceptance:
     """The acceptance of candidates with (N,) ``inliers`` of which (N,) are ``right``.
@@ -54,13 +54,8 @@ def fitted(
     the smallest count where the curve reaches ``precision``, and no less than ``margin`` times the best false candidate
     or ``LEAST``. In a clean split nothing says where between the kinds the curve lies, and true pictures of another
     date have fewer inliers than made ones: there the false ones alone choose, and the curve reaches ``precision`` at
-    the threshold. Raises InputError for a precision outside of (0.5, 1) and
-    shapes that differ, DataError without candidates of both kinds or where more inliers do not mean more right.
+    the threshold. Raises DataError without candidates of both kinds or where more inliers do not mean more right.
     """
-    if not 0.5 < precision < 1 or margin < 1:
-        raise InputError(f"precision, margin: {precision}, {margin}; expected between 0.5 and 1, at least 1")
-    if inliers.shape != right.shape or inliers.ndim != 1:
-        raise InputError(f"inliers, right: shapes {inliers.shape}, {right.shape}; expected (N,) twice")
     true, false = int(right.sum()), int((~right).sum())
     if not true or not false:
         raise DataError(f"acceptance: {true} true and {false} false candidates; both kinds are needed")

@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import NothingFound
-from geoml.geolocation.matching.acceptance import PRECISION, Acceptance, fitted
-from geoml.geolocation.matching.fit import fit
+from geoml.geolocation.matching.acceptance import Acceptance, fit_acceptance
+from geoml.geolocation.matching.fit import view
 from geoml.geolocation.matching.frames import FrameReference
-from geoml.geolocation.matching.homography import Matrix, apply, corners, middle, problem, similarity
-from geoml.geolocation.matching.keypoints import MOST, detect, match, mirrored
+from geoml.geolocation.matching.homography import Matrix, apply, corners, middle, similarity
+from geoml.geolocation.matching.keypoints import MOST, detect, mirrored
 from geoml.geolocation.matching.match import SIDE, WITHIN, MatchOptions, candidates
 from geoml.geolocation.matching.mosaic import MapReference, contrast
 from geoml.geolocation.pictures.resize import opencv
 from geoml.grid.plane import Window
 
 TRIES = 12
-KNOWN = 0.5
+LEAST_VALID = 0.5
 """Share of a made picture that the map must know."""
 NOISE = 8.0
 """Grey levels of the noise of a made picture."""
-LOOKED = 5
+CANDIDATES = 5
 """Candidates of a made picture, and of its mirror image."""
 APART = 0.25
 """Sides of a picture from the truth within which a candidate is right."""
@@ -38,8 +38,8 @@ DECOYS = 8
 """Frames that the mirror image of each frame is matched to."""
 
 
-def of_frames(reference: FrameReference, *, precision: float = PRECISION) -> Acceptance:
-    """From all pairs of frames that the network places: each is matched to the other as a picture would be.
+def of_frames(reference: FrameReference) -> Acceptance:
+    """The acceptance from all pairs of frames that the network places, matched as a picture would be.
 
     Right is a homography that puts the middle of one where the network has it, to within ``APART`` of a footprint's
     side; false is one that is off by ``WHOLE`` sides or more, whether the frames overlap or not. Between them it may as
@@ -53,17 +53,15 @@ def of_frames(reference: FrameReference, *, precision: float = PRECISION) -> Acc
         for j, second in enumerate(matrices):
             if i >= j or first is None or second is None:
                 continue
-            a, b = reference.keypoints[i], reference.keypoints[j]
-            pairs = match(a, b)
-            found = fit(a.xy[pairs[:, 0]], b.xy[pairs[:, 1]], "homography", within=WITHIN)
-            if found is None or problem(found.matrix, shapes[i]):
+            fitted = view(reference.keypoints[i], reference.keypoints[j], shapes[i], within=WITHIN)
+            if fitted is None:
                 continue
-            away = apply(first, middle(shapes[i])) - apply(second @ found.matrix, middle(shapes[i]))
+            away = apply(first, middle(shapes[i])) - apply(second @ fitted.matrix, middle(shapes[i]))
             sides = float(np.hypot(*away[0])) / max(_side(first, shapes[i]), _side(second, shapes[j]))
             if sides < APART or sides >= WHOLE:
-                inliers.append(found.count)
+                inliers.append(fitted.count)
                 right.append(sides < APART)
-    return fitted(np.array(inliers, np.int64), np.array(right, bool), precision=precision)
+    return fit_acceptance(np.array(inliers, np.int64), np.array(right, bool))
 
 
 def _decoys(reference: FrameReference) -> list[int]:
@@ -72,10 +70,8 @@ def _decoys(reference: FrameReference) -> list[int]:
     for i, (keypoints, shape) in enumerate(zip(reference.keypoints, reference.shapes, strict=True)):
         decoy = mirrored(keypoints, shape[1])
         for j in sorted({(i + k) % count for k in range(min(DECOYS, count))}):
-            other = reference.keypoints[j]
-            pairs = match(decoy, other)
-            found = fit(decoy.xy[pairs[:, 0]], other.xy[pairs[:, 1]], "homography", within=WITHIN)
-            inliers.append(0 if found is None or problem(found.matrix, shape) else found.count)
+            fitted = view(decoy, reference.keypoints[j], shape, within=WITHIN)
+            inliers.append(0 if fitted is None else fitted.count)
     return inliers
 
 
@@ -90,16 +86,15 @@ def of_map(
     *,
     side: int = SIDE,
     tries: int = TRIES,
-    precision: float = PRECISION,
     options: MatchOptions | None = None,
     seed: int = 0,
 ) -> Acceptance:
-    """From ``tries`` made pictures of at most ``side`` pixels, cut anywhere in the map.
+    """The acceptance from ``tries`` made pictures of at most ``side`` pixels, cut anywhere in the map.
 
     Their best true candidate counts, and all their false ones with those of their mirror images.
     Raises NothingFound where the map has too little to cut from, DataError where a kind is missing.
     """
-    options = options or MatchOptions(candidates=LOOKED)
+    options = options or MatchOptions(candidates=CANDIDATES)
     rng = np.random.default_rng(seed)
     inliers, right = [], []
     height, width = reference.geobox.shape
@@ -115,17 +110,17 @@ def of_map(
         keypoints = detect(contrast(image), most=MOST)
         goal = apply(truth, middle(shape))
         length = float(np.hypot(*np.diff(apply(truth, corners(shape))[:2], axis=0)[0]))
-        found = candidates(keypoints, shape, reference, None, options)
-        good = [bool(np.hypot(*(apply(c.matrix, middle(shape)) - goal)[0]) < APART * length) for c in found]
-        best = max((c.inliers for c, ok in zip(found, good, strict=True) if ok), default=None)
+        tried = candidates(keypoints, shape, reference, None, options)
+        good = [bool(np.hypot(*(apply(c.matrix, middle(shape)) - goal)[0]) < APART * length) for c in tried]
+        best = max((c.inliers for c, ok in zip(tried, good, strict=True) if ok), default=None)
         decoy = candidates(mirrored(keypoints, side), shape, reference, None, options)
-        wrong = [c.inliers for c, ok in zip(found, good, strict=True) if not ok] + [c.inliers for c in decoy]
+        wrong = [c.inliers for c, ok in zip(tried, good, strict=True) if not ok] + [c.inliers for c in decoy]
         wrong += [0] * (options.candidates - len(decoy))  # hypotheses that no view came of
         inliers += wrong if best is None else [*wrong, best]
         right += [False] * len(wrong) if best is None else [*[False] * len(wrong), True]
     if not inliers:
         raise NothingFound("acceptance: the reference has no place of known pixels to cut pictures from")
-    return fitted(np.array(inliers, np.int64), np.array(right, bool), precision=precision)
+    return fit_acceptance(np.array(inliers, np.int64), np.array(right, bool))
 
 
 def _made(reference: MapReference, side: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Matrix] | None:
@@ -151,10 +146,10 @@ def _made(reference: MapReference, side: int, rng: np.random.Generator) -> tuple
     cv2 = opencv()
     flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
     matrix = np.linalg.inv(half) @ back @ half
-    seen = cv2.warpPerspective(
+    visible = cv2.warpPerspective(
         valid.view(np.uint8), matrix, (side, side), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     )
-    if seen.mean() < KNOWN:
+    if visible.mean() < LEAST_VALID:
         return None
     image = cv2.warpPerspective(piece, matrix, (side, side), flags=flags).astype(np.float32)
     image += rng.normal(0, NOISE, image.shape)

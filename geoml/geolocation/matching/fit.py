@@ -1,76 +1,70 @@
-"""The map between two pictures of the same ground from matched points, of which most may be wrong.
+"""The homography between two pictures of the same ground from matched points, of which most may be wrong.
 
-Homographies by MAGSAC++ (Barath et al. 2020, https://arxiv.org/abs/1912.05909), similarities by RANSAC, both of
-OpenCV, the extra ``geolocate``. Both are deterministic.
+By MAGSAC++ (Barath et al. 2020, https://arxiv.org/abs/1912.05909) of OpenCV, the extra ``geolocate``; deterministic.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.errors import InputError
-from geoml.geolocation.matching.homography import FLAT, Matrix, apply, fixed
+from geoml.geolocation.matching.homography import FLAT, Matrix, Points, apply, fixed, problem
+from geoml.geolocation.matching.keypoints import Keypoints, match
 from geoml.geolocation.pictures.resize import opencv
 
-Kind = Literal["homography", "similarity"]
-
-NEEDED = {"homography": 4, "similarity": 2}
+NEEDED = 4
+"""Points that fix a homography."""
 TRIES = 5000
-SURE = 0.9999
+CONFIDENCE = 0.9999
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RobustFit:
-    """``matrix`` (3, 3) takes source points to target points; ``inliers`` (N,) True where they agree with it."""
+    """``matrix`` (3, 3) takes ``source`` (N, 2) to ``target`` (N, 2): the inliers, at different places, for several
+    keypoints may lie on one."""
 
     matrix: Matrix
-    inliers: NDArray[np.bool_]
+    source: Points
+    target: Points
 
     @property
     def count(self) -> int:
-        """Inliers at different places: several keypoints may lie on one."""
-        return int(self.inliers.sum())
+        """The number of inliers."""
+        return len(self.source)
 
 
-def fit(
-    source: NDArray[np.floating], target: NDArray[np.floating], kind: Kind = "homography", *, within: float = 3.0
-) -> RobustFit | None:
-    """The map that most matches (N, 2) to (N, 2) agree with, within ``within`` target units; None where none is found,
-    or where those that agree do not fix it, such as points on one line for a homography.
+def fit(source: NDArray[np.floating], target: NDArray[np.floating], *, within: float = 3.0) -> RobustFit | None:
+    """The homography that most matches (N, 2) to (N, 2) agree with, within ``within`` target units.
 
-    Raises InputError for an unknown kind or shapes that differ, MissingExtra.
+    None where there is none, or where those that agree do not fix it, such as points on one line. Raises MissingExtra.
     """
-    if kind not in NEEDED:
-        raise InputError(f"kind: {kind!r}; expected homography or similarity")
-    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
-        raise InputError(f"source, target: shapes {source.shape}, {target.shape}; expected (N, 2) twice")
     cv2 = opencv()
-    if len(source) < NEEDED[kind] + 1:
+    if len(source) <= NEEDED:
         return None
     a, b = np.ascontiguousarray(source, np.float64), np.ascontiguousarray(target, np.float64)
     try:
-        if kind == "homography":
-            found, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, within, maxIters=TRIES, confidence=SURE)
-        else:
-            options = {"ransacReprojThreshold": within, "maxIters": TRIES, "confidence": SURE}
-            found, _ = cv2.estimateAffinePartial2D(a, b, method=cv2.RANSAC, **options)
-            found = None if found is None else np.vstack([found, (0, 0, 1)])
+        estimate, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, within, maxIters=TRIES, confidence=CONFIDENCE)
     except cv2.error:  # degenerate points, such as all on one line
         return None
-    if found is None or not np.isfinite(found).all() or abs(found[2, 2]) < 1e-12:
+    if estimate is None or not np.isfinite(estimate).all() or abs(estimate[2, 2]) < 1e-12:
         return None
-    matrix = np.asarray(found, np.float64) / found[2, 2]
+    matrix = np.asarray(estimate, np.float64) / estimate[2, 2]
     near = np.hypot(*(apply(matrix, a) - b).T) <= within
-    if near.sum() <= NEEDED[kind]:
+    # of points nearly on one line OpenCV gives any of the maps that agree with it
+    if near.sum() <= NEEDED or not fixed(matrix, a[near]) or not _wide(b[near]):
         return None
-    # OpenCV gives None for points on one line with RANSAC and USAC, a matrix of rank one without, and for points nearly
-    # on one line any of the maps that agree with it
-    known = kind == "similarity" or (fixed(matrix, a[near]) and _wide(b[near]))
-    return RobustFit(matrix, _distinct(a, b, near)) if known else None
+    inliers = _distinct(a, b, near)
+    return RobustFit(matrix, a[inliers], b[inliers])
+
+
+def view(first: Keypoints, second: Keypoints, shape: tuple[int, int], *, within: float) -> RobustFit | None:
+    """The homography between the matched keypoints of two pictures, the first of ``shape`` (rows, columns); None where
+    it is no plausible view of flat ground."""
+    pairs = match(first, second)
+    fitted = fit(first.xy[pairs[:, 0]], second.xy[pairs[:, 1]], within=within)
+    return None if fitted is None or problem(fitted.matrix, shape) else fitted
 
 
 def _wide(points: NDArray[np.float64]) -> bool:
@@ -82,11 +76,11 @@ def _wide(points: NDArray[np.float64]) -> bool:
 def _distinct(source: NDArray[np.float64], target: NDArray[np.float64], near: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Each place counts once, on either side: a keypoint with two headings is no second witness."""
     out = np.zeros_like(near)
-    seen: tuple[set[tuple[int, int]], set[tuple[int, int]]] = (set(), set())
+    taken: tuple[set[tuple[int, int]], set[tuple[int, int]]] = (set(), set())
     for k in np.flatnonzero(near):
         cells = [(round(float(p[0])), round(float(p[1]))) for p in (source[k], target[k])]
-        if cells[0] not in seen[0] and cells[1] not in seen[1]:
+        if cells[0] not in taken[0] and cells[1] not in taken[1]:
             out[k] = True
-            seen[0].add(cells[0])
-            seen[1].add(cells[1])
+            taken[0].add(cells[0])
+            taken[1].add(cells[1])
     return out

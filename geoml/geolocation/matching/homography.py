@@ -6,7 +6,6 @@ A map is a (3, 3) float64 matrix on (x, y, 1); pixels have their corner at (0, 0
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,8 @@ Points = NDArray[np.float64]
 
 STRETCH = 4.0
 """Longest over shortest side of a footprint, relative to the picture's own, beyond which nobody flies."""
-FOLD = 1e-6
+HORIZON = 1e-6
+PARAMETERS = 8
 FLAT = 1e-4
 """Least over largest singular value of the equations of a map, below which its points do not fix it: on one line, or on
 one but for a point."""
@@ -50,12 +50,8 @@ def similarity(scale: float, angle: float, x: float, y: float) -> Matrix:
 
 def scale_at(matrix: Matrix, xy: NDArray[np.floating]) -> float:
     """Target units for each source unit at one place (2,): the root of the area's change there."""
-    return math.sqrt(abs(_jacobian_area(matrix, np.asarray(xy, np.float64))))
-
-
-def _jacobian_area(matrix: Matrix, xy: Points) -> float:
-    depth = float(matrix[2, :2] @ xy + matrix[2, 2])
-    return float(np.linalg.det(matrix)) / depth**3 if depth else math.inf
+    depth = float(matrix[2, :2] @ np.asarray(xy, np.float64) + matrix[2, 2])
+    return math.sqrt(abs(float(np.linalg.det(matrix)) / depth**3)) if depth else math.inf
 
 
 def problem(
@@ -64,19 +60,18 @@ def problem(
     *,
     scales: tuple[float, float] = (0.0, math.inf),
     mirrored: bool = False,
-    stretch: float = STRETCH,
 ) -> str | None:
     """Why the map of a picture of ``shape`` (rows, columns) cannot be a view of flat ground; None where it can.
 
     Refused are maps that are not finite, fold the picture (a corner beyond the horizon), mirror it (with ``mirrored``:
     that do not, as where y points north), give a footprint that is not convex or has sides that differ by more than
-    ``stretch``, or have a scale (target units a pixel) outside of ``scales`` anywhere in the picture.
+    ``STRETCH``, or have a scale (target units a pixel) outside of ``scales`` anywhere in the picture.
     """
     if not np.isfinite(matrix).all():
         return "not finite"
     places = np.vstack([corners(shape), middle(shape)])
     depth = places @ matrix[2, :2] + matrix[2, 2]
-    if depth.min() <= FOLD * abs(depth).max() and depth.max() >= -FOLD * abs(depth).max():
+    if depth.min() <= HORIZON * abs(depth).max() and depth.max() >= -HORIZON * abs(depth).max():
         return "folded: a corner lies beyond the horizon"
     outline = apply(matrix, places[:4])
     sides = np.roll(outline, -1, 0) - outline
@@ -86,11 +81,11 @@ def problem(
         return "mirrored or not convex"
     own = np.array([shape[1], shape[0], shape[1], shape[0]], float)
     length = np.hypot(*sides.T) / own
-    if length.max() > stretch * length.min():
+    if length.max() > STRETCH * length.min():
         return f"stretched {length.max() / length.min():.1f} to 1"
-    found = [scale_at(matrix, place) for place in places]
-    if min(found) < scales[0] or max(found) > scales[1]:
-        return f"scale {found[-1]:.4g} is outside of {scales[0]:.4g} to {scales[1]:.4g}"
+    local = [scale_at(matrix, place) for place in places]
+    if min(local) < scales[0] or max(local) > scales[1]:
+        return f"scale {local[-1]:.4g} is outside of {scales[0]:.4g} to {scales[1]:.4g}"
     return None
 
 
@@ -98,54 +93,42 @@ def covariance(matrix: Matrix, source: NDArray[np.floating], target: NDArray[np.
     """(2, 2) covariance, in squared target units, of where a map fitted by least squares puts ``at`` (1, 2).
 
     ``source`` and ``target`` (N, 2) are the points it was fitted to. First-order propagation: the variance of the
-    residuals times the inverse normal matrix of the parameters (Hartley and Zisserman 2004, section 5.2.3). A map
-    whose last row is (0, 0, 1) is taken for a similarity, others for a homography; points that do not fix it give
-    infinity.
+    residuals times the inverse normal matrix of the parameters (Hartley and Zisserman 2004, section 5.2.3). Points that
+    do not fix the map give infinity.
     """
     points, goal = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    count, rows = len(points), _rows(matrix)
-    free = 4 if rows is _similarity_rows else 8
-    if 2 * count <= free or not fixed(matrix, points):
+    free = 2 * len(points) - PARAMETERS
+    if free <= 0 or not fixed(matrix, points):
         return np.full((2, 2), math.inf)
-    scaled, shift, spread = _scaled(matrix, points)
-    design = rows(scaled, (points - shift) / spread)
-    left = goal - apply(matrix, points)
-    variance = float((left**2).sum()) / (2 * count - free)
-    here = rows(scaled, (np.asarray(at, np.float64) - shift) / spread)
+    scaled, shift, size = _scaled(matrix, points)
+    design = _jacobian(scaled, (points - shift) / size)
+    residual = goal - apply(matrix, points)
+    variance = float((residual**2).sum()) / free
+    here = _jacobian(scaled, (np.asarray(at, np.float64) - shift) / size)
     return np.asarray(variance * here @ np.linalg.pinv(design.T @ design) @ here.T)
 
 
 def fixed(matrix: Matrix, source: NDArray[np.floating]) -> bool:
-    """Whether points (N, 2) are enough to fix a map and lie so that they do; a line of them fixes no homography."""
+    """Whether points (N, 2) are enough to fix a map and lie so that they do; a line of them does not."""
     points = np.asarray(source, np.float64)
     if not len(points):
         return False
-    scaled, shift, spread = _scaled(matrix, points)
-    design = _rows(matrix)(scaled, (points - shift) / spread)
+    scaled, shift, size = _scaled(matrix, points)
+    design = _jacobian(scaled, (points - shift) / size)
     if not np.isfinite(design).all() or len(design) < design.shape[1]:
         return False
     strength = np.linalg.svd(design / np.maximum(np.linalg.norm(design, axis=0), 1e-12), compute_uv=False)
     return bool(strength[-1] > FLAT * strength[0])
 
 
-def _rows(matrix: Matrix) -> Callable[[Matrix, Points], NDArray[np.float64]]:
-    flat = np.allclose(matrix[2] / matrix[2, 2], (0, 0, 1), atol=1e-15)
-    return _similarity_rows if flat else _homography_rows
-
-
 def _scaled(matrix: Matrix, points: Points) -> tuple[Matrix, NDArray[np.float64], float]:
     """The map of points that are centred and of size 1, their middle and their size."""
     shift = points.mean(0)
-    spread = max(float(np.abs(points - shift).max()), 1e-12)
-    return matrix @ np.array([[spread, 0, shift[0]], [0, spread, shift[1]], [0, 0, 1]]), shift, spread
+    size = max(float(np.abs(points - shift).max()), 1e-12)
+    return matrix @ np.array([[size, 0, shift[0]], [0, size, shift[1]], [0, 0, 1]]), shift, size
 
 
-def _similarity_rows(matrix: Matrix, xy: Points) -> NDArray[np.float64]:
-    x, y, one, zero = xy[:, 0], xy[:, 1], np.ones(len(xy)), np.zeros(len(xy))
-    return np.stack([np.stack([x, -y, one, zero], -1), np.stack([y, x, zero, one], -1)], 1).reshape(-1, 4)
-
-
-def _homography_rows(matrix: Matrix, xy: Points) -> NDArray[np.float64]:
+def _jacobian(matrix: Matrix, xy: Points) -> NDArray[np.float64]:
     """Derivatives of the mapped points by the matrix entries but the last, which fixes the scale."""
     full = np.column_stack([xy, np.ones(len(xy))])
     depth = full @ matrix[2]

@@ -24,13 +24,9 @@ PLACE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """Picture pixels to reference pixels by a similarity (3, 3); ``votes`` are the matches that say so.
-
-    ``group`` is the reference picture it speaks of, 0 where there is only one.
-    """
+    """Picture pixels to reference pixels by a similarity (3, 3); ``group`` is the reference picture, else 0."""
 
     matrix: Matrix
-    votes: float
     group: int
 
 
@@ -71,7 +67,7 @@ def hypotheses(
     start = np.flatnonzero(np.append(True, (key[:, 1:] != key[:, :-1]).any(0)))
     stop = np.append(start[1:], len(voter))
     total = np.add.reduceat(np.asarray(weight, np.float64)[voter], start)
-    found: list[Hypothesis] = []
+    best: list[Hypothesis] = []
     for bin_ in np.argsort(-total, kind="stable")[: 40 * most]:
         members = voter[start[bin_] : stop[bin_]]
         middles = np.median(np.column_stack([x, y, np.log2(scale)])[members], 0)
@@ -79,16 +75,16 @@ def hypotheses(
         size = 2.0 ** float(middles[2])
         matrix = similarity(size, heading, 0, 0)
         matrix[:2, 2] = middles[:2] - apply(matrix, middle(shape))[0]
-        new = Hypothesis(matrix, float(total[bin_]), int(key[0, start[bin_]]))
-        if not any(_same(new, old, shape) for old in found):
-            found.append(new)
-        if len(found) == most:
+        new = Hypothesis(matrix, int(key[0, start[bin_]]))
+        if not any(_same(new, old, shape) for old in best):
+            best.append(new)
+        if len(best) == most:
             break
-    return found
+    return best
 
 
 def _same(a: Hypothesis, b: Hypothesis, shape: tuple[int, int]) -> bool:
-    """Near enough that the search around one finds the other."""
+    """Whether two hypotheses are so near that the search around one finds the other."""
     if a.group != b.group:
         return False
     sizes = [math.hypot(*h.matrix[:2, 0]) for h in (a, b)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +48,13 @@ class Keypoints:
         """(N, 2) places."""
         return self.points[:, :2]
 
-    def take(self, which: NDArray[Any] | slice) -> Keypoints:
-        """Those at the indexes or where True."""
+    def take(self, which: NDArray[np.integer] | NDArray[np.bool_] | slice) -> Keypoints:
+        """The keypoints at these indexes, or where True."""
         return Keypoints(self.points[which], self.descriptors[which])
 
 
 def mirrored(keypoints: Keypoints, width: int) -> Keypoints:
-    """Those of the picture's mirror image, left and right changed, without looking at it again.
+    """The keypoints of the mirror image (left and right exchanged), computed from those of the picture.
 
     A descriptor is 4 rows by 4 columns of 8 directions, along the keypoint's own angle: rows change places, and
     directions turn round.
@@ -88,12 +87,12 @@ def detect(image: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None, *, 
         return Keypoints.none()
     mask = None if valid is None or valid.all() else cv2.erode(valid.view(np.uint8), np.ones((9, 9), np.uint8))
     sift = cv2.SIFT_create(contrastThreshold=CONTRAST, enable_precise_upscale=True)  # else off by a quarter of a pixel
-    found, described = sift.detectAndCompute(picture, mask)
-    if not found:
+    raw, described = sift.detectAndCompute(picture, mask)
+    if not raw:
         return Keypoints.none()
-    points = np.array([(*p.pt, p.size, math.radians(p.angle)) for p in found], np.float32)
+    points = np.array([(*p.pt, p.size, math.radians(p.angle)) for p in raw], np.float32)
     points[:, :2] += 0.5  # OpenCV counts from the middle of the first pixel
-    strength = np.array([p.response for p in found])
+    strength = np.array([p.response for p in raw])
     order = np.lexsort((points[:, 0], points[:, 1], -strength))[:most]
     return Keypoints(points[order], _root(described[order]))
 
@@ -103,9 +102,9 @@ def _root(sift: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(UNIT * np.sqrt(np.abs(sift) / total)), 0, 255), np.uint8)
 
 
-def match(first: Keypoints, second: Keypoints, *, ratio: float = RATIO, mutual: bool = True) -> NDArray[np.int64]:
-    """(M, 2) indexes of pairs: the nearest in ``second`` is nearer than ``ratio`` times the next nearest and,
-    with ``mutual``, has the first as its own nearest."""
+def match(first: Keypoints, second: Keypoints) -> NDArray[np.int64]:
+    """(M, 2) indexes of pairs: the nearest in ``second`` is nearer than ``RATIO`` times the next nearest and has the
+    first as its own nearest."""
     if len(first) < 2 or len(second) < 2:
         return np.zeros((0, 2), np.int64)
     a, b = (k.descriptors.astype(np.float32) for k in (first, second))
@@ -118,9 +117,7 @@ def match(first: Keypoints, second: Keypoints, *, ratio: float = RATIO, mutual: 
     near = apart.argmin(1)
     lowest = apart[rows, near].copy()
     apart[rows, near] = np.inf
-    good = lowest < ratio**2 * apart.min(1)
-    if mutual:
-        good &= back[near] == rows
+    good = (lowest < RATIO**2 * apart.min(1)) & (back[near] == rows)
     return np.column_stack([rows[good], near[good]]).astype(np.int64)
 
 
@@ -139,13 +136,10 @@ def nearest(
         piece = gallery[start : start + CHUNK].astype(np.float32)
         apart = (piece**2).sum(1) - 2 * (q @ piece.T)
         keep = min(count, len(piece))
-        part = np.argpartition(apart, keep - 1, axis=1)[:, :keep] if keep < len(piece) else _all(len(q), keep)
+        every = np.broadcast_to(np.arange(keep), (len(q), keep))
+        part = np.argpartition(apart, keep - 1, axis=1)[:, :keep] if keep < len(piece) else every
         values = np.concatenate([best, np.take_along_axis(apart, part, 1)], 1)
         names = np.concatenate([which, part + start], 1)
         order = np.argsort(values, axis=1, kind="stable")[:, :count]
         best, which = np.take_along_axis(values, order, 1), np.take_along_axis(names, order, 1)
     return which, np.sqrt(np.maximum(best + own[:, None], 0)) / np.float32(UNIT)
-
-
-def _all(rows: int, columns: int) -> NDArray[np.int64]:
-    return np.broadcast_to(np.arange(columns), (rows, columns))

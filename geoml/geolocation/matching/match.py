@@ -18,12 +18,12 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geoml.errors import InputError
 from geoml.geolocation.matching.acceptance import Acceptance
-from geoml.geolocation.matching.fit import Kind, fit
+from geoml.geolocation.matching.fit import view
 from geoml.geolocation.matching.homography import Matrix, apply, corners, covariance, middle, problem, scale_at
 from geoml.geolocation.matching.hough import Hypothesis
-from geoml.geolocation.matching.keypoints import MOST, Keypoints, detect, match
+from geoml.geolocation.matching.keypoints import MOST, Keypoints, detect
 from geoml.geolocation.matching.mosaic import KeypointReference, Patch, contrast
-from geoml.geolocation.matching.prior import Prior, limit
+from geoml.geolocation.matching.prior import LIMIT, Prior
 from geoml.geolocation.pictures.resize import reduced
 from geoml.grid.region import from_geometry
 
@@ -36,20 +36,17 @@ STILL = 2.0
 """Pixels by which corners may move in a round for the rounds to end."""
 FLOOR = 0.5
 """Pixels, one standard deviation, that no estimate is better than: the reference's own interpolation and relief."""
-AHEAD = 3.0
+CLEAR = 3.0
 """Times the threshold from which further candidates need not be tried."""
 
 
 @dataclass(frozen=True)
 class MatchOptions:
-    """What may be asked of :func:`locate`. ``reference_sigma``: metres by which the reference itself may be off;
-    ``scales``: lowest and highest metres of a pixel of the reduced picture."""
+    """How many hypotheses are tried, for how many rounds at most; ``scales``: lowest and highest metres of a pixel of
+    the reduced picture."""
 
-    kind: Kind = "homography"
     candidates: int = CANDIDATES
     rounds: int = ROUNDS
-    side: int = SIDE
-    reference_sigma: float = 0.0
     scales: tuple[float, float] = (1e-3, 1e4)
 
 
@@ -98,7 +95,6 @@ class Candidate:
     source: NDArray[np.float64]
     target: NDArray[np.float64]
     patch: Patch
-    group: int
 
 
 def locate(
@@ -114,20 +110,14 @@ def locate(
     Raises InputError for another array, MissingExtra, and what reading the reference raises.
     """
     options = options or MatchOptions()
-    small, factor = reduced(image, options.side)
+    small, factor = reduced(image, SIDE)
     shape = (small.shape[0], small.shape[1])
     keypoints = detect(contrast(small), most=MOST)
-    found = candidates(
-        keypoints,
-        shape,
-        reference,
-        prior,
-        options,
-        enough=math.inf if reference.fixed else AHEAD * acceptance.threshold,
-    )
-    if not found:
+    enough = math.inf if reference.fixed else CLEAR * acceptance.threshold
+    tried = candidates(keypoints, shape, reference, prior, options, enough=enough)
+    if not tried:
         return Located("abstained", f"no candidate: {len(keypoints)} keypoints, none of the matches agree")
-    best = found[0]
+    best = tried[0]
     sure = acceptance.probability(best.inliers)
     silent = Located("abstained", inliers=best.inliers, probability=sure, reference=best.patch.name)
     if best.inliers < acceptance.threshold:
@@ -146,7 +136,7 @@ def candidates(
     *,
     enough: float = math.inf,
 ) -> list[Candidate]:
-    """What is left of the hypotheses after their rounds, most inliers first; ends early at ``enough`` inliers."""
+    """The refined hypotheses, most inliers first; ends early at ``enough`` inliers."""
     done: list[Candidate] = []
     for hypothesis in reference.search(keypoints, shape, options.candidates, prior):
         candidate = refined(hypothesis, keypoints, shape, reference, options)
@@ -167,22 +157,19 @@ def refined(
     """Match, fit, cut out anew, until the corners stay: the round with the most inliers; None if none is plausible."""
     best: Candidate | None = None
     for _ in range(1 if reference.fixed else options.rounds):
-        patch = reference.around(hypothesis, shape)
-        pairs = match(keypoints, patch.keypoints)
-        source, target = keypoints.xy[pairs[:, 0]], patch.keypoints.xy[pairs[:, 1]]
-        found = fit(source, target, options.kind, within=WITHIN)
-        if found is None or problem(found.matrix, shape):
+        patch = reference.patch_at(hypothesis, shape)
+        fitted = view(keypoints, patch.keypoints, shape, within=WITHIN)
+        if fitted is None:
             break
-        matrix = patch.base @ found.matrix
+        matrix = patch.base @ fitted.matrix
         matrix = matrix / matrix[2, 2]
-        inside = found.inliers
         moved = np.abs(apply(matrix, corners(shape)) - apply(hypothesis.matrix, corners(shape))).max()
-        if best is None or found.count >= best.inliers:
-            base = apply(patch.base, target[inside])
-            best = Candidate(found.count, matrix, source[inside].astype(float), base, patch, hypothesis.group)
+        if best is None or fitted.count >= best.inliers:
+            base = apply(patch.base, fitted.target)
+            best = Candidate(fitted.count, matrix, fitted.source, base, patch)
         if moved < STILL * scale_at(matrix, middle(shape)[0]):
             break
-        hypothesis = Hypothesis(matrix, found.count, hypothesis.group)
+        hypothesis = Hypothesis(matrix, hypothesis.group)
     return best
 
 
@@ -206,11 +193,11 @@ def _answer(
     if reason:
         return replace(silent, reason=f"no plausible view: {reason}")
     gsd = scale_at(view, middle(shape)[0])
-    floor = (FLOOR * gsd) ** 2 + options.reference_sigma**2 + best.patch.sigma**2
-    spread = covariance(view, best.source, apply(metric, best.target), middle(shape)) + floor * np.eye(2)
+    floor = (FLOOR * gsd) ** 2 + best.patch.sigma**2
+    uncertainty = covariance(view, best.source, apply(metric, best.target), middle(shape)) + floor * np.eye(2)
     if prior is not None:
-        far = float(prior.distance(np.array([lon]), np.array([lat]), float(np.trace(spread)) / 2)[0])
-        if far > limit():
+        far = prior.distance(lon, lat, float(np.trace(uncertainty)) / 2)
+        if far > LIMIT:
             return replace(silent, reason=f"{far:.1f} standard deviations from the prior position")
     top = apply(view, np.array([[shape[1] / 2, 0.0]]))[0] - apply(view, middle(shape))[0]
     return replace(
@@ -219,8 +206,8 @@ def _answer(
         lon=lon,
         lat=lat,
         footprint=np.column_stack(to_lonlat.transform(*apply(plane, corners(shape)).T)),
-        covariance=spread,
-        error=math.sqrt(float(np.trace(spread)) / 2),
+        covariance=uncertainty,
+        error=math.sqrt(float(np.trace(uncertainty)) / 2),
         gsd=gsd / factor,
         heading=math.degrees(math.atan2(top[0], top[1])) % 360,
         matrix=plane @ np.diag([1 / factor, 1 / factor, 1.0]),

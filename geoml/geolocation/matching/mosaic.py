@@ -44,14 +44,14 @@ MARGIN = 48
 """Pixels around a cell that its keypoints may see."""
 PATCH = 768
 """Pixels of the longer side of what is cut out around a hypothesis."""
-AROUND = 1.5
+CUTOUT = 1.5
 """Sides of the cut-out for each side of the picture: a wrong scale or place still holds most of it."""
 NEIGHBOURS = 4
-ASKED = 1000
+QUERY_KEYPOINTS = 1000
 """Keypoints of a picture that take part in the search, the strongest."""
 ROUND = 1.01
 """For the ellipsoid, and for sides of cells that bend outwards."""
-LOOK = 1024
+OVERVIEW = 1024
 """Pixels of the overview that the contrast is measured on."""
 SPAN = 6.0
 """Degrees of longitude up to which one UTM zone will do."""
@@ -65,7 +65,7 @@ VERSION = 3
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
     """Keypoints of a piece of a reference. ``base`` (3, 3) takes its pixels to the reference's pixels, ``plane``
-    (3, 3) those to x, y of the reference's CRS; ``sigma`` metres is what the reference's own place is worth."""
+    (3, 3) those to x, y of the reference's CRS; ``sigma`` is the standard deviation of the reference itself, metres."""
 
     keypoints: Keypoints
     base: Matrix
@@ -87,7 +87,7 @@ class KeypointReference(Protocol):
         """The ``most`` best hypotheses for the keypoints of a picture of ``shape`` (rows, columns)."""
         ...
 
-    def around(self, hypothesis: Hypothesis, shape: tuple[int, int]) -> Patch:
+    def patch_at(self, hypothesis: Hypothesis, shape: tuple[int, int]) -> Patch:
         """What the reference shows where the hypothesis puts the picture."""
         ...
 
@@ -107,21 +107,14 @@ class MapReference:
         self, picture: Keypoints, shape: tuple[int, int], most: int, prior: Prior | None = None
     ) -> list[Hypothesis]:
         """See :class:`KeypointReference`. With a prior only the cells that it reaches are searched."""
-        names = self._within(prior)
-        total = len(self.points) if names is None else len(names)
-        asked = picture.take(slice(ASKED))
-        if total <= NEIGHBOURS or not len(asked):
-            return []
-        gallery = self.descriptors if names is None else self.descriptors[names]
-        near, distance = nearest(asked.descriptors, gallery, NEIGHBOURS + 1)
-        place = near if names is None else names[near]
-        return voted(asked, self.points[place[:, :-1].ravel()], distance, None, shape, most)
+        gallery = Keypoints(self.points, self.descriptors)
+        return vote(picture, gallery, self._within(prior), None, NEIGHBOURS, shape, most)
 
-    def around(self, hypothesis: Hypothesis, shape: tuple[int, int]) -> Patch:
+    def patch_at(self, hypothesis: Hypothesis, shape: tuple[int, int]) -> Patch:
         """See :class:`KeypointReference`: read at the picture's own pixel size, never finer than the mosaic."""
         outline = apply(hypothesis.matrix, corners(shape))
         centre = apply(hypothesis.matrix, middle(shape))[0]
-        half = AROUND * np.abs(outline - centre).max(0)
+        half = CUTOUT * np.abs(outline - centre).max(0)
         scale = max(1.0, scale_at(hypothesis.matrix, middle(shape)[0]), 2 * float(half.max()) / PATCH)
         low, high = np.floor(centre - half).astype(int), np.ceil(centre + half).astype(int)
         rows, columns = self.geobox.shape
@@ -147,11 +140,11 @@ class MapReference:
         if prior is None:
             return None
         start, (lon, lat, reach) = self.cells[:, 0], self._circles
-        known = np.isfinite(reach)
-        taken = ~known
-        taken[known] = prior.reaches(lon[known], lat[known], reach[known])
+        finite = np.isfinite(reach)
+        reached = ~finite
+        reached[finite] = prior.reaches(lon[finite], lat[finite], reach[finite])
         stop = np.append(start[1:], len(self.points))
-        parts = [np.arange(a, b) for a, b, ok in zip(start, stop, taken, strict=True) if ok]
+        parts = [np.arange(a, b) for a, b, ok in zip(start, stop, reached, strict=True) if ok]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
@@ -169,8 +162,8 @@ class ReferenceMosaic:
         """(H, W) or (H, W, 3) uint8 and (H, W) valid of a window of base pixels, ``scale`` of them to a pixel."""
         height, width = (max(1, round(n / scale)) for n in window.shape)
         affine = self.geobox.affine @ Affine.translation(window.x0, window.y0) @ Affine.scale(scale)
-        shown = [f for f, w in zip(self.files, self.windows, strict=True) if w.touches(window)] or self.files[:1]
-        data, valid = _read(shown, GeoBox((height, width), affine, self.geobox.crs), scale)
+        files = [f for f, w in zip(self.files, self.windows, strict=True) if w.touches(window)] or self.files[:1]
+        data, valid = _read(files, GeoBox((height, width), affine, self.geobox.crs), scale)
         return stretched(np.moveaxis(data, 0, -1), valid, self.contrast), valid
 
 
@@ -181,13 +174,12 @@ def index(
     scales: Sequence[float] = (1.0,),
     cell: int = 256,
     most: int = 400,
-    bands: Sequence[int] | None = None,
     remote: bool = False,
 ) -> MapReference:
     """The index of the mosaic of ``hrefs``, made below ``cache`` unless it is there.
 
     ``scales`` are pixel sizes to look at, in pixels of the mosaic; ``cell`` pixels of a side are read at once and keep
-    ``most`` keypoints; ``bands`` (one or three, from 1) are shown, else the first three or the first. ``remote`` says
+    ``most`` keypoints; the first three bands are shown, or the first. ``remote`` says
     that the hrefs come from a catalog elsewhere (`geoml.io.stores.hrefs`); files of items are given as one of their
     bands, which says that and more. Files in degrees are seen in UTM, wider ones and those of distant zones in an
     equal-area plane about them. The key holds the SHA-256 of local files, of remote ones their href, grid and overview.
@@ -197,38 +189,44 @@ def index(
     """
     if not hrefs or cell < 64 or most < 1 or not scales or not all(1 <= s < math.inf for s in scales):
         raise InputError("hrefs, cell, most, scales: expected files, 64 pixels or more, 1 or more, 1.0 or more")
-    if bands is not None and len(bands) not in (1, 3):
-        raise InputError(f"bands: {list(bands)}; expected one or three")
-    mosaic, content = _mosaic([h if isinstance(h, BandSpec) else str(h) for h in hrefs], bands, remote)
-    parameters = [VERSION, opencv().__version__, CONTRAST, MARGIN, list(scales), cell, most, bands and list(bands)]
+    mosaic, content = _mosaic([h if isinstance(h, BandSpec) else str(h) for h in hrefs], remote)
+    # the last was a choice of bands once: without it every cache would be made again
+    parameters = [VERSION, opencv().__version__, CONTRAST, MARGIN, list(scales), cell, most, None]
     key = hashlib.sha256(json.dumps([content, parameters]).encode()).hexdigest()[:24]
     folder = Path(cache) / key
     if not (folder / "index.json").is_file():
         _make(mosaic, folder, scales, cell, most)
-    found = MapReference(mosaic, folder)
-    if not len(found.points):
+    reference = MapReference(mosaic, folder)
+    if not len(reference.points):
         raise NothingFound(f"{_name(hrefs[0])}: the reference has no keypoints; nothing can be matched to it")
-    return found
+    return reference
 
 
-def voted(
+def vote(
     picture: Keypoints,
-    found: NDArray[np.float32],
-    distance: NDArray[np.float32],
-    group: NDArray[np.int64] | None,
+    gallery: Keypoints,
+    rows: NDArray[np.int64] | None,
+    owner: NDArray[np.int64] | None,
+    count: int,
     shape: tuple[int, int],
     most: int,
 ) -> list[Hypothesis]:
-    """Hypotheses from the nearest K reference keypoints of each of N: ``found`` (N K, 4), ``distance`` (N, K + 1).
+    """The ``most`` best hypotheses from the ``count`` keypoints of a gallery (all, or its ``rows``) that are nearest to
+    each one of a picture of ``shape`` (rows, columns); ``owner`` numbers the reference picture of each.
 
-    A match counts the more, the nearer it is than the last one, which stands for what chance gives.
+    A match counts the more, the nearer it is than the next one, which stands for what chance gives.
     """
-    count = distance.shape[1] - 1
+    query = picture.take(slice(QUERY_KEYPOINTS))
+    searched = gallery.descriptors if rows is None else gallery.descriptors[rows]
+    if len(searched) <= count or not len(query):
+        return []
+    near, distance = nearest(query.descriptors, searched, count + 1)
+    place = (near if rows is None else rows[near])[:, :-1].ravel()
     weight = 1 - distance[:, :-1] / np.maximum(distance[:, -1:], 1e-9)
-    source = np.repeat(picture.points, count, axis=0)
     keep = (weight > 0.02).ravel()
-    names = np.zeros(len(source), np.int64) if group is None else group
-    return hypotheses(source[keep], found[keep], weight.ravel()[keep], names[keep], shape, most)
+    source, target = np.repeat(query.points, count, axis=0)[keep], gallery.points[place][keep]
+    group = np.zeros(len(target), np.int64) if owner is None else owner[place][keep]
+    return hypotheses(source, target, weight.ravel()[keep], group, shape, most)
 
 
 def stretched(image: NDArray[Any], valid: NDArray[np.bool_], limits: Stretch) -> NDArray[np.uint8]:
@@ -264,11 +262,11 @@ def _make(mosaic: ReferenceMosaic, folder: Path, scales: Sequence[float], cell: 
         points.open("wb") as first,
         descriptors.open("wb") as second,
     ):
-        for window, found in _walk(mosaic, scales, cell, most):
+        for window, keypoints in _walk(mosaic, scales, cell, most):
             cells.append([count, window.y0, window.x0, window.y1, window.x1])
-            count += len(found)
-            first.write(np.ascontiguousarray(found.points).tobytes())
-            second.write(np.ascontiguousarray(found.descriptors).tobytes())
+            count += len(keypoints)
+            first.write(np.ascontiguousarray(keypoints.points).tobytes())
+            second.write(np.ascontiguousarray(keypoints.descriptors).tobytes())
     write_json(folder / "index.json", {"cells": cells, "count": count})
 
 
@@ -284,32 +282,29 @@ def _walk(mosaic: ReferenceMosaic, scales: Sequence[float], cell: int, most: int
                 core = Window(y, x, min(y + step, height), min(x + step, width))
                 if not any(w.touches(core) for w in row):
                     continue
-                seen = core.expand(edge).intersect(Window(0, 0, height, width))
-                image, valid = mosaic.picture(seen, scale)
-                found = detect(image, valid, most=MOST * 4)
-                points = found.points.copy()
+                wide = core.expand(edge).intersect(Window(0, 0, height, width))
+                image, valid = mosaic.picture(wide, scale)
+                keypoints = detect(image, valid, most=MOST * 4)
+                points = keypoints.points.copy()
                 points[:, :3] *= scale
-                points[:, :2] += (seen.x0, seen.y0)
+                points[:, :2] += (wide.x0, wide.y0)
                 inside = ((points[:, :2] >= (core.x0, core.y0)) & (points[:, :2] < (core.x1, core.y1))).all(1)
-                yield core, Keypoints(points[inside][:most], found.descriptors[inside][:most])
+                yield core, Keypoints(points[inside][:most], keypoints.descriptors[inside][:most])
 
 
-def _mosaic(
-    hrefs: list[str | BandSpec], bands: Sequence[int] | None, remote: bool
-) -> tuple[ReferenceMosaic, list[Any]]:
+def _mosaic(hrefs: list[str | BandSpec], remote: bool) -> tuple[ReferenceMosaic, list[Any]]:
     files: list[tuple[BandSpec, ...]] = []
     boxes: list[GeoBox] = []
     for href in hrefs:
         first = href if isinstance(href, BandSpec) else BandSpec(Path(href).stem, "reference", href, "1", remote=remote)
         count = using(first, lambda dataset: int(dataset.count))
-        chosen = list(bands) if bands is not None else [1, 2, 3] if count >= 3 else [1]
-        files.append(tuple(replace(first, name=str(k), index=k) for k in chosen))
+        files.append(tuple(replace(first, name=str(k), index=k) for k in ((1, 2, 3) if count >= 3 else (1,))))
         boxes.append(_upright(header(files[-1][0]).geobox))
     boxes = _square(boxes)
     if len({len(f) for f in files}) != 1:
-        raise DataError(f"{_name(hrefs[0])}: files of one and of three bands in a mosaic; name the bands")
+        raise DataError(f"{_name(hrefs[0])}: files of one and of three bands in a mosaic; expected as many in all")
     geobox, windows = _union(boxes)
-    factor = max(1.0, max(geobox.shape) / LOOK)
+    factor = max(1.0, max(geobox.shape) / OVERVIEW)
     small = GeoBox(
         (max(1, int(geobox.shape[0] / factor)), max(1, int(geobox.shape[1] / factor))),
         geobox.affine @ Affine.scale(factor),
@@ -332,19 +327,19 @@ def _mosaic(
 def _read(files: Sequence[Sequence[BandSpec]], geobox: GeoBox, scale: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """(band, y, x) and (y, x) valid: True where all bands are."""
     data, valid = read(files[0], geobox, resampling="average" if scale > 1 else "bilinear")
-    known: NDArray[np.bool_] = np.asarray(valid.all(0))
+    filled: NDArray[np.bool_] = np.asarray(valid.all(0))
     for more in files[1:]:
-        if known.all():
+        if filled.all():
             break
         other, ok = read(more, geobox, resampling="average" if scale > 1 else "bilinear")
-        fresh = ok.all(0) & ~known
+        fresh = ok.all(0) & ~filled
         data = np.where(fresh, other, data)
-        known |= fresh
-    return data, known
+        filled |= fresh
+    return data, filled
 
 
-def _name(given: str | Path | BandSpec) -> str:
-    return redact(given.href if isinstance(given, BandSpec) else str(given))
+def _name(source: str | Path | BandSpec) -> str:
+    return redact(source.href if isinstance(source, BandSpec) else str(source))
 
 
 def _content(spec: BandSpec) -> str:
@@ -388,15 +383,8 @@ def _meridian(box: GeoBox) -> float:
 
 
 def _metric(box: GeoBox) -> GeoBox:
-    """A grid in degrees as one in UTM, if it is small; else as it is."""
+    """A small grid in degrees as one in UTM."""
     bounds = box.boundingbox
-    if (
-        box.crs is None
-        or not box.crs.geographic
-        or bounds.span_x > SPAN
-        or max(abs(bounds.bottom), abs(bounds.top)) > POLAR
-    ):
-        return box
     lon, lat = (bounds.left + bounds.right) / 2, (bounds.bottom + bounds.top) / 2
     return _moved(box, utm_crs(float(sphere.wrap(lon)), lat), metres(box))
 
@@ -449,8 +437,8 @@ def _matrix(affine: Affine) -> Matrix:
 def _cells(path: Path) -> tuple[NDArray[np.int64], int]:
     """(K, 5) first keypoint and window in base pixels of each cell, and the number of keypoints."""
     try:
-        found = json.loads(read_small(path) or b"")
-        cells, count = np.array(found["cells"], np.int64).reshape(-1, 5), int(found["count"])
+        header = json.loads(read_small(path) or b"")
+        cells, count = np.array(header["cells"], np.int64).reshape(-1, 5), int(header["count"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
         raise _damaged(path, err) from err
     starts = cells[:, 0]

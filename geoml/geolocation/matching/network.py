@@ -16,11 +16,11 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from geoml.errors import InputError
 from geoml.geolocation.matching.homography import Matrix, Points
 
 ROUNDS = 8
 HUBER = 1.5
+LEAST = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,40 +37,35 @@ class Tie:
 class FrameNetwork:
     """``matrices[k]`` (3, 3) takes pixels of picture k to metres (x east, y north), None where it could not be placed.
 
-    ``component`` (K,) numbers what hangs together, -1 for a lone picture; ``residual`` (K,) metres between each
-    middle and its position, NaN where it has no matrix.
+    ``residual`` (K,) metres between each middle and its position, NaN where it has no matrix.
     """
 
     matrices: tuple[Matrix | None, ...]
-    component: NDArray[np.int64]
     residual: NDArray[np.float64]
 
 
 def adjust(
-    shapes: Sequence[tuple[int, int]], positions: Points, ties: Sequence[Tie], *, sigma: float = 5.0, least: int = 3
+    shapes: Sequence[tuple[int, int]], positions: Points, ties: Sequence[Tie], *, sigma: float = 5.0
 ) -> FrameNetwork:
     """The network of K pictures of ``shapes`` (rows, columns) at ``positions`` (K, 2) metres.
 
-    ``sigma`` metres is the standard deviation of a position. A component of fewer than ``least`` pictures has no scale
-    and heading worth the name and is not placed. Raises InputError for shapes that do not fit.
+    ``sigma`` metres is the standard deviation of a position. A component of fewer than `LEAST` pictures has no scale
+    and heading worth the name and is not placed.
     """
     count = len(shapes)
-    if positions.shape != (count, 2) or not np.isfinite(positions).all():
-        raise InputError(f"positions: {positions.shape}; expected ({count}, 2) finite metres")
     links = scipy.sparse.coo_array(
         (np.ones(len(ties)), ([t.first for t in ties], [t.second for t in ties])), shape=(count, count)
     )
     _, names = scipy.sparse.csgraph.connected_components(links, directed=False)
     sizes = np.bincount(names, minlength=count)
     matrices: list[Matrix | None] = [None] * count
-    component = np.full(count, -1, np.int64)
     residual = np.full(count, np.nan)
-    for name in np.flatnonzero(sizes >= least):
+    for name in np.flatnonzero(sizes >= LEAST):
         members = np.flatnonzero(names == name)
         solved, away = _solve(members, shapes, positions, [t for t in ties if names[t.first] == name], sigma)
         for k, matrix, far in zip(members, solved, away, strict=True):
-            matrices[k], component[k], residual[k] = matrix, name, far
-    return FrameNetwork(tuple(matrices), component, residual)
+            matrices[k], residual[k] = matrix, far
+    return FrameNetwork(tuple(matrices), residual)
 
 
 def _solve(

@@ -175,11 +175,8 @@ class CellBuffers(nn.Module):
     def cells(self) -> Cells:
         """The cells again. Raises InputError before `fill`."""
         lon, lat = sphere.to_lonlat(self.centre.double().cpu().numpy())
-        w, s, e, n = self.bounds.cpu().numpy().T
-        return cells.from_table({
-            "min_lon": w, "min_lat": s, "max_lon": e, "max_lat": n, "mean_lon": lon, "mean_lat": lat,
-            "count": self.count.cpu().numpy(), "radius_km": self.radius.double().cpu().numpy(),
-        })  # fmt: skip
+        count, radius = self.count.cpu().numpy(), self.radius.double().cpu().numpy()
+        return cells.from_bounds(self.bounds.cpu().numpy(), lon, lat, count, radius)
 
     def kappa(self, floor_km: float) -> Tensor:
         """(K,) concentrations whose 90 % caps have the radii of the cells, at least ``floor_km``."""

@@ -14,14 +14,13 @@ import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from geoml.errors import DataError, InputError
+from geoml.errors import DataError
 from geoml.geolocation.pictures.exif import Exif, read_exif
 from geoml.geolocation.pictures.ground_width import square_km
 
@@ -56,6 +55,9 @@ _REASONS = {
     "truncated": "it ends before its last pixel",
     "damaged": "its pixels cannot be decoded",
 }
+
+_ERRNO = {errno.EISDIR: "folder", errno.EACCES: "permission", errno.EPERM: "permission", errno.ENOENT: "missing",
+          errno.ENOTDIR: "missing", errno.ELOOP: "link_loop"}  # fmt: skip
 
 # simplefilter in a function is not thread-safe; too many pixels are refused above, corrupt EXIF becomes a problem
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -94,10 +96,8 @@ def read(source: str | Path | bytes, size: int | None = None, *, name: str | Non
     """Read a file, or the bytes of one, as upright RGB.
 
     With ``size`` the shorter side has that many pixels (never enlarged, antialiased); large JPEGs then decode faster.
-    ``name`` is what errors call the picture. Raises UnreadablePhoto, InputError for a ``size`` below one.
+    ``name`` is what errors call the picture. Raises UnreadablePhoto.
     """
-    if size is not None and size < 1:
-        raise InputError(f"size: {size}; expected the pixels of the shorter side, one or more")
     label = name or ("bytes" if isinstance(source, bytes) else str(source))
     data = source if isinstance(source, bytes) else load_bytes(source, label)
     if not data:
@@ -120,10 +120,10 @@ def read(source: str | Path | bytes, size: int | None = None, *, name: str | Non
             scale = size / min(rgb.size)
             to = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
             rgb = rgb.resize(to, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        turned = _upright(rgb, turn)
+        upright = rgb.transpose(TURNS[turn]) if turn in TURNS else rgb
     except Exception as err:  # decoders raise what the bytes make them raise
         raise decoding(label, err) from err
-    pixels = np.array(turned, np.uint8)
+    pixels = np.array(upright, np.uint8)
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     wide = square_km(data) if kind == "TIFF" else None
     return Photo(pixels, hashlib.sha256(data).hexdigest(), exif, kind, shape, tuple(problems), wide)
@@ -139,19 +139,13 @@ def load_bytes(path: str | Path, label: str) -> bytes:
                 raise UnreadablePhoto(label, "folder" if stat.S_ISDIR(kind.st_mode) else "not_a_file")
             if kind.st_size > MAX_BYTES:
                 raise UnreadablePhoto(label, "too_many_bytes")
-            return file.read(kind.st_size + 1)  # as many as are asked for are set aside, whatever comes
-    except IsADirectoryError as err:
-        raise UnreadablePhoto(label, "folder") from err
-    except PermissionError as err:
-        raise UnreadablePhoto(label, "permission") from err
-    except (FileNotFoundError, NotADirectoryError) as err:
-        raise UnreadablePhoto(label, "missing") from err
+            return file.read(kind.st_size + 1)  # read allocates all that it may return, whatever comes
     except (OSError, ValueError) as err:  # ValueError: a NUL in the name
-        loop = getattr(err, "errno", None) == errno.ELOOP
-        raise UnreadablePhoto(label, "link_loop" if loop else "not_a_file", "" if loop else _short(err)) from err
+        code = _ERRNO.get(err.errno or 0) if isinstance(err, OSError) else None
+        raise UnreadablePhoto(label, code or "not_a_file", "" if code else _short(err)) from err
 
 
-def open_image(data: bytes, label: str) -> Any:
+def open_image(data: bytes, label: str) -> Image.Image:
     """The header of a picture, as a Pillow image whose pixels are not decoded yet. Raises UnreadablePhoto."""
     heif = data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis")
     try:
@@ -188,7 +182,7 @@ def _unknown(data: bytes) -> str:
 
 
 def _is_tiff(data: bytes) -> bool:
-    """Whether the first directory is whole; then it is the bands or numbers that Pillow does not know."""
+    """Whether the first directory is whole: then Pillow does not support the bands or the kind of numbers."""
     try:
         directory = ImageFileDirectory_v2(data[:16] if b"+" in data[2:4] else data[:8])
         file = io.BytesIO(data)
@@ -212,31 +206,26 @@ def _short(err: Exception) -> str:
     return " ".join(str(err).split())[:120] or type(err).__name__
 
 
-def _rgb(image: Any, problems: list[str]) -> Image.Image:
+def _rgb(image: Image.Image, problems: list[str]) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:
+        if np.asarray(rgba.getchannel("A")).min() < 255:
             problems.append("transparent")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode, problems)).convert("RGB")
     if image.mode == "CMYK":
         problems.append("cmyk")
-    out: Image.Image = image.convert("RGB")
-    return out
+    return image.convert("RGB")
 
 
-def _eight_bits(values: NDArray[Any], mode: str, problems: list[str]) -> NDArray[np.uint8]:
-    """Grey of more bits as uint8: 16 bits by their full range, wider ones between the extremes that are there."""
+def _eight_bits(values: NDArray[np.number], mode: str, problems: list[str]) -> NDArray[np.uint8]:
+    """Grey of more bits as uint8: 16 bits by their full range, wider ones between the extremes of the picture."""
     if mode.startswith("I;16"):
         problems.append("16_bit")
         return np.round(values.astype(np.float32) / 257).astype(np.uint8)
     problems.append("stretched")
-    known = np.isfinite(values)
-    low, high = (float(f(values[known])) if known.any() else 0.0 for f in (np.min, np.max))
-    out = (np.where(known, values, low).astype(np.float64) - low) * (255 / (high - low) if high > low else 0.0)
+    finite = np.isfinite(values)
+    low, high = (float(f(values[finite])) if finite.any() else 0.0 for f in (np.min, np.max))
+    out = (np.where(finite, values, low).astype(np.float64) - low) * (255 / (high - low) if high > low else 0.0)
     return np.round(out).astype(np.uint8)
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image

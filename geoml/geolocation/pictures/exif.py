@@ -11,7 +11,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Rational
+from typing import SupportsFloat
 
 from PIL import ExifTags, Image
 
@@ -50,9 +51,9 @@ def read_exif(image: Image.Image) -> Exif:
     """The EXIF of an opened picture, and the position of its XMP where the EXIF has none. Never raises: what cannot be
     read is a problem."""
     problems: list[str] = []
-    top: dict[int, Any] = {}
-    inner: dict[int, Any] = {}
-    gps: dict[int, Any] = {}
+    top: dict[int, object] = {}
+    inner: dict[int, object] = {}
+    gps: dict[int, object] = {}
     try:
         tags = image.getexif()
         inner, gps = dict(tags.get_ifd(ExifTags.IFD.Exif)), dict(tags.get_ifd(ExifTags.IFD.GPSInfo))
@@ -78,39 +79,39 @@ def read_exif(image: Image.Image) -> Exif:
 
 def _of_xmp(image: Image.Image, problems: list[str]) -> tuple[float | None, float | None]:
     try:
-        told = xmp.position(xmp.packet(image.info))
+        position = xmp.position(xmp.packet(image.info))
     except xmp.DamagedXmp:
         problems.append("xmp_damaged")
         return None, None
-    if told is None:
+    if position is None:
         return None, None
-    found = _wrong(*told)
-    problems.append(found or "gps_of_xmp")
-    return (None, None) if found else (_wrapped(told[0]), told[1])
+    problem = _wrong(*position)
+    problems.append(problem or "gps_of_xmp")
+    return (None, None) if problem else (_wrapped(position[0]), position[1])
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     """A rational as a number; NaN for a zero denominator and for what is no number."""
     try:
-        return float(value)
+        return float(value) if isinstance(value, SupportsFloat | str | bytes) else math.nan
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return math.nan
 
 
-def _unknown(value: Any) -> bool:
+def _unknown(value: object) -> bool:
     """Whether a part is 0/0, which is how cameras write a part that they do not have."""
-    return getattr(value, "numerator", None) == 0 and math.isnan(_number(value))
+    return isinstance(value, Rational) and value.numerator == 0 and math.isnan(_number(value))
 
 
-def _parts(values: Sequence[Any], problems: list[str]) -> list[float]:
-    """Degrees or hours, minutes, seconds; a finer part that is 0/0 counts as 0, which is said."""
+def _parts(values: Sequence[object], problems: list[str]) -> list[float]:
+    """Degrees or hours, minutes, seconds; a finer part that is 0/0 counts as 0 and is a problem."""
     finer = [_unknown(v) for v in values[1:]]
     if any(finer) and not _unknown(values[0]) and "gps_part_unknown" not in problems:
         problems.append("gps_part_unknown")
     return [_number(values[0]), *(0.0 if no else _number(v) for v, no in zip(values[1:], finer, strict=True))]
 
 
-def _position(gps: Mapping[int, Any], problems: list[str]) -> tuple[float | None, float | None]:
+def _position(gps: Mapping[int, object], problems: list[str]) -> tuple[float | None, float | None]:
     if not any(k in gps for k in (GPS.GPSLatitude, GPS.GPSLongitude)):
         return None, None
     odd: list[str] = []
@@ -119,9 +120,9 @@ def _position(gps: Mapping[int, Any], problems: list[str]) -> tuple[float | None
     if lat is None or lon is None:
         problems.append("gps_incomplete")
         return None, None
-    found = _wrong(lon, lat) or ("gps_no_fix" if _text(gps.get(GPS.GPSStatus)) == "V" else None)
-    problems += [found] if found else odd
-    return (None, None) if found else (_wrapped(lon), lat)
+    problem = _wrong(lon, lat) or ("gps_no_fix" if _text(gps.get(GPS.GPSStatus)) == "V" else None)
+    problems += [problem] if problem else odd
+    return (None, None) if problem else (_wrapped(lon), lat)
 
 
 def _wrong(lon: float, lat: float) -> str | None:
@@ -137,7 +138,7 @@ def _wrapped(lon: float) -> float:
     return -180.0 if lon == 180 else lon
 
 
-def _angle(value: Any, side: str, plus: str, minus: str, problems: list[str]) -> float | None:
+def _angle(value: object, side: str, plus: str, minus: str, problems: list[str]) -> float | None:
     """Degrees with a sign, None when parts are missing; NaN or far too many where they are none.
 
     Of the reference its first letter counts: N, n, North. One number alone is degrees.
@@ -151,12 +152,12 @@ def _angle(value: Any, side: str, plus: str, minus: str, problems: list[str]) ->
     return (degrees + minutes / 60 + seconds / 3600) * (1 if side[:1] == plus else -1)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
     return text.strip("\0 ").upper()
 
 
-def _altitude(gps: Mapping[int, Any], problems: list[str]) -> float | None:
+def _altitude(gps: Mapping[int, object], problems: list[str]) -> float | None:
     if GPS.GPSAltitude not in gps:
         return None
     ref = gps.get(GPS.GPSAltitudeRef, b"\0")
@@ -171,7 +172,7 @@ def _altitude(gps: Mapping[int, Any], problems: list[str]) -> float | None:
 
 
 def _times(
-    top: Mapping[int, Any], inner: Mapping[int, Any], gps: Mapping[int, Any], problems: list[str]
+    top: Mapping[int, object], inner: Mapping[int, object], gps: Mapping[int, object], problems: list[str]
 ) -> tuple[dt.datetime | None, float | None, dt.datetime | None]:
     """(clock, offset in hours, UTC): satellites first, then the clock with its offset."""
     written = inner.get(ExifTags.Base.DateTimeOriginal, top.get(ExifTags.Base.DateTime))
@@ -187,7 +188,7 @@ def _times(
     return clock, offset, sky
 
 
-def _clock(value: Any) -> dt.datetime | None:
+def _clock(value: object) -> dt.datetime | None:
     match = re.fullmatch(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d).*", _text(value))
     if match is None or match[1] < "1800":  # an offset taken off the first of January of year 1 leaves the calendar
         return None
@@ -198,7 +199,7 @@ def _clock(value: Any) -> dt.datetime | None:
         return None
 
 
-def _offset(value: Any) -> float | None:
+def _offset(value: object) -> float | None:
     match = re.fullmatch(r"([+-])(\d\d):?(\d\d)|Z", _text(value))
     if match is None:
         return None
@@ -206,7 +207,7 @@ def _offset(value: Any) -> float | None:
     return (-hours if match[1] == "-" else hours) if hours <= 14 else None
 
 
-def _sky(gps: Mapping[int, Any], problems: list[str]) -> dt.datetime | None:
+def _sky(gps: Mapping[int, object], problems: list[str]) -> dt.datetime | None:
     day, at = gps.get(GPS.GPSDateStamp), gps.get(GPS.GPSTimeStamp)
     if day is None or at is None:
         return None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
 
 import numpy as np
 import pyproj
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import from_gcps
 
 from geoml.grid.ellipsoid import WGS84
@@ -35,7 +34,7 @@ def square_km(data: bytes) -> float | None:
         return None
 
 
-def _along(file: Any) -> float | None:
+def _along(file: DatasetReader) -> float | None:
     transform, crs = file.transform, file.crs
     points, of_points = file.gcps
     if crs is None and len(points) >= 3:

@@ -12,11 +12,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from geoml.errors import InputError
 from geoml.grid import sphere
@@ -82,66 +83,42 @@ def columns(names: Sequence[str], where: str) -> ListColumns:
 
 @dataclass
 class Finder:
-    """Finds the pictures of a list: beside it, or in the folders below it where the layouts put them."""
+    """Finds the pictures of a list: next to it, or in the folders below it where the layouts put them."""
 
     root: Path
     layout: str
     _folders: list[Path] | None = field(default=None, repr=False)
 
     def find(self, name: str) -> Path:
-        """The path of a picture; beside the list when it is nowhere, so that reading it says so."""
-        beside = self.root / name
-        if self.layout == "list" or beside.exists() or Path(name).is_absolute():
-            return beside
+        """The path of a picture; next to the list when it is nowhere, so that reading it says so."""
+        path = self.root / name
+        if self.layout == "list" or path.exists() or Path(name).is_absolute():
+            return path
         if self._folders is None:  # folders only: OSV-5M has five million files in two hundred of them
             self._folders = sorted(Path(top) for top, _, _ in os.walk(self.root))
         for place, folder in enumerate(self._folders):
             if (folder / name).exists():
                 self._folders.insert(0, self._folders.pop(place))  # neighbours in the list are so in the folders
                 return folder / name
-        return beside
+        return path
 
 
-@dataclass(frozen=True, slots=True)
-class EarthLocName:
-    """What the name of an EarthLoc picture says.
+def earthloc(name: str) -> tuple[float, float, dt.datetime | None] | None:
+    """(lon, lat, time) of a name of EarthLoc, the place in degrees the spherical mean of the footprint's corners; None
+    for another name.
 
-    ``footprint`` are the four corners (lon, lat), ``lon``, ``lat`` their spherical mean;
-    ``orientation`` (degrees) is None where the name leaves it out.
+    ``@lat1@lon1@…@lat4@lon4@image_id@timestamp@nadir_lat@nadir_lon@sq_km_area@orientation@.jpg``
     """
-
-    footprint: tuple[tuple[float, float], ...]
-    lon: float
-    lat: float
-    image_id: str
-    time: dt.datetime | None
-    orientation: float | None
-
-
-def earthloc(name: str) -> EarthLocName | None:
-    """``@lat1@lon1@…@lat4@lon4@image_id@timestamp@nadir_lat@nadir_lon@sq_km_area@orientation@.jpg``, or None."""
     parts = [p.strip() for p in name.split("@")]
     if len(parts) < 14 or parts[0]:
         return None
-    corners = [_finite(p) for p in parts[1:9]]
-    lats, lons = [c for c in corners[::2] if c is not None], [c for c in corners[1::2] if c is not None]
-    if len(lats) + len(lons) != 8 or max(map(abs, lats)) > 90 or max(map(abs, lons)) > 360:
-        return None
-    lon, lat = map(float, sphere.mean(lons, lats))
-    footprint = tuple((float(sphere.wrap(x)), y) for x, y in zip(lons, lats, strict=True))
-    return EarthLocName(footprint, lon, lat, parts[9], _stamp(parts[10]), _finite(_at(parts, 14)))
-
-
-def _at(parts: Sequence[str], place: int) -> str:
-    return parts[place] if place < len(parts) else ""
-
-
-def _finite(text: str) -> float | None:
     try:
-        value = float(text)
+        lats, lons = (np.array(parts[k:9:2], float) for k in (1, 2))
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    if not (np.abs(lats).max() <= 90 and np.abs(lons).max() <= 360):
+        return None
+    return *sphere.mean(lons, lats), _stamp(parts[10])
 
 
 def _stamp(text: str) -> dt.datetime | None:

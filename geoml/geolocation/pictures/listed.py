@@ -1,14 +1,15 @@
-"""One picture that is meant: what it is called, where it lies, and what is known of it beside its pixels."""
+"""One picture of a source: what it is called, where it lies, and what its list says of it."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from geoml.geolocation.pictures.decode import MAX_BYTES
+from geoml.errors import GeomlError, TransientError
+from geoml.geolocation.pictures.decode import MAX_BYTES, UnreadablePhoto, load_bytes
 from geoml.io.stores.remote import fetch, is_url
+from geoml.redacted import bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,20 @@ class Reference:
     def remote(self) -> bool:
         return is_url(self.href)
 
-    def fetched(self) -> Path:
-        """A copy of a picture that lies elsewhere. Raises as `geoml.io.stores.remote.fetch`."""
-        return fetch(self.href, "picture", MAX_BYTES, guarded=not self.by_hand)
+    @property
+    def uri(self) -> str | None:
+        """Where the picture lies, without signatures."""
+        return (bare(self.href) if self.remote else self.href) or None
+
+    def read_bytes(self) -> bytes:
+        """The file. Raises UnreadablePhoto (of a URL ``unreachable``, with the reason), TransientError when a server
+        should be asked again."""
+        if not self.remote:
+            return load_bytes(self.href, self.id)
+        try:
+            path = fetch(self.href, "picture", MAX_BYTES, guarded=not self.by_hand)
+        except TransientError:
+            raise
+        except GeomlError as err:
+            raise UnreadablePhoto(self.id, "unreachable", str(err)) from err
+        return load_bytes(path, self.id)

@@ -1,4 +1,4 @@
-"""Which pictures are meant: files, folders, globs, lists as CSV or Parquet, and STAC items, one after the other.
+"""The pictures of sources: files, folders, globs, lists as CSV or Parquet, and STAC items, one after the other.
 
 What cannot be used is a reference that says so, never a stop and never left out.
 """
@@ -14,14 +14,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 import shapely
 
-from geoml.errors import GeomlError, InputError, NothingFound, TransientError
+from geoml.errors import InputError, NothingFound
 from geoml.geolocation.pictures import decode as photos
 from geoml.geolocation.pictures.layouts import Finder, ListColumns, columns, earthloc
 from geoml.geolocation.pictures.listed import Reference
@@ -31,8 +30,6 @@ from geoml.io.stores import remote
 from geoml.io.stores.hrefs import gdal_path, redact
 from geoml.io.tables import csv_rows, parquet_geometry
 from geoml.texts import listed as some
-
-__all__ = ["Reference", "load", "pictures"]
 
 log = logging.getLogger(__name__)
 
@@ -72,21 +69,12 @@ def pictures(sources: Iterable[str | Path]) -> Iterator[Reference]:
 def load(reference: Reference, size: int | None = None) -> photos.Photo:
     """The picture of a reference, from this machine or by its URL.
 
-    Raises UnreadablePhoto (for a URL ``unreachable``, with the reason), TransientError when a server should be asked
-    again, InputError for a reference that says why it is refused.
+    Raises UnreadablePhoto, TransientError when a server should be asked again, InputError for a reference that says why
+    it is refused.
     """
-    label = reference.id
     if reference.refused:
-        raise InputError(f"picture {label}: {reference.refused}")
-    if not reference.remote:
-        return photos.read(reference.href, size, name=label)
-    try:
-        path = reference.fetched()
-    except TransientError:
-        raise
-    except GeomlError as err:
-        raise photos.UnreadablePhoto(label, "unreachable", str(err)) from err
-    return photos.read(path, size, name=label)
+        raise InputError(f"picture {reference.id}: {reference.refused}")
+    return photos.read(reference.read_bytes(), size, name=reference.id)
 
 
 def _expand(source: str) -> Iterator[Reference]:
@@ -109,18 +97,16 @@ def _expand(source: str) -> Iterator[Reference]:
         yield _file(path, path.name, source)
     elif glob.has_magic(source):
         for name in sorted(glob.glob(source, recursive=True)):  # noqa: PTH207, pathlib has no absolute patterns
-            found = Path(name)
-            if not found.is_dir():
-                yield from _list(found) if found.suffix.lower() in _LISTS else [_file(found, name, source)]
+            match = Path(name)
+            if not match.is_dir():
+                yield from _list(match) if match.suffix.lower() in _LISTS else [_file(match, name, source)]
     else:
         raise InputError(f"pictures: {source!r} is not there; expected a picture, folder, glob, list or STAC item")
 
 
 def _file(path: Path, name: str, source: str) -> Reference:
-    told = earthloc(path.name)
-    if told is None:
-        return Reference(name, str(path), source=source)
-    return Reference(name, str(path), told.lon, told.lat, told.time, source=source)
+    lon, lat, time = earthloc(path.name) or (None, None, None)
+    return Reference(name, str(path), lon, lat, time, source=source)
 
 
 def _walk(folder: Path) -> Iterator[Reference]:
@@ -132,9 +118,11 @@ def _walk(folder: Path) -> Iterator[Reference]:
             path = Path(top) / name
             if path.suffix.lower() in photos.SUFFIXES and not name.startswith("."):
                 yield _file(path, path.relative_to(folder).as_posix(), str(folder))
-        while lost:
-            at = str(lost.pop().filename)
-            yield Reference(at, "", source=str(folder), refused="permission: this folder cannot be listed")
+        yield from _unlisted(lost, folder)
+    yield from _unlisted(lost, folder)
+
+
+def _unlisted(lost: list[OSError], folder: Path) -> Iterator[Reference]:
     while lost:
         at = str(lost.pop().filename)
         yield Reference(at, "", source=str(folder), refused="permission: this folder cannot be listed")
@@ -153,10 +141,10 @@ def _list(path: Path) -> Iterator[Reference]:
 def _csv(path: Path) -> Iterator[Reference]:
     try:
         with csv_rows.table(path) as (names, rows):
-            known = columns([n for n in names if n], str(path))
-            finder = Finder(path.parent, known.layout)
+            layout = columns([n for n in names if n], str(path))
+            finder = Finder(path.parent, layout.layout)
             for number, row in enumerate(rows, start=1):
-                yield _row(row, known, finder, path, number)
+                yield _row(row, layout, finder, path, number)
     except csv_rows.ERRORS as err:
         raise InputError(f"pictures: {str(path)!r} cannot be read as CSV ({err})") from err
 
@@ -170,30 +158,30 @@ def _parquet(path: Path) -> Iterator[Reference]:
         if is_items(file.schema_arrow):
             yield from from_items(path)
             return
-        known = columns(file.schema_arrow.names, str(path))
-        wanted = {getattr(known, k) for k in ("path", "lon", "lat", "id", "time", "text")} - {None}
-        geometry, to = _geometry(path) if known.lon is None or known.lat is None else (None, None)
-        names = sorted({*wanted, *known.labels, *([geometry] if geometry else [])})
-        finder, number = Finder(path.parent, known.layout), 0
+        layout = columns(file.schema_arrow.names, str(path))
+        used = filter(None, (layout.path, layout.lon, layout.lat, layout.id, layout.time, layout.text))
+        geometry, to = _geometry(path) if layout.lon is None or layout.lat is None else (None, None)
+        names = sorted({*used, *layout.labels, *([geometry] if geometry else [])})
+        finder, number = Finder(path.parent, layout.layout), 0
         try:
             for batch in file.iter_batches(_BATCH, columns=names):
                 for row in batch.to_pylist():
                     number += 1
-                    reference = _row(row, known, finder, path, number)
-                    yield reference if geometry is None else _placed(reference, row[geometry], to)
+                    reference = _row(row, layout, finder, path, number)
+                    yield reference if geometry is None or to is None else _placed(reference, row[geometry], to)
         except (OSError, pa.ArrowException) as err:
             raise InputError(f"pictures: {str(path)!r} breaks off after row {number} ({err})") from err
 
 
-def _geometry(path: Path) -> tuple[str | None, Any]:
+def _geometry(path: Path) -> tuple[str | None, pyproj.Transformer | None]:
     """(the geometry column of a GeoParquet file or of a native type, what brings it to degrees)."""
     try:
         with pq.ParquetFile(path) as file:
-            told = json.loads((file.metadata.metadata or {}).get(b"geo", b"null"))
+            metadata = json.loads((file.metadata.metadata or {}).get(b"geo", b"null"))
             native = parquet_geometry.native(file)
-        if told is not None:
-            name = told["primary_column"]
-            crs = told["columns"][name].get("crs", "OGC:CRS84")
+        if metadata is not None:
+            name = metadata["primary_column"]
+            crs = metadata["columns"][name].get("crs", "OGC:CRS84")
         elif native is not None:
             name, crs = native
         else:
@@ -204,7 +192,7 @@ def _geometry(path: Path) -> tuple[str | None, Any]:
         raise InputError(f"pictures: {str(path)!r} has broken GeoParquet metadata ({err!r})") from err
 
 
-def _placed(reference: Reference, wkb: Any, to: Any) -> Reference:
+def _placed(reference: Reference, wkb: bytes | None, to: pyproj.Transformer) -> Reference:
     try:
         shape = None if wkb is None else shapely.from_wkb(wkb)
     except (shapely.errors.ShapelyError, TypeError):
@@ -216,38 +204,39 @@ def _placed(reference: Reference, wkb: Any, to: Any) -> Reference:
     return replace(reference, lon=lon, lat=lat, problems=(*reference.problems, *problems))
 
 
-def _row(row: Mapping[str, Any], known: ListColumns, finder: Finder, path: Path, number: int) -> Reference:
+def _row(row: Mapping[str, object], layout: ListColumns, finder: Finder, path: Path, number: int) -> Reference:
     def text(name: str | None) -> str:
         value = row.get(name) if name else None
         return "" if value is None or value != value else str(value).strip()  # NaN of a float column
 
-    name, source = text(known.path), str(path)
-    lon, lat, problems = _position(text(known.lon), text(known.lat))
-    time, wrong = _time(row.get(known.time) if known.time else None)
-    about: dict[str, Any] = {
-        "lon": lon,
-        "lat": lat,
-        "time": time,
-        "text": text(known.text) or None,
-        "labels": {n: t for n in known.labels if (t := text(n))},
-        "source": source,
-        "problems": (*problems, *wrong),
-    }
-    label = text(known.id) or name or f"row {number}"
+    name = text(layout.path)
+    lon, lat, problems = _position(text(layout.lon), text(layout.lat))
+    time, bad_time = _time(row.get(layout.time) if layout.time else None)
+    reference = Reference(
+        text(layout.id) or name or f"row {number}",
+        "",
+        lon,
+        lat,
+        time,
+        text(layout.text) or None,
+        {n: t for n in layout.labels if (t := text(n))},
+        str(path),
+        problems=(*problems, *bad_time),
+    )
     if not name:
-        return Reference(label, "", refused=f"row {number} of {path.name} names no picture", **about)
-    if known.suffix and not name.lower().endswith(known.suffix):
-        name += known.suffix
+        return replace(reference, refused=f"row {number} of {path.name} names no picture")
+    if layout.suffix and not name.lower().endswith(layout.suffix):
+        name += layout.suffix
     try:
         if "://" in name:
-            return Reference(label, gdal_path(name, remote=True), **about)
+            return replace(reference, href=gdal_path(name, remote=True))
         # the checks of hrefs, and no folder to stay in: a list of one's own may point to another disk
-        return Reference(label, gdal_path(str(finder.find(name)), remote=False), **about)
+        return replace(reference, href=gdal_path(str(finder.find(name)), remote=False))
     except (InputError, OSError, ValueError) as err:
-        return Reference(label, "", refused=str(err), **about)
+        return replace(reference, refused=str(err))
 
 
-def _position(x: Any, y: Any) -> tuple[float | None, float | None, tuple[str, ...]]:
+def _position(x: object, y: object) -> tuple[float | None, float | None, tuple[str, ...]]:
     if x in ("", None) and y in ("", None):
         return None, None, ()
     try:
@@ -261,7 +250,7 @@ def _position(x: Any, y: Any) -> tuple[float | None, float | None, tuple[str, ..
     return float(sphere.wrap(lon)), lat, ()
 
 
-def _time(value: Any) -> tuple[dt.datetime | None, tuple[str, ...]]:
+def _time(value: object) -> tuple[dt.datetime | None, tuple[str, ...]]:
     """UTC; a time without a zone counts as UTC."""
     if value is None or value == "":
         return None, ()

@@ -19,7 +19,7 @@ SMALL = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class Positioned:
     """A picture that can be read, its place in degrees and the SHA-256 of its file."""
 
     reference: Reference
@@ -29,30 +29,30 @@ class Placed:
 
     @property
     def sequence(self) -> str | None:
-        """What its list says that it is part of: a drive, a flight, a burst."""
+        """The sequence that its list names: a drive, a flight, a burst."""
         return self.reference.labels.get("sequence")
 
 
-def placed(sources: Iterable[str | Path]) -> tuple[list[Placed], list[tuple[str, str]]]:
+def positioned(sources: Iterable[str | Path]) -> tuple[list[Positioned], list[tuple[str, str]]]:
     """The pictures of sources in their order, and (id, why) of those that are left out, which are logged too.
 
-    Raises InputError for sources that cannot be meant, NothingFound where none is left.
+    Raises InputError for sources that are none, NothingFound where no picture is left.
     """
-    found: list[Placed] = []
+    out: list[Positioned] = []
     left_out: list[tuple[str, str]] = []
     for one in photo_lists.pictures(sources):
         try:
             photo = photo_lists.load(one, SMALL)
         except (UnreadablePhoto, InputError) as err:
-            left_out.append((one.id, getattr(err, "reason", str(err))))
+            left_out.append((one.id, err.reason if isinstance(err, UnreadablePhoto) else str(err)))
             continue
         lon, lat = (one.lon, one.lat) if one.lon is not None else (photo.exif.lon, photo.exif.lat)
         if lon is None or lat is None:
             left_out.append((one.id, "; ".join(("no position", *photo.exif.problems))))
         else:
-            found.append(Placed(one, lon, lat, photo.sha256))
+            out.append(Positioned(one, lon, lat, photo.sha256))
     for name, why in left_out:
         log.warning("picture %s is left out: %s", name, why)
-    if not found:
+    if not out:
         raise NothingFound(f"none of {len(left_out)} pictures has a position and can be read")
-    return found, left_out
+    return out, left_out

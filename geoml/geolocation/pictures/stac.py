@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,24 +58,20 @@ def from_items(path: Path) -> Iterator[Reference]:
 
 
 def _reference(item: Mapping[str, Any], path: Path) -> Reference:
-    told = item.get("properties") if isinstance(item.get("properties"), dict) else {}
-    assert isinstance(told, dict)
-    lon, lat = _middle(item.get("bbox"))
-    words = [str(told[k]) for k in ("title", "description") if told.get(k)]
-    about: dict[str, Any] = {
-        "lon": lon, "lat": lat, "time": _time(told.get("datetime")), "text": ". ".join(words) or None,
-        "source": str(path),
-    }  # fmt: skip
     label = str(item.get("id") or path.name)
     if why := too_long(item):
         return Reference(short(label), "", refused=f"item {short(label, 60)}: {why}", source=str(path))
+    properties = item["properties"] if isinstance(item.get("properties"), dict) else {}
+    words = [str(properties[k]) for k in ("title", "description") if properties.get(k)]
+    time, text = _time(properties.get("datetime")), ". ".join(words) or None
+    reference = Reference(label, "", *_middle(item.get("bbox")), time, text, source=str(path))
     href = _href(item["assets"])
     if href is None:
-        return Reference(label, "", refused=f"item {label} has no picture among its assets", **about)
+        return replace(reference, refused=f"item {label} has no picture among its assets")
     try:
-        return Reference(label, gdal_path(href, remote="://" in href, root=path.parent), **about)
+        return replace(reference, href=gdal_path(href, remote="://" in href, root=path.parent))
     except InputError as err:
-        return Reference(label, "", refused=f"item {label}: {err}", **about)
+        return replace(reference, refused=f"item {label}: {err}")
 
 
 def _href(assets: Mapping[str, Any]) -> str | None:
@@ -82,13 +79,13 @@ def _href(assets: Mapping[str, Any]) -> str | None:
         kind = str(asset.get("type") or "image/jpeg") if isinstance(asset, dict) else ""
         return kind.partition(";")[0].strip().lower() in _TYPES and isinstance(asset.get("href"), str)
 
-    known = {k: a for k, a in assets.items() if usable(a)}
-    shows = [k for k, a in known.items() if {"thumbnail", "overview", "visual"} & lowercase_words(a.get("roles"))]
-    key = next((k for k in (*ASSETS, *shows) if k in known), None)
-    return None if key is None else str(known[key]["href"])
+    raster = {k: a for k, a in assets.items() if usable(a)}
+    shows = [k for k, a in raster.items() if {"thumbnail", "overview", "visual"} & lowercase_words(a.get("roles"))]
+    key = next((k for k in (*ASSETS, *shows) if k in raster), None)
+    return None if key is None else str(raster[key]["href"])
 
 
-def _middle(bbox: Any) -> tuple[float | None, float | None]:
+def _middle(bbox: object) -> tuple[float | None, float | None]:
     if not isinstance(bbox, list | tuple) or len(bbox) not in (4, 6):
         return None, None
     try:
@@ -101,7 +98,7 @@ def _middle(bbox: Any) -> tuple[float | None, float | None]:
     return float(sphere.wrap(west + (east - west) % 360 / 2)), (south + north) / 2
 
 
-def _time(value: Any) -> dt.datetime | None:
+def _time(value: object) -> dt.datetime | None:
     with suppress(ValueError):
         return None if str(value).isdigit() else instant(str(value))
     return None

@@ -62,7 +62,7 @@ def strip(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Stri
     if Image.registered_extensions().get(target.suffix.lower()) not in (kind, image.format):
         raise InputError(f"out: {target}; expected a suffix of {kind}, the format is not changed")
     exif = read_exif(image)
-    removed = _found(image, kind)
+    removed = _metadata_kinds(image, kind)
     if kind == "JPEG" and exif.orientation == 1:
         clean, more = _jpeg(data, str(source))
         lossless, note = True, "the compressed pixels are those of the original"
@@ -75,20 +75,20 @@ def strip(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Stri
     return Stripped(target, lossless, tuple(sorted(removed | more)), note)
 
 
-def _found(image: Any, kind: str) -> set[str]:
-    found = set()
+def _metadata_kinds(image: Image.Image, kind: str) -> set[str]:
+    kinds = set()
     try:
         tags = image.getexif()
-        found |= {"gps"} if tags.get_ifd(0x8825) else set()
-        found |= {"exif"} if len(tags) and kind != "TIFF" else set()
+        kinds |= {"gps"} if tags.get_ifd(0x8825) else set()
+        kinds |= {"exif"} if len(tags) and kind != "TIFF" else set()
     except Exception:  # damaged EXIF goes as well
-        found.add("exif")
+        kinds.add("exif")
     names = {"xmp": "xmp", "XML:com.adobe.xmp": "xmp", "photoshop": "iptc", "comment": "comment", "exif": "exif"}
-    found |= {label for key, label in names.items() if key in image.info}
-    found |= {"text"} if getattr(image, "text", None) else set()
-    found |= {"tags"} if kind == "TIFF" else set()
-    found |= {"frames"} if getattr(image, "is_animated", False) else set()
-    return found
+    kinds |= {label for key, label in names.items() if key in image.info}
+    kinds |= {"text"} if getattr(image, "text", None) else set()
+    kinds |= {"tags"} if kind == "TIFF" else set()
+    kinds |= {"frames"} if getattr(image, "is_animated", False) else set()
+    return kinds
 
 
 def _jpeg(data: bytes, label: str) -> tuple[bytes, set[str]]:
@@ -105,14 +105,13 @@ def _jpeg(data: bytes, label: str) -> tuple[bytes, set[str]]:
             out += part[:2] + b"\0\x0e" + body[:12]  # the colour transform; nothing may hide behind it
         elif marker == 0xFE:
             removed.add("comment")
+        elif marker == 0xD9:
+            removed |= {"appended"} if part else set()
         elif marker == 0 or not 0xE0 <= marker <= 0xEF:
             out += part
         else:
             removed.add(_segment_name(marker, body))
-    end = bytes(out)
-    if len(data) - _end(data, label) > 0:
-        removed.add("appended")
-    return end + b"\xff\xd9", removed
+    return bytes(out) + b"\xff\xd9", removed
 
 
 def _segment_name(marker: int, body: bytes) -> str:
@@ -122,11 +121,12 @@ def _segment_name(marker: int, body: bytes) -> str:
 
 
 def _segments(data: bytes, label: str) -> Iterator[tuple[int, bytes]]:
-    """(marker, bytes) up to the end of the first picture; entropy-coded data have the marker 0."""
+    """(marker, bytes) of the first picture; entropy-coded data have the marker 0, what is appended that of the end."""
     at = 2
     while True:
         marker, start, at = _next(data, at, label)
         if marker == 0xD9:
+            yield marker, data[at:]
             return
         yield marker, data[start:at]
         if marker == 0xDA:
@@ -164,17 +164,7 @@ def _scan(data: bytes, at: int, label: str) -> int:
             return at
 
 
-def _end(data: bytes, label: str) -> int:
-    at = 2
-    while True:
-        marker, _, at = _next(data, at, label)
-        if marker == 0xD9:
-            return at
-        if marker == 0xDA:
-            at = _scan(data, at, label)
-
-
-def _written_anew(image: Any, kind: str, orientation: int, label: str) -> bytes:
+def _written_anew(image: Image.Image, kind: str, orientation: int, label: str) -> bytes:
     """The first frame as a file of the same format, made from the pixels and the ICC profile alone."""
     try:
         image.load()

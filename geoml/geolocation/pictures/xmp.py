@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 from xml.etree import ElementTree
 
 MAX_BYTES = 4 * 2**20
@@ -29,12 +28,12 @@ class DamagedXmp(ValueError):
     """A packet that is no XML, or XML with declarations of its own, which are not followed."""
 
 
-def packet(info: Mapping[Any, Any]) -> bytes:
+def packet(info: Mapping[str | tuple[int, int], object]) -> bytes:
     """The XMP packet among what Pillow keeps of a picture; empty where there is none."""
-    found = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    if isinstance(found, tuple | list):
-        found = found[0] if found else b""
-    return found.encode("utf-8", "replace") if isinstance(found, str) else found if isinstance(found, bytes) else b""
+    data = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    if isinstance(data, tuple | list):
+        data = data[0] if data else b""
+    return data.encode("utf-8", "replace") if isinstance(data, str) else data if isinstance(data, bytes) else b""
 
 
 def position(data: bytes) -> tuple[float, float] | None:
@@ -42,10 +41,10 @@ def position(data: bytes) -> tuple[float, float] | None:
 
     Raises DamagedXmp.
     """
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, value in _properties(data):
-        told.setdefault(name.rpartition("}")[2].lower(), value)
-    lat, lon = (next((told[n] for n in names if n in told), None) for names in (_LAT, _LON))
+        values.setdefault(name.rpartition("}")[2].lower(), value)
+    lat, lon = (next((values[n] for n in names if n in values), None) for names in (_LAT, _LON))
     return None if lat is None or lon is None else (_degrees(lon, "EW"), _degrees(lat, "NS"))
 
 

@@ -13,10 +13,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoml.errors import InputError
+from geoml.geolocation.pictures.prepare import Row
 from geoml.geolocation.rows.schema import STATUSES
 from geoml.io.report.template import template
 from geoml.vector.caps import cap
@@ -35,24 +35,27 @@ MOST = 5000
 THUMBNAIL = 160
 """Pixels of the longer side."""
 
+Rings = list[list[list[float]]]
+"""A polygon as Leaflet takes it: outer ring and holes of (lat, lon)."""
+
 _HERE = Path(__file__).parent
 _VENDOR = _HERE / "vendor"
 
 
 def photo_map(
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[Row],
     *,
     title: str = "Where the pictures were taken",
-    thumbnails: Callable[[Mapping[str, Any]], bytes | None] | None = None,
+    thumbnails: Callable[[Row], bytes | None] | None = None,
 ) -> str:
     """The page of rows as `geoml.geolocation.rows.schema` has them.
 
     Answers are points with the circle that holds 90 % of the probability, or with their footprint where they have one
-    (`geoml.geolocation.rows.map_schema`); rows without an answer are listed beside the map.
+    (`geoml.geolocation.rows.schema.MAP_COLUMNS`); rows without an answer are listed next to the map.
     ``thumbnails`` gives the JPEG of a row as `thumbnail` makes it, or None. Raises InputError for a row without an
-    ``image_id`` or with an unknown status, and for thumbnails that are no JPEG.
+    ``image_id`` or with an unknown status.
     """
-    shown: list[dict[str, Any]] = []
+    entries: list[Row] = []
     counts, total, coarse = Counter[str](), 0, True
     for row in rows:
         if row.get("status") not in STATUSES or not isinstance(row.get("image_id"), str):
@@ -60,17 +63,17 @@ def photo_map(
         total += 1
         counts[str(row["status"])] += 1
         coarse = coarse and str(row.get("disclosed_precision") or "region").startswith("region")
-        if len(shown) < MOST:
-            shown.append(_entry(row, thumbnails(row) if thumbnails else None))
-    said = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s]) or "none"
+        if len(entries) < MOST:
+            entries.append(_entry(row, thumbnails(row) if thumbnails else None))
+    counted = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s]) or "none"
     more = f" Only the first {MOST} are shown." if total > MOST else ""
-    fine = any(one["error"] is not None for one in shown)
-    data = {"rows": shown, "digits": 6 if fine else 1 if coarse else 4, "fine": fine}
+    fine = any(one["error"] is not None for one in entries)
+    data = {"rows": entries, "digits": 6 if fine else 1 if coarse else 4, "fine": fine}
     page = template(_HERE / "photo_map.html.j2").render(
         title=title,
-        summary=f"{total} pictures: {said}.{more}",
+        summary=f"{total} pictures: {counted}.{more}",
         fine=fine,
-        named=any(one["name"] for entry in shown for one in entry["topk"]),
+        named=any(one["name"] for entry in entries for one in entry["topk"]),
         data=Markup(_json(data)),
         **{name: Markup(text) for name, text in _parts().items()},
     )
@@ -86,9 +89,7 @@ def thumbnail(rgb: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _entry(row: Mapping[str, Any], small: bytes | None) -> dict[str, Any]:
-    if small is not None and not small.startswith(b"\xff\xd8\xff"):
-        raise InputError(f"row {row['image_id']}: its thumbnail is no JPEG")
+def _entry(row: Row, small: bytes | None) -> Row:
     lon, lat, radius = row.get("lon"), row.get("lat"), row.get("radius_90_km")
     placed = lon is not None and lat is not None
     km = row.get("exif_error_km")
@@ -102,7 +103,7 @@ def _entry(row: Mapping[str, Any], small: bytes | None) -> dict[str, Any]:
         "radius": radius if placed else None,
         "precision": row.get("disclosed_precision"),
         "exif": None if flag in (None, "absent") else f"{flag}, {km:.0f} km away" if km is not None else flag,
-        "outline": _shown(row),
+        "outline": _outline(row),
         "error": row.get("error_m") if placed else None,
         "inliers": row.get("inliers") if placed else None,
         "where": row.get("reference") if placed else None,
@@ -119,7 +120,7 @@ def _entry(row: Mapping[str, Any], small: bytes | None) -> dict[str, Any]:
     }
 
 
-def _shown(row: Mapping[str, Any]) -> list[Any]:
+def _outline(row: Row) -> list[Rings]:
     """The footprint of a row, else its circle, as rings of (lat, lon)."""
     if row.get("footprint") is not None:
         return _rings(shapely.from_wkb(row["footprint"]), 7)
@@ -129,7 +130,7 @@ def _shown(row: Mapping[str, Any]) -> list[Any]:
     return _rings(shapely.set_precision(cap(float(lon), float(lat), float(km)).simplify(0), 1e-3), 3)
 
 
-def _rings(shape: shapely.Geometry, digits: int) -> list[Any]:
+def _rings(shape: shapely.Geometry, digits: int) -> list[Rings]:
     """As Leaflet takes them."""
     return [
         [[[round(y, digits), round(x, digits)] for x, y in r.coords[:-1]] for r in (part.exterior, *part.interiors)]
@@ -138,7 +139,7 @@ def _rings(shape: shapely.Geometry, digits: int) -> list[Any]:
     ]
 
 
-def _json(data: Any) -> str:
+def _json(data: object) -> str:
     """JSON that cannot end the script element it stands in."""
     try:
         text = json.dumps(data, allow_nan=False, separators=(",", ":"))

@@ -10,12 +10,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoml.errors import DataError, TransientError, out_of_memory
+from geoml.geolocation.pictures.prepare import Row
 from geoml.geolocation.rows.schema import joined
 from geoml.io.stores.store import atomic, check_regular, within
 
@@ -28,7 +28,7 @@ _OPEN = 4
 class RowParts:
     """The parts in a folder. ``in`` tells whether a key is there; memory is that of the keys.
 
-    ``more`` are columns beside those of `geoml.geolocation.rows.schema`.
+    ``more`` are columns in addition to those of `geoml.geolocation.rows.schema`.
     """
 
     def __init__(self, folder: Path, more: pa.Schema | None = None) -> None:
@@ -38,7 +38,7 @@ class RowParts:
             [key, *[f for f in joined(more) if f.name != "geometry" and not f.name.endswith("bbox")]]
         )
         self._where: dict[bytes, tuple[int, int]] = {}
-        self._open: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
+        self._open: OrderedDict[int, list[Row]] = OrderedDict()
         self._last = -1
         for path in sorted(folder.glob("*.parquet")):
             self._look(path)
@@ -52,7 +52,7 @@ class RowParts:
     def __len__(self) -> int:
         return len(self._where)
 
-    def add(self, keys: Sequence[bytes], rows: Sequence[dict[str, Any]]) -> None:
+    def add(self, keys: Sequence[bytes], rows: Sequence[Row]) -> None:
         """Write a part. Raises DataError when it cannot be written."""
         number = self._last + 1
         values = [{**row, "key": key} for key, row in zip(keys, rows, strict=True)]
@@ -62,7 +62,7 @@ class RowParts:
         self._last = number
         self._where.update((key, (number, row)) for row, key in enumerate(keys))
 
-    def get(self, key: bytes) -> dict[str, Any]:
+    def get(self, key: bytes) -> Row:
         """The row of a key that is there, as it was read back. Raises KeyError for another, DataError."""
         number, row = self._where[key]
         if number not in self._open:

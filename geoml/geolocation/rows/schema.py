@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +18,10 @@ import pyproj
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
-from geoml.errors import DataError, InputError
+from geoml.errors import InputError
+from geoml.geolocation.pictures.prepare import Row
 from geoml.grid import sphere
-from geoml.io.stores.store import atomic, check_regular
+from geoml.io.stores.store import atomic
 from geoml.texts import listed
 
 STATUSES = ("ok", "abstained", "unreadable", "refused")
@@ -77,6 +77,31 @@ it that holds 50 or 90 %, ``area_90_km2`` the area of the smallest region that h
 ``exact`` or ``region:N`` with the km that answers were rounded to, ``none`` where there is no answer.
 """
 
+MAP_COLUMNS = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("footprint", pa.binary()),
+        ("error_m", _F),
+        ("cov_ee", _F),
+        ("cov_en", _F),
+        ("cov_nn", _F),
+        ("inliers", pa.int32()),
+        ("p_right", _F),
+        ("gsd_m", _F),
+        ("heading_deg", _F),
+        ("reference", pa.string()),
+    ]
+)
+"""Columns of a picture that was matched with a map, in addition to those of `SCHEMA`.
+
+``stage``: ``match`` where the answer is a place on the map, ``cells`` where it is a locator's, null without one.
+
+``footprint`` is the WKB polygon or multipolygon that the picture shows, in degrees; ``error_m`` one standard deviation
+along an axis, ``cov_*`` the covariance of (east, north) in square metres; ``inliers`` of the best candidate and
+``p_right``, the probability that so many are right, also where it was not accepted; ``gsd_m`` metres of a pixel of the
+picture, ``heading_deg`` where its upper edge looks, from north; ``reference`` the file, frame or item it was found in.
+"""
+
 _ANSWER = ("lat", "lon", *(f"p_within_{km}km" for km in WITHIN_KM), "radius_50_km", "radius_90_km", "area_90_km2",
            "entropy", "expected_geoscore", "topk", "cells", "neighbours", "exif_error_km")  # fmt: skip
 _KM_PER_DEGREE = math.pi * sphere.EARTH_RADIUS_KM / 180
@@ -100,21 +125,21 @@ def round_to(lon: ArrayLike, lat: ArrayLike, km: float) -> tuple[NDArray[np.floa
     return (column + 0.5) / count * 360 - 180, middle
 
 
-def exif_flag(row: Mapping[str, Any]) -> tuple[str, float | None]:
+def exif_flag(row: Row, slack_km: float = 0.0) -> tuple[str, float | None]:
     """(flag, km between the answer and the position in the EXIF).
 
-    ``agree`` when the EXIF lies within the 90 % radius of the answer, ``suspicious`` when outside of it, ``absent``
-    when there is no EXIF position, no answer, or no radius.
+    ``agree`` when the EXIF lies within the 90 % radius of the answer and ``slack_km``, ``suspicious`` when outside of
+    it, ``absent`` when there is no EXIF position, no answer, or no radius.
     """
     parts = [row.get(k) for k in ("lon", "lat", "exif_lon", "exif_lat", "radius_90_km")]
     if any(p is None for p in parts):
         return "absent", None
     lon, lat, x, y, radius = (float(p) for p in parts if p is not None)
     km = float(sphere.distance(lon, lat, x, y))
-    return ("agree" if km <= radius else "suspicious"), km
+    return ("agree" if km <= radius + slack_km else "suspicious"), km
 
 
-def rounded(row: Mapping[str, Any], km: float) -> dict[str, Any]:
+def rounded(row: Row, km: float) -> Row:
     """The row with its answer rounded to a region of about ``km``; nothing else in it tells the place more finely.
 
     Two answers in one cell of the grid differ in no position. Radii and areas cover at least the cell (its half
@@ -169,7 +194,7 @@ def _shapes(more: pa.Schema | None) -> list[str]:
     return [f.name for f in more or [] if f.type == pa.binary()]
 
 
-def write(rows: Iterable[Mapping[str, Any]], path: Path, more: pa.Schema | None = None) -> int:
+def write(rows: Iterable[Row], path: Path, more: pa.Schema | None = None) -> int:
     """Write rows as GeoParquet 1.1, atomically and in their order; how many there were.
 
     ``exif_flag`` and ``exif_error_km`` are filled in where a row leaves them out. ``more`` are further columns; the
@@ -200,21 +225,8 @@ def write(rows: Iterable[Mapping[str, Any]], path: Path, more: pa.Schema | None 
     return total
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, without ``geometry`` and bounds. Raises DataError when it is none of ours."""
-    try:
-        table = pq.read_table(check_regular(path), page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as err:
-        raise DataError(f"{path}: not a GeoParquet file ({err})") from err
-    if missing := set(SCHEMA.names) - set(table.schema.names):
-        raise DataError(f"{path}: not a file of geolocations, it lacks {listed(sorted(missing))}")
-    made = [n for n in table.schema.names if n in ("geometry", "bbox") or n.endswith("_bbox")]
-    rows: list[dict[str, Any]] = table.drop_columns(made).to_pylist()
-    return rows
-
-
-def _batches(rows: Iterable[Mapping[str, Any]], names: set[str]) -> Iterable[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
+def _batches(rows: Iterable[Row], names: set[str]) -> Iterable[list[Row]]:
+    batch: list[Row] = []
     for row in rows:
         batch.append(_checked(row, names))
         if len(batch) == ROW_GROUP:
@@ -224,7 +236,7 @@ def _batches(rows: Iterable[Mapping[str, Any]], names: set[str]) -> Iterable[lis
         yield batch
 
 
-def _checked(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+def _checked(row: Row, names: set[str]) -> Row:
     name = row.get("image_id")
     if unknown := set(row) - names:
         raise InputError(f"row {name}: unknown columns {listed(sorted(unknown))}")
@@ -269,13 +281,13 @@ class _Extent:
         edges = shapely.total_bounds(shapes).tolist()
         self.bounds = [*map(min, self.bounds[:2], edges[:2]), *map(max, self.bounds[2:], edges[2:])]
 
-    def column(self) -> dict[str, Any]:
+    def column(self) -> Row:
         crs = pyproj.CRS.from_user_input("OGC:CRS84").to_json_dict()
-        told = {"encoding": "WKB", "geometry_types": sorted(self.kinds), "crs": crs}
-        return told | ({"bbox": self.bounds} if self.kinds else {})
+        column = {"encoding": "WKB", "geometry_types": sorted(self.kinds), "crs": crs}
+        return column | ({"bbox": self.bounds} if self.kinds else {})
 
 
-def _metadata(shapes: Mapping[str, _Extent]) -> dict[str, Any]:
+def _metadata(shapes: Mapping[str, _Extent]) -> Row:
     columns = {name: extent.column() for name, extent in shapes.items()}
     for name, column in columns.items():
         box = "bbox" if name == "geometry" else f"{name}_bbox"
@@ -293,17 +305,17 @@ def _up(value: float, step: float) -> float:
     return math.ceil(value / step - 1e-9) * step
 
 
-def _candidates(topk: Any, km: float) -> list[dict[str, Any]] | None:
+def _candidates(topk: Sequence[Row] | None, km: float) -> list[Row] | None:
     """Candidates on the grid; those of one cell are one with the sum of their probabilities, best first."""
     if topk is None:
         return None
-    merged: dict[tuple[float, float], dict[str, Any]] = {}
+    merged: dict[tuple[float, float], Row] = {}
     for one in topk:
         at = _one(float(one["lon"]), float(one["lat"]), km)
-        known = merged.setdefault(at, {"lon": at[0], "lat": at[1], "p": 0.0, "country": one.get("country")})
-        known["p"] += float(one.get("p") or 0.0)
-        if known["country"] != one.get("country"):
-            known["country"] = None
+        candidate = merged.setdefault(at, {"lon": at[0], "lat": at[1], "p": 0.0, "country": one.get("country")})
+        candidate["p"] += float(one.get("p") or 0.0)
+        if candidate["country"] != one.get("country"):
+            candidate["country"] = None
     best = sorted(merged.values(), key=lambda c: (-c["p"], c["lon"], c["lat"]))
     return [{"rank": k, **c, "p": round(c["p"], 3), "cell_id": None, "admin1": None, "name": None}
             for k, c in enumerate(best, start=1)]  # fmt: skip

@@ -29,7 +29,7 @@ from geoml.engine.train.loop import Training, TrainingBatch, kept, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
 from geoml.geolocation import heads
-from geoml.geolocation.locate.features import AHEAD, BATCH, Extractor, compute
+from geoml.geolocation.locate.features import BATCH, PREFETCH, Extractor, compute
 from geoml.geolocation.nn.backbones import Backbone
 from geoml.geolocation.nn.locating import Standardise
 from geoml.geolocation.training import balance, picture_sets, season, world, world_sets
@@ -144,7 +144,7 @@ def _batches(draw: Draw, batch: int, epoch: int, part: Rows) -> Iterator[Trainin
     rows = draw.rows(epoch)
     xyz = torch.from_numpy(sphere.to_xyz(draw.where[rows, 0], draw.where[rows, 1]).astype(np.float32))
     true = xyz.split(batch)  # type: ignore[no-untyped-call]
-    for rgb, at in zip(ahead(draw.batches(epoch, batch, part), AHEAD, "pictures"), true, strict=True):
+    for rgb, at in zip(ahead(draw.batches(epoch, batch, part), PREFETCH, "pictures"), true, strict=True):
         yield TrainingBatch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))
 
 

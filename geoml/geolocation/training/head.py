@@ -120,7 +120,7 @@ def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None)
     sets = _of(recipe).tests(recipe, found.extractor, cache or features_cache())
     scores = {}
     for name, queries in sets.items():
-        unlike = np.array([why is not None for why in found.unlike(queries.features)])
+        unlike = np.array([why is not None for why in found.out_of_domain(queries.features)])
         no = unlike if card.domain is not None else None
         scores[name] = evaluate(found.head, card.calibration, queries, recipe.seed, unlike=no)
     return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "sets": scores}
@@ -180,7 +180,7 @@ def _domain(
     if recipe.int8:
         domain = locator.rounded(domain, recipe.half, True)
     both = joined([sets.val, sets.val_blocks])
-    density = locator.answer(head, both.features).tempered(calibrated.temperature, calibrated.spread)
+    density = locator.head_density(head, both.features).tempered(calibrated.temperature, calibrated.spread)
     sure = answers.sure_regions(density, calibrated) == 0
     return domain, fit_domain.choose(domain, both.features[sure], sets.foreign_val, how)
 
@@ -229,10 +229,10 @@ def calibrate(head: nn.Module, chosen: FeatureSet, how: Calibration, strict: Fea
     if len(chosen) < 20:
         raise InputError(f"calibration: {len(chosen)} validation pictures; expected at least 20")
     first, second = chosen.take(np.arange(0, len(chosen), 2)), chosen.take(np.arange(1, len(chosen), 2))
-    t, spread = temperature(locator.answer(head, first.features), first.lon, first.lat)
-    density = locator.answer(head, second.features).tempered(t, spread)
+    t, spread = temperature(locator.head_density(head, first.features), first.lon, first.lat)
+    density = locator.head_density(head, second.features).tempered(t, spread)
     asked = second if strict is None else strict
-    told = density if strict is None else locator.answer(head, strict.features).tempered(t, spread)
+    told = density if strict is None else locator.head_density(head, strict.features).tempered(t, spread)
     at = told.mode()
     sure = told.within(*at, how.within_km)
     right = sphere.distance(*at, asked.lon, asked.lat) <= how.within_km
@@ -276,7 +276,7 @@ def evaluate(
     unlike: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Scores of a test set, see `geoml.geolocation.training.place_scores`."""
-    density = locator.answer(head, queries.features).tempered(calibration.temperature, calibration.spread)
+    density = locator.head_density(head, queries.features).tempered(calibration.temperature, calibration.spread)
     scores = PlaceScores(calibration, locator.head_cells(head), seed, draws)
     scores.update(density, queries.lon, queries.lat, unlike)
     return scores.compute()

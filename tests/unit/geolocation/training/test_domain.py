@@ -17,13 +17,14 @@ from geoml.geolocation.locate import localizability as localize
 from geoml.geolocation.locate import locate as geolocate
 from geoml.geolocation.locate import locator, verify
 from geoml.geolocation.locate.locator import Locator
-from geoml.geolocation.rows import schema as geolocations
+from geoml.geolocation.recipe import VerifyRecipe
 from geoml.geolocation.training import domain as fit_domain
 from geoml.geolocation.training import draw
 from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training.recipe import Foreign
 from geoml.testing import pictures as photos
 from geoml.testing.pictures import world_recipe
+from tests import geolocation_rows
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_what_is_written_answers_as_what_was_trained(trained: tuple[Locator, Loc
     assert (
         again.extractor(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3)).astype(np.uint8)) == features
     ).all()
-    assert again.unlike(features) == first.unlike(features)
+    assert again.out_of_domain(features) == first.out_of_domain(features)
     one, two = first.locate(features), again.locate(features)
     assert np.abs(np.stack(one.mode()) - np.stack(two.mode())).max() < 1e-3
     assert again.head.retrieval.gallery.shape[1] == 16  # type: ignore[union-attr, index]
@@ -123,12 +124,12 @@ def test_scores_count_what_is_refused(trained: tuple[Locator, Locator]) -> None:
 def test_a_locator_that_has_not_learnt_it_answers_everything(tmp_path: Path) -> None:
     plain = photos.made_locator(tmp_path)
     assert plain.domain is None
-    assert plain.unlike(np.zeros((3, plain.card.features), np.float32)) == [None] * 3
+    assert plain.out_of_domain(np.zeros((3, plain.card.features), np.float32)) == [None] * 3
 
 
 def rows(found: Locator, folder: Path, out: Path) -> dict[str, dict]:
     geolocate.geolocate([folder], found, out)
-    return {row["image_id"]: row for row in geolocations.read(out)}
+    return {row["image_id"]: row for row in geolocation_rows.read(out)}
 
 
 def test_a_picture_that_it_is_not_for_gets_no_place(
@@ -154,7 +155,7 @@ def test_a_picture_that_it_is_not_for_gets_no_place(
     assert "not for" not in (given["reason"] or "")
     (score,) = localize.localizability([tmp_path / "in"], strict)
     assert (score["status"], score["score"]) == ("abstained", None)
-    (evidence,) = verify.verify([tmp_path / "in"], strict, verify.Claim(1.0, 2.0))
+    (evidence,) = verify.verify([tmp_path / "in"], strict, VerifyRecipe(lon=1.0, lat=2.0))
     assert (evidence.verdict, evidence.log_likelihood_ratio) == ("does not tell", None)
     assert "not for" in str(evidence.reason)
 

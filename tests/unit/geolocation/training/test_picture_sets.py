@@ -22,7 +22,7 @@ from geoml.data.recipe import resolve
 from geoml.errors import InputError, NothingFound
 from geoml.geolocation.locate import locator
 from geoml.geolocation.nn import backbones
-from geoml.geolocation.pictures.positions import placed
+from geoml.geolocation.pictures.positions import positioned
 from geoml.geolocation.training import backbone as fit_backbone
 from geoml.geolocation.training import picture_looks, picture_sets
 from geoml.geolocation.training.recipe import GeoRecipe
@@ -197,7 +197,7 @@ def test_a_photo_keeps_its_sides_and_its_hues_and_a_view_from_above_has_no_up() 
 
 @pytest.mark.data
 def test_real_frames_have_their_places_in_the_exif() -> None:
-    found, left_out = placed([resolve("${GEOML_DATA}/geolocation/drone_caliterra")])
+    found, left_out = positioned([resolve("${GEOML_DATA}/geolocation/drone_caliterra")])
     assert left_out == []
     assert len(found) == 75
     at = picture_sets.where(found)

@@ -178,7 +178,7 @@ def test_what_a_list_names_is_read_by_the_same_rule(server: Any, machine: Callab
     machine(private_hosts=True)
     server.last = "drip"
     with pytest.raises(TransientError, match="no answer in time"):
-        Reference("p", f"{server.url}/p.jpg").fetched()
+        Reference("p", f"{server.url}/p.jpg").read_bytes()
     server.last = "404"
     with pytest.raises(DataError, match="not found"):
         photo_lists.load(Reference("p", f"{server.url}/p.jpg"))

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.geolocation.locate.locator import Locator
-from geoml.geolocation.pictures.ready import Ready
+from geoml.geolocation.pictures.prepare import PreparedPicture
 
 
-def reasons(locator: Locator, pictures: Sequence[Ready], features: NDArray[np.float32]) -> list[str | None]:
+def reasons(locator: Locator, pictures: Sequence[PreparedPicture], features: NDArray[np.float32]) -> list[str | None]:
     """For each of N pictures with (N, F) features why the locator is not for it; None where it may answer."""
-    by_pixels = locator.unlike(features)
+    by_pixels = locator.out_of_domain(features)
     return [_of_width(locator, picture) or why for picture, why in zip(pictures, by_pixels, strict=True)]
 
 
-def _of_width(locator: Locator, picture: Ready) -> str | None:
+def _of_width(locator: Locator, picture: PreparedPicture) -> str | None:
     wide, km = locator.card.width_km, picture.width_km
     if wide is None or km is None or wide[0] <= km <= wide[1]:
         return None

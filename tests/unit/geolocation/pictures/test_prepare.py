@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoml.geolocation.pictures import ready as pictures
+from geoml.geolocation.pictures import prepare as pictures
 from geoml.geolocation.pictures.listed import Reference
-from geoml.geolocation.pictures.ready import in_order, read, square
+from geoml.geolocation.pictures.prepare import in_order, read, square
 from geoml.testing import pictures as made
 
 
@@ -48,13 +48,13 @@ def test_order_is_kept_and_what_is_known_is_not_decoded(
     references = [Reference(p.name, str(p)) for p in sorted(tmp_path.iterdir())]
     plain = [read(r, 16, key) for r in references]
     late = {references[k].id: 0.03 for k in (0, 7, 8)}
-    bytes_of = pictures._bytes
+    bytes_of = pictures._read_bytes
 
     def slow(reference: Reference) -> bytes:
         time.sleep(late.get(reference.id, 0))
         return bytes_of(reference)
 
-    monkeypatch.setattr(pictures, "_bytes", slow)
+    monkeypatch.setattr(pictures, "_read_bytes", slow)
     known = {p.key for k, p in enumerate(plain) if k % 2 and p.key}
     found = list(in_order(references, 16, key, known))
     assert [p.reference.id for p in found] == [r.id for r in references]

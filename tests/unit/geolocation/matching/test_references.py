@@ -12,12 +12,12 @@ import shapely
 from affine import Affine
 
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.geolocation.matching import grounds
+from geoml.geolocation.matching import references
 from geoml.geolocation.matching.acceptance import Acceptance
 from geoml.geolocation.matching.frames import FrameReference
-from geoml.geolocation.matching.grounds import IndexedReference, acceptance_path, files, of_files
 from geoml.geolocation.matching.keypoints import Keypoints
 from geoml.geolocation.matching.match import locate
+from geoml.geolocation.matching.references import IndexedReference, acceptance_path, files, of_files
 from geoml.geolocation.matching.rows import HOW, footprint
 from geoml.geolocation.training.world import View, World
 from geoml.grid import sphere
@@ -51,10 +51,10 @@ def test_a_map_in_degrees_is_seen_without_its_stretch_over_the_antimeridian(
     world: World, pacific: IndexedReference
 ) -> None:
     """Pixels at 60 degrees north are half as wide as high, which no keypoint survives."""
-    assert "laea" in str(pacific.reference.crs)
+    assert "laea" in str(pacific.index.crs)
     view = View(179.0, 57.0, 2000.0, 70.0)
     image = world.crop(view, 110)
-    found = locate(image, pacific.reference, Acceptance(5.0, -15.0, 20), options=HOW)
+    found = locate(image, pacific.index, Acceptance(5.0, -15.0, 20), options=HOW)
     assert found.status == "ok", found.reason
     assert sphere.distance(found.lon, found.lat, view.lon, view.lat) < 12, "half a pixel of the map"
     assert (found.heading - view.heading + 180) % 360 - 180 == pytest.approx(0, abs=1)
@@ -67,18 +67,18 @@ def test_a_map_in_degrees_is_seen_without_its_stretch_over_the_antimeridian(
 
 
 def test_a_threshold_is_chosen_once_for_a_size(pacific: IndexedReference, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grounds, "TRIES", 3)
+    monkeypatch.setattr(references, "TRIES", 3)
     chosen = pacific.acceptance(70)
     assert (chosen.true, chosen.false > 3) == (3, True)
     assert chosen.threshold > chosen.highest
     path = acceptance_path(pacific.folder, 80)
     assert json.loads(path.read_text())["threshold"] == chosen.threshold
-    again = IndexedReference(pacific.reference, pacific.folder)
-    monkeypatch.setattr(grounds, "of_map", None)  # it would be called
+    again = IndexedReference(pacific.index, pacific.folder)
+    monkeypatch.setattr(references, "of_map", None)  # it would be called
     assert again.acceptance(80) == chosen
     path.write_text("{}")
     with pytest.raises(DataError, match="damaged acceptance"):
-        IndexedReference(pacific.reference, pacific.folder).acceptance(80)
+        IndexedReference(pacific.index, pacific.folder).acceptance(80)
 
 
 def test_what_is_no_reference(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Grounds: a reference and what is believed when a picture is matched to it, both kept on disk.
+"""A reference and the acceptance of matches with it, both kept on disk.
 
 The index of a mosaic, the keypoints and ties of frames, and the acceptance that was chosen on them lie in one folder
 below a cache, under a key of content and parameters.
@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from geoml.cube.footprint import footprint
 from geoml.errors import DataError, InputError, NothingFound
@@ -28,7 +26,7 @@ from geoml.geolocation.matching.match import SIDE
 from geoml.geolocation.matching.mosaic import MapReference, index
 from geoml.geolocation.matching.network import Tie
 from geoml.geolocation.pictures import lists as photo_lists
-from geoml.geolocation.pictures.positions import placed
+from geoml.geolocation.pictures.positions import positioned
 from geoml.geolocation.pictures.resize import opencv
 from geoml.io.cog.read import header
 from geoml.io.stac.bands import BandSpec
@@ -42,28 +40,30 @@ VERSION = 2
 """Raised when acceptances or ties are made in another way."""
 
 
+@dataclass(eq=False)
 class IndexedReference:
     """A reference in its ``folder``. ``pieces`` are the names and outlines (degrees, None where there is none) of a
-    mosaic's files, the first counts; ``left_out`` says which frames could not be used, and why."""
+    mosaic's files, the first counts; ``left_out`` says which frames could not be used, and why; ``chosen`` are
+    acceptances by `SIDES`."""
 
-    def __init__(
-        self,
-        reference: MapReference | FrameReference,
-        folder: Path,
-        pieces: Sequence[tuple[str, shapely.MultiPolygon | None]] = (),
-        left_out: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        self.reference, self.folder = reference, folder
-        self.pieces, self.left_out = tuple(pieces), tuple(left_out)
-        self.chosen: dict[int, Acceptance] = {}
+    index: MapReference | FrameReference
+    folder: Path
+    pieces: Sequence[tuple[str, shapely.MultiPolygon | None]] = ()
+    left_out: Sequence[tuple[str, str]] = ()
+    chosen: dict[int, Acceptance] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The name of its content."""
+        return self.index.key
 
     def acceptance(self, side: int) -> Acceptance:
-        """What is believed of pictures with a longer side of ``side`` pixels when they are matched.
+        """The acceptance of pictures with a longer side of ``side`` pixels.
 
         It is chosen once for each of `SIDES`, on pieces of the map no smaller than the picture, and kept. Raises
         DataError and NothingFound where none can be chosen.
         """
-        size = 0 if isinstance(self.reference, FrameReference) else next((s for s in SIDES if s >= side), SIDE)
+        size = 0 if isinstance(self.index, FrameReference) else next((s for s in SIDES if s >= side), SIDE)
         if size not in self.chosen:
             path = acceptance_path(self.folder, size)
             self.chosen[size] = _kept(path) or self._choose(path, size)
@@ -71,20 +71,20 @@ class IndexedReference:
 
     def _choose(self, path: Path, size: int) -> Acceptance:
         try:
-            if isinstance(self.reference, FrameReference):
-                found = of_frames(self.reference)
+            if isinstance(self.index, FrameReference):
+                acceptance = of_frames(self.index)
             else:
-                found = of_map(self.reference, side=size, tries=TRIES)
+                acceptance = of_map(self.index, side=size, tries=TRIES)
         except (DataError, NothingFound) as err:
             raise type(err)(f"no threshold can be chosen on this reference: {err}") from err
-        write_json(path, asdict(found))
-        return found
+        write_json(path, asdict(acceptance))
+        return acceptance
 
     @property
     def thresholds(self) -> list[int]:
         """Inliers from which pictures are accepted, of all acceptances that were chosen."""
-        kept = [_kept(acceptance_path(self.folder, size)) for size in (0, *SIDES)]
-        return sorted({one.threshold for one in kept if one is not None})
+        acceptances = [_kept(acceptance_path(self.folder, size)) for size in (0, *SIDES)]
+        return sorted({one.threshold for one in acceptances if one is not None})
 
     def piece(self, lon: float, lat: float) -> str | None:
         """The file of a mosaic that shows a place; None where that is not known."""
@@ -93,66 +93,64 @@ class IndexedReference:
 
 
 def acceptance_path(folder: Path, size: int) -> Path:
-    """Where the acceptance of a ground is kept, for made pictures of ``size`` pixels, 0 for frames."""
+    """Where the acceptance of a reference is kept, for made pictures of ``size`` pixels, 0 for frames."""
     parameters = [*(("map", TRIES) if size else ("frames",)), PRECISION, MARGIN, LEAST, VERSION]
     return folder / f"acceptance-{size or 'frames'}-{_short(parameters)}.json"
 
 
 def calibration_id(acceptance: Acceptance) -> str:
-    """16 hexadecimal digits."""
+    """The id of an acceptance, 16 hexadecimal digits."""
     return _short([VERSION, asdict(acceptance)])
 
 
 def files(places: Iterable[str | Path]) -> list[str]:
     """Rasters by path or URL, those of folders in the order of names.
 
-    Raises InputError for what is not there and for files of this machine beside those of others, NothingFound without
+    Raises InputError for what is not there and for local files together with URLs, NothingFound without
     a raster.
     """
-    found: list[str] = []
+    rasters: list[str] = []
     for place in map(str, places):
         path = Path(place)
         if "://" in place or path.is_file():
-            found.append(place)
+            rasters.append(place)
         elif path.is_dir():
-            found += [str(p) for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
+            rasters += [str(p) for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
         else:
             raise InputError(f"reference: {place!r} is not there; expected a GeoTIFF, a folder of them or a URL")
-    if len({"://" in f for f in found}) > 1:
+    if len({"://" in f for f in rasters}) > 1:
         raise InputError("reference: files and URLs; expected one of them")
-    if not found:
+    if not rasters:
         raise NothingFound("reference: no .tif, .tiff or .jp2 in the folders")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(rasters))
 
 
-def of_files(given: Sequence[str | BandSpec], cache: Path, scales: Sequence[float] = (1.0,)) -> IndexedReference:
-    """The ground of a mosaic of rasters. Raises as `geoml.geolocation.matching.mosaic.index`."""
-    remote = any(isinstance(g, str) and "://" in g for g in given)
-    reference = index(list(given), cache, remote=remote, scales=scales)
+def of_files(rasters: Sequence[str | BandSpec], cache: Path, scales: Sequence[float] = (1.0,)) -> IndexedReference:
+    """The reference of a mosaic of rasters. Raises the errors of `geoml.geolocation.matching.mosaic.index`."""
+    remote = any(isinstance(r, str) and "://" in r for r in rasters)
+    reference = index(list(rasters), cache, remote=remote, scales=scales)
     pieces = tuple((specs[0].item, footprint(header(specs[0]).geobox)) for specs in reference.mosaic.files)
     return IndexedReference(reference, cache / reference.key, pieces)
 
 
 def of_pictures(sources: Iterable[str | Path], cache: Path, sigma: float = 5.0) -> IndexedReference:
-    """The ground of pictures with a position in their list or EXIF that is good to ``sigma`` metres.
+    """The reference of pictures with a position in their list or EXIF that is good to ``sigma`` metres.
 
-    Those without one, and those that cannot be read, are left out and named. Raises InputError for sources that cannot
-    be meant, NothingFound without a frame or keypoint, MissingExtra.
+    Those without one, and those that cannot be read, are left out and named. Raises InputError for sources that
+    are none, NothingFound without a frame or keypoint, MissingExtra.
     """
-    if not sigma > 0:
-        raise InputError(f"sigma: {sigma}; expected metres, more than 0")
-    known, left_out = placed(sources)
-    content = [[one.reference.id, one.sha256, one.lon, one.lat] for one in known]
+    pictures, left_out = positioned(sources)
+    content = [[one.reference.id, one.sha256, one.lon, one.lat] for one in pictures]
     how = [VERSION, opencv().__version__, CONTRAST, MOST, among.SIDE, among.TIED, among.WITHIN, among.STRONGEST, sigma]
     folder = cache / f"frames-{_short([content, how], 24)}"
-    lonlat = np.array([(one.lon, one.lat) for one in known], float)
-    names = [one.reference.id for one in known]
+    lonlat = np.array([(one.lon, one.lat) for one in pictures], float)
+    names = [one.reference.id for one in pictures]
     stored = folder / "frames.npz"
     if not stored.is_file():
-        seen = [among.picture(photo_lists.load(one.reference).rgb) for one in known]
-        if not any(len(points) for points, _ in seen):
-            raise NothingFound(f"frames: no keypoints in any of {len(seen)}")
-        _save(stored, [s[0] for s in seen], [s[1] for s in seen], among.overlaps(*zip(*seen, strict=True)))
+        decoded = [among.frame_keypoints(photo_lists.load(one.reference).rgb) for one in pictures]
+        if not any(len(points) for points, _ in decoded):
+            raise NothingFound(f"frames: no keypoints in any of {len(decoded)}")
+        _save(stored, [s[0] for s in decoded], [s[1] for s in decoded], among.overlaps(*zip(*decoded, strict=True)))
     keypoints, shapes, ties = _load(stored)
     reference = FrameReference(names, keypoints, shapes, lonlat, sigma, ties)
     return IndexedReference(reference, folder, left_out=left_out)
@@ -168,16 +166,17 @@ def _kept(path: Path) -> Acceptance | None:
 
 
 def _save(path: Path, keypoints: Sequence[Keypoints], shapes: Sequence[tuple[int, int]], ties: Sequence[Tie]) -> None:
-    arrays: dict[str, NDArray[Any]] = {
-        "points": np.concatenate([k.points for k in keypoints]),
-        "descriptors": np.concatenate([k.descriptors for k in keypoints]),
-        "counts": np.array([len(k) for k in keypoints], np.int64),
-        "shapes": np.array(shapes, np.int64),
-        "pairs": np.array([(t.first, t.second, len(t.source)) for t in ties], np.int64).reshape(-1, 3),
-        "tied": np.concatenate([np.zeros((0, 4)), *(np.hstack([t.source, t.target]) for t in ties)]),
-    }
+    pairs = np.array([(t.first, t.second, len(t.source)) for t in ties], np.int64).reshape(-1, 3)
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(
+            file,
+            points=np.concatenate([k.points for k in keypoints]),
+            descriptors=np.concatenate([k.descriptors for k in keypoints]),
+            counts=np.array([len(k) for k in keypoints], np.int64),
+            shapes=np.array(shapes, np.int64),
+            pairs=pairs,
+            tied=np.concatenate([np.zeros((0, 4)), *(np.hstack([t.source, t.target]) for t in ties)]),
+        )
 
 
 def _load(path: Path) -> tuple[list[Keypoints], list[tuple[int, int]], list[Tie]]:
@@ -195,5 +194,5 @@ def _load(path: Path) -> tuple[list[Keypoints], list[tuple[int, int]], list[Tie]
     return keypoints, [(int(h), int(w)) for h, w in shapes], ties
 
 
-def _short(value: Any, digits: int = 16) -> str:
+def _short(value: object, digits: int = 16) -> str:
     return digest(value)[:digits]

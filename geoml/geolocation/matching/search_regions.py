@@ -44,12 +44,12 @@ class Region:
     caps: tuple[MultiPolygon, ...]
 
 
-def around(lon: float, lat: float, km: float) -> Region:
+def region_around(lon: float, lat: float, km: float) -> Region:
     """The region of one place."""
     return Region(np.array([lon]), np.array([lat]), np.ones(1), km, (cap(lon, lat, km),))
 
 
-def credible(density: Density, apart_km: float) -> list[Region]:
+def credible_regions(density: Density, apart_km: float) -> list[Region]:
     """The region of each of N pictures that holds `SHARE` of the probability, the smaller of two.
 
     Caps of half ``apart_km`` around as many of the best candidates, that far from each other, as are needed for it; or
@@ -68,7 +68,7 @@ def credible(density: Density, apart_km: float) -> list[Region]:
     return out
 
 
-def chosen(items: Sequence[pystac.Item], region: Region, most: int) -> list[pystac.Item]:
+def choose_items(items: Sequence[pystac.Item], region: Region, most: int) -> list[pystac.Item]:
     """At most ``most`` items, in the order of ``items``: those next to what is likely, none that others show already.
 
     The worth of an item falls with its distance from each candidate, by the probability of the candidate; of equals the
