@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
-from geoml.geolocation.cards.locator import Calibrated
+from geoml.geolocation.cards.locator import FittedCalibration
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import locator as locators
@@ -156,7 +156,7 @@ class Writer:
         return out
 
 
-def sure_regions(density: Density, card: Calibrated) -> NDArray[np.float64]:
+def sure_regions(density: Density, card: FittedCalibration) -> NDArray[np.float64]:
     """(N,) km of the smallest region that is sure enough for the card: 0 for a fine answer, NaN where none is."""
     found = np.full(len(density), np.nan)
     if card.threshold is None:

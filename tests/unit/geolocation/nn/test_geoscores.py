@@ -49,11 +49,10 @@ def test_intervals_agree_with_scipys_bootstrap_and_repeat():
 
 def test_a_macro_average_counts_every_continent_once():
     km = np.array([0.0] * 9 + [1000.0])
-    total, each = geoscores.macro(km, ["europe"] * 9 + ["asia"], lambda x: geoscores.within(x, 750.0))
+    total = geoscores.macro_within(km, np.array([7] * 9 + [2]), 750.0)
     assert total == 0.5
-    assert each == {"europe": 1.0, "asia": 0.0}
     with pytest.raises(InputError, match="groups"):
-        geoscores.macro(km, ["a"], np.mean)
+        geoscores.macro_within(km, np.array([1]), 750.0)
 
 
 def test_risk_at_a_coverage_is_that_of_the_surest_pictures():
