@@ -24,13 +24,14 @@ import rasterio
 import torch
 from rasterio.windows import from_bounds
 from safetensors.torch import load_file, save_file
+from torchvision.transforms import Normalize
 
 from geoml.geolocation.locate.locator import load
-from geoml.geolocation.nn.places import WIDTH
-from geoml.geolocation.training.contrastive import Embedder, fit
+from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD
+from geoml.geolocation.nn.places import WIDTH, Places
+from geoml.geolocation.training.contrastive import fit
 from geoml.geolocation.training.positives import DateStack
 from geoml.geolocation.training.recall import recall
-from geoml.geolocation.training.retrieval import embedder_of
 from geoml.geolocation.training.retrieval_recipe import RetrievalTraining
 
 FOLDER = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "change" / "naip_pothole_series"
@@ -53,7 +54,7 @@ def year(name: str) -> np.ndarray:
 class Columns(torch.nn.Module):
     """Some of the features of a model, as unit vectors."""
 
-    def __init__(self, model: Embedder, columns: list[slice]) -> None:
+    def __init__(self, model: torch.nn.Module, columns: list[slice]) -> None:
         super().__init__()
         self.model, self.columns = model, columns
 
@@ -62,20 +63,27 @@ class Columns(torch.nn.Module):
         return torch.nn.functional.normalize(torch.cat([vectors[:, k] for k in self.columns], 1), dim=1)
 
 
+def of_pixels(net: torch.nn.Module) -> torch.nn.Module:
+    """For RGB in 0..1."""
+    return torch.nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), net).eval()
+
+
 def stack(images: Iterable[np.ndarray]) -> DateStack:
     pictures = np.stack(list(images))
     items = tuple(frozenset({str(k)}) for k in range(len(pictures)))
     return DateStack(pictures, np.ones(pictures.shape[:3], bool), items)
 
 
-def embedder(images: dict[int, np.ndarray], area: tuple[int, int, int, int], given: argparse.Namespace) -> Embedder:
+def embedder(
+    images: dict[int, np.ndarray], area: tuple[int, int, int, int], given: argparse.Namespace
+) -> torch.nn.Module:
     """Of the package ``--model``; else read from ``--weights`` where that is a file, else trained and written there."""
     if given.model:
-        return embedder_of(load(given.model).backbone)
+        return of_pixels(load(given.model).backbone)
     if given.weights and given.weights.is_file():
-        model = Embedder(project=True, pretrained=False, kept=True)
-        model.load_state_dict(load_file(given.weights))
-        return model.eval()
+        net = Places(kept=True)
+        net.load_state_dict(load_file(given.weights), strict=False)
+        return of_pixels(net)
     started = time.monotonic()
     y0, x0, y1, x1 = area
     ground = stack(images[k][y0:y1, x0:x1] for k in (2009, 2015))
@@ -102,7 +110,7 @@ def main() -> None:
     x0 = int(WEST * images[2009].shape[1])
     inner = given.part == "inner"
     area = (0, 0, SOUTH if inner else images[2009].shape[0], x0)
-    quarters, both = Embedder(project=False).eval(), embedder(images, area, given)
+    quarters, both = of_pixels(Places(project=False, pretrained=True)), embedder(images, area, given)
     whole = Columns(quarters, [slice(0, 112), slice(5 * 112, 5 * 112 + 320)])  # of both scales, without the quarters
     models = [whole, quarters, Columns(both, [slice(-WIDTH, None)]), both]
     rows = ((2015, 2015), (2015, 2009), (2015, 2020), (2009, 2020))

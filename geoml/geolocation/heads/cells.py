@@ -21,7 +21,11 @@ from geoml.geolocation.nn.head_parts import (
     CellBuffers,
     CellsConfig,
     Components,
+    Features,
     NetworkHead,
+    Raw,
+    Scalar,
+    Xyz,
     build_cells,
     network,
     unit,
@@ -59,7 +63,7 @@ class CellsHead(NetworkHead):
         self.cells = CellBuffers(config.cells, config.depth)
         self.register_buffer("kappa", torch.ones(config.cells))
 
-    def start(self, features: Float[Tensor, "n features"], xyz: Float[Tensor, "n 3"]) -> None:
+    def start(self, features: Features, xyz: Xyz) -> None:
         """Build the cells of the places and an output for each; all offsets begin at 0."""
         self.measure(features, xyz)
         table = build_cells(self.config, xyz)
@@ -73,11 +77,11 @@ class CellsHead(NetworkHead):
                 self.last.weight[k:].zero_()
                 self.last.bias[k:].zero_()
 
-    def log_weight(self, raw: Float[Tensor, "batch out"]) -> Float[Tensor, "batch cells"]:
+    def log_weight(self, raw: Raw) -> Float[Tensor, "batch cells"]:
         """Log probabilities of the cells."""
         return raw[:, : len(self.kappa)].log_softmax(1)
 
-    def loss(self, raw: Float[Tensor, "batch out"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, ""]:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """Cross-entropy in nats, the mean over levels; plus the squared error in the own cell, in reaches."""
         log_p = self.log_weight(raw)
         own = self.cells.assign(xyz)
@@ -96,7 +100,7 @@ class CellsHead(NetworkHead):
             total = total + error.square().sum(1).mean()
         return total
 
-    def components(self, raw: Float[Tensor, "batch out"]) -> Components:
+    def components(self, raw: Raw) -> Components:
         centre = self._moved(self._offset(raw)) if self.config.offset else self.cells.centre
         return self.log_weight(raw), centre, self.kappa
 
@@ -105,7 +109,7 @@ class CellsHead(NetworkHead):
         rows = [row for row in self.cells.parents if 0 < int(row.max()) + 1 < len(row)]
         return rows[len(rows) - self.config.levels :] if self.config.levels < len(rows) else rows
 
-    def _offset(self, raw: Float[Tensor, "batch out"]) -> Float[Tensor, "batch cells 2"]:
+    def _offset(self, raw: Raw) -> Float[Tensor, "batch cells 2"]:
         """East and north in reaches, in (-1, 1)."""
         k = len(self.kappa)
         return torch.stack([raw[:, k : 2 * k], raw[:, 2 * k :]], dim=-1).tanh()
@@ -127,7 +131,7 @@ class CellsHead(NetworkHead):
         tangent = step[..., :1] * east + step[..., 1:] * north
         return unit(angle.cos() * self.cells.centre + torch.sinc(angle / torch.pi) * tangent)
 
-    def _offset_of(self, own: Int[Tensor, " batch"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 2"]:
+    def _offset_of(self, own: Int[Tensor, " batch"], xyz: Xyz) -> Float[Tensor, "batch 2"]:
         """Offsets of places from the centres of their ``own`` cells, within [-1, 1]."""
         east, north = (axis[own] for axis in self._axes())
         flat = torch.stack([(xyz * east).sum(1), (xyz * north).sum(1)], dim=1)

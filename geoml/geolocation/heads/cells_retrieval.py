@@ -18,8 +18,7 @@ from torch.nn import functional as F
 
 from geoml.errors import InputError
 from geoml.geolocation.heads import cells, retrieval
-from geoml.geolocation.nn.head_parts import Components, DensityHead
-from geoml.geolocation.nn.sphere import log_vmf
+from geoml.geolocation.nn.head_parts import Components, DensityHead, Features, Raw, Scalar, Xyz, mixture_nll
 
 Part = TypeVar("Part", cells.Config, retrieval.Config)
 
@@ -69,40 +68,35 @@ class CellsRetrieval(DensityHead):
         self.share = nn.Parameter(torch.tensor(config.share).logit())
         self.log_power = nn.Parameter(torch.tensor(config.power).log())
 
-    def start(self, features: Float[Tensor, "n features"], xyz: Float[Tensor, "n 3"]) -> None:
+    def start(self, features: Features, xyz: Xyz) -> None:
         """Build the cells of the places and fill the gallery with the features."""
         self.cells.start(features, xyz)
         self.retrieval.start(features, xyz)
         self.register_buffer("cell", self.cells.cells.assign(xyz))
         self.config = replace(self.config, cells=self.cells.config.cells, gallery=len(features))
 
-    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch out"]:
+    def forward(self, x: Features) -> Raw:
         return torch.cat([self.cells(x), self.retrieval(x)], dim=1)
 
-    def loss(self, raw: Float[Tensor, "batch out"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, ""]:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """That of the cells, plus the nats of the whole density in which the cells get no gradient and the picture
         itself is left out of the gallery."""
         cells_raw, cosine = self._split(raw)
         others = self.retrieval.others(cosine, xyz)
-        weight, mu, kappa = self._mixture(cells_raw.detach(), others)
-        return self.cells.loss(cells_raw, xyz) - (weight + log_vmf(xyz[:, None], mu, kappa)).logsumexp(1).mean()
+        return self.cells.loss(cells_raw, xyz) + mixture_nll(self._mixture(cells_raw.detach(), others), xyz)
 
-    def components(self, raw: Float[Tensor, "batch out"]) -> Components:
+    def components(self, raw: Raw) -> Components:
         return self._mixture(*self._split(raw))
 
-    def similar(self, raw: Float[Tensor, "batch out"], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def similar(self, raw: Raw, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """As `geoml.geolocation.heads.retrieval.Retrieval.similar`, wherever they lie."""
         return self.retrieval.similar(self._split(raw)[1], count)
 
-    def _split(
-        self, raw: Float[Tensor, "batch out"]
-    ) -> tuple[Float[Tensor, "batch cells_out"], Float[Tensor, "batch gallery"]]:
+    def _split(self, raw: Raw) -> tuple[Float[Tensor, "batch cells"], Float[Tensor, "batch gallery"]]:
         split = raw.shape[1] - len(self.cell)
         return raw[:, :split], raw[:, split:]
 
-    def _mixture(
-        self, cells_raw: Float[Tensor, "batch cells_out"], cosine: Float[Tensor, "batch gallery"]
-    ) -> Components:
+    def _mixture(self, cells_raw: Raw, cosine: Float[Tensor, "batch gallery"]) -> Components:
         log_p, centre, cell_kappa = self.cells.components(cells_raw)
         least = log_p.topk(min(self.config.best, log_p.shape[1]), dim=1).values[:, -1:]
         prior = log_p.masked_fill(log_p < least, -30.0).clamp_min(-30.0)  # finite: the best may have few neighbours

@@ -18,7 +18,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoml.geolocation.nn.head_parts import Components, HeadConfig, NetworkHead, SharedConcentration
+from geoml.geolocation.nn.head_parts import (
+    Components,
+    Features,
+    HeadConfig,
+    NetworkHead,
+    Raw,
+    Scalar,
+    SharedConcentration,
+    Xyz,
+)
 from geoml.geolocation.nn.sphere import haversine, to_xyz
 from geoml.grid import sphere
 
@@ -46,7 +55,7 @@ class LatLon(NetworkHead):
         self.register_buffer("mean", torch.zeros(2))
         self.register_buffer("std", torch.tensor([180.0, 90.0]))
 
-    def start(self, features: Float[Tensor, "n features"], xyz: Float[Tensor, "n 3"]) -> None:
+    def start(self, features: Features, xyz: Xyz) -> None:
         """Begin at the spherical mean of the places."""
         self.measure(features, xyz)
         lon, lat = sphere.to_lonlat(xyz.double().cpu().numpy())
@@ -69,7 +78,7 @@ class LatLon(NetworkHead):
             return lon, lat.clamp(-90, 90)
         return 180 * raw[:, 0].tanh(), 90 * raw[:, 1].tanh()
 
-    def loss(self, raw: Float[Tensor, "batch 2"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, ""]:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """Mean distance in 1000 km, or half the squared error in deviations; plus the nats of the concentration."""
         lon, lat = torch.rad2deg(torch.atan2(xyz[:, 1], xyz[:, 0])), torch.rad2deg(xyz[:, 2].clamp(-1, 1).asin())
         own = self.place(raw)

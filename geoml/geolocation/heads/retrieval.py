@@ -20,7 +20,17 @@ from torch import Tensor, nn
 
 from geoml.errors import InputError
 from geoml.geolocation.density import vmf
-from geoml.geolocation.nn.head_parts import Components, DensityHead, FeatureConfig, Standardise, unit
+from geoml.geolocation.nn.head_parts import (
+    Components,
+    DensityHead,
+    FeatureConfig,
+    Features,
+    Raw,
+    Scalar,
+    Standardise,
+    Xyz,
+    unit,
+)
 from geoml.geolocation.nn.sphere import log_vmf
 
 UNIMODAL = False
@@ -74,7 +84,7 @@ class Retrieval(DensityHead):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.log_kappa = nn.Parameter(torch.tensor(math.log(float(vmf.concentration(config.kernel_km)) + 1e-3)))
 
-    def start(self, features: Float[Tensor, "n features"], xyz: Float[Tensor, "n 3"]) -> None:
+    def start(self, features: Features, xyz: Xyz) -> None:
         """Fill the gallery with features and their places."""
         self.measure(features, xyz)
         self.config = replace(self.config, gallery=len(features))
@@ -83,49 +93,47 @@ class Retrieval(DensityHead):
         self.register_buffer("gallery", self.compared(features).detach().clone())
         self.register_buffer("places", unit(xyz).to(features).clone())
 
-    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch gallery"]:
+    def forward(self, x: Features) -> Raw:
         if not len(self.gallery):
             raise InputError("gallery: empty; call start with the pictures to search")
         return self.compared(x) @ self.gallery.T
 
-    def compared(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dims"]:
+    def compared(self, x: Features) -> Float[Tensor, "batch dims"]:
         """The unit vectors whose cosines are taken."""
         z: Tensor = self.standardise(x)
         return unit(z @ self.project if self.config.dims else z)
 
-    def nearest(self, score: Float[Tensor, "batch gallery"]) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
+    def nearest(self, score: Raw) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
         """Log weights that sum to 1, and entries, of the highest scores."""
         best, entry = score.topk(min(self.config.neighbours, score.shape[1]), dim=1)
         return best.log_softmax(1), entry
 
     def similar(
-        self, raw: Float[Tensor, "batch gallery"], count: int
+        self, raw: Raw, count: int
     ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"], Float[Tensor, "batch k 3"]]:
         """Cosines, entries and places of the ``count`` most similar pictures."""
         cosine, entry = raw.topk(min(count, raw.shape[1]), dim=1)
         return cosine, entry, self.places[entry]
 
-    def score(self, raw: Float[Tensor, "batch gallery"]) -> Float[Tensor, "batch gallery"]:
+    def score(self, raw: Raw) -> Raw:
         """Cosines over the temperature."""
         return raw / self.log_temperature.clamp(-7.0, 3.0).exp()
 
-    def others(
-        self, raw: Float[Tensor, "batch gallery"], xyz: Float[Tensor, "batch 3"]
-    ) -> Float[Tensor, "batch gallery"]:
+    def others(self, raw: Raw, xyz: Xyz) -> Raw:
         """Cosines in which pictures of the very same places are not similar at all."""
         return raw.masked_fill(xyz.to(raw) @ self.places.T > SAME, -1.0)
 
     @property
-    def kappa(self) -> Float[Tensor, ""]:
+    def kappa(self) -> Scalar:
         """Concentration of the kernel."""
         return self.log_kappa.clamp(-7.0, 18.4).exp()
 
-    def loss(self, raw: Float[Tensor, "batch gallery"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, ""]:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """Negative log-likelihood in nats per steradian, the picture itself left out of the gallery."""
         weight, entry = self.nearest(self.score(self.others(raw, xyz)))
         return -(weight + log_vmf(xyz[:, None], self.places[entry], self.kappa)).logsumexp(1).mean()
 
-    def components(self, raw: Float[Tensor, "batch gallery"]) -> Components:
+    def components(self, raw: Raw) -> Components:
         weight, entry = self.nearest(self.score(raw))
         return weight, self.places[entry], self.kappa.expand(weight.shape)
 

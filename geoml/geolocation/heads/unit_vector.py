@@ -10,10 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from geoml.geolocation.nn.head_parts import Components, HeadConfig, NetworkHead, SharedConcentration, unit
+from geoml.geolocation.nn.head_parts import (
+    Components,
+    Features,
+    HeadConfig,
+    NetworkHead,
+    Scalar,
+    SharedConcentration,
+    Xyz,
+    unit,
+)
 from geoml.geolocation.nn.sphere import chordal_loss
 from geoml.grid import sphere
 
@@ -33,7 +40,7 @@ class UnitVector(NetworkHead):
         super().__init__(config, 3)
         self.spread = SharedConcentration()
 
-    def start(self, features: Float[Tensor, "n features"], xyz: Float[Tensor, "n 3"]) -> None:
+    def start(self, features: Features, xyz: Xyz) -> None:
         """Begin at the spherical mean of the places."""
         self.measure(features, xyz)
         middle = torch.from_numpy(sphere.to_xyz(*sphere.mean(*sphere.to_lonlat(xyz.double().cpu().numpy()))))
@@ -41,12 +48,12 @@ class UnitVector(NetworkHead):
             self.last.bias.copy_(middle)
         self.spread.start(middle, xyz)
 
-    def loss(self, raw: Float[Tensor, "batch 3"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, ""]:
+    def loss(self, raw: Xyz, xyz: Xyz) -> Scalar:
         """Mean of 1 - cos of the angle, plus the nats of the concentration."""
         point = unit(raw)
         return chordal_loss(point, xyz).mean() + self.spread.loss(point, xyz)
 
-    def components(self, raw: Float[Tensor, "batch 3"]) -> Components:
+    def components(self, raw: Xyz) -> Components:
         return self.spread.components(unit(raw))
 
 

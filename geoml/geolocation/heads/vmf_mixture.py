@@ -11,19 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from geoml.geolocation.nn.head_parts import (
     CellBuffers,
     CellsConfig,
     Components,
+    Features,
     NetworkHead,
+    Raw,
+    Scalar,
+    Xyz,
     build_cells,
+    mixture_nll,
     network,
     unit,
 )
-from geoml.geolocation.nn.sphere import log_vmf
 
 UNIMODAL = False
 TINY: dict[str, object] = {"hidden": 32, "most": 20, "least": 2, "depth": 5}
@@ -44,7 +47,7 @@ class VmfMixture(NetworkHead):
         self.mu = nn.Parameter(torch.tensor([[1.0, 0.0, 0.0]]).repeat(config.cells, 1))
         self.log_kappa = nn.Parameter(torch.zeros(config.cells))
 
-    def start(self, features: Float[Tensor, "n features"], xyz: Float[Tensor, "n 3"]) -> None:
+    def start(self, features: Features, xyz: Xyz) -> None:
         """A component for each cell of the places."""
         self.measure(features, xyz)
         table = build_cells(self.config, xyz)
@@ -55,12 +58,11 @@ class VmfMixture(NetworkHead):
         self.log_kappa = nn.Parameter(buffers.kappa(self.config.floor_km).log().to(features))
         self.net = network(self.config, len(table)).to(features)
 
-    def loss(self, raw: Float[Tensor, "batch cells"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, ""]:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """Negative log-likelihood in nats per steradian."""
-        weight, mu, kappa = self.components(raw)
-        return -(weight + log_vmf(xyz[:, None], mu, kappa)).logsumexp(1).mean()
+        return mixture_nll(self.components(raw), xyz)
 
-    def components(self, raw: Float[Tensor, "batch cells"]) -> Components:
+    def components(self, raw: Raw) -> Components:
         return raw.log_softmax(1), unit(self.mu), self.log_kappa.clamp(-7.0, 18.4).exp()
 
 

@@ -54,11 +54,6 @@ class Backbone(nn.Module):
         return (rgb.float() / 255 - mean) / std
 
 
-def names() -> list[str]:
-    """Every backbone that has a name of its own; ``timm:NAME`` and ``torchvision:NAME`` come on top."""
-    return ["alexnet", "efficientnet-lite0"]
-
-
 def build(name: str, weights: str | None = None) -> Backbone:
     """A backbone by name. ``weights``: None for random ones, ``imagenet``, or the path of a ``.safetensors`` file that
     holds every tensor of it under the names of its library (a whole geoml package of the same backbone fits too).
@@ -77,7 +72,7 @@ def build(name: str, weights: str | None = None) -> Backbone:
     elif name == "efficientnet-lite0":
         made = _timm(name, "tf_efficientnet_lite0")
     else:
-        raise unknown("backbone", name, [*names(), "timm:NAME", "torchvision:NAME"])
+        raise unknown("backbone", name, ["alexnet", "efficientnet-lite0", "timm:NAME", "torchvision:NAME"])
     if weights == "imagenet":
         if name != "efficientnet-lite0":
             raise InputError(f"weights: imagenet fits efficientnet-lite0, not {name}; expected a .safetensors file")

@@ -111,25 +111,12 @@ def threshold(confidence: Floats, right: NDArray[np.bool_], precision: float) ->
     return float(ordered[good[-1]]) if len(good) else None
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """Mean forecast, share that came true and number of pictures of each bin, and their weighted mean gap (ECE)."""
-
-    forecast: Floats
-    observed: Floats
-    count: NDArray[np.int64]
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error (Naeini et al. 2015)."""
-        gap = np.abs(self.forecast - self.observed)
-        return float((gap * self.count).sum() / self.count.sum())
-
-
-def reliability(forecast: Floats, came_true: NDArray[np.bool_], bins: int = 10) -> Reliability:
+def reliability(forecast: Floats, came_true: NDArray[np.bool_], bins: int = 10) -> dict[str, object]:
     """Forecast probabilities (N,) against what was, in bins of equal width; empty bins are left out.
 
-    Raises InputError for a forecast outside [0, 1] or lengths that differ.
+    As JSON values: mean ``forecast``, share ``observed`` and ``count`` of each bin, and their weighted mean gap
+    ``error`` (expected calibration error, Naeini et al. 2015). Raises InputError for a forecast outside [0, 1] or
+    lengths that differ.
     """
     forecast = np.asarray(forecast, float)
     if len(forecast) != len(came_true) or not len(forecast):
@@ -139,10 +126,11 @@ def reliability(forecast: Floats, came_true: NDArray[np.bool_], bins: int = 10) 
     which = np.clip((forecast * bins).astype(int), 0, bins - 1)
     count = np.bincount(which, minlength=bins)
     used = count > 0
-    total = np.maximum(count, 1)
-    mean = np.bincount(which, forecast, bins) / total
-    true = np.bincount(which, np.asarray(came_true, float), bins) / total
-    return Reliability(mean[used], true[used], count[used].astype(np.int64))
+    count = count[used]
+    mean = np.bincount(which, forecast, bins)[used] / count
+    true = np.bincount(which, np.asarray(came_true, float), bins)[used] / count
+    error = float((np.abs(mean - true) * count).sum() / count.sum())
+    return {"forecast": mean.tolist(), "observed": true.tolist(), "count": count.tolist(), "error": error}
 
 
 def nll(log_density: Floats) -> float:

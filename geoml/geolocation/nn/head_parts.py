@@ -18,6 +18,11 @@ from geoml.geolocation.density.density import Density
 from geoml.geolocation.nn.sphere import log_vmf
 from geoml.grid import sphere
 
+Features = Float[Tensor, "batch features"]
+Raw = Float[Tensor, "batch out"]
+Xyz = Float[Tensor, "batch 3"]
+"""Unit vectors of places."""
+Scalar = Float[Tensor, ""]
 Components = tuple[Float[Tensor, "batch k"], Float[Tensor, "... k 3"], Float[Tensor, "... k"]]
 """Log weights (B, K) that sum to 1, unit vectors (B, K, 3) or (K, 3), concentrations (B, K) or (K,)."""
 
@@ -77,13 +82,13 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("std", torch.ones(features))
 
-    def measure(self, features: Float[Tensor, "n features"]) -> None:
+    def measure(self, features: Features) -> None:
         """Take mean and deviation of (N, F); a feature that never changes keeps its scale."""
         std, mean = torch.std_mean(features.double(), dim=0, correction=0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
-    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
+    def forward(self, x: Features) -> Features:
         return (x - self.mean) / self.std
 
 
@@ -106,13 +111,13 @@ class DensityHead(nn.Module, ABC):
     standardise: Standardise
 
     @abstractmethod
-    def start(self, features: Tensor, xyz: Tensor) -> None: ...
+    def start(self, features: Features, xyz: Xyz) -> None: ...
 
     @abstractmethod
-    def loss(self, raw: Tensor, xyz: Tensor) -> Tensor: ...
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar: ...
 
     @abstractmethod
-    def components(self, raw: Tensor) -> Components: ...
+    def components(self, raw: Raw) -> Components: ...
 
     def measure(self, features: Tensor, xyz: Tensor) -> None:
         """Standardise by (N, features). Raises InputError unless N >= 1 and these and (N, 3) places are finite."""
@@ -142,7 +147,7 @@ class NetworkHead(DensityHead):
         assert isinstance(layer, nn.Linear)
         return layer
 
-    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch out"]:
+    def forward(self, x: Features) -> Raw:
         raw: Tensor = self.net(self.standardise(x))
         return raw
 
@@ -160,22 +165,22 @@ class SharedConcentration(nn.Module):
         self.log_kappa = nn.Parameter(torch.zeros(()))
 
     @property
-    def kappa(self) -> Tensor:
-        """(), from 0.001 (anywhere) to 1e8."""
+    def kappa(self) -> Scalar:
+        """From 0.001 (anywhere) to 1e8."""
         return (self.UNIT * self.log_kappa).clamp(-7.0, 18.4).exp()
 
-    def start(self, point: Float[Tensor, " 3"], xyz: Float[Tensor, "n 3"]) -> None:
+    def start(self, point: Float[Tensor, " 3"], xyz: Xyz) -> None:
         """Set it to what holds 90 % of (N, 3) places around one point (3,)."""
         far = sphere.angles(point.double().cpu().numpy()[None], xyz.double().cpu().numpy())[0]
         radius = float(np.quantile(far, 0.9)) * sphere.EARTH_RADIUS_KM
         with torch.no_grad():
             self.log_kappa.fill_(float(np.log(max(float(vmf.concentration(max(radius, 1.0))), 0.01))) / self.UNIT)
 
-    def loss(self, point: Float[Tensor, "batch 3"], xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, ""]:
+    def loss(self, point: Xyz, xyz: Xyz) -> Scalar:
         """Negative log-likelihood, in nats, of (B, 3) places around (B, 3) points that get no gradient."""
         return -log_vmf(xyz, point.detach(), self.kappa).mean()
 
-    def components(self, point: Float[Tensor, "batch 3"]) -> Components:
+    def components(self, point: Xyz) -> Components:
         """One component around each of (B, 3) points."""
         return torch.zeros_like(point[:, :1]), point[:, None], self.kappa.expand(len(point), 1)
 
@@ -235,12 +240,12 @@ class CellBuffers(nn.Module):
         kappa = np.clip(vmf.concentration(radius), 1e-3, 1e8)
         return torch.from_numpy(kappa).to(self.centre)
 
-    def distances(self, xyz: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch cells"]:
+    def distances(self, xyz: Xyz) -> Float[Tensor, "batch cells"]:
         """(B, K) km from (B, 3) places to the centres; no gradient."""
         half = (torch.cdist(xyz.double(), self.centre.double()) / 2).clamp(0, 1)
         return (2 * sphere.EARTH_RADIUS_KM * half.asin()).to(self.centre.dtype)
 
-    def assign(self, xyz: Float[Tensor, "batch 3"]) -> Int[Tensor, " batch"]:
+    def assign(self, xyz: Xyz) -> Int[Tensor, " batch"]:
         """The cell that holds each place, or else that with the nearest centre."""
         return torch.cat([self._assign(part) for part in torch.split(xyz, 4096)])
 
@@ -256,10 +261,16 @@ class CellBuffers(nn.Module):
         return cell
 
 
-def build_cells(config: CellsConfig, xyz: Float[Tensor, "n 3"]) -> Cells:
+def build_cells(config: CellsConfig, xyz: Xyz) -> Cells:
     """The quadtree of the places of a training set."""
     lon, lat = sphere.to_lonlat(xyz.double().cpu().numpy())
     return cells.build(lon, lat, config.most, min(config.least, len(lon)), config.depth)
+
+
+def mixture_nll(components: Components, xyz: Xyz) -> Scalar:
+    """Negative log-likelihood of places in nats per steradian."""
+    weight, mu, kappa = components
+    return -(weight + log_vmf(xyz[:, None], mu, kappa)).logsumexp(1).mean()
 
 
 def unit(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:

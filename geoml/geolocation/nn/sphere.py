@@ -16,20 +16,16 @@ from geoml.grid.sphere import EARTH_RADIUS_KM
 
 SOFT = 1e-12
 """Added to squared half chords: distances below some 10 m are rounded up, at most to 13 m."""
+Scalars = Float[Tensor, "*batch"]
 
 
-def to_xyz(lon: Float[Tensor, "*batch"], lat: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3"]:
+def to_xyz(lon: Scalars, lat: Scalars) -> Float[Tensor, "*batch 3"]:
     """Degrees to unit vectors."""
     x, y = torch.deg2rad(lon), torch.deg2rad(lat)
     return torch.stack([y.cos() * x.cos(), y.cos() * x.sin(), y.sin()], dim=-1)
 
 
-def haversine(
-    lon1: Float[Tensor, "*batch"],
-    lat1: Float[Tensor, "*batch"],
-    lon2: Float[Tensor, "*batch"],
-    lat2: Float[Tensor, "*batch"],
-) -> Float[Tensor, "*batch"]:
+def haversine(lon1: Scalars, lat1: Scalars, lon2: Scalars, lat2: Scalars) -> Scalars:
     """Km along the great circle: 2 R atan2(sqrt(a), sqrt(1 - a)), a the haversine; OSV-5M's form of it.
 
     Astruc et al. 2024, https://arxiv.org/abs/2404.18873. The derivative by longitude vanishes at the poles, where all

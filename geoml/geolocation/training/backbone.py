@@ -33,9 +33,9 @@ from geoml.geolocation import heads
 from geoml.geolocation.locate.features import AHEAD, BATCH, Extractor, compute
 from geoml.geolocation.nn.backbones import Backbone
 from geoml.geolocation.nn.head_parts import DensityHead, Standardise
-from geoml.geolocation.training import balance, picture_sets, season, world, world_sets
+from geoml.geolocation.training import picture_sets, season, world, world_sets
 from geoml.geolocation.training.recipe import BackboneTraining, GeoRecipe, Head, PictureSource
-from geoml.geolocation.training.sampling import PictureSampler, Pixels
+from geoml.geolocation.training.sampling import PictureSampler, Pixels, epoch
 from geoml.geolocation.training.world import View, World
 from geoml.geolocation.training.world_crops import BatchCropper
 from geoml.grid import sphere
@@ -78,9 +78,7 @@ def sampler(recipe: GeoRecipe, size: int) -> PictureSampler:
     places = world_sets.choose(recipe).train
     worlds = tuple(map(world.read, (source.picture, *source.renderings)))
     number = views.clean + views.seasons + len(source.renderings)
-    weight = balance.weights(balance.coarse(*places.T), recipe.training.balance)
-    count = number * len(places)
-    count += count % recipe.training.batch == 1  # normalisation by batch needs two
+    weight, count = epoch(places, number, recipe.training)
     return WorldSampler(places, weight, count, size, recipe.seed, worlds, source.width_km, views.seasons / number)
 
 

@@ -51,8 +51,8 @@ class Embedder(Places):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, project: bool, pretrained: bool = True, kept: bool = False) -> None:
-        super().__init__(project=project, pretrained=pretrained, kept=kept)
+    def __init__(self) -> None:
+        super().__init__(pretrained=True)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
@@ -122,7 +122,7 @@ def fit(
         raise InputError(f"sources: shares {share.tolist()}; expected positive ones")
     torch.manual_seed(seed)
     pairs = _PairSampler(sources, share / share.sum(), how, seed)
-    model = Embedder(project=True).to(memory_format=torch.channels_last)
+    model = Embedder().to(memory_format=torch.channels_last)
     groups: list[dict[str, object]] = [
         {"params": _trainable(model, how.stages)},
         {"params": list(model.project.parameters()), "lr": 2 * how.rate},

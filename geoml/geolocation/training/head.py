@@ -69,7 +69,7 @@ def fit(
             views = recipe.model_copy(update={"views": Views(clean=1, seasons=0)})
     extractor = Extractor(backbone, recipe.size)
     answering = Extractor(locator.rounded(backbone, recipe.half, True), recipe.size) if recipe.int8 else extractor
-    sets = _maker(recipe).prepare(views, extractor, cache or features_cache(), answering)
+    sets = _maker(recipe).prepare(views, extractor, cache or scratch("features"), answering)
     fitted = fit_features(recipe, sets, on_epoch, trained, state)
     package = Locator(answering.backbone, fitted.head, _card(recipe, fitted, sets, extractor), domain=fitted.domain)
     package = dataclasses.replace(package, card=locator.save(package, out, recipe.half, recipe.int8), path=Path(out))
@@ -112,11 +112,6 @@ def _maker(recipe: GeoRecipe) -> SetMaker:
     return world_sets if isinstance(recipe.source, WorldSource) else picture_sets
 
 
-def features_cache() -> Path:
-    """Where features are kept that have been computed on this machine."""
-    return scratch("features")
-
-
 def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None) -> dict[str, object]:
     """Scores of a package on every test set of a recipe, by its name, as plain JSON values; ``baseline`` of each is
     what doing nothing scores.
@@ -129,7 +124,7 @@ def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None)
     if (card.kind, card.width_km) != (recipe.kind, wide):
         both = f"{card.kind} of {card.width_km} km, the recipe for {recipe.kind} of {wide} km"
         raise InputError(f"recipe: the model is for {both}")
-    sets, train = _maker(recipe).tests(recipe, package.extractor, cache or features_cache())
+    sets, train = _maker(recipe).tests(recipe, package.extractor, cache or scratch("features"))
     scores = _scores(package.head, card.calibration, sets, train, recipe.seed, package.domain, card.domain)
     return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "sets": scores}
 

@@ -24,7 +24,7 @@ from geoml.geolocation.training import balance, crop_augmentation
 from geoml.geolocation.training import splits as geosplits
 from geoml.geolocation.training.crop_augmentation import Kind
 from geoml.geolocation.training.recipe import GeoRecipe, PictureSource
-from geoml.geolocation.training.sampling import PictureSampler, Pixels
+from geoml.geolocation.training.sampling import PictureSampler, Pixels, epoch
 from geoml.geolocation.training.world_sets import FeatureSet, FeatureSets, joined
 from geoml.grid import sphere
 from geoml.io.stores.remote import is_url
@@ -130,9 +130,7 @@ def sampler(recipe: GeoRecipe, size: int) -> ListSampler:
     """What a recipe's training sees. An epoch has as many pictures as there are views of the training pictures."""
     train = choose(recipe).train
     at = lonlat(train)
-    weight = balance.weights(balance.coarse(*at.T), recipe.training.balance)
-    count = (recipe.views.clean + recipe.views.seasons) * len(train)
-    count += count % recipe.training.batch == 1  # normalisation by batch needs two
+    weight, count = epoch(at, recipe.views.clean + recipe.views.seasons, recipe.training)
     return ListSampler(at, weight, count, size, recipe.seed, tuple(train), recipe.kind)
 
 

@@ -76,7 +76,6 @@ class PlaceScores:
         columns = {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}
         km, sure, near = columns["km"], columns["sure"], self.calibration.within_km
         curve = geoscores.risk_coverage(sure, km > near)
-        bins = geoscores.reliability(np.clip(sure, 0.0, 1.0), km <= near)
         row: dict[str, object] = {
             **geoscores.table_row(km, self.draws, self.seed),
             "macro_within": geoscores.macro_within(km, columns["block"], near),
@@ -84,9 +83,8 @@ class PlaceScores:
             "aurc": curve.area,
             "within_at_coverage": {f"{c:g}": 1.0 - curve.at(c) for c in (0.25, 0.5, 0.75, 1.0)},
             "risk_coverage": [[c / 50, curve.at(c / 50)] for c in range(1, 51)],
-            "reliability": {"forecast": bins.forecast.tolist(), "observed": bins.observed.tolist(),
-                            "count": bins.count.tolist(), "error": bins.error},
-        }  # fmt: skip
+            "reliability": geoscores.reliability(np.clip(sure, 0.0, 1.0), km <= near),
+        }
         if self.calibration.threshold is not None:
             row |= self._answered(columns, sure >= self.calibration.threshold)
         if self.cells is not None and self.calibration.conformal is not None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torchvision.transforms import Normalize
 
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
@@ -52,7 +54,7 @@ def fit(recipe: RetrievalRecipe, out: str | Path, on_epoch: OnEpoch | None = Non
     if any(_overlap(a, b) for source in recipe.tests for a in read_stacks(source) for b in trained):
         raise InputError("tests: leak, a ground of the test is trained on too; give them bounds that are apart")
     model, losses = contrastive.fit(sources, recipe.training, recipe.seed, claim.take(), on_epoch)
-    backbone = backbone_of(model)
+    backbone = _backbone(model)
     first, side = sources[0][1], recipe.training.side
     gallery, lonlat = _gallery(first, side)
     features = Extractor(backbone, side)
@@ -75,7 +77,7 @@ def score(model: str | Path, recipe: RetrievalRecipe, queries: int = QUERIES) ->
     card = package.card
     if not recipe.tests or card.backbone != places.NAME:
         raise InputError(f"tests: {len(recipe.tests)}, backbone {card.backbone}; expected a test and {places.NAME}")
-    net = embedder_of(package.backbone)
+    net = nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), package.backbone).eval()
     rows = []
     for place, stack in enumerate(s for source in recipe.tests for s in read_stacks(source)):
         for a, b in stack.pairs:
@@ -90,17 +92,7 @@ def score(model: str | Path, recipe: RetrievalRecipe, queries: int = QUERIES) ->
     return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "recall": rows}
 
 
-def embedder_of(backbone: Backbone) -> Embedder:
-    """The network of a backbone of places, for pixels in 0..1."""
-    net = backbone.net
-    if not isinstance(net, places.Places):
-        raise InputError(f"backbone: {backbone.name}; expected {places.NAME}")
-    model = Embedder(project=True, pretrained=False, kept=net.kept is not None)
-    model.load_state_dict(net.state_dict(), strict=False)  # mean and std are its own
-    return model.eval()
-
-
-def backbone_of(model: Embedder) -> Backbone:
+def _backbone(model: Embedder) -> Backbone:
     """The trained network as a backbone."""
     backbone = places.build()
     names = backbone.net.state_dict()

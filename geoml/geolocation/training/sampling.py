@@ -13,6 +13,8 @@ from torch import Tensor
 
 from geoml.data.chips import Rows, every
 from geoml.engine.train.loop import TrainingBatch
+from geoml.geolocation.training import balance
+from geoml.geolocation.training.recipe import HeadTraining
 
 Pixels = NDArray[np.uint8]
 
@@ -44,6 +46,13 @@ class PictureSampler(ABC):
             numbers = numbers[part(len(numbers))]
             rngs = [np.random.default_rng([self.seed, 0xB0E, epoch, i]) for i in numbers]
             yield self.pictures(rows[numbers.start : numbers.stop], rngs)
+
+
+def epoch(lonlat: NDArray[np.float64], views: int, how: HeadTraining) -> tuple[NDArray[np.float64], int]:
+    """The weight of each place and how many pictures an epoch has: as many as there are ``views`` of the places."""
+    weight = balance.weights(balance.coarse(lonlat[:, 0], lonlat[:, 1]), how.balance)
+    count = views * len(lonlat)
+    return weight, count + (count % how.batch == 1)  # normalisation by batch needs two
 
 
 @dataclass(frozen=True)

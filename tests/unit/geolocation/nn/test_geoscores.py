@@ -89,8 +89,8 @@ def test_a_calibrated_forecast_has_no_gap_and_a_boastful_one_has():
     rng = np.random.default_rng(0)
     p = rng.random(20_000)
     honest = geoscores.reliability(p, rng.random(20_000) < p)
-    assert honest.error < 0.02
-    assert honest.count.sum() == 20_000
-    assert geoscores.reliability(np.full(100, 0.9), np.arange(100) < 50).error == pytest.approx(0.4)
+    assert honest["error"] < 0.02
+    assert sum(honest["count"]) == 20_000
+    assert geoscores.reliability(np.full(100, 0.9), np.arange(100) < 50)["error"] == pytest.approx(0.4)
     with pytest.raises(InputError, match="forecast"):
         geoscores.reliability(np.array([1.2]), np.array([True]))

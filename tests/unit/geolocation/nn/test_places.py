@@ -63,8 +63,8 @@ def test_a_cosine_is_a_weighed_mean_of_what_was_trained_and_what_was_kept(net: p
     torch.testing.assert_close(both @ both.T, wanted, atol=1e-5, rtol=0)
 
 
-def test_the_embedder_normalises_by_itself(net: places.Places) -> None:
-    model = Embedder(project=False, pretrained=False).eval()
+def test_the_embedder_normalises_by_itself() -> None:
+    net, model = places.Places().eval(), Embedder().eval()
     model.load_state_dict(net.state_dict(), strict=False)
     pixels = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     with torch.inference_mode():
