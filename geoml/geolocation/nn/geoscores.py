@@ -138,7 +138,7 @@ def nll(log_density: Floats) -> float:
     return float(-np.mean(np.asarray(log_density, float)))
 
 
-def table_row(km: Floats, draws: int = 1000, seed: int = 0) -> dict[str, float | dict[str, list[float]]]:
+def table_row(km: Floats, draws: int = 1000, seed: int = 0) -> dict[str, object]:
     """`summary` and the intervals of `bootstrap`, as JSON values, with the number of pictures."""
     intervals = {k: list(v) for k, v in bootstrap(km, draws, seed).items()}
     return {"n": len(km), **summary(km), "interval": intervals}
