@@ -18,7 +18,7 @@ from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.locate import locator
 from geoml.geolocation.locate.features import Extractor, compute
 from geoml.geolocation.locate.locator import Locator
-from geoml.geolocation.nn.locating import density
+from geoml.geolocation.nn.head_parts import DensityHead, density
 from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training.recipe import Calibration, GeoRecipe, HeadTraining
 from geoml.geolocation.training.world_sets import FeatureSet
@@ -114,18 +114,18 @@ def made_locator(
     m, s = backbone.mean, backbone.std
     card = LocatorCard(
         name=f"made-{kind}", kind=kind, license="MIT", data_license="CC0-1.0", backbone=BACKBONE, head=head,
-        head_config=dataclasses.asdict(made.config),  # type: ignore[call-overload]
+        head_config=dataclasses.asdict(made.config),
         features=backbone.features, size=size, mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]), calibration=calibrated,
     )  # fmt: skip
     locator.save(Locator(backbone.eval(), made, card), directory, half=False)
     return locator.load(directory)
 
 
-def median_km(backbone: nn.Module, head: nn.Module, rgb: Pixels, lon: Floats, lat: Floats) -> float:
+def median_km(backbone: nn.Module, head: DensityHead, rgb: Pixels, lon: Floats, lat: Floats) -> float:
     """How far from their places (degrees) the answers for (N, S, S, 3) pictures lie, of a network in training."""
     features = Extractor(backbone.eval(), rgb.shape[1], choose("cpu", "fp32"))(rgb)  # type: ignore[arg-type]
     with torch.no_grad():
-        found = density(head.eval().components(head(torch.from_numpy(features))))  # type: ignore[operator]
+        found = density(head.eval().components(head(torch.from_numpy(features))))
     return float(np.median(sphere.distance(*found.mode(), lon, lat)))
 
 

@@ -27,7 +27,7 @@ def make(folder: Path, count: int, size: tuple[int, int], cells: int) -> None:
     import numpy as np
     import torch
 
-    from geoml.geolocation.cards.locator import Calibrated, LocatorCard
+    from geoml.geolocation.cards.locator import FittedCalibration, LocatorCard
     from geoml.geolocation.locate import locator
     from geoml.geolocation.training import head as fit_locator
     from geoml.geolocation.training.recipe import HeadTraining
@@ -46,7 +46,7 @@ def make(folder: Path, count: int, size: tuple[int, int], cells: int) -> None:
         name="bench", kind="overhead", license="MIT", data_license="CC0-1.0", backbone=BACKBONE, head="cells",
         head_config=dataclasses.asdict(head.config), features=backbone.features, size=backbone.size,
         mean=(m[0], m[1], m[2]), std=(s[0], s[1], s[2]),
-        calibration=Calibrated(threshold=0.3, conformal=0.9, id="bench"),
+        calibration=FittedCalibration(threshold=0.3, conformal=0.9, id="bench"),
     )  # fmt: skip
     locator.save(locator.Locator(backbone.eval(), head, card), folder / "model")
 

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from geoml import pipeline
 from geoml.backends.torch import choose
 from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import build_backbone
 from geoml.geolocation.nn import geoscores
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from geoml.geolocation.training import head as fit_locator
-from geoml.geolocation.training import recipe as geo_recipe
-from geoml.geolocation.training import world, world_sets
+from geoml.geolocation.training import world_sets
 from geoml.geolocation.training.recipe import GeoRecipe, Head
-from geoml.geolocation.training.world_sets import WorldSets
+from geoml.geolocation.training.world_sets import FeatureSets
 from geoml.grid import sphere
 
 TRAINED = "world-alexnet"
@@ -66,7 +66,7 @@ def main() -> None:
     arguments.add_argument("--cache", required=True)
     arguments.add_argument("--out", required=True, type=Path)
     given = arguments.parse_args()
-    recipe = geo_recipe.load(given.recipe)
+    recipe = pipeline.training(given.recipe)[1]
     rows: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
 
     def keep(name: str, scores: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ def main() -> None:
         short = {k: (round(v["median_km"]), round(100 * v["within_750"], 1)) for k, v in scores.items()}
         print(name, short, flush=True)
 
-    sets: dict[str, WorldSets] = {}
+    sets: dict[str, FeatureSets] = {}
     if "constant mean" not in rows:
         keep("constant mean", constant(recipe))
     if "colour histogram neighbours" not in rows:
@@ -97,7 +97,7 @@ def main() -> None:
         keep(name, measured(recipe, sets[network], head, config))
 
 
-def measured(recipe: GeoRecipe, sets: WorldSets, head: str, config: dict[str, Any]) -> dict[str, Any]:
+def measured(recipe: GeoRecipe, sets: FeatureSets, head: str, config: dict[str, Any]) -> dict[str, Any]:
     """Scores by test set of a head that the recipe's training makes."""
     asked = recipe.model_copy(update={"head": Head(name=head, config=config)})
     return fit_locator.fit_features(asked, sets).scores
@@ -106,14 +106,14 @@ def measured(recipe: GeoRecipe, sets: WorldSets, head: str, config: dict[str, An
 def trained(recipe: GeoRecipe, head: str, config: dict[str, Any], cache: str) -> dict[str, Any]:
     """Scores by test set of backbone and head that learn together, on the places of the recipe."""
     same = {k: getattr(recipe, k) for k in ("source", "split", "views", "calibration", "seed")}
-    asked = geo_recipe.load(TRAINED).model_copy(update={**same, "head": Head(name=head, config=config)})
+    asked = pipeline.training(TRAINED)[1].model_copy(update={**same, "head": Head(name=head, config=config)})
     with TemporaryDirectory() as folder:
         return fit_locator.fit(asked, folder, cache).card.scores
 
 
 def constant(recipe: GeoRecipe) -> dict[str, Any]:
     """Scores of the spherical mean of the training places as the answer to everything."""
-    places = world_sets.choose(recipe, world.read_land(world.find(recipe.source.land)))
+    places = world_sets.choose(recipe)
     at = sphere.mean(places.train[:, 0], places.train[:, 1])
     asked = {"in-region": places.in_region, "held-out": places.held_out, "other-month": places.in_region}
     return {

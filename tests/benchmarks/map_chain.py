@@ -27,7 +27,7 @@ TILE, SIZE, SEED = 20, 160, 2026
 
 
 def make(out: Path, count: int, other: Path | None) -> None:
-    known = world.read(world.find("basemap:bmng.jpg"), "same")
+    known = world.read("basemap:bmng.jpg", "same")
     res = 360 / known.rgb.shape[1]
     side = round(TILE / res)
     scenes = []
@@ -43,11 +43,11 @@ def make(out: Path, count: int, other: Path | None) -> None:
             )  # fmt: skip
     (out / "stac").mkdir(parents=True, exist_ok=True)
     testing.write_catalog(out / "stac", scenes, collection="blue-marble")
-    land = world.read_land(world.find("basemap:lsmask_1.25min_c.bin"))
+    land = world.read_land("basemap:lsmask_1.25min_c.bin")
     views = world.views(world.places(land, count, SEED, 0.5, 500.0, -56.0, 78.0), (600.0, 1000.0), SEED)
     for one in [known, *([world.read(other, "other")] if other else [])]:
         (out / one.name).mkdir(exist_ok=True)
-        for k, image in enumerate(world.crops(one, views, SIZE)):
+        for k, image in enumerate(one.crop(view, SIZE) for view in views):
             Image.fromarray(image).save(out / one.name / f"{k:03d}.png")
     with (out / "truth.csv").open("w", newline="") as file:
         csv.writer(file).writerows([(f"{k:03d}.png", v.lon, v.lat) for k, v in enumerate(views)])

@@ -15,7 +15,7 @@ from geoml.engine.contract import pixel_output
 from geoml.engine.inference.predict import stored
 from geoml.engine.task import Scores, of_pixels
 from geoml.engine.train.evaluate import named
-from geoml.geolocation.cards.locator import Calibrated
+from geoml.geolocation.cards.locator import FittedCalibration
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.geolocation.training.recall import Recall, RecallScores
@@ -99,7 +99,7 @@ def _places(name: str) -> Answers:
     rng = np.random.default_rng(0)
     lon, lat = rng.uniform(-180, 180, 40), rng.uniform(-60, 60, 40)
     off = sphere.destination(lon, lat, rng.uniform(0, 360, 40), rng.uniform(0, 3000, 40))
-    card = Calibrated(within_km=750.0, threshold=0.5)
+    card = FittedCalibration(within_km=750.0, threshold=0.5)
 
     def caps(at: tuple[Any, Any], kappa: Any) -> Density:
         return Density(np.ones((len(at[0]), 1)), sphere.to_xyz(*at)[:, None], np.broadcast_to(kappa, (len(at[0]), 1)))
@@ -123,7 +123,7 @@ def _places(name: str) -> Answers:
 def _known_again(name: str) -> Answers:
     def found(share: float, queries: int = 60) -> Parts:
         """Of 50 tiles one is near."""
-        recall = Recall((round(share * queries),), queries, 50, queries)
+        recall = Recall(round(share * queries), queries, 50, queries)
         return [("north_up", recall), ("any_heading", recall)]
 
     return Answers(

@@ -8,8 +8,9 @@ from jaxtyping import install_import_hook
 
 from geoml import models, nn, outputs, tasks
 from geoml.geolocation import heads
-from geoml.geolocation import tasks as locating
+from geoml.geolocation import nn as place_nn
+from geoml.geolocation import tasks as place_tasks
 
-PLUGINS = (models, heads, nn, outputs, tasks, locating)
+PLUGINS = (models, heads, nn, place_nn, outputs, tasks, place_tasks)
 CHECKED = [f"{p.__name__}.{m.name}" for p in PLUGINS for m in pkgutil.iter_modules(p.__path__)]
 install_import_hook(CHECKED, "beartype.beartype")

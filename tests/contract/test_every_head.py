@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from geoml.errors import InputError
 from geoml.geolocation import heads
-from geoml.geolocation.nn.locating import density
+from geoml.geolocation.nn.head_parts import density
 from geoml.grid import sphere
 
 NAMES = heads.names()

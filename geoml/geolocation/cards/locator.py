@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
@@ -17,7 +17,7 @@ SECTION = "locator"
 BANDS = ("red", "green", "blue")
 
 
-class Calibrated(Frozen):
+class FittedCalibration(Frozen):
     """What validation pictures chose; a place is right within ``within_km``."""
 
     temperature: float = Field(default=1.0, gt=0, description="of the weights of the components")
@@ -35,7 +35,7 @@ class Calibrated(Frozen):
     id: str = Field(default="", description="checksum of what was calibrated and on what")
 
 
-class Domained(Frozen):
+class FittedDomain(Frozen):
     """What tells pictures that a locator is not for, and how well it did."""
 
     kinds: tuple[str, ...] = Field(min_length=1, description="what those pictures are like")
@@ -60,15 +60,15 @@ class LocatorCard(ModelCard):
     data_license: str = Field(min_length=2, description="of the pictures that trained it")
     backbone: str
     head: str
-    head_config: dict[str, Any]
+    head_config: dict[str, JsonValue]
     features: int = Field(gt=0)
     size: int = Field(ge=8, le=4096, description="pixels of a side that a picture is resized to")
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     width_km: tuple[float, float] | None = Field(default=None, description="of the pictures that trained it")
     coverage_note: str = ""
-    calibration: Calibrated = Calibrated()
-    domain: Domained | None = Field(default=None, description="None: not known; every picture is answered")
+    calibration: FittedCalibration = FittedCalibration()
+    domain: FittedDomain | None = Field(default=None, description="None: not known; every picture is answered")
 
     def row(self) -> tuple[str, str, str, str]:
         return f"{self.task}, {self.kind}", " ".join(BANDS), "", self.head

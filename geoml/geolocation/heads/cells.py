@@ -13,11 +13,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geoml.errors import InputError
-from geoml.geolocation.density import cells as quadtree
-from geoml.geolocation.nn.locating import CellBuffers, CellsConfig, Components, Standardise, checked, network, unit
+from geoml.geolocation.nn.head_parts import (
+    CellBuffers,
+    CellsConfig,
+    Components,
+    Features,
+    NetworkHead,
+    Raw,
+    Scalar,
+    Xyz,
+    build_cells,
+    network,
+    unit,
+)
 from geoml.geolocation.nn.sphere import smoothed_labels
 from geoml.grid import sphere
 
@@ -40,66 +52,55 @@ class Config(CellsConfig):
             raise InputError(f"tau_km {self.tau_km}, levels {self.levels}; expected at least 0")
 
 
-class CellsHead(nn.Module):
+class CellsHead(NetworkHead):
     """(B, features) to (B, K) logits, or to (B, 3 K): logits, then east and north of each cell."""
 
+    config: Config
     kappa: Tensor
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.standardise = Standardise(config.features)
+        super().__init__(config, max(config.cells, 1) * (3 if config.offset else 1))
         self.cells = CellBuffers(config.cells, config.depth)
         self.register_buffer("kappa", torch.ones(config.cells))
-        self.net = network(config, max(config.cells, 1) * (3 if config.offset else 1))
 
-    def start(self, features: Tensor, xyz: Tensor) -> None:
-        """Build the cells of the places (N, 3) and an output for each; all offsets begin at 0."""
-        checked(features, xyz, self.config.features)
-        lon, lat = sphere.to_lonlat(xyz.double().cpu().numpy())
-        least = min(self.config.least, len(lon))
-        made = quadtree.build(lon, lat, self.config.most, least, self.config.depth)
-        self.config = replace(self.config, cells=len(made))
-        self.standardise.measure(features)
-        self.cells.fill(made)
+    def start(self, features: Features, xyz: Xyz) -> None:
+        """Build the cells of the places and an output for each; all offsets begin at 0."""
+        self.measure(features, xyz)
+        table = build_cells(self.config, xyz)
+        self.config = replace(self.config, cells=len(table))
+        self.cells.fill(table)
         self.register_buffer("kappa", self.cells.kappa(self.config.floor_km))
-        k = len(made)
+        k = len(table)
         self.net = network(self.config, k * (3 if self.config.offset else 1)).to(features)
         if self.config.offset:
-            last = self.net[-1]
-            assert isinstance(last, nn.Linear)
             with torch.no_grad():
-                last.weight[k:].zero_()
-                last.bias[k:].zero_()
+                self.last.weight[k:].zero_()
+                self.last.bias[k:].zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.standardise(x))  # type: ignore[no-any-return]
-
-    def log_weight(self, raw: Tensor) -> Tensor:
-        """(B, K) log probabilities of the cells."""
+    def log_weight(self, raw: Raw) -> Float[Tensor, "batch cells"]:
+        """Log probabilities of the cells."""
         return raw[:, : len(self.kappa)].log_softmax(1)
 
-    def loss(self, raw: Tensor, xyz: Tensor) -> Tensor:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """Cross-entropy in nats, the mean over levels; plus the squared error in the own cell, in reaches."""
         log_p = self.log_weight(raw)
-        own = self.cells.of(xyz)
+        own = self.cells.assign(xyz)
         if self.config.tau_km > 0:
             label = smoothed_labels(self.cells.distances(xyz), self.config.tau_km)
         else:
             label = nn.functional.one_hot(own, log_p.shape[1]).to(log_p)
         losses = [-(label * log_p).sum(1).mean()]
         for parent in self._parents():
-            of_parents = log_p.new_zeros(len(log_p), int(parent.max()) + 1)
-            p, wanted = of_parents.index_add(1, parent, log_p.exp()), of_parents.index_add(1, parent, label)
-            losses.append(-(wanted * p.clamp_min(1e-12).log()).sum(1).mean())
+            empty = log_p.new_zeros(len(log_p), int(parent.max()) + 1)
+            p, target = empty.index_add(1, parent, log_p.exp()), empty.index_add(1, parent, label)
+            losses.append(-(target * p.clamp_min(1e-12).log()).sum(1).mean())
         total = torch.stack(losses).mean()
         if self.config.offset:
-            total = (
-                total + (self._offset(raw)[torch.arange(len(own)), own] - self._where(own, xyz)).square().sum(1).mean()
-            )
+            error = self._offset(raw)[torch.arange(len(own)), own] - self._offset_of(own, xyz)
+            total = total + error.square().sum(1).mean()
         return total
 
-    def components(self, raw: Tensor) -> Components:
+    def components(self, raw: Raw) -> Components:
         centre = self._moved(self._offset(raw)) if self.config.offset else self.cells.centre
         return self.log_weight(raw), centre, self.kappa
 
@@ -108,13 +109,13 @@ class CellsHead(nn.Module):
         rows = [row for row in self.cells.parents if 0 < int(row.max()) + 1 < len(row)]
         return rows[len(rows) - self.config.levels :] if self.config.levels < len(rows) else rows
 
-    def _offset(self, raw: Tensor) -> Tensor:
-        """(B, K, 2) east and north in reaches, in (-1, 1)."""
+    def _offset(self, raw: Raw) -> Float[Tensor, "batch cells 2"]:
+        """East and north in reaches, in (-1, 1)."""
         k = len(self.kappa)
         return torch.stack([raw[:, k : 2 * k], raw[:, 2 * k :]], dim=-1).tanh()
 
-    def _axes(self) -> tuple[Tensor, Tensor]:
-        """(K, 3) directions of the tangent plane; at a pole those of longitude 0."""
+    def _axes(self) -> tuple[Float[Tensor, "cells 3"], Float[Tensor, "cells 3"]]:
+        """Directions of the tangent plane; at a pole those of longitude 0."""
         centre = self.cells.centre
         up = torch.tensor([0.0, 0.0, 1.0]).to(centre).expand_as(centre)
         flat = torch.tensor([0.0, 1.0, 0.0]).to(centre)
@@ -122,16 +123,16 @@ class CellsHead(nn.Module):
         east = torch.where(across.norm(dim=1, keepdim=True) > 1e-6, unit(across), flat)
         return east, torch.linalg.cross(centre, east)
 
-    def _moved(self, offset: Tensor) -> Tensor:
-        """(B, K, 3) places at (B, K, 2) offsets from the centres."""
+    def _moved(self, offset: Float[Tensor, "batch cells 2"]) -> Float[Tensor, "batch cells 3"]:
+        """Places at offsets from the centres."""
         east, north = self._axes()
         step = offset * (self.cells.reach / sphere.EARTH_RADIUS_KM)[:, None]
         angle = (step.square().sum(-1, keepdim=True) + 1e-12).sqrt()
-        ahead = step[..., :1] * east + step[..., 1:] * north
-        return unit(angle.cos() * self.cells.centre + torch.sinc(angle / torch.pi) * ahead)
+        tangent = step[..., :1] * east + step[..., 1:] * north
+        return unit(angle.cos() * self.cells.centre + torch.sinc(angle / torch.pi) * tangent)
 
-    def _where(self, own: Tensor, xyz: Tensor) -> Tensor:
-        """(B, 2) offsets at which (B, 3) places lie from the centres of their cells, within [-1, 1]."""
+    def _offset_of(self, own: Int[Tensor, " batch"], xyz: Xyz) -> Float[Tensor, "batch 2"]:
+        """Offsets of places from the centres of their ``own`` cells, within [-1, 1]."""
         east, north = (axis[own] for axis in self._axes())
         flat = torch.stack([(xyz * east).sum(1), (xyz * north).sum(1)], dim=1)
         sine = flat.norm(dim=1, keepdim=True).clamp_min(1e-12)

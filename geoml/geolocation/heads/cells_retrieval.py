@@ -8,17 +8,17 @@ cells themselves keep a learnt share of the answer, so that the density has no h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoml.errors import InputError
 from geoml.geolocation.heads import cells, retrieval
-from geoml.geolocation.nn.locating import Components
-from geoml.geolocation.nn.sphere import log_vmf
+from geoml.geolocation.nn.head_parts import Components, DensityHead, Features, Raw, Scalar, Xyz, mixture_nll
 
 Part = TypeVar("Part", cells.Config, retrieval.Config)
 
@@ -50,13 +50,13 @@ class Config(cells.Config):
 
     def part(self, kind: type[Part]) -> Part:
         """The config of a part of this head."""
-        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(kind)}
-        return kind(**given)
+        return kind(**{name: value for name, value in asdict(self).items() if name in {f.name for f in fields(kind)}})
 
 
-class CellsRetrieval(nn.Module):
+class CellsRetrieval(DensityHead):
     """(B, features) to (B, K + M), or (B, 3 K + M) with offsets: what the cells say, then cosines with the gallery."""
 
+    config: Config
     cell: Tensor
 
     def __init__(self, config: Config) -> None:
@@ -68,38 +68,36 @@ class CellsRetrieval(nn.Module):
         self.share = nn.Parameter(torch.tensor(config.share).logit())
         self.log_power = nn.Parameter(torch.tensor(config.power).log())
 
-    def start(self, features: Tensor, xyz: Tensor) -> None:
-        """Build the cells of the places (N, 3) and fill the gallery with (N, features)."""
+    def start(self, features: Features, xyz: Xyz) -> None:
+        """Build the cells of the places and fill the gallery with the features."""
         self.cells.start(features, xyz)
         self.retrieval.start(features, xyz)
-        self.register_buffer("cell", self.cells.cells.of(xyz))
-        given = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
-        self.config = Config(**{**given, "cells": self.cells.config.cells, "gallery": len(features)})
+        self.register_buffer("cell", self.cells.cells.assign(xyz))
+        self.config = replace(self.config, cells=self.cells.config.cells, gallery=len(features))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Raw:
         return torch.cat([self.cells(x), self.retrieval(x)], dim=1)
 
-    def loss(self, raw: Tensor, xyz: Tensor) -> Tensor:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """That of the cells, plus the nats of the whole density in which the cells get no gradient and the picture
         itself is left out of the gallery."""
-        of_cells, cosine = self._apart(raw)
-        own = self.retrieval.others(cosine, xyz)
-        weight, mu, kappa = self._mixture(of_cells.detach(), own)
-        return self.cells.loss(of_cells, xyz) - (weight + log_vmf(xyz[:, None], mu, kappa)).logsumexp(1).mean()
+        cells_raw, cosine = self._split(raw)
+        others = self.retrieval.others(cosine, xyz)
+        return self.cells.loss(cells_raw, xyz) + mixture_nll(self._mixture(cells_raw.detach(), others), xyz)
 
-    def components(self, raw: Tensor) -> Components:
-        return self._mixture(*self._apart(raw))
+    def components(self, raw: Raw) -> Components:
+        return self._mixture(*self._split(raw))
 
-    def similar(self, raw: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def similar(self, raw: Raw, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """As `geoml.geolocation.heads.retrieval.Retrieval.similar`, wherever they lie."""
-        return self.retrieval.similar(self._apart(raw)[1], count)
+        return self.retrieval.similar(self._split(raw)[1], count)
 
-    def _apart(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, raw: Raw) -> tuple[Float[Tensor, "batch cells"], Float[Tensor, "batch gallery"]]:
         split = raw.shape[1] - len(self.cell)
         return raw[:, :split], raw[:, split:]
 
-    def _mixture(self, of_cells: Tensor, cosine: Tensor) -> Components:
-        log_p, centre, spread = self.cells.components(of_cells)
+    def _mixture(self, cells_raw: Raw, cosine: Float[Tensor, "batch gallery"]) -> Components:
+        log_p, centre, cell_kappa = self.cells.components(cells_raw)
         least = log_p.topk(min(self.config.best, log_p.shape[1]), dim=1).values[:, -1:]
         prior = log_p.masked_fill(log_p < least, -30.0).clamp_min(-30.0)  # finite: the best may have few neighbours
         score = self.retrieval.score(cosine) + self.log_power.exp() * prior[:, self.cell]
@@ -107,7 +105,7 @@ class CellsRetrieval(nn.Module):
         places = self.retrieval.places[entry]
         weight = torch.cat([near + F.logsigmoid(-self.share), log_p + F.logsigmoid(self.share)], dim=1)
         xyz = torch.cat([places, centre.expand(len(places), *centre.shape[-2:])], dim=1)
-        kappa = torch.cat([self.retrieval.kappa.expand(near.shape), spread.expand(log_p.shape)], dim=1)
+        kappa = torch.cat([self.retrieval.kappa.expand(near.shape), cell_kappa.expand(log_p.shape)], dim=1)
         return weight, xyz, kappa
 
 

@@ -6,7 +6,7 @@ picture is a place between its possible ones, and longitudes have a seam at 180 
 
 With ``loss: haversine`` the outputs are bounded, 180 tanh and 90 tanh, and start at the spherical mean of the training
 places. With ``loss: mse`` they are linear and in deviations from the mean degrees. One concentration for all pictures
-says how far off answers are; it is learnt beside and moves no answer.
+says how far off answers are; it is learnt too and moves no answer.
 """
 
 from __future__ import annotations
@@ -15,9 +15,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from geoml.geolocation.nn.locating import Components, HeadConfig, Spread, Standardise, checked, network
+from geoml.geolocation.nn.head_parts import (
+    Components,
+    Features,
+    HeadConfig,
+    NetworkHead,
+    Raw,
+    Scalar,
+    SharedConcentration,
+    Xyz,
+)
 from geoml.geolocation.nn.sphere import haversine, to_xyz
 from geoml.grid import sphere
 
@@ -32,25 +42,22 @@ class Config(HeadConfig):
     loss: Literal["haversine", "mse"] = "haversine"
 
 
-class LatLon(nn.Module):
+class LatLon(NetworkHead):
     """(B, features) to (B, 2) outputs, of which `place` makes degrees."""
 
+    config: Config
     mean: Tensor
     std: Tensor
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.standardise = Standardise(config.features)
-        self.net = network(config, 2)
-        self.spread = Spread()
+        super().__init__(config, 2)
+        self.spread = SharedConcentration()
         self.register_buffer("mean", torch.zeros(2))
         self.register_buffer("std", torch.tensor([180.0, 90.0]))
 
-    def start(self, features: Tensor, xyz: Tensor) -> None:
-        """Begin at the spherical mean of the places (N, 3)."""
-        checked(features, xyz, self.config.features)
-        self.standardise.measure(features)
+    def start(self, features: Features, xyz: Xyz) -> None:
+        """Begin at the spherical mean of the places."""
+        self.measure(features, xyz)
         lon, lat = sphere.to_lonlat(xyz.double().cpu().numpy())
         degrees = torch.tensor([list(lon), list(lat)], dtype=torch.float64)
         middle = torch.tensor(sphere.mean(lon, lat), dtype=torch.float64)
@@ -58,26 +65,21 @@ class LatLon(nn.Module):
             self.mean.copy_(degrees.mean(1))
             self.std.copy_(degrees.std(1, correction=0).clamp_min(1e-3))
         else:
-            last = self.net[-1]
-            assert isinstance(last, nn.Linear)
             with torch.no_grad():  # inside of where tanh still has a slope
                 bounds = torch.tensor([180.0, 90.0], dtype=torch.float64)
-                last.bias.copy_(torch.atanh((middle / bounds).clamp(-0.95, 0.95)))
-                last.weight.mul_(0.1)
+                self.last.bias.copy_(torch.atanh((middle / bounds).clamp(-0.95, 0.95)))
+                self.last.weight.mul_(0.1)
         self.spread.start(to_xyz(*middle), xyz)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.standardise(x))  # type: ignore[no-any-return]
-
-    def place(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) lon and (B,) lat in degrees."""
+    def place(self, raw: Float[Tensor, "batch 2"]) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Lon and lat in degrees."""
         if self.config.loss == "mse":
             lon, lat = (self.mean + self.std * raw).unbind(-1)
             return lon, lat.clamp(-90, 90)
         return 180 * raw[:, 0].tanh(), 90 * raw[:, 1].tanh()
 
-    def loss(self, raw: Tensor, xyz: Tensor) -> Tensor:
-        """Mean distance in 1000 km, or half the squared error in deviations; plus the nats of the spread."""
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
+        """Mean distance in 1000 km, or half the squared error in deviations; plus the nats of the concentration."""
         lon, lat = torch.rad2deg(torch.atan2(xyz[:, 1], xyz[:, 0])), torch.rad2deg(xyz[:, 2].clamp(-1, 1).asin())
         own = self.place(raw)
         if self.config.loss == "mse":
@@ -86,7 +88,7 @@ class LatLon(nn.Module):
             error = haversine(*own, lon, lat).mean() / 1000
         return error + self.spread.loss(to_xyz(*own), xyz)
 
-    def components(self, raw: Tensor) -> Components:
+    def components(self, raw: Float[Tensor, "batch 2"]) -> Components:
         return self.spread.components(to_xyz(*self.place(raw)))
 
 

@@ -15,11 +15,22 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geoml.errors import InputError
 from geoml.geolocation.density import vmf
-from geoml.geolocation.nn.locating import Components, Standardise, checked, unit
+from geoml.geolocation.nn.head_parts import (
+    Components,
+    DensityHead,
+    FeatureConfig,
+    Features,
+    Raw,
+    Scalar,
+    Standardise,
+    Xyz,
+    unit,
+)
 from geoml.geolocation.nn.sphere import log_vmf
 
 UNIMODAL = False
@@ -31,12 +42,11 @@ place would teach that neighbours are never wrong."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FeatureConfig):
     """Arguments of `build`: how many ``neighbours``, the ``temperature`` of cosines and the radius in km that holds
     90 % of a kernel, where learning starts; how many principal components (``dims``) are compared, 0 for the features
     themselves. ``gallery`` is how many pictures there are; `start` sets it."""
 
-    features: int
     gallery: int = 0
     neighbours: int = 20
     temperature: float = 0.05
@@ -55,9 +65,10 @@ class Config:
             raise InputError(f"temperature {self.temperature}, kernel_km {self.kernel_km}; expected positive numbers")
 
 
-class Retrieval(nn.Module):
+class Retrieval(DensityHead):
     """(B, features) to (B, M) cosines with the gallery."""
 
+    config: Config
     gallery: Tensor
     places: Tensor
     project: Tensor
@@ -73,61 +84,62 @@ class Retrieval(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.log_kappa = nn.Parameter(torch.tensor(math.log(float(vmf.concentration(config.kernel_km)) + 1e-3)))
 
-    def start(self, features: Tensor, xyz: Tensor) -> None:
-        """Fill the gallery with (N, features) and their places (N, 3)."""
-        checked(features, xyz, self.config.features)
+    def start(self, features: Features, xyz: Xyz) -> None:
+        """Fill the gallery with features and their places."""
+        self.measure(features, xyz)
         self.config = replace(self.config, gallery=len(features))
-        self.standardise.measure(features)
         if self.config.dims:
-            self.project.copy_(components(self.standardise(features), self.config.dims))
+            self.project.copy_(principal_axes(self.standardise(features), self.config.dims))
         self.register_buffer("gallery", self.compared(features).detach().clone())
         self.register_buffer("places", unit(xyz).to(features).clone())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Raw:
         if not len(self.gallery):
             raise InputError("gallery: empty; call start with the pictures to search")
         return self.compared(x) @ self.gallery.T
 
-    def compared(self, x: Tensor) -> Tensor:
-        """(B, features) to the (B, dims or features) unit vectors whose cosines are taken."""
+    def compared(self, x: Features) -> Float[Tensor, "batch dims"]:
+        """The unit vectors whose cosines are taken."""
         z: Tensor = self.standardise(x)
         return unit(z @ self.project if self.config.dims else z)
 
-    def nearest(self, score: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, k) log weights that sum to 1 and (B, k) entries, of the highest of (B, M) scores in units of 1."""
+    def nearest(self, score: Raw) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
+        """Log weights that sum to 1, and entries, of the highest scores."""
         best, entry = score.topk(min(self.config.neighbours, score.shape[1]), dim=1)
         return best.log_softmax(1), entry
 
-    def similar(self, raw: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The ``count`` most similar pictures: (B, count) cosines, (B, count) entries and (B, count, 3) places."""
+    def similar(
+        self, raw: Raw, count: int
+    ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"], Float[Tensor, "batch k 3"]]:
+        """Cosines, entries and places of the ``count`` most similar pictures."""
         cosine, entry = raw.topk(min(count, raw.shape[1]), dim=1)
         return cosine, entry, self.places[entry]
 
-    def score(self, raw: Tensor) -> Tensor:
-        """(B, M) cosines over the temperature."""
+    def score(self, raw: Raw) -> Raw:
+        """Cosines over the temperature."""
         return raw / self.log_temperature.clamp(-7.0, 3.0).exp()
 
-    def others(self, raw: Tensor, xyz: Tensor) -> Tensor:
-        """(B, M) cosines in which pictures of the very places (B, 3) are not similar at all."""
+    def others(self, raw: Raw, xyz: Xyz) -> Raw:
+        """Cosines in which pictures of the very same places are not similar at all."""
         return raw.masked_fill(xyz.to(raw) @ self.places.T > SAME, -1.0)
 
     @property
-    def kappa(self) -> Tensor:
-        """() concentration of the kernel."""
+    def kappa(self) -> Scalar:
+        """Concentration of the kernel."""
         return self.log_kappa.clamp(-7.0, 18.4).exp()
 
-    def loss(self, raw: Tensor, xyz: Tensor) -> Tensor:
+    def loss(self, raw: Raw, xyz: Xyz) -> Scalar:
         """Negative log-likelihood in nats per steradian, the picture itself left out of the gallery."""
         weight, entry = self.nearest(self.score(self.others(raw, xyz)))
         return -(weight + log_vmf(xyz[:, None], self.places[entry], self.kappa)).logsumexp(1).mean()
 
-    def components(self, raw: Tensor) -> Components:
+    def components(self, raw: Raw) -> Components:
         weight, entry = self.nearest(self.score(raw))
         return weight, self.places[entry], self.kappa.expand(weight.shape)
 
 
-def components(x: Tensor, count: int) -> Tensor:
-    """(features, count) axes of the largest variance of (N, features), each over the fourth root of its variance."""
+def principal_axes(x: Float[Tensor, "n features"], count: int) -> Float[Tensor, "features count"]:
+    """Axes of the largest variance, each over the fourth root of its variance."""
     variance, axes = torch.linalg.eigh(torch.cov(x.double().T, correction=0))
     variance, axes = variance.flip(0)[:count], axes.flip(1)[:, :count]
     scaled: Tensor = axes / variance.clamp_min(1e-9).pow(0.25)

@@ -10,9 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 
-from geoml.geolocation.nn.locating import Components, HeadConfig, Spread, Standardise, checked, network, unit
+from geoml.geolocation.nn.head_parts import (
+    Components,
+    Features,
+    HeadConfig,
+    NetworkHead,
+    Scalar,
+    SharedConcentration,
+    Xyz,
+    unit,
+)
 from geoml.geolocation.nn.sphere import chordal_loss
 from geoml.grid import sphere
 
@@ -25,36 +33,27 @@ class Config(HeadConfig):
     """Arguments of `build`."""
 
 
-class UnitVector(nn.Module):
+class UnitVector(NetworkHead):
     """(B, features) to (B, 3) vectors, whose direction is the answer."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.standardise = Standardise(config.features)
-        self.net = network(config, 3)
-        self.spread = Spread()
+        super().__init__(config, 3)
+        self.spread = SharedConcentration()
 
-    def start(self, features: Tensor, xyz: Tensor) -> None:
-        """Begin at the spherical mean of the places (N, 3)."""
-        checked(features, xyz, self.config.features)
-        self.standardise.measure(features)
+    def start(self, features: Features, xyz: Xyz) -> None:
+        """Begin at the spherical mean of the places."""
+        self.measure(features, xyz)
         middle = torch.from_numpy(sphere.to_xyz(*sphere.mean(*sphere.to_lonlat(xyz.double().cpu().numpy()))))
-        last = self.net[-1]
-        assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            last.bias.copy_(middle)
+            self.last.bias.copy_(middle)
         self.spread.start(middle, xyz)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.standardise(x))  # type: ignore[no-any-return]
-
-    def loss(self, raw: Tensor, xyz: Tensor) -> Tensor:
-        """Mean of 1 - cos of the angle, plus the nats of the spread."""
+    def loss(self, raw: Xyz, xyz: Xyz) -> Scalar:
+        """Mean of 1 - cos of the angle, plus the nats of the concentration."""
         point = unit(raw)
         return chordal_loss(point, xyz).mean() + self.spread.loss(point, xyz)
 
-    def components(self, raw: Tensor) -> Components:
+    def components(self, raw: Xyz) -> Components:
         return self.spread.components(unit(raw))
 
 

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.geolocation.cards.locator import Calibrated
+from geoml.geolocation.cards.locator import FittedCalibration
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import locator as locators
@@ -155,7 +155,7 @@ class AnswerWriter:
         return out
 
 
-def sure_regions(density: Density, card: Calibrated) -> NDArray[np.float64]:
+def sure_regions(density: Density, card: FittedCalibration) -> NDArray[np.float64]:
     """(N,) km of the smallest region that is sure enough for the card: 0 for a fine answer, NaN where none is."""
     km_of = np.full(len(density), np.nan)
     if card.threshold is None:

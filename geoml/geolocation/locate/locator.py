@@ -25,9 +25,10 @@ from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate.features import Extractor
-from geoml.geolocation.nn import backbones, domains, locating, places, stages
+from geoml.geolocation.nn import backbones, domains, head_parts, places, stages
 from geoml.geolocation.nn.backbones import Backbone
 from geoml.geolocation.nn.domains import DomainHead
+from geoml.geolocation.nn.head_parts import DensityHead
 from geoml.grid import sphere
 from geoml.texts import listed
 
@@ -64,7 +65,7 @@ class Locator:
     """A loaded locator; `extractor` gives the features that `locate` takes."""
 
     backbone: Backbone
-    head: nn.Module
+    head: DensityHead
     card: LocatorCard
     path: Path | None = None
     domain: DomainHead | None = None
@@ -99,7 +100,7 @@ class Locator:
         return [
             f"like {kind}, which the locator is not for ({score:.1f}, {limit.limit:.1f} is asked by the card)"
             if score < limit.limit else None
-            for score, kind in zip(*domains.told(self.domain, features, limit.kinds), strict=True)
+            for score, kind in zip(*domains.odds_and_kinds(self.domain, features, limit.kinds), strict=True)
         ]  # fmt: skip
 
     def cells(self) -> Cells | None:
@@ -128,16 +129,16 @@ class Locator:
         return hashlib.sha256(b"".join(v.contiguous().numpy().tobytes() for v in tensors)).hexdigest()
 
 
-def head_density(head: nn.Module, features: NDArray[np.float32]) -> Density:
+def head_density(head: DensityHead, features: NDArray[np.float32]) -> Density:
     """What a head says of (N, F) features, not calibrated."""
     if features.ndim != 2 or not len(features):
         raise InputError(f"features: {features.shape}; expected at least one row")
-    parts: list[locating.Components] = []
+    parts: list[head_parts.Components] = []
     with torch.inference_mode():
-        for rows in torch.split(torch.from_numpy(np.ascontiguousarray(features, np.float32)), ROWS):
-            parts.append(head.components(head(rows)))  # type: ignore[operator]
+        for rows in torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(ROWS):  # type: ignore[no-untyped-call]
+            parts.append(head.components(head(rows)))
     weight, xyz, kappa = (list(v) for v in zip(*parts, strict=True))
-    return locating.density((torch.cat(weight), _joined(xyz, 3), _joined(kappa, 2)))
+    return head_parts.density((torch.cat(weight), _joined(xyz, 3), _joined(kappa, 2)))
 
 
 def _joined(parts: list[Tensor], dims: int) -> Tensor:
@@ -147,7 +148,7 @@ def _joined(parts: list[Tensor], dims: int) -> Tensor:
 def head_cells(head: nn.Module) -> Cells | None:
     """The cells of a head, None for one without."""
     for part in head.modules():
-        if isinstance(part, locating.CellBuffers) and len(part):
+        if isinstance(part, head_parts.CellBuffers) and len(part):
             return part.cells()
     return None
 

@@ -1,6 +1,8 @@
 """Backbones: networks that turn a picture into one vector of features, by name, and the weights that they start from.
 
-``alexnet``; ``efficientnet-lite0``; ``timm:NAME`` and ``torchvision:NAME`` for any network that classifies pictures.
+``alexnet`` (Krizhevsky: One weird trick for parallelizing convolutional neural networks. 2014,
+https://arxiv.org/abs/1404.5997, by torchvision); ``efficientnet-lite0``; ``timm:NAME`` and ``torchvision:NAME`` for any
+network that classifies pictures.
 Weights come from a ``.safetensors`` file or, for ``efficientnet-lite0``, from an installed package; nothing is
 downloaded and no pickle is read but that package's file, which is known to the byte.
 """
@@ -13,43 +15,43 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from geoml.errors import InputError, ModelError, unknown
-from geoml.geolocation.nn.alexnet import FEATURES, AlexNet
 from geoml.nn.weights import efficientnet_lite0, start_from
 
+ALEXNET_LEAST = 63
+"""Sides of the smallest picture that is left with a pixel after AlexNet's last pooling."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
     """(B, 3, H, W) float32 RGB, normalised, to (B, ``features``).
 
-    ``size`` is the side in pixels that it was made for; pixels in [0, 1] are normalised by ``mean`` and ``std``.
+    ``size`` is the side in pixels that it was made for, ``least`` the smallest that it can take; pixels in [0, 1] are
+    normalised by ``mean`` and ``std``.
     """
 
     def __init__(
         self, name: str, net: nn.Module, features: int, size: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
-        self.name, self.net, self.features, self.size = name, net, features, size
+        self.name, self.net, self.features, self.size, self.least = name, net, features, size, 1
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+        if min(x.shape[-2:]) < self.least:
+            raise InputError(f"picture: {x.shape[-2]} x {x.shape[-1]} pixels; {self.name} needs sides of {self.least}")
         y = self.net(x)
         if not isinstance(y, Tensor) or y.ndim != 2 or y.shape[1] != self.features:
             raise ModelError(f"backbone {self.name}: gives no (B, {self.features}) features")
         return y
 
-    def normalised(self, rgb: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to what `forward` takes."""
+    def normalised(self, rgb: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """What `forward` takes."""
         mean, std = (torch.tensor(v, device=rgb.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return (rgb.float() / 255 - mean) / std
-
-
-def names() -> list[str]:
-    """Every backbone that has a name of its own; ``timm:NAME`` and ``torchvision:NAME`` come on top."""
-    return ["alexnet", "efficientnet-lite0"]
 
 
 def build(name: str, weights: str | None = None) -> Backbone:
@@ -65,11 +67,12 @@ def build(name: str, weights: str | None = None) -> Backbone:
     elif library == "torchvision" and architecture:
         made = _torchvision(name, architecture)
     elif name == "alexnet":
-        made = Backbone(name, AlexNet(), FEATURES, 224, IMAGENET_MEAN, IMAGENET_STD)
+        made = _torchvision(name, "alexnet")
+        made.least = ALEXNET_LEAST
     elif name == "efficientnet-lite0":
         made = _timm(name, "tf_efficientnet_lite0")
     else:
-        raise unknown("backbone", name, [*names(), "timm:NAME", "torchvision:NAME"])
+        raise unknown("backbone", name, ["alexnet", "efficientnet-lite0", "timm:NAME", "torchvision:NAME"])
     if weights == "imagenet":
         if name != "efficientnet-lite0":
             raise InputError(f"weights: imagenet fits efficientnet-lite0, not {name}; expected a .safetensors file")
@@ -88,37 +91,36 @@ def _fill(made: Backbone, path: str) -> None:
             if "no tensor" in str(err):
                 continue
             raise InputError(f"weights: {path}; expected imagenet or a .safetensors file") from err
-        lost = [k for k in made.net.state_dict() if f"{prefix}{k}" not in copied and "num_batches" not in k]
-        if lost:
-            raise ModelError(f"weights: {path} lacks {lost[0]} of {made.name}, or has it in another shape")
+        missing = [k for k in made.net.state_dict() if f"{prefix}{k}" not in copied and "num_batches" not in k]
+        if missing:
+            raise ModelError(f"weights: {path} lacks {missing[0]} of {made.name}, or has it in another shape")
         return
     raise InputError(f"weights: no tensor of {path} fits {made.name}")
 
 
 def _timm(name: str, architecture: str) -> Backbone:
     if not timm.is_model(architecture):
-        raise unknown("backbone", name, (f"timm:{known}" for known in timm.list_models()))
+        raise unknown("backbone", name, (f"timm:{n}" for n in timm.list_models()))
     try:
         net: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
     except (RuntimeError, TypeError, ValueError) as err:
         raise InputError(f"backbone: {name} is no network that classifies pictures ({err})") from err
-    known: dict[str, Any] = dict(net.pretrained_cfg)
-    size = known.get("input_size", (3, 224, 224))[-1]
+    config = net.pretrained_cfg
+    size = config.get("input_size", (3, 224, 224))[-1]
     features = int(getattr(net, "head_hidden_size", None) or net.num_features)
-    return Backbone(name, net, features, size, known.get("mean", IMAGENET_MEAN), known.get("std", IMAGENET_STD))
+    return Backbone(name, net, features, size, config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD))
 
 
 def _torchvision(name: str, architecture: str) -> Backbone:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if architecture not in known:
-        raise unknown("backbone", name, (f"torchvision:{n}" for n in known))
-    used = torchvision.models.get_model_weights(architecture).DEFAULT.transforms()
+    architectures = torchvision.models.list_models(module=torchvision.models)
+    if architecture not in architectures:
+        raise unknown("backbone", name, (f"torchvision:{n}" for n in architectures))
+    transform = torchvision.models.get_model_weights(architecture).DEFAULT.transforms()
     options = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
     net = torchvision.models.get_model(architecture, weights=None, **options)
     linear = [(path, part) for path, part in net.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise InputError(f"backbone: {name} ends in no fully connected layer that could be taken off")
     path, last = linear[-1]
-    parent, _, child = path.rpartition(".")
-    setattr(net.get_submodule(parent), child, nn.Identity())
-    return Backbone(name, net, last.in_features, used.crop_size[0], used.mean, used.std)
+    net.set_submodule(path, nn.Identity())
+    return Backbone(name, net, last.in_features, transform.crop_size[0], transform.mean, transform.std)

@@ -6,9 +6,7 @@ https://arxiv.org/abs/1602.05314): street, city, region, country, continent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,30 +42,28 @@ def summary(km: Floats) -> dict[str, float]:
 
 
 def bootstrap(km: Floats, draws: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of `summary` over pictures drawn again with replacement (Efron 1979)."""
+    """Percentile intervals of `summary` over pictures resampled with replacement (Efron 1979)."""
     km = _checked(km)
     rng = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {}
+    resampled: dict[str, list[float]] = {}
     for _ in range(draws):
         for name, value in summary(km[rng.integers(0, len(km), len(km))]).items():
-            drawn.setdefault(name, []).append(value)
+            resampled.setdefault(name, []).append(value)
     tail = (1.0 - level) / 2.0
-    return {k: (float(np.quantile(v, tail)), float(np.quantile(v, 1.0 - tail))) for k, v in drawn.items()}
+    return {k: (float(np.quantile(v, tail)), float(np.quantile(v, 1.0 - tail))) for k, v in resampled.items()}
 
 
-def macro(km: Floats, groups: Sequence[Any], score: Callable[[Floats], float]) -> tuple[float, dict[Any, float]]:
-    """The mean over groups (continents, coarse cells) of a score of each, and that of each group.
+def macro_within(km: Floats, group: NDArray[np.int64], level: float) -> float:
+    """The mean over groups (continents, coarse cells) of the share `within` a level of each; ``group`` (N,) labels.
 
     Raises InputError when the lengths differ.
     """
     km = _checked(km)
-    if len(groups) != len(km):
-        raise InputError(f"groups: {len(groups)} for {len(km)} pictures; expected one each")
-    places: dict[Any, list[int]] = {}
-    for i, group in enumerate(groups):
-        places.setdefault(group, []).append(i)
-    each = {group: score(km[rows]) for group, rows in places.items()}
-    return float(np.mean(list(each.values()))), each
+    if len(group) != len(km):
+        raise InputError(f"groups: {len(group)} for {len(km)} pictures; expected one each")
+    _, first, index, count = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+    share = np.bincount(index, km <= level) / count
+    return float(share[np.argsort(first)].mean())  # in the order of the pictures, since sums of floats depend on it
 
 
 @dataclass(frozen=True)
@@ -115,25 +111,12 @@ def threshold(confidence: Floats, right: NDArray[np.bool_], precision: float) ->
     return float(ordered[good[-1]]) if len(good) else None
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """Mean forecast, share that came true and number of pictures of each bin, and their weighted mean gap (ECE)."""
-
-    forecast: Floats
-    observed: Floats
-    count: NDArray[np.int64]
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error (Naeini et al. 2015)."""
-        gap = np.abs(self.forecast - self.observed)
-        return float((gap * self.count).sum() / self.count.sum())
-
-
-def reliability(forecast: Floats, came_true: NDArray[np.bool_], bins: int = 10) -> Reliability:
+def reliability(forecast: Floats, came_true: NDArray[np.bool_], bins: int = 10) -> dict[str, object]:
     """Forecast probabilities (N,) against what was, in bins of equal width; empty bins are left out.
 
-    Raises InputError for a forecast outside [0, 1] or lengths that differ.
+    As JSON values: mean ``forecast``, share ``observed`` and ``count`` of each bin, and their weighted mean gap
+    ``error`` (expected calibration error, Naeini et al. 2015). Raises InputError for a forecast outside [0, 1] or
+    lengths that differ.
     """
     forecast = np.asarray(forecast, float)
     if len(forecast) != len(came_true) or not len(forecast):
@@ -142,11 +125,12 @@ def reliability(forecast: Floats, came_true: NDArray[np.bool_], bins: int = 10) 
         raise InputError("forecast: expected probabilities between 0 and 1")
     which = np.clip((forecast * bins).astype(int), 0, bins - 1)
     count = np.bincount(which, minlength=bins)
-    kept = count > 0
-    total = np.maximum(count, 1)
-    mean = np.bincount(which, forecast, bins) / total
-    true = np.bincount(which, np.asarray(came_true, float), bins) / total
-    return Reliability(mean[kept], true[kept], count[kept].astype(np.int64))
+    used = count > 0
+    count = count[used]
+    mean = np.bincount(which, forecast, bins)[used] / count
+    true = np.bincount(which, np.asarray(came_true, float), bins)[used] / count
+    error = float((np.abs(mean - true) * count).sum() / count.sum())
+    return {"forecast": mean.tolist(), "observed": true.tolist(), "count": count.tolist(), "error": error}
 
 
 def nll(log_density: Floats) -> float:
@@ -154,7 +138,7 @@ def nll(log_density: Floats) -> float:
     return float(-np.mean(np.asarray(log_density, float)))
 
 
-def table_row(km: Floats, draws: int = 1000, seed: int = 0) -> Mapping[str, Any]:
+def table_row(km: Floats, draws: int = 1000, seed: int = 0) -> dict[str, object]:
     """`summary` and the intervals of `bootstrap`, as JSON values, with the number of pictures."""
     intervals = {k: list(v) for k, v in bootstrap(km, draws, seed).items()}
     return {"n": len(km), **summary(km), "interval": intervals}

@@ -1,24 +1,25 @@
-"""Features of several depths of a frozen network: mean and spread of its later stages instead of its last layer only.
+"""Features of several depths of a frozen network: mean and deviation of its later stages, not its last layer only.
 
 What the last layer of an ImageNet network keeps is what tells cats from cars. Texture and colour of the ground lie in
-the middle, so places of the Earth are told better by the pooled stages (measured in docs/geolocation.md); the spread
-within the picture, next to the mean, is the diagonal of the Gram matrix of Gatys et al. 2016 (texture).
+the middle, so places of the Earth are told better by the pooled stages (measured in docs/geolocation.md); the
+deviation within the picture, next to the mean, is the diagonal of the Gram matrix of Gatys et al. 2016 (texture).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import timm
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from geoml.nn.weights import copy_matching, efficientnet_lite0
 
 NAME = "efficientnet-lite0-stages"
-SPREAD, MEAN = (4,), (4, 5, 6)
-"""Stages of EfficientNet-Lite0 (of 112, 192 and 320 channels) whose spread and whose mean are features."""
+CHANNELS = {4: 112, 5: 192, 6: 320}
+"""Of the later stages of EfficientNet-Lite0."""
+STD, MEAN = (4,), (4, 5, 6)
+"""Stages whose deviation and whose mean are features."""
 SIZE = 160
 """Pixels: the stages are pooled, so a smaller picture costs less and loses little."""
 
@@ -28,21 +29,19 @@ class Stages(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-        self.conv_stem, self.bn1, self.blocks = net.conv_stem, net.bn1, net.blocks
-        widths = [int(block[-1].bn3.num_features if hasattr(block[-1], "bn3") else block[-1].bn2.num_features)
-                  for block in self.blocks]  # fmt: skip
-        self.features = sum(widths[i] for i in MEAN) + sum(widths[i] for i in SPREAD)
+        net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        self.conv_stem, self.bn1, self.blocks = map(net.get_submodule, ("conv_stem", "bn1", "blocks"))
+        self.features = sum(CHANNELS[i] for i in (*MEAN, *STD))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         x = self.bn1(self.conv_stem(x))
         out = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks.children()):
             x = block(x)
-            wide = x.float()  # a spread in half precision would be noise
+            wide = x.float()  # a deviation in half precision would be noise
             if i in MEAN:
                 out.append(wide.mean((2, 3)))
-            if i in SPREAD:
+            if i in STD:
                 out.append(torch.sqrt(wide.var((2, 3), correction=0) + 1e-12))
         return torch.cat(out, 1)
 
@@ -54,7 +53,7 @@ def build(weights: str | None = None) -> Backbone:
     """
     net = Stages()
     if weights == "imagenet":
-        whole: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        whole = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
         efficientnet_lite0(whole)
         copy_matching(net, whole.state_dict())
     return Backbone(NAME, net, net.features, SIZE, IMAGENET_MEAN, IMAGENET_STD)

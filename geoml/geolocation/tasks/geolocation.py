@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from geoml.engine.task import OnEpoch
-from geoml.errors import InputError
-from geoml.geolocation.cards.locator import LocatorCard
+from geoml.geolocation.tasks._locators import LocatorTask
 from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.geolocation.training.recipe import GeoRecipe
 from geoml.io.report.score_table import ScoreTable
@@ -21,15 +20,11 @@ WITHIN_KM = (25, 200, 750, 2500)
 
 
 @final
-class Task:
+class Task(LocatorTask):
     """Scored on test sets that the recipe names: errors in km, GeoScore, and what is answered at which risk."""
 
     name: ClassVar = "geolocation"
     recipe: ClassVar[type[Frozen]] = GeoRecipe
-    card: ClassVar[type[Frozen]] = LocatorCard
-    input: ClassVar = "pictures"
-    output: ClassVar = "table"
-    compares: ClassVar = False
     key: ClassVar = PlaceScores.key
     larger_is_better: ClassVar = PlaceScores.larger_is_better
 
@@ -41,21 +36,22 @@ class Task:
         fit(recipe, out, on_epoch=on_epoch)
 
     @staticmethod
-    def score(model: str | Path, recipe: GeoRecipe, split: str) -> dict[str, Any]:
+    def score(model: str | Path, recipe: GeoRecipe, split: str) -> dict[str, object]:
         """Every test set of the recipe, as `geoml.geolocation.training.head.score`; raises InputError for a split."""
         from geoml.geolocation.training.head import score
 
-        if split != "test":
-            raise InputError(f"split: {split}; a recipe of geolocation has several test sets, and all are scored")
+        Task.check_split(split)
         return score(model, recipe)
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
-        """A row for each test set: how far off, and how many within what distance."""
+        """A row for each test set: how far off, and how many within what distance; below it those of doing nothing."""
         rows = []
-        for name, row in scores["sets"].items():
-            shares = (f"{row[f'within_{d}']:.1%}" for d in WITHIN_KM)
-            rows.append((name, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}"))
+        for name, of_set in scores["sets"].items():
+            nothing = of_set.get("baseline", {})  # packages from before have none
+            for label, row in {name: of_set, **{f"{name}, {always}": nothing[always] for always in nothing}}.items():
+                shares = (f"{row[f'within_{d}']:.1%}" for d in WITHIN_KM)
+                rows.append((label, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}"))
         columns = ("set", "median km", *(f"≤ {d} km" for d in WITHIN_KM), "GeoScore")
         return [ScoreTable("geolocation", columns, tuple(rows))]
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, final
 
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
-from geoml.geolocation.cards.locator import LocatorCard
+from geoml.geolocation.tasks._locators import LocatorTask
 from geoml.geolocation.training.recall import RecallScores
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 from geoml.io.report.score_table import ScoreTable
@@ -20,15 +20,11 @@ from geoml.recipe import Frozen
 
 
 @final
-class Task:
+class Task(LocatorTask):
     """Scored by R@1, the share of pictures whose nearest tile of another date is the right one, beside chance."""
 
     name: ClassVar = "retrieval"
     recipe: ClassVar[type[Frozen]] = RetrievalRecipe
-    card: ClassVar[type[Frozen]] = LocatorCard
-    input: ClassVar = "pictures"
-    output: ClassVar = "table"
-    compares: ClassVar = False
     key: ClassVar = RecallScores.key
     larger_is_better: ClassVar = RecallScores.larger_is_better
 
@@ -40,12 +36,11 @@ class Task:
         fit(recipe, out, on_epoch=on_epoch)
 
     @staticmethod
-    def score(model: str | Path, recipe: RetrievalRecipe, split: str) -> dict[str, Any]:
+    def score(model: str | Path, recipe: RetrievalRecipe, split: str) -> dict[str, object]:
         """The recipe's tests, as `geoml.geolocation.training.retrieval.score`; raises InputError for a split."""
         from geoml.geolocation.training.retrieval import score
 
-        if split != "test":
-            raise InputError(f"split: {split}; a recipe of retrieval has its tests, and all are scored")
+        Task.check_split(split)
         return score(model, recipe)
 
     @staticmethod

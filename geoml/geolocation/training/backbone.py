@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -31,56 +32,54 @@ from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.locate.features import BATCH, PREFETCH, Extractor, compute
 from geoml.geolocation.nn.backbones import Backbone
-from geoml.geolocation.nn.locating import Standardise
-from geoml.geolocation.training import balance, picture_sets, season, world, world_sets
-from geoml.geolocation.training.draw import Draw, Pixels
+from geoml.geolocation.nn.head_parts import DensityHead, Standardise
+from geoml.geolocation.training import picture_sets, season, world, world_sets
 from geoml.geolocation.training.recipe import BackboneTraining, GeoRecipe, Head, PictureSource
+from geoml.geolocation.training.sampling import PictureSampler, Pixels, epoch
 from geoml.geolocation.training.world import View, World
-from geoml.geolocation.training.world_cuts import Cutter
+from geoml.geolocation.training.world_crops import BatchCropper
 from geoml.grid import sphere
 
 
 @dataclass(frozen=True)
-class WorldDraw(Draw):
+class WorldSampler(PictureSampler):
     """Crops of worlds that are cut anew in every epoch.
 
-    ``looks`` is the share of pictures that show another season and light than the world picture does.
+    ``season_share`` of the pictures show another season and light than the world picture does.
     """
 
     worlds: tuple[World, ...]
     width_km: tuple[float, float]
-    looks: float
+    season_share: float
 
-    def made(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> list[Pixels]:
+    def pictures(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> list[Pixels]:
         views = [self._view(row, rng) for row, rng in zip(rows, rngs, strict=True)]
         which = np.array([rng.integers(len(self.worlds)) for rng in rngs])
         rgb = np.zeros((len(rngs), self.size, self.size, 3), np.uint8)
         for k in np.unique(which):
             chosen = np.flatnonzero(which == k)
-            rgb[chosen] = self._cutters[k]([views[i] for i in chosen], self.size)
-        return [season.vary(x, g) if g.random() < self.looks else x for x, g in zip(rgb, rngs, strict=True)]
+            rgb[chosen] = self._croppers[k]([views[i] for i in chosen], self.size)
+        return [season.augment(x, g) if g.random() < self.season_share else x for x, g in zip(rgb, rngs, strict=True)]
 
     @cached_property
-    def _cutters(self) -> list[Cutter]:
-        return [Cutter(world_) for world_ in self.worlds]
+    def _croppers(self) -> list[BatchCropper]:
+        return [BatchCropper(world_) for world_ in self.worlds]
 
     def _view(self, row: int, rng: np.random.Generator) -> View:
-        lon, lat = (float(v) for v in self.where[row])
+        lon, lat = (float(v) for v in self.lonlat[row])
         return View(lon, lat, float(rng.uniform(*self.width_km)), float(rng.uniform(0.0, 360.0)))
 
 
-def draw_of(recipe: GeoRecipe, size: int) -> Draw:
+def sampler(recipe: GeoRecipe, size: int) -> PictureSampler:
     """What a recipe's training sees. An epoch has as many pictures as there are views of the training places."""
     source, views = recipe.source, recipe.views
     if isinstance(source, PictureSource):
-        return picture_sets.draw_of(recipe, size)
-    where = world_sets.choose(recipe, world.read_land(world.find(source.land))).train
-    worlds = tuple(world.read(world.find(p)) for p in (source.picture, *source.renderings))
+        return picture_sets.sampler(recipe, size)
+    places = world_sets.choose(recipe).train
+    worlds = tuple(map(world.read, (source.picture, *source.renderings)))
     number = views.clean + views.seasons + len(source.renderings)
-    weight = balance.weights(balance.coarse(where[:, 0], where[:, 1]), recipe.training.balance)
-    count = number * len(where)
-    count += count % recipe.training.batch == 1  # normalisation by batch needs two
-    return WorldDraw(where, weight, count, size, recipe.seed, worlds, source.width_km, views.seasons / number)
+    weight, count = epoch(places, number, recipe.training)
+    return WorldSampler(places, weight, count, size, recipe.seed, worlds, source.width_km, views.seasons / number)
 
 
 def fit(
@@ -89,35 +88,35 @@ def fit(
     folder: str | Path,
     on_epoch: OnEpoch | None = None,
     device: Device | None = None,
-) -> nn.Module:
+) -> DensityHead:
     """Train the backbone in place, with a head that is returned, both in eval mode and on the CPU.
 
     A head with a gallery has another one while the backbone learns, see `stand_in`. After every epoch the state is in
     ``folder``; given again, the same recipe goes on from there, and ends with the weights of a run that was never
     stopped. Raises InputError for a recipe that does not say what learns, and as `geoml.engine.train.loop.learn`.
     """
-    how, asked = recipe.training, recipe.training.backbone
-    if asked is None:
+    how, options = recipe.training, recipe.training.backbone
+    if options is None:
         raise InputError("training.backbone: missing; expected which layers of the backbone learn")
     folder, device = Path(folder), device or choose()
-    draw = draw_of(recipe, recipe.size or backbone.size)
-    said = kept(folder)
+    pictures = sampler(recipe, recipe.size or backbone.size)
+    state = kept(folder)
     torch.manual_seed(recipe.seed)
-    if recipe.weights is None and said is None:
-        _start(backbone)
-    learnt = _learnt(backbone, asked)
-    head = _head(recipe, backbone, draw, device) if said is None else heads.build(said["head"], said["config"])
+    if recipe.weights is None and state is None:
+        _initialise(backbone)
+    trainable = _trainable(backbone, options)
+    head = _head(recipe, backbone, pictures, device) if state is None else heads.build(state["head"], state["config"])
     device.place(backbone)
-    net, slow = LocatedNetwork(backbone, head, device), how.lr * asked.rate_factor
-    groups = [{"params": learnt, "lr": slow}, {"params": list(head.parameters()), "lr": how.lr}]
+    net, slow = LocatedNetwork(backbone, head, device), how.lr * options.rate_factor
+    groups = [{"params": trainable, "lr": slow}, {"params": list(head.parameters()), "lr": how.lr}]
     training = Training(
-        name=f"backbone {backbone.name}", lower="training.lr", net=net, batches=partial(_batches, draw, how.batch),
-        loss=head.loss,  # type: ignore[arg-type]
+        name=f"backbone {backbone.name}", lower="training.lr", net=net,
+        batches=partial(_batches, pictures, how.batch), loss=head.loss,
         optimiser=partial(AdamW, groups, weight_decay=how.weight_decay, fused=True), clip=how.clip,
-        schedule=partial(OneCycleLR, max_lr=[slow, how.lr], total_steps=-(-draw.count // how.batch) * how.epochs),
+        schedule=partial(OneCycleLR, max_lr=[slow, how.lr], total_steps=-(-pictures.count // how.batch) * how.epochs),
         epochs=how.epochs, device=device, seed=recipe.seed,
-        mode=partial(_train_mode, given=recipe.weights is not None),
-        about={"head": type(head).__module__.rpartition(".")[2], "config": dataclasses.asdict(head.config)},  # type: ignore[call-overload]
+        mode=partial(_train_mode, pretrained=recipe.weights is not None),
+        about={"head": type(head).__module__.rpartition(".")[2], "config": dataclasses.asdict(head.config)},
     )  # fmt: skip
     learn(training, folder, on_epoch)
     for value in (*net.parameters(), *net.buffers()):  # no trace of channels_last in the strides of what others read
@@ -126,13 +125,13 @@ def fit(
 
 
 class LocatedNetwork(nn.Module):
-    """(B, H, W, 3) uint8 pictures to what the head says of their features."""
+    """Pictures to what the head says of their features."""
 
-    def __init__(self, backbone: Backbone, head: nn.Module, device: Device) -> None:
+    def __init__(self, backbone: Backbone, head: DensityHead, device: Device) -> None:
         super().__init__()
         self.backbone, self.head, self.device = backbone, head, device
 
-    def forward(self, rgb: Tensor) -> Tensor:
+    def forward(self, rgb: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch out"]:
         x = self.backbone.normalised(rgb.permute(0, 3, 1, 2))
         with self.device.autocast():
             features = self.backbone(x.contiguous(memory_format=torch.channels_last))
@@ -140,43 +139,45 @@ class LocatedNetwork(nn.Module):
         return raw
 
 
-def _batches(draw: Draw, batch: int, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
-    rows = draw.rows(epoch)
-    xyz = torch.from_numpy(sphere.to_xyz(draw.where[rows, 0], draw.where[rows, 1]).astype(np.float32))
-    true = xyz.split(batch)  # type: ignore[no-untyped-call]
-    for rgb, at in zip(ahead(draw.batches(epoch, batch, part), PREFETCH, "pictures"), true, strict=True):
+def _batches(pictures: PictureSampler, batch: int, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
+    true = torch.split(_xyz(pictures, pictures.rows(epoch)), batch)
+    for rgb, at in zip(ahead(pictures.batches(epoch, batch, part), PREFETCH, "pictures"), true, strict=True):
         yield TrainingBatch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))
 
 
-def stand_in(asked: Head) -> Head:
-    """The head that learns beside the backbone: ``cells`` for one whose gallery would age with every step."""
-    if not has_gallery(asked):
-        return asked
-    known = {f.name for f in dataclasses.fields(heads.find("cells").Config)}
-    return Head(name="cells", config={k: v for k, v in asked.config.items() if k in known})
+def _xyz(pictures: PictureSampler, rows: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(sphere.to_xyz(*pictures.lonlat[rows].T).astype(np.float32))
 
 
-def has_gallery(asked: Head) -> bool:
+def stand_in(head: Head) -> Head:
+    """The head that learns with the backbone: ``cells`` for one whose gallery would age with every step."""
+    if not has_gallery(head):
+        return head
+    fields = {f.name for f in dataclasses.fields(heads.find("cells").Config)}
+    return Head(name="cells", config={k: v for k, v in head.config.items() if k in fields})
+
+
+def has_gallery(head: Head) -> bool:
     """True for a head that answers with training pictures, so has to see them once more when the backbone is ready."""
-    return "gallery" in {f.name for f in dataclasses.fields(heads.find(asked.name).Config)}
+    return "gallery" in {f.name for f in dataclasses.fields(heads.find(head.name).Config)}
 
 
-def _head(recipe: GeoRecipe, backbone: Backbone, draw: Draw, device: Device) -> nn.Module:
+def _head(recipe: GeoRecipe, backbone: Backbone, pictures: PictureSampler, device: Device) -> DensityHead:
     """A head started on one picture of every place, as the backbone sees them before it learns."""
-    seen = dataclasses.replace(draw, weight=np.full(len(draw.where), 1 / len(draw.where)), count=len(draw.where))
-    rows = seen.rows(0)
-    x = torch.from_numpy(compute(chain.from_iterable(seen.batches(0, BATCH)), Extractor(backbone, draw.size, device)))
-    xyz = torch.from_numpy(sphere.to_xyz(draw.where[rows, 0], draw.where[rows, 1]).astype(np.float32))
-    asked = stand_in(recipe.head)
-    head = heads.build(asked.name, {**asked.config, "features": backbone.features})
-    head.start(x, xyz)  # type: ignore[operator]
+    count = len(pictures.lonlat)
+    once = dataclasses.replace(pictures, weight=np.full(count, 1 / count), count=count)
+    extractor = Extractor(backbone, pictures.size, device)
+    x = torch.from_numpy(compute(chain.from_iterable(once.batches(0, BATCH)), extractor))
+    options = stand_in(recipe.head)
+    head = heads.build(options.name, {**options.config, "features": backbone.features})
+    head.start(x, _xyz(once, once.rows(0)))
     for part in head.modules():
         if isinstance(part, Standardise):  # what hardly varies yet may vary a lot when the backbone has learnt
             part.std.clamp_(min=float(part.std.median()))
     return head
 
 
-def _start(backbone: Backbone) -> None:
+def _initialise(backbone: Backbone) -> None:
     """Random weights that keep the variance of what passes, for a network without layers that normalise.
 
     He et al. 2015, https://arxiv.org/abs/1502.01852, equation 10. By torch's own start, features of AlexNet differ from
@@ -192,10 +193,10 @@ def _start(backbone: Backbone) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def _learnt(backbone: Backbone, asked: BackboneTraining) -> list[nn.Parameter]:
+def _trainable(backbone: Backbone, options: BackboneTraining) -> list[nn.Parameter]:
     """The parameters that learn; the others are frozen. The last stages are the later half of the layers."""
     stages = [s for s in _stages(backbone.net) if any(True for _ in s.parameters())]
-    frozen = stages[: len(stages) // 2] if asked.learn == "last-stages" else []
+    frozen = stages[: len(stages) // 2] if options.learn == "last-stages" else []
     for stage in frozen:
         stage.requires_grad_(False)
     return [p for p in backbone.parameters() if p.requires_grad]
@@ -207,9 +208,9 @@ def _stages(net: nn.Module) -> Iterator[nn.Module]:
         yield from part if isinstance(part, nn.Sequential) else (part,)
 
 
-def _train_mode(net: LocatedNetwork, given: bool) -> None:
-    """Training mode, but for normalisation whose statistics were given or whose layer is frozen."""
+def _train_mode(net: LocatedNetwork, pretrained: bool) -> None:
+    """Training mode, but for normalisation whose statistics are those of pretraining or whose layer is frozen."""
     net.train()
     for part in net.backbone.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.train(not given and all(p.requires_grad for p in part.parameters()))
+            part.train(not pretrained and all(p.requires_grad for p in part.parameters()))

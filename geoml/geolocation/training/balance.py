@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +33,12 @@ def coarse(lon: NDArray[np.float64], lat: NDArray[np.float64], degrees: float = 
     return row * columns + col
 
 
-def one_per_sequence(sequence: Sequence[Any], seed: int = 0) -> NDArray[np.int64]:
+def one_per_sequence(sequence: Sequence[str | None], seed: int = 0) -> NDArray[np.int64]:
     """Indices that keep one random picture of each sequence (a drive, a flight, a burst); None is its own sequence."""
     rng = np.random.default_rng([seed, 0x5E0])
-    members: dict[Any, list[int]] = {}
+    members: dict[str | int, list[int]] = {}
     for i, name in enumerate(sequence):
-        members.setdefault(("alone", i) if name is None else ("in", name), []).append(i)
+        members.setdefault(i if name is None else name, []).append(i)
     return np.array(sorted(rows[int(rng.integers(len(rows)))] for rows in members.values()), np.int64)
 
 

@@ -41,6 +41,17 @@ def shaded(height: Field, towards: float, steep: float) -> Field:
     return np.asarray(np.clip(light, 0, 1), np.float32)
 
 
+def _nearest(points: NDArray[np.floating], size: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(size, size) how far each pixel is from the nearest of (N, 2) points, and the number of that."""
+    y, x = np.mgrid[:size, :size]
+    far, which = cKDTree(points).query(np.stack([y, x], -1).reshape(-1, 2))
+    return far.reshape(size, size), which.reshape(size, size)
+
+
+def _word(rng: Rng, letters: int) -> str:
+    return "".join(chr(int(c)) for c in rng.integers(97, 122, letters))
+
+
 def clouds(rgb: Pixels, rng: Rng) -> Pixels:
     """Clouds of any cover over a picture."""
     cover = np.clip((fractal(rng, len(rgb), rng.uniform(1.2, 2.0)) - rng.uniform(0.2, 0.8)) * 4, 0, 1)[..., None]
@@ -145,7 +156,7 @@ def _fields(rng: Rng, size: int) -> Pixels:
         owner = owner.reshape(size, size)
         count = int(owner.max()) + 1
     else:
-        owner = cKDTree(seeds).query(np.stack([y, x], -1).reshape(-1, 2))[1].reshape(size, size)
+        owner = _nearest(seeds, size)[1]
     out = EARTH[rng.integers(0, len(EARTH), count)][owner] + rng.normal(0, 10, (count, 3))[owner]
     along, apart = rng.uniform(0, np.pi, count)[owner], rng.uniform(2, 9, count)[owner]
     rows = np.sin((x * np.cos(along) + y * np.sin(along)) * 2 * np.pi / apart) * rng.uniform(0, 14, count)[owner]
@@ -188,9 +199,7 @@ def _town(rng: Rng, size: int) -> Pixels:
 def _woods(rng: Rng, size: int) -> Pixels:
     """Crowns, lit from one side, over soil or grass."""
     count, radius = int(rng.integers(20, 900)), float(rng.uniform(2, 18))
-    tree = cKDTree(rng.uniform(0, size, (count, 2)))
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    far, which = (v.reshape(size, size) for v in tree.query(np.stack([y, x], -1).reshape(-1, 2)))
+    far, which = _nearest(rng.uniform(0, size, (count, 2)), size)
     own = radius * rng.uniform(0.5, 1.3, count)[which]
     dome = np.sqrt(np.clip(1 - (far / own) ** 2, 0, 1))
     light = 0.55 + 0.9 * (shaded(np.asarray(dome, np.float32), rng.uniform(0, 360), 1.5) - 0.4)
@@ -221,10 +230,7 @@ def drawing(land: NDArray[np.bool_], rng: Rng) -> Pixels:
     low, high = (190, 256) if pale else (30, 200)
     ground, sea = rng.integers(low, high, 3).astype(np.float32), rng.integers(low, high, 3).astype(np.float32)
     count = int(rng.integers(1, 9))
-    y, x = np.mgrid[:size, :size]
-    country = (
-        cKDTree(rng.uniform(0, size, (count, 2))).query(np.stack([y, x], -1).reshape(-1, 2))[1].reshape(size, size)
-    )
+    country = _nearest(rng.uniform(0, size, (count, 2)), size)[1]
     tint = rng.normal(0, rng.choice([0, 25]), (count, 3))[country]
     out = np.where(land[..., None], ground + tint, sea)
     dark = rng.integers(0, 110, 3)
@@ -241,9 +247,7 @@ def drawing(land: NDArray[np.bool_], rng: Rng) -> Pixels:
             draw.line([0, k, size, k], fill=(150, 150, 150))
     for _ in range(int(rng.integers(0, 14))):
         at = (int(rng.integers(size)), int(rng.integers(size)))
-        draw.text(
-            at, "".join(chr(int(c)) for c in rng.integers(97, 122, int(rng.integers(3, 10)))), fill=tuple(dark.tolist())
-        )
+        draw.text(at, _word(rng, int(rng.integers(3, 10))), fill=tuple(dark.tolist()))
     return np.asarray(image, np.uint8)
 
 
@@ -268,7 +272,7 @@ def streets(rng: Rng, size: int) -> Pixels:
                 draw.line([x - dx, y - dy, x + dx, y + dy], fill=fill, width=width)
     for _ in range(0 if night else int(rng.integers(0, 10))):
         at = (int(rng.integers(size)), int(rng.integers(size)))
-        draw.text(at, "".join(chr(int(c)) for c in rng.integers(97, 122, int(rng.integers(3, 9)))), fill=(70, 70, 70))
+        draw.text(at, _word(rng, int(rng.integers(3, 9))), fill=(70, 70, 70))
     out = np.asarray(image, np.float32)
     return _u8(ndimage.gaussian_filter(out, (1.5, 1.5, 0)) * rng.uniform(0.3, 1.2) if night else out)
 

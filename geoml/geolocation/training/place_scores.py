@@ -1,17 +1,16 @@
 """Scores of answers about places: errors with intervals, selective prediction, reliability, likelihood, sets of cells.
 
-What the scores need is kept of every picture, so parts that are merged in their order give what the whole gives.
+What the scores need is collected of every picture, so parts that are merged in their order give what the whole gives.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.geolocation.cards.locator import Calibrated
+from geoml.geolocation.cards.locator import FittedCalibration
 from geoml.geolocation.density.cells import Cells
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.locate import answers, locator
@@ -21,6 +20,8 @@ from geoml.geolocation.training import balance
 from geoml.grid import sphere
 
 Floats = NDArray[np.float64]
+Columns = dict[str, NDArray[Any]]
+"""What is known of N pictures, by name: (N,) numbers or truth values, or (N, cells)."""
 
 
 class PlaceScores:
@@ -33,75 +34,90 @@ class PlaceScores:
     key: ClassVar[str] = "geoscore"
     larger_is_better: ClassVar[bool] = True
 
-    def __init__(self, calibration: Calibrated, cells: Cells | None = None, seed: int = 0, draws: int = 1000) -> None:
+    def __init__(
+        self, calibration: FittedCalibration, cells: Cells | None = None, seed: int = 0, draws: int = 1000
+    ) -> None:
         self.calibration, self.seed, self.draws = calibration, seed, draws
         self.cells = cells if calibration.conformal is not None else None
-        self.kept: dict[str, list[NDArray[Any]]] = defaultdict(list)
+        self.parts: list[Columns] = []
 
     def update(self, density: Density, lon: Floats, lat: Floats, unlike: NDArray[np.bool_] | None = None) -> None:
         """Add pictures: calibrated densities, the true places (N,) in degrees, and which are ``unlike`` (N,)."""
         at = density.mode()
-        kept = {
+        region = answers.sure_regions(density, self.calibration)
+        in_region = np.zeros(len(lon), bool)
+        if unlike is not None:
+            region = np.where(unlike, np.nan, region)
+        for km in set(region[region > 0].tolist()):
+            coarse = region == km
+            middle = geolocations.round_to(at[0][coarse], at[1][coarse], km)
+            in_region[coarse] = sphere.distance(*middle, lon[coarse], lat[coarse]) <= km
+        columns: Columns = {
             "km": sphere.distance(*at, lon, lat),
             "sure": density.within(*at, self.calibration.within_km),
             "log_density": density.log_density(lon, lat),
-            "coarse": balance.coarse(lon, lat, 30.0),
-            "region": answers.sure_regions(density, self.calibration),
-            "in_region": np.zeros(len(lon), bool),
+            "block": balance.coarse(lon, lat, 30.0),
+            "region": region,
+            "in_region": in_region,
         }
-        if unlike is not None:
-            kept["unlike"] = unlike
-            kept["region"] = np.where(unlike, np.nan, kept["region"])
-        for km in {float(v) for v in kept["region"][kept["region"] > 0]}:
-            those = kept["region"] == km
-            middle = geolocations.round_to(at[0][those], at[1][those], km)
-            kept["in_region"][those] = sphere.distance(*middle, lon[those], lat[those]) <= km
         if self.cells is not None:
-            kept["cell_probability"] = locator.cell_probability(density, self.cells)
-            kept["cell"] = self.cells.assign(lon, lat)
-        for name, values in kept.items():
-            self.kept[name].append(values)
+            columns["cell_probability"] = locator.cell_probability(density, self.cells)
+            columns["cell"] = self.cells.assign(lon, lat)
+        if unlike is not None:
+            columns["unlike"] = unlike
+        self.parts.append(columns)
 
     def merge(self, other: PlaceScores) -> None:
         """Add the pictures of another part."""
-        for name, values in other.kept.items():
-            self.kept[name] += values
+        self.parts += other.parts
 
-    def compute(self) -> dict[str, Any]:
+    def compute(self) -> dict[str, object]:
         """All scores as plain JSON values. Raises InputError without a picture."""
-        kept = {name: np.concatenate(values) for name, values in self.kept.items()}
-        km, sure, near = kept["km"], kept["sure"], self.calibration.within_km
+        columns = {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}
+        km, sure, near = columns["km"], columns["sure"], self.calibration.within_km
         curve = geoscores.risk_coverage(sure, km > near)
-        bins = geoscores.reliability(np.clip(sure, 0.0, 1.0), km <= near)
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             **geoscores.table_row(km, self.draws, self.seed),
-            "macro_within": geoscores.macro(km, kept["coarse"].tolist(), lambda v: geoscores.within(v, near))[0],
-            "nll": geoscores.nll(kept["log_density"]),
+            "macro_within": geoscores.macro_within(km, columns["block"], near),
+            "nll": geoscores.nll(columns["log_density"]),
             "aurc": curve.area,
             "within_at_coverage": {f"{c:g}": 1.0 - curve.at(c) for c in (0.25, 0.5, 0.75, 1.0)},
             "risk_coverage": [[c / 50, curve.at(c / 50)] for c in range(1, 51)],
-            "reliability": {"forecast": bins.forecast.tolist(), "observed": bins.observed.tolist(),
-                            "count": bins.count.tolist(), "error": bins.error},
-        }  # fmt: skip
+            "reliability": geoscores.reliability(np.clip(sure, 0.0, 1.0), km <= near),
+        }
         if self.calibration.threshold is not None:
-            row |= self._answered(kept, sure >= self.calibration.threshold)
+            row |= self._answered(columns, sure >= self.calibration.threshold)
         if self.cells is not None and self.calibration.conformal is not None:
-            inside = conformal.sets(kept["cell_probability"], self.calibration.conformal, seed=1)
-            row["conformal"] = {"coverage": conformal.coverage(inside, kept["cell"]),
+            inside = conformal.sets(columns["cell_probability"], self.calibration.conformal, seed=1)
+            row["conformal"] = {"coverage": conformal.coverage(inside, columns["cell"]),
                                 "cells": float(inside.sum(1).mean())}  # fmt: skip
         return row
 
-    def _answered(self, kept: dict[str, NDArray[Any]], sure: NDArray[np.bool_]) -> dict[str, Any]:
+    def _answered(self, columns: Columns, sure: NDArray[np.bool_]) -> dict[str, object]:
         """By km the share that is answered as a region of it, and how many of these lie so near; what is unlike; and
         the share of fine answers and of the right ones among them."""
-        region, unlike = kept["region"], kept.get("unlike")
-        found: dict[str, Any] = {"regions": {}}
-        for km in sorted({float(v) for v in region[region > 0]}):
-            those = region == km
-            right = float(kept["in_region"][those].mean())
-            found["regions"][f"{km:g}"] = {"answered": float(those.mean()), "right": right}
+        region, unlike = columns["region"], columns.get("unlike")
+        regions = {}
+        for km in sorted(set(region[region > 0].tolist())):
+            coarse = region == km
+            right = float(columns["in_region"][coarse].mean())
+            regions[f"{km:g}"] = {"answered": float(coarse.mean()), "right": right}
+        row: dict[str, object] = {"regions": regions}
         if unlike is not None:
-            found["unlike"] = {"all": float(unlike.mean()), "sure": float(unlike[sure].mean())}
+            row["unlike"] = {"all": float(unlike.mean()), "sure": float(unlike[sure].mean())}
             sure = sure & ~unlike
-        right_there = kept["km"][sure] <= self.calibration.within_km
-        return found | {"answered": float(sure.mean()), "precision": float(right_there.mean()) if sure.any() else None}
+        right_there = columns["km"][sure] <= self.calibration.within_km
+        return row | {"answered": float(sure.mean()), "precision": float(right_there.mean()) if sure.any() else None}
+
+
+def constant_baselines(train: Floats, lon: Floats, lat: Floats) -> dict[str, dict[str, float]]:
+    """What doing nothing scores: one answer to all pictures at ``lon``, ``lat`` (N,), whatever they show.
+
+    By name: the mean direction of the training places (N, 2), lon first, and that of those in the commonest of their
+    blocks of 10 degrees. Scores as `geoml.geolocation.nn.geoscores.summary` has them.
+    """
+    _, block, count = np.unique(balance.coarse(*train.T), return_inverse=True, return_counts=True)
+    chosen = {"commonest cell": train[block == count.argmax()], "mean direction": train}
+    return {
+        name: geoscores.summary(sphere.distance(*sphere.mean(*places.T), lon, lat)) for name, places in chosen.items()
+    }

@@ -6,12 +6,12 @@ both are known and the dates share no item; pictures whose ground overlaps are n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -33,25 +33,25 @@ from geoml.io.stac.usable import require_any, usable
 from geoml.recipe import Query
 
 RGB = ("red", "green", "blue")
-KNOWN = 0.98
-"""Share of a picture that has to be known; a dark pixel that a file takes for nodata is no hole."""
+LEAST_VALID = 0.98
+"""Share of a picture that has to be valid; a dark pixel that a file takes for nodata is no hole."""
 NEAR = 0.5
 """Places closer than this share of the side, in both directions, share ground."""
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
-    """One place at ``T`` dates: ``pictures`` (T, H, W, 3) uint8, ``known`` (T, H, W), ``items`` that made each date."""
+class DateStack:
+    """One place at ``T`` dates: ``pictures`` (T, H, W, 3) uint8, ``valid`` (T, H, W), ``items`` that made each date."""
 
     pictures: NDArray[np.uint8]
-    known: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
     items: tuple[frozenset[str], ...]
     geobox: GeoBox | None = None
 
     def __post_init__(self) -> None:
         shape = self.pictures.shape
-        if len(shape) != 4 or shape[-1] != 3 or shape[:3] != self.known.shape or len(self.items) != shape[0]:
-            raise InputError(f"ground: {shape}, {self.known.shape}; expected (T, H, W, 3) and (T, H, W)")
+        if len(shape) != 4 or shape[-1] != 3 or shape[:3] != self.valid.shape or len(self.items) != shape[0]:
+            raise InputError(f"ground: {shape}, {self.valid.shape}; expected (T, H, W, 3) and (T, H, W)")
         if not self.pairs:
             raise InputError("dates: expected two or more, of different items")
 
@@ -60,13 +60,13 @@ class Ground:
         """Two dates, in either order, that no item is part of both of."""
         return [(a, b) for a, b in permutations(range(len(self.items)), 2) if not self.items[a] & self.items[b]]
 
-    def seen(self, y: float, x: float, reach: float) -> NDArray[np.bool_]:
-        """(T,) whether the square within ``reach`` pixels of (y, x) lies inside and is known."""
+    def covers(self, y: float, x: float, reach: float) -> NDArray[np.bool_]:
+        """(T,) whether the square within ``reach`` pixels of (y, x) lies inside and is valid."""
         top, left, bottom, right = (round(v) for v in (y - reach, x - reach, y + reach, x + reach))
-        height, width = self.known.shape[1:]
+        height, width = self.valid.shape[1:]
         if top < 0 or left < 0 or bottom > height or right > width:
-            return np.zeros(len(self.known), bool)
-        return np.asarray(self.known[:, top:bottom, left:right].mean((1, 2)) >= KNOWN)
+            return np.zeros(len(self.valid), bool)
+        return np.asarray(self.valid[:, top:bottom, left:right].mean((1, 2)) >= LEAST_VALID)
 
     def lonlat(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, 2) degrees, lon first, of places (N, 2) as (y, x) pixels. Raises InputError without a georeference."""
@@ -86,68 +86,32 @@ class Positive:
     pictures: NDArray[np.uint8]
 
 
-class GroundTiles(Sequence[Positive]):
-    """Every tile of ``side`` pixels, ``step`` apart, of a ground that is known at two dates or more.
+def positives(stack: DateStack, side: int, step: int | None = None) -> list[Positive]:
+    """Every tile of ``side`` pixels, ``step`` apart (by default its side), that is valid at two dates or more.
 
-    ``near`` (N, N) is True where two tiles share so much ground that they are no negatives of each other.
-    Raises NothingFound when there is none.
+    Raises NothingFound where there is none, InputError for a side below 8 or a step below 1.
     """
-
-    def __init__(self, ground: Ground, side: int, step: int | None = None) -> None:
-        step = step or side
-        if side < 8 or step < 1:
-            raise InputError(f"side {side}, step {step}; expected pixels, at least 8 and 1")
-        self.ground, self.side = ground, side
-        height, width = ground.known.shape[1:]
-        self._found: list[tuple[tuple[float, float], tuple[int, ...]]] = []
-        for y in np.arange(side / 2, height - side / 2 + 1e-9, step):
-            for x in np.arange(side / 2, width - side / 2 + 1e-9, step):
-                seen = ground.seen(y, x, side / 2)
-                dates = {d for a, b in ground.pairs if seen[a] and seen[b] for d in (a, b)}
-                if dates:
-                    self._found.append(((float(y), float(x)), tuple(sorted(dates))))
-        if not self._found:
-            raise NothingFound(f"positives: no tile of {side} pixels is known at two dates ({height} x {width} pixels)")
-        self.places = np.array([place for place, _ in self._found])
-        self.near = near(self.places, side)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __getitem__(self, index: int) -> Positive:  # type: ignore[override]
-        place, dates = self._found[index]
-        top, left = (round(v - self.side / 2) for v in place)
-        cut = self.ground.pictures[list(dates), top : top + self.side, left : left + self.side]
-        return Positive(place, dates, cut)
-
-    def pairs(self) -> Iterator[tuple[int, int, int]]:
-        """(tile, first date, other date) of every positive, each once."""
-        for index, (_, dates) in enumerate(self._found):
-            yield from ((index, a, b) for a, b in self.ground.pairs if a < b and a in dates and b in dates)
+    step = step or side
+    if side < 8 or step < 1:
+        raise InputError(f"side {side}, step {step}; expected pixels, at least 8 and 1")
+    height, width = stack.valid.shape[1:]
+    tiles = []
+    for y in np.arange(side / 2, height - side / 2 + 1e-9, step).tolist():
+        for x in np.arange(side / 2, width - side / 2 + 1e-9, step).tolist():
+            covered = stack.covers(y, x, side / 2)
+            dates = sorted({d for a, b in stack.pairs if covered[a] and covered[b] for d in (a, b)})
+            if dates:
+                top, left = round(y - side / 2), round(x - side / 2)
+                cut = stack.pictures[dates, top : top + side, left : left + side]
+                tiles.append(Positive((y, x), tuple(dates), cut))
+    if not tiles:
+        raise NothingFound(f"positives: no tile of {side} pixels is known at two dates ({height} x {width} pixels)")
+    return tiles
 
 
 def near(places: NDArray[np.float64], side: float) -> NDArray[np.bool_]:
     """(N, N) True where places (N, 2) lie closer than `NEAR` of the side in both directions."""
     return np.asarray(np.abs(places[:, None] - places[None]).max(-1) < side * NEAR)
-
-
-def positives(
-    catalog: str,
-    collection: str | None,
-    bbox: tuple[float, float, float, float],
-    dates: Sequence[str],
-    gsd: float,
-    width_m: float,
-    *,
-    step_m: float | None = None,
-    **options: Any,
-) -> GroundTiles:
-    """Tiles ``width_m`` wide, every ``step_m`` (next to each other by default), of a STAC search for each date.
-
-    ``options`` and errors are those of `from_stac`.
-    """
-    ground = from_stac(catalog, collection, bbox, dates, gsd, **options)
-    return GroundTiles(ground, round(width_m / gsd), None if step_m is None else max(1, round(step_m / gsd)))
 
 
 def from_stac(
@@ -163,7 +127,7 @@ def from_stac(
     mask: str = "auto",
     composite: str = "least_cloudy",
     stretch: tuple[float, float] | None = None,
-) -> Ground:
+) -> DateStack:
     """The ground in ``bbox`` (W S E N, degrees) at each of ``dates`` (RFC 3339 intervals), ``gsd`` metres a pixel.
 
     ``stretch``: the physical values of black and white; by default percentiles 1 and 99 of all dates together, so
@@ -178,13 +142,13 @@ def from_stac(
     items = []
     for date in dates:
         left = LeftOut()
-        kept = usable(search(opened, query, area, date), bands, profile, opened, left, mask=mask)
-        items.append(require_any(kept, left, f"catalog {opened.name}, {date}"))
+        candidates = usable(search(opened, query, area, date), bands, profile, opened, left, mask=mask)
+        items.append(require_any(candidates, left, f"catalog {opened.name}, {date}"))
     if crs == "utm":
         crs = regions.utm_crs((bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2)
     plane = regions.plane_of(crs, gsd)
     geobox = plane.geobox(plane.window(*regions.project(area, crs).bounds))
-    return _ground(items, geobox, bands, opened, profile, stretch, mask, composite)
+    return _stack(items, geobox, bands, opened, profile, stretch, mask, composite)
 
 
 def from_files(
@@ -194,14 +158,14 @@ def from_files(
     bounds: tuple[float, float, float, float] | None = None,
     positions: tuple[int, int, int] = (1, 2, 3),
     stretch: tuple[float, float] | None = (0.0, 255.0),
-) -> Ground:
+) -> DateStack:
     """The ground that GeoTIFF ``files`` share, one for each date, in the first one's CRS at ``gsd`` of its units.
 
     ``bounds`` (left, bottom, right, top) in that CRS cut it. Raises InputError, DataError for a file without a place.
     """
     _check([str(f) for f in files], gsd, stretch)
-    heads = [rasters.header(f) for f in files]
-    boxes = [h.geobox for h in heads]
+    headers = [rasters.header(f) for f in files]
+    boxes = [h.geobox for h in headers]
     if any(box is None for box in boxes) or len({str(box.crs) for box in boxes if box is not None}) != 1:
         raise DataError(f"{files[0]}: and the other dates; expected files of one CRS")
     placed = [box for box in boxes if box is not None]
@@ -211,10 +175,10 @@ def from_files(
     if not (left < right and bottom < top):
         raise InputError(f"bounds: {bounds}; the files share nothing there")
     geobox = GeoBox.from_bbox((left, bottom, right, top), str(placed[0].crs), resolution=gsd, tight=True)
-    items = [[_item(f, h, positions, k)] for k, (f, h) in enumerate(zip(files, heads, strict=True))]
-    root = Path(*_common(files))
+    items = [[_item(f, h, positions, k)] for k, (f, h) in enumerate(zip(files, headers, strict=True))]
+    root = Path(os.path.commonpath([f.resolve().parent for f in files]))
     catalog = Catalog(name="files", url=str(root), kind="static", remote=False, root=root)
-    return _ground(items, geobox, RGB, catalog, Profile(), stretch, "none", "first")
+    return _stack(items, geobox, RGB, catalog, Profile(), stretch, "none", "first")
 
 
 def _check(dates: Sequence[str], gsd: float, stretch: tuple[float, float] | None) -> None:
@@ -226,7 +190,7 @@ def _check(dates: Sequence[str], gsd: float, stretch: tuple[float, float] | None
         raise InputError(f"stretch: {stretch}; expected the value of black, then that of white")
 
 
-def _ground(
+def _stack(
     items: Sequence[Sequence[pystac.Item]],
     geobox: GeoBox,
     bands: tuple[str, str, str],
@@ -235,54 +199,42 @@ def _ground(
     stretch: tuple[float, float] | None,
     mask: str,
     composite: str,
-) -> Ground:
-    values, known, used = [], [], []
-    for those in items:
-        cube = load(those, bands, geobox, profile=profile, catalog=catalog, mask=mask, composite=composite)
+) -> DateStack:
+    values, masks, used = [], [], []
+    for of_date in items:
+        cube = load(of_date, bands, geobox, profile=profile, catalog=catalog, mask=mask, composite=composite)
         mosaic = cube.compute(scheduler="threads")
         scale, offset = (np.array(mosaic["data"].attrs[k], np.float32)[:, None, None] for k in ("scale", "offset"))
         values.append(mosaic["data"].to_numpy().astype(np.float32) * scale + offset)
-        known.append(mosaic["valid_count"].to_numpy() > 0)
+        masks.append(mosaic["valid_count"].to_numpy() > 0)
         used.append(frozenset(cube.attrs["items"]))
-    seen = np.stack(known)
-    if not seen.any((1, 2)).all():
-        raise NothingFound(f"positives: date {int(np.argmin(seen.any((1, 2)))) + 1} has no valid pixel")
-    cube_of = np.moveaxis(np.stack(values), 1, -1)
+    valid = np.stack(masks)
+    if not valid.any((1, 2)).all():
+        raise NothingFound(f"positives: date {int(np.argmin(valid.any((1, 2)))) + 1} has no valid pixel")
+    physical = np.moveaxis(np.stack(values), 1, -1)
     if stretch is None:
-        low, high = np.percentile(cube_of[seen], (1, 99), axis=0)
+        low, high = np.percentile(physical[valid], (1, 99), axis=0)
     else:
         low, high = (np.full(3, v) for v in stretch)
     span = np.maximum(high - low, 1e-9)
-    shown = np.clip((cube_of - low) / span * 255, 0, 255)
-    return Ground(np.rint(np.where(seen[..., None], shown, 0)).astype(np.uint8), seen, tuple(used), geobox)
+    grey = np.clip((physical - low) / span * 255, 0, 255)
+    return DateStack(np.rint(np.where(valid[..., None], grey, 0)).astype(np.uint8), valid, tuple(used), geobox)
 
 
-def _item(path: Path, head: rasters.RasterHeader, positions: tuple[int, int, int], number: int) -> pystac.Item:
+def _item(path: Path, header: rasters.RasterHeader, positions: tuple[int, int, int], number: int) -> pystac.Item:
     """A file as an item, so that it is read as those of a catalog are."""
-    if head.geobox is None or not all(1 <= p <= head.count for p in positions):
-        raise DataError(f"{path}: has {head.count} bands; expected a georeference and bands {positions}")
-    ground = outline(head.geobox, Window(0, 0, *head.shape))
-    place: Mapping[str, Any] = {"proj:code": str(head.geobox.crs)}
+    if header.geobox is None or not all(1 <= p <= header.count for p in positions):
+        raise DataError(f"{path}: has {header.count} bands; expected a georeference and bands {positions}")
+    ground = outline(header.geobox, Window(0, 0, *header.shape))
     item = pystac.Item(
         f"{number}-{path.stem}",
         mapping(ground),
         list(ground.bounds),
         datetime(1970, 1, 1, tzinfo=UTC),
-        dict(place),
+        {"proj:code": str(header.geobox.crs)},
     )
     names = dict(zip(positions, RGB, strict=True))
-    bands = [{"name": names.get(k, f"band-{k}")} for k in range(1, head.count + 1)]
+    bands = [{"name": names.get(k, f"band-{k}")} for k in range(1, header.count + 1)]
     asset = pystac.Asset(str(path), media_type=pystac.MediaType.GEOTIFF, roles=["data"], extra_fields={"bands": bands})
     item.add_asset("image", asset)
     return item
-
-
-def _common(files: Sequence[Path]) -> tuple[str, ...]:
-    """The folder that all files lie below."""
-    parts = [f.resolve().parent.parts for f in files]
-    shared = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return tuple(shared)

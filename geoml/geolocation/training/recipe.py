@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from geoml.data.recipe import recipe_file
-from geoml.recipe import Frozen, Place, digest, load_yaml, parse
+from geoml.recipe import Frozen, Place, digest
 
 
-class Foreign(Frozen):
-    """Pictures that the locator is not for, made by geoml.geolocation.training.foreign: a second head learns to tell
+class OutlierExposure(Frozen):
+    """Pictures that the locator is not for, made by geoml.geolocation.training.outliers: a second head learns to tell
     them."""
 
     pictures: int = Field(default=1000, ge=20, description="of each kind, to train on")
@@ -36,7 +34,7 @@ class WorldSource(Frozen):
     queries: int = Field(default=1000, ge=8, description="of each test set")
     calibration: int = Field(default=500, ge=8, description="of each validation set")
     width_km: tuple[float, float] = Field(default=(600.0, 1000.0))
-    foreign: Foreign | None = Field(default=None, description="default: every picture is answered")
+    foreign: OutlierExposure | None = Field(default=None, description="default: every picture is answered")
     south: float = Field(default=-60.0, ge=-90, description="degrees; Antarctica is a white sheet at this scale")
     north: float = Field(default=90.0, le=90)
 
@@ -145,8 +143,3 @@ class GeoRecipe(Frozen):
         if not self.int8:
             del value["int8"]
         return digest(value)
-
-
-def load(path: str | Path) -> GeoRecipe:
-    """The recipe in a YAML file, or of a name in ``catalogs/recipes``. Raises InputError that names the field."""
-    return parse(GeoRecipe, load_yaml(recipe_file(path)), str(path))

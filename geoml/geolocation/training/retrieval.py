@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torchvision.transforms import Normalize
 
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
@@ -25,10 +26,12 @@ from geoml.geolocation.locate.features import Extractor
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.nn import places
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from geoml.geolocation.training.contrastive import Embedder, Fit, fit_grounds
-from geoml.geolocation.training.positives import Ground, GroundTiles
+from geoml.geolocation.nn.head_parts import FeatureConfig
+from geoml.geolocation.training import contrastive
+from geoml.geolocation.training.contrastive import Embedder
+from geoml.geolocation.training.positives import DateStack, positives
 from geoml.geolocation.training.recall import RecallScores, recall
-from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe, StacYears, grounds
+from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe, StacYears, read_stacks
 from geoml.grid import sphere
 
 NEAREST_KM = 1.0
@@ -42,103 +45,88 @@ def fit(recipe: RetrievalRecipe, out: str | Path, on_epoch: OnEpoch | None = Non
 
     A run that was stopped goes on after its last epoch, `geoml.geolocation.training.contrastive.EPOCH` steps. Raises
     InputError for a test that shares ground with what trains and for a folder of another recipe, and as the sources do
-    and as `fit_grounds`.
+    and as `geoml.geolocation.training.contrastive.fit`.
     """
     claim = FolderClaim(Path(out), recipe, recipe.hash)
     claim.check()
-    found = [(source.share, grounds(source)) for source in recipe.sources]
-    trained = [ground for _, those in found for ground in those]
-    if any(_overlap(a, b) for source in recipe.tests for a in grounds(source) for b in trained):
+    sources = [(source.share, read_stacks(source)) for source in recipe.sources]
+    trained = [stack for _, stacks in sources for stack in stacks]
+    if any(_overlap(a, b) for source in recipe.tests for a in read_stacks(source) for b in trained):
         raise InputError("tests: leak, a ground of the test is trained on too; give them bounds that are apart")
-    config = Fit(**recipe.training.model_dump(), cells=places.CELLS, seed=recipe.seed)
-    model, losses = fit_grounds(found, config, claim.take(), on_epoch)
-    backbone = backbone_of(model)
-    gallery, lonlat = _gallery(found[0][1], config.side)
-    features = Extractor(backbone, config.side)
+    model, losses = contrastive.fit(sources, recipe.training, recipe.seed, claim.take(), on_epoch)
+    backbone = _backbone(model)
+    first, side = sources[0][1], recipe.training.side
+    gallery, lonlat = _gallery(first, side)
+    features = Extractor(backbone, side)
     head = heads.build("retrieval", {"features": backbone.features, "kernel_km": NEAREST_KM})
     rows = np.concatenate([features(gallery[k : k + 32]) for k in range(0, len(gallery), 32)])
     xyz = sphere.to_xyz(lonlat[:, 0], lonlat[:, 1]).astype(np.float32)
-    head.start(torch.from_numpy(rows), torch.from_numpy(xyz))  # type: ignore[operator]
-    card = _card(recipe, backbone, head.config, found[0][1], lonlat, losses)
-    made = Locator(backbone, head.eval(), card)
-    made = dataclasses.replace(made, card=locator.save(made, out, recipe.half), path=Path(out))
+    head.start(torch.from_numpy(rows), torch.from_numpy(xyz))
+    package = Locator(backbone, head.eval(), _card(recipe, backbone, head.config, first, lonlat, losses))
+    package = dataclasses.replace(package, card=locator.save(package, out, recipe.half), path=Path(out))
     claim.forget()
-    return made
+    return package
 
 
-def score(model: str | Path, recipe: RetrievalRecipe, queries: int = QUERIES) -> dict[str, Any]:
+def score(model: str | Path, recipe: RetrievalRecipe, queries: int = QUERIES) -> dict[str, object]:
     """R@1 of a package between every two dates of the recipe's tests, as plain JSON values.
 
     Raises InputError for a recipe without tests or another package, and as `geoml.geolocation.training.recall.recall`.
     """
-    made = locator.load(model)
-    if not recipe.tests or not isinstance(made.backbone.net, places.Places):
-        raise InputError(
-            f"tests: {len(recipe.tests)}, backbone {made.backbone.name}; expected a test and {places.NAME}"
-        )
-    net = embedder_of(made.backbone)
+    package = locator.load(model)
+    card = package.card
+    if not recipe.tests or card.backbone != places.NAME:
+        raise InputError(f"tests: {len(recipe.tests)}, backbone {card.backbone}; expected a test and {places.NAME}")
+    net = nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), package.backbone).eval()
     rows = []
-    for place, ground in enumerate(g for source in recipe.tests for g in grounds(source)):
-        for a, b in ground.pairs:
+    for place, stack in enumerate(s for source in recipe.tests for s in read_stacks(source)):
+        for a, b in stack.pairs:
             scores, tiles = RecallScores(), 0
             for heading in scores.counts:
-                found = recall([net], ground, (a, b), made.card.size, queries, turn=heading == "any_heading")
-                scores.update(heading, found)
-                tiles = found.tiles
+                counts = recall(net, stack, (a, b), card.size, queries, turn=heading == "any_heading")
+                scores.update(heading, counts)
+                tiles = counts.tiles
             shares = scores.compute()
             count = shares.pop("queries")
             rows.append({"ground": place, "reference": a, "query": b, **shares, "tiles": tiles, "queries": count})
-    return {"model": made.card.name, "sha256": made.card.sha256, "recipe": recipe.hash, "recall": rows}
+    return {"model": card.name, "sha256": card.sha256, "recipe": recipe.hash, "recall": rows}
 
 
-def embedder_of(backbone: Backbone) -> Embedder:
-    """The network of a backbone of places, for pixels in 0..1."""
-    net = backbone.net
-    if not isinstance(net, places.Places):
-        raise InputError(f"backbone: {backbone.name}; expected {places.NAME}")
-    model = Embedder(project=True, pretrained=False, cells=net.cells, kept=net.kept is not None)
-    model.load_state_dict(net.state_dict(), strict=False)  # mean and std are its own
-    return model.eval()
-
-
-def backbone_of(model: Embedder) -> Backbone:
+def _backbone(model: Embedder) -> Backbone:
     """The trained network as a backbone."""
-    backbone = places.build(cells=model.cells)
-    wanted = backbone.net.state_dict()
-    backbone.net.load_state_dict({k: v for k, v in model.state_dict().items() if k in wanted})
+    backbone = places.build()
+    names = backbone.net.state_dict()
+    backbone.net.load_state_dict({k: v for k, v in model.state_dict().items() if k in names})
     return backbone.eval()
 
 
-def _gallery(of: list[Ground], side: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def _gallery(stacks: list[DateStack], side: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(N, S, S, 3) every tile at every date, and (N, 2) where: degrees, lon first."""
     pictures, lonlat = [], []
-    for ground in of:
-        tiles = GroundTiles(ground, side, side // 2)
-        at = ground.lonlat(tiles.places)
-        for tile, where in zip(tiles, at, strict=True):
-            pictures.append(tile.pictures)
-            lonlat.append(np.repeat(where[None], len(tile.pictures), 0))
+    for stack in stacks:
+        tiles = positives(stack, side, side // 2)
+        pictures += [tile.pictures for tile in tiles]
+        places = np.array([tile.place for tile in tiles])
+        lonlat.append(np.repeat(stack.lonlat(places), [len(tile.pictures) for tile in tiles], 0))
     return np.concatenate(pictures), np.concatenate(lonlat)
 
 
 def _card(
     recipe: RetrievalRecipe,
     backbone: Backbone,
-    config: object,
-    of: list[Ground],
+    config: FeatureConfig,
+    stacks: list[DateStack],
     lonlat: NDArray[np.float64],
     losses: list[float],
 ) -> LocatorCard:
     source = recipe.sources[0]
-    metres = source.gsd if isinstance(source, StacYears) else _metres(of[0])
+    metres = source.gsd if isinstance(source, StacYears) else _metres(stacks[0])
     wide = recipe.training.side * metres / 1000
     (west, south), (east, north) = lonlat.min(0), lonlat.max(0)
-    if not dataclasses.is_dataclass(config):
-        raise InputError("head: has no config")
     return LocatorCard(
         name=recipe.name, description=recipe.description, kind="overhead", license=recipe.license,
         data_license=recipe.data_license, backbone=backbone.name, head="retrieval",
-        head_config=dataclasses.asdict(config),  # type: ignore[arg-type]
+        head_config=dataclasses.asdict(config),
         features=backbone.features, size=recipe.training.side, mean=IMAGENET_MEAN, std=IMAGENET_STD,
         width_km=(wide * recipe.training.zoom[0], wide * recipe.training.zoom[1]),
         bbox=(float(west), float(south), float(east), float(north)),
@@ -148,19 +136,19 @@ def _card(
     )  # fmt: skip
 
 
-def _overlap(a: Ground, b: Ground) -> bool:
-    """Whether two grounds share some, as boxes of degrees; within a pixel they only touch."""
+def _overlap(a: DateStack, b: DateStack) -> bool:
+    """Whether two stacks share ground, as boxes of degrees; within a pixel they only touch."""
     boxes = []
-    for ground in (a, b):
-        height, width = ground.known.shape[1:]
-        corners = ground.lonlat(np.array([[1, 1], [1, width - 1], [height - 1, 1], [height - 1, width - 1]], float))
+    for stack in (a, b):
+        height, width = stack.valid.shape[1:]
+        corners = stack.lonlat(np.array([[1, 1], [1, width - 1], [height - 1, 1], [height - 1, width - 1]], float))
         boxes.append((corners.min(0), corners.max(0)))
     (low, high), (start, end) = boxes
     return bool((np.maximum(low, start) < np.minimum(high, end)).all())
 
 
-def _metres(ground: Ground) -> float:
+def _metres(stack: DateStack) -> float:
     """Pixel size from the distance between two places, since files may be in degrees."""
-    size = float(ground.known.shape[1])
-    (west, east), (south, north) = ground.lonlat(np.array([[0.0, 0.0], [size, 0.0]])).T
+    size = float(stack.valid.shape[1])
+    (west, east), (south, north) = stack.lonlat(np.array([[0.0, 0.0], [size, 0.0]])).T
     return float(sphere.distance(west, south, east, north)) * 1000 / size

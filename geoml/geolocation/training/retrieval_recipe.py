@@ -11,7 +11,7 @@ from pydantic import Field
 from geoml.data import rasters
 from geoml.data.recipe import resolve
 from geoml.errors import InputError, NothingFound
-from geoml.geolocation.training.positives import RGB, Ground, from_files, from_stac
+from geoml.geolocation.training.positives import RGB, DateStack, from_files, from_stac
 from geoml.recipe import Frozen, Place, When, digest
 
 Dates = Annotated[tuple[str, ...], Field(min_length=2)]
@@ -54,17 +54,17 @@ Source = Annotated[StacYears | FileYears, Field(discriminator="kind")]
 
 
 class RetrievalTraining(Frozen):
-    """See `geoml.geolocation.training.contrastive.Fit`."""
+    """How the last stages of the backbone and a projection learn, see `geoml.geolocation.training.contrastive`."""
 
     side: int = Field(default=128, ge=32, description="pixels of a picture")
     steps: int = Field(default=600, ge=1)
     batch: int = Field(default=24, ge=2)
     rate: float = Field(default=4e-4, gt=0)
-    stages: int = Field(default=3, ge=0, le=7)
+    stages: int = Field(default=3, ge=0, le=7, description="of the backbone that learn, from the last")
     turn: float = Field(default=math.pi / 4, ge=0, le=math.pi, description="radians between the pictures of a pair")
-    upright: float = Field(default=0.3, ge=0, le=1)
+    upright: float = Field(default=0.3, ge=0, le=1, description="share of pairs that are not turned at all")
     shift: float = Field(default=0.19, ge=0, lt=0.5, description="share of the side between the pictures of a pair")
-    zoom: tuple[float, float] = (0.8, 1.25)
+    zoom: tuple[float, float] = Field(default=(0.8, 1.25), description="least and most ground a pixel")
     look: float = Field(default=1.0, ge=0, description="strength of other looks")
 
 
@@ -88,29 +88,28 @@ class RetrievalRecipe(Frozen):
         return digest(self.model_dump(mode="json", exclude={"description"}))
 
 
-def grounds(source: StacYears | FileYears) -> list[Ground]:
+def read_stacks(source: StacYears | FileYears) -> list[DateStack]:
     """The grounds of a source. Raises InputError, NothingFound and DataError as
     `geoml.geolocation.training.positives`."""
     if isinstance(source, StacYears):
         options = source.model_dump(include={"crs", "bands", "filter", "mask", "composite", "stretch"})
-        found = from_stac(source.catalog, source.collection, source.bbox, source.dates, source.gsd, **options)
-        return [found]
+        return [from_stac(source.catalog, source.collection, source.bbox, source.dates, source.gsd, **options)]
     root, pattern = resolve(source.root), source.images
     if pattern.count("{date}") != 1:
         raise InputError(f"sources.images: {pattern!r}; expected one {{date}} in the path")
     named = [pattern.replace("{date}", date) for date in source.dates]
     if "{id}" in pattern:
         by_date = [rasters.find(root, name) for name in named]
-        files = [[of[i] for of in by_date if i in of] for i in sorted(set().union(*by_date))]
+        files = [[paths[i] for paths in by_date if i in paths] for i in sorted(set().union(*by_date))]
     else:
         files = [[p for name in named if (p := root / name).is_file()]]
-    out = [_of_files(source, those) for those in files if len(those) > 1]
-    if not out:
+    stacks = [_from_files(source, dated) for dated in files if len(dated) > 1]
+    if not stacks:
         raise NothingFound(f"{root / pattern}: nothing is there at two of the dates {', '.join(source.dates)}")
-    return out
+    return stacks
 
 
-def _of_files(source: FileYears, files: list[Path]) -> Ground:
+def _from_files(source: FileYears, files: list[Path]) -> DateStack:
     gsd = source.gsd
     if gsd is None:
         box = rasters.header(files[0]).geobox

@@ -1,4 +1,4 @@
-"""Other seasons and other light for a picture of the ground from above, made from the picture itself.
+"""Season augmentation: other seasons and light for a picture of the ground from above, made from the picture itself.
 
 A network that saw a place in one month only takes its colours for the place. So training sees each place also with
 plants gone brown or green, snow in patches, another white balance, saturation, gamma and sharpness. Nothing here knows
@@ -21,8 +21,8 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601."""
 
 
-def vary(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One random other look of a picture (H, W, 3) uint8, the same for the same state of ``rng``."""
+def augment(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) uint8 in another random season and light, the same for the same state of ``rng``."""
     x = rgb.astype(np.float32) / 255.0
     land = _land(x)
     if rng.random() < 0.6:

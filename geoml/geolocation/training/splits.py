@@ -7,7 +7,6 @@ never trained, training keeps a gap from them, and copies, sequences and near pl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +49,7 @@ def check(
     splits: Mapping[str, Places],
     gap_km: float,
     sha256: Mapping[str, Sequence[str]] | None = None,
-    sequence: Mapping[str, Sequence[Any]] | None = None,
+    sequence: Mapping[str, Sequence[str | None]] | None = None,
 ) -> None:
     """Raise InputError, naming the two, for places of two splits within ``gap_km``, or a shared checksum or sequence.
 
@@ -77,7 +76,7 @@ def _check_gap(one: str, a: Places, other: str, b: Places, gap_km: float) -> Non
         )
 
 
-def _check_shared(what: str, one: str, a: Sequence[Any], other: str, b: Sequence[Any]) -> None:
-    shared = {v for v in a if v is not None} & {v for v in b if v is not None}
+def _check_shared(what: str, one: str, a: Sequence[str | None], other: str, b: Sequence[str | None]) -> None:
+    shared = {v for v in a if v is not None} & set(b)
     if shared:
-        raise InputError(f"split: leak, {what} {min(map(str, shared))} is in {one} and in {other}")
+        raise InputError(f"split: leak, {what} {min(shared)} is in {one} and in {other}")

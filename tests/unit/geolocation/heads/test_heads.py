@@ -10,7 +10,7 @@ from torch import Tensor
 from geoml.errors import InputError
 from geoml.geolocation import heads
 from geoml.geolocation.density import cells
-from geoml.geolocation.nn.locating import CellBuffers, density
+from geoml.geolocation.nn.head_parts import CellBuffers, density
 from geoml.geolocation.nn.sphere import log_vmf
 from geoml.grid import sphere
 
@@ -46,7 +46,7 @@ def test_buffers_are_the_cells() -> None:
     np.testing.assert_array_equal(again.count, made.count)
     np.testing.assert_allclose(again.radius, made.radius, rtol=1e-5)
     lon, lat = places(200, seed=5)
-    np.testing.assert_array_equal(buffers.of(xyz_of(lon, lat)).numpy(), made.assign(lon, lat))
+    np.testing.assert_array_equal(buffers.assign(xyz_of(lon, lat)).numpy(), made.assign(lon, lat))
     np.testing.assert_allclose(buffers.distances(xyz_of(lon, lat)).numpy(), distances(made, lon, lat), atol=2.0)
     for level in range(1, 9):
         np.testing.assert_array_equal(buffers.parents[level - 1].numpy(), made.parents(level)[1])
@@ -56,9 +56,9 @@ def test_a_place_in_a_cell_is_found_again_also_at_the_pole() -> None:
     head = started("cells", offset=True)
     lon, lat = places(200, seed=3)
     xyz = xyz_of(lon, lat)
-    own = head.cells.of(xyz)
+    own = head.cells.assign(xyz)
     assert bool((head.cells.centre[own][:, 2] > 0.99).any())
-    moved = head._moved(head._where(own, xyz)[:, None].expand(-1, len(head.kappa), -1))
+    moved = head._moved(head._offset_of(own, xyz)[:, None].expand(-1, len(head.kappa), -1))
     x, y = sphere.to_lonlat(moved[torch.arange(200), own].double().numpy())
     inside = cells.build(*places(), 30, 3, 6).find(lon, lat) >= 0  # others are moved to the edge of the nearest
     assert sphere.distance(x, y, lon, lat)[inside].max() < 2.0
@@ -134,9 +134,8 @@ def test_only_the_best_cells_are_searched() -> None:
         raw = head(torch.randn(30, 4))
         weight, _, _ = head.components(raw)
         best = raw[:, : len(head.cells.kappa)].topk(2, dim=1).indices
-        of_cells, cosine = head._apart(raw)
-        _, xyz, _ = head._mixture(of_cells, cosine)
-    own = head.cells.cells.of(xyz[:, :8].reshape(-1, 3)).reshape(30, 8)
+        _, xyz, _ = head._mixture(*head._split(raw))
+    own = head.cells.cells.assign(xyz[:, :8].reshape(-1, 3)).reshape(30, 8)
     inside = (own[..., None] == best[:, None]).any(-1)
     assert float((weight[:, :8].exp() * ~inside).sum(1).max()) < 1e-3
     torch.testing.assert_close(weight[:, :8].exp().sum(1), torch.full((30,), 0.7))

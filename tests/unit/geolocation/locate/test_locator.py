@@ -13,7 +13,7 @@ import torch
 from geoml.backends.torch import choose
 from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, ModelError
-from geoml.geolocation.cards.locator import Calibrated, Domained, LocatorCard
+from geoml.geolocation.cards.locator import FittedCalibration, FittedDomain, LocatorCard
 from geoml.geolocation.locate import features, locator
 from geoml.geolocation.nn.backbones import Backbone
 from geoml.geolocation.nn.domains import DomainHead
@@ -158,7 +158,7 @@ def saved(tmp_path, half: bool = False) -> tuple[locator.Locator, LocatorCard]:
     x = towns(100, 0)
     wide = FeatureSet(np.resize(x.features, (100, made.features)), x.lon, x.lat)
     head = fit_locator.train_head("cells", {"hidden": 8, "most": 40}, wide, HeadTraining(epochs=1), 0)
-    card = card_of(head, calibration=Calibrated(temperature=1.5, threshold=0.4)).model_copy(
+    card = card_of(head, calibration=FittedCalibration(temperature=1.5, threshold=0.4)).model_copy(
         update={"backbone": made.name, "features": made.features}
     )
     whole = locator.Locator(made.eval(), head, card)
@@ -212,7 +212,7 @@ def test_a_card_that_fits_no_network_is_refused(package_of_cells, tmp_path, chan
 def test_what_learnt_what_it_is_not_for_is_loaded_in_eval_mode_and_named_where_it_is_gone(tmp_path):
     """The tensors of a head that the card does not speak of are not passed over in silence."""
     whole, _ = saved(tmp_path / "without")
-    limit = Domained(kinds=("sea",), hidden=4, limit=0.0, kept=1.0)
+    limit = FittedDomain(kinds=("sea",), hidden=4, limit=0.0, kept=1.0)
     domain = DomainHead(whole.card.features, 1, 4)
     both = dataclasses.replace(whole, card=whole.card.model_copy(update={"domain": limit}), domain=domain)
     locator.save(both, tmp_path / "with", half=False)

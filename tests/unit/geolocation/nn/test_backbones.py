@@ -1,4 +1,4 @@
-"""AlexNet layer by layer against torchvision's, backbones by name, and weights that fill all or nothing."""
+"""Backbones by name, and weights that fill all or nothing."""
 
 from __future__ import annotations
 
@@ -9,76 +9,19 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import Tensor
 
 from geoml.errors import InputError, MissingExtra, ModelError
 from geoml.geolocation.nn import backbones
-from geoml.geolocation.nn.alexnet import AlexNet
 
 
-@pytest.fixture(scope="module")
-def pair() -> tuple[AlexNet, torch.nn.Module]:
-    """Ours and torchvision's with the same weights."""
-    ours, theirs = AlexNet(classes=10).eval(), torchvision.models.alexnet(num_classes=10).eval()
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
-
-
-def outputs(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    hooks = [
-        part.register_forward_hook(lambda _, inputs, out, name=name: found.update({name: out.clone()}))
-        for name, part in net.named_modules()
-        if not list(part.children())
-    ]
+def test_alexnet_gives_what_its_last_layer_takes() -> None:
+    whole, backbone = torchvision.models.alexnet(num_classes=10).eval(), backbones.build("alexnet").eval()
+    backbone.net.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith("classifier.6")})
+    x = torch.randn(1, 3, 100, 63, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        net(x)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-@pytest.mark.parametrize("size", [(224, 224), (63, 300)])
-def test_alexnet_is_torchvisions_layer_by_layer(pair: tuple[AlexNet, torch.nn.Module], size: tuple[int, int]) -> None:
-    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    ours, theirs = (outputs(net, x) for net in pair)
-    assert len(theirs) == 13 + 1 + 7
-    assert ours.keys() == theirs.keys()
-    for name in theirs:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=0, msg=name)
-
-
-def test_alexnet_without_classes_gives_what_its_last_layer_takes(pair: tuple[AlexNet, torch.nn.Module]) -> None:
-    features = AlexNet().eval()
-    features.load_state_dict({k: v for k, v in pair[0].state_dict().items() if not k.startswith("classifier.6")})
-    x = torch.randn(1, 3, 100, 100)
-    with torch.no_grad():
-        y = features(x)
-        torch.testing.assert_close(pair[0].classifier[6](y), pair[0](x))
-    assert y.shape == (1, 4096)
-    with pytest.raises(InputError, match="63"):
-        features(torch.zeros(1, 3, 224, 62))
-
-
-def test_local_response_is_the_formula_of_the_paper() -> None:
-    net = AlexNet(classes=3, local_response=True).eval()
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        a = net.features[1](net.features[0](x))
-        assert net.response is not None
-        found = net.response(a)
-        expected = torch.stack([
-            a[:, i] / (2 + 1e-4 * a[:, max(0, i - 2) : i + 3].square().sum(1)) ** 0.75 for i in range(a.shape[1])
-        ], dim=1)  # fmt: skip
-    torch.testing.assert_close(found, expected)
-    with torch.no_grad():
-        assert not torch.allclose(net(x), AlexNet.forward(_without_response(net), x))
-
-
-def _without_response(net: AlexNet) -> AlexNet:
-    plain = AlexNet(classes=3).eval()
-    plain.load_state_dict(net.state_dict())
-    return plain
+        torch.testing.assert_close(whole.classifier[6](backbone(x)), whole(x))
+    with pytest.raises(InputError, match="224 x 62 pixels; alexnet needs sides of 63"):
+        backbone(torch.zeros(1, 3, 224, 62))
 
 
 @pytest.mark.parametrize(

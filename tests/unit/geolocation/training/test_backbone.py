@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from geoml import pipeline
 from geoml.backends.torch import choose
 from geoml.engine.packages import cards
 from geoml.engine.train.loop import LAST
@@ -20,10 +21,9 @@ from geoml.geolocation.locate.features import weights_hash
 from geoml.geolocation.nn import backbones
 from geoml.geolocation.training import backbone as fit_backbone
 from geoml.geolocation.training import head as fit_locator
-from geoml.geolocation.training import recipe as geo_recipe
 from geoml.geolocation.training import world
 from geoml.geolocation.training.recipe import BackboneTraining, GeoRecipe, Head, Views
-from geoml.geolocation.training.world_cuts import Cutter
+from geoml.geolocation.training.world_crops import BatchCropper
 from geoml.grid import sphere
 from geoml.testing import pictures as photos
 
@@ -111,16 +111,16 @@ def test_the_package_holds_the_learnt_backbone_and_answers_the_same(made, learnt
 
 
 def test_every_epoch_has_other_pictures_and_all_repeat(made):
-    draw = dataclasses.replace(fit_backbone.draw_of(recipe(made), 32), count=40)
-    assert [len(b) for b in draw.batches(0, 16)] == [16, 16, 8]
+    sampler = dataclasses.replace(fit_backbone.sampler(recipe(made), 32), count=40)
+    assert [len(b) for b in sampler.batches(0, 16)] == [16, 16, 8]
     first, again, second = (
-        np.concatenate([np.stack(b) for b in draw.batches(k, n)]) for k, n in ((0, 16), (0, 7), (1, 16))
+        np.concatenate([np.stack(b) for b in sampler.batches(k, n)]) for k, n in ((0, 16), (0, 7), (1, 16))
     )
     assert (first == again).all()
     assert (first != second).any(axis=(1, 2, 3)).all()
-    plain = dataclasses.replace(draw, looks=0.0)
+    plain = dataclasses.replace(sampler, season_share=0.0)
     middle = np.stack(next(plain.batches(0, 40)))[:, 15:17, 15:17].mean((1, 2)) / 127.5 - 1
-    true = sphere.to_xyz(*draw.where[draw.rows(0)].T)
+    true = sphere.to_xyz(*sampler.lonlat[sampler.rows(0)].T)
     assert np.abs(middle - true).max() < 0.1, "the picture is of the place that it is said to be of"
 
 
@@ -137,7 +137,7 @@ def test_pictures_are_cut_as_one_by_one():
         for turn in rng.uniform(0, 360, 20)
     ]
     for size in (32, 33):
-        found = Cutter(whole)(views, size).astype(int)
+        found = BatchCropper(whole)(views, size).astype(int)
         expected = np.stack([whole.crop(v, size) for v in views])
         assert np.abs(found - expected).max() <= 1
         assert (found == expected).mean() > 0.99
@@ -145,16 +145,16 @@ def test_pictures_are_cut_as_one_by_one():
 
 def test_only_the_last_stages_learn_if_asked_and_given_statistics_stay(made):
     backbone = backbones.build(NETWORK)
-    learn = fit_backbone._learnt(backbone, BackboneTraining(learn="last-stages"))
+    trainable = fit_backbone._trainable(backbone, BackboneTraining(learn="last-stages"))
     names = {n for n, p in backbone.named_parameters() if p.requires_grad}
-    assert 0 < len(learn) == len(names) < len(list(backbone.parameters()))
+    assert 0 < len(trainable) == len(names) < len(list(backbone.parameters()))
     assert not any(n.startswith("net.conv_stem") for n in names)
     assert any(n.startswith("net.conv_head") for n in names)
     net = fit_backbone.LocatedNetwork(backbone, nn.Identity(), choose("cpu", "fp32"))
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-    fit_backbone._train_mode(net, given=False)
+    fit_backbone._train_mode(net, pretrained=False)
     assert {m.training for m in norms} == {True, False}
-    fit_backbone._train_mode(net, given=True)
+    fit_backbone._train_mode(net, pretrained=True)
     assert not any(m.training for m in norms)
 
 
@@ -176,6 +176,6 @@ def test_a_loss_that_is_not_finite_ends_the_training(made, tmp_path):
 
 def test_recipes_without_it_keep_their_hash(made):
     shipped = cards.read_any("world-overhead").training["recipe_hash"]
-    assert geo_recipe.load("world-overhead").hash == shipped
+    assert pipeline.training("world-overhead")[1].hash == shipped
     assert recipe(made, backbone=None).hash != recipe(made).hash
     assert recipe(made).hash != recipe(made, backbone={"learn": "last-stages"}).hash

@@ -19,9 +19,9 @@ from geoml.geolocation.locate import locator, verify
 from geoml.geolocation.locate.locator import Locator
 from geoml.geolocation.recipe import VerifyRecipe
 from geoml.geolocation.training import domain as fit_domain
-from geoml.geolocation.training import draw
 from geoml.geolocation.training import head as fit_locator
-from geoml.geolocation.training.recipe import Foreign
+from geoml.geolocation.training.recipe import OutlierExposure
+from geoml.geolocation.training.sampling import FeatureBatches
 from geoml.testing import pictures as photos
 from geoml.testing.pictures import world_recipe
 from tests import geolocation_rows
@@ -45,7 +45,7 @@ def clouds(count: int, middle: float, seed: int) -> np.ndarray:
 
 def test_the_head_tells_kinds_apart_and_keeps_the_asked_share() -> None:
     other = {"near": clouds(200, 3, 1), "far": clouds(200, -4, 2)}
-    how = Foreign(hidden=32, epochs=150, kept=0.95)
+    how = OutlierExposure(hidden=32, epochs=150, kept=0.95)
     domain = fit_domain.fit(clouds(600, 0, 0), other, how, seed=0)
     told = fit_domain.choose(domain, clouds(400, 0, 3), {"near": clouds(100, 3, 4), "far": clouds(100, -4, 5)}, how)
     assert told.kept == pytest.approx(0.95, abs=0.01)
@@ -57,17 +57,17 @@ def test_the_head_tells_kinds_apart_and_keeps_the_asked_share() -> None:
 
 def test_a_training_that_was_killed_ends_with_the_same_weights(tmp_path: Path, monkeypatch: Any) -> None:
     data = clouds(600, 0, 0), {"near": clouds(200, 3, 1), "far": clouds(200, -4, 2)}
-    how, read = Foreign(hidden=16, epochs=4), draw.FeatureBatches.__call__
+    how, read = OutlierExposure(hidden=16, epochs=4), FeatureBatches.__call__
     whole = fit_domain.fit(*data, how, seed=0)
 
-    def dying(self: draw.FeatureBatches, epoch: int, part: Any) -> Any:
+    def dying(self: FeatureBatches, epoch: int, part: Any) -> Any:
         for n, batch in enumerate(read(self, epoch, part)):
             if (epoch, n) == (2, 1):
                 raise KeyboardInterrupt
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(draw.FeatureBatches, "__call__", dying)
+        patch.setattr(FeatureBatches, "__call__", dying)
         with pytest.raises(KeyboardInterrupt):
             fit_domain.fit(*data, how, 0, tmp_path)
     found = fit_domain.fit(*data, how, 0, tmp_path).state_dict()

@@ -13,15 +13,17 @@ from typer.testing import CliRunner
 
 from geoml import pipeline
 from geoml.cli import app
+from geoml.cli.common import out_console
 from geoml.engine.train.state import STATE
 from geoml.errors import InputError
-from geoml.geolocation.cards.locator import Calibrated
+from geoml.geolocation.cards.locator import FittedCalibration
 from geoml.geolocation.density import vmf
 from geoml.geolocation.locate import locator
-from geoml.geolocation.training import draw, world, world_sets
 from geoml.geolocation.training import head as fit_locator
-from geoml.geolocation.training import recipe as geo_recipe
 from geoml.geolocation.training import splits as geosplits
+from geoml.geolocation.training import world, world_sets
+from geoml.geolocation.training.place_scores import constant_baselines
+from geoml.geolocation.training.sampling import FeatureBatches
 from geoml.geolocation.training.world_sets import FeatureSet
 from geoml.grid import sphere
 from geoml.testing.pictures import world_recipe
@@ -29,13 +31,12 @@ from geoml.testing.pictures import world_recipe
 
 def test_places_are_apart_as_the_split_says_and_repeat(made):
     given = world_recipe(made)
-    land = world.read_land(made / "land.bin")
-    places = world_sets.choose(given, land)
+    places = world_sets.choose(given)
     assert geosplits.nearest_km(places.train, places.held_out)[0].min() > 50
     assert geosplits.nearest_km(places.train, places.val_blocks)[0].min() > 50
     assert len(places.in_region) == len(places.held_out) == len(places.val) == 20
-    assert (places.train == world_sets.choose(given, land).train).all()
-    assert (world_sets.choose(world_recipe(made, seed=1), land).train[:5] != places.train[:5]).any()
+    assert (places.train == world_sets.choose(given).train).all()
+    assert (world_sets.choose(world_recipe(made, seed=1)).train[:5] != places.train[:5]).any()
     assert min(p[:, 1].min() for p in (places.train, places.held_out)) > -5
 
 
@@ -60,7 +61,7 @@ def test_a_head_that_was_killed_within_an_epoch_ends_with_the_same_weights(made,
     """With dropout, whose random numbers go on from one epoch to the next; another recipe is refused meanwhile."""
     given = world_recipe(made, half=False, head={"name": "cells", "config": {"hidden": 16, "dropout": 0.3}})
     whole = fit_locator.fit(given, tmp_path / "whole", tmp_path / "cache")
-    read = draw.FeatureBatches.__call__
+    read = FeatureBatches.__call__
 
     def dying(self, epoch, part):
         for n, batch in enumerate(read(self, epoch, part)):
@@ -69,7 +70,7 @@ def test_a_head_that_was_killed_within_an_epoch_ends_with_the_same_weights(made,
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(draw.FeatureBatches, "__call__", dying)
+        patch.setattr(FeatureBatches, "__call__", dying)
         with pytest.raises(KeyboardInterrupt):
             fit_locator.fit(given, tmp_path / "model", tmp_path / "cache")
     other = world_recipe(made, half=False, head=given.head, seed=9)
@@ -95,9 +96,18 @@ def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
     for name, row in scores["sets"].items():  # of weights as they were: rounded ones may choose another cell
         assert row["median_km"] == pytest.approx(card.scores[name]["median_km"], rel=1e-3)
     words = ["evaluate", str(file), "--model", str(tmp_path / "model"), "--report", str(tmp_path / "r.html")]
+    monkeypatch.setattr(out_console, "_width", 240)
     table = CliRunner().invoke(app, words)
     page = (tmp_path / "r.html").read_text()
     assert page.count("<polyline") == 6, "two curves of each of three sets"
+    for name, row in scores["sets"].items():
+        assert set(row["baseline"]) == {"commonest cell", "mean direction"}
+        assert row["baseline"] == card.scores[name]["baseline"]
+        assert row["geoscore"] > max(nothing["geoscore"] for nothing in row["baseline"].values())
+        for label, nothing in row["baseline"].items():
+            line = next(x for x in table.output.splitlines() if f"{name}, {label}" in x)
+            assert f"{nothing['median_km']:.0f}" in line
+            assert f"{name}, {label}" in page
     assert not re.search(r"<script|https?://", page)
     assert "GeoScore" in table.output
     wide = world_recipe(made, source={**world_recipe(made).source.model_dump(), "width_km": [10, 20]})
@@ -109,12 +119,10 @@ def test_the_commands_train_and_score(made, tmp_path, monkeypatch):
 
 def test_too_few_places_and_unknown_fields_are_named(made, tmp_path):
     with pytest.raises(InputError, match="draw more places"):
-        world_sets.choose(
-            world_recipe(made, split={"degrees": 90, "test": 0.5, "val": 0.49}), world.read_land(made / "land.bin")
-        )
+        world_sets.choose(world_recipe(made, split={"degrees": 90, "test": 0.5, "val": 0.49}))
     (tmp_path / "r.yaml").write_text("task: geolocation\nnane: x\n")
     with pytest.raises(InputError, match="nane"):
-        geo_recipe.load(tmp_path / "r.yaml")
+        pipeline.training(tmp_path / "r.yaml")
 
 
 def test_files_of_basemap_are_found_by_name_only():
@@ -140,7 +148,18 @@ def test_coarse_answers_are_scored_at_their_own_size():
     width = np.repeat([500.0, 1500.0, 8000.0], [4, 6, 2])
     away = np.array([0, 0, 0, 0, *[1000.0, 5000.0] * 3, 0, 0])
     lon, lat = sphere.destination(np.full(12, 10.0), np.zeros(12), np.zeros(12), away)
-    card = Calibrated(within_km=750.0, threshold=0.8, alpha=0.1, precision=0.9)
+    card = FittedCalibration(within_km=750.0, threshold=0.8, alpha=0.1, precision=0.9)
     found = fit_locator.evaluate(Told(), card, FeatureSet(width[:, None].astype(np.float32), lon, lat), draws=10)
     assert found["answered"] == pytest.approx(4 / 12)
     assert found["regions"] == {"2500": {"answered": pytest.approx(0.5), "right": pytest.approx(0.5)}}
+
+
+def test_doing_nothing_is_the_best_place_that_training_knows():
+    """Six places by two, of which four share a block of 10 degrees; half of the queries lie there."""
+    train = np.array([[2.0, 2.0], [4.0, 2.0], [2.0, 4.0], [4.0, 4.0], [100.0, 3.0], [-100.0, 3.0]])
+    lon, lat = np.array([3.0, 3.0, 90.0, -90.0]), np.array([3.0, 3.0, 0.0, 0.0])
+    found = constant_baselines(train, lon, lat)
+    assert found["commonest cell"]["within_25"] == 0.5
+    far = sphere.distance(*sphere.mean(*train.T), lon, lat)
+    assert found["mean direction"]["median_km"] == pytest.approx(np.median(far))
+    assert found["mean direction"]["geoscore"] == pytest.approx(np.mean(5000 * np.exp(-far / 1492.7)))

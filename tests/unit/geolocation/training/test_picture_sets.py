@@ -24,7 +24,7 @@ from geoml.geolocation.locate import locator
 from geoml.geolocation.nn import backbones
 from geoml.geolocation.pictures.positions import positioned
 from geoml.geolocation.training import backbone as fit_backbone
-from geoml.geolocation.training import picture_looks, picture_sets
+from geoml.geolocation.training import crop_augmentation, picture_sets
 from geoml.geolocation.training.recipe import GeoRecipe
 from geoml.grid import sphere
 from geoml.testing import pictures as made
@@ -92,8 +92,8 @@ def test_a_list_trains_a_locator_and_another_one_scores_it(
 
 def test_sets_are_apart_and_hold_what_they_should(geoclip: Path) -> None:
     sets = picture_sets.choose(recipe(geoclip))
-    held = picture_sets.where(sets.tests["held-out"])
-    train = picture_sets.where(sets.train)
+    held = picture_sets.lonlat(sets.tests["held-out"])
+    train = picture_sets.lonlat(sets.train)
     assert len(held) == 30
     assert sphere.distance(train[:, None, 0], train[:, None, 1], held[:, 0], held[:, 1]).min() > 50
     assert len(sets.val) == len(sets.tests["in-region"]) == 30
@@ -111,7 +111,7 @@ def test_one_of_a_sequence_and_so_many_of_a_place(tmp_path: Path) -> None:
     assert 120 < len(known) <= 240
     assert len({p.sequence for p in known}) == len(known)
     few = picture_sets.choose(recipe(source, source={"per_place": 18, "place_km": 400.0, "calibration": 20}))
-    at = picture_sets.where([*few.train, *few.val, *(p for t in few.tests.values() for p in t)])
+    at = picture_sets.lonlat([*few.train, *few.val, *(p for t in few.tests.values() for p in t)])
     near = sphere.distance(at[:, None, 0], at[:, None, 1], at[:, 0], at[:, 1]) < 150
     assert near.sum(1).max() <= 4 * 18, "a town lies in four places at most"
     assert len(at) < len(known)
@@ -175,10 +175,10 @@ def test_a_photo_keeps_its_sides_and_its_hues_and_a_view_from_above_has_no_up() 
     rgb = np.zeros((64, 64, 3), np.uint8)
     rgb[:, :32], rgb[:, 32:] = (150, 60, 40), (40, 90, 140)
 
-    def left_is_red(kind: picture_looks.Kind) -> list[bool]:
+    def left_is_red(kind: crop_augmentation.Kind) -> list[bool]:
         found = []
         for seed in range(40):
-            seen = picture_looks.vary(rgb, 48, kind, np.random.default_rng(seed)).astype(int)
+            seen = crop_augmentation.augment(rgb, 48, kind, np.random.default_rng(seed)).astype(int)
             assert seen.shape == (48, 48, 3)
             assert seen.any(-1).all(), "nothing beyond the picture's edge"
             red = seen[..., 0] > seen[..., 2]
@@ -189,7 +189,7 @@ def test_a_photo_keeps_its_sides_and_its_hues_and_a_view_from_above_has_no_up() 
     assert 5 < sum(left_is_red("overhead")) < 35
     plain = np.broadcast_to(np.array([150, 60, 40], np.uint8), (64, 64, 3))
     for seed in range(20):
-        seen = picture_looks.vary(plain, 48, "photo", np.random.default_rng(seed))[20, 20] / 255
+        seen = crop_augmentation.augment(plain, 48, "photo", np.random.default_rng(seed))[20, 20] / 255
         assert colorsys.rgb_to_hsv(*seen)[0] == pytest.approx(
             colorsys.rgb_to_hsv(150 / 255, 60 / 255, 40 / 255)[0], abs=0.01
         )
@@ -200,6 +200,6 @@ def test_real_frames_have_their_places_in_the_exif() -> None:
     found, left_out = positioned([resolve("${GEOML_DATA}/geolocation/drone_caliterra")])
     assert left_out == []
     assert len(found) == 75
-    at = picture_sets.where(found)
+    at = picture_sets.lonlat(found)
     assert sphere.distance(*at.mean(0), at[:, 0], at[:, 1]).max() < 0.15
     assert len({p.sha256 for p in found}) == 75

@@ -10,7 +10,7 @@ import pytest
 import scipy.ndimage
 
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.geolocation.training.positives import Ground, GroundTiles, from_files, near, positives
+from geoml.geolocation.training.positives import DateStack, Positive, from_files, from_stac, near, positives
 from geoml.testing import BAD_QUALITY, Scene, write_catalog, write_cog
 
 GSD, SIZE, SIDE = 10.0, 192, 32
@@ -58,20 +58,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Scene
         yield "made", scenes[0]
 
 
-def tiles(world: tuple[str, Scene], dates: tuple[str, ...] = DATES, **options: object) -> GroundTiles:
+def stacked(world: tuple[str, Scene], dates: tuple[str, ...] = DATES, **options: object) -> DateStack:
     name, first = world
-    return positives(name, "made", first.bbox(inner=0.02), dates, GSD, SIDE * GSD, **options)  # type: ignore[arg-type]
+    return from_stac(name, "made", first.bbox(inner=0.02), dates, GSD, **options)  # type: ignore[arg-type]
+
+
+def at(tiles: list[Positive]) -> np.ndarray:
+    return np.array([tile.place for tile in tiles])
 
 
 def test_pairs_show_the_same_ground(world: tuple[str, Scene]) -> None:
-    found = tiles(world)
-    assert len(found) > 20
-    box, truth = found.ground.geobox, ground()
+    stack = stacked(world)
+    tiles = positives(stack, SIDE)
+    assert len(tiles) > 20
+    box, truth = stack.geobox, ground()
     assert box is not None
     first = world[1]
     top = round((first.origin[1] - box.affine.f) / GSD)
     left = round((box.affine.c - first.origin[0]) / GSD)
-    for one in found:
+    for one in tiles:
         y, x = (round(v - SIDE / 2) for v in one.place)
         there = truth[y + top : y + top + SIDE, x + left : x + left + SIDE]
         for picture in one.pictures:
@@ -80,40 +85,41 @@ def test_pairs_show_the_same_ground(world: tuple[str, Scene]) -> None:
 
 
 def test_only_dates_that_are_known_there(world: tuple[str, Scene]) -> None:
-    found = tiles(world)
-    known = found.ground.known
-    assert {one.dates for one in found} == {(0, 1, 2), (1, 2), (0, 2)}
-    for one in found:
+    stack = stacked(world)
+    tiles = positives(stack, SIDE)
+    assert {one.dates for one in tiles} == {(0, 1, 2), (1, 2), (0, 2)}
+    for one in tiles:
         y, x = (round(v - SIDE / 2) for v in one.place)
-        share = known[:, y : y + SIDE, x : x + SIDE].mean((1, 2))
+        share = stack.valid[:, y : y + SIDE, x : x + SIDE].mean((1, 2))
         assert set(one.dates) == set(np.flatnonzero(share >= 0.98))
         assert len(one.pictures) == len(one.dates)
-    assert len(list(found.pairs())) == sum(len(one.dates) * (len(one.dates) - 1) // 2 for one in found)
 
 
 def test_dates_of_one_item_are_no_pair(world: tuple[str, Scene]) -> None:
-    found = tiles(world, (DATES[0], "2018-01-01/2018-12-31", DATES[2]))
-    assert set(found.ground.pairs) == {(0, 2), (2, 0), (1, 2), (2, 1)}
-    assert {(a, b) for _, a, b in found.pairs()} == {(0, 2), (1, 2)}
+    stack = stacked(world, (DATES[0], "2018-01-01/2018-12-31", DATES[2]))
+    assert set(stack.pairs) == {(0, 2), (2, 0), (1, 2), (2, 1)}
+    assert {one.dates for one in positives(stack, SIDE)} == {(0, 1, 2)}
     with pytest.raises(InputError, match="different items"):
-        tiles(world, (DATES[0], "2018-01-01/2018-12-31"))
+        stacked(world, (DATES[0], "2018-01-01/2018-12-31"))
 
 
 def test_tiles_lie_as_far_apart_as_asked(world: tuple[str, Scene]) -> None:
-    found = tiles(world, step_m=80.0)
-    apart = np.abs(found.places[:, None] - found.places[None]).max(-1)
+    stack = stacked(world)
+    places = at(positives(stack, SIDE, 8))
+    apart = np.abs(places[:, None] - places[None]).max(-1)
     assert np.unique(apart)[1] == 8
-    np.testing.assert_array_equal(found.near, apart < SIDE / 2)
-    beside = tiles(world)
-    assert not (beside.near & ~np.eye(len(beside), dtype=bool)).any()
+    np.testing.assert_array_equal(near(places, SIDE), apart < SIDE / 2)
+    places = at(positives(stack, SIDE))
+    assert not (near(places, SIDE) & ~np.eye(len(places), dtype=bool)).any()
 
 
 def test_places_are_where_the_ground_is(world: tuple[str, Scene]) -> None:
-    found = tiles(world)
+    stack = stacked(world)
+    places = at(positives(stack, SIDE))
     west, south, east, north = world[1].bbox()
-    lon, lat = found.ground.lonlat(found.places).T
+    lon, lat = stack.lonlat(places).T
     assert ((lon > west) & (lon < east) & (lat > south) & (lat < north)).all()
-    assert np.corrcoef(lat, found.places[:, 0])[0, 1] < -0.99
+    assert np.corrcoef(lat, places[:, 0])[0, 1] < -0.99
 
 
 def test_files_of_other_shapes_share_a_grid(tmp_path: Path) -> None:
@@ -143,15 +149,15 @@ def test_files_of_other_shapes_share_a_grid(tmp_path: Path) -> None:
 
 def test_what_cannot_be_is_refused(world: tuple[str, Scene]) -> None:
     with pytest.raises(NothingFound):
-        tiles(world, (DATES[0], "2030-01-01/2030-12-31"))
+        stacked(world, (DATES[0], "2030-01-01/2030-12-31"))
     with pytest.raises(InputError, match="stretch"):
-        tiles(world, stretch=(1.0, 1.0))
-    pictures, known = np.zeros((2, 40, 40, 3), np.uint8), np.ones((2, 40, 40), bool)
-    made = Ground(pictures, known, (frozenset({"a"}), frozenset({"b"})))
+        stacked(world, stretch=(1.0, 1.0))
+    pictures, valid = np.zeros((2, 40, 40, 3), np.uint8), np.ones((2, 40, 40), bool)
+    made = DateStack(pictures, valid, (frozenset({"a"}), frozenset({"b"})))
     with pytest.raises(NothingFound, match="no tile"):
-        GroundTiles(made, 64)
+        positives(made, 64)
     with pytest.raises(InputError, match="expected"):
-        Ground(pictures[:, :, :, :2], known, made.items)
+        DateStack(pictures[:, :, :, :2], valid, made.items)
     with pytest.raises(InputError, match="georeference"):
         made.lonlat(np.zeros((1, 2)))
     assert near(np.array([[0.0, 0.0], [3.0, 3.0], [0.0, 4.0]]), 8).tolist() == [

@@ -18,9 +18,9 @@ from geoml.errors import InputError, NothingFound
 from geoml.geolocation.locate import locator
 from geoml.geolocation.locate.similar import Index
 from geoml.geolocation.training import retrieval as fit_years
-from geoml.geolocation.training.positives import Ground
+from geoml.geolocation.training.positives import DateStack
 from geoml.geolocation.training.recall import recall
-from geoml.geolocation.training.retrieval_recipe import FileYears, RetrievalRecipe, grounds
+from geoml.geolocation.training.retrieval_recipe import FileYears, RetrievalRecipe, read_stacks
 from geoml.recipe import parse
 from geoml.testing import write_cog
 from geoml.testing.pictures import write
@@ -69,8 +69,8 @@ def test_a_recipe_makes_a_package_whose_features_an_index_takes(folder: Path, tm
     assert made.card.size == SIDE
     assert made.card.width_km == pytest.approx((SIDE * GSD / 1000,) * 2, rel=2e-3)
     assert made.card.calibration.threshold is None
-    ground = grounds(parse(RetrievalRecipe, recipe(folder), "recipe").sources[0])[0]
-    pictures = [ground.pictures[d, y : y + SIDE, x : x + SIDE] for d in (0, 1) for y in (0, 48) for x in (0, 32, 64)]
+    stack = read_stacks(parse(RetrievalRecipe, recipe(folder), "recipe").sources[0])[0]
+    pictures = [stack.pictures[d, y : y + SIDE, x : x + SIDE] for d in (0, 1) for y in (0, 48) for x in (0, 32, 64)]
     rows = made.extractor(np.stack(pictures))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-2)
     density = made.locate(rows[:6])
@@ -111,35 +111,35 @@ def test_recall_counts_what_is_near_and_chance_is_what_a_lot_gives() -> None:
     noise = scipy.ndimage.gaussian_filter(rng.normal(size=(2, 160, 160, 3)), (0, 6, 6, 0))
     first, strange = np.clip(128 + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
     pictures = np.stack([first, first // 2 + 50, strange])
-    known = np.ones((3, 160, 160), bool)
-    ground = Ground(pictures, known, tuple(frozenset({str(k)}) for k in range(3)))
+    valid = np.ones((3, 160, 160), bool)
+    stack = DateStack(pictures, valid, tuple(frozenset({str(k)}) for k in range(3)))
     for turn in (False, True):
-        same = recall([Pixels()], ground, (0, 1), SIDE, 60, turn=turn)
-        other = recall([Pixels()], ground, (0, 2), SIDE, 60, turn=turn)
+        same = recall(Pixels(), stack, (0, 1), SIDE, 60, turn=turn)
+        other = recall(Pixels(), stack, (0, 2), SIDE, 60, turn=turn)
         assert same.tiles == 11 * 11
-        assert same.found[0] > (0.5 if turn else 0.9)
-        assert other.found[0] < 0.1
+        assert same.at_1 > (0.5 if turn else 0.9)
+        assert other.at_1 < 0.1
         # a disc of 8 pixels holds pi * 8**2 / 12**2 tiles that are 12 pixels apart, but for the edges
         assert same.chance == pytest.approx(math.pi * 64 / 144 / 121, rel=0.25)
-    known[1, :, 70:] = False
-    part = recall([Pixels()], ground, (0, 1), SIDE, 20, turn=False)
+    valid[1, :, 70:] = False
+    part = recall(Pixels(), stack, (0, 1), SIDE, 20, turn=False)
     assert part.queries == 20
     assert part.chance == pytest.approx(same.chance, rel=0.5)
-    known[1] = False
+    valid[1] = False
     with pytest.raises(NothingFound, match="both know"):
-        recall([Pixels()], ground, (0, 1), SIDE, 2, turn=False)
+        recall(Pixels(), stack, (0, 1), SIDE, 2, turn=False)
 
 
 def test_grounds_are_those_with_two_dates(folder: Path) -> None:
     source = parse(FileYears, recipe(folder)["sources"][0], "source")
-    assert len(grounds(source)) == 1
-    assert len(grounds(source.model_copy(update={"images": "{id}_{date}.tif"}))) == 2
+    assert len(read_stacks(source)) == 1
+    assert len(read_stacks(source.model_copy(update={"images": "{id}_{date}.tif"}))) == 2
     single = source.model_copy(update={"gsd": 10.0})
-    assert grounds(single)[0].pictures.shape == (2, SHAPE[0] // 2, SHAPE[1] // 2, 3)
+    assert read_stacks(single)[0].pictures.shape == (2, SHAPE[0] // 2, SHAPE[1] // 2, 3)
     with pytest.raises(NothingFound, match="two of the dates"):
-        grounds(source.model_copy(update={"images": "b_{date}.tif"}))
+        read_stacks(source.model_copy(update={"images": "b_{date}.tif"}))
     with pytest.raises(InputError, match="date"):
-        grounds(source.model_copy(update={"images": "{id}.tif"}))
+        read_stacks(source.model_copy(update={"images": "{id}.tif"}))
 
 
 def test_the_shipped_recipe_reads() -> None:

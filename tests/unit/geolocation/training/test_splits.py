@@ -59,11 +59,11 @@ def test_neighbours_across_the_antimeridian_are_neighbours():
 
 def test_copies_and_sequences_in_two_splits_fail():
     where = {"train": around(2, 0), "val": around(2, 1), "test": around(2, 2)}
-    geosplits.check(where, 0.0, {"train": ["a", "b"], "test": ["c", "d"]}, {"train": [None, 1], "test": [None, 2]})
+    geosplits.check(where, 0.0, {"train": ["a", "b"], "test": ["c", "d"]}, {"train": [None, "1"], "test": [None, "2"]})
     with pytest.raises(InputError, match="sha256 b is in train and in test"):
         geosplits.check(where, 0.0, {"train": ["a", "b"], "test": ["b", "d"]})
     with pytest.raises(InputError, match="sequence 7 is in val and in test"):
-        geosplits.check(where, 0.0, sequence={"val": [7, None], "test": [7, None]})
+        geosplits.check(where, 0.0, sequence={"val": ["7", None], "test": ["7", None]})
 
 
 def test_the_exponent_goes_from_as_it_is_to_every_cell_alike():

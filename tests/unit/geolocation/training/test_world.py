@@ -107,17 +107,17 @@ def test_a_mask_of_basemaps_form_is_turned_to_the_north(tmp_path):
 
 def test_another_season_is_another_look_of_the_same_shape_that_repeats():
     rgb = np.random.default_rng(0).integers(0, 255, (40, 32, 3), np.uint8)
-    looks = [season.vary(rgb, np.random.default_rng(i)) for i in range(20)]
+    looks = [season.augment(rgb, np.random.default_rng(i)) for i in range(20)]
     assert all(x.shape == rgb.shape and x.dtype == np.uint8 for x in looks)
     assert len({x.tobytes() for x in looks}) == 20
-    assert (season.vary(rgb, np.random.default_rng(4)) == looks[4]).all()
+    assert (season.augment(rgb, np.random.default_rng(4)) == looks[4]).all()
 
 
 def test_snow_falls_on_land_and_plants_change_but_water_stays_blue():
     sea = np.tile(np.array([10, 40, 110], np.uint8), (64, 64, 1))
     land = np.tile(np.array([60, 90, 40], np.uint8), (64, 64, 1))
-    water = [season.vary(sea, np.random.default_rng(i)).mean((0, 1)) for i in range(60)]
-    ground = np.array([season.vary(land, np.random.default_rng(i)).mean((0, 1)) for i in range(60)])
+    water = [season.augment(sea, np.random.default_rng(i)).mean((0, 1)) for i in range(60)]
+    ground = np.array([season.augment(land, np.random.default_rng(i)).mean((0, 1)) for i in range(60)])
     assert all(w[2] > w[0] for w in water)
     assert ground[:, 2].max() > 120  # some snow
     assert (ground[:, 0] > ground[:, 1]).any()  # some brown

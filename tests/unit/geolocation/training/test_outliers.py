@@ -10,27 +10,27 @@ import rasterio
 from affine import Affine
 
 from geoml.errors import DataError
-from geoml.geolocation.training import foreign, patterns, world
+from geoml.geolocation.training import outliers, patterns, world
 from geoml.testing import pictures as photos
 
 SIZE = 48
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> foreign.Material:
+def material(tmp_path_factory: pytest.TempPathFactory) -> outliers.Material:
     made = photos.made_world(tmp_path_factory.mktemp("world"))
     scene = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
     june, january = (world.read(made / f"{name}.png") for name in ("june", "january"))
-    return foreign.Material(june, world.read_land(made / "land.bin"), (january,), (scene,))
+    return outliers.Material(june, world.read_land(made / "land.bin"), (january,), (scene,))
 
 
-@pytest.mark.parametrize("kind", foreign.KINDS)
-def test_pictures_of_a_kind_repeat_and_differ(material: foreign.Material, kind: str) -> None:
-    found = list(foreign.pictures(material, kind, 30, SIZE, 7))
+@pytest.mark.parametrize("kind", outliers.KINDS)
+def test_pictures_of_a_kind_repeat_and_differ(material: outliers.Material, kind: str) -> None:
+    found = list(outliers.pictures(material, kind, 30, SIZE, 7))
     assert {(p.shape, p.dtype) for p in found} == {((SIZE, SIZE, 3), np.dtype(np.uint8))}
-    again = list(foreign.pictures(material, kind, 5, SIZE, 7))
+    again = list(outliers.pictures(material, kind, 5, SIZE, 7))
     assert all((a == b).all() for a, b in zip(found, again, strict=False))
-    other = list(foreign.pictures(material, kind, 5, SIZE, 8))
+    other = list(outliers.pictures(material, kind, 5, SIZE, 8))
     assert sum((a == b).all() for a, b in zip(again, other, strict=True)) < 2
     assert len({p.tobytes() for p in found}) > 20
 
@@ -42,18 +42,18 @@ def test_every_pattern_is_a_picture(draw) -> None:
         assert (rgb.shape, rgb.dtype) == ((SIZE, SIZE, 3), np.uint8)
 
 
-@pytest.mark.parametrize("look", foreign.LOOKS)
-def test_every_look_changes_a_picture(look, material: foreign.Material) -> None:
+@pytest.mark.parametrize("look", outliers.RENDERINGS)
+def test_every_look_changes_a_picture(look, material: outliers.Material) -> None:
     rgb = patterns.GROUND[3](np.random.default_rng(1), SIZE)
     changed = look(rgb, np.random.default_rng(2))
     assert (changed.shape, changed.dtype) == (rgb.shape, np.uint8)
     assert np.abs(changed.astype(int) - rgb).mean() > 3
 
 
-def test_the_sea_is_sea_and_a_drawing_has_the_land(material: foreign.Material) -> None:
+def test_the_sea_is_sea_and_a_drawing_has_the_land(material: outliers.Material) -> None:
     for i in range(20):
         rng = np.random.default_rng(i)
-        view = foreign._view(material, rng, 800.0, lambda share: share <= 0.01)
+        view = outliers._view(material, rng, 800.0, lambda share: share <= 0.01)
         assert world.land_share(material.land, np.array([view.lon]), np.array([view.lat]), 800.0)[0] <= 0.01
         assert view.lat < 0, "the made world has land in the north"
     land = np.zeros((SIZE, SIZE), bool)
@@ -79,9 +79,9 @@ def test_a_scene_is_stretched_and_a_lost_one_is_named(tmp_path: Path) -> None:
         with rasterio.open(tmp_path / f"{name}.tif", "w", driver="GTiff", width=64, height=64, count=1, dtype="uint16",
                            crs="EPSG:32633", transform=Affine(30, 0, 0, 0, -30, 0), nodata=0) as file:  # fmt: skip
             file.write(values, 1)
-    rgb = foreign.read_scene(tmp_path)
+    rgb = outliers.read_scene(tmp_path)
     assert (rgb.min(), rgb.max()) == (0, 255)
     assert abs(int(rgb[32, 32, 0]) - 128) < 4
     (tmp_path / "blue.tif").unlink()
     with pytest.raises(DataError, match="blue"):
-        foreign.read_scene(tmp_path)
+        outliers.read_scene(tmp_path)

@@ -13,28 +13,30 @@ from torch import Tensor
 
 from geoml.data.chips import Rows, every
 from geoml.engine.train.loop import TrainingBatch
+from geoml.geolocation.training import balance
+from geoml.geolocation.training.recipe import HeadTraining
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Draw(ABC):
-    """``count`` pictures of side ``size`` in an epoch, of places ``where`` (N, 2), each as often as its ``weight``."""
+class PictureSampler(ABC):
+    """``count`` pictures of side ``size`` in an epoch, of places ``lonlat`` (N, 2), each as often as its ``weight``."""
 
-    where: NDArray[np.float64]
+    lonlat: NDArray[np.float64]
     weight: NDArray[np.float64]
     count: int
     size: int
     seed: int
 
     @abstractmethod
-    def made(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> list[Pixels]:
+    def pictures(self, rows: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> list[Pixels]:
         """A (size, size, 3) uint8 picture of each of some places, each with random numbers of its own."""
 
     def rows(self, epoch: int) -> NDArray[np.int64]:
         """(count,) which place each picture of an epoch shows."""
-        draw = np.random.default_rng([self.seed, 0x7EA, epoch])
-        return draw.choice(len(self.where), self.count, p=self.weight)
+        rng = np.random.default_rng([self.seed, 0x7EA, epoch])
+        return rng.choice(len(self.lonlat), self.count, p=self.weight)
 
     def batches(self, epoch: int, batch: int, part: Rows = every) -> Iterator[list[Pixels]]:
         """The pictures of an epoch, so many at a time, or of each batch a part."""
@@ -43,7 +45,14 @@ class Draw(ABC):
             numbers = range(first, min(first + batch, self.count))
             numbers = numbers[part(len(numbers))]
             rngs = [np.random.default_rng([self.seed, 0xB0E, epoch, i]) for i in numbers]
-            yield self.made(rows[numbers.start : numbers.stop], rngs)
+            yield self.pictures(rows[numbers.start : numbers.stop], rngs)
+
+
+def epoch(lonlat: NDArray[np.float64], views: int, how: HeadTraining) -> tuple[NDArray[np.float64], int]:
+    """The weight of each place and how many pictures an epoch has: as many as there are ``views`` of the places."""
+    weight = balance.weights(balance.coarse(lonlat[:, 0], lonlat[:, 1]), how.balance)
+    count = views * len(lonlat)
+    return weight, count + (count % how.batch == 1)  # normalisation by batch needs two
 
 
 @dataclass(frozen=True)
@@ -54,13 +63,13 @@ class FeatureBatches:
     target: Tensor
     weight: NDArray[np.float64]
     batch: int
-    draw: np.random.Generator
+    rng: np.random.Generator
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch)
 
     def __call__(self, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
-        order = torch.from_numpy(self.draw.choice(len(self.x), len(self.x), p=self.weight))
-        for rows in order.split(self.batch):  # type: ignore[no-untyped-call]
+        order = torch.from_numpy(self.rng.choice(len(self.x), len(self.x), p=self.weight))
+        for rows in torch.split(order, self.batch):
             own = rows[part(len(rows))]
             yield TrainingBatch((self.x[own],), self.target[own], len(rows))

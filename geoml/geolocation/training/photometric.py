@@ -1,4 +1,4 @@
-"""Other looks of the same ground, as another year may have it, made on batches.
+"""Photometric augmentation: the same ground as another year may show it, made on batches.
 
 Light, white balance and sensor (gain, bias, gamma, a mix of bands, less colour, noise, blur), and what people and
 seasons change: tones that swap their order, brightness that drifts over the picture, fields that are something else
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,8 +18,10 @@ LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
 
 
-def vary(x: Tensor, rng: torch.Generator, strength: float = 1.0) -> Tensor:
-    """(B, 3, H, W) in 0..1, every picture changed on its own; ``strength`` 0 leaves it as it is."""
+def augment(
+    x: Float[Tensor, "batch 3 height width"], rng: torch.Generator, strength: float = 1.0
+) -> Float[Tensor, "batch 3 height width"]:
+    """RGB in 0..1, every picture changed on its own; ``strength`` 0 leaves it as it is."""
     count, _, height, width = x.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -27,7 +30,7 @@ def vary(x: Tensor, rng: torch.Generator, strength: float = 1.0) -> Tensor:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=rng)
 
-    x = _fields(x, rng, 0.5 * strength)
+    x = _cut_mix(x, rng, 0.5 * strength)
     mix = torch.eye(3) + 0.15 * strength * normal(count, 3, 3)
     middle = x.mean((2, 3), keepdim=True)
     x = middle + torch.einsum("bij,bjhw->bihw", mix, x - middle)
@@ -47,7 +50,7 @@ def vary(x: Tensor, rng: torch.Generator, strength: float = 1.0) -> Tensor:
     return x.clamp(0, 1)
 
 
-def _fields(x: Tensor, rng: torch.Generator, share: float) -> Tensor:
+def _cut_mix(x: Tensor, rng: torch.Generator, share: float) -> Tensor:
     """A rectangle of another picture of the batch, in ``share`` of the pictures, up to 0.45 of the side."""
     count, _, height, width = x.shape
     size = 0.15 + 0.3 * torch.rand((count, 2), generator=rng)

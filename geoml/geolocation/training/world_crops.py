@@ -20,8 +20,8 @@ from geoml.geolocation.training.world import View, World
 from geoml.grid import sphere
 
 
-class Cutter:
-    """Cuts (B, size, size, 3) uint8 pictures out of a world."""
+class BatchCropper:
+    """Crops (B, size, size, 3) uint8 pictures out of a world."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -50,9 +50,9 @@ def ground(views: Sequence[View], size: int) -> Tensor:
     up = torch.stack([y.cos() * x.cos(), y.cos() * x.sin(), y.sin()], -1)
     north = torch.stack([-y.sin() * x.cos(), -y.sin() * x.sin(), y.cos()], -1)
     east = torch.stack([-x.sin(), x.cos(), torch.zeros_like(x)], -1)
-    ahead = turn.cos()[:, None] * north + turn.sin()[:, None] * east  # up and right in the picture
-    aside = turn.cos()[:, None] * east - turn.sin()[:, None] * north
-    frame = torch.stack([up, ahead, aside], 1).float()
+    upward = turn.cos()[:, None] * north + turn.sin()[:, None] * east  # up and right in the picture
+    right = turn.cos()[:, None] * east - turn.sin()[:, None] * north
+    frame = torch.stack([up, upward, right], 1).float()
     along = (torch.arange(size) + 0.5) / size - 0.5
     far = torch.hypot(along[None, :], along[:, None]).clamp_min(1e-9)
     angle = far * (width / sphere.EARTH_RADIUS_KM).float()[:, None, None]

@@ -1,8 +1,9 @@
 """Pictures that a locator of the world from above is not for: the sea, blanks, other widths and other renderings.
 
 A head that has only seen crops of one kind is as sure of a white sheet as of the Nile, so a second one learns to tell
-these apart (`geoml.nn.domain`). Classes and pictures are made here: from the same picture of the world, from scenes of
-the ground nearby, and from patterns (`geoml.geolocation.training.patterns`). The same for the same state of ``rng``.
+these apart (`geoml.geolocation.nn.domains`). Classes and pictures are made here: from the same picture of the world,
+from scenes of the ground nearby, and from patterns (`geoml.geolocation.training.patterns`). The same for the same state
+of ``rng``.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Material:
-    """What foreign pictures are cut from: the world, where land is, other maps of the world, scenes (H, W, 3) uint8 of
-    ground nearby, and the ``width_km`` and latitudes of pictures that are not foreign."""
+    """What outliers are cut from: the world, where land is, other maps of the world, scenes (H, W, 3) uint8 of ground
+    nearby, and the ``width_km`` and latitudes of pictures that are no outliers."""
 
     world: World
     land: NDArray[np.bool_]
@@ -46,9 +47,9 @@ class Material:
 
 def pictures(material: Material, kind: str, count: int, size: int, seed: int) -> Iterator[Pixels]:
     """``count`` pictures (size, size, 3) uint8 of one of `KINDS`, each from its own generator."""
-    draw = {"sea": _sea, "blank": _blank, "other width": _width, "other rendering": _rendering}[kind]
+    make = {"sea": _sea, "blank": _blank, "other width": _width, "other rendering": _rendering}[kind]
     for i in range(count):
-        yield draw(material, np.random.default_rng([seed, KINDS.index(kind), i, 0xF0E]), size)
+        yield make(material, np.random.default_rng([seed, KINDS.index(kind), i, 0xF0E]), size)
 
 
 def read_scene(folder: str | Path) -> Pixels:
@@ -70,30 +71,30 @@ def read_scene(folder: str | Path) -> Pixels:
     return np.asarray(np.rint(np.stack(out, -1) * 255), np.uint8)
 
 
-def _sea(of: Material, rng: np.random.Generator, size: int) -> Pixels:
+def _sea(material: Material, rng: np.random.Generator, size: int) -> Pixels:
     if rng.random() < 0.2:
         return _light(patterns.waves(rng, size), rng)
     wide = float(np.exp(rng.uniform(np.log(20.0), np.log(4000.0))))
-    rgb = of.world.crop(_view(of, rng, wide, lambda share: share <= 0.01), size)
+    rgb = material.world.crop(_view(material, rng, wide, lambda share: share <= 0.01), size)
     if rng.random() < 0.3:
         rgb = patterns.clouds(rgb, rng)
     return _light(rgb, rng)
 
 
-def _blank(of: Material, rng: np.random.Generator, size: int) -> Pixels:
+def _blank(material: Material, rng: np.random.Generator, size: int) -> Pixels:
     return _pick(rng, patterns.BLANK)(rng, size)
 
 
-def _width(of: Material, rng: np.random.Generator, size: int) -> Pixels:
+def _width(material: Material, rng: np.random.Generator, size: int) -> Pixels:
     what = rng.random()
     if what < 0.25:
-        rgb = of.world.crop(_on_land(of, rng, float(np.exp(rng.uniform(*np.log(NEAR_KM))))), size)
-        rgb = season.vary(rgb, rng) if rng.random() < 0.5 else rgb
+        rgb = material.world.crop(_on_land(material, rng, float(np.exp(rng.uniform(*np.log(NEAR_KM))))), size)
+        rgb = season.augment(rgb, rng) if rng.random() < 0.5 else rgb
     elif what < 0.45:
-        rgb = of.world.crop(_on_land(of, rng, float(rng.uniform(*FAR_KM)), 0.3), size)
-        rgb = season.vary(rgb, rng) if rng.random() < 0.5 else rgb
-    elif what < 0.65 and of.scenes:
-        rgb = _light(_nearby(of.scenes, rng, size), rng)
+        rgb = material.world.crop(_on_land(material, rng, float(rng.uniform(*FAR_KM)), 0.3), size)
+        rgb = season.augment(rgb, rng) if rng.random() < 0.5 else rgb
+    elif what < 0.65 and material.scenes:
+        rgb = _light(_nearby(material.scenes, rng, size), rng)
     else:
         rgb = _light(_pick(rng, patterns.GROUND)(rng, size), rng)
     if what >= 0.45 and rng.random() < 0.2:  # other bands or another sensor
@@ -101,45 +102,45 @@ def _width(of: Material, rng: np.random.Generator, size: int) -> Pixels:
     return patterns.wedge(rgb, rng) if rng.random() < 0.1 else rgb
 
 
-def _rendering(of: Material, rng: np.random.Generator, size: int) -> Pixels:
-    view = _on_land(of, rng, float(rng.uniform(*of.width_km)))
+def _rendering(material: Material, rng: np.random.Generator, size: int) -> Pixels:
+    view = _on_land(material, rng, float(rng.uniform(*material.width_km)))
     what = rng.random()
     if what < 0.15:
-        return patterns.drawing(_land_of(of, view, size), rng)
+        return patterns.drawing(_land_of(material, view, size), rng)
     if what < 0.2:
         return patterns.streets(rng, size)
-    if what < 0.45 and of.maps:
-        rgb = of.maps[int(rng.integers(len(of.maps)))].crop(view, size)
+    if what < 0.45 and material.maps:
+        rgb = material.maps[int(rng.integers(len(material.maps)))].crop(view, size)
         return _light(rgb, rng) if rng.random() < 0.5 else rgb
-    rgb = of.world.crop(view, size)
-    rgb = season.vary(rgb, rng) if rng.random() < 0.3 else rgb
-    return _pick(rng, LOOKS)(rgb, rng)
+    rgb = material.world.crop(view, size)
+    rgb = season.augment(rgb, rng) if rng.random() < 0.3 else rgb
+    return _pick(rng, RENDERINGS)(rgb, rng)
 
 
 def _pick(rng: np.random.Generator, some: Sequence[Callable[..., Pixels]]) -> Callable[..., Pixels]:
     return some[int(rng.integers(len(some)))]
 
 
-def _on_land(of: Material, rng: np.random.Generator, wide: float, least: float = 0.5) -> View:
-    return _view(of, rng, wide, lambda share: share >= least)
+def _on_land(material: Material, rng: np.random.Generator, wide: float, least: float = 0.5) -> View:
+    return _view(material, rng, wide, lambda share: share >= least)
 
 
-def _view(of: Material, rng: np.random.Generator, wide: float, fits: Callable[[float], bool]) -> View:
+def _view(material: Material, rng: np.random.Generator, wide: float, fits: Callable[[float], bool]) -> View:
     """A random view whose share of land fits; the last that was tried where none of 200 does."""
-    low, high = np.sin(np.radians([of.south, of.north]))
+    low, high = np.sin(np.radians([material.south, material.north]))
     for _ in range(200):
         lon, lat = rng.uniform(-180, 180, 1), np.degrees(np.arcsin(rng.uniform(low, high, 1)))
-        if fits(float(world.land_share(of.land, lon, lat, wide)[0])):
+        if fits(float(world.land_share(material.land, lon, lat, wide)[0])):
             break
     return View(float(lon[0]), float(lat[0]), wide, float(rng.uniform(0, 360)))
 
 
-def _land_of(of: Material, view: View, size: int) -> NDArray[np.bool_]:
+def _land_of(material: Material, view: View, size: int) -> NDArray[np.bool_]:
     lon, lat = world.ground(view, size)
-    height = of.land.shape[0]
+    height = material.land.shape[0]
     row = np.clip(((90.0 - lat) / 180.0 * height).astype(int), 0, height - 1)
-    found: NDArray[np.bool_] = of.land[row, ((lon + 180.0) / 360.0 * 2 * height).astype(int) % (2 * height)]
-    return found
+    land: NDArray[np.bool_] = material.land[row, ((lon + 180.0) / 360.0 * 2 * height).astype(int) % (2 * height)]
+    return land
 
 
 def _nearby(scenes: Sequence[Pixels], rng: np.random.Generator, size: int) -> Pixels:
@@ -217,8 +218,8 @@ def _coloured(rgb: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _edges(rgb: Pixels, rng: np.random.Generator) -> Pixels:
     grey = ndimage.gaussian_filter(_grey(rgb), rng.uniform(0.5, 2))
-    found = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1)) * rng.uniform(0.5, 2)
-    return _stacked(found if rng.random() < 0.5 else 255 - found)
+    strength = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1)) * rng.uniform(0.5, 2)
+    return _stacked(strength if rng.random() < 0.5 else 255 - strength)
 
 
 def _relief(rgb: Pixels, rng: np.random.Generator) -> Pixels:
@@ -259,7 +260,7 @@ def _equalised(rgb: Pixels, rng: np.random.Generator) -> Pixels:
     return np.asarray(ImageOps.equalize(Image.fromarray(hue, "HSV").convert("RGB")), np.uint8)
 
 
-LOOKS: tuple[Callable[[Pixels, np.random.Generator], Pixels], ...] = (
+RENDERINGS: tuple[Callable[[Pixels, np.random.Generator], Pixels], ...] = (
     _in_grey, _posterised, _classes, _inverted, _permuted, _infrared, _coloured, _edges, _relief, _two, _solarised,
     _speckled, _noisy, _blocks, _equalised,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Other looks of one picture for training, by its kind.
+"""Random crops of one picture for training, by its kind.
 
 A ground photo keeps its left and its right, its up and its colours: signs, the side of the road and the light of a
 place are what tells it. A picture from above has no up, so it may have any heading.
@@ -20,7 +20,7 @@ LIGHT = 0.25
 Kind = Literal["overhead", "photo"]
 
 
-def vary(rgb: NDArray[np.uint8], size: int, kind: Kind, rng: np.random.Generator) -> NDArray[np.uint8]:
+def augment(rgb: NDArray[np.uint8], size: int, kind: Kind, rng: np.random.Generator) -> NDArray[np.uint8]:
     """(size, size, 3) uint8 of a square picture (S, S, 3): a part of it in another light, turned if from above."""
     side = rgb.shape[0] * rng.uniform(LEAST, 1.0)
     angle = rng.uniform(0.0, 2 * np.pi) if kind == "overhead" else 0.0
@@ -30,10 +30,10 @@ def vary(rgb: NDArray[np.uint8], size: int, kind: Kind, rng: np.random.Generator
     middle = rgb.shape[0] / 2 + rng.uniform(-0.5, 0.5, 2) * max(free, 0.0)
     c, s, step = np.cos(angle) * side / size, np.sin(angle) * side / size, size / 2
     x, y = middle[0] - c * step + s * step, middle[1] - s * step - c * step
-    seen = Image.fromarray(rgb).transform(
+    cut = Image.fromarray(rgb).transform(
         (size, size), Image.Transform.AFFINE, (c, -s, x, s, c, y), Image.Resampling.BILINEAR
     )
-    value = np.asarray(seen, np.float32)
+    value = np.asarray(cut, np.float32)
     grey = value.mean()
     value = (value - grey) * rng.uniform(1 - LIGHT, 1 + LIGHT) + grey * rng.uniform(1 - LIGHT, 1 + LIGHT)
     return np.asarray(np.clip(np.rint(value), 0, 255), np.uint8)
