@@ -76,7 +76,8 @@ def of(
     def make(run: Callable[..., R]) -> Callable[..., R]:
         known = fields.options(kind, run.__name__)
         made = [_parameter(o, CHOICES.get(choices.get(n, n))) for n, o in known.items()]
-        flow = fields.spread(run, made, lambda given: recipe({**given, **(absent(given) if absent else {})}, kind))
+        fill = absent or (lambda values: {})
+        flow = fields.expand_recipe(run, made, lambda values: recipe({**values, **fill(values)}, kind))
         told = "".join(f"        {n}: {o.about}.\n" for n, o in known.items())
         flow.__doc__ = f"{(run.__doc__ or '').rstrip()}\n{told}"  # its last section describes the other parameters
         return flow

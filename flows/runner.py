@@ -21,8 +21,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from geoml.engine.run.blocks import Tally
-from geoml.engine.workers.crew import Died, News
 from geoml.engine.workers.drive import parse
+from geoml.engine.workers.worker_pool import BatchResult, WorkerDied
 from geoml.errors import TransientError
 from geoml.io.stores.signed import kept
 from geoml.settings import settings
@@ -42,7 +42,7 @@ def enter(folder: str) -> dict[str, str]:
 
 
 class Steps:
-    """The crew of `geoml.engine.workers.drive` whose workers are slots of Prefect's task runners."""
+    """The pool of `geoml.engine.workers.drive` whose workers are slots of Prefect's task runners."""
 
     def __init__(self, step: Task[..., Tally], out: str, told: Callable[[Tally], None]) -> None:
         self.step, self.out, self.told = step, out, told
@@ -79,7 +79,7 @@ class Steps:
                 raise TransientError(f"GEOML_WORKERS: {self.address} has had no workers for {PATIENCE:.0f} s")
         return [n for n in range(self.count) if n not in self.held]
 
-    def give(self, worker: Hashable, ids: Sequence[str]) -> None:
+    def submit(self, worker: Hashable, ids: Sequence[str]) -> None:
         name = f"{len(ids)} blocks from {ids[0]}"
         given = {"out": self.out, "ids": list(ids), "name": name, "signatures": kept()}
         self.held[worker] = self._runner(worker).submit(self.step, given)
@@ -92,19 +92,19 @@ class Steps:
             self.runners[worker] = kind(max_workers=1).__enter__()
         return self.runners[worker]
 
-    def news(self) -> Sequence[News]:
+    def results(self) -> Sequence[BatchResult]:
         ready = [n for n, future in self.held.items() if future.wrapped_future.done()]  # type: ignore[attr-defined]
         if not ready:
             time.sleep(0.1)
         return [(n, self._ended(n, self.held.pop(n))) for n in ready]
 
-    def _ended(self, worker: Hashable, future: PrefectFuture[Any]) -> Tally | Died | BaseException:
+    def _ended(self, worker: Hashable, future: PrefectFuture[Any]) -> Tally | WorkerDied | BaseException:
         try:
             tally: Tally = future.result()
         except BrokenProcessPool:
             self.runners.pop(worker).__exit__(None, None, None)
-            return Died("ended without a word")
+            return WorkerDied("ended without a word")
         except Exception as err:
-            return Died(f"was lost ({err})") if type(err).__name__ == "KilledWorker" else err
+            return WorkerDied(f"was lost ({err})") if type(err).__name__ == "KilledWorker" else err
         self.told(tally)
         return tally

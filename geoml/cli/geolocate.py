@@ -52,7 +52,7 @@ IndexDir = Annotated[Path, typer.Option("--index", help="folder of the index")]
 
 
 @command(geolocate, "run")
-@options.of(LocateRecipe, where="geolocate")
+@options.from_recipe(LocateRecipe, where="geolocate")
 def run(
     recipe: LocateRecipe,
     images: Images,
@@ -61,10 +61,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """A row for each picture: the place, how sure that is, or why there is none."""
-    from geoml.cli.progress import count
+    from geoml.cli.progress import counter
     from geoml.geolocation import steps
 
-    with count("pictures") as advance:
+    with counter("pictures") as advance:
         found = steps.geolocate(images, out=out, map=map, progress=advance, **dict(recipe))
     if as_json:
         print(json.dumps(found))

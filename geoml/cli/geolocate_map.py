@@ -18,7 +18,7 @@ def add(group: typer.Typer) -> None:
     command(group, "map")(find)
 
 
-@options.of(MapRecipe, where="geolocate map")
+@options.from_recipe(MapRecipe, where="geolocate map")
 def find(
     recipe: MapRecipe,
     images: Annotated[
@@ -33,10 +33,10 @@ def find(
     as_json: Json = False,
 ) -> None:
     """Where pictures from above lie on a map: footprint, metres of error, or why they were not found."""
-    from geoml.cli.progress import count
+    from geoml.cli.progress import counter
     from geoml.geolocation.map_steps import geolocate_map
 
-    with count("pictures") as advance:
+    with counter("pictures") as advance:
         found = geolocate_map(images, out, cache=cache, map=map, progress=advance, **dict(recipe))
     if as_json:
         print(json.dumps(found))

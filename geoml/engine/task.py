@@ -95,14 +95,13 @@ def names() -> list[str]:
 
 def find(name: str) -> type[Task]:
     """A task by name. Raises InputError, with the nearest name, for one that is not there."""
-    found: type[Task] = FILES.find(name).Task
-    return found
+    task: type[Task] = FILES.find(name).Task
+    return task
 
 
-def of_pixels(name: str) -> type[PixelTask]:
+def find_pixel_task(name: str) -> type[PixelTask]:
     """A task of the common loop by name. Raises InputError for one that is not there, or that trains by itself."""
-    found: Any = find(name)
-    if "loss" not in dir(found):
+    task: type[PixelTask] = FILES.find(name).Task
+    if "loss" not in dir(task):
         raise InputError(f"task: {name} gives nothing for every pixel, so this loop does not train it")
-    pixels: type[PixelTask] = found
-    return pixels
+    return task

@@ -33,7 +33,7 @@ def geolocate_map(
     `geoml.geolocation.matching.chain.geolocate_chain`, InputError for options that do not go together.
     """
     asked = parse(MapRecipe, dict(options), "geolocate map")
-    from geoml.engine.machine.halt import halting
+    from geoml.engine.machine.shutdown import graceful_shutdown
     from geoml.geolocation.matching import grounds
     from geoml.geolocation.matching import rows as over
     from geoml.geolocation.steps import draw_map
@@ -46,7 +46,7 @@ def geolocate_map(
         raise InputError(f"out: {str(out)!r}; expected the name of a .parquet file")
     known = over.Known("position" in asked.use, asked.near, asked.within_km)
     folder = Path(cache) if cache is not None else target.with_name(f"{target.name}.run") / "references"
-    with halting():
+    with graceful_shutdown():
         if asked.catalog is not None:
             from geoml.geolocation.matching.chain import Search, geolocate_chain
 

@@ -39,7 +39,7 @@ def geolocate(
     asked = parse(LocateRecipe, {"model": model, **options}, "geolocate")
     if map is not None and Path(map).suffix.lower() not in (".html", ".htm"):
         raise InputError(f"map: {str(map)!r}; expected the name of an .html file")
-    from geoml.engine.machine.halt import halting
+    from geoml.engine.machine.shutdown import graceful_shutdown
     from geoml.geolocation.locate import heights as raster
     from geoml.geolocation.locate.evidence import Beside
     from geoml.geolocation.locate.locate import Options
@@ -47,7 +47,7 @@ def geolocate(
 
     known = raster.read(asked.heights) if asked.heights is not None else None
     how = Options(asked.precision, asked.top, Beside(asked.use, asked.sigma_km, known))
-    with halting():
+    with graceful_shutdown():
         found = run(_list(sources), _locator(asked.model), out, how, progress)
         if map is not None:
             draw_map(out, map)

@@ -18,6 +18,8 @@ from typing import Any
 
 from geoml.errors import ModelError
 
+Unchecked = Any
+"""JSON of a program as it was parsed: nothing of it is known yet."""
 MOST_RECORDS = 20_000
 """One for each weight and a few more; the largest networks have some thousand."""
 MOST_JSON = 64 * 2**20
@@ -38,10 +40,7 @@ class Archive:
     name: str
     where: str
 
-    def graph(self) -> Any:
-        return self.json(f"models/{self.name}.json")
-
-    def json(self, record: str) -> Any:
+    def json(self, record: str) -> Unchecked:
         """A JSON record. Raises ModelError for one that is missing, too large or none."""
         content = self.record(record)
         if len(content) > MOST_JSON:
@@ -61,7 +60,7 @@ class Archive:
 def open_archive(content: bytes, where: str) -> Archive:
     """The records of an archive that holds one program and nothing else. Raises ModelError."""
     records = _records(content, where)
-    graphs = [found for name in records if (found := _GRAPH.fullmatch(name))]
+    graphs = [match for name in records if (match := _GRAPH.fullmatch(name))]
     if len(graphs) != 1:
         raise ModelError(f"{where}: {len(graphs)} programs in the archive; expected one")
     root, name = graphs[0].groups()

@@ -28,8 +28,8 @@ MAX_CARD = 16 * 2**20
 
 def names(kind: type[ModelCard] | None = None) -> list[str]:
     """Packages in the ``models`` folder of the catalogs with a card of ``kind`` or any; a damaged one is a map's."""
-    found = sorted((settings().catalogs / "models").glob(f"*/{CARD}"))
-    return [path.parent.name for path in found if kind is None or issubclass(_kind(path), kind)]
+    paths = sorted((settings().catalogs / "models").glob(f"*/{CARD}"))
+    return [path.parent.name for path in paths if kind is None or issubclass(_kind(path), kind)]
 
 
 def find(name_or_dir: str | Path) -> Path:

@@ -1,8 +1,8 @@
 """Packages whose network is a ``.pt2`` program (torch.export): no Python of ours is needed to run it.
 
 ``torch.export.load`` trusts its file: it unpickles, evaluates expressions, looks up functions by name and compiles
-Python. So it is not called: records (`geoml.engine.packages.archive`), tensors (`payloads`), sizes (`admitted`) and
-steps (`graph`, of the operators in `operators`) are read here, and run by `network`.
+Python. So it is not called: records (`geoml.engine.packages.archive`), tensors (`payloads`), sizes (`dynamic_shapes`)
+and steps (`graph`, of the operators in `operators`) are read here, and run by `network`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geoml.engine.packages.admitted import axes
 from geoml.engine.packages.archive import open_archive
+from geoml.engine.packages.dynamic_shapes import axes
 from geoml.engine.packages.graph import Graph, read_graph
-from geoml.engine.packages.measure import Sight, measure
+from geoml.engine.packages.measure import ReceptiveField, measure
 from geoml.engine.packages.network import ProgramNetwork
 from geoml.engine.packages.payloads import Payloads
 from geoml.engine.packages.plain_texts import check_texts
@@ -93,15 +93,11 @@ class Exported(nn.Module):
         return y[: len(x)]
 
 
-def load_exported(path: Path, card: MapCard, content: bytes | None = None) -> Exported:
-    """Read a program and check it against its card; ``content`` is that of ``path`` where it was read already.
+def load_exported(path: Path, card: MapCard, content: bytes) -> Exported:
+    """The program in the ``content`` of ``path``, checked against its card.
 
     Raises ModelError for anything but plain tensors and operators.
     """
-    try:
-        content = path.read_bytes() if content is None else content
-    except OSError as err:
-        raise ModelError(f"{path}: not readable ({err})") from err
     module = _read(content, str(path))
     _check(module, card, str(path))
     return module
@@ -112,7 +108,7 @@ def _read(content: bytes, where: str) -> Exported:
     try:
         payloads = Payloads(archive)
         payloads.check()
-        program = archive.graph()
+        program = archive.json(f"models/{archive.name}.json")
         check_texts(program, where)
         return Exported(read_graph(program, where), payloads)
     except ModelError as err:
@@ -134,32 +130,32 @@ def save_exported(program: torch.export.ExportedProgram, card: MapCard, director
     content = buffer.getvalue()
     module = _read(content, card.name)
     _check(module, card, card.name)
-    sight = _sight(module, card)
+    field = _receptive_field(module, card)
     parameters = sum(p.numel() for p in module.parameters())
-    measured = {"stride": sight.stride, "radius": sight.radius, "parameters": parameters}
+    measured = {"stride": field.stride, "radius": field.radius, "parameters": parameters}
     return write(card.model_copy(update=measured), content, directory)
 
 
-def _sight(module: Exported, card: MapCard) -> Sight:
+def _receptive_field(module: Exported, card: MapCard) -> ReceptiveField:
     """Stride and radius of a program with free sizes; no radius where a chip with its halo would be too large for it.
 
     A program does not say its stride, so the search starts at the deepest that encoders have.
     """
     if module.fixed_size is not None:
-        return Sight(None, 1)
+        return ReceptiveField(None, 1)
     start = math.lcm(card.stride, module.height.step, module.width.step)
     if start & (start - 1) == 0:
         start = max(start, DEEPEST)
     sizes = tuple(n for n in (256, 512, 1024) if module.most is None or n <= module.most)
     try:
-        found = measure(module, len(card.bands) * card.dates, start, sizes=sizes)
-    except ModelError:  # a sight so wide that the program takes no scene of its size
-        found = Sight(None, start)
-    if found.radius is not None:
-        size = exact_grid(card.chip_size, found.radius, found.stride).size
+        field = measure(module, len(card.bands) * card.dates, start, sizes=sizes)
+    except ModelError:  # a field so wide that the program takes no scene of its size
+        field = ReceptiveField(None, start)
+    if field.radius is not None:
+        size = exact_grid(card.chip_size, field.radius, field.stride).size
         if module.most is None or size <= module.most:
-            return found
-    return Sight(None, card.stride)
+            return field
+    return ReceptiveField(None, card.stride)
 
 
 def _check(module: Exported, card: MapCard, where: str) -> None:

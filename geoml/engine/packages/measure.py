@@ -21,7 +21,7 @@ NOISE = 3e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ReceptiveField:
     """``radius`` in pixels, None where the output depends on the whole chip; chips start at multiples of ``stride``."""
 
     radius: int | None
@@ -29,7 +29,7 @@ class Sight:
 
 
 @torch.no_grad()
-def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...] = (256, 512, 1024)) -> Sight:
+def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...] = (256, 512, 1024)) -> ReceptiveField:
     """Measure a module in eval mode that maps (1, bands, H, W) normalised values to logits of the same H and W.
 
     ``stride`` is what the architecture says; a smaller power of two is taken where shifts show that it is enough.
@@ -37,13 +37,13 @@ def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...
     looks at each pixel alone and is believed: its input has a scale of its own, at which noise would show nothing.
     """
     if getattr(module, "radius", None) == 0:
-        return Sight(0, 1)
+        return ReceptiveField(0, 1)
     device = next(module.parameters(), torch.zeros(())).device
     for size in sizes:
         radius = _radius(module, bands, size, stride, device)
         if radius is not None:
-            return Sight(radius, _stride(module, bands, radius, stride, device))
-    return Sight(None, stride)
+            return ReceptiveField(radius, _stride(module, bands, radius, stride, device))
+    return ReceptiveField(None, stride)
 
 
 def _radius(module: nn.Module, bands: int, size: int, stride: int, device: torch.device) -> int | None:

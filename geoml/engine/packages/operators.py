@@ -17,11 +17,11 @@ import torch
 
 def _aten(names: str) -> frozenset[str]:
     """``relu`` for ``torch.ops.aten.relu.default``; ``add:Tensor,Scalar`` for two overloads of one operator."""
-    found = set()
+    targets = set()
     for word in names.split():
         name, _, overloads = word.partition(":")
-        found |= {f"torch.ops.aten.{name}.{overload}" for overload in (overloads or "default").split(",")}
-    return frozenset(found)
+        targets |= {f"torch.ops.aten.{name}.{overload}" for overload in (overloads or "default").split(",")}
+    return frozenset(targets)
 
 
 VIEWS = _aten("""
@@ -85,20 +85,21 @@ SKIPPED = _aten("_assert_tensor_metadata sym_constrain_range_for_size sym_constr
 HOLDS = "torch.ops.aten._assert_scalar.default"
 
 
-def _holds(value: Any) -> tuple[()]:
+def _holds(value: object) -> tuple[()]:
     if not value:
         raise ValueError("an assertion of the program does not hold")
     return ()
 
 
-def _power(base: Any, exponent: Any) -> Any:
+def _power(base: float, exponent: float) -> float:
     """A square or so of a size, a root of a float: nothing that takes time."""
     if not (abs(base) < 2**32 and abs(exponent) <= 8):
         raise ValueError("a power without bound")
-    return base**exponent
+    power: float = base**exponent
+    return power
 
 
-NUMBERS: Mapping[str, Callable[..., Any]] = {
+NUMBERS: Mapping[str, Callable[..., object]] = {
     "_operator.add": operator.add,
     "_operator.sub": operator.sub,
     "_operator.mul": operator.mul,
@@ -136,7 +137,7 @@ _WORDS: Mapping[str, frozenset[str]] = {
 }
 """The texts that arguments may be, by the name of the argument."""
 
-_ONLY: Mapping[str, Any] = {
+_ONLY: Mapping[str, object] = {
     "dropout_p": 0.0,
     "non_blocking": False,  # a copy that is not waited for shows what lay there before
     "pin_memory": None,
@@ -146,7 +147,7 @@ _ONLY: Mapping[str, Any] = {
 """Arguments that have one value only."""
 
 
-def fits(target: str, name: str, value: Any) -> bool:
+def fits(target: str, name: str, value: object) -> bool:
     """Whether an argument of an allowed operator may be this, beside what its type says."""
     if isinstance(value, str):
         return value in _WORDS.get(name, ())

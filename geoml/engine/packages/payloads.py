@@ -6,12 +6,11 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from geoml.engine.packages.archive import Archive
+from geoml.engine.packages.archive import Archive, Unchecked
 from geoml.errors import ModelError
 
 DTYPES = {
@@ -83,16 +82,16 @@ class Payloads:
         return self._flat[record, code]
 
     @cached_property
-    def _weights(self) -> Mapping[str, Any]:
+    def _weights(self) -> Mapping[str, Unchecked]:
         return self._config("weights")
 
     @cached_property
-    def _constants(self) -> Mapping[str, Any]:
+    def _constants(self) -> Mapping[str, Unchecked]:
         return self._config("constants")
 
-    def _config(self, folder: str) -> Mapping[str, Any]:
-        found = self.archive.json(f"data/{folder}/{self.archive.name}_{folder}_config.json")
-        config: Mapping[str, Any] = found["config"]
+    def _config(self, folder: str) -> Mapping[str, Unchecked]:
+        record = self.archive.json(f"data/{folder}/{self.archive.name}_{folder}_config.json")
+        config: Mapping[str, Unchecked] = record["config"]
         for name, entry in config.items():
             if entry.get("use_pickle") or not _RAW.fullmatch(entry["path_name"]):
                 raise ModelError(f"{self.where}: {name[:80]} is pickled; a pickle is never executed")

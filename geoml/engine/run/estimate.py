@@ -1,7 +1,7 @@
 """How much of a map is right, and the areas of its classes with confidence intervals, from places that people checked.
 
-Two steps: `draw` picks places in every class of a finished run; someone looks at each without knowing what the map
-says and writes down what is there; `estimate` reads the map at these places and corrects its areas. Olofsson et al.
+Two steps: `sample_places` picks places in every class of a finished run; someone looks at each without knowing what the
+map says and writes down what is there; `estimate` reads the map at these places and corrects its areas. Olofsson et al.
 2014, https://doi.org/10.1016/j.rse.2014.02.015.
 """
 
@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoml.engine.packages import cards
-from geoml.errors import DataError, InputError
+from geoml.errors import DataError, InputError, limits
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.classmap import open_map
 from geoml.io.stores.store import atomic
@@ -32,7 +32,8 @@ COLUMN = "reference"
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 
-def draw(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
+@limits("area")
+def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
     """Draw about ``places`` pixels of a run, stratified by its classes, and write them to ``out`` to be filled in.
 
     ``.gpkg`` or ``.geojson``; rows in random order with ``id``, an empty ``reference`` and a point in EPSG:4326; what
@@ -77,12 +78,13 @@ def _allocate(areas: NDArray[np.float64], pixels: NDArray[np.int64], places: int
     return wanted
 
 
+@limits("area")
 def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> dict[str, Any]:
     """Areas (m²) of the classes of a run with 95 % intervals, and accuracies, by checked places in a vector file.
 
     ``column`` holds names or values of classes; places without one, and those off the map, are counted and left out.
-    The places must be a random sample within each class of this map, as `draw` makes it. Raises InputError, naming
-    what is wrong, and for a class of the map with fewer than two places.
+    The places must be a random sample within each class of this map, as `sample_places` makes it. Raises InputError,
+    naming what is wrong, and for a class of the map with fewer than two places.
     """
     card = cards.read(run, MapCard)
     frame = _read(Path(reference), column)

@@ -21,7 +21,7 @@ from safetensors.numpy import save as to_bytes
 from torch import Tensor
 
 from geoml.backends.torch import Device, choose
-from geoml.engine.machine.ahead import ahead
+from geoml.engine.machine.prefetch import prefetch
 from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.nn.backbones import Backbone
 from geoml.io.stores import store
@@ -87,7 +87,7 @@ def compute(pictures: Iterable[Pixels], extractor: Extractor, cache: str | Path 
     known = {} if folder is None else _known(folder, extractor.features)
     order: list[bytes] = []
     fresh: list[bytes] = []
-    for batch in ahead(_batches(pictures), AHEAD, "pictures"):
+    for batch in prefetch(_batches(pictures), AHEAD, "pictures"):
         keys = [key(rgb) for rgb in batch]
         order += keys
         new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in known}

@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.backends.torch import Device, choose
 from geoml.data.chips import Rows
-from geoml.engine.machine.ahead import ahead
+from geoml.engine.machine.prefetch import prefetch
 from geoml.engine.train.loop import Training, TrainingBatch, kept, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
@@ -144,7 +144,7 @@ def _batches(draw: Draw, batch: int, epoch: int, part: Rows) -> Iterator[Trainin
     rows = draw.rows(epoch)
     xyz = torch.from_numpy(sphere.to_xyz(draw.where[rows, 0], draw.where[rows, 1]).astype(np.float32))
     true = xyz.split(batch)  # type: ignore[no-untyped-call]
-    for rgb, at in zip(ahead(draw.batches(epoch, batch, part), AHEAD, "pictures"), true, strict=True):
+    for rgb, at in zip(prefetch(draw.batches(epoch, batch, part), AHEAD, "pictures"), true, strict=True):
         yield TrainingBatch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))
 
 

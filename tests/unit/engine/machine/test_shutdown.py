@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys, time
-from geoml.engine.machine.halt import halting
+from geoml.engine.machine.shutdown import halting
 
 class Finaliser:
     def __del__(self):
