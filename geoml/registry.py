@@ -17,7 +17,7 @@ from geoml.texts import listed
 
 @dataclass(frozen=True)
 class Registry:
-    """The files of a package, as its search path is when they are asked for; ``word`` is what messages call one.
+    """The files of a package, by its search path at the time of the call; ``word`` is what messages call one.
 
     With a star, ``geoml.*.tasks``, those of the core and of every wing: ``geoml.tasks``, ``geoml.geolocation.tasks``.
     """
@@ -34,7 +34,7 @@ class Registry:
         return self._locate(name)[1]
 
     def find(self, name: str) -> ModuleType:
-        """The module of a name. Raises InputError as `file`."""
+        """The module of a name. Raises InputError for one that is not there."""
         return importlib.import_module(f"{self._locate(name)[0]}.{name}")
 
     def having(self, member: str) -> list[ModuleType]:

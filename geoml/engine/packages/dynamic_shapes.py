@@ -13,7 +13,7 @@ from geoml.engine.packages.archive import Unchecked
 from geoml.errors import ModelError
 
 UNBOUNDED = 2**31
-"""torch writes a bound near the largest integer where there is none."""
+"""torch writes a bound near the largest integer for no bound."""
 LONGEST = 1000
 """Characters of a size."""
 _SYMBOL = re.compile(r"s\d{1,6}", re.ASCII)
@@ -101,9 +101,9 @@ def _whole(value: object) -> int:
 
 
 def _line(text: object) -> _Line | None:
-    """What a size says: sympy's ``Mul(Integer(2), Symbol('s0', …))`` or ``2*s0 + 1``, read and never evaluated.
+    """A size as a line: sympy's ``Mul(Integer(2), Symbol('s0', …))`` or ``2*s0 + 1``, read and never evaluated.
 
-    None where it is something else.
+    None for anything else.
     """
     if not isinstance(text, str) or len(text) > LONGEST:
         return None
@@ -115,7 +115,7 @@ def _line(text: object) -> _Line | None:
 
 
 def _read(node: ast.expr) -> _Line:
-    """A node of a size's text as a line. Raises ValueError for what is none."""
+    """A node of a size's text as a line. Raises ValueError for anything else."""
     match node:
         case ast.Constant(value=int(value)) if not isinstance(value, bool):
             return _Line(0, value)

@@ -34,10 +34,10 @@ DEEPEST = 64
 
 
 class Exported(nn.Module):
-    """An exported program behind the same face as a model: (B, bands, H, W) float to (B, classes, H, W) logits.
+    """An exported program with the interface of a model: (batch, bands, y, x) float to (batch, classes, y, x) logits.
 
-    Sizes that the program does not admit are grown to the next one that it does (edge pixels are repeated at the bottom
-    and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
+    Sizes that the program does not admit are padded to the next one that it does (edge pixels are repeated at the
+    bottom and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
     """
 
     def __init__(self, graph: Graph, payloads: Payloads) -> None:
@@ -48,7 +48,7 @@ class Exported(nn.Module):
 
     @property
     def fixed_size(self) -> int | None:
-        """Height = width that the program insists on, or None when it takes others."""
+        """The only height = width that the program takes; None: several."""
         return self.height.fixed or self.width.fixed
 
     @property
@@ -60,7 +60,7 @@ class Exported(nn.Module):
     def probe_multiples(self, size: int) -> None:
         """Find the multiple that free sizes need, from ``size``, which works, in steps of 1, 2, 4 … pixels.
 
-        With `torch.export.Dim.AUTO` it stands in guards only, which are text to be evaluated and not looked at.
+        With `torch.export.Dim.AUTO` it is in guards only, which are code and not evaluated here.
         """
         if self.height.step > 1 or self.width.step > 1 or self.fixed_size is not None:
             return
@@ -74,7 +74,7 @@ class Exported(nn.Module):
         self.height, self.width = (replace(a, step=step, offset=size % step) for a in (self.height, self.width))
 
     def train(self, mode: bool = True) -> Exported:
-        """Nothing: what training mode changes was decided when the program was exported."""
+        """Does nothing: the export has fixed what training mode would change."""
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def save_exported(program: torch.export.ExportedProgram, card: MapCard, director
 def _receptive_field(module: Exported, card: MapCard) -> ReceptiveField:
     """Stride and radius of a program with free sizes; no radius where a chip with its halo would be too large for it.
 
-    A program does not say its stride, so the search starts at the deepest that encoders have.
+    A program does not declare its stride, so the search starts at the largest of common encoders.
     """
     if module.fixed_size is not None:
         return ReceptiveField(None, 1)
@@ -159,7 +159,7 @@ def _receptive_field(module: Exported, card: MapCard) -> ReceptiveField:
 
 
 def _check(module: Exported, card: MapCard, where: str) -> None:
-    """Raise ModelError unless a program takes the card's chips and gives its classes; finds what sizes it needs."""
+    """Raise ModelError unless a program takes the card's chips and gives its classes; probes the sizes it needs."""
     bands, size = len(card.bands) * card.dates, card.chip_size
     height, width = module.height.fixed, module.width.fixed
     if module.bands.fixed not in (None, bands):

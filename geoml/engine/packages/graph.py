@@ -33,7 +33,7 @@ _FORMATS = {
     4: torch.preserve_format,
 }
 _FLOATS = ("Infinity", "-Infinity", "NaN")
-"""How the JSON writes floats that JSON has not."""
+"""Floats that JSON lacks, as the program writes them."""
 _NUMBERS = {"as_int", "as_float", "as_bool", "as_sym_int", "as_sym_float", "as_sym_bool"}
 _KINDS: Mapping[str, set[str]] = {
     "TensorType": {"as_tensor", *_NUMBERS},  # a number stands for a tensor without axes
@@ -55,7 +55,7 @@ _KINDS: Mapping[str, set[str]] = {
     "BoolType[]": {"as_bools"},
     "NumberType[]": {"as_ints", "as_floats"},
 }
-"""What of the JSON may stand for an argument, by the kind of its type in the operator's schema."""
+"""Members of the JSON that an argument may be, by the kind of its type in the operator's schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Operand:
 
 
 class Here:
-    """Stands for the device of the input: a program runs where its caller is, not where it was exported."""
+    """Stands for the device of the input: a program runs there, not where it was exported."""
 
 
 HERE = Here()
@@ -74,7 +74,7 @@ HERE = Here()
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call. ``check`` is called with the same arguments before; ``done`` are the values that no one needs after."""
+    """One call. ``check`` is called before with the same arguments; ``done`` are values that no later step needs."""
 
     run: Callable[..., Any]
     args: tuple[object, ...]
@@ -263,7 +263,7 @@ class _Reader:
         return Step(run, tuple(args), kwargs, outputs, several, CHECKS.get(target))
 
     def _value(self, target: str, parameter: Any, arguments: Mapping[str, Unchecked], *, sources: bool) -> object:
-        """What an argument of a schema gets: where there are tensors (``sources``), devices are theirs."""
+        """The value of an argument of a schema: where there are tensors (``sources``), devices are theirs."""
         kind, optional = _kind(parameter.real_type)
         if kind == "DeviceObjType":
             return None if optional and sources else HERE
@@ -277,7 +277,7 @@ class _Reader:
     def _results(
         self, target: str, outputs: Sequence[Unchecked], returns: Sequence[Any], foreign: bool
     ) -> tuple[tuple[int | None, ...], bool]:
-        """The numbers of what a call gives, None for what nobody takes, and whether it gives several."""
+        """The numbers of the results of a call, None for one that is not used, and whether there are several."""
         kinds = [_kind(r.real_type)[0] for r in returns]
         if kinds == ["TensorType"]:
             return (self._new(outputs[0]["as_tensor"]["name"], foreign=foreign),), False
@@ -336,7 +336,7 @@ def _nothing(node: Unchecked) -> bool:
 
 
 def _plain(kind: str, value: Unchecked) -> object:
-    """A number, truth value, text or enumeration of the JSON. Raises ValueError for what is none."""
+    """A number, truth value, text or enumeration of the JSON. Raises ValueError for anything else."""
     if kind == "as_int" and type(value) is int and abs(value) < LARGEST:
         return value
     if kind == "as_float" and (type(value) in (int, float) or value in _FLOATS):
@@ -355,7 +355,7 @@ def _plain(kind: str, value: Unchecked) -> object:
 
 
 def _one(union: Mapping[str, Unchecked]) -> tuple[str, Unchecked]:
-    """The only entry of a mapping: which member of a union it is, and its value."""
+    """The member of a union, which is the only entry of its mapping, and its value."""
     ((kind, value),) = union.items()
     return kind, value
 
@@ -372,7 +372,7 @@ def _kind(real_type: Any) -> tuple[str, bool]:
 
 
 def _freed(steps: Sequence[Step], output: int) -> tuple[Step, ...]:
-    """The steps with the values that are not needed after each: what is held is what is still used."""
+    """The steps, each with the values that are not needed after it."""
     needed, freed = {output}, list[Step]()
     for step in reversed(steps):
         touched = {n for value in (*step.args, *step.kwargs.values()) for n in _slots(value)}

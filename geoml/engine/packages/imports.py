@@ -79,7 +79,7 @@ def import_dynamicworld(directory: str | Path, out: str | Path) -> MapCard:
 
 
 def _fill(module: nn.Module, variables: dict[str, NDArray[np.float32]]) -> None:
-    """Copy every published variable to its layer. Raises ModelError for a missing, left-over or mis-shaped one."""
+    """Copy every published variable to its layer. Raises ModelError for a missing, unknown or mis-shaped one."""
     tensors: dict[str, NDArray[np.float32]] = {}
     used: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""What a network sees: its stride and the radius around a pixel beyond which nothing changes its output.
+"""The receptive field of a network: its stride, and the radius around a pixel beyond which nothing changes its output.
 
 Chips of a large scene are cut on a lattice of multiples of the stride and keep only what lies a radius inside their
 edge; then they give what one forward over the whole scene gives. Both numbers are measured on the weights at hand,
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 TOLERANCE = 1e-5
 """Of the spread (standard deviation) of the output: a smaller difference is none."""
 NOISE = 3e-5
-"""Of the spread: what float32 sums in another order may differ by; more, far from a cut, is no noise."""
+"""Of the spread: how much float32 sums in another order may differ; more, far from a cut, is no noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...
     """Measure a module in eval mode that maps (1, bands, H, W) normalised values to logits of the same H and W.
 
     ``stride`` is what the architecture says; a smaller power of two is taken where shifts show that it is enough.
-    Larger scenes are tried until what the edge of a chip does has died away well inside it. A module with ``radius`` 0
-    looks at each pixel alone and is believed: its input has a scale of its own, at which noise would show nothing.
+    Larger scenes are tried until the effect of a chip's edge ends well inside it. A module with ``radius`` 0 sees each
+    pixel alone and is believed: its input has a scale of its own, at which noise would show nothing.
     """
     if getattr(module, "radius", None) == 0:
         return ReceptiveField(0, 1)

@@ -1,4 +1,4 @@
-"""An exported program as a module: its steps are run one after the other, no code is made of them."""
+"""An exported program as a module: its steps are run one after the other; no code is generated."""
 
 from __future__ import annotations
 

@@ -30,13 +30,13 @@ VIEWS = _aten("""
     pixel_unshuffle reshape select:int slice:Tensor split:Tensor split_with_sizes squeeze:default,dim,dims swapaxes
     t tile to:dtype,dtype_layout,device,other transpose:int type_as unbind:int unflatten:int unsqueeze view view_as
 """)
-"""What they give may share memory with what they are given; all of them check sizes and places."""
+"""Their results may share memory with their arguments; all of them check sizes and places."""
 
 IN_PLACE = _aten("""
     add_:Tensor,Scalar sub_:Tensor,Scalar mul_:Tensor,Scalar celu_ elu_ gelu_ hardsigmoid_ hardswish_ hardtanh_
     leaky_relu_ mish_ relu6_ relu_ selu_ sigmoid_ silu_ tanh_ threshold_
 """)
-"""Activations, sums and gates, which change their first argument: it has to be made in the graph."""
+"""Activations, sums and gates that change their first argument, which has to be made in the graph."""
 
 NEW = _aten("""
     abs add:Tensor,Scalar sub:Tensor,Scalar mul:Tensor,Scalar div:Tensor,Scalar,Tensor_mode rsub:Scalar,Tensor neg
@@ -64,7 +64,7 @@ NEW = _aten("""
     zeros ones full arange:default,start,start_step linspace scalar_tensor zeros_like ones_like full_like new_zeros
     new_ones new_full sym_size:int sym_numel
 """)
-"""What they give is new, whatever they are given."""
+"""Their results are new tensors."""
 
 ALLOWED = VIEWS | IN_PLACE | NEW
 
@@ -72,15 +72,15 @@ IDENTITY = _aten("""
     alias detach detach_ alpha_dropout alpha_dropout_ dropout dropout_ feature_alpha_dropout feature_dropout
     feature_dropout_
 """)
-"""What only training needs: the result is the first argument; with ``train`` true a step is refused."""
+"""For training only: the result is the first argument; with ``train`` true a step is refused."""
 
 NOTHING = "torch.ops.aten.empty.memory_format"
-"""Memory as it was left by others, unless the size holds a zero: so encoders give features without channels."""
+"""Uninitialised memory, unless the size holds a zero: so encoders give features without channels."""
 
 ZEROS = "torch.ops.aten.zeros.default"
 
 SKIPPED = _aten("_assert_tensor_metadata sym_constrain_range_for_size sym_constrain_range")
-"""They compute nothing and say what was true at the export."""
+"""They compute nothing and record what was true at the export."""
 
 HOLDS = "torch.ops.aten._assert_scalar.default"
 
@@ -92,7 +92,7 @@ def _holds(value: object) -> tuple[()]:
 
 
 def _power(base: float, exponent: float) -> float:
-    """A square or so of a size, a root of a float: nothing that takes time."""
+    """A small power: nothing that takes time."""
     if not (abs(base) < 2**32 and abs(exponent) <= 8):
         raise ValueError("a power without bound")
     power: float = base**exponent
@@ -148,7 +148,7 @@ _ONLY: Mapping[str, object] = {
 
 
 def fits(target: str, name: str, value: object) -> bool:
-    """Whether an argument of an allowed operator may be this, beside what its type says."""
+    """Whether an allowed operator may have this value of an argument, whose type is right."""
     if isinstance(value, str):
         return value in _WORDS.get(name, ())
     if name in ("running_mean", "running_var") and target == "torch.ops.aten.instance_norm.default":

@@ -1,4 +1,4 @@
-"""Packages of models that make maps: built by their card, checked, saved. What they share with others: `weights`."""
+"""Packages of models that make maps: built by their card, checked, saved."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Package:
 def load(name_or_dir: str | Path) -> Package:
     """Read, check and build a package.
 
-    Raises as `geoml.engine.packages.weights.read`, and ModelError when card and weights disagree: names, shapes, bands,
-    classes, values.
+    Raises InputError for an unknown name, ModelError for a damaged package and when card and weights disagree: names,
+    shapes, bands, classes, values.
     """
     card, path, content = weights.read(name_or_dir, MapCard)
     if card.architecture == "exported":

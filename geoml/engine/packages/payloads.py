@@ -35,7 +35,7 @@ _RAW = re.compile(r"(weight|tensor)_\d+", re.ASCII)
 
 
 class Payloads:
-    """The tensors of an archive by name, read where they are asked for."""
+    """The tensors of an archive by name, read on demand."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -65,7 +65,7 @@ class Payloads:
         return torch.as_strided(flat, sizes, strides, offset)
 
     def learns(self, name: str) -> bool:
-        """Whether a weight asks for gradients: torch chooses by it how it multiplies, also where none are computed."""
+        """Whether a weight requires gradients: torch multiplies another way then, even where none are computed."""
         return self._weights[name]["tensor_meta"]["requires_grad"] is True
 
     def _values(self, record: str, code: int) -> Tensor:
@@ -98,7 +98,7 @@ class Payloads:
         return config
 
     def check(self) -> None:
-        """Raise ModelError for anything but raw tensors, also where the program does not ask for it."""
+        """Raise ModelError for anything but raw tensors, used by the program or not."""
         _ = self._weights, self._constants
 
 

@@ -1,4 +1,4 @@
-"""Texts in the JSON of an exported program: names and sizes, also where nothing reads them. One pass, any depth."""
+"""Checks of all texts in the JSON of an exported program, read or not: names and sizes. One pass, any depth."""
 
 from __future__ import annotations
 

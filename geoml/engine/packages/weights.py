@@ -37,7 +37,7 @@ MAX_WEIGHTS = 32 * 2**30
 def read(name_or_dir: str | Path, kind: type[C]) -> tuple[C, Path, bytes]:
     """Card, place and content of the weights of a package, each read once; nothing is built.
 
-    Raises as `geoml.engine.packages.cards.read`, and ModelError for weights that are not there or are damaged.
+    Raises InputError for an unknown name, ModelError for a damaged card and for weights that are missing or damaged.
     """
     folder = cards.find(name_or_dir)
     card = cards.read_in(folder, kind)
@@ -63,7 +63,7 @@ def read_weights(path: Path, sha256: str) -> bytes:
 
 
 def read_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors in the bytes of ``path``. Raises ModelError for what is no safetensors file."""
+    """The tensors in the bytes of ``path``. Raises ModelError for another format than safetensors."""
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: expected a .safetensors file; a pickle is never executed")
     try:
