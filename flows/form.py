@@ -77,7 +77,7 @@ def parameters_from(
     def make(run: Callable[..., R]) -> Callable[..., R]:
         options = fields.options(kind, run.__name__)
         parameters = [_parameter(o, CHOICES.get(choices.get(n, n))) for n, o in options.items()]
-        flow = fields.spread(run, parameters, lambda v: recipe({**v, **(absent(v) if absent else {})}, kind))
+        flow = fields.expand_recipe(run, parameters, lambda v: recipe({**v, **(absent(v) if absent else {})}, kind))
         help = "".join(f"        {n}: {o.about}.\n" for n, o in options.items())
         flow.__doc__ = f"{(run.__doc__ or '').rstrip()}\n{help}"  # its last section describes the other parameters
         return flow

@@ -22,8 +22,8 @@ from prefect.futures import PrefectWrappedFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from geoml.engine.run.blocks import Tally
-from geoml.engine.workers.crew import Died, News
 from geoml.engine.workers.drive import parse
+from geoml.engine.workers.worker_pool import BatchResult, WorkerDied
 from geoml.errors import TransientError
 from geoml.io.stores.signed import current_signatures
 from geoml.settings import settings
@@ -46,7 +46,7 @@ def enter(folder: str) -> dict[str, str]:
 
 
 class Steps:
-    """The crew of `geoml.engine.workers.drive` whose workers are slots of Prefect's task runners."""
+    """The pool of `geoml.engine.workers.drive` whose workers are slots of Prefect's task runners."""
 
     def __init__(self, step: Task[..., Tally], out: str, on_tally: Callable[[Tally], None]) -> None:
         self.step, self.out, self.on_tally = step, out, on_tally
@@ -83,7 +83,7 @@ class Steps:
                 raise TransientError(f"GEOML_WORKERS: {self.address} has had no workers for {PATIENCE:.0f} s")
         return [n for n in range(self.count) if n not in self.futures]
 
-    def give(self, worker: Hashable, ids: Sequence[str]) -> None:
+    def submit(self, worker: Hashable, ids: Sequence[str]) -> None:
         name = f"{len(ids)} blocks from {ids[0]}"
         parameters = {"out": self.out, "ids": list(ids), "name": name, "signatures": current_signatures()}
         self.futures[worker] = self._runner(worker).submit(self.step, parameters)
@@ -96,19 +96,19 @@ class Steps:
             self.runners[worker] = kind(max_workers=1).__enter__()
         return self.runners[worker]
 
-    def news(self) -> Sequence[News]:
+    def results(self) -> Sequence[BatchResult]:
         done = [n for n, future in self.futures.items() if future.wrapped_future.done()]
         if not done:
             time.sleep(0.1)
         return [(n, self._ended(n, self.futures.pop(n))) for n in done]
 
-    def _ended(self, worker: Hashable, future: Pending) -> Tally | Died | BaseException:
+    def _ended(self, worker: Hashable, future: Pending) -> Tally | WorkerDied | BaseException:
         try:
             tally = future.result()
         except BrokenProcessPool:
             self.runners.pop(worker).__exit__(None, None, None)
-            return Died("ended without a word")
+            return WorkerDied("ended without a word")
         except Exception as err:
-            return Died(f"was lost ({err})") if type(err).__name__ == "KilledWorker" else err
+            return WorkerDied(f"was lost ({err})") if type(err).__name__ == "KilledWorker" else err
         self.on_tally(tally)
         return tally

@@ -4,7 +4,8 @@
 commands of the same names. They are imported on first use, so ``import geoml`` stays light.
 """
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
 from geoml.errors import (
     DataError,
@@ -17,8 +18,9 @@ from geoml.errors import (
 )
 
 if TYPE_CHECKING:
+    from geoml.engine.run.search import search
     from geoml.geolocation.steps import geolocate
-    from geoml.pipeline import evaluate, predict, search, train
+    from geoml.pipeline import evaluate, predict, train
 
 __version__ = "0.1.0"
 
@@ -38,13 +40,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "geolocate":
-        from geoml.geolocation.steps import geolocate
+_STEPS = {
+    "evaluate": "geoml.pipeline",
+    "geolocate": "geoml.geolocation.steps",
+    "predict": "geoml.pipeline",
+    "search": "geoml.engine.run.search",
+    "train": "geoml.pipeline",
+}
 
-        return geolocate
-    if name in ("evaluate", "predict", "search", "train"):
-        from geoml import pipeline
 
-        return getattr(pipeline, name)
+def __getattr__(name: str) -> object:
+    if name in _STEPS:
+        return vars(importlib.import_module(_STEPS[name]))[name]
     raise AttributeError(f"module 'geoml' has no attribute {name!r}")

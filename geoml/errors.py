@@ -27,7 +27,7 @@ class GeomlError(Exception):
 
 
 class InputError(GeomlError, ValueError):
-    """Asked wrongly: the message names the field and what would be right."""
+    """The request is wrong: the message names the field and what would be right."""
 
     exit_code = 2
 
@@ -81,7 +81,7 @@ _NO_ROOM = (
     "Cannot allocate memory",
     "can't start new thread",
 )
-"""What torch, GDAL and Python say, in exceptions that have no class of their own for it."""
+"""In messages of torch, GDAL and Python, whose exceptions have no class of their own for it."""
 
 
 def out_of_memory(err: BaseException | None) -> bool:
@@ -103,9 +103,9 @@ def out_of_memory(err: BaseException | None) -> bool:
 
 @contextmanager
 def limits(what: str) -> Iterator[None]:
-    """Raise what the system has no room for, wherever inside, as an error of the table that names ``what``.
+    """Raise a lack of memory or a name that is too long, wherever inside, as an error of the table that names ``what``.
 
-    An allocation that fails is a TransientError, also where another error came of it: the data are not to blame. A name
+    An allocation that fails is a TransientError, also where it caused another error: the data are not to blame. A name
     that no file can have is an InputError.
     """
     try:

@@ -1,7 +1,7 @@
 """The fields of a recipe as options of a run: commands, flows, forms and the tables of the docs are made of them.
 
-A field says its type, default, bounds and description as pydantic has it, and what else a way in has to know by marks
-in its annotation: `Spelled`, `Uncounted`, `Absent`.
+A field has type, default, bounds and description as in pydantic; what else a command or a flow has to know are marks in
+its annotation: `Spelled`, `Unhashed`, `Absent`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ M = TypeVar("M")
 
 BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 HUGE = 1e9
-"""A bound that nobody comes near is not told."""
+"""A larger upper bound is not shown."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Spelled:
 
 
 @dataclass(frozen=True)
-class Uncounted:
+class Unhashed:
     """A field that is not in the hash of its recipe, and ``why``: a run goes on whatever it is."""
 
     why: str
@@ -72,8 +72,8 @@ class Option:
         first = f"at least {low}" if low else f"above {above}" if above is not None else None
         last = f"at most {high}" if high is not None else f"below {below}" if below is not None else None
         both = [f"{low} to {high}"] if low is not None and high is not None else [first, last]
-        told = " and ".join(filter(None, both)) if max(high or 0, below or 0) < HUGE else first
-        return "; ".join(filter(None, (self.info.description, told)))
+        bounds = " and ".join(filter(None, both)) if max(high or 0, below or 0) < HUGE else first
+        return "; ".join(filter(None, (self.info.description, bounds)))
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -110,54 +110,54 @@ def _walk(kind: type[BaseModel], whole: Mapping[str, Any], within: tuple[str, ..
 
 def _model(info: FieldInfo) -> type[BaseModel] | None:
     """The model that a field holds, or may hold beside None."""
-    (found, *more) = [a for a in get_args(info.annotation) if a is not NoneType] or [info.annotation]
-    return found if not more and isinstance(found, type) and issubclass(found, BaseModel) else None
+    (kind, *more) = [a for a in get_args(info.annotation) if a is not NoneType] or [info.annotation]
+    return kind if not more and isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def nested(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+def nested(kind: type[BaseModel], values: Mapping[str, object]) -> dict[str, object]:
     """Flat values by field name as ``kind`` has them, one mapping in another; what is no field of it is left out."""
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
     for name, info in kind.model_fields.items():
         if (model := _model(info)) is not None:
-            out[name] = nested(model, given)
-        elif name in given:
-            out[name] = given[name]
+            out[name] = nested(model, values)
+        elif name in values:
+            out[name] = values[name]
     return out
 
 
-def flat(recipe: BaseModel) -> dict[str, Any]:
-    """The values of a recipe by field name, with what signs its URLs; `nested` turns them back."""
-    out: dict[str, Any] = {}
+def flat(recipe: BaseModel) -> dict[str, object]:
+    """The values of a recipe by field name, signatures of URLs included; `nested` is the inverse."""
+    out: dict[str, object] = {}
     for name, value in recipe:
         out |= flat(value) if isinstance(value, BaseModel) else {name: value}
     return out
 
 
-def uncounted(kind: type[BaseModel]) -> dict[str, Any]:
-    """The fields that are `Uncounted`, as ``exclude`` of pydantic's ``model_dump`` takes them."""
+def unhashed(kind: type[BaseModel]) -> dict[str, Any]:
+    """The fields that are `Unhashed`, as ``exclude`` of pydantic's ``model_dump`` takes them."""
     out: dict[str, Any] = {}
     for name, info in kind.model_fields.items():
         model = _model(info)
-        if inner := uncounted(model) if model is not None else any(isinstance(m, Uncounted) for m in info.metadata):
+        if inner := unhashed(model) if model is not None else any(isinstance(m, Unhashed) for m in info.metadata):
             out[name] = inner
     return out
 
 
-def spread(
-    run: Callable[..., R], made: Sequence[inspect.Parameter], recipe: Callable[[Mapping[str, Any]], Any]
+def expand_recipe(
+    run: Callable[..., R], fields: Sequence[inspect.Parameter], recipe: Callable[[Mapping[str, Any]], object]
 ) -> Callable[..., R]:
-    """``run(recipe, …)`` as a function of the parameters ``made`` in place of its first, all by keyword.
+    """``run(recipe, …)`` as a function of ``fields`` in place of its first parameter, all by keyword.
 
-    ``recipe`` makes the recipe of all values given. The signature is that of a function written out.
+    ``recipe`` makes the recipe of all values. The signature is that of a function written out.
     """
     _, *own = inspect.signature(run, eval_str=True).parameters.values()
-    names = {p.name for p in made}
+    names = {p.name for p in fields}
 
     @wraps(run)
-    def flattened(**given: Any) -> R:
-        return run(recipe(given), **{n: v for n, v in given.items() if n not in names})
+    def flattened(**values: object) -> R:
+        return run(recipe(values), **{n: v for n, v in values.items() if n not in names})
 
-    ordered = sorted([*made, *own], key=lambda p: p.default is not p.empty)  # what is required comes first
+    ordered = sorted([*fields, *own], key=lambda p: p.default is not p.empty)  # what is required comes first
     ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in ordered]
     flattened.__dict__["__signature__"] = inspect.Signature(ordered)
     flattened.__annotations__ = {p.name: p.annotation for p in ordered}

@@ -1,6 +1,6 @@
-"""Log lines that say which run, block and item they are about, in every thread that works on them.
+"""Log lines that name their run, block and item, in every thread that works on them.
 
-`guard` makes every record of the process one line: ids and hrefs of others forge none, move no cursor and show no
+`guard` makes every record of the process one line: untrusted ids and hrefs forge no line, move no cursor and show no
 secret.
 """
 
@@ -46,7 +46,7 @@ class Context(logging.Filter):
 
 
 class Threads(ThreadPoolExecutor):
-    """A pool whose threads work in the context of who submits, so that their lines carry the same ids."""
+    """A pool whose threads work in the context of the caller, so that their lines carry the same ids."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return super().submit(copy_context().run, fn, *args, **kwargs)  # type: ignore[arg-type]

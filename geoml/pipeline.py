@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING, Any
 import pystac
 
 from geoml.data.recipe import recipe_file
-from geoml.engine.machine.halt import halting
+from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import gather as gathering
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
-from geoml.engine.run.blocks import Progress, is_done, run_blocks
-from geoml.engine.run.collect import collect, collected
+from geoml.engine.run.blocks import Progress, is_done
+from geoml.engine.run.blocks import run_blocks as run_blocks
+from geoml.engine.run.collect import collect as collect
+from geoml.engine.run.collect import collected
 from geoml.engine.run.domain import compare
 from geoml.engine.run.planned import changed_fields
 from geoml.engine.run.sample import with_sample
-from geoml.engine.run.search import search
+from geoml.engine.run.search import search as search
 from geoml.engine.run.span_search import SpanSearch
 from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
@@ -44,24 +46,6 @@ if TYPE_CHECKING:
     from geoml.engine.run.blocks import Tally
     from geoml.engine.task import OnEpoch
 
-__all__ = [
-    "collect",
-    "do_day",
-    "evaluate",
-    "gather",
-    "locked",
-    "monitor",
-    "plan",
-    "predict",
-    "run_blocks",
-    "scan",
-    "search",
-    "todo",
-    "train",
-    "training",
-    "verdict",
-]
-
 log = logging.getLogger(__name__)
 
 FREE_BYTES = 64 * 2**20
@@ -73,18 +57,18 @@ LONGEST_OUT = 4095 - 256
 
 @limits("plan")
 def plan(
-    recipe: PredictRecipe, out: str | Path | RunStore, found: Sequence[Sequence[pystac.Item]] | None = None
+    recipe: PredictRecipe, out: str | Path | RunStore, dates: Sequence[Sequence[pystac.Item]] | None = None
 ) -> planning.Plan:
     """Search, check and cut the region into blocks; write the plan, or find the same one there already.
 
-    ``found`` are the items of each date that a search for the recipe found; None searches. Two dates are compared on a
+    ``dates`` are the items of each date that a search for the recipe gave; None searches. Two dates are compared on a
     sample of the region, see `geoml.engine.run.sample`, and where the package has a record of its training data, a
     sample is compared with it, see `geoml.engine.run.domain`; otherwise no pixel is read. Raises InputError when
     ``out`` holds the run of another recipe, ModelError for images that are out of the model's domain in a way that the
     recipe does not allow; see `geoml.engine.run.plan.make_plan` for the rest.
     """
     store = _claim(out)
-    made, items = planning.make_plan(recipe, found)
+    made, items = planning.make_plan(recipe, dates)
     if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json"):
         before = planning.read_plan(store)
         # in the hash; that of a calibrated model is its own
@@ -180,7 +164,7 @@ def todo(out: str | Path | RunStore) -> list[str]:
 
 @limits("predict")
 def predict(
-    recipe: PredictRecipe | Mapping[str, Any],
+    recipe: PredictRecipe | Mapping[str, object],
     out: str | Path,
     *,
     progress: Progress | None = None,
@@ -192,14 +176,14 @@ def predict(
     and the blocks still to do, ``progress`` with a block id and pixels finished.
 
     Blocks run where the setting ``workers`` says. In the main thread SIGTERM and Ctrl-C end the run in order, with
-    SystemExit(143) and KeyboardInterrupt; see `geoml.engine.machine.halt`.
+    SystemExit(143) and KeyboardInterrupt; see `geoml.engine.machine.shutdown`.
 
     Raises DataError at the end when blocks failed (the others are published), NothingFound when no pixel was valid,
     TransientError when another process works on ``out``.
     """
-    recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
+    recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, recipe, "recipe")
     planning.check(recipe)
-    with halting(), locked(out) as store:
+    with graceful_shutdown(), locked(out) as store:
         made = plan(recipe, store)
         left = todo(store)
         if started:
@@ -208,46 +192,30 @@ def predict(
 
 
 @limits("train")
-def train(recipe: str | Path | Mapping[str, Any], out: str | Path, *, on_epoch: OnEpoch | None = None) -> Path:
+def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoch: OnEpoch | None = None) -> Path:
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
     Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and miou and best where pixels are learnt.
     Raises as ``fit`` of the task that the recipe names, `geoml.tasks.segmentation.Task.fit` for one.
     """
-    task, found = training(recipe)
-    task.fit(found, Path(out), on_epoch)
+    task, parsed = training(recipe)
+    task.fit(parsed, Path(out), on_epoch)
     return Path(out)
 
 
 @limits("evaluate")
-def evaluate(model: str | Path, recipe: str | Path | Mapping[str, Any], split: str = "test") -> dict[str, Any]:
+def evaluate(model: str | Path, recipe: str | Path | Mapping[str, object], split: str = "test") -> dict[str, Any]:
     """Scores of a model package on a split of a training recipe, as ``score`` of the task that the recipe names gives
     them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised."""
-    task, found = training(recipe)
-    return task.score(model, found, split)
+    task, parsed = training(recipe)
+    return task.score(model, parsed, split)
 
 
-def training(recipe: str | Path | Mapping[str, Any]) -> tuple[type[Task], Frozen]:
+def training(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:
     """The task that a training recipe (as of `train`) names, and the recipe as it parses it. Raises InputError."""
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
     task = find(str(value.get("task", DEFAULT)))
     return task, parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
-
-
-@limits("area")
-def draw_places(run: str | Path, places: int, out: str | Path, seed: int = 0) -> int:
-    """Write a sample of about ``places`` of a map to be filled in, see `geoml.engine.run.estimate.sample_places`."""
-    from geoml.engine.run.estimate import sample_places
-
-    return len(sample_places(run, places, Path(out), seed))
-
-
-@limits("area")
-def estimate_areas(run: str | Path, reference: str | Path, column: str = "reference") -> dict[str, Any]:
-    """Areas of a run's classes with 95 % intervals, see `geoml.engine.run.estimate.estimate`."""
-    from geoml.engine.run.estimate import estimate
-
-    return estimate(run, reference, column)
 
 
 @limits("monitor")
@@ -366,7 +334,7 @@ def verdict(scan: monitoring.Scan, rows: Sequence[Mapping[str, Any]]) -> None:
 
 @limits("monitor")
 def monitor(
-    recipe: PredictRecipe | Mapping[str, Any],
+    recipe: PredictRecipe | Mapping[str, object],
     out: str | Path,
     *,
     lookback: int = 30,
@@ -379,9 +347,9 @@ def monitor(
     Of ``datetime`` only the earlier date of a model of two counts: every day is compared with it. See `scan` and
     `verdict` for what is raised.
     """
-    recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, dict(recipe), "recipe")
+    recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, recipe, "recipe")
     monitoring.check(recipe, lookback, until)
-    with halting(), locked(out):
+    with graceful_shutdown(), locked(out):
         found = scan(recipe, out, lookback=lookback, until=until, fill=fill)
         for day in found.todo:
             do_day(out, found, day, run_all)

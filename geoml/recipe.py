@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from geoml.errors import InputError
-from geoml.fields import Absent, Spelled, Uncounted, uncounted
+from geoml.fields import Absent, Spelled, Unhashed, unhashed
 from geoml.redacted import bare, wrong
 from geoml.texts import listed, short
 
@@ -40,31 +40,32 @@ def _phase(value: float) -> float:
     return value
 
 
-def undigited(text: str) -> str:
+def require_separators(text: str) -> str:
     """``text`` of an instant or interval. Raises ValueError for a part in digits only, which others read as seconds."""
     for part in map(str.strip, text.split("/")):
         if re.fullmatch(r"[0-9]{5,}(\.[0-9]+)?", part):
             cuts = ((0, 4), (4, 6), (6, 8))
             near = "-".join(part[a:b] for a, b in cuts if part[a:b])
-            known = len(part) in (6, 8, 14) and re.match(r"(1[89]|2[01])[0-9]{2}(0[1-9]|1[0-2])", part)
-            raise ValueError(f"{part}: a date in digits only may mean seconds; write {near if known else '2024-01-01'}")
+            is_date = len(part) in (6, 8, 14) and re.match(r"(1[89]|2[01])[0-9]{2}(0[1-9]|1[0-2])", part)
+            expected = near if is_date else "2024-01-01"
+            raise ValueError(f"{part}: a date in digits only may mean seconds; write {expected}")
     return text
 
 
-def _when(value: Any) -> Any:
+def _when(value: object) -> object:
     """Text of what YAML and JSON make of a date: their dates, and a year as a number."""
     if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
-    return undigited(value) if isinstance(value, str) else value
+    return require_separators(value) if isinstance(value, str) else value
 
 
 When = Annotated[str, BeforeValidator(_when)]
 """An RFC 3339 instant or interval."""
 
 
-def _several(value: Any) -> Any:
+def _several(value: object) -> object:
     return (value,) if isinstance(value, str | int | float | dt.date) else value
 
 
@@ -119,7 +120,7 @@ class Query(Frozen):
     filter: str | None = Field(default=None, description='CQL2 text, such as "eo:cloud_cover" < 20')
     sortby: str | None = Field(default=None, description="property, with - in front for descending")
     limit: int | None = Field(default=None, ge=1, description="at most this many items")
-    strict: Annotated[bool, Uncounted("it decides whether there is a result, and not which")] = Field(
+    strict: Annotated[bool, Unhashed("it decides whether there is a result, and not which")] = Field(
         default=False,
         description="refuse an item that cannot be placed in time or space or read by its metadata, instead of leaving"
         " it out",
@@ -143,7 +144,7 @@ class PredictRecipe(Frozen):
         default="utm",
         description="utm: the zone of each place; data: that of the items, else of their files; or EPSG:code",
     )
-    block_size: Annotated[int, Uncounted("a pixel does not depend on its block")] = Field(
+    block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
         default=2048, ge=64, le=65536, description="pixels; does not change the result"
     )
     mask: Literal["auto", "none"] = Field(
@@ -171,11 +172,11 @@ class PredictRecipe(Frozen):
     max_shift: float = Field(
         default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0 does not look"
     )
-    max_failed: Annotated[float, Uncounted("it decides when a run stops")] = Field(
+    max_failed: Annotated[float, Unhashed("it decides when a run stops")] = Field(
         default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops"
     )
     out_of_domain: Annotated[
-        Literal["warn", "refuse", "allow"], Uncounted("it decides whether there is a result, and not which")
+        Literal["warn", "refuse", "allow"], Unhashed("it decides whether there is a result, and not which")
     ] = Field(
         default="warn",
         description="images unlike the training data: warn (another unit is refused), refuse, or allow",
@@ -183,17 +184,17 @@ class PredictRecipe(Frozen):
 
     @property
     def hash(self) -> str:
-        """sha256 over the canonical JSON without what changes no pixel: its fields that are `Uncounted`."""
-        return digest(self.model_dump(mode="json", exclude=uncounted(type(self))))
+        """sha256 over the canonical JSON without what changes no pixel: its fields that are `Unhashed`."""
+        return digest(self.model_dump(mode="json", exclude=unhashed(type(self))))
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """sha256 of the canonical JSON of ``value``."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def differences(before: Mapping[str, Any], now: BaseModel, leave: Iterable[str] = ()) -> str:
-    """The fields in which the recipe ``before`` (as it was written down) is another one than ``now``, with both values.
+def differences(before: Mapping[str, object], now: BaseModel, leave: Iterable[str] = ()) -> str:
+    """The fields in which the recipe ``before`` (as plain JSON) differs from ``now``, with both values.
 
     Nested fields have dots in their names; ``leave`` are names that do not count. Empty where nothing differs.
     """
@@ -206,7 +207,7 @@ def differences(before: Mapping[str, Any], now: BaseModel, leave: Iterable[str] 
     return listed((f"{n} is {_shown(one.get(n))} there and {_shown(two.get(n))} here" for n in names), "", joined="; ")
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
+def _flat(value: object, name: str = "") -> dict[str, object]:
     """Plain values by dotted name; a list stays whole unless it holds mappings."""
     if isinstance(value, dict) and value:
         inner = value.items()
@@ -217,7 +218,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {k: v for n, part in inner for k, v in _flat(part, f"{name}.{n}" if name else str(n)).items()}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """As JSON, short, and without what signs a URL."""
     return short(json.dumps(bare(value) if isinstance(value, str) else value, ensure_ascii=False), 80)
 
@@ -237,18 +238,18 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def _size(value: Any, known: dict[int, int]) -> int:
-    """Values that ``value`` is written out as: a few lines of YAML aliases can stand for billions, or for no end."""
+def _size(value: object, sizes: dict[int, int]) -> int:
+    """Number of values with all aliases written out: a few lines of YAML can stand for billions, or for no end."""
     if not isinstance(value, dict | list):
         return 1
-    if id(value) not in known:
-        known[id(value)] = MAX_VALUES + 1  # as long as it is not known: who meets it now is inside of it
+    if id(value) not in sizes:
+        sizes[id(value)] = MAX_VALUES + 1  # until it is counted: an alias that is met now lies inside of itself
         inner = [*value, *value.values()] if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_size(v, known) for v in inner)
-    return known[id(value)]
+        sizes[id(value)] = 1 + sum(_size(v, sizes) for v in inner)
+    return sizes[id(value)]
 
 
-def check_text(value: Any, where: str) -> None:
+def check_text(value: object, where: str) -> None:
     """Raise InputError for text that is no Unicode: a file name in bytes that are not UTF-8 cannot be written down."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
@@ -257,13 +258,13 @@ def check_text(value: Any, where: str) -> None:
         raise InputError(f"{where}: …{short(text)}… is not UTF-8; expected a path that is, rename it") from err
 
 
-def parse(kind: type[T], value: dict[str, Any], where: str) -> T:
+def parse(kind: type[T], value: Mapping[str, object], where: str) -> T:
     """``kind(**value)`` with pydantic's complaints as one InputError that names the fields."""
     check_text(value, where)
     try:
-        return kind.model_validate(value)
+        return kind.model_validate(dict(value))
     except ValidationError as err:
-        told = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
-        lines = [f"{where}: {said.removeprefix('Value error, ')}" for where, said in told]
-        # pydantic's own text quotes what was given, which may be a password
+        messages = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
+        lines = [f"{field}: {message.removeprefix('Value error, ')}" for field, message in messages]
+        # pydantic's own text quotes the value, which may be a password
         raise InputError(f"{where}: {listed(lines, joined='; ')}") from None

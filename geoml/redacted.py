@@ -43,16 +43,16 @@ def redact(text: str) -> str:
         return text
     out: list[str] = []
     at = 0
-    while found := _WORD.search(text, at):
-        out.append(text[at : found.start()])
-        end = found.end()
-        if _unfinished(found[0], text[end : end + 1]) and (last := _last(_LAST_AT, text[end : end + _AHEAD])):
+    while match := _WORD.search(text, at):
+        out.append(text[at : match.start()])
+        end = match.end()
+        if _unfinished(match[0], text[end : end + 1]) and (last := _last(_LAST_AT, text[end : end + _AHEAD])):
             rest = _WORD.match(text, end + last[1])
             end = rest.end() if rest else end + last[1]
-        said = _word(text[found.start() : end])
-        if len(said) < end - found.start() and text[end - 1] == "=" and text[end : end + 1] in ("'", '"'):
+        shown_word = _word(text[match.start() : end])
+        if len(shown_word) < end - match.start() and text[end - 1] == "=" and text[end : end + 1] in ("'", '"'):
             end = m.end() if (m := re.compile(r"\S+").match(text, end)) else end  # a value in quotes
-        out.append(said)
+        out.append(shown_word)
         at = end
     out.append(text[at:])
     return "".join(out)
@@ -70,8 +70,8 @@ def clean(text: str) -> str:
 
 def bare(url: str) -> str:
     """``url`` as outputs may keep it: without query, fragment, signed parameters and user name; a path as it is."""
-    if found := _PLAIN.match(url):
-        return _MATRIX.split(found[0], maxsplit=1)[0]
+    if match := _PLAIN.match(url):
+        return _MATRIX.split(match[0], maxsplit=1)[0]
     return shown(url) if "://" in url or _LIKE_URL.match(url) else url
 
 
@@ -180,13 +180,13 @@ def _unfinished(word: str, following: str) -> bool:
 
 
 def _authority(rest: str) -> int:
-    found = _END.search(rest)
-    return found.start() if found else len(rest)
+    match = _END.search(rest)
+    return match.start() if match else len(rest)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> tuple[int, int] | None:
     """Where the last match begins and ends."""
-    found = None
-    for found in pattern.finditer(text):  # noqa: B007
+    match = None
+    for match in pattern.finditer(text):  # noqa: B007
         pass
-    return found.span() if found else None
+    return match.span() if match else None

@@ -17,7 +17,7 @@ from geoml.texts import listed
 
 @dataclass(frozen=True)
 class Registry:
-    """The files of a package, as its search path is when they are asked for; ``word`` is what messages call one.
+    """The files of a package, by its search path at the time of the call; ``word`` is what messages call one.
 
     With a star, ``geoml.*.tasks``, those of the core and of every wing: ``geoml.tasks``, ``geoml.geolocation.tasks``.
     """
@@ -31,22 +31,28 @@ class Registry:
 
     def file(self, name: str) -> Path:
         """The file of a name. Raises InputError, with the nearest name, for one that is not there."""
-        return self._found(name)[1]
+        return self._locate(name)[1]
 
     def find(self, name: str) -> ModuleType:
-        """The module of a name. Raises InputError as `file`."""
-        return importlib.import_module(f"{self._found(name)[0]}.{name}")
+        """The module of a name. Raises InputError for one that is not there."""
+        return importlib.import_module(f"{self._locate(name)[0]}.{name}")
 
     def having(self, member: str) -> list[ModuleType]:
         """The modules that define ``member``."""
-        return [found for found in map(self.find, self.names()) if member in vars(found)]
+        return [module for module in map(self.find, self.names()) if member in vars(module)]
 
-    def says(self, name: str) -> str:
+    def summary(self, name: str) -> str:
         """The first line of the docstring of a name's file, which is read and not imported."""
-        said = ast.get_docstring(ast.parse(self.file(name).read_text(encoding="utf-8"))) or ""
-        return said.partition("\n")[0]
+        docstring = ast.get_docstring(ast.parse(self.file(name).read_text(encoding="utf-8"))) or ""
+        return docstring.partition("\n")[0]
 
-    def configure(self, name: str, config: Mapping[str, Any]) -> Any:
+    def defines(self, name: str, member: str) -> bool:
+        """Whether a name's file, which is read and not imported, has ``member`` on its top level."""
+        body = ast.parse(self.file(name).read_text(encoding="utf-8")).body
+        assigned = {t.id for n in body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+        return member in assigned | {n.name for n in body if isinstance(n, ast.FunctionDef)}
+
+    def configure(self, name: str, config: Mapping[str, object]) -> Any:
         """The ``Config`` of a file from plain values (JSON, YAML), types checked.
 
         Raises InputError, naming the field, for an unknown or missing one and for a value of the wrong kind.
@@ -62,26 +68,26 @@ class Registry:
             lines = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in err.errors()]
             raise InputError(f"config of {name}: {listed(lines, joined='; ')}") from err
 
-    def build(self, name: str, config: Mapping[str, Any]) -> Any:
+    def build(self, name: str, config: Mapping[str, object]) -> Any:
         """What the file builds of its ``Config``. Raises InputError as `configure` does."""
         return self.find(name).build(self.configure(name, config))
 
-    def _found(self, name: str) -> tuple[str, Path]:
-        known = self._files()
-        if name not in known:
-            raise unknown(self.word, name, known)
-        return known[name]
+    def _locate(self, name: str) -> tuple[str, Path]:
+        files = self._files()
+        if name not in files:
+            raise unknown(self.word, name, files)
+        return files[name]
 
     def _files(self) -> dict[str, tuple[str, Path]]:
         """Package and file by name."""
-        known: dict[str, tuple[str, Path]] = {}
+        files: dict[str, tuple[str, Path]] = {}
         for package in self._packages():
             for folder in importlib.import_module(package).__path__:
                 for name, path in _modules(Path(folder)):
-                    if name in known:
-                        raise InputError(f"{self.word}: {name} is a name of two files, {known[name][1]} and {path}")
-                    known[name] = package, path
-        return known
+                    if name in files:
+                        raise InputError(f"{self.word}: {name} is a name of two files, {files[name][1]} and {path}")
+                    files[name] = package, path
+        return files
 
     def _packages(self) -> Iterator[str]:
         """The package, or those of the core and of the wings, which are found by their folders."""

@@ -1,4 +1,4 @@
-"""What belongs to the machine and not to the result: every field is a ``GEOML_…`` environment variable."""
+"""Settings of the machine, which change no result: every field is a ``GEOML_…`` environment variable."""
 
 from __future__ import annotations
 

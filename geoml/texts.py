@@ -1,4 +1,4 @@
-"""Words of others in messages, logs and terminals: nothing moves a cursor or begins a line, and no list is endless."""
+"""Untrusted text in messages, logs and terminals: it moves no cursor, begins no line, and lists are short."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ LONGEST = 400
 
 def plain(text: object) -> str:
     """``text`` in one line: line ends, control characters and those that turn the direction of writing are escaped."""
-    said = str(text)
-    if said.isprintable():
-        return said
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in said)
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def short(text: object, longest: int = LONGEST) -> str:
     """``text``, cut with an ellipsis where it is longer."""
-    said = str(text)
-    return said if len(said) <= longest else f"{said[: longest - 1]}…"
+    text = str(text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def listed(words: Iterable[object], none: str = "none", *, joined: str = ", ", most: int = MOST) -> str:
     """The first ``most`` of a list and how many more there are; ``none`` for an empty one."""
-    known = [short(w) for w in words]
-    more = f"{joined.rstrip()} … and {len(known) - most} more" if len(known) > most else ""
-    return f"{joined.join(known[:most])}{more}" or none
+    entries = [short(w) for w in words]
+    more = f"{joined.rstrip()} … and {len(entries) - most} more" if len(entries) > most else ""
+    return f"{joined.join(entries[:most])}{more}" or none

@@ -15,8 +15,23 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from jaxtyping import install_import_hook
 
 from geoml.settings import settings
+
+# types of arguments and results, with the shapes of tensors, are checked at every call of what is imported from here on
+install_import_hook(
+    (
+        "geoml.geolocation.heads",
+        "geoml.geolocation.nn",
+        "geoml.geolocation.tasks",
+        "geoml.models",
+        "geoml.nn",
+        "geoml.outputs",
+        "geoml.tasks",
+    ),
+    "beartype.beartype",
+)
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

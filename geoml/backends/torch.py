@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from geoml.errors import InputError, ModelError, TransientError, out_of_memory
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
-from geoml.nn.fold import folded
+from geoml.nn.fusion import fuse_batch_norms
 from geoml.settings import settings
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ def choose(name: str | None = None, precision: str | None = None, batch: int | N
 
     Raises InputError for a device that is not there.
     """
-    asked, name = "device" if name else "GEOML_DEVICE", name or settings().device
+    field, name = "device" if name else "GEOML_DEVICE", name or settings().device
     precision = precision or settings().precision
     if precision not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision: {precision!r}; expected auto, fp32 or bf16")
@@ -58,29 +58,26 @@ def choose(name: str | None = None, precision: str | None = None, batch: int | N
     try:
         device = torch.device(name)
     except RuntimeError as err:
-        raise InputError(f"{asked}: {name!r}; expected auto, cpu, cuda, cuda:N or mps") from err
+        raise InputError(f"{field}: {name!r}; expected auto, cpu, cuda, cuda:N or mps") from err
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"{asked}: {name!r} is not there; {torch.cuda.device_count()} CUDA devices were found")
+        raise InputError(f"{field}: {name!r} is not there; {torch.cuda.device_count()} CUDA devices were found")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"{asked}: 'mps' is not there; expected cpu or auto")
-    good = {"cuda": _cuda_bf16, "cpu": _cpu_bf16}.get(device.type, lambda: False)
-    bf16 = precision == "bf16" or (precision == "auto" and good())
+        raise InputError(f"{field}: 'mps' is not there; expected cpu or auto")
+    bf16 = precision == "bf16" or (precision == "auto" and _good_at_bf16(device))
     return Device(device, bf16, batch or settings().chip_batch or (8 if device.type == "cuda" else 1))
 
 
-def _cuda_bf16() -> bool:
-    return torch.cuda.get_device_capability() >= (8, 0)
-
-
-def _cpu_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+def _good_at_bf16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
 
 
 @final
 class Backend:
     """A network on a device: `geoml.engine.contract.Backend` by PyTorch.
 
-    ``module`` is placed, its batch normalisations are folded, and with the setting ``compile`` it is compiled. Raises
+    ``module`` is placed, its batch normalisations are fused, and with the setting ``compile`` it is compiled. Raises
     TransientError when the device has no room for it, ModelError when the device fails.
     """
 
@@ -94,7 +91,8 @@ class Backend:
         side = -(-min(card.chip_size, 256) // card.stride) * card.stride
         probe = torch.randn(1, len(card.bands) * card.dates, side, side, generator=torch.Generator().manual_seed(0))
         with self.failures():
-            self.module: Callable[[Tensor], Tensor] = folded(self._how.place(module.eval()), probe.to(self.device))
+            placed = self._how.place(module.eval())
+            self.module: Callable[[Tensor], Tensor] = fuse_batch_norms(placed, probe.to(self.device))
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)
 
@@ -146,20 +144,20 @@ class Backend:
             batch = next(_batches(todo, self.batch))
             size = max(batch[0].shape)
             try:
-                found = work(batch)
+                result = work(batch)
             except (RuntimeError, MemoryError) as err:
                 if not out_of_memory(err) or (len(batch) == 1 and (not free or size < max(SMALLEST, 2 * stride))):
                     raise
             else:
-                yield batch, found
+                yield batch, result
                 todo = todo[len(batch) :]
                 continue
             if len(batch) > 1:
                 self.batch = len(batch) // 2
             else:
                 self.side = -(-size // (2 * stride)) * stride
-            shown = f"chips of {self.side or size} pixels, {self.batch} at once"
-            log.warning("%s: not enough memory, going on with %s", self._card.name, shown)
+            chips = f"chips of {self.side or size} pixels, {self.batch} at once"
+            log.warning("%s: not enough memory, going on with %s", self._card.name, chips)
             if self.device.type == "cuda":  # not in the handler: it keeps the tensors of the failed try alive
                 torch.cuda.empty_cache()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
 import typer
 from rich.text import Text
@@ -13,9 +13,10 @@ from typer.core import TyperGroup
 
 from geoml.cli.terminal import Terminal
 from geoml.errors import GeomlError, limits
-from geoml.io.stac.left_out import summary
 from geoml.redacted import redact
 from geoml.texts import plain
+
+P = ParamSpec("P")
 
 out_console, err_console = Terminal(), Terminal(stderr=True)
 
@@ -25,23 +26,16 @@ _COMPLAINT: type[Exception] = typer.BadParameter.__bases__[0]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
-def warn(run: Mapping[str, Any]) -> None:
-    """What a reader of the map has to know, on standard error."""
-    for words in run.get("warnings", ()):
-        err_console.print(Text("Warning ", "bold yellow"), end="")
-        err_console.print(words, highlight=False)
-
-
-def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def command(group: typer.Typer, name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Register a command whose geoml errors become one line and the exit code of the error table."""
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    def register(function: Callable[P, None]) -> Callable[P, None]:
         @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> None:
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
             from geoml.settings import settings
 
             try:
-                settings()  # a wrong setting is said before any work, also where this command does not need it
+                settings()  # a wrong setting ends a command before any work, also one that does not need it
                 with limits(name):
                     function(*args, **kwargs)
             except GeomlError as err:
@@ -49,9 +43,9 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
                 err_console.print(str(err), highlight=False)
                 raise typer.Exit(err.exit_code) from err
             except KeyboardInterrupt:
-                from geoml.engine.machine.halt import deadline
+                from geoml.engine.machine.shutdown import exit_after
 
-                deadline(2.0, 130)  # a read that hangs must not keep a command that was told to end
+                exit_after(2.0, 130)  # a read that hangs must not keep the command alive
                 raise
 
         group.command(name)(run)
@@ -61,28 +55,22 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Cal
 
 
 class Commands(TyperGroup):
-    """A group whose complaints about words of the command line are one line, as all others."""
+    """A group whose errors about the words of the command line are one line, as all others."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        with _told():
+        with _one_line_errors():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        with _told():
+        with _one_line_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except _COMPLAINT as err:
         if type(err).__name__ != "NoArgsIsHelpError":  # whose message is our help
             err.message = plain(redact(str(err.message)))  # type: ignore[attr-defined]
         raise
-
-
-def say_left_out(items: Mapping[str, str]) -> None:
-    """One line about the items that were left out, if there are any."""
-    if items:
-        out_console.print(summary(items), highlight=False)

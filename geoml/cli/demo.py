@@ -26,13 +26,13 @@ Out = Annotated[Path, typer.Option("--out", help="folder of the run")]
 def register(app: typer.Typer) -> None:
     """Add the command, with a flag for each demo that is there."""
 
-    def run(out: Path, **asked: bool) -> None:
+    def run(out: Path, **flags: bool) -> None:
         """The main job on the embedded catalog and model, as a Prefect flow; no network."""
-        chosen = [name for name, wanted in asked.items() if wanted]
+        chosen = [name for name, is_set in flags.items() if is_set]
         if len(chosen) > 1:
             raise InputError(f"demo: {' '.join(map(_option, chosen))}; expected one of them")
-        runs = DEMOS.find(chosen[0]).run if chosen else main_job
-        runs(out)
+        demo = DEMOS.find(chosen[0]).run if chosen else main_job
+        demo(out)
 
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [_parameter("out", Out, Path("demo-out")), *(_parameter(name, _flag(name), False) for name in DEMOS.names())]
@@ -45,8 +45,8 @@ def _parameter(name: str, kind: object, default: object) -> inspect.Parameter:
 
 
 def _flag(name: str) -> object:
-    said = DEMOS.says(name).rstrip(".")
-    return Annotated[bool, typer.Option(_option(name), help=said[:1].lower() + said[1:])]
+    summary = DEMOS.summary(name).rstrip(".")
+    return Annotated[bool, typer.Option(_option(name), help=summary[:1].lower() + summary[1:])]
 
 
 def _option(name: str) -> str:
@@ -63,7 +63,7 @@ def main_job(out: Path) -> None:
     if not card.scores:
         raise InputError("demo-itaipu: the card has no held-out scores")
     out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
-    cli_scores.show(card.task, card.scores)
+    cli_scores.print_scores(card.task, card.scores)
 
 
 def run_recipe(recipe: Path, out: Path) -> None:
@@ -77,13 +77,14 @@ def run_flow(module: str, *words: object) -> None:
     """Run a flow as a program; its exit code becomes ours when it fails."""
     # the flow is a process of its own: orchestration stands above the commands and is never imported by them
     with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
-        given = [sys.executable, "-m", module, *map(str, words)]
-        run = subprocess.run(given, env=quiet(home), check=False)
+        run = subprocess.run(
+            [sys.executable, "-m", module, *map(str, words)], env=prefect_environment(home), check=False
+        )
     if run.returncode:
         raise typer.Exit(run.returncode)
 
 
-def quiet(home: str) -> dict[str, str]:
+def prefect_environment(home: str) -> dict[str, str]:
     """Prefect for a process that serves nobody else: its own home, no analytics; the environment has the last word."""
     own = {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     return own | {"PREFECT_LOGGING_LEVEL": "WARNING"} | dict(os.environ)

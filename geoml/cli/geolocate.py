@@ -48,7 +48,7 @@ IndexDir = Annotated[Path, typer.Option("--index", help="folder of the index")]
 
 
 @command(geolocate, "run")
-@options.of(LocateRecipe, where="geolocate")
+@options.from_recipe(LocateRecipe, where="geolocate")
 def run(
     recipe: LocateRecipe,
     images: Images,
@@ -57,10 +57,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """A row for each picture: the place, how sure that is, or why there is none."""
-    from geoml.cli.progress import count
+    from geoml.cli.progress import counter
     from geoml.geolocation import steps
 
-    with count("pictures") as advance:
+    with counter("pictures") as advance:
         summary = steps.geolocate(images, out=out, map=map, progress=advance, **dict(recipe))
     if as_json:
         print(json.dumps(summary))
@@ -74,7 +74,7 @@ def run(
 
 
 @command(geolocate, "map")
-@options.of(MapRecipe, where="geolocate map")
+@options.from_recipe(MapRecipe, where="geolocate map")
 def geolocate_map(
     recipe: MapRecipe,
     images: Images,
@@ -87,10 +87,9 @@ def geolocate_map(
     as_json: Json = False,
 ) -> None:
     """Where pictures from above lie on a map: footprint, metres of error, or why they were not found."""
-    from geoml.cli.progress import count
     from geoml.geolocation import steps
 
-    with count("pictures") as advance:
+    with counter("pictures") as advance:
         summary = steps.geolocate_map(images, out, cache=cache, map=map, progress=advance, **dict(recipe))
     if as_json:
         print(json.dumps(summary))
@@ -108,7 +107,7 @@ def geolocate_map(
 
 
 @command(geolocate, "verify")
-@options.of(VerifyRecipe, where="geolocate verify")
+@options.from_recipe(VerifyRecipe, where="geolocate verify")
 def verify(recipe: VerifyRecipe, images: Images, as_json: Json = False) -> None:
     """Does a picture fit the place where it is said to be taken? Evidence, not a place."""
     from geoml.geolocation import steps
@@ -130,7 +129,7 @@ def verify(recipe: VerifyRecipe, images: Images, as_json: Json = False) -> None:
 
 
 @command(geolocate, "similar")
-@options.of(SimilarRecipe, where="geolocate similar")
+@options.from_recipe(SimilarRecipe, where="geolocate similar")
 def similar(
     recipe: SimilarRecipe,
     image: Annotated[str, typer.Argument(help="a picture")],
@@ -152,7 +151,7 @@ def similar(
 
 
 @command(index, "add")
-@options.of(LocatorRecipe, where="geolocate index add")
+@options.from_recipe(LocatorRecipe, where="geolocate index add")
 def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
     """Add pictures; each content is there once."""
     from geoml.geolocation import steps
@@ -167,7 +166,7 @@ def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
 
 
 @command(index, "remove")
-@options.of(LocatorRecipe, where="geolocate index remove")
+@options.from_recipe(LocatorRecipe, where="geolocate index remove")
 def index_remove(
     recipe: LocatorRecipe,
     names: Annotated[list[str], typer.Argument(help="names or checksums of pictures")],
@@ -180,7 +179,7 @@ def index_remove(
 
 
 @command(geolocate, "localizability")
-@options.of(LocatorRecipe, where="geolocate localizability")
+@options.from_recipe(LocatorRecipe, where="geolocate localizability")
 def localizability(recipe: LocatorRecipe, images: Images, as_json: Json = False) -> None:
     """How much a picture tells of its place: look before you publish. No place is shown."""
     from geoml.geolocation import steps

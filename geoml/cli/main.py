@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -42,12 +42,12 @@ def models_list(as_json: Json = False) -> None:
     """The model packages that are installed."""
     from geoml.engine.packages import cards
 
-    known = [cards.read_any(name) for name in cards.names()]
+    packages = [cards.read_any(name) for name in cards.names()]
     if as_json:
-        print(json.dumps([c.model_dump(mode="json") for c in known]))
+        print(json.dumps([c.model_dump(mode="json") for c in packages]))
         return
     table = Table("name", "task", "bands", "gsd", "classes")
-    for card in known:
+    for card in packages:
         table.add_row(card.name, *card.row())
     out_console.print(table)
 
@@ -94,14 +94,14 @@ def models_new(
     from geoml.engine.packages import calibrate, package
 
     names = " ".join(bands).replace(",", " ").split()
-    made = calibrate.new(architecture, names, gsd, _options(config or []), out.resolve().name)
-    package.save(made.module, made.card, out)
+    new = calibrate.new(architecture, names, gsd, _options(config or []), out.resolve().name)
+    package.save(new.module, new.card, out)
     out_console.print(f"wrote {out}")
 
 
-def _options(words: Sequence[str]) -> dict[str, Any]:
+def _options(words: Sequence[str]) -> dict[str, object]:
     """key=value words with values as in JSON; what is no JSON is text."""
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
@@ -123,8 +123,8 @@ def models_compare(
     from geoml.engine.packages import package
     from geoml.engine.packages.compare import compare
 
-    made = compare(package.load(model), binary=binary)
-    package.save(made.module, made.card.model_copy(update={"name": out.resolve().name}), out)
+    change = compare(package.load(model), binary=binary)
+    package.save(change.module, change.card.model_copy(update={"name": out.resolve().name}), out)
     out_console.print(f"wrote {out}")
 
 
@@ -136,19 +136,19 @@ def runs(
     """How a run stands: running, died, finished, failed or stopped, and what is done."""
     from geoml.engine.run.state import state
 
-    found = state(out)
+    run = state(out)
     if as_json:
-        print(json.dumps(found.as_dict()))
+        print(json.dumps(run.as_dict()))
         return
-    table = Table("", found.status, title=found.out)
-    table.add_row("blocks", f"{found.done} of {found.planned} done, {len(found.failed)} failed, {found.left} left")
-    if found.holder:
-        table.add_row("worked on by", "pid {pid} on {host}, last heard of {renewed}".format(**found.holder))
-    table.add_row("started", found.started or "")
-    table.add_row("updated", found.updated or "")
-    table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in found.seconds.items()))
-    table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in found.bytes.items()))
-    for key, why in found.failed.items():
+    table = Table("", run.status, title=run.out)
+    table.add_row("blocks", f"{run.done} of {run.planned} done, {len(run.failed)} failed, {run.left} left")
+    if run.holder:
+        table.add_row("worked on by", "pid {pid} on {host}, last heard of {renewed}".format(**run.holder))
+    table.add_row("started", run.started or "")
+    table.add_row("updated", run.updated or "")
+    table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in run.seconds.items()))
+    table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in run.bytes.items()))
+    for key, why in run.failed.items():
         table.add_row(key, why)
     out_console.print(table)
 
@@ -161,10 +161,10 @@ def area_draw(
     seed: Annotated[int, typer.Option("--seed", help="another one draws other places")] = 0,
 ) -> None:
     """Places in every class of a map, drawn at random, for people to look at; the map's answer is not in the file."""
-    from geoml import pipeline
+    from geoml.engine.run.estimate import sample_places
 
-    drawn = pipeline.draw_places(run, places, out, seed)
-    out_console.print(f"{drawn} places in {out}; fill in the column reference", highlight=False)
+    frame = sample_places(run, places, out, seed)
+    out_console.print(f"{len(frame)} places in {out}; fill in the column reference", highlight=False)
 
 
 @command(area, "estimate")
@@ -175,21 +175,21 @@ def area_estimate(
     as_json: Json = False,
 ) -> None:
     """Areas and accuracies of the classes of a map with 95 % intervals (Olofsson et al. 2014)."""
-    from geoml import pipeline
+    from geoml.engine.run.estimate import estimate
 
-    found = pipeline.estimate_areas(run, reference, column)
+    areas = estimate(run, reference, column)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(areas))
         return
     table = Table("class", "mapped km²", "estimated km²", "95 %", "user's", "producer's", title="areas and accuracies")
-    for name, row in found["classes"].items():
+    for name, row in areas["classes"].items():
         low, high = (f"{v / 1e6:.3f}" for v in row["area_95"])
         shares = (number(row[k]) for k in ("user", "producer"))
-        table.add_row(name, f"{found['mapped'][name] / 1e6:.3f}", f"{row['area'] / 1e6:.3f}", f"{low}–{high}", *shares)
+        table.add_row(name, f"{areas['mapped'][name] / 1e6:.3f}", f"{row['area'] / 1e6:.3f}", f"{low}–{high}", *shares)
     out_console.print(table)
-    left = found["left_out"]
+    left = areas["left_out"]
     out_console.print(
-        f"overall accuracy {found['overall']:.3f} ± {1.96 * found['overall_se']:.3f} from {found['places']} places; "
+        f"overall accuracy {areas['overall']:.3f} ± {1.96 * areas['overall_se']:.3f} from {areas['places']} places; "
         f"left out: {left['without_reference']} without reference, {left['off_the_map']} off the map"
     )
 

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from geoml.cli import options
-from geoml.cli.common import command, out_console, say_left_out, warn
+from geoml.cli.common import command, err_console, out_console
+from geoml.io.stac.left_out import summary
 from geoml.recipe import PredictRecipe
 
 
@@ -18,33 +20,37 @@ def register(app: typer.Typer) -> None:
     command(app, "predict")(predict)
 
 
-@options.of(PredictRecipe)
+@options.from_recipe(PredictRecipe)
 def predict(
     recipe: PredictRecipe,
     out: Annotated[str, typer.Option("--out", help="folder of the run, or s3://bucket/prefix (gs, az)")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="search, check and count blocks; read no pixel")] = False,
 ) -> None:
     """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop."""
-    from geoml import pipeline
-    from geoml.cli.progress import show
     from geoml.engine.run.plan import make_plan
 
     if dry_run:
-        made, items = make_plan(recipe)
-        zones = ", ".join(z.plane.code for z in made.zones)
-        said = f"{len(items)} items, {len(made.blocks)} blocks of {recipe.block_size} pixels in {zones}"
-        out_console.print(f"{said}; nothing was read")
-        say_left_out(made.left_out)
+        plan, items = make_plan(recipe)
+        zones = ", ".join(z.plane.code for z in plan.zones)
+        blocks = f"{len(plan.blocks)} blocks of {recipe.block_size} pixels in {zones}"
+        out_console.print(f"{len(items)} items, {blocks}; nothing was read")
+        if plan.left_out:
+            out_console.print(summary(plan.left_out), highlight=False)
         return
-    with show() as bar:
+    from geoml import pipeline  # torch and all that, which a dry run does without
+    from geoml.cli.progress import progress_bar
+
+    with progress_bar() as bar:
         run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
-    warn(run)
+    for warning in run.get("warnings", ()):
+        err_console.print(Text("Warning ", "bold yellow"), end="")
+        err_console.print(warning, highlight=False)
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:
     """A table of what a run wrote, and whether its images are like the training data."""
-    from geoml.cli.progress import domain
+    from geoml.cli.progress import print_domain
     from geoml.io.stores.remote import run_store
 
     sizes = run_store(out).sizes()
@@ -54,5 +60,6 @@ def outputs(out: str | Path, run: dict[str, Any]) -> None:
         table.add_row(name, f"{size / 1e6:.2f} MB", what)
     out_console.print(table)
     out_console.print(f"{run['valid_percent']:.1f} % of the region has data", highlight=False)
-    say_left_out(run.get("left_out", {}))
-    domain(run)
+    if left_out := run.get("left_out"):
+        out_console.print(summary(left_out), highlight=False)
+    print_domain(run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from geoml.cli.terminal import Terminal, word
+from geoml.cli.terminal import Terminal, escaped
 from geoml.io.cards.domain import describe
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Bar:
 
 
 @contextmanager
-def show() -> Iterator[Bar]:
+def progress_bar() -> Iterator[Bar]:
     """A progress bar on standard error; silent where that is no terminal."""
     console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
@@ -61,16 +61,16 @@ def show() -> Iterator[Bar]:
         yield Bar(bar)
 
 
-def domain(run: Mapping[str, Any]) -> None:
+def print_domain(run: Mapping[str, Any]) -> None:
     """One line on standard error: whether the images of a run are like the training data of its model."""
-    found = run.get("domain")
-    style = {"inside": "green", "outside": "red"}.get(found["verdict"], "yellow") if found else ""
-    mark = "" if found is None or found["verdict"] == "inside" else "Warning: "
-    Terminal(stderr=True, soft_wrap=True).print(word(f"{mark}{describe(found)}", style))
+    domain = run.get("domain")
+    style = {"inside": "green", "outside": "red"}.get(domain["verdict"], "yellow") if domain else ""
+    mark = "" if domain is None or domain["verdict"] == "inside" else "Warning: "
+    Terminal(stderr=True, soft_wrap=True).print(escaped(f"{mark}{describe(domain)}", style))
 
 
 @contextmanager
-def count(what: str) -> Iterator[Callable[[int], None]]:
+def counter(what: str) -> Iterator[Callable[[int], None]]:
     """How many of ``what`` are done, of an unknown number, on standard error; silent where that is no terminal."""
     console = Terminal(stderr=True)
     columns = (TextColumn("{task.completed:.0f} {task.description}"), TimeElapsedColumn())

@@ -10,7 +10,7 @@ from rich.table import Table
 from geoml.cli.common import out_console
 
 
-def show(task: str, scores: Mapping[str, Any]) -> None:
+def print_scores(task: str, scores: Mapping[str, Any]) -> None:
     """Print scores of a task as `geoml.pipeline.evaluate` gives them, or as a card holds them."""
     from geoml.engine.task import find
 

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     command(app, "search")(search)
 
 
-@options.of(Query, argument="catalog")
+@options.from_recipe(Query, argument="catalog")
 def search(query: Query, as_json: Json = False) -> None:
     """Print the items that a catalog has for a region and a time."""
     from geoml.engine.run import search as searching
@@ -33,7 +33,7 @@ def search(query: Query, as_json: Json = False) -> None:
         p = item.properties
         when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"
         cloud = p.get("eo:cloud_cover")
-        shown = f"{cloud:.0f}" if isinstance(cloud, int | float) and abs(cloud) < 1e6 else short(cloud or "", 20)
-        words = short(item.id), short(when), shown, short(p.get("gsd", ""), 20), listed(item.assets, "", joined=" ")
-        table.add_row(*map(str, words))
+        percent = f"{cloud:.0f}" if isinstance(cloud, int | float) and abs(cloud) < 1e6 else short(cloud or "", 20)
+        row = short(item.id), short(when), percent, short(p.get("gsd", ""), 20), listed(item.assets, "", joined=" ")
+        table.add_row(*map(str, row))
     out_console.print(table)

@@ -1,4 +1,4 @@
-"""The terminal of the commands: words of others begin no line, are no markup, move no cursor and show no secret."""
+"""The terminal of the commands: untrusted text begins no line, is no markup, moves no cursor and shows no secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geoml.texts import plain
 class Terminal(Console):
     """A console that takes texts as they are: one line each, without markup, control characters and secrets of URLs.
 
-    What is meant to look otherwise is a `rich.text.Text` of ours.
+    Text with a style is a `rich.text.Text`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -30,6 +30,6 @@ class Terminal(Console):
         return super().render_str(plain(redact(text)), **options)
 
 
-def word(text: object, style: str = "") -> Text:
-    """A word of others as a text that nothing obeys, in a style of ours."""
+def escaped(text: object, style: str = "") -> Text:
+    """Untrusted text, escaped, in a style."""
     return Text(plain(redact(str(text))), style)

@@ -26,11 +26,11 @@ def train(
     """Train a model by a recipe; resumes where it was stopped."""
     from geoml import pipeline
 
-    def show(epoch: dict[str, float]) -> None:
-        shown = f"  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}" if "miou" in epoch else ""
-        err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{shown}", highlight=False)
+    def print_epoch(epoch: dict[str, float]) -> None:
+        score = f"  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}" if "miou" in epoch else ""
+        err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{score}", highlight=False)
 
-    pipeline.train(recipe, out, on_epoch=show)
+    pipeline.train(recipe, out, on_epoch=print_epoch)
     models_show(str(out))
 
 
@@ -52,6 +52,6 @@ def evaluate(
     if as_json:
         print(json.dumps(scores))
     else:
-        cli_scores.show(task.name, scores)
+        cli_scores.print_scores(task.name, scores)
     if report:
         write_text(report, task.page(scores))

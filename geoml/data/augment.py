@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoml.data.recipe import Augmentation
 from geoml.data.scene import Sample
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 T = TypeVar("T", bound=np.generic)
 

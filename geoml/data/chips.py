@@ -17,7 +17,7 @@ from geoml.data.recipe import Augmentation, Sampling
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.errors import NothingFound
 from geoml.grid.plane import Window
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 CACHE_BYTES = 4 * 2**30
 """Scenes are kept in memory up to this much, later ones are read again when needed."""

@@ -21,7 +21,7 @@ from geoml.data.recipe import VectorLabels, resolve
 from geoml.errors import DataError, InputError
 from geoml.io.cards.map_card import ClassInfo
 from geoml.io.tables import csv_rows, parquet_geometry
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.texts import listed
 
 LISTED = 20

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.plane import Window
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Tasks as the engine knows them: what their files promise, and how one is found by the name in a recipe or a card.
+"""Tasks as the engine knows them: the protocol of their files, and how one is found by its name in a recipe or a card.
 
 A task's file lies in ``geoml/tasks`` or in ``geoml/WING/tasks`` and has a class ``Task``. `docs/add-a-task.md` says in
 full what it holds.
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from geoml.io.report.score_table import ScoreTable
 
 OnEpoch = Callable[[dict[str, float]], None]
-"""Gets ``epoch``, ``loss`` and where there is one the score of the validation data, after every epoch."""
+"""Called after every epoch with ``epoch``, ``loss`` and, where there is one, the score of the validation data."""
 
 FILES = Registry("geoml.*.tasks", "task")
 DEFAULT = "segmentation"
-"""Of a recipe that names no task: recipes from before there were several."""
+"""The task of a recipe that names none, as old ones do."""
 
 
 class Scores(Protocol):
@@ -35,7 +35,7 @@ class Scores(Protocol):
 
 
 class Task(Protocol):
-    """What every task says of itself, on the class: nothing has to be built to train, score or print.
+    """What every task declares on its class: nothing has to be built to train, score or print.
 
     ``recipe`` and ``card`` are the classes of its recipe and of the card of its packages, ``input`` and ``output`` the
     names of what it reads and makes. ``key`` is the score that the best is chosen by.
@@ -95,14 +95,13 @@ def names() -> list[str]:
 
 def find(name: str) -> type[Task]:
     """A task by name. Raises InputError, with the nearest name, for one that is not there."""
-    found: type[Task] = FILES.find(name).Task
-    return found
+    task: type[Task] = FILES.find(name).Task
+    return task
 
 
-def of_pixels(name: str) -> type[PixelTask]:
+def find_pixel_task(name: str) -> type[PixelTask]:
     """A task of the common loop by name. Raises InputError for one that is not there, or that trains by itself."""
-    found: Any = find(name)
-    if "loss" not in dir(found):
+    task: type[PixelTask] = FILES.find(name).Task
+    if "loss" not in dir(task):
         raise InputError(f"task: {name} gives nothing for every pixel, so this loop does not train it")
-    pixels: type[PixelTask] = found
-    return pixels
+    return task

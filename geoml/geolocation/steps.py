@@ -40,10 +40,10 @@ def geolocate(
     """
     recipe = parse(LocateRecipe, {"model": model, **options}, "geolocate")
     _check_page(map)
-    from geoml.engine.machine.halt import halting
+    from geoml.engine.machine.shutdown import graceful_shutdown
     from geoml.geolocation.locate.locate import geolocate as run
 
-    with halting():
+    with graceful_shutdown():
         summary = run(_list(sources), _locator(recipe.model), out, recipe, progress)
         if map is not None:
             draw_map(out, map)
@@ -71,13 +71,13 @@ def geolocate_map(
     """
     recipe = parse(MapRecipe, dict(options), "geolocate map")
     _check_page(map)
-    from geoml.engine.machine.halt import halting
+    from geoml.engine.machine.shutdown import graceful_shutdown
     from geoml.geolocation.matching import chain, references, rows
     from geoml.geolocation.rows.run import parquet_path
 
     target = parquet_path(out)
     folder = Path(cache) if cache is not None else target.with_name(f"{target.name}.run") / "references"
-    with halting():
+    with graceful_shutdown():
         if recipe.catalog is not None:
             locator = None if recipe.model is None and recipe.has_prior else _locator(recipe.model)
             summary = chain.geolocate_chain(_list(sources), recipe, locator, target, folder, progress)

@@ -1,23 +1,24 @@
 """Models: one file each, and the file name is the name.
 
 A model file holds the paper in its docstring, ``TASKS`` (names in ``geoml.tasks``), a frozen dataclass ``Config`` with
-at least ``bands`` and ``classes``, ``build(config)`` and, for the contract tests, ``TINY`` (arguments of a small
-``Config``). The built module maps (B, bands, H, W) float to (B, classes, H, W) logits for any H and W and has an
-integer ``stride``: chips that start at its multiples see the same network.
+at least ``bands`` and ``classes``, ``build`` (what makes the network of a ``Config``, often its class) and, for the
+contract tests, ``TINY`` (arguments of a small ``Config``). The network maps (batch, bands, y, x) float to (batch,
+classes, y, x) logits for any height and width and has an integer ``stride``: chips that start at its multiples see the
+same network. It is randomly initialised unless the config has ``encoder_weights``, see `geoml.nn.encoders.initialise`.
 
-Several dates come as (B, dates * bands, H, W), all bands of the first date first. A ``Config`` with a field ``dates``
-has ``bands`` for each date; any other network takes the dates as so many more bands.
+Several dates come as (batch, dates * bands, y, x), all bands of the first date first. A ``Config`` with a field
+``dates`` has ``bands`` for each date; any other network takes the dates as so many more bands.
 
-A file with ``calibrate(config, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
-pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values, the answer is the complete
-state dict of the module, whose buffer ``ready`` is False until then. Where the module has ``doubt(pixels)``, it says in
-a sentence what speaks against its answer on the pixels that it was calibrated on, "" for nothing.
+A file with ``calibrate(network, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
+pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values; a fresh network takes its
+state from them and sets its buffer ``ready``. Where it has a method ``doubt(pixels)``, that says in a sentence what
+speaks against its answer on the pixels that it was calibrated on, "" for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoml.registry import Registry
 
@@ -28,7 +29,7 @@ _FILES = Registry(__name__, "architecture")
 names, find, configure = _FILES.names, _FILES.find, _FILES.configure
 
 
-def given(architecture: str, bands: int, dates: int, classes: int) -> dict[str, int]:
+def fixed_by_data(architecture: str, bands: int, dates: int, classes: int) -> dict[str, int]:
     """The fields of a ``Config`` that data and classes decide: for ``bands`` of each of ``dates``."""
     if "dates" in find(architecture).Config.__dataclass_fields__:
         return {"bands": bands, "dates": dates, "classes": classes}
@@ -37,10 +38,10 @@ def given(architecture: str, bands: int, dates: int, classes: int) -> dict[str, 
 
 def calibrated(architecture: str) -> bool:
     """True for a model whose state is estimated on the pixels of the run; its file has ``calibrate``."""
-    return architecture in names() and hasattr(find(architecture), "calibrate")
+    return architecture in names() and _FILES.defines(architecture, "calibrate")
 
 
-def build(architecture: str, config: Mapping[str, Any]) -> nn.Module:
+def build(architecture: str, config: Mapping[str, object]) -> nn.Module:
     """A model by name: ``build("unet", {"bands": 4, "classes": 3})``. Raises InputError as `configure` does."""
     module: nn.Module = _FILES.build(architecture, config)
     return module

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,12 +48,12 @@ class Config(SiameseConfig):
         if not 3 <= self.depth <= 5:
             raise InputError(f"depth: {self.depth}; expected 3, 4 or 5")
         for name in ("width", "tokens", "heads", "head_width", "encoder_depth", "decoder_depth"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)}; expected at least one")
+            if vars(self)[name] < 1:
+                raise InputError(f"{name}: {vars(self)[name]}; expected at least one")
 
 
 class Attention(nn.Module):
-    """(B, N, width) queries ask (B, M, width) tokens with several heads: (B, N, width)."""
+    """Queries attend to tokens with several heads."""
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
@@ -63,13 +64,15 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, inner, bias=False)
         self.out = nn.Linear(inner, width)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch query width"], tokens: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch query width"]:
         q, k, v = (
             y.reshape(*y.shape[:2], self.heads, -1).transpose(1, 2)
             for y in (self.query(x), self.key(tokens), self.value(tokens))
         )
-        y = F.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        y: Tensor = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return y
 
 
 class TransformerLayer(nn.Module):
@@ -84,14 +87,17 @@ class TransformerLayer(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch query width"], tokens: Float[Tensor, "batch token width"] | None = None
+    ) -> Float[Tensor, "batch query width"]:
         y = self.norm(x)
         x = x + self.attention(y, y if tokens is None else self.norm(tokens))
-        return x + self.mlp(x)  # type: ignore[no-any-return]
+        x = x + self.mlp(x)
+        return x
 
 
 class BIT(nn.Module):
-    """(B, dates * bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+    """Logits for any height and width."""
 
     stride = 8
 
@@ -115,36 +121,37 @@ class BIT(nn.Module):
         )
         initialise(self, config.encoder, config.encoder_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return padded(self._forward, x, self.stride)
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         (deep,) = self.net(stacked(x, self.dates))
         y = self.project(F.interpolate(deep, scale_factor=2.0, mode="nearest"))
         y = self.refine(y, self.mix(self.tokens(y)))
         change = differences(apart(y, self.dates), self.signed)
-        return self.head(F.interpolate(change, size=x.shape[-2:], mode="bilinear"))  # type: ignore[no-any-return]
+        logits: Tensor = self.head(F.interpolate(change, size=x.shape[-2:], mode="bilinear"))
+        return logits
 
-    def tokens(self, y: Tensor) -> Tensor:
-        """(B * dates, width, h, w) features to (B * dates, tokens, width): means weighted by attention maps."""
+    def tokens(self, y: Float[Tensor, "image width y x"]) -> Float[Tensor, "image token width"]:
+        """Means of the features of each date, weighted by attention maps."""
         weight = self.attend(y).flatten(2).softmax(-1)
         return torch.bmm(weight, y.flatten(2).transpose(1, 2))
 
-    def mix(self, tokens: Tensor) -> Tensor:
-        """(B * dates, tokens, width) to the same, after those of all dates have met."""
+    def mix(self, tokens: Float[Tensor, "image token width"]) -> Float[Tensor, "image token width"]:
+        """The tokens after those of all dates have attended to each other."""
         z = tokens.reshape(-1, self.dates * tokens.shape[1], tokens.shape[2]) + self.position
         for layer in self.encoder_layers:
             z = layer(z)
         return z.reshape(tokens.shape)
 
-    def refine(self, y: Tensor, tokens: Tensor) -> Tensor:
-        """(B * dates, width, h, w) features to the same, after every pixel has asked the tokens of its date."""
+    def refine(
+        self, y: Float[Tensor, "image width y x"], tokens: Float[Tensor, "image token width"]
+    ) -> Float[Tensor, "image width y x"]:
+        """The features after every pixel has attended to the tokens of its date."""
         pixels = y.flatten(2).transpose(1, 2)
         for layer in self.decoder_layers:
             pixels = layer(pixels, tokens)
         return pixels.transpose(1, 2).reshape(y.shape)
 
 
-def build(config: Config) -> BIT:
-    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
-    return BIT(config)
+build = BIT

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,7 +49,7 @@ class Config(SiameseConfig):
 
 
 class ChangeNet(nn.Module):
-    """(B, dates * bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+    """Logits for any height and width."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -61,13 +62,13 @@ class ChangeNet(nn.Module):
         self.heads = nn.ModuleList(_head(config) for _ in config.depths)
         initialise(self, config.encoder, config.encoder_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return padded(self._forward, x, self.stride)
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         logits = x.new_zeros(())
-        found = self.net(stacked(x, self.dates))
-        for level, narrow, join, head in zip(found, self.narrow, self.join, self.heads, strict=True):
+        levels = self.net(stacked(x, self.dates))
+        for level, narrow, join, head in zip(levels, self.narrow, self.join, self.heads, strict=True):
             y = join(concatenated(narrow(level), self.dates))
             logits = logits + head(F.interpolate(y, size=x.shape[-2:], mode="bilinear"))
         return logits
@@ -78,6 +79,4 @@ def _head(config: Config) -> nn.Module:
     return nn.Sequential(nn.ReLU(), nn.Conv2d(config.hidden, config.classes, 1)) if config.hidden else nn.Identity()
 
 
-def build(config: Config) -> ChangeNet:
-    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
-    return ChangeNet(config)
+build = ChangeNet

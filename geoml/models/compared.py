@@ -8,9 +8,9 @@ of the two maps are multiplied, as of independent observations, instead of compa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ class Config:
 
     bands: int
     architecture: str
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, object] = field(default_factory=dict)
     dates: int = 2
     classes: int = 2
     inner: int | None = None
@@ -51,8 +51,8 @@ class Config:
         if self.config.get("encoder_weights") is not None:
             raise InputError("config.encoder_weights: expected none; compare a trained package instead")
         if self.classes not in (2, kinds(self.count)):
-            wanted = f"2, or {kinds(self.count)} for {self.count} classes on each date"
-            raise InputError(f"classes: {self.classes}; expected {wanted}")
+            expected = f"2, or {kinds(self.count)} for {self.count} classes on each date"
+            raise InputError(f"classes: {self.classes}; expected {expected}")
         if self.architecture == "compared" or "segmentation" not in models.find(self.architecture).TASKS:
             raise InputError(f"architecture: {self.architecture!r}; expected a model of segmentation")
 
@@ -65,12 +65,12 @@ class Config:
 
 
 class Compared(nn.Module):
-    """(B, 2 * bands, H, W) float to (B, classes, H, W) logarithms of probabilities; any H and W."""
+    """Logarithms of the probabilities of changes for any height and width."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        given = models.given(config.architecture, config.bands, 1, config.count)
-        self.net = models.build(config.architecture, {**config.config, **given})
+        fixed = models.fixed_by_data(config.architecture, config.bands, 1, config.count)
+        self.net = models.build(config.architecture, {**config.config, **fixed})
         self.stride = self.net.stride
         self.bands, self.binary = config.bands, config.classes == 2
         pairs = [(i, j) for i in range(config.count) for j in range(config.count) if i != j]
@@ -80,7 +80,7 @@ class Compared(nn.Module):
         self.register_buffer("before", torch.tensor([i for i, _ in pairs]), persistent=False)
         self.register_buffer("after", torch.tensor([j for _, j in pairs]), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         both = self.net(torch.cat([x[:, : self.bands], x[:, self.bands :]]))
         first, second = F.log_softmax(both.float(), dim=1).chunk(2)
         unchanged = torch.logsumexp(first + second, dim=1, keepdim=True)
@@ -88,8 +88,10 @@ class Compared(nn.Module):
         return torch.cat([unchanged, changed], dim=1)
 
 
-def _differ(first: Tensor, second: Tensor) -> Tensor:
-    """(B, 1, H, W) logarithm of the probability of two classes that differ, of (B, K, H, W) logarithms on each date.
+def _differ(
+    first: Float[Tensor, "batch class y x"], second: Float[Tensor, "batch class y x"]
+) -> Float[Tensor, "batch 1 y x"]:
+    """Logarithm of the probability of two classes that differ, of the logarithms on each date.
 
     Class by class: all pairs at once would take K * K layers of memory, and 1 - P(the same) has no digits near 0.
     """
@@ -100,6 +102,4 @@ def _differ(first: Tensor, second: Tensor) -> Tensor:
     return torch.logsumexp(torch.stack(parts, dim=1), dim=1, keepdim=True)
 
 
-def build(config: Config) -> Compared:
-    """The network with an inner one as its config says. Raises InputError, also for what does not fit the inner one."""
-    return Compared(config)
+build = Compared

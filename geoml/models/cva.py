@@ -8,36 +8,24 @@ Each band of each date is standardised by its own mean and deviation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from jaxtyping import Float
 from torch import Tensor
 
-from geoml.nn.thresholded import PairConfig, Standardised, checked, settled
+from geoml.nn import thresholded
+from geoml.nn.thresholded import PairConfig, Standardised
 
 TASKS = ("change",)
 TINY: dict[str, object] = {}
-
-
-@dataclass(frozen=True)
-class Config(PairConfig):
-    """Arguments of `build`."""
+Config = PairConfig
 
 
 class ChangeVector(Standardised):
     """(B, 2 * bands, H, W) physical values to (B, 2, H, W) logits; any H and W."""
 
-    def magnitude(self, x: Tensor) -> Tensor:
-        """(B, H, W) Euclidean length of the change vector, in standard deviations."""
+    def magnitude(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch y x"]:
+        """Euclidean length of the change vector, in standard deviations."""
         return self.difference(x).square().sum(dim=1).sqrt()
 
 
-def build(config: Config) -> ChangeVector:
-    """The model, not calibrated."""
-    return ChangeVector(config)
-
-
-def calibrate(config: Config, pixels: Tensor) -> dict[str, Tensor]:
-    """Its state from (N, 2 * bands) float32 valid pixels. Raises InputError or DataError as `checked`."""
-    pixels, module = checked(config, pixels), build(config)
-    module.measure(pixels)
-    return settled(module, pixels)
+build = ChangeVector
+calibrate = thresholded.calibrate

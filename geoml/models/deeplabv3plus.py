@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import segmentation_models_pytorch as smp
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoml.nn.encoders import EncoderConfig, initialise, segmentation_model
@@ -30,7 +31,7 @@ class Config(EncoderConfig):
 
 
 class DeepLabV3Plus(nn.Module):
-    """(B, bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+    """Logits for any height and width."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -47,10 +48,8 @@ class DeepLabV3Plus(nn.Module):
         self.stride = config.output_stride
         initialise(self, config.encoder, config.encoder_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return padded(self.net, x, self.stride)
 
 
-def build(config: Config) -> DeepLabV3Plus:
-    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
-    return DeepLabV3Plus(config)
+build = DeepLabV3Plus

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +50,7 @@ class Unit(nn.Module):
         self.conv = nn.Conv2d(before, after, size, padding=size // 2, groups=groups)
         self.norm = nn.BatchNorm2d(after, eps=1e-3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch before y x"]) -> Float[Tensor, "batch after y x"]:
         return F.mish(self.norm(self.conv(x)))
 
 
@@ -63,12 +64,13 @@ class ResidualBlock(nn.Module):
         self.main = nn.Sequential(*[unit for pair in pairs for unit in pair])
         self.skip = Unit(before, after)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.main(x) + self.skip(x)  # type: ignore[no-any-return]
+    def forward(self, x: Float[Tensor, "batch before y x"]) -> Float[Tensor, "batch after y x"]:
+        y: Tensor = self.main(x) + self.skip(x)
+        return y
 
 
 class DynamicWorld(nn.Module):
-    """(B, bands, H, W) reflectance in 1/10000 to (B, classes, H, W) logits; any H and W."""
+    """Logits of reflectance in 1/10000 for any height and width."""
 
     stride = 2
 
@@ -86,28 +88,28 @@ class DynamicWorld(nn.Module):
         self.join = ResidualBlock(deep + side, deep)
         self.head = nn.Conv2d(deep, config.classes, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return padded(self._forward, x, self.stride)
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return self.features(self.squeeze(x))
 
-    def squeeze(self, x: Tensor) -> Tensor:
+    def squeeze(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
         """Reflectance in 1/10000 to (0, 1): logarithm, per-band shift and scale, sigmoid. Below zero counts as zero."""
         log = torch.log1p(x.clamp_min(0) * 0.005)
         return torch.sigmoid(5 * (log - self.shift) / self.scale - 1)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(B, bands, H, W) squeezed values to logits; H and W are even."""
-        y = self.stem(x)
-        y = halved(y)
+    def features(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
+        """Squeezed values to logits; height and width are even."""
+        y = halved(self.stem(x))
         y = self.join(torch.cat([self.main(y), self.side(y)], dim=1))
         y = F.interpolate(y, size=x.shape[-2:], mode="bilinear")
-        return self.head(F.normalize(y, dim=1))  # type: ignore[no-any-return]
+        logits: Tensor = self.head(F.normalize(y, dim=1))
+        return logits
 
 
-def halved(x: Tensor) -> Tensor:
-    """(B, C, H, W) at half the size: bilinear with antialiasing, H and W even.
+def halved(x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y//2 x//2"]:
+    """An image at half the size: bilinear with antialiasing, height and width even.
 
     The same as ``F.interpolate(antialias=True)``, ten times faster in channels_last and at home in bf16.
     """
@@ -117,6 +119,4 @@ def halved(x: Tensor) -> Tensor:
     return F.conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1]) / whole
 
 
-def build(config: Config) -> DynamicWorld:
-    """The network, randomly initialised."""
-    return DynamicWorld(config)
+build = DynamicWorld

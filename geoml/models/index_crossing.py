@@ -13,13 +13,15 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from geoml.errors import InputError
 from geoml.models import index_difference
 from geoml.models.index_difference import IndexDifference
+from geoml.nn import thresholded
 from geoml.nn.otsu import otsu
-from geoml.nn.thresholded import STEEPEST, checked
+from geoml.nn.thresholded import STEEPEST
 
 TASKS = ("change",)
 TINY: dict[str, object] = {}
@@ -55,65 +57,59 @@ class IndexCrossing(IndexDifference):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.given, self.margin = config.threshold, config.margin
+        self.fixed_level, self.margin = config.threshold, config.margin
         self.level: Tensor
         self.register_buffer("level", torch.zeros(()))
 
-    def magnitude(self, x: Tensor) -> Tensor:
-        """(B, H, W) how far beyond the margin the nearer date lies where the threshold was crossed; else below 0."""
+    def magnitude(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch y x"]:
+        """How far beyond the margin the nearer date lies where the threshold was crossed; else below 0."""
         near, crossed = self.sides(x)
         return torch.where(crossed, near, -near) - self.margin
 
-    def odds(self, x: Tensor) -> Tensor:
-        """(B, H, W) float32 log odds of a crossing."""
-        found = super().odds(x)
+    def odds(self, x: Float[Tensor, "batch channel y x"]) -> Float32[Tensor, "batch y x"]:
+        """Log odds of a crossing."""
+        odds = super().odds(x)
         if self.margin:
-            return found
+            return odds
         _, crossed = self.sides(x.float())
-        return found + torch.where(crossed, EDGE, -EDGE)
+        return odds + torch.where(crossed, EDGE, -EDGE)
 
-    def sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W) distance of the nearer date from the threshold, and whether they lie on different sides of it."""
+    def sides(
+        self, x: Float[Tensor, "batch channel y x"]
+    ) -> tuple[Float[Tensor, "batch y x"], Bool[Tensor, "batch y x"]]:
+        """Distance of the nearer date from the threshold, and whether they lie on different sides of it."""
         before, after = (self.index(part) - self.level for part in (x[:, : self.bands], x[:, self.bands :]))
         return torch.minimum(before.abs(), after.abs()), (before > 0) != (after > 0)
 
     @torch.no_grad()
-    def doubt(self, pixels: Tensor) -> str:
-        """That Otsu's threshold parts nothing, where so, on the (N, 2 * bands) pixels that it was taken from."""
+    def doubt(self, pixels: Float[Tensor, "pixel channel"]) -> str:
+        """That Otsu's threshold separates nothing, where so, on the pixels that it was taken from."""
         index = self.both(pixels)
         total = float(index.var(correction=0))
-        if self.given is not None or not bool(self.sides(pixels.float()[:, :, None, None])[1].any()):
+        if self.fixed_level is not None or not bool(self.sides(pixels.float()[:, :, None, None])[1].any()):
             return ""
         split = otsu(index)
-        if (apart := 1 - split.spread**2 / total) > TWO_SIDES:
+        if (explained := 1 - split.deviation**2 / total) > TWO_SIDES:
             return ""
         return (
-            f"the index of both dates has one mode: its threshold of {split.threshold:.2f} explains {apart:.0%} of the "
-            f"variance, and two sides would explain more than {TWO_SIDES:.0%}; give a threshold"
+            f"the index of both dates has one mode: its threshold of {split.threshold:.2f} explains {explained:.0%} of "
+            f"the variance, and two sides would explain more than {TWO_SIDES:.0%}; give a threshold"
         )
 
-    def both(self, pixels: Tensor) -> Tensor:
-        """(2 N,) float64 index of either date of (N, 2 * bands) pixels."""
+    def both(self, pixels: Float[Tensor, "pixel channel"]) -> Float64[Tensor, " both"]:
+        """Index of either date of N pixels, 2 N numbers."""
         x = pixels.float()[:, :, None, None]
         return torch.cat([self.index(x[:, : self.bands]), self.index(x[:, self.bands :])]).flatten().double()
 
+    def measure(self, pixels: Float[Tensor, "pixel channel"]) -> None:
+        """Nothing: no centre is taken off the index."""
 
-def build(config: Config) -> IndexCrossing:
-    """The model, not calibrated."""
-    return IndexCrossing(config)
+    def settle(self, pixels: Float[Tensor, "pixel channel"]) -> None:
+        """Take the level of the index, and the slope of two normal classes on either side of Otsu's threshold of it."""
+        split = otsu(self.both(pixels))
+        self.level.fill_(split.threshold if self.fixed_level is None else self.fixed_level)
+        self.slope.fill_(split.slope(STEEPEST))
 
 
-@torch.no_grad()
-def calibrate(config: Config, pixels: Tensor) -> dict[str, Tensor]:
-    """Its state from (N, 2 * bands) float32 valid pixels. Raises InputError or DataError as `checked`.
-
-    The slope is that of two normal classes parted by Otsu's threshold of the index, as in `settled`.
-    """
-    pixels, module = checked(config, pixels), build(config)
-    split = otsu(module.both(pixels))
-    gap = split.above - split.below
-    slope = STEEPEST if gap == 0 else min(gap / split.spread**2 if split.spread else math.inf, 2 * STEEPEST / gap)
-    module.level.fill_(split.threshold if config.threshold is None else config.threshold)
-    module.slope.fill_(slope)
-    module.ready.fill_(True)
-    return {name: value.clone() for name, value in module.state_dict().items()}
+build = IndexCrossing
+calibrate = thresholded.calibrate

@@ -10,12 +10,15 @@ its median over the region: what season, haze and sensor do everywhere is no cha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from geoml.errors import InputError
-from geoml.nn.thresholded import PairConfig, Thresholded, checked, settled
+from geoml.nn import thresholded
+from geoml.nn.thresholded import PairConfig, Thresholded
 
 TASKS = ("change",)
 TINY: dict[str, object] = {}
@@ -34,19 +37,15 @@ class Config(PairConfig):
 
     first: int = 0
     second: int = 1
+    class_counts: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("first", "second"):
-            if self.bands > 1 and not 0 <= getattr(self, name) < self.bands:
-                raise InputError(f"{name}: {getattr(self, name)}; expected the position of a band, below {self.bands}")
+        for name, place in (("first", self.first), ("second", self.second)):
+            if self.bands > 1 and not 0 <= place < self.bands:
+                raise InputError(f"{name}: {place}; expected the position of a band, below {self.bands}")
         if self.first == self.second:
             raise InputError(f"second: {self.second}, as first; expected another band")
-
-    @classmethod
-    def kinds(cls) -> tuple[int, ...]:
-        """Changed or not, or unchanged, gain, loss."""
-        return (2, 3)
 
 
 class IndexDifference(Thresholded):
@@ -58,23 +57,28 @@ class IndexDifference(Thresholded):
         self.centre: Tensor
         self.register_buffer("centre", torch.zeros(()))
 
-    def index(self, x: Tensor) -> Tensor:
-        """(B, H, W) index in -1..1 of one date's (B, bands, H, W); 0 where both bands are 0."""
+    def index(self, x: Float[Tensor, "batch band y x"]) -> Float[Tensor, "batch y x"]:
+        """Index in -1..1 of one date; 0 where both bands are 0."""
         if self.bands == 1:
             return x[:, 0]
         a, b = x[:, self.first], x[:, self.second]
         total = a + b
         return ((a - b) / torch.where(total == 0, 1.0, total)).clamp(-1.0, 1.0)
 
-    def difference(self, x: Tensor) -> Tensor:
-        """(B, H, W) index of the second date less that of the first, less the centre."""
+    def difference(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch y x"]:
+        """Index of the second date less that of the first, less the centre."""
         return self.index(x[:, self.bands :]) - self.index(x[:, : self.bands]) - self.centre
 
-    def magnitude(self, x: Tensor) -> Tensor:
-        """(B, H, W) absolute difference of the index."""
+    def magnitude(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch y x"]:
+        """Absolute difference of the index."""
         return self.difference(x).abs()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def measure(self, pixels: Float[Tensor, "pixel channel"]) -> None:
+        """Take the centre: the median of the differences, of an even number the mean of the middle two."""
+        difference = self.difference(pixels[:, :, None, None])
+        self.centre.copy_((difference.median() - (-difference).median()) / 2)
+
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         if not self.signed:
             return super().forward(x)
         rise, up = self.odds(x), self.difference(x.float()) > 0
@@ -82,14 +86,5 @@ class IndexDifference(Thresholded):
         return torch.stack([torch.zeros_like(rise), gain, loss], dim=1)
 
 
-def build(config: Config) -> IndexDifference:
-    """The model, not calibrated."""
-    return IndexDifference(config)
-
-
-def calibrate(config: Config, pixels: Tensor) -> dict[str, Tensor]:
-    """Its state from (N, 2 * bands) float32 valid pixels. Raises InputError or DataError as `checked`."""
-    pixels, module = checked(config, pixels), build(config)
-    found = module.difference(pixels[:, :, None, None])
-    module.centre.copy_((found.median() - (-found).median()) / 2)  # of an even number the mean of the middle two
-    return settled(module, pixels)
+build = IndexDifference
+calibrate = thresholded.calibrate

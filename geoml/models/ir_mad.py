@@ -6,24 +6,20 @@ statistic: the statistic itself spreads so far among changed pixels that a thres
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from geoml.cube.irmad import reweighted
-from geoml.nn.thresholded import PairConfig, Standardised, checked, settled
+from geoml.nn import thresholded
+from geoml.nn.thresholded import PairConfig, Standardised
 
 TASKS = ("change",)
 TINY: dict[str, object] = {}
+Config = PairConfig
 
 MOST = 250_000
 """Pixels that are reweighted; more would only take longer."""
-
-
-@dataclass(frozen=True)
-class Config(PairConfig):
-    """Arguments of `build`."""
 
 
 class IRMAD(Standardised):
@@ -35,24 +31,19 @@ class IRMAD(Standardised):
         both = torch.eye(config.bands)
         self.register_buffer("transform", torch.cat([both, -both], dim=1))
 
-    def magnitude(self, x: Tensor) -> Tensor:
-        """(B, H, W) root of the sum of squared MAD variates, each over its deviation among unchanged pixels."""
+    def magnitude(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch y x"]:
+        """Root of the sum of squared MAD variates, each over its deviation among unchanged pixels."""
         variates = torch.einsum("vc,bchw->bvhw", self.transform, self.standardised(x))
         return variates.square().sum(dim=1).sqrt()
 
+    def measure(self, pixels: Float[Tensor, "pixel channel"]) -> None:
+        """Also take the transform to MAD variates, of at most `MOST` pixels."""
+        super().measure(pixels)
+        z = (pixels[:: -(-len(pixels) // MOST)].double() - self.mean) / self.std
+        mad = reweighted(z.numpy(), self.bands)
+        self.mean.add_(self.std * torch.from_numpy(mad.mean))
+        self.transform.zero_()[: len(mad.transform)] = torch.from_numpy(mad.transform)
 
-def build(config: Config) -> IRMAD:
-    """The model, not calibrated."""
-    return IRMAD(config)
 
-
-@torch.no_grad()
-def calibrate(config: Config, pixels: Tensor) -> dict[str, Tensor]:
-    """Its state from (N, 2 * bands) float32 valid pixels. Raises InputError or DataError as `checked`."""
-    pixels, module = checked(config, pixels), build(config)
-    module.measure(pixels)
-    z = (pixels[:: -(-len(pixels) // MOST)].double() - module.mean) / module.std
-    found = reweighted(z.numpy(), config.bands)
-    module.mean.add_(module.std * torch.from_numpy(found.mean))
-    module.transform.zero_()[: len(found.transform)] = torch.from_numpy(found.transform)
-    return settled(module, pixels)
+build = IRMAD
+calibrate = thresholded.calibrate

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,7 +45,7 @@ class Config:
 
 
 class SegNet(nn.Module):
-    """(B, bands, H, W) float to (B, classes, H, W) logits; any H and W. The encoder keeps fp32 under autocast."""
+    """Logits for any height and width, He-initialised. The encoder keeps fp32 under autocast."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -66,10 +67,10 @@ class SegNet(nn.Module):
         if config.encoder_weights is not None:
             start_from(self, config.encoder_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return padded(self._forward, x, self.stride)
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         places = []
         # which of four is the largest hangs on the last digits: in bf16 the decoder would put much of it elsewhere
         with torch.autocast(x.device.type, enabled=False):
@@ -79,7 +80,8 @@ class SegNet(nn.Module):
                 places.append(place)
         for stage, place in zip(reversed(self.decoder), reversed(places), strict=True):
             x = stage(F.max_unpool2d(x, place, [2, 2]))
-        return self.head(x)  # type: ignore[no-any-return]
+        logits: Tensor = self.head(x)
+        return logits
 
 
 def _stage(before: int, inside: int, after: int, count: int) -> nn.Sequential:
@@ -91,6 +93,4 @@ def _stage(before: int, inside: int, after: int, count: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def build(config: Config) -> SegNet:
-    """The network, He-initialised unless ``encoder_weights`` (a ``.safetensors`` file) says otherwise."""
-    return SegNet(config)
+build = SegNet

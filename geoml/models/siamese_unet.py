@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtyping import Float
 from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Config(SiameseConfig, UNetConfig):
 
 
 class SiameseUNet(nn.Module):
-    """(B, dates * bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+    """Logits for any height and width."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -60,22 +61,20 @@ class SiameseUNet(nn.Module):
             initialize_decoder(self.net.decoder)
         initialise(self, config.encoder, config.encoder_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return padded(self._forward, x, self.stride)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        found = self.net.encoder(stacked(x, self.dates))
+    def _forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         # the first is the image itself, of which the decoder takes nothing but the size
-        fused = [found[0], *(self.fuse(level) for level in found[1:])]
-        return self.net.segmentation_head(self.net.decoder(fused))  # type: ignore[no-any-return]
+        image, *features = self.net.encoder(stacked(x, self.dates))
+        logits: Tensor = self.net.segmentation_head(self.net.decoder([image, *map(self.fuse, features)]))
+        return logits
 
-    def fuse(self, level: Tensor) -> Tensor:
-        """(B * dates, C, h, w) features of one scale to what the decoder takes, (B, n * C, h, w)."""
+    def fuse(self, level: Float[Tensor, "image channel y x"]) -> Float[Tensor, "batch fused y x"]:
+        """Features of one scale, of every date, to what the decoder takes."""
         if self.concatenates:
             return concatenated(level, self.dates)
         return differences(apart(level, self.dates), self.signed)
 
 
-def build(config: Config) -> SiameseUNet:
-    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
-    return SiameseUNet(config)
+build = SiameseUNet

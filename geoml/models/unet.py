@@ -6,8 +6,7 @@ https://arxiv.org/abs/1505.04597. Built by segmentation-models-pytorch with any 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoml.nn.encoders import initialise
@@ -16,15 +15,11 @@ from geoml.nn.unet import UNetConfig, unet
 
 TASKS = ("segmentation", "change")
 TINY = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
-
-
-@dataclass(frozen=True)
-class Config(UNetConfig):
-    """Arguments of `build`."""
+Config = UNetConfig
 
 
 class UNet(nn.Module):
-    """(B, bands, H, W) float to (B, classes, H, W) logits; any H and W."""
+    """Logits for any height and width."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -32,10 +27,8 @@ class UNet(nn.Module):
         self.stride = 2**config.depth
         initialise(self, config.encoder, config.encoder_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         return padded(self.net, x, self.stride)
 
 
-def build(config: Config) -> UNet:
-    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
-    return UNet(config)
+build = UNet

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +41,7 @@ class AreaEstimate:
         half = Z95 * self.area_error
         return np.stack([np.maximum(self.area - half, 0), self.area + half], 1)
 
-    def as_json(self, names: Sequence[str]) -> dict[str, Any]:
+    def as_json(self, names: Sequence[str]) -> dict[str, object]:
         """Plain JSON values by class name, None where there is no estimate."""
         rows = {
             name: {
@@ -79,8 +78,8 @@ def estimate(counts: ArrayLike, mapped: ArrayLike) -> AreaEstimate:
         share = np.where(area[:, None] > 0, n / checked[:, None], 0.0)
         # Eq. 9 and 10
         proportion = weight @ share
-        spread = weight[:, None] ** 2 * share * (1 - share) / (checked[:, None] - 1)
-        error = np.sqrt(np.where(area[:, None] > 0, spread, 0.0).sum(0))
+        variance = weight[:, None] ** 2 * share * (1 - share) / (checked[:, None] - 1)
+        error = np.sqrt(np.where(area[:, None] > 0, variance, 0.0).sum(0))
         # Eq. 2 and 6
         user = np.where(area > 0, np.diag(share), np.nan)
         user_error = np.sqrt(user * (1 - user) / (checked - 1))
@@ -102,11 +101,11 @@ def _producer_variance(
     share: NDArray[np.float64],
     producer: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Eq. 7, for every class j: its own stratum and all the others where it was found."""
+    """Eq. 7, for every class j: its own stratum and all the others that hold it."""
     own = np.diag(share)
     true_area = area @ share
-    spread = np.where(area[:, None] > 0, area[:, None] ** 2 * share * (1 - share) / (checked[:, None] - 1), 0.0)
-    others = spread.sum(0) - np.diag(spread)
+    variance = np.where(area[:, None] > 0, area[:, None] ** 2 * share * (1 - share) / (checked[:, None] - 1), 0.0)
+    others = variance.sum(0) - np.diag(variance)
     mine = np.where(area > 0, area**2 * (1 - producer) ** 2 * own * (1 - own) / (checked - 1), 0.0)
     out: NDArray[np.float64] = (mine + producer**2 * others) / true_area**2
     return out

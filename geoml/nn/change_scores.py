@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.nn.losses import IGNORE
-from geoml.nn.metrics import ClassScores, calibration
+from geoml.nn.metrics import IGNORE, ClassScores, calibration
 
 SIZES = (25, 100, 400)
 """Upper bounds in pixels of the classes of changed objects by size; the last class has none."""
@@ -39,17 +38,15 @@ class ChangeScores:
         self.sizes: NDArray[np.int64] = np.zeros((len(SIZES) + 1, 4), np.int64)
         """By size: objects, found objects, their pixels, those of them called changed."""
 
-    def update(
-        self, index: NDArray[np.uint8], probability: NDArray[np.uint8], target: NDArray[np.integer[Any]]
-    ) -> None:
+    def update(self, index: NDArray[np.uint8], probability: NDArray[np.uint8], target: NDArray[np.integer]) -> None:
         """Add pixels: predicted index, probability of change in steps, true index (``IGNORE``: left out)."""
-        known = np.asarray(target) != IGNORE
-        truth, step = np.asarray(target)[known] > 0, np.asarray(probability)[known].astype(np.int64)
+        labelled = np.asarray(target) != IGNORE
+        truth, step = np.asarray(target)[labelled] > 0, np.asarray(probability)[labelled].astype(np.int64)
         self.classes.update(index, probability, target)
         self.changed += np.bincount(step[truth], minlength=self.steps + 1)
         self.unchanged += np.bincount(step[~truth], minlength=self.steps + 1)
 
-    def objects(self, index: NDArray[np.uint8], target: NDArray[np.integer[Any]]) -> None:
+    def objects(self, index: NDArray[np.uint8], target: NDArray[np.integer]) -> None:
         """Add the changed objects of a whole piece: connected (8 neighbours) pixels of true change, all classes alike.
 
         An object is found when at least half of it is called changed, whatever the class.
@@ -85,7 +82,7 @@ class ChangeScores:
         bins, ece = calibration(self.changed, self.changed + self.unchanged)
         return {**self.classes.compute(), "ece": ece, "calibration": bins, "change": self._binary()}
 
-    def _binary(self) -> dict[str, Any]:
+    def _binary(self) -> dict[str, object]:
         matrix = self.classes.confusion
         hit, missed = int(matrix[1:, 1:].sum()), int(matrix[1:, 0].sum())
         false, quiet = int(matrix[0, 1:].sum()), int(matrix[0, 0])
@@ -104,7 +101,7 @@ class ChangeScores:
             **({"by_size": self._by_size()} if self.sizes.any() else {}),
         }
 
-    def _curve(self) -> dict[str, Any]:
+    def _curve(self) -> dict[str, object]:
         """Average precision as the sum of (R_i - R_{i-1}) * P_i from high thresholds to low, without interpolation."""
         hit, called = np.cumsum(self.changed[::-1]), np.cumsum((self.changed + self.unchanged)[::-1])
         positives = int(hit[-1])
@@ -125,7 +122,7 @@ class ChangeScores:
             "best": {"threshold": rows[top]["threshold"], "f1": float(f1[top])},
         }
 
-    def _by_size(self) -> list[dict[str, Any]]:
+    def _by_size(self) -> list[dict[str, object]]:
         bounds = [0, *SIZES, None]
         return [
             {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,8 +22,8 @@ MOST = 200_000
 """Numbers that quantiles are taken of; more would say the same."""
 
 
-def null_above(magnitudes: Tensor, threshold: float) -> float:
-    """The share of the null of (N,) magnitudes of 0 or more that lies above ``threshold``.
+def null_above(magnitudes: Float[Tensor, " n"], threshold: float) -> float:
+    """The share of the null of magnitudes of 0 or more that lies above ``threshold``.
 
     Where half of the magnitudes are 0 the null is 0 throughout. Raises InputError without any number.
     """
@@ -31,20 +32,19 @@ def null_above(magnitudes: Tensor, threshold: float) -> float:
 
     if magnitudes.numel() == 0:
         raise InputError("null_above: no numbers; expected at least one")
-    values = magnitudes.detach().flatten().double()
+    values = magnitudes.detach().double()
     levels = np.array(LEVELS)
     quantiles = torch.quantile(values[:: -(-len(values) // MOST)], torch.from_numpy(levels).to(values)).cpu().numpy()
     if quantiles[-1] <= 0:
         return float(threshold < 0)
-    known = quantiles > 0
-    levels, logs = levels[known], np.log(quantiles[known])
+    above_zero = quantiles > 0
+    levels, logs = levels[above_zero], np.log(quantiles[above_zero])
 
-    def gaps(log_shape: float) -> NDArray[np.float64]:
+    def gaps_of(log_shape: float) -> NDArray[np.float64]:
         """Of the logarithms of the quantiles from those of a gamma distribution of scale 1."""
-        expected: NDArray[np.float64] = np.log(np.maximum(gammaincinv(np.exp(log_shape), levels), 1e-300))
-        found: NDArray[np.float64] = logs - expected
-        return found
+        gaps: NDArray[np.float64] = logs - np.log(np.maximum(gammaincinv(np.exp(log_shape), levels), 1e-300))
+        return gaps
 
-    found = minimize_scalar(lambda s: float(gaps(s).var()), bounds=(-2.0, 8.0), method="bounded")
-    scale = float(np.exp(gaps(found.x).mean()))
-    return float(gammaincc(np.exp(found.x), max(threshold, 0.0) / scale))
+    best = minimize_scalar(lambda s: float(gaps_of(s).var()), bounds=(-2.0, 8.0), method="bounded")
+    scale = float(np.exp(gaps_of(best.x).mean()))
+    return float(gammaincc(np.exp(best.x), max(threshold, 0.0) / scale))

@@ -39,8 +39,8 @@ def check(encoder: str) -> None:
     if encoder.startswith("tu-"):
         if not timm.is_model(encoder[3:]):
             raise unknown("encoder", encoder, (f"tu-{name}" for name in timm.list_models()))
-    elif encoder not in (known := smp.encoders.get_encoder_names()):
-        raise unknown("encoder", encoder, known)
+    elif encoder not in (names := smp.encoders.get_encoder_names()):
+        raise unknown("encoder", encoder, names)
 
 
 def segmentation_model(kind: type[Network], encoder: str, weights: str | None, bands: int, **options: Any) -> Network:
@@ -68,8 +68,8 @@ def drop_unused(model: Network, bands: int) -> Network:
     """
     was_training = model.training
     with torch.enable_grad():
-        found = model.eval()(torch.zeros(1, bands, 64, 64))
-        parts = [found] if isinstance(found, torch.Tensor) else found
+        y = model.eval()(torch.zeros(1, bands, 64, 64))
+        parts = [y] if isinstance(y, torch.Tensor) else y
         torch.autograd.backward([y.sum() for y in parts if y.requires_grad])
     unused = {name for name, weight in model.named_parameters() if weight.grad is None}
     for name, part in list(model.named_modules()):

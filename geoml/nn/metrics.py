@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.nn.losses import IGNORE
-
+IGNORE = 255
+"""In a target: no label, or no data."""
 BINS = 10
 """Bins of confidence, of equal width, for the calibration."""
 
@@ -30,11 +30,11 @@ class ClassScores:
         self.pixels_by_step: NDArray[np.int64] = np.zeros(confidence_steps + 1, np.int64)
         self.right_by_step: NDArray[np.int64] = np.zeros(confidence_steps + 1, np.int64)
 
-    def update(self, index: NDArray[np.uint8], confidence: NDArray[np.uint8], target: NDArray[np.integer[Any]]) -> None:
+    def update(self, index: NDArray[np.uint8], confidence: NDArray[np.uint8], target: NDArray[np.integer]) -> None:
         """Add pixels: predicted index, confidence in ``confidence_steps``, true index (``IGNORE``: left out)."""
-        known = np.asarray(target) != IGNORE
-        truth, guess = np.asarray(target)[known].astype(np.int64), np.asarray(index)[known].astype(np.int64)
-        sure = np.asarray(confidence)[known].astype(np.int64)
+        labelled = np.asarray(target) != IGNORE
+        truth, guess = np.asarray(target)[labelled].astype(np.int64), np.asarray(index)[labelled].astype(np.int64)
+        sure = np.asarray(confidence)[labelled].astype(np.int64)
         k = self.classes
         self.confusion += np.bincount(truth * k + guess, minlength=k * k).reshape(k, k)
         self.pixels_by_step += np.bincount(sure, minlength=self.steps + 1)
@@ -55,8 +55,8 @@ class ClassScores:
         """
         hit = np.diag(self.confusion).astype(float)
         truth, guess = self.confusion.sum(1).astype(float), self.confusion.sum(0).astype(float)
-        known = np.where(truth > 0, 1.0, np.nan)
-        iou, f1 = _ratio(hit, truth + guess - hit) * known, _ratio(2 * hit, truth + guess) * known
+        observed = np.where(truth > 0, 1.0, np.nan)
+        iou, f1 = _ratio(hit, truth + guess - hit) * observed, _ratio(2 * hit, truth + guess) * observed
         total = float(truth.sum())
         bins, ece = calibration(self.right_by_step, self.pixels_by_step)
         return {
@@ -77,7 +77,7 @@ class ClassScores:
 
 def calibration(
     right_by_step: NDArray[np.int64], pixels_by_step: NDArray[np.int64]
-) -> tuple[list[dict[str, Any]], float | None]:
+) -> tuple[list[dict[str, object]], float | None]:
     """Bins of equal width and the expected calibration error, from pixels (and those that were right) by step.
 
     ``[k]`` of either array counts the pixels with confidence ``k / (len - 1)``.
@@ -89,7 +89,7 @@ def calibration(
     right = np.bincount(which, right_by_step, BINS).astype(float)
     sure = np.bincount(which, pixels_by_step * steps / last, BINS).astype(float)
     accuracy, confidence = _ratio(right, pixels), _ratio(sure, pixels)
-    bins = [
+    bins: list[dict[str, object]] = [
         {"from": b / BINS, "to": (b + 1) / BINS, "pixels": int(n), "confidence": c, "accuracy": a}
         for b, (n, c, a) in enumerate(zip(pixels, _plain(confidence), _plain(accuracy), strict=True))
     ]

@@ -7,9 +7,11 @@ decide how wide its bins are.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from geoml.errors import InputError
@@ -21,17 +23,27 @@ class Split(NamedTuple):
     threshold: float
     below: float
     above: float
-    spread: float
+    deviation: float
+
+    def slope(self, steepest: float) -> float:
+        """Log odds of the upper class for each unit, of two normal classes of equal variance.
+
+        At most such that the log odds of the mean of a class are ``steepest``.
+        """
+        gap = self.above - self.below
+        if gap == 0:
+            return steepest
+        return min(gap / self.deviation**2 if self.deviation else math.inf, 2 * steepest / gap)
 
 
-def otsu(values: Tensor) -> Split:
-    """The split of (N,) finite numbers, in float64; of a constant the threshold is that number and nothing is above.
+def otsu(values: Float[Tensor, " n"]) -> Split:
+    """The split of finite numbers, in float64; of a constant the threshold is that number and nothing is above.
 
     Raises InputError without any number.
     """
     if values.numel() == 0:
         raise InputError("otsu: no numbers; expected at least one")
-    ordered = values.detach().flatten().double().sort().values
+    ordered = values.detach().double().sort().values
     shift = ordered.mean()
     x = ordered - shift  # sums of centred numbers lose no digits
     left = torch.arange(1, len(x), dtype=torch.float64, device=x.device)
@@ -47,5 +59,5 @@ def otsu(values: Tensor) -> Split:
         threshold=float((ordered[at] + ordered[at + 1]) / 2),
         below=float(below[at] + shift),
         above=float(above[at] + shift),
-        spread=float((within / len(x)).sqrt()),
+        deviation=float((within / len(x)).sqrt()),
     )

@@ -1,17 +1,20 @@
-"""Any height and width for networks that want multiples of their stride."""
+"""All heights and widths for networks that want multiples of their stride."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def padded(forward: Callable[[Tensor], Tensor], x: Tensor, stride: int) -> Tensor:
-    """``forward`` of ``x`` (B, C, H, W) grown at the bottom and right to multiples of ``stride``, cropped back.
+def padded(
+    forward: Callable[[Tensor], Tensor], x: Float[Tensor, "batch channel y x"], stride: int
+) -> Float[Tensor, "batch out y x"]:
+    """``forward`` of ``x`` padded at the bottom and right to multiples of ``stride``, cropped back.
 
-    The edge pixels are repeated, which works for any size; nothing happens where H and W fit already.
+    The edge pixels are repeated, which works for any size; nothing happens where height and width fit already.
     """
     height, width = x.shape[-2:]
     down, right = -height % stride, -width % stride

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import segmentation_models_pytorch as smp
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoml.errors import InputError
@@ -31,7 +32,7 @@ class SiameseConfig(EncoderConfig):
 
 
 class FeaturePyramid(nn.Module):
-    """``encoder`` alone: (B, bands, H, W) to its feature maps at the ``depths`` 1, 2, … (stride 2, 4, …)."""
+    """``encoder`` alone: its feature maps at the ``depths`` 1, 2, … (stride 2, 4, …)."""
 
     def __init__(
         self,
@@ -50,9 +51,9 @@ class FeaturePyramid(nn.Module):
         if 0 in self.channels:
             raise ValueError(f"no features at one of the depths {self.depths}")
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        found = self.encoder(x)
-        return [found[d] for d in self.depths]
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        levels = self.encoder(x)
+        return [levels[d] for d in self.depths]
 
 
 def features(config: SiameseConfig, depths: Sequence[int], output_stride: int = 32) -> FeaturePyramid:
@@ -62,23 +63,23 @@ def features(config: SiameseConfig, depths: Sequence[int], output_stride: int = 
     )
 
 
-def stacked(x: Tensor, dates: int) -> Tensor:
-    """(B, dates * C, H, W) to (B * dates, C, H, W); the dates of a sample follow each other."""
+def stacked(x: Float[Tensor, "batch bands y x"], dates: int) -> Float[Tensor, "batch*{dates} bands//{dates} y x"]:
+    """Dates from the axis of the bands to the axis of the batch; the dates of a sample follow each other."""
     return x.reshape(-1, x.shape[1] // dates, *x.shape[2:])
 
 
-def apart(x: Tensor, dates: int) -> tuple[Tensor, ...]:
-    """(B * dates, …) as `stacked` gives it to one (B, …) for each date."""
+def apart(x: Float[Tensor, "image channel y x"], dates: int) -> tuple[Float[Tensor, "batch channel y x"], ...]:
+    """One batch for each date of what `stacked` put together."""
     return x.reshape(-1, dates, *x.shape[1:]).unbind(1)
 
 
-def concatenated(x: Tensor, dates: int) -> Tensor:
-    """(B * dates, C, H, W) as `stacked` gives it to (B, dates * C, H, W)."""
+def concatenated(x: Float[Tensor, "image channel y x"], dates: int) -> Float[Tensor, "batch {dates}*channel y x"]:
+    """Dates back from the axis of the batch to that of the bands."""
     return torch.cat(apart(x, dates), dim=1)
 
 
-def differences(parts: Sequence[Tensor], signed: bool) -> Tensor:
-    """Of n dates (B, C, H, W) the n - 1 changes from each to the next, (B, (n - 1) * C, H, W).
+def differences(parts: Sequence[Float[Tensor, "batch channel y x"]], signed: bool) -> Float[Tensor, "batch change y x"]:
+    """Of n dates the n - 1 changes from each to the next, side by side.
 
     Absolute values know no direction: a swap of two dates gives the same. ``signed`` ones tell a gain from a loss.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +13,7 @@ class Support:
         self.pixels: NDArray[np.int64] = np.zeros(classes, np.int64)
         self.places: NDArray[np.int64] = np.zeros(classes, np.int64)
 
-    def update(self, target: NDArray[np.integer[Any]]) -> None:
+    def update(self, target: NDArray[np.integer]) -> None:
         """Add a whole piece: (y, x) true indices, ``IGNORE`` where nothing is known."""
         from scipy import ndimage  # half a second, and only scoring needs it
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from geoml.errors import DataError, InputError
@@ -37,19 +39,16 @@ class PairConfig:
     bands: int
     dates: int = 2
     classes: int = 2
+    class_counts: ClassVar[tuple[int, ...]] = (2,)
+    """Numbers of classes that the model can tell apart."""
 
     def __post_init__(self) -> None:
         if self.bands < 1:
             raise InputError(f"bands: {self.bands}; expected at least one")
         if self.dates != 2:
             raise InputError(f"dates: {self.dates}; expected 2")
-        if self.classes not in self.kinds():
-            raise InputError(f"classes: {self.classes}; expected {' or '.join(map(str, self.kinds()))}")
-
-    @classmethod
-    def kinds(cls) -> tuple[int, ...]:
-        """Numbers of classes that the model can tell apart."""
-        return (2,)
+        if self.classes not in self.class_counts:
+            raise InputError(f"classes: {self.classes}; expected {' or '.join(map(str, self.class_counts))}")
 
 
 class Thresholded(nn.Module, ABC):
@@ -69,21 +68,39 @@ class Thresholded(nn.Module, ABC):
         self.register_buffer("ready", torch.tensor(False))
 
     @abstractmethod
-    def magnitude(self, x: Tensor) -> Tensor:
-        """(B, H, W) how much each pixel of (B, 2 * bands, H, W) float32 changed."""
+    def magnitude(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch y x"]:
+        """How much each pixel changed."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    @abstractmethod
+    def measure(self, pixels: Float[Tensor, "pixel channel"]) -> None:
+        """Take from valid pixels what `magnitude` needs to know."""
+
+    def settle(self, pixels: Float[Tensor, "pixel channel"]) -> None:
+        """Take Otsu's threshold of the magnitudes, and the slope of two normal classes of equal variance.
+
+        Where nothing varies the threshold is one above all.
+        """
+        magnitude = self.magnitude(pixels.T[None, :, :, None]).flatten()
+        low, high = float(magnitude.min()), float(magnitude.max())
+        threshold, slope = high + 1, STEEPEST
+        if high - low > FLAT:
+            split = otsu(magnitude)
+            threshold, slope = split.threshold, split.slope(STEEPEST)
+        self.threshold.fill_(threshold)
+        self.slope.fill_(slope)
+
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         rise = self.odds(x)
         return torch.stack([torch.zeros_like(rise), rise], dim=1)
 
-    def odds(self, x: Tensor) -> Tensor:
-        """(B, H, W) float32 log odds of change."""
+    def odds(self, x: Float[Tensor, "batch channel y x"]) -> Float32[Tensor, "batch y x"]:
+        """Log odds of change."""
         with torch.autocast(x.device.type, enabled=False):  # a difference of two like values needs its digits
             return self.slope * (self.magnitude(x.float()) - self.threshold)
 
     @torch.no_grad()
-    def doubt(self, pixels: Tensor) -> str:
-        """What is to be said of the split on the (N, 2 * bands) pixels that it was taken from; empty: it stands."""
+    def doubt(self, pixels: Float[Tensor, "pixel channel"]) -> str:
+        """What speaks against the split on the pixels that it was taken from; empty: nothing."""
         magnitude = self.magnitude(pixels.float().T[None, :, :, None]).flatten()
         above = float((magnitude > self.threshold).float().mean())
         null = null_above(magnitude, float(self.threshold)) if above else 0.0
@@ -105,17 +122,17 @@ class Standardised(Thresholded):
         self.register_buffer("mean", torch.zeros(2 * config.bands))
         self.register_buffer("std", torch.ones(2 * config.bands))
 
-    def standardised(self, x: Tensor) -> Tensor:
-        """(B, 2 * bands, H, W) in standard deviations."""
+    def standardised(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
+        """All bands in standard deviations."""
         return (x - self.mean[:, None, None]) / self.std[:, None, None]
 
-    def difference(self, x: Tensor) -> Tensor:
-        """(B, bands, H, W) second date less first, in standard deviations."""
+    def difference(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch band y x"]:
+        """Second date less first, in standard deviations."""
         z = self.standardised(x)
         return z[:, self.bands :] - z[:, : self.bands]
 
-    def measure(self, pixels: Tensor) -> None:
-        """Take mean and deviation from (N, 2 * bands) pixels; a band that is constant keeps a deviation of 1."""
+    def measure(self, pixels: Float[Tensor, "pixel channel"]) -> None:
+        """Take mean and deviation of each band; one that is constant keeps a deviation of 1."""
         # date by date: of equal dates the sums have to be equal to the last digit
         dates = [part.double().contiguous() for part in (pixels[:, : self.bands], pixels[:, self.bands :])]
         self.mean.copy_(torch.cat([part.mean(0) for part in dates]))
@@ -125,39 +142,19 @@ class Standardised(Thresholded):
         self.std.copy_(torch.where(std > rounding, std, 1.0))
 
 
-def checked(config: PairConfig, pixels: Tensor) -> Tensor:
-    """The (N, 2 * bands) pixels as float32.
+@torch.no_grad()
+def calibrate(module: Thresholded, pixels: Float[Tensor, "pixel channel"]) -> None:
+    """Estimate the state of a fresh module from valid pixels in physical values, those of both dates side by side.
 
-    Raises InputError for another shape, DataError for too few pixels and for values that are not finite.
+    Raises InputError for another number of channels, DataError for too few pixels and for values that are not finite.
     """
-    wide = config.bands * config.dates
-    if pixels.ndim != 2 or pixels.shape[1] != wide:
-        raise InputError(f"pixels: shape {tuple(pixels.shape)}; expected (N, {wide})")
-    if len(pixels) < (least := max(LEAST, 10 * wide)):
+    channels = 2 * module.bands
+    if pixels.shape[1] != channels:
+        raise InputError(f"pixels: shape {tuple(pixels.shape)}; expected (N, {channels})")
+    if len(pixels) < (least := max(LEAST, 10 * channels)):
         raise DataError(f"calibration: {len(pixels)} valid pixels; at least {least} are needed to estimate a threshold")
     if not bool(torch.isfinite(pixels).all()):
         raise DataError("calibration: pixels with values that are not finite; such pixels are not valid")
-    return pixels.float()
-
-
-@torch.no_grad()
-def settled(module: Thresholded, pixels: Tensor) -> dict[str, Tensor]:
-    """The complete state of ``module`` with Otsu's threshold of its magnitudes of (N, 2 * bands) float32 pixels.
-
-    The slope is that of two normal classes of equal variance, (above - below) / spread^2, at most such that the odds
-    of the mean of a class are exp(`STEEPEST`). Where nothing varies the threshold is one above all.
-    """
-    magnitude = module.magnitude(pixels.T[None, :, :, None]).flatten()
-    low, high = float(magnitude.min()), float(magnitude.max())
-    if high - low <= FLAT:
-        threshold, slope = high + 1, STEEPEST
-    else:
-        split = otsu(magnitude)
-        gap = split.above - split.below
-        steepest = 2 * STEEPEST / gap
-        threshold = split.threshold
-        slope = min(gap / split.spread**2, steepest) if split.spread > 0 else steepest
-    module.threshold.fill_(threshold)
-    module.slope.fill_(slope)
+    module.measure(pixels.float())
+    module.settle(pixels.float())
     module.ready.fill_(True)
-    return {name: value.clone() for name, value in module.state_dict().items()}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -42,13 +43,13 @@ def copy_matching(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]
     copied = []
     with torch.no_grad():
         for name, target in module.state_dict().items():
-            given = tensors.get(name)
-            if given is None:
+            weight = tensors.get(name)
+            if weight is None:
                 continue
-            if given.ndim == 4 and given.shape[1] != target.shape[1] and name == first_convolution(module):
-                given = adapt_bands(given, target.shape[1])
-            if given.shape == target.shape:
-                target.copy_(given)
+            if weight.ndim == 4 and weight.shape[1] != target.shape[1] and name == first_convolution(module):
+                weight = adapt_bands(weight, target.shape[1])
+            if weight.shape == target.shape:
+                target.copy_(weight)
                 copied.append(name)
     return copied
 
@@ -58,11 +59,10 @@ def first_convolution(module: nn.Module) -> str:
     return next(f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Conv2d))
 
 
-def adapt_bands(weight: Tensor, bands: int) -> Tensor:
-    """(out, given, k, k) to (out, bands, k, k): bands repeat in turn, scaled so that the response keeps its size."""
-    given = weight.shape[1]
-    turn = torch.arange(bands) % given
-    return weight[:, turn] * (given / bands)
+def adapt_bands(weight: Float[Tensor, "out source k k"], bands: int) -> Float[Tensor, "out {bands} k k"]:
+    """The bands of a convolution in turn, as many as there are, scaled so that the response keeps its size."""
+    source = weight.shape[1]
+    return weight[:, torch.arange(bands) % source] * (source / bands)
 
 
 def efficientnet_lite0(encoder: nn.Module) -> None:
@@ -82,5 +82,5 @@ def efficientnet_lite0(encoder: nn.Module) -> None:
     published = torch.load(io.BytesIO(content), weights_only=True)
     tensors = [t for name, t in published.items() if not name.startswith("_fc")]
     with torch.no_grad():
-        for place, (target, given) in enumerate(zip(encoder.state_dict().values(), tensors, strict=False)):
-            target.copy_(adapt_bands(given, target.shape[1]) if place == 0 else given)
+        for place, (target, weight) in enumerate(zip(encoder.state_dict().values(), tensors, strict=False)):
+            target.copy_(adapt_bands(weight, target.shape[1]) if place == 0 else weight)

@@ -7,9 +7,7 @@ a score of change in its place, which is no probability. Features are changes be
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from geoml import models
 from geoml.engine.contract import FinishedRun, Layer
@@ -17,6 +15,9 @@ from geoml.io.tables.changes import changes_frame, write_changes
 from geoml.outputs import classes
 from geoml.outputs._class_features import merged_frame
 from geoml.outputs._class_report import ClassReport
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TINY = {"classes": ("unchanged", "gain", "loss"), "task": "change", "dates": 2}
 """Arguments of `geoml.testing.card`, for the contract tests."""

@@ -11,12 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from geoml import models
 from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
@@ -27,6 +25,9 @@ from geoml.io.tables.features import write_features
 from geoml.outputs._class_features import ClassPart, merged_frame
 from geoml.outputs._class_report import ClassReport
 from geoml.recipe import PredictRecipe
+
+if TYPE_CHECKING:
+    from torch import Tensor  # a plan asks an output for its layers and needs no torch
 
 STEPS: Final = 250
 """A probability of 1.0 is stored as this."""
@@ -107,7 +108,7 @@ class Output:
 
     def average(self, raw: Tensor) -> Tensor:
         """(B, K, y, x) float32 probabilities of logits."""
-        return torch.softmax(raw.float(), dim=1)
+        return raw.float().softmax(dim=1)
 
     def sure(self, probability: Tensor, top: Tensor) -> Tensor:
         """(B, y, x) what is stored beside the class, of (B, K, y, x) probabilities and the largest of them."""
@@ -116,8 +117,8 @@ class Output:
     def encode(self, averaged: Tensor) -> list[Tensor]:
         """Index, its confidence and, when asked, all probabilities: (B, band, y, x) uint8."""
         top, index = averaged.max(dim=1)
-        found = [index.to(torch.uint8).unsqueeze(1), _steps(self.sure(averaged, top)).unsqueeze(1)]
-        return [*found, _steps(averaged)] if self.probabilities else found
+        encoded = [index.byte().unsqueeze(1), _steps(self.sure(averaged, top)).unsqueeze(1)]
+        return [*encoded, _steps(averaged)] if self.probabilities else encoded
 
     def encode_raw(self, raw: Tensor) -> list[Tensor]:
         """As `encode`; without the probabilities the softmax of one class is enough."""
@@ -125,7 +126,7 @@ class Output:
             return self.encode(self.average(raw))
         top, index = raw.max(dim=1)  # many times faster than argmax, and the softmax needs the maximum anyway
         total = (raw - top.unsqueeze(1)).float().exp_().sum(dim=1)
-        return [index.to(torch.uint8).unsqueeze(1), _steps(total.reciprocal_()).unsqueeze(1)]
+        return [index.byte().unsqueeze(1), _steps(total.reciprocal_()).unsqueeze(1)]
 
     # on the host
 
@@ -174,7 +175,7 @@ class Output:
 
 def _steps(probability: Tensor) -> Tensor:
     """Probabilities as uint8 steps; NaN becomes `BROKEN`, so finding it costs no look at the device."""
-    return probability.mul(STEPS).round_().nan_to_num_(nan=BROKEN).to(torch.uint8)
+    return probability.mul(STEPS).round_().nan_to_num_(nan=BROKEN).byte()
 
 
 def _share(key: str, title: str, **more: Any) -> Layer:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from geoml.errors import InputError
 from geoml.io.report.score_table import ScoreTable, number, sentence
@@ -18,6 +16,9 @@ from geoml.nn.change_scores import ChangeScores
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import segmentation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @final

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, final
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.task import OnEpoch
@@ -19,10 +16,12 @@ from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_notes import score_notes
 from geoml.io.report.score_table import ScoreTable, number, sentence
-from geoml.nn.losses import LOSSES
 from geoml.nn.metrics import ClassScores
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 _TOTALS = {"miou": "mean IoU", "mean_f1": "mean F1", "overall_accuracy": "overall accuracy", "ece": "ECE"}
@@ -46,6 +45,8 @@ class Task:
     larger_is_better: ClassVar = ClassScores.larger_is_better
 
     def __post_init__(self) -> None:
+        from geoml.nn.losses import LOSSES  # torch, which a task that is only named does without
+
         if not 1 <= self.classes <= 255:
             raise InputError(f"classes: {self.classes}; expected 1 to 255")
         for part in self.loss_parts:
@@ -58,6 +59,10 @@ class Task:
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Scalar float32 loss of (B, K, H, W) logits against (B, H, W) int64 class indices, `IGNORE` left out."""
+        import torch
+
+        from geoml.nn.losses import LOSSES
+
         weight = None if self.class_weights is None else torch.tensor(self.class_weights, device=raw.device)
         parts = [share * LOSSES[name](raw, target, weight) for name, share in self.loss_parts.items() if share > 0]
         return torch.stack(parts).sum()

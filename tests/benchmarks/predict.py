@@ -34,7 +34,7 @@ def package(folder: Path, dates: int) -> Path:
     if not (folder / packages.CARD).exists():
         torch.manual_seed(0)
         kind = "unet" if dates == 1 else "siamese_unet"
-        config = {**models.given(kind, len(scene.BANDS), dates, 3), "encoder": "resnet18"}
+        config = {**models.fixed_by_data(kind, len(scene.BANDS), dates, 3), "encoder": "resnet18"}
         colours = ("#2b6fb3", "#1f6b35", "#e3c567")
         card = MapCard(
             name=f"bench-{kind}",
@@ -71,13 +71,13 @@ def run(catalog: Path, model: Path, out: Path, features: bool, block: int) -> di
 
     from geoml import pipeline
     from geoml.engine.inference.predict import Predictor
-    from geoml.engine.machine.memory import kept
+    from geoml.engine.machine.memory import keep_freed_memory
     from geoml.engine.packages.package import load
     from geoml.engine.run import blocks as engine  # noqa: F401
     from geoml.engine.run import collect, plan  # noqa: F401
 
     ready = Predictor(load(model))  # imports, weights and the first call are not what is measured
-    with torch.inference_mode(), kept():
+    with torch.inference_mode(), keep_freed_memory():
         ready.forward(torch.zeros(1, len(scene.BANDS) * ready.card.dates, 512, 512))
     start, cpu = time.perf_counter(), time.process_time()
     found = pipeline.predict(recipe(catalog, model, features, block), out)
@@ -91,7 +91,7 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
     import torch
 
     from geoml.engine.inference.predict import Predictor
-    from geoml.engine.machine.memory import kept
+    from geoml.engine.machine.memory import keep_freed_memory
     from geoml.engine.packages.package import load
     from geoml.engine.run.plan import make_plan
     from geoml.recipe import PredictRecipe, parse
@@ -116,7 +116,7 @@ def bare(catalog: Path, model: Path, block: int) -> dict[str, float]:
     engine = predictor.backend.module  # folded, and below with memory kept; the bare model is what torch runs
     for name, module in (("", load(model).module.eval().to(memory_format=torch.channels_last)), ("folded_", engine)):
         predictor.backend.module = module
-        with torch.inference_mode(), kept() if name else nullcontext():
+        with torch.inference_mode(), keep_freed_memory() if name else nullcontext():
             predictor.forward(inputs[shapes[0]])
             start, cpu = time.perf_counter(), time.process_time()
             for shape in shapes:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from geoml import testing
 from geoml.engine.contract import pixel_output
 from geoml.engine.inference.predict import stored
-from geoml.engine.task import Scores, of_pixels
+from geoml.engine.task import Scores, find_pixel_task
 from geoml.engine.train.evaluate import named
 from geoml.geolocation.cards.locator import FittedCalibration
 from geoml.geolocation.density.density import Density
@@ -49,7 +49,7 @@ def answers(task: str, output: str) -> Answers:
 
 
 def pixel_task(name: str) -> Any:
-    return of_pixels(name)(CLASSES, dict.fromkeys(LOSSES, 1.0))
+    return find_pixel_task(name)(CLASSES, dict.fromkeys(LOSSES, 1.0))
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ def decoded(task: Any, raw: Tensor, target: Tensor) -> tuple[Any, ...]:
 
 
 def _classes(name: str) -> Answers:
-    task = pixel_task(name)
+    task = find_pixel_task(name)
     raw, target = batch()
     nothing = right(torch.full_like(target, int(target.flatten().mode().values)))
     whole = decoded(task, raw, target)

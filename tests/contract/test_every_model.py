@@ -37,13 +37,13 @@ def dates_of(name: str) -> int:
 
 
 def config(name: str, bands: int = 3, classes: int = 3, dates: int | None = None) -> Config:
-    given = models.given(name, bands, dates or dates_of(name), classes_of(name, classes))
+    given = models.fixed_by_data(name, bands, dates or dates_of(name), classes_of(name, classes))
     return {**models.find(name).TINY, **given}
 
 
 def classes_of(name: str, wanted: int) -> int:
     """As many as are wanted, or the most that a calibrated model tells apart."""
-    return min(wanted, max(models.find(name).Config.kinds())) if models.calibrated(name) else wanted
+    return min(wanted, max(models.find(name).Config.class_counts)) if models.calibrated(name) else wanted
 
 
 def tiny(name: str, bands: int = 3, classes: int = 3, seed: int = 0, dates: int | None = None) -> nn.Module:
@@ -61,7 +61,7 @@ def image(name: str, batch: int, height: int, width: int, bands: int = 3, seed: 
 
 
 def task_of(name: str, classes: int) -> tasks.PixelTask:
-    return tasks.of_pixels(models.find(name).TASKS[0])(classes)
+    return tasks.find_pixel_task(models.find(name).TASKS[0])(classes)
 
 
 def trained_a_little(name: str) -> nn.Module:

@@ -16,7 +16,7 @@ from geoml.cli import scores as cli_scores
 from geoml.cli.common import out_console
 from geoml.engine import task as tasks
 from geoml.errors import InputError
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.recipe import Frozen, load_yaml, parse
 from geoml.settings import settings
 from tests.contract.answers import CLASSES, Answers, Parts, answers, batch, decoded, pixel_task, right
@@ -125,7 +125,7 @@ def test_its_table_is_printed_and_its_page_written(
     monkeypatch.setattr(out_console, "_width", 240)
     found, made = tasks.find(name), of(name)
     scores = made.shown(computed(made, made.whole))
-    cli_scores.show(name, scores)
+    cli_scores.print_scores(name, scores)
     said = capsys.readouterr().out
     parts = found.table(scores)
     assert parts

@@ -27,7 +27,7 @@ from prefect.settings import (
 )
 
 from flows import command, server
-from geoml.cli.demo import quiet
+from geoml.cli.demo import prefect_environment
 from geoml.errors import DataError, TransientError
 
 pytestmark = pytest.mark.integration
@@ -181,4 +181,4 @@ def test_one_place_gives_the_time_and_the_user_has_the_last_word(tmp_path: Path)
     assert timeouts("prefect-first", tmp_path) == ["300", "60.0"]
     (tmp_path / "profiles.toml").write_text(f'active = "own"\n[profiles.own]\n{server.STARTUP} = "42"\n')
     assert timeouts("flows-first", tmp_path, **{server.LOCKED: "7"}) == ["42", "7.0"]
-    assert server.STARTUP not in set(quiet("home")) - set(os.environ), "the demo leaves it to the flow"
+    assert server.STARTUP not in set(prefect_environment("home")) - set(os.environ), "the demo leaves it to the flow"

@@ -86,8 +86,8 @@ def test_strangers_are_refused_by_a_scheduler_that_geoml_starts() -> None:
 def test_strangers_are_refused_by_the_workers_of_a_flow(machine: Callable[..., None], tmp_path: Path) -> None:
     machine(workers="cluster:1")
     before = set(listening())
-    with Steps(None, str(tmp_path), print) as crew:  # type: ignore[arg-type]  # no step is given
-        client = crew.runners[0].client  # type: ignore[attr-defined]
+    with Steps(None, str(tmp_path), print) as pool:  # type: ignore[arg-type]  # no step is given
+        client = pool.runners[0].client  # type: ignore[attr-defined]
         client.wait_for_workers(1, timeout=60)
         assert_closed(before, at_least=3)
         assert_ours(client)

@@ -183,6 +183,21 @@ def test_models_new_and_compare(said: Callable[..., str], tmp_path: Path) -> Non
         assert [b.name for b in cards.read(tmp_path / name, MapCard).bands] == bands.split()
 
 
+PLAIN = {
+    "stem": 0, "side.0": 1,
+    "main.0.main.0": 3, "main.0.main.2": 5, "main.0.main.4": 7, "main.0.skip": 9,
+    "main.1.main.0": 10, "main.1.main.2": 12, "main.1.main.4": 14, "main.1.skip": 16,
+    "join.main.0": 17, "join.main.2": 19, "join.main.4": 21, "join.skip": 23,
+}  # fmt: skip
+DEPTHWISE = {
+    "side.1": 2,
+    "main.0.main.1": 4, "main.0.main.3": 6, "main.0.main.5": 8,
+    "main.1.main.1": 11, "main.1.main.3": 13, "main.1.main.5": 15,
+    "join.main.1": 18, "join.main.3": 20, "join.main.5": 22,
+}  # fmt: skip
+"""Our layers in the order of the published convolutions, with the number of their published normalisation."""
+
+
 def published(folder: Path) -> torch.nn.Module:
     """Dynamic World's arrays with weights drawn by chance, under the names that it was published with; the network."""
     torch.manual_seed(0)
@@ -194,12 +209,12 @@ def published(folder: Path) -> torch.nn.Module:
         "conv2d_14/bias": weights["head.bias"],
     }
     kinds = (
-        ("conv2d", "kernel", (2, 3, 1, 0), imports.UNITS),
-        ("depthwise_conv2d", "depthwise_kernel", (2, 3, 0, 1), imports.DEPTHWISE),
+        ("conv2d", "kernel", (2, 3, 1, 0), PLAIN),
+        ("depthwise_conv2d", "depthwise_kernel", (2, 3, 0, 1), DEPTHWISE),
     )
     for kind, kernel, axes, layers in kinds:
-        for layer, numbers in layers.items():
-            conv, norm = (f"_{n}" if n else "" for n in numbers)
+        for number, (layer, place) in enumerate(layers.items()):
+            conv, norm = (f"_{n}" if n else "" for n in (number, place))
             variables[f"{kind}{conv}/{kernel}"] = weights[f"{layer}.conv.weight"].transpose(axes)
             variables[f"{kind}{conv}/bias"] = weights[f"{layer}.conv.bias"]
             for ours, theirs in imports.NORM.items():

@@ -17,7 +17,7 @@ from geoml.data.prepare import prepare
 from geoml.data.recipe import Lists, load_recipe
 from geoml.data.scene import Piece
 from geoml.errors import InputError
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 pytestmark = [
     pytest.mark.data,

@@ -10,14 +10,14 @@ import pytest
 from pydantic import BaseModel, Field
 
 from geoml import fields
-from geoml.fields import Absent, Spelled, Uncounted
+from geoml.fields import Absent, Spelled, Unhashed
 from geoml.geolocation.recipe import LocateRecipe, MapRecipe
 from geoml.recipe import PredictRecipe, Query
 
 
 class Inner(BaseModel):
     place: Annotated[tuple[float, float] | None, Spelled("X Y")] = None
-    days: Annotated[int, Uncounted("no pixel hangs on it"), Absent("night", "it is one day")] = Field(
+    days: Annotated[int, Unhashed("no pixel hangs on it"), Absent("night", "it is one day")] = Field(
         default=3, ge=1, le=9, description="days"
     )
 
@@ -62,7 +62,7 @@ def test_the_hash_of_a_recipe_is_that_of_runs_from_before(recipe: dict[str, Any]
 
 
 def test_what_is_not_counted_says_why_and_changes_no_hash() -> None:
-    silent = fields.uncounted(PredictRecipe)
+    silent = fields.unhashed(PredictRecipe)
     assert silent == {"block_size": True, "max_failed": True, "out_of_domain": True, "query": {"strict": True}}
     made, other = (PredictRecipe.model_validate(v) for v in (LEAST, FULL))
     for name, option in fields.options(PredictRecipe).items():
@@ -71,7 +71,7 @@ def test_what_is_not_counted_says_why_and_changes_no_hash() -> None:
         if name == "bbox":
             changed["bbox"] = (0, 0, 1, 2)
         now = PredictRecipe.model_validate(fields.nested(PredictRecipe, changed))
-        mark = option.mark(Uncounted)
+        mark = option.mark(Unhashed)
         assert (now.hash == made.hash) is (mark is not None), name
         assert mark is None or mark.why
 
@@ -120,7 +120,7 @@ def test_a_function_of_a_recipe_becomes_one_of_its_fields() -> None:
         assert given["out"] == "there", "it sees all that was given"
         return Outer.model_validate(fields.nested(Outer, given))
 
-    flat = fields.spread(run, made, recipe)
+    flat = fields.expand_recipe(run, made, recipe)
     assert flat(name="a", days=5, out="there") == (Outer(name="a", inner=Inner(days=5)), "there", False)
     assert str(inspect.signature(flat)) == "(*, name: str, out: str, days: int = 3, dry: bool = False)"
     assert (flat.__name__, flat.__doc__) == ("run", "Run it.")

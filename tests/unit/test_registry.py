@@ -46,7 +46,9 @@ def test_those_of_the_core_and_of_every_wing_are_found(house: Path) -> None:
 
 def test_what_a_file_says_is_read_without_running_it(house: Path) -> None:
     things = Registry("house.*.things", "thing")
-    assert [things.says(name) for name in things.names()] == ["A door.", "", "A window that breaks."]
+    assert [things.summary(name) for name in things.names()] == ["A door.", "", "A window that breaks."]
+    assert things.defines("door", "KNOCK")
+    assert not things.defines("window", "KNOCK")
     assert not {"house.things.door", "house.east.things.window"} & set(sys.modules)
     with pytest.raises(RuntimeError):
         things.find("window")
@@ -68,7 +70,7 @@ def test_a_name_of_two_files_is_refused_with_both(house: Path) -> None:
 
 def test_a_misspelt_name_gets_the_nearest_of_all(house: Path) -> None:
     things = Registry("house.*.things", "thing")
-    for ask in (things.find, things.file, things.says):
+    for ask in (things.find, things.file, things.summary):
         with pytest.raises(InputError, match="did you mean 'window'"):
             ask("windoww")
 
@@ -78,4 +80,4 @@ def test_tasks_of_the_wing_are_among_the_tasks() -> None:
     assert tasks.find("retrieval").__module__ == "geoml.geolocation.tasks.retrieval"
     assert tasks.FILES.file("change").parts[-3:] == ("geoml", "tasks", "change.py")
     with pytest.raises(InputError, match="geolocation gives nothing for every pixel"):
-        tasks.of_pixels("geolocation")
+        tasks.find_pixel_task("geolocation")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from geoml import logs
 from geoml.cli import app
-from geoml.cli.terminal import Terminal, word
+from geoml.cli.terminal import Terminal, escaped
 from geoml.errors import DataError, unknown
 from geoml.texts import listed, plain, short
 
@@ -99,7 +99,7 @@ def test_nothing_that_is_printed_obeys_others() -> None:
         console = Terminal(file=file, force_terminal=terminal, color_system=None, width=400)
         console.print(f"wrote {EVIL}")
         table = Table("file", EVIL, title=f"{EVIL} https://a.example/x?sig=S3CRET")
-        table.add_row(EVIL, word(EVIL, "red"))
+        table.add_row(EVIL, escaped(EVIL, "red"))
         console.print(table)
         said = file.getvalue()
         assert harmless(said)

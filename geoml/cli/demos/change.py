@@ -136,15 +136,15 @@ def _scene() -> testing.Scene:
 def compare_with_truth(out: Path, truth: Path) -> list[tuple[str, int, float, float]]:
     """For each patch and for what did not change: name, pixels, share called changed, share called the right class."""
     with rasterio.open(truth, driver="GTiff") as file:
-        known, bounds = file.read(1), file.bounds
+        patches, bounds = file.read(1), file.bounds
     classes = {c.value: c for c in cards.read(truth.parent / "model", MapCard).classes}
-    (found,) = testing.read_map(out).values()
-    seen = found.part(found.plane.window(*bounds))[0]
+    (pixels,) = testing.read_map(out).values()
+    mapped = pixels.part(pixels.plane.window(*bounds))[0]
     rows = []
     for number, patch in enumerate(PATCHES, 1):
-        here = seen[known == number]
-        wanted = [v for v, c in classes.items() if (c.before, c.after) == (patch.before, patch.after)]
+        here = mapped[patches == number]
+        right = [v for v, c in classes.items() if (c.before, c.after) == (patch.before, patch.after)]
         name = f"{patch.before} to {patch.after}"
-        rows.append((name, here.size, float((here != 0).mean()), float(np.isin(here, wanted).mean())))
-    rest = seen[known == 0]
+        rows.append((name, here.size, float((here != 0).mean()), float(np.isin(here, right).mean())))
+    rest = mapped[patches == 0]
     return [*rows, ("unchanged", rest.size, float((rest != 0).mean()), float((rest == 0).mean()))]

@@ -18,7 +18,7 @@ from geoml.data.recipe import ChangePairs, TrainRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.sources.pairs import class_indices
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 
 def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[LabelledScene]:

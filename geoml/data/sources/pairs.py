@@ -14,7 +14,7 @@ from geoml.data.labels import LISTED
 from geoml.data.recipe import Pairs, TrainRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.errors import DataError, NothingFound
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 
 def unexplained(values: Mapping[object, str], recipe: TrainRecipe) -> DataError:

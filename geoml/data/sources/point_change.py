@@ -23,7 +23,7 @@ from geoml.data.recipe import PointChange, TrainRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.sources.change_pairs import same_grid, stack
 from geoml.errors import DataError, InputError
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from geoml.data import labels, rasters
 from geoml.data.recipe import Points, TrainRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.errors import DataError, InputError
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 
 def scenes(source: Points, recipe: TrainRecipe) -> list[LabelledScene]:

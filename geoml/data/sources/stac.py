@@ -36,7 +36,7 @@ from geoml.io.stac.search import open_catalog, search
 from geoml.io.stac.times import time_of
 from geoml.io.stac.usable import require_any, usable
 from geoml.io.units import mismatch
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.recipe import Query
 
 HELD_OUT = ("test", "val")

@@ -23,7 +23,7 @@ from geoml.engine.inference.exact import exact
 from geoml.engine.inference.lattice import grid_of
 from geoml.engine.inference.network import Network
 from geoml.engine.inference.owner import owned
-from geoml.engine.packages.calibrate import check_ready
+from geoml.engine.packages.calibrate import check_calibrated
 from geoml.engine.packages.package import Package
 from geoml.errors import InputError
 from geoml.grid.plane import Window
@@ -55,7 +55,7 @@ class Predictor:
         backend: Backend | None = None,
         device: Any = None,
     ) -> None:
-        check_ready(package)
+        check_calibrated(package)
         self.card, self.output = package.card, output or output_of(package.card)
         self.grid, self.tta = grid_of(self.card, self.output, join, tta=tta), tta
         self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card, device)

@@ -28,7 +28,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """While inside, freed memory stays with the process; afterwards the system gets it. Does nothing without glibc."""
     glibc = _glibc()
     if glibc is None:

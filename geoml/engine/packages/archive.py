@@ -1,7 +1,7 @@
-"""The records of a ``.pt2`` archive, as slices of bytes that are in memory already: nothing grows, nothing is copied.
+"""The records of a ``.pt2`` archive, as slices of bytes in memory: nothing is decompressed or copied.
 
 torch writes its records uncompressed and one after another. An archive that does otherwise (compressed or overlapping
-records, names that differ in case only) can hold more than its bytes, or say two things to two readers, and is refused.
+records, names that differ in case only) can expand, or mean two things to two readers, and is refused.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import Any
 
 from geoml.errors import ModelError
 
+Unchecked = Any
+"""JSON of a program as it was parsed: nothing of it is known yet."""
 MOST_RECORDS = 20_000
-"""One for each weight and a few more; the largest networks have some thousand."""
+"""One for each weight and a few more; the largest networks have a few thousand."""
 MOST_JSON = 64 * 2**20
 """Bytes of a record of JSON."""
 
@@ -32,17 +34,14 @@ _GRAPH = re.compile(r"([^/]+)/models/(\w+)\.json", re.ASCII)
 
 @dataclass(frozen=True)
 class Archive:
-    """One program: its records without the folder that they lie in, and what its JSON records are called."""
+    """One program: its records by name without the folder, and the name of its JSON records."""
 
     records: Mapping[str, memoryview]
     name: str
     where: str
 
-    def graph(self) -> Any:
-        return self.json(f"models/{self.name}.json")
-
-    def json(self, record: str) -> Any:
-        """A JSON record. Raises ModelError for one that is missing, too large or none."""
+    def json(self, record: str) -> Unchecked:
+        """A JSON record. Raises ModelError for one that is missing, too large or not JSON."""
         content = self.record(record)
         if len(content) > MOST_JSON:
             raise ModelError(f"{self.where}: {record} has {len(content)} bytes; expected at most {MOST_JSON}")
@@ -61,7 +60,7 @@ class Archive:
 def open_archive(content: bytes, where: str) -> Archive:
     """The records of an archive that holds one program and nothing else. Raises ModelError."""
     records = _records(content, where)
-    graphs = [found for name in records if (found := _GRAPH.fullmatch(name))]
+    graphs = [match for name in records if (match := _GRAPH.fullmatch(name))]
     if len(graphs) != 1:
         raise ModelError(f"{where}: {len(graphs)} programs in the archive; expected one")
     root, name = graphs[0].groups()
@@ -77,7 +76,7 @@ def open_archive(content: bytes, where: str) -> Archive:
 
 
 def _records(content: bytes, where: str) -> dict[str, memoryview]:
-    if content.count(_ENTRY) > 2 * MOST_RECORDS:  # before a list of them is made; weights may hold it by chance
+    if content.count(_ENTRY) > 2 * MOST_RECORDS:  # before they are listed; weights may hold it by chance
         raise ModelError(f"{where}: more than {MOST_RECORDS} records in the archive")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

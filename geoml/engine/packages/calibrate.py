@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,14 +27,20 @@ CLASSES = {
 """Names and colours by the number of classes."""
 
 
-def ready(package: Package) -> bool:
+@runtime_checkable
+class _Doubting(Protocol):
+    def doubt(self, pixels: torch.Tensor) -> str: ...
+
+
+def is_calibrated(package: Package) -> bool:
     """False for a package whose state has still to be estimated on the pixels of a run."""
-    return bool(getattr(package.module, "ready", True))
+    ready = dict(package.module.named_buffers()).get("ready")
+    return ready is None or bool(ready)
 
 
-def check_ready(package: Package) -> None:
+def check_calibrated(package: Package) -> None:
     """Raise ModelError for a package that is not calibrated: what it would give says nothing."""
-    if not ready(package):
+    if not is_calibrated(package):
         raise ModelError(
             f"{package.card.name}: not calibrated; its state is estimated on the pixels of a run before it predicts"
         )
@@ -50,29 +55,24 @@ def calibrated(package: Package, pixels: NDArray[np.floating]) -> Package:
     card = package.card
     if card.architecture == "exported" or not models.calibrated(card.architecture):
         raise InputError(f"model: {card.name} ({card.architecture}) is trained; there is nothing to calibrate")
-    given = models.given(card.architecture, len(card.bands), card.dates, len(card.classes))
-    config = models.configure(card.architecture, {**card.config, **given})
-    sample = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))
-    module = copy.deepcopy(package.module)
-    module.load_state_dict(models.find(card.architecture).calibrate(config, sample))
-    return Package(module.eval(), card, package.path)
+    network = build(card)
+    models.find(card.architecture).calibrate(network, torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
+    return Package(network.eval(), card, package.path)
 
 
 def doubt_of(package: Package, pixels: NDArray[np.floating]) -> str:
-    """What a calibrated package has to say of the (N, dates * bands) pixels that it was calibrated on; "" for nothing.
-
-    Its module says it, where it has a method ``doubt``.
-    """
-    say: Callable[[torch.Tensor], str] = getattr(package.module, "doubt", lambda _: "")
-    return say(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
+    """What speaks against a calibrated package on the (N, dates * bands) pixels of its calibration; "" for nothing."""
+    if not isinstance(package.module, _Doubting):
+        return ""
+    return package.module.doubt(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
 
 
-def draw(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed: int = 0) -> NDArray[np.float32]:
+def sample_pixels(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed: int = 0) -> NDArray[np.float32]:
     """(N, channels) valid pixels of the pieces, labelled or not: all, or ``most`` drawn with equal chance.
 
     Raises NothingFound without a single valid pixel.
     """
-    counts = [int(_part(read, piece)[1].sum()) for piece in pieces]
+    counts = [int(_read_piece(read, piece)[1].sum()) for piece in pieces]
     total = sum(counts)
     if total == 0:
         raise NothingFound("calibration: the split holds no valid pixel")
@@ -83,21 +83,21 @@ def draw(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed: int = 0)
     out, start = [], 0
     for piece, count, a, b in zip(pieces, counts, bounds[:-1], bounds[1:], strict=True):
         if b > a:
-            image, valid = _part(read, piece)
+            image, valid = _read_piece(read, piece)
             y, x = (v[chosen[a:b] - start] for v in np.nonzero(valid))
             out.append(image[:, y, x].T.astype(np.float32))
         start += count
     return np.concatenate(out)
 
 
-def _part(read: Read, piece: Piece) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _read_piece(read: Read, piece: Piece) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     sample = read(piece.scene)
     part = piece.window.slices(piece.scene.window)
     return sample.image[:, *part], sample.valid[part]
 
 
 def new(
-    architecture: str, bands: Iterable[str], gsd: float, config: Mapping[str, Any] | None = None, name: str = ""
+    architecture: str, bands: Iterable[str], gsd: float, config: Mapping[str, object] | None = None, name: str = ""
 ) -> Package:
     """A package of a calibrated model for bands (common names) at ``gsd`` metres, not calibrated yet.
 

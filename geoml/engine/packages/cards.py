@@ -27,13 +27,13 @@ MAX_CARD = 16 * 2**20
 
 
 def names(kind: type[ModelCard] | None = None) -> list[str]:
-    """Packages in the ``models`` folder of the catalogs with a card of ``kind`` or any; a damaged one is a map's."""
-    found = sorted((settings().catalogs / "models").glob(f"*/{CARD}"))
-    return [path.parent.name for path in found if kind is None or issubclass(_kind(path), kind)]
+    """Packages in the ``models`` folder of the catalogs with a card of ``kind`` or any; a damaged one is a map."""
+    paths = sorted((settings().catalogs / "models").glob(f"*/{CARD}"))
+    return [path.parent.name for path in paths if kind is None or issubclass(_kind(path), kind)]
 
 
 def find(name_or_dir: str | Path) -> Path:
-    """The folder of a package, by name, path or URL; of one elsewhere a copy, whose card alone is fetched yet.
+    """The folder of a package, by name, path or URL; of a URL a copy with nothing but the card.
 
     Raises InputError with the nearest name for an unknown one, ModelError for a file of weights without a card.
     """
@@ -52,15 +52,15 @@ def find(name_or_dir: str | Path) -> Path:
 
 
 def read(name_or_dir: str | Path, kind: type[C]) -> C:
-    """The card of a package, whose weights are not touched.
+    """The card of a package; its weights are not read.
 
-    Raises as `find`, and ModelError for a damaged card and for one of another kind.
+    Raises InputError for an unknown name, ModelError for a damaged card and for one of another kind.
     """
     return read_in(find(name_or_dir), kind)
 
 
 def read_any(name_or_dir: str | Path) -> ModelCard:
-    """The card of a package of any kind. Raises as `read`."""
+    """The card of a package of any kind. Raises InputError or ModelError as `read`."""
     path = find(name_or_dir) / CARD
     item = read_item(path)
     return mlm.from_item(item, card_of(item), str(path))
@@ -72,7 +72,7 @@ def read_in(folder: Path, kind: type[C]) -> C:
 
 
 def read_item(path: Path) -> dict[str, Any]:
-    """The STAC item in a card's file. Raises ModelError for what is none: too large, no JSON, no mapping."""
+    """The STAC item in a card's file. Raises ModelError for one that is too large, not JSON or not a mapping."""
     try:
         body = store.read_capped(path, MAX_CARD)
         if len(body) > MAX_CARD:

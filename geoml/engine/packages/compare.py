@@ -32,12 +32,14 @@ def compare(package: Package, *, binary: bool = False) -> Package:
         raise InputError(
             f"classes: {count} give {kinds(count)} kinds of change, more than {MOST}; expected at most 16, or binary"
         )
+    fixed = ("bands", "dates", "classes", "encoder_weights")  # by the data, and where the weights came from
+    config = {k: v for k, v in card.config.items() if k not in fixed}
     new = MapCard(
         name=f"{card.name}-compared",
         description=f"Change between two maps of {card.name}",
         license=card.license,
         architecture="compared",
-        config={"architecture": card.architecture, "config": _own(card), "inner": count},
+        config={"architecture": card.architecture, "config": config, "inner": count},
         task="change",
         bands=card.bands,
         gsd=card.gsd,
@@ -57,11 +59,6 @@ def compare(package: Package, *, binary: bool = False) -> Package:
     module = build(new)
     module.get_submodule("net").load_state_dict(package.module.state_dict())
     return Package(module.eval(), new, package.path)
-
-
-def _own(card: MapCard) -> dict[str, object]:
-    """The config of the inner model less what bands and classes decide and where its weights came from."""
-    return {k: v for k, v in card.config.items() if k not in ("bands", "dates", "classes", "encoder_weights")}
 
 
 def _pairs(card: MapCard) -> list[ClassInfo]:

@@ -1,8 +1,8 @@
 """Packages whose network is a ``.pt2`` program (torch.export): no Python of ours is needed to run it.
 
 ``torch.export.load`` trusts its file: it unpickles, evaluates expressions, looks up functions by name and compiles
-Python. So it is not called: records (`geoml.engine.packages.archive`), tensors (`payloads`), sizes (`admitted`) and
-steps (`graph`, of the operators in `operators`) are read here, and run by `network`.
+Python. So it is not called: records (`geoml.engine.packages.archive`), tensors (`payloads`), sizes (`dynamic_shapes`)
+and steps (`graph`, of the operators in `operators`) are read here, and run by `network`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geoml.engine.packages.admitted import axes
 from geoml.engine.packages.archive import open_archive
+from geoml.engine.packages.dynamic_shapes import axes
 from geoml.engine.packages.graph import Graph, read_graph
-from geoml.engine.packages.measure import Sight, measure
+from geoml.engine.packages.measure import ReceptiveField, measure
 from geoml.engine.packages.network import ProgramNetwork
 from geoml.engine.packages.payloads import Payloads
 from geoml.engine.packages.plain_texts import check_texts
@@ -34,10 +34,10 @@ DEEPEST = 64
 
 
 class Exported(nn.Module):
-    """An exported program behind the same face as a model: (B, bands, H, W) float to (B, classes, H, W) logits.
+    """An exported program with the interface of a model: (batch, bands, y, x) float to (batch, classes, y, x) logits.
 
-    Sizes that the program does not admit are grown to the next one that it does (edge pixels are repeated at the bottom
-    and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
+    Sizes that the program does not admit are padded to the next one that it does (edge pixels are repeated at the
+    bottom and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
     """
 
     def __init__(self, graph: Graph, payloads: Payloads) -> None:
@@ -48,7 +48,7 @@ class Exported(nn.Module):
 
     @property
     def fixed_size(self) -> int | None:
-        """Height = width that the program insists on, or None when it takes others."""
+        """The only height = width that the program takes; None: several."""
         return self.height.fixed or self.width.fixed
 
     @property
@@ -60,7 +60,7 @@ class Exported(nn.Module):
     def probe_multiples(self, size: int) -> None:
         """Find the multiple that free sizes need, from ``size``, which works, in steps of 1, 2, 4 … pixels.
 
-        With `torch.export.Dim.AUTO` it stands in guards only, which are text to be evaluated and not looked at.
+        With `torch.export.Dim.AUTO` it is in guards only, which are code and not evaluated here.
         """
         if self.height.step > 1 or self.width.step > 1 or self.fixed_size is not None:
             return
@@ -74,7 +74,7 @@ class Exported(nn.Module):
         self.height, self.width = (replace(a, step=step, offset=size % step) for a in (self.height, self.width))
 
     def train(self, mode: bool = True) -> Exported:
-        """Nothing: what training mode changes was decided when the program was exported."""
+        """Does nothing: the export has fixed what training mode would change."""
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,15 +93,11 @@ class Exported(nn.Module):
         return y[: len(x)]
 
 
-def load_exported(path: Path, card: MapCard, content: bytes | None = None) -> Exported:
-    """Read a program and check it against its card; ``content`` is that of ``path`` where it was read already.
+def load_exported(path: Path, card: MapCard, content: bytes) -> Exported:
+    """The program in the ``content`` of ``path``, checked against its card.
 
     Raises ModelError for anything but plain tensors and operators.
     """
-    try:
-        content = path.read_bytes() if content is None else content
-    except OSError as err:
-        raise ModelError(f"{path}: not readable ({err})") from err
     module = _read(content, str(path))
     _check(module, card, str(path))
     return module
@@ -112,7 +108,7 @@ def _read(content: bytes, where: str) -> Exported:
     try:
         payloads = Payloads(archive)
         payloads.check()
-        program = archive.graph()
+        program = archive.json(f"models/{archive.name}.json")
         check_texts(program, where)
         return Exported(read_graph(program, where), payloads)
     except ModelError as err:
@@ -134,36 +130,36 @@ def save_exported(program: torch.export.ExportedProgram, card: MapCard, director
     content = buffer.getvalue()
     module = _read(content, card.name)
     _check(module, card, card.name)
-    sight = _sight(module, card)
+    field = _receptive_field(module, card)
     parameters = sum(p.numel() for p in module.parameters())
-    measured = {"stride": sight.stride, "radius": sight.radius, "parameters": parameters}
+    measured = {"stride": field.stride, "radius": field.radius, "parameters": parameters}
     return write(card.model_copy(update=measured), content, directory)
 
 
-def _sight(module: Exported, card: MapCard) -> Sight:
+def _receptive_field(module: Exported, card: MapCard) -> ReceptiveField:
     """Stride and radius of a program with free sizes; no radius where a chip with its halo would be too large for it.
 
-    A program does not say its stride, so the search starts at the deepest that encoders have.
+    A program does not declare its stride, so the search starts at the largest of common encoders.
     """
     if module.fixed_size is not None:
-        return Sight(None, 1)
+        return ReceptiveField(None, 1)
     start = math.lcm(card.stride, module.height.step, module.width.step)
     if start & (start - 1) == 0:
         start = max(start, DEEPEST)
     sizes = tuple(n for n in (256, 512, 1024) if module.most is None or n <= module.most)
     try:
-        found = measure(module, len(card.bands) * card.dates, start, sizes=sizes)
-    except ModelError:  # a sight so wide that the program takes no scene of its size
-        found = Sight(None, start)
-    if found.radius is not None:
-        size = exact_grid(card.chip_size, found.radius, found.stride).size
+        field = measure(module, len(card.bands) * card.dates, start, sizes=sizes)
+    except ModelError:  # a field so wide that the program takes no scene of its size
+        field = ReceptiveField(None, start)
+    if field.radius is not None:
+        size = exact_grid(card.chip_size, field.radius, field.stride).size
         if module.most is None or size <= module.most:
-            return found
-    return Sight(None, card.stride)
+            return field
+    return ReceptiveField(None, card.stride)
 
 
 def _check(module: Exported, card: MapCard, where: str) -> None:
-    """Raise ModelError unless a program takes the card's chips and gives its classes; finds what sizes it needs."""
+    """Raise ModelError unless a program takes the card's chips and gives its classes; probes the sizes it needs."""
     bands, size = len(card.bands) * card.dates, card.chip_size
     height, width = module.height.fixed, module.width.fixed
     if module.bands.fixed not in (None, bands):

@@ -1,4 +1,4 @@
-"""The graph of an exported program, made anew from its JSON as steps of known operators on checked arguments.
+"""The graph of an exported program, rebuilt from its JSON as steps of allowed operators on checked arguments.
 
 Nothing of the JSON is evaluated, looked up or run by name: names of values are keys, names of operators are found in
 `geoml.engine.packages.operators`, arguments are numbers, truth values, enumerations and earlier values, and whatever
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from geoml.engine.packages import operators
+from geoml.engine.packages.archive import Unchecked
 from geoml.engine.packages.operator_checks import CHECKS
 from geoml.engine.packages.payloads import DTYPES, STRIDED
 from geoml.errors import ModelError
@@ -32,7 +33,7 @@ _FORMATS = {
     4: torch.preserve_format,
 }
 _FLOATS = ("Infinity", "-Infinity", "NaN")
-"""How the JSON writes floats that JSON has not."""
+"""Floats that JSON lacks, as the program writes them."""
 _NUMBERS = {"as_int", "as_float", "as_bool", "as_sym_int", "as_sym_float", "as_sym_bool"}
 _KINDS: Mapping[str, set[str]] = {
     "TensorType": {"as_tensor", *_NUMBERS},  # a number stands for a tensor without axes
@@ -54,7 +55,7 @@ _KINDS: Mapping[str, set[str]] = {
     "BoolType[]": {"as_bools"},
     "NumberType[]": {"as_ints", "as_floats"},
 }
-"""What of the JSON may stand for an argument, by the kind of its type in the operator's schema."""
+"""Members of the JSON that an argument may be, by the kind of its type in the operator's schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Operand:
 
 
 class Here:
-    """Stands for the device of the input: a program runs where its caller is, not where it was exported."""
+    """Stands for the device of the input: a program runs there, not where it was exported."""
 
 
 HERE = Here()
@@ -73,11 +74,11 @@ HERE = Here()
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call. ``check`` is called with the same arguments before; ``done`` are the values that no one needs after."""
+    """One call. ``check`` is called before with the same arguments; ``done`` are values that no later step needs."""
 
     run: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
     outputs: tuple[int | None, ...]
     several: bool
     check: Callable[..., None] | None = None
@@ -98,10 +99,10 @@ class Weight:
 @dataclass(frozen=True, slots=True)
 class Graph:
     """A program in steps; ``sizes`` (of the input) and ``ranges`` are still JSON, see
-    `geoml.engine.packages.admitted`."""
+    `geoml.engine.packages.dynamic_shapes`."""
 
-    sizes: Sequence[Any]
-    ranges: Mapping[str, Any]
+    sizes: Sequence[Unchecked]
+    ranges: Mapping[str, Unchecked]
     weights: tuple[Weight, ...]
     input: int
     output: int
@@ -117,7 +118,7 @@ class _Value:
     """May share memory with the input or a weight."""
 
 
-def read_graph(program: Any, where: str) -> Graph:
+def read_graph(program: Unchecked, where: str) -> Graph:
     """The graph in the JSON of a program. Raises ModelError for anything but one input, one output and known steps."""
     try:
         return _Reader(where).graph(program)
@@ -133,7 +134,7 @@ class _Reader:
         self.values: dict[str, _Value] = {}
         self.count = 0
 
-    def graph(self, program: Any) -> Graph:
+    def graph(self, program: Unchecked) -> Graph:
         if (version := program["schema_version"]["major"]) != SCHEMA:
             raise ModelError(
                 f"{self.where}: a program of schema {str(version)[:20]}; expected {SCHEMA}, of a newer torch"
@@ -142,17 +143,17 @@ class _Reader:
         graph, signature = module["graph"], module["signature"]
         if (count := len(graph["nodes"])) > MOST_NODES:
             raise ModelError(f"{self.where}: a graph of {count} nodes; expected at most {MOST_NODES}")
-        weights, given = self._inputs(graph["inputs"], signature["input_specs"])
+        weights, name = self._inputs(graph["inputs"], signature["input_specs"])
         steps = [step for node in graph["nodes"] if (step := self._step(node)) is not None]
         output = self._output(graph["outputs"], signature["output_specs"])
-        meta = graph["tensor_values"][given]
+        meta = graph["tensor_values"][name]
         if DTYPES.get(meta["dtype"]) != torch.float32:
             raise ModelError(f"{self.where}: the input is no float32")
         return Graph(
             sizes=meta["sizes"],
             ranges=program["range_constraints"],
             weights=tuple(weights),
-            input=self.values[given].number,
+            input=self.values[name].number,
             output=output,
             count=self.count,
             steps=_freed(steps, output),
@@ -172,13 +173,13 @@ class _Reader:
         return name
 
     def _known(self, name: str, *, tensor: bool) -> _Value:
-        found = self.values.get(name)
-        if found is None or found.tensor != tensor:
+        value = self.values.get(name)
+        if value is None or value.tensor != tensor:
             raise self._refuse(f"{str(name)[:80]!r} is used before it is made")
-        return found
+        return value
 
-    def _inputs(self, inputs: Sequence[Any], specs: Sequence[Any]) -> tuple[list[Weight], str]:
-        weights, given = list[Weight](), list[str]()
+    def _inputs(self, inputs: Sequence[Unchecked], specs: Sequence[Unchecked]) -> tuple[list[Weight], str]:
+        weights, names = list[Weight](), list[str]()
         for argument, spec in zip(inputs, specs, strict=True):
             (kind, what), name = _one(spec), argument["as_tensor"]["name"]
             if kind not in ("parameter", "buffer", "tensor_constant", "user_input"):
@@ -187,15 +188,15 @@ class _Reader:
                 raise self._refuse(f"the input {str(name)[:80]!r} of another name in the signature")
             number = self._new(name, foreign=True)
             if kind == "user_input":
-                given.append(name)
+                names.append(name)
             else:
                 stored = kind == "parameter" or (kind == "buffer" and what["persistent"] is True)
                 weights.append(Weight(number, kind, what[f"{kind}_name"], stored))
-        if len(given) != 1:
-            raise ModelError(f"{self.where}: the program has {len(given)} inputs; expected one (batch, bands, y, x)")
-        return weights, given[0]
+        if len(names) != 1:
+            raise ModelError(f"{self.where}: the program has {len(names)} inputs; expected one (batch, bands, y, x)")
+        return weights, names[0]
 
-    def _output(self, outputs: Sequence[Any], specs: Sequence[Any]) -> int:
+    def _output(self, outputs: Sequence[Unchecked], specs: Sequence[Unchecked]) -> int:
         kinds = [_one(spec)[0] for spec in specs]
         if set(kinds) != {"user_output"}:
             raise self._refuse(f"outputs {', '.join(sorted(kinds))[:80]}")
@@ -203,7 +204,7 @@ class _Reader:
             raise ModelError(f"{self.where}: the program has {len(outputs)} outputs; expected one of logits")
         return self._known(outputs[0]["as_tensor"]["name"], tensor=True).number
 
-    def _step(self, node: Any) -> Step | None:
+    def _step(self, node: Unchecked) -> Step | None:
         target = node["target"]
         if target in operators.SKIPPED:
             return None
@@ -221,15 +222,15 @@ class _Reader:
             raise self._refuse(f"target {str(target)[:80]!r} in the program")
         return self._call(target, node)
 
-    def _rename(self, target: str, node: Any) -> None:
+    def _rename(self, target: str, node: Unchecked) -> None:
         """No step: the result is another name of the first argument."""
-        given = {one["name"]: one["arg"] for one in node["inputs"]}
-        if given.get("train", {"as_bool": False}) != {"as_bool": False}:
+        arguments = {one["name"]: one["arg"] for one in node["inputs"]}
+        if arguments.get("train", {"as_bool": False}) != {"as_bool": False}:
             raise self._refuse(f"{target} that trains")
         name, same = node["outputs"][0]["as_tensor"]["name"], node["inputs"][0]["arg"]["as_tensor"]["name"]
         self.values[self._free(name)] = self._known(same, tensor=True)
 
-    def _number(self, target: str, node: Any) -> Step:
+    def _number(self, target: str, node: Unchecked) -> Step:
         """A step of the arithmetic of sizes, on numbers."""
         args = tuple(self._argument(target, "", one["arg"], _NUMBERS) for one in node["inputs"])
         if target == operators.HOLDS:
@@ -239,61 +240,61 @@ class _Reader:
             raise self._refuse(f"{target} that gives {kind[:40]}")
         return Step(operators.NUMBERS[target], args, {}, (self._new(value["as_name"], tensor=False),), several=False)
 
-    def _call(self, target: str, node: Any) -> Step:
+    def _call(self, target: str, node: Unchecked) -> Step:
         run = operators.find(target)
         schema = run._schema
-        given = {one["name"]: one["arg"] for one in node["inputs"]}
-        if len(given) != len(node["inputs"]) or given.keys() - {a.name for a in schema.arguments}:
-            raise self._refuse(f"{target} with arguments {', '.join(map(str, given))[:80]}")
+        arguments = {one["name"]: one["arg"] for one in node["inputs"]}
+        if len(arguments) != len(node["inputs"]) or arguments.keys() - {a.name for a in schema.arguments}:
+            raise self._refuse(f"{target} with arguments {', '.join(map(str, arguments))[:80]}")
         sources = any("Tensor" in str(a.type) for a in schema.arguments)
-        args, kwargs = list[Any](), dict[str, Any]()
+        args, kwargs = list[object](), dict[str, object]()
         for a in schema.arguments:
-            value = self._value(target, a, given, sources=sources)
+            value = self._value(target, a, arguments, sources=sources)
             if not operators.fits(target, a.name, value):
                 raise self._refuse(f"{target} with {a.name} = {str(value)[:80]}")
             if a.kwarg_only:
                 kwargs[a.name] = value
             else:
                 args.append(value)
-        if target in operators.IN_PLACE and (self._foreign(given["self"]) or not isinstance(args[0], Operand)):
+        if target in operators.IN_PLACE and (self._foreign(arguments["self"]) or not isinstance(args[0], Operand)):
             raise self._refuse(f"{target} would change the input or a weight")
-        foreign = target in operators.VIEWS and any(map(self._foreign, given.values()))
+        foreign = target in operators.VIEWS and any(map(self._foreign, arguments.values()))
         outputs, several = self._results(target, node["outputs"], schema.returns, foreign)
         return Step(run, tuple(args), kwargs, outputs, several, CHECKS.get(target))
 
-    def _value(self, target: str, asked: Any, given: Mapping[str, Any], *, sources: bool) -> Any:
-        """What an argument of a schema gets: where there are tensors (``sources``), devices are theirs."""
-        kind, optional = _kind(asked.real_type)
+    def _value(self, target: str, parameter: Any, arguments: Mapping[str, Unchecked], *, sources: bool) -> object:
+        """The value of an argument of a schema: where there are tensors (``sources``), devices are theirs."""
+        kind, optional = _kind(parameter.real_type)
         if kind == "DeviceObjType":
             return None if optional and sources else HERE
-        if asked.name in given:
+        if parameter.name in arguments:
             kinds = _KINDS[kind] | {"as_none"} if optional else _KINDS[kind]
-            return self._argument(target, asked.name, given[asked.name], kinds)
-        if asked.has_default_value():
-            return asked.default_value
-        raise self._refuse(f"{target} without {asked.name}")
+            return self._argument(target, parameter.name, arguments[parameter.name], kinds)
+        if parameter.has_default_value():
+            return parameter.default_value
+        raise self._refuse(f"{target} without {parameter.name}")
 
     def _results(
-        self, target: str, outputs: Sequence[Any], returns: Sequence[Any], foreign: bool
+        self, target: str, outputs: Sequence[Unchecked], returns: Sequence[Any], foreign: bool
     ) -> tuple[tuple[int | None, ...], bool]:
-        """The numbers of what a call gives, None for what nobody takes, and whether it gives several."""
+        """The numbers of the results of a call, None for one that is not used, and whether there are several."""
         kinds = [_kind(r.real_type)[0] for r in returns]
         if kinds == ["TensorType"]:
             return (self._new(outputs[0]["as_tensor"]["name"], foreign=foreign),), False
         if kinds in (["SymIntType"], ["IntType"]):
             return (self._new(outputs[0]["as_sym_int"]["as_name"], tensor=False),), False
         names = outputs[0]["as_tensors"] if kinds == ["TensorType[]"] else outputs
-        found = list[int | None]()
+        numbers = list[int | None]()
         for one in names:
             if one.get("as_none") is True:
-                found.append(None)
+                numbers.append(None)
             else:
-                found.append(self._new(one.get("as_tensor", one)["name"], foreign=foreign))
-        if kinds != ["TensorType[]"] and len(found) != len(returns):
-            raise self._refuse(f"{target} that gives {len(found)} of {len(returns)} values")
-        return tuple(found), True
+                numbers.append(self._new(one.get("as_tensor", one)["name"], foreign=foreign))
+        if kinds != ["TensorType[]"] and len(numbers) != len(returns):
+            raise self._refuse(f"{target} that gives {len(numbers)} of {len(returns)} values")
+        return tuple(numbers), True
 
-    def _foreign(self, argument: Any) -> bool:
+    def _foreign(self, argument: Unchecked) -> bool:
         """Whether an argument may share memory with the input or a weight."""
         kind, value = _one(argument)
         if kind == "as_tensor":
@@ -304,7 +305,7 @@ class _Reader:
             return False
         return any(self.values[one["name"]].foreign for one in value)
 
-    def _argument(self, target: str, name: str, argument: Any, kinds: set[str]) -> Any:
+    def _argument(self, target: str, name: str, argument: Unchecked, kinds: set[str]) -> object:
         kind, value = _one(argument)
         if kind not in kinds:
             raise self._refuse(f"{target} with {name} as {kind[:40]}")
@@ -323,19 +324,19 @@ class _Reader:
             return [_plain(kind[:-1], one) for one in value]
         return _plain(kind, value)
 
-    def _symbol(self, argument: Any) -> Any:
+    def _symbol(self, argument: Unchecked) -> object:
         kind, value = _one(argument)
         return Operand(self._known(value, tensor=False).number) if kind == "as_name" else _plain(kind, value)
 
 
-def _nothing(node: Any) -> bool:
+def _nothing(node: Unchecked) -> bool:
     """Whether the size that a node asks for holds a zero, in writing."""
     _, size = _one(node["inputs"][0]["arg"])
     return 0 in size or {"as_int": 0} in size
 
 
-def _plain(kind: str, value: Any) -> Any:
-    """A number, truth value, text or enumeration of the JSON. Raises ValueError for what is none."""
+def _plain(kind: str, value: Unchecked) -> object:
+    """A number, truth value, text or enumeration of the JSON. Raises ValueError for anything else."""
     if kind == "as_int" and type(value) is int and abs(value) < LARGEST:
         return value
     if kind == "as_float" and (type(value) in (int, float) or value in _FLOATS):
@@ -353,8 +354,8 @@ def _plain(kind: str, value: Any) -> Any:
     raise ValueError(f"{kind} of {str(value)[:40]}")
 
 
-def _one(union: Mapping[str, Any]) -> tuple[str, Any]:
-    """The only entry of a mapping: which member of a union it is, and its value."""
+def _one(union: Mapping[str, Unchecked]) -> tuple[str, Unchecked]:
+    """The member of a union, which is the only entry of its mapping, and its value."""
     ((kind, value),) = union.items()
     return kind, value
 
@@ -371,16 +372,16 @@ def _kind(real_type: Any) -> tuple[str, bool]:
 
 
 def _freed(steps: Sequence[Step], output: int) -> tuple[Step, ...]:
-    """The steps with the values that are not needed after each: what is held is what is still used."""
-    needed, found = {output}, list[Step]()
+    """The steps, each with the values that are not needed after it."""
+    needed, freed = {output}, list[Step]()
     for step in reversed(steps):
         touched = {n for value in (*step.args, *step.kwargs.values()) for n in _slots(value)}
         touched.update(n for n in step.outputs if n is not None)
-        found.append(replace(step, done=tuple(sorted(touched - needed))))
+        freed.append(replace(step, done=tuple(sorted(touched - needed))))
         needed |= touched
-    return tuple(reversed(found))
+    return tuple(reversed(freed))
 
 
-def _slots(value: Any) -> list[int]:
+def _slots(value: object) -> list[int]:
     parts = value if isinstance(value, list) else [value]
     return [one.number for one in parts if isinstance(one, Operand)]

@@ -15,7 +15,7 @@ from geoml import models
 from geoml.engine.packages import package
 from geoml.errors import DataError, InputError, ModelError
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
-from geoml.models.dynamicworld import DynamicWorld
+from geoml.models.dynamicworld import DynamicWorld, Unit
 
 BANDS = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "swir16", "swir22")
 """Sentinel-2 B2 B3 B4 B5 B6 B7 B8 B11 B12."""
@@ -30,38 +30,14 @@ CLASSES = {
     "bare": "#a59b8f",
     "snow_and_ice": "#b39fe1",
 }
-UNITS = {
-    "stem": (0, 0),
-    "side.0": (1, 1),
-    "main.0.main.0": (2, 3),
-    "main.0.main.2": (3, 5),
-    "main.0.main.4": (4, 7),
-    "main.0.skip": (5, 9),
-    "main.1.main.0": (6, 10),
-    "main.1.main.2": (7, 12),
-    "main.1.main.4": (8, 14),
-    "main.1.skip": (9, 16),
-    "join.main.0": (10, 17),
-    "join.main.2": (11, 19),
-    "join.main.4": (12, 21),
-    "join.skip": (13, 23),
-}
-"""Our layer -> number of ``conv2d`` and of ``batch_normalization`` among the published variables."""
-DEPTHWISE = {
-    "side.1": (0, 2),
-    "main.0.main.1": (1, 4),
-    "main.0.main.3": (2, 6),
-    "main.0.main.5": (3, 8),
-    "main.1.main.1": (4, 11),
-    "main.1.main.3": (5, 13),
-    "main.1.main.5": (6, 15),
-    "join.main.1": (7, 18),
-    "join.main.3": (8, 20),
-    "join.main.5": (9, 22),
-}
-"""The same for ``depthwise_conv2d``."""
+_PARTS = ("main.0", "main.1", "main.2", "main.3", "main.4", "main.5", "skip")
+LAYERS = ("stem", "side.0", "side.1", *(f"{block}.{part}" for block in ("main.0", "main.1", "join") for part in _PARTS))
+"""Our names of the convolutions before each ``batch_normalization`` of the published variables, in their order."""
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-HEAD = 14
+_KERNELS = {
+    True: ("conv2d", "kernel", (3, 2, 0, 1)),
+    False: ("depthwise_conv2d", "depthwise_kernel", (2, 3, 0, 1)),
+}
 TOLERANCE = 1e-4
 
 
@@ -103,7 +79,7 @@ def import_dynamicworld(directory: str | Path, out: str | Path) -> MapCard:
 
 
 def _fill(module: nn.Module, variables: dict[str, NDArray[np.float32]]) -> None:
-    """Copy every published variable to its layer. Raises ModelError for a missing, left-over or mis-shaped one."""
+    """Copy every published variable to its layer. Raises ModelError for a missing, unknown or mis-shaped one."""
     tensors: dict[str, NDArray[np.float32]] = {}
     used: set[str] = set()
 
@@ -113,18 +89,18 @@ def _fill(module: nn.Module, variables: dict[str, NDArray[np.float32]]) -> None:
         used.add(name)
         return variables[name] if axes is None else variables[name].transpose(axes)
 
-    kinds = (
-        ("conv2d", "kernel", (3, 2, 0, 1), UNITS),
-        ("depthwise_conv2d", "depthwise_kernel", (2, 3, 0, 1), DEPTHWISE),
-    )
-    for kind, kernel, axes, layers in kinds:
-        for layer, (conv, norm) in layers.items():
-            source, statistics = _numbered(kind, conv), _numbered("batch_normalization", norm)
-            tensors[f"{layer}.conv.weight"] = take(f"{source}/{kernel}", axes)
-            tensors[f"{layer}.conv.bias"] = take(f"{source}/bias")
-            tensors |= {f"{layer}.norm.{ours}": take(f"{statistics}/{theirs}") for ours, theirs in NORM.items()}
-    tensors["head.weight"] = take(f"{_numbered('conv2d', HEAD)}/kernel", (3, 2, 0, 1))
-    tensors["head.bias"] = take(f"{_numbered('conv2d', HEAD)}/bias")
+    counts = {"conv2d": 0, "depthwise_conv2d": 0}
+    for norm, layer in enumerate(LAYERS):
+        unit = module.get_submodule(layer)
+        assert isinstance(unit, Unit)
+        kind, kernel, axes = _KERNELS[unit.conv.groups == 1]
+        source, statistics = _numbered(kind, counts[kind]), _numbered("batch_normalization", norm)
+        counts[kind] += 1
+        tensors[f"{layer}.conv.weight"] = take(f"{source}/{kernel}", axes)
+        tensors[f"{layer}.conv.bias"] = take(f"{source}/bias")
+        tensors |= {f"{layer}.norm.{ours}": take(f"{statistics}/{theirs}") for ours, theirs in NORM.items()}
+    head = _numbered("conv2d", counts["conv2d"])
+    tensors |= {"head.weight": take(f"{head}/kernel", (3, 2, 0, 1)), "head.bias": take(f"{head}/bias")}
     if left := sorted(set(variables) - used):
         raise ModelError(f"dynamic world: variable {left[0]} is not known")
     with torch.no_grad():
@@ -145,11 +121,11 @@ def _numbered(name: str, number: int) -> str:
 def _compare(module: DynamicWorld, reference: dict[str, NDArray[np.float32]]) -> float:
     """Largest difference to the original's logits, which were made from squeezed input."""
     try:
-        given, wanted = (torch.from_numpy(reference[k]).movedim(-1, 0)[None] for k in ("input_normalised", "logits"))
+        x, expected = (torch.from_numpy(reference[k]).movedim(-1, 0)[None] for k in ("input_normalised", "logits"))
     except KeyError as err:
         raise ModelError(f"dynamic world: the reference lacks {err}") from err
     with torch.no_grad():
-        difference = float((module.eval().features(given) - wanted).abs().max())
+        difference = float((module.eval().features(x) - expected).abs().max())
     if not difference <= TOLERANCE:
         raise ModelError(f"dynamic world: the output differs from the original's by {difference:.2g}")
     return difference

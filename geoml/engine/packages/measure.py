@@ -1,4 +1,4 @@
-"""What a network sees: its stride and the radius around a pixel beyond which nothing changes its output.
+"""The receptive field of a network: its stride, and the radius around a pixel beyond which nothing changes its output.
 
 Chips of a large scene are cut on a lattice of multiples of the stride and keep only what lies a radius inside their
 edge; then they give what one forward over the whole scene gives. Both numbers are measured on the weights at hand,
@@ -17,11 +17,11 @@ from torch.nn import functional as F
 TOLERANCE = 1e-5
 """Of the spread (standard deviation) of the output: a smaller difference is none."""
 NOISE = 3e-5
-"""Of the spread: what float32 sums in another order may differ by; more, far from a cut, is no noise."""
+"""Of the spread: how much float32 sums in another order may differ; more, far from a cut, is no noise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ReceptiveField:
     """``radius`` in pixels, None where the output depends on the whole chip; chips start at multiples of ``stride``."""
 
     radius: int | None
@@ -29,21 +29,21 @@ class Sight:
 
 
 @torch.no_grad()
-def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...] = (256, 512, 1024)) -> Sight:
+def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...] = (256, 512, 1024)) -> ReceptiveField:
     """Measure a module in eval mode that maps (1, bands, H, W) normalised values to logits of the same H and W.
 
     ``stride`` is what the architecture says; a smaller power of two is taken where shifts show that it is enough.
-    Larger scenes are tried until what the edge of a chip does has died away well inside it. A module with ``radius`` 0
-    looks at each pixel alone and is believed: its input has a scale of its own, at which noise would show nothing.
+    Larger scenes are tried until the effect of a chip's edge ends well inside it. A module with ``radius`` 0 sees each
+    pixel alone and is believed: its input has a scale of its own, at which noise would show nothing.
     """
     if getattr(module, "radius", None) == 0:
-        return Sight(0, 1)
+        return ReceptiveField(0, 1)
     device = next(module.parameters(), torch.zeros(())).device
     for size in sizes:
         radius = _radius(module, bands, size, stride, device)
         if radius is not None:
-            return Sight(radius, _stride(module, bands, radius, stride, device))
-    return Sight(None, stride)
+            return ReceptiveField(radius, _stride(module, bands, radius, stride, device))
+    return ReceptiveField(None, stride)
 
 
 def _radius(module: nn.Module, bands: int, size: int, stride: int, device: torch.device) -> int | None:

@@ -1,8 +1,6 @@
-"""An exported program as a module: its steps are run one after the other, no code is made of them."""
+"""An exported program as a module: its steps are run one after the other; no code is generated."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,39 +32,44 @@ class ProgramNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raises ModelError for sizes that the program is not made for, RuntimeError as torch does."""
-        values: list[Any] = [None] * self.count
+        values: list[object] = [None] * self.count
         values[self.input] = x
+        weights = {
+            **dict(self.named_parameters(remove_duplicate=False)),
+            **dict(self.named_buffers(remove_duplicate=False)),
+        }
         for number, name in self.names.items():
-            values[number] = getattr(self, name)
+            values[number] = weights[name]
         for step in self.steps:
-            args = [_given(a, values, x.device) for a in step.args]
-            kwargs = {k: _given(a, values, x.device) for k, a in step.kwargs.items()}
+            args = [_bind(a, values, x.device) for a in step.args]
+            kwargs = {k: _bind(a, values, x.device) for k, a in step.kwargs.items()}
             try:
                 if step.check is not None:
                     step.check(*args, **kwargs)
-                found = step.run(*args, **kwargs)
+                result = step.run(*args, **kwargs)
             except (TypeError, LookupError, ArithmeticError, ValueError) as err:
                 raise ModelError(f"the program fails on {tuple(x.shape)} ({err})") from err
-            if step.several and len(found) != len(step.outputs):
-                raise ModelError(f"the program fails on {tuple(x.shape)} ({step.run} gives {len(found)} values)")
-            for to, value in zip(step.outputs, found if step.several else (found,), strict=True):
+            if step.several and len(result) != len(step.outputs):
+                raise ModelError(f"the program fails on {tuple(x.shape)} ({step.run} gives {len(result)} values)")
+            for to, value in zip(step.outputs, result if step.several else (result,), strict=True):
                 if to is not None:
                     values[to] = _bounded(value)
             for number in step.done:
                 values[number] = None
-        y: Tensor = values[self.output]
+        y = values[self.output]
+        assert isinstance(y, Tensor)
         return y
 
 
-def _given(value: Any, values: list[Any], device: torch.device) -> Any:
+def _bind(value: object, values: list[object], device: torch.device) -> object:
     if isinstance(value, Operand):
         return values[value.number]
     if isinstance(value, list):
-        return [_given(one, values, device) for one in value]
+        return [_bind(one, values, device) for one in value]
     return device if isinstance(value, Here) else value
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: object) -> object:
     """The value; a whole number that has grown beyond what torch takes would only take time."""
     if isinstance(value, int) and abs(value) >= LARGEST:
         raise ModelError("the program counts beyond 64 bits")

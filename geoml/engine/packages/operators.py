@@ -17,11 +17,11 @@ import torch
 
 def _aten(names: str) -> frozenset[str]:
     """``relu`` for ``torch.ops.aten.relu.default``; ``add:Tensor,Scalar`` for two overloads of one operator."""
-    found = set()
+    targets = set()
     for word in names.split():
         name, _, overloads = word.partition(":")
-        found |= {f"torch.ops.aten.{name}.{overload}" for overload in (overloads or "default").split(",")}
-    return frozenset(found)
+        targets |= {f"torch.ops.aten.{name}.{overload}" for overload in (overloads or "default").split(",")}
+    return frozenset(targets)
 
 
 VIEWS = _aten("""
@@ -30,13 +30,13 @@ VIEWS = _aten("""
     pixel_unshuffle reshape select:int slice:Tensor split:Tensor split_with_sizes squeeze:default,dim,dims swapaxes
     t tile to:dtype,dtype_layout,device,other transpose:int type_as unbind:int unflatten:int unsqueeze view view_as
 """)
-"""What they give may share memory with what they are given; all of them check sizes and places."""
+"""Their results may share memory with their arguments; all of them check sizes and places."""
 
 IN_PLACE = _aten("""
     add_:Tensor,Scalar sub_:Tensor,Scalar mul_:Tensor,Scalar celu_ elu_ gelu_ hardsigmoid_ hardswish_ hardtanh_
     leaky_relu_ mish_ relu6_ relu_ selu_ sigmoid_ silu_ tanh_ threshold_
 """)
-"""Activations, sums and gates, which change their first argument: it has to be made in the graph."""
+"""Activations, sums and gates that change their first argument, which has to be made in the graph."""
 
 NEW = _aten("""
     abs add:Tensor,Scalar sub:Tensor,Scalar mul:Tensor,Scalar div:Tensor,Scalar,Tensor_mode rsub:Scalar,Tensor neg
@@ -64,7 +64,7 @@ NEW = _aten("""
     zeros ones full arange:default,start,start_step linspace scalar_tensor zeros_like ones_like full_like new_zeros
     new_ones new_full sym_size:int sym_numel
 """)
-"""What they give is new, whatever they are given."""
+"""Their results are new tensors."""
 
 ALLOWED = VIEWS | IN_PLACE | NEW
 
@@ -72,33 +72,34 @@ IDENTITY = _aten("""
     alias detach detach_ alpha_dropout alpha_dropout_ dropout dropout_ feature_alpha_dropout feature_dropout
     feature_dropout_
 """)
-"""What only training needs: the result is the first argument; with ``train`` true a step is refused."""
+"""For training only: the result is the first argument; with ``train`` true a step is refused."""
 
 NOTHING = "torch.ops.aten.empty.memory_format"
-"""Memory as it was left by others, unless the size holds a zero: so encoders give features without channels."""
+"""Uninitialised memory, unless the size holds a zero: so encoders give features without channels."""
 
 ZEROS = "torch.ops.aten.zeros.default"
 
 SKIPPED = _aten("_assert_tensor_metadata sym_constrain_range_for_size sym_constrain_range")
-"""They compute nothing and say what was true at the export."""
+"""They compute nothing and record what was true at the export."""
 
 HOLDS = "torch.ops.aten._assert_scalar.default"
 
 
-def _holds(value: Any) -> tuple[()]:
+def _holds(value: object) -> tuple[()]:
     if not value:
         raise ValueError("an assertion of the program does not hold")
     return ()
 
 
-def _power(base: Any, exponent: Any) -> Any:
-    """A square or so of a size, a root of a float: nothing that takes time."""
+def _power(base: float, exponent: float) -> float:
+    """A small power: nothing that takes time."""
     if not (abs(base) < 2**32 and abs(exponent) <= 8):
         raise ValueError("a power without bound")
-    return base**exponent
+    power: float = base**exponent
+    return power
 
 
-NUMBERS: Mapping[str, Callable[..., Any]] = {
+NUMBERS: Mapping[str, Callable[..., object]] = {
     "_operator.add": operator.add,
     "_operator.sub": operator.sub,
     "_operator.mul": operator.mul,
@@ -136,7 +137,7 @@ _WORDS: Mapping[str, frozenset[str]] = {
 }
 """The texts that arguments may be, by the name of the argument."""
 
-_ONLY: Mapping[str, Any] = {
+_ONLY: Mapping[str, object] = {
     "dropout_p": 0.0,
     "non_blocking": False,  # a copy that is not waited for shows what lay there before
     "pin_memory": None,
@@ -146,8 +147,8 @@ _ONLY: Mapping[str, Any] = {
 """Arguments that have one value only."""
 
 
-def fits(target: str, name: str, value: Any) -> bool:
-    """Whether an argument of an allowed operator may be this, beside what its type says."""
+def fits(target: str, name: str, value: object) -> bool:
+    """Whether an allowed operator may have this value of an argument, whose type is right."""
     if isinstance(value, str):
         return value in _WORDS.get(name, ())
     if name in ("running_mean", "running_var") and target == "torch.ops.aten.instance_norm.default":

@@ -1,4 +1,4 @@
-"""Packages of models that make maps: built by their card, checked, saved. What they share with others: `weights`."""
+"""Packages of models that make maps: built by their card, checked, saved."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Package:
 def load(name_or_dir: str | Path) -> Package:
     """Read, check and build a package.
 
-    Raises as `geoml.engine.packages.weights.read`, and ModelError when card and weights disagree: names, shapes, bands,
-    classes, values.
+    Raises InputError for an unknown name, ModelError for a damaged package and when card and weights disagree: names,
+    shapes, bands, classes, values.
     """
     card, path, content = weights.read(name_or_dir, MapCard)
     if card.architecture == "exported":
@@ -43,7 +43,7 @@ def load(name_or_dir: str | Path) -> Package:
 def build(card: MapCard) -> nn.Module:
     """The network of a card with fresh weights; nothing is fetched. Raises ModelError when the card does not fit it."""
     try:
-        fixed = models.given(card.architecture, len(card.bands), card.dates, output_of(card).raw)
+        fixed = models.fixed_by_data(card.architecture, len(card.bands), card.dates, output_of(card).raw)
         for name, value in fixed.items():
             if card.config.get(name, value) != value:
                 raise ModelError(f"{card.name}: config has {name} {card.config[name]}, the card lists {value}")
@@ -63,12 +63,12 @@ def save(module: nn.Module, card: MapCard, directory: str | Path) -> MapCard:
     """
     content = weights.packed(module.state_dict(), card.name)
     was_training = module.training
-    sight = measure(module.eval(), len(card.bands) * card.dates, _declared_stride(module))
+    field = measure(module.eval(), len(card.bands) * card.dates, _declared_stride(module))
     module.train(was_training)
     measured = {
         "config": json.loads(json.dumps({k: v for k, v in card.config.items() if k != "encoder_weights"})),
-        "stride": sight.stride,
-        "radius": sight.radius,
+        "stride": field.stride,
+        "radius": field.radius,
         "weights": weights.WEIGHTS,
         "parameters": sum(p.numel() for p in module.parameters()),
     }

@@ -6,12 +6,11 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from geoml.engine.packages.archive import Archive
+from geoml.engine.packages.archive import Archive, Unchecked
 from geoml.errors import ModelError
 
 DTYPES = {
@@ -36,7 +35,7 @@ _RAW = re.compile(r"(weight|tensor)_\d+", re.ASCII)
 
 
 class Payloads:
-    """The tensors of an archive by name, read where they are asked for."""
+    """The tensors of an archive by name, read on demand."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -66,7 +65,7 @@ class Payloads:
         return torch.as_strided(flat, sizes, strides, offset)
 
     def learns(self, name: str) -> bool:
-        """Whether a weight asks for gradients: torch chooses by it how it multiplies, also where none are computed."""
+        """Whether a weight requires gradients: torch multiplies another way then, even where none are computed."""
         return self._weights[name]["tensor_meta"]["requires_grad"] is True
 
     def _values(self, record: str, code: int) -> Tensor:
@@ -83,23 +82,23 @@ class Payloads:
         return self._flat[record, code]
 
     @cached_property
-    def _weights(self) -> Mapping[str, Any]:
+    def _weights(self) -> Mapping[str, Unchecked]:
         return self._config("weights")
 
     @cached_property
-    def _constants(self) -> Mapping[str, Any]:
+    def _constants(self) -> Mapping[str, Unchecked]:
         return self._config("constants")
 
-    def _config(self, folder: str) -> Mapping[str, Any]:
-        found = self.archive.json(f"data/{folder}/{self.archive.name}_{folder}_config.json")
-        config: Mapping[str, Any] = found["config"]
+    def _config(self, folder: str) -> Mapping[str, Unchecked]:
+        record = self.archive.json(f"data/{folder}/{self.archive.name}_{folder}_config.json")
+        config: Mapping[str, Unchecked] = record["config"]
         for name, entry in config.items():
             if entry.get("use_pickle") or not _RAW.fullmatch(entry["path_name"]):
                 raise ModelError(f"{self.where}: {name[:80]} is pickled; a pickle is never executed")
         return config
 
     def check(self) -> None:
-        """Raise ModelError for anything but raw tensors, also where the program does not ask for it."""
+        """Raise ModelError for anything but raw tensors, used by the program or not."""
         _ = self._weights, self._constants
 
 

@@ -1,11 +1,11 @@
-"""Texts in the JSON of an exported program: names and sizes, also where nothing reads them. One pass, any depth."""
+"""Checks of all texts in the JSON of an exported program, read or not: names and sizes. One pass, any depth."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
+from geoml.engine.packages.archive import Unchecked
 from geoml.errors import ModelError
 
 UNREAD = frozenset({"guards_code", "metadata", "treespec_namedtuple_fields", "as_string"})
@@ -21,9 +21,9 @@ _EXPRESSION = re.compile(
 _SPEC_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 
 
-def check_texts(program: Any, where: str) -> None:
+def check_texts(program: Unchecked, where: str) -> None:
     """Raise ModelError for a text that could be anything but a name, an operator, a size or a plain structure."""
-    left: list[tuple[str, Any]] = [("", program)]
+    left: list[tuple[str, Unchecked]] = [("", program)]
     while left:
         key, value = left.pop()
         if isinstance(value, dict):

@@ -23,6 +23,7 @@ from geoml.io.cards.card import ModelCard
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.signed import join_url
+from geoml.texts import listed
 
 C = TypeVar("C", bound=ModelCard)
 M = TypeVar("M", bound=nn.Module)
@@ -36,7 +37,7 @@ MAX_WEIGHTS = 32 * 2**30
 def read(name_or_dir: str | Path, kind: type[C]) -> tuple[C, Path, bytes]:
     """Card, place and content of the weights of a package, each read once; nothing is built.
 
-    Raises as `geoml.engine.packages.cards.read`, and ModelError for weights that are not there or are damaged.
+    Raises InputError for an unknown name, ModelError for a damaged card and for weights that are missing or damaged.
     """
     folder = cards.find(name_or_dir)
     card = cards.read_in(folder, kind)
@@ -56,13 +57,13 @@ def read_weights(path: Path, sha256: str) -> bytes:
         content = path.read_bytes()
     except OSError as err:
         raise ModelError(f"{path}: not readable ({err})") from err
-    if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise ModelError(f"{path}: damaged, sha256 is {found[:12]}…, the card says {sha256[:12] or 'nothing'}…")
+    if (actual := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ModelError(f"{path}: damaged, sha256 is {actual[:12]}…, the card says {sha256[:12] or 'nothing'}…")
     return content
 
 
 def read_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors in the bytes of ``path``. Raises ModelError for what is no safetensors file."""
+    """The tensors in the bytes of ``path``. Raises ModelError for another format than safetensors."""
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: expected a .safetensors file; a pickle is never executed")
     try:
@@ -76,12 +77,12 @@ def fill(module: M, tensors: Tensors, path: Path) -> M:
 
     Raises ModelError for a name that is missing or too many, another shape, and values that are not finite.
     """
-    wanted = module.state_dict()
-    missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
-    shapes = [k for k in wanted if k in tensors and wanted[k].shape != tensors[k].shape]
-    wrong = [f"missing {_some(missing)}"] if missing else []
-    wrong += [f"unexpected {_some(extra)}"] if extra else []
-    wrong += [f"{k} is {tuple(tensors[k].shape)}, expected {tuple(wanted[k].shape)}" for k in shapes[:3]]
+    state = module.state_dict()
+    missing, extra = sorted(set(state) - set(tensors)), sorted(set(tensors) - set(state))
+    shapes = [k for k in state if k in tensors and state[k].shape != tensors[k].shape]
+    wrong = [f"missing {listed(missing, most=3)}"] if missing else []
+    wrong += [f"unexpected {listed(extra, most=3)}"] if extra else []
+    wrong += [f"{k} is {tuple(tensors[k].shape)}, expected {tuple(state[k].shape)}" for k in shapes[:3]]
     if wrong:
         raise ModelError(f"{path}: weights do not fit the architecture: " + "; ".join(wrong))
     check_finite(tensors, str(path))
@@ -112,7 +113,3 @@ def check_finite(tensors: Tensors, where: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{where}: weight {name} is not finite")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -26,9 +26,9 @@ from geoml.cube.region import inside
 from geoml.cube.register import Shift
 from geoml.engine.contract import BACKENDS, Backend, BlockRun, Pixels, Rows, output_of
 from geoml.engine.inference.predict import BACKEND, Predictor
-from geoml.engine.machine.ahead import ahead, tried
-from geoml.engine.machine.memory import kept
-from geoml.engine.packages.calibrate import check_ready
+from geoml.engine.machine.memory import keep_freed_memory
+from geoml.engine.machine.prefetch import attempts, prefetch
+from geoml.engine.packages.calibrate import check_calibrated
 from geoml.engine.packages.package import Package
 from geoml.engine.run.dates import between, harmonised, margin, moved, read_dates, together
 from geoml.engine.run.output import BlockWriter
@@ -70,7 +70,7 @@ class Tally:
 def _loaded(path: str, card: str, backend: str, device: Hashable) -> tuple[Package, Backend]:
     """The model, loaded once in a process; ``card`` is the plan's as JSON."""
     package = load_planned(path, MapCard.model_validate_json(card))
-    check_ready(package)
+    check_calibrated(package)
     return package, BACKENDS.find(backend).Backend(package.module, package.card, device)
 
 
@@ -127,7 +127,7 @@ def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, pro
     if not todo:
         return tally
     predictor = predictor_of(plan)
-    with about(run=plan.hash[:8]), kept() if predictor.backend.device.type == "cpu" else nullcontext():
+    with about(run=plan.hash[:8]), keep_freed_memory() if predictor.backend.device.type == "cpu" else nullcontext():
         _run(store, plan, todo, predictor, tally, progress)
     return tally
 
@@ -144,7 +144,7 @@ def _run(
     reader = _Reader(store.local, plan, predictor)
     with (
         Threads(1, "geoml-write") as writing,
-        closing(ahead(tried(reader.read, todo), settings().prefetch, "geoml-read")) as blocks,
+        closing(prefetch(attempts(reader.read, todo), settings().prefetch, "geoml-read")) as blocks,
     ):
         pending: Future[None] | None = None
         for planned, found in blocks:

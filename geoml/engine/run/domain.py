@@ -24,7 +24,7 @@ from geoml.data.chips import Reader
 from geoml.data.prepare import Splits
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.contract import Pixels
-from geoml.engine.packages.calibrate import draw
+from geoml.engine.packages.calibrate import sample_pixels
 from geoml.engine.run.dates import harmonised, read_dates, together
 from geoml.engine.run.plan import STATE, Plan, Zone, item_version
 from geoml.engine.run.sample import places
@@ -66,7 +66,8 @@ def measured(splits: Splits, recipe: TrainRecipe, reader: Reader) -> Domain:
     """
     bands = len(recipe.bands)
     train, held_out = (
-        _finite(draw(splits[name], reader, most // recipe.dates).reshape(-1, bands), name)  # all dates are one domain
+        # all dates are one domain
+        _finite(sample_pixels(splits[name], reader, most // recipe.dates).reshape(-1, bands), name)
         for name, most in (("train", TRAIN), ("val", HELD_OUT))
     )
     scenes = [p.scene for p in splits["train"]]

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoml.engine.packages import cards
-from geoml.errors import DataError, InputError
+from geoml.errors import DataError, InputError, limits
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.classmap import open_map
 from geoml.io.stores.store import atomic
@@ -32,6 +32,7 @@ COLUMN = "reference"
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 
+@limits("area")
 def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
     """Draw about ``places`` pixels of a run, stratified by its classes, and write them to ``out`` to be filled in.
 
@@ -77,12 +78,13 @@ def _allocate(areas: NDArray[np.float64], pixels: NDArray[np.int64], places: int
     return numbers
 
 
+@limits("area")
 def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> dict[str, Any]:
     """Areas (m²) of the classes of a run with 95 % intervals, and accuracies, by checked places in a vector file.
 
     ``column`` holds names or values of classes; places without one, and those off the map, are counted and left out.
-    The places must be a random sample within each class of this map, as `sample_places` draws it. Raises InputError
-    that names what is wrong, and for a class of the map with fewer than two places.
+    The places must be a random sample within each class of this map, as `sample_places` makes it. Raises InputError,
+    naming what is wrong, and for a class of the map with fewer than two places.
     """
     card = cards.read(run, MapCard)
     frame = _read(Path(reference), column)

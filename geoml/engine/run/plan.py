@@ -29,7 +29,7 @@ from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.data_crs import data_crs
 from geoml.engine.run.search import region_of
 from geoml.errors import InputError, ModelError, NothingFound
-from geoml.fields import uncounted
+from geoml.fields import unhashed
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_geometry, plane_of, project, zones
 from geoml.io.cards import mlm
@@ -305,7 +305,7 @@ def _blocks(
     for item in items:
         regions[item.id] = from_geometry(item.geometry or {})
     query = recipe.query.model_dump(mode="json", include={"filter"})
-    options = recipe.model_dump(mode="json", exclude={"query", *uncounted(PredictRecipe), "min_area", "simplify"})
+    options = recipe.model_dump(mode="json", exclude={"query", *unhashed(PredictRecipe), "min_area", "simplify"})
     versions = {i.id: item_version(i) for i in items}
     out = []
     for n, (zone, blocks) in enumerate(zip(planes, cuts, strict=True)):

@@ -12,7 +12,7 @@ from geoml.data.chips import Reader
 from geoml.data.recipe import swapped
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.inference.predict import Predictor, map_sample
-from geoml.engine.packages.calibrate import Read, calibrated, draw, ready
+from geoml.engine.packages.calibrate import Read, calibrated, is_calibrated, sample_pixels
 from geoml.engine.packages.package import Package
 from geoml.io.cards.map_card import MapCard
 
@@ -62,8 +62,8 @@ def _reordered(read: Read, card: MapCard, order: Sequence[int]) -> Read:
 
 def _maps(loaded: Package, pieces: Sequence[Piece], read: Read) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """Class index (0 unchanged) and what is known, of each piece."""
-    if not ready(loaded):
-        loaded = calibrated(loaded, draw(pieces, read))
+    if not is_calibrated(loaded):
+        loaded = calibrated(loaded, sample_pixels(pieces, read))
     predictor = Predictor(loaded)
     found = []
     for piece in pieces:

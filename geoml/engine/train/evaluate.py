@@ -16,15 +16,15 @@ from geoml.data.scene import Piece
 from geoml.engine.contract import output_of
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages import package
-from geoml.engine.packages.calibrate import calibrated, draw, ready
-from geoml.engine.task import of_pixels
+from geoml.engine.packages.calibrate import calibrated, is_calibrated, sample_pixels
+from geoml.engine.task import find_pixel_task
 from geoml.engine.train.consistency import consistency
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_notes import few_labels
 from geoml.io.units import differ
 from geoml.nn.change_scores import ChangeScores
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.nn.support import Support
 
 ALL = "all"
@@ -98,10 +98,10 @@ def score(
     not yet, is calibrated on pixels of these pieces; their labels take no part.
     """
     given, card, read = loaded, loaded.card, reader or Reader()
-    if not ready(loaded):
-        loaded = calibrated(loaded, draw(pieces, read))
+    if not is_calibrated(loaded):
+        loaded = calibrated(loaded, sample_pixels(pieces, read))
     predictor = Predictor(loaded)
-    scores, support = of_pixels(card.task)(len(card.classes)).scores(), Support(len(card.classes))
+    scores, support = find_pixel_task(card.task)(len(card.classes)).scores(), Support(len(card.classes))
     for piece in pieces:
         sample, window = read(piece.scene), piece.window
         truth = np.where((sample.target > 1) & (sample.target != IGNORE), 1, sample.target) if merge else sample.target
@@ -116,7 +116,7 @@ def score(
             scores.objects(np.concatenate(whole), truth[window.slices(piece.scene.window)])
     names = [c.name for c in card.classes]
     found = {**named(scores.compute(), names, support), "scenes": len({p.scene.id for p in pieces})}
-    if not ready(given):  # its score is no probability, so there is none to be off
+    if not is_calibrated(given):  # its score is no probability, so there is none to be off
         found |= {"ece": None, "calibration": []}
     if isinstance(scores, ChangeScores):
         for row in found["change"].get("by_size", ()):

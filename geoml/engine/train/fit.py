@@ -26,7 +26,7 @@ from geoml.engine.contract import PixelOutput, pixel_output
 from geoml.engine.inference.predict import rows_of
 from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
-from geoml.engine.task import PixelTask, of_pixels
+from geoml.engine.task import PixelTask, find_pixel_task
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.loop import FrozenParts, Training, TrainingBatch, learn
 from geoml.engine.train.state import FolderClaim
@@ -61,7 +61,7 @@ def fit(
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)
-    kind = of_pixels(recipe.task)
+    kind = find_pixel_task(recipe.task)
     card = _finished(claim)
     if resume and card is not None:
         return card if card.domain else add_domain(recipe, card, out)
@@ -124,7 +124,7 @@ def build(recipe: TrainRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any
     """The network, the config for its card (without weights to start from), and what it started from."""
     if models.calibrated(recipe.model.architecture):
         raise InputError(f"model: {recipe.model.architecture} is not trained; `geoml models new` writes its package")
-    fixed = models.given(recipe.model.architecture, len(recipe.bands), recipe.dates, len(recipe.classes))
+    fixed = models.fixed_by_data(recipe.model.architecture, len(recipe.bands), recipe.dates, len(recipe.classes))
     config = {**recipe.model.config, **fixed}
     if recipe.init in WEIGHTS:
         module = models.build(recipe.model.architecture, {**config, "encoder_weights": recipe.init})

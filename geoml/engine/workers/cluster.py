@@ -1,7 +1,7 @@
 # mypy: allow-untyped-calls
 """Workers of a Dask cluster: of a scheduler by its address, or of a cluster of processes that is started for the run.
 
-Dask carries batches and tells which workers live; which worker does what is decided here, see
+Dask carries batches and knows which workers are alive; which worker does what is decided here, see
 `geoml.engine.workers.drive`.
 """
 
@@ -20,7 +20,7 @@ from distributed.comm.core import FatalCommClosedError
 
 from geoml import logs
 from geoml.engine.workers.cluster_tls import credentials, private
-from geoml.engine.workers.crew import STOPPING, Died, News
+from geoml.engine.workers.worker_pool import STOP_SECONDS, BatchResult, WorkerDied
 from geoml.errors import InputError, TransientError
 from geoml.io.stores.signed import Signatures, current_signatures
 from geoml.settings import settings
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0
-"""Seconds between looks at which workers live."""
+REFRESH_SECONDS = 1.0
+"""Between questions which workers are alive."""
 
 _dropped: set[str] = set()
-"""In a worker: keys of steps that nobody waits for any more."""
+"""In a worker: keys of steps whose results are no longer needed."""
 
 
 class Cluster:
@@ -45,38 +45,36 @@ class Cluster:
         self.busy: dict[str, Future[Any]] = {}
         self.ended: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
         self.alive: list[str] = []
-        self.seen = self.looked = time.monotonic()
+        self.seen = self.refreshed = time.monotonic()
         self.own: LocalCluster | None = None
 
     def __enter__(self) -> Self:
         try:
-            self.client = self._connected()
-        except FatalCommClosedError as err:
-            self._close(time.monotonic())
-            raise InputError(f"GEOML_WORKERS: {self.where}: its certificates and ours do not fit") from err
-        except (OSError, TimeoutError) as err:
-            self._close(time.monotonic())
-            raise TransientError(f"workers: no Dask scheduler at {self.where} ({err})") from err
-        except BaseException:
-            self._close(time.monotonic())
+            self.client = self._connect()
+        except BaseException as err:
+            self._close_own(time.monotonic())
+            if isinstance(err, FatalCommClosedError):
+                raise InputError(f"GEOML_WORKERS: {self.where}: its certificates and ours do not fit") from err
+            if isinstance(err, OSError | TimeoutError):
+                raise TransientError(f"workers: no Dask scheduler at {self.where} ({err})") from err
             raise
         self.seen = time.monotonic()
-        self._look()
+        self._refresh()
         return self
 
-    def _connected(self) -> Client:
-        how = {"timeout": settings().timeout, "set_as_default": False}
+    def _connect(self) -> Client:
+        timeout = settings().timeout
         if isinstance(self.where, str):
-            return Client(self.where, security=credentials(self.where), **how)
+            return Client(self.where, security=credentials(self.where), timeout=timeout, set_as_default=False)
         self.own = _start(self.where)
-        return Client(self.own, **how)
+        return Client(self.own, timeout=timeout, set_as_default=False)
 
     def idle(self) -> list[str]:
         if not self.alive and time.monotonic() - self.seen > settings().timeout:
             raise TransientError(f"workers: the Dask scheduler at {self.where} has had no worker for a while")
         return [name for name in self.alive if name not in self.busy]
 
-    def give(self, worker: Hashable, ids: Sequence[str]) -> None:
+    def submit(self, worker: Hashable, ids: Sequence[str]) -> None:
         assert isinstance(worker, str)
         future = self.client.submit(
             _step, self.out, list(ids), current_signatures(), workers=[worker], pure=False, retries=0
@@ -84,62 +82,63 @@ class Cluster:
         self.busy[worker] = future
         future.add_done_callback(lambda f: self.ended.put((worker, f)))
 
-    def news(self) -> list[News]:
-        found: list[tuple[str, Tally | Died | BaseException]] = []
+    def results(self) -> list[BatchResult]:
+        outcomes: dict[str, Tally | WorkerDied | BaseException] = {}
         with suppress(queue.Empty):
             worker, future = self.ended.get(timeout=0.5)
             if self.busy.get(worker) is future:
-                found.append((worker, self._outcome(future)))
-        if time.monotonic() - self.looked > LOOK:
-            self._look()
-            gone = set(self.busy) - set(self.alive) - {name for name, _ in found}
-            for worker in gone:
+                outcomes[worker] = self._outcome(future)
+        if time.monotonic() - self.refreshed > REFRESH_SECONDS:
+            self._refresh()
+            for worker in set(self.busy) - set(self.alive) - set(outcomes):
                 self.busy[worker].cancel()
-                found.append((worker, Died(f"at {worker} is gone from the Dask cluster")))
-        for worker, _ in found:
+                outcomes[worker] = WorkerDied(f"at {worker} is gone from the Dask cluster")
+        for worker in outcomes:
             del self.busy[worker]
-        return [*found]
+        return [*outcomes.items()]
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         try:
             self.alive = list(self.client.nthreads())
         except (OSError, TimeoutError) as err:
             raise TransientError(f"workers: the Dask scheduler at {self.where} is gone ({err})") from err
-        self.looked = time.monotonic()
+        self.refreshed = time.monotonic()
         if self.alive:
-            self.seen = self.looked
+            self.seen = self.refreshed
 
-    def _outcome(self, future: Future[Any]) -> Tally | Died | BaseException:
+    def _outcome(self, future: Future[tuple[Tally, int]]) -> Tally | WorkerDied | BaseException:
         if future.status == "finished":
             try:
                 tally, pixels = future.result(timeout=settings().timeout)
             except (OSError, TimeoutError):  # what is done is on disk; only the sums are lost
-                return Died("is gone from the Dask cluster with what it had to tell")
+                return WorkerDied("is gone from the Dask cluster with what it had to tell")
             if self.progress:
                 for key in tally.done:
                     self.progress(key, pixels)
                 for key in tally.failed:
                     self.progress(key, 0)
-            return tally  # type: ignore[no-any-return]
+            return tally
         if future.status == "error":
             error = future.exception()
             if isinstance(error, KilledWorker):
-                return Died("ended again and again under Dask")
+                return WorkerDied("ended again and again under Dask")
             if isinstance(error, ModuleNotFoundError):
                 return InputError(f"GEOML_WORKERS: {error} on the Dask worker; expected the same packages as here")
             return error if isinstance(error, BaseException) else RuntimeError(str(error))
         return TransientError(f"workers: the Dask scheduler at {self.where} lost a batch ({future.status})")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        ends = time.monotonic() + STOPPING
+        ends = time.monotonic() + STOP_SECONDS
         try:
             if kind is not None and self.busy:
                 self._stop(ends - 2)
         finally:
-            self._close(ends)
+            with suppress(OSError, TimeoutError):
+                self.client.close(timeout=1)
+            self._close_own(ends)
 
     def _stop(self, ends: float) -> None:
-        """Let workers publish what is finished; what does not end in time is left to find out by itself."""
+        """Let workers publish what is finished; one that takes too long finds out by itself."""
         futures = list(self.busy.values())
         try:
             self.client.run(_drop, [f.key for f in futures], on_error="ignore")
@@ -151,10 +150,7 @@ class Cluster:
         except Exception as err:  # the run ends for a reason of its own, which this must not hide
             log.warning("workers of %s were not told to stop (%s)", self.where, err)
 
-    def _close(self, ends: float) -> None:
-        with suppress(OSError, TimeoutError):
-            if hasattr(self, "client"):
-                self.client.close(timeout=1)
+    def _close_own(self, ends: float) -> None:
         with suppress(OSError, TimeoutError):
             if self.own is not None:
                 self.own.close(timeout=max(1.0, ends - time.monotonic()))
@@ -163,15 +159,15 @@ class Cluster:
 def _start(count: int) -> LocalCluster:
     """Processes that share the cores."""
     threads = max(1, settings().threads // count)
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # its diary is not the run's
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     cluster = LocalCluster(**private(count, threads), silence_logs=logging.ERROR, env={"GEOML_THREADS": str(threads)})
     with Client(cluster, set_as_default=False) as client:
-        client.run(_ours, logging.getLogger().getEffectiveLevel())
+        client.run(_set_up, logging.getLogger().getEffectiveLevel())
     return cluster
 
 
-def _ours(level: int) -> None:
-    """In a worker that geoml started: log as it does, and leave Ctrl-C, which a terminal tells everyone, to it."""
+def _set_up(level: int) -> None:
+    """In a worker that geoml started: log as it does, and ignore Ctrl-C, which a terminal sends to all processes."""
     logs.setup(level)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes back as an error of the step
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -182,7 +178,7 @@ def _drop(keys: Sequence[str]) -> None:
 
 
 class _Dropped(Exception):
-    """Nobody waits for this step any more: it leaves the block that it is in."""
+    """The result of this step is no longer needed: it leaves the block that it is in."""
 
 
 def _step(out: str, ids: list[str], signatures: Signatures) -> tuple[Tally, int]:
@@ -197,9 +193,9 @@ def _step(out: str, ids: list[str], signatures: Signatures) -> tuple[Tally, int]
     key = worker.get_current_task()
     torch.set_num_threads(worker.state.nthreads)
 
-    def wanted(_block: str, _pixels: int) -> None:
+    def check_needed(_block: str, _pixels: int) -> None:
         task = worker.state.tasks.get(key)
         if key in _dropped or task is None or task.state != "executing":
             raise _Dropped
 
-    return run_blocks(out, ids, wanted), read_plan(out).recipe.block_size ** 2
+    return run_blocks(out, ids, check_needed), read_plan(out).recipe.block_size ** 2

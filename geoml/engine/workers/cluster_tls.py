@@ -1,13 +1,11 @@
 # mypy: allow-untyped-calls
-"""Who may send work to Dask: a scheduler runs whatever reaches it, so those that geoml starts ask for a key.
+"""Who may send work to Dask: a scheduler runs all it receives, so those that geoml starts demand a key.
 
 Certificates of schedulers that others run come from Dask's own configuration: ``distributed.comm.tls`` in its YAML, or
 ``DASK_DISTRIBUTED__COMM__TLS__…`` (https://distributed.dask.org/en/stable/tls.html).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from distributed import Security
 
@@ -16,7 +14,7 @@ from geoml.errors import InputError
 _VARIABLES = "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY"
 
 
-def private(count: int, threads: int) -> dict[str, Any]:
+def private(count: int, threads: int) -> dict[str, object]:
     """Options of a `distributed.LocalCluster` of ``count`` processes that works for this process alone.
 
     All of it speaks TLS on loopback, with a key that is made here, lives in memory and ends with the cluster: whoever

@@ -1,8 +1,8 @@
 """Where blocks run: in this process, in processes of this machine, or on Dask workers, as ``settings().workers`` says.
 
 What goes to a worker is the place of the run and ids of blocks; what comes back is a `Tally`. A worker holds one batch
-at a time, so that when it dies it is known whose fault that may be: Dask by itself would blame every batch that the
-scheduler had assigned to the worker.
+at a time, so that its death is blamed on that batch alone: Dask by itself would blame every batch that the scheduler
+had assigned to the worker.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from geoml.engine.run.blocks import Progress, Tally, note_failed, run_blocks
 from geoml.engine.run.plan import read_plan
-from geoml.engine.workers.crew import Crew, Died
 from geoml.engine.workers.processes import Processes
+from geoml.engine.workers.worker_pool import WorkerDied, WorkerPool
 from geoml.errors import DataError, InputError, TransientError
 from geoml.io.stores import lock
 from geoml.io.stores.remote import RunStore, run_store
@@ -57,11 +57,11 @@ def run_all(
         _sweep(store.local, ids)
 
 
-def drive(crew: Crew, out: str | Path | RunStore, ids: Sequence[str], batch: int = 8) -> list[Tally]:
-    """`run_all` with a crew of the caller's own, which is ready to take batches."""
+def drive(pool: WorkerPool, out: str | Path | RunStore, ids: Sequence[str], batch: int = 8) -> list[Tally]:
+    """`run_all` with the caller's own pool of workers."""
     store = run_store(out)
     try:
-        return _drive(crew, store, _cut(ids, batch, max(1, len(crew.idle()))), None)
+        return _drive(pool, store, _cut(ids, batch, max(1, len(pool.idle()))), None)
     finally:
         _sweep(store.local, ids)
 
@@ -71,12 +71,12 @@ def _run(store: RunStore, ids: Sequence[str], batch: int, progress: Progress | N
     if kind == "here":
         return [run_blocks(store, ids, progress)]
     place = store.url if store.remote else str(store.local.absolute())  # a worker has a folder of its own
-    with _crew(kind, count, address, place, progress) as crew:
-        return _drive(crew, store, _cut(ids, batch, len(crew.idle())), progress)
+    with _start(kind, count, address, place, progress) as pool:
+        return _drive(pool, store, _cut(ids, batch, len(pool.idle())), progress)
 
 
 def _sweep(out: Path, ids: Sequence[str]) -> None:
-    """Take away what writers that were killed have left under temporary names; nobody writes now."""
+    """Remove temporary files of writers that were killed; nobody writes now."""
     for folder in (".", "items", ".geoml", ".geoml/parts", ".geoml/failed", *(f"cogs/{key}" for key in ids)):
         try:
             here = within(out, f"{folder}/part").parent
@@ -89,15 +89,17 @@ def _sweep(out: Path, ids: Sequence[str]) -> None:
 
 def parse(workers: str) -> tuple[str, int, str]:
     """(here | processes | cluster | tcp, number of workers or 1, address) of the setting. Raises InputError."""
-    found = WORKERS.fullmatch(workers)
-    if found is None:
+    match = WORKERS.fullmatch(workers)
+    if match is None:
         raise InputError(f"GEOML_WORKERS: {workers!r}; expected here, processes:N, cluster:N or tcp|tls://host:port")
-    if found["tcp"]:
+    if match["tcp"]:
         return "tcp", 1, workers
-    return found["here"] or found["kind"], int(found["count"] or 1), ""
+    return match["here"] or match["kind"], int(match["count"] or 1), ""
 
 
-def _crew(kind: str, count: int, address: str, out: str, progress: Progress | None) -> AbstractContextManager[Crew]:
+def _start(
+    kind: str, count: int, address: str, out: str, progress: Progress | None
+) -> AbstractContextManager[WorkerPool]:
     if kind == "processes":
         return Processes(count, out, progress)
     from geoml.engine.workers.cluster import Cluster  # distributed takes a second to import
@@ -111,39 +113,39 @@ def _cut(ids: Sequence[str], size: int, workers: int) -> Iterator[_Batch]:
     return (_Batch(ids[i : i + size]) for i in range(0, len(ids), size))
 
 
-def _drive(crew: Crew, store: RunStore, batches: Iterator[_Batch], progress: Progress | None) -> list[Tally]:
+def _drive(pool: WorkerPool, store: RunStore, batches: Iterator[_Batch], progress: Progress | None) -> list[Tally]:
     plan = read_plan(store)
     queue, held = deque(batches), dict[Hashable, _Batch]()
     tallies: list[Tally] = []
     while queue or held:
-        for worker in crew.idle():
+        for worker in pool.idle():
             if queue:
                 held[worker] = queue.popleft()
-                crew.give(worker, held[worker].ids)
+                pool.submit(worker, held[worker].ids)
         lock.check_held(store.url)  # another one may have taken the run over
-        for worker, news in crew.news():
+        for worker, result in pool.results():
             part = held.pop(worker)
-            if isinstance(news, Died):
-                queue.extend(_again(part, news))
+            if isinstance(result, WorkerDied):
+                queue.extend(_again(part, result))
                 if part.deaths > DEATHS:
-                    tallies.append(_quarantine(store, part.ids[0], news, progress))
-            elif isinstance(news, TransientError) and part.tries < RETRIES:
-                log.warning("a batch is tried again: %s", news)
+                    tallies.append(_quarantine(store, part.ids[0], result, progress))
+            elif isinstance(result, TransientError) and part.tries < RETRIES:
+                log.warning("a batch is tried again: %s", result)
                 queue.append(_Batch(part.ids, part.deaths, part.tries + 1))
-            elif isinstance(news, BaseException):
-                raise news
+            elif isinstance(result, BaseException):
+                raise result
             else:
-                tallies.append(news)
+                tallies.append(result)
             failed = [f for t in tallies for f in t.failed.items()]
             if len(failed) > plan.recipe.max_failed * len(plan.blocks):
                 raise DataError(f"{len(failed)} of {len(plan.blocks)} blocks failed; the last: {failed[-1][1]}")
     return tallies
 
 
-def _again(part: _Batch, news: Died) -> list[_Batch]:
+def _again(part: _Batch, death: WorkerDied) -> list[_Batch]:
     """What to try again of a batch whose worker died; its done blocks are skipped then."""
     part.deaths += 1
-    log.warning("a worker is gone with %d blocks (%s): the process %s", len(part.ids), part.ids[0], news.reason)
+    log.warning("a worker is gone with %d blocks (%s): the process %s", len(part.ids), part.ids[0], death.reason)
     if part.deaths > DEATHS:
         return []
     if part.deaths < DEATHS:
@@ -151,9 +153,10 @@ def _again(part: _Batch, news: Died) -> list[_Batch]:
     return [_Batch([key], part.deaths, part.tries) for key in part.ids]
 
 
-def _quarantine(store: RunStore, key: str, news: Died, progress: Progress | None) -> Tally:
+def _quarantine(store: RunStore, key: str, death: WorkerDied, progress: Progress | None) -> Tally:
     tally = Tally()
-    note_failed(store, key, DataError(f"the process {news.reason}, and so did {DEATHS} before it on this block"), tally)
+    why = f"the process {death.reason}, and so did {DEATHS} before it on this block"
+    note_failed(store, key, DataError(why), tally)
     if progress:
         progress(key, 0)
     return tally

@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Self
 
 from geoml import logs
-from geoml.engine.machine.halt import halting
-from geoml.engine.workers.crew import STOPPING, Died, News
+from geoml.engine.machine.shutdown import graceful_shutdown
+from geoml.engine.workers.worker_pool import STOP_SECONDS, BatchResult, WorkerDied
 from geoml.errors import GeomlError, TransientError
 from geoml.io.stores.signed import current_signatures
 from geoml.settings import settings
@@ -37,14 +37,14 @@ class _Worker:
         self.pipe, there = context.Pipe()
         level = logging.getLogger().getEffectiveLevel()
         self.process = context.Process(target=_serve, args=(there, threads, level), name="geoml-worker", daemon=True)
-        with _deaf():
+        with _ignoring_interrupts():
             self.process.start()
         there.close()
         self.ready = False
 
     def reason(self) -> str:
         """How the process ended, in words."""
-        self.process.join(STOPPING)
+        self.process.join(STOP_SECONDS)
         code = self.process.exitcode
         if code is not None and code < 0:
             return f"ended by signal {-code} ({signal.Signals(-code).name})"
@@ -63,17 +63,17 @@ class Processes:
     def idle(self) -> Sequence[int]:
         return [name for name in self.workers if name not in self.busy]
 
-    def give(self, worker: Hashable, ids: Sequence[str]) -> None:
+    def submit(self, worker: Hashable, ids: Sequence[str]) -> None:
         assert isinstance(worker, int)
-        started = self.workers[worker] or _Worker(self.threads)
-        self.workers[worker] = started
+        process = self.workers[worker] or _Worker(self.threads)
+        self.workers[worker] = process
         self.busy.add(worker)
-        with suppress(OSError):  # it died while it was idle; reading tells
-            started.pipe.send((self.out, list(ids), current_signatures()))
+        with suppress(OSError):  # it died while it was idle; reading from it will show that
+            process.pipe.send((self.out, list(ids), current_signatures()))
 
-    def news(self) -> list[News]:
+    def results(self) -> list[BatchResult]:
         pipes = {w.pipe: name for name, w in self.workers.items() if w is not None and name in self.busy}
-        found: list[News] = []
+        ended: list[BatchResult] = []
         for pipe in wait(list(pipes), timeout=0.5):
             assert isinstance(pipe, Connection)
             name = pipes[pipe]
@@ -86,7 +86,7 @@ class Processes:
                 if not worker.ready:
                     raise TransientError(f"workers: a process {reason} before it could work") from None
                 self.workers[name] = None
-                message = Died(reason)
+                message = WorkerDied(reason)
             if message is None:
                 worker.ready = True
             elif isinstance(message, tuple):
@@ -94,8 +94,8 @@ class Processes:
                     self.progress(*message)
             else:
                 self.busy.discard(name)
-                found.append((name, message))
-        return found
+                ended.append((name, message))
+        return ended
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +106,7 @@ class Processes:
             worker.pipe.close()  # the end for one that is idle
             if kind is not None and worker.process.is_alive():
                 worker.process.terminate()
-        ends = time.monotonic() + STOPPING
+        ends = time.monotonic() + STOP_SECONDS
         for worker in running:
             worker.process.join(max(0.0, ends - time.monotonic()))
             if worker.process.is_alive():
@@ -116,8 +116,8 @@ class Processes:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """What starts inside never hears Ctrl-C: a terminal tells all processes, and this one decides for the others."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C: a terminal sends it to all, and this one decides for the others."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -129,13 +129,13 @@ def _deaf() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, threads: int, level: int) -> None:
-    """The life of a worker: batches in; progress, then the tally or the error out. Ends with whoever started it."""
+    """What a worker runs: batches in; progress, then the tally or the error out. Ends with the process it serves."""
     os.environ |= {"OMP_NUM_THREADS": str(threads), "GEOML_THREADS": str(threads)}
     logs.setup(level)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), name="geoml-parent", daemon=True).start()
-    import torch  # now that it is said how many threads it may have
+    import torch  # after the number of its threads is set
 
     from geoml.engine.run.blocks import run_blocks
 
@@ -148,18 +148,18 @@ def _serve(pipe: Connection, threads: int, level: int) -> None:
             return
         signatures.install()
         result: object
-        with halting():
+        with graceful_shutdown():
             try:
                 result = run_blocks(out, ids, lambda block, pixels: pipe.send((block, pixels)))
             except GeomlError as err:
                 result = err
             except Exception as err:  # one of another library need not survive pickling
                 result = RuntimeError(f"{type(err).__name__}: {err}\n{traceback.format_exc()}")
-        with suppress(BrokenPipeError):  # who asked has gone meanwhile
+        with suppress(BrokenPipeError):  # the other end is closed
             pipe.send(result)
 
 
 def _end_with(parent: int) -> None:
-    """A worker without the process that started it would work beside the one that takes the run up again."""
+    """A worker that outlived the process it serves would compete with the one that resumes the run."""
     wait([parent])
     os._exit(1)

@@ -22,7 +22,7 @@ from safetensors.numpy import save as to_bytes
 from torch import Tensor
 
 from geoml.backends.torch import Device, choose
-from geoml.engine.machine.ahead import ahead
+from geoml.engine.machine.prefetch import prefetch
 from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.nn.backbones import Backbone
 from geoml.io.stores import store
@@ -90,7 +90,7 @@ def compute(pictures: Iterable[Pixels], extractor: Extractor, cache: str | Path 
     cached = {} if folder is None else _known(folder, extractor.features)
     order: list[bytes] = []
     fresh: list[bytes] = []
-    for batch in ahead(batched(pictures, BATCH), PREFETCH, "pictures"):
+    for batch in prefetch(batched(pictures, BATCH), PREFETCH, "pictures"):
         keys = [key(rgb) for rgb in batch]
         order += keys
         new = {k: rgb for k, rgb in zip(keys, batch, strict=True) if k not in cached}

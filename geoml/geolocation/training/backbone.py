@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.backends.torch import Device, choose
 from geoml.data.chips import Rows
-from geoml.engine.machine.ahead import ahead
+from geoml.engine.machine.prefetch import prefetch
 from geoml.engine.train.loop import Training, TrainingBatch, kept, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError
@@ -141,7 +141,7 @@ class LocatedNetwork(nn.Module):
 
 def _batches(pictures: PictureSampler, batch: int, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
     true = torch.split(_xyz(pictures, pictures.rows(epoch)), batch)
-    for rgb, at in zip(ahead(pictures.batches(epoch, batch, part), PREFETCH, "pictures"), true, strict=True):
+    for rgb, at in zip(prefetch(pictures.batches(epoch, batch, part), PREFETCH, "pictures"), true, strict=True):
         yield TrainingBatch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))
 
 

@@ -18,7 +18,7 @@ from geoml.io.stac.catalog import Catalog
 from geoml.io.stac.item import Document, footprint
 from geoml.io.stac.times import span
 from geoml.io.stores.hrefs import redact
-from geoml.recipe import Query, undigited
+from geoml.recipe import Query, require_separators
 
 Box = tuple[float, float, float, float]
 
@@ -70,7 +70,7 @@ def parse_datetime(text: str) -> tuple[datetime | None, datetime | None]:
     InputError for anything else and for an interval that ends before it begins.
     """
     try:
-        undigited(text)
+        require_separators(text)
     except ValueError as err:
         raise InputError(f"datetime: {err}") from err
     parts = [p.strip() for p in text.split("/")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from geoml import pipeline, testing
+from geoml.engine.packages import calibrate, package
 
 HEAVY = {
     "lightning", "prefect", "segmentation_models_pytorch", "timm", "torch", "torchmetrics", "torchvision",
@@ -61,6 +62,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene = testing.Scene(id="scene", data=testing.smooth((2, 32, 48)), bands=("red", "nir"))
     catalog = testing.write_catalog(place / "made", [scene])
     testing.constant_model(place / "model", ("red", "nir"), ("a", "b"), 1)
+    change = calibrate.new("cva", ("red", "nir"), 10)
+    package.save(change.module, change.card, place / "change")
     query = {"catalog": str(catalog), "bbox": scene.bbox(), "datetime": ["2024"]}
     pipeline.predict({"model": str(place / "model"), "query": query, "features": False}, place / "run")
     return place
@@ -75,6 +78,12 @@ COMMANDS = {
     "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90 --json": "FeatureCollection",
     "runs run": "1 of 1 done",
     "runs run --json": '"finished"',
+    "predict --model model --catalog made/catalog.json --datetime 2024 --bbox -55 64 -54 65 --out new --dry-run": (
+        "1 items, 1 blocks"
+    ),
+    "predict --model change --catalog made/catalog.json --datetime 2024 --datetime 2024 --bbox -55 64 -54 65 --out new "
+    "--dry-run": "1 blocks",
+    "area draw run --places 10 --out places.gpkg": "10 places",
 }
 
 
@@ -91,6 +100,17 @@ def test_commands_that_look_load_no_torch(place: Path) -> None:
         assert (words, code) == (words, 0), said
         assert shown in said
         assert (words, set(modules) & HEAVY) == (words, set())
+
+
+def test_a_search_from_python_loads_no_torch(place: Path) -> None:
+    program = (
+        "import json, sys, geoml; from geoml.recipe import Query\n"
+        "query = Query(catalog='made/catalog.json', bbox=(-180, -90, 180, 90), datetime='2024')\n"
+        "print(json.dumps([len(geoml.search(query)), sorted({m.partition('.')[0] for m in sys.modules})]))"
+    )
+    ((count, modules),) = map(json.loads, run(program, cwd=place))
+    assert count == 1
+    assert set(modules) & HEAVY == set()
 
 
 def test_the_help_of_every_command_loads_no_torch() -> None:

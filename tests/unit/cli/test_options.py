@@ -40,7 +40,7 @@ def made() -> tuple[typer.Typer, list[Any]]:
     app, called = typer.Typer(cls=Commands, pretty_exceptions_enable=False), []
 
     @command(app, "do")
-    @options.of(Recipe, argument="what")
+    @options.from_recipe(Recipe, argument="what")
     def do(recipe: Recipe, out: Annotated[str, typer.Option("--out", help="where")]) -> None:
         """Do it."""
         called.append((recipe, out))

@@ -6,7 +6,7 @@ import pytest
 from geoml.data.augment import augment, d4
 from geoml.data.recipe import Augmentation
 from geoml.data.scene import Sample
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 MEAN, STD = np.array([10.0, 20.0], np.float32), np.array([2.0, 5.0], np.float32)
 

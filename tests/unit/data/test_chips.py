@@ -14,7 +14,7 @@ from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.train.team import share
 from geoml.errors import NothingFound
 from geoml.grid.plane import Window
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 ZERO, ONE = np.zeros(1, np.float32), np.ones(1, np.float32)
 

@@ -16,7 +16,7 @@ from geoml.data.labels import burn, discs, read_points, read_polygons
 from geoml.data.recipe import VectorLabels
 from geoml.errors import DataError, InputError
 from geoml.io.cards.map_card import ClassInfo
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 CLASSES = (ClassInfo(value=3, name="water", color="#0000ff"), ClassInfo(value=7, name="crop", color="#00ff00"))
 

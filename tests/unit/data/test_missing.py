@@ -15,7 +15,7 @@ from shapely.geometry import box
 from geoml.data import prepare, rasters
 from geoml.data.recipe import TrainRecipe
 from geoml.data.sources import tiles
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # masks beside rasters
 

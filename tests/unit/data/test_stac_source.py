@@ -24,7 +24,7 @@ from geoml.data.scene import outline
 from geoml.data.sources import stac
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Window
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 LEFT, TOP, SIZE, GSD = 600_000.0, 7_200_000.0, 120, 30
 CRS = "EPSG:32621"

@@ -47,9 +47,8 @@ def image(*dates: Array) -> Tensor:
 
 def settled(name: str, *dates: Array, **options: int) -> nn.Module:
     """The model calibrated on all pixels of two dates."""
-    values = {"bands": len(dates[0]), **options}
-    module = models.build(name, values)
-    module.load_state_dict(models.find(name).calibrate(models.configure(name, values), columns(*dates)))
+    module = models.build(name, {"bands": len(dates[0]), **options})
+    models.find(name).calibrate(module, columns(*dates))
     return module.eval()
 
 
@@ -149,13 +148,13 @@ def test_one_constant_date_is_no_fault(name: str) -> None:
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_what_does_not_serve_is_refused(name: str) -> None:
     file = models.find(name)
-    config = models.configure(name, {"bands": 2})
+    module = models.build(name, {"bands": 2})
     with pytest.raises(InputError, match=r"expected \(N, 4\)"):
-        file.calibrate(config, torch.zeros(500, 3))
+        file.calibrate(module, torch.zeros(500, 3))
     with pytest.raises(DataError, match="99 valid pixels"):
-        file.calibrate(config, torch.zeros(99, 4))
+        file.calibrate(module, torch.zeros(99, 4))
     with pytest.raises(DataError, match="not finite"):
-        file.calibrate(config, torch.full((500, 4), torch.nan))
+        file.calibrate(module, torch.full((500, 4), torch.nan))
     for wrong, says in (({"bands": 0}, "at least one"), ({"dates": 3}, "dates"), ({"classes": 7}, "classes")):
         with pytest.raises(InputError, match=says):
             models.build(name, {"bands": 2, **wrong})

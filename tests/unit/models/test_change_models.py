@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from geoml import models
 from geoml.engine.packages.measure import measure
 from geoml.errors import InputError
-from geoml.nn.fold import folded
+from geoml.nn.fusion import fuse_batch_norms
 from geoml.nn.siamese import apart, concatenated, differences, stacked
 
 CONVOLUTIONAL: dict[str, tuple[str, dict[str, Any]]] = {
@@ -164,7 +164,7 @@ def test_folds_wholly(name: str) -> None:
     architecture, options = CONVOLUTIONAL.get(name, (name, {}))
     module = made(architecture, **options)
     channels = 2 * options.get("dates", 2)
-    out = folded(module, noise(1, channels, 64, 64))
+    out = fuse_batch_norms(module, noise(1, channels, 64, 64))
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in out.modules())
     x = noise(2, channels, 40, 64, seed=5)
     with torch.inference_mode():

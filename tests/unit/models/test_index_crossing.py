@@ -42,9 +42,8 @@ def columns(first: Array, second: Array) -> Tensor:
 
 
 def settled(first: Array, second: Array, name: str = "index_crossing", **options: float | None) -> nn.Module:
-    values = {"bands": 2, **options}
-    module = models.build(name, values)
-    module.load_state_dict(models.find(name).calibrate(models.configure(name, values), columns(first, second)))
+    module = models.build(name, {"bands": 2, **options})
+    models.find(name).calibrate(module, columns(first, second))
     return module.eval()
 
 

@@ -18,8 +18,7 @@ from torchmetrics.functional.classification import (
 )
 
 from geoml.nn.change_scores import ChangeScores
-from geoml.nn.losses import IGNORE
-from geoml.nn.metrics import ClassScores
+from geoml.nn.metrics import IGNORE, ClassScores
 
 K = 3
 

@@ -14,8 +14,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from geoml.nn.losses import IGNORE
-from geoml.nn.metrics import ClassScores
+from geoml.nn.metrics import IGNORE, ClassScores
 
 K = 4
 

@@ -38,7 +38,7 @@ def test_no_split_is_better(values: list[int]) -> None:
     assert found == pytest.approx(least, rel=1e-9, abs=1e-6)
     assert split.below == pytest.approx(below.mean())
     assert split.above == pytest.approx(above.mean())
-    assert split.spread == pytest.approx(np.sqrt(found / len(x)), abs=1e-6)
+    assert split.deviation == pytest.approx(np.sqrt(found / len(x)), abs=1e-6)
 
 
 def test_two_heaps_are_parted_in_the_gap() -> None:

@@ -12,7 +12,7 @@ from geoml.data.chips import Reader, measure
 from geoml.data.prepare import prepare
 from geoml.data.sources import change_pairs
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.recipe import parse
 
 CLASSES = [

@@ -9,7 +9,7 @@ from geoml.data.prepare import prepare
 from geoml.data.sources import point_change
 from geoml.data.sources.point_change import match
 from geoml.errors import DataError, InputError
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.recipe import parse
 
 CLASSES = [

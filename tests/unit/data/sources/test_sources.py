@@ -14,7 +14,7 @@ from geoml.data import rasters
 from geoml.data.sources import pairs, points, tiles
 from geoml.data.sources.tiles import HALF_WORLD, TILE, plane_of, window_of
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 
 def make_pair(tif, folder, name, image, label, **where):

@@ -53,9 +53,9 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.ctypes, "CDLL", absent)
     try:
         assert memory._glibc() is None
-        with memory.kept():
+        with memory.keep_freed_memory():
             pass
-        with pytest.raises(KeyError), memory.kept():
+        with pytest.raises(KeyError), memory.keep_freed_memory():
             raise KeyError("passes through")
     finally:
         memory._glibc.cache_clear()

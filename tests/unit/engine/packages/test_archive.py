@@ -36,7 +36,7 @@ def test_the_records_are_slices_of_the_bytes() -> None:
     content = made()
     found = archive.open_archive(content, "m.pt2")
     assert found.name == "model"
-    assert found.graph() == {"a": 1}
+    assert found.json(f"models/{found.name}.json") == {"a": 1}
     part = found.record("data/weights/weight_0")
     assert part.obj is content
     assert bytes(part) == b"12345678"
@@ -137,5 +137,5 @@ def test_json_that_is_none() -> None:
     for text, said in ((b"{", "not JSON"), (b"[" * 100_000, "not JSON"), (b"\xff", "not JSON")):
         found = archive.open_archive(made(("archive/models/model.json", text), less=["archive/models/model.json"]), "m")
         with pytest.raises(ModelError, match=said):
-            found.graph()
+            found.json(f"models/{found.name}.json")
     assert json.loads(RECORDS["archive/models/model.json"]) == {"a": 1}

@@ -16,12 +16,12 @@ from geoml.data.chips import Reader
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import package
-from geoml.engine.packages.calibrate import calibrated, check_ready, draw, new, ready
+from geoml.engine.packages.calibrate import calibrated, check_calibrated, is_calibrated, new, sample_pixels
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.fit import build, fit
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.grid.plane import Window
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.settings import settings
 
 KINDS = [n for n in models.names() if models.calibrated(n)]
@@ -60,8 +60,8 @@ def test_a_package_is_written_and_read_and_has_to_be_calibrated(kind: str, tmp_p
     assert (written.stride, written.radius, written.dates, written.task) == (1, 0, 2, "change")
     loaded = package.load(tmp_path / "p")
     assert loaded.card == written
-    assert not ready(loaded)
-    for refuse in (check_ready, Predictor):
+    assert not is_calibrated(loaded)
+    for refuse in (check_calibrated, Predictor):
         with pytest.raises(ModelError, match="not calibrated"):
             refuse(loaded)
 
@@ -69,11 +69,11 @@ def test_a_package_is_written_and_read_and_has_to_be_calibrated(kind: str, tmp_p
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_calibrated_package_keeps_its_state_when_it_is_written(kind: str, tmp_path: Path) -> None:
     parts, samples = pieces()
-    made = calibrated(new(kind, ["red", "nir"], 10), draw(parts, Reader()))
+    made = calibrated(new(kind, ["red", "nir"], 10), sample_pixels(parts, Reader()))
     card = package.save(made.module, made.card, tmp_path / "p")
     assert (card.stride, card.radius) == (1, 0)
     loaded = package.load(tmp_path / "p")
-    assert ready(loaded)
+    assert is_calibrated(loaded)
     x = torch.from_numpy(samples[0].image.astype(np.float32))[None]
     with torch.no_grad():
         assert torch.equal(loaded.module(x), made.module(x))
@@ -83,9 +83,9 @@ def test_a_calibrated_package_keeps_its_state_when_it_is_written(kind: str, tmp_
 def test_calibration_leaves_the_package_it_was_given_alone() -> None:
     parts, _ = pieces()
     fresh = new("cva", ["red", "nir"], 10)
-    made = calibrated(fresh, draw(parts, Reader()))
-    assert ready(made)
-    assert not ready(fresh)
+    made = calibrated(fresh, sample_pixels(parts, Reader()))
+    assert is_calibrated(made)
+    assert not is_calibrated(fresh)
     assert made.card == fresh.card
     assert not torch.equal(made.module.mean, fresh.module.mean)
 
@@ -101,11 +101,11 @@ def test_pixels_that_do_not_serve_are_refused() -> None:
 def test_draw_gives_all_valid_pixels_or_some_of_them_by_chance() -> None:
     parts, samples = pieces()
     every = known(samples, parts)
-    assert np.array_equal(draw(parts, Reader()), every)
-    some = draw(parts, Reader(0), most=700)
+    assert np.array_equal(sample_pixels(parts, Reader()), every)
+    some = sample_pixels(parts, Reader(0), most=700)
     assert some.shape == (700, 4)
-    assert np.array_equal(some, draw(parts, Reader(), most=700))
-    assert not np.array_equal(some, draw(parts, Reader(), most=700, seed=1))
+    assert np.array_equal(some, sample_pixels(parts, Reader(), most=700))
+    assert not np.array_equal(some, sample_pixels(parts, Reader(), most=700, seed=1))
     place = {tuple(row): n for n, row in enumerate(every)}
     at = [place[tuple(row)] for row in some]  # none that is not valid
     assert len(place) == len(every)
@@ -116,7 +116,7 @@ def test_draw_gives_all_valid_pixels_or_some_of_them_by_chance() -> None:
 def test_draw_of_nothing_is_named() -> None:
     parts, _ = pieces(1)
     with pytest.raises(NothingFound, match="no valid pixel"):
-        draw([Piece(parts[0].scene, Window(0, 0, 5, 5), "test")], Reader())
+        sample_pixels([Piece(parts[0].scene, Window(0, 0, 5, 5), "test")], Reader())
 
 
 @pytest.mark.parametrize("kind", ["cva", "image_difference", "ir_mad"])
@@ -128,7 +128,7 @@ def test_a_score_calibrates_on_the_pixels_of_the_split_and_on_no_label(kind: str
     labelled = [s.target[:, : p.window.x1] != IGNORE for s, p in zip(samples, parts, strict=True)]
     assert found["pixels"] == sum(int(one.sum()) for one in labelled)
     # a package that a run has calibrated is scored as it is
-    made = calibrated(new(kind, ["red", "nir"], 10), draw(parts, Reader()))
+    made = calibrated(new(kind, ["red", "nir"], 10), sample_pixels(parts, Reader()))
     made.module.threshold.fill_(1e6)
     assert score(made, parts)["iou"]["changed"] == 0
 
@@ -140,7 +140,7 @@ def test_a_split_does_not_move_with_its_labels() -> None:
         Piece(LabelledScene(p.scene.id, p.scene.shape, lambda s=s: s), p.window, p.split)
         for p, s in zip(parts, blind, strict=True)
     ]
-    assert np.array_equal(draw(parts, Reader()), draw(hidden, Reader()))
+    assert np.array_equal(sample_pixels(parts, Reader()), sample_pixels(hidden, Reader()))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,6 @@ def test_packages_of_the_catalogs_are_those(name: str) -> None:
     architecture, bands, positive = SHIPPED[name]
     loaded = package.load(settings().catalogs / "models" / name)
     assert (loaded.card.architecture, [b.name for b in loaded.card.bands]) == (architecture, bands)
-    assert not ready(loaded)
+    assert not is_calibrated(loaded)
     if positive:
         assert float(loaded.module.index(torch.tensor(positive).reshape(1, 2, 1, 1))) == pytest.approx(0.5)

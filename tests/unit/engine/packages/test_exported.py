@@ -51,6 +51,10 @@ def program(*, free: bool, batch: int = 2) -> torch.export.ExportedProgram:
     )
 
 
+def load(path: Path) -> exported.Exported:
+    return exported.load_exported(path, CARD, path.read_bytes())
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
@@ -142,7 +146,7 @@ CODE = "__import__('os').system('touch executed')"
 def test_a_graph_that_could_run_code_is_refused(made: Path, tmp_path: Path, change: Callable[..., object]) -> None:
     hostile = rewrite(made / "model.pt2", tmp_path / "h.pt2", in_graph(change))
     with pytest.raises(ModelError, match="only plain tensors and operators"):
-        exported.load_exported(hostile, CARD)
+        load(hostile)
 
 
 def test_guards_and_traces_are_dropped_unseen(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +158,7 @@ def test_guards_and_traces_are_dropped_unseen(made: Path, tmp_path: Path, monkey
 
     hostile = rewrite(made / "model.pt2", tmp_path / "h.pt2", in_graph(change))
     with torch.no_grad():
-        exported.load_exported(hostile, CARD)(torch.zeros(1, 2, 32, 32))
+        load(hostile)(torch.zeros(1, 2, 32, 32))
     assert not (tmp_path / "executed").exists()
 
 
@@ -162,7 +166,7 @@ def test_pickled_parts_are_dropped_or_refused(made: Path, tmp_path: Path, trap: 
     def sample_inputs(parts: dict[str, bytes]) -> None:
         parts[next(n for n in parts if "sample_inputs" in n)] = trap
 
-    exported.load_exported(rewrite(made / "model.pt2", tmp_path / "s.pt2", sample_inputs), CARD)
+    load(rewrite(made / "model.pt2", tmp_path / "s.pt2", sample_inputs))
 
     def pickled(parts: dict[str, bytes]) -> None:
         name = next(n for n in parts if n.endswith("weights_config.json"))
@@ -184,7 +188,7 @@ def test_pickled_parts_are_dropped_or_refused(made: Path, tmp_path: Path, trap: 
 
     for k, change in enumerate((pickled, opaque, legacy, native)):
         with pytest.raises(ModelError, match=r"pickled|plain program"):
-            exported.load_exported(rewrite(made / "model.pt2", tmp_path / f"{k}.pt2", change), CARD)
+            load(rewrite(made / "model.pt2", tmp_path / f"{k}.pt2", change))
     assert not (tmp_path / "executed").exists()
 
 
@@ -192,7 +196,7 @@ def test_pickled_parts_are_dropped_or_refused(made: Path, tmp_path: Path, trap: 
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.pt2").write_bytes(content)
     with pytest.raises(ModelError, match=r"not a \.pt2 archive"):
-        exported.load_exported(tmp_path / "m.pt2", CARD)
+        load(tmp_path / "m.pt2")
 
 
 def test_an_archive_without_a_program_and_a_damaged_one_are_refused(made: Path, tmp_path: Path) -> None:
@@ -201,11 +205,11 @@ def test_an_archive_without_a_program_and_a_damaged_one_are_refused(made: Path, 
         archive.writestr("archive/archive_format", "pt2")
     (tmp_path / "m.pt2").write_bytes(empty.getvalue())
     with pytest.raises(ModelError, match="0 programs"):
-        exported.load_exported(tmp_path / "m.pt2", CARD)
+        load(tmp_path / "m.pt2")
 
     def lose(parts: dict[str, bytes]) -> None:
         del parts["archive/data/weights/weight_0"]
 
     lost = rewrite(made / "model.pt2", tmp_path / "l.pt2", lose)
     with pytest.raises(ModelError, match=r"not a torch\.export program"):
-        exported.load_exported(lost, CARD)
+        load(lost)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geoml.engine.packages.measure import Sight, measure
+from geoml.engine.packages.measure import ReceptiveField, measure
 
 
 class Pooled(nn.Module):
@@ -39,25 +39,25 @@ def conv(kernel: int, dilation: int = 1) -> nn.Conv2d:
 @pytest.mark.parametrize(
     ("module", "declared", "sight"),
     [
-        (nn.Identity(), 1, Sight(0, 1)),
-        (conv(3), 1, Sight(1, 1)),
-        (conv(3, dilation=7), 8, Sight(7, 1)),
-        (nn.Sequential(conv(5), conv(3)), 4, Sight(3, 1)),
-        (Pooled(), 8, Sight(0, 2)),
-        (nn.Sequential(conv(3), Pooled()), 2, Sight(2, 2)),
-        (nn.Sequential(Pooled(), conv(3)), 2, Sight(1, 2)),
-        (Left(), 1, Sight(5, 1)),
-        (MinusMean(), 4, Sight(None, 4)),
+        (nn.Identity(), 1, ReceptiveField(0, 1)),
+        (conv(3), 1, ReceptiveField(1, 1)),
+        (conv(3, dilation=7), 8, ReceptiveField(7, 1)),
+        (nn.Sequential(conv(5), conv(3)), 4, ReceptiveField(3, 1)),
+        (Pooled(), 8, ReceptiveField(0, 2)),
+        (nn.Sequential(conv(3), Pooled()), 2, ReceptiveField(2, 2)),
+        (nn.Sequential(Pooled(), conv(3)), 2, ReceptiveField(1, 2)),
+        (Left(), 1, ReceptiveField(5, 1)),
+        (MinusMean(), 4, ReceptiveField(None, 4)),
     ],
 )
-def test_known_networks(module: nn.Module, declared: int, sight: Sight) -> None:
+def test_known_networks(module: nn.Module, declared: int, sight: ReceptiveField) -> None:
     assert measure(module, 2, declared, sizes=(64, 128)) == sight
 
 
 def test_a_constant_network_sees_nothing() -> None:
     module = conv(3)
     nn.init.zeros_(module.weight)
-    assert measure(module, 2, 1, sizes=(64,)) == Sight(0, 1)
+    assert measure(module, 2, 1, sizes=(64,)) == ReceptiveField(0, 1)
 
 
 def test_a_faint_far_sight_is_measured_down_to_the_tolerance() -> None:

@@ -11,7 +11,7 @@ from geoml.engine.train.evaluate import check_fit, evaluate, named
 from geoml.engine.train.fit import fit
 from geoml.errors import InputError
 from geoml.io.report.score_notes import FEW_PIXELS, FEW_PLACES, few_labels, score_notes
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.nn.support import Support
 
 

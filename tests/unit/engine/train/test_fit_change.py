@@ -16,7 +16,7 @@ from geoml.engine.packages import package
 from geoml.engine.train.evaluate import check_fit, evaluate
 from geoml.engine.train.fit import build, fit
 from geoml.errors import InputError
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 from geoml.nn.weights import first_convolution
 
 CLASSES = [

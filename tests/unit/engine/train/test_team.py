@@ -22,7 +22,7 @@ from geoml.data.chips import Rows
 from geoml.engine.train.fit import fit
 from geoml.engine.train.loop import LAST, FrozenParts, Training, TrainingBatch, TrainingState, learn
 from geoml.errors import InputError, ModelError, TransientError
-from geoml.nn.losses import IGNORE
+from geoml.nn.metrics import IGNORE
 
 N = TypeVar("N", bound=nn.Module)
 COUNT, BATCH, EPOCHS = 13, 5, 3

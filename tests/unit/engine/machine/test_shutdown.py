@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys, time
-from geoml.engine.machine.halt import halting
+from geoml.engine.machine.shutdown import graceful_shutdown
 
 class Finaliser:
     def __del__(self):
@@ -17,7 +17,7 @@ class Finaliser:
         time.sleep(0.2)  # the exception is raised here, and lost
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
-with halting():
+with graceful_shutdown():
     try:
         one = Finaliser()
         del one

@@ -1,4 +1,4 @@
-"""Values made ahead: in a thread, while the last ones are worked on."""
+"""Prefetch: values are made in a thread while earlier ones are worked on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-HANGING = 1.0
-"""Seconds that the end waits for a thread that hangs in a read."""
-TURN = 0.1
-"""Seconds until a thread with nowhere to put its value looks whether it should end."""
+JOIN_SECONDS = 1.0
+"""Seconds to wait at the end for a thread that hangs in a read."""
+POLL_SECONDS = 0.1
+"""Seconds between checks of a thread with a full queue whether it should end."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,18 @@ class _Failed:
     error: BaseException
 
 
-def ahead(values: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
-    """The same values in order; at most ``depth`` wait for who asks. An error comes out in the place of its value.
+def prefetch(values: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
+    """The same values in order; at most ``depth`` wait in a queue. An error is raised in the place of its value.
 
-    Close the generator when not all are wanted: the thread, called ``name``, ends after the value it works on.
+    Close the generator when not all are needed: the thread, called ``name``, ends after the value it works on.
     """
-    line: queue.Queue[tuple[T | _Failed] | None] = queue.Queue(depth)
+    ready: queue.Queue[tuple[T | _Failed] | None] = queue.Queue(depth)
     stop = threading.Event()
 
     def put(entry: tuple[T | _Failed] | None) -> bool:
         while not stop.is_set():
             try:
-                line.put(entry, timeout=TURN)
+                ready.put(entry, timeout=POLL_SECONDS)
             except queue.Full:
                 continue
             return True
@@ -53,17 +53,17 @@ def ahead(values: Iterable[T], depth: int, name: str) -> Generator[T, None, None
     thread = threading.Thread(target=copy_context().run, args=(make,), name=name, daemon=True)
     thread.start()
     try:
-        while (entry := line.get()) is not None:
+        while (entry := ready.get()) is not None:
             if isinstance(entry[0], _Failed):
                 raise entry[0].error
             yield entry[0]
     finally:
         stop.set()
-        thread.join(HANGING)
+        thread.join(JOIN_SECONDS)
 
 
-def tried(action: Callable[[T], R], values: Iterable[T]) -> Iterator[tuple[T, R | BaseException]]:
-    """Each value with what the action makes of it, or with the error that it raised; one that fails ends nothing."""
+def attempts(action: Callable[[T], R], values: Iterable[T]) -> Iterator[tuple[T, R | BaseException]]:
+    """Each value with the result of the action, or with the error that it raised; no error ends the others."""
 
     def attempt(value: T) -> R | BaseException:
         try:

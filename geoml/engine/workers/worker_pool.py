@@ -1,4 +1,4 @@
-"""What the driver of a run asks of its workers, and what they tell it."""
+"""What the driver of a run expects of a pool of workers, and the results that it hands back."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from geoml.engine.run.blocks import Tally
 
-STOPPING = 6.0
-"""Seconds that workers have to publish what is finished once they are told to stop."""
+STOP_SECONDS = 6.0
+"""Seconds that workers have to publish what is finished once they have to stop."""
 
 
 @dataclass(frozen=True)
-class Died:
-    """A worker ended with a batch in its hands; ``reason`` completes "the process …"."""
+class WorkerDied:
+    """A worker ended while it had a batch; ``reason`` completes "the process …"."""
 
     reason: str
 
 
-News = tuple[Hashable, "Tally | Died | BaseException"]
+BatchResult = tuple[Hashable, "Tally | WorkerDied | BaseException"]
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers by name. As a context manager it lets them finish; left by an exception it stops them in order."""
 
     def idle(self) -> Sequence[Hashable]:
         """Workers that could take a batch now. Raises TransientError when there have been none for too long."""
         ...
 
-    def give(self, worker: Hashable, ids: Sequence[str]) -> None:
+    def submit(self, worker: Hashable, ids: Sequence[str]) -> None:
         """Start a batch on an idle worker."""
         ...
 
-    def news(self) -> Sequence[News]:
-        """What became of batches, after waiting for some of it for a moment; each worker named is idle or gone."""
+    def results(self) -> Sequence[BatchResult]:
+        """The batches that ended, after a short wait for one; each worker named is idle or gone."""
         ...

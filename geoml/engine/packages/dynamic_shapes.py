@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from geoml.engine.packages.archive import Unchecked
 from geoml.errors import ModelError
 
 UNBOUNDED = 2**31
-"""torch writes a bound near the largest integer where there is none."""
+"""torch writes a bound near the largest integer for no bound."""
 LONGEST = 1000
 """Characters of a size."""
 _SYMBOL = re.compile(r"s\d{1,6}", re.ASCII)
@@ -38,21 +39,21 @@ class Axis:
     def above(self, size: int) -> int:
         """The smallest admitted size that is at least ``size``. Raises ModelError where all are smaller."""
         k = -(-(max(size, self.least) - self.offset) // self.step)
-        found = self.step * k + self.offset
-        if self.most is not None and found > self.most:
+        admitted = self.step * k + self.offset
+        if self.most is not None and admitted > self.most:
             raise ModelError(f"the program takes at most {self.most} along an axis, not {size}")
-        return found
+        return admitted
 
 
-def axes(sizes: Sequence[Any], ranges: Mapping[str, Any]) -> tuple[Axis, Axis, Axis, Axis]:
+def axes(sizes: Sequence[Unchecked], ranges: Mapping[str, Unchecked]) -> tuple[Axis, Axis, Axis, Axis]:
     """Batch, bands, height and width of the input, from its sizes and the range constraints in a program's JSON.
 
     Raises ModelError for another number of axes, and for a size that is no multiple of one free number plus a constant.
     """
     if len(sizes) != 4:
         raise ModelError(f"the program takes {len(sizes)} axes; expected (batch, bands, height, width)")
-    known = {line: (one.get("min_val"), one.get("max_val")) for key, one in ranges.items() if (line := _line(key))}
-    batch, bands, height, width = (_axis(size, known) for size in sizes)
+    bounds = {line: (one.get("min_val"), one.get("max_val")) for key, one in ranges.items() if (line := _line(key))}
+    batch, bands, height, width = (_axis(size, bounds) for size in sizes)
     if height.symbol == width.symbol and height != width:
         raise ModelError(f"the program ties its height to another width ({height} and {width})")
     return batch, bands, height, width
@@ -69,7 +70,7 @@ class _Line(NamedTuple):
 _Bounds = Mapping[_Line, tuple[int | None, int | None]]
 
 
-def _axis(size: Mapping[str, Any], known: _Bounds) -> Axis:
+def _axis(size: Mapping[str, Unchecked], bounds: _Bounds) -> Axis:
     if "as_int" in size:
         return Axis(_whole(size["as_int"]), _whole(size["as_int"]))
     text = size["as_expr"]["expr_str"]
@@ -78,18 +79,18 @@ def _axis(size: Mapping[str, Any], known: _Bounds) -> Axis:
         raise ModelError(
             f"the program has an axis of {str(text)[:80]}; expected a number, or multiples of one free number"
         )
-    low, high = _bounds(known, _Line(1, 0, line.symbol))
+    low, high = _bounds_of(bounds, _Line(1, 0, line.symbol))
     least, most = line.step * low + line.offset, None if high is None else line.step * high + line.offset
     if line != (1, 0, line.symbol):
-        low, high = _bounds(known, line)
+        low, high = _bounds_of(bounds, line)
         least, most = max(least, low), min((v for v in (most, high) if v is not None), default=None)
     if most is not None and least > most:
         raise ModelError(f"the program admits no size along an axis of {text[:80]}")
     return Axis(max(least, 1), most, line.step, line.offset, line.symbol)
 
 
-def _bounds(known: _Bounds, line: _Line) -> tuple[int, int | None]:
-    low, high = known.get(line, (None, None))
+def _bounds_of(bounds: _Bounds, line: _Line) -> tuple[int, int | None]:
+    low, high = bounds.get(line, (None, None))
     return (0 if low is None else _whole(max(low, 0))), (None if high is None or high >= UNBOUNDED else _whole(high))
 
 
@@ -100,21 +101,21 @@ def _whole(value: object) -> int:
 
 
 def _line(text: object) -> _Line | None:
-    """What a size says: sympy's ``Mul(Integer(2), Symbol('s0', …))`` or ``2*s0 + 1``, read and never evaluated.
+    """A size as a line: sympy's ``Mul(Integer(2), Symbol('s0', …))`` or ``2*s0 + 1``, read and never evaluated.
 
-    None where it is something else.
+    None for anything else.
     """
     if not isinstance(text, str) or len(text) > LONGEST:
         return None
     try:
-        found = _read(ast.parse(text, mode="eval").body)
+        line = _read(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
-    return found if max(abs(found.step), abs(found.offset)) < UNBOUNDED else None
+    return line if max(abs(line.step), abs(line.offset)) < UNBOUNDED else None
 
 
 def _read(node: ast.expr) -> _Line:
-    """A node of a size's text as a line. Raises ValueError for what is none."""
+    """A node of a size's text as a line. Raises ValueError for anything else."""
     match node:
         case ast.Constant(value=int(value)) if not isinstance(value, bool):
             return _Line(0, value)

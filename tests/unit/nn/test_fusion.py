@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geoml import models
-from geoml.nn.fold import folded
+from geoml.nn.fusion import fuse_batch_norms
 
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "unet resnet18": ("unet", {}, 0),
@@ -51,7 +51,7 @@ def test_folded_is_the_same_function(name: str) -> None:
     before = {k: v.clone() for k, v in network.state_dict().items()}
     count = norms(network)
     assert count > 3
-    out = folded(network, torch.randn(1, bands, 64, 64))
+    out = fuse_batch_norms(network, torch.randn(1, bands, 64, 64))
     assert norms(out) == left
     x = torch.randn(2, bands, 96, 64)
     with torch.inference_mode():
@@ -110,15 +110,15 @@ class Looked(nn.Module):
 def test_what_cannot_be_folded_is_left_alone(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     network = randomised(kind())
-    assert folded(network, torch.randn(1, 2, 16, 16)) is network
+    assert fuse_batch_norms(network, torch.randn(1, 2, 16, 16)) is network
 
 
 def test_statistics_of_the_batch_are_not_folded() -> None:
     norm = nn.BatchNorm2d(2, track_running_stats=False)
     network = nn.Sequential(nn.Conv2d(2, 2, 3), norm).eval()
-    assert folded(network, torch.randn(1, 2, 16, 16)) is network
+    assert fuse_batch_norms(network, torch.randn(1, 2, 16, 16)) is network
 
 
 def test_a_network_without_normalisation_is_itself() -> None:
     network = nn.Conv2d(2, 2, 3).eval()
-    assert folded(network, torch.randn(1, 2, 16, 16)) is network
+    assert fuse_batch_norms(network, torch.randn(1, 2, 16, 16)) is network

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-GRACE = 8.0
+GRACE_SECONDS = 8.0
 """Seconds from the signal to the end of the process, whatever it waits for then."""
-AGAIN = 0.01
-"""Seconds until a signal is given again whose exception came where none can leave, such as a finaliser."""
+RESEND_SECONDS = 0.01
+"""Seconds until a signal is sent again whose exception was raised where none can leave, such as a finaliser."""
 
 
 @contextmanager
-def halting() -> Iterator[None]:
+def graceful_shutdown() -> Iterator[None]:
     """Inside, SIGTERM raises SystemExit(143) in the main thread, as Ctrl-C raises KeyboardInterrupt.
 
     So a run unwinds: finished blocks are published, half of one is thrown away, the lock is released. What cannot be
-    unwound in time (a read that hangs, a chip of an hour) ends with the process after `GRACE` seconds, and a second
+    unwound in time (a read that hangs, a chip of an hour) ends with the process after `GRACE_SECONDS`, and a second
     Ctrl-C ends it at once; since files appear whole or not at all, nothing is half-written then either.
 
     Outside of the main thread, or where the program has a handler of its own, signals are left alone.
@@ -30,52 +30,51 @@ def halting() -> Iterator[None]:
         yield
         return
     interrupt = signal.getsignal(signal.SIGINT)
-    ours = interrupt is signal.default_int_handler
-    clock: list[threading.Timer] = []
+    takes_interrupt = interrupt is signal.default_int_handler
+    timers: list[threading.Timer] = []
     lost: list[int] = []
-    told = sys.unraisablehook
+    default_hook = sys.unraisablehook
 
     def stop(number: int, frame: FrameType | None) -> None:
         if lost:
             lost.clear()
-        elif clock:
+        elif timers:
             if number == signal.SIGINT:
                 os._exit(128 + number)
             return
         else:
-            clock.append(deadline(GRACE, 128 + number))
+            timers.append(exit_after(GRACE_SECONDS, 128 + number))
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    def swallowed(found: sys.UnraisableHookArgs) -> None:
-        if not clock or not isinstance(found.exc_value, SystemExit | KeyboardInterrupt):
-            told(found)
+    def resend(unraisable: sys.UnraisableHookArgs) -> None:
+        if not timers or not isinstance(unraisable.exc_value, SystemExit | KeyboardInterrupt):
+            default_hook(unraisable)
             return
-        number = signal.SIGINT if isinstance(found.exc_value, KeyboardInterrupt) else signal.SIGTERM
+        number = signal.SIGINT if isinstance(unraisable.exc_value, KeyboardInterrupt) else signal.SIGTERM
         lost.append(number)
-        threading.Timer(AGAIN, os.kill, [os.getpid(), number]).start()
+        threading.Timer(RESEND_SECONDS, os.kill, [os.getpid(), number]).start()
 
     signal.signal(signal.SIGTERM, stop)
-    if ours:
+    if takes_interrupt:
         signal.signal(signal.SIGINT, stop)
-    sys.unraisablehook = swallowed
+    sys.unraisablehook = resend
     try:
         yield
     except KeyboardInterrupt:
-        for timer in clock:  # who catches it, such as a notebook, lives on
+        for timer in timers:  # who catches it, such as a notebook, lives on
             timer.cancel()
         raise
     finally:
-        sys.unraisablehook = told
+        sys.unraisablehook = default_hook
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if ours:
+        if takes_interrupt:
             signal.signal(signal.SIGINT, interrupt)
 
 
-def deadline(seconds: float, code: int) -> threading.Timer:
-    """The process ends with ``code`` after ``seconds``, also when its threads do not."""
-
+def exit_after(seconds: float, code: int) -> threading.Timer:
+    """End the process with ``code`` after ``seconds``, also when its threads do not end."""
     timer = threading.Timer(seconds, os._exit, [code])
     timer.daemon = True
     timer.start()

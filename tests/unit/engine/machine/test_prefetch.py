@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from geoml.engine.machine.ahead import ahead, tried
+from geoml.engine.machine.prefetch import attempts, prefetch
 
 
 def threads(name: str) -> list[threading.Thread]:
@@ -26,7 +26,7 @@ def test_order_is_kept_and_no_more_than_asked_for_is_made() -> None:
             yield k
 
     found = []
-    with closing(ahead(values(), 3, "made")) as those:
+    with closing(prefetch(values(), 3, "made")) as those:
         for value in those:
             time.sleep(0.01)
             found.append(value)
@@ -42,7 +42,7 @@ def test_it_works_in_another_thread_with_what_is_known_here() -> None:
     def values() -> Iterator[tuple[str, str]]:
         yield known.get(), threading.current_thread().name
 
-    assert list(ahead(values(), 1, "other")) == [("this run", "other")]
+    assert list(prefetch(values(), 1, "other")) == [("this run", "other")]
 
 
 def test_an_error_comes_out_after_the_values_before_it() -> None:
@@ -50,7 +50,7 @@ def test_an_error_comes_out_after_the_values_before_it() -> None:
         yield 1
         raise KeyError("two")
 
-    those = ahead(values(), 4, "failing")
+    those = prefetch(values(), 4, "failing")
     assert next(those) == 1
     with pytest.raises(KeyError, match="two"):
         next(those)
@@ -63,14 +63,14 @@ def test_an_early_end_stops_the_thread() -> None:
         while True:
             yield (k := k + 1)
 
-    with closing(ahead(values(), 2, "endless")) as those:
+    with closing(prefetch(values(), 2, "endless")) as those:
         assert next(those) == 1
         assert threads("endless")
     assert threads("endless") == []
 
 
 def test_one_that_fails_ends_nothing() -> None:
-    found = list(ahead(tried(lambda v: 12 // v, [4, 0, 3]), 1, "tried"))
+    found = list(prefetch(attempts(lambda v: 12 // v, [4, 0, 3]), 1, "tried"))
     assert [v for v, _ in found] == [4, 0, 3]
     assert (found[0][1], found[2][1]) == (3, 4)
     assert isinstance(found[1][1], ZeroDivisionError)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from geoml.engine.packages.admitted import Axis, axes
+from geoml.engine.packages.dynamic_shapes import Axis, axes
 from geoml.errors import ModelError
 
 N = {"as_int": 2}
