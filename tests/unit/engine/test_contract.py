@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from geoml import testing
-from geoml.engine.contract import BACKENDS, OUTPUTS, Backend, Layer, Output, Pixels, output_of, pixel_output
+from geoml.engine.contract import BACKENDS, OUTPUTS, Backend, Layer, Output, output_of, pixel_output
+from geoml.engine.pixels import Pixels
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.outputs import changes, classes
