@@ -6,10 +6,10 @@ import pkgutil
 
 from jaxtyping import install_import_hook
 
-from geoml import models, nn, outputs, tasks
+from geoml import inputs, models, nn, outputs, tasks
 from geoml.geolocation import heads
 from geoml.geolocation import tasks as locating
 
-PLUGINS = (models, heads, nn, outputs, tasks, locating)
+PLUGINS = (models, heads, nn, inputs, outputs, tasks, locating)
 CHECKED = [f"{p.__name__}.{m.name}" for p in PLUGINS for m in pkgutil.iter_modules(p.__path__)]
 install_import_hook(CHECKED, "beartype.beartype")
