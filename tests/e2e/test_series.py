@@ -124,6 +124,8 @@ def test_the_cut_into_blocks_and_flips_and_turns_do_not_show(join: str, made: Pa
         geoml.predict(recipe(package, made, join=join, **other), tmp_path / str(n))
         for asset in ("class", "confidence", "valid"):
             np.testing.assert_array_equal(part(tmp_path / "first", asset), part(tmp_path / str(n), asset))
+        tables = [(tmp_path / name / "features.parquet").read_bytes() for name in ("first", str(n))]
+        assert tables[0] == tables[1]
     np.testing.assert_array_equal(part(tmp_path / "first"), np.where(COUNT > 0, truth("month"), 255))
 
 
