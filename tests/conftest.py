@@ -25,6 +25,7 @@ install_import_hook(
         "geoml.geolocation.heads",
         "geoml.geolocation.nn",
         "geoml.geolocation.tasks",
+        "geoml.inputs",
         "geoml.models",
         "geoml.nn",
         "geoml.outputs",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, final
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from geoml.errors import InputError, ModelError, TransientError, out_of_memory
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
+from geoml.nn.context import Context, asked
 from geoml.nn.fusion import fuse_batch_norms
 from geoml.settings import settings
 
@@ -87,12 +89,12 @@ class Backend:
         self._card, self._how = card, device or choose()
         self.device = self._how.torch
         self.batch, self.side = self._how.batch, 0
-        self.fixed = settings().compile
+        self.fixed, self.asks = settings().compile, asked(module)
         side = -(-min(card.chip_size, 256) // card.stride) * card.stride
         probe = torch.randn(1, len(card.bands) * card.dates, side, side, generator=torch.Generator().manual_seed(0))
         with self.failures():
             placed = self._how.place(module.eval())
-            self.module: Callable[[Tensor], Tensor] = fuse_batch_norms(placed, probe.to(self.device))
+            self.module: Callable[..., Tensor] = fuse_batch_norms(placed, probe.to(self.device))
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)
 
@@ -103,10 +105,10 @@ class Backend:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Context = MappingProxyType({})) -> Tensor:
         """Raw output (B, K, y, x) of (B, channel, y, x) float32 on the device."""
         with self._how.autocast():
-            return self.module(x.contiguous(memory_format=torch.channels_last))
+            return self.module(x.contiguous(memory_format=torch.channels_last), **context)
 
     def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[Any]]]]:
         """Tensors as numpy arrays; on CUDA copied to pinned memory while the next strip is computed."""

@@ -87,6 +87,7 @@ def geolocate_map(
     as_json: Json = False,
 ) -> None:
     """Where pictures from above lie on a map: footprint, metres of error, or why they were not found."""
+    from geoml.cli.progress import counter
     from geoml.geolocation import steps
 
     with counter("pictures") as advance:

@@ -104,10 +104,16 @@ def log_density(
 
 
 def likeness(
-    domain: Domain, data: NDArray[Any], valid: NDArray[np.bool_], scale: Sequence[float], offset: Sequence[float]
+    domain: Domain,
+    data: NDArray[Any],
+    valid: NDArray[np.bool_],
+    scale: Sequence[float],
+    offset: Sequence[float],
+    looks: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """(y, x) uint8 of (date * band, y, x) stored numbers: of the least like date; `NODATA` where not ``valid``.
 
+    Of a series a date counts where ``looks`` (date, y, x) has one.
     `STEPS` is a density of the median held-out pixel or above, `OUTSIDE` the threshold, 0 as far below it again.
     """
     size = len(domain.center)
@@ -121,14 +127,14 @@ def likeness(
             part = slice(start, start + rows), cols
             if not valid[part].any():
                 continue
-            for first in range(0, len(data), size):
+            for date, first in enumerate(range(0, len(data), size)):
                 bands = slice(first, first + size)
                 found = log_density(domain, data[(bands, *part)], scale[bands], offset[bands])
                 found -= np.float32(domain.threshold)
                 found *= gain
                 found += OUTSIDE
                 stored = np.nan_to_num(found, nan=0.0, posinf=0.0).clip(0, STEPS).astype(np.uint8)
-                np.minimum(out[part], stored, out=out[part])
+                np.minimum(out[part], stored, out=out[part], where=True if looks is None else looks[(date, *part)])
     return np.where(valid, out, np.uint8(NODATA))
 
 

@@ -1,14 +1,14 @@
 """What plug-ins promise the engine, and what its steps hand on to each other.
 
-The engine knows no output and no backend: it finds them by the name of their file, in `geoml.outputs` and
-`geoml.backends`, and calls what the protocols say here. A task names its output.
+The engine knows no input, no output and no backend: it finds them by the name of their file, in `geoml.inputs`,
+`geoml.outputs` and `geoml.backends`, and calls what the protocols say here. A task names its input and its output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, run
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.cube.normalise import coefficients
+from geoml.engine.pixels import Pixels
 from geoml.engine.task import find
 from geoml.errors import InputError
-from geoml.grid.plane import Block, Window
+from geoml.grid.plane import Block, Plane, Window
 from geoml.io.cog.overview import Overview
 from geoml.io.stac.items import AssetInfo, BandInfo
 from geoml.registry import Registry
@@ -29,62 +29,19 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from geoml.cube.register import Shift
-    from geoml.engine.run.plan import Plan, PlannedBlock
+    from geoml.cube.harmonise import Transform
+    from geoml.engine.run.plan import Plan, PlannedBlock, SelfChange
     from geoml.io.cards.map_card import MapCard
     from geoml.io.cog.write import Colormap
     from geoml.io.report.part import ReportPart
+    from geoml.nn.context import Context
     from geoml.recipe import PredictRecipe
 
 T = TypeVar("T")
 
+INPUTS = Registry("geoml.inputs", "input")
 OUTPUTS = Registry("geoml.outputs", "output")
 BACKENDS = Registry("geoml.backends", "backend")
-
-
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """Pixels of one window of a plane, as stored, and what is known of them.
-
-    ``data`` is (channel, y, x), of several dates all bands of the first date first; physical = data * ``scale`` +
-    ``offset``, one of each for every channel. ``count`` (y, x) uint16 holds valid observations, 0 where nothing is
-    known. ``origin`` is the window. ``items`` are those that the pixels were taken of.
-    """
-
-    data: NDArray[Any]
-    count: NDArray[np.uint16]
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
-    origin: Window
-    items: tuple[pystac.Item, ...] = ()
-
-    @cached_property
-    def valid(self) -> NDArray[np.bool_]:
-        """(y, x) True where there is data."""
-        return self.count > 0
-
-    def crop(self, window: Window) -> Pixels:
-        """The part that covers ``window``, which must lie in the origin; nothing is copied."""
-        rows, cols = window.slices(self.origin)
-        return replace(self, data=self.data[:, rows, cols], count=self.count[rows, cols], origin=window)
-
-    def only(self, mask: NDArray[np.bool_]) -> Pixels:
-        """The same with nothing known outside of ``mask`` (y, x)."""
-        return replace(self, count=np.where(mask, self.count, np.uint16(0)))
-
-    def physical(self) -> NDArray[np.float32]:
-        """(channel, y, x) physical values; the offset where nothing is known."""
-        scale, offset = (np.array(v, np.float32)[:, None, None] for v in (self.scale, self.offset))
-        values: NDArray[np.float32] = np.multiply(self.data, scale, dtype=np.float32, casting="unsafe")
-        values += offset
-        return values
-
-    def coefficients(self, card: MapCard) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(mul, add) that make of stored numbers what the model of ``card`` sees.
-
-        Raises InputError as `geoml.cube.normalise.coefficients`.
-        """
-        return coefficients(card, self.scale, self.offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +72,8 @@ class BlockRun:
     """(y, x) of the block, True inside the region."""
     dates: tuple[tuple[pystac.Item, ...], ...]
     """The items of each date."""
-    residual: tuple[Shift | None, ...] = ()
-    """Of each later date against the first, after it was corrected; None where that is not known."""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """What the input says of them in the item of the block."""
     likeness: NDArray[np.uint8] | None = None
     """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -162,6 +119,96 @@ class Layer:
         """What STAC says of each band, with the statistics of its stored values."""
         about = self.dtype, self.nodata, self.scale, self.offset, self.unit, self.description
         return tuple(BandInfo(n, *about, statistics=s) for n, s in zip(self.names, statistics, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class BlockPixels:
+    """What an input reads for a block: pixels, the items of each date, and properties for the item of the block."""
+
+    pixels: Pixels
+    dates: tuple[tuple[pystac.Item, ...], ...]
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class SampleFit:
+    """What an input measured on the sample of a region, once for all blocks, and the sample as blocks then see it.
+
+    ``shifts`` (dy, dx) in pixels and ``transforms`` of physical values are of each later date against the first.
+    """
+
+    squares: list[list[Pixels]]
+    shifts: tuple[tuple[float, float] | None, ...] = ()
+    transforms: tuple[Transform | None, ...] = ()
+
+
+@runtime_checkable
+class Input(Protocol):
+    """What a block reads: the class ``Input`` of a file in `geoml.inputs`.
+
+    Made of a card, and of the recipe of a run where there is one. Making one costs nothing. Raises InputError for a
+    card of a number of dates that it does not read.
+    """
+
+    every: ClassVar[bool]
+    """True where a pixel needs all dates; else one of them is enough, and a date without any item is no error."""
+
+    def __init__(self, card: MapCard, recipe: PredictRecipe | None = None) -> None: ...
+
+    @property
+    def fits(self) -> bool:
+        """True where the pixels of blocks hang on what `fit` measures."""
+        ...
+
+    def check(self, when: Sequence[str]) -> None:
+        """Raise InputError unless these, the ``datetime`` of a recipe, are the dates that are read."""
+        ...
+
+    def reference(self, when: Sequence[str]) -> str | None:
+        """Of the ``datetime`` of a monitor, what each day is compared with; None where it stands alone.
+
+        Raises InputError where days cannot be looked at one by one.
+        """
+        ...
+
+    def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
+        """The composite of each date in the radiometry that the sample of the plan says, where it lies in its files.
+
+        ``items`` are those of the whole run. Raises as `geoml.cube.load.load`.
+        """
+        ...
+
+    def together(self, steps: Sequence[Pixels]) -> Pixels:
+        """All dates as the model sees them."""
+        ...
+
+    def fit(self, plan: Plan, squares: list[list[Pixels]]) -> SampleFit:
+        """Measure on the steps of a sample what blocks have to agree on. Raises DataError where dates do not fit."""
+        ...
+
+    def trial(
+        self, plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32]
+    ) -> tuple[SelfChange | None, str]:
+        """What the model says on the sample where the answer is known without a label, and a sentence if that is wrong.
+
+        ``pixels`` are (N, date, band) physical values of it.
+        """
+        ...
+
+    def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
+        """The pixels of ``window``, which the model needs for a block, corrected by the sample of the plan.
+
+        Raises as `steps`, and DataError where the dates do not fit.
+        """
+        ...
+
+    def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
+        """What is shown of (thinned) pixels, each like one date; ``preview`` is the thumbnail."""
+        ...
+
+    def warnings(self, plan: Plan) -> Sequence[str]:
+        """What a reader of the map has to know."""
+        ...
 
 
 @runtime_checkable
@@ -319,6 +366,8 @@ class Backend(Protocol):
     """Chips in one forward, as memory allows."""
     side: int
     """Largest side of a window that may be cut, as memory allows; 0: any."""
+    asks: frozenset[str]
+    """What the network takes beside pixels, see `geoml.nn.context`."""
 
     def __init__(self, module: nn.Module, card: MapCard, device: Any = None) -> None: ...
 
@@ -326,8 +375,8 @@ class Backend(Protocol):
         """An array of the host as a tensor on the device, perhaps still on its way."""
         ...
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Raw output of (B, channel, y, x) float32 as the model sees it."""
+    def forward(self, x: Tensor, context: Context = ...) -> Tensor:
+        """Raw output of (B, channel, y, x) float32 as the model sees it; ``context`` has some of what it ``asks``."""
         ...
 
     def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[Any]]]]:
@@ -344,6 +393,17 @@ class Backend(Protocol):
     def failures(self) -> AbstractContextManager[None]:
         """Inside, what the device raises becomes TransientError (no memory) or ModelError."""
         ...
+
+
+@cache
+def _input_class(task: str) -> Callable[..., Input]:
+    made: Callable[..., Input] = INPUTS.find(find(task).input).Input
+    return made
+
+
+def input_of(card: MapCard, recipe: PredictRecipe | None = None) -> Input:
+    """The input that the task of a card names. Raises InputError for a card that does not fit it."""
+    return _input_class(card.task)(card, recipe)
 
 
 @cache

@@ -39,7 +39,7 @@ class Task:
     name: ClassVar = "segmentation"
     recipe: ClassVar[type[Frozen]] = TrainRecipe
     card: ClassVar[type[Frozen]] = MapCard
-    input: ClassVar = "mosaic"
+    input: ClassVar = "stacked"
     output: ClassVar = "classes"
     key: ClassVar = ClassScores.key
     larger_is_better: ClassVar = ClassScores.larger_is_better

@@ -54,6 +54,28 @@ def test_gives_what_the_network_gives(backend: Backend, network: nn.Module) -> N
         assert (found.cpu() - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+class Masked(nn.Module):
+    """What is not looked at is 0."""
+
+    stride = 1
+
+    def forward(self, x: Tensor, looks: Tensor | None = None) -> Tensor:
+        return x if looks is None else x * looks
+
+
+@pytest.mark.parametrize("name", BACKENDS.names())
+@torch.inference_mode()
+def test_what_the_network_asks_for_reaches_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOML_DEVICE", "cpu")
+    file = BACKENDS.find(name)
+    made: Backend = file.Backend(Masked(), CARD, file.choose())
+    assert made.asks == {"looks"}
+    x = made.upload(np.ones((2, 2, 64, 64), np.float32))
+    looks = np.arange(2 * 2 * 64 * 64).reshape(2, 2, 64, 64) % 3 == 0
+    assert bool((made.forward(x) == 1).all())
+    np.testing.assert_array_equal(made.forward(x, {"looks": made.upload(looks)}).cpu(), looks)
+
+
 def test_arrays_come_back_as_they_went_and_in_order(backend: Backend) -> None:
     arrays = [np.random.default_rng(k).integers(0, 250, (2, 5, 7), np.uint8) for k in range(3)]
     transposed = [a.transpose(0, 2, 1) for a in arrays]  # not contiguous

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml import testing
-from geoml.engine.contract import OUTPUTS, BlockRun, PixelOutput, Pixels, Rows
+from geoml.engine.contract import OUTPUTS, BlockRun, PixelOutput, Rows
 from geoml.engine.inference.predict import stored
+from geoml.engine.pixels import Pixels
 from geoml.engine.run.output import BlockWriter
 from geoml.engine.run.plan import Plan, PlannedBlock, Zone
 from geoml.errors import ModelError

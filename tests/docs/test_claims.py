@@ -171,6 +171,7 @@ def test_what_a_link_calls_a_test_is_in_its_file() -> None:
 MADE = (
     "geoml/models/dilated.py",
     "geoml/tasks/robust.py",
+    "geoml/inputs/growing_season.py",
     "geoml/outputs/scalar.py",
     "catalogs/itaipu.yaml",
     "docker/compose.env",

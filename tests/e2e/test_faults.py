@@ -28,9 +28,9 @@ from typer.testing import Result
 import geoml
 from geoml import testing
 from geoml.backends.torch import Device
-from geoml.engine.contract import Pixels
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages.package import Package, load
+from geoml.engine.pixels import Pixels
 from geoml.errors import DataError, GeomlError, InputError, ModelError, TransientError
 from geoml.grid.plane import Plane, Window
 from geoml.io.cog import read as cog

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from geoml import testing
-from geoml.engine.contract import Pixels
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import package
+from geoml.engine.pixels import Pixels
 from geoml.grid.plane import Window
 
 STEPS = 250

@@ -13,9 +13,9 @@ from torch import Tensor
 from geoml import testing
 from geoml.backends import torch as backend
 from geoml.backends.torch import choose
-from geoml.engine.contract import Pixels
 from geoml.engine.inference import predict as engine
 from geoml.engine.packages import package
+from geoml.engine.pixels import Pixels
 from geoml.grid.plane import Window
 from geoml.settings import settings
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from geoml.engine.contract import PixelOutput, Pixels
+from geoml.engine.contract import PixelOutput
 from geoml.engine.inference.network import Network, averaged
 from geoml.engine.inference.strip import Strip, strip_of
+from geoml.engine.pixels import Pixels
 from geoml.grid.chips import blend_window
 from geoml.grid.plane import Window
 

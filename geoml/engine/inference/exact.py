@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoml.engine.contract import PixelOutput, Pixels
+from geoml.engine.contract import PixelOutput
 from geoml.engine.inference.network import Network, averaged
-from geoml.engine.inference.strip import Strip, strip_of
+from geoml.engine.inference.strip import Chips, Strip, strip_of
+from geoml.engine.pixels import Pixels
 from geoml.grid.plane import Window
 
 
@@ -38,12 +39,12 @@ def exact(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iter
         yield here, out
 
 
-def _encoded(network: Network[PixelOutput], x: Tensor) -> list[Tensor]:
+def _encoded(network: Network[PixelOutput], chips: Chips) -> list[Tensor]:
     """The encoded cores of chips. Without averaging the raw output is encoded as it is, which is fastest."""
     halo, output = network.grid.halo, network.output
     if network.tta:
-        return output.encode(_inner(averaged(network, x), halo))
-    return output.encode_raw(_inner(network.backend.forward(x), halo))
+        return output.encode(_inner(averaged(network, chips), halo))
+    return output.encode_raw(_inner(network.forward(chips), halo))
 
 
 def _blank(network: Network[PixelOutput], window: Window) -> list[Tensor]:

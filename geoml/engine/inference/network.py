@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geoml.engine.contract import AnyOutput, Backend, PixelOutput
+from geoml.engine.inference.strip import Chips
 from geoml.grid.chips import ChipGrid
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
@@ -26,6 +27,10 @@ class Network(Generic[OutputT]):
     output: OutputT
     tta: bool = False
 
+    def forward(self, chips: Chips) -> Tensor:
+        """Raw output (B, K, y, x)."""
+        return self.backend.forward(chips.x, chips.context)
+
     def trimmed(self, core: Window, window: Window) -> Window:
         """The part of a core that touches ``window``, on the network's stride."""
         if self.backend.fixed:  # a compiled program has one shape
@@ -34,15 +39,14 @@ class Network(Generic[OutputT]):
         return Window(w.y0 // s * s, w.x0 // s * s, -(-w.y1 // s) * s, -(-w.x1 // s) * s)
 
 
-def averaged(network: Network[PixelOutput], x: Tensor) -> Tensor:
+def averaged(network: Network[PixelOutput], chips: Chips) -> Tensor:
     """(B, channel, y, x) of chips: what the output averages, over flips and turns when asked."""
-    forward, average = network.backend.forward, network.output.average
+    forward, average = network.forward, network.output.average
     if not network.tta:
-        return average(forward(x))
+        return average(forward(chips))
     total = torch.zeros(())
     for turns in range(4):
         for flip in (False, True):
-            turned = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
-            found = torch.rot90(average(forward(turned)), -turns, (-2, -1))
+            found = torch.rot90(average(forward(chips.turned(turns, flip))), -turns, (-2, -1))
             total = total.to(found.device) + (found.flip(-1) if flip else found)
     return total / 8

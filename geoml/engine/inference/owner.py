@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from geoml.engine.contract import OwnedOutput, Pixels, Rows
+from geoml.engine.contract import OwnedOutput, Rows
 from geoml.engine.inference.network import Network
 from geoml.engine.inference.strip import Strip, strip_of
+from geoml.engine.pixels import Pixels
 from geoml.grid.plane import Window
 
 
@@ -39,7 +40,7 @@ def _found(network: Network[OwnedOutput], strip: Strip, kept: Window) -> dict[st
     """The columns of what one chip holds whose centre lies in ``kept``."""
 
     def work(batch: list[Window]) -> dict[str, np.ndarray]:
-        raw = network.backend.forward(strip.chips(batch))[0]
+        raw = network.forward(strip.chips(batch))[0]
         found = network.output.candidates(raw, strip.window, strip.known)
         return {name: column.cpu().numpy() for name, column in found.items()}
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geoml.data.chips import cut
 from geoml.data.scene import Sample
-from geoml.engine.contract import BACKENDS, AnyOutput, Backend, PixelOutput, Pixels, Rows, output_of
+from geoml.engine.contract import BACKENDS, AnyOutput, Backend, PixelOutput, Rows, output_of
 from geoml.engine.inference.blended import blended
 from geoml.engine.inference.exact import exact
 from geoml.engine.inference.lattice import grid_of
@@ -25,6 +25,7 @@ from geoml.engine.inference.network import Network
 from geoml.engine.inference.owner import owned
 from geoml.engine.packages.calibrate import check_calibrated
 from geoml.engine.packages.package import Package
+from geoml.engine.pixels import Pixels
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 

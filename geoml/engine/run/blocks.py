@@ -23,19 +23,16 @@ import pystac
 
 from geoml.cube.domain import likeness
 from geoml.cube.region import inside
-from geoml.cube.register import Shift
-from geoml.engine.contract import BACKENDS, Backend, BlockRun, Pixels, Rows, output_of
+from geoml.engine.contract import BACKENDS, Backend, BlockRun, Rows, input_of, output_of
 from geoml.engine.inference.predict import BACKEND, Predictor
 from geoml.engine.machine.memory import keep_freed_memory
 from geoml.engine.machine.prefetch import attempts, prefetch
 from geoml.engine.packages.calibrate import check_calibrated
 from geoml.engine.packages.package import Package
-from geoml.engine.run.dates import between, harmonised, margin, moved, read_dates, together
 from geoml.engine.run.output import BlockWriter
-from geoml.engine.run.plan import PART, STATE, Plan, PlannedBlock, RegionSample, read_plan
+from geoml.engine.run.plan import PART, STATE, Plan, PlannedBlock, read_plan
 from geoml.engine.run.planned import load_planned
 from geoml.errors import DataError, GeomlError, InputError, TransientError, limits
-from geoml.grid.plane import Block
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.projection import check_projection
 from geoml.io.cog.radiometry import check_offset
@@ -228,7 +225,7 @@ def _predict(
 
 
 class _Reader:
-    """Reads the mosaic of a block, with everything around it that the model needs."""
+    """Reads the pixels of a block, with everything around it that the model needs."""
 
     def __init__(self, out: Path, plan: Plan, predictor: Predictor) -> None:
         self.plan, self.predictor = plan, predictor
@@ -260,37 +257,17 @@ class _Reader:
     def _read(self, planned: PlannedBlock) -> BlockRun:
         start = time.perf_counter()
         plan, block = self.plan, self.plan.block(planned)
-        zone = plan.zones[planned.zone]
-        origin = self.predictor.needed(block.window)
         self._check([self.items[key] for key in planned.items])
-        sample, limit = plan.sample or RegionSample(key="", squares=0, pixels=0), plan.recipe.shift_limit
-        more = margin(sample.shifts, limit)
-        dates = moved(read_dates(plan, self.all, zone.plane, origin.expand(more)), sample.shifts, limit)
-        dates = [d.crop(origin) for d in dates] if more else dates
-        residual = self._residual(dates, block)
-        pixels = together(harmonised(dates, sample.transforms))
-        asked = inside(zone.geometry, block.geobox)
-        run = BlockRun(plan, planned, block, pixels, asked, tuple(d.items for d in dates), tuple(residual))
+        found = input_of(plan.card, plan.recipe).read(plan, self.all, block, self.predictor.needed(block.window))
+        asked = inside(plan.zones[planned.zone].geometry, block.geobox)
+        run = BlockRun(plan, planned, block, found.pixels, asked, found.dates, found.properties)
         took = {"read": time.perf_counter() - start}
         if plan.card.domain is None:
             return replace(run, seconds=took)
         start = time.perf_counter()
-        alike = likeness(plan.card.domain, run.inner.data, run.inner.valid, pixels.scale, pixels.offset)
+        inner = run.inner
+        alike = likeness(plan.card.domain, inner.data, inner.valid, inner.scale, inner.offset, inner.looks)
         return replace(run, likeness=alike, seconds={**took, "domain": time.perf_counter() - start})
-
-    def _residual(self, dates: Sequence[Pixels], block: Block) -> list[Shift | None]:
-        """The shift of each later date that is left. Raises DataError when it is above the recipe's largest."""
-        most = self.plan.recipe.max_shift
-        if not most:
-            return [None for _ in dates[1:]]
-        first, *later = [d.crop(block.window) for d in dates]
-        found = [between(first, d) for d in later]
-        if far := max((f.length for f in found if f), default=0.0):
-            if far > most:
-                raise DataError(f"the dates are shifted by {far:.1f} pixels here; more than max_shift = {most:g}")
-            if far > self.plan.recipe.shift_limit:
-                log.warning("the dates are shifted by %.1f pixels here, unlike in most of the region", far)
-        return found
 
 
 def note_failed(out: str | Path | RunStore, key: str, error: GeomlError, tally: Tally) -> None:

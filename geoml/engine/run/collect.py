@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pystac
 
-from geoml.engine.contract import FinishedRun, output_of
+from geoml.engine.contract import FinishedRun, input_of, output_of
 from geoml.engine.run.blocks import Tally, is_done
 from geoml.engine.run.domain import of_items
 from geoml.engine.run.plan import MODEL, PART, STATE, Plan, read_plan
@@ -235,7 +235,8 @@ def _said(plan: Plan) -> dict[str, Any]:
     equal = sample.self_change if sample else None
     told = output_of(plan.card, plan.recipe).changes
     changes = {"self_change": equal.model_dump(mode="json") if equal else None} if told else {}
-    return {**changes, "warnings": list(sample.warnings) if sample else []}
+    warnings = [*(sample.warnings if sample else ()), *input_of(plan.card, plan.recipe).warnings(plan)]
+    return {**changes, "warnings": warnings}
 
 
 def _file(path: Path, title: str, roles: tuple[str, ...]) -> AssetInfo:

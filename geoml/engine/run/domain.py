@@ -23,9 +23,9 @@ from geoml.cube.region import inside
 from geoml.data.chips import Reader
 from geoml.data.prepare import Splits
 from geoml.data.recipe import TrainRecipe
-from geoml.engine.contract import Pixels
+from geoml.engine.contract import input_of
 from geoml.engine.packages.calibrate import sample_pixels
-from geoml.engine.run.dates import harmonised, read_dates, together
+from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import STATE, Plan, Zone, item_version
 from geoml.engine.run.sample import places
 from geoml.errors import DataError, ModelError, NothingFound, TransientError
@@ -137,16 +137,17 @@ def _known(store: RunStore, key: str) -> DomainCheck | None:
 def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str) -> DomainCheck:
     pixels = unlike = 0
     values: list[list[NDArray[np.float32]]] = [[] for _ in range(plan.card.dates)]
+    reads = input_of(plan.card, plan.recipe)
     for dates in islice(_squares(plan, items), SQUARES):
-        both = together(dates)
-        valid = both.valid
-        alike = likeness(domain, both.data, valid, both.scale, both.offset)[valid]
+        both = reads.together(dates)
+        alike = likeness(domain, both.data, both.valid, both.scale, both.offset, both.looks)[both.valid]
         pixels += alike.size
         unlike += int((alike < OUTSIDE).sum())
         for known, date in zip(values, dates, strict=True):
-            known.append(date.physical()[:, valid].T)
+            known.append(date.physical()[:, date.valid].T)
     usual = np.array(domain.magnitude)
-    times = [magnitude(np.concatenate(v)) / np.where(usual > 0, usual, np.nan) for v in values if v]
+    looks = [np.concatenate(v) for v in values if any(map(len, v))]
+    times = [magnitude(v) / np.where(usual > 0, usual, np.nan) for v in looks]
     worst = [max(band, key=lambda t: abs(np.log(max(t, 1e-12)))) for band in zip(*times, strict=True)]
     shown = tuple(float(f"{t:.4g}") if np.isfinite(t) else 1.0 for t in worst)
     return DomainCheck(key=key, pixels=pixels, unlike=unlike, times=shown)
@@ -164,14 +165,13 @@ def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]
 
 def _square(plan: Plan, items: Sequence[pystac.Item], zone: Zone, block: Block) -> list[Pixels] | None:
     """What the model would see of a square, valid in the region alone; None without such a pixel."""
+    reads = input_of(plan.card, plan.recipe)
     try:
-        dates = harmonised(
-            read_dates(plan, items, block.plane, block.window), plan.sample.transforms if plan.sample else ()
-        )
+        dates = reads.steps(plan, items, block.plane, block.window)
     except (DataError, TransientError) as err:
         log.info("a square of the sample cannot be read: %s", err)
         return None
-    valid = inside(zone.geometry, block.geobox) & together(dates).valid
+    valid = inside(zone.geometry, block.geobox) & reads.together(dates).valid
     if not valid.any():
         return None
     rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))

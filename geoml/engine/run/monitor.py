@@ -15,7 +15,7 @@ from typing import Any
 
 import pystac
 
-from geoml.engine.contract import output_of
+from geoml.engine.contract import input_of, output_of
 from geoml.engine.packages import cards
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
@@ -165,26 +165,20 @@ def recipe_of(recipe: PredictRecipe, when: str) -> PredictRecipe:
 
 
 def reference_of(recipe: PredictRecipe) -> str | None:
-    """The earlier date that every day is compared with; None for a model of one date."""
-    return recipe.query.datetime[0] if len(recipe.query.datetime) > 1 else None
+    """The earlier date that every day is compared with; None for a model of one date.
+
+    Raises InputError for dates that do not fit the model.
+    """
+    return input_of(cards.read(recipe.model, MapCard), recipe).reference(recipe.query.datetime)
 
 
 def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
     """Raise what `geoml.pipeline.scan` raises for the recipe alone, before anything is written or searched."""
-    _card_of(recipe)
+    reference = reference_of(recipe)
     window(lookback, until)
-    if (reference := reference_of(recipe)) is not None:
+    if reference is not None:
         stac.parse_datetime(reference)
     check_recipe(recipe_of(recipe, ".."), dates=False)
-
-
-def _card_of(recipe: PredictRecipe) -> MapCard:
-    """The card of a recipe's model. Raises InputError for dates that do not fit it."""
-    card, count = cards.read(recipe.model, MapCard), len(recipe.query.datetime)
-    if card.dates > 2 or count != card.dates:
-        why = "expected the earlier date to compare each day with" if card.dates == 2 else "monitoring needs one or two"
-        raise InputError(f"datetime: {card.name} takes {card.dates} dates; {why}")
-    return card
 
 
 def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
@@ -192,7 +186,8 @@ def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
 
     Raises InputError for dates that do not fit the model and for the folder of a single run or of another series.
     """
-    card, store = _card_of(recipe), run_store(out)
+    card, store = cards.read(recipe.model, MapCard), run_store(out)
+    input_of(card, recipe).reference(recipe.query.datetime)
     if store.read(f"{STATE}/plan.json") is not None:
         raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
     name = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256])[:12]}"

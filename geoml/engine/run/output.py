@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoml.cube.preview import SIDE, channels, quicklook
-from geoml.cube.register import Shift
-from geoml.engine.contract import AnyOutput, BlockRun, Layer, Rows, asset_info
+from geoml.engine.contract import AnyOutput, BlockRun, Layer, Rows, asset_info, input_of
 from geoml.engine.run.plan import MODEL, PART, Plan
 from geoml.io.cards import domain
 from geoml.io.cog.overview import Statistics
@@ -95,19 +94,18 @@ class BlockWriter:
             self.part.add(Rows(rows.window, {**rows.arrays, **inside}))
 
     def preview(self) -> None:
-        """Keep a picture of the input of each date, stretched alike in all blocks, so that neighbours look alike."""
-        pixels, card = self.run.inner, self.run.plan.card
-        mul, add = pixels.coefficients(card)
-        names = [b.name for b in card.bands]
+        """Keep the pictures of the input, stretched alike in all blocks, so that neighbours look alike."""
+        pixels, plan = self.run.inner, self.run.plan
+        names, one = [b.name for b in plan.card.bands], plan.card.model_copy(update={"dates": 1})
         step = max(1, max(pixels.valid.shape) // (2 * SIDE))  # two pixels for one of the picture tell enough
-        known = pixels.valid[::step, ::step]
-        self.pictures = []
-        for first in range(0, len(pixels.data), len(names)):
-            limits = [_limits(self.run.plan, k, float(mul[first + k]), float(add[first + k])) for k in channels(names)]
-            thin = pixels.data[first : first + len(names), ::step, ::step]
-            rgb, factor = quicklook(thin, known, names, tuple(limits))
-            seen = (known & self.run.asked[::step, ::step])[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
-            self.pictures.append(np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))]))
+        asked = self.run.asked[::step, ::step]
+        self.pictures = {}
+        for name, thin in input_of(plan.card, plan.recipe).pictures(pixels.thinned(step)).items():
+            mul, add = thin.coefficients(one)
+            limits = [_limits(plan, k, float(mul[k]), float(add[k])) for k in channels(names)]
+            rgb, factor = quicklook(thin.data, thin.valid, names, tuple(limits))
+            seen = (thin.valid & asked)[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
+            self.pictures[name] = np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))])
 
     def finish(self) -> int:
         """Publish files, then the item, which says that the block is done. Returns the bytes written."""
@@ -122,9 +120,7 @@ class BlockWriter:
             key: asset_info(self.layers[key], info.path, info.size, info.sha256, [_numbers(s) for s in info.statistics])
             for key, info in infos.items()
         }
-        earlier = len(run.dates) - 1
-        names = [*(f"before{n or ''}" for n in range(earlier)), "preview"]
-        for name, picture in zip(names, self.pictures, strict=True):
+        for name, picture in self.pictures.items():
             assets["thumbnail" if name == "preview" else name] = self._picture(name, picture)
         asked, valid = int(run.asked.sum()), int(self.valid.sum())
         item = block_item(
@@ -138,7 +134,7 @@ class BlockWriter:
             recipe_hash=run.planned.hash,
             model_href=str(self.out.absolute() / MODEL),
             properties={
-                **({"geoml:shift": [_shift(s) for s in run.residual]} if run.residual else {}),
+                **run.properties,
                 **({} if outside is None else {"geoml:outside_pixels": int(outside.sum())}),
                 "geoml:asked_pixels": asked,
                 "geoml:valid_pixels": valid,
@@ -178,13 +174,6 @@ def _limits(plan: Plan, band: int, mul: float, add: float) -> tuple[float, float
         mean, std = plan.card.bands[band].mean, plan.card.bands[band].std
         low, high = ((v - mean) / std for v in plan.sample.limits[band])
     return (low - add) / mul, (high - add) / mul
-
-
-def _shift(left: Shift | None) -> dict[str, float] | None:
-    """For the item: the pixels that are left between two dates, None where that is not known."""
-    if left is None:
-        return None
-    return {"dy": round(left.dy, 2), "dx": round(left.dx, 2), "quality": round(left.quality, 2)}
 
 
 def _numbers(stats: Statistics) -> Mapping[str, float]:

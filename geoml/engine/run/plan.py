@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
 from geoml.cube.region import count_inside
-from geoml.engine.contract import output_of
+from geoml.engine.contract import Input, input_of, output_of
 from geoml.engine.inference.lattice import grid_of
 from geoml.engine.packages import cards
 from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.data_crs import data_crs
 from geoml.engine.run.search import region_of
-from geoml.errors import InputError, ModelError, NothingFound
+from geoml.errors import DataError, GeomlError, InputError, ModelError, NothingFound
 from geoml.fields import unhashed
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import blocks_of, from_geometry, plane_of, project, zones
@@ -154,13 +153,12 @@ class Plan(Frozen):
 def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[MapCard, MultiPolygon, stac.Catalog]:
     """What can be told of a recipe before a search: model, region and catalog, which are given, and what does not fit.
 
-    ``dates=False`` leaves their order alone. Raises InputError, ModelError.
+    ``dates=False`` leaves the dates alone. Raises InputError, ModelError.
     """
     card, query = cards.read(recipe.model, MapCard), recipe.query
-    if len(query.datetime) != card.dates:
-        raise InputError(f"datetime: {len(query.datetime)} given; {card.name} takes {card.dates}, one --datetime each")
+    reads = input_of(card, recipe)
     if dates:
-        _check_order(query.datetime)
+        reads.check(query.datetime)
     grid_of(card, output_of(card, recipe), recipe.join, tta=recipe.tta)
     region = region_of(query)
     if recipe.crs not in ("utm", "data"):
@@ -182,11 +180,16 @@ def make_plan(
     two where no item of a date can be used.
     """
     card, region, catalog = check(recipe)
-    left = stac.LeftOut(recipe.query.strict)
+    left, reads = stac.LeftOut(recipe.query.strict), input_of(card, recipe)
     if found is None:
-        found = [stac.search(catalog, recipe.query, region, when, left) for when in recipe.query.datetime]
-    collection = recipe.query.collection or found[0][0].collection_id or catalog.default_collection or ""
-    found = [_fitting(those, card, recipe, catalog, collection, left) for those in found]
+        found = _searched(recipe, reads, region, catalog, left)
+    first = next(i for those in found for i in those)
+    collection = recipe.query.collection or first.collection_id or catalog.default_collection or ""
+    if reads.every:
+        found = [_fitting(those, card, recipe, catalog, collection, left) for those in found]
+    else:
+        kept = {i.id for i in _fitting([i for n in found for i in n], card, recipe, catalog, collection, left)}
+        found = [[i for i in those if i.id in kept] for those in found]
     dates = [[i.id for i in those] for those in found]
     items = [i for those in found for i in those]
     if len({i.id for i in items}) < len(items):
@@ -198,8 +201,8 @@ def make_plan(
     into = [b.unit for b in card.bands] if converts(card, specs) else []  # other units, other pixels
     planes = _zones(recipe, region, card, items, catalog, collection)
     cuts = [blocks_of(z.geometry, z.plane, recipe.block_size) for z in planes]
-    blocks = list(_blocks(recipe, planes, cuts, card, found, into))
-    if not blocks and card.dates > 1:
+    blocks = list(_blocks(recipe, planes, cuts, card, found, into, every=reads.every))
+    if not blocks and reads.every and len(found) > 1:
         counts = " and ".join(str(len(those)) for those in found)
         raise NothingFound(f"region: no block of it is covered on all {card.dates} dates; found {counts} items")
     if not blocks:
@@ -215,7 +218,7 @@ def make_plan(
             for z, cut in zip(planes, cuts, strict=True)
         ),
         blocks=tuple(blocks),
-        dates=tuple(map(tuple, dates)) if card.dates > 1 else (),
+        dates=tuple(map(tuple, dates)) if len(dates) > 1 else (),
         units=units,
         left_out=left.items,
     )
@@ -223,15 +226,24 @@ def make_plan(
     return plan, [item for item in items if item.id in used]
 
 
-def _check_order(dates: Sequence[str]) -> None:
-    """Raise InputError unless each range ends before the next one begins."""
-    spans = [stac.parse_datetime(when) for when in dates]
-    for n, ((_, end), (start, _)) in enumerate(pairwise(spans)):
-        if end is None or start is None or end >= start:
-            raise InputError(
-                f"datetime: {dates[n]!r} does not end before {dates[n + 1]!r} begins; expected the earlier date first, "
-                "and ranges that do not overlap"
-            )
+def _searched(
+    recipe: PredictRecipe, reads: Input, region: MultiPolygon, catalog: stac.Catalog, left: stac.LeftOut
+) -> list[list[pystac.Item]]:
+    """The items of each date. Raises as the search where the input needs every date, or none has an item."""
+    found: list[list[pystac.Item]] = []
+    errors: list[GeomlError] = []
+    for when in recipe.query.datetime:
+        try:
+            found.append(stac.search(catalog, recipe.query, region, when, left))
+        except (NothingFound, DataError) as err:
+            if reads.every or not (isinstance(err, NothingFound) or err.left_out):
+                raise
+            left.items |= err.left_out
+            found.append([])
+            errors.append(err)
+    if errors and not any(found):
+        raise errors[0]
+    return found
 
 
 def item_version(item: pystac.Item) -> str:
@@ -292,8 +304,10 @@ def _blocks(
     card: MapCard,
     found: Sequence[Sequence[pystac.Item]],
     into: Sequence[str | None],
+    *,
+    every: bool,
 ) -> list[PlannedBlock]:
-    """Of the blocks that each zone is cut into, those that items of every date touch.
+    """Of the blocks that each zone is cut into, those that items of ``every`` date touch, or of any.
 
     ``into`` are the units that values are converted to, if any are.
     """
@@ -320,7 +334,7 @@ def _blocks(
             here = box(*plane.bounds(block.window))
             used = tuple(k for k, o in outlines.items() if o.intersects(near))
             inside = {k for k in used if outlines[k].intersects(here)}
-            if not all(inside & ids for ids in dates):
+            if not (all if every else any)(inside & ids for ids in dates):
                 continue
             what: list[object] = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
             what += [list(into)] if into else []

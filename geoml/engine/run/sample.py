@@ -11,7 +11,6 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,19 @@ import pystac
 from numpy.typing import NDArray
 
 from geoml import models
-from geoml.cube.harmonise import Transform, fit
 from geoml.cube.region import inside
-from geoml.engine.contract import Pixels, output_of
+from geoml.engine.contract import input_of, output_of
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, doubt_of
-from geoml.engine.run.blocks import predictor_of
-from geoml.engine.run.dates import between, harmonised, moved, read_dates, together
+from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import STATE, Plan, RegionSample, SelfChange, Zone, item_version
 from geoml.engine.run.planned import load_planned
-from geoml.engine.run.self_change import doubt, self_change, self_change_calibrated
 from geoml.errors import DataError, NothingFound
 from geoml.grid.plane import Block
 from geoml.grid.region import blocks_of, project
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import read_small, write_json
 from geoml.recipe import digest
-from geoml.settings import settings
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +42,6 @@ PIXELS = 1_000_000
 """Pixels of the sample at most."""
 CELLS = 4096
 """Places that are looked through at most; in a larger region they lie further apart."""
-AGREE = 0.5
-"""Pixels from the median within which a square agrees on the shift, which more than half of them must."""
 
 NAME = f"{STATE}/sample.json"
 MODEL = f"{STATE}/model"
@@ -61,9 +54,7 @@ TOLD = {"key", "self_change", "warnings"}
 
 def wanted(plan: Plan) -> bool:
     """True when the pixels of this plan hang on a sample."""
-    return models.calibrated(plan.card.architecture) or (
-        plan.card.dates > 1 and (plan.recipe.max_shift > 0 or plan.recipe.harmonise != "none")
-    )
+    return models.calibrated(plan.card.architecture) or input_of(plan.card, plan.recipe).fits
 
 
 def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Plan:
@@ -109,23 +100,16 @@ def _measure(plan: Plan, items: Sequence[pystac.Item], store: RunStore, key: str
     squares = list(_squares(plan, items))
     if not squares:
         raise NothingFound(f"coverage: no pixel of the region is known on all {plan.card.dates} dates")
-    later = range(1, plan.card.dates)
-    shifts = tuple(_shift(plan, squares, n) for n in later)
-    squares = [moved(s, shifts) for s in squares]
-    pixels = _pixels(squares)
-    transforms: tuple[Transform | None, ...] = ()
-    if plan.recipe.harmonise != "none":
-        transforms = tuple(fit(pixels[:, 0], pixels[:, n], plan.recipe.harmonise) for n in later)
-        squares = [harmonised(s, transforms) for s in squares]
-        pixels = _pixels(squares)
-    model, equal, said = _tried(plan, pixels, squares, store)
+    found = input_of(plan.card, plan.recipe).fit(plan, squares)
+    pixels = pixels_of(found.squares)
+    model, equal, said = _tried(plan, pixels, found.squares, store)
     limits = np.percentile(pixels.reshape(-1, pixels.shape[-1]), (2, 98), axis=0) if wanted(plan) else np.empty((2, 0))
     sample = RegionSample(
         key=key,
         squares=len(squares),
         pixels=len(pixels),
-        shifts=shifts,
-        transforms=transforms,
+        shifts=found.shifts,
+        transforms=found.transforms,
         limits=tuple(zip(*limits.tolist(), strict=True)),
         model=model,
         self_change=equal,
@@ -140,17 +124,15 @@ def _tried(
     plan: Plan, pixels: NDArray[np.float32], squares: Sequence[Sequence[Pixels]], store: RunStore
 ) -> tuple[str, SelfChange | None, tuple[str, ...]]:
     """The sha256 of the model as calibrated ("" where there is none), what it makes of equal dates, and warnings."""
-    card, model, doubts, equal = plan.card, "", [], None
+    card, model, doubts = plan.card, "", []
     if models.calibrated(card.architecture):
         loaded, flat = load_planned(plan.model_path, plan.card), pixels.reshape(len(pixels), -1)
         made = calibrated(loaded, flat)
         model = package.save(made.module, made.card, store.inside(f"{MODEL}/model.json").parent).sha256
         store.push(MODEL)
         doubts.append(doubt_of(made, flat))
-        equal = self_change_calibrated(loaded, pixels)
-    elif output_of(card, plan.recipe).changes:
-        equal = self_change(predictor_of(plan), squares)
-    doubts.append(doubt(equal, plan.recipe.query.datetime))
+    equal, words = input_of(card, plan.recipe).trial(plan, squares, pixels)
+    doubts.append(words)
     return model, equal, tuple(f"{card.name}: {words}" for words in doubts if words)
 
 
@@ -173,47 +155,28 @@ def places(plan: Plan, side: int = SIDE) -> list[tuple[Zone, Block]]:
 
 def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:
     """Squares with data on all dates inside the region, ``SQUARES`` at most."""
-    count = 0
+    count, reads = 0, input_of(plan.card, plan.recipe)
     for zone, block in places(plan):
         if count == SQUARES:
             return
         asked = inside(zone.geometry, block.geobox)
-        dates = read_dates(plan, items, block.plane, block.window)
-        valid = asked & together(dates).valid
+        dates = reads.steps(plan, items, block.plane, block.window)
+        valid = asked & _known_on_all(dates)
         if valid.any():
             count += 1
             yield [d.only(valid) for d in dates]
 
 
-def _shift(plan: Plan, squares: Sequence[Sequence[Pixels]], date: int) -> tuple[float, float] | None:
-    """The shift of a later date that most squares agree on; None where they do not, or show too little."""
-    recipe = plan.recipe
-    if not recipe.max_shift:
-        return None
-    with ThreadPoolExecutor(settings().threads) as pool:
-        found = list(pool.map(lambda s: between(s[0], s[date]), squares))
-    votes = np.array([(v.dy, v.dx) for v in found if v is not None])
-    if not len(votes):
-        log.warning("the dates could not be checked for a shift: too little texture, or too much has changed")
-        return None
-    near = np.hypot(*(votes - np.median(votes, axis=0)).T) <= AGREE
-    if near.mean() <= 0.5:
-        log.warning("the dates are shifted by different amounts in different places, %s", np.round(votes, 1).tolist())
-        return None
-    dy, dx = (round(float(v), 2) for v in votes[near].mean(axis=0))
-    if math.hypot(dy, dx) > recipe.max_shift:
-        raise DataError(
-            f"datetime: {recipe.query.datetime[date]} is shifted by {dy:g}, {dx:g} pixels (y, x) against "
-            f"{recipe.query.datetime[0]}; more than max_shift = {recipe.max_shift:g}"
-        )
-    return dy, dx
+def _known_on_all(dates: Sequence[Pixels]) -> NDArray[np.bool_]:
+    known: NDArray[np.bool_] = np.logical_and.reduce([d.valid for d in dates])
+    return known
 
 
-def _pixels(squares: Sequence[Sequence[Pixels]]) -> NDArray[np.float32]:
+def pixels_of(squares: Sequence[Sequence[Pixels]]) -> NDArray[np.float32]:
     """(N, date, band) physical values of the pixels of all squares that every date knows, evenly thinned."""
     parts = []
     for dates in squares:
-        valid = together(dates).valid
+        valid = _known_on_all(dates)
         parts.append(np.stack([d.physical()[:, valid].T for d in dates], axis=1))
     values = np.concatenate(parts)
     return values[:: max(1, -(-len(values) // PIXELS))]

@@ -97,6 +97,16 @@ def test_of_two_dates_the_less_like_counts() -> None:
     np.testing.assert_array_equal(both, np.minimum(*each))
 
 
+def test_of_a_series_only_its_looks_count() -> None:
+    inside, outside = together(2, 1.0, 4).T[:, None], np.full((2, 1, 2), 1e4)
+    data, valid = np.concatenate([inside, outside, inside]), np.ones((1, 2), bool)
+    looks = np.array([[[True, True]], [[False, True]], [[True, False]]])
+    found = likeness(RECORD, data, valid, (1,) * 6, (0,) * 6, looks)
+    alone = likeness(RECORD, inside, valid, (1, 1), (0, 0))
+    assert alone.min() > OUTSIDE
+    assert found.tolist() == [[alone[0, 0], 0]]
+
+
 def test_the_scale_has_its_ends_where_it_says() -> None:
     held = together(20_000, 1.0, seed=1)
     found = likeness(RECORD, held.T[:, None], np.ones((1, len(held)), bool), (1, 1), (0, 0))[0]

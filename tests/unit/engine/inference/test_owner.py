@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from geoml import testing
 from geoml.backends.torch import Backend, Device
-from geoml.engine.contract import Pixels
 from geoml.engine.inference.lattice import CORE, owner_grid
 from geoml.engine.inference.network import Network
 from geoml.engine.inference.owner import owned
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages.package import Package
+from geoml.engine.pixels import Pixels
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard

@@ -6,23 +6,27 @@ that is calibrated is calibrated on such a pair, where no magnitude varies, so t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoml import models
 from geoml.cube.normalise import normalise
-from geoml.engine.contract import Pixels
+from geoml.engine.contract import output_of
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages.calibrate import calibrated
 from geoml.engine.packages.package import Package
-from geoml.engine.run.dates import together
-from geoml.engine.run.plan import SelfChange
+from geoml.engine.pixels import Pixels
+from geoml.engine.run.blocks import predictor_of
+from geoml.engine.run.plan import Plan, SelfChange
+from geoml.engine.run.planned import load_planned
 from geoml.grid.plane import Window
 
 T = TypeVar("T", bound=np.generic)
+Together = Callable[[Sequence[Pixels]], Pixels]
 
 LIMIT = 0.01
 """Share of equal dates called changed above which a run says so."""
@@ -34,7 +38,19 @@ CALIBRATION = 100_000
 """Pixels that a calibrated model is shown of each date at most."""
 
 
-def self_change(predictor: Predictor, squares: Sequence[Sequence[Pixels]]) -> SelfChange | None:
+def self_change(
+    plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32], together: Together
+) -> SelfChange | None:
+    """What the model of a plan makes of equal dates; None where it calls nothing changed.
+
+    ``pixels`` are (N, date, band) physical values of the squares. Raises as `Predictor.alone` and `load_planned`.
+    """
+    if models.calibrated(plan.card.architecture):
+        return _calibrated(load_planned(plan.model_path, plan.card), pixels)
+    return _learnt(predictor_of(plan), squares, together) if output_of(plan.card, plan.recipe).changes else None
+
+
+def _learnt(predictor: Predictor, squares: Sequence[Sequence[Pixels]], together: Together) -> SelfChange | None:
     """The share of the valid pixels of squares of several dates that is called changed of each date against itself.
 
     Of the first `SQUARES` the part with most data goes through the model, in chips without context. None without a
@@ -56,7 +72,7 @@ def self_change(predictor: Predictor, squares: Sequence[Sequence[Pixels]]) -> Se
     return _share(changed / known) if known else None
 
 
-def self_change_calibrated(loaded: Package, pixels: NDArray[np.float32]) -> SelfChange:
+def _calibrated(loaded: Package, pixels: NDArray[np.float32]) -> SelfChange:
     """The same of a model that is calibrated, for (N, date, band) physical values: it is calibrated on equal dates."""
     thin = pixels[:: -(-len(pixels) // CALIBRATION)]
     shares = []

@@ -1,0 +1,115 @@
+"""One date: the items of one ``datetime``, composited to one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import dask
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+
+from geoml.cube.load import load
+from geoml.engine.contract import BlockPixels, SampleFit
+from geoml.engine.pixels import Pixels
+from geoml.engine.run.plan import Plan, SelfChange
+from geoml.errors import InputError
+from geoml.grid.plane import Block, Plane, Window
+from geoml.io.cards.map_card import MapCard
+from geoml.io.stac import search as stac
+from geoml.recipe import PredictRecipe
+from geoml.settings import settings
+
+TINY = {"dates": 1}
+"""Arguments of `geoml.testing.card`, for the contract tests."""
+
+
+def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
+    """Read and composite items of one date of a run, all of them so that all blocks agree on how numbers are stored.
+
+    Raises as `geoml.cube.load.load` and what computing that raises.
+    """
+    catalog = stac.open_catalog(plan.recipe.query.catalog)
+    cube = load(
+        items,
+        [b.name for b in plan.card.bands],
+        plane.geobox(window),
+        profile=catalog.profile(plan.collection),
+        catalog=catalog,
+        mask=plan.recipe.mask,
+        composite=plan.recipe.composite,
+        units=[b.unit for b in plan.card.bands],
+    )
+    data, count = dask.compute(  # type: ignore[attr-defined, no-untyped-call]
+        cube.data_vars["data"].data,
+        cube.data_vars["valid_count"].data,
+        scheduler="threads",
+        num_workers=settings().threads,
+    )
+    attrs, by_id = cube.data_vars["data"].attrs, {i.id: i for i in items}
+    used = tuple(by_id[key] for key in cube.attrs["items"])
+    return Pixels(data, count, attrs["scale"], attrs["offset"], window, used, plane)
+
+
+def check_number(card: MapCard, when: Sequence[str]) -> None:
+    """Raise InputError unless there are as many dates as the card takes."""
+    if len(when) != card.dates:
+        raise InputError(f"datetime: {len(when)} given; {card.name} takes {card.dates}, one --datetime each")
+
+
+@dataclass(frozen=True)
+class Input:
+    """See `geoml.engine.contract.Input`."""
+
+    card: MapCard
+    recipe: PredictRecipe | None = None
+
+    every: ClassVar[bool] = True
+    fits: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.card.dates != 1:
+            raise InputError(f"dates: {self.card.name} takes {self.card.dates}; a task that reads a mosaic has one")
+
+    def check(self, when: Sequence[str]) -> None:
+        """Raise InputError unless there is one."""
+        check_number(self.card, when)
+
+    def reference(self, when: Sequence[str]) -> None:
+        """None: each day stands alone. Raises InputError as `check`."""
+        if len(when) != 1:
+            raise InputError(f"datetime: {self.card.name} takes 1 dates; monitoring needs one or two")
+
+    def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
+        """The only one. Raises as `composite`."""
+        return [composite(plan, items, plane, window)]
+
+    def together(self, steps: Sequence[Pixels]) -> Pixels:
+        """The only one."""
+        (only,) = steps
+        return only
+
+    def fit(self, plan: Plan, squares: list[list[Pixels]]) -> SampleFit:
+        """Nothing is measured."""
+        return SampleFit(squares)
+
+    def trial(
+        self, plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32]
+    ) -> tuple[SelfChange | None, str]:
+        """Nothing is known without a label."""
+        return None, ""
+
+    def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
+        """The mosaic. Raises as `composite`."""
+        pixels = composite(plan, items, block.plane, window)
+        return BlockPixels(pixels, (pixels.items,))
+
+    def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
+        """The mosaic."""
+        return {"preview": pixels}
+
+    def warnings(self, plan: Plan) -> list[str]:
+        """None."""
+        return []

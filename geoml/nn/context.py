@@ -1,0 +1,25 @@
+"""What a network may ask for beside pixels: it names them in its ``forward``, each with the default None (not known).
+
+==========  ====================  ==================================================================
+``looks``   (B, step, y, x) bool  True where a step has data; the channels of a step are 0 elsewhere
+``months``  (B, step) int64       month of each step, 0 to 11
+``place``   (B, 2, y, x) float32  longitude and latitude of each pixel, degrees
+==========  ====================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+Context = Mapping[str, Tensor]
+"""By name, what is known of it."""
+
+NAMES = frozenset({"looks", "months", "place"})
+
+
+def asked(module: nn.Module) -> frozenset[str]:
+    """Those of `NAMES` that the ``forward`` of a network takes."""
+    return NAMES & set(inspect.signature(module.forward).parameters)
