@@ -18,8 +18,8 @@ from geoml.engine import task as tasks
 from geoml.errors import InputError
 from geoml.recipe import Frozen, load_yaml, parse
 from geoml.settings import settings
-from tests.contract import answers
-from tests.contract.answers import Answers, Parts, PixelCase
+from tests.contract import cases
+from tests.contract.cases import Answers, Parts, PixelCase
 
 NAMES = tasks.names()
 PIXELS = [name for name in NAMES if "loss" in dir(tasks.find(name))]
@@ -29,12 +29,12 @@ every_task = pytest.mark.parametrize("name", NAMES)
 
 @pytest.fixture(params=PIXELS)
 def case(request: pytest.FixtureRequest) -> PixelCase:
-    found: PixelCase = answers.of(request.param).case(request.param)
+    found: PixelCase = cases.of(request.param).case(request.param)
     return found
 
 
 def of(name: str) -> Answers:
-    found: Answers = answers.of(name).make(name)
+    found: Answers = cases.of(name).make(name)
     return found
 
 

@@ -13,7 +13,7 @@ from geoml.engine.task import of_pixels
 from geoml.nn.losses import IGNORE, LOSSES
 from geoml.nn.support import Support
 from geoml.tasks._classes import named
-from tests.contract.answers import Answers, PixelCase
+from tests.contract.cases import Answers, PixelCase
 
 CLASSES = 4
 NAMES = [f"class {k}" for k in range(CLASSES)]

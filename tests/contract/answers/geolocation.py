@@ -10,7 +10,7 @@ from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.grid import sphere
-from tests.contract.answers import Answers
+from tests.contract.cases import Answers
 
 
 def make(name: str) -> Answers:

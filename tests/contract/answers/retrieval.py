@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from geoml.geolocation.training.recall import Recall, RecallScores
-from tests.contract.answers import Answers, Parts
+from tests.contract.cases import Answers, Parts
 
 
 def make(name: str) -> Answers:

@@ -1,7 +1,7 @@
 """Answers of known worth for every task: right ones, those of doing nothing, and some in between.
 
-A file is of all tasks whose output has its name, or of the one task that has it, and holds ``make(task)``. One of the
-common loop over pixels has ``case(task)`` as well. Both are found by name.
+A file of `tests/contract/answers` is of all tasks whose output has its name, or of the one task that has it, and holds
+``make(task)``. One of the common loop over pixels has ``case(task)`` as well. Both are found by name.
 """
 
 from __future__ import annotations
@@ -64,5 +64,5 @@ class PixelCase:
 def of(task: str) -> ModuleType:
     """The file of a task."""
     output = tasks.find(task).output
-    name = output if Path(__file__).with_name(f"{output}.py").exists() else task
+    name = output if (Path(__file__).parent / "answers" / f"{output}.py").exists() else task
     return importlib.import_module(f"tests.contract.answers.{name}")
