@@ -26,8 +26,10 @@ def train(
     """Train a model by a recipe; resumes where it was stopped."""
     from geoml import pipeline
 
+    key = pipeline.training(recipe)[0].key
+
     def print_epoch(epoch: dict[str, float]) -> None:
-        score = f"  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}" if "miou" in epoch else ""
+        score = f"  val {key} {epoch[key]:.4f}  best {epoch['best']:.4f}" if key in epoch else ""
         err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{score}", highlight=False)
 
     pipeline.train(recipe, out, on_epoch=print_epoch)

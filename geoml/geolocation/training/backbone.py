@@ -24,7 +24,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.backends.torch import Device, choose
-from geoml.data.chips import Rows
+from geoml.data.chips import OwnRows
 from geoml.engine.machine.prefetch import prefetch
 from geoml.engine.train.loop import Training, TrainingBatch, kept, learn
 from geoml.engine.train.team import OnEpoch
@@ -139,7 +139,7 @@ class LocatedNetwork(nn.Module):
         return raw
 
 
-def _batches(pictures: PictureSampler, batch: int, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
+def _batches(pictures: PictureSampler, batch: int, epoch: int, part: OwnRows) -> Iterator[TrainingBatch]:
     true = torch.split(_xyz(pictures, pictures.rows(epoch)), batch)
     for rgb, at in zip(prefetch(pictures.batches(epoch, batch, part), PREFETCH, "pictures"), true, strict=True):
         yield TrainingBatch((torch.from_numpy(np.stack(rgb)),), at[part(len(at))], len(at))

@@ -27,7 +27,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.backends.torch import choose
-from geoml.data.chips import Rows
+from geoml.data.chips import OwnRows
 from geoml.engine.train.loop import Training, TrainingBatch, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
@@ -152,7 +152,7 @@ class _PairSampler:
         self.sources, self.share, self.how = sources, share, how
         self.rng, self.augmentation = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
-    def batches(self, epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+    def batches(self, epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
         """Both pictures (B, 2, 3, S, S) of each pair, and (B, B) where ground is shared."""
         how = self.how
         for _ in range(epoch * EPOCH, min((epoch + 1) * EPOCH, how.steps)):

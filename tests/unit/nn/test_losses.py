@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geoml.nn.losses import IGNORE, cross_entropy, dice, focal
+from geoml.nn.losses import cross_entropy, dice, focal
+from geoml.nn.metrics import IGNORE
 
 
 def batch() -> tuple[Tensor, Tensor]:
