@@ -144,7 +144,7 @@ class SampleFit:
 
 @runtime_checkable
 class Input(Protocol):
-    """What a block reads: the class ``Input`` of a file in `geoml.inputs`.
+    """What a block reads: what ``Input`` of a file in `geoml.inputs` makes.
 
     Made of a card, and of the recipe of a run where there is one. Making one costs nothing. Raises InputError for a
     card of a number of dates that it does not read.
