@@ -39,17 +39,14 @@ PARQUET = "application/vnd.apache.parquet"
 LARGEST_ITEM = 2**26
 """Bytes; a larger file in ``items`` is no item of a block."""
 
-_SCHEMAS = {
-    prefix: f"https://stac-extensions.github.io/{release}/schema.json"
-    for prefix, release in {
-        "proj": "projection/v2.0.0",
-        "raster": "raster/v2.0.0",
-        "classification": "classification/v2.0.0",
-        "processing": "processing/v1.2.0",
-        "file": "file/v2.1.0",
-    }.items()
+_EXTENSIONS = {
+    "proj": "projection/v2.0.0",
+    "raster": "raster/v2.0.0",
+    "classification": "classification/v2.0.0",
+    "processing": "processing/v1.2.0",
+    "file": "file/v2.1.0",
 }
-"""Schema of each extension by the prefix of its fields."""
+"""Extensions and their versions by the prefix of their fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +321,8 @@ def _extensions(*parts: Mapping[str, Any]) -> list[str]:
     """Schemas of the extensions that have a field in one of the parts or in their bands."""
     bands = (band for part in parts for band in part.get("bands", ()))
     prefixes = {key.partition(":")[0] for part in (*parts, *bands) for key in part}
-    return sorted(_SCHEMAS[p] for p in prefixes & _SCHEMAS.keys())
+    known = prefixes & _EXTENSIONS.keys()
+    return sorted(f"https://stac-extensions.github.io/{_EXTENSIONS[p]}/schema.json" for p in known)
 
 
 def _projection(block: Block) -> dict[str, object]:

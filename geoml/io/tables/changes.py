@@ -55,7 +55,6 @@ CHANGE_COLUMNS = (
     "model",
     "geometry",
 )
-TRACK_COLUMNS = ("id", "class", "name", *_KINDS, "area_m2", *_HISTORY, "geometry")
 
 
 def changes_frame(
@@ -107,8 +106,7 @@ def tracks_frame(tracks: Tracks, card: MapCard) -> geopandas.GeoDataFrame:
         "closed": _utc(tracks.closed),
         "geometry": pd.Series(geometry, dtype=object),
     }
-    made = pd.DataFrame({name: columns[name] for name in TRACK_COLUMNS})
-    return geopandas.GeoDataFrame(made, geometry="geometry", crs="EPSG:4326")
+    return geopandas.GeoDataFrame(pd.DataFrame(columns), geometry="geometry", crs="EPSG:4326")
 
 
 def read_tracks(path: Path) -> Tracks:
