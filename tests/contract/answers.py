@@ -73,7 +73,7 @@ def decoded(task: Any, raw: Tensor, target: Tensor) -> tuple[Any, ...]:
 
 
 def _classes(name: str) -> Answers:
-    task = find_pixel_task(name)
+    task = pixel_task(name)
     raw, target = batch()
     nothing = right(torch.full_like(target, int(target.flatten().mode().values)))
     whole = decoded(task, raw, target)
