@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any, ParamSpec
 
 import typer
+from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
@@ -74,3 +75,17 @@ def _one_line_errors() -> Iterator[None]:
         if type(err).__name__ != "NoArgsIsHelpError":  # whose message is our help
             err.message = plain(redact(str(err.message)))  # type: ignore[attr-defined]
         raise
+
+
+def print_scores(task: str, scores: Mapping[str, Any]) -> None:
+    """Print scores of a task as `geoml.pipeline.evaluate` returns them, or as a card holds them, in its tables."""
+    from geoml.engine.task import find
+
+    for part in find(task).table(scores):
+        if isinstance(part, str):
+            out_console.print(part, highlight=False)
+            continue
+        table = Table(*part.columns, title=part.title)
+        for row in part.rows:
+            table.add_row(*row)
+        out_console.print(table)

@@ -13,8 +13,7 @@ from typing import Annotated
 
 import typer
 
-from geoml.cli import scores as cli_scores
-from geoml.cli.common import command, out_console
+from geoml.cli.common import command, out_console, print_scores
 from geoml.cli.predict import outputs
 from geoml.errors import InputError
 from geoml.registry import Registry
@@ -63,7 +62,7 @@ def main_job(out: Path) -> None:
     if not card.scores:
         raise InputError("demo-itaipu: the card has no held-out scores")
     out_console.print(f"held-out scores of {card.name} (labels that training never saw):")
-    cli_scores.print_scores(card.task, card.scores)
+    print_scores(card.task, card.scores)
 
 
 def run_recipe(recipe: Path, out: Path) -> None:

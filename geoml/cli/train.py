@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geoml.cli import scores as cli_scores
-from geoml.cli.common import Json, command, err_console
+from geoml.cli.common import Json, command, err_console, print_scores
 from geoml.cli.main import models_show
 
 
@@ -54,6 +53,6 @@ def evaluate(
     if as_json:
         print(json.dumps(scores))
     else:
-        cli_scores.print_scores(task.name, scores)
+        print_scores(task.name, scores)
     if report:
         write_text(report, task.page(scores))

@@ -12,8 +12,7 @@ import yaml
 from torch import Tensor
 
 from geoml import pipeline
-from geoml.cli import scores as cli_scores
-from geoml.cli.common import out_console
+from geoml.cli.common import out_console, print_scores
 from geoml.engine import task as tasks
 from geoml.errors import InputError
 from geoml.recipe import Frozen, load_yaml, parse
@@ -127,7 +126,7 @@ def test_its_table_is_printed_and_its_page_written(
     monkeypatch.setattr(out_console, "_width", 240)
     found, made = tasks.find(name), of(name)
     scores = made.shown(computed(made, made.whole))
-    cli_scores.print_scores(name, scores)
+    print_scores(name, scores)
     said = capsys.readouterr().out
     parts = found.table(scores)
     assert parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,12 @@ print(json.dumps(sorted({m.partition(".")[0] for m in sys.modules})))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The catalog ``made/catalog.json`` of one scene, and ``run``, a finished run over it."""
+    """The catalog ``made/catalog.json`` of one place on two dates, two models, and ``run``, a finished run."""
     place = tmp_path_factory.mktemp("light")
     scene = testing.Scene(id="scene", data=testing.smooth((2, 32, 48)), bands=("red", "nir"))
-    catalog = testing.write_catalog(place / "made", [scene])
+    catalog = testing.write_catalog(
+        place / "made", [replace(scene, id="before", datetime="2020-06-01T10:00:00Z"), scene]
+    )
     testing.constant_model(place / "model", ("red", "nir"), ("a", "b"), 1)
     change = calibrate.new("cva", ("red", "nir"), 10)
     package.save(change.module, change.card, place / "change")
@@ -81,7 +84,7 @@ COMMANDS = {
     "predict --model model --catalog made/catalog.json --datetime 2024 --bbox -55 64 -54 65 --out new --dry-run": (
         "1 items, 1 blocks"
     ),
-    "predict --model change --catalog made/catalog.json --datetime 2024 --datetime 2024 --bbox -55 64 -54 65 --out new "
+    "predict --model change --catalog made/catalog.json --datetime 2020 --datetime 2024 --bbox -55 64 -54 65 --out new "
     "--dry-run": "1 blocks",
     "area draw run --places 10 --out places.gpkg": "10 places",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geoml.cli import scores as cli_scores
+from geoml.cli.common import print_scores
 
 
 @pytest.fixture(autouse=True)
@@ -19,16 +19,14 @@ def cells(text: str) -> list[list[str]]:
 def test_rows_of_retrieval(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"ground": 0, "reference": 1, "query": 0, "north_up": 0.655, "any_heading": 0.5, "chance": 0.018,
            "tiles": 78, "queries": 400}  # fmt: skip
-    cli_scores.print_scores("retrieval", {"model": "m", "recall": [row]})
+    print_scores("retrieval", {"model": "m", "recall": [row]})
     assert cells(capsys.readouterr().out) == [["0", "1", "0", "78", "1.8%", "65.5%", "50.0%"]]
 
 
 def test_a_class_that_never_occurs_and_a_name_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
     per_class = {k: {"[/red]": None, "b": 0.5} for k in ("iou", "f1", "precision", "recall")}
     totals = {"miou": None, "mean_f1": 0.5, "overall_accuracy": 1.0, "ece": 0.25}
-    cli_scores.print_scores(
-        "segmentation", {"split": "test", "pixels": 4, "confusion": [[0, 0], [0, 4]], **per_class, **totals}
-    )
+    print_scores("segmentation", {"split": "test", "pixels": 4, "confusion": [[0, 0], [0, 4]], **per_class, **totals})
     said = capsys.readouterr().out
     assert cells(said) == [["[/red]", *[""] * 6], ["b", *["0.500"] * 4, "", ""]]
     assert "mean IoU none  mean F1 0.500  overall accuracy 1.000  ECE 0.250" in said
@@ -42,7 +40,7 @@ def test_objects_by_size_without_square_metres(capsys: pytest.CaptureFixture[str
         {"from": 10, "below": None, "objects": 0, "found": 0, "recall": None, "pixel_recall": None},
     ]
     scores = {"split": "val", "pixels": 9, "confusion": [[9]], "miou": 0.5, "mean_f1": 0.5, "overall_accuracy": 0.5}
-    cli_scores.print_scores("change", {**scores, **per_class, "ece": None, "change": {"f1": 0.5, "by_size": sizes}})
+    print_scores("change", {**scores, **per_class, "ece": None, "change": {"f1": 0.5, "by_size": sizes}})
     said = capsys.readouterr().out
     assert cells(said)[1:] == [["0 to 10 pixels", "3", "0.333", "0.250"], ["from 10 pixels", "0", "", ""]]
     assert "any change against none: F1 0.500" in said
