@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -102,7 +102,8 @@ def _tables(
 ) -> None:
     """Write the parts of days, a month at a time, the sources last: they say what a day was made of."""
     catalog = stac.open_catalog(plan.recipe.query.catalog)
-    for days in _months(new):
+    for _, month in groupby(sorted(new), lambda day: day[:7]):
+        days = list(month)
         for day in days:
             new[day].pull("items.parquet", "features.parquet")
         read = {day: stac.read_items(new[day].local / "items.parquet") for day in days}
@@ -122,11 +123,6 @@ def _rewrite_ids(store: RunStore, out: str | Path, followed: History, days: Iter
         store.pull(name := part("features.parquet", day))
         if column(store.local / name, "id") != followed.ids[day]:
             put(store, "features.parquet", {day: run_store(day_out(out, day)).local / "features.parquet"}, followed.ids)
-
-
-def _months(days: Iterable[str]) -> Iterator[list[str]]:
-    for _, month in groupby(sorted(days), lambda day: day[:7]):
-        yield list(month)
 
 
 def _documents(

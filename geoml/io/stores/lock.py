@@ -141,7 +141,9 @@ class FileSlot:
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | self._nofollow)
+            # the folder of a run may be a link that its user made; the one inside of it that holds the lock may not
+            nofollow = os.O_NOFOLLOW if self.path.match(NAME) else 0
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | nofollow)
             try:
                 self._flock(handle)
                 yield handle
@@ -151,11 +153,6 @@ class FileSlot:
             if err.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST) and folder.is_symlink():
                 raise DataError(f"{folder}: a symbolic link, not written through; expected a folder") from err
             raise os_failure(self.path, err) from err
-
-    @property
-    def _nofollow(self) -> int:
-        """The folder of a run may be a link that its user made; the one inside of it that holds the lock may not."""
-        return os.O_NOFOLLOW if self.path.match(NAME) else 0
 
     def _flock(self, handle: int) -> None:
         """Wait for the folder, but not for ever. Raises TransientError."""
