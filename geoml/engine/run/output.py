@@ -84,11 +84,11 @@ class BlockWriter:
         """Take finished rows."""
         part = rows.window.slices(self.run.block.window)
         asked, count = self.run.asked[part], self.run.inner.count[part]
-        inside = {x.key: _only(rows[x.key], asked, x) for x in self.output.layers}
+        inside = {x.key: _masked(rows[x.key], asked, x) for x in self.output.layers}
         counted = np.minimum(count, COUNT_NODATA - 1).astype(np.uint8)
-        shared = {"valid": _only(counted, asked, VALID)}
+        shared = {"valid": _masked(counted, asked, VALID)}
         if self.run.likeness is not None:
-            shared["domain"] = _only(self.run.likeness[part], asked, DOMAIN)
+            shared["domain"] = _masked(self.run.likeness[part], asked, DOMAIN)
         for key, values in {**inside, **shared}.items():
             self.cogs[key].write(values)
         if self.part is not None:
@@ -100,13 +100,13 @@ class BlockWriter:
         mul, add = pixels.coefficients(card)
         names = [b.name for b in card.bands]
         step = max(1, max(pixels.valid.shape) // (2 * SIDE))  # two pixels for one of the picture tell enough
-        known = pixels.valid[::step, ::step]
+        valid = pixels.valid[::step, ::step]
         self.pictures = []
         for first in range(0, len(pixels.data), len(names)):
             limits = [_limits(self.run.plan, k, float(mul[first + k]), float(add[first + k])) for k in channels(names)]
             thin = pixels.data[first : first + len(names), ::step, ::step]
-            rgb, factor = quicklook(thin, known, names, tuple(limits))
-            seen = (known & self.run.asked[::step, ::step])[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
+            rgb, factor = quicklook(thin, valid, names, tuple(limits))
+            seen = (valid & self.run.asked[::step, ::step])[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
             self.pictures.append(np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))]))
 
     def finish(self) -> int:
@@ -166,7 +166,7 @@ class BlockWriter:
             writer.abort()
 
 
-def _only(values: NDArray[Any], asked: NDArray[np.bool_], layer: Layer) -> NDArray[Any]:
+def _masked(values: NDArray[Any], asked: NDArray[np.bool_], layer: Layer) -> NDArray[Any]:
     """Values inside the region, nodata outside."""
     return np.where(asked, values, values.dtype.type(0 if layer.nodata is None else layer.nodata))
 

@@ -1,7 +1,7 @@
 """A file elsewhere as something that GDAL can read: every range is checked before its bytes are believed.
 
 GDAL's own client follows redirects to any address, takes a short or wrong body of an uncompressed file for zeros, does
-not notice that a file changed between two requests, and waits longer than it was told; that for S3 lacks the same
+not notice that a file changed between two requests, and waits longer than its timeout; that for S3 lacks the same
 checks. Here each answer has to be HTTP 206 with the range that was asked for, of a file of the same size and tag
 (ETag, else Last-Modified) as before.
 """
