@@ -69,7 +69,7 @@ class FeatureMerger:
 class _Seams:
     """Pieces of polygon borders that lie on the edge of a block: from ``low`` to ``high`` on the line ``at``.
 
-    ``vertical`` tells the direction of the line and ``after`` whether the polygon lies right of or below it.
+    ``vertical`` is the direction of the line and ``after`` whether the polygon lies right of or below it.
     """
 
     vertical: NDArray[np.bool_]

@@ -141,10 +141,10 @@ def _write(
     run["bytes"] |= {Path(name).stem: (out / name).stat().st_size for name in output.tables}
     run["seconds"]["collect"] = round(run["seconds"].get("collect", 0.0) + time.perf_counter() - start, 3)
     write_json(out / "run.json", run)
-    last = ("collection.json", "report.html", "run.json")  # who reads them finds what they name
+    last = ("collection.json", "report.html", "run.json")  # a reader of these finds what they name
     store.push(*(n for n in files if (out / n).is_file() and n not in last), *last)
     if len(done) == len(plan.blocks):
-        store.free("cogs")  # nothing is left to do, so nothing will look at them again
+        store.free("cogs")  # every block is done, so they will not be read again
     return run
 
 

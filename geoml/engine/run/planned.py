@@ -20,8 +20,8 @@ def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
 
 
 def load_planned(path: str, planned: MapCard) -> Package:
-    """The package at ``path``. Raises as `geoml.engine.packages.package.load`, and ModelError when it is not the
-    planned one."""
+    """The package at ``path``. Raises ModelError when it is not the planned one, and what
+    `geoml.engine.packages.package.load` raises."""
     package = load(path)
     if fields := changed_fields(planned, package.card):
         raise ModelError(

@@ -1,8 +1,8 @@
 """One driver at a time for a run: a small file or object that its holder renews, that others take over when it dies.
 
-Nothing is trusted to a clock alone. A holder on this machine whose process is gone is known to be dead; one elsewhere
-counts as dead when its lock is older than the lease *and* does not change while we watch it. One from the future tells
-nothing about its age, so it is watched for the lease as well. Watching goes by our own monotonic clock.
+Nothing is trusted to a clock alone. A holder on this machine whose process is gone is dead; one elsewhere
+counts as dead when its lock is older than the lease *and* does not change while it is watched. The time of one from
+the future says nothing about its age, so it is watched for the lease as well. Watching goes by our own monotonic clock.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class RemoteFile(ABC):
     """One file for one `rasterio.open`; not for two threads at once.
 
     ``href`` names the file in memory, ``until`` is the end of all tries (``time.monotonic``). GDAL cannot be told why
-    a read failed: the first error stays in ``failure``, and who reads must look there also when GDAL is content.
+    a read failed: the first error stays in ``failure``, which readers must check also when GDAL is content.
     """
 
     def __init__(self, href: str, until: float, tries: int) -> None:
