@@ -22,7 +22,7 @@ from geoml.texts import plain
 AnyFlow = Flow[..., Any]
 
 
-def run_with_recipe(run: AnyFlow, argv: Sequence[str] | None) -> int:
+def run_with_recipe(run: AnyFlow, argv: Sequence[str] | None = None) -> int:
     """Run a flow of prediction parameters once, from a recipe file; the others are options of the command.
 
     The exit code is that of the error table.
@@ -34,7 +34,7 @@ def run_with_recipe(run: AnyFlow, argv: Sequence[str] | None) -> int:
     return exit_code(lambda: cast(Any, run)(**_recipe_parameters(file, parameters), **arguments, return_state=True))
 
 
-def run_with_arguments(run: AnyFlow, argv: Sequence[str] | None) -> int:
+def run_with_arguments(run: AnyFlow, argv: Sequence[str] | None = None) -> int:
     """Run a flow once; its first parameter is positional. The exit code is that of the error table."""
     parser, (first, about) = _parser(run), next(iter(run.parameters.properties.items()))
     parser.add_argument(first, help=about["description"], nargs="+" if about.get("type") == "array" else None)

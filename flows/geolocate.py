@@ -6,6 +6,7 @@ python -m flows.geolocate SOURCE… --model NAME --out FILE.parquet [--map FILE.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -45,9 +46,7 @@ def geolocate(recipe: LocateRecipe, sources: form.Sources, out: form.Text, map: 
     return result
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the flow once; the exit code is that of the error table."""
-    return command.run_with_arguments(geolocate, argv)
+main = partial(command.run_with_arguments, geolocate)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from prefect.states import Completed
@@ -61,9 +62,7 @@ def monitor(
     return Completed(message="; ".join([summary(rows, result), *show.warning_line(result.warnings)]))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the flow once from a recipe file, of which datetime does not count."""
-    return command.run_with_recipe(monitor, argv)
+main = partial(command.run_with_recipe, monitor)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m flows.predict RECIPE.yaml --out DIR
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -50,9 +51,7 @@ def predict(recipe: PredictRecipe, out: form.Text, batch: form.Count = 8, wait: 
             show.blocks(out, ids)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the flow once from a recipe file; the exit code is that of the error table."""
-    return command.run_with_recipe(predict, argv)
+main = partial(command.run_with_recipe, predict)
 
 
 if __name__ == "__main__":

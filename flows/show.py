@@ -114,5 +114,5 @@ def completed(run: dict[str, Any]) -> Any:
 
 
 def warning_line(words: Sequence[str]) -> list[str]:
-    """Warnings in one line; no line where there is none."""
+    """Warnings in one line; an empty list without any."""
     return [f"{len(words)} warning{'s'[: len(words) > 1]}: {listed(words, joined='; ')}"] if words else []

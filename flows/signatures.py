@@ -2,7 +2,7 @@
 
 A parameter of a deployment names what signs its URL, ``https://host/model?{name}``, and the worker fills it in: from
 its environment variable ``SIGNATURE_NAME``, else from Prefect's Secret block ``signature-name``. Forms take no other
-query. A flow that is called directly takes signed URLs, and Prefect is told of them without the signature.
+query. A flow that is called directly takes signed URLs, and Prefect stores them without the signature.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PATTERN = r"^(?:(?![A-Za-z][A-Za-z0-9+.\-]*:[/\\]{2})[^@?]*|[A-Za-z][A-Za-z0-9+.\-]*://[^@?#/\\]*(?:/[^?#]*)?(?:\?\{[a-z0-9\-]+\})?)$"
-"""Of a text in a form: a path, or a URL that tells no secret."""
+"""Of a text in a form: a path, or a URL without a secret."""
 
 _NAMED = re.compile(r"([^?]*)\?\{([a-z0-9-]{1,80})\}")
 
 
 class SecretFlow(Flow[P, R]):
-    """A flow that tells Prefect its parameters without secrets, also where they are wrong."""
+    """A flow that hides the secrets in its parameters from Prefect, also in errors."""
 
     def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         return {k: _redacted(v) for k, v in super().serialize_parameters(parameters).items()}

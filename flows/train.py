@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -44,9 +45,7 @@ def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
     return scores
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the flow once; the exit code is that of the error table."""
-    return command.run_with_arguments(train, argv)
+main = partial(command.run_with_arguments, train)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The pixel plane: integer pixel coordinates anchored to the origin of a CRS.
 
-Row and column of a pixel do not depend on who asks: ``col = x / res - anchor`` and ``row = -y / res - anchor``.
+Row and column of a pixel are the same for every request: ``col = x / res - anchor`` and ``row = -y / res - anchor``.
 Blocks, chips and windows are rectangles of this plane, so neighbouring and overlapping runs share their pixels.
 """
 

@@ -25,17 +25,17 @@ def from_bbox(west: float, south: float, east: float, north: float) -> MultiPoly
 
     Raises InputError for values that are not finite, out of range, empty or upside down.
     """
-    given = f"bbox: {west} {south} {east} {north}"
+    text = f"bbox: {west} {south} {east} {north}"
     if not all(math.isfinite(v) for v in (west, south, east, north)):
-        raise InputError(f"{given}: not finite; expected west south east north in degrees")
+        raise InputError(f"{text}: not finite; expected west south east north in degrees")
     if south >= north:
-        raise InputError(f"{given}: south is not below north; expected west south east north in degrees")
+        raise InputError(f"{text}: south is not below north; expected west south east north in degrees")
     if south < -90 or north > 90:
-        raise InputError(f"{given}: a latitude is outside -90..90")
+        raise InputError(f"{text}: a latitude is outside -90..90")
     if not (-180 <= west <= 180 and -180 <= east <= 180):
-        raise InputError(f"{given}: a longitude is outside -180..180; a box over the antimeridian has west > east")
+        raise InputError(f"{text}: a longitude is outside -180..180; a box over the antimeridian has west > east")
     if west == east:
-        raise InputError(f"{given}: empty, west equals east")
+        raise InputError(f"{text}: empty, west equals east")
     if west < east:
         return MultiPolygon([box(west, south, east, north)])
     parts = [box(west, south, 180.0, north), box(-180.0, south, east, north)]

@@ -24,7 +24,7 @@ from geoml.grid.region import utm_crs
 from geoml.io.crs import FULL_TURN, crs_name, horizontal, on_earth, parse_crs, to_degrees
 
 STRAIGHT = 1e-3
-"""Pixels; a turn that moves no pixel of the file further is none."""
+"""Pixels; a rotation that moves no pixel of the file further is ignored."""
 
 FITS = 0.5
 """Pixels that an affine transform may miss ground control points by."""

@@ -72,7 +72,7 @@ FAMILIES: Sequence[Mapping[str, _Conversion]] = (
 
 
 def unit(value: object) -> str | None:
-    """The name of a unit; None for what is none. A word that is not in the vocabulary is its own name."""
+    """The name of a unit; None for anything else. A word that is not in the vocabulary is its own name."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value == 1:
         return RATIO
     if not isinstance(value, str) or len(value) > 80 or not value.isprintable():
@@ -108,7 +108,7 @@ def differ(have: str | None, want: str | None) -> bool:
 def convert(values: Array, have: str | None, want: str | None) -> Array:
     """Physical values in another unit; not finite where there is none (the logarithm of zero or less).
 
-    Raises ValueError for units that have nothing in common; `mismatch` says so before.
+    Raises ValueError for units that have nothing in common; `mismatch` detects them before.
     """
     if have is None or want is None or not differ(have, want):
         return values

@@ -7,7 +7,7 @@ The outcome is what polygonising the whole plane at once would give, for any blo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window
-from geoml.vector.polygons import Features, Polygons
+from geoml.vector.polygons import Features, Polygons, concatenated
 from geoml.vector.rings import Rings, share_vertices, straighten
 
 Index = NDArray[np.int64]
@@ -69,7 +69,7 @@ class FeatureMerger:
 class _Seams:
     """Pieces of polygon borders that lie on the edge of a block: from ``low`` to ``high`` on the line ``at``.
 
-    ``vertical`` tells the direction of the line and ``after`` whether the polygon lies right of or below it.
+    ``vertical`` is the direction of the line and ``after`` whether the polygon lies right of or below it.
     """
 
     vertical: NDArray[np.bool_]
@@ -84,31 +84,26 @@ def _seams(polygons: Polygons, window: Window) -> _Seams:
     rings = Rings.of(polygons.geometry)
     edges = rings.edges()
     a, b = rings.coords[edges].astype(np.int64), rings.coords[edges + 1].astype(np.int64)
-    found = []
+    pieces = []
     lines = ((0, window.x0, True), (0, window.x1, False), (1, window.y0, True), (1, window.y1, False))
     for axis, at, after in lines:
         on = np.flatnonzero((a[:, axis] == at) & (b[:, axis] == at))
         p, q = a[on, 1 - axis], b[on, 1 - axis]
         flags = np.full(len(on), axis == 0), np.full(len(on), after), np.full(len(on), at)
-        found.append((*flags, np.minimum(p, q), np.maximum(p, q), rings.owner(edges[on])))
-    return _Seams(*(np.concatenate(c) for c in zip(*found, strict=True)))
+        pieces.append((*flags, np.minimum(p, q), np.maximum(p, q), rings.owner(edges[on])))
+    return _Seams(*(np.concatenate(c) for c in zip(*pieces, strict=True)))
 
 
 def _joined(plane: Plane, parts: list[tuple[str, Polygons, _Seams]]) -> Features:
     """Features of the polygons that touch edges of blocks."""
-    names, polygons, seams = zip(*parts, strict=True)
-    counts = [len(p) for p in polygons]
+    names = [name for name, _, _ in parts]
+    counts = [len(p) for _, p, _ in parts]
     base = np.cumsum(counts) - counts
-    names_of = ("geometry", "value", "pixels", "confidence_sum", "outside")
-    geometry, value, pixels, confidence_sum, outside = (
-        np.concatenate([getattr(p, k) for p in polygons]) for k in names_of
-    )
-    owner = np.concatenate([s.owner + b for s, b in zip(seams, base, strict=True)])
-    at, low, high, vertical, after = (
-        np.concatenate([getattr(s, k) for s in seams]) for k in ("at", "low", "high", "vertical", "after")
-    )
-    line = np.column_stack([vertical, at, value[owner]])
-    pairs = _touching(np.unique(line, axis=0, return_inverse=True)[1].ravel(), low, high, after)
+    polygons = concatenated([p for _, p, _ in parts])
+    seams = concatenated([replace(s, owner=s.owner + b) for (_, _, s), b in zip(parts, base, strict=True)])
+    geometry, value, owner = polygons.geometry, polygons.value, seams.owner
+    line = np.column_stack([seams.vertical, seams.at, value[owner]])
+    pairs = _touching(np.unique(line, axis=0, return_inverse=True)[1].ravel(), seams.low, seams.high, seams.after)
     n = len(value)
     graph = coo_array((np.ones(pairs.shape[1], np.int8), (owner[pairs[0]], owner[pairs[1]])), shape=(n, n))
     count, group = connected_components(graph, directed=False)
@@ -126,9 +121,9 @@ def _joined(plane: Plane, parts: list[tuple[str, Polygons, _Seams]]) -> Features
     total = Polygons(
         whole,
         value[order[starts]],
-        np.add.reduceat(pixels[order], starts),
-        np.add.reduceat(confidence_sum[order], starts),
-        np.add.reduceat(outside[order], starts),
+        np.add.reduceat(polygons.pixels[order], starts),
+        np.add.reduceat(polygons.confidence_sum[order], starts),
+        np.add.reduceat(polygons.outside[order], starts),
     )
     return _features(plane, total, _tuples([tuple(sorted(set(block[m]))) for m in members]))
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, fields
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.grid.plane import Plane
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 class Columns:
@@ -25,6 +31,12 @@ class Columns:
         """The rows of an index or a mask, in its order."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(**{k: v[index] if isinstance(v, np.ndarray) else v for k, v in columns.items()})
+
+
+def concatenated(parts: Sequence[T]) -> T:
+    """Dataclasses of arrays as one, the rows of each after those before."""
+    names = [f.name for f in fields(parts[0])]
+    return replace(parts[0], **{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,9 @@ def straighten(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
     closes = np.append(opens[1:], len(edges)) - 1
     before = np.roll(heading, 1, axis=0)
     before[opens] = heading[closes]
-    kept = (heading[:, 0] != before[:, 0]) | (heading[:, 1] != before[:, 1])
-    ring = np.repeat(np.arange(len(opens)), closes - opens + 1)[kept]
-    corners = rings.coords[edges[kept]]
+    corner = (heading[:, 0] != before[:, 0]) | (heading[:, 1] != before[:, 1])
+    ring = np.repeat(np.arange(len(opens)), closes - opens + 1)[corner]
+    corners = rings.coords[edges[corner]]
     starts = np.searchsorted(ring, np.arange(len(opens) + 1))
     closed = np.insert(corners, starts[1:], corners[starts[:-1]], axis=0)
     return Rings(closed, starts + np.arange(len(starts)), rings.polygon_offsets).polygons()
@@ -85,7 +85,7 @@ def share_vertices(polygons: NDArray[np.object_], step: int | None = None) -> ND
     size = points.max() + 2
     edges, axis, begin, end = _long_edges(points, rings.edges(), 1)
     count, first = np.zeros(len(edges), np.int64), np.zeros(len(edges), np.int64)
-    known = np.empty((0, 2), np.int64)
+    lattice = np.empty((0, 2), np.int64)
     for along in (0, 1):  # edges along x, then along y
         vertices = np.sort(points[:, 1 - along] * size + points[:, along])
         vertices = vertices[np.diff(vertices, prepend=-1) > 0]
@@ -93,12 +93,12 @@ def share_vertices(polygons: NDArray[np.object_], step: int | None = None) -> ND
         line = points[edges[mine], 1 - along] * size
         a = np.searchsorted(vertices, line + np.minimum(begin[mine], end[mine]), "right")
         b = np.searchsorted(vertices, line + np.maximum(begin[mine], end[mine]), "left")
-        first[mine], count[mine] = len(known) + a, b - a
+        first[mine], count[mine] = len(lattice) + a, b - a
         across, position = np.divmod(vertices, size)
-        known = np.concatenate([known, np.column_stack([across, position] if along else [position, across])])
+        lattice = np.concatenate([lattice, np.column_stack([across, position] if along else [position, across])])
     edge, rank = np.repeat(np.arange(len(edges)), count), _ranks(count)
     pick = first[edge] + np.where((begin < end)[edge], rank, count[edge] - 1 - rank)
-    rings = _insert(rings, edges[edge] + 1, known[pick] + low)
+    rings = _insert(rings, edges[edge] + 1, lattice[pick] + low)
     return rings.polygons() if step is None else _cut(rings, step).polygons()
 
 

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
-from geoml.vector.polygons import Columns
+from geoml.vector.polygons import Columns, concatenated
 
 Geometries = NDArray[np.object_]
 Times = NDArray[np.datetime64]
@@ -46,14 +46,7 @@ class Tracks(Columns):
 
     def merged(self, other: Tracks) -> Tracks:
         """The changes of both."""
-        both = Tracks(
-            np.concatenate([self.id, other.id]),
-            np.concatenate([self.geometry, other.geometry]),
-            np.concatenate([self.value, other.value]),
-            np.concatenate([self.first_seen, other.first_seen]),
-            np.concatenate([self.last_seen, other.last_seen]),
-            np.concatenate([self.closed, other.closed]),
-        )
+        both = concatenated([self, other])
         return both.take(np.argsort(both.id.astype(str)))
 
 

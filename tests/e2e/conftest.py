@@ -121,7 +121,7 @@ class Days:
 def days(tmp_path: Path, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Days]:
     machine(private_hosts=True, scratch=tmp_path / "scratch", retries=0)
     found, given = Days(), tmp_path / "given"
-    monkeypatch.setattr(signed, "_known", {})
+    monkeypatch.setattr(signed, "_remembered", {})
     testing.threshold_model(given / "signed" / "model", SIGNED.bands, (0.2, 0.4))
     testing.write_catalog(given / "made", [SIGNED])
     region = shapely.box(*SIGNED.bbox(inner=0.1))

@@ -32,7 +32,7 @@ def keeping(*folders: Path) -> list[str]:
 def another_day(days: Any) -> None:
     """As in a process that was started the next day."""
     days.signature = SECOND
-    signed._known.clear()
+    signed._remembered.clear()
     _loaded.cache_clear()
 
 

@@ -171,7 +171,7 @@ def ways(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         return str(file)
 
     def by_file(run: Any, flat: dict[str, Any], **more: Any) -> Any:
-        given = command._asked(written(flat), run.parameters.properties)
+        given = command._recipe_parameters(written(flat), run.parameters.properties)
         return run.fn(**given, **more, out=out)
 
     def of_monitor(flat: dict[str, Any]) -> dict[str, Any]:
@@ -399,13 +399,13 @@ def test_the_options_of_the_monitor_by_python_form_and_command(
     assert known == NIGHTS.keys() == set(inspect.signature(pipeline.scan).parameters) - {"recipe", "out"}
     for module in (pipeline.monitoring, nightly):
         monkeypatch.setattr(module, "check", lambda *_: None)
-    monkeypatch.setattr(pipeline, "look", lambda *_, **given: reach(given))
+    monkeypatch.setattr(pipeline, "scan", lambda *_, **given: reach(given))
     with pytest.raises(Reached) as reached:
         pipeline.monitor(asked_of(flat), tmp_path / "python", **NIGHTS)  # type: ignore[arg-type]
     assert reached.value.recipe == NIGHTS
 
     monkeypatch.setattr(nightly.steps, "exclusive", lambda *_: nullcontext())
-    monkeypatch.setattr(nightly.steps, "look", nightly.steps.look.fn)
+    monkeypatch.setattr(nightly.steps, "scan", nightly.steps.scan.fn)
     by_form = {k: v for k, v in flat.items() if k != "datetime"}
     with pytest.raises(Reached) as reached:
         nightly.monitor.fn(**by_form, **NIGHTS, out=str(tmp_path / "form"))
@@ -414,11 +414,10 @@ def test_the_options_of_the_monitor_by_python_form_and_command(
     given: dict[str, Any] = {}
     shown = SimpleNamespace(name="monitor", description="", parameters=nightly.monitor.parameters)
     monkeypatch.setattr(command, "exit_code", lambda run: run())
-    monkeypatch.setattr(
-        nightly, "monitor", type("Flow", (), {**vars(shown), "__call__": lambda _, **k: given.update(k)})()
-    )
+    run = type("Flow", (), {**vars(shown), "__call__": lambda _, **k: given.update(k)})()
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields.nested(PredictRecipe, flat)))
-    nightly.main([str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "command"), *words_of({}, NIGHTS)])
+    assert nightly.main.args == (nightly.monitor,)
+    nightly.main.func(run, [str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "command"), *words_of({}, NIGHTS)])
     assert {k: given[k] for k in NIGHTS} == NIGHTS
 
 
@@ -428,15 +427,14 @@ def test_the_options_of_a_flow_by_its_command(monkeypatch: pytest.MonkeyPatch) -
     flow = locating.geolocate
     shown = {"name": flow.name, "description": "", "parameters": flow.parameters}
     monkeypatch.setattr(command, "exit_code", lambda run: run())
-    monkeypatch.setattr(
-        locating, "geolocate", type("Flow", (), {**shown, "__call__": lambda _, **k: given.update(k)})()
-    )
+    run = type("Flow", (), {**shown, "__call__": lambda _, **k: given.update(k)})()
+    assert locating.main.args == (locating.geolocate,)
     flat = whole(LocateRecipe, "")
     words = [w for n, v in flat.items() for w in (f"--{n.replace('_', '-')}", *(v if isinstance(v, list) else [v]))]
-    locating.main(["a.jpg", "b.jpg", "--out", "o.parquet", *map(str, words)])
+    locating.main.func(run, ["a.jpg", "b.jpg", "--out", "o.parquet", *map(str, words)])
     assert given == {**flat, "sources": ["a.jpg", "b.jpg"], "out": "o.parquet", "map": None, "return_state": True}
     given.clear()
-    locating.main(["a.jpg", "--out", "o.parquet"])
+    locating.main.func(run, ["a.jpg", "--out", "o.parquet"])
     assert {n: given[n] for n in LOCATE} == {n: list(o.default) if n == "use" else o.default for n, o in LOCATE.items()}
 
 

@@ -21,17 +21,17 @@ def check_units(card: MapCard, specs: Sequence[Sequence[BandSpec]], where: str) 
 
     Raises ModelError, naming band and units, where the data's unit cannot be made the model's.
     """
-    found = {}
+    accounts = {}
     for band, column in zip(card.bands, zip(*specs, strict=True), strict=True):
         have = [s.unit for s in column]
-        known = {h for h in have if h is not None}
-        if why := units.mismatch(band.name, known, band.unit):
+        stated = {h for h in have if h is not None}
+        if why := units.mismatch(band.name, stated, band.unit):
             raise ModelError(f"{card.name} does not fit {where}: {why}")
-        found[band.name] = units.describe(have, band.unit)
-        risky = band.unit is not None or bool(known & set(BACKSCATTER))
+        accounts[band.name] = units.describe(have, band.unit)
+        risky = band.unit is not None or bool(stated & set(BACKSCATTER))
         unsure = band.unit is None or None in have
-        log.log(logging.WARNING if risky and unsure else logging.INFO, "unit of %s: %s", band.name, found[band.name])
-    return found
+        log.log(logging.WARNING if risky and unsure else logging.INFO, "unit of %s: %s", band.name, accounts[band.name])
+    return accounts
 
 
 def converts(card: MapCard, specs: Sequence[Sequence[BandSpec]]) -> bool:

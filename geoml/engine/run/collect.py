@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pystac
@@ -30,6 +30,10 @@ from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import read_small, sha256, write_json, write_text
 from geoml.recipe import digest
 
+T = TypeVar("T")
+RunJson = dict[str, Any]
+"""What ``run.json`` says."""
+
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
@@ -42,7 +46,7 @@ FILES = {
 
 
 @limits("the outputs of the run")
-def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> dict[str, Any]:
+def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
     """Finish the run in ``out`` and return what ``run.json`` says. Blocks that are not done are left out and listed.
 
     When nothing was done since the last time, nothing is written. Raises DataError when blocks failed (TransientError
@@ -59,10 +63,10 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> dict[str, A
     later = all(note["error"] == TransientError.__name__ for note in notes.values())
     if not done:
         raise _failure(plan, failed, later)
-    before = _last(out)
+    before = _read_run(out)
     same = before is not None and before["blocks"]["done"] == done and before["blocks"]["failed"] == failed
     same = same and before is not None and before.get("content") == _content(plan, done)
-    if before and same and not any(t.done for t in tallies) and _whole(store, before["files"]):
+    if before and same and not any(t.done for t in tallies) and _published(store, before["files"]):
         run = before
     else:
         run = _write(store, plan, done, failed, tallies, before)
@@ -78,7 +82,7 @@ def collected(out: str | Path | RunStore) -> bool:
     store = run_store(out)
     plan = read_plan(store)
     store.pull("run.json")
-    run = _last(store.local)
+    run = _read_run(store.local)
     return run is not None and run.get("content") == _content(plan, list(plan.by_id()))
 
 
@@ -88,12 +92,12 @@ def _content(plan: Plan, done: Sequence[str]) -> str:
     return digest([by_id[key].hash for key in done])
 
 
-def _whole(store: RunStore, names: Iterable[str]) -> bool:
+def _published(store: RunStore, names: Iterable[str]) -> bool:
     """True when all outputs are published."""
     if not store.remote:
         return all((store.local / name).exists() for name in names)
-    found = store.sizes()
-    return all(name in found or any(key.startswith(f"{name}/") for key in found) for name in names)
+    sizes = store.sizes()
+    return all(name in sizes or any(key.startswith(f"{name}/") for key in sizes) for name in names)
 
 
 def _write(
@@ -102,10 +106,10 @@ def _write(
     done: list[str],
     failed: dict[str, str],
     tallies: Sequence[Tally],
-    before: dict[str, Any] | None,
-) -> dict[str, Any]:
+    before: RunJson | None,
+) -> RunJson:
     out, start = store.local, time.perf_counter()
-    items = [_written(out / "items" / f"{key}.json") for key in done]
+    items = [_read_block_item(out / "items" / f"{key}.json") for key in done]
     sources = stac.read_items(out / "sources.parquet")
     times = time_range(sources)
     output = output_of(plan.card, plan.recipe)
@@ -132,18 +136,19 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, items, sources, done, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
-    write_text(out / "report.html", map_report(out, run, plan.card, output.report(), lambda item: _near(store, item)))
+    page = map_report(out, run, plan.card, output.report(), partial(_fetched, store))
+    write_text(out / "report.html", page)
     run["bytes"] |= {Path(name).stem: (out / name).stat().st_size for name in output.tables}
     run["seconds"]["collect"] = round(run["seconds"].get("collect", 0.0) + time.perf_counter() - start, 3)
     write_json(out / "run.json", run)
-    last = ("collection.json", "report.html", "run.json")  # who reads them finds what they name
+    last = ("collection.json", "report.html", "run.json")  # a reader of these finds what they name
     store.push(*(n for n in files if (out / n).is_file() and n not in last), *last)
     if len(done) == len(plan.blocks):
-        store.free("cogs")  # nothing is left to do, so nothing will look at them again
+        store.free("cogs")  # every block is done, so they will not be read again
     return run
 
 
-def _near(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
+def _fetched(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
     """The files of a block in the working copy, while the report counts their pixels.
 
     It reads all of them, so whole files, checked by their sums, cost less than ranges; and only those come that were
@@ -156,7 +161,7 @@ def _near(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
     return store.fetched(files)
 
 
-def _written(path: Path) -> pystac.Item:
+def _read_block_item(path: Path) -> pystac.Item:
     """The item of a block. Raises DataError when something that `collect` needs of it is damaged."""
     item = read_item(path)
     try:
@@ -172,7 +177,7 @@ def _written(path: Path) -> pystac.Item:
     raise DataError(f"{path}: not as it was written ({why}); delete it to do the block again")
 
 
-def _parts(out: Path, plan: Plan, done: Sequence[str], read: Callable[[Path], Any]) -> Iterator[tuple[Block, Any]]:
+def _parts(out: Path, plan: Plan, done: Sequence[str], read: Callable[[Path], T]) -> Iterator[tuple[Block, T]]:
     """Each block with what ``read`` makes of its part. Raises DataError for a damaged one, which is removed."""
     by_id = plan.by_id()
     for key in done:
@@ -194,17 +199,18 @@ def _summary(
     done: list[str],
     failed: dict[str, str],
     tallies: Sequence[Tally],
-    before: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """What run.json says; seconds, bytes and pixels add up over the times that the run was taken up again."""
+    before: RunJson | None,
+) -> RunJson:
+    """What run.json says; seconds, bytes and pixels add up over the times that the run was resumed."""
     old = before or {}
-    seconds, size = Counter(old.get("seconds", {})), Counter(old.get("bytes", {}))
+    seconds = Counter[str](old.get("seconds", {}))
+    size = Counter[str](old.get("bytes", {}))
     pixels = old.get("pixels", 0)
     for tally in tallies:
         seconds.update(tally.seconds)
         size.update(tally.bytes)
         pixels += tally.pixels
-    asked, known = (sum(i.properties[f"geoml:{name}_pixels"] for i in items) for name in ("asked", "valid"))
+    asked, valid = (sum(i.properties[f"geoml:{name}_pixels"] for i in items) for name in ("asked", "valid"))
     region = asked if plan.pixels is None else plan.pixels
     return {
         "recipe": plan.recipe.model_dump(mode="json"),
@@ -218,23 +224,23 @@ def _summary(
         "bytes": dict(sorted(size.items())),
         "pixels": pixels,
         "region_pixels": region,
-        "valid_pixels": known,
-        "valid_percent": round(100 * known / max(region, 1), 3),
+        "valid_pixels": valid,
+        "valid_percent": round(100 * valid / max(region, 1), 3),
         "domain": of_items(items),
         "sources": [s.id for s in sources],
         "units": plan.units,
         "left_out": plan.left_out,
-        **_said(plan),
+        **_sample_findings(plan),
         "versions": count_versions([i.properties.get("processing:software") for i in items]),
     }
 
 
-def _said(plan: Plan) -> dict[str, Any]:
-    """What was measured of the model on this ground before the blocks, and what a reader of the map has to know."""
+def _sample_findings(plan: Plan) -> RunJson:
+    """What the sample before the blocks measured of the model, and the warnings for readers of the map."""
     sample = plan.sample
     equal = sample.self_change if sample else None
-    told = output_of(plan.card, plan.recipe).changes
-    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if told else {}
+    compares = output_of(plan.card, plan.recipe).changes
+    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if compares else {}
     warnings = [*(sample.warnings if sample else ()), *input_of(plan.card, plan.recipe).warnings(plan)]
     return {**changes, "warnings": warnings}
 
@@ -267,10 +273,10 @@ def _note(out: Path, key: str) -> dict[str, str] | None:
         return None
 
 
-def _last(out: Path) -> dict[str, Any] | None:
-    """What ``run.json`` says; a damaged one counts as none, for all but its seconds can be told again."""
+def _read_run(out: Path) -> RunJson | None:
+    """What ``run.json`` says; a damaged one counts as none, for all but its seconds can be computed again."""
     try:
-        value: dict[str, Any] = json.loads(read_small(out / "run.json") or b"{}")
+        value: RunJson = json.loads(read_small(out / "run.json") or b"{}")
         numbers = [*value["seconds"].values(), *value["bytes"].values(), value["pixels"], value["valid_pixels"]]
         parts = (value["blocks"]["done"], list), (value["blocks"]["failed"], dict), (value["files"], dict)
         whole = all(isinstance(part, kind) for part, kind in parts) and sum(numbers) >= 0

@@ -19,30 +19,30 @@ def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: f
     """The one CRS of all ``items``, and 0.5 where pixel centres of the first fall on multiples of ``gsd``, 0.0 where
     edges do, ``phase`` where neither is known. Opens the files of items that name no CRS.
 
-    Raises InputError where there are several, DataError for an item whose CRS is not one of the Earth, and as
-    `geoml.io.cog.read.header`.
+    Raises InputError where there are several, DataError for an item whose CRS is not one of the Earth, and InputError,
+    DataError or TransientError for a file that cannot be opened.
     """
-    found: dict[str, str] = {}
+    item_by_crs: dict[str, str] = {}
     grid: Affine | None = None
     for n, (item, spec) in enumerate(items):
         asset = item.assets[spec.asset]
-        known, _ = declared_crs(item, asset)
+        declared, _ = declared_crs(item, asset)
         transform = next(
             (t for p in levels(item, asset) if (t := parse_affine(p.get("proj:transform"))) is not None), None
         )
-        if known:
-            code = crs_name(known[0])
+        if declared:
+            code = crs_name(declared[0])
         else:
             real = header(spec)
             code, transform = real.crs, transform or real.geobox.affine
         if to_degrees(code) is None:
             raise DataError(f"item {item.id}, asset {spec.asset}: {code[:80]} is not a CRS of the Earth")
-        found.setdefault(code, item.id)
+        item_by_crs.setdefault(code, item.id)
         grid = transform if n == 0 else grid
-    if len(found) != 1:
-        shown = listed(sorted(f"{code[:40]} ({item})" for code, item in found.items()))
-        raise InputError(f"crs: 'data' needs one CRS, the items have {shown}; expected utm or EPSG:code")
-    return next(iter(found)), _phase(grid, gsd, phase)
+    if len(item_by_crs) != 1:
+        names = listed(sorted(f"{code[:40]} ({item})" for code, item in item_by_crs.items()))
+        raise InputError(f"crs: 'data' needs one CRS, the items have {names}; expected utm or EPSG:code")
+    return next(iter(item_by_crs)), _phase(grid, gsd, phase)
 
 
 def _phase(grid: Affine | None, gsd: float, default: float) -> float:

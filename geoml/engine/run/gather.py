@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +34,9 @@ from geoml.io.stac.series_tables import drop_parts, items_of_day, part_name, put
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import write_json
 
+Row = dict[str, Any]
+"""Of ``changes.parquet``."""
+
 
 def read_state(out: str | Path) -> tuple[dict[str, Entry], ScanRecord]:
     """What the series in ``out`` holds, by day, and the record of its scans.
@@ -49,7 +52,7 @@ def read_state(out: str | Path) -> tuple[dict[str, Entry], ScanRecord]:
     return entries, record
 
 
-def gather(out: str | Path, scan: Scan) -> list[dict[str, Any]]:
+def gather(out: str | Path, scan: Scan) -> list[Row]:
     """Merge the runs of the days of a scan into the series in ``out`` and remove the days that are gone.
 
     `geoml.engine.run.monitor.FILES` are written in their order, then ``collection.json``. Returns the rows of changes.
@@ -111,7 +114,8 @@ def _tables(
 ) -> None:
     """Write the parts of days, a month at a time, the sources last: they say what a day was made of."""
     catalog = stac.open_catalog(plan.recipe.query.catalog)
-    for days in _months(new):
+    for _, month in groupby(sorted(new), lambda day: day[:7]):
+        days = list(month)
         for day in days:
             new[day].pull("items.parquet", "features.parquet")
         read = {day: stac.read_items(new[day].local / "items.parquet") for day in days}
@@ -134,11 +138,6 @@ def _rewrite_ids(store: RunStore, out: str | Path, followed: History, days: Iter
             put_parts(store, "features.parquet", {day: whole}, followed.ids)
 
 
-def _months(days: Iterable[str]) -> Iterator[list[str]]:
-    for _, month in groupby(sorted(days), lambda day: day[:7]):
-        yield list(month)
-
-
 def _documents(
     store: RunStore, out: str | Path, plan: Plan, entries: Mapping[str, Entry], months: set[str], id: str
 ) -> None:
@@ -158,7 +157,7 @@ def _documents(
 class _Changes:
     """What changed: ``rows`` of changes, the versions that the series is made of now, and the items that are new."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     items: dict[str, dict[str, pystac.Item]] = field(default_factory=dict)
     history: History | None = None
@@ -166,8 +165,8 @@ class _Changes:
 
     def sources(self, store: RunStore, day: str) -> list[pystac.Item]:
         """The items that the series is made of on a day."""
-        known = {i.id: i for i in items_of_day(store, "sources.parquet", day)} | self.items.get(day, {})
-        return [item for key, item in known.items() if key in self.versions.get(day, {})]
+        items = {i.id: i for i in items_of_day(store, "sources.parquet", day)} | self.items.get(day, {})
+        return [item for key, item in items.items() if key in self.versions.get(day, {})]
 
 
 def _find_changes(out: str | Path, store: RunStore, entries: Mapping[str, Entry], scan: Scan) -> _Changes:
@@ -178,8 +177,8 @@ def _find_changes(out: str | Path, store: RunStore, entries: Mapping[str, Entry]
     changes = _Changes(versions={day: dict(e["items"]) for day, e in entries.items()})
     under: dict[str, set[str]] = {}
     used: dict[str, set[str]] = {}
-    for day, known in changes.versions.items():
-        for key in known:
+    for day, versions in changes.versions.items():
+        for key in versions:
             under.setdefault(key, set()).add(day)
     seen = now()
 
@@ -193,18 +192,18 @@ def _find_changes(out: str | Path, store: RunStore, entries: Mapping[str, Entry]
         items = stac.read_items(run.local / "sources.parquet")
         items_now = {i.id: i for i in plan.by_date(items)[-1]}  # without those of the reference
         used[day] = set(items_now)
-        known = changes.versions.setdefault(day, {})
+        versions = changes.versions.setdefault(day, {})
         left = {key: sorted(under.get(key, set()) - {day}) for key in items_now}
-        changed = {k: i for k, i in items_now.items() if known.get(k) != item_version(i) or left[k]}
+        changed = {k: i for k, i in items_now.items() if versions.get(k) != item_version(i) or left[k]}
         using, done = _blocks(run) if changed else ({}, set())
         for key, item in changed.items():
             blocks, version, others = using.get(key, set()), item_version(item), left[key]
-            change = "moved" if others else "reprocessed" if key in known else "new"
-            old = changes.versions[others[0]].get(key) if others else known.get(key)
+            change = "moved" if others else "reprocessed" if key in versions else "new"
+            old = changes.versions[others[0]].get(key) if others else versions.get(key)
             add_row(day, key, change, version, old, len(blocks), len(blocks & done))
             changes.rows[-1]["moved_from"] = others[0] if others else None
             if blocks <= done:  # until then the item stays a change
-                known[key], changes.items.setdefault(day, {})[key] = version, item
+                versions[key], changes.items.setdefault(day, {})[key] = version, item
                 for other in others:
                     changes.versions[other].pop(key, None)
     for day in [*scan.days, *scan.gone]:

@@ -56,7 +56,7 @@ def history(store: RunStore, runs: Mapping[str, RunStore], changed: Iterable[str
         store.pull(name := f"{STATES}/{earlier}.parquet")
         if (store.local / name).is_file():
             tracks = read_tracks(store.local / name)
-        else:  # a series of before it was kept
+        else:  # a series from before this file was written
             first = min(runs)[:7]
     for day in sorted(day for day in runs if day[:7] >= first):
         run, month = runs[day], day[:7]

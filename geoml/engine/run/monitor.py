@@ -131,7 +131,7 @@ def by_day(items: Iterable[pystac.Item], spans: Sequence[Span]) -> dict[str, lis
         day = day_of(item)
         if any(first <= day <= last for first, last in spans):
             days.setdefault(day.isoformat(), {}).setdefault(item.id, item)
-    return {day: list(found.values()) for day, found in sorted(days.items())}
+    return {day: list(by_id.values()) for day, by_id in sorted(days.items())}
 
 
 def moved_spans(items: Iterable[pystac.Item], entries: Mapping[str, Entry], spans: Sequence[Span]) -> tuple[Span, ...]:

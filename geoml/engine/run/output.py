@@ -83,11 +83,11 @@ class BlockWriter:
         """Take finished rows."""
         part = rows.window.slices(self.run.block.window)
         asked, count = self.run.asked[part], self.run.inner.count[part]
-        inside = {x.key: _only(rows[x.key], asked, x) for x in self.output.layers}
+        inside = {x.key: _masked(rows[x.key], asked, x) for x in self.output.layers}
         counted = np.minimum(count, COUNT_NODATA - 1).astype(np.uint8)
-        shared = {"valid": _only(counted, asked, VALID)}
+        shared = {"valid": _masked(counted, asked, VALID)}
         if self.run.likeness is not None:
-            shared["domain"] = _only(self.run.likeness[part], asked, DOMAIN)
+            shared["domain"] = _masked(self.run.likeness[part], asked, DOMAIN)
         for key, values in {**inside, **shared}.items():
             self.cogs[key].write(values)
         if self.part is not None:
@@ -162,7 +162,7 @@ class BlockWriter:
             writer.abort()
 
 
-def _only(values: NDArray[Any], asked: NDArray[np.bool_], layer: Layer) -> NDArray[Any]:
+def _masked(values: NDArray[Any], asked: NDArray[np.bool_], layer: Layer) -> NDArray[Any]:
     """Values inside the region, nodata outside."""
     return np.where(asked, values, values.dtype.type(0 if layer.nodata is None else layer.nodata))
 

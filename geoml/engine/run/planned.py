@@ -13,15 +13,15 @@ ABOUT = frozenset({"description", "license", "bbox", "training", "scores", "para
 """Fields of a card that change no class of a pixel and no meaning of one."""
 
 
-def changed_fields(planned: MapCard, found: MapCard) -> list[str]:
+def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
     """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some."""
-    before, after = (c.model_dump(mode="json", exclude=set(ABOUT)) for c in (planned, found))
+    before, after = (c.model_dump(mode="json", exclude=set(ABOUT)) for c in (planned, loaded))
     return [name for name in before if name in planned.model_fields_set and before[name] != after[name]]
 
 
 def load_planned(path: str, planned: MapCard) -> Package:
-    """The package at ``path``. Raises as `geoml.engine.packages.package.load`, and ModelError when it is not the
-    planned one."""
+    """The package at ``path``. Raises ModelError when it is not the planned one, and what
+    `geoml.engine.packages.package.load` raises."""
     package = load(path)
     if fields := changed_fields(planned, package.card):
         raise ModelError(

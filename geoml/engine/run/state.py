@@ -1,4 +1,4 @@
-"""How a run stands, as its folder tells: while it is running, after it ended, and after it died."""
+"""The state of a run, read from its folder: while it is running, after it ended, and after it died."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class RunState:
-    """A run at one moment. Times are RFC 3339 in UTC, None where nothing tells them.
+    """A run at one moment. Times are RFC 3339 in UTC, None where they are not known.
 
     ``status`` is one of ``running`` (somebody holds its lock), ``died`` (somebody did, and is no more), ``finished``
     (every block is done and the outputs are written), ``failed`` (it came to its end with failed blocks) and
@@ -126,7 +126,7 @@ def _json(store: RunStore, name: str) -> dict[str, JsonValue]:
 
 
 def _numbers(value: JsonValue) -> dict[str, Any]:
-    """The finite numbers of a mapping; empty for what is none."""
+    """The finite numbers of a mapping; empty for another value."""
     if not isinstance(value, dict):
         return {}
     return {k: v for k, v in value.items() if isinstance(v, int | float) and math.isfinite(v)}

@@ -60,7 +60,7 @@ class Bucket:
     """The objects below ``url``, by names relative to it. What is asked for fails as a geoml error that names it."""
 
     def __init__(self, url: str, what: str = "out") -> None:
-        """``what`` is the field that named the URL. Raises InputError for a URL that is none; asks for nothing yet."""
+        """``what`` is the field that named the URL. Raises InputError for another kind of URL; no request is sent."""
         self.url, self.what = url.rstrip("/"), what
         match = _URL.fullmatch(self.url)
         if match is None or any(part in ("", ".", "..") for part in self.url.partition("://")[2].split("/")):
@@ -169,7 +169,7 @@ class Bucket:
             file.write(chunk)
 
     def upload(self, path: Path, name: str) -> ObjectInfo:
-        """Publish a file: until it is whole, readers see the object of before or none."""
+        """Publish a file: until it is whole, readers see the old object or none."""
         with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
                 size = path.stat().st_size
@@ -195,7 +195,7 @@ class Bucket:
             return ObjectInfo(len(body), put["e_tag"], put["version"])
 
     def delete(self, name: str) -> None:
-        """Take an object away; nothing happens when there is none."""
+        """Delete an object; nothing happens when it does not exist."""
         with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
                 self._store.delete(name)

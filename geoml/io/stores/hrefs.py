@@ -196,7 +196,7 @@ def origin(url: str) -> tuple[str, int]:
 
 
 def check_url(url: str, what: str) -> None:
-    """Raise InputError, naming the field ``what``, for what is no URL and for a user name in one. A path is none."""
+    """Raise InputError, naming the field ``what``, for a malformed URL and for a user name in one. A path passes."""
     if why := wrong(url):
         raise InputError(f"{what}: {_shown(url)!r} {why}")
 

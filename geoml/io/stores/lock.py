@@ -1,8 +1,8 @@
 """One driver at a time for a run: a small file or object that its holder renews, that others take over when it dies.
 
-Nothing is trusted to a clock alone. A holder on this machine whose process is gone is known to be dead; one elsewhere
-counts as dead when its lock is older than the lease *and* does not change while we watch it. One from the future tells
-nothing about its age, so it is watched for the lease as well. Watching goes by our own monotonic clock.
+Nothing is trusted to a clock alone. A holder on this machine whose process is gone is dead; one elsewhere
+counts as dead when its lock is older than the lease *and* does not change while it is watched. The time of one from
+the future says nothing about its age, so it is watched for the lease as well. Watching goes by our own monotonic clock.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class FileSlot:
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | self._nofollow)
+            # the folder of a run may be a link that its user made; the one inside of it that holds the lock may not
+            nofollow = os.O_NOFOLLOW if self.path.match(NAME) else 0
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | nofollow)
             try:
                 self._flock(handle)
                 yield handle
@@ -151,11 +153,6 @@ class FileSlot:
             if err.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST) and folder.is_symlink():
                 raise DataError(f"{folder}: a symbolic link, not written through; expected a folder") from err
             raise os_failure(self.path, err) from err
-
-    @property
-    def _nofollow(self) -> int:
-        """The folder of a run may be a link that its user made; the one inside of it that holds the lock may not."""
-        return os.O_NOFOLLOW if self.path.match(NAME) else 0
 
     def _flock(self, handle: int) -> None:
         """Wait for the folder, but not for ever. Raises TransientError."""

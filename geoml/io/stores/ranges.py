@@ -1,7 +1,7 @@
 """A file elsewhere as something that GDAL can read: every range is checked before its bytes are believed.
 
 GDAL's own client follows redirects to any address, takes a short or wrong body of an uncompressed file for zeros, does
-not notice that a file changed between two requests, and waits longer than it was told; that for S3 lacks the same
+not notice that a file changed between two requests, and waits longer than its timeout; that for S3 lacks the same
 checks. Here each answer has to be HTTP 206 with the range that was asked for, of a file of the same size and tag
 (ETag, else Last-Modified) as before.
 """
@@ -126,7 +126,7 @@ class RemoteFile(ABC):
     """One file for one `rasterio.open`; not for two threads at once.
 
     ``href`` names the file in memory, ``until`` is the end of all tries (``time.monotonic``). GDAL cannot be told why
-    a read failed: the first error stays in ``failure``, and who reads must look there also when GDAL is content.
+    a read failed: the first error stays in ``failure``, which readers must check also when GDAL is content.
     """
 
     def __init__(self, href: str, until: float, tries: int) -> None:

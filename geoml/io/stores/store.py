@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from geoml.errors import DataError, GeomlError, InputError, TransientError, out_of_memory, too_long
 
 SMALL = 2**28
-"""Bytes; a larger file of a run's state is none."""
+"""Bytes; a larger file is refused as the state of a run."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -151,7 +151,7 @@ def read_small(path: Path, limit: int = SMALL) -> bytes | None:
 def check_regular(path: Path) -> Path:
     """``path``, for readers of tables that would wait for a pipe for ever. Raises DataError when it is no regular file.
 
-    A path where nothing is passes: whoever opens it says so.
+    A missing path passes: opening it raises.
     """
     with suppress(OSError):
         if not stat.S_ISREG(path.stat().st_mode):

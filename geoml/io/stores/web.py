@@ -1,6 +1,6 @@
 """One HTTP request, with a least speed and a largest size, that follows no redirect and goes to no private address.
 
-Everything that geoml reads over HTTP goes through `fetch`; who calls it decides what is tried again (`back_off`) and
+Everything that geoml reads over HTTP goes through `fetch`; its callers decide what is tried again (`back_off`) and
 where a redirect may lead (`redirect_target`).
 """
 
@@ -178,13 +178,6 @@ def busy_error(answer: Answer) -> TransientError:
     return err
 
 
-def new_session() -> requests.Session:
-    """A session whose connections `fetch` can end and check."""
-    session = requests.Session()
-    prepare_session(session)
-    return session
-
-
 def prepare_session(session: requests.Session) -> None:
     """Make ``session`` one that `fetch` can use. Proxies come from the environment, ``~/.netrc`` is not read."""
     session.auth = _no_credentials
@@ -199,7 +192,12 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
 
 logging.getLogger("urllib3.connectionpool").addFilter(RedactingFilter())
 
-_session = lru_cache(maxsize=1)(new_session)
+
+@lru_cache(maxsize=1)
+def _session() -> requests.Session:
+    session = requests.Session()
+    prepare_session(session)
+    return session
 
 
 class _Current(threading.local):

@@ -126,7 +126,8 @@ def test_a_catalog_on_a_private_host_covers_its_port_alone(inside: Any) -> None:
 
 def test_a_connection_that_was_allowed_more_is_looked_at_again(inside: Any) -> None:
     """Connections are kept: one to a private host that the user named must not serve a list."""
-    session = web.new_session()
+    session = requests.Session()
+    web.prepare_session(session)
     assert web.fetch("GET", f"{inside.url}/r.geojson", cap=10**4, guarded=False, session=session).body == REGION
     with pytest.raises(DataError, match="leads to the private address"):
         web.fetch("GET", f"{inside.url}/r.geojson", cap=10**4, session=session)
