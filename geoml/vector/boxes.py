@@ -112,6 +112,11 @@ class Suppression:
         self.held = take(known, fate == _OPEN)
         return take(known, fate == _KEPT)
 
+    def end(self) -> dict[str, NDArray[Any]]:
+        """What is kept of the boxes that are held, when none is to come; after at least one `add`."""
+        assert self.held is not None
+        return self.add(take(self.held, np.zeros(0, np.intp)), np.inf)
+
 
 _OPEN, _KEPT, _GONE = 0, 1, 2
 
