@@ -211,7 +211,8 @@ def predict(
 def train(recipe: str | Path | Mapping[str, Any], out: str | Path, *, on_epoch: OnEpoch | None = None) -> Path:
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
-    Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and miou and best where pixels are learnt.
+    Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and where something chooses the task's
+    ``key`` and ``best``.
     Raises as ``fit`` of the task that the recipe names, `geoml.tasks.segmentation.Task.fit` for one.
     """
     task, found = training(recipe)

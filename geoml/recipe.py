@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -91,6 +91,9 @@ class Frozen(BaseModel):
     """Base of every recipe part: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    later: ClassVar[tuple[str, ...]] = ()
+    """Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
 
 
 class Query(Frozen):

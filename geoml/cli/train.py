@@ -26,8 +26,10 @@ def train(
     """Train a model by a recipe; resumes where it was stopped."""
     from geoml import pipeline
 
+    key = pipeline.training(recipe)[0].key
+
     def show(epoch: dict[str, float]) -> None:
-        shown = f"  val mIoU {epoch['miou']:.4f}  best {epoch['best']:.4f}" if "miou" in epoch else ""
+        shown = f"  val {key} {epoch[key]:.4f}  best {epoch['best']:.4f}" if key in epoch else ""
         err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{shown}", highlight=False)
 
     pipeline.train(recipe, out, on_epoch=show)

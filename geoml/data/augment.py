@@ -5,51 +5,37 @@ Of a pair (or more dates) every date moves alike, and each has its own brightnes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data.recipe import Augmentation
 from geoml.data.scene import Sample
-from geoml.nn.losses import IGNORE
-
-T = TypeVar("T", bound=np.generic)
-
-
-def d4(array: NDArray[T], k: int) -> NDArray[T]:
-    """Element ``k`` (0..7) of the symmetries of the square, on the last two axes: k % 4 quarter turns, then a flip."""
-    turned = np.rot90(array, k % 4, axes=(-2, -1))
-    return turned[..., ::-1] if k >= 4 else turned
+from geoml.data.target import Target, d4
 
 
 def augment(
     sample: Sample,
+    kind: Target,
     how: Augmentation,
     rng: np.random.Generator,
     mean: NDArray[np.float32],
     std: NDArray[np.float32],
     dates: int = 1,
-    turned: Sequence[int] = (),
 ) -> Sample:
     """One random variant of a square chip. ``mean`` and ``std`` (C,) are those of the training pixels.
 
     Contrast scales around the mean and brightness adds a share of the std, so both mean the same for every band; pixels
-    without data stay 0. The C channels are ``dates`` equal groups. ``turned`` gives for each class its index when the
-    dates are turned round; class 0 is unchanged.
+    without data stay 0. The C channels are ``dates`` equal groups.
     """
     image, valid, target = sample.image.astype(np.float32), sample.valid, sample.target
     if how.flips:
         k = int(rng.integers(8))
-        image, valid, target = d4(image, k), d4(valid, k), d4(target, k)
+        image, valid, target = d4(image, k), d4(valid, k), kind.turned(target, k, len(valid))
     by_date = image.reshape(dates, -1, *image.shape[1:])
-    if how.swap and rng.random() < how.swap:
-        by_date = by_date[::-1]
-        target = np.append(np.asarray(turned, np.uint8), np.full(256 - len(turned), IGNORE, np.uint8))[target]
-    if how.same and rng.random() < how.same:
-        by_date = np.repeat(by_date[[rng.integers(dates)]], dates, axis=0)
-        target = np.where(valid, 0, IGNORE).astype(np.uint8)  # known even where the pair has no label
+    if how.swap and kind.moves is not None and rng.random() < how.swap:
+        by_date, target = by_date[::-1], kind.moves.reversed(target)
+    if how.same and kind.moves is not None and rng.random() < how.same:
+        by_date, target = np.repeat(by_date[[rng.integers(dates)]], dates, axis=0), kind.moves.unchanged(valid)
     if how.brightness or how.contrast or how.band_jitter:
         parts = zip(by_date, np.split(mean, dates), np.split(std, dates), strict=True)
         by_date = np.stack([_radiometry(part, how, rng, m, s) for part, m, s in parts])

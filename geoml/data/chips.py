@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.data.augment import augment
-from geoml.data.recipe import Augmentation, Sampling
+from geoml.data.recipe import MapRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
+from geoml.data.target import Target
 from geoml.errors import NothingFound
 from geoml.grid.plane import Window
-from geoml.nn.losses import IGNORE
 
 CACHE_BYTES = 4 * 2**30
 """Scenes are kept in memory up to this much, later ones are read again when needed."""
 
-Rows = Callable[[int], slice]
+OwnRows = Callable[[int], slice]
 """Which rows of a batch of so many this process makes."""
 
 
@@ -33,7 +33,7 @@ def every(size: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """image (B,C,S,S) float32 physical values (0 where not valid), valid (B,S,S) bool, target (B,S,S) int64.
+    """image (B,C,S,S) float32 physical values (0 where not valid), valid (B,S,S) bool, target as the loss takes it.
 
     They are the rows of this process; ``size`` counts those of all of them.
     """
@@ -64,18 +64,21 @@ class Reader:
         return sample
 
 
-def cut(sample: Sample, window: Window, within: Window, shape: tuple[int, int]) -> Sample:
-    """``shape`` pixels from the window's corner; what lies outside ``within`` is not valid and ignored."""
-    image = np.zeros((sample.image.shape[0], *shape), sample.image.dtype)
-    valid = np.zeros(shape, np.bool_)
-    target = np.full(shape, IGNORE, np.uint8)
+def seen(sample: Sample, window: Window, within: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Image (C,y,x) and valid (y,x) of a window; what lies outside ``within`` is not valid."""
+    image = np.zeros((sample.image.shape[0], *window.shape), sample.image.dtype)
+    valid = np.zeros(window.shape, np.bool_)
     part = window.intersect(within)
     if not part.empty:
         there, here = part.slices(Window(0, 0, *sample.valid.shape)), part.slices(window)
         image[:, *here] = sample.image[:, *there]
         valid[here] = sample.valid[there]
-        target[here] = sample.target[there]
-    return Sample(image, valid, target)
+    return image, valid
+
+
+def cut(sample: Sample, window: Window, within: Window, kind: Target) -> Sample:
+    """What lies in ``window``; what lies outside ``within`` is not valid and unknown."""
+    return Sample(*seen(sample, window, within), kind.cut(sample.target, window, within))
 
 
 def grid(within: Window, size: int) -> list[tuple[Window, Window]]:
@@ -98,7 +101,9 @@ def grid(within: Window, size: int) -> list[tuple[Window, Window]]:
     ]
 
 
-def batched(samples: Callable[[range], list[Sample]], count: int, batch: int, rows: Rows) -> Iterator[Batch]:
+def batched(
+    samples: Callable[[range], list[Sample]], kind: Target, count: int, batch: int, rows: OwnRows
+) -> Iterator[Batch]:
     """Batches of ``count`` samples, of each the rows of this process; the next one is made in a thread meanwhile."""
     starts = iter(range(0, count, batch))
 
@@ -110,7 +115,7 @@ def batched(samples: Callable[[range], list[Sample]], count: int, batch: int, ro
         return Batch(
             torch.from_numpy(np.stack([s.image.astype(np.float32) for s in part])),
             torch.from_numpy(np.stack([s.valid for s in part])),
-            torch.from_numpy(np.stack([s.target for s in part]).astype(np.int64)),
+            torch.from_numpy(kind.stacked([s.target for s in part])),
             len(numbers),
         )
 
@@ -124,12 +129,14 @@ def batched(samples: Callable[[range], list[Sample]], count: int, batch: int, ro
 class EvalBatches:
     """Every pixel of the pieces once, in order."""
 
-    def __init__(self, pieces: Sequence[Piece], size: int, batch: int, reader: Reader | None = None) -> None:
-        self.pieces, self.size, self.batch = pieces, size, batch
+    def __init__(
+        self, pieces: Sequence[Piece], kind: Target, size: int, batch: int, reader: Reader | None = None
+    ) -> None:
+        self.pieces, self.kind, self.size, self.batch = pieces, kind, size, batch
         self.reader = reader or Reader()
         self.chips = [(piece, *chip) for piece in pieces for chip in grid(piece.window, size)]
 
-    def of(self, rows: Rows = every) -> Iterator[Batch]:
+    def of(self, rows: OwnRows = every) -> Iterator[Batch]:
         held: list[tuple[Piece, Sample]] = []  # of a piece that is too large to be kept, all chips come from one read
 
         def samples(numbers: range) -> list[Sample]:
@@ -137,78 +144,68 @@ class EvalBatches:
             for piece, window, counted in self.chips[numbers.start : numbers.stop]:
                 if not held or held[0][0] is not piece:
                     held[:] = [(piece, self.reader(piece.scene))]
-                chip = cut(held[0][1], window, piece.window, (self.size, self.size))
+                chip = cut(held[0][1], window, piece.window, self.kind)
                 keep = np.zeros_like(chip.valid)
                 keep[counted.slices(window)] = True
-                out.append(Sample(chip.image, chip.valid, np.where(keep, chip.target, np.uint8(IGNORE))))
+                out.append(replace(chip, target=self.kind.only(chip.target, keep)))
             return out
 
-        return batched(samples, len(self.chips), self.batch, rows)
+        return batched(samples, self.kind, len(self.chips), self.batch, rows)
 
 
 class TrainBatches:
     """Random crops, augmented. Sample i of epoch e depends on (seed, e, i) only, so a resumed run repeats it.
 
-    ``mean`` and ``std`` are of the channels of a sample; ``dates`` and ``turned`` are as `augment` takes them.
+    ``mean`` and ``std`` are of the channels of a sample, which are ``dates`` equal groups.
     """
 
     def __init__(
         self,
         pieces: Sequence[Piece],
-        size: int,
-        batch: int,
-        sampling: Sampling,
-        augmentation: Augmentation,
-        seed: int,
+        recipe: MapRecipe,
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
         reader: Reader | None = None,
-        dates: int = 1,
-        turned: Sequence[int] = (),
     ) -> None:
-        self.size, self.batch, self.sampling = size, batch, sampling
-        self.dates, self.turned = dates, turned
-        self.augmentation, self.seed, self.mean, self.std = augmentation, seed, mean, std
+        self.recipe, self.kind, self.mean, self.std = recipe, recipe.target, mean, std
+        self.size, self.batch = recipe.chip_size, recipe.batch
         self.reader = reader or Reader()
-        self.places = _Places(pieces, self.reader)
-        tiling = sum(max(1, round(len_y * len_x / size**2)) for len_y, len_x in (p.window.shape for p in pieces))
-        self.count = sampling.samples or tiling
+        self.places = _Places(pieces, self.kind, self.reader)
+        tiling = sum(max(1, round(y * x / self.size**2)) for y, x in (p.window.shape for p in pieces))
+        self.count = recipe.sampling.samples or tiling
 
     def __len__(self) -> int:
         return -(-self.count // self.batch)
 
-    def of(self, epoch: int, rows: Rows = every) -> Iterator[Batch]:
+    def of(self, epoch: int, rows: OwnRows = every) -> Iterator[Batch]:
         count = len(self) * self.batch  # the last batch is filled up: batch norm dislikes a batch of one
-        return batched(lambda numbers: [self._sample(epoch, i) for i in numbers], count, self.batch, rows)
+        return batched(lambda numbers: [self._sample(epoch, i) for i in numbers], self.kind, count, self.batch, rows)
 
     def _sample(self, epoch: int, i: int) -> Sample:
-        rng = np.random.default_rng((self.seed, epoch, i))
-        piece, window = self.places.draw(rng, self.sampling.kind, self.size)
-        chip = cut(self.reader(piece.scene), window, piece.window, (self.size, self.size))
-        return augment(chip, self.augmentation, rng, self.mean, self.std, self.dates, self.turned)
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, epoch, i))
+        piece, window = self.places.draw(rng, recipe.sampling.kind, self.size)
+        chip = cut(self.reader(piece.scene), window, piece.window, self.kind)
+        return augment(chip, self.kind, recipe.augmentation, rng, self.mean, self.std, recipe.dates)
 
 
 class _Places:
-    """Where crops may be drawn: pieces by their area, or pixels by their class."""
+    """Where crops may be drawn: pieces by their area, or places of the target by their stratum."""
 
     PIXELS = 4096
-    """Positions kept for each class and piece."""
+    """Positions kept for each stratum and piece."""
 
-    def __init__(self, pieces: Sequence[Piece], reader: Reader) -> None:
+    def __init__(self, pieces: Sequence[Piece], kind: Target, reader: Reader) -> None:
         self.pieces: list[Piece] = []
-        self.by_class: dict[int, list[tuple[int, NDArray[np.int64], int]]] = {}
+        self.by_stratum: dict[int, list[tuple[int, NDArray[np.int64], int]]] = {}
         rng = np.random.default_rng(0)
         for piece in pieces:
-            part = piece.window.slices(piece.scene.window)
-            target = reader(piece.scene).target[part]
-            known = target != IGNORE
-            if not known.any():  # nothing to learn there
-                continue
-            for k in np.unique(target[known]):
-                yx = np.argwhere(target == k)
+            found = kind.places(kind.cut(reader(piece.scene).target, piece.window, piece.window))
+            for k, yx in sorted(found.items()):
                 keep = yx[rng.permutation(len(yx))[: self.PIXELS]] + np.array([piece.window.y0, piece.window.x0])
-                self.by_class.setdefault(int(k), []).append((len(self.pieces), keep, len(yx)))
-            self.pieces.append(piece)
+                self.by_stratum.setdefault(k, []).append((len(self.pieces), keep, len(yx)))
+            if found:  # elsewhere is nothing to learn
+                self.pieces.append(piece)
         if not self.pieces:
             raise NothingFound("split: no labelled pixel with data in train")
         area = np.array([p.window.shape[0] * p.window.shape[1] for p in self.pieces], float)
@@ -218,13 +215,13 @@ class _Places:
         if kind == "uniform":
             piece = self.pieces[int(rng.choice(len(self.pieces), p=self.by_area))]
             return piece, _crop(rng, piece.window, size)
-        classes = sorted(self.by_class)
+        strata = sorted(self.by_stratum)
         if kind == "balanced":
-            k = classes[int(rng.integers(len(classes)))]
+            k = strata[int(rng.integers(len(strata)))]
         else:
-            totals = np.array([sum(n for *_, n in self.by_class[c]) for c in classes], float)
-            k = classes[int(rng.choice(len(classes), p=totals / totals.sum()))]
-        options = self.by_class[k]
+            totals = np.array([sum(n for *_, n in self.by_stratum[s]) for s in strata], float)
+            k = strata[int(rng.choice(len(strata), p=totals / totals.sum()))]
+        options = self.by_stratum[k]
         counts = np.array([n for *_, n in options], float)
         which, places, _ = options[int(rng.choice(len(options), p=counts / counts.sum()))]
         y, x = places[int(rng.integers(len(places)))]
@@ -248,21 +245,30 @@ def _crop(rng: np.random.Generator, within: Window, size: int, hold: tuple[int, 
     return Window(y, x, y + size, x + size)
 
 
-def measure(pieces: Sequence[Piece], classes: int, reader: Reader, dates: int = 1) -> dict[str, Any]:
-    """Mean and std of every band over valid pixels (float64 sums, one pass, Chan et al. 1983) and pixels per class.
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Of pieces: valid ``pixels``, ``mean`` and ``std`` (band,) of them, and what the `Target` counted."""
+
+    pixels: int
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    counted: NDArray[Any]
+
+
+def measure(pieces: Sequence[Piece], kind: Target, reader: Reader, dates: int = 1) -> Statistics:
+    """Mean and std of every band over valid pixels (float64 sums, one pass, Chan et al. 1983) and what is labelled.
 
     The channels of a sample are ``dates`` groups of the same bands; all dates count together for a band. Raises
     NothingFound without a single valid pixel.
     """
     count = 0
     mean = m2 = np.zeros(0)
-    labelled = np.zeros(classes, np.int64)
+    counted: list[NDArray[Any]] = []
     for piece in pieces:
         sample = reader(piece.scene)
         part = piece.window.slices(piece.scene.window)
         values = sample.image[:, *part][:, sample.valid[part]].astype(np.float64)
-        target = sample.target[part]
-        labelled += np.bincount(target[target != IGNORE], minlength=classes)
+        counted.append(kind.counted(kind.cut(sample.target, piece.window, piece.window)))
         values = np.concatenate(np.split(values, dates), axis=1)
         if (n := values.shape[1]) == 0:
             continue
@@ -277,4 +283,4 @@ def measure(pieces: Sequence[Piece], classes: int, reader: Reader, dates: int = 
     if count == 0:
         raise NothingFound("split: train holds no valid pixel")
     std = np.sqrt(m2 / count)
-    return {"pixels": count, "mean": mean, "std": np.where(std > 0, std, 1.0), "labelled": labelled}
+    return Statistics(count, mean, np.where(std > 0, std, 1.0), np.sum(counted, axis=0))

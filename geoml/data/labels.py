@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,32 +13,13 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
 from pyproj.exceptions import CRSError
-from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from geoml.data.recipe import VectorLabels, resolve
+from geoml.data.target import Target
 from geoml.errors import DataError, InputError
-from geoml.io.cards.map_card import ClassInfo
 from geoml.io.tables import csv_rows, parquet_geometry
-from geoml.nn.losses import IGNORE
 from geoml.texts import listed
-
-LISTED = 20
-"""Values that a message names at most."""
-
-
-def burn(
-    shapes: Sequence[tuple[BaseGeometry, int]], geobox: GeoBox, fill: int = IGNORE, out: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint8]:
-    """(y,x) uint8: the index of the last shape that holds the pixel's centre, ``fill`` elsewhere.
-
-    Geometries are in the CRS of the geobox. ``out`` is burnt into when given (and ``fill`` is not used).
-    """
-    target = np.full(geobox.shape, fill, np.uint8) if out is None else out
-    shapes = [(g, v) for g, v in shapes if not g.is_empty]
-    if shapes:
-        rasterize(shapes, out=target, transform=geobox.affine, all_touched=False)
-    return target
 
 
 def discs(points: NDArray[np.float64], shape: tuple[int, int], radius: float) -> NDArray[np.bool_]:
@@ -108,13 +88,13 @@ def _named_crs(value: dict[str, object], geobox: GeoBox) -> str:
     return str(geobox.crs)
 
 
-def read_all(specs: Sequence[VectorLabels], classes: Sequence[ClassInfo]) -> list[gpd.GeoDataFrame]:
+def read_all(specs: Sequence[VectorLabels], kind: Target) -> list[gpd.GeoDataFrame]:
     """`read_polygons` of every file. What is wrong with any of them is raised together, as the class of the first."""
     found: list[gpd.GeoDataFrame] = []
     wrong: list[InputError | DataError] = []
     for spec in specs:
         try:
-            found.append(read_polygons(spec, classes))
+            found.append(read_polygons(spec, kind))
         except (InputError, DataError) as err:
             wrong.append(err)
     if wrong:
@@ -122,8 +102,8 @@ def read_all(specs: Sequence[VectorLabels], classes: Sequence[ClassInfo]) -> lis
     return found
 
 
-def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDataFrame:
-    """Polygons of a vector file with a column ``index`` (position in ``classes``), in the file's CRS.
+def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
+    """Polygons of a vector file with a column ``label``, in the file's CRS.
 
     Points and lines become polygons when ``buffer`` > 0. Raises DataError for a file that cannot be read, InputError
     for a field or a value that the recipe does not explain.
@@ -147,32 +127,13 @@ def read_polygons(spec: VectorLabels, classes: Sequence[ClassInfo]) -> gpd.GeoDa
         frame.loc[~flat, "geometry"] = metric[~flat]
     broken = ~frame.geometry.is_valid
     frame.loc[broken, "geometry"] = shapely.make_valid(frame.geometry[broken].to_numpy())
-    values = _values(spec, frame, classes)
-    index_of = {c.value: i for i, c in enumerate(classes)}
-    return gpd.GeoDataFrame({"index": [index_of[v] for v in values]}, geometry=frame.geometry, crs=frame.crs)
-
-
-def _values(spec: VectorLabels, frame: gpd.GeoDataFrame, classes: Sequence[ClassInfo]) -> list[int]:
-    """Class value of each row: by ``spec.values``, by the name of a class, or the number itself."""
-    if spec.field is None:
-        if spec.value not in {c.value for c in classes}:
-            raise InputError(f"labels {spec.name}: value {spec.value} is no class {sorted(c.value for c in classes)}")
-        return [spec.value] * len(frame)
-    if spec.field not in frame.columns:
+    if spec.field is not None and spec.field not in frame.columns:
         have = [c for c in frame.columns if c != "geometry"]
         raise InputError(f"labels {spec.name}: no field {spec.field!r} in {spec.file}; it has {have}")
-    names, numbers = {c.name: c.value for c in classes}, {c.value for c in classes}
-    out, strange = [], set()
-    for raw in frame[spec.field]:
-        text = str(int(raw)) if isinstance(raw, float) and raw.is_integer() else str(raw)
-        value = spec.values.get(text, names.get(text, int(text) if re.fullmatch(r"-?[0-9]+", text) else None))
-        if value in numbers:
-            out.append(value)
-        else:
-            strange.add(text)
-    if strange:
-        raise InputError(
-            f"labels {spec.name}: {listed(map(repr, sorted(strange)), most=LISTED)} in {spec.field!r} of {spec.file}: "
-            f"no class (values {sorted(numbers)}, names {sorted(names)}); map them under `values`"
-        )
-    return out
+    found = kind.of_properties(spec, None if spec.field is None else frame[spec.field].tolist(), len(frame))
+    return gpd.GeoDataFrame({"label": found}, geometry=frame.geometry, crs=frame.crs)
+
+
+def features(frame: gpd.GeoDataFrame) -> list[tuple[BaseGeometry, float]]:
+    """Each geometry with its label, as a `Target` takes them."""
+    return list(zip(frame.geometry, frame["label"], strict=True))

@@ -7,11 +7,10 @@ from typing import Any
 
 import shapely
 
-from geoml.data.labels import LISTED
-from geoml.data.recipe import TrainRecipe
+from geoml.data.recipe import MapRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
-from geoml.data.sources.pairs import unexplained
 from geoml.data.splits import SPLITS, assign, check_copies
+from geoml.data.target import LISTED
 from geoml.errors import DataError, InputError
 from geoml.registry import Registry
 
@@ -22,13 +21,13 @@ Splits = Mapping[str, Sequence[Piece]]
 UNUSED = "unused"
 
 
-def scenes(recipe: TrainRecipe) -> list[LabelledScene]:
+def scenes(recipe: MapRecipe) -> list[LabelledScene]:
     """Every scene of the recipe's source, unread. Raises InputError, NothingFound or DataError."""
     found: list[LabelledScene] = SOURCES.find(recipe.source.kind).scenes(recipe.source, recipe)
     return found
 
 
-def prepare(recipe: TrainRecipe) -> Splits:
+def prepare(recipe: MapRecipe) -> Splits:
     """The pieces of every split, checked for leaks. Raises InputError for a leak, what `scenes` raises otherwise."""
     root = getattr(recipe.source, "root", None)
     found = scenes(recipe)
@@ -39,7 +38,7 @@ def prepare(recipe: TrainRecipe) -> Splits:
     return {name: [p for p in pieces if p.split == name] for name in SPLITS} | {UNUSED: unused}
 
 
-def check(splits: Splits, recipe: TrainRecipe, read: Callable[[LabelledScene], Sample]) -> None:
+def check(splits: Splits, recipe: MapRecipe, read: Callable[[LabelledScene], Sample]) -> None:
     """Read every scene of every split once, so that what is wrong with one ends a training before it begins.
 
     Raises DataError or InputError for all that is wrong: label values of all files in one list, then the other faults.
@@ -55,7 +54,7 @@ def check(splits: Splits, recipe: TrainRecipe, read: Callable[[LabelledScene], S
             else:
                 wrong.append(err)
     if values:
-        wrong.insert(0, unexplained(values, recipe))
+        wrong.insert(0, recipe.target.unexplained(values))
     if wrong:
         more = f"; and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
         kind = InputError if isinstance(wrong[0], InputError) else DataError

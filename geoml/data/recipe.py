@@ -6,17 +6,22 @@ recipe keeps the text, so its hash is the same on every machine.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import ClassInfo
 from geoml.io.units import Unit
-from geoml.recipe import Frozen, Phase, Place, When, digest, load_yaml, parse
+from geoml.recipe import Frozen, Phase, Place, When, digest
 from geoml.settings import settings
+
+if TYPE_CHECKING:
+    from geoml.data.target import Target
+    from geoml.data.targets.classes import ClassTarget
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -149,6 +154,8 @@ class Stac(Frozen):
     Several ``datetime`` are so many dates of a sample; the polygons then say what changed.
     """
 
+    later: ClassVar[tuple[str, ...]] = ("strict",)
+
     kind: Literal["stac"]
     catalog: Place
     collection: str | None = None
@@ -194,6 +201,8 @@ class Lists(Frozen):
 
 class Blocks(Frozen):
     """By hash of the ground block: all that lies in one block is in one split, whatever the file or date."""
+
+    later: ClassVar[tuple[str, ...]] = ("buffer",)
 
     kind: Literal["blocks"]
     size: float = Field(gt=0, description="metres")
@@ -247,6 +256,8 @@ class Augmentation(Frozen):
     Brightness, contrast and jitter are drawn for each date.
     """
 
+    later: ClassVar[tuple[str, ...]] = ("swap", "same")
+
     flips: bool = Field(default=True, description="the eight flips and quarter turns (D4), uniformly")
     brightness: float = Field(default=0.0, ge=0, description="added to each chip: up to this many std of each band")
     contrast: float = Field(default=0.0, ge=0, lt=1, description="chip scaled around the mean by 1 ± this")
@@ -298,9 +309,9 @@ class Sampling(Frozen):
 
 class EarlyStopping(Frozen):
     patience: int = Field(
-        default=10, ge=1, description="epochs without a better validation mIoU; early_stopping: null for no such end"
+        default=10, ge=1, description="epochs without a better validation score; early_stopping: null for no such end"
     )
-    min_delta: float = Field(default=0.0, ge=0, description="mIoU that counts as better")
+    min_delta: float = Field(default=0.0, ge=0, description="of the score, that counts as better")
 
 
 EVERY = "*"
@@ -311,8 +322,15 @@ def _for_each(value: Any) -> Any:
     return {EVERY: value} if isinstance(value, str) else value
 
 
-class TrainRecipe(Frozen):
-    """One training run: data, split, model and schedule in; a model package out."""
+class MapRecipe(Frozen, ABC):
+    """One training run of a model that makes maps: data, split, model and schedule in; a model package out.
+
+    What is learnt is `target`, which the recipe of each task says in its own fields.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ("task", "dates", "units")
+    compares: ClassVar[bool] = False
+    """Labels say what changed between dates."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the package")
     description: str = Field(default="", description="goes to the card")
@@ -337,13 +355,9 @@ class TrainRecipe(Frozen):
         description="images of one place that make a sample; 2 for change. Bands, mean and std are the same for each",
     )
     gsd: float = Field(gt=0, description="metres")
-    classes: tuple[ClassInfo, ...] = Field(
-        min_length=2, description="value, name and color, at least two; of a change before and after too"
-    )
     source: Source = Field(description="where images and labels come from, by kind")
     split: Split = Field(description="what is held out, by kind")
     augmentation: Augmentation = Augmentation()
-    loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     sampling: Sampling = Sampling()
@@ -354,26 +368,28 @@ class TrainRecipe(Frozen):
     seed: int = Field(default=0, ge=0, description="of weights and crops that are drawn")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: that of the machine")
 
+    @property
+    @abstractmethod
+    def target(self) -> Target:
+        """What is learnt."""
+
+    @property
+    def card_fields(self) -> dict[str, Any]:
+        """Fields of the card of its package that the task alone knows."""
+        return {}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        values = [c.value for c in self.classes]
-        if len(set(values)) != len(values):
-            raise ValueError(f"classes: a value is used twice in {values}")
         if len(set(self.bands)) != len(self.bands):
             raise ValueError(f"bands: a name is used twice in {list(self.bands)}")
         if strange := set(self.units) - {EVERY, *self.bands}:
             raise ValueError(f"units: {sorted(strange)} are no bands of {list(self.bands)}")
-        if isinstance(self.loss.weights, tuple) and len(self.loss.weights) != len(values):
-            raise ValueError(f"loss.weights: {len(self.loss.weights)} weights for {len(values)} classes")
         if isinstance(self.split, ByLabel) and not isinstance(self.source, Stac):
             raise ValueError("split: kind 'labels' needs a source of kind 'stac'")  # noqa: TRY004
         if self.dates != (given := _dates(self.source)):
             raise ValueError(f"dates: {self.dates}, but the source gives {given}")
-        if self.augmentation.swap or self.augmentation.same:
-            if self.task != "change":
-                raise ValueError(f"augmentation: swap and same are for the task 'change', not {self.task!r}")
-            if self.augmentation.swap:
-                swapped(self.classes)
+        if (self.augmentation.swap or self.augmentation.same) and not self.compares:
+            raise ValueError(f"augmentation: swap and same are for tasks that compare dates, not {self.task!r}")
         if not isinstance(self.source, Stac):
             absent = [b for b in self.bands if b not in self.source.file_bands]
             if absent:
@@ -394,10 +410,54 @@ class TrainRecipe(Frozen):
         """The unit of each band, None where the recipe does not say it."""
         return tuple(self.units.get(b, self.units.get(EVERY)) for b in self.bands)
 
+
+class TrainRecipe(MapRecipe):
+    """A training run of a task of classes."""
+
+    classes: tuple[ClassInfo, ...] = Field(
+        min_length=2, description="value, name and color, at least two; of a change before and after too"
+    )
+    loss: Loss = Loss()
+
     @property
-    def index_of(self) -> dict[int, int]:
-        """Class value -> index in ``classes``, which is what a target holds."""
-        return {c.value: i for i, c in enumerate(self.classes)}
+    def target(self) -> ClassTarget:
+        """Indices of the classes."""
+        from geoml.data.targets.classes import ClassTarget
+
+        return ClassTarget(self.classes)
+
+    @property
+    def card_fields(self) -> dict[str, Any]:
+        """The classes."""
+        return {"classes": self.classes}
+
+    @model_validator(mode="after")
+    def _of_classes(self) -> Self:
+        values = [c.value for c in self.classes]
+        if len(set(values)) != len(values):
+            raise ValueError(f"classes: a value is used twice in {values}")
+        if isinstance(self.loss.weights, tuple) and len(self.loss.weights) != len(values):
+            raise ValueError(f"loss.weights: {len(self.loss.weights)} weights for {len(values)} classes")
+        return self
+
+
+class ChangeRecipe(TrainRecipe):
+    """A training run of the task of changes."""
+
+    compares: ClassVar[bool] = True
+
+    @property
+    def target(self) -> ClassTarget:
+        """Indices of the classes of what changed."""
+        from geoml.data.targets.classes import ClassTarget
+
+        return ClassTarget(self.classes, swapped(self.classes) if self.augmentation.swap else (), compares=True)
+
+    @model_validator(mode="after")
+    def _turns_round(self) -> Self:
+        if self.augmentation.swap:
+            swapped(self.classes)
+        return self
 
 
 def swapped(classes: Sequence[ClassInfo]) -> tuple[int, ...]:
@@ -425,19 +485,9 @@ def _dates(source: Source) -> int:
     return 2 if isinstance(source, PointChange) else 1
 
 
-LATER: Mapping[type[BaseModel], tuple[str, ...]] = {
-    TrainRecipe: ("task", "dates", "units"),
-    Augmentation: ("swap", "same"),
-    Blocks: ("buffer",),
-    ClassInfo: ("before", "after"),
-    Stac: ("strict",),
-}
-"""Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
-
-
 def _counted(model: BaseModel) -> dict[str, Any]:
     """What counts for the hash, as plain JSON values."""
-    late = LATER.get(type(model), ())
+    late = model.later if isinstance(model, Frozen) else ()
     fields = type(model).model_fields
     kept = {
         k: getattr(model, k)
@@ -452,11 +502,6 @@ def _nested(value: Any, dumped: Any) -> Any:
     if isinstance(value, BaseModel):
         return _counted(value)
     return [_nested(v, d) for v, d in zip(value, dumped, strict=True)] if isinstance(value, tuple) else dumped
-
-
-def load_recipe(path: str | Path) -> TrainRecipe:
-    """The recipe in a YAML file, or of a name in ``catalogs/recipes``. Raises InputError."""
-    return parse(TrainRecipe, load_yaml(recipe_file(path)), str(path))
 
 
 def recipe_file(path: str | Path) -> Path:

@@ -13,26 +13,25 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
+from geoml.data.target import Labels, Target
 from geoml.grid.plane import Window
-from geoml.nn.losses import IGNORE
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Image (C,H,W) of physical values, 0 where not valid; valid (H,W) bool; target (H,W) uint8 class index or IGNORE.
+    """Image (C,H,W) of physical values, 0 where not valid; valid (H,W) bool; target as the recipe's `Target` has it.
 
-    Where ``valid`` is False the target is IGNORE: a pixel without data teaches nothing and is not scored.
+    Where ``valid`` is False the target is unknown: a pixel without data teaches nothing and is not scored.
     """
 
     image: NDArray[np.generic]
     valid: NDArray[np.bool_]
-    target: NDArray[np.uint8]
+    target: Labels
 
     @classmethod
-    def of(cls, image: NDArray[np.generic], valid: NDArray[np.bool_], target: NDArray[np.integer]) -> Sample:
+    def of(cls, image: NDArray[np.generic], valid: NDArray[np.bool_], target: Labels, kind: Target) -> Sample:
         """The sample with values and labels erased where there is no data."""
-        clean = np.where(valid, image, image.dtype.type(0))
-        return cls(clean, valid, np.where(valid, target, IGNORE).astype(np.uint8))
+        return cls(np.where(valid, image, image.dtype.type(0)), valid, kind.only(target, valid))
 
     @property
     def nbytes(self) -> int:

@@ -15,8 +15,11 @@ from geoml.recipe import Frozen
 from geoml.registry import Registry
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from geoml.data.target import Labels
+    from geoml.grid.plane import Window
     from geoml.io.report.score_table import ScoreTable
 
 OnEpoch = Callable[[dict[str, float]], None]
@@ -70,22 +73,65 @@ class Task(Protocol):
         ...
 
 
+class BatchScores(Protocol):
+    """Metrics of the validation data, batch by batch."""
+
+    def update(self, *answer_and_truth: Any) -> None:
+        """Add what the output answers, beside what is true."""
+        ...
+
+    def compute(self) -> dict[str, Any]:
+        """All scores, with the task's ``key``, None where it has no meaning, and ``pixels``: how many were scored."""
+        ...
+
+
+class HeldOut(Protocol):
+    """Scores of whole pieces."""
+
+    def add(self, answer: Sequence[NDArray[Any]], truth: Labels, window: Window) -> None:
+        """Count a piece: what the output answers over all of its ``window``, and its target, cut to it."""
+        ...
+
+    def compute(self) -> dict[str, Any]:
+        """Plain JSON values, beside those of doing nothing."""
+        ...
+
+
 class PixelTask(Task, Protocol):
-    """A task of the common loop: a network gives something for every pixel, and loss and metrics compare it.
+    """A task of the common loop, whose recipe is a `MapRecipe`: what is learnt is the recipe's `target`."""
 
-    ``layer`` is the name of the COG beside the class and ``about`` what it holds; ``background`` is the index of the
-    class that is no feature, or None.
-    """
+    @staticmethod
+    def learning(recipe: Any, train: NDArray[Any], val: NDArray[Any]) -> PixelTask:
+        """The task of one training. ``train`` and ``val`` are what the target counted in these splits."""
+        ...
 
-    layer: ClassVar[str]
-    about: ClassVar[str]
-    background: ClassVar[int | None]
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the card says of this training, beside what it says of all."""
+        ...
 
-    def __init__(
-        self, classes: int, loss_parts: Mapping[str, float] = ..., class_weights: Sequence[float] | None = None
-    ) -> None: ...
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor: ...
-    def scores(self) -> Any: ...
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of a batch: raw output, and targets as `Target.stacked` gives them."""
+        ...
+
+    def scores(self) -> BatchScores:
+        """Empty metrics."""
+        ...
+
+    @staticmethod
+    def check_fit(card: Any, recipe: Any) -> None:
+        """Raise InputError, naming the field, where a card and a recipe speak of different things to be learnt."""
+        ...
+
+    @staticmethod
+    def held_out(card: Any, recipe: Any) -> HeldOut:
+        """Empty scores of a package on a recipe that it fits."""
+        ...
+
+    @staticmethod
+    def more(package: Any, pieces: Any, read: Any) -> dict[str, Any]:
+        """Scores that need the model itself; may replace others."""
+        ...
 
 
 def names() -> list[str]:
@@ -103,6 +149,6 @@ def of_pixels(name: str) -> type[PixelTask]:
     """A task of the common loop by name. Raises InputError for one that is not there, or that trains by itself."""
     found: Any = find(name)
     if "loss" not in dir(found):
-        raise InputError(f"task: {name} gives nothing for every pixel, so this loop does not train it")
+        raise InputError(f"task: {name} trains by itself; expected one of the common loop, with a loss")
     pixels: type[PixelTask] = found
     return pixels

@@ -10,14 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from geoml.data.recipe import ChangeRecipe
+from geoml.data.scene import Piece
+from geoml.engine.packages.calibrate import Read, ready
+from geoml.engine.packages.package import Package
+from geoml.engine.train.consistency import consistency
 from geoml.errors import InputError
+from geoml.grid.plane import Window
+from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.nn.change_scores import ChangeScores
+from geoml.nn.losses import IGNORE
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import segmentation
+from geoml.tasks._classes import HeldOutClasses, check_classes, notes
 
 
 @final
@@ -28,9 +39,10 @@ class Task:
     classes: int
     loss_parts: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     class_weights: Sequence[float] | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     name: ClassVar = "change"
-    recipe: ClassVar[type[Frozen]] = segmentation.Task.recipe
+    recipe: ClassVar[type[Frozen]] = ChangeRecipe
     card: ClassVar[type[Frozen]] = segmentation.Task.card
     input: ClassVar = "dated_pair"
     output: ClassVar = "changes"
@@ -46,6 +58,12 @@ class Task:
             raise InputError(f"classes: {self.classes}; change needs unchanged and at least one more")
         segmentation.Task(self.classes, self.loss_parts, self.class_weights)
 
+    @staticmethod
+    def learning(recipe: ChangeRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
+        """As of segmentation."""
+        said = notes(recipe, train, val)
+        return Task(len(recipe.classes), recipe.loss.parts, said["class_weights"], said)
+
     @property
     def _plain(self) -> segmentation.Task:
         return segmentation.Task(self.classes, self.loss_parts, self.class_weights)
@@ -57,6 +75,23 @@ class Task:
     def scores(self) -> ChangeScores:
         """An empty accumulator of metrics; feed it the answers of the output."""
         return ChangeScores(self.classes, STEPS)
+
+    @staticmethod
+    def check_fit(card: MapCard, recipe: ChangeRecipe) -> None:
+        """A model of changed or not fits a recipe of several changes: then those are one. Raises InputError."""
+        if not _merged(card, recipe):
+            check_classes(card, recipe)
+
+    @staticmethod
+    def held_out(card: MapCard, recipe: ChangeRecipe) -> _HeldOutChanges:
+        """As of segmentation, and ``change``, see `geoml.nn.change_scores`."""
+        return _HeldOutChanges(card, _merged(card, recipe))
+
+    @staticmethod
+    def more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
+        """``consistency`` of equal and turned dates. A score that is no probability has no calibration."""
+        found: dict[str, Any] = {} if ready(package) else {"ece": None, "calibration": []}
+        return {**found, "consistency": consistency(package, pieces, read)}
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
@@ -72,6 +107,31 @@ class Task:
             if consistency.get(key) is not None:
                 shown.append(f"{said} {consistency[key]:.2%}")
         return shown
+
+
+def _merged(card: MapCard, recipe: ChangeRecipe) -> bool:
+    return len(card.classes) == 2 < len(recipe.classes)
+
+
+class _HeldOutChanges(HeldOutClasses):
+    """Scores of changes; with ``merge`` any change is one. Objects by size are counted in whole pieces."""
+
+    def __init__(self, card: MapCard, merge: bool) -> None:
+        self.changes, self.merge, self.area = ChangeScores(len(card.classes), STEPS), merge, card.gsd**2
+        super().__init__([c.name for c in card.classes], self.changes)
+
+    def add(self, answer: Sequence[NDArray[Any]], truth: NDArray[Any], window: Window) -> None:
+        if self.merge:
+            truth = np.where((truth > 1) & (truth != IGNORE), 1, truth)
+        super().add(answer, truth, window)
+        self.changes.objects(answer[0], truth)
+
+    def compute(self) -> dict[str, Any]:
+        """Sizes are in m² too."""
+        found = super().compute()
+        for row in found["change"].get("by_size", ()):
+            row |= {f"{k}_m2": None if row[k] is None else row[k] * self.area for k in ("from", "below")}
+        return found
 
 
 _TOGETHER = {

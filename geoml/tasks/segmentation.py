@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.data.recipe import TrainRecipe
+from geoml.data.scene import Piece
+from geoml.engine.packages.calibrate import Read
+from geoml.engine.packages.package import Package
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import MapCard
@@ -23,6 +28,7 @@ from geoml.nn.losses import LOSSES
 from geoml.nn.metrics import ClassScores
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
+from geoml.tasks._classes import HeldOutClasses, check_classes, notes
 
 _COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 _TOTALS = {"miou": "mean IoU", "mean_f1": "mean F1", "overall_accuracy": "overall accuracy", "ece": "ECE"}
@@ -36,6 +42,7 @@ class Task:
     classes: int
     loss_parts: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     class_weights: Sequence[float] | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     name: ClassVar = "segmentation"
     recipe: ClassVar[type[Frozen]] = TrainRecipe
@@ -56,6 +63,12 @@ class Task:
         if self.class_weights is not None and len(self.class_weights) != self.classes:
             raise InputError(f"class_weights: {len(self.class_weights)} numbers for {self.classes} classes")
 
+    @staticmethod
+    def learning(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
+        """By the labelled pixels (K,) of both splits; logs which classes have none."""
+        said = notes(recipe, train, val)
+        return Task(len(recipe.classes), recipe.loss.parts, said["class_weights"], said)
+
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Scalar float32 loss of (B, K, H, W) logits against (B, H, W) int64 class indices, `IGNORE` left out."""
         weight = None if self.class_weights is None else torch.tensor(self.class_weights, device=raw.device)
@@ -65,6 +78,18 @@ class Task:
     def scores(self) -> ClassScores:
         """An empty accumulator of metrics; feed it the answers of the output."""
         return ClassScores(self.classes, STEPS)
+
+    check_fit = staticmethod(check_classes)
+
+    @staticmethod
+    def held_out(card: MapCard, recipe: TrainRecipe) -> HeldOutClasses:
+        """As `ClassScores`, by the names of the classes."""
+        return HeldOutClasses([c.name for c in card.classes], ClassScores(len(card.classes), STEPS))
+
+    @staticmethod
+    def more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
+        """None."""
+        return {}
 
     @staticmethod
     def fit(recipe: TrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:

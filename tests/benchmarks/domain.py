@@ -28,12 +28,12 @@ from geoml import testing
 from geoml.cube.domain import likeness
 from geoml.data.chips import Reader
 from geoml.data.prepare import prepare
-from geoml.data.recipe import load_recipe
 from geoml.engine.packages import cards
 from geoml.engine.run.domain import measured
 from geoml.errors import ModelError
 from geoml.io.cards.domain import OUTSIDE, PARTLY
 from geoml.io.cards.map_card import MapCard
+from geoml.pipeline import training
 
 DATA = Path(os.environ.get("GEOML_DATA", "../shared/data"))
 BANDS = ("blue", "green", "red")
@@ -111,7 +111,7 @@ def run_of(scene: tuple[str, Stack, float], folder: Path) -> dict[str, Any]:
 
 def held_out(recipe: str) -> dict[str, Any]:
     """How many pieces of held-out ground are more unlike than a run may be without a warning."""
-    given, reader = load_recipe(recipe), Reader()
+    given, reader = training(recipe)[1], Reader()
     splits = prepare(given)
     record = measured(splits, given, reader)
     shares = []

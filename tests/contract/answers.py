@@ -14,7 +14,6 @@ from geoml import testing
 from geoml.engine.contract import pixel_output
 from geoml.engine.inference.predict import stored
 from geoml.engine.task import Scores, of_pixels
-from geoml.engine.train.evaluate import named
 from geoml.geolocation.cards.locator import Calibrated
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.training.place_scores import PlaceScores
@@ -22,6 +21,7 @@ from geoml.geolocation.training.recall import Recall, RecallScores
 from geoml.grid import sphere
 from geoml.nn.losses import LOSSES
 from geoml.nn.support import Support
+from geoml.tasks._classes import named
 
 CLASSES = 4
 

@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geoml.data.recipe import TrainRecipe
-from geoml.geolocation.training.recipe import GeoRecipe
-from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 from geoml.io.stac.catalog import CatalogFile
+from geoml.pipeline import training
 from geoml.recipe import PredictRecipe, parse
 from tests.docs import documents
 from tests.docs.documents import ROOT, Block
@@ -119,8 +117,7 @@ def check_yaml(block: Block) -> None:
     elif "query" in value:
         parse(PredictRecipe, value, block.id)
     else:
-        kinds = {"geolocation": GeoRecipe, "retrieval": RetrievalRecipe}
-        parse(kinds.get(value.get("task"), TrainRecipe), value, block.id)
+        training(value)
 
 
 def marked(block: Block) -> object:

@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geoml.data import rasters
-from geoml.data.labels import burn, read_all
-from geoml.data.recipe import ChangePairs, TrainRecipe, resolve
+from geoml.data.labels import features, read_all
+from geoml.data.recipe import ChangePairs, MapRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
-from geoml.data.sources.pairs import class_indices
-from geoml.errors import DataError, InputError, NothingFound
-from geoml.nn.losses import IGNORE
+from geoml.data.sources.pairs import of_raster
+from geoml.data.target import Labels, PixelTarget, pixels
+from geoml.errors import DataError, NothingFound
 
 
-def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[LabelledScene]:
+def scenes(source: ChangePairs, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every id that has all files. Raises NothingFound, InputError for a value that is no class, and
     DataError for files of one id that differ in shape or place.
     """
-    for name, values in (("masks", [*source.masks]), ("background", [source.background])):
-        if strange := [v for v in values if v is not None and v not in recipe.index_of]:
-            raise InputError(f"source.{name}: {strange} are no class; classes are {sorted(recipe.index_of)}")
+    kind = recipe.target
+    for value in source.masks:
+        kind.label("source.masks", value)
+    background = None if source.background is None else kind.label("source.background", source.background)
     root = resolve(source.root)
     patterns = [*source.images, *([source.labels] if source.labels else source.masks.values())]
     files = [rasters.find(root, pattern) for pattern in patterns]
@@ -36,7 +37,7 @@ def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[LabelledScene]:
         raise NothingFound(f"{root}: no id has all of {patterns}")
     polygons = None
     if source.polygons:
-        frames = [frame.to_crs("EPSG:4326") for frame in read_all(source.polygons, recipe.classes)]
+        frames = [frame.to_crs("EPSG:4326") for frame in read_all(source.polygons, kind)]
         polygons = pd.concat(frames, ignore_index=True)
     out = []
     for name in names:
@@ -45,7 +46,7 @@ def scenes(source: ChangePairs, recipe: TrainRecipe) -> list[LabelledScene]:
         if polygons is not None and geobox is None:
             raise DataError(f"{name}: has no georeference; polygons cannot be laid over it")
         images, labels = paths[: len(source.images)], paths[len(source.images) :]
-        read = partial(_read, images, labels, polygons, geobox, source, recipe)
+        read = partial(_read, images, labels, (polygons, background), geobox, source, recipe)
         out.append(LabelledScene(name, shape, read, geobox))
     return out
 
@@ -75,31 +76,28 @@ def stack(
 def _read(
     images: Sequence[Path],
     labels: Sequence[Path],
-    polygons: gpd.GeoDataFrame | None,
+    drawn: tuple[gpd.GeoDataFrame | None, float | None],
     geobox: GeoBox | None,
     source: ChangePairs,
-    recipe: TrainRecipe,
+    recipe: MapRecipe,
 ) -> Sample:
+    polygons, background = drawn
     data, valid = stack(images, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     if polygons is not None and geobox is not None:
-        fill = IGNORE if source.background is None else recipe.index_of[source.background]
-        frame = polygons.to_crs(str(geobox.crs))
-        target = burn(list(zip(frame.geometry, frame["index"], strict=True)), geobox, fill)
+        target = recipe.target.of_features(features(polygons.to_crs(str(geobox.crs))), geobox, background)
     elif source.labels:
-        target = class_indices(labels[0], source.values, source.ignore, recipe)
+        target = of_raster(labels[0], source.values, source.ignore, pixels(recipe))
     else:
-        target = _masks(dict(zip(source.masks, labels, strict=True)), recipe)
-    return Sample.of(data, valid, target)
+        target = _masks(dict(zip(source.masks, labels, strict=True)), valid.shape, pixels(recipe))
+    return Sample.of(data, valid, target, recipe.target)
 
 
-def _masks(masks: Mapping[int, Path], recipe: TrainRecipe) -> NDArray[np.uint8]:
-    target: NDArray[np.uint8] = np.zeros(0, np.uint8)
+def _masks(masks: Mapping[int, Path], shape: tuple[int, ...], kind: PixelTarget) -> Labels:
+    target = kind.full((shape[0], shape[1]))
     for value, path in masks.items():
         raw, known = rasters.read(path, [1])
         inside = (raw[0] > 0) & known
-        if not target.size:
-            target = np.full(inside.shape, IGNORE, np.uint8)
-        if twice := int((inside & (target != IGNORE)).sum()):
+        if twice := int((inside & kind.known(target)).sum()):
             raise DataError(f"{path}: {twice} pixels are in the mask of another class too")
-        target[inside] = recipe.index_of[value]
+        target[inside] = kind.label("source.masks", value)
     return target

@@ -19,11 +19,11 @@ from odc.geo.geobox import GeoBox
 from scipy.spatial import KDTree
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import PointChange, TrainRecipe, resolve
+from geoml.data.recipe import MapRecipe, PointChange, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.sources.change_pairs import same_grid, stack
+from geoml.data.target import Labels, PixelTarget, pixels
 from geoml.errors import DataError, InputError
-from geoml.nn.losses import IGNORE
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,12 @@ class Matched:
     unsure: NDArray[np.float64]
 
 
-def scenes(source: PointChange, recipe: TrainRecipe) -> list[LabelledScene]:
+def scenes(source: PointChange, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every pair of dates of a place. Raises InputError, NothingFound, DataError.
 
     A split list may name it by the image of any date of its place, whether that image is here or not.
     """
-    for name in ("unchanged", "gain", "loss"):
-        if (value := getattr(source, name)) not in recipe.index_of:
-            raise InputError(f"source.{name}: {value} is no class; classes are {sorted(recipe.index_of)}")
+    _labels(source, pixels(recipe))
     root = resolve(source.root)
     before, after = source.points.split("{id}")
     images = rasters.find(root, source.images)
@@ -101,29 +99,36 @@ def _pairs(dates: Sequence[str], which: str) -> list[tuple[str, ...]]:
 
 
 def _read(
-    images: Sequence[Path], points: Sequence[Path], geobox: GeoBox | None, source: PointChange, recipe: TrainRecipe
+    images: Sequence[Path], points: Sequence[Path], geobox: GeoBox | None, source: PointChange, recipe: MapRecipe
 ) -> Sample:
     data, valid = stack(images, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     pixel = recipe.gsd if geobox is None else math.sqrt(abs(geobox.affine.determinant))
     xy = [labels.read_points(p, geobox) if p.exists() else np.empty((0, 2)) for p in points]
     found = match(xy[0], xy[1], source.match / pixel, source.apart / pixel)
-    return Sample.of(data, valid, target(found, valid.shape, pixel, source, recipe))
+    kind = pixels(recipe)
+    return Sample.of(data, valid, target(found, valid.shape, pixel, source, kind), kind)
 
 
-def target(
-    found: Matched, shape: tuple[int, int], pixel: float, source: PointChange, recipe: TrainRecipe
-) -> NDArray[np.uint8]:
-    """(y,x) class index or IGNORE; points are in pixels of ``pixel`` metres."""
+def _labels(source: PointChange, kind: PixelTarget) -> tuple[float, float, float]:
+    """Labels of what stayed, vanished and appeared. Raises InputError for a value that is none."""
+    named = {"unchanged": source.unchanged, "loss": source.loss, "gain": source.gain}
+    unchanged, loss, gain = (kind.label(f"source.{name}", value) for name, value in named.items())
+    return unchanged, loss, gain
+
+
+def target(found: Matched, shape: tuple[int, int], pixel: float, source: PointChange, kind: PixelTarget) -> Labels:
+    """(y,x) labels; points are in pixels of ``pixel`` metres."""
+    unchanged, loss, gain = _labels(source, kind)
     disc, wide = source.radius / pixel, (source.radius + source.ring) / pixel
     edge = source.edge / pixel
-    out = np.full(shape, recipe.index_of[source.unchanged], np.uint8)
+    out = kind.full(shape, unchanged)
     inner = [_inside(p, shape, edge) for p in (found.lost, found.gained)]
     at_edge = [p[~keep] for p, keep in zip((found.lost, found.gained), inner, strict=True)]
-    out[labels.discs(np.concatenate([found.unsure, found.lost, found.gained]), shape, wide)] = IGNORE
-    out[labels.discs(found.stayed, shape, disc)] = recipe.index_of[source.unchanged]
-    for points, value, keep in zip((found.lost, found.gained), (source.loss, source.gain), inner, strict=True):
-        out[labels.discs(points[keep], shape, disc)] = recipe.index_of[value]
-    out[labels.discs(np.concatenate(at_edge), shape, wide)] = IGNORE
+    out[labels.discs(np.concatenate([found.unsure, found.lost, found.gained]), shape, wide)] = kind.unknown
+    out[labels.discs(found.stayed, shape, disc)] = unchanged
+    for points, label, keep in zip((found.lost, found.gained), (loss, gain), inner, strict=True):
+        out[labels.discs(points[keep], shape, disc)] = label
+    out[labels.discs(np.concatenate(at_edge), shape, wide)] = kind.unknown
     return out
 
 

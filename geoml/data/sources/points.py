@@ -9,18 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import Points, TrainRecipe, resolve
+from geoml.data.recipe import MapRecipe, Points, resolve
 from geoml.data.scene import LabelledScene, Sample
-from geoml.errors import DataError, InputError
-from geoml.nn.losses import IGNORE
+from geoml.data.target import PixelTarget, pixels
+from geoml.errors import DataError
 
 
-def scenes(source: Points, recipe: TrainRecipe) -> list[LabelledScene]:
+def scenes(source: Points, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every image. Raises DataError for a missing points file where the recipe calls that an error."""
     root = resolve(source.root)
-    for name, value in (("value", source.value), ("background", source.background)):
-        if value not in recipe.index_of:
-            raise InputError(f"source.{name}: {value} is no class; classes are {sorted(recipe.index_of)}")
+    _labels(source, pixels(recipe))
     before, after = source.points.split("{id}")
     out = []
     for name, image in rasters.find(root, source.images).items():
@@ -32,7 +30,7 @@ def scenes(source: Points, recipe: TrainRecipe) -> list[LabelledScene]:
     return out
 
 
-def _read(image: Path, points: Path, source: Points, recipe: TrainRecipe) -> Sample:
+def _read(image: Path, points: Path, source: Points, recipe: MapRecipe) -> Sample:
     data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     geobox = rasters.header(image).geobox
     pixel = recipe.gsd
@@ -41,8 +39,15 @@ def _read(image: Path, points: Path, source: Points, recipe: TrainRecipe) -> Sam
         if geobox.crs is not None and geobox.crs.geographic:
             raise DataError(f"{image}: discs in metres need a projected image, found {geobox.crs}")
     xy = labels.read_points(points, geobox) if points.exists() else np.empty((0, 2))
-    target = np.full(valid.shape, recipe.index_of[source.background], np.uint8)
+    kind = pixels(recipe)
+    label, background = _labels(source, kind)
+    target = kind.full(valid.shape, background)
     if source.ring:
-        target[labels.discs(xy, valid.shape, (source.radius + source.ring) / pixel)] = IGNORE
-    target[labels.discs(xy, valid.shape, source.radius / pixel)] = recipe.index_of[source.value]
-    return Sample.of(data, valid, target)
+        target[labels.discs(xy, valid.shape, (source.radius + source.ring) / pixel)] = kind.unknown
+    target[labels.discs(xy, valid.shape, source.radius / pixel)] = label
+    return Sample.of(data, valid, target, kind)
+
+
+def _labels(source: Points, kind: PixelTarget) -> tuple[float, float]:
+    """Labels of discs and of what lies around them. Raises InputError for a value that is none."""
+    return kind.label("source.value", source.value), kind.label("source.background", source.background)

@@ -22,9 +22,10 @@ from scipy import ndimage
 from shapely.geometry import MultiPolygon
 
 from geoml.cube.load import load
-from geoml.data.labels import burn, read_all
-from geoml.data.recipe import ByLabel, Stac, TrainRecipe
+from geoml.data.labels import features, read_all
+from geoml.data.recipe import ByLabel, MapRecipe, Stac
 from geoml.data.scene import LabelledScene, Sample
+from geoml.data.target import Labels
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid import region as regions
 from geoml.grid.plane import Block, Plane, blocks_touching
@@ -36,7 +37,6 @@ from geoml.io.stac.search import open_catalog, search
 from geoml.io.stac.times import time_of
 from geoml.io.stac.usable import some, usable
 from geoml.io.units import mismatch
-from geoml.nn.losses import IGNORE
 from geoml.recipe import Query
 
 HELD_OUT = ("test", "val")
@@ -51,18 +51,20 @@ class SourceContext:
     catalog: Catalog
     profile: Profile
     source: Stac
-    recipe: TrainRecipe
+    recipe: MapRecipe
     labels: Mapping[str, gpd.GeoDataFrame]
-    """Split -> polygons with a class index, in the CRS of the plane; one entry "" when the labels do not decide."""
+    """Split -> features with a label, in the CRS of the plane; one entry "" when the labels do not decide."""
+    background: float | None
+    """Label of what is not known otherwise."""
     units: tuple[str | None, ...]
     """Of each band, as the model is to see it."""
 
 
-def scenes(source: Stac, recipe: TrainRecipe) -> list[LabelledScene]:
+def scenes(source: Stac, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every block (and split) that holds a label. Raises InputError, NothingFound, DataError."""
-    if source.background is not None and source.background not in recipe.index_of:
-        raise InputError(f"source.background: {source.background} is no class of {sorted(recipe.index_of)}")
-    polygons = dict(zip((s.name for s in source.labels), read_all(source.labels, recipe.classes), strict=True))
+    kind = recipe.target
+    background = None if source.background is None else kind.label("source.background", source.background)
+    polygons = dict(zip((s.name for s in source.labels), read_all(source.labels, kind), strict=True))
     if len(polygons) != len(source.labels):
         raise InputError("source.labels: two entries have the same name")
     grouped = _by_split(polygons, recipe)
@@ -84,7 +86,7 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[LabelledScene]:
     crs = regions.utm_crs((west + east) / 2, (south + north) / 2) if source.crs == "utm" else source.crs
     plane = Plane(crs, _units(crs, recipe.gsd, south, north), source.anchor)
     labels = {name: frame.to_crs(crs) for name, frame in grouped.items()}
-    found = SourceContext(items, catalog, profile, source, recipe, labels, wanted)
+    found = SourceContext(items, catalog, profile, source, recipe, labels, background, wanted)
     read_of = list(chain.from_iterable(items))
     when, by = months(read_of), platforms(read_of)
     out = []
@@ -98,7 +100,7 @@ def scenes(source: Stac, recipe: TrainRecipe) -> list[LabelledScene]:
     return out
 
 
-def _wanted(recipe: TrainRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str | None, ...]:
+def _wanted(recipe: MapRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str | None, ...]:
     """The recipe's unit of each band, else the one that all items have. Raises InputError where they do not fit."""
     out = []
     for name, want, column in zip(recipe.bands, recipe.band_units, zip(*specs, strict=True), strict=True):
@@ -110,7 +112,7 @@ def _wanted(recipe: TrainRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[s
 
 
 def _usable(
-    items: Sequence[pystac.Item], source: Stac, recipe: TrainRecipe, catalog: Catalog, profile: Profile
+    items: Sequence[pystac.Item], source: Stac, recipe: MapRecipe, catalog: Catalog, profile: Profile
 ) -> list[pystac.Item]:
     """The items of a date that can be read and whose numbers are what they say; raises when there is none."""
     left = LeftOut(source.strict)
@@ -135,7 +137,7 @@ def platforms(items: Iterable[pystac.Item]) -> tuple[str, ...]:
     return tuple(sorted({str(i.properties["platform"]) for i in items if i.properties.get("platform")}))
 
 
-def _by_split(polygons: Mapping[str, gpd.GeoDataFrame], recipe: TrainRecipe) -> dict[str, gpd.GeoDataFrame]:
+def _by_split(polygons: Mapping[str, gpd.GeoDataFrame], recipe: MapRecipe) -> dict[str, gpd.GeoDataFrame]:
     """Polygons of each split where the split goes by label file, else all of them under "" (all in one CRS)."""
     split = recipe.split
     if not isinstance(split, ByLabel):
@@ -171,14 +173,13 @@ def _blocks(plane: Plane, source: Stac, frame: gpd.GeoDataFrame, area: MultiPoly
 
 def _read(found: SourceContext, block: Block, split: str) -> Sample:
     geobox = block.geobox
-    source, recipe = found.source, found.recipe
     dates = [_date(found, items, geobox) for items in found.items]
     data = np.concatenate([values for values, _ in dates])
     valid = np.logical_and.reduce([known for _, known in dates])
-    target = _target(found.labels, split, geobox, recipe)
-    if source.background is not None:
-        target[target == IGNORE] = recipe.index_of[source.background]
-    return Sample.of(data, valid, target)
+    kind, target = found.recipe.target, _target(found.labels, split, geobox, found.recipe)
+    if found.background is not None:
+        target = kind.filled(target, found.background)
+    return Sample.of(data, valid, target, kind)
 
 
 def _date(
@@ -202,29 +203,23 @@ def _date(
     return values, count > 0
 
 
-def _target(
-    labels: Mapping[str, gpd.GeoDataFrame], split: str, geobox: GeoBox, recipe: TrainRecipe
-) -> NDArray[np.uint8]:
+def _target(labels: Mapping[str, gpd.GeoDataFrame], split: str, geobox: GeoBox, recipe: MapRecipe) -> Labels:
     """Labels of one split. Pixels that another split labels too are a leak, unless train has to keep a distance.
 
     Raises InputError for a pixel that two splits label, when ``split.buffer`` is 0; otherwise train gives way.
     """
-    mine = _burn(labels[split], geobox)
-    how = recipe.split
+    kind, how, (height, width) = recipe.target, recipe.split, geobox.shape
+    mine = kind.of_features(features(labels[split]), geobox)
     if not isinstance(how, ByLabel):
         return mine
     for other in labels:
         if other == split:
             continue
-        theirs = _burn(labels[other], geobox) != IGNORE
-        if how.buffer == 0 and (shared := int((theirs & (mine != IGNORE)).sum())):
+        theirs = kind.labelled(kind.of_features(features(labels[other]), geobox), (height, width))
+        if how.buffer == 0 and (shared := int((theirs & kind.labelled(mine, (height, width))).sum())):
             raise InputError(f"split: leak, {shared} pixels have labels in {split} and {other}; set split.buffer")
         # test gives way to nothing, val to test, train to both
         if how.buffer and other in HELD_OUT[: len(HELD_OUT) if split == "train" else HELD_OUT.index(split)]:
             reach = how.buffer / recipe.gsd
-            mine[ndimage.distance_transform_edt(~theirs) <= reach if theirs.any() else theirs] = IGNORE
+            mine = kind.only(mine, ndimage.distance_transform_edt(~theirs) > reach if theirs.any() else ~theirs)
     return mine
-
-
-def _burn(frame: gpd.GeoDataFrame, geobox: GeoBox) -> NDArray[np.uint8]:
-    return burn(list(zip(frame.geometry, frame["index"], strict=True)), geobox)

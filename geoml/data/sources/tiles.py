@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry import box
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import Tiles, TrainRecipe, resolve
+from geoml.data.recipe import MapRecipe, Tiles, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid.plane import Plane, Window
@@ -38,7 +38,7 @@ def window_of(zoom: int, x: int, y: int, tiles: int = 1) -> Window:
     return Window(y0, x0, y0 + tiles * TILE, x0 + tiles * TILE)
 
 
-def scenes(source: Tiles, recipe: TrainRecipe) -> list[LabelledScene]:
+def scenes(source: Tiles, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every cell of ``mosaic`` x ``mosaic`` tiles that holds any. Raises NothingFound, InputError."""
     root = resolve(source.root)
     index = _index(root, source.images)
@@ -49,14 +49,13 @@ def scenes(source: Tiles, recipe: TrainRecipe) -> list[LabelledScene]:
             wanted.add((source.zoom, x >> shift, y >> shift))
     if not wanted:
         raise NothingFound(f"{root / source.images}: no tile of zoom {source.zoom} or finer")
-    if source.background not in recipe.index_of:
-        raise InputError(f"source.background: {source.background} is no class of {sorted(recipe.index_of)}")
-    frame = labels.read_polygons(source.labels, recipe.classes).to_crs("EPSG:3857")
+    background = recipe.target.label("source.background", source.background)
+    frame = labels.read_polygons(source.labels, recipe.target).to_crs("EPSG:3857")
     n, plane = source.mosaic, plane_of(source.zoom)
     out = []
     for x, y in sorted({(t[1] // n, t[2] // n) for t in wanted}):
         window = window_of(source.zoom, x * n, y * n, n)
-        read = partial(_read, index, (source.zoom, x * n, y * n), source, recipe, frame)
+        read = partial(_read, index, (source.zoom, x * n, y * n), source, recipe, (frame, background))
         out.append(LabelledScene(f"{source.zoom}-{x * n}-{y * n}", window.shape, read, plane.geobox(window)))
     return out
 
@@ -111,7 +110,14 @@ def _joined(
     return out, known
 
 
-def _read(index: dict[Tile, Path], first: Tile, source: Tiles, recipe: TrainRecipe, frame: gpd.GeoDataFrame) -> Sample:
+def _read(
+    index: dict[Tile, Path],
+    first: Tile,
+    source: Tiles,
+    recipe: MapRecipe,
+    drawn: tuple[gpd.GeoDataFrame, float],
+) -> Sample:
+    frame, background = drawn
     zoom, x, y = first
     bands = rasters.positions(recipe.bands, source.file_bands)
     window = window_of(zoom, x, y, source.mosaic)
@@ -121,6 +127,5 @@ def _read(index: dict[Tile, Path], first: Tile, source: Tiles, recipe: TrainReci
     )
     plane = plane_of(zoom)
     near = frame[frame.intersects(box(*plane.bounds(window)))]
-    shapes = list(zip(near.geometry, near["index"], strict=True))
-    target = labels.burn(shapes, plane.geobox(window), fill=recipe.index_of[source.background])
-    return Sample.of(data, valid, target)
+    target = recipe.target.of_features(labels.features(near), plane.geobox(window), background)
+    return Sample.of(data, valid, target, recipe.target)

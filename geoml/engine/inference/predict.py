@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoml.data.chips import cut
+from geoml.data.chips import seen
 from geoml.data.scene import Sample
 from geoml.engine.contract import BACKENDS, AnyOutput, Backend, PixelOutput, Pixels, Rows, output_of
 from geoml.engine.inference.blended import blended
@@ -122,6 +122,7 @@ def map_sample(predictor: Predictor, sample: Sample, window: Window) -> Iterator
     """The map of a window of a sample, in rows from north to south; beyond the window is no data to the model."""
     channels = len(predictor.card.bands) * predictor.card.dates
     origin = predictor.needed(window)
-    seen = cut(sample, origin, window, origin.shape)
-    count = seen.valid.astype(np.uint16)
-    yield from predictor.rows(Pixels(seen.image, count, (1.0,) * channels, (0.0,) * channels, origin), window)
+    image, valid = seen(sample, origin, window)
+    yield from predictor.rows(
+        Pixels(image, valid.astype(np.uint16), (1.0,) * channels, (0.0,) * channels, origin), window
+    )

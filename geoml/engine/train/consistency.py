@@ -17,7 +17,7 @@ from geoml.engine.packages.package import Package
 from geoml.io.cards.map_card import MapCard
 
 
-def consistency(loaded: Package, pieces: Sequence[Piece], reader: Reader | None = None) -> dict[str, float | None]:
+def consistency(loaded: Package, pieces: Sequence[Piece], reader: Read | None = None) -> dict[str, float | None]:
     """Shares of the valid pixels of pieces of two dates, labelled or not.
 
     ``equal_dates``: called changed although both dates are one, the mean of either date. ``swapped``: called what they

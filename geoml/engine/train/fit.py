@@ -18,11 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geoml import models
 from geoml.backends.torch import Device, choose
-from geoml.data.chips import EvalBatches, Reader, Rows, TrainBatches, measure
+from geoml.data.chips import EvalBatches, OwnRows, Reader, Statistics, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
-from geoml.data.recipe import FreezeFor, Schedule, TrainRecipe, swapped
+from geoml.data.recipe import FreezeFor, MapRecipe, Schedule
 from geoml.data.recipe import Optimiser as HowToStep
-from geoml.engine.contract import PixelOutput, pixel_output
+from geoml.engine.contract import AnyOutput, Rows, output_of
 from geoml.engine.inference.predict import rows_of
 from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
@@ -33,6 +33,7 @@ from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.engine.train.transfer import encoder_parts, transfer
 from geoml.errors import InputError, ModelError
+from geoml.grid.plane import Window
 from geoml.io.cards.map_card import Band, MapCard
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ WEIGHTS = ("imagenet", "efficientnet-lite0")
 
 
 def fit(
-    recipe: TrainRecipe,
+    recipe: MapRecipe,
     out: Path,
     *,
     resume: bool = True,
@@ -53,10 +54,10 @@ def fit(
     """Train by the recipe and write a package to ``out``; the card holds split, statistics, history and scores.
 
     Goes on where a killed run of the same recipe stopped; a finished one is returned as it is, but that one without a
-    record of its domain gets it. ``resume=False`` starts afresh. ``on_epoch`` gets epoch, loss, miou and best after
-    every epoch. The weights with the best validation mIoU are kept and scored on test, or on val where there is no
-    test; where a class has no validation pixel there is no mIoU to choose by, the last weights are kept and the class
-    is named in the log and the card. Raises InputError for a recipe that does not fit itself or the folder,
+    record of its domain gets it. ``resume=False`` starts afresh. ``on_epoch`` gets epoch, loss, the score named by the
+    task's ``key`` and best after every epoch. The weights with the best validation score are kept and scored on test,
+    or on val where there is no test; where there is none to choose by (a class without a validation pixel), the last
+    weights are kept. Raises InputError for a recipe that does not fit itself or the folder,
     NothingFound or DataError for its data, ModelError when the loss is not finite.
     """
     out = Path(out)
@@ -73,58 +74,48 @@ def fit(
         raise InputError("split: val is empty, nothing to choose the best weights by; add a split or `carve`")
     reader = Reader()
     check(splits, recipe, reader)
-    found = measure(splits["train"], len(recipe.classes), reader, recipe.dates)
-    mean, std = (np.tile(found[k].astype(np.float32), recipe.dates) for k in ("mean", "std"))
-    weights = class_weights(recipe, found["labelled"])
-    absent = _absent(recipe, splits, found["labelled"], reader)
+    seen, val = (measure(splits[name], recipe.target, reader, recipe.dates) for name in ("train", "val"))
+    task = kind.learning(recipe, seen.counted, val.counted)
     torch.manual_seed(recipe.seed)
     module, config, start = build(recipe)
     parts = encoder_parts(module) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
-    task = kind(len(recipe.classes), recipe.loss.parts, weights)
-    batches = TrainBatches(
-        splits["train"], recipe.chip_size, recipe.batch, recipe.sampling, recipe.augmentation, recipe.seed, mean, std,
-        reader, recipe.dates, swapped(recipe.classes) if recipe.augmentation.swap else (),
-    )  # fmt: skip
-    val = EvalBatches(splits["val"], max(recipe.chip_size, VAL_CHIP), recipe.batch, reader)
-    card = _card(recipe, splits, config, *(v[: len(recipe.bands)].tolist() for v in (mean, std)))
+    card = _card(recipe, splits, config, seen)
     device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
-    pixels = _Pixels(task, pixel_output(card), device, batches, val)
-    training = _training(recipe, module, pixels, parts)
-    done = learn(training, claim.take(afresh=not resume), on_epoch)
+    pixels = _Pixels(task, output_of(card), device, *_batches(recipe, splits, seen, reader))
+    done = learn(_training(recipe, module, pixels, parts), claim.take(afresh=not resume), on_epoch)
     told = {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash,
         "start": start,
         "split": summary(splits),
-        "labelled_pixels": dict(zip((c.name for c in recipe.classes), found["labelled"].tolist(), strict=True)),
-        "class_weights": weights,
-        **({"absent": absent} if absent else {}),
+        **task.notes,
         "best_epoch": done.best_epoch,
-        "val_miou": done.best,
+        f"val_{task.key}": done.best,
         "history": done.history,
     }
     card = card.model_copy(update={"domain": measured(splits, recipe, reader)})
     scored_on = "test" if splits["test"] else "val"
     card = package.save(module, card.model_copy(update={"training": told}), out)
-    scores = {"split": scored_on, **score(package.load(out), splits[scored_on], reader)}
+    scores = {"split": scored_on, **score(package.load(out), splits[scored_on], recipe, reader)}
     card = card.model_copy(update={"scores": scores})
     cards.write(card, out)
     claim.forget()
     return card
 
 
-def add_domain(recipe: TrainRecipe, card: MapCard, out: Path) -> MapCard:
+def add_domain(recipe: MapRecipe, card: MapCard, out: Path) -> MapCard:
     """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
     cards.write(card, out)
     return card
 
 
-def build(recipe: TrainRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+def build(recipe: MapRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     """The network, the config for its card (without weights to start from), and what it started from."""
     if models.calibrated(recipe.model.architecture):
         raise InputError(f"model: {recipe.model.architecture} is not trained; `geoml models new` writes its package")
-    fixed = models.given(recipe.model.architecture, len(recipe.bands), recipe.dates, len(recipe.classes))
+    raw = output_of(_blank(recipe)).raw
+    fixed = models.given(recipe.model.architecture, len(recipe.bands), recipe.dates, raw)
     config = {**recipe.model.config, **fixed}
     if recipe.init in WEIGHTS:
         module = models.build(recipe.model.architecture, {**config, "encoder_weights": recipe.init})
@@ -133,34 +124,11 @@ def build(recipe: TrainRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any
     return module, config, transfer(module, recipe.init, recipe.bands) if recipe.init else {}
 
 
-def class_weights(recipe: TrainRecipe, labelled: np.ndarray) -> list[float] | None:
-    """One weight for each class, mean 1 over train pixels for ``auto``; a class without pixels gets the largest."""
-    given = recipe.loss.weights
-    if given == "none":
-        return None
-    if given != "auto":
-        return list(given)
-    share = labelled / max(labelled.sum(), 1)
-    raw = 1 / np.maximum(share, 1e-12)
-    raw = np.minimum(raw, 10 * raw.min())
-    return [float(w) for w in raw / (raw * share).sum()]
-
-
-def _absent(recipe: TrainRecipe, splits: Splits, trained: np.ndarray, reader: Reader) -> dict[str, list[str]]:
-    """Names of the classes without a labelled pixel in train and val, by split; also said in the log."""
-    counts = {"train": trained, "val": measure(splits["val"], len(recipe.classes), reader, recipe.dates)["labelled"]}
-    found = {}
-    for split, labelled in counts.items():
-        if names := [c.name for c, n in zip(recipe.classes, labelled, strict=True) if not n]:
-            found[split] = names
-    if "train" in found:
-        log.warning("train: no labelled pixel of %s; it cannot be learnt", ", ".join(found["train"]))
-    if "val" in found:
-        log.warning(
-            "val: no labelled pixel of %s, so there is no mIoU to choose weights by; the last ones are kept",
-            ", ".join(found["val"]),
-        )
-    return found
+def _batches(recipe: MapRecipe, splits: Splits, seen: Statistics, reader: Reader) -> tuple[TrainBatches, EvalBatches]:
+    mean, std = (np.tile(v.astype(np.float32), recipe.dates) for v in (seen.mean, seen.std))
+    size = max(recipe.chip_size, VAL_CHIP)
+    val = EvalBatches(splits["val"], recipe.target, size, recipe.batch, reader)
+    return TrainBatches(splits["train"], recipe, mean, std, reader), val
 
 
 class _Standardised(nn.Module):
@@ -186,23 +154,25 @@ class _Pixels:
     """Batches, loss and validation of a task of pixels."""
 
     def __init__(
-        self, task: PixelTask, output: PixelOutput, device: Device, train: TrainBatches, val: EvalBatches
+        self, task: PixelTask, output: AnyOutput, device: Device, train: TrainBatches, val: EvalBatches
     ) -> None:
         self.task, self.output, self.device, self.train, self.val = task, output, device, train, val
         self.key, self.larger_is_better = task.key, task.larger_is_better
         self.scores = task.scores()
 
-    def drawn(self, epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+    def drawn(self, epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
         return (TrainingBatch((b.image, b.valid), b.target, b.size) for b in self.train.of(epoch, rows))
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         with self.device.autocast():
             return self.task.loss(raw, target)
 
-    def batches(self, rows: Rows) -> Iterator[TrainingBatch]:
+    def batches(self, rows: OwnRows) -> Iterator[TrainingBatch]:
         return (TrainingBatch((b.image, b.valid), b.target, b.size) for b in self.val.of(rows))
 
-    def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
+    def decode(self, raw: Tensor, x: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if self.output.joiner == "owner":  # what it finds has another length for each chip
+            return raw.float(), x[1]
         with self.device.autocast():
             return tuple(self.output.encode_raw(raw))
 
@@ -210,6 +180,12 @@ class _Pixels:
         self.scores = self.task.scores()
 
     def update(self, decoded: Sequence[Tensor], target: Tensor) -> None:
+        if self.output.joiner == "owner":
+            for raw, known, truth in zip(*decoded, target, strict=True):
+                chip = Window(0, 0, *known.shape)
+                found = {k: v.numpy() for k, v in self.output.candidates(raw, chip, known).items()}
+                self.scores.update(*self.output.answer(Rows(chip, found)), truth.numpy())
+            return
         rows = rows_of(self.output, decoded, np.ones(target.shape, np.bool_))
         self.scores.update(*self.output.answer(rows), target.numpy().reshape(-1, target.shape[-1]))
 
@@ -221,7 +197,7 @@ class _Pixels:
         return score
 
 
-def _training(recipe: TrainRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:
+def _training(recipe: MapRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:
     how, train = recipe.freeze, pixels.train
     net = _Standardised(module, train.mean, train.std, pixels.device)
     net.to(memory_format=torch.channels_last)
@@ -264,30 +240,31 @@ def _schedule(how: Schedule, steps: int, optimiser: Optimizer) -> LambdaLR:
     return LambdaLR(optimiser, at)
 
 
-def _card(
-    recipe: TrainRecipe, splits: Splits, config: dict[str, Any], mean: Sequence[float], std: Sequence[float]
-) -> MapCard:
-    seen = next((p.scene.units for p in splits["train"] if p.scene.units), recipe.band_units)
-    bands = tuple(
-        Band(name=b, mean=float(m), std=float(s), unit=u)
-        for b, m, s, u in zip(recipe.bands, mean, std, seen, strict=True)
-    )
+def _blank(recipe: MapRecipe) -> MapCard:
+    """What the card says whatever the data are."""
     return MapCard(
         name=recipe.name,
         description=recipe.description,
         license=recipe.license,
         architecture=recipe.model.architecture,
-        config=config,
         task=recipe.task,
-        bands=bands,
+        bands=tuple(Band(name=b) for b in recipe.bands),
         dates=recipe.dates,
         gsd=recipe.gsd,
         anchor=getattr(recipe.source, "anchor", 0.0),
         chip_size=recipe.chip_size,
         overlap=min(64, recipe.chip_size // 4),
-        classes=recipe.classes,
-        bbox=bounds(splits["train"]),
+        **recipe.card_fields,
     )
+
+
+def _card(recipe: MapRecipe, splits: Splits, config: dict[str, Any], seen: Statistics) -> MapCard:
+    units = next((p.scene.units for p in splits["train"] if p.scene.units), recipe.band_units)
+    mean, std = (v.astype(np.float32).tolist() for v in (seen.mean, seen.std))
+    bands = tuple(
+        Band(name=b, mean=m, std=s, unit=u) for b, m, s, u in zip(recipe.bands, mean, std, units, strict=True)
+    )
+    return _blank(recipe).model_copy(update={"config": config, "bands": bands, "bbox": bounds(splits["train"])})
 
 
 def _finished(claim: FolderClaim) -> MapCard | None:

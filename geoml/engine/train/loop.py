@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from geoml.backends.torch import Device
-from geoml.data.chips import Rows
+from geoml.data.chips import OwnRows
 from geoml.data.recipe import EarlyStopping
 from geoml.engine.train import team
 from geoml.engine.train.team import OnEpoch, Team
@@ -53,10 +53,10 @@ class Validation(Protocol):
     key: str
     larger_is_better: bool
 
-    def batches(self, rows: Rows) -> Iterable[TrainingBatch]: ...
+    def batches(self, rows: OwnRows) -> Iterable[TrainingBatch]: ...
 
-    def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """What is scored, row by row, of what the network gives."""
+    def decode(self, raw: Tensor, x: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What is scored, row by row, of what the network gives for its arguments ``x``."""
 
     def start(self) -> None:
         """Forget the last epoch."""
@@ -89,7 +89,7 @@ class Training:
     name: str
     lower: str
     net: nn.Module
-    batches: Callable[[int, Rows], Iterable[TrainingBatch]]
+    batches: Callable[[int, OwnRows], Iterable[TrainingBatch]]
     loss: Callable[[Tensor, Tensor], Tensor]
     optimiser: Callable[[], Optimizer]
     schedule: Callable[[Optimizer], LRScheduler]
@@ -259,7 +259,8 @@ class Loop:
         net = self.training.net.eval()
         how.start()
         for batch in how.batches(self.team.rows):
-            decoded = how.decode(net(*(x.to(self.team.device) for x in batch.x)))
+            x = [part.to(self.team.device) for part in batch.x]
+            decoded = how.decode(net(*x), x)
             how.update([self.team.whole(d, batch.size).cpu() for d in decoded], self._target(batch).cpu())
         return how.compute()
 

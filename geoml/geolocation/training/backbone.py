@@ -23,7 +23,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.backends.torch import Device, choose
-from geoml.data.chips import Rows
+from geoml.data.chips import OwnRows
 from geoml.engine.machine.ahead import ahead
 from geoml.engine.train.loop import Training, TrainingBatch, kept, learn
 from geoml.engine.train.team import OnEpoch
@@ -140,7 +140,7 @@ class LocatedNetwork(nn.Module):
         return raw
 
 
-def _batches(draw: Draw, batch: int, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
+def _batches(draw: Draw, batch: int, epoch: int, part: OwnRows) -> Iterator[TrainingBatch]:
     rows = draw.rows(epoch)
     xyz = torch.from_numpy(sphere.to_xyz(draw.where[rows, 0], draw.where[rows, 1]).astype(np.float32))
     true = xyz.split(batch)  # type: ignore[no-untyped-call]

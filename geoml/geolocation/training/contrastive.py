@@ -29,7 +29,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.backends.torch import choose
-from geoml.data.chips import Rows
+from geoml.data.chips import OwnRows
 from geoml.engine.train.loop import Training, TrainingBatch, learn
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
@@ -186,7 +186,7 @@ class _Pairs:
         self.sources, self.share, self.config = sources, share, config
         self.rng, self.draw = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
 
-    def batches(self, epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+    def batches(self, epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
         """Both pictures (B, 2, 3, S, S) of each pair, and (B, B) where ground is shared."""
         config = self.config
         for _ in range(epoch * EPOCH, min((epoch + 1) * EPOCH, config.steps)):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoml.data.chips import Rows, every
+from geoml.data.chips import OwnRows, every
 from geoml.engine.train.loop import TrainingBatch
 
 Pixels = NDArray[np.uint8]
@@ -36,7 +36,7 @@ class Draw(ABC):
         draw = np.random.default_rng([self.seed, 0x7EA, epoch])
         return draw.choice(len(self.where), self.count, p=self.weight)
 
-    def batches(self, epoch: int, batch: int, part: Rows = every) -> Iterator[list[Pixels]]:
+    def batches(self, epoch: int, batch: int, part: OwnRows = every) -> Iterator[list[Pixels]]:
         """The pictures of an epoch, so many at a time, or of each batch a part."""
         rows = self.rows(epoch)
         for first in range(0, self.count, batch):
@@ -59,7 +59,7 @@ class FeatureBatches:
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch)
 
-    def __call__(self, epoch: int, part: Rows) -> Iterator[TrainingBatch]:
+    def __call__(self, epoch: int, part: OwnRows) -> Iterator[TrainingBatch]:
         order = torch.from_numpy(self.draw.choice(len(self.x), len(self.x), p=self.weight))
         for rows in order.split(self.batch):  # type: ignore[no-untyped-call]
             own = rows[part(len(rows))]

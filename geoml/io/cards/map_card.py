@@ -40,6 +40,8 @@ class Band(Frozen):
 class ClassInfo(Frozen):
     """One class of the output raster."""
 
+    later: ClassVar[tuple[str, ...]] = SIDES
+
     value: int = Field(ge=0, le=254)
     name: str
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")

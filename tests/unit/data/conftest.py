@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoml.data.recipe import TrainRecipe
+from geoml.data.recipe import ChangeRecipe, TrainRecipe
 
 
 @pytest.fixture
@@ -61,6 +61,7 @@ def recipe(tmp_path: Path) -> Callable[..., TrainRecipe]:
             },
             "split": {"kind": "files", "val": ["v*"], "test": ["t*"]},
         }
-        return TrainRecipe.model_validate({**value, **changes})
+        kind = ChangeRecipe if changes.get("task") == "change" else TrainRecipe
+        return kind.model_validate({**value, **changes})
 
     return make

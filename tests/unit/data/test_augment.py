@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoml.data.augment import augment, d4
+from geoml.data.augment import augment
 from geoml.data.recipe import Augmentation
 from geoml.data.scene import Sample
+from geoml.data.target import d4
+from geoml.data.targets.classes import ClassTarget
 from geoml.nn.losses import IGNORE
 
+PLAIN = ClassTarget(())
 MEAN, STD = np.array([10.0, 20.0], np.float32), np.array([2.0, 5.0], np.float32)
 
 
@@ -29,7 +32,7 @@ def test_the_eight_variants_differ_and_come_back():
 def test_image_valid_and_target_move_together():
     seen = set()
     for seed in range(40):
-        out = augment(numbered(), Augmentation(), np.random.default_rng(seed), MEAN, STD)
+        out = augment(numbered(), PLAIN, Augmentation(), np.random.default_rng(seed), MEAN, STD)
         assert (out.target[out.valid] == out.image[0][out.valid]).all()
         assert (out.image[1] == out.image[0] * 2).all()
         assert (out.target[~out.valid] == IGNORE).all()
@@ -38,13 +41,13 @@ def test_image_valid_and_target_move_together():
 
 
 def test_without_anything_nothing_changes():
-    out = augment(numbered(), Augmentation(flips=False), np.random.default_rng(0), MEAN, STD)
+    out = augment(numbered(), PLAIN, Augmentation(flips=False), np.random.default_rng(0), MEAN, STD)
     np.testing.assert_array_equal(out.image, numbered().image)
 
 
 def test_brightness_is_in_std_and_leaves_nodata_alone():
     how = Augmentation(flips=False, brightness=0.5)
-    out, before = augment(numbered(), how, np.random.default_rng(3), MEAN, STD), numbered()
+    out, before = augment(numbered(), PLAIN, how, np.random.default_rng(3), MEAN, STD), numbered()
     moved = (out.image - before.image)[:, before.valid]
     shift = moved[0, 0] / STD[0]
     assert 0 < abs(shift) <= 0.5
@@ -56,7 +59,7 @@ def test_brightness_is_in_std_and_leaves_nodata_alone():
 
 def test_contrast_scales_around_the_mean():
     how = Augmentation(flips=False, contrast=0.3)
-    out, before = augment(numbered(), how, np.random.default_rng(1), MEAN, STD), numbered()
+    out, before = augment(numbered(), PLAIN, how, np.random.default_rng(1), MEAN, STD), numbered()
     known = before.valid
     gain = (out.image[0][known] - MEAN[0]) / (before.image[0][known] - MEAN[0] + 1e-9)
     gain = gain[abs(before.image[0][known] - MEAN[0]) > 0.5]
@@ -65,14 +68,14 @@ def test_contrast_scales_around_the_mean():
 
 
 def test_band_jitter_differs_between_bands():
-    out = augment(numbered(), Augmentation(flips=False, band_jitter=1), np.random.default_rng(1), MEAN, STD)
+    out = augment(numbered(), PLAIN, Augmentation(flips=False, band_jitter=1), np.random.default_rng(1), MEAN, STD)
     moved = (out.image - numbered().image)[:, numbered().valid][:, 0] / STD
     assert moved[0] != pytest.approx(moved[1])
 
 
 def test_a_seed_repeats():
     how = Augmentation(brightness=1, contrast=0.5)
-    one, two = (augment(numbered(), how, np.random.default_rng(9), MEAN, STD) for _ in range(2))
+    one, two = (augment(numbered(), PLAIN, how, np.random.default_rng(9), MEAN, STD) for _ in range(2))
     np.testing.assert_array_equal(one.image, two.image)
 
 
@@ -88,11 +91,11 @@ def pair(size: int = 6) -> Sample:
 
 
 FOUR = np.tile(MEAN, 2), np.tile(STD, 2)
-TURNED = (0, 2, 1)
+TURNED = ClassTarget((), (0, 2, 1), compares=True)
 
 
 def pairs(how: Augmentation, seeds: int = 20) -> list[Sample]:
-    return [augment(pair(), how, np.random.default_rng(s), *FOUR, 2, TURNED) for s in range(seeds)]
+    return [augment(pair(), TURNED, how, np.random.default_rng(s), *FOUR, 2) for s in range(seeds)]
 
 
 def test_flips_move_both_dates_alike():
@@ -137,7 +140,7 @@ def test_every_date_has_its_own_brightness():
 def test_one_date_is_augmented_as_before_there_were_more():
     """Values as drawn before pairs: recipes keep their weights."""
     how = Augmentation(brightness=0.3, contrast=0.2, band_jitter=0.1)
-    out = augment(numbered(), how, np.random.default_rng(7), MEAN, STD)
+    out = augment(numbered(), PLAIN, how, np.random.default_rng(7), MEAN, STD)
     rng = np.random.default_rng(7)
     k, gain = int(rng.integers(8)), 1 + rng.uniform(-0.2, 0.2)
     shift, bands = rng.uniform(-0.3, 0.3), rng.uniform(-0.1, 0.1, 2)

@@ -9,13 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoml.data.chips import EvalBatches, Reader, TrainBatches, cut, every, grid, measure
-from geoml.data.recipe import Augmentation, Sampling
+from geoml.data.recipe import Sampling
 from geoml.data.scene import LabelledScene, Piece, Sample
+from geoml.data.targets.classes import ClassTarget
 from geoml.engine.train.team import share
 from geoml.errors import NothingFound
 from geoml.grid.plane import Window
+from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.losses import IGNORE
 
+CLASSES = ClassTarget(tuple(ClassInfo(value=v, name=f"{v}", color="#000000") for v in range(3)))
 ZERO, ONE = np.zeros(1, np.float32), np.ones(1, np.float32)
 
 
@@ -24,7 +27,7 @@ def scene(name="a", shape=(40, 50), seed=0, known=0.5, classes=3, reads=None):
     image = rng.integers(1, 200, (1, *shape)).astype(np.uint8)
     valid = rng.random(shape) < 0.9
     target = np.where(rng.random(shape) < known, rng.integers(0, classes, shape), IGNORE).astype(np.uint8)
-    made = Sample.of(image, valid, target)
+    made = Sample.of(image, valid, target, CLASSES)
 
     def read():
         if reads is not None:
@@ -38,9 +41,13 @@ def whole(s, split="train"):
     return Piece(s, s.window, split)
 
 
-def train(pieces, **changes):
-    options = {"size": 16, "batch": 4, "sampling": Sampling(samples=12), "augmentation": Augmentation(), "seed": 5}
-    return TrainBatches(pieces, **{**options, **changes}, mean=ZERO, std=ONE)
+@pytest.fixture
+def train(recipe):
+    """train(pieces, **changes of the recipe)"""
+    options = {"chip_size": 16, "batch": 4, "sampling": Sampling(samples=12), "seed": 5}
+    more = {"value": 2, "name": "third", "color": "#000000"}
+    options["classes"] = [*recipe().classes, more]
+    return lambda pieces, **changes: TrainBatches(pieces, recipe(**{**options, **changes}), mean=ZERO, std=ONE)
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(-5, 9), st.integers(-5, 9), st.integers(4, 32))
@@ -58,7 +65,7 @@ def test_every_pixel_counts_once_and_chips_stay_inside(h, w, y, x, size):
 
 def test_eval_batches_give_back_every_label():
     scenes = [scene("a"), scene("b", (17, 90), seed=1)]
-    batches = EvalBatches([whole(s) for s in scenes], 16, 3)
+    batches = EvalBatches([whole(s) for s in scenes], CLASSES, 16, 3)
     targets = np.concatenate([b.target.numpy().ravel() for b in batches.of()])
     expected = np.concatenate([s.read().target.ravel() for s in scenes])
     for k in range(3):
@@ -67,7 +74,7 @@ def test_eval_batches_give_back_every_label():
 
 def test_a_cut_beyond_the_edge_is_not_valid():
     s = scene(shape=(10, 10)).read()
-    out = cut(s, Window(-4, 5, 12, 21), Window(0, 0, 10, 10), (16, 16))
+    out = cut(s, Window(-4, 5, 12, 21), Window(0, 0, 10, 10), CLASSES)
     assert not out.valid[:4].any()
     assert (out.target[:, 5:] == IGNORE).all()
     np.testing.assert_array_equal(out.image[:, 4:14, :5], s.image[:, :, 5:])
@@ -75,7 +82,7 @@ def test_a_cut_beyond_the_edge_is_not_valid():
 
 def test_a_cut_never_shows_the_neighbour_piece():
     s = scene(shape=(10, 20)).read()
-    out = cut(s, Window(0, 4, 10, 14), Window(0, 0, 10, 8), (10, 10))
+    out = cut(s, Window(0, 4, 10, 14), Window(0, 0, 10, 8), CLASSES)
     assert not out.valid[:, 4:].any()
     assert (out.image[:, :, 4:] == 0).all()
 
@@ -84,7 +91,7 @@ def flat(batches, epoch=0):
     return [b.image.numpy().copy() for b in batches.of(epoch)]
 
 
-def test_batches_depend_on_seed_and_epoch_only():
+def test_batches_depend_on_seed_and_epoch_only(train):
     s = scene()
     one, two = train([whole(s)]), train([whole(s)])
     for a, b in zip(flat(one), flat(two), strict=True):
@@ -95,11 +102,11 @@ def test_batches_depend_on_seed_and_epoch_only():
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_processes_share_every_batch(processes):
+def test_processes_share_every_batch(processes, train):
     """Of each batch as many rows for everyone; what comes beyond the end is made twice. Together they are the batch."""
     pieces = [whole(scene()), whole(scene("b", (17, 90), seed=1))]
     rows = [partial(share, rank, processes) for rank in range(processes)]
-    for of in (lambda rows: train(pieces).of(1, rows), EvalBatches(pieces, 16, 5).of):
+    for of in (lambda rows: train(pieces).of(1, rows), EvalBatches(pieces, CLASSES, 16, 5).of):
         parts = [list(of(own)) for own in rows]
         for n, batch in enumerate(of(every)):
             assert {p[n].size for p in parts} == {len(batch.image)}
@@ -111,12 +118,12 @@ def test_processes_share_every_batch(processes):
                 assert torch.equal(part[n].target, batch.target[numbers.start : numbers.stop])
 
 
-def test_the_last_batch_is_full():
+def test_the_last_batch_is_full(train):
     batches = train([whole(scene())], sampling=Sampling(samples=9))
     assert [len(b.image) for b in batches.of(0)] == [4, 4, 4]
 
 
-def test_labelled_crops_always_hold_a_label():
+def test_labelled_crops_always_hold_a_label(train):
     sparse = scene(shape=(200, 200), known=0.0002, seed=3)
     assert 1 <= (sparse.read().target != IGNORE).sum() < 20
     for kind in ("labelled", "balanced"):
@@ -124,7 +131,7 @@ def test_labelled_crops_always_hold_a_label():
             assert (batch.target != IGNORE).flatten(1).any(1).all()
 
 
-def test_balanced_crops_draw_classes_alike():
+def test_balanced_crops_draw_classes_alike(train):
     rare = scene(shape=(100, 100), known=1.0)
     sample = rare.read()
     target = np.where(sample.target == IGNORE, IGNORE, 0).astype(np.uint8)
@@ -134,12 +141,12 @@ def test_balanced_crops_draw_classes_alike():
     s = LabelledScene("rare", (100, 100), lambda: made)
     hits = [
         int((b.target == 1).flatten(1).any(1).sum())
-        for b in train([whole(s)], sampling=Sampling(kind="balanced", samples=200), size=8).of(0)
+        for b in train([whole(s)], sampling=Sampling(kind="balanced", samples=200), chip_size=8).of(0)
     ]
     assert 70 <= sum(hits) <= 140
 
 
-def test_crops_stay_in_their_piece():
+def test_crops_stay_in_their_piece(train):
     s = scene(shape=(40, 40), known=1.0)
     made = s.read()
     made.target[:, 20:] = np.where(made.valid[:, 20:], 2, IGNORE)
@@ -149,7 +156,7 @@ def test_crops_stay_in_their_piece():
         assert not (batch.target == 2).any()
 
 
-def test_pieces_without_a_label_are_left_out_and_none_at_all_is_an_error():
+def test_pieces_without_a_label_are_left_out_and_none_at_all_is_an_error(train):
     empty = scene("empty", known=0.0)
     batches = train([whole(empty), whole(scene())])
     assert [p.scene.id for p in batches.places.pieces] == ["a"]
@@ -160,32 +167,32 @@ def test_pieces_without_a_label_are_left_out_and_none_at_all_is_an_error():
 def test_measure_is_numpy_over_the_valid_pixels():
     pieces = [whole(scene(seed=i, shape=(30 + i, 20))) for i in range(4)]
     pieces[1] = Piece(pieces[1].scene, Window(3, 2, 20, 11), "train")
-    found = measure(pieces, 3, Reader())
+    found = measure(pieces, CLASSES, Reader())
     values, labels = [], []
     for p in pieces:
         part, s = p.window.slices(p.scene.window), p.scene.read()
         values.append(s.image[0][part][s.valid[part]])
         labels.append(s.target[part].ravel())
     values, labels = np.concatenate(values).astype(float), np.concatenate(labels)
-    assert found["pixels"] == len(values)
-    assert found["mean"] == pytest.approx(values.mean())
-    assert found["std"] == pytest.approx(values.std())
-    assert found["labelled"].tolist() == [(labels == k).sum() for k in range(3)]
+    assert found.pixels == len(values)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.std == pytest.approx(values.std())
+    assert found.counted.tolist() == [(labels == k).sum() for k in range(3)]
 
 
 def test_pixels_without_data_move_no_statistic():
     s = scene()
     clean = s.read()
     dirty = Sample(np.where(clean.valid, clean.image, np.uint8(255)), clean.valid, clean.target)
-    a = measure([whole(s)], 3, Reader())
-    b = measure([whole(LabelledScene("d", s.shape, lambda: dirty))], 3, Reader())
-    assert a["mean"] == b["mean"]
-    assert a["std"] == b["std"]
+    a = measure([whole(s)], CLASSES, Reader())
+    b = measure([whole(LabelledScene("d", s.shape, lambda: dirty))], CLASSES, Reader())
+    assert a.mean == b.mean
+    assert a.std == b.std
 
 
 def test_a_constant_band_keeps_a_usable_std():
-    flat_ = Sample.of(np.full((1, 5, 5), 7, np.uint8), np.ones((5, 5), bool), np.zeros((5, 5), np.uint8))
-    assert measure([whole(LabelledScene("f", (5, 5), lambda: flat_))], 1, Reader())["std"] == [1.0]
+    flat_ = Sample.of(np.full((1, 5, 5), 7, np.uint8), np.ones((5, 5), bool), np.zeros((5, 5), np.uint8), CLASSES)
+    assert measure([whole(LabelledScene("f", (5, 5), lambda: flat_))], CLASSES, Reader()).std == [1.0]
 
 
 def test_the_reader_keeps_within_its_budget():

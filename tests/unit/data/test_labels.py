@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
-from geoml.data.labels import burn, discs, read_points, read_polygons
+from geoml.data.labels import discs, read_points, read_polygons
 from geoml.data.recipe import VectorLabels
+from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError, InputError
 from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.losses import IGNORE
 
-CLASSES = (ClassInfo(value=3, name="water", color="#0000ff"), ClassInfo(value=7, name="crop", color="#00ff00"))
+CLASSES = ClassTarget(
+    (ClassInfo(value=3, name="water", color="#0000ff"), ClassInfo(value=7, name="crop", color="#00ff00"))
+)
+burn = CLASSES.of_features
 
 
 def geobox(h=20, w=30, res=2.0):
@@ -63,7 +67,7 @@ def test_later_polygons_win_and_the_rest_is_unknown():
 
 
 def test_no_polygon_at_all():
-    assert (burn([], geobox(), fill=2) == 2).all()
+    assert (burn([], geobox(), 2) == 2).all()
 
 
 @given(
@@ -127,12 +131,12 @@ def vectors(tmp_path, values, geometry=None, column="kind"):
 @pytest.mark.parametrize("values", [["water", "crop"], ["3", "7"], [3, 7], [3.0, 7.0]])
 def test_a_field_holds_names_or_values(tmp_path, values):
     spec = VectorLabels(file=vectors(tmp_path, values), field="kind")
-    assert read_polygons(spec, CLASSES)["index"].tolist() == [0, 1]
+    assert read_polygons(spec, CLASSES)["label"].tolist() == [0, 1]
 
 
 def test_values_map_text(tmp_path):
     spec = VectorLabels(file=vectors(tmp_path, ["agua", "soja"]), field="kind", values={"agua": 3, "soja": 7})
-    assert read_polygons(spec, CLASSES)["index"].tolist() == [0, 1]
+    assert read_polygons(spec, CLASSES)["label"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_items_are_converted_to_the_units_of_the_recipe(made, world):
 
 def test_pixels_without_data_have_no_label(made):
     found = made([("dark", cells(0, 0, 10, 10))], [("bright", cells(130, 40, 150, 44))])
-    measured = measure(prepare(found)["train"], 2, Reader())
-    assert measured["labelled"].tolist() == [100 - 25, 0]
+    measured = measure(prepare(found)["train"], found.target, Reader())
+    assert measured.counted.tolist() == [100 - 25, 0]
 
 
 def test_a_pixel_labelled_in_two_splits_is_a_leak(made):

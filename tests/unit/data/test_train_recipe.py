@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from geoml.data.recipe import TrainRecipe, load_recipe, resolve, swapped
+from geoml.data.recipe import ChangeRecipe, TrainRecipe, resolve, swapped
 from geoml.errors import InputError
 from geoml.geolocation.training import recipe as geo_recipe
 from geoml.io.cards.map_card import ClassInfo
+from geoml.pipeline import training
 from geoml.recipe import load_yaml, parse
 from geoml.settings import settings
 
@@ -16,6 +17,10 @@ FOLDER = Path(__file__).parents[3] / "catalogs" / "recipes"
 RECIPES = {p.stem: load_yaml(p) for p in FOLDER.glob("*.yaml")}
 PLACES = sorted(name for name, value in RECIPES.items() if value.get("task") == "geolocation")
 SHIPPED = sorted(name for name, value in RECIPES.items() if "source" in value and name not in PLACES)
+
+
+def shipped(name):
+    return training(name)[1]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +33,7 @@ def _fresh_settings(monkeypatch):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes_parse_and_name_data_by_variable_only(name):
-    found = load_recipe(name)
+    found = shipped(name)
     root = getattr(found.source, "root", "${GEOML_CATALOGS}")
     assert root.startswith("${GEOML_")
 
@@ -41,10 +46,10 @@ def test_shipped_recipes_of_geolocation_parse_and_name_data_by_variable_or_packa
 
 
 def test_hash_does_not_depend_on_the_machine(monkeypatch, tmp_path):
-    before = load_recipe(SHIPPED[0]).hash
+    before = shipped(SHIPPED[0]).hash
     monkeypatch.setenv("GEOML_DATA", str(tmp_path))
     settings.cache_clear()
-    assert load_recipe(SHIPPED[0]).hash == before
+    assert shipped(SHIPPED[0]).hash == before
 
 
 def test_hash_changes_with_what_changes_the_weights(recipe):
@@ -60,7 +65,7 @@ def test_hashes_from_before_pairs_still_hold():
         "sen1floods11-water": "5940098b564d7e2f67ee44e5a033961123ebe6f0b3b8967aa03ecbecb2846f31",
         "urban-trees": "5f6f467840d7794ac5663304cfe32534d04c47e1cf61cfaf1b38c0755e8fcd09",
     }
-    assert {name: load_recipe(name).hash for name in known} == known
+    assert {name: shipped(name).hash for name in known} == known
     for card in FOLDER.parent.glob("models/*/model.json"):
         training = json.loads(card.read_text(encoding="utf-8"))["properties"].get("geoml:training", {})
         assert training.get("recipe_hash") in {None, *known.values()}  # None: calibrated, not trained
@@ -101,7 +106,7 @@ def test_a_swap_without_the_class_turned_round_is_refused(recipe):
     value = recipe().model_dump(mode="json")
     one_way = [value["classes"][0], {**value["classes"][1], "before": "tree", "after": "other"}]
     with pytest.raises(InputError, match=r"augmentation.swap: no class goes from other to tree"):
-        parse(TrainRecipe, {**value, "task": "change", "classes": one_way, "augmentation": {"swap": 0.5}}, "recipe")
+        parse(ChangeRecipe, {**value, "task": "change", "classes": one_way, "augmentation": {"swap": 0.5}}, "recipe")
 
 
 def test_resolve(monkeypatch, tmp_path):
@@ -135,4 +140,4 @@ def test_a_wrong_field_is_named(recipe, change, says):
 
 def test_an_unknown_recipe_is_an_input_error():
     with pytest.raises(InputError, match="no-such"):
-        load_recipe("no-such")
+        shipped("no-such")

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoml.data.recipe import TrainRecipe
+from geoml.data.recipe import ChangeRecipe, TrainRecipe
 
 CLASSES = [{"value": 4, "name": "dark", "color": "#000000"}, {"value": 9, "name": "bright", "color": "#ffffff"}]
 
@@ -69,7 +69,8 @@ def problem(tmp_path: Path) -> Callable[..., TrainRecipe]:
             "precision": "fp32",
             "seed": 3,
         }
-        return TrainRecipe.model_validate({**value, **changes})
+        kind = ChangeRecipe if changes.get("task") == "change" else TrainRecipe
+        return kind.model_validate({**value, **changes})
 
     make.scenes, make.write = scenes, write  # for tests that change the data
     return make

@@ -10,6 +10,7 @@ from shapely.geometry import box
 
 from geoml.data.chips import Reader, measure
 from geoml.data.prepare import prepare
+from geoml.data.recipe import TrainRecipe
 from geoml.data.sources import change_pairs
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.nn.losses import IGNORE
@@ -129,17 +130,17 @@ def test_what_does_not_lie_on_one_grid_is_refused(tif, pair, tmp_path):
 
 
 def test_a_wrong_recipe_is_named(pair):
-    with pytest.raises(InputError, match=r"source.masks: \[5\]"):
+    with pytest.raises(InputError, match=r"source\.masks: 5 is no class"):
         change_pairs.scenes((made := pair(masks={5: "{id}/c.bmp"})).source, made)
     good = pair(labels="{id}/l.tif").model_dump(mode="json")
     for change, says in (
         ({"dates": 1}, "dates: 1, but the source gives 2"),
         ({"source": {**good["source"], "labels": None}}, "exactly one"),
         ({"source": {**good["source"], "masks": {3: "{id}/x.bmp"}}}, "exactly one"),
-        ({"augmentation": {"swap": 0.5}, "task": "segmentation"}, "are for the task 'change'"),
+        ({"augmentation": {"swap": 0.5}, "task": "segmentation"}, "are for tasks that compare dates"),
     ):
         with pytest.raises(InputError, match=says):
-            parse(type(pair(labels="x")), {**good, **change}, "recipe")
+            parse(TrainRecipe, {**good, **change}, "recipe")
 
 
 def test_statistics_are_of_a_band_over_all_dates(tif, pair, tmp_path):
@@ -149,12 +150,12 @@ def test_statistics_are_of_a_band_over_all_dates(tif, pair, tmp_path):
     tif(tmp_path / "a/t2.tif", two.astype(np.float32))
     tif(tmp_path / "a/label.tif", np.full((40, 40), 7, np.uint8))
     made = pair(labels="{id}/label.tif")
-    found = measure(prepare(made)["train"], 2, Reader(), 2)
+    found = measure(prepare(made)["train"], made.target, Reader(), 2)
     both = np.concatenate([one, two], axis=1).astype(np.float32)
-    np.testing.assert_allclose(found["mean"], both.mean((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(found["std"], both.std((1, 2)), rtol=1e-5)
-    assert found["pixels"] == both[0].size
-    assert found["labelled"].tolist() == [0, 1600]
+    np.testing.assert_allclose(found.mean, both.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(found.std, both.std((1, 2)), rtol=1e-5)
+    assert found.pixels == both[0].size
+    assert found.counted.tolist() == [0, 1600]
 
 
 def test_held_out_blocks_keep_their_distance(tif, pair, tmp_path):

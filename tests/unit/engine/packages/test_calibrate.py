@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from geoml import models
 from geoml.cli import app
 from geoml.data.chips import Reader
+from geoml.data.recipe import ChangeRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
+from geoml.data.targets.classes import ClassTarget
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import package
-from geoml.engine.packages.calibrate import calibrated, check_ready, draw, new, ready
+from geoml.engine.packages.calibrate import CLASSES, calibrated, check_ready, draw, new, ready
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.fit import build, fit
 from geoml.errors import DataError, InputError, ModelError, NothingFound
@@ -25,6 +27,27 @@ from geoml.nn.losses import IGNORE
 from geoml.settings import settings
 
 KINDS = [n for n in models.names() if models.calibrated(n)]
+
+
+RECIPE = ChangeRecipe.model_validate(
+    {
+        "name": "made",
+        "task": "change",
+        "model": {"architecture": "cva"},
+        "bands": ["red", "nir"],
+        "dates": 2,
+        "gsd": 10,
+        "classes": [{"value": v, "name": n, "color": c} for v, (n, c) in enumerate(CLASSES[2].items())],
+        "source": {
+            "kind": "change_pairs",
+            "root": "made",
+            "images": ["{id}/1.tif", "{id}/2.tif"],
+            "labels": "{id}/3.tif",
+            "file_bands": ["red", "nir"],
+        },
+        "split": {"kind": "files", "test": ["*"]},
+    }
+)
 
 
 def pieces(count: int = 2, side: int = 64, seed: int = 0) -> tuple[list[Piece], list[Sample]]:
@@ -40,7 +63,7 @@ def pieces(count: int = 2, side: int = 64, seed: int = 0) -> tuple[list[Piece], 
         valid = np.ones((side, side), bool)
         valid[:10, :8] = False
         image = np.where(valid, np.concatenate([first, second]), -9999).astype(np.int16)
-        sample = Sample.of(image, valid, np.where(random.random(target.shape) < 0.5, target, IGNORE))
+        sample = Sample.of(image, valid, np.where(random.random(target.shape) < 0.5, target, IGNORE), ClassTarget(()))
         scene = LabelledScene(f"s{n}", (side, side), lambda s=sample: s)
         out.append(Piece(scene, Window(0, 0, side, side - n), "test"))
         samples.append(sample)
@@ -122,7 +145,7 @@ def test_draw_of_nothing_is_named() -> None:
 @pytest.mark.parametrize("kind", ["cva", "image_difference", "ir_mad"])
 def test_a_score_calibrates_on_the_pixels_of_the_split_and_on_no_label(kind: str) -> None:
     parts, samples = pieces()
-    found = score(new(kind, ["red", "nir"], 10), parts)
+    found = score(new(kind, ["red", "nir"], 10), parts, RECIPE)
     assert found["overall_accuracy"] > 0.98
     assert found["iou"]["changed"] > 0.9
     labelled = [s.target[:, : p.window.x1] != IGNORE for s, p in zip(samples, parts, strict=True)]
@@ -130,7 +153,7 @@ def test_a_score_calibrates_on_the_pixels_of_the_split_and_on_no_label(kind: str
     # a package that a run has calibrated is scored as it is
     made = calibrated(new(kind, ["red", "nir"], 10), draw(parts, Reader()))
     made.module.threshold.fill_(1e6)
-    assert score(made, parts)["iou"]["changed"] == 0
+    assert score(made, parts, RECIPE)["iou"]["changed"] == 0
 
 
 def test_a_split_does_not_move_with_its_labels() -> None:

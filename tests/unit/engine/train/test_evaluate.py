@@ -7,12 +7,13 @@ import pytest
 
 from geoml.data.prepare import prepare
 from geoml.engine.packages.package import load
-from geoml.engine.train.evaluate import check_fit, evaluate, named
+from geoml.engine.train.evaluate import check_fit, evaluate
 from geoml.engine.train.fit import fit
 from geoml.errors import InputError
 from geoml.io.report.score_notes import FEW_PIXELS, FEW_PLACES, few, score_notes
 from geoml.nn.losses import IGNORE
 from geoml.nn.support import Support
+from geoml.tasks._classes import named
 
 
 @pytest.fixture

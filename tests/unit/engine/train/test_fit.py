@@ -12,11 +12,12 @@ from geoml import models, tasks
 from geoml.data.chips import TrainBatches
 from geoml.engine.packages import cards, package
 from geoml.engine.train.evaluate import evaluate
-from geoml.engine.train.fit import build, class_weights, fit
+from geoml.engine.train.fit import build, fit
 from geoml.engine.train.loop import LAST
 from geoml.engine.train.state import STATE
 from geoml.engine.train.transfer import transfer
 from geoml.errors import InputError, ModelError, NothingFound
+from geoml.tasks._classes import class_weights
 
 
 def weights(folder):

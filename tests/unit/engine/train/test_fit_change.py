@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from geoml.data.prepare import prepare
-from geoml.data.recipe import TrainRecipe
+from geoml.data.recipe import ChangeRecipe
 from geoml.data.scene import Sample
 from geoml.engine.packages import package
 from geoml.engine.train.evaluate import check_fit, evaluate
@@ -47,7 +47,7 @@ def problem(problem: Any, tmp_path: Path) -> Any:
     folder = tmp_path / "pairs"
     scenes(folder, problem.write)
 
-    def make(**changes: Any) -> TrainRecipe:
+    def make(**changes: Any) -> ChangeRecipe:
         source = {
             "kind": "change_pairs",
             "root": str(folder),

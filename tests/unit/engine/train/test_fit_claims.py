@@ -15,6 +15,7 @@ from shapely.geometry import box
 from geoml import pipeline
 from geoml.data import labels
 from geoml.data.recipe import VectorLabels
+from geoml.data.targets.classes import ClassTarget
 from geoml.engine.train.fit import fit
 from geoml.engine.train.loop import LAST
 from geoml.engine.train.state import EARLIER, NOTE, STATE
@@ -75,11 +76,11 @@ def test_all_values_of_all_label_files_are_told_at_once(tmp_path: Path) -> None:
         specs.append(VectorLabels(name=name, file=str(tmp_path / f"{name}.geojson"), field="kind"))
     specs.append(VectorLabels(name="three", file=str(tmp_path / "one.geojson"), field="knid"))
     with pytest.raises(InputError) as told:
-        labels.read_all(specs, CLASSES)
+        labels.read_all(specs, ClassTarget(CLASSES))
     for word in ("one", "'drak'", "'77'", "two", "'brihgt'", "'-3'", "no field 'knid'", "dark", "map them"):
         assert word in str(told.value), told.value
     good = specs[0].model_copy(update={"values": {"drak": 4, "77": 9}})
-    assert labels.read_all([good], CLASSES)[0]["index"].tolist() == [0, 0, 1]
+    assert labels.read_all([good], ClassTarget(CLASSES))[0]["label"].tolist() == [0, 0, 1]
 
 
 def test_a_training_that_never_came_to_an_epoch_holds_no_one_up(problem: Any, tmp_path: Path) -> None:

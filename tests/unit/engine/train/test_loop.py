@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from geoml.data.chips import Rows
+from geoml.data.chips import OwnRows
 from geoml.data.recipe import EarlyStopping
 from geoml.engine.train.loop import LAST, FrozenParts, Training, TrainingBatch, kept, learn
 from geoml.errors import ModelError
 
 
-def points(epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+def points(epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
     x = torch.linspace(-1, 1, 12).reshape(-1, 1)
     for part in x.split(5):
         yield TrainingBatch((part[rows(len(part))],), 3 * part[rows(len(part))] + 1, len(part))
@@ -34,10 +34,10 @@ class Scripted:
     def __init__(self, scores: list[float | None], larger: bool = False) -> None:
         self.scores, self.larger_is_better = iter(scores), larger
 
-    def batches(self, rows: Rows) -> Iterator[TrainingBatch]:
+    def batches(self, rows: OwnRows) -> Iterator[TrainingBatch]:
         return iter(())
 
-    def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
+    def decode(self, raw: Tensor, x: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (raw,)
 
     def start(self) -> None: ...
@@ -66,7 +66,7 @@ class Killed(BaseException):
 def killing(after: int) -> Any:
     """Batches that die within an epoch."""
 
-    def batches(epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+    def batches(epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
         for n, batch in enumerate(points(epoch, rows)):
             if (epoch, n) == (after, 1):
                 raise Killed

@@ -18,7 +18,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from geoml.backends.torch import Device
-from geoml.data.chips import Rows
+from geoml.data.chips import OwnRows
 from geoml.engine.train.fit import fit
 from geoml.engine.train.loop import LAST, FrozenParts, Training, TrainingBatch, TrainingState, learn
 from geoml.errors import InputError, ModelError, TransientError
@@ -60,7 +60,7 @@ class Pairs(nn.Module):
         return F.cross_entropy(score, torch.arange(len(score)))
 
 
-def images(epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+def images(epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
     rng = np.random.default_rng(epoch)
     for first in range(0, COUNT, BATCH):
         x = torch.from_numpy(rng.normal(size=(min(BATCH, COUNT - first), 2, 8, 8)).astype(np.float32))
@@ -69,7 +69,7 @@ def images(epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
         yield TrainingBatch((x[rows(len(x))],), target[rows(len(x))], len(x))
 
 
-def pairs(rng: np.random.Generator, epoch: int, rows: Rows) -> Iterator[TrainingBatch]:
+def pairs(rng: np.random.Generator, epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
     for _ in range(4):
         x = torch.from_numpy(rng.normal(size=(BATCH, 2, 6)).astype(np.float32))
         shared = torch.zeros(BATCH, BATCH, dtype=torch.bool)
@@ -82,10 +82,10 @@ class Score:
 
     key, larger_is_better = "nats", False
 
-    def batches(self, rows: Rows) -> Iterator[TrainingBatch]:
+    def batches(self, rows: OwnRows) -> Iterator[TrainingBatch]:
         return images(99, rows)
 
-    def decode(self, raw: Tensor) -> tuple[Tensor, ...]:
+    def decode(self, raw: Tensor, x: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (raw.log_softmax(1),)
 
     def start(self) -> None:

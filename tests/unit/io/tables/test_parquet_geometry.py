@@ -18,6 +18,7 @@ from shapely.geometry import Point, box
 
 from geoml.data.labels import read_polygons
 from geoml.data.recipe import VectorLabels
+from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError, InputError
 from geoml.geolocation.pictures.lists import pictures
 from geoml.io.cards.map_card import ClassInfo
@@ -108,7 +109,7 @@ def test_what_is_no_region_is_named(tmp_path: Path) -> None:
 def test_labels(tmp_path: Path) -> None:
     path = write(tmp_path / "l.parquet", [SQUARE], SPELLINGS["authority"], kind=["water"])
     spec = VectorLabels(name="drawn", file=str(path), field="kind")
-    classes = (ClassInfo(value=3, name="water", color="#0000ff"),)
+    classes = ClassTarget((ClassInfo(value=3, name="water", color="#0000ff"),))
     found = read_polygons(spec, classes)
     assert found.crs == UTM
     assert found.geometry.iloc[0].equals(SQUARE)
