@@ -125,14 +125,18 @@ class Output:
         raw = raw.float()
         if bad := int((~torch.isfinite(raw).all(0) & known).sum()):
             raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
-        heat = torch.sigmoid(raw[: -len(SIDES)]).mul(STEPS).round().masked_fill(~known, 0)
-        top = F.max_pool2d(heat, 2 * self.reach + 1, 1, self.reach)
-        index, y, x = torch.nonzero((heat == top) & (heat >= self.least * STEPS), as_tuple=True)
+        heat = torch.sigmoid(raw[: -len(SIDES)]).masked_fill(~known, 0)
+        index, y, x = torch.nonzero(_peaks(heat) & (heat >= self.least), as_tuple=True)
         sides = raw[-len(SIDES) :, y, x].exp().clamp(0.5, self.card.chip_size).mul(FINE).round().div(FINE)
         values = torch.tensor([c.value for c in self.card.classes], device=raw.device)
         found = {"y": y + chip.y0, "x": x + chip.x0, **dict(zip(SIDES, sides, strict=True))}
         share = _share(known, y, x, sides)
-        return {**found, "score": heat[index, y, x].div(STEPS), "class": values[index], "valid": share}
+        return {
+            **found,
+            "score": heat[index, y, x].mul(STEPS).round().div(STEPS),
+            "class": values[index],
+            "valid": share,
+        }
 
     def answer(self, rows: Rows) -> tuple[NDArray[Any], ...]:
         """(n, 8) float64 candidates as `geoml.nn.box_scores.BoxScores` takes them; nothing is suppressed yet."""
@@ -157,6 +161,18 @@ class Output:
     def report(self, out: Path) -> ObjectReport:
         """Boxes on the map, and their numbers."""
         return ObjectReport(out, self.card)
+
+
+def _peaks(heat: Tensor) -> Tensor:
+    """(K, y, x) True where no neighbour is higher; of a flat top the first pixel alone, or it would be many peaks."""
+    around = F.pad(heat, (1, 1, 1, 1), value=-1.0)
+    height, width = heat.shape[1:]
+    peak = torch.ones_like(heat, dtype=torch.bool)
+    for dy in range(3):
+        for dx in range(3):
+            other = around[:, dy : dy + height, dx : dx + width]
+            peak &= heat > other if (dy, dx) < (1, 1) else heat >= other
+    return peak
 
 
 def _share(known: Tensor, y: Tensor, x: Tensor, sides: Tensor) -> Tensor:

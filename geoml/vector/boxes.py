@@ -107,7 +107,7 @@ class Suppression:
         known = together([self.held, boxes]) if self.held is not None else dict(boxes)
         known = take(known, best_first(known))
         shape = edges(known)
-        final = np.isinf(frontier) | (shape[:, 2] <= frontier - self.reach)  # nothing that comes can overlap it
+        final = np.isinf(frontier) | (shape[:, 2] <= frontier - self.reach)  # nothing that is to come can overlap it
         fate = _fates(shape, final, self.threshold)
         self.held = take(known, fate == _OPEN)
         return take(known, fate == _KEPT)
@@ -119,23 +119,35 @@ class Suppression:
 
 
 _OPEN, _KEPT, _GONE = 0, 1, 2
+_CHUNK = 256
+"""Boxes whose neighbours are looked up at once: they hold memory until all of these have their fate."""
 
 
 def _fates(shape: NDArray[np.float64], final: NDArray[np.bool_], threshold: float) -> NDArray[np.int8]:
-    """Of boxes, best first: kept, gone, or open where that hangs on boxes that are not here yet."""
-    fate = np.where(final, _KEPT, _OPEN).astype(np.int8)
-    better, worse, _ = overlapping(shape, shape, threshold)
-    pairs = better < worse
-    better, worse = better[pairs], worse[pairs]
-    order = np.lexsort((better, worse))
-    better, worse = better[order], worse[order]
-    who, first = np.unique(worse, return_index=True)
-    for k, above in zip(who.tolist(), np.split(better, first[1:]), strict=False):
-        fates = fate[above]
-        if (fates == _KEPT).any():
-            fate[k] = _GONE
-        elif (fates == _OPEN).any():
-            fate[k] = _OPEN
+    """Of boxes, best first: kept, gone, or open where that hangs on boxes that are not here yet.
+
+    What is gone is not looked at any more, so of many boxes in one place nearly all cost nothing.
+    """
+    fate, blocked = np.full(len(shape), _OPEN, np.int8), np.zeros(len(shape), np.bool_)
+    outlines = _shapes(shape)
+    tree = shapely.STRtree(outlines)
+    for first in range(0, len(shape), _CHUNK):
+        rows = first + np.flatnonzero(fate[first : first + _CHUNK] != _GONE)
+        at, worse = tree.query(outlines[rows])
+        left = (worse > rows[at]) & (fate[worse] != _GONE)
+        at, worse = at[left], worse[left]
+        mine = iou(shape[rows[at]], shape[worse]) > threshold
+        at, worse = at[mine], worse[mine]
+        order = np.argsort(at, kind="stable")
+        ends = np.searchsorted(at[order], np.arange(len(rows) + 1))
+        for k, row in enumerate(rows.tolist()):
+            below = worse[order[ends[k] : ends[k + 1]]]
+            if fate[row] == _GONE:
+                continue
+            if final[row] and not blocked[row]:
+                fate[row], fate[below] = _KEPT, _GONE
+            else:
+                blocked[below] = True
     return fate
 
 
