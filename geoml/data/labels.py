@@ -11,15 +11,28 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pydantic import Field
 from pyogrio.errors import DataSourceError
 from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
-from geoml.data.recipe import VectorLabels, resolve
+from geoml.data.recipe import resolve
 from geoml.data.target import Target
 from geoml.errors import DataError, InputError
 from geoml.io.tables import csv_rows, parquet_geometry
+from geoml.recipe import Frozen
 from geoml.texts import listed
+
+
+class VectorLabels(Frozen):
+    """Polygons of a vector file that carry a class."""
+
+    name: str = Field(default="labels", description="what a split by label file calls it")
+    file: str = Field(description="GeoJSON, GeoPackage or GeoParquet")
+    field: str | None = Field(default=None, description="property with the class value or name; None: all are `value`")
+    values: dict[str, int] = Field(default_factory=dict, description="text of the property -> class value")
+    value: int = Field(default=1, description="class value of every polygon when there is no field")
+    buffer: float = Field(default=0.0, ge=0, description="metres around points and lines; polygons stay as they are")
 
 
 def discs(points: NDArray[np.float64], shape: tuple[int, int], radius: float) -> NDArray[np.bool_]:

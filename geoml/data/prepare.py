@@ -9,12 +9,11 @@ import shapely
 
 from geoml.data.recipe import MapRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
+from geoml.data.source import SOURCES
 from geoml.data.splits import SPLITS, assign, check_copies
 from geoml.data.target import LISTED
 from geoml.errors import DataError, InputError
-from geoml.registry import Registry
 
-SOURCES = Registry("geoml.data.sources", "source")
 Splits = Mapping[str, Sequence[Piece]]
 """train, val and test -> pieces, any of the last two may be empty; ``unused``: scenes that the split leaves out."""
 
@@ -29,9 +28,8 @@ def scenes(recipe: MapRecipe) -> list[LabelledScene]:
 
 def prepare(recipe: MapRecipe) -> Splits:
     """The pieces of every split, checked for leaks. Raises InputError for a leak, what `scenes` raises otherwise."""
-    root = getattr(recipe.source, "root", None)
     found = scenes(recipe)
-    pieces = assign(found, recipe.split, root, recipe.seed)
+    pieces = assign(found, recipe.split, recipe.source.folder, recipe.seed)
     check_copies(pieces)
     used = {p.scene.id for p in pieces}
     unused = [Piece(s, s.window, UNUSED) for s in found if s.id not in used]

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from geoml.data.source import Source
 from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import ClassInfo
 from geoml.io.units import Unit
-from geoml.recipe import Frozen, Phase, Place, When, digest
+from geoml.recipe import Frozen, Place, digest
 from geoml.settings import settings
 
 if TYPE_CHECKING:
@@ -24,160 +25,6 @@ if TYPE_CHECKING:
     from geoml.data.targets.classes import ClassTarget
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Pairs(Frozen):
-    """An image raster and a label raster for each scene, on the same pixels; georeferenced or not."""
-
-    kind: Literal["pairs"]
-    root: str = Field(description="folder")
-    images: str = Field(description="path under root with {id} in it, such as {id}_S1Hand.tif")
-    labels: str = Field(description="path under root with {id} in it")
-    file_bands: tuple[str, ...] = Field(description="names of the image file's bands, in the file's order")
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
-    ignore: tuple[int, ...] = Field(default=(), description="label values that mean: not known")
-    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
-
-
-class VectorLabels(Frozen):
-    """Polygons of a vector file that carry a class."""
-
-    name: str = Field(default="labels", description="what a split by label file calls it")
-    file: str = Field(description="GeoJSON, GeoPackage or GeoParquet")
-    field: str | None = Field(default=None, description="property with the class value or name; None: all are `value`")
-    values: dict[str, int] = Field(default_factory=dict, description="text of the property -> class value")
-    value: int = Field(default=1, description="class value of every polygon when there is no field")
-    buffer: float = Field(default=0.0, ge=0, description="metres around points and lines; polygons stay as they are")
-
-
-class Tiles(Frozen):
-    """Web-map tiles (z/x/y in the file name, EPSG:3857) and polygons; what no polygon covers is background."""
-
-    kind: Literal["tiles"]
-    root: str
-    images: str = Field(description="path under root with {x}, {y} and {z} in it")
-    labels: VectorLabels
-    background: int = Field(default=0, description="class value outside polygons")
-    zoom: int = Field(ge=0, le=30, description="tiles of this zoom; a missing one is averaged from finer tiles")
-    mosaic: int = Field(default=1, ge=1, description="n x n tiles are one scene, so that crops may cross tile borders")
-    file_bands: tuple[str, ...] = ("red", "green", "blue")
-
-
-class Points(Frozen):
-    """Images with points (trees, poles, …), each of which labels the disc of ``radius`` metres around it."""
-
-    kind: Literal["points"]
-    root: str
-    images: str = Field(description="path under root with {id} in it")
-    points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
-    file_bands: tuple[str, ...]
-    nodata: float | None = None
-    radius: float = Field(gt=0, description="metres")
-    ring: float = Field(default=0.0, ge=0, description="metres around the disc that are labelled neither way")
-    value: int = 1
-    background: int = 0
-    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
-
-
-class ChangePairs(Frozen):
-    """One image raster for each date and what changed between the first and the last, all on the same pixels.
-
-    Labels are one raster, or one mask file for each class, or polygons.
-    """
-
-    kind: Literal["change_pairs"]
-    root: str = Field(description="folder")
-    images: tuple[str, ...] = Field(min_length=2, description="path under root with {id} in it for each date, in order")
-    labels: str | None = Field(default=None, description="label raster: path under root with {id} in it")
-    masks: dict[int, str] = Field(
-        default_factory=dict,
-        description="class value -> path under root with {id} in it; pixels above 0 are of that class, pixels in no"
-        " mask are not known",
-    )
-    polygons: tuple[VectorLabels, ...] = Field(default=(), description="polygons over all scenes; need a georeference")
-    background: int | None = Field(default=None, description="class value outside polygons; None: not known")
-    file_bands: tuple[str, ...] = Field(description="names of the bands of every image file, in the file's order")
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
-    ignore: tuple[int, ...] = Field(default=(), description="values of the label raster that mean: not known")
-    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
-
-    @model_validator(mode="after")
-    def _one_kind_of_label(self) -> Self:
-        if sum((self.labels is not None, bool(self.masks), bool(self.polygons))) != 1:
-            raise ValueError("labels, masks, polygons: give exactly one of them")
-        return self
-
-
-class PointChange(Frozen):
-    """What appeared and what vanished between two dates on the same ground, derived from points of each date.
-
-    Points of two dates are paired one to one, nearest first, up to ``match`` metres: these stayed. A point without a
-    partner and without any point of the other date within ``apart`` metres is a loss (it is of the first date) or a
-    gain (of the second) and labels the disc of ``radius`` around it. Every other point without a partner is not known:
-    the same thing may have been marked elsewhere. All that is left is unchanged.
-    """
-
-    kind: Literal["point_change"]
-    root: str
-    images: str = Field(description="path under root with {id} in it")
-    points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
-    dates: tuple[str, ...] = Field(min_length=2, description="text of each date in an id, earliest first")
-    stamp: str = Field(default="_{date}_", description="where in an id the date stands; the rest of it is the place")
-    pairs: Literal["all", "consecutive", "longest"] = Field(
-        default="all",
-        description="dates that make a scene: every two, neighbours among those a place has, or its first and last",
-    )
-    file_bands: tuple[str, ...]
-    nodata: float | None = None
-    match: float = Field(gt=0, description="metres: at most this far apart, two points are the same thing")
-    apart: float = Field(gt=0, description="metres without a point of the other date around what counts as a change")
-    radius: float = Field(gt=0, description="metres: disc of a change")
-    ring: float = Field(default=0.0, ge=0, description="metres around the disc of a change that are not known")
-    edge: float = Field(default=0.0, ge=0, description="metres from the image's edge where a lone point is not known")
-    unchanged: int = Field(default=0, description="class value")
-    gain: int = Field(description="class value of what appeared")
-    loss: int = Field(description="class value of what vanished; may be that of gain")
-    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
-
-    @model_validator(mode="after")
-    def _distances(self) -> Self:
-        if self.apart < self.match:
-            raise ValueError(f"apart: {self.apart} m is less than match, {self.match} m")
-        if self.stamp.count("{date}") != 1:
-            raise ValueError(f"stamp: {self.stamp!r}; expected one {{date}} in it")
-        return self
-
-
-class Stac(Frozen):
-    """Images found by a STAC search and read on the plane as prediction does; polygons label some of the pixels.
-
-    Several ``datetime`` are so many dates of a sample; the polygons then say what changed.
-    """
-
-    later: ClassVar[tuple[str, ...]] = ("strict",)
-
-    kind: Literal["stac"]
-    catalog: Place
-    collection: str | None = None
-    datetime: When | tuple[When, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
-    bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
-    filter: str | None = None
-    strict: bool = Field(default=False, description="an item that cannot be used is an error, instead of left out")
-    labels: tuple[VectorLabels, ...]
-    background: int | None = Field(default=None, description="class value of unlabelled pixels; None: not known")
-    mask: Literal["auto", "none"] = "auto"
-    composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
-    crs: str = Field(default="utm", description="utm or EPSG:code")
-    anchor: Phase = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5")
-    block: int = Field(default=512, ge=32, description="pixels of one scene on the plane")
-
-    @property
-    def times(self) -> tuple[str, ...]:
-        """``datetime`` of each date."""
-        return (self.datetime,) if isinstance(self.datetime, str) else self.datetime
-
-
-Source = Annotated[Pairs | Tiles | Points | ChangePairs | PointChange | Stac, Field(discriminator="kind")]
 
 
 class Carve(Frozen):
@@ -384,16 +231,15 @@ class MapRecipe(Frozen, ABC):
             raise ValueError(f"bands: a name is used twice in {list(self.bands)}")
         if strange := set(self.units) - {EVERY, *self.bands}:
             raise ValueError(f"units: {sorted(strange)} are no bands of {list(self.bands)}")
-        if isinstance(self.split, ByLabel) and not isinstance(self.source, Stac):
-            raise ValueError("split: kind 'labels' needs a source of kind 'stac'")  # noqa: TRY004
-        if self.dates != (given := _dates(self.source)):
-            raise ValueError(f"dates: {self.dates}, but the source gives {given}")
+        if isinstance(self.split, ByLabel) and not self.source.by_label:
+            raise ValueError(f"split: kind 'labels' needs a source such as 'stac', not {self.source.kind!r}")
+        if self.dates != self.source.looks:
+            raise ValueError(f"dates: {self.dates}, but the source gives {self.source.looks}")
         if (self.augmentation.swap or self.augmentation.same) and not self.compares:
             raise ValueError(f"augmentation: swap and same are for tasks that compare dates, not {self.task!r}")
-        if not isinstance(self.source, Stac):
-            absent = [b for b in self.bands if b not in self.source.file_bands]
-            if absent:
-                raise ValueError(f"bands: {absent} are not among source.file_bands {list(self.source.file_bands)}")
+        offers = self.source.offers
+        if offers is not None and (absent := [b for b in self.bands if b not in offers]):
+            raise ValueError(f"bands: {absent} are not among source.file_bands {list(offers)}")
         return self
 
     @property
@@ -401,7 +247,7 @@ class MapRecipe(Frozen, ABC):
         """sha256 of what changes the weights (all but the description)."""
         value = _counted(self)
         del value["description"]
-        if not isinstance(self.source, Stac):
+        if not self.source.converts:
             value.pop("units", None)  # files are read as they are
         return digest(value)
 
@@ -475,14 +321,6 @@ def swapped(classes: Sequence[ClassInfo]) -> tuple[int, ...]:
         else:
             raise ValueError(f"augmentation.swap: no class goes from {c.after} to {c.before}, as {c.name} turned round")
     return tuple(out)
-
-
-def _dates(source: Source) -> int:
-    if isinstance(source, ChangePairs):
-        return len(source.images)
-    if isinstance(source, Stac):
-        return len(source.times)
-    return 2 if isinstance(source, PointChange) else 1
 
 
 def _counted(model: BaseModel) -> dict[str, Any]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
-    from geoml.data.recipe import MapRecipe, VectorLabels
+    from geoml.data.labels import VectorLabels
+    from geoml.data.recipe import MapRecipe
 
 T = TypeVar("T", bound=np.generic)
 LISTED = 20

@@ -5,23 +5,59 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal, Self
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pydantic import Field, model_validator
 
 from geoml.data import rasters
-from geoml.data.labels import features, read_all
-from geoml.data.recipe import ChangePairs, MapRecipe, resolve
+from geoml.data.labels import VectorLabels, features, read_all
+from geoml.data.recipe import MapRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
+from geoml.data.source import FileSource
 from geoml.data.sources.pairs import of_raster
 from geoml.data.target import Labels, PixelTarget, pixels
 from geoml.errors import DataError, NothingFound
 
 
-def scenes(source: ChangePairs, recipe: MapRecipe) -> list[LabelledScene]:
+class Config(FileSource):
+    """One image raster for each date and what changed between the first and the last, all on the same pixels.
+
+    Labels are one raster, or one mask file for each class, or polygons.
+    """
+
+    kind: Literal["change_pairs"]
+    root: str = Field(description="folder")
+    images: tuple[str, ...] = Field(min_length=2, description="path under root with {id} in it for each date, in order")
+    labels: str | None = Field(default=None, description="label raster: path under root with {id} in it")
+    masks: dict[int, str] = Field(
+        default_factory=dict,
+        description="class value -> path under root with {id} in it; pixels above 0 are of that class, pixels in no"
+        " mask are not known",
+    )
+    polygons: tuple[VectorLabels, ...] = Field(default=(), description="polygons over all scenes; need a georeference")
+    background: int | None = Field(default=None, description="class value outside polygons; None: not known")
+    file_bands: tuple[str, ...] = Field(description="names of the bands of every image file, in the file's order")
+    nodata: float | None = Field(default=None, description="beside what the files themselves say")
+    ignore: tuple[int, ...] = Field(default=(), description="values of the label raster that mean: not known")
+    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
+
+    @property
+    def looks(self) -> int:
+        return len(self.images)
+
+    @model_validator(mode="after")
+    def _one_kind_of_label(self) -> Self:
+        if sum((self.labels is not None, bool(self.masks), bool(self.polygons))) != 1:
+            raise ValueError("labels, masks, polygons: give exactly one of them")
+        return self
+
+
+def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every id that has all files. Raises NothingFound, InputError for a value that is no class, and
     DataError for files of one id that differ in shape or place.
     """
@@ -78,7 +114,7 @@ def _read(
     labels: Sequence[Path],
     drawn: tuple[gpd.GeoDataFrame | None, float | None],
     geobox: GeoBox | None,
-    source: ChangePairs,
+    source: Config,
     recipe: MapRecipe,
 ) -> Sample:
     polygons, background = drawn

@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from geoml.data import rasters
-from geoml.data.recipe import MapRecipe, Pairs, resolve
+from geoml.data.recipe import MapRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
+from geoml.data.source import FileSource
 from geoml.data.target import Labels, PixelTarget, pixels
 from geoml.errors import DataError, NothingFound
 
 
-def scenes(source: Pairs, recipe: MapRecipe) -> list[LabelledScene]:
+class Config(FileSource):
+    """An image raster and a label raster for each scene, on the same pixels; georeferenced or not."""
+
+    kind: Literal["pairs"]
+    root: str = Field(description="folder")
+    images: str = Field(description="path under root with {id} in it, such as {id}_S1Hand.tif")
+    labels: str = Field(description="path under root with {id} in it")
+    file_bands: tuple[str, ...] = Field(description="names of the image file's bands, in the file's order")
+    nodata: float | None = Field(default=None, description="beside what the files themselves say")
+    ignore: tuple[int, ...] = Field(default=(), description="label values that mean: not known")
+    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
+
+
+def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every id that has both files. Raises NothingFound, DataError for pairs of different shape."""
     root = resolve(source.root)
     images, labels = rasters.find(root, source.images), rasters.find(root, source.labels)
@@ -31,7 +48,7 @@ def scenes(source: Pairs, recipe: MapRecipe) -> list[LabelledScene]:
     return out
 
 
-def _read(image: Path, label: Path, source: Pairs, recipe: MapRecipe) -> Sample:
+def _read(image: Path, label: Path, source: Config, recipe: MapRecipe) -> Sample:
     data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     kind = pixels(recipe)
     return Sample.of(data, valid, of_raster(label, source.values, source.ignore, kind), kind)

@@ -1,6 +1,6 @@
 """Source ``point_change``: what appeared or vanished between two dates, from points that were marked on each.
 
-See `geoml.data.recipe.PointChange` for the rules. Made for trees: annotators mark the same crown a few metres apart
+See `Config` for the rules. Made for trees: annotators mark the same crown a few metres apart
 from year to year, so a lone point near one of the other date says nothing, and is not known.
 """
 
@@ -12,18 +12,65 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pydantic import Field, model_validator
 from scipy.spatial import KDTree
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import MapRecipe, PointChange, resolve
+from geoml.data.recipe import MapRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
+from geoml.data.source import FileSource
 from geoml.data.sources.change_pairs import same_grid, stack
 from geoml.data.target import Labels, PixelTarget, pixels
 from geoml.errors import DataError, InputError
+
+
+class Config(FileSource):
+    """What appeared and what vanished between two dates on the same ground, derived from points of each date.
+
+    Points of two dates are paired one to one, nearest first, up to ``match`` metres: these stayed. A point without a
+    partner and without any point of the other date within ``apart`` metres is a loss (it is of the first date) or a
+    gain (of the second) and labels the disc of ``radius`` around it. Every other point without a partner is not known:
+    the same thing may have been marked elsewhere. All that is left is unchanged.
+    """
+
+    kind: Literal["point_change"]
+    root: str
+    images: str = Field(description="path under root with {id} in it")
+    points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
+    dates: tuple[str, ...] = Field(min_length=2, description="text of each date in an id, earliest first")
+    stamp: str = Field(default="_{date}_", description="where in an id the date stands; the rest of it is the place")
+    pairs: Literal["all", "consecutive", "longest"] = Field(
+        default="all",
+        description="dates that make a scene: every two, neighbours among those a place has, or its first and last",
+    )
+    file_bands: tuple[str, ...]
+    nodata: float | None = None
+    match: float = Field(gt=0, description="metres: at most this far apart, two points are the same thing")
+    apart: float = Field(gt=0, description="metres without a point of the other date around what counts as a change")
+    radius: float = Field(gt=0, description="metres: disc of a change")
+    ring: float = Field(default=0.0, ge=0, description="metres around the disc of a change that are not known")
+    edge: float = Field(default=0.0, ge=0, description="metres from the image's edge where a lone point is not known")
+    unchanged: int = Field(default=0, description="class value")
+    gain: int = Field(description="class value of what appeared")
+    loss: int = Field(description="class value of what vanished; may be that of gain")
+    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
+
+    @property
+    def looks(self) -> int:
+        return 2
+
+    @model_validator(mode="after")
+    def _distances(self) -> Self:
+        if self.apart < self.match:
+            raise ValueError(f"apart: {self.apart} m is less than match, {self.match} m")
+        if self.stamp.count("{date}") != 1:
+            raise ValueError(f"stamp: {self.stamp!r}; expected one {{date}} in it")
+        return self
 
 
 @dataclass(frozen=True)
@@ -36,7 +83,7 @@ class Matched:
     unsure: NDArray[np.float64]
 
 
-def scenes(source: PointChange, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every pair of dates of a place. Raises InputError, NothingFound, DataError.
 
     A split list may name it by the image of any date of its place, whether that image is here or not.
@@ -99,7 +146,7 @@ def _pairs(dates: Sequence[str], which: str) -> list[tuple[str, ...]]:
 
 
 def _read(
-    images: Sequence[Path], points: Sequence[Path], geobox: GeoBox | None, source: PointChange, recipe: MapRecipe
+    images: Sequence[Path], points: Sequence[Path], geobox: GeoBox | None, source: Config, recipe: MapRecipe
 ) -> Sample:
     data, valid = stack(images, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     pixel = recipe.gsd if geobox is None else math.sqrt(abs(geobox.affine.determinant))
@@ -109,14 +156,14 @@ def _read(
     return Sample.of(data, valid, target(found, valid.shape, pixel, source, kind), kind)
 
 
-def _labels(source: PointChange, kind: PixelTarget) -> tuple[float, float, float]:
+def _labels(source: Config, kind: PixelTarget) -> tuple[float, float, float]:
     """Labels of what stayed, vanished and appeared. Raises InputError for a value that is none."""
     named = {"unchanged": source.unchanged, "loss": source.loss, "gain": source.gain}
     unchanged, loss, gain = (kind.label(f"source.{name}", value) for name, value in named.items())
     return unchanged, loss, gain
 
 
-def target(found: Matched, shape: tuple[int, int], pixel: float, source: PointChange, kind: PixelTarget) -> Labels:
+def target(found: Matched, shape: tuple[int, int], pixel: float, source: Config, kind: PixelTarget) -> Labels:
     """(y,x) labels; points are in pixels of ``pixel`` metres."""
     unchanged, loss, gain = _labels(source, kind)
     disc, wide = source.radius / pixel, (source.radius + source.ring) / pixel

@@ -5,17 +5,36 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import MapRecipe, Points, resolve
+from geoml.data.recipe import MapRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
+from geoml.data.source import FileSource
 from geoml.data.target import PixelTarget, pixels
 from geoml.errors import DataError
 
 
-def scenes(source: Points, recipe: MapRecipe) -> list[LabelledScene]:
+class Config(FileSource):
+    """Images with points (trees, poles, …), each of which labels the disc of ``radius`` metres around it."""
+
+    kind: Literal["points"]
+    root: str
+    images: str = Field(description="path under root with {id} in it")
+    points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
+    file_bands: tuple[str, ...]
+    nodata: float | None = None
+    radius: float = Field(gt=0, description="metres")
+    ring: float = Field(default=0.0, ge=0, description="metres around the disc that are labelled neither way")
+    value: int = 1
+    background: int = 0
+    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
+
+
+def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every image. Raises DataError for a missing points file where the recipe calls that an error."""
     root = resolve(source.root)
     _labels(source, pixels(recipe))
@@ -30,7 +49,7 @@ def scenes(source: Points, recipe: MapRecipe) -> list[LabelledScene]:
     return out
 
 
-def _read(image: Path, points: Path, source: Points, recipe: MapRecipe) -> Sample:
+def _read(image: Path, points: Path, source: Config, recipe: MapRecipe) -> Sample:
     data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     geobox = rasters.header(image).geobox
     pixel = recipe.gsd
@@ -48,6 +67,6 @@ def _read(image: Path, points: Path, source: Points, recipe: MapRecipe) -> Sampl
     return Sample.of(data, valid, target, kind)
 
 
-def _labels(source: Points, kind: PixelTarget) -> tuple[float, float]:
+def _labels(source: Config, kind: PixelTarget) -> tuple[float, float]:
     """Labels of discs and of what lies around them. Raises InputError for a value that is none."""
     return kind.label("source.value", source.value), kind.label("source.background", source.background)

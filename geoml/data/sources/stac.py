@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import ClassVar, Literal
 
 import geopandas as gpd
 import numpy as np
@@ -18,13 +19,15 @@ import pandas as pd
 import pystac
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pydantic import Field
 from scipy import ndimage
 from shapely.geometry import MultiPolygon
 
 from geoml.cube.load import load
-from geoml.data.labels import features, read_all
-from geoml.data.recipe import ByLabel, MapRecipe, Stac
+from geoml.data.labels import VectorLabels, features, read_all
+from geoml.data.recipe import ByLabel, MapRecipe
 from geoml.data.scene import LabelledScene, Sample
+from geoml.data.source import SourceConfig
 from geoml.data.target import Labels
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid import region as regions
@@ -37,9 +40,48 @@ from geoml.io.stac.search import open_catalog, search
 from geoml.io.stac.times import time_of
 from geoml.io.stac.usable import some, usable
 from geoml.io.units import mismatch
-from geoml.recipe import Query
+from geoml.recipe import Phase, Place, Query, When
 
 HELD_OUT = ("test", "val")
+
+
+class Config(SourceConfig):
+    """Images found by a STAC search and read on the plane as prediction does; polygons label some of the pixels.
+
+    Several ``datetime`` are so many dates of a sample; the polygons then say what changed.
+    """
+
+    by_label: ClassVar[bool] = True
+    converts: ClassVar[bool] = True
+    later: ClassVar[tuple[str, ...]] = ("strict",)
+
+    kind: Literal["stac"]
+    catalog: Place
+    collection: str | None = None
+    datetime: When | tuple[When, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
+    bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
+    filter: str | None = None
+    strict: bool = Field(default=False, description="an item that cannot be used is an error, instead of left out")
+    labels: tuple[VectorLabels, ...]
+    background: int | None = Field(default=None, description="class value of unlabelled pixels; None: not known")
+    mask: Literal["auto", "none"] = "auto"
+    composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
+    crs: str = Field(default="utm", description="utm or EPSG:code")
+    anchor: Phase = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5")
+    block: int = Field(default=512, ge=32, description="pixels of one scene on the plane")
+
+    @property
+    def looks(self) -> int:
+        return len(self.times)
+
+    @property
+    def phase(self) -> float:
+        return self.anchor
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """``datetime`` of each date."""
+        return (self.datetime,) if isinstance(self.datetime, str) else self.datetime
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +92,7 @@ class SourceContext:
     """Of each date."""
     catalog: Catalog
     profile: Profile
-    source: Stac
+    source: Config
     recipe: MapRecipe
     labels: Mapping[str, gpd.GeoDataFrame]
     """Split -> features with a label, in the CRS of the plane; one entry "" when the labels do not decide."""
@@ -60,7 +102,7 @@ class SourceContext:
     """Of each band, as the model is to see it."""
 
 
-def scenes(source: Stac, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every block (and split) that holds a label. Raises InputError, NothingFound, DataError."""
     kind = recipe.target
     background = None if source.background is None else kind.label("source.background", source.background)
@@ -112,7 +154,7 @@ def _wanted(recipe: MapRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str
 
 
 def _usable(
-    items: Sequence[pystac.Item], source: Stac, recipe: MapRecipe, catalog: Catalog, profile: Profile
+    items: Sequence[pystac.Item], source: Config, recipe: MapRecipe, catalog: Catalog, profile: Profile
 ) -> list[pystac.Item]:
     """The items of a date that can be read and whose numbers are what they say; raises when there is none."""
     left = LeftOut(source.strict)
@@ -161,7 +203,7 @@ def _units(crs: str, gsd: float, south: float, north: float) -> float:
     return degrees if crs in ("EPSG:4326", "OGC:CRS84") else gsd
 
 
-def _blocks(plane: Plane, source: Stac, frame: gpd.GeoDataFrame, area: MultiPolygon) -> list[Block]:
+def _blocks(plane: Plane, source: Config, frame: gpd.GeoDataFrame, area: MultiPolygon) -> list[Block]:
     """Blocks that hold a label, or, with a background class, every block of the area."""
     if source.background is not None:
         return regions.blocks_of(area, plane, source.block)

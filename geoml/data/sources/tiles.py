@@ -6,15 +6,19 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from shapely.geometry import box
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import MapRecipe, Tiles, resolve
+from geoml.data.labels import VectorLabels
+from geoml.data.recipe import MapRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
+from geoml.data.source import FileSource
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid.plane import Plane, Window
 
@@ -24,6 +28,19 @@ HALF_WORLD = 20037508.342789244
 
 Tile = tuple[int, int, int]
 """zoom, x, y"""
+
+
+class Config(FileSource):
+    """Web-map tiles (z/x/y in the file name, EPSG:3857) and polygons; what no polygon covers is background."""
+
+    kind: Literal["tiles"]
+    root: str
+    images: str = Field(description="path under root with {x}, {y} and {z} in it")
+    labels: VectorLabels
+    background: int = Field(default=0, description="class value outside polygons")
+    zoom: int = Field(ge=0, le=30, description="tiles of this zoom; a missing one is averaged from finer tiles")
+    mosaic: int = Field(default=1, ge=1, description="n x n tiles are one scene, so that crops may cross tile borders")
+    file_bands: tuple[str, ...] = ("red", "green", "blue")
 
 
 def plane_of(zoom: int) -> Plane:
@@ -38,7 +55,7 @@ def window_of(zoom: int, x: int, y: int, tiles: int = 1) -> Window:
     return Window(y0, x0, y0 + tiles * TILE, x0 + tiles * TILE)
 
 
-def scenes(source: Tiles, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     """A scene for every cell of ``mosaic`` x ``mosaic`` tiles that holds any. Raises NothingFound, InputError."""
     root = resolve(source.root)
     index = _index(root, source.images)
@@ -113,7 +130,7 @@ def _joined(
 def _read(
     index: dict[Tile, Path],
     first: Tile,
-    source: Tiles,
+    source: Config,
     recipe: MapRecipe,
     drawn: tuple[gpd.GeoDataFrame, float],
 ) -> Sample:

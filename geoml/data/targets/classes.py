@@ -18,7 +18,7 @@ from geoml.nn.losses import IGNORE
 from geoml.texts import listed
 
 if TYPE_CHECKING:
-    from geoml.data.recipe import VectorLabels
+    from geoml.data.labels import VectorLabels
 
 
 @dataclass(frozen=True)

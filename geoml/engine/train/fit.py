@@ -251,7 +251,7 @@ def _blank(recipe: MapRecipe) -> MapCard:
         bands=tuple(Band(name=b) for b in recipe.bands),
         dates=recipe.dates,
         gsd=recipe.gsd,
-        anchor=getattr(recipe.source, "anchor", 0.0),
+        anchor=recipe.source.phase,
         chip_size=recipe.chip_size,
         overlap=min(64, recipe.chip_size // 4),
         **recipe.card_fields,

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
-from geoml.data.labels import discs, read_points, read_polygons
-from geoml.data.recipe import VectorLabels
+from geoml.data.labels import VectorLabels, discs, read_points, read_polygons
 from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError, InputError
 from geoml.io.cards.map_card import ClassInfo

@@ -14,7 +14,7 @@ from shapely.geometry import box
 
 from geoml import pipeline
 from geoml.data import labels
-from geoml.data.recipe import VectorLabels
+from geoml.data.labels import VectorLabels
 from geoml.data.targets.classes import ClassTarget
 from geoml.engine.train.fit import fit
 from geoml.engine.train.loop import LAST

@@ -16,8 +16,7 @@ import pytest
 import shapely
 from shapely.geometry import Point, box
 
-from geoml.data.labels import read_polygons
-from geoml.data.recipe import VectorLabels
+from geoml.data.labels import VectorLabels, read_polygons
 from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError, InputError
 from geoml.geolocation.pictures.lists import pictures
