@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -44,7 +46,10 @@ class Answers:
 
 
 def answers(task: str, output: str) -> Answers:
-    """Those of a task; one that makes what no other does needs its own function here."""
+    """Those of a task; of one that makes what no other does a file ``answers_OUTPUT.py`` here gives them."""
+    if find_spec(own := f"tests.contract.answers_{output}") is not None:
+        found: Answers = import_module(own).answers(task)
+        return found
     return MAKERS[output if output in MAKERS else task](task)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from geoml import pipeline
 from geoml.cli import scores as cli_scores
 from geoml.cli.common import out_console
+from geoml.data.recipe import TrainRecipe
 from geoml.engine import task as tasks
 from geoml.errors import InputError
 from geoml.nn.losses import IGNORE
@@ -22,12 +23,12 @@ from geoml.settings import settings
 from tests.contract.answers import CLASSES, Answers, Parts, answers, batch, decoded, pixel_task, right
 
 NAMES = tasks.names()
-PIXELS = [name for name in NAMES if "loss" in dir(tasks.find(name))]
+CLASSES_OF_PIXELS = [name for name in NAMES if issubclass(tasks.find(name).recipe, TrainRecipe)]
 
 every_task = pytest.mark.parametrize("name", NAMES)
 
 
-@pytest.fixture(params=PIXELS)
+@pytest.fixture(params=CLASSES_OF_PIXELS)
 def task(request: pytest.FixtureRequest) -> Any:
     return pixel_task(request.param)
 
@@ -147,7 +148,7 @@ def test_what_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
         tasks.find(name).score(tmp_path / "no-model", recipe_of(name), "tset")
 
 
-# --- those of the common loop, which own the loss of every pixel
+# --- those of classes of pixels
 
 
 def test_perfect_output_costs_nothing_and_scores_one(task: Any) -> None:
