@@ -110,6 +110,11 @@ class PixelTask(Task, Protocol):
         """What the card says of this training, beside what it says of all."""
         ...
 
+    @property
+    def card_fields(self) -> Mapping[str, Any]:
+        """Fields of the card that only the training data say."""
+        ...
+
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of a batch: raw output, and targets as `Target.stacked` gives them."""
         ...

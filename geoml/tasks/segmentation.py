@@ -43,6 +43,7 @@ class Task:
     loss_parts: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     class_weights: Sequence[float] | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    card_fields: Mapping[str, Any] = field(default_factory=dict)
 
     name: ClassVar = "segmentation"
     recipe: ClassVar[type[Frozen]] = TrainRecipe

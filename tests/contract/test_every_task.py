@@ -14,27 +14,30 @@ from torch import Tensor
 from geoml import pipeline
 from geoml.cli import scores as cli_scores
 from geoml.cli.common import out_console
-from geoml.data.recipe import TrainRecipe
 from geoml.engine import task as tasks
+from geoml.engine.contract import OUTPUTS
 from geoml.errors import InputError
-from geoml.nn.losses import IGNORE
 from geoml.recipe import Frozen, load_yaml, parse
 from geoml.settings import settings
-from tests.contract.answers import CLASSES, Answers, Parts, answers, batch, decoded, pixel_task, right
+from tests.contract import cases
+from tests.contract.cases import Answers, Parts, PixelCase
 
 NAMES = tasks.names()
-CLASSES_OF_PIXELS = [name for name in NAMES if issubclass(tasks.find(name).recipe, TrainRecipe)]
+LEARNED = [name for name in NAMES if "loss" in dir(tasks.find(name))]
+PIXELS = [name for name in LEARNED if OUTPUTS.find(tasks.find(name).output).Output.joiner == "pixels"]
 
 every_task = pytest.mark.parametrize("name", NAMES)
 
 
-@pytest.fixture(params=CLASSES_OF_PIXELS)
-def task(request: pytest.FixtureRequest) -> Any:
-    return pixel_task(request.param)
+@pytest.fixture(params=PIXELS)
+def case(request: pytest.FixtureRequest) -> PixelCase:
+    found: PixelCase = cases.of(request.param).case(request.param)
+    return found
 
 
 def of(name: str) -> Answers:
-    return answers(name, tasks.find(name).output)
+    found: Answers = cases.of(name).make(name)
+    return found
 
 
 def computed(of: Answers, parts: Parts) -> dict[str, Any]:
@@ -44,9 +47,9 @@ def computed(of: Answers, parts: Parts) -> dict[str, Any]:
     return total.compute()
 
 
-def scored(task: Any, raw: Tensor, target: Tensor) -> dict[str, Any]:
-    total = task.scores()
-    total.update(*decoded(task, raw, target))
+def scored(case: PixelCase, raw: Tensor, target: Tensor) -> dict[str, Any]:
+    total = case.task.scores()
+    total.update(*case.decoded(raw, target))
     found: dict[str, Any] = total.compute()
     return found
 
@@ -148,39 +151,36 @@ def test_what_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
         tasks.find(name).score(tmp_path / "no-model", recipe_of(name), "tset")
 
 
-# --- those of classes of pixels
+# --- those of the common loop, which own the loss of every pixel
 
 
-def test_perfect_output_costs_nothing_and_scores_one(task: Any) -> None:
-    _, target = batch()
-    found = scored(task, right(target), target)
-    assert found["overall_accuracy"] == found["miou"] == found["mean_f1"] == 1.0
-    assert found["ece"] == 0.0
-    assert float(task.loss(right(target), target)) < 1e-6
+def test_perfect_output_costs_nothing_and_scores_best(case: PixelCase) -> None:
+    found = scored(case, case.right(case.target), case.target)
+    assert found[case.task.key] == pytest.approx(of(case.task.name).best)
+    assert float(case.task.loss(case.right(case.target), case.target)) < 1e-6
 
 
-def test_nodata_moves_neither_loss_nor_gradient_nor_score(task: Any) -> None:
-    raw, target = batch()
-    target[:, :5] = IGNORE
+def test_nodata_moves_neither_loss_nor_gradient_nor_score(case: PixelCase) -> None:
+    raw, target = case.raw, case.target.clone()
+    target[:, :5] = case.unknown
     other = raw.clone()
-    other[:, :, :5] = 100 * torch.randn(3, CLASSES, 5, 12)
-    assert float(task.loss(raw, target)) == float(task.loss(other, target))
-    assert scored(task, raw, target) == scored(task, other, target)
+    other[:, :, :5] = 100 * torch.randn(other[:, :, :5].shape)
+    assert float(case.task.loss(raw, target)) == float(case.task.loss(other, target))
+    assert scored(case, raw, target) == scored(case, other, target)
     other.requires_grad_()
-    task.loss(other, target).backward()
+    case.task.loss(other, target).backward()
     assert other.grad is not None
     assert not other.grad[:, :, :5].any()
     assert other.grad[:, :, 5:].any()
 
 
-def test_a_batch_of_nodata_gives_zero_and_no_nan(task: Any) -> None:
-    raw, target = batch()
-    raw.requires_grad_()
-    loss = task.loss(raw, torch.full_like(target, IGNORE))
+def test_a_batch_of_nodata_gives_zero_and_no_nan(case: PixelCase) -> None:
+    raw, nothing = case.raw.clone().requires_grad_(), torch.full_like(case.target, case.unknown)
+    loss = case.task.loss(raw, nothing)
     loss.backward()
     assert loss.item() == 0.0
     assert raw.grad is not None
     assert not raw.grad.any()
-    found = scored(task, raw.detach(), torch.full_like(target, IGNORE))
+    found = scored(case, raw.detach(), nothing)
     assert found["pixels"] == 0
-    assert found["miou"] is None
+    assert found[case.task.key] is None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from geoml.engine.contract import output_of
 from geoml.engine.packages.admitted import axes
 from geoml.engine.packages.archive import open_archive
 from geoml.engine.packages.graph import Graph, read_graph
@@ -177,6 +178,7 @@ def _check(module: Exported, card: MapCard, where: str) -> None:
             shape = tuple(module(torch.zeros(1, bands, size, size)).shape)
     except (RuntimeError, ModelError, AttributeError, TypeError, IndexError) as err:
         raise ModelError(f"{where}: the program fails on a chip of {size} pixels ({err})") from err
-    if shape != (1, len(card.classes), size, size):
-        raise ModelError(f"{where}: the output is {shape}; expected (1, {len(card.classes)} classes, {size}, {size})")
+    raw = output_of(card).raw
+    if shape != (1, raw, size, size):
+        raise ModelError(f"{where}: the output is {shape}; expected (1, {raw} channels, {size}, {size})")
     module.probe_multiples(size)

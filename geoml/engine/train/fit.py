@@ -79,7 +79,7 @@ def fit(
     torch.manual_seed(recipe.seed)
     module, config, start = build(recipe)
     parts = encoder_parts(module) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
-    card = _card(recipe, splits, config, seen)
+    card = _card(recipe, splits, config, seen).model_copy(update=dict(task.card_fields))
     device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
     pixels = _Pixels(task, output_of(card), device, *_batches(recipe, splits, seen, reader))
     done = learn(_training(recipe, module, pixels, parts), claim.take(afresh=not resume), on_epoch)

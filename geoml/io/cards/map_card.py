@@ -20,7 +20,7 @@ from geoml.recipe import Frozen, Phase
 
 TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
-REPORTS = ("training", "scores", "domain")
+REPORTS = ("training", "scores", "domain", "channels", "made")
 """Fields that are not written where they are empty."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
@@ -72,6 +72,8 @@ class MapCard(ModelCard):
     radius: int | None = Field(default=None, description="receptive radius in pixels as measured; None: the whole chip")
     classes: tuple[ClassInfo, ...]
     nodata: int = Field(default=255, ge=0, le=255, description="value of the output where nothing is known")
+    channels: int | None = Field(default=None, ge=1, description="of the raw output; None: one for each class")
+    made: dict[str, Any] = Field(default_factory=dict, description="what the output has to know beside the classes")
     domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:
@@ -97,7 +99,7 @@ class MapCard(ModelCard):
 
     def row(self) -> tuple[str, str, str, str]:
         bands, classes = " ".join(b.name for b in self.bands), " ".join(c.name for c in self.classes)
-        return self.task, bands, f"{self.gsd:g} m", classes
+        return self.task, bands, f"{self.gsd:g} m", classes or str(self.made.get("name", ""))
 
     def to_mlm(self) -> dict[str, Any]:
         time, bands = ([self.dates], len(self.bands)) if self.dates > 1 else ([], len(self.bands))
@@ -132,11 +134,11 @@ class MapCard(ModelCard):
                     "tasks": [task],
                     "bands": [],
                     "result": {
-                        "shape": [-1, len(self.classes), self.chip_size, self.chip_size],
+                        "shape": [-1, self.channels or len(self.classes), self.chip_size, self.chip_size],
                         "dim_order": ["batch", "class", "height", "width"],
                         "data_type": "float32",
                     },
-                    "classification:classes": [_to_class(c) for c in self.classes],
+                    **({"classification:classes": [_to_class(c) for c in self.classes]} if self.classes else {}),
                     "post_processing_function": None,
                 }
             ],
@@ -156,7 +158,7 @@ class MapCard(ModelCard):
             "bands": _bands(given, properties.get("bands")),
             "gsd": properties["gsd"],
             "chip_size": given["input"]["shape"][-1],
-            "classes": [_from_class(c) for c in result["classification:classes"]],
+            "classes": [_from_class(c) for c in result.get("classification:classes", ())],
         }
         return fields | {name: properties[f"geoml:{name}"] for name in cls.own if f"geoml:{name}" in properties}
 

@@ -45,7 +45,8 @@ def scenes(source, recipe):
         target = kind.of_raster(image[0], np.ones((16, 16), bool), "made", {}, ())
         return Sample.of(image, np.ones((16, 16), bool), target, kind)
 
-    return [LabelledScene(f"{name}{n}", (16, 16), partial(read, n)) for n, name in enumerate("tva" + "a" * (source.count - 3))]
+    names = "tva" + "a" * (source.count - 3)
+    return [LabelledScene(f"{name}{n}", (16, 16), partial(read, n)) for n, name in enumerate(names)]
 '''
 
 
