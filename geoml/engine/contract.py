@@ -293,8 +293,8 @@ class Output(Protocol):
         """Write `tables` into the folder of the run: the same bytes for any cut into blocks. Raises DataError."""
         ...
 
-    def report(self) -> ReportPart:
-        """What the page of a run shows of this output."""
+    def report(self, out: Path) -> ReportPart:
+        """What the page of the run in the folder ``out``, where its `tables` are, shows of this output."""
         ...
 
 

@@ -16,6 +16,7 @@ from rasterio.enums import Resampling
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.areas import PixelAreas
+from geoml.io.report.canvas import Canvas
 from geoml.io.report.page import area, percent
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.report.template import template
@@ -111,7 +112,7 @@ class ClassReport:
         mean = "–" if view.confidence is None else f"{view.confidence:.2f}"
         return (f"mean {view.sure}", mean), ("area with a class", area(sum(r.area for r in view.classes)))
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], extent: str) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[Any]], canvas: Canvas) -> Sequence[Drawing]:
         """Classes, and what stands beside them."""
         view = self._view()
         mean = view.confidence
@@ -121,7 +122,9 @@ class ClassReport:
         what = view.sure.capitalize() if self.change else "Confidence of the class"
         sure = f"{what}; mean {mean if mean is None else round(mean, 3)}."
         return (
-            Drawing("Classes", colours[stored["class"]], f"Map of classes: {said}; {extent}.", self._part("legend")),
+            Drawing(
+                "Classes", colours[stored["class"]], f"Map of classes: {said}; {canvas.extent()}.", self._part("legend")
+            ),
             Drawing(view.sure.capitalize(), scale[stored["confidence"]], sure, self._part("scale")),
         )
 

@@ -7,6 +7,7 @@ a score of change in its place, which is no probability. Features are changes be
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from geoml import models
@@ -63,7 +64,7 @@ class Output(classes.Output):
         frame = changes_frame(merged_frame(run, classes.SCALE), self.card, dates[0], dates[-1])
         write_changes(frame, run.out / classes.FEATURES)
 
-    def report(self) -> ClassReport:
+    def report(self, out: Path) -> ClassReport:
         """As of classes, with both dates and the probability (or score) of change."""
         key = self.layers[1].key
         return ClassReport(self.card, key, classes.STEPS, classes.NODATA, f"{key} of change")

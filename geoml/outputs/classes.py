@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -168,7 +169,7 @@ class Output:
         """Whole features, as GeoParquet."""
         write_features(merged_frame(run, SCALE), run.out / FEATURES)
 
-    def report(self) -> ClassReport:
+    def report(self, out: Path) -> ClassReport:
         """Classes, confidence and areas."""
         return ClassReport(self.card, self.layers[1].key, STEPS, NODATA)
 

@@ -14,6 +14,7 @@ from geoml.engine.packages import package
 from geoml.errors import InputError
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.nn.weights import first_convolution
+from tests.contract.lessons import ClassLesson, Lesson, lesson_of
 
 NAMES = models.names()
 LEARNED = [n for n in NAMES if not models.calibrated(n)]
@@ -37,13 +38,22 @@ def dates_of(name: str) -> int:
 
 
 def config(name: str, bands: int = 3, classes: int = 3, dates: int | None = None) -> Config:
-    given = models.fixed_by_data(name, bands, dates or dates_of(name), classes_of(name, classes))
+    given = models.fixed_by_data(name, bands, dates or dates_of(name), channels_of(name, classes))
     return {**models.find(name).TINY, **given}
 
 
 def classes_of(name: str, wanted: int) -> int:
     """As many as are wanted, or the most that a calibrated model tells apart."""
     return min(wanted, max(models.find(name).Config.class_counts)) if models.calibrated(name) else wanted
+
+
+def lesson(name: str) -> Lesson:
+    return lesson_of(models.find(name).TASKS[0])
+
+
+def channels_of(name: str, classes: int) -> int:
+    """Of raw output, for so many classes or the most that the model tells apart."""
+    return lesson(name).channels(classes_of(name, classes))
 
 
 def tiny(name: str, bands: int = 3, classes: int = 3, seed: int = 0, dates: int | None = None) -> nn.Module:
@@ -60,10 +70,6 @@ def image(name: str, batch: int, height: int, width: int, bands: int = 3, seed: 
     return noise(batch, bands * dates_of(name), height, width, seed=seed)
 
 
-def task_of(name: str, classes: int) -> tasks.PixelTask:
-    return tasks.find_pixel_task(models.find(name).TASKS[0])(classes)
-
-
 def trained_a_little(name: str) -> nn.Module:
     """In eval mode, with statistics of real batches in its norms."""
     module = tiny(name).train()
@@ -73,14 +79,15 @@ def trained_a_little(name: str) -> nn.Module:
     return module.eval()
 
 
-def learn(module: nn.Module, task: tasks.PixelTask, x: Tensor, target: Tensor, steps: int) -> float:
-    """Share of right pixels after some steps on one batch."""
+def learn(name: str, module: nn.Module, x: Tensor, target: Tensor, steps: int, classes: int = 2) -> float:
+    """How much is learnt after some steps on one batch."""
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    loss = lesson(name).loss(classes)
     for _ in range(steps):
         optimiser.zero_grad()
-        task.loss(module(x), target).backward()
+        loss(module(x), target).backward()
         optimiser.step()
-    return float((module(x).argmax(1) == target).float().mean())
+    return lesson(name).learnt(module(x).detach(), target)
 
 
 @every_model
@@ -96,7 +103,7 @@ def test_says_where_it_comes_from_and_what_it_is_for(name: str) -> None:
 def test_takes_any_number_of_bands_and_classes(name: str, bands: int, classes: int) -> None:
     with torch.no_grad():
         y = tiny(name, bands, classes).eval()(image(name, 2, 64, 64, bands))
-    assert y.shape == (2, classes_of(name, classes), 64, 64)
+    assert y.shape == (2, channels_of(name, classes), 64, 64)
 
 
 @every_model
@@ -104,15 +111,15 @@ def test_takes_any_number_of_bands_and_classes(name: str, bands: int, classes: i
 def test_takes_any_size(name: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
         y = tiny(name).eval()(image(name, 1, *size))
-    assert y.shape == (1, classes_of(name, 3), *size)
+    assert y.shape == (1, channels_of(name, 3), *size)
     assert bool(torch.isfinite(y).all())
 
 
 @every_learned_model
 def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     module = tiny(name).train()
-    target = torch.randint(0, 3, (2, 64, 64), generator=torch.Generator().manual_seed(2))
-    task_of(name, 3).loss(module(image(name, 2, 64, 64)), target).backward()
+    target = lesson(name).target(2, 64, 64, 3)
+    lesson(name).loss(3)(module(image(name, 2, 64, 64)), target).backward()
     for weight, value in module.named_parameters():
         assert value.grad is not None, f"{weight} does not take part"
         assert bool(torch.isfinite(value.grad).all()), weight
@@ -168,11 +175,8 @@ def test_can_learn_one_batch_by_heart(name: str) -> None:
     torch.manual_seed(0)
     module = tiny(name, classes=2).train()
     x = image(name, 2, 64, 64)
-    target = torch.zeros(2, 64, 64, dtype=torch.int64)
-    target[0, :, 32:] = 1
-    target[1, :32] = 1
-    x[:, 0] += 3 * (target * 2 - 1)
-    assert learn(module, task_of(name, 2), x, target, steps=30) > 0.97
+    target = lesson(name).by_heart(x)
+    assert learn(name, module, x, target, steps=30) > 0.97
 
 
 @every_model
@@ -186,7 +190,7 @@ def test_runs_in_bf16_and_channels_last(name: str) -> None:
     assert float((coarse - exact).abs().mean()) < 0.1 * float(exact.std())
 
 
-@every_learned_model
+@pytest.mark.parametrize("name", [n for n in LEARNED if isinstance(lesson(n), ClassLesson)])
 def test_bf16_changes_few_classes(name: str) -> None:
     """With random weights, whose classes lie close together; where maxima were is not decided by a rounding."""
     module, x = trained_a_little(name), image(name, 2, 64, 64)
@@ -232,7 +236,7 @@ def test_can_learn_that_dates_differ_whichever_way(name: str) -> None:
     module = tiny(name, bands=1, classes=2, dates=2).train()
     x, pattern = two_patterns()
     target = (pattern[:, 0] != pattern[:, 1]).long()
-    assert learn(module, task_of(name, 2), x, target, steps=40) > 0.9
+    assert learn(name, module, x, target, steps=40) > 0.9
 
 
 @every_learned_change_model
@@ -240,7 +244,7 @@ def test_can_learn_to_tell_gain_from_loss(name: str) -> None:
     module = tiny(name, bands=1, classes=3, dates=2).train()
     x, pattern = two_patterns()
     target = (pattern[:, 1] - pattern[:, 0]) % 3
-    assert learn(module, task_of(name, 3), x, target, steps=40) > 0.9
+    assert learn(name, module, x, target, steps=40, classes=3) > 0.9
 
 
 @every_siamese_model

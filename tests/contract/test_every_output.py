@@ -25,6 +25,7 @@ from geoml.engine.run.plan import Plan, PlannedBlock, Zone
 from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
+from geoml.io.report.canvas import Canvas
 from geoml.recipe import PredictRecipe, parse
 
 SIZE = 96
@@ -207,7 +208,8 @@ def test_a_block_without_data_is_whole(output: Any, filled: Any, tmp_path: Path)
 def test_the_page_shows_it(output: Any, filled: Any, tmp_path: Path) -> None:
     run, rows = filled()
     written(tmp_path, output, run, rows, [0])
-    part = output.report()
+    part, place = output.report(tmp_path), run.block.geobox
+    sheet = Canvas(place, place.crs.to_wkt(), 1.0)
     opened = {}
     for name, layer in part.layers.items():
         opened[name] = rasterio.open(next(tmp_path.rglob(f"{layer.asset}.tif")), driver="GTiff")
@@ -215,7 +217,7 @@ def test_the_page_shows_it(output: Any, filled: Any, tmp_path: Path) -> None:
     known = int((run.asked & run.inner.valid).sum())
     assert part.known(known) == known
     assert all(label and text for label, text in part.facts())
-    drawings = part.drawings({name: file.read(1) for name, file in opened.items()}, "somewhere")
+    drawings = part.drawings({name: file.read(1) for name, file in opened.items()}, sheet)
     assert drawings
     for drawing in drawings:
         assert (drawing.colours[..., 3] > 0).sum() == known

@@ -136,7 +136,7 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, items, sources, done, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
-    page = map_report(out, run, plan.card, output.report(), partial(_fetched, store))
+    page = map_report(out, run, plan.card, output.report(out), partial(_fetched, store))
     write_text(out / "report.html", page)
     run["bytes"] |= {Path(name).stem: (out / name).stat().st_size for name in output.tables}
     run["seconds"]["collect"] = round(run["seconds"].get("collect", 0.0) + time.perf_counter() - start, 3)

@@ -131,7 +131,7 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
 
     drawings = [
         *_images(sheet, part, extent, when),
-        *part.drawings({name: sheet.stored[name][0] for name in part.layers}, extent),
+        *part.drawings({name: sheet.stored[name][0] for name in part.layers}, place),
     ]
     counts, most = _counts(observed)
     observations = None

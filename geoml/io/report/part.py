@@ -12,6 +12,8 @@ from markupsafe import Markup
 from numpy.typing import DTypeLike, NDArray
 from rasterio.enums import Resampling
 
+from geoml.io.report.canvas import Canvas
+
 
 @dataclass(frozen=True)
 class ReportLayer:
@@ -59,8 +61,8 @@ class ReportPart(Protocol):
         """Labels and numbers at the top of the page."""
         ...
 
-    def drawings(self, stored: Mapping[str, NDArray[np.number]], extent: str) -> Sequence[Drawing]:
-        """The maps, of the layers (y, x) as stored on the canvas; ``extent`` says where that lies."""
+    def drawings(self, stored: Mapping[str, NDArray[np.number]], canvas: Canvas) -> Sequence[Drawing]:
+        """The maps, of the layers (y, x) as stored on the canvas, or of what is drawn on it."""
         ...
 
     def section(self, scores: Mapping[str, object] | None) -> Markup:

@@ -79,7 +79,8 @@ def changes_frame(
     columns = {c: changed[c] for c in changed.columns} | _kinds(changed["class"].to_numpy(), card)
     geometry = np.asarray(changed.geometry.array, object)
     for date, items in (("before", before), ("after", after)):
-        columns |= _sources(geometry, sorted(items, key=lambda i: i.id), date)
+        seen = seen_by(geometry, sorted(items, key=lambda i: i.id))
+        columns |= {f"{date}_{name}": column for name, column in zip(("start", "end", "items"), seen, strict=True)}
     made = pd.DataFrame({name: columns[name] for name in CHANGE_COLUMNS})
     return geopandas.GeoDataFrame(made, geometry="geometry", crs=frame.crs)
 
@@ -143,8 +144,11 @@ def _kinds(value: NDArray[np.uint8], card: MapCard) -> dict[str, pd.Series]:
     }
 
 
-def _sources(geometry: NDArray[np.object_], items: Sequence[pystac.Item], date: str) -> dict[str, pd.Series]:
-    """The columns of one date: first and last time and the ids of the items that touch each polygon."""
+def seen_by(geometry: NDArray[np.object_], items: Sequence[pystac.Item]) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """First and last time, UTC, and the ids of the items that touch each geometry in degrees.
+
+    An item without a usable footprint touches everything. Raises DataError for one without a time.
+    """
     row, item = _touching(geometry, items)
     spans = np.array([_span(i) for i in items], "datetime64[us]").reshape(-1, 2)
     start, end = (np.full(len(geometry), np.datetime64("NaT", "us")) for _ in range(2))
@@ -153,8 +157,7 @@ def _sources(geometry: NDArray[np.object_], items: Sequence[pystac.Item], date: 
     ids: list[list[str]] = [[] for _ in geometry]
     for r, i in zip(row.tolist(), item.tolist(), strict=True):
         ids[r].append(items[i].id)
-    names = pd.Series(ids, dtype=object)
-    return {f"{date}_start": _utc(start), f"{date}_end": _utc(end), f"{date}_items": names}
+    return _utc(start), _utc(end), pd.Series(ids, dtype=object)
 
 
 def _touching(geometry: NDArray[np.object_], items: Sequence[pystac.Item]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -160,8 +160,8 @@ def _part(plane: Plane, batches: list[Features], card: MapCard, scale: float, si
     else:
         geometry = share_vertices(geometry, VERTEX_STEP)
     ground = shapely.transform(geometry, lambda c: (c + plane.anchor) * [plane.res, -plane.res])
-    area = _areas(ground, plane.crs)
-    return _part_frame(ids, value, area, confidence * scale, outside, blocks, _lonlat(ground, plane.crs), card)
+    places = areas(ground, plane.crs), lonlat(ground, plane.crs)
+    return _part_frame(ids, value, places[0], confidence * scale, outside, blocks, places[1], card)
 
 
 def _part_frame(
@@ -198,10 +198,11 @@ def _metres(plane: Plane) -> float:
     return float(plane.res * unit)
 
 
-def _areas(ground: Geometries, crs: str) -> NDArray[np.float64]:
-    """m² on the WGS 84 ellipsoid: in an equal-area projection centred on the features, where short edges stay straight.
+def areas(ground: Geometries, crs: str) -> NDArray[np.float64]:
+    """m² of outlines in units of ``crs`` on the WGS 84 ellipsoid.
 
-    Agrees with geodesic areas to a millionth and costs one projection of all vertices instead of a geodesic for each.
+    In an equal-area projection centred on them, where short edges stay straight. Agrees with geodesic areas to a
+    millionth and costs one projection of all vertices instead of a geodesic for each.
     """
     west, south, east, north = shapely.total_bounds(ground)
     to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
@@ -212,8 +213,8 @@ def _areas(ground: Geometries, crs: str) -> NDArray[np.float64]:
     return area
 
 
-def _lonlat(ground: Geometries, crs: str) -> Geometries:
-    """In degrees, cut at the antimeridian, outer rings counterclockwise."""
+def lonlat(ground: Geometries, crs: str) -> Geometries:
+    """Outlines in units of ``crs`` in degrees: cut at the antimeridian, outer rings counterclockwise."""
     to = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     world = shapely.transform(ground, to.transform, interleaved=False)
     west, _, east, _ = shapely.bounds(world).T

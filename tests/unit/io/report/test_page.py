@@ -83,7 +83,7 @@ CARD = card()
 
 def map_report(out: Path, run: dict[str, Any], made: MapCard) -> str:
     """The page with what classes show."""
-    return pages.map_report(out, run, made, Output(made).report())
+    return pages.map_report(out, run, made, Output(made).report(out))
 
 
 def half_water(block: Block) -> Pixels:

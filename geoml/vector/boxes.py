@@ -1,0 +1,161 @@
+"""Boxes with scores: how much two overlap, and non-maximum suppression over a plane of any size.
+
+Suppression is greedy: from the best box down, each is kept unless a kept one overlaps it by more than a threshold. Ties
+are broken by place and class, never by arrival. A box is a row of columns by name, see `COLUMNS`; more of them may
+travel along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoml.errors import InputError
+
+Boxes = Mapping[str, NDArray[Any]]
+"""(n,) each, by name."""
+COLUMNS = ("y", "x", "north", "south", "west", "east", "score", "class")
+"""The centre in pixels of a plane, how far the box reaches from it, and what was found how surely; float64, uint8."""
+
+
+def count(boxes: Boxes) -> int:
+    """How many there are."""
+    return len(boxes["y"])
+
+
+def take(boxes: Boxes, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The rows of an index or a mask, in its order."""
+    return {name: column[rows] for name, column in boxes.items()}
+
+
+def together(parts: Sequence[Boxes]) -> dict[str, NDArray[Any]]:
+    """The rows of all parts, which have the same columns; one part at least."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def edges(boxes: Boxes) -> NDArray[np.float64]:
+    """(n, 4) float64 top, left, bottom, right in pixels of the plane."""
+    y, x = boxes["y"], boxes["x"]
+    return np.stack([y - boxes["north"], x - boxes["west"], y + boxes["south"], x + boxes["east"]], 1)
+
+
+def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) intersection over union of pairs of boxes, (n, 4) each as `edges` gives them; 0 where both are empty."""
+    height = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
+    width = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    both = np.maximum(height, 0) * np.maximum(width, 0)
+    either = _area(a) + _area(b) - both
+    share: NDArray[np.float64] = np.divide(both, either, out=np.zeros(len(a)), where=either > 0)
+    return share
+
+
+def overlapping(
+    a: NDArray[np.float64], b: NDArray[np.float64], least: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Rows of ``a``, rows of ``b`` and the overlap of all pairs whose intersection over union is above ``least``.
+
+    By a spatial index: the cost is that of the boxes and of the pairs that touch.
+    """
+    i, j = shapely.STRtree(_shapes(b)).query(_shapes(a))
+    share = iou(a[i], b[j])
+    mine = share > least
+    return i[mine], j[mine], share[mine]
+
+
+def best_first(boxes: Boxes) -> NDArray[np.intp]:
+    """The order of suppression: by score, then row, column, class and size of the box."""
+    sizes = (boxes[side] for side in ("east", "west", "south", "north"))
+    return np.lexsort((*sizes, boxes["class"], boxes["x"], boxes["y"], -boxes["score"]))
+
+
+def suppress(boxes: Boxes, threshold: float) -> dict[str, NDArray[Any]]:
+    """The boxes that are kept, best first."""
+    return Suppression(threshold, np.inf).add(boxes, np.inf) if count(boxes) else dict(boxes)
+
+
+class Suppression:
+    """Takes boxes strip by strip from the top and gives those that are kept as soon as that is certain.
+
+    All strips together give what `suppress` gives of all boxes at once. Only boxes whose fate hangs on what is still to
+    come are held: those near the lower edge of the last strip, and chains of overlaps that lead there.
+
+    Args:
+        threshold: of the intersection over union; what overlaps a kept box by more is dropped.
+        reach: pixels that no box goes beyond from its centre.
+    """
+
+    def __init__(self, threshold: float, reach: float) -> None:
+        self.threshold, self.reach = threshold, reach
+        self.held: dict[str, NDArray[Any]] | None = None
+        self._frontier = -np.inf
+
+    def add(self, boxes: Boxes, frontier: float) -> dict[str, NDArray[Any]]:
+        """The boxes of which it is now certain that they are kept, best first, each once.
+
+        ``boxes`` are all that have their centre above the row ``frontier`` and were not added before; with infinity
+        nothing is held back. Raises InputError for a box that came too late or reaches too far.
+        """
+        if count(boxes) and (boxes["y"] < self._frontier).any():
+            raise InputError(f"boxes: a centre above row {self._frontier}, after those rows were done")
+        if any((boxes[side] > self.reach).any() for side in ("north", "south", "west", "east")):
+            raise InputError(f"boxes: one goes more than {self.reach} pixels beyond its centre")
+        self._frontier = frontier
+        known = together([self.held, boxes]) if self.held is not None else dict(boxes)
+        known = take(known, best_first(known))
+        shape = edges(known)
+        final = np.isinf(frontier) | (shape[:, 2] <= frontier - self.reach)  # nothing that is to come can overlap it
+        fate = _fates(shape, final, self.threshold)
+        self.held = take(known, fate == _OPEN)
+        return take(known, fate == _KEPT)
+
+    def end(self) -> dict[str, NDArray[Any]]:
+        """What is kept of the boxes that are held, when none is to come; after at least one `add`."""
+        assert self.held is not None
+        return self.add(take(self.held, np.zeros(0, np.intp)), np.inf)
+
+
+_OPEN, _KEPT, _GONE = 0, 1, 2
+_CHUNK = 256
+"""Boxes whose neighbours are looked up at once: they hold memory until all of these have their fate."""
+
+
+def _fates(shape: NDArray[np.float64], final: NDArray[np.bool_], threshold: float) -> NDArray[np.int8]:
+    """Of boxes, best first: kept, gone, or open where that hangs on boxes that are not here yet.
+
+    What is gone is not looked at any more, so of many boxes in one place nearly all cost nothing.
+    """
+    fate, blocked = np.full(len(shape), _OPEN, np.int8), np.zeros(len(shape), np.bool_)
+    outlines = _shapes(shape)
+    tree = shapely.STRtree(outlines)
+    for first in range(0, len(shape), _CHUNK):
+        rows = first + np.flatnonzero(fate[first : first + _CHUNK] != _GONE)
+        at, worse = tree.query(outlines[rows])
+        left = (worse > rows[at]) & (fate[worse] != _GONE)
+        at, worse = at[left], worse[left]
+        mine = iou(shape[rows[at]], shape[worse]) > threshold
+        at, worse = at[mine], worse[mine]
+        order = np.argsort(at, kind="stable")
+        ends = np.searchsorted(at[order], np.arange(len(rows) + 1))
+        for k, row in enumerate(rows.tolist()):
+            below = worse[order[ends[k] : ends[k + 1]]]
+            if fate[row] == _GONE:
+                continue
+            if final[row] and not blocked[row]:
+                fate[row], fate[below] = _KEPT, _GONE
+            else:
+                blocked[below] = True
+    return fate
+
+
+def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    size: NDArray[np.float64] = np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    return size
+
+
+def _shapes(boxes: NDArray[np.float64]) -> NDArray[np.object_]:
+    found: NDArray[np.object_] = shapely.box(boxes[:, 1], boxes[:, 0], boxes[:, 3], boxes[:, 2])
+    return found

@@ -1,0 +1,125 @@
+"""Suppression of boxes: what the definition says, what torchvision does, and the same for any strips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torchvision.ops import box_iou, nms
+
+from geoml.errors import InputError
+from geoml.vector.boxes import COLUMNS, Suppression, best_first, edges, iou, overlapping, suppress, take
+
+REACH = 12.0
+Table = dict[str, NDArray[Any]]
+
+
+def table(rows: list[tuple[float, ...]]) -> Table:
+    """Boxes of rows in the order of `COLUMNS`."""
+    columns = np.array(rows, np.float64).reshape(-1, len(COLUMNS)).T
+    return {name: c.astype(np.uint8) if name == "class" else c for name, c in zip(COLUMNS, columns, strict=True)}
+
+
+def crowd(n: int, *, seed: int = 0, side: float = 120.0, steps: int = 20) -> Table:
+    """Random boxes on half pixels that overlap much, with few scores, so that there are ties."""
+    rng = np.random.default_rng(seed)
+    place = rng.integers(0, int(side * 2), (n, 2)) / 2
+    reach = rng.integers(1, int(REACH * 2) + 1, (n, 4)) / 2
+    rest = rng.integers(1, steps + 1, n) / steps, rng.integers(0, 3, n)
+    return table(np.column_stack([place, reach, *rest]).tolist())
+
+
+def by_definition(boxes: Table, threshold: float) -> Table:
+    """Greedy suppression as it is written down: every box against every kept one."""
+    order = best_first(boxes)
+    shape, kept = edges(boxes), []
+    for k in order:
+        if all(iou(shape[k : k + 1], shape[j : j + 1])[0] <= threshold for j in kept):
+            kept.append(k)
+    return take(boxes, np.array(kept, np.intp))
+
+
+def in_strips(boxes: Table, threshold: float, cuts: list[float]) -> tuple[Table, int]:
+    """By strips that end at ``cuts``, and the most boxes that were held between two of them."""
+    suppression, found, held = Suppression(threshold, REACH), [], 0
+    for above, below in zip([-np.inf, *cuts], [*cuts, np.inf], strict=True):
+        strip = take(boxes, (boxes["y"] >= above) & (boxes["y"] < below))
+        shuffled = np.random.default_rng(len(found)).permutation(len(strip["y"]))
+        found.append(suppression.add(take(strip, shuffled), below))
+        held = max(held, len(suppression.held["y"]) if suppression.held else 0)
+    return {name: np.concatenate([f[name] for f in found]) for name in COLUMNS}, held
+
+
+def rows(boxes: Table) -> list[tuple[Any, ...]]:
+    ordered = take(boxes, best_first(boxes))
+    return list(zip(*(ordered[name].tolist() for name in COLUMNS), strict=True))
+
+
+half = st.integers(0, 60).map(lambda v: v / 2)
+reach = st.integers(0, int(2 * REACH)).map(lambda v: v / 2)
+box = st.tuples(half, half, reach, reach, reach, reach, st.sampled_from([0.25, 0.5, 0.75]), st.integers(0, 1))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(box, max_size=40), st.lists(half, max_size=5).map(sorted), st.sampled_from([0.0, 0.3, 0.5, 0.9]))
+def test_strips_keep_what_all_at_once_keeps_which_is_what_the_definition_says(
+    given_rows: list[tuple[float, ...]], cuts: list[float], threshold: float
+) -> None:
+    boxes = table(given_rows)
+    expected = rows(by_definition(boxes, threshold))
+    assert rows(suppress(boxes, threshold)) == expected
+    assert rows(in_strips(boxes, threshold, cuts)[0]) == expected
+
+
+@pytest.mark.parametrize("height", [1.0, 7.5, 40.0])
+def test_a_crowd_with_ties_and_chains_over_many_strips(height: float) -> None:
+    boxes = crowd(600)
+    assert len(np.unique(boxes["score"])) == 20
+    expected = rows(by_definition(boxes, 0.3))
+    assert 50 < len(expected) < 400
+    found, _ = in_strips(boxes, 0.3, np.arange(0, 120, height).tolist())
+    assert rows(found) == expected
+
+
+def test_torchvision_keeps_the_same() -> None:
+    boxes = crowd(800, steps=1_000_000)  # without ties, for which it has no rule
+    shape = torch.from_numpy(edges(boxes))[:, [1, 0, 3, 2]]
+    expected = nms(shape, torch.from_numpy(boxes["score"]), 0.4).numpy()
+    assert rows(suppress(boxes, 0.4)) == rows(take(boxes, expected))
+    i, j, share = overlapping(edges(boxes), edges(boxes), 0.0)
+    whole = box_iou(shape, shape).numpy()
+    np.testing.assert_allclose(share, whole[i, j], rtol=1e-12)
+    assert len(share) == (whole > 0).sum()
+
+
+def test_memory_is_that_of_a_strip_and_not_of_the_run() -> None:
+    boxes = crowd(4000, side=120.0)
+    boxes["y"] = boxes["y"] * 100  # a long run: the same crowd, thinly spread
+    _, held = in_strips(boxes, 0.5, np.arange(0, 12_000, 100.0).tolist())
+    assert held < 100
+
+
+def test_equal_scores_go_by_row_then_column_then_class() -> None:
+    same = (5.0, 5.0, 5.0, 5.0, 0.5)
+    boxes = table([(20.0, 11.0, *same, 0), (20.0, 10.0, *same, 1), (20.0, 10.0, *same, 0), (21.0, 9.0, *same, 0)])
+    assert [r[:2] + r[-1:] for r in rows(suppress(boxes, 0.3))] == [(20.0, 10.0, 0)]
+
+
+def test_touching_boxes_and_empty_ones_stay() -> None:
+    boxes = table([(5, 5, 5, 5, 5, 5, 0.9, 0), (5, 15, 5, 5, 5, 5, 0.8, 0), (5, 5, 0, 0, 0, 0, 0.7, 0)])
+    assert len(rows(suppress(boxes, 0.0))) == 3
+    assert rows(suppress(table([]), 0.5)) == []
+
+
+def test_a_box_that_breaks_the_promises_is_refused() -> None:
+    strips = Suppression(0.5, REACH)
+    strips.add(table([(5, 5, 5, 5, 5, 5, 0.9, 0)]), 20.0)
+    with pytest.raises(InputError, match="after those rows were done"):
+        strips.add(table([(19, 5, 5, 5, 5, 5, 0.9, 0)]), 40.0)
+    with pytest.raises(InputError, match=r"more than 12.0 pixels"):
+        strips.add(table([(25, 5, 5, 13, 5, 5, 0.9, 0)]), 40.0)
