@@ -57,7 +57,7 @@ class FeaturePyramid(nn.Module):
 
 
 def features(config: SiameseConfig, depths: Sequence[int], output_stride: int = 32) -> FeaturePyramid:
-    """The encoder of ``config`` as `FeaturePyramid` for one date. Raises as `segmentation_model`."""
+    """The encoder of ``config`` as `FeaturePyramid` for one date. Raises InputError or TransientError."""
     return segmentation_model(
         FeaturePyramid, config.encoder, config.encoder_weights, config.bands, depths=depths, output_stride=output_stride
     )

@@ -16,7 +16,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Lesson(Protocol):
-    """``classes`` of a card are ``channels(classes)`` of raw output."""
+    """``classes`` of a card are ``channels(classes)`` of raw output; ``rate`` is that of learning."""
+
+    rate: float
 
     def channels(self, classes: int) -> int: ...
 
@@ -37,6 +39,8 @@ class Lesson(Protocol):
 
 class ClassLesson:
     """Classes of pixels."""
+
+    rate = 1e-2
 
     def __init__(self, task: str) -> None:
         self.task = task

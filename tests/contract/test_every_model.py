@@ -81,7 +81,7 @@ def trained_a_little(name: str) -> nn.Module:
 
 def learn(name: str, module: nn.Module, x: Tensor, target: Tensor, steps: int, classes: int = 2) -> float:
     """How much is learnt after some steps on one batch."""
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    optimiser = torch.optim.Adam(module.parameters(), lr=lesson(name).rate)
     loss = lesson(name).loss(classes)
     for _ in range(steps):
         optimiser.zero_grad()
