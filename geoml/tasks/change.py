@@ -14,10 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data.recipe import ChangeRecipe
-from geoml.data.scene import Piece
-from geoml.engine.packages.calibrate import Read, is_calibrated
-from geoml.engine.packages.package import Package
-from geoml.engine.train.consistency import consistency
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
@@ -31,6 +27,10 @@ from geoml.tasks._classes import HeldOutClasses, check_classes, notes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geoml.data.scene import Piece
+    from geoml.engine.packages.calibrate import Read
+    from geoml.engine.packages.package import Package
 
 
 @final
@@ -93,6 +93,9 @@ class Task:
     @staticmethod
     def more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
         """``consistency`` of equal and turned dates. A score that is no probability has no calibration."""
+        from geoml.engine.packages.calibrate import is_calibrated
+        from geoml.engine.train.consistency import consistency
+
         found: dict[str, Any] = {} if is_calibrated(package) else {"ece": None, "calibration": []}
         return {**found, "consistency": consistency(package, pieces, read)}
 

@@ -14,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data.recipe import TrainRecipe
-from geoml.data.scene import Piece
-from geoml.engine.packages.calibrate import Read
-from geoml.engine.packages.package import Package
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import MapCard
@@ -29,6 +26,10 @@ from geoml.tasks._classes import HeldOutClasses, check_classes, notes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geoml.data.scene import Piece
+    from geoml.engine.packages.calibrate import Read
+    from geoml.engine.packages.package import Package
 
 _COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 _TOTALS = {"miou": "mean IoU", "mean_f1": "mean F1", "overall_accuracy": "overall accuracy", "ece": "ECE"}

@@ -7,7 +7,6 @@ import pytest
 
 from geoml.data.recipe import ChangeRecipe, TrainRecipe, resolve, swapped
 from geoml.errors import InputError
-from geoml.geolocation.training import recipe as geo_recipe
 from geoml.io.cards.map_card import ClassInfo
 from geoml.pipeline import training
 from geoml.recipe import load_yaml, parse
@@ -40,7 +39,7 @@ def test_shipped_recipes_parse_and_name_data_by_variable_only(name):
 
 @pytest.mark.parametrize("name", PLACES)
 def test_shipped_recipes_of_geolocation_parse_and_name_data_by_variable_or_package(name):
-    source = geo_recipe.load(name).source
+    source = shipped(name).source
     for place in (source.picture, source.other, source.land, *source.renderings):
         assert place.startswith(("${GEOML_", "basemap:"))
 
