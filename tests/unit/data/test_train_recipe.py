@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from geoml import pipeline
 from geoml.data.recipe import TrainRecipe, load_recipe, resolve, swapped
 from geoml.errors import InputError
-from geoml.geolocation.training import recipe as geo_recipe
 from geoml.io.cards.map_card import ClassInfo
 from geoml.recipe import load_yaml, parse
 from geoml.settings import settings
@@ -35,7 +35,7 @@ def test_shipped_recipes_parse_and_name_data_by_variable_only(name):
 
 @pytest.mark.parametrize("name", PLACES)
 def test_shipped_recipes_of_geolocation_parse_and_name_data_by_variable_or_package(name):
-    source = geo_recipe.load(name).source
+    source = pipeline.training(name)[1].source
     for place in (source.picture, source.other, source.land, *source.renderings):
         assert place.startswith(("${GEOML_", "basemap:"))
 
