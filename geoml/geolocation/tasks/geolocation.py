@@ -45,11 +45,11 @@ class Task(LocatorTask):
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
-        """A row for each test set: how far off, and how many within what distance; below it those of doing nothing."""
+        """Rows for each test set, then for doing nothing: how far off, and how many within what distance."""
         rows = []
-        for name, of_set in scores["sets"].items():
-            nothing = of_set.get("baseline", {})  # packages from before have none
-            for label, row in {name: of_set, **{f"{name}, {always}": nothing[always] for always in nothing}}.items():
+        for name, test in scores["sets"].items():
+            nothing = test.get("baseline", {}).items()  # packages from before have none
+            for label, row in ((name, test), *((f"{name}, {constant}", row) for constant, row in nothing)):
                 shares = (f"{row[f'within_{d}']:.1%}" for d in WITHIN_KM)
                 rows.append((label, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}"))
         columns = ("set", "median km", *(f"≤ {d} km" for d in WITHIN_KM), "GeoScore")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from geoml.recipe import Frozen, Place, digest
 
@@ -71,7 +71,7 @@ class Head(Frozen):
     """A head of geoml/geolocation/heads and the arguments of its Config."""
 
     name: str
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class BackboneTraining(Frozen):

@@ -7,6 +7,7 @@ never trained, training keeps a gap from them, and copies, sequences and near pl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ def blocks(
 ) -> NDArray[np.str_]:
     """(N,) ``train``, ``val`` or ``test`` by the hash of the block of degrees that a place is in."""
     number = coarse(where[:, 0], where[:, 1], degrees)
-    of = {int(b): draw(f"{degrees:g} {b}", {"test": test, "val": val}, seed) for b in np.unique(number)}
-    return np.array([of[int(b)] for b in number], dtype="<U5")
+    split = {int(b): draw(f"{degrees:g} {b}", {"test": test, "val": val}, seed) for b in np.unique(number)}
+    return np.array([split[int(b)] for b in number], dtype="<U5")
 
 
 def apart(where: Places, held: Places, gap_km: float) -> NDArray[np.bool_]:
@@ -55,13 +56,11 @@ def check(
 
     ``sha256`` and ``sequence`` give those of each split's pictures; a sequence None is shared with nobody.
     """
-    names = list(splits)
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            _check_gap(one, splits[one], other, splits[other], gap_km)
-            for what, of in (("sha256", sha256), ("sequence", sequence)):
-                if of is not None:
-                    _check_shared(what, one, of.get(one, ()), other, of.get(other, ()))
+    for one, other in combinations(splits, 2):
+        _check_gap(one, splits[one], other, splits[other], gap_km)
+        for what, values in (("sha256", sha256), ("sequence", sequence)):
+            if values is not None:
+                _check_shared(what, one, values.get(one, ()), other, values.get(other, ()))
 
 
 def _check_gap(one: str, a: Places, other: str, b: Places, gap_km: float) -> None:
