@@ -128,7 +128,8 @@ def row(picture: PreparedPicture, pixels: Pixels, reference: IndexedReference, p
     }  # fmt: skip
     # a camera may stand half a footprint from the middle of what it sees
     half = float(np.max(sphere.distance(located.lon, located.lat, *located.footprint.T)))
-    row["exif_flag"], row["exif_error_km"] = exif_flag(row, half)
+    # of the longitude before it is wrapped, which rounds
+    row["exif_flag"], row["exif_error_km"] = exif_flag({**row, "lon": located.lon}, half)
     return row
 
 
