@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -34,7 +35,7 @@ from geoml.tasks.segmentation import Task
 BAD_QUALITY = 1
 """Value of a made quality band where the pixel must not be used."""
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 COLORS = ("#1f78b4", "#33a02c", "#ff7f00", "#e31a1c", "#6a3d9a", "#b15928")
 
