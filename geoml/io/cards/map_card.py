@@ -59,7 +59,8 @@ class MapCard(ModelCard):
 
     what: ClassVar[str] = "a model of maps"
     own: ClassVar[tuple[str, ...]] = (
-        "architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata", "channels", "made", *REPORTS,
+        "architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata",
+        "channels", "made", *REPORTS,
     )  # fmt: skip
     """Fields that MLM lacks, or has in words of its own."""
 
