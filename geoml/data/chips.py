@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.data.augment import augment
-from geoml.data.recipe import MapRecipe
+from geoml.data.recipe import RasterRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.data.target import Target
 from geoml.errors import NothingFound
@@ -162,7 +162,7 @@ class TrainBatches:
     def __init__(
         self,
         pieces: Sequence[Piece],
-        recipe: MapRecipe,
+        recipe: RasterRecipe,
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
         reader: Reader | None = None,
@@ -246,7 +246,7 @@ def _crop(rng: np.random.Generator, within: Window, size: int, hold: tuple[int, 
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class PixelStatistics:
     """Of pieces: valid ``pixels``, ``mean`` and ``std`` (band,) of them, and what the `Target` counted."""
 
     pixels: int
@@ -255,7 +255,7 @@ class Statistics:
     counted: NDArray[Any]
 
 
-def measure(pieces: Sequence[Piece], kind: Target, reader: Reader, dates: int = 1) -> Statistics:
+def measure(pieces: Sequence[Piece], kind: Target, reader: Reader, dates: int = 1) -> PixelStatistics:
     """Mean and std of every band over valid pixels (float64 sums, one pass, Chan et al. 1983) and what is labelled.
 
     The channels of a sample are ``dates`` groups of the same bands; all dates count together for a band. Raises
@@ -283,4 +283,4 @@ def measure(pieces: Sequence[Piece], kind: Target, reader: Reader, dates: int = 
     if count == 0:
         raise NothingFound("split: train holds no valid pixel")
     std = np.sqrt(m2 / count)
-    return Statistics(count, mean, np.where(std > 0, std, 1.0), np.sum(counted, axis=0))
+    return PixelStatistics(count, mean, np.where(std > 0, std, 1.0), np.sum(counted, axis=0))

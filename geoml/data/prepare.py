@@ -7,7 +7,7 @@ from typing import Any
 
 import shapely
 
-from geoml.data.recipe import MapRecipe
+from geoml.data.recipe import RasterRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.data.source import SOURCES
 from geoml.data.splits import SPLITS, assign, check_copies
@@ -20,13 +20,13 @@ Splits = Mapping[str, Sequence[Piece]]
 UNUSED = "unused"
 
 
-def scenes(recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(recipe: RasterRecipe) -> list[LabelledScene]:
     """Every scene of the recipe's source, unread. Raises InputError, NothingFound or DataError."""
     found: list[LabelledScene] = SOURCES.find(recipe.source.kind).scenes(recipe.source, recipe)
     return found
 
 
-def prepare(recipe: MapRecipe) -> Splits:
+def prepare(recipe: RasterRecipe) -> Splits:
     """The pieces of every split, checked for leaks. Raises InputError for a leak, what `scenes` raises otherwise."""
     found = scenes(recipe)
     pieces = assign(found, recipe.split, recipe.source.folder, recipe.seed)
@@ -36,7 +36,7 @@ def prepare(recipe: MapRecipe) -> Splits:
     return {name: [p for p in pieces if p.split == name] for name in SPLITS} | {UNUSED: unused}
 
 
-def check(splits: Splits, recipe: MapRecipe, read: Callable[[LabelledScene], Sample]) -> None:
+def check(splits: Splits, recipe: RasterRecipe, read: Callable[[LabelledScene], Sample]) -> None:
     """Read every scene of every split once, so that what is wrong with one ends a training before it begins.
 
     Raises DataError or InputError for all that is wrong: label values of all files in one list, then the other faults.

@@ -169,7 +169,7 @@ def _for_each(value: Any) -> Any:
     return {EVERY: value} if isinstance(value, str) else value
 
 
-class MapRecipe(Frozen, ABC):
+class RasterRecipe(Frozen, ABC):
     """One training run of a model that makes maps: data, split, model and schedule in; a model package out.
 
     What is learnt is `target`, which the recipe of each task says in its own fields.
@@ -257,7 +257,7 @@ class MapRecipe(Frozen, ABC):
         return tuple(self.units.get(b, self.units.get(EVERY)) for b in self.bands)
 
 
-class TrainRecipe(MapRecipe):
+class TrainRecipe(RasterRecipe):
     """A training run of a task of classes."""
 
     classes: tuple[ClassInfo, ...] = Field(

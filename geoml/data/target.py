@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from geoml.data.labels import VectorLabels
-    from geoml.data.recipe import MapRecipe
+    from geoml.data.recipe import RasterRecipe
 
 T = TypeVar("T", bound=np.generic)
 LISTED = 20
@@ -115,7 +115,7 @@ class Target(Protocol):
         ...
 
 
-def pixels(recipe: MapRecipe) -> PixelTarget:
+def pixels(recipe: RasterRecipe) -> PixelTarget:
     """What a recipe learns, for a source that labels pixels. Raises InputError where it learns anything else."""
     kind = recipe.target
     if not isinstance(kind, PixelTarget):

@@ -98,7 +98,7 @@ class HeldOut(Protocol):
 
 
 class PixelTask(Task, Protocol):
-    """A task of the common loop, whose recipe is a `MapRecipe`: what is learnt is the recipe's `target`."""
+    """A task of the common loop, whose recipe is a `RasterRecipe`: what is learnt is the recipe's `target`."""
 
     @staticmethod
     def learning(recipe: Any, train: NDArray[Any], val: NDArray[Any]) -> PixelTask:

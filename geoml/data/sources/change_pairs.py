@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from geoml.data import rasters
 from geoml.data.labels import VectorLabels, features, read_all
-from geoml.data.recipe import MapRecipe, resolve
+from geoml.data.recipe import RasterRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.source import FileSource
 from geoml.data.sources.pairs import of_raster
@@ -57,7 +57,7 @@ class Config(FileSource):
         return self
 
 
-def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every id that has all files. Raises NothingFound, InputError for a value that is no class, and
     DataError for files of one id that differ in shape or place.
     """
@@ -115,7 +115,7 @@ def _read(
     drawn: tuple[gpd.GeoDataFrame | None, float | None],
     geobox: GeoBox | None,
     source: Config,
-    recipe: MapRecipe,
+    recipe: RasterRecipe,
 ) -> Sample:
     polygons, background = drawn
     data, valid = stack(images, rasters.positions(recipe.bands, source.file_bands), source.nodata)

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from geoml.data import rasters
-from geoml.data.recipe import MapRecipe, resolve
+from geoml.data.recipe import RasterRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.source import FileSource
 from geoml.data.target import Labels, PixelTarget, pixels
@@ -30,7 +30,7 @@ class Config(FileSource):
     values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
 
 
-def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every id that has both files. Raises NothingFound, DataError for pairs of different shape."""
     root = resolve(source.root)
     images, labels = rasters.find(root, source.images), rasters.find(root, source.labels)
@@ -48,7 +48,7 @@ def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     return out
 
 
-def _read(image: Path, label: Path, source: Config, recipe: MapRecipe) -> Sample:
+def _read(image: Path, label: Path, source: Config, recipe: RasterRecipe) -> Sample:
     data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     kind = pixels(recipe)
     return Sample.of(data, valid, of_raster(label, source.values, source.ignore, kind), kind)

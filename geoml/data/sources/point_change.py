@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from scipy.spatial import KDTree
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import MapRecipe, resolve
+from geoml.data.recipe import RasterRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.source import FileSource
 from geoml.data.sources.change_pairs import same_grid, stack
@@ -83,7 +83,7 @@ class Matched:
     unsure: NDArray[np.float64]
 
 
-def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every pair of dates of a place. Raises InputError, NothingFound, DataError.
 
     A split list may name it by the image of any date of its place, whether that image is here or not.
@@ -146,7 +146,7 @@ def _pairs(dates: Sequence[str], which: str) -> list[tuple[str, ...]]:
 
 
 def _read(
-    images: Sequence[Path], points: Sequence[Path], geobox: GeoBox | None, source: Config, recipe: MapRecipe
+    images: Sequence[Path], points: Sequence[Path], geobox: GeoBox | None, source: Config, recipe: RasterRecipe
 ) -> Sample:
     data, valid = stack(images, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     pixel = recipe.gsd if geobox is None else math.sqrt(abs(geobox.affine.determinant))

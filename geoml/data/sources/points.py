@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from geoml.data import labels, rasters
-from geoml.data.recipe import MapRecipe, resolve
+from geoml.data.recipe import RasterRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.source import FileSource
 from geoml.data.target import PixelTarget, pixels
@@ -34,7 +34,7 @@ class Config(FileSource):
     no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
 
 
-def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every image. Raises DataError for a missing points file where the recipe calls that an error."""
     root = resolve(source.root)
     _labels(source, pixels(recipe))
@@ -49,7 +49,7 @@ def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     return out
 
 
-def _read(image: Path, points: Path, source: Config, recipe: MapRecipe) -> Sample:
+def _read(image: Path, points: Path, source: Config, recipe: RasterRecipe) -> Sample:
     data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     geobox = rasters.header(image).geobox
     pixel = recipe.gsd

@@ -25,7 +25,7 @@ from shapely.geometry import MultiPolygon
 
 from geoml.cube.load import load
 from geoml.data.labels import VectorLabels, features, read_all
-from geoml.data.recipe import ByLabel, MapRecipe
+from geoml.data.recipe import ByLabel, RasterRecipe
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.source import SourceConfig
 from geoml.data.target import Labels
@@ -93,7 +93,7 @@ class SourceContext:
     catalog: Catalog
     profile: Profile
     source: Config
-    recipe: MapRecipe
+    recipe: RasterRecipe
     labels: Mapping[str, gpd.GeoDataFrame]
     """Split -> features with a label, in the CRS of the plane; one entry "" when the labels do not decide."""
     background: float | None
@@ -102,7 +102,7 @@ class SourceContext:
     """Of each band, as the model is to see it."""
 
 
-def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every block (and split) that holds a label. Raises InputError, NothingFound, DataError."""
     kind = recipe.target
     background = None if source.background is None else kind.label("source.background", source.background)
@@ -142,7 +142,7 @@ def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
     return out
 
 
-def _wanted(recipe: MapRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str | None, ...]:
+def _wanted(recipe: RasterRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str | None, ...]:
     """The recipe's unit of each band, else the one that all items have. Raises InputError where they do not fit."""
     out = []
     for name, want, column in zip(recipe.bands, recipe.band_units, zip(*specs, strict=True), strict=True):
@@ -154,7 +154,7 @@ def _wanted(recipe: MapRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str
 
 
 def _usable(
-    items: Sequence[pystac.Item], source: Config, recipe: MapRecipe, catalog: Catalog, profile: Profile
+    items: Sequence[pystac.Item], source: Config, recipe: RasterRecipe, catalog: Catalog, profile: Profile
 ) -> list[pystac.Item]:
     """The items of a date that can be read and whose numbers are what they say; raises when there is none."""
     left = LeftOut(source.strict)
@@ -179,7 +179,7 @@ def platforms(items: Iterable[pystac.Item]) -> tuple[str, ...]:
     return tuple(sorted({str(i.properties["platform"]) for i in items if i.properties.get("platform")}))
 
 
-def _by_split(polygons: Mapping[str, gpd.GeoDataFrame], recipe: MapRecipe) -> dict[str, gpd.GeoDataFrame]:
+def _by_split(polygons: Mapping[str, gpd.GeoDataFrame], recipe: RasterRecipe) -> dict[str, gpd.GeoDataFrame]:
     """Polygons of each split where the split goes by label file, else all of them under "" (all in one CRS)."""
     split = recipe.split
     if not isinstance(split, ByLabel):
@@ -245,7 +245,7 @@ def _date(
     return values, count > 0
 
 
-def _target(labels: Mapping[str, gpd.GeoDataFrame], split: str, geobox: GeoBox, recipe: MapRecipe) -> Labels:
+def _target(labels: Mapping[str, gpd.GeoDataFrame], split: str, geobox: GeoBox, recipe: RasterRecipe) -> Labels:
     """Labels of one split. Pixels that another split labels too are a leak, unless train has to keep a distance.
 
     Raises InputError for a pixel that two splits label, when ``split.buffer`` is 0; otherwise train gives way.

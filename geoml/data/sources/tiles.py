@@ -16,7 +16,7 @@ from shapely.geometry import box
 
 from geoml.data import labels, rasters
 from geoml.data.labels import VectorLabels
-from geoml.data.recipe import MapRecipe, resolve
+from geoml.data.recipe import RasterRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
 from geoml.data.source import FileSource
 from geoml.errors import DataError, InputError, NothingFound
@@ -55,7 +55,7 @@ def window_of(zoom: int, x: int, y: int, tiles: int = 1) -> Window:
     return Window(y0, x0, y0 + tiles * TILE, x0 + tiles * TILE)
 
 
-def scenes(source: Config, recipe: MapRecipe) -> list[LabelledScene]:
+def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every cell of ``mosaic`` x ``mosaic`` tiles that holds any. Raises NothingFound, InputError."""
     root = resolve(source.root)
     index = _index(root, source.images)
@@ -131,7 +131,7 @@ def _read(
     index: dict[Tile, Path],
     first: Tile,
     source: Config,
-    recipe: MapRecipe,
+    recipe: RasterRecipe,
     drawn: tuple[gpd.GeoDataFrame, float],
 ) -> Sample:
     frame, background = drawn

@@ -22,7 +22,7 @@ from geoml.cube.domain import fit, likeness, magnitude
 from geoml.cube.region import inside
 from geoml.data.chips import Reader
 from geoml.data.prepare import Splits
-from geoml.data.recipe import MapRecipe
+from geoml.data.recipe import RasterRecipe
 from geoml.engine.contract import input_of
 from geoml.engine.packages.calibrate import sample_pixels
 from geoml.engine.pixels import Pixels
@@ -59,7 +59,7 @@ class DomainCheck(Frozen):
     times: tuple[float, ...] = ()
 
 
-def measured(splits: Splits, recipe: MapRecipe, reader: Reader) -> Domain:
+def measured(splits: Splits, recipe: RasterRecipe, reader: Reader) -> Domain:
     """The record of all valid pixels of the train split, labelled or not, with a threshold by those of the val split.
 
     Raises NothingFound for a split without a valid pixel.

@@ -11,7 +11,7 @@ import numpy as np
 from geoml import models
 from geoml.data.chips import Reader, cut
 from geoml.data.prepare import held_out, prepare, scenes
-from geoml.data.recipe import MapRecipe
+from geoml.data.recipe import RasterRecipe
 from geoml.data.scene import Piece
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages import package
@@ -25,7 +25,7 @@ ALL = "all"
 """In place of a split: every pixel of every scene."""
 
 
-def evaluate(model: str | Path, recipe: MapRecipe, split: str = "test") -> dict[str, Any]:
+def evaluate(model: str | Path, recipe: RasterRecipe, split: str = "test") -> dict[str, Any]:
     """Scores of a package (name or folder) on ``split`` of the recipe, or on ``all`` of it, as plain JSON values.
 
     Which they are is the task's business: see ``held_out`` of its file, and `docs/training.md`. Every labelled pixel
@@ -39,21 +39,21 @@ def evaluate(model: str | Path, recipe: MapRecipe, split: str = "test") -> dict[
     return {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash, "split": split, **found}
 
 
-def _in_its_units(recipe: MapRecipe, card: MapCard) -> MapRecipe:
+def _in_its_units(recipe: RasterRecipe, card: MapCard) -> RasterRecipe:
     """The recipe with the model's units where it says none: items are then converted as in prediction."""
     pairs = zip(card.bands, recipe.band_units, strict=True)
     units = {b.name: u for b, given in pairs if (u := given or b.unit) is not None}
     return recipe.model_copy(update={"units": units})
 
 
-def _whole(loaded: package.Package, recipe: MapRecipe) -> list[Piece]:
+def _whole(loaded: package.Package, recipe: RasterRecipe) -> list[Piece]:
     """Every scene in one piece. Raises InputError for a model that may have learned from them."""
     if not models.calibrated(loaded.card.architecture):
         raise InputError(f"split: {ALL} is for models that learn nothing; {loaded.card.name} was trained")
     return [Piece(scene, scene.window, ALL) for scene in scenes(recipe)]
 
 
-def check_fit(card: MapCard, recipe: MapRecipe) -> None:
+def check_fit(card: MapCard, recipe: RasterRecipe) -> None:
     """Raise InputError, naming the field, where the card and the recipe speak of different things."""
     if card.task != recipe.task:
         raise InputError(f"task: the model is for {card.task}, the recipe for {recipe.task}")
@@ -71,7 +71,7 @@ def check_fit(card: MapCard, recipe: MapRecipe) -> None:
 
 
 def score(
-    loaded: package.Package, pieces: Sequence[Piece], recipe: MapRecipe, reader: Reader | None = None
+    loaded: package.Package, pieces: Sequence[Piece], recipe: RasterRecipe, reader: Reader | None = None
 ) -> dict[str, Any]:
     """Scores of a package over pieces of a recipe that it fits, as its task has them.
 

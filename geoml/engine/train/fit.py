@@ -18,9 +18,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geoml import models
 from geoml.backends.torch import Device, choose
-from geoml.data.chips import EvalBatches, OwnRows, Reader, Statistics, TrainBatches, measure
+from geoml.data.chips import EvalBatches, OwnRows, PixelStatistics, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
-from geoml.data.recipe import FreezeFor, MapRecipe, Schedule
+from geoml.data.recipe import FreezeFor, RasterRecipe, Schedule
 from geoml.data.recipe import Optimiser as HowToStep
 from geoml.engine.contract import AnyOutput, Rows, output_of
 from geoml.engine.inference.predict import rows_of
@@ -45,7 +45,7 @@ WEIGHTS = ("imagenet", "efficientnet-lite0")
 
 
 def fit(
-    recipe: MapRecipe,
+    recipe: RasterRecipe,
     out: Path,
     *,
     resume: bool = True,
@@ -103,14 +103,14 @@ def fit(
     return card
 
 
-def add_domain(recipe: MapRecipe, card: MapCard, out: Path) -> MapCard:
+def add_domain(recipe: RasterRecipe, card: MapCard, out: Path) -> MapCard:
     """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
     cards.write(card, out)
     return card
 
 
-def build(recipe: MapRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+def build(recipe: RasterRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     """The network, the config for its card (without weights to start from), and what it started from."""
     if models.calibrated(recipe.model.architecture):
         raise InputError(f"model: {recipe.model.architecture} is not trained; `geoml models new` writes its package")
@@ -124,7 +124,9 @@ def build(recipe: MapRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]
     return module, config, transfer(module, recipe.init, recipe.bands) if recipe.init else {}
 
 
-def _batches(recipe: MapRecipe, splits: Splits, seen: Statistics, reader: Reader) -> tuple[TrainBatches, EvalBatches]:
+def _batches(
+    recipe: RasterRecipe, splits: Splits, seen: PixelStatistics, reader: Reader
+) -> tuple[TrainBatches, EvalBatches]:
     mean, std = (np.tile(v.astype(np.float32), recipe.dates) for v in (seen.mean, seen.std))
     size = max(recipe.chip_size, VAL_CHIP)
     val = EvalBatches(splits["val"], recipe.target, size, recipe.batch, reader)
@@ -197,7 +199,7 @@ class _Pixels:
         return score
 
 
-def _training(recipe: MapRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:
+def _training(recipe: RasterRecipe, module: nn.Module, pixels: _Pixels, parts: Sequence[nn.Module]) -> Training:
     how, train = recipe.freeze, pixels.train
     net = _Standardised(module, train.mean, train.std, pixels.device)
     net.to(memory_format=torch.channels_last)
@@ -240,7 +242,7 @@ def _schedule(how: Schedule, steps: int, optimiser: Optimizer) -> LambdaLR:
     return LambdaLR(optimiser, at)
 
 
-def _blank(recipe: MapRecipe) -> MapCard:
+def _blank(recipe: RasterRecipe) -> MapCard:
     """What the card says whatever the data are."""
     return MapCard(
         name=recipe.name,
@@ -258,7 +260,7 @@ def _blank(recipe: MapRecipe) -> MapCard:
     )
 
 
-def _card(recipe: MapRecipe, splits: Splits, config: dict[str, Any], seen: Statistics) -> MapCard:
+def _card(recipe: RasterRecipe, splits: Splits, config: dict[str, Any], seen: PixelStatistics) -> MapCard:
     units = next((p.scene.units for p in splits["train"] if p.scene.units), recipe.band_units)
     mean, std = (v.astype(np.float32).tolist() for v in (seen.mean, seen.std))
     bands = tuple(

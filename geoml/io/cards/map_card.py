@@ -20,10 +20,15 @@ from geoml.recipe import Frozen, Phase
 
 TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
-REPORTS = ("training", "scores", "domain", "channels", "made")
+REPORTS = ("training", "scores", "domain")
 """Fields that are not written where they are empty."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
+
+
+def _empty(value: Any) -> bool:
+    """True for what cards from before did not have, so that theirs are written as they were."""
+    return not value
 
 
 class Band(Frozen):
@@ -54,7 +59,8 @@ class MapCard(ModelCard):
 
     what: ClassVar[str] = "a model of maps"
     own: ClassVar[tuple[str, ...]] = (
-        "architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata", *REPORTS,
+        "architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata",
+        "channels", "made", *REPORTS,
     )  # fmt: skip
     """Fields that MLM lacks, or has in words of its own."""
 
@@ -72,8 +78,12 @@ class MapCard(ModelCard):
     radius: int | None = Field(default=None, description="receptive radius in pixels as measured; None: the whole chip")
     classes: tuple[ClassInfo, ...]
     nodata: int = Field(default=255, ge=0, le=255, description="value of the output where nothing is known")
-    channels: int | None = Field(default=None, ge=1, description="of the raw output; None: one for each class")
-    made: dict[str, Any] = Field(default_factory=dict, description="what the output has to know beside the classes")
+    channels: int | None = Field(
+        default=None, ge=1, exclude_if=_empty, description="of the raw output; None: one for each class"
+    )
+    made: dict[str, Any] = Field(
+        default_factory=dict, exclude_if=_empty, description="what the output has to know beside the classes"
+    )
     domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:

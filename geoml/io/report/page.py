@@ -165,8 +165,8 @@ def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _scores(scores: Mapping[str, Any]) -> dict[str, object] | None:
-    """Scores made ready for the template; None when there are none."""
-    if not scores:
+    """Scores of classes made ready for the template; None when there are none."""
+    if not {"miou", "iou", "confusion"} & set(scores):
         return None
     kinds = [k for k in ("iou", "f1", "precision", "recall") if isinstance(scores.get(k), Mapping)]
     names = list(scores[kinds[0]]) if kinds else [str(k) for k in range(len(scores.get("confusion") or []))]
