@@ -35,7 +35,7 @@ TABLES = ("features.parquet", "summary.parquet")
 def scene(height: int, width: int, count: int, seed: int) -> tuple[testing.Scene, NDArray[np.float64]]:
     """An item, and its boxes (n, 5) in pixels of the plane."""
     image, boxes = rectangles((height, width), count, seed=seed, sides=SIDES)
-    made = testing.Scene(id="scene", data=image, bands=BANDS)
+    made = testing.Scene(id="scene", data=image, bands=BANDS, scale=1.0)
     corner = made.window
     return made, boxes + np.array([0, corner.y0, corner.x0, corner.y0, corner.x0], float)
 
