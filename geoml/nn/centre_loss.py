@@ -1,6 +1,6 @@
 """The loss of a heat map of centres with four distances: raw output (B, K + 4, y, x) against rendered boxes.
 
-A rendered box (`render`) is a Gaussian around the pixel of its centre, and in each pixel of it the distances to the
+A rendered box (`render`) is a Gaussian around the pixels of its centre, and in each pixel of it the distances to the
 four sides. Heat: the focal loss of CenterNet (Zhou et al. 2019, https://arxiv.org/abs/1904.07850). Distances:
 generalised intersection over union (Rezatofighi et al. 2019, https://arxiv.org/abs/1902.09630) over the Gaussian and
 weighted by it, as in TTFNet (Liu et al. 2020, https://arxiv.org/abs/1909.00700), and the smooth L1 of their logarithms,
@@ -18,11 +18,13 @@ from torch.nn import functional as F
 from geoml.nn.metrics import IGNORE
 
 HEAT, INDEX, SIDES = 0, 1, slice(2, 6)
-"""Channels of what is rendered: 0 to 1, and 1 at centres only; index of the class, `IGNORE` where nothing is known;
-pixels to north, south, west, east."""
+"""Channels of what is rendered: heat from 0 to 1, and 1 only in the pixels of a centre; index of the class, `IGNORE`
+where nothing is known; pixels to north, south, west, east."""
 CHANNELS = 6
 SPREAD = 0.54
 """Share of a box that its Gaussian covers, three standard deviations to each side."""
+NEAR = 1e-4
+"""Pixels; what is nearer is at the same place."""
 WEIGHT = 5.0
 """Of the distances, beside heat."""
 
@@ -50,11 +52,16 @@ def render(boxes: NDArray[np.float64], shape: tuple[int, int], elsewhere: int = 
 
 
 def _axis(low: float, high: float, length: int) -> tuple[slice, NDArray[np.float64]]:
-    """Pixels of the Gaussian along an axis, inside the box, and its values there."""
-    centre, half = int(np.floor((low + high) / 2)), SPREAD * (high - low) / 2
-    first, last = (int(np.clip(centre + k * int(half), 0, length)) for k in (-1, 1))
-    at = slice(first, max(min(last + 1, length), first) if centre + int(half) >= 0 else first)
-    return at, np.exp(-(((np.arange(at.start, at.stop) - centre) / max(half / 3, 1 / 3)) ** 2) / 2)
+    """Pixels of the Gaussian along an axis, inside the box, and its values there.
+
+    1 in the pixels that hold the centre: of an even number of pixels two, so that a turned box has turned centres.
+    """
+    centre, half = (low + high) / 2, SPREAD * (high - low) / 2
+    first = int(np.ceil(centre - max(half, 0.5) - 0.5 - NEAR))
+    last = int(np.floor(centre + max(half, 0.5) - 0.5 + NEAR))
+    at = slice(*np.clip([first, last + 1], 0, length).tolist())
+    off = np.abs(np.arange(at.start, at.stop) + 0.5 - centre) - 0.5
+    return at, np.exp(-((np.where(off < NEAR, 0, off) / max(half / 3, 1 / 3)) ** 2) / 2)
 
 
 def centre_loss(raw: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.engine.contract import FinishedRun
 from geoml.grid.plane import Plane
 from geoml.io.tables.objects import (
-    Found,
+    FoundObjects,
     objects_frame,
     read_found,
     summary_table,
@@ -24,7 +24,7 @@ FEATURES, SUMMARY = "features.parquet", "summary.parquet"
 """Tables of a run."""
 
 
-def kept(run: FinishedRun, overlap: float) -> dict[Plane, Found]:
+def kept(run: FinishedRun, overlap: float) -> dict[Plane, FoundObjects]:
     """What is kept of all blocks, by plane: of two boxes that overlap by more than ``overlap`` the better one.
 
     Blocks come row by row, so a row of them is a strip.
@@ -44,7 +44,7 @@ def kept(run: FinishedRun, overlap: float) -> dict[Plane, Found]:
     for plane, strip in strips.items():
         if strip.held is not None:
             found[plane].append(strip.end())
-    return {plane: Found(together(boxes), searched[plane]) for plane, boxes in found.items()}
+    return {plane: FoundObjects(together(boxes), searched[plane]) for plane, boxes in found.items()}
 
 
 def write_tables(run: FinishedRun, overlap: float) -> None:

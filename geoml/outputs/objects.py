@@ -24,7 +24,7 @@ from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
-from geoml.io.tables.objects import CELL, Found, write_found
+from geoml.io.tables.objects import CELL, FoundObjects, write_found
 from geoml.nn.metrics import IGNORE
 from geoml.outputs._objects_features import FEATURES, SUMMARY, write_tables
 from geoml.outputs._objects_report import ObjectReport
@@ -72,7 +72,7 @@ class ObjectPart:
             boxes["outside"] = outside[self._pixels(boxes)].astype(np.float64)
         boxes["y"], boxes["x"] = boxes["y"] + 0.5, boxes["x"] + 0.5
         order = np.lexsort((boxes["class"], boxes["x"], boxes["y"]))
-        write_found(Found({k: v[order] for k, v in boxes.items()}, self._searched()), path)
+        write_found(FoundObjects({k: v[order] for k, v in boxes.items()}, self._searched()), path)
 
     def _pixels(self, boxes: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns in the block of the pixels that hold the centres."""

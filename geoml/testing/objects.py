@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from geoml.testing.scenes import smooth
 
-RECTANGLES = ("red roof", "bright roof")
-"""Classes of the rectangles: of index 0 the first band is high and the second low, of index 1 both are high."""
-TONES = ((6000, 1200), (7000, 7000))
+RECTANGLES = ("roof", "field")
+"""Classes of the rectangles: roofs are high in the first band and low in the second, fields the other way round."""
+TONES = ((6500, 700), (700, 6500))
 
 
 def rectangles(

@@ -49,7 +49,7 @@ class ClassLesson:
         return classes
 
     def loss(self, classes: int) -> Loss:
-        return tasks.of_pixels(self.task)(classes).loss  # type: ignore[call-arg]
+        return tasks.find_pixel_task(self.task)(classes).loss  # type: ignore[call-arg]
 
     def target(self, batch: int, height: int, width: int, classes: int) -> Tensor:
         return torch.randint(0, classes, (batch, height, width), generator=torch.Generator().manual_seed(2))

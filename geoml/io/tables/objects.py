@@ -48,7 +48,7 @@ OBJECT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundObjects:
     """What was found on one plane: `geoml.vector.boxes.Boxes`, and where was looked.
 
     Two more columns: ``valid``, the share of the box with data, and ``outside``, 1 where the centre is unlike the
@@ -59,7 +59,7 @@ class Found:
     searched: Mapping[tuple[int, int], int] = field(default_factory=Counter)
 
 
-def write_found(found: Found, path: Path) -> None:
+def write_found(found: FoundObjects, path: Path) -> None:
     """Write what a block found as Parquet, atomically. Raises DataError."""
     squares = [[*square, pixels] for square, pixels in sorted(found.searched.items())]
     columns = {name: pa.array(found.boxes[name]) for name in _CANDIDATES}
@@ -68,13 +68,13 @@ def write_found(found: Found, path: Path) -> None:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
-def read_found(path: Path) -> Found:
+def read_found(path: Path) -> FoundObjects:
     """What `write_found` wrote. Raises DataError for a missing or damaged file."""
     try:
         table = pq.read_table(check_regular(path), page_checksum_verification=True)
         squares = json.loads(table.schema.metadata[b"searched"])
         boxes = {name: table[name].to_numpy() for name in _CANDIDATES}
-        return Found(boxes, Counter({(int(y), int(x)): int(n) for y, x, n in squares}))
+        return FoundObjects(boxes, Counter({(int(y), int(x)): int(n) for y, x, n in squares}))
     except (OSError, LookupError, ValueError, TypeError, pa.ArrowException) as err:
         raise DataError(f"{path}: objects of a block are not readable ({err})") from err
 

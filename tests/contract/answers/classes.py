@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geoml import testing
-from geoml.engine.task import of_pixels
+from geoml.engine.task import find_pixel_task
 from geoml.nn.losses import LOSSES
 from geoml.nn.metrics import IGNORE
 from geoml.nn.support import Support
@@ -26,7 +26,7 @@ def right(target: Tensor) -> Tensor:
 
 
 def case(name: str) -> PixelCase:
-    made: Any = of_pixels(name)
+    made: Any = find_pixel_task(name)
     random = torch.Generator().manual_seed(0)
     raw = torch.randn(3, CLASSES, 16, 12, generator=random)
     target = torch.randint(0, CLASSES, (3, 16, 12), generator=random)

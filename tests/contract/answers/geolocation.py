@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from geoml.geolocation.cards.locator import Calibrated
+from geoml.geolocation.cards.locator import FittedCalibration
 from geoml.geolocation.density.density import Density
 from geoml.geolocation.training.place_scores import PlaceScores
 from geoml.grid import sphere
@@ -17,7 +17,7 @@ def make(name: str) -> Answers:
     rng = np.random.default_rng(0)
     lon, lat = rng.uniform(-180, 180, 40), rng.uniform(-60, 60, 40)
     off = sphere.destination(lon, lat, rng.uniform(0, 360, 40), rng.uniform(0, 3000, 40))
-    card = Calibrated(within_km=750.0, threshold=0.5)
+    card = FittedCalibration(within_km=750.0, threshold=0.5)
 
     def caps(at: tuple[Any, Any], kappa: Any) -> Density:
         return Density(np.ones((len(at[0]), 1)), sphere.to_xyz(*at)[:, None], np.broadcast_to(kappa, (len(at[0]), 1)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geoml import testing
-from geoml.engine.task import of_pixels
+from geoml.engine.task import find_pixel_task
 from tests.contract.cases import Answers, PixelCase
 
 
@@ -19,7 +19,7 @@ def right(target: Tensor) -> Tensor:
 
 
 def case(name: str) -> PixelCase:
-    made: Any = of_pixels(name)
+    made: Any = find_pixel_task(name)
     random = torch.Generator().manual_seed(0)
     raw = torch.randn(3, 2, 16, 12, generator=random)
     target = torch.randint(-30, 30, (3, 16, 12), generator=random) / 10  # in steps

