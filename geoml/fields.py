@@ -13,7 +13,7 @@ from functools import wraps
 from types import NoneType
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, SerializeAsAny
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 R = TypeVar("R")
@@ -45,6 +45,11 @@ class Absent:
 
     way: str
     why: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A field whose class is chosen by what it holds, so that its own fields are no options of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,7 @@ def _walk(kind: type[BaseModel], whole: Mapping[str, Any], within: tuple[str, ..
 
 def _model(info: FieldInfo) -> type[BaseModel] | None:
     """The model that a field holds, or may hold beside None."""
-    held_by_kind = any(isinstance(m, SerializeAsAny) for m in info.metadata)  # type: ignore[misc]
-    if held_by_kind:  # it stands for classes with other fields
+    if any(isinstance(m, Chosen) for m in info.metadata):
         return None
     (kind, *more) = [a for a in get_args(info.annotation) if a is not NoneType] or [info.annotation]
     return kind if not more and isinstance(kind, type) and issubclass(kind, BaseModel) else None

@@ -15,6 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from geoml.errors import unknown
+from geoml.fields import Chosen
 from geoml.recipe import Frozen
 from geoml.registry import Registry
 
@@ -92,4 +93,4 @@ class _Schema:
         return {"oneOf": list(kinds.values()), "discriminator": {"propertyName": "kind"}}
 
 
-Source = Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_of_kind), _Schema()]
+Source = Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_of_kind), _Schema(), Chosen()]
