@@ -49,7 +49,7 @@ def test_reading(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     assert (before.status, len(before.failed)) == ("failed", 1)
     assert before.done >= 1
     assert geoml.predict(recipe, tmp_path / "out")["valid_pixels"]
-    assert state(tmp_path / "out").finished
+    assert state(tmp_path / "out").status == "finished"
 
 
 @pytest.mark.parametrize("what", ["polygonise", "write_item", "quicklook"])
@@ -58,7 +58,7 @@ def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch:
         patch.setattr(_class_features if what == "polygonise" else output, what, too_much)
         with pytest.raises(TransientError, match=r"not enough memory .*Unable to allocate 1\.00 EiB"):
             geoml.predict(recipe, tmp_path / "out")
-    assert not state(tmp_path / "out").running
+    assert state(tmp_path / "out").status != "running"
     assert not list((tmp_path / "out").rglob("*.part"))
     assert geoml.predict(recipe, tmp_path / "out")["valid_pixels"]
 
