@@ -11,7 +11,7 @@ from geoml.engine.machine import memory
 
 PROGRAM = """
 import ctypes
-from geoml.engine.machine.memory import kept
+from geoml.engine.machine.memory import keep_freed_memory
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 
@@ -26,12 +26,12 @@ def mapped(size=64 << 20):
     return high - resident() > size // 2
 
 assert mapped(), "freed memory goes back at once"
-with kept():
+with keep_freed_memory():
     assert not mapped(), "freed memory stays"
     assert not mapped()
 assert mapped(), "as before"
 try:
-    with kept():
+    with keep_freed_memory():
         raise KeyError("anything")
 except KeyError:
     pass

@@ -84,7 +84,7 @@ def test_a_program_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None
         exported.save_exported(fixed, CARD.model_copy(update={"chip_size": 64}), tmp_path)
     with pytest.raises(ModelError, match="takes 2 bands, the card lists 1"):
         exported.save_exported(fixed, CARD.model_copy(update={"bands": CARD.bands[:1]}), tmp_path)
-    with pytest.raises(ModelError, match="2 classes"):
+    with pytest.raises(ModelError, match="2 channels"):
         exported.save_exported(fixed, CARD.model_copy(update={"classes": CARD.classes[:2]}), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import pickle
 import resource
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -282,7 +282,10 @@ def once(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[str]]:
                 content = file.read()
             with original(self, "wb") as file:
                 file.write(b"replaced")
-            return io.BytesIO(content)
+            same = tempfile.TemporaryFile()  # noqa: SIM115  for who opens it
+            same.write(content)
+            same.seek(0)
+            return same
 
         monkeypatch.setattr(Path, "open", open_)
         return opened
