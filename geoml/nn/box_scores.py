@@ -63,7 +63,7 @@ class BoxScores:
 
         By class ``ap50``, ``precision``, ``recall``, ``f1``, ``truth`` and ``found`` (numbers of boxes), and the same
         over all (AP50: the mean of the classes that have truth) with ``count_error`` (found / truth - 1);
-        ``baseline`` is a map without any box.
+        ``nothing`` is a map without any box.
         """
         rows = np.concatenate(self._found) if self._found else np.empty((0, 4))
         by_class = [self._row(rows[rows[:, 0] == k], int(n)) for k, n in enumerate(self.truth)]
@@ -76,7 +76,7 @@ class BoxScores:
             "count_error": whole["found"] / real - 1 if real else None,
             "by_class": by_class,
             "confident": self.confident,
-            "baseline": {"ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0} if real else None,
+            "nothing": {"ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0} if real else None,
         }
 
     def _row(self, rows: NDArray[np.float64], real: int) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class Task:
         if scores["count_error"] is not None:
             said.append(f"count {scores['count_error']:+.1%}")
         said.append(f"AP50 at an overlap of 0.5; all else at 0.4 and a score of {scores['confident']:g} or more")
-        if base := scores.get("baseline"):
+        if base := scores.get("nothing"):
             said.append(sentence({_COLUMNS[k]: base[k] for k in ("ap50", "recall", "f1")}, "a map without objects: "))
         return [ScoreTable(title, ("class", *_COLUMNS.values()), tuple(rows)), *said]
 

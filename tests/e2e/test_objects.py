@@ -123,7 +123,7 @@ def test_a_package_knows_how_well_it_finds_what_it_never_saw(detector: Path) -> 
     assert scores["split"] == "test"
     assert scores["f1"] > 0.9
     assert scores["ap50"] > 0.9
-    assert scores["baseline"]["f1"] == 0.0
+    assert scores["nothing"]["f1"] == 0.0
     assert set(scores["by_class"]) == set(RECTANGLES)
     assert card["geoml:training"]["boxes"]["train"] == {
         name: sum(int((rectangles((256, 256), 50, seed=k, sides=SIDES)[1][:, 0] == n).sum()) for k in range(10))
