@@ -23,10 +23,8 @@ from geoml.cube.register import Shift, corrected, shift
 from geoml.engine.contract import BlockPixels, SampleFit
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan, SelfChange
-from geoml.engine.run.sample import pixels_of
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Block, Plane, Window
-from geoml.inputs._equal_dates import doubt, self_change
 from geoml.inputs.mosaic import check_number, composite
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
@@ -154,6 +152,8 @@ class Input:
         squares = [moved(s, shifts) for s in squares]
         if how == "none":
             return SampleFit(squares, shifts)
+        from geoml.engine.run.sample import pixels_of  # torch, which a plan does without
+
         pixels = pixels_of(squares)
         transforms = tuple(fit(pixels[:, 0], pixels[:, n], how) for n in later)
         return SampleFit([harmonised(s, transforms) for s in squares], shifts, transforms)
@@ -162,6 +162,8 @@ class Input:
         self, plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32]
     ) -> tuple[SelfChange | None, str]:
         """One date in the place of all: what is called changed all the same."""
+        from geoml.inputs._equal_dates import doubt, self_change
+
         found = self_change(plan, squares, pixels, self.together)
         return found, doubt(found, plan.recipe.query.datetime)
 
