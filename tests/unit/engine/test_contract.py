@@ -25,7 +25,8 @@ def test_the_task_of_a_card_names_the_input() -> None:
 
 def test_every_file_has_what_the_protocol_asks_for() -> None:
     for name in OUTPUTS.names():
-        made = OUTPUTS.find(name).Output(testing.card("made", ["red"], ["a", "b"]))
+        file = OUTPUTS.find(name)
+        made = file.Output(testing.card("made", ["red"], **{"classes": (), **file.TINY}))
         assert isinstance(made, Output), name
     for name in BACKENDS.names():
         kind = BACKENDS.find(name).Backend
