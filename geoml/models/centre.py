@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import segmentation_models_pytorch as smp
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoml.errors import InputError
@@ -57,7 +58,7 @@ class CentreNet(nn.Module):
         self.stride = 2**config.depth
         initialise(self, config.encoder, config.encoder_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> Float[Tensor, "batch channel y x"]:
         return padded(self._forward, x, self.stride)
 
     def _forward(self, x: Tensor) -> Tensor:

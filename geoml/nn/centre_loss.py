@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -64,7 +65,7 @@ def _axis(low: float, high: float, length: int) -> tuple[slice, NDArray[np.float
     return at, np.exp(-((np.where(off < NEAR, 0, off) / max(half / 3, 1 / 3)) ** 2) / 2)
 
 
-def centre_loss(raw: Tensor, target: Tensor) -> Tensor:
+def centre_loss(raw: Float[Tensor, "batch channel y x"], target: Float32[Tensor, "batch 6 y x"]) -> Float32[Tensor, ""]:
     """Scalar float32 loss of raw output (B, K + 4, y, x) against rendered boxes (B, 6, y, x); zero for unknown ones."""
     raw, heat, index = raw.float(), target[:, HEAT], target[:, INDEX]
     known = index != IGNORE

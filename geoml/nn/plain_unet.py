@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +32,7 @@ class PlainUNet(nn.Module):
             if isinstance(part, nn.Conv2d):  # He et al. 2015; what shrinks from layer to layer hides the deep ones
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> Float[Tensor, "batch width y x"]:
         kept: list[Tensor] = []
         for stage in self.encoder:
             x = stage(F.max_pool2d(x, 2) if kept else x)

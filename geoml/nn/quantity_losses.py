@@ -10,14 +10,18 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional as F
+
+Raw = Float[Tensor, "batch 2 y x"]
+Truth = Float32[Tensor, "batch y x"]
 
 SMALLEST = 1e-6
 """Of a standard deviation: it is divided by."""
 
 
-def crps(raw: Tensor, target: Tensor) -> Tensor:
+def crps(raw: Raw, target: Truth) -> Float32[Tensor, ""]:
     """Mean continuous ranked probability score: the pinball loss of all quantiles at once, zero for a sure truth.
 
     Gneiting and Raftery: Strictly Proper Scoring Rules, Prediction, and Estimation. JASA 102 (2007), eq. 21 ff.,
@@ -29,7 +33,7 @@ def crps(raw: Tensor, target: Tensor) -> Tensor:
     return _mean(sigma * (z * below + 2 * density - 1 / math.sqrt(math.pi)), known)
 
 
-def gaussian(raw: Tensor, target: Tensor) -> Tensor:
+def gaussian(raw: Raw, target: Truth) -> Float32[Tensor, ""]:
     """Mean negative logarithm of the density, less that of a standard deviation of `SMALLEST` at its mean."""
     z, sigma, known = _standard(raw, target)
     return _mean(0.5 * z**2 + torch.log(sigma / SMALLEST), known)
@@ -38,7 +42,7 @@ def gaussian(raw: Tensor, target: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"crps": crps, "gaussian": gaussian}
 
 
-def spread(raw: Tensor) -> Tensor:
+def spread(raw: Raw) -> Float32[Tensor, "batch y x"]:
     """(B, H, W) standard deviation of raw output, in standard deviations of the training data."""
     return F.softplus(raw[:, 1].float()).clamp_min(SMALLEST)
 
