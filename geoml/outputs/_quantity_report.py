@@ -15,6 +15,7 @@ from rasterio.enums import Resampling
 
 from geoml.engine.contract import Layer
 from geoml.io.report import images
+from geoml.io.report.canvas import Canvas
 from geoml.io.report.part import Drawing, ReportLayer
 
 
@@ -78,10 +79,12 @@ class QuantityReport:
         """Means."""
         return (f"mean {self.name}", self._mean("value")), ("mean spread", self._mean("spread"))
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], extent: str) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[Any]], canvas: Canvas) -> Sequence[Drawing]:
         """The map, and how far it may be off."""
         titles = {"value": self.name.capitalize(), "spread": "Spread"}
-        return tuple(self._drawing(key, titles[key], stored[key], extent) for key in self.layers if key in stored)
+        return tuple(
+            self._drawing(key, titles[key], stored[key], canvas.extent()) for key in self.layers if key in stored
+        )
 
     def _drawing(self, key: str, title: str, stored: NDArray[Any], extent: str) -> Drawing:
         known = stored != np.asarray(self.nodata[key], stored.dtype)

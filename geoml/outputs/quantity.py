@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -140,6 +141,6 @@ class Output:
     def collect(self, run: FinishedRun) -> None:
         """Nothing is left to be put together."""
 
-    def report(self) -> QuantityReport:
+    def report(self, out: Path) -> QuantityReport:
         """Map and spread, and what they are on the whole."""
         return QuantityReport(self.config.name, self.config.unit or "", self.layers, self.card.scores)

@@ -11,6 +11,7 @@ import typer
 
 from geoml import errors
 from geoml.cli import app
+from geoml.data.source import SOURCES
 from tests.docs import documents
 from tests.docs.documents import ROOT
 
@@ -128,7 +129,7 @@ def names(cell: str) -> list[str]:
 def test_the_sources_of_a_training_recipe() -> None:
     told = {n for row in table("docs/training.md", "## Sources") for n in names(row[0])}
     recipe = (ROOT / "geoml" / "data" / "recipe.py").read_text(encoding="utf-8")
-    kinds = set(re.findall(r'^    kind: Literal\["(\w+)"\]$', recipe, flags=re.MULTILINE))
+    kinds = {*SOURCES.names(), *re.findall(r'^    kind: Literal\["(\w+)"\]$', recipe, flags=re.MULTILINE)}
     splits = {n for row in table("docs/training.md", "## Splits without leaks") for n in names(row[0])}
     assert told | splits == kinds
 
