@@ -78,7 +78,7 @@ class QuantityReport:
         """Means."""
         return (f"mean {self.name}", self._mean("value")), ("mean spread", self._mean("spread"))
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], extent: str) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[np.number]], extent: str) -> Sequence[Drawing]:
         """The map, and how far it may be off."""
         titles = {"value": self.name.capitalize(), "spread": "Spread"}
         return tuple(self._drawing(key, titles[key], stored[key], extent) for key in self.layers if key in stored)

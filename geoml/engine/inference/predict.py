@@ -8,7 +8,6 @@ the network sees, and blended with the card's window otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +53,7 @@ class Predictor:
         join: str = "auto",
         tta: bool = False,
         backend: Backend | None = None,
-        device: Any = None,
+        device: object = None,
     ) -> None:
         check_calibrated(package)
         self.card, self.output = package.card, output or output_of(package.card)
