@@ -222,7 +222,10 @@ def _stored(
     arrays: Sequence[NDArray[np.number]],
     numbers: Numbers,
 ) -> NDArray[np.number]:
-    """(band, y, x) in the order and the numbers of the mosaic. Raises as `stored`."""
+    """(band, y, x) in the order and the numbers of the mosaic.
+
+    Raises DataError for values beyond the declared dtype and for a file that says another scale.
+    """
     if groups == [list(range(len(source.bands)))] and same(specs[0], arrays[0].dtype, numbers):
         return arrays[0]
     known, values = list(source.bands), [arrays[0][0]] * len(source.bands)

@@ -174,7 +174,8 @@ class Input(Protocol):
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
         """The composite of each date in the radiometry that the sample of the plan says, where it lies in its files.
 
-        ``items`` are those of the whole run. Raises as `geoml.cube.load.load`.
+        ``items`` are those of the whole run. Raises InputError for a band that an item lacks or units that do not fit,
+        DataError for a broken file, TransientError when a server does not answer.
         """
         ...
 
@@ -198,7 +199,8 @@ class Input(Protocol):
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
         """The pixels of ``window``, which the model needs for a block, corrected by the sample of the plan.
 
-        Raises as `steps`, and DataError where the dates do not fit.
+        Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file or dates
+        that do not fit, TransientError when a server does not answer.
         """
         ...
 
