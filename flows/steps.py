@@ -31,7 +31,7 @@ GPU = "gpu"
 """Global concurrency limit of which a batch on a GPU takes a slot: ``prefect gcl create gpu --limit 1``."""
 
 
-def transient(_task: object, _run: object, state: State[Any]) -> bool:
+def transient(_task: object, _run: object, state: State[object]) -> bool:
     """Only what may go away by itself is tried again."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 

@@ -197,7 +197,8 @@ def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoc
 
     Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and where something chooses the task's
     ``key`` and ``best``.
-    Raises as ``fit`` of the task that the recipe names, `geoml.tasks.segmentation.Task.fit` for one.
+    Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
+    ModelError when the loss is not finite, TransientError where memory is not enough or a process was killed.
     """
     task, parsed = training(recipe)
     task.fit(parsed, Path(out), on_epoch)

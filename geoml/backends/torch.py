@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, final
+from typing import Final, TypeVar, final
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class Backend:
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)
 
-    def upload(self, array: NDArray[Any]) -> Tensor:
+    def upload(self, array: NDArray[np.number | np.bool_]) -> Tensor:
         """An array of the host as a tensor on the device, by a copy that is not waited for."""
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self.device.type == "cuda":
@@ -110,7 +110,7 @@ class Backend:
         with self._how.autocast():
             return self.module(x.contiguous(memory_format=torch.channels_last), **context)
 
-    def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[Any]]]]:
+    def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[np.number]]]]:
         """Tensors as numpy arrays; on CUDA copied to pinned memory while the next strip is computed."""
         pending: tuple[T, list[Tensor], torch.cuda.Event | None] | None = None
         for key, tensors in strips:
@@ -198,7 +198,7 @@ def _batches(chips: Sequence[Window], size: int) -> Iterator[list[Window]]:
         yield from (same[i : i + size] for i in range(0, len(same), size))
 
 
-def _landed(key: T, tensors: list[Tensor], event: torch.cuda.Event | None) -> tuple[T, list[NDArray[Any]]]:
+def _landed(key: T, tensors: list[Tensor], event: torch.cuda.Event | None) -> tuple[T, list[NDArray[np.number]]]:
     if event is not None:
         event.synchronize()
     return key, [t.cpu().numpy() for t in tensors]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from geoml.errors import unknown
 
 Composite = Literal["first", "least_cloudy", "median", "mean"]
-Observation = tuple[NDArray[Any], NDArray[np.bool_]]
-Mosaic = tuple[NDArray[Any], NDArray[np.uint16]]
+Observation = tuple[NDArray[np.number], NDArray[np.bool_]]
+Mosaic = tuple[NDArray[np.number], NDArray[np.uint16]]
 
 
 def combine(
-    name: str, observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[Any]
+    name: str, observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[np.number]
 ) -> Mosaic:
     """((band, y, x) ``dtype``, zero where nothing is known; (y, x) uint16 observations used to choose from).
 
@@ -36,7 +36,7 @@ def combine(
     return _mean(observations, shape, dtype) if name == "mean" else _first(observations, shape, dtype)
 
 
-def _first(observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Mosaic:
+def _first(observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[np.number]) -> Mosaic:
     data = np.zeros(shape, dtype)
     count = np.zeros(shape[1:], np.uint16)
     for values, ok in observations:
@@ -49,7 +49,7 @@ def _first(observations: Iterable[Observation], shape: tuple[int, int, int], dty
     return data, count
 
 
-def _mean(observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Mosaic:
+def _mean(observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[np.number]) -> Mosaic:
     total = np.zeros(shape, np.float64)
     count = np.zeros(shape[1:], np.uint16)
     for values, ok in observations:
@@ -78,5 +78,5 @@ def _median(observations: Iterable[Observation], shape: tuple[int, int, int], dt
     return _as(middle, dtype), count
 
 
-def _as(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _as(values: NDArray[np.float64], dtype: np.dtype[np.number]) -> NDArray[np.number]:
     return values.astype(dtype) if dtype.kind == "f" else np.floor(values + 0.5).astype(dtype)

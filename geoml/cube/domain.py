@@ -75,7 +75,7 @@ def magnitude(pixels: NDArray[np.floating]) -> Floats:
 
 
 def log_density(
-    domain: Domain, data: NDArray[Any], scale: Sequence[float] = (), offset: Sequence[float] = ()
+    domain: Domain, data: NDArray[np.number], scale: Sequence[float] = (), offset: Sequence[float] = ()
 ) -> NDArray[np.float32]:
     """float32 (…) of the likeliest component for (band, …) stored numbers; physical = stored * scale + offset.
 
@@ -105,7 +105,7 @@ def log_density(
 
 def likeness(
     domain: Domain,
-    data: NDArray[Any],
+    data: NDArray[np.number],
     valid: NDArray[np.bool_],
     scale: Sequence[float],
     offset: Sequence[float],

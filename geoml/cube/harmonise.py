@@ -9,7 +9,7 @@ Both are fitted on a sample of the whole region, once for a run, so that the ans
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class Transform(Frozen):
     bands: tuple[Curve, ...] = Field(min_length=1)
     used: float = Field(ge=0, le=1, description="share of the sample that was fitted; of 'invariant': did not change")
 
-    def apply(self, data: NDArray[Any]) -> NDArray[np.float32]:
+    def apply(self, data: NDArray[np.number]) -> NDArray[np.float32]:
         """(band, y, x) of the second date, in the numbers of the sample, as float32; NaN stays NaN.
 
         Raises InputError for another number of bands.
@@ -85,7 +85,7 @@ class Transform(Frozen):
         return out
 
 
-def fit(first: NDArray[Any], second: NDArray[Any], how: How) -> Transform:
+def fit(first: NDArray[np.number], second: NDArray[np.number], how: How) -> Transform:
     """Fit on a sample of pixels (N, band) that are valid on both dates, the same pixels in the same order.
 
     Pixels that are not finite are left out. A band without contrast on the second date gets an offset only. Raises

@@ -134,7 +134,7 @@ def in_units(
     return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True, units=tuple(wanted))
 
 
-def converted(data: NDArray[Any], have: Sequence[str | None], want: Sequence[str | None]) -> NDArray[np.bool_]:
+def converted(data: NDArray[np.number], have: Sequence[str | None], want: Sequence[str | None]) -> NDArray[np.bool_]:
     """Converts ``data`` (band, y, x), physical, in place; (y, x) True where every band has a value in its new unit."""
     for k, (ours, theirs) in enumerate(zip(have, want, strict=True)):
         if units_of.differ(ours, theirs):
@@ -207,7 +207,9 @@ def _observation(source: Source, geobox: GeoBox, numbers: Numbers, pool: Threads
     return data, valid if ok is None else valid & ok
 
 
-def _pixels(specs: Sequence[BandSpec], geobox: GeoBox) -> tuple[tuple[BandSpec, ...], NDArray[Any], NDArray[np.bool_]]:
+def _pixels(
+    specs: Sequence[BandSpec], geobox: GeoBox
+) -> tuple[tuple[BandSpec, ...], NDArray[np.number], NDArray[np.bool_]]:
     """Bands of one asset with their scale and offset known, values and validity."""
     chosen = with_file_scaling(specs)
     return chosen, *cog.read(chosen, geobox)
@@ -217,10 +219,13 @@ def _stored(
     source: Source,
     groups: list[list[int]],
     specs: Sequence[Sequence[BandSpec]],
-    arrays: Sequence[NDArray[Any]],
+    arrays: Sequence[NDArray[np.number]],
     numbers: Numbers,
-) -> NDArray[Any]:
-    """(band, y, x) in the order and the numbers of the mosaic. Raises as `stored`."""
+) -> NDArray[np.number]:
+    """(band, y, x) in the order and the numbers of the mosaic.
+
+    Raises DataError for values beyond the declared dtype and for a file that says another scale.
+    """
     if groups == [list(range(len(source.bands)))] and same(specs[0], arrays[0].dtype, numbers):
         return arrays[0]
     known, values = list(source.bands), [arrays[0][0]] * len(source.bands)

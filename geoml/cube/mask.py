@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +9,7 @@ from geoml.errors import DataError
 from geoml.io.stac.bands import MaskSpec
 
 
-def clear(values: NDArray[Any], valid: NDArray[np.bool_], spec: MaskSpec) -> NDArray[np.bool_]:
+def clear(values: NDArray[np.number], valid: NDArray[np.bool_], spec: MaskSpec) -> NDArray[np.bool_]:
     """(y, x) True where the quality band ``values`` (y, x; integers) is known and names nothing bad.
 
     Where the quality band itself is not valid nothing vouches for the pixel, so it is not clear. Raises DataError for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ def coefficients(
 
 
 def normalise(
-    data: NDArray[Any], valid: NDArray[np.bool_], mul: NDArray[np.float32], add: NDArray[np.float32]
+    data: NDArray[np.number], valid: NDArray[np.bool_], mul: NDArray[np.float32], add: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(band, y, x) float32 for the model; 0.0, the mean of the training data, where ``valid`` (y, x) is False."""
     out: NDArray[np.float32] = np.multiply(data, mul[:, None, None], dtype=np.float32, casting="unsafe")

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +60,7 @@ def choose(specs: Sequence[tuple[BandSpec, ...]], count: int) -> Numbers:
     return Numbers(dtype.name, tuple(s for s, _ in each), tuple(o for _, o in each), physical=False)
 
 
-def stored(specs: Sequence[BandSpec], data: Sequence[NDArray[Any]], numbers: Numbers) -> NDArray[Any]:
+def stored(specs: Sequence[BandSpec], data: Sequence[NDArray[np.number]], numbers: Numbers) -> NDArray[np.number]:
     """(band, y, x) in the numbers of the mosaic of ``data``, (y, x) of each of ``specs``, which are settled.
 
     Raises DataError for values beyond the declared dtype, and for a file that says another scale than those that
@@ -87,7 +86,7 @@ def stored(specs: Sequence[BandSpec], data: Sequence[NDArray[Any]], numbers: Num
     return out
 
 
-def same(specs: Sequence[BandSpec], dtype: np.dtype[Any], numbers: Numbers) -> bool:
+def same(specs: Sequence[BandSpec], dtype: np.dtype[np.number], numbers: Numbers) -> bool:
     """Whether pixels of ``dtype`` as they are in the file are those of the mosaic."""
     alike = [(s.scale, s.offset) for s in specs] == list(zip(numbers.scale, numbers.offset, strict=True))
     return alike and dtype == np.dtype(numbers.dtype) and not numbers.physical

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ SIDE = 512
 """Pixels of a quicklook's longer side, at most."""
 
 
-def stretch(data: NDArray[Any], valid: NDArray[np.bool_], names: Sequence[str]) -> Stretch:
+def stretch(data: NDArray[np.number], valid: NDArray[np.bool_], names: Sequence[str]) -> Stretch:
     """(low, high) of each shown band: the 2nd and 98th percentile of the valid pixels; (0, 1) when there are none."""
     step = max(1, max(valid.shape) // SIDE)
     seen = valid[::step, ::step]
@@ -25,7 +24,7 @@ def stretch(data: NDArray[Any], valid: NDArray[np.bool_], names: Sequence[str]) 
 
 
 def quicklook(
-    data: NDArray[Any],
+    data: NDArray[np.number],
     valid: NDArray[np.bool_],
     names: Sequence[str],
     limits: Stretch | None = None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.fft
@@ -18,6 +18,8 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
+
+T = TypeVar("T", bound=np.generic)
 
 TILE = 256
 """Pixels; smaller areas have tiles of half or a quarter."""
@@ -58,7 +60,7 @@ class Shift:
         return math.hypot(self.dy, self.dx)
 
 
-def shift(first: NDArray[Any], second: NDArray[Any], valid: NDArray[np.bool_]) -> Shift | None:
+def shift(first: NDArray[np.number], second: NDArray[np.number], valid: NDArray[np.bool_]) -> Shift | None:
     """The shift between two dates (band, y, x), any numbers, of one grid; ``valid`` (y, x) is True where both are.
 
     None where it cannot be known: too little texture, too few valid pixels, too much change, less than 64 pixels on a
@@ -78,7 +80,9 @@ def shift(first: NDArray[Any], second: NDArray[Any], valid: NDArray[np.bool_]) -
     return _agreed(*_votes(first, second, valid, side, (round(coarse.dy), round(coarse.dx))), within=AGREE)
 
 
-def corrected(data: NDArray[Any], valid: NDArray[np.bool_], moved: Shift) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def corrected(
+    data: NDArray[Any], valid: NDArray[np.bool_], moved: Shift
+) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """The second date (band, y, x) and its validity (y, x) moved onto the first: out(y, x) = data(y + dy, x + dx).
 
     The dtype stays (integers are rounded); zero where nothing is known. Whole pixels are copied. Parts of a pixel are
@@ -125,7 +129,7 @@ def _keys(part: float) -> list[float]:
     ]
 
 
-def _from(array: NDArray[Any], step: int, axis: int) -> NDArray[Any]:
+def _from(array: NDArray[T], step: int, axis: int) -> NDArray[T]:
     """The array as seen ``step`` pixels further along an axis; zero (False) beyond its edge."""
     size = array.shape[axis]
     out = np.zeros_like(array)
@@ -137,7 +141,7 @@ def _from(array: NDArray[Any], step: int, axis: int) -> NDArray[Any]:
 
 
 def _votes(
-    first: NDArray[Any], second: NDArray[Any], valid: NDArray[np.bool_], side: int, offset: tuple[int, int]
+    first: NDArray[np.number], second: NDArray[np.number], valid: NDArray[np.bool_], side: int, offset: tuple[int, int]
 ) -> tuple[list[Vector], int]:
     """The shifts that stand out, and how many tiles were measured; the second date is cut ``offset`` further."""
     window = np.hanning(side + 2)[1:-1].astype(np.float32)
@@ -168,7 +172,7 @@ def _corners(shape: tuple[int, ...], side: int, offset: tuple[int, int]) -> list
     return [(y, x) for y in starts[0] for x in starts[1]]
 
 
-def _orientation(data: NDArray[Any], known: NDArray[np.bool_], window: NDArray[np.float32]) -> Complex:
+def _orientation(data: NDArray[np.number], known: NDArray[np.bool_], window: NDArray[np.float32]) -> Complex:
     """Spectrum of the gradient's direction as a complex number, damped where it is weak; zero where not known."""
     inside = scipy.ndimage.binary_erosion(known, border_value=0)
     sparse = np.zeros_like(inside)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +63,7 @@ class Reader:
         return sample
 
 
-def seen(sample: Sample, window: Window, within: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def seen(sample: Sample, window: Window, within: Window) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """Image (C,y,x) and valid (y,x) of a window; what lies outside ``within`` is not valid."""
     image = np.zeros((sample.image.shape[0], *window.shape), sample.image.dtype)
     valid = np.zeros(window.shape, np.bool_)
@@ -252,7 +251,7 @@ class PixelStatistics:
     pixels: int
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
-    counted: NDArray[Any]
+    counted: NDArray[np.number]
 
 
 def measure(pieces: Sequence[Piece], kind: Target, reader: Reader, dates: int = 1) -> PixelStatistics:
@@ -263,7 +262,7 @@ def measure(pieces: Sequence[Piece], kind: Target, reader: Reader, dates: int = 
     """
     count = 0
     mean = m2 = np.zeros(0)
-    counted: list[NDArray[Any]] = []
+    counted: list[NDArray[np.number]] = []
     for piece in pieces:
         sample = reader(piece.scene)
         part = piece.window.slices(piece.scene.window)

@@ -24,12 +24,12 @@ class Sample:
     Where ``valid`` is False the target is unknown: a pixel without data teaches nothing and is not scored.
     """
 
-    image: NDArray[np.generic]
+    image: NDArray[np.number]
     valid: NDArray[np.bool_]
     target: Labels
 
     @classmethod
-    def of(cls, image: NDArray[np.generic], valid: NDArray[np.bool_], target: Labels, kind: Target) -> Sample:
+    def of(cls, image: NDArray[np.number], valid: NDArray[np.bool_], target: Labels, kind: Target) -> Sample:
         """The sample with values and labels erased where there is no data."""
         return cls(np.where(valid, image, image.dtype.type(0)), valid, kind.only(target, valid))
 

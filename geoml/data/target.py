@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=np.generic)
 LISTED = 20
 """Values that a message names at most."""
-Labels = NDArray[Any]
+Labels = NDArray[np.number]
 """The target of a scene or a chip: what is in it is the business of its `Target`."""
 
 
@@ -110,7 +110,7 @@ class Target(Protocol):
         """Pixels (n, 2) of y and x that crops may be drawn around, by stratum; empty where nothing is known."""
         ...
 
-    def counted(self, target: Labels) -> NDArray[Any]:
+    def counted(self, target: Labels) -> NDArray[np.number]:
         """What is known of a target, of a fixed length: the sum over all pieces is that of the training data."""
         ...
 
@@ -150,7 +150,7 @@ class PixelTarget(Target, ABC):
     @abstractmethod
     def of_raster(
         self,
-        values: NDArray[Any],
+        values: NDArray[np.number],
         known: NDArray[np.bool_],
         where: str,
         mapped: Mapping[int, int],

@@ -53,9 +53,9 @@ class Rows:
     """
 
     window: Window
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, NDArray[np.number]]
 
-    def __getitem__(self, key: str) -> NDArray[Any]:
+    def __getitem__(self, key: str) -> NDArray[np.number]:
         return self.arrays[key]
 
 
@@ -72,7 +72,7 @@ class BlockRun:
     """(y, x) of the block, True inside the region."""
     dates: tuple[tuple[pystac.Item, ...], ...]
     """The items of each date."""
-    properties: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, object] = field(default_factory=dict)
     """What the input says of them in the item of the block."""
     likeness: NDArray[np.uint8] | None = None
     """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
@@ -106,7 +106,7 @@ class Layer:
     predictor: bool = True
     """Differences along the row: pays for quantities, not for classes."""
     colormap: Colormap | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the asset, such as ``classification:classes``."""
     extra: bool = False
     """On top of what a run always has: behind the count of valid observations in the item."""
@@ -127,7 +127,7 @@ class BlockPixels:
 
     pixels: Pixels
     dates: tuple[tuple[pystac.Item, ...], ...]
-    properties: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,8 @@ class Input(Protocol):
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
         """The composite of each date in the radiometry that the sample of the plan says, where it lies in its files.
 
-        ``items`` are those of the whole run. Raises as `geoml.cube.load.load`.
+        ``items`` are those of the whole run. Raises InputError for a band that an item lacks or units that do not fit,
+        DataError for a broken file, TransientError when a server does not answer.
         """
         ...
 
@@ -198,7 +199,8 @@ class Input(Protocol):
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
         """The pixels of ``window``, which the model needs for a block, corrected by the sample of the plan.
 
-        Raises as `steps`, and DataError where the dates do not fit.
+        Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file or dates
+        that do not fit, TransientError when a server does not answer.
         """
         ...
 
@@ -277,7 +279,7 @@ class Output(Protocol):
         """Files of the whole run that `collect` writes (name -> title), GeoParquet; none where blocks have no part."""
         ...
 
-    def answer(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+    def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """Rows as the scores of a task take them beside the truth."""
         ...
 
@@ -321,7 +323,7 @@ class PixelOutput(Output, Protocol):
         """``encode(average(raw))``, or what gives the same sooner."""
         ...
 
-    def stored(self, encoded: Sequence[NDArray[Any]], known: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
         """By key of the layers (band, y, x) as stored: nodata where not ``known`` (y, x).
 
         Raises ModelError where the raw output was not finite and something is known.
@@ -369,9 +371,9 @@ class Backend(Protocol):
     asks: frozenset[str]
     """What the network takes beside pixels, see `geoml.nn.context`."""
 
-    def __init__(self, module: nn.Module, card: MapCard, device: Any = None) -> None: ...
+    def __init__(self, module: nn.Module, card: MapCard, device: object = None) -> None: ...
 
-    def upload(self, array: NDArray[Any]) -> Tensor:
+    def upload(self, array: NDArray[np.number | np.bool_]) -> Tensor:
         """An array of the host as a tensor on the device, perhaps still on its way."""
         ...
 
@@ -379,7 +381,7 @@ class Backend(Protocol):
         """Raw output of (B, channel, y, x) float32 as the model sees it; ``context`` has some of what it ``asks``."""
         ...
 
-    def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[Any]]]]:
+    def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[np.number]]]]:
         """The same with arrays of the host, in order; one strip may be computed while another one is copied."""
         ...
 
@@ -425,7 +427,9 @@ def pixel_output(card: MapCard) -> PixelOutput:
     return found
 
 
-def asset_info(layer: Layer, path: Path, size: int, sha256: str, statistics: Sequence[Mapping[str, Any]]) -> AssetInfo:
+def asset_info(
+    layer: Layer, path: Path, size: int, sha256: str, statistics: Sequence[Mapping[str, float | None]]
+) -> AssetInfo:
     """The asset of a finished layer."""
     bands = layer.band_infos(statistics)
     return AssetInfo(path, layer.title, ("data",), size=size, sha256=sha256, bands=bands, fields=layer.fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Pixels:
     Of a series ``looks`` (step, y, x) is True where a step has data, and ``months`` (0 to 11) are those of its steps.
     """
 
-    data: NDArray[Any]
+    data: NDArray[np.number]
     count: NDArray[np.uint16]
     scale: tuple[float, ...]
     offset: tuple[float, ...]

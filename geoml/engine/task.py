@@ -15,6 +15,7 @@ from geoml.recipe import Frozen
 from geoml.registry import Registry
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -88,7 +89,7 @@ class BatchScores(Protocol):
 class HeldOut(Protocol):
     """Scores of whole pieces."""
 
-    def add(self, answer: Sequence[NDArray[Any]], truth: Labels, window: Window) -> None:
+    def add(self, answer: Sequence[NDArray[np.number]], truth: Labels, window: Window) -> None:
         """Count a piece: what the output answers over all of its ``window``, and its target, cut to it."""
         ...
 
@@ -101,7 +102,7 @@ class PixelTask(Task, Protocol):
     """A task of the common loop, whose recipe is a `RasterRecipe`: what is learnt is the recipe's `target`."""
 
     @staticmethod
-    def learning(recipe: Any, train: NDArray[Any], val: NDArray[Any]) -> PixelTask:
+    def learning(recipe: Any, train: NDArray[np.number], val: NDArray[np.number]) -> PixelTask:
         """The task of one training. ``train`` and ``val`` are what the target counted in these splits."""
         ...
 

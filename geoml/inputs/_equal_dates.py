@@ -43,7 +43,9 @@ def self_change(
 ) -> SelfChange | None:
     """What the model of a plan makes of equal dates; None where it calls nothing changed.
 
-    ``pixels`` are (N, date, band) physical values of the squares. Raises as `Predictor.alone` and `load_planned`.
+    ``pixels`` are (N, date, band) physical values of the squares. Raises InputError for a package or a device
+    that is not there, ModelError for a package that is damaged or replaced or an output that is not finite, DataError
+    for values that it cannot be calibrated on, TransientError when the device has no memory.
     """
     if models.calibrated(plan.card.architecture):
         return _calibrated(load_planned(plan.model_path, plan.card), pixels)
@@ -54,7 +56,8 @@ def _learnt(predictor: Predictor, squares: Sequence[Sequence[Pixels]], together:
     """The share of the valid pixels of squares of several dates that is called changed of each date against itself.
 
     Of the first `SQUARES` the part with most data goes through the model, in chips without context. None without a
-    valid pixel. Raises as `Predictor.alone`.
+    valid pixel. Raises InputError where the output is none of pixels, ModelError where it is not finite or the device
+    fails, TransientError when that has no memory for a chip.
     """
     card = predictor.card
     side = card.chip_size if predictor.backend.fixed or card.architecture == "exported" else min(card.chip_size, SIDE)

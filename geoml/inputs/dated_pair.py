@@ -128,7 +128,11 @@ class Input:
         return when[0]
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """Each date, with the radiometry of the first. Raises as `composite`."""
+        """Each date, with the radiometry of the first.
+
+        Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
+        TransientError when a server does not answer.
+        """
         return harmonised(self._stored(plan, items, plane, window), plan.sample.transforms if plan.sample else ())
 
     def _stored(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
@@ -170,7 +174,8 @@ class Input:
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
         """The dates moved onto each other and harmonised; the shift that is left is a property ``geoml:shift``.
 
-        Raises as `composite`, and DataError where that is above the recipe's largest.
+        Raises DataError where that is above the recipe's largest or a file is broken, InputError for a band that an
+        item lacks or units that do not fit, TransientError when a server does not answer.
         """
         limit, sample = plan.recipe.shift_limit, plan.sample
         shifts = sample.shifts if sample else ()

@@ -29,7 +29,8 @@ TINY = {"dates": 1}
 def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
     """Read and composite items of one date of a run, all of them so that all blocks agree on how numbers are stored.
 
-    Raises as `geoml.cube.load.load` and what computing that raises.
+    Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
+    TransientError when a server does not answer.
     """
     catalog = stac.open_catalog(plan.recipe.query.catalog)
     cube = load(
@@ -83,7 +84,11 @@ class Input:
             raise InputError(f"datetime: {self.card.name} takes 1 dates; monitoring needs one or two")
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """The only one. Raises as `composite`."""
+        """The only one.
+
+        Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
+        TransientError when a server does not answer.
+        """
         return [composite(plan, items, plane, window)]
 
     def together(self, steps: Sequence[Pixels]) -> Pixels:
@@ -102,7 +107,11 @@ class Input:
         return None, ""
 
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
-        """The mosaic. Raises as `composite`."""
+        """The mosaic.
+
+        Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
+        TransientError when a server does not answer.
+        """
         pixels = composite(plan, items, block.plane, window)
         return BlockPixels(pixels, (pixels.items,))
 

@@ -60,7 +60,11 @@ class Input:
         raise InputError(f"datetime: {self.card.name} takes a series of dates; monitoring needs one or two")
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """Each step, empty where it has no item. Raises as `composite`."""
+        """Each step, empty where it has no item.
+
+        Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
+        TransientError when a server does not answer.
+        """
         blank = self._blank(plane, window)
         return [composite(plan, those, plane, window) if those else blank for those in plan.by_date(items)]
 
@@ -95,7 +99,11 @@ class Input:
         return None, ""
 
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
-        """All steps. Raises as `composite`."""
+        """All steps.
+
+        Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
+        TransientError when a server does not answer.
+        """
         steps = self.steps(plan, items, block.plane, window)
         return BlockPixels(self.together(steps), tuple(s.items for s in steps))
 

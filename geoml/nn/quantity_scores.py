@@ -26,7 +26,7 @@ class QuantityScores:
         self.sums: dict[str, int] = dict.fromkeys(("n", "absolute", "error", "square", "truth", "power", "inside"), 0)
         self.width = 0
 
-    def update(self, value: NDArray[Any], spread: NDArray[Any], target: NDArray[Any]) -> None:
+    def update(self, value: NDArray[np.number], spread: NDArray[np.number], target: NDArray[np.number]) -> None:
         """Add pixels, all in the unit of the quantity; those whose truth or value is NaN are left out."""
         known = np.isfinite(target) & np.isfinite(value)
         truth, guess, sure = (self._parts(v[known]) for v in (target, value, spread))
@@ -68,5 +68,5 @@ class QuantityScores:
             "spread": self.width / n * self.part,
         }
 
-    def _parts(self, values: NDArray[Any]) -> NDArray[np.int64]:
+    def _parts(self, values: NDArray[np.number]) -> NDArray[np.int64]:
         return np.rint(values.astype(np.float64) / self.part).astype(np.int64)

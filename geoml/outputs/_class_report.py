@@ -112,7 +112,7 @@ class ClassReport:
         mean = "–" if view.confidence is None else f"{view.confidence:.2f}"
         return (f"mean {view.sure}", mean), ("area with a class", area(sum(r.area for r in view.classes)))
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], canvas: Canvas) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[np.number]], canvas: Canvas) -> Sequence[Drawing]:
         """Classes, and what stands beside them."""
         view = self._view()
         mean = view.confidence
@@ -132,7 +132,7 @@ class ClassReport:
         """Areas of the classes, and pixels by confidence."""
         return self._part("section", scores)
 
-    def _part(self, name: str, *more: Any) -> Markup:
+    def _part(self, name: str, *more: object) -> Markup:
         module = template(Path(__file__).with_name("_class_report.html.j2"), percent=percent, area=area).module
         return Markup(str(vars(module)[name](self._view(), *more)).rstrip("\n"))
 

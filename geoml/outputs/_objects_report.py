@@ -62,7 +62,7 @@ class ObjectReport:
         total = sum(row["count"] for row in self._summary)
         return ("objects", f"{total:,}"), ("searched", area(1e6 * self._summary[0]["searched_km2"]))
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], canvas: Canvas) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[np.number]], canvas: Canvas) -> Sequence[Drawing]:
         """Outlines of the boxes in the colours of their classes."""
         picture = np.zeros((*canvas.shape, 4), np.uint8)
         table = self._read(FEATURES, ["class", "geometry"])
@@ -105,6 +105,6 @@ class ObjectReport:
         except (OSError, LookupError, pa.ArrowException) as err:
             raise DataError(f"{name}: cannot be read ({err})") from err
 
-    def _part(self, name: str, *more: Any) -> Markup:
+    def _part(self, name: str, *more: object) -> Markup:
         module = template(Path(__file__).with_name("_objects_report.html.j2")).module
         return Markup(str(vars(module)[name](self.rows, *more)).rstrip("\n"))

@@ -79,7 +79,7 @@ class QuantityReport:
         """Means."""
         return (f"mean {self.name}", self._mean("value")), ("mean spread", self._mean("spread"))
 
-    def drawings(self, stored: Mapping[str, NDArray[Any]], canvas: Canvas) -> Sequence[Drawing]:
+    def drawings(self, stored: Mapping[str, NDArray[np.number]], canvas: Canvas) -> Sequence[Drawing]:
         """The map, and how far it may be off."""
         titles = {"value": self.name.capitalize(), "spread": "Spread"}
         return tuple(

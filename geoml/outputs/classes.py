@@ -37,7 +37,7 @@ NODATA: Final = 255
 BROKEN: Final = 254
 """Stored where the logits were not finite; `Output.stored` refuses it."""
 FEATURES: Final = "features.parquet"
-TINY: Final[Mapping[str, Any]] = {"classes": ("low", "middle", "high")}
+TINY: Final[Mapping[str, object]] = {"classes": ("low", "middle", "high")}
 """Arguments of `geoml.testing.card`, for the contract tests."""
 
 
@@ -136,7 +136,7 @@ class Output:
         """(K,) class value of each index."""
         return np.array([c.value for c in self.card.classes], np.uint8)
 
-    def stored(self, encoded: Sequence[NDArray[Any]], known: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
         """As `geoml.engine.contract.PixelOutput.stored`."""
         index, *shares = encoded
         found = {"class": np.where(known, self.values[index], np.uint8(self.card.nodata))}
@@ -146,7 +146,7 @@ class Output:
             raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
         return found
 
-    def answer(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+    def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """Index of the class and confidence in `STEPS`, both (y, x) uint8; 255 where nothing is known."""
         index = np.full(256, NODATA, np.uint8)
         index[self.values] = np.arange(len(self.values), dtype=np.uint8)
@@ -184,9 +184,9 @@ def _share(key: str, title: str, **more: Any) -> Layer:
     return Layer(key=key, title=title, nodata=NODATA, scale=SCALE, **more)
 
 
-def _described(card: MapCard) -> list[dict[str, Any]]:
+def _described(card: MapCard) -> list[dict[str, object]]:
     """Classes as the classification extension wants them: names without blanks, colours without #."""
-    classes: list[dict[str, Any]] = [
+    classes: list[dict[str, object]] = [
         {
             "value": c.value,
             "name": re.sub(r"[^0-9A-Za-z_-]+", "-", c.name).strip("-") or f"class-{c.value}",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class ObjectPart:
 
     def __init__(self, run: BlockRun) -> None:
         self.run = run
-        self.rows: list[dict[str, NDArray[Any]]] = []
+        self.rows: list[dict[str, NDArray[np.number]]] = []
 
     def add(self, rows: Rows) -> None:
         """Keep what has its centre inside the region."""
@@ -63,7 +63,7 @@ class ObjectPart:
         """Write the boxes, ordered by row, column and class. Raises DataError."""
         names = (*COLUMNS, "valid")
         dtypes = {"class": np.uint8}
-        boxes: dict[str, NDArray[Any]] = {
+        boxes: dict[str, NDArray[np.number]] = {
             k: np.concatenate([np.empty(0), *(r[k] for r in self.rows)]).astype(dtypes.get(k, np.float64))
             for k in names
         }
@@ -74,7 +74,7 @@ class ObjectPart:
         order = np.lexsort((boxes["class"], boxes["x"], boxes["y"]))
         write_found(FoundObjects({k: v[order] for k, v in boxes.items()}, self._searched()), path)
 
-    def _pixels(self, boxes: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _pixels(self, boxes: Mapping[str, NDArray[np.number]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns in the block of the pixels that hold the centres."""
         window = self.run.block.window
         return boxes["y"].astype(np.int64) - window.y0, boxes["x"].astype(np.int64) - window.x0
@@ -138,7 +138,7 @@ class Output:
             "valid": share,
         }
 
-    def answer(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+    def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """(n, 8) float64 candidates as `geoml.nn.box_scores.BoxScores` takes them; nothing is suppressed yet."""
         if not rows.arrays:
             return (np.empty((0, len(COLUMNS))),)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ LARGEST: Final = 32_766
 BROKEN: Final = -32_767
 """Stored as int16 where the output was not finite; `Output.stored` refuses it."""
 NODATA: Final[Mapping[str, float]] = {"int16": -32_768.0, "float32": float(np.finfo(np.float32).min)}
-TINY: Final[Mapping[str, Any]] = {
+TINY: Final[Mapping[str, object]] = {
     "task": "regression",
     "channels": 2,
     "made": {"name": "height", "unit": "m", "step": 0.1, "mean": 3.0, "std": 2.0},
@@ -111,7 +111,7 @@ class Output:
 
     # on the host
 
-    def stored(self, encoded: Sequence[NDArray[Any]], known: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
         """As `geoml.engine.contract.PixelOutput.stored`."""
         wrong = [(a[0] == BROKEN) if a.dtype == np.int16 else ~np.isfinite(a[0]) for a in encoded]
         if bad := int((np.logical_or.reduce(wrong) & known).sum()):
@@ -119,7 +119,7 @@ class Output:
         pairs = zip(self.layers, encoded, strict=True)
         return {layer.key: np.where(known, a, np.asarray(layer.nodata, a.dtype)) for layer, a in pairs}
 
-    def answer(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+    def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """Value and spread in the unit, (y, x) float32 each; NaN where nothing is known."""
         found = []
         for layer in self.layers:

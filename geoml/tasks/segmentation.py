@@ -101,7 +101,11 @@ class Task:
 
     @staticmethod
     def fit(recipe: TrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """By the common loop; raises as `geoml.engine.train.fit.fit`."""
+        """By the common loop.
+
+        Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
+        ModelError when the loss is not finite.
+        """
         from geoml.engine.train.fit import fit
 
         fit(recipe, out, on_epoch=on_epoch)

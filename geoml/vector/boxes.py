@@ -8,7 +8,6 @@ travel along.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import shapely
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 
-Boxes = Mapping[str, NDArray[Any]]
+Boxes = Mapping[str, NDArray[np.number]]
 """(n,) each, by name."""
 COLUMNS = ("y", "x", "north", "south", "west", "east", "score", "class")
 """The centre in pixels of a plane, how far the box reaches from it, and what was found how surely; float64, uint8."""
@@ -27,12 +26,12 @@ def count(boxes: Boxes) -> int:
     return len(boxes["y"])
 
 
-def take(boxes: Boxes, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def take(boxes: Boxes, rows: NDArray[np.intp | np.bool_]) -> dict[str, NDArray[np.number]]:
     """The rows of an index or a mask, in its order."""
     return {name: column[rows] for name, column in boxes.items()}
 
 
-def together(parts: Sequence[Boxes]) -> dict[str, NDArray[Any]]:
+def together(parts: Sequence[Boxes]) -> dict[str, NDArray[np.number]]:
     """The rows of all parts, which have the same columns; one part at least."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -72,7 +71,7 @@ def best_first(boxes: Boxes) -> NDArray[np.intp]:
     return np.lexsort((*sizes, boxes["class"], boxes["x"], boxes["y"], -boxes["score"]))
 
 
-def suppress(boxes: Boxes, threshold: float) -> dict[str, NDArray[Any]]:
+def suppress(boxes: Boxes, threshold: float) -> dict[str, NDArray[np.number]]:
     """The boxes that are kept, best first."""
     return Suppression(threshold, np.inf).add(boxes, np.inf) if count(boxes) else dict(boxes)
 
@@ -90,10 +89,10 @@ class Suppression:
 
     def __init__(self, threshold: float, reach: float) -> None:
         self.threshold, self.reach = threshold, reach
-        self.held: dict[str, NDArray[Any]] | None = None
+        self.held: dict[str, NDArray[np.number]] | None = None
         self._frontier = -np.inf
 
-    def add(self, boxes: Boxes, frontier: float) -> dict[str, NDArray[Any]]:
+    def add(self, boxes: Boxes, frontier: float) -> dict[str, NDArray[np.number]]:
         """The boxes of which it is now certain that they are kept, best first, each once.
 
         ``boxes`` are all that have their centre above the row ``frontier`` and were not added before; with infinity
@@ -112,7 +111,7 @@ class Suppression:
         self.held = take(known, fate == _OPEN)
         return take(known, fate == _KEPT)
 
-    def end(self) -> dict[str, NDArray[Any]]:
+    def end(self) -> dict[str, NDArray[np.number]]:
         """What is kept of the boxes that are held, when none is to come; after at least one `add`."""
         assert self.held is not None
         return self.add(take(self.held, np.zeros(0, np.intp)), np.inf)

@@ -77,7 +77,10 @@ def _read(image: Path, boxes: Path, source: Config, recipe: RasterRecipe) -> Sam
 
 
 def _in_pixels(spec: VectorLabels, path: Path, recipe: RasterRecipe) -> list[tuple[BaseGeometry, float]]:
-    """Geometries with their labels, whatever CRS the file says. Raises as `geoml.data.labels.read_polygons`."""
+    """Geometries with their labels, whatever CRS the file says.
+
+    Raises DataError for a file that cannot be read, InputError for a field or a value that the recipe does not explain.
+    """
     try:
         parquet = path.suffix.lower() in (".parquet", ".geoparquet")
         frame = parquet_geometry.read(path) if parquet else gpd.read_file(path)

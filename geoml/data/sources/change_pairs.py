@@ -103,7 +103,7 @@ def same_grid(name: str, paths: Sequence[Path]) -> tuple[tuple[int, int], GeoBox
 
 def stack(
     images: Sequence[Path], bands: Sequence[int], nodata: float | None
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """(dates * bands, y, x) and where every date has data."""
     read = [rasters.image(path, list(bands), nodata) for path in images]
     return np.concatenate([data for data, _ in read]), np.logical_and.reduce([valid for _, valid in read])

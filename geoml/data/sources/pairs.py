@@ -55,6 +55,9 @@ def _read(image: Path, label: Path, source: Config, recipe: RasterRecipe) -> Sam
 
 
 def of_raster(label: Path, mapped: Mapping[int, int], ignore: Sequence[int], kind: PixelTarget) -> Labels:
-    """(y,x) labels of a raster's values, by ``mapped`` where they differ. Raises as `PixelTarget.of_raster`."""
+    """(y,x) labels of a raster's values, by ``mapped`` where they differ.
+
+    Raises DataError for a file that cannot be read, and for a value that is neither a label nor to be ignored.
+    """
     raw, known = rasters.read(label, [1])
     return kind.of_raster(raw[0], known, str(label), mapped, ignore)

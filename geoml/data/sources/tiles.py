@@ -95,7 +95,7 @@ def _index(root: Path, pattern: str) -> dict[Tile, Path]:
     return out
 
 
-def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """One tile, or the average of its four children where only finer ones exist; what no file covers is invalid."""
     if tile in index:
         data, valid = rasters.image(index[tile], bands)
@@ -114,8 +114,8 @@ def _tile(index: dict[Tile, Path], tile: Tile, bands: list[int]) -> tuple[NDArra
 
 
 def _joined(
-    tiles: Mapping[tuple[int, int], tuple[NDArray[np.generic], NDArray[np.bool_]]], bands: int, side: int
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    tiles: Mapping[tuple[int, int], tuple[NDArray[np.number], NDArray[np.bool_]]], bands: int, side: int
+) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """``side`` x ``side`` tiles by their row and column as one picture, in a dtype that holds all that are there."""
     seen = [data.dtype for data, valid in tiles.values() if valid.any()]
     out = np.zeros((bands, side * TILE, side * TILE), np.result_type(*seen) if seen else np.uint8)

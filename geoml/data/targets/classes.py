@@ -45,9 +45,9 @@ class ClassTarget(PixelTarget):
         return self if self.compares else None
 
     def reversed(self, target: Labels) -> Labels:
-        return np.append(
-            np.asarray(self.turned_round, np.uint8), np.full(256 - len(self.turned_round), IGNORE, np.uint8)
-        )[target]
+        unknown = np.full(256 - len(self.turned_round), IGNORE, np.uint8)
+        turned: NDArray[np.uint8] = np.append(np.asarray(self.turned_round, np.uint8), unknown)[target]
+        return turned
 
     def unchanged(self, valid: NDArray[np.bool_]) -> Labels:
         """Known even where the pair has no label."""
@@ -60,7 +60,7 @@ class ClassTarget(PixelTarget):
 
     def of_raster(
         self,
-        values: NDArray[Any],
+        values: NDArray[np.number],
         known: NDArray[np.bool_],
         where: str,
         mapped: Mapping[int, int],

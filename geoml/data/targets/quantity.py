@@ -36,7 +36,7 @@ class QuantityTarget(PixelTarget):
 
     def of_raster(
         self,
-        values: NDArray[Any],
+        values: NDArray[np.number],
         known: NDArray[np.bool_],
         where: str,
         mapped: Mapping[int, int],

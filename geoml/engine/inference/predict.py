@@ -8,7 +8,6 @@ the network sees, and blended with the card's window otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +42,8 @@ class Predictor:
         backend: what runs the network; None is that of PyTorch on ``device``.
         device: where to run; None chooses by the settings.
 
-    Raises as `rows` when the device has no room for the model, and ModelError for one that is not calibrated.
+    Raises InputError for a way to join that the output cannot serve or a device that is not there, ModelError for a
+    model that is not calibrated or a device that fails, TransientError when the device has no room for the model.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Predictor:
         join: str = "auto",
         tta: bool = False,
         backend: Backend | None = None,
-        device: Any = None,
+        device: object = None,
     ) -> None:
         check_calibrated(package)
         self.card, self.output = package.card, output or output_of(package.card)
@@ -96,7 +96,8 @@ class Predictor:
     def alone(self, chip: NDArray[np.float32], valid: NDArray[np.bool_]) -> Rows:
         """What is made of one chip (channel, y, x) as the model sees it: without context, flips or turns.
 
-        Raises as `rows`, and InputError where the output is none of pixels.
+        Raises InputError where the output is none of pixels, ModelError where it is not finite or the device fails, and
+        TransientError when the device has no memory for the chip.
         """
         if self.output.joiner == "owner":
             raise InputError(f"{self.card.name}: finds things; expected an output of pixels")

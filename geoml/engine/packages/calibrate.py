@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def sample_pixels(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed:
     return np.concatenate(out)
 
 
-def _read_piece(read: Read, piece: Piece) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _read_piece(read: Read, piece: Piece) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     sample = read(piece.scene)
     part = piece.window.slices(piece.scene.window)
     return sample.image[:, *part], sample.valid[part]

@@ -74,7 +74,8 @@ def _loaded(path: str, card: str, backend: str, device: Hashable) -> tuple[Packa
 def predictor_of(plan: Plan) -> Predictor:
     """The model of a plan as its blocks see it, on the device of the settings.
 
-    Raises as `Predictor`, and ModelError where the package was replaced since the plan was made.
+    Raises InputError for a package or a device that is not there, ModelError for a package that is damaged, not
+    calibrated or replaced since the plan was made, TransientError when the device has no room for the model.
     """
     recipe, name = plan.recipe, BACKEND
     card = plan.card.model_dump_json(exclude_unset=True)

@@ -229,7 +229,11 @@ def make_plan(
 def _searched(
     recipe: PredictRecipe, reads: Input, region: MultiPolygon, catalog: stac.Catalog, left: stac.LeftOut
 ) -> list[list[pystac.Item]]:
-    """The items of each date. Raises as the search where the input needs every date, or none has an item."""
+    """The items of each date.
+
+    Raises NothingFound for a date without items and DataError for one whose items cannot be used, where the input needs
+    every date or no other has any; InputError for a wrong query, TransientError when the catalog does not answer.
+    """
     found: list[list[pystac.Item]] = []
     errors: list[GeomlError] = []
     for when in recipe.query.datetime:

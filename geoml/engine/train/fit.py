@@ -104,7 +104,11 @@ def fit(
 
 
 def add_domain(recipe: RasterRecipe, card: MapCard, out: Path) -> MapCard:
-    """Write the record of the training data into the card of a finished package of the recipe. Raises as `prepare`."""
+    """Write the record of the training data into the card of a finished package of the recipe.
+
+    Raises InputError for a recipe that does not fit its data or a split that leaks, NothingFound where there are no
+    data, DataError for a file that cannot be read.
+    """
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
     cards.write(card, out)
     return card

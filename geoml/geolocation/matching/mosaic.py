@@ -229,7 +229,7 @@ def vote(
     return hypotheses(source, target, weight.ravel()[keep], group, shape, most)
 
 
-def stretched(image: NDArray[Any], valid: NDArray[np.bool_], limits: Stretch) -> NDArray[np.uint8]:
+def stretched(image: NDArray[np.number], valid: NDArray[np.bool_], limits: Stretch) -> NDArray[np.uint8]:
     """(H, W, band) numbers as uint8 between the limits (low, high) of each band; (H, W) where there is one band."""
     low, high = np.array(limits, np.float32).T
     value = (image.astype(np.float32) - low) * (255 / np.maximum(high - low, 1e-12))
@@ -324,7 +324,9 @@ def _mosaic(hrefs: list[str | BandSpec], remote: bool) -> tuple[ReferenceMosaic,
     ]
 
 
-def _read(files: Sequence[Sequence[BandSpec]], geobox: GeoBox, scale: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _read(
+    files: Sequence[Sequence[BandSpec]], geobox: GeoBox, scale: float
+) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """(band, y, x) and (y, x) valid: True where all bands are."""
     data, valid = read(files[0], geobox, resampling="average" if scale > 1 else "bilinear")
     filled: NDArray[np.bool_] = np.asarray(valid.all(0))

@@ -30,7 +30,11 @@ class Task(LocatorTask):
 
     @staticmethod
     def fit(recipe: GeoRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """Features, a head and its calibration; raises as `geoml.geolocation.training.head.fit`."""
+        """Features, a head and its calibration.
+
+        Raises InputError for a recipe that does not fit itself or the folder or a split that leaks, NothingFound
+        without a picture, DataError for one that cannot be read, ModelError when the loss is not finite.
+        """
         from geoml.geolocation.training.head import fit
 
         fit(recipe, out, on_epoch=on_epoch)

@@ -30,7 +30,12 @@ class Task(LocatorTask):
 
     @staticmethod
     def fit(recipe: RetrievalRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """Pairs of dates of the sources; raises as `geoml.geolocation.training.retrieval.fit`."""
+        """Pairs of dates of the sources.
+
+        Raises InputError for a test that shares ground with what trains or a folder of another recipe, NothingFound for
+        dates without pictures, DataError for a broken file, ModelError when the loss is not finite, MissingExtra
+        without weights to start from.
+        """
         from geoml.geolocation.training.retrieval import fit
 
         fit(recipe, out, on_epoch=on_epoch)

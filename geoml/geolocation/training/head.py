@@ -213,7 +213,9 @@ def train_head(
 ) -> DensityHead:
     """A head of ``geoml/geolocation/heads`` in eval mode, trained on (N, F) features; the same for the same seed.
 
-    Goes on with the state in ``folder``. Raises as `geoml.engine.train.loop.learn`.
+    Goes on with the state in ``folder``. Raises ModelError when the loss is not finite or the state is damaged,
+    InputError for a batch too small for the processes, DataError when the state cannot be written, TransientError for
+    a process that was killed.
     """
     torch.manual_seed(seed)
     x = torch.from_numpy(np.ascontiguousarray(train.features, np.float32))

@@ -93,7 +93,11 @@ def prepare(
     recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None, answering: Extractor | None = None
 ) -> FeatureSets:
     """Features of every set, read from the cache where they are there; validation and tests are seen by ``answering``
-    if that is given. Raises as `choose`."""
+    if that is given.
+
+    Raises InputError for too few pictures or a leak, NothingFound where none is left, DataError for one that cannot be
+    read, ModelError for features that are not finite.
+    """
     sets, views, answering = choose(recipe), recipe.views, answering or extractor
     train = [_features(sets.train, extractor, cache)]
     for number in range(1, views.clean + views.seasons):
@@ -109,7 +113,11 @@ def prepare(
 def tests(
     recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None
 ) -> tuple[dict[str, FeatureSet], NDArray[np.float64]]:
-    """Features of the test sets alone, by name, and the places (N, 2) of training. Raises as `choose`."""
+    """Features of the test sets alone, by name, and the places (N, 2) of training.
+
+    Raises InputError for too few pictures or a leak, NothingFound where none is left, DataError for one that cannot be
+    read, ModelError for features that are not finite.
+    """
     sets = choose(recipe)
     return {name: _features(those, extractor, cache) for name, those in sets.tests.items()}, lonlat(sets.train)
 
@@ -135,7 +143,11 @@ def sampler(recipe: GeoRecipe, size: int) -> ListSampler:
 
 
 def read(picture: Positioned, size: int) -> Pixels:
-    """(size, size, 3) uint8 of the middle of a picture. Raises as `geoml.geolocation.pictures.lists.load`."""
+    """(size, size, 3) uint8 of the middle of a picture.
+
+    Raises UnreadablePhoto, InputError for a reference that is refused, TransientError when a server should be asked
+    again.
+    """
     return square(photo_lists.load(picture.reference, size).rgb, size)
 
 

