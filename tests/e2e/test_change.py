@@ -145,6 +145,7 @@ def test_changes_are_found_and_told(cva: str, tmp_path: Path, stac_schemas: Any)
     assert "probability" not in page.replace("no probability", "")
 
 
+@pytest.mark.slow
 def test_the_cut_does_not_show(siamese: str, cva: str, tmp_path: Path) -> None:
     """Block size changes no pixel, with a network and with a model that is calibrated on the run."""
     for name, model in (("siamese", siamese), ("cva", cva)):
@@ -221,7 +222,7 @@ def early_fusion(folder: Path, task: str = "change") -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("max_shift", [8.0, 0.0])
+@pytest.mark.parametrize("max_shift", [pytest.param(8.0, marks=pytest.mark.slow), 0.0])
 def test_a_model_that_sees_change_between_equal_dates_is_told(max_shift: float, tmp_path: Path) -> None:
     """As measured on the run's own pixels, and as a run of equal dates comes out; whatever the cut."""
     model = early_fusion(tmp_path / "early")
@@ -309,6 +310,7 @@ def test_dates_that_lie_too_far_off_are_refused(cva: str, tmp_path: Path) -> Non
         run(cva, tmp_path, [first, second])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "close", "left"), [("histogram", 0.15, 0.5), ("invariant", 0.03, 0.1)])
 def test_other_light_on_the_second_date_is_made_alike(
     how: str, close: float, left: float, siamese: str, tmp_path: Path

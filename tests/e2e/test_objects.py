@@ -26,6 +26,8 @@ from geoml.settings import settings
 from geoml.testing.objects import RECTANGLES, rectangles, write_boxes
 from geoml.vector.boxes import overlapping
 
+pytestmark = pytest.mark.slow  # a network learns for a minute
+
 BANDS = ("red", "nir")
 SIDES = (8, 40)
 """Pixels; chips of the training have 96, and the network sees some 46 around a centre."""
@@ -182,7 +184,6 @@ def test_a_killed_run_goes_on_to_the_same_rows(
     assert bytes_of(killed) == bytes_of(run(128))
 
 
-@pytest.mark.slow
 def test_a_large_scene_in_all_ways(
     detector: Path, machine: Callable[..., None], tmp_path: Path, predict: Callable[..., Path]
 ) -> None:
