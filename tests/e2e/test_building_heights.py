@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from typer.testing import Result
 
 from geoml import pipeline, testing
 from geoml.data.chips import Reader
@@ -35,10 +38,16 @@ def test_splits_hold_heights_and_share_no_ground() -> None:
     assert 0.5 < beside["mae"] < 3
 
 
-def test_a_map_of_heights_is_made(tmp_path: Path) -> None:
-    """Two epochs: that it runs. What forty reach is in docs/quantity.md."""
+def test_a_map_of_heights_is_made(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """geoml train, geoml evaluate and a map, two epochs; docs/quantity.md has what forty reach."""
     value = pipeline.training("building-heights")[1].model_dump(mode="json")
-    pipeline.train({**value, "epochs": 2, "sampling": {"kind": "labelled", "samples": 32}}, tmp_path / "m")
+    recipe = tmp_path / "heights.yaml"
+    recipe.write_text(json.dumps({**value, "epochs": 2, "sampling": {"kind": "labelled", "samples": 32}}))
+    trained = cli("train", recipe, "--out", tmp_path / "m")
+    assert "val mae" in trained.stderr
+    shown = cli("evaluate", recipe, "--model", tmp_path / "m").stdout
+    for words in ("test split", "median of train", "linear regression", "MAE"):
+        assert words in shown
     folder = Path(str(settings().data)) / "elevation" / "buildings_height"
     files = [rasterio.open(folder / f"{band}.tif") for band in ("dsm", "dtm")]
     place = files[0].transform
