@@ -171,6 +171,7 @@ def noisy(share: float = 0.0) -> testing.Scene:
     return replace(BEFORE, id="after", data=second.clip(1).astype(np.uint16), datetime="2022-06-01T12:00:00Z")
 
 
+@pytest.mark.slow
 def test_a_pair_without_change_is_told_wherever_a_person_looks(
     cva: str, cli: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -242,6 +243,7 @@ def test_a_model_that_sees_change_between_equal_dates_is_told(max_shift: float, 
     assert said["self_change"]["dates"][0] == pytest.approx(truth, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_shift", [8.0, 0.0])
 def test_classes_of_two_dates_are_no_changes(max_shift: float, tmp_path: Path) -> None:
     """The task says whether dates are compared, not how many there are: both classes are features of their own."""
@@ -256,6 +258,7 @@ def test_classes_of_two_dates_are_no_changes(max_shift: float, tmp_path: Path) -
     assert np.unique(part(out, "confidence")).size > 2
 
 
+@pytest.mark.slow
 def test_a_model_that_is_right_about_equal_dates_is_not_told(siamese: str, tmp_path: Path) -> None:
     """Absolute differences of equal dates are none, whatever the weights: one answer everywhere."""
     said = json.loads((run(siamese, tmp_path, [BEFORE, later()]) / "run.json").read_text())

@@ -105,6 +105,7 @@ def test_only_what_is_new_or_made_again_is_done(place: Place) -> None:
         place.look()
 
 
+@pytest.mark.slow
 def test_the_series_is_one_collection_over_all_days(place: Place) -> None:
     place.look()
     place.has(FIRST, AGAIN, LATE)
@@ -161,6 +162,7 @@ def test_a_broken_item_fails_its_day_and_is_tried_again(place: Place) -> None:
     assert [(r["item"], r["done"] == r["blocks"]) for r in table] == [("first", True), ("second", True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before the day is put together", "before the days are put together"])
 def test_what_died_on_the_way_is_put_together_by_the_next(
     place: Place, where: str, monkeypatch: pytest.MonkeyPatch
@@ -186,6 +188,7 @@ def test_what_died_on_the_way_is_put_together_by_the_next(
         assert area[value] == pytest.approx(100 * (found.data[0] == value).sum(), rel=2e-3), "of the new pixels"
 
 
+@pytest.mark.slow
 def test_the_window_is_whole_days_before_until(place: Place) -> None:
     assert place.look(lookback=0, until="2024-06-03T01:00:00Z").keys() == {"second"}
     with pytest.raises(NothingFound, match="no items"):
@@ -201,6 +204,7 @@ def test_two_at_once_do_no_harm(place: Place) -> None:
     assert place.look().keys() == {"first", "second"}
 
 
+@pytest.mark.slow
 def test_another_series_or_a_single_run_is_refused(
     place: Place, constant: str, predict: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -172,6 +172,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
     cluster.stop()
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes_though_one_is_killed(
     unet: str, catalog: Path, machine: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,7 +297,11 @@ def assert_stopped(out: Path) -> RunState:
 
 @pytest.mark.parametrize(
     ("workers", "number", "code"),
-    [("here", signal.SIGTERM, 143), ("processes:2", signal.SIGINT, 130), ("cluster:2", signal.SIGTERM, 143)],
+    [
+        ("here", signal.SIGTERM, 143),
+        pytest.param("processes:2", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("cluster:2", signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_is_told_to_end_ends_in_order(
     workers: str,
@@ -334,6 +339,7 @@ def test_a_run_that_is_told_to_end_ends_in_order(
     assert "finished" in cli("runs", out).stdout
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_command_end_with_it(
     brittle: str, alone: Path, catalog: Path, cli: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -300,6 +300,7 @@ def proxy(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("harm", "what"), [("cut", "/class.tif"), ("503", "/items/")])
 def test_a_put_that_fails_leaves_nothing_and_the_run_goes_on_later(
     harm: str,

@@ -31,7 +31,7 @@ from geoml import pipeline
 from geoml.errors import NothingFound
 from geoml.io.stac.search import read_items
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SCRIPT = Path(__file__).parents[2] / "docker" / "stack.py"
 BIN = Path(sys.executable).parent
