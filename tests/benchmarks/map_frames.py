@@ -11,35 +11,18 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyproj
 from PIL import Image
 
 from geoml.geolocation.matching.decoys import of_frames
-from geoml.geolocation.matching.frames import FrameReference, frame_keypoints, overlaps
 from geoml.geolocation.matching.match import locate
+from tests.geolocation_frames import Frame, frames
 
 FOLDER = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "geolocation"
 GEOD = pyproj.Geod(ellps="WGS84")
-
-
-class Frame(NamedTuple):
-    name: str
-    image: np.ndarray
-    lon: float
-    lat: float
-
-
-def frames(given: Sequence[Frame], sigma: float = 5.0) -> FrameReference:
-    """The reference of frames, as `references.of_pictures` makes it."""
-    keypoints, shapes = zip(*(frame_keypoints(f.image) for f in given), strict=True)
-    lonlat = np.array([(f.lon, f.lat) for f in given], float)
-    ties = overlaps(keypoints, shapes)
-    return FrameReference([f.name for f in given], keypoints, shapes, lonlat, sigma, ties)
 
 
 def load(path: Path) -> Frame:

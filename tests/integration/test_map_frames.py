@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyproj
@@ -13,8 +11,8 @@ import pytest
 from PIL import Image
 
 from geoml.geolocation.matching.acceptance import Acceptance
-from geoml.geolocation.matching.frames import FrameReference, frame_keypoints, overlaps
 from geoml.geolocation.matching.match import locate
+from tests.geolocation_frames import Frame, frames
 
 pytestmark = [
     pytest.mark.data,
@@ -23,21 +21,6 @@ pytestmark = [
 
 CHOSEN = Acceptance(21.9, -43.0, 20)
 """As `geoml.geolocation.matching.decoys.of_frames` chose on all the even frames of Caliterra."""
-
-
-class Frame(NamedTuple):
-    name: str
-    image: np.ndarray
-    lon: float
-    lat: float
-
-
-def frames(given: Sequence[Frame], sigma: float = 5.0) -> FrameReference:
-    """The reference of frames, as `references.of_pictures` makes it."""
-    keypoints, shapes = zip(*(frame_keypoints(f.image) for f in given), strict=True)
-    lonlat = np.array([(f.lon, f.lat) for f in given], float)
-    ties = overlaps(keypoints, shapes)
-    return FrameReference([f.name for f in given], keypoints, shapes, lonlat, sigma, ties)
 
 
 def load(name: str) -> Frame:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,13 +15,14 @@ from shapely.geometry import Polygon
 from geoml.errors import InputError
 from geoml.geolocation.matching.acceptance import Acceptance
 from geoml.geolocation.matching.decoys import of_frames, of_map
-from geoml.geolocation.matching.frames import FrameReference, frame_keypoints, overlaps
+from geoml.geolocation.matching.frames import FrameReference
 from geoml.geolocation.matching.homography import apply, corners, middle, similarity
 from geoml.geolocation.matching.keypoints import UNIT, detect, match, mirrored
 from geoml.geolocation.matching.match import MatchOptions, locate
 from geoml.geolocation.matching.mosaic import index
 from geoml.geolocation.matching.prior import Prior
 from geoml.testing import write_cog
+from tests.geolocation_frames import Frame, frames
 
 SIZE, RES = 600, 0.25
 SHAPE = (180, 240)
@@ -155,21 +154,6 @@ def test_the_acceptance_of_a_map_is_chosen_from_itself(ground, reference) -> Non
     assert chosen.false >= 4
     assert chosen.highest < chosen.threshold < 400
     assert locate(cut(ground, view(1.0, 10, 320, 280)), reference, chosen, options=FEW).status == "ok"
-
-
-class Frame(NamedTuple):
-    name: str
-    image: np.ndarray
-    lon: float
-    lat: float
-
-
-def frames(given: Sequence[Frame], sigma: float = 5.0) -> FrameReference:
-    """The reference of frames, as `references.of_pictures` makes it."""
-    keypoints, shapes = zip(*(frame_keypoints(f.image) for f in given), strict=True)
-    lonlat = np.array([(f.lon, f.lat) for f in given], float)
-    ties = overlaps(keypoints, shapes)
-    return FrameReference([f.name for f in given], keypoints, shapes, lonlat, sigma, ties)
 
 
 def six(ground: np.ndarray) -> list[Frame]:
