@@ -22,7 +22,7 @@ from geoml.nn.change_scores import ChangeScores
 from geoml.nn.metrics import IGNORE
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
-from geoml.tasks import segmentation
+from geoml.tasks import _loop, segmentation
 from geoml.tasks._classes import HeldOutClasses, check_classes, notes
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Task:
     key: ClassVar = ChangeScores.key
     larger_is_better: ClassVar = ChangeScores.larger_is_better
 
-    fit = staticmethod(segmentation.Task.fit)
-    score = staticmethod(segmentation.Task.score)
+    fit = staticmethod(_loop.fit)
+    score = staticmethod(_loop.score)
     page = staticmethod(segmentation.Task.page)
 
     def __post_init__(self) -> None:

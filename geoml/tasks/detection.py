@@ -17,11 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from geoml.data.recipe import RasterRecipe
-from geoml.data.scene import Piece
 from geoml.data.targets.boxes import BoxTarget, boxes_of
-from geoml.engine.packages.calibrate import Read
-from geoml.engine.packages.package import Package
-from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo, MapCard
@@ -32,6 +28,7 @@ from geoml.nn.centre_loss import INDEX, centre_loss
 from geoml.nn.metrics import IGNORE
 from geoml.outputs.objects import OVERLAP, SCORE
 from geoml.recipe import Frozen
+from geoml.tasks import _loop
 from geoml.vector.boxes import COLUMNS
 
 _COLUMNS = {"ap50": "AP50", "precision": "precision", "recall": "recall", "f1": "F1", "truth": "true", "found": "found"}
@@ -158,28 +155,9 @@ class Task:
         """As `DetectionScores`, by the names of the classes."""
         return HeldOutObjects([c.name for c in card.classes])
 
-    @staticmethod
-    def more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
-        """None."""
-        return {}
-
-    @staticmethod
-    def fit(recipe: DetectionRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """By the common loop.
-
-        Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
-        ModelError when the loss is not finite.
-        """
-        from geoml.engine.train.fit import fit
-
-        fit(recipe, out, on_epoch=on_epoch)
-
-    @staticmethod
-    def score(model: str | Path, recipe: DetectionRecipe, split: str) -> dict[str, Any]:
-        """As `geoml.engine.train.evaluate.evaluate`, which also says what is raised."""
-        from geoml.engine.train.evaluate import evaluate
-
-        return evaluate(model, recipe, split)
+    more = staticmethod(_loop.no_more)
+    fit = staticmethod(_loop.fit)
+    score = staticmethod(_loop.score)
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:

@@ -20,11 +20,8 @@ from torch import Tensor
 from geoml.data.chips import Reader
 from geoml.data.prepare import held_out, prepare
 from geoml.data.recipe import RasterRecipe
-from geoml.data.scene import Piece
 from geoml.data.targets.quantity import QuantityTarget
 from geoml.engine.packages import cards
-from geoml.engine.packages.calibrate import Read
-from geoml.engine.packages.package import Package
 from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
 from geoml.grid.plane import Window
@@ -34,6 +31,7 @@ from geoml.nn.quantity_losses import LOSSES
 from geoml.nn.quantity_scores import QuantityScores
 from geoml.outputs.quantity import Config
 from geoml.recipe import Frozen
+from geoml.tasks import _loop
 from geoml.tasks._linear import linear
 
 COLUMNS = {"mae": "MAE", "rmse": "RMSE", "bias": "bias", "r2": "R²", "coverage": "within 90 %"}
@@ -115,10 +113,7 @@ class Task:
         """As `QuantityScores`, beside a map that is the median of the training data everywhere."""
         return HeldOutQuantity(_made(card), card.training.get("target", {}).get("median"))
 
-    @staticmethod
-    def more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
-        """None."""
-        return {}
+    more = staticmethod(_loop.no_more)
 
     @staticmethod
     def fit(recipe: QuantityRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data.recipe import TrainRecipe
-from geoml.engine.task import OnEpoch
 from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_notes import score_notes
@@ -22,14 +20,12 @@ from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.nn.metrics import ClassScores
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
+from geoml.tasks import _loop
 from geoml.tasks._classes import HeldOutClasses, check_classes, notes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from geoml.data.scene import Piece
-    from geoml.engine.packages.calibrate import Read
-    from geoml.engine.packages.package import Package
 
 _COLUMNS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 _TOTALS = {"miou": "mean IoU", "mean_f1": "mean F1", "overall_accuracy": "overall accuracy", "ece": "ECE"}
@@ -94,28 +90,9 @@ class Task:
         """As `ClassScores`, by the names of the classes."""
         return HeldOutClasses([c.name for c in card.classes], ClassScores(len(card.classes), STEPS))
 
-    @staticmethod
-    def more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
-        """None."""
-        return {}
-
-    @staticmethod
-    def fit(recipe: TrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """By the common loop.
-
-        Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
-        ModelError when the loss is not finite.
-        """
-        from geoml.engine.train.fit import fit
-
-        fit(recipe, out, on_epoch=on_epoch)
-
-    @staticmethod
-    def score(model: str | Path, recipe: TrainRecipe, split: str) -> dict[str, Any]:
-        """As `geoml.engine.train.evaluate.evaluate`, which also says what is raised."""
-        from geoml.engine.train.evaluate import evaluate
-
-        return evaluate(model, recipe, split)
+    more = staticmethod(_loop.no_more)
+    fit = staticmethod(_loop.fit)
+    score = staticmethod(_loop.score)
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:

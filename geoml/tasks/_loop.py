@@ -1,0 +1,38 @@
+"""What tasks of the common loop share: it trains and scores them, and most have no more to say than their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoml.data.recipe import RasterRecipe
+from geoml.engine.task import OnEpoch
+
+if TYPE_CHECKING:
+    from geoml.data.scene import Piece
+    from geoml.engine.packages.calibrate import Read
+    from geoml.engine.packages.package import Package
+
+
+def fit(recipe: RasterRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
+    """By the common loop.
+
+    Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
+    ModelError when the loss is not finite.
+    """
+    from geoml.engine.train import fit as loop  # torch, which a task that is only named does without
+
+    loop.fit(recipe, out, on_epoch=on_epoch)
+
+
+def score(model: str | Path, recipe: RasterRecipe, split: str) -> dict[str, Any]:
+    """As `geoml.engine.train.evaluate.evaluate`, which also says what is raised."""
+    from geoml.engine.train.evaluate import evaluate
+
+    return evaluate(model, recipe, split)
+
+
+def no_more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
+    """No scores beside those of the metrics."""
+    return {}
