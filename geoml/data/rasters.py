@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,6 +135,19 @@ def find(root: Path, pattern: str) -> dict[str, Path]:
     if not found:
         raise NothingFound(f"{root / pattern}: no such file" + ("" if root.is_dir() else "; the folder does not exist"))
     return dict(sorted(found.items()))
+
+
+def find_with(root: Path, images: str, others: str, *, required: bool, what: str) -> Iterator[tuple[str, Path, Path]]:
+    """As `find`, and beside each image the file of its ``what``, which may be missing unless ``required``.
+
+    Raises DataError, naming the field that allows it, for a missing one that is, and NothingFound as `find` does.
+    """
+    before, after = others.split("{id}")
+    for name, image in find(root, images).items():
+        other = root / f"{before}{name}{after}"
+        if required and not other.exists():
+            raise DataError(f"{other}: missing; set source.no_file to 'empty' if that means no {what}")
+        yield name, image, other
 
 
 def positions(wanted: tuple[str, ...], file_bands: tuple[str, ...]) -> list[int]:

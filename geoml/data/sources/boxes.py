@@ -49,12 +49,9 @@ class Config(FileSource):
 def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every image. Raises NothingFound without one, DataError for a missing file where that is an error."""
     root = resolve(source.root)
-    before, after = source.boxes.split("{id}")
     out = []
-    for name, image in rasters.find(root, source.images).items():
-        boxes = root / f"{before}{name}{after}"
-        if not boxes.exists() and source.no_file == "error":
-            raise DataError(f"{boxes}: missing; set source.no_file to 'empty' if that means no objects")
+    required = source.no_file == "error"
+    for name, image, boxes in rasters.find_with(root, source.images, source.boxes, required=required, what="objects"):
         head = rasters.header(image)
         out.append(LabelledScene(name, head.shape, partial(_read, image, boxes, source, recipe), head.geobox))
     return out

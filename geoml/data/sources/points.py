@@ -38,12 +38,9 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     """A scene for every image. Raises DataError for a missing points file where the recipe calls that an error."""
     root = resolve(source.root)
     _labels(source, pixels(recipe))
-    before, after = source.points.split("{id}")
     out = []
-    for name, image in rasters.find(root, source.images).items():
-        points = root / f"{before}{name}{after}"
-        if not points.exists() and source.no_file == "error":
-            raise DataError(f"{points}: missing; set source.no_file to 'empty' if that means no points")
+    required = source.no_file == "error"
+    for name, image, points in rasters.find_with(root, source.images, source.points, required=required, what="points"):
         head = rasters.header(image)
         out.append(LabelledScene(name, head.shape, partial(_read, image, points, source, recipe), head.geobox))
     return out
