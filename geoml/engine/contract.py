@@ -255,7 +255,7 @@ class Output(Protocol):
     joiner: ClassVar[Any]
     """``pixels`` or ``owner``: see `PixelOutput` and `OwnedOutput`."""
     changes: ClassVar[bool]
-    """True where `called` has a meaning: dates are compared, and what is called changed can be followed in time."""
+    """True of a `ChangeOutput`: dates are compared, and what is called changed can be followed in time."""
 
     def __init__(self, card: MapCard, recipe: PredictRecipe | None = None) -> None: ...
 
@@ -281,10 +281,6 @@ class Output(Protocol):
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """Rows as the scores of a task take them beside the truth."""
-        ...
-
-    def called(self, rows: Rows) -> NDArray[np.bool_]:
-        """(y, x) of rows: called changed. Asked only where `changes`."""
         ...
 
     def part(self, run: BlockRun) -> BlockPart:
@@ -344,6 +340,15 @@ class OwnedOutput(Output, Protocol):
 
         ``known`` (y, x) is True where there was data. Raises ModelError for raw output that is not finite there.
         """
+        ...
+
+
+@runtime_checkable
+class ChangeOutput(PixelOutput, Protocol):
+    """An output of pixels that says where dates differ; its ``changes`` is True."""
+
+    def called(self, rows: Rows) -> NDArray[np.bool_]:
+        """(y, x) of rows: called changed."""
         ...
 
 

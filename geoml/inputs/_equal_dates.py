@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoml import models
 from geoml.cube.normalise import normalise
-from geoml.engine.contract import output_of
+from geoml.engine.contract import ChangeOutput, output_of
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages.calibrate import calibrated
 from geoml.engine.packages.package import Package
@@ -49,10 +49,13 @@ def self_change(
     """
     if models.calibrated(plan.card.architecture):
         return _calibrated(load_planned(plan.model_path, plan.card), pixels)
-    return _learnt(predictor_of(plan), squares, together) if output_of(plan.card, plan.recipe).changes else None
+    output = output_of(plan.card, plan.recipe)
+    return _learnt(predictor_of(plan), output, squares, together) if isinstance(output, ChangeOutput) else None
 
 
-def _learnt(predictor: Predictor, squares: Sequence[Sequence[Pixels]], together: Together) -> SelfChange | None:
+def _learnt(
+    predictor: Predictor, output: ChangeOutput, squares: Sequence[Sequence[Pixels]], together: Together
+) -> SelfChange | None:
     """The share of the valid pixels of squares of several dates that is called changed of each date against itself.
 
     Of the first `SQUARES` the part with most data goes through the model, in chips without context. None without a
@@ -70,7 +73,7 @@ def _learnt(predictor: Predictor, squares: Sequence[Sequence[Pixels]], together:
             for n, date in enumerate(dates):
                 same = together([date] * card.dates)
                 chip = normalise(_padded(same.data[:, *part], side), seen, *same.coefficients(card))
-                changed[n] += int(predictor.output.called(predictor.alone(chip, seen)).sum())
+                changed[n] += int(output.called(predictor.alone(chip, seen)).sum())
             known += int(seen.sum())
     return _share(changed / known) if known else None
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geoml import models
-from geoml.engine.contract import FinishedRun, Layer
+from geoml.engine.contract import FinishedRun, Layer, Rows
 from geoml.io.tables.changes import changes_frame, write_changes
 from geoml.outputs import classes
 from geoml.outputs._class_features import merged_frame
@@ -57,6 +60,12 @@ class Output(classes.Output):
     def encode_raw(self, raw: Tensor) -> list[Tensor]:
         """As `encode`."""
         return self.encode(self.average(raw))
+
+    def called(self, rows: Rows) -> NDArray[np.bool_]:
+        """(y, x) True where a class other than the first one is."""
+        classes = rows["class"][0]
+        found: NDArray[np.bool_] = (classes != self.values[0]) & (classes != self.card.nodata)
+        return found
 
     def collect(self, run: FinishedRun) -> None:
         """Whole changes between the first and the last date, as GeoParquet."""

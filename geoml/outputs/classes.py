@@ -152,12 +152,6 @@ class Output:
         index[self.values] = np.arange(len(self.values), dtype=np.uint8)
         return index[rows["class"][0]], rows[self.layers[1].key][0]
 
-    def called(self, rows: Rows) -> NDArray[np.bool_]:
-        """(y, x) True where a class other than the first one is."""
-        classes = rows["class"][0]
-        found: NDArray[np.bool_] = (classes != self.values[0]) & (classes != self.card.nodata)
-        return found
-
     # the run
 
     def part(self, run: BlockRun) -> ClassPart:

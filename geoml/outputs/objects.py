@@ -147,9 +147,6 @@ class Output:
         index[[c.value for c in self.card.classes]] = np.arange(len(self.card.classes))
         return (np.column_stack([boxes[k] if k != "class" else index[boxes[k]] for k in COLUMNS]).astype(np.float64),)
 
-    def called(self, rows: Rows) -> NDArray[np.bool_]:
-        raise NotImplementedError  # no dates are compared
-
     def part(self, run: BlockRun) -> ObjectPart:
         """Boxes of a block."""
         return ObjectPart(run)

@@ -128,10 +128,6 @@ class Output:
             found.append(np.where(unknown, np.float32(np.nan), (a * layer.scale).astype(np.float32)))
         return tuple(found)
 
-    def called(self, rows: Rows) -> NDArray[np.bool_]:
-        """Nothing: no dates are compared."""
-        return np.zeros(rows.window.shape, np.bool_)
-
     # the run
 
     def part(self, run: BlockRun) -> BlockPart:

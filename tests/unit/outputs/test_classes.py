@@ -96,7 +96,9 @@ def test_values_of_the_card_come_back_as_indices() -> None:
     assert made.answer(found)[0].tolist() == [[0, 1, 2]]
     nothing = stored(made, raw, np.zeros((1, 1, 3), bool))
     assert made.answer(nothing)[0].tolist() == [[255, 255, 255]]
-    assert not made.called(nothing).any()
+    dates = changes.Output(moved.model_copy(update={"task": "change", "dates": 2}))
+    assert dates.called(found).tolist() == [[False, True, True]]
+    assert not dates.called(nothing).any()
 
 
 def test_a_model_without_training_gives_a_score_and_no_probabilities() -> None:
