@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import dask
-import numpy as np
 import pystac
-from numpy.typing import NDArray
 
 from geoml.cube.load import load
-from geoml.engine.contract import BlockPixels, SampleFit
+from geoml.engine.contract import BlockPixels
 from geoml.engine.pixels import Pixels
-from geoml.engine.run.plan import Plan, SelfChange
+from geoml.engine.run.plan import Plan
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window
+from geoml.inputs._unfitted import Unfitted
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.recipe import PredictRecipe
@@ -61,14 +60,13 @@ def check_number(card: MapCard, when: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Input:
+class Input(Unfitted):
     """See `geoml.engine.contract.Input`."""
 
     card: MapCard
     recipe: PredictRecipe | None = None
 
     every: ClassVar[bool] = True
-    fits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.card.dates != 1:
@@ -95,16 +93,6 @@ class Input:
         """The only one."""
         (only,) = steps
         return only
-
-    def fit(self, plan: Plan, squares: list[list[Pixels]]) -> SampleFit:
-        """Nothing is measured."""
-        return SampleFit(squares)
-
-    def trial(
-        self, plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32]
-    ) -> tuple[SelfChange | None, str]:
-        """Nothing is known without a label."""
-        return None, ""
 
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
         """The mosaic.

@@ -12,13 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 import pystac
-from numpy.typing import NDArray
 
-from geoml.engine.contract import BlockPixels, SampleFit
+from geoml.engine.contract import BlockPixels
 from geoml.engine.pixels import Pixels
-from geoml.engine.run.plan import Plan, SelfChange
+from geoml.engine.run.plan import Plan
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window
+from geoml.inputs._unfitted import Unfitted
 from geoml.inputs.dated_pair import check_order
 from geoml.inputs.mosaic import check_number, composite
 from geoml.io.cards.map_card import MapCard
@@ -39,14 +39,13 @@ def month_of(when: str) -> int:
 
 
 @dataclass(frozen=True)
-class Input:
+class Input(Unfitted):
     """See `geoml.engine.contract.Input`."""
 
     card: MapCard
     recipe: PredictRecipe | None = None
 
     every: ClassVar[bool] = False
-    fits: ClassVar[bool] = False
 
     def check(self, when: Sequence[str]) -> None:
         """Raise InputError unless there are as many steps as the model takes, in order, and with both ends."""
@@ -87,16 +86,6 @@ class Input:
             looks=looks,
             months=tuple(map(month_of, self.recipe.query.datetime)) if self.recipe else (),
         )
-
-    def fit(self, plan: Plan, squares: list[list[Pixels]]) -> SampleFit:
-        """Nothing is measured."""
-        return SampleFit(squares)
-
-    def trial(
-        self, plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32]
-    ) -> tuple[SelfChange | None, str]:
-        """Nothing is known without a label."""
-        return None, ""
 
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
         """All steps.
