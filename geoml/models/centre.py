@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import segmentation_models_pytorch as smp
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoml.errors import InputError
-from geoml.nn.encoders import initialise, segmentation_model
+from geoml.nn.encoders import initialise
 from geoml.nn.padding import padded
 from geoml.nn.plain_unet import PlainUNet
-from geoml.nn.unet import UNetConfig
+from geoml.nn.unet import UNetConfig, unet
 
 TASKS = ("detection",)
 TINY = {"encoder": "plain", "depth": 3, "decoder_channels": (24, 16, 12), "width": 12}
@@ -69,15 +68,7 @@ class CentreNet(nn.Module):
 def _features(config: Config) -> nn.Module:
     if config.encoder == PLAIN:
         return PlainUNet(config.bands, config.channels, config.width)
-    net: nn.Module = segmentation_model(
-        smp.Unet,
-        config.encoder,
-        config.encoder_weights,
-        config.bands,
-        encoder_depth=config.depth,
-        decoder_channels=config.channels,
-        classes=config.width,
-    )
+    net: nn.Module = unet(config, config.width)
     return net
 
 

@@ -30,8 +30,11 @@ class UNetConfig(EncoderConfig):
         return self.decoder_channels or (256, 128, 64, 32, 16)[-self.depth :]
 
 
-def unet(config: UNetConfig) -> smp.Unet:
-    """The U-Net of ``config`` for (B, bands, H, W), H and W multiples of ``2 ** depth``."""
+def unet(config: UNetConfig, channels: int | None = None) -> smp.Unet:
+    """The U-Net of ``config`` for (B, bands, H, W), H and W multiples of ``2 ** depth``; it gives (B, channels, H, W).
+
+    ``channels`` are by default ``classes``.
+    """
     return segmentation_model(
         smp.Unet,
         config.encoder,
@@ -39,5 +42,5 @@ def unet(config: UNetConfig) -> smp.Unet:
         config.bands,
         encoder_depth=config.depth,
         decoder_channels=config.channels,
-        classes=config.classes,
+        classes=channels or config.classes,
     )
