@@ -5,8 +5,13 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,3 +170,21 @@ def days(tmp_path: Path, machine: Callable[..., None], monkeypatch: pytest.Monke
         yield found
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def kill() -> Callable[..., None]:
+    """``kill(words, out)`` runs a command in another process and kills it when three blocks of ``out`` are done."""
+
+    def run(words: Sequence[Any], out: Path, **environment: str) -> None:
+        program = [sys.executable, "-c", "from geoml.cli import app; app()", *map(str, words)]
+        process = subprocess.Popen(program, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+        items, ends = out / "items", time.monotonic() + 300
+        while len(list(items.glob("*.json")) if items.is_dir() else []) < 3:
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < ends
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    return run

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,22 +158,19 @@ def test_the_largest_thing_that_fits_a_chip_is_found(run: Callable[..., Path]) -
 
 
 def test_a_killed_run_goes_on_to_the_same_rows(
-    run: Callable[..., Path], cli: Callable[..., Result], detector: Path, catalog: Path, tmp_path: Path
+    run: Callable[..., Path],
+    kill: Callable[..., None],
+    cli: Callable[..., Result],
+    detector: Path,
+    catalog: Path,
+    tmp_path: Path,
 ) -> None:
     killed, box = tmp_path / "killed", [f"{v:.17g}" for v in SCENE.bbox()]
     words = [
         "predict", "--model", str(detector), "--catalog", str(catalog), "--bbox", *box,
         "--datetime", "2020/2026", "--out", str(killed), "--block-size", "128",
     ]  # fmt: skip
-    program = "from geoml.cli import app; app()"
-    process = subprocess.Popen([sys.executable, "-c", program, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    items, ends = killed / "items", time.monotonic() + 300
-    while len(list(items.glob("*.json")) if items.is_dir() else []) < 3:
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < ends
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill(words, killed)
     assert not (killed / "features.parquet").exists()
     assert cli(*words).exit_code == 0
     assert bytes_of(killed) == bytes_of(run(128))

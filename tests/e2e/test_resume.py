@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,22 +31,12 @@ def words(model: str, catalog: Path, out: Path, block_size: int = 100) -> list[s
 
 
 def test_a_killed_run_goes_on_to_the_same_files(
-    cli: Callable[..., Result], threshold: str, catalog: Path, tmp_path: Path
+    cli: Callable[..., Result], kill: Callable[..., None], threshold: str, catalog: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert cli(*words(threshold, catalog, whole)).exit_code == 0
-    program = "from geoml.cli import app; app()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *words(threshold, catalog, killed)], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    kill(words(threshold, catalog, killed), killed)
     items = killed / "items"
-    ends = time.monotonic() + 120
-    while len(list(items.glob("*.json")) if items.is_dir() else []) < 3:
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < ends
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
     finished = {p.name: p.stat().st_mtime_ns for p in items.glob("*.json")}
     planned = len(list((whole / "items").glob("*.json")))
     assert 3 <= len(finished) < planned

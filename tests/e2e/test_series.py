@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -201,23 +196,14 @@ def test_only_looks_are_held_against_the_training_data(tmp_path: Path, machine: 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_files(
-    made: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, cli: Callable[..., Any], kill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package, box = model(tmp_path, "mean"), [f"{v:.9f}" for v in SCENES[0].bbox()]
     words = ["predict", "--model", package, "--catalog", "made", "--bbox", *box, "--block-size", "64"]
     words += [w for month in MONTHS for w in ("--datetime", month)]
     assert cli(*words, "--out", tmp_path / "whole").exit_code == 0
-    program = "from geoml.cli import app; app()"
-    env = {**os.environ, "PYTHONPATH": str(LOOKS), "OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", program, *words, "--out", str(killed)], env=env)
-    ends = time.monotonic() + 120
-    while len(list((killed / "items").glob("*.json")) if (killed / "items").is_dir() else []) < 3:
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < ends
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill([*words, "--out", killed], killed, PYTHONPATH=str(LOOKS))
     assert not (killed / "run.json").exists()
     assert cli(*words, "--out", killed).exit_code == 0
     one, two = (testing.tree(tmp_path / name) for name in ("whole", "killed"))
