@@ -1,6 +1,7 @@
 """Plane projective maps: applying, composing and judging them, and how well a fitted one knows a place.
 
-A map is a (3, 3) float64 matrix on (x, y, 1); pixels have their corner at (0, 0) and y downwards.
+A map is a (3, 3) float64 matrix on (x, y, 1); pixels have their corner at (0, 0) and y downwards. Any finite numbers
+are valid input: what overflows or divides by zero is infinite or NaN and is no view.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ FLAT = 1e-4
 one but for a point."""
 
 
+@np.errstate(all="ignore")
 def apply(matrix: Matrix, xy: NDArray[np.floating]) -> Points:
     """(N, 2) points through the map; infinite or NaN where a point lies on the horizon."""
     points = np.asarray(xy, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        moved = points @ matrix[:, :2].T + matrix[:, 2]
-        out: Points = moved[:, :2] / moved[:, 2:]
+    moved = points @ matrix[:, :2].T + matrix[:, 2]
+    out: Points = moved[:, :2] / moved[:, 2:]
     return out
 
 
@@ -48,12 +49,14 @@ def similarity(scale: float, angle: float, x: float, y: float) -> Matrix:
     return np.array([[c, -s, x], [s, c, y], [0, 0, 1]], np.float64)
 
 
+@np.errstate(all="ignore")
 def scale_at(matrix: Matrix, xy: NDArray[np.floating]) -> float:
     """Target units for each source unit at one place (2,): the root of the area's change there."""
-    depth = float(matrix[2, :2] @ np.asarray(xy, np.float64) + matrix[2, 2])
-    return math.sqrt(abs(float(np.linalg.det(matrix)) / depth**3)) if depth else math.inf
+    depth = matrix[2, :2] @ np.asarray(xy, np.float64) + matrix[2, 2]
+    return float(np.sqrt(abs(np.linalg.det(matrix) / depth**3)))
 
 
+@np.errstate(all="ignore")
 def problem(
     matrix: Matrix,
     shape: tuple[int, int],
@@ -83,12 +86,13 @@ def problem(
     length = np.hypot(*sides.T) / own
     if length.max() > STRETCH * length.min():
         return f"stretched {length.max() / length.min():.1f} to 1"
-    local = [scale_at(matrix, place) for place in places]
-    if min(local) < scales[0] or max(local) > scales[1]:
+    local = np.array([scale_at(matrix, place) for place in places])
+    if not (scales[0] <= local.min() and local.max() <= scales[1]):
         return f"scale {local[-1]:.4g} is outside of {scales[0]:.4g} to {scales[1]:.4g}"
     return None
 
 
+@np.errstate(all="ignore")
 def covariance(matrix: Matrix, source: NDArray[np.floating], target: NDArray[np.floating], at: Points) -> Matrix:
     """(2, 2) covariance, in squared target units, of where a map fitted by least squares puts ``at`` (1, 2).
 
@@ -108,6 +112,7 @@ def covariance(matrix: Matrix, source: NDArray[np.floating], target: NDArray[np.
     return np.asarray(variance * here @ np.linalg.pinv(design.T @ design) @ here.T)
 
 
+@np.errstate(all="ignore")
 def fixed(matrix: Matrix, source: NDArray[np.floating]) -> bool:
     """Whether points (N, 2) are enough to fix a map and lie so that they do; a line of them does not."""
     points = np.asarray(source, np.float64)

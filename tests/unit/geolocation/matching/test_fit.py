@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from geoml.geolocation.matching.fit import fit
@@ -75,8 +75,22 @@ def test_a_map_comes_back_through_wrong_matches(seed: int, turn: float, scale: f
 
 
 @settings(max_examples=40, deadline=None)
+@example([(1.0, -379468.0), (1.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.001953125)], False)
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), max_size=12), st.booleans())
 def test_any_points_give_a_map_or_none(points: list[tuple[float, float]], level: bool) -> None:
     source = np.array(points, float).reshape(-1, 2) * ([1, 0] if level else [1, 1])
     found = fit(source, source[::-1].copy())
     assert found is None or np.isfinite(found.matrix).all()
+
+
+@settings(max_examples=100, deadline=None)
+@example([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1e-164], [])
+@given(
+    st.lists(st.floats(-1e25, 1e25), min_size=9, max_size=9),
+    st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), max_size=8),
+)
+def test_any_matrix_is_judged(entries: list[float], points: list[tuple[float, float]]) -> None:
+    matrix, source = np.reshape(entries, (3, 3)), np.reshape(points, (-1, 2))
+    assert problem(matrix, (50, 60)) is None or isinstance(problem(matrix, (50, 60)), str)
+    assert not fixed(matrix, source) or len(source) >= 4
+    assert covariance(matrix, source, source, np.array([[1.0, 2.0]])).shape == (2, 2)
