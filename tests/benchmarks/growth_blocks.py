@@ -245,7 +245,8 @@ def main(arguments: Sequence[str]) -> None:
         for features in (False, True):
             cost = overhead(given.overhead, checkout=checkout, features=features)
             print(f"{name}: a block beyond its pixels{' with features' * features} {cost:.1f} ms of CPU", flush=True)
-    print("| | blocks | collect, CPU s | report, CPU s | memory, MB | of the report, MB | page, MB |\n|---|" + "---|" * 6)
+    names = ("", "blocks", "collect, CPU s", "report, CPU s", "memory, MB", "of the report, MB", "page, MB")
+    print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
     costs: dict[str, list[Cost]] = {name: [] for name in checkouts}
     for count in given.blocks:
         for name, checkout in checkouts.items():
