@@ -15,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyproj
@@ -186,21 +187,21 @@ def _reset_peak() -> None:
 def _collect(out: str) -> dict[str, Any]:
     from geoml.engine.run import collect
     from geoml.engine.run.blocks import Tally
+    from geoml.io.report import page
 
-    report = {"report": 0.0, "report_memory": 0.0}
-    draw, peak = collect.map_report, 0.0
+    report, peak = {"report": 0.0, "report_memory": 0.0}, 0.0
 
     def measured(*args: Any, **kwargs: Any) -> str:
         nonlocal peak
         peak = _memory(peak=True)
         _reset_peak()
         before, start = _memory(peak=False), time.process_time()
-        page: str = draw(*args, **kwargs)
+        html = page.map_report(*args, **kwargs)
         report["report"] = time.process_time() - start
         report["report_memory"] = _memory(peak=True) - before
-        return page
+        return html
 
-    collect.map_report = measured
+    mock.patch.object(collect, "map_report", measured).start()
     _reset_peak()
     before, start = _memory(peak=False), time.process_time()
     run = collect.collect(out, [Tally()])
@@ -267,7 +268,7 @@ def main(arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        answers = {"one": _one, "collect": _collect, "overhead": _overhead}
+        answers: dict[str, Callable[..., dict[str, Any]]] = {"one": _one, "collect": _collect, "overhead": _overhead}
         print(json.dumps(answers[sys.argv[2]](*sys.argv[3:])))
     else:
         main(sys.argv[1:])

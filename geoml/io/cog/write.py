@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,23 +24,20 @@ from types import TracebackType
 from typing import IO
 
 import numpy as np
-import rasterio
 import zstandard
 from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
-from rasterio.io import MemoryFile
 
 from geoml.errors import InputError
 from geoml.io.cog.overview import Overview, RunningStatistics, Statistics, halved
-from geoml.io.cog.tiff import LEADER, LevelTable, Tag, cog_header, first_directory, framed
+from geoml.io.cog.template import Colormap, Kind, LostCrsError, tags_of
+from geoml.io.cog.tiff import LEADER, LevelTable, Tag, cog_header, framed
 from geoml.io.stores.store import atomic, os_failure
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 SPOOL_BYTES = 4 * 2**20
 """Compressed tiles of one resolution kept in memory before they go to an unnamed temporary file."""
-
-Colormap = Mapping[int, tuple[int, int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +85,12 @@ class CogWriter:
         self._path, self._geobox, self._dtype = Path(path), geobox, np.dtype(dtype).newbyteorder("=")
         self._height, self._width = (int(n) for n in geobox.shape)
         self._bands, self._nodata = bands, nodata
-        self._colormap, self._scale, self._offset = colormap, scale, offset
-        self._descriptions = tuple(descriptions)
+        self._colormap, self._descriptions = colormap, tuple(descriptions)
         self._predictor, self._tile, self._bigtiff = predictor, tile, bigtiff
         self._check(overview)
+        colors = None if colormap is None else tuple(colormap.items())
+        about = bands, self._dtype.name, nodata, predictor, colors, scale, offset, self._descriptions
+        self._kind = Kind(tile, *about, geobox.crs)
         self._template(())  # what GDAL cannot describe is refused before any pixel is written
         self._statistics = RunningStatistics(bands, self._dtype, nodata)
         self._row = 0
@@ -215,37 +214,14 @@ class CogWriter:
 
     def _template(self, statistics: Sequence[Statistics]) -> dict[int, Tag]:
         """The tags of an empty GeoTIFF of this kind, as GDAL writes them."""
-        kind = 3 if self._dtype.kind == "f" else 2
-        profile = {
-            "driver": "GTiff", "width": self._tile, "height": self._tile, "count": self._bands,
-            "dtype": self._dtype.name, "nodata": self._nodata, "transform": self._geobox.affine,
-            "tiled": True, "blockxsize": self._tile, "blockysize": self._tile, "interleave": "pixel",
-            "compress": "zstd", "predictor": kind if self._predictor else 1,
-            "sparse_ok": True, "bigtiff": "no", "endianness": "little",
-        }  # fmt: skip
-        if self._geobox.crs is not None:
-            profile["crs"] = rasterio.crs.CRS.from_wkt(self._geobox.crs.to_wkt())
         try:
-            with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
-                with memory.open(**profile) as empty:
-                    empty.update_tags(AREA_OR_POINT="Area")
-                    if self._scale != 1.0 or self._offset != 0.0:
-                        empty.scales = (self._scale,) * self._bands
-                        empty.offsets = (self._offset,) * self._bands
-                    for band, text in enumerate(self._descriptions, 1):
-                        empty.set_band_description(band, text)
-                    for band, values in enumerate(statistics, 1):
-                        empty.update_tags(band, **values.tags())
-                    if self._colormap is not None:
-                        empty.write_colormap(1, dict(self._colormap))
-                with memory.open() as back:
-                    lost = "crs" in profile and back.crs is None
-                tags = first_directory(memory.read())
+            return tags_of(self._kind, self._geobox.affine, statistics)
         except (RasterioError, ValueError, TypeError) as err:
             raise InputError(f"{self._path}: GDAL cannot describe this file ({err})") from err
-        if lost:
-            raise InputError(f"geobox: GeoTIFF cannot hold the CRS {self._geobox.crs}; expected one that it can")
-        return tags
+        except LostCrsError as err:
+            raise InputError(
+                f"geobox: GeoTIFF cannot hold the CRS {self._geobox.crs}; expected one that it can"
+            ) from err
 
 
 class _Level:
