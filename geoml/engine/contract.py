@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from geoml.cube.harmonise import Transform
     from geoml.engine.run.plan import Plan, PlannedBlock, SelfChange
     from geoml.io.cards.map_card import MapCard
-    from geoml.io.cog.write import Colormap
+    from geoml.io.cog.template import Colormap
     from geoml.io.report.part import ReportPart
     from geoml.nn.context import Context
     from geoml.recipe import PredictRecipe

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
+from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -24,20 +24,64 @@ from geoml.io.report.template import template
 
 @dataclass
 class Census:
-    """Counts over all pixels at full resolution, by the uint8 value that the files store."""
+    """Sums over all pixels at full resolution, by the uint8 value that the files store."""
 
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     """Pixels of each class value."""
     area: NDArray[np.float64] = field(default_factory=lambda: np.zeros(256))
     """m² on the WGS 84 ellipsoid of each class value."""
-    sure: NDArray[np.int64] = field(default_factory=lambda: np.zeros((256, 256), np.int64))
-    """Pixels by class value (row) and what is stored beside it (column)."""
+    sure: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    """Pixels of each class value that have a number beside the class."""
+    sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    """Sums of these numbers, as stored."""
+    tenths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(10, np.int64))
+    """Pixels in each tenth of these numbers."""
 
-    def add(self, other: Census) -> None:
-        """Take the counts of another part."""
-        self.pixels += other.pixels
-        self.area += other.area
-        self.sure += other.sure
+    def add(self, counted: Mapping[str, Any]) -> None:
+        """Take what a `ClassCounter` counted."""
+        values = np.array(counted["values"], np.intp)
+        for name in ("pixels", "area", "sure", "sums"):
+            sums: NDArray[np.number] = getattr(self, name)
+            sums[values] += np.array(counted[name], sums.dtype)
+        self.tenths += np.array(counted["tenths"], np.int64)
+
+
+class ClassCounter:
+    """Counts a block; the sums of areas are of each row first, so that they are the same for any cut of the rows."""
+
+    def __init__(self, areas: PixelAreas, height: int, steps: int, nodata: tuple[int, int]) -> None:
+        self.areas, self.steps, self.nodata = areas, steps, nodata
+        self.area = np.zeros((height, 256))
+        self.both = np.zeros((256, 256), np.int64)
+        """Pixels by class value (row) and what is stored beside it (column)."""
+
+    def add(self, row: int, layers: Mapping[str, NDArray[np.number]]) -> None:
+        """As `geoml.io.report.part.PartCounter.add`."""
+        classes = layers["class"].astype(np.intp)
+        rows = slice(row, row + len(classes))
+        index = classes + 256 * np.arange(len(classes))[:, np.newaxis]
+        areas = np.bincount(index.ravel(), self.areas.of(rows).ravel(), minlength=256 * len(classes))
+        self.area[rows] = areas.reshape(-1, 256)
+        beside = layers.get("confidence", np.uint8(self.nodata[1]))
+        self.both += np.bincount((256 * classes + beside).ravel(), minlength=65536).reshape(256, 256)
+
+    def result(self) -> dict[str, Any]:
+        """As `geoml.io.report.part.PartCounter.result`: of the class values that are there."""
+        none, unknown = self.nodata
+        pixels = self.both.sum(axis=1)
+        values = [v for v in np.flatnonzero(pixels).tolist() if v != none]
+        known = self.both[values, :unknown]
+        steps = np.arange(unknown)
+        tenths = np.bincount(np.minimum(steps * 10 // self.steps, 9), known.sum(axis=0), minlength=10)
+        counted = {
+            "values": values,
+            "pixels": pixels[values].tolist(),
+            "area": self.area.sum(axis=0)[values].tolist(),
+            "sure": known.sum(axis=1).tolist(),
+            "sums": (known @ steps).tolist(),
+            "tenths": tenths.astype(int).tolist(),
+        }
+        return {"classes": counted}
 
 
 @dataclass(frozen=True)
@@ -85,26 +129,17 @@ class ClassReport:
         }
         self.census = Census()
 
-    def count(self, opened: Mapping[str, rasterio.DatasetReader]) -> Census:
-        """Counts of a block, tile by tile."""
-        found, first = Census(), opened["class"]
-        areas = PixelAreas(first)
-        for _, window in first.block_windows(1):
-            classes = first.read(1, window=window)
-            found.pixels += np.bincount(classes.ravel(), minlength=256)
-            found.area += np.bincount(classes.ravel(), areas.of(window).ravel(), minlength=256)
-            if "confidence" in opened:
-                both = classes.astype(np.int64) * 256 + opened["confidence"].read(1, window=window)
-                found.sure += np.bincount(both.ravel(), minlength=65536).reshape(256, 256)
-        return found
+    def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> ClassCounter:
+        """Counts a block."""
+        return ClassCounter(PixelAreas(shape, grid, crs), shape[0], self.steps, (self.card.nodata, self.nodata))
 
-    def add(self, counted: Census) -> None:
+    def add(self, counted: Mapping[str, Any]) -> None:
         """Take the counts of a block."""
-        self.census.add(counted)
+        self.census.add(counted["classes"])
 
     def known(self, valid: int) -> int:
         """Pixels with a class."""
-        return int(self.census.pixels.sum() - self.census.pixels[self.card.nodata])
+        return int(self.census.pixels.sum())
 
     def facts(self) -> Sequence[tuple[str, str]]:
         """Mean confidence, area with a class."""
@@ -137,24 +172,23 @@ class ClassReport:
         return Markup(str(vars(module)[name](self._view(), *more)).rstrip("\n"))
 
     def _view(self) -> _View:
-        by_step = self.census.sure.copy()
-        by_step[self.card.nodata] = 0
-        by_step = by_step[:, : self.nodata].sum(axis=0)
+        census = self.census
+        sure = int(census.sure.sum())
         return _View(
             self._rows(),
-            self._mean(by_step),
+            self._mean(sure, int(census.sums.sum())),
             self.said or "confidence",
             ("unchanged", "changed") if self.change else ("a guess", "sure"),
             0.0 if self.change else 1 / max(len(self.card.classes), 1),
-            tuple(self._tenths(by_step) / max(int(by_step.sum()), 1)),
+            tuple((census.tenths / max(sure, 1)).tolist()),
             images.gradient(),
         )
 
     def _rows(self) -> tuple[ClassRow, ...]:
         """All classes of the card, and any other value that the maps hold, so that nothing is left out of the sum."""
-        census, nodata = self.census, self.card.nodata
+        census = self.census
         names = {c.value: (c.name, c.color) for c in self.card.classes}
-        values = [*names, *(int(v) for v in np.flatnonzero(census.pixels) if v not in names and v != nodata)]
+        values = [*names, *(int(v) for v in np.flatnonzero(census.pixels) if v not in names)]
         total = sum(float(census.area[v]) for v in values)
         return tuple(
             ClassRow(
@@ -162,15 +196,10 @@ class ClassReport:
                 pixels=int(census.pixels[v]),
                 area=float(census.area[v]),
                 share=float(census.area[v]) / total if total else 0.0,
-                confidence=self._mean(census.sure[v, : self.nodata]),
+                confidence=self._mean(int(census.sure[v]), int(census.sums[v])),
             )
             for v in values
         )
 
-    def _mean(self, by_step: NDArray[np.int64]) -> float | None:
-        total = int(by_step.sum())
-        return float(by_step @ np.arange(len(by_step))) / self.steps / total if total else None
-
-    def _tenths(self, by_step: NDArray[np.int64]) -> NDArray[np.float64]:
-        which = np.minimum(np.arange(len(by_step)) * 10 // self.steps, 9)
-        return np.array([float(by_step[which == k].sum()) for k in range(10)])
+    def _mean(self, pixels: int, total: int) -> float | None:
+        return total / self.steps / pixels if pixels else None

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import rasterio
 import shapely
+from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -38,6 +38,17 @@ class ObjectRow:
     """Objects in a km² that was searched; None where none was."""
 
 
+class ObjectCounter:
+    """Counts nothing: the tables of the run do."""
+
+    def add(self, row: int, layers: Mapping[str, NDArray[np.number]]) -> None:
+        """As `geoml.io.report.part.PartCounter.add`."""
+
+    def result(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
 class ObjectReport:
     """`geoml.io.report.part.ReportPart` of the tables of a run in the folder ``out``."""
 
@@ -47,10 +58,11 @@ class ObjectReport:
     def __init__(self, out: Path, card: MapCard) -> None:
         self.out, self.card = out, card
 
-    def count(self, opened: Mapping[str, rasterio.DatasetReader]) -> None:
+    def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> ObjectCounter:
         """Blocks hold no layer to count."""
+        return ObjectCounter()
 
-    def add(self, counted: None) -> None:
+    def add(self, counted: Mapping[str, Any]) -> None:
         """Nothing is counted in blocks."""
 
     def known(self, valid: int) -> int:

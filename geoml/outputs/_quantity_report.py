@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import rasterio
+from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -21,23 +21,57 @@ from geoml.io.report.part import Drawing, ReportLayer
 
 @dataclass
 class LayerNumbers:
-    """Of a layer over all pixels at full resolution, in its unit. ``sums`` are those of parts."""
+    """Of a layer over all pixels at full resolution, as stored. ``sums`` are those of blocks."""
 
     pixels: int = 0
     sums: list[float] = field(default_factory=list)
     low: float = math.inf
     high: float = -math.inf
 
-    def add(self, other: LayerNumbers) -> None:
-        """Take the numbers of another part."""
-        self.pixels += other.pixels
-        self.sums += other.sums
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+    def add(self, counted: Mapping[str, Any]) -> None:
+        """Take what a `QuantityCounter` counted of a layer."""
+        if counted["pixels"]:
+            self.pixels += int(counted["pixels"])
+            self.sums.append(float(counted["sum"]))
+            self.low, self.high = min(self.low, float(counted["low"])), max(self.high, float(counted["high"]))
 
     @property
     def mean(self) -> float | None:
         """Summed up exactly, so that the order of the blocks has no part in it."""
         return math.fsum(self.sums) / self.pixels if self.pixels else None
+
+
+class QuantityCounter:
+    """Counts a block; sums are of each row first, so that they are the same for any cut of the rows."""
+
+    def __init__(self, nodata: Mapping[str, float]) -> None:
+        self.nodata = nodata
+        self.pixels = dict.fromkeys(nodata, 0)
+        self.sums: dict[str, list[float]] = {key: [] for key in nodata}
+        self.ends: dict[str, list[float]] = {key: [] for key in nodata}
+
+    def add(self, row: int, layers: Mapping[str, NDArray[np.number]]) -> None:
+        """As `geoml.io.report.part.PartCounter.add`."""
+        for key in self.nodata.keys() & layers.keys():
+            stored = layers[key]
+            known = stored != np.asarray(self.nodata[key], stored.dtype)
+            if count := int(known.sum()):
+                self.pixels[key] += count
+                self.sums[key] += np.where(known, stored, 0).astype(np.float64).sum(axis=1).tolist()
+                values = stored[known]
+                self.ends[key] += [float(values.min()), float(values.max())]
+
+    def result(self) -> dict[str, Any]:
+        """As `geoml.io.report.part.PartCounter.result`, by layer."""
+        return {
+            key: {
+                "pixels": count,
+                "sum": math.fsum(self.sums[key]),
+                "low": min(self.ends[key], default=None),
+                "high": max(self.ends[key], default=None),
+            }
+            for key, count in self.pixels.items()
+        }
 
 
 class QuantityReport:
@@ -53,23 +87,14 @@ class QuantityReport:
         }
         self.tallies = {key: LayerNumbers() for key in self.layers}
 
-    def count(self, opened: Mapping[str, rasterio.DatasetReader]) -> dict[str, LayerNumbers]:
-        """Numbers of a block, tile by tile."""
-        found = {key: LayerNumbers() for key in self.layers if key in opened}
-        for key in found:
-            source = opened[key]
-            for _, window in source.block_windows(1):
-                stored = source.read(1, window=window)
-                values = stored[stored != np.asarray(self.nodata[key], stored.dtype)].astype(np.float64)
-                if values.size:
-                    low, high = float(values.min()), float(values.max())
-                    found[key].add(LayerNumbers(values.size, [math.fsum(values)], low, high))
-        return found
+    def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> QuantityCounter:
+        """Counts a block."""
+        return QuantityCounter(self.nodata)
 
-    def add(self, counted: dict[str, LayerNumbers]) -> None:
+    def add(self, counted: Mapping[str, Any]) -> None:
         """Take the numbers of a block."""
-        for key, tally in counted.items():
-            self.tallies[key].add(tally)
+        for key, tally in self.tallies.items():
+            tally.add(counted[key])
 
     def known(self, valid: int) -> int:
         """Pixels with a value."""

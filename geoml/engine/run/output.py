@@ -21,6 +21,7 @@ from geoml.engine.run.plan import MODEL, PART, Plan
 from geoml.io.cards import domain
 from geoml.io.cog.overview import Statistics
 from geoml.io.cog.write import CogWriter
+from geoml.io.report.counts import COUNTS, SKETCH, BlockCounter
 from geoml.io.stac.items import AssetInfo, block_footprint, block_item, write_item
 from geoml.io.stac.times import time_range
 from geoml.io.stores.store import atomic, sha256, within
@@ -62,6 +63,8 @@ class BlockWriter:
         self.layers = {x.key: x for x in (layers if run.likeness is None else [*layers, DOMAIN])}
         self.cogs = {key: self._cog(layer) for key, layer in self.layers.items()}
         self.part = output.part(run) if output.tables else None
+        self.report, grid = output.report(out), run.block.geobox
+        self.counter = BlockCounter(self.report, run.block.window.shape, grid.affine, run.block.plane.crs)
         self.valid = run.asked & run.inner.valid
 
     def _cog(self, layer: Layer) -> CogWriter:
@@ -90,6 +93,8 @@ class BlockWriter:
             shared["domain"] = _masked(self.run.likeness[part], asked, DOMAIN)
         for key, values in {**inside, **shared}.items():
             self.cogs[key].write(values)
+        shown = {name: inside[x.asset][0] for name, x in self.report.layers.items() if x.asset in inside}
+        self.counter.add(part[0].start, {**shown, "valid": shared["valid"]})
         if self.part is not None:
             self.part.add(Rows(rows.window, {**rows.arrays, **inside}))
 
@@ -136,6 +141,8 @@ class BlockWriter:
             properties={
                 **run.properties,
                 **({} if outside is None else {"geoml:outside_pixels": int(outside.sum())}),
+                COUNTS: self.counter.counts(),
+                SKETCH: self.counter.sketches(self.pictures),
                 "geoml:asked_pixels": asked,
                 "geoml:valid_pixels": valid,
                 "geoml:valid_percent": round(100 * valid / asked, 4) if asked else 0.0,

@@ -1,8 +1,12 @@
-"""What a report needs of each block: exact counts from every pixel, and small pictures from the overviews."""
+"""What a report needs of each block: its counts, which come with its item, and small pictures from the overviews.
+
+Blocks of a geoml that did not count yet are counted here, from every pixel.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -13,13 +17,17 @@ from typing import Any
 import numpy as np
 import pystac
 import rasterio
+import shapely
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
+from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError
+from geoml.grid.plane import Plane
 from geoml.io.report.canvas import Canvas, Floats, Slices
+from geoml.io.report.counts import COUNTS, UNKNOWN, BlockCounter, observed_of
 from geoml.io.report.part import ReportLayer, ReportPart
 from geoml.settings import settings
 
@@ -28,8 +36,8 @@ Bytes = NDArray[np.uint8]
 Stage = Callable[[pystac.Item], AbstractContextManager[object]]
 """Brings the files of a block into the folder of the run, and takes them away again; ``nullcontext``: all are there."""
 
-UNKNOWN = 255
-"""nodata of the valid count: outside the region."""
+ROWS = 512
+"""Rows that are counted at a time."""
 VALID = ReportLayer("valid", "observations", Resampling.nearest, UNKNOWN)
 PICTURES = {"thumbnail": "image", "before": "before"}
 """Quicklooks and the layers that they paint."""
@@ -39,7 +47,7 @@ PICTURES = {"thumbnail": "image", "before": "before"}
 class BlockView:
     """One block: its counts, and by layer what it paints on ``place`` of the canvas: (bands, y, x) values and where.
 
-    ``observed`` are pixels by number of valid observations, ``counted`` what the part of the output counts. A block
+    ``observed`` are pixels by number of valid observations, ``counted`` what the part of the output adds up. A block
     with a ``problem`` has none of that.
     """
 
@@ -49,6 +57,55 @@ class BlockView:
     place: Slices | None = None
     layers: Mapping[str, tuple[NDArray[np.number], NDArray[np.bool_]]] = field(default_factory=dict)
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class Painted:
+    """Pixels by number of valid observations, and what is wrong with blocks by id."""
+
+    observed: NDArray[np.int64]
+    problems: dict[str, str]
+
+
+@dataclass(frozen=True)
+class BlockFiles:
+    """The ``items`` of a run folder ``root``, with their files, which ``stage`` brings."""
+
+    root: Path
+    items: Sequence[pystac.Item]
+    stage: Stage = nullcontext
+
+    def outlines(self) -> list[BaseGeometry]:
+        """Footprints in degrees."""
+        return [shapely.geometry.shape(item.geometry) for item in self.items if item.geometry]
+
+    def codes(self) -> set[str]:
+        """The CRSs that the items say."""
+        return {str(item.properties.get("proj:code")) for item in self.items}
+
+    def used(self) -> Counter[str]:
+        """How many blocks used each source."""
+        return Counter(str(key) for item in self.items for key in item.properties.get("geoml:sources") or [])
+
+    def paint(
+        self, canvas: Canvas, part: ReportPart, drawn: Mapping[str, ReportLayer], stored: Mapping[str, NDArray[Any]],
+        planes: Sequence[Plane] = (),
+    ) -> Painted:  # fmt: skip
+        """Add up the counts, and paint the layers into ``stored``, by name (band, y, x) on the canvas."""
+        observed, problems = np.zeros(256, np.int64), dict[str, str]()
+        for block in read_blocks(self.root, self.items, canvas, part, self.stage):
+            if block.problem:
+                named = block.problem.replace(f"{self.root}/", "").replace(f"{self.root.resolve()}/", "")
+                problems[block.id] = named
+                continue
+            observed += block.observed
+            part.add(block.counted)
+            for key, (values, valid) in block.layers.items():
+                if key in stored:
+                    if key not in drawn:
+                        values = np.concatenate([values, np.full_like(values[:1], 255)])
+                    stored[key][:, *block.place or ()][:, valid] = values[:, valid]
+        return Painted(observed, problems)
 
 
 def read_blocks(
@@ -68,7 +125,7 @@ def _read_block(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart,
     try:
         with stage(item), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
             return _read(root, item, canvas, part)
-    except (RasterioError, OSError, ValueError, DataError) as err:
+    except (RasterioError, OSError, ValueError, LookupError, TypeError, DataError) as err:
         return BlockView(item.id, problem=str(err))
 
 
@@ -96,14 +153,22 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart) -> Bl
             for name, source in opened.items():
                 pixels = source.read([1], out_shape=(1, *shape), resampling=drawn[name].resampling)
                 step = source.height / shape[0], source.width / shape[1]
-                layers[name] = _sampled(pixels, _valid(pixels[0], drawn[name].nodata), step, at)
+                layers[name] = _sampled(pixels, is_known(pixels[0], drawn[name].nodata), step, at)
             for key in PICTURES.keys() & files.keys():
                 pixels, step = _picture(files[key], first.shape, shape)
                 layers[PICTURES[key]] = _sampled(pixels[:3], pixels[3] > 0, step, at)
-        observed = np.zeros(256, np.int64)
-        for _, window in opened["valid"].block_windows(1) if "valid" in opened else ():
-            observed += np.bincount(opened["valid"].read(1, window=window).ravel(), minlength=256)
-        return BlockView(item.id, observed, part.count(opened), place, layers)
+        counts = item.properties.get(COUNTS) or _counted(opened, part)
+        return BlockView(item.id, observed_of(counts), counts, place, layers)
+
+
+def _counted(opened: Mapping[str, rasterio.DatasetReader], part: ReportPart) -> dict[str, Any]:
+    """The counts of a block whose item has none, from all its pixels."""
+    first = next(iter(opened.values()))
+    counter = BlockCounter(part, first.shape, first.transform, first.crs.to_wkt())
+    for top in range(0, first.height, ROWS):
+        strip = rasterio.windows.Window(0, top, first.width, min(ROWS, first.height - top))
+        counter.add(top, {name: source.read(1, window=strip) for name, source in opened.items()})
+    return counter.counts()
 
 
 def _inside(root: Path, asset: pystac.Asset) -> Path:
@@ -114,7 +179,8 @@ def _inside(root: Path, asset: pystac.Asset) -> Path:
     return path
 
 
-def _valid(pixels: NDArray[np.number], nodata: float) -> NDArray[np.bool_]:
+def is_known(pixels: NDArray[np.number], nodata: float) -> NDArray[np.bool_]:
+    """Where pixels are not nodata."""
     valid: NDArray[np.bool_] = ~np.isnan(pixels) if math.isnan(nodata) else pixels != nodata
     return valid
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyproj
-import pystac
 import shapely
 from markupsafe import Markup
 from numpy.typing import NDArray
-from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import GeomlError
@@ -22,9 +18,11 @@ from geoml.grid.plane import Block, Plane
 from geoml.grid.region import from_bbox
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
-from geoml.io.report.blocks import UNKNOWN, VALID, Stage, read_blocks
+from geoml.io.report.blocks import VALID, BlockFiles
 from geoml.io.report.canvas import Canvas, Tick, canvas
+from geoml.io.report.counts import UNKNOWN
 from geoml.io.report.part import Drawing, ReportPart
+from geoml.io.report.sketches import ID, BlockTable
 from geoml.io.stac.items import block_footprint
 
 
@@ -78,45 +76,32 @@ class _Sheet:
 
 
 def map_view(
-    root: Path,
     run: Mapping[str, Any],
     card: MapCard,
     part: ReportPart,
-    items: Sequence[pystac.Item],
+    blocks: BlockFiles | BlockTable,
     failed: Mapping[str, str],
     *,
-    stage: Stage,
     when: str,
 ) -> MapView | None:
-    """Read and draw the blocks of the run folder ``root``; None when nothing has a place.
+    """Read and draw the blocks of a run; None when nothing has a place.
 
-    ``part`` is that of the output, and counts them; ``stage`` brings the files of a block while it is read; ``when`` is
-    the time of the images in words.
+    ``part`` is that of the output, and adds up their counts; ``when`` is the time of the images in words. Raises
+    DataError for a table of blocks that is damaged.
     """
-    holes = _holes(run, failed)
-    outlines = [shape(item.geometry) for item in items if item.geometry]
-    if not outlines + holes:
+    planes = _planes(run)
+    holes = _holes(run, failed, {plane.code: plane for plane in planes})
+    outlines = [*blocks.outlines(), *holes]
+    if not outlines:
         return None
-    codes = {str(z["crs"]) for z in run.get("zones") or [] if "crs" in z}
-    codes = codes or {str(i.properties.get("proj:code")) for i in items}
-    sheet = canvas(outlines + holes, codes - {"None"}, card.gsd, card.anchor)
+    codes = {plane.crs for plane in planes} or blocks.codes()
+    sheet = canvas(outlines, codes - {"None"}, card.gsd, card.anchor)
     drawn = {**part.layers, "valid": VALID}
     stored = {k: np.full((1, *sheet.shape), v.nodata, v.dtype) for k, v in drawn.items()}
     for name in ("before", "image") if part.change else ("image",):
         stored[name] = np.zeros((4, *sheet.shape), np.uint8)
-    observed, problems = np.zeros(256, np.int64), {}
-    for block in read_blocks(root, items, sheet, part, stage):
-        if block.problem:
-            problems[block.id] = block.problem.replace(f"{root}/", "").replace(f"{root.resolve()}/", "")
-            continue
-        observed += block.observed
-        part.add(block.counted)
-        for key, (values, valid) in block.layers.items():
-            if key in stored:
-                if key in ("image", "before"):
-                    values = np.concatenate([values, np.full_like(values[:1], 255)])
-                stored[key][:, *block.place or ()][:, valid] = values[:, valid]
-    return _view(_Sheet(sheet, stored, observed, holes, problems), part, when)
+    painted = blocks.paint(sheet, part, drawn, stored, planes)
+    return _view(_Sheet(sheet, stored, painted.observed, holes, painted.problems), part, when)
 
 
 def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
@@ -189,18 +174,20 @@ def _counts(observed: NDArray[np.int64]) -> tuple[tuple[tuple[str, float], ...],
     return tuple(g for g in named if g[1] > 0), most
 
 
-def _holes(run: Mapping[str, Any], failed: Mapping[str, str]) -> list[BaseGeometry]:
-    """Outlines in degrees of failed blocks inside the region, where their ids say where they lie."""
+def _planes(run: Mapping[str, Any]) -> list[Plane]:
     zones = [z for z in run.get("zones") or [] if "crs" in z and "res" in z]
-    planes = (Plane(str(z["crs"]), float(z["res"]), float(z.get("anchor", 0))) for z in zones)
-    by_code = {p.code: p for p in planes}
+    return [Plane(str(z["crs"]), float(z["res"]), float(z.get("anchor", 0))) for z in zones]
+
+
+def _holes(run: Mapping[str, Any], failed: Mapping[str, str], planes: Mapping[str, Plane]) -> list[BaseGeometry]:
+    """Outlines in degrees of failed blocks inside the region, where their ids say where they lie."""
     bbox = ((run.get("recipe") or {}).get("query") or {}).get("bbox")
     holes = []
     for key in sorted(failed):
-        match = re.fullmatch(r"(.+)_(\d+)_y(-?\d+)_x(-?\d+)", key)
-        if match and match[1] in by_code:
+        match = ID.fullmatch(key)
+        if match and match[1] in planes:
             try:
-                outline = block_footprint(Block(by_code[match[1]], *map(int, match.groups()[1:])))
+                outline = block_footprint(Block(planes[match[1]], *map(int, match.groups()[1:])))
                 inside = shapely.intersection(outline, from_bbox(*bbox)) if bbox else outline
             except GeomlError:  # an id of another making; it stays in the list
                 continue

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pyarrow.parquet as pq
-import pystac
 import yaml
 
 from geoml.errors import DataError
 from geoml.io.cards.map_card import MapCard
-from geoml.io.report.blocks import Stage
+from geoml.io.report.blocks import BlockFiles, Stage
 from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
 from geoml.io.report.part import ReportPart
 from geoml.io.report.score_notes import score_notes
+from geoml.io.report.sketches import MANY, BlockTable
+from geoml.io.report.sources import SHOWN, list_sources
 from geoml.io.report.template import template
 from geoml.io.software import format_versions
 from geoml.io.stac.items import read_item
-from geoml.io.stac.table import read_items
-from geoml.io.stac.times import rfc3339, time_of
 from geoml.io.stores.hrefs import redact
 from geoml.recipe import PredictRecipe, Query
 
@@ -49,19 +48,20 @@ LAST = ("report.html", "run.json")
 def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, stage: Stage = nullcontext) -> str:
     """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
 
-    ``part`` is what the output of the model shows. Reads every pixel of the maps once for exact areas, a block at a
-    time: ``stage`` brings its files where they are not in the folder. A file that cannot be read does not stop the
-    report: the page names it and says that the run is not whole.
+    ``part`` is what the output of the model shows. Exact numbers come with the items of the blocks. Of up to `MANY`
+    blocks the pictures are from the overviews of their files, which ``stage`` brings where they are not in the folder;
+    of more they are from the sketches in ``items.parquet``. A file that cannot be read does not stop the report: the
+    page names it and says that the run is not whole. Lists are cut at `SHOWN` entries.
     """
     out = Path(out)
     done, failed = _blocks(out, run)
-    items, problems = _items(out, done)
+    blocks, problems = _read_blocks(out, done, stage)
     planned = max(int(run.get("blocks", {}).get("planned") or 0), len(done) + len(failed))
     when, scores = _when([str(t) for t in run.get("datetime") or []]), _scores(card.scores)
-    view = map_view(out, run, card, part, items, failed, stage=stage, when=when)
+    view = map_view(run, card, part, blocks, failed, when=when)
     problems |= view.problems if view else {}
-    sources, unread = _sources(out, items)
-    problems |= unread
+    sources = list_sources(out, blocks.used(), lambda text: _when([text]))
+    problems |= sources.problems
     coverage = view.share if view else 0.0
     if (region := run.get("region_pixels")) and view:  # not only the blocks that had images
         coverage = float(run.get("valid_pixels") or 0) / float(region)
@@ -69,19 +69,21 @@ def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPar
         title=str(run.get("title") or f"{card.task} by {card.name}"),
         kind="map",
         verdict=_verdict(planned, len(done), len(failed), problems, coverage),
-        domain=domain_view(run.get("domain"), card, sources),
+        domain=domain_view(run.get("domain"), card, sources.kinds),
         view=view,
         section=part.section(scores) if view else "",
         coverage=coverage,
         warnings=[redact(str(w)) for w in run.get("warnings") or []],
         planned=planned,
         done=len(done),
-        failed=dict(sorted(failed.items())),
-        problems=dict(sorted(problems.items())),
+        failed=_first(failed),
+        problems=_first(problems),
         when=when,
         collection=run.get("collection"),
-        sources=sources,
-        left_out=dict(sorted((run.get("left_out") or {}).items())),
+        sources=sources.shown,
+        images=sources.count,
+        left_out=_first(run.get("left_out") or {}),
+        images_left_out=len(run.get("left_out") or {}),
         card=card,
         scores=scores,
         training=_training(card),
@@ -116,14 +118,26 @@ def _blocks(out: Path, run: Mapping[str, Any]) -> tuple[list[str], dict[str, str
     return sorted(map(str, done)), failed
 
 
-def _items(out: Path, done: Sequence[str]) -> tuple[list[pystac.Item], dict[str, str]]:
+def _read_blocks(out: Path, done: Sequence[str], stage: Stage) -> tuple[BlockFiles | BlockTable, dict[str, str]]:
+    """The blocks that are done, and what is wrong with the items of some by id."""
+    if len(done) > MANY:
+        with suppress(DataError):  # some are of a geoml that did not count: then all are read from their files
+            table = BlockTable(out / "items.parquet")
+            if table.ids == list(done):
+                return table, {}
     items, problems = [], {}
     for key in done:
         try:
             items.append(read_item(out / "items" / f"{key}.json"))
         except DataError as err:
             problems[key] = str(err).replace(f"{out}/", "")
-    return items, problems
+    return BlockFiles(out, items, stage), problems
+
+
+def _first(reasons: Mapping[str, str]) -> dict[str, str]:
+    """The first of what a page lists, by name, and how many more there are."""
+    shown = dict(sorted(reasons.items())[:SHOWN])
+    return shown if len(shown) == len(reasons) else {**shown, "…": f"and {len(reasons) - len(shown)} more"}
 
 
 def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], known: float) -> dict[str, str]:
@@ -227,33 +241,6 @@ def _short(value: object) -> object:
         head = [_short(v) for v in value[:LONG]]
         return head if len(value) <= LONG else [*head, f"… {len(value)} in all"]
     return value
-
-
-def _sources(out: Path, items: Sequence[pystac.Item]) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """What was read, oldest first, with the number of blocks that used it."""
-    used: dict[str, int] = {}
-    for item in items:
-        for key in item.properties.get("geoml:sources") or []:
-            name = str(key).rpartition("/")[2]
-            used[name] = used.get(name, 0) + 1
-    path = out / "sources.parquet"
-    if not path.exists():
-        return [{"id": k, "when": "", "blocks": n} for k, n in sorted(used.items())], {}
-    try:
-        read = read_items(path)
-    except DataError as err:
-        return [], {path.name: str(err).replace(f"{out}/", "")}
-    rows: list[dict[str, object]] = []
-    for item in read:
-        fields = {
-            "collection": item.collection_id,
-            "platform": item.properties.get("platform"),
-            "cloud": item.properties.get("eo:cloud_cover"),
-        }
-        when = time_of(item)
-        row = {"id": item.id, "when": _when([rfc3339(when)] if when else []), "blocks": used.get(item.id, 0)}
-        rows.append(row | {k: v for k, v in fields.items() if v not in (None, "")})
-    return sorted(rows, key=lambda r: (str(r["when"]), str(r["id"]))), {}
 
 
 def _files(out: Path, files: Mapping[str, str]) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import rasterio
+from affine import Affine
 from markupsafe import Markup
 from numpy.typing import DTypeLike, NDArray
 from rasterio.enums import Resampling
@@ -36,21 +36,33 @@ class Drawing:
     below: Markup
 
 
+class PartCounter(Protocol):
+    """Counts one block, whose rows pass from the top. What it counts never depends on how the rows were cut."""
+
+    def add(self, row: int, layers: Mapping[str, NDArray[np.number]]) -> None:
+        """Take (h, width) values as stored, by name of the layer, of the rows from ``row`` on."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """What was counted, as JSON: the same keys for every block, none of them empty."""
+        ...
+
+
 @runtime_checkable
 class ReportPart(Protocol):
-    """Counts blocks one after the other, and shows what they hold together."""
+    """Adds up what blocks counted, and shows what they hold together."""
 
     layers: Mapping[str, ReportLayer]
     """By name. The first is the one that a block cannot lack; may be none."""
     change: bool
     """Shows the image of the first date as well."""
 
-    def count(self, opened: Mapping[str, rasterio.DatasetReader]) -> Any:
-        """The counts of a block that `add` takes, from its layers at full resolution; called in any thread."""
+    def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> PartCounter:
+        """Counts a block of (rows, columns) on a grid."""
         ...
 
-    def add(self, counted: Any) -> None:
-        """Take the counts of a block."""
+    def add(self, counted: Mapping[str, Any]) -> None:
+        """Take what a `PartCounter` counted. Raises LookupError, TypeError or ValueError for other things."""
         ...
 
     def known(self, valid: int) -> int:
