@@ -52,21 +52,24 @@ class Polygons(Columns):
     confidence_sum: NDArray[np.float64]
     outside: NDArray[np.float64]
 
+    def with_geometry(self, geometry: NDArray[np.object_]) -> Polygons:
+        """The same with other outlines."""
+        return replace(self, geometry=geometry)
+
 
 @dataclass(frozen=True, slots=True)
 class Features(Columns):
-    """Whole polygons of one plane.
+    """Whole polygons of one plane, with the vertices of their neighbours on their borders.
 
-    ``confidence`` (float64) is the mean of the uint8 confidence over the pixels, ``outside`` (float64) the share of
-    them that is unlike the training data, NaN where that is not known; ``row``, ``col`` (int64) are the
-    top-left-most pixel (first row, then column); ``blocks`` holds a sorted tuple of block ids for each feature.
+    Columns as of `Polygons`; ``row``, ``col`` (int64) are the top-left-most pixel (first row, then column); ``blocks``
+    holds a sorted tuple of block ids for each feature.
     """
 
     plane: Plane
     geometry: NDArray[np.object_]
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
-    confidence: NDArray[np.float64]
+    confidence_sum: NDArray[np.float64]
     outside: NDArray[np.float64]
     row: NDArray[np.int64]
     col: NDArray[np.int64]
@@ -74,5 +77,6 @@ class Features(Columns):
 
     def ids(self) -> list[str]:
         """Names that stay the same for any block size: plane, class and top-left-most pixel say which feature it is."""
+        code = self.plane.code
         rows = zip(self.value.tolist(), self.row.tolist(), self.col.tolist(), strict=True)
-        return [f"{self.plane.code}_c{value}_y{row}_x{col}" for value, row, col in rows]
+        return [f"{code}_c{value}_y{row}_x{col}" for value, row, col in rows]
