@@ -12,11 +12,10 @@ which the classes of the four pixels around it tell.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -40,11 +39,11 @@ def split(block: Block, polygons: Polygons) -> tuple[Features, Polygons]:
     w = block.window
     if not len(polygons):
         return _features(block.plane, polygons, []), polygons
-    x0, y0, x1, y1 = shapely.bounds(polygons.geometry).T
+    x0, y0, x1, y1 = polygons.rings.bounds().T
     if x0.min() < w.x0 or y0.min() < w.y0 or x1.max() > w.x1 or y1.max() > w.y1:
         raise InputError(f"polygons: not inside block {block.id}; expected pixel coordinates of the plane")
     touches = (x0 == w.x0) | (y0 == w.y0) | (x1 == w.x1) | (y1 == w.y1)
-    shared = polygons.with_geometry(share_vertices(polygons.geometry))
+    shared = replace(polygons, rings=share_vertices(polygons.rings))
     inner = shared.take(~touches)
     return _features(block.plane, inner, [(block.id,)] * len(inner)), shared.take(touches)
 
@@ -75,7 +74,7 @@ class _Pieces(Columns):
     """Polygons with the block of each."""
 
     value: NDArray[np.uint8]
-    geometry: NDArray[np.object_]
+    rings: Rings
     pixels: Index
     confidence_sum: NDArray[np.float64]
     outside: NDArray[np.float64]
@@ -133,7 +132,7 @@ class _Seams:
         pieces = concatenated([_pieces(block, polygons) for block, polygons in row])
         n, m = len(pieces), len(self.held)
         top, bottom = iy * self.size, (iy + 1) * self.size
-        upright, level = _sides(pieces.geometry, pieces.value, self.size)
+        upright, level = _sides(pieces.rings, pieces.value, self.size)
         on_top = level.take((level.at == top) & level.after)
         if self.below is not None:
             above = self.below.take(np.arange(len(self.below)))
@@ -207,31 +206,32 @@ class _Seams:
         order = np.argsort(group, kind="stable")
         starts = np.searchsorted(group[order], np.arange(len(names)))
         size = np.diff(np.append(starts, len(group)))
-        geometry = pieces.geometry[order[starts]]
         several = size > 1
         # what is alone and shares no vertex on an edge is whole already
         touched = several.copy()
         touched[points[0]] = True
-        rank = np.cumsum(touched) - 1
+        rings = pieces.rings.take(order[starts[~touched]])
         if touched.any():
+            rank = np.cumsum(touched) - 1
             some = touched[group]
             kept = rank[points[0]], points[1], points[2]
-            geometry[touched] = stitch(pieces.geometry[some], rank[group[some]], self.size, kept)
+            made = stitch(pieces.rings.take(some), rank[group[some]], self.size, kept)
+            place = np.argsort(np.argsort(touched, kind="stable"), kind="stable")
+            rings = Rings.joined([rings, made]).take(place)
         sums = (np.add.reduceat(c[order], starts) for c in (pieces.pixels, pieces.confidence_sum, pieces.outside))
         blocks = np.split(pieces.block[order], starts[1:])
-        total = Polygons(geometry, pieces.value[order[starts]], *sums)
+        total = Polygons(rings, pieces.value[order[starts]], *sums)
         return _features(self.plane, total, [tuple(sorted(set(b.tolist()))) for b in blocks])
 
 
 def _pieces(block: Block, polygons: Polygons) -> _Pieces:
     name = np.full(len(polygons), block.id, object)
     p = polygons
-    return _Pieces(p.value, p.geometry, p.pixels, p.confidence_sum, p.outside, name)
+    return _Pieces(p.value, p.rings, p.pixels, p.confidence_sum, p.outside, name)
 
 
-def _sides(geometry: NDArray[np.object_], value: NDArray[np.uint8], size: int) -> tuple[_Sides, _Sides]:
+def _sides(rings: Rings, value: NDArray[np.uint8], size: int) -> tuple[_Sides, _Sides]:
     """Stretches on vertical and on level lines, one for each edge of a ring."""
-    rings = Rings.of(geometry)
     start = rings.edges()
     a, b = rings.coords[start].astype(np.int64), rings.coords[start + 1].astype(np.int64)
     found = []
@@ -311,12 +311,14 @@ def _labelled(held: list[_Held]) -> tuple[Index, Index]:
 
 
 def _features(plane: Plane, polygons: Polygons, blocks: list[tuple[str, ...]]) -> Features:
-    coords, owner = shapely.get_coordinates(polygons.geometry, return_index=True)
-    x, y = coords.T.astype(np.int64)
-    starts = np.searchsorted(owner, np.arange(len(polygons)))
+    rings = polygons.rings
+    x, y = rings.coords.T.astype(np.int64)
+    starts = rings.ring_offsets[rings.polygon_offsets[:-1]]
+    count = np.diff(np.append(starts, len(x)))
     row = np.minimum.reduceat(y, starts) if len(polygons) else y
-    col = np.minimum.reduceat(np.where(y == row[owner], x, np.iinfo(np.int64).max), starts) if len(polygons) else x
+    below = np.where(y == np.repeat(row, count), x, np.iinfo(np.int64).max)
+    col = np.minimum.reduceat(below, starts) if len(polygons) else x
     named = np.empty(len(blocks), object)  # numpy would make a table of tuples
     named[:] = blocks
     p = polygons
-    return Features(plane, p.geometry, p.value, p.pixels, p.confidence_sum, p.outside, row, col, named)
+    return Features(plane, p.rings, p.value, p.pixels, p.confidence_sum, p.outside, row, col, named)

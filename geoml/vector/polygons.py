@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.grid.plane import Plane
+from geoml.vector.rings import Rings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,31 +31,41 @@ class Columns:
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """The rows of an index or a mask, in its order."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v[index] if isinstance(v, np.ndarray) else v for k, v in columns.items()})
+        return type(self)(**{k: _taken(v, index) for k, v in columns.items()})
 
 
 def concatenated(parts: Sequence[T]) -> T:
     """Dataclasses of arrays as one, the rows of each after those before."""
     names = [f.name for f in fields(parts[0])]
-    return replace(parts[0], **{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
+    columns = {n: [getattr(p, n) for p in parts] for n in names}
+    joined = {n: Rings.joined(c) if isinstance(c[0], Rings) else np.concatenate(c) for n, c in columns.items()}
+    return replace(parts[0], **joined)
+
+
+def _taken(column: Any, index: NDArray[np.intp] | NDArray[np.bool_]) -> Any:
+    if isinstance(column, Rings):
+        return column.take(index)
+    return column[index] if isinstance(column, np.ndarray) else column
 
 
 @dataclass(frozen=True, slots=True)
 class Polygons(Columns):
-    """What one block holds: shapely polygons, their class (uint8), their pixels (int64) and the sum of the uint8
+    """What one block holds: outlines, their class (uint8), their pixels (int64) and the sum of the uint8
     confidence over these pixels (float64, exact integers), ordered by the top-left-most pixel.
 
-    ``outside`` counts the pixels that are unlike the training data (float64; NaN where that is not known)."""
+    Regions lie on the right hand of their rings (y downwards). ``outside`` counts the pixels that are unlike the
+    training data (float64; NaN where that is not known)."""
 
-    geometry: NDArray[np.object_]
+    rings: Rings
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
     confidence_sum: NDArray[np.float64]
     outside: NDArray[np.float64]
 
-    def with_geometry(self, geometry: NDArray[np.object_]) -> Polygons:
-        """The same with other outlines."""
-        return replace(self, geometry=geometry)
+    @property
+    def geometry(self) -> NDArray[np.object_]:
+        """The outlines as shapely polygons."""
+        return self.rings.polygons()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ class Features(Columns):
     """
 
     plane: Plane
-    geometry: NDArray[np.object_]
+    rings: Rings
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
     confidence_sum: NDArray[np.float64]
@@ -74,6 +85,11 @@ class Features(Columns):
     row: NDArray[np.int64]
     col: NDArray[np.int64]
     blocks: NDArray[np.object_]
+
+    @property
+    def geometry(self) -> NDArray[np.object_]:
+        """The outlines as shapely polygons."""
+        return self.rings.polygons()
 
     def ids(self) -> list[str]:
         """Names that stay the same for any block size: plane, class and top-left-most pixel say which feature it is."""

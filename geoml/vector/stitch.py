@@ -34,9 +34,7 @@ class _Edges:
         return np.where(dy == 0, 1 - dx, 2 - dy)
 
 
-def stitch(
-    pieces: NDArray[np.object_], group: Index, size: int, kept: tuple[Index, Index, Index]
-) -> NDArray[np.object_]:
+def stitch(pieces: Rings, group: Index, size: int, kept: tuple[Index, Index, Index]) -> Rings:
     """One polygon for each group 0 … n - 1 of pieces, which is 4-connected as a whole.
 
     Vertices that are corners of pieces only are gone; those inside of squares stay.
@@ -47,11 +45,10 @@ def stitch(
         size: pixels of a square; lines lie on its multiples.
         kept: (group, x, y) of places on lines where the border of a group has a vertex although it may go straight on.
     """
-    rings = Rings.of(pieces)
-    start = rings.edges()
-    owner = group[rings.owner(start)]
-    x0, y0 = rings.coords[start].T.astype(np.int64)
-    x1, y1 = rings.coords[start + 1].T.astype(np.int64)
+    start = pieces.edges()
+    owner = group[pieces.owner(start)]
+    x0, y0 = pieces.coords[start].T.astype(np.int64)
+    x1, y1 = pieces.coords[start + 1].T.astype(np.int64)
     across = (x0 == x1) & (x0 % size == 0), (y0 == y1) & (y0 % size == 0)
     off = ~(across[0] | across[1])
     parts = [_Edges(*(c[off] for c in (owner, x0, y0, x1, y1)))]
@@ -102,7 +99,7 @@ def _left_on_lines(
     return _Edges(owner[begin], *((at, tail, at, head) if vertical else (tail, at, head, at)))
 
 
-def _polygons(edges: _Edges, size: int, kept: tuple[Index, Index, Index]) -> NDArray[np.object_]:
+def _polygons(edges: _Edges, size: int, kept: tuple[Index, Index, Index]) -> Rings:
     """Polygons of the groups from all of their edges."""
     # the topmost corner of a group belongs to its outer ring, so the lowest number of its edges does
     order = np.lexsort((edges.x0, edges.y0, edges.group))
@@ -132,4 +129,4 @@ def _polygons(edges: _Edges, size: int, kept: tuple[Index, Index, Index]) -> NDA
     ends = np.append(opens[1:], len(corners))
     closed = np.insert(corners, ends, corners[opens], axis=0)
     starts = np.append(opens, len(corners)) + np.arange(len(opens) + 1)
-    return Rings(closed, starts, np.searchsorted(region, np.arange(int(region[-1]) + 2))).polygons()
+    return Rings(closed, starts, np.searchsorted(region, np.arange(int(region[-1]) + 2)))

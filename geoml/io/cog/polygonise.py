@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -17,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.vector.polygons import Polygons
+from geoml.vector.rings import Rings
 from geoml.vector.walk import inverse, lowest, walk
 
 Bytes = NDArray[np.uint8]
@@ -47,7 +47,7 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, o
         raise InputError(f"classes, confidence: {classes.shape}, {confidence.shape}; expected {window.shape}")
     valid = classes != nodata
     if not valid.any():
-        return Polygons(np.empty(0, object), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0), np.empty(0))
+        return Polygons(Rings.of(np.empty(0, object)), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0), np.empty(0))
     across = np.ones((classes.shape[0], classes.shape[1] + 1), bool)  # a class changes across this vertical edge
     across[:, 1:-1] = classes[:, 1:] != classes[:, :-1]
     down = np.ones((classes.shape[0] + 1, classes.shape[1]), bool)  # … across this horizontal edge
@@ -72,7 +72,7 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, o
     corners = np.column_stack([sides.x0[order], sides.y0[order], sides.x1[order], sides.y1[order]]).reshape(-1, 2)
     corners += [window.x0, window.y0]
     return Polygons(
-        geometry=_assemble(corners, 2 * opens, np.searchsorted(region, np.append(kept, regions.count))),
+        rings=_assemble(corners, 2 * opens, np.searchsorted(region, np.append(kept, regions.count))),
         value=value[kept],
         pixels=np.bincount(regions.of_run, lengths, regions.count)[kept].astype(np.int64),
         confidence_sum=np.bincount(regions.of_run, weights, regions.count)[kept].astype(np.float64),
@@ -207,12 +207,8 @@ def _every_other(following: Index, sizes: list[int]) -> tuple[Index, Index]:
     return horizontal, np.where(after < east, after, after - south).astype(np.int32)
 
 
-def _assemble(corners: Index, opens: Index, first_rings: Index) -> NDArray[np.object_]:
-    """Shapely polygons from the corners of all rings, where each ring opens and where each polygon's rings do."""
+def _assemble(corners: Index, opens: Index, first_rings: Index) -> Rings:
+    """Polygons from the corners of all rings, where each ring opens and where each polygon's rings do."""
     ends = np.append(opens[1:], len(corners))
     closed = np.insert(corners.astype(np.float64), ends, corners[opens], axis=0)  # a ring ends where it starts
-    ring_offsets = np.append(opens, len(corners)) + np.arange(len(opens) + 1)
-    geometry: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, closed, (ring_offsets, first_rings)
-    )
-    return geometry
+    return Rings(closed, np.append(opens, len(corners)) + np.arange(len(opens) + 1), first_rings)

@@ -51,7 +51,7 @@ def rows(batches: list[Features]) -> list[Row]:
 
 def whole(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], window: Window) -> list[Row]:
     p = polygonise(classes, confidence, NODATA, window)
-    columns = zip(p.value, p.pixels, p.confidence_sum, share_vertices(p.geometry), strict=True)
+    columns = zip(p.value, p.pixels, p.confidence_sum, share_vertices(p.rings).polygons(), strict=True)
     return sorted((int(v), int(n), int(c), shapely.normalize(g).wkt) for v, n, c, g in columns)
 
 
