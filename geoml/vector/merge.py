@@ -5,8 +5,8 @@ The outcome is what polygonising the whole plane at once would give, for any blo
 their block are whole as they are; of the others only those that go on below the last row of blocks are held.
 
 Neighbours fit without gaps after a projection only if every vertex on a border is there on both of its sides. Inside of
-a block `split` sees to that; on the edges of blocks a vertex is where not the same two classes meet on both sides of it,
-which the classes of the four pixels around it tell.
+a block `shared` sees to that; on the edges of blocks a vertex is where not the same two classes meet on both sides of
+it, which the classes of the four pixels around it tell.
 """
 
 from __future__ import annotations
@@ -30,22 +30,26 @@ Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def split(block: Block, polygons: Polygons) -> tuple[Features, Polygons]:
-    """(features that touch no edge of the block, the others), with the vertices of neighbours on their borders.
+def shared(block: Block, polygons: Polygons) -> Polygons:
+    """Polygons of a block with the vertices of their neighbours in it on their borders.
 
-    Takes polygons as ``polygonise`` gives them for the window of the block or a part of it. Raises InputError for
-    polygons outside of it.
+    Takes them as ``polygonise`` gives them for the window of the block or a part of it. Raises InputError for polygons
+    outside of it.
     """
     w = block.window
-    if not len(polygons):
-        return _features(block.plane, polygons, []), polygons
     x0, y0, x1, y1 = polygons.rings.bounds().T
-    if x0.min() < w.x0 or y0.min() < w.y0 or x1.max() > w.x1 or y1.max() > w.y1:
+    if len(polygons) and (x0.min() < w.x0 or y0.min() < w.y0 or x1.max() > w.x1 or y1.max() > w.y1):
         raise InputError(f"polygons: not inside block {block.id}; expected pixel coordinates of the plane")
+    return replace(polygons, rings=share_vertices(polygons.rings))
+
+
+def split(block: Block, polygons: Polygons) -> tuple[Features, Polygons]:
+    """(features that touch no edge of the block, the others), of what `shared` gives."""
+    w = block.window
+    x0, y0, x1, y1 = polygons.rings.bounds().T
     touches = (x0 == w.x0) | (y0 == w.y0) | (x1 == w.x1) | (y1 == w.y1)
-    shared = replace(polygons, rings=share_vertices(polygons.rings))
-    inner = shared.take(~touches)
-    return _features(block.plane, inner, [(block.id,)] * len(inner)), shared.take(touches)
+    inner = polygons.take(~touches)
+    return _features(block.plane, inner, [(block.id,)] * len(inner)), polygons.take(touches)
 
 
 def merged(parts: Iterable[tuple[Block, Polygons]]) -> Iterator[Features]:
@@ -238,7 +242,7 @@ def _sides(rings: Rings, value: NDArray[np.uint8], size: int) -> tuple[_Sides, _
     for axis in (0, 1):
         on = np.flatnonzero((a[:, axis] == b[:, axis]) & (a[:, axis] % size == 0))
         p, q, owner = a[on, 1 - axis], b[on, 1 - axis], rings.owner(start[on])
-        # with the region on the right hand, y downwards, what lies right of a line goes up and what lies below goes east
+        # with the region on the right hand, y downwards, what lies right of a line goes up, what lies below goes east
         after = p > q if axis == 0 else p < q
         found.append(_Sides(value[owner], after, a[on, axis], np.minimum(p, q), np.maximum(p, q), owner))
     return found[0], found[1]
@@ -283,8 +287,8 @@ def _vertices(sides: _Sides, *, vertical: bool) -> Index:
             around.append((known, pick))
     # a stretch that only begins here does not lie before it, nor does one that only ends here lie after it
     owner, value = [], []
-    for k, (known, pick) in enumerate(around):
-        known = known & ((from_[pick] < place) if k % 2 == 0 else (to[pick] > place))
+    for side, (known, pick) in enumerate(around):
+        known = known & ((from_[pick] < place) if side % 2 == 0 else (to[pick] > place))
         owner.append(np.where(known, sides.owner[pick], -1))
         value.append(np.where(known, sides.value[pick].astype(np.int64), -1))
     a, b, c, d = value

@@ -52,14 +52,15 @@ class Rings:
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Rings:
         """The polygons of an index or a mask, in its order."""
-        index = np.flatnonzero(index) if index.dtype == bool else index
-        rings, polygon_offsets = _spans(self.polygon_offsets, index)
+        rows = np.arange(len(self))[index]
+        rings, polygon_offsets = _spans(self.polygon_offsets, rows)
         vertices, ring_offsets = _spans(self.ring_offsets, rings)
         return Rings(self.coords[vertices], ring_offsets, polygon_offsets)
 
     @classmethod
     def joined(cls, parts: Sequence[Rings]) -> Rings:
         """The polygons of each after those before."""
+
         def chained(offsets: Sequence[Index]) -> Index:
             before = np.cumsum([0, *(o[-1] for o in offsets)])
             return np.concatenate([before[:1], *(o[1:] + b for o, b in zip(offsets, before, strict=False))])
@@ -85,15 +86,13 @@ class Rings:
         inner[self.ring_offsets[1:] - 1], inner[self.ring_offsets[:-1]] = False, False
         at = np.flatnonzero(inner)
         parts = (x[at] - x[self.ring_offsets[ring[at]]]) * (y[at + 1] - y[at - 1])
-        found: NDArray[np.float64] = np.bincount(ring[at], parts, len(n)) / 2
-        return found
+        return np.bincount(ring[at], parts, len(n)).astype(np.float64) / 2
 
     def areas(self) -> NDArray[np.float64]:
         """(n,) of the polygons, without their holes."""
         area = np.abs(self.signed())
         area[~self.outer()] *= -1
-        found: NDArray[np.float64] = np.bincount(self._polygon_of_ring(), area, len(self))
-        return found
+        return np.bincount(self.polygon_of_ring(), area, len(self)).astype(np.float64)
 
     def outer(self) -> NDArray[np.bool_]:
         """Which rings are no holes."""
@@ -118,7 +117,7 @@ class Rings:
         found = np.flatnonzero(key == least[ring])
         first = np.empty(len(n), np.int64)
         first[ring[found[::-1]]] = found[::-1]  # where a ring starts it also ends, so the first one counts
-        order = np.lexsort((-least, -self._corners(), ~self.outer(), self._polygon_of_ring()))
+        order = np.lexsort((-least, -self._corners(), ~self.outer(), self.polygon_of_ring()))
         starts, n, first = starts[order], n[order], first[order] - starts[order]
         ends = np.cumsum(n + 1)
         step = np.arange(ends[-1]) - np.repeat(ends - n - 1, n + 1)
@@ -136,10 +135,11 @@ class Rings:
             opens = some.ring_offsets[:-1] - np.arange(len(some.ring_offsets) - 1)
             turns = heading != np.roll(heading, 1)
             turns[opens] = heading[opens] != heading[np.append(opens[1:], len(edges)) - 1]
-            count[several[self._polygon_of_ring()]] = np.add.reduceat(turns, opens, dtype=np.int64)
+            count[several[self.polygon_of_ring()]] = np.add.reduceat(turns, opens, dtype=np.int64)
         return count
 
-    def _polygon_of_ring(self) -> Index:
+    def polygon_of_ring(self) -> Index:
+        """Which polygon each ring is of."""
         return np.repeat(np.arange(len(self)), np.diff(self.polygon_offsets))
 
     def edges(self) -> Index:

@@ -1,6 +1,6 @@
 """Pieces of regions that lines of a lattice cut apart, joined to whole polygons.
 
-Along a line the border of a region is where it lies on one side only, so what lies on both sides cancels out. Everything
+Along a line the border of a region is where it lies on one side only, so what lies on both sides cancels out. All
 else of the pieces' borders stays as it is. The cost is that of sorting what lies on lines.
 """
 
@@ -31,7 +31,8 @@ class _Edges:
     def heading(self) -> Index:
         """0 east, 1 south, 2 west, 3 north."""
         dx, dy = np.sign(self.x1 - self.x0), np.sign(self.y1 - self.y0)
-        return np.where(dy == 0, 1 - dx, 2 - dy)
+        found: Index = np.where(dy == 0, 1 - dx, 2 - dy)
+        return found
 
 
 def stitch(pieces: Rings, group: Index, size: int, kept: tuple[Index, Index, Index]) -> Rings:
@@ -109,7 +110,8 @@ def _polygons(edges: _Edges, size: int, kept: tuple[Index, Index, Index]) -> Rin
     span = int(max(edges.x0.max(), edges.y0.max()) - low + 1)
 
     def ranked(x: Index, y: Index, group: Index) -> Index:
-        return (group * span + y - low) * span + x - low
+        found: Index = (group * span + y - low) * span + x - low
+        return found
 
     start, end = ranked(edges.x0, edges.y0, edges.group), ranked(edges.x1, edges.y1, edges.group)
     following = np.searchsorted(start, end)

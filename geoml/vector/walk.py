@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components, depth_first_order
 Index = NDArray[np.int64]
 
 
-def walk(following: NDArray[np.int32], region_of: Callable[[Index], Index]) -> tuple[Index, Index, Index]:
+def walk(following: NDArray[np.int32] | Index, region_of: Callable[[Index], Index]) -> tuple[Index, Index, Index]:
     """Walk all rings: (region of each ring, edges in order of travel, where each ring starts in that order).
 
     The rings of a region follow each other, that of its lowest edge first, which has to be the outer one. All rings are

@@ -47,7 +47,9 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, o
         raise InputError(f"classes, confidence: {classes.shape}, {confidence.shape}; expected {window.shape}")
     valid = classes != nodata
     if not valid.any():
-        return Polygons(Rings.of(np.empty(0, object)), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0), np.empty(0))
+        return Polygons(
+            Rings.of(np.empty(0, object)), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0), np.empty(0)
+        )
     across = np.ones((classes.shape[0], classes.shape[1] + 1), bool)  # a class changes across this vertical edge
     across[:, 1:-1] = classes[:, 1:] != classes[:, :-1]
     down = np.ones((classes.shape[0] + 1, classes.shape[1]), bool)  # … across this horizontal edge

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pyarrow as pa
 import pyproj
 import shapely
 from numpy.typing import NDArray
 
 from geoml.grid.plane import Plane
+from geoml.io.tables import wkb
 from geoml.vector.rings import Rings
 
 Geometries = NDArray[np.object_]
 Numbers = NDArray[np.float64]
 
 
-def placed(pixels: Geometries, plane: Plane) -> tuple[Geometries, Numbers]:
-    """Polygons in pixels of a plane in degrees, as `lonlat` gives them, and their m², as `areas` does.
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Outlines in degrees, as `lonlat` gives them: WKB, (n, 4) bounds, m² as of `areas`, which are multipolygons."""
+
+    wkb: pa.Array
+    bounds: Numbers
+    area: Numbers
+    several: NDArray[np.bool_]
+
+
+def placed(rings: Rings, plane: Plane) -> Placed:
+    """Polygons in pixels of a plane on the ground, as `Rings.normalized` has them.
 
     Neighbours share their vertices, so each place is projected once.
     """
-    rings = Rings.of(pixels)
     places, at = _places(rings.coords)
     ground = (places + plane.anchor) * [plane.res, -plane.res]
-    world = np.column_stack(_to_degrees(plane.crs).transform(*ground.T))
-    flat = rings.moved(world[at]).polygons()
-    centres = _centres(shapely.bounds(flat))
-    area = np.empty(len(pixels))
-    owner = rings.owner(np.arange(len(at)))
-    names, centre = np.unique(centres, axis=0, return_inverse=True)
-    for k, (lon, lat) in enumerate(names.tolist()):
-        mine = centre.ravel() == k
-        if len(names) == 1:
-            area = shapely.area(rings.moved(_equal_area(plane.crs, lon, lat, ground)[at]).polygons())
-            break
-        here = np.unique(at[mine[owner]])
-        equal = np.full(places.shape, np.nan)
-        equal[here] = _equal_area(plane.crs, lon, lat, ground[here])
-        area[mine] = shapely.area(Rings.of(pixels[mine]).moved(equal[at[mine[owner]]]).polygons())
-    return _on_earth(flat), area
+    world = rings.moved(np.column_stack(_to_degrees(plane.crs).transform(*ground.T))[at])
+    bounds = world.bounds()
+    area = _areas(rings, at, ground, plane.crs, bounds)
+    turned = bounds[:, 2] - bounds[:, 0] > 180  # over the antimeridian
+    wrong = np.where(world.outer(), 1, -1) * world.signed() <= 0
+    turned[world.polygon_of_ring()[wrong]] = True
+    plain = wkb.of_rings(world)
+    if not turned.any():
+        return Placed(plain, bounds, area, turned)
+    odd = _on_earth(world.take(turned).polygons())
+    bounds[turned] = shapely.bounds(odd)
+    encoded = plain.to_numpy(zero_copy_only=False)
+    encoded[turned] = shapely.to_wkb(odd)
+    turned[turned] = shapely.get_type_id(odd) == shapely.GeometryType.MULTIPOLYGON
+    return Placed(pa.array(encoded, pa.binary()), bounds, area, turned)
+
+
+def _areas(rings: Rings, at: NDArray[np.int64], ground: Numbers, crs: str, bounds: Numbers) -> Numbers:
+    """m² of polygons whose vertices lie ``at`` places on the ground; ``bounds`` are in degrees."""
+    centres, centre = np.unique(_centres(bounds), axis=0, return_inverse=True)
+    if len(centres) == 1:
+        return rings.moved(_equal_area(crs, centres[0, 0], centres[0, 1], ground)[at]).areas()
+    area = np.empty(len(bounds))
+    vertex = centre.ravel()[rings.owner(np.arange(len(at)))]
+    for k, (lon, lat) in enumerate(centres.tolist()):
+        here, again = np.unique(at[vertex == k], return_inverse=True)
+        mine = np.flatnonzero(centre.ravel() == k)
+        area[mine] = rings.take(mine).moved(_equal_area(crs, lon, lat, ground[here])[again.ravel()]).areas()
+    return area
 
 
 def areas(ground: Geometries, crs: str) -> Numbers:
@@ -53,9 +78,8 @@ def areas(ground: Geometries, crs: str) -> Numbers:
     names, centre = np.unique(centres, axis=0, return_inverse=True)
     for k, (lon, lat) in enumerate(names.tolist()):
         mine = centre.ravel() == k
-        area[mine] = shapely.area(
-            shapely.transform(ground[mine], lambda c, x=lon, y=lat: _equal_area(crs, x, y, c))  # type: ignore[misc]
-        )
+        equal = shapely.transform(ground[mine], _to_equal(crs, round(lon), round(lat)).transform, interleaved=False)
+        area[mine] = shapely.area(equal)
     return area
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window, blocks_touching
 from geoml.io.cog.polygonise import polygonise
-from geoml.vector.merge import _Seams, merged, split
+from geoml.vector.merge import _Seams, merged, shared, split
 from geoml.vector.polygons import Features, Polygons
 from geoml.vector.rings import share_vertices
 
@@ -35,7 +35,7 @@ def cut(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], window: Windo
         values, sure = np.full(block.window.shape, NODATA, np.uint8), np.zeros(block.window.shape, np.uint8)
         values[part.slices(block.window)] = classes[part.slices(window)]
         sure[part.slices(block.window)] = confidence[part.slices(window)]
-        inner, edge = split(block, polygonise(values, sure, NODATA, block.window))
+        inner, edge = split(block, shared(block, polygonise(values, sure, NODATA, block.window)))
         whole_.append(inner)
         edges.append((block, edge))
     return [*whole_, *merged(edges)]
@@ -66,7 +66,7 @@ MAPS = arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), eleme
 PLACE = st.integers(-20, 20)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(classes=MAPS, size=st.integers(1, 9), y=PLACE, x=PLACE, seed=st.integers(0, 1000))
 def test_any_cut_gives_the_whole(classes: NDArray[np.uint8], size: int, y: int, x: int, seed: int) -> None:
     """To the vertex: those of neighbours on a border are the same for any cut, too."""
@@ -75,7 +75,7 @@ def test_any_cut_gives_the_whole(classes: NDArray[np.uint8], size: int, y: int, 
     assert rows(cut(classes, confidence, window, size)) == whole(classes, confidence, window)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(classes=MAPS, size=st.integers(1, 9), y=PLACE, x=PLACE)
 def test_any_cut_gives_what_gdal_finds(classes: NDArray[np.uint8], size: int, y: int, x: int) -> None:
     window = Window(y, x, y + classes.shape[0], x + classes.shape[1])
@@ -123,7 +123,7 @@ def test_a_ring_around_a_block_keeps_its_hole() -> None:
 
 def ones(block: Block) -> tuple[Block, Polygons]:
     full = np.ones(block.window.shape, np.uint8)
-    return block, split(block, polygonise(full, full, NODATA, block.window))[1]
+    return block, split(block, shared(block, polygonise(full, full, NODATA, block.window)))[1]
 
 
 def test_planes_stay_apart() -> None:
@@ -133,7 +133,7 @@ def test_planes_stay_apart() -> None:
 
 def test_nothing_gives_nothing() -> None:
     block, empty = Block(PLANE, 2, 0, 0), np.full((2, 2), NODATA, np.uint8)
-    inner, edge = split(block, polygonise(empty, empty, NODATA, block.window))
+    inner, edge = split(block, shared(block, polygonise(empty, empty, NODATA, block.window)))
     assert (len(inner), list(merged([(block, edge)])), list(merged([]))) == (0, [], [])
 
 
@@ -155,7 +155,7 @@ def test_wrong_blocks_are_refused() -> None:
             list(merged(parts))
     full = np.ones((2, 2), np.uint8)
     with pytest.raises(InputError, match="not inside block"):
-        split(Block(PLANE, 2, 0, 1), polygonise(full, full, NODATA, Window(0, 0, 2, 2)))
+        shared(Block(PLANE, 2, 0, 1), polygonise(full, full, NODATA, Window(0, 0, 2, 2)))
 
 
 def test_only_what_goes_on_below_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
