@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from geoml import models
 from geoml.engine.contract import FinishedRun, Layer, Rows
-from geoml.io.tables.changes import changes_frame, write_changes
+from geoml.io.tables.changes import ChangeRows
 from geoml.outputs import classes
-from geoml.outputs._class_features import merged_frame
+from geoml.outputs._class_features import write_rows
 from geoml.outputs._class_report import ClassReport
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class Output(classes.Output):
     def collect(self, run: FinishedRun) -> None:
         """Whole changes between the first and the last date, as GeoParquet."""
         dates = run.plan.by_date(run.sources)
-        frame = changes_frame(merged_frame(run, classes.SCALE), self.card, dates[0], dates[-1])
-        write_changes(frame, run.out / classes.FEATURES)
+        rows = ChangeRows(self.card, dates[0], dates[-1])
+        write_rows(run, classes.SCALE, run.out / classes.FEATURES, rows)
 
     def report(self, out: Path) -> ClassReport:
         """As of classes, with both dates and the probability (or score) of change."""

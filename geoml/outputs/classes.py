@@ -22,8 +22,7 @@ from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.images import rgb
-from geoml.io.tables.features import write_features
-from geoml.outputs._class_features import ClassPart, merged_frame
+from geoml.outputs._class_features import ClassPart, write_rows
 from geoml.outputs._class_report import ClassReport
 from geoml.recipe import PredictRecipe
 
@@ -157,11 +156,12 @@ class Output:
     def part(self, run: BlockRun) -> ClassPart:
         """Polygons of the classes of a block."""
         quiet = None if self.quiet is None else self.card.classes[self.quiet].value
-        return ClassPart(run.block.window, self.layers[1].key, self.card.nodata, quiet)
+        whole = not run.plan.recipe.simplify  # that needs the neighbours of all polygons
+        return ClassPart(run.block, self.layers[1].key, self.card.nodata, quiet, whole)
 
     def collect(self, run: FinishedRun) -> None:
         """Whole features, as GeoParquet."""
-        write_features(merged_frame(run, SCALE), run.out / FEATURES)
+        write_rows(run, SCALE, run.out / FEATURES)
 
     def report(self, out: Path) -> ClassReport:
         """Classes, confidence and areas."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.grid.plane import Plane
+from geoml.vector.rings import Rings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,49 +31,68 @@ class Columns:
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """The rows of an index or a mask, in its order."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v[index] if isinstance(v, np.ndarray) else v for k, v in columns.items()})
+        return type(self)(**{k: _taken(v, index) for k, v in columns.items()})
 
 
 def concatenated(parts: Sequence[T]) -> T:
     """Dataclasses of arrays as one, the rows of each after those before."""
     names = [f.name for f in fields(parts[0])]
-    return replace(parts[0], **{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
+    columns = {n: [getattr(p, n) for p in parts] for n in names}
+    joined = {n: Rings.joined(c) if isinstance(c[0], Rings) else np.concatenate(c) for n, c in columns.items()}
+    return replace(parts[0], **joined)
+
+
+def _taken(column: Any, index: NDArray[np.intp] | NDArray[np.bool_]) -> Any:
+    if isinstance(column, Rings):
+        return column.take(index)
+    return column[index] if isinstance(column, np.ndarray) else column
 
 
 @dataclass(frozen=True, slots=True)
 class Polygons(Columns):
-    """What one block holds: shapely polygons, their class (uint8), their pixels (int64) and the sum of the uint8
+    """What one block holds: outlines, their class (uint8), their pixels (int64) and the sum of the uint8
     confidence over these pixels (float64, exact integers), ordered by the top-left-most pixel.
 
-    ``outside`` counts the pixels that are unlike the training data (float64; NaN where that is not known)."""
+    Regions lie on the right hand of their rings (y downwards). ``outside`` counts the pixels that are unlike the
+    training data (float64; NaN where that is not known)."""
 
-    geometry: NDArray[np.object_]
+    rings: Rings
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
     confidence_sum: NDArray[np.float64]
     outside: NDArray[np.float64]
 
+    @property
+    def geometry(self) -> NDArray[np.object_]:
+        """The outlines as shapely polygons."""
+        return self.rings.polygons()
+
 
 @dataclass(frozen=True, slots=True)
 class Features(Columns):
-    """Whole polygons of one plane.
+    """Whole polygons of one plane, with the vertices of their neighbours on their borders.
 
-    ``confidence`` (float64) is the mean of the uint8 confidence over the pixels, ``outside`` (float64) the share of
-    them that is unlike the training data, NaN where that is not known; ``row``, ``col`` (int64) are the
-    top-left-most pixel (first row, then column); ``blocks`` holds a sorted tuple of block ids for each feature.
+    Columns as of `Polygons`; ``row``, ``col`` (int64) are the top-left-most pixel (first row, then column); ``blocks``
+    holds a sorted tuple of block ids for each feature.
     """
 
     plane: Plane
-    geometry: NDArray[np.object_]
+    rings: Rings
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
-    confidence: NDArray[np.float64]
+    confidence_sum: NDArray[np.float64]
     outside: NDArray[np.float64]
     row: NDArray[np.int64]
     col: NDArray[np.int64]
     blocks: NDArray[np.object_]
 
+    @property
+    def geometry(self) -> NDArray[np.object_]:
+        """The outlines as shapely polygons."""
+        return self.rings.polygons()
+
     def ids(self) -> list[str]:
         """Names that stay the same for any block size: plane, class and top-left-most pixel say which feature it is."""
+        code = self.plane.code
         rows = zip(self.value.tolist(), self.row.tolist(), self.col.tolist(), strict=True)
-        return [f"{self.plane.code}_c{value}_y{row}_x{col}" for value, row, col in rows]
+        return [f"{code}_c{value}_y{row}_x{col}" for value, row, col in rows]

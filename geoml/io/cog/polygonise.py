@@ -6,18 +6,18 @@ at a corner, the ring is cut there (a hole touches the outer ring in a point), a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components, depth_first_order
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.vector.polygons import Polygons
+from geoml.vector.rings import Rings
+from geoml.vector.walk import inverse, lowest, walk
 
 Bytes = NDArray[np.uint8]
 Index = NDArray[np.int64]
@@ -47,7 +47,9 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, o
         raise InputError(f"classes, confidence: {classes.shape}, {confidence.shape}; expected {window.shape}")
     valid = classes != nodata
     if not valid.any():
-        return Polygons(np.empty(0, object), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0), np.empty(0))
+        return Polygons(
+            Rings.of(np.empty(0, object)), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0), np.empty(0)
+        )
     across = np.ones((classes.shape[0], classes.shape[1] + 1), bool)  # a class changes across this vertical edge
     across[:, 1:-1] = classes[:, 1:] != classes[:, :-1]
     down = np.ones((classes.shape[0] + 1, classes.shape[1]), bool)  # … across this horizontal edge
@@ -57,7 +59,8 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, o
     sides = _sides(across, down, valid)
     following = _following(sides, _turns_left(sides, classes, regions), classes.shape[1] + 1)
     horizontal, following = _every_other(following, sides.sizes)
-    region, order, opens = _rings(following, lambda side: regions.at(sides.pixel[horizontal[side]]))
+    # the topmost side of a region has the lowest number of its sides, and it belongs to the outer ring
+    region, order, opens = walk(following, lambda side: regions.at(sides.pixel[horizontal[side]]))
     order = horizontal[order]
     value = classes.ravel()[regions.first]
     kept = np.flatnonzero(value != nodata)
@@ -71,7 +74,7 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, o
     corners = np.column_stack([sides.x0[order], sides.y0[order], sides.x1[order], sides.y1[order]]).reshape(-1, 2)
     corners += [window.x0, window.y0]
     return Polygons(
-        geometry=_assemble(corners, 2 * opens, np.searchsorted(region, np.append(kept, regions.count))),
+        rings=_assemble(corners, 2 * opens, np.searchsorted(region, np.append(kept, regions.count))),
         value=value[kept],
         pixels=np.bincount(regions.of_run, lengths, regions.count)[kept].astype(np.int64),
         confidence_sum=np.bincount(regions.of_run, weights, regions.count)[kept].astype(np.float64),
@@ -93,10 +96,10 @@ class _Regions:
         graph = coo_array((np.ones(len(upper), np.int8), pair), shape=(n, n))
         count, of_run = connected_components(graph, directed=False)
         # number the regions by their first pixel, whatever order the graph search took
-        first = _lowest(of_run, count)
+        first = lowest(of_run, count)
         order = np.argsort(first)
         self.count: int = count
-        self.of_run: Index = _inverse(order)[of_run]
+        self.of_run: Index = inverse(order)[of_run]
         self.first: Index = self.starts[first[order]]
 
     def _run(self, pixel: Index) -> Index:
@@ -206,49 +209,8 @@ def _every_other(following: Index, sizes: list[int]) -> tuple[Index, Index]:
     return horizontal, np.where(after < east, after, after - south).astype(np.int32)
 
 
-def _rings(following: Index, region_of: Callable[[Index], Index]) -> tuple[Index, Index, Index]:
-    """Walk all rings: (region of each ring, sides in order of travel, where each ring starts in that order).
-
-    The rings of a region follow each other, the outer one first. All rings are opened and joined to one long path, so
-    that one compiled search walks them.
-    """
-    n = len(following)
-    every = np.arange(n + 1, dtype=np.int32)
-    links = csr_array((np.ones(n, np.int8), following, every), shape=(n, n))
-    count, ring = connected_components(links, connection="strong")
-    head = _lowest(ring, count)
-    region = region_of(head)
-    # the topmost side of a region has the lowest number of its sides, and it belongs to the outer ring
-    turn = np.lexsort((head, region))
-    head = head[turn]
-    before = _inverse(following)
-    path = following.copy()
-    path[before[head]] = np.roll(head, -1)
-    joined = csr_array((np.ones(n, np.int8), path, every), shape=(n, n))
-    order = depth_first_order(joined, int(head[0]), return_predecessors=False)
-    lengths = np.bincount(ring, minlength=count)[turn]
-    return region[turn], order, np.cumsum(lengths) - lengths
-
-
-def _assemble(corners: Index, opens: Index, first_rings: Index) -> NDArray[np.object_]:
-    """Shapely polygons from the corners of all rings, where each ring opens and where each polygon's rings do."""
+def _assemble(corners: Index, opens: Index, first_rings: Index) -> Rings:
+    """Polygons from the corners of all rings, where each ring opens and where each polygon's rings do."""
     ends = np.append(opens[1:], len(corners))
     closed = np.insert(corners.astype(np.float64), ends, corners[opens], axis=0)  # a ring ends where it starts
-    ring_offsets = np.append(opens, len(corners)) + np.arange(len(opens) + 1)
-    geometry: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, closed, (ring_offsets, first_rings)
-    )
-    return geometry
-
-
-def _lowest(label: Index, count: int) -> Index:
-    """The lowest position of each label 0 … count - 1."""
-    lowest = np.empty(count, np.int64)
-    lowest[label[::-1]] = np.arange(len(label) - 1, -1, -1)  # the last one written stays
-    return lowest
-
-
-def _inverse(permutation: Index) -> Index:
-    inverse = np.empty_like(permutation)
-    inverse[permutation] = np.arange(len(permutation))
-    return inverse
+    return Rings(closed, np.append(opens, len(corners)) + np.arange(len(opens) + 1), first_rings)

@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
 import shapely
@@ -20,7 +21,8 @@ from geoml.grid.ellipsoid import area
 from geoml.grid.region import from_geometry
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.times import time_range
-from geoml.io.tables.features import write_features
+from geoml.io.tables import features
+from geoml.io.tables.features import FeatureRows, write_features
 from geoml.texts import listed
 from geoml.vector.tracks import Tracks
 
@@ -42,47 +44,54 @@ _DATES = {
 _KINDS = {"from": pa.string(), "to": pa.string()}
 _HISTORY = {"first_seen": _TIME, "last_seen": _TIME, "closed": _TIME}
 
-CHANGE_COLUMNS = (
-    "id",
-    "class",
-    "name",
-    *_KINDS,
-    "area_m2",
-    "confidence",
-    "outside",
-    *_DATES,
-    "blocks",
-    "model",
-    "geometry",
+SCHEMA = pa.schema(
+    [
+        *(features.SCHEMA.field(name) for name in ("id", "class", "name")),
+        *_KINDS.items(),
+        *(features.SCHEMA.field(name) for name in ("area_m2", "confidence", "outside")),
+        *_DATES.items(),
+        *(features.SCHEMA.field(name) for name in ("blocks", "model", "bbox", "geometry")),
+    ]
 )
+"""Of rows of changes."""
 
 
-def changes_frame(
-    frame: geopandas.GeoDataFrame, card: MapCard, before: Sequence[pystac.Item], after: Sequence[pystac.Item]
-) -> geopandas.GeoDataFrame:
-    """The features of a change model as changes, in their order; what did not change (class 0) is left out.
+class ChangeRows(FeatureRows):
+    """Rows of changes out of those of features; what did not change (class 0) is left out.
 
     Columns: id, class (uint8), name, from, to (null where the card does not say), area_m2, confidence, outside,
     before_start, before_end, after_start, after_end (first and last time of the items of a date that touch the
-    polygon), before_items, after_items (their ids, sorted), blocks, model, geometry. An item without a usable
+    polygon), before_items, after_items (their ids, sorted), blocks, model, bbox, geometry. An item without a usable
     footprint touches everything.
 
     Args:
-        frame: of ``features_frame``.
         card: names what a class changed from and to.
         before: items of the first date.
         after: items of the second date.
 
-    Raises InputError for a class that the card does not know, DataError for an item without a time.
+    Raises DataError for an item without a time.
     """
-    changed = frame[frame["class"] != UNCHANGED].reset_index(drop=True)
-    columns = {c: changed[c] for c in changed.columns} | _kinds(changed["class"].to_numpy(), card)
-    geometry = np.asarray(changed.geometry.array, object)
-    for date, items in (("before", before), ("after", after)):
-        seen = seen_by(geometry, sorted(items, key=lambda i: i.id))
-        columns |= {f"{date}_{name}": column for name, column in zip(("start", "end", "items"), seen, strict=True)}
-    made = pd.DataFrame({name: columns[name] for name in CHANGE_COLUMNS})
-    return geopandas.GeoDataFrame(made, geometry="geometry", crs=frame.crs)
+
+    schema = SCHEMA
+
+    def __init__(self, card: MapCard, before: Sequence[pystac.Item], after: Sequence[pystac.Item]) -> None:
+        self.card = card
+        self.dates = {"before": Footprints(before), "after": Footprints(after)}
+
+    def kept(self, ground: pa.Table) -> pa.Table:
+        """Without what did not change."""
+        return ground.filter(pc.not_equal(ground["value"], UNCHANGED))
+
+    def made(self, rows: pa.Table) -> pa.Table:
+        """Rows of `SCHEMA`. Raises InputError for a class that the card does not know."""
+        columns = {name: rows[name] for name in rows.column_names}
+        columns |= {k: pa.array(v, pa.string()) for k, v in _kinds(rows["class"].to_numpy(), self.card).items()}
+        geometry = np.asarray(shapely.from_wkb(rows["geometry"].to_numpy()), object).reshape(-1)
+        for date, footprints in self.dates.items():
+            start, end, items = footprints.seen(geometry)
+            columns |= {f"{date}_start": pa.array(start, _TIME), f"{date}_end": pa.array(end, _TIME)}
+            columns[f"{date}_items"] = pa.array(items, _ITEMS)
+        return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
 def write_changes(frame: geopandas.GeoDataFrame, path: Path) -> None:
@@ -144,35 +153,44 @@ def _kinds(value: NDArray[np.uint8], card: MapCard) -> dict[str, pd.Series]:
     }
 
 
-def seen_by(geometry: NDArray[np.object_], items: Sequence[pystac.Item]) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """First and last time, UTC, and the ids of the items that touch each geometry in degrees.
+class Footprints:
+    """Where items lie and when. An item without a usable footprint touches everything.
 
-    An item without a usable footprint touches everything. Raises DataError for one without a time.
+    Raises DataError for one without a time.
     """
-    row, item = _touching(geometry, items)
-    spans = np.array([_span(i) for i in items], "datetime64[us]").reshape(-1, 2)
-    start, end = (np.full(len(geometry), np.datetime64("NaT", "us")) for _ in range(2))
-    np.fmin.at(start, row, spans[item, 0])
-    np.fmax.at(end, row, spans[item, 1])
-    ids: list[list[str]] = [[] for _ in geometry]
-    for r, i in zip(row.tolist(), item.tolist(), strict=True):
-        ids[r].append(items[i].id)
-    return _utc(start), _utc(end), pd.Series(ids, dtype=object)
 
+    def __init__(self, items: Sequence[pystac.Item]) -> None:
+        items = sorted(items, key=lambda i: i.id)
+        outlines = [_outline(i) for i in items]
+        self.ids = [i.id for i in items]
+        self.spans = np.array([_span(i) for i in items], "datetime64[us]").reshape(-1, 2)
+        self._tree = shapely.STRtree([o for o in outlines if o is not None])
+        self._placed = np.array([k for k, o in enumerate(outlines) if o is not None], np.intp)
+        self._everywhere = np.array([k for k, o in enumerate(outlines) if o is None], np.intp)
 
-def _touching(geometry: NDArray[np.object_], items: Sequence[pystac.Item]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(row, item) of each polygon and each item that touches it, ordered by both."""
-    outlines = [_outline(i) for i in items]
-    tree = shapely.STRtree([o for o in outlines if o is not None])
-    placed = np.array([k for k, o in enumerate(outlines) if o is not None], np.intp)
-    row, hit = tree.query(geometry, predicate="intersects")
-    lost = np.setdiff1d(np.arange(len(geometry)), row)
-    near = tree.query(geometry[lost], predicate="dwithin", distance=SLACK)
-    everywhere = np.array([k for k, o in enumerate(outlines) if o is None], np.intp)
-    rows = np.concatenate([row, lost[near[0]], np.repeat(np.arange(len(geometry)), len(everywhere))])
-    touched = np.concatenate([placed[hit], placed[near[1]], np.tile(everywhere, len(geometry))])
-    order = np.lexsort((touched, rows))
-    return rows[order], touched[order]
+    def seen(
+        self, geometry: NDArray[np.object_]
+    ) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64], list[list[str]]]:
+        """First and last time, UTC, and the ids of the items that touch each geometry in degrees."""
+        row, item = self._touching(geometry)
+        start, end = (np.full(len(geometry), np.datetime64("NaT", "us")) for _ in range(2))
+        np.fmin.at(start, row, self.spans[item, 0])
+        np.fmax.at(end, row, self.spans[item, 1])
+        ids: list[list[str]] = [[] for _ in geometry]
+        for r, i in zip(row.tolist(), item.tolist(), strict=True):
+            ids[r].append(self.ids[i])
+        return start, end, ids
+
+    def _touching(self, geometry: NDArray[np.object_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(row, item) of each polygon and each item that touches it, ordered by both."""
+        row, hit = self._tree.query(geometry, predicate="intersects")
+        lost = np.setdiff1d(np.arange(len(geometry)), row)
+        near = self._tree.query(geometry[lost], predicate="dwithin", distance=SLACK)
+        everywhere = self._everywhere
+        rows = np.concatenate([row, lost[near[0]], np.repeat(np.arange(len(geometry)), len(everywhere))])
+        touched = np.concatenate([self._placed[hit], self._placed[near[1]], np.tile(everywhere, len(geometry))])
+        order = np.lexsort((touched, rows))
+        return rows[order], touched[order]
 
 
 def _outline(item: pystac.Item) -> shapely.MultiPolygon | None:

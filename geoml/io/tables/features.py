@@ -1,34 +1,35 @@
-"""Features as GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), in longitude and latitude."""
+"""Features as rows of GeoParquet, in longitude and latitude."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyproj
 import shapely
-from numpy.typing import ArrayLike, NDArray
-from shapely.geometry.base import BaseGeometry
+from numpy.typing import NDArray
 
-from geoml.errors import InputError
+from geoml.errors import DataError, InputError
 from geoml.grid.plane import Plane
 from geoml.io.cards.map_card import MapCard
-from geoml.io.stores.store import atomic
-from geoml.vector.polygons import Features
-from geoml.vector.rings import share_vertices
-
-Geometries = NDArray[np.object_]
+from geoml.io.tables import geoparquet
+from geoml.io.tables.geoparquet import BBOX, EDGES, Extent, bbox_column
+from geoml.io.tables.ground import placed
+from geoml.vector.polygons import Features, concatenated
+from geoml.vector.rings import Rings, bend
 
 VERTEX_STEP = 128
 """Pixels between vertices of a long edge: the edge then follows the projection to well under a tenth of a pixel."""
-ROW_GROUP = 20_000
+VERTICES = 2**22
+"""That are projected and encoded at once."""
+GROUND = ("geometry", *EDGES, "several", "area_m2", "value", "pixels", "confidence_sum", "outside", "row", "col")
+"""Columns of `on_ground`."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TYPES = {
@@ -44,68 +45,151 @@ _TYPES = {
     "blocks": pa.list_(pa.string()),
     "model": pa.string(),
 }
+SCHEMA = pa.schema({**_TYPES, "bbox": BBOX, "geometry": pa.binary()})
+"""Of rows of features."""
 
 
-def features_frame(
-    features: Iterable[Features],
-    *,
-    card: MapCard,
-    model_id: str,
-    datetime: tuple[dt.datetime, dt.datetime],
-    scale: float,
-    min_area: float = 0.0,
-    simplify: float = 0.0,
-) -> geopandas.GeoDataFrame:
-    """Whole features in EPSG:4326, one row each, ordered by id.
+def outlined(features: Features) -> Features:
+    """Whole features with vertices on long edges, in the order of `Rings.normalized`."""
+    return replace(features, rings=bend(features.rings.normalized(), VERTEX_STEP))
 
-    Columns: id, class (uint8), name, area_m2, confidence (0..1), outside (share of its pixels that are unlike the
-    training data; null where that is not known), datetime (null unless first and last time are one), start_datetime,
-    end_datetime, blocks (list of block ids), model, geometry (outer rings counterclockwise).
-    ``area_m2`` is measured on the ellipsoid, of the geometry as written.
+
+def on_ground(features: Features) -> Iterator[tuple[Features, pa.Table]]:
+    """Features with the columns `GROUND` of them, some at a time.
+
+    WKB in EPSG:4326 with outer rings counterclockwise, its bounds, whether it is a multipolygon, m² on the ellipsoid
+    of the geometry as written, and the columns of `Features`. Raises DataError for a polygon that WKB cannot hold.
+    """
+    rings = features.rings
+    size = np.diff(rings.ring_offsets[rings.polygon_offsets])
+    if len(size) and size.max() > 2**26:
+        raise DataError(f"features: a polygon of {size.max()} vertices is too large for a row; cut the region in two")
+    batch = (np.cumsum(size) - size) // VERTICES
+    for k in np.unique(batch):
+        some = features.take(batch == k) if batch[-1] else features
+        there = placed(some.rings, some.plane)
+        columns = {
+            "geometry": there.wkb,
+            **dict(zip(EDGES, map(np.ascontiguousarray, there.bounds.T), strict=True)),
+            "several": there.several,
+            "area_m2": there.area,
+            "value": some.value,
+            "pixels": some.pixels,
+            "confidence_sum": some.confidence_sum,
+            "outside": some.outside,
+            "row": some.row,
+            "col": some.col,
+        }
+        yield some, pa.table(columns)
+
+
+def simplified(batches: Iterable[Features], metres: float) -> Iterator[Features]:
+    """All features of each plane with fewer vertices; neighbours keep their shared borders.
+
+    By ``shapely.coverage_simplify``, which needs all of them in memory.
+    """
+    planes: dict[Plane, list[Features]] = {}
+    for batch in batches:
+        planes.setdefault(batch.plane, []).append(batch)
+    for plane, parts in planes.items():
+        whole = concatenated(parts)
+        whole = whole.take(np.lexsort((whole.value, whole.col, whole.row)))  # the same for any blocks
+        simple = shapely.coverage_simplify(whole.rings.normalized().polygons(), metres / _metres(plane))
+        yield replace(whole, rings=Rings.of(simple))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What rows say of the run.
 
     Args:
-        features: batches of ``FeatureMerger.merged``.
         card: names the classes.
         model_id: written to the column ``model``.
         datetime: first and last time of the data, with time zone.
         scale: of the stored confidence, to 0..1.
         min_area: m²; smaller features are left out.
-        simplify: metres; neighbours keep their shared borders (``shapely.coverage_simplify``).
-
-    Raises InputError for a class that the card does not know, or a negative ``min_area`` or ``simplify``.
     """
-    if min_area < 0 or simplify < 0:
-        raise InputError(f"min_area, simplify: {min_area}, {simplify}; expected zero or more")
-    planes: dict[Plane, list[Features]] = {}
-    for batch in features:
-        if len(batch):
-            planes.setdefault(batch.plane, []).append(batch)
-    parts = [_part(plane, batches, card, scale, simplify) for plane, batches in planes.items()]
-    frame = pd.concat(parts) if parts else _part_frame([], np.empty(0, np.uint8), [], [], [], [], [], card)
-    frame = frame[frame["area_m2"] >= min_area].sort_values("id", ignore_index=True)
-    first, last = (pd.Timestamp(t).tz_convert("UTC") for t in datetime)
-    times = {"datetime": first if first == last else pd.NaT, "start_datetime": first, "end_datetime": last}
-    for name, value in times.items():
-        frame[name] = pd.Series([value] * len(frame), index=frame.index, dtype="datetime64[us, UTC]")
-    frame["model"] = model_id
-    columns = [*_TYPES, "geometry"]
-    return geopandas.GeoDataFrame(frame[columns], geometry="geometry", crs="EPSG:4326")
+
+    card: MapCard
+    model_id: str
+    datetime: tuple[dt.datetime, dt.datetime]
+    scale: float
+    min_area: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.min_area < 0:
+            raise InputError(f"min_area: {self.min_area}; expected zero or more")
+
+    def large(self, ground: pa.Table) -> pa.Table:
+        """The rows of a table with ``area_m2`` that are not left out."""
+        return ground.filter(pa.array(ground["area_m2"].to_numpy() >= self.min_area)) if self.min_area else ground
+
+    def rows(self, ground: pa.Table, plane: Plane, blocks: pa.Array) -> pa.Table:
+        """Rows of `SCHEMA` of the columns `GROUND`.
+
+        id (plane, class and top-left-most pixel), class, name, area_m2, confidence (0..1), outside (share of its pixels
+        that are unlike the training data; null where that is not known), datetime (null unless first and last time are
+        one), start_datetime, end_datetime, blocks (list of block ids), model, bbox, geometry. Raises InputError for a
+        class that the card does not know.
+        """
+        value, pixels = ground["value"].to_numpy(), ground["pixels"].to_numpy()
+        code = plane.code
+        keys = zip(value.tolist(), ground["row"].to_pylist(), ground["col"].to_pylist(), strict=True)
+        first, last = (pa.scalar(pd.Timestamp(t).tz_convert("UTC").to_pydatetime(), _TIME) for t in self.datetime)
+        one = first if first == last else pa.scalar(None, _TIME)
+        times = {"datetime": one, "start_datetime": first, "end_datetime": last}
+        shares = {
+            "confidence": ground["confidence_sum"].to_numpy() / pixels * self.scale,
+            "outside": ground["outside"].to_numpy() / pixels,
+        }
+        columns = {
+            "id": pa.array([f"{code}_c{k}_y{row}_x{col}" for k, row, col in keys], pa.string()),
+            "class": ground["value"],
+            "name": self._names(value),
+            "area_m2": ground["area_m2"],
+            **{k: pa.array(v.astype(np.float32), from_pandas=True) for k, v in shares.items()},
+            **{k: pa.repeat(v, len(ground)) for k, v in times.items()},
+            "blocks": blocks,
+            "model": pa.repeat(self.model_id, len(ground)),
+            "bbox": bbox_column(np.stack([ground[edge].to_numpy() for edge in EDGES], 1)),
+            "geometry": ground["geometry"],
+        }
+        return pa.table(columns, schema=SCHEMA)
+
+    def _names(self, value: NDArray[np.uint8]) -> pa.Array:
+        names = {c.value: c.name for c in self.card.classes}
+        if strange := sorted(set(np.unique(value).tolist()) - names.keys()):
+            raise InputError(f"class: {strange} not in the card of {self.card.name}; it has {sorted(names)}")
+        table = np.zeros(256, np.int64)
+        table[list(names)] = np.arange(len(names))
+        return pa.array(list(names.values()), pa.string()).take(pa.array(table[value]))
+
+
+class FeatureRows:
+    """Rows as they are: all of them, with the columns of features."""
+
+    schema: pa.Schema = SCHEMA
+
+    def kept(self, ground: pa.Table) -> pa.Table:
+        """Of a table with ``value`` the rows that are wanted."""
+        return ground
+
+    def made(self, rows: pa.Table) -> pa.Table:
+        """Rows of ``schema`` out of rows of features."""
+        return rows
 
 
 def write_features(
     frame: geopandas.GeoDataFrame, path: Path, *, types: Mapping[str, pa.DataType] | None = None
 ) -> None:
-    """Write features as GeoParquet 1.1: WKB, a bbox covering column, zstd, rows along a Hilbert curve. Atomic.
+    """Write a frame of features as GeoParquet 1.1, see `geoml.io.tables.geoparquet`. Atomic.
 
-    Columns beside those of ``features_frame`` have the type in ``types``, else the one that Arrow finds for them.
+    Columns beside those of `SCHEMA` have the type in ``types``, else the one that Arrow finds for them.
     Raises InputError for a frame that is not in EPSG:4326, DataError when the file cannot be written.
     """
     typed = {**_TYPES, **(types or {})}
     if frame.crs is None or frame.crs.to_epsg() != 4326:
         raise InputError(f"frame: crs {frame.crs}; expected EPSG:4326")
-    if len(frame):
-        along = frame.geometry.hilbert_distance()
-        frame = frame.iloc[np.lexsort((frame["id"], along))]
     geometry = np.asarray(frame.geometry.array, object)
     columns = {
         str(name): pa.array(frame[name], type=typed.get(str(name)), from_pandas=True)
@@ -113,82 +197,18 @@ def write_features(
         if name != frame.geometry.name
     }
     bounds = shapely.bounds(geometry).reshape(-1, 4)
-    columns["bbox"] = pa.StructArray.from_arrays([pa.array(b) for b in bounds.T], ["xmin", "ymin", "xmax", "ymax"])
+    columns["bbox"] = bbox_column(bounds)
     columns["geometry"] = pa.array(shapely.to_wkb(geometry), pa.binary())
-    table = pa.table(columns).replace_schema_metadata({"geo": json.dumps(_metadata(geometry, bounds))})
-    repeated = [c for c in ("name", "model", "from", "to") if c in columns]
-    with (
-        atomic(path) as temporary,
-        pq.ParquetWriter(
-            temporary,
-            table.schema,
-            compression="zstd",
-            use_dictionary=repeated,
-            version="2.6",
-            write_page_checksum=True,
-        ) as file,
-    ):
-        if len(frame):  # an empty row group would have no bounds
-            file.write_table(table, row_group_size=ROW_GROUP)
+    table, extent = pa.table(columns), Extent()
+    extent.add(bounds, {g.geom_type for g in geometry[np.unique(shapely.get_type_id(geometry), True)[1]]})
+    with geoparquet.scratch(path) as folder:
+        geoparquet.write_sorted([table], extent, table.schema, path, folder)
 
 
-def _metadata(geometry: Geometries, bounds: NDArray[np.float64]) -> dict[str, object]:
-    column: dict[str, object] = {
-        "encoding": "WKB",
-        "geometry_types": sorted({g.geom_type for g in geometry[np.unique(shapely.get_type_id(geometry), True)[1]]}),
-        "crs": pyproj.CRS.from_epsg(4326).to_json_dict(),
-        "orientation": "counterclockwise",
-        "edges": "planar",
-        "covering": {"bbox": {edge: ["bbox", edge] for edge in ("xmin", "ymin", "xmax", "ymax")}},
-    }
-    if len(bounds):
-        column["bbox"] = [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()]
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-
-
-def _part(plane: Plane, batches: list[Features], card: MapCard, scale: float, simplify: float) -> pd.DataFrame:
-    """The rows of one plane, without times and model."""
-    parts = ((b.geometry, b.value, b.confidence, b.outside, b.blocks, b.row, b.col) for b in batches)
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    # one order of features and of vertices, so that sums are the same to the last bit for any blocks
-    order = np.lexsort((columns[1], columns[6], columns[5]))
-    geometry, value, confidence, outside, blocks = (c[order] for c in columns[:5])
-    ids = np.array([k for b in batches for k in b.ids()], object)[order]
-    geometry = shapely.normalize(geometry)
-    if simplify:
-        geometry = shapely.coverage_simplify(share_vertices(geometry), simplify / _metres(plane))
-    else:
-        geometry = share_vertices(geometry, VERTEX_STEP)
-    ground = shapely.transform(geometry, lambda c: (c + plane.anchor) * [plane.res, -plane.res])
-    places = areas(ground, plane.crs), lonlat(ground, plane.crs)
-    return _part_frame(ids, value, places[0], confidence * scale, outside, blocks, places[1], card)
-
-
-def _part_frame(
-    ids: Iterable[str],
-    value: NDArray[np.uint8],
-    area: ArrayLike,
-    confidence: ArrayLike,
-    outside: ArrayLike,
-    blocks: Iterable[Iterable[str]],
-    geometry: Iterable[BaseGeometry],
-    card: MapCard,
-) -> pd.DataFrame:
-    names = {c.value: c.name for c in card.classes}
-    if strange := sorted({int(v) for v in np.unique(value)} - names.keys()):
-        raise InputError(f"class: {strange} not in the card of {card.name}; it has {sorted(names)}")
-    return pd.DataFrame(
-        {
-            "id": pd.Series(list(ids), dtype=object),
-            "class": value.astype(np.uint8),
-            "name": pd.Series([names[int(v)] for v in value], dtype=object),
-            "area_m2": np.asarray(area, float),
-            "confidence": np.asarray(confidence, float),
-            "outside": np.asarray(outside, float),
-            "blocks": pd.Series([list(b) for b in blocks], dtype=object),
-            "geometry": pd.Series(list(geometry), dtype=object),
-        }
-    ).astype({"confidence": np.float32, "outside": np.float32})
+def types_of(ground: pa.Table) -> set[str]:
+    """Types of the geometries of columns `GROUND`."""
+    several = ground["several"].to_numpy()
+    return {name for name, there in (("MultiPolygon", several.any()), ("Polygon", not several.all())) if there}
 
 
 def _metres(plane: Plane) -> float:
@@ -196,33 +216,3 @@ def _metres(plane: Plane) -> float:
     crs = pyproj.CRS.from_user_input(plane.crs)
     unit = 111_319.490793 if crs.is_geographic else crs.axis_info[0].unit_conversion_factor
     return float(plane.res * unit)
-
-
-def areas(ground: Geometries, crs: str) -> NDArray[np.float64]:
-    """m² of outlines in units of ``crs`` on the WGS 84 ellipsoid.
-
-    In an equal-area projection centred on them, where short edges stay straight. Agrees with geodesic areas to a
-    millionth and costs one projection of all vertices instead of a geodesic for each.
-    """
-    west, south, east, north = shapely.total_bounds(ground)
-    to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    lon, lat = (round(v) for v in to_degrees.transform((west + east) / 2, (south + north) / 2))
-    equal = pyproj.CRS.from_dict({"proj": "laea", "lat_0": lat, "lon_0": lon, "ellps": "WGS84", "units": "m"})
-    to_equal = pyproj.Transformer.from_crs(crs, equal, always_xy=True)
-    area: NDArray[np.float64] = shapely.area(shapely.transform(ground, to_equal.transform, interleaved=False))
-    return area
-
-
-def lonlat(ground: Geometries, crs: str) -> Geometries:
-    """Outlines in units of ``crs`` in degrees: cut at the antimeridian, outer rings counterclockwise."""
-    to = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    world = shapely.transform(ground, to.transform, interleaved=False)
-    west, _, east, _ = shapely.bounds(world).T
-    for k in np.flatnonzero(east - west > 180):
-        unrolled = shapely.transform(world[k], lambda c: np.column_stack([c[:, 0] % 360, c[:, 1]]))
-        here = shapely.intersection(unrolled, shapely.box(0, -90, 180, 90))
-        there = shapely.intersection(unrolled, shapely.box(180, -90, 360, 90))
-        sides = [here, shapely.transform(there, lambda c: c - [360, 0])]
-        world[k] = shapely.multipolygons([p for p in shapely.get_parts(sides) if p.area > 0])
-    fixed: Geometries = shapely.orient_polygons(world)
-    return fixed

@@ -25,8 +25,9 @@ from geoml.grid.ellipsoid import WGS84, area
 from geoml.grid.plane import Plane
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import atomic, check_regular
-from geoml.io.tables.changes import seen_by
-from geoml.io.tables.features import VERTEX_STEP, areas, lonlat, write_features
+from geoml.io.tables.changes import Footprints
+from geoml.io.tables.features import VERTEX_STEP, write_features
+from geoml.io.tables.ground import areas, lonlat
 from geoml.vector.boxes import COLUMNS, Boxes, count, edges, take
 
 CELL = 256
@@ -99,7 +100,7 @@ def objects_frame(
 
     Raises InputError for a class that the card does not know, DataError for an item without a time.
     """
-    ordered = sorted(items, key=lambda i: i.id)
+    ordered = Footprints(items)
     parts = [_rows(plane, boxes, card, ordered, region) for plane, boxes in found.items() if count(boxes)]
     if not parts:
         empty = {name: pd.Series([], dtype=object) for name in OBJECT_COLUMNS}
@@ -151,16 +152,15 @@ def write_summary(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
-def _rows(
-    plane: Plane, boxes: Boxes, card: MapCard, items: Sequence[pystac.Item], region: BaseGeometry
-) -> pd.DataFrame:
+def _rows(plane: Plane, boxes: Boxes, card: MapCard, items: Footprints, region: BaseGeometry) -> pd.DataFrame:
     """The rows of one plane, without model, in one order for any blocks."""
     boxes = take(boxes, np.lexsort((boxes["class"], boxes["x"], boxes["y"])))
     shape = edges(boxes)
     ground = _ground(plane, shapely.box(shape[:, 1], shape[:, 0], shape[:, 3], shape[:, 2]))
     geometry = lonlat(shapely.segmentize(ground, VERTEX_STEP * plane.res), plane.crs)
     x, y, height, width = _sizes(plane, shape)
-    start, end, ids = seen_by(shapely.points(x, y), items)
+    *times, ids = items.seen(shapely.points(x, y))
+    start, end = (pd.Series(t).dt.tz_localize("UTC") for t in times)
     shapely.prepare(region)
     whole = shapely.covers(region, geometry) & (boxes["valid"] == 1)
     names = {c.value: c.name for c in card.classes}
@@ -183,7 +183,7 @@ def _rows(
             "datetime": start.where(start == end),
             "start_datetime": start,
             "end_datetime": end,
-            "items": ids,
+            "items": pd.Series(ids, dtype=object),
             "geometry": pd.Series(list(geometry), dtype=object),
         }
     )
