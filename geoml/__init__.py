@@ -1,7 +1,7 @@
 """A region, a time range and a model in; a map that people can trust out.
 
-``geoml.search``, ``geoml.predict``, ``geoml.train``, ``geoml.evaluate`` and ``geoml.geolocate`` are the steps of the
-commands of the same names. They are imported on first use, so ``import geoml`` stays light.
+``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate`` and ``geoml.geolocate`` are
+the steps of the commands of the same names. They are imported on first use, so ``import geoml`` stays light.
 """
 
 import importlib
@@ -19,6 +19,7 @@ from geoml.errors import (
 
 if TYPE_CHECKING:
     from geoml.engine.run.search import search
+    from geoml.engine.stream.run import stream
     from geoml.geolocation.steps import geolocate
     from geoml.pipeline import evaluate, predict, train
 
@@ -36,6 +37,7 @@ __all__ = [
     "geolocate",
     "predict",
     "search",
+    "stream",
     "train",
 ]
 
@@ -45,6 +47,7 @@ _STEPS = {
     "geolocate": "geoml.geolocation.steps",
     "predict": "geoml.pipeline",
     "search": "geoml.engine.run.search",
+    "stream": "geoml.engine.stream.run",
     "train": "geoml.pipeline",
 }
 

@@ -38,11 +38,16 @@ DRIVERS = {
 
 @dataclass(frozen=True, slots=True)
 class RasterHeader:
-    """What a file says of itself; ``geobox`` (rows as in the file) is None where it has no place on the Earth."""
+    """What a file says of itself; ``geobox`` (rows as in the file) is None where it has no place on the Earth.
+
+    ``names`` are the descriptions of its bands, ``itemsize`` the bytes of a pixel of its widest band.
+    """
 
     shape: tuple[int, int]
     count: int
     geobox: GeoBox | None
+    names: tuple[str | None, ...] = ()
+    itemsize: int = 0
 
 
 def _open(path: Path) -> rasterio.DatasetReader:
@@ -62,7 +67,8 @@ def header(path: Path) -> RasterHeader:
     """Shape, band count and geobox of a raster. Raises DataError for a file that cannot be opened."""
     try:
         with _open(path) as src:
-            return RasterHeader(src.shape, src.count, _geobox(src, path))
+            widest = max((np.dtype(d).itemsize for d in src.dtypes), default=0)
+            return RasterHeader(src.shape, src.count, _geobox(src, path), src.descriptions, widest)
     except (RasterioError, ProjError, OSError) as err:
         raise DataError(f"{path}: cannot be opened ({err})") from err
 
@@ -90,19 +96,20 @@ def read(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDA
     Validity is that of prediction (`geoml.io.cog.validity`): ``nodata`` counts beside the file's own, its mask, alpha
     and NaN. Values are as stored, as labels are; 0 where a band is not valid. Raises DataError.
     """
-    data, valid, _ = _read(path, bands, nodata)
+    data, valid, _ = stored(path, bands, nodata)
     return data, valid
 
 
 def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
     """As `read`, but physical values, float32, where the file says a scale or an offset: what prediction sees too."""
-    data, valid, scaling = _read(path, bands, nodata)
+    data, valid, scaling = stored(path, bands, nodata)
     return physical(data, scaling), valid
 
 
-def _read(
-    path: Path, bands: list[int], nodata: float | None
+def stored(
+    path: Path, bands: list[int], nodata: float | None = None
 ) -> tuple[NDArray[np.number], NDArray[np.bool_], list[tuple[float, float]]]:
+    """As `read`, and (scale, offset) of each band, which make physical values of what is stored. Raises DataError."""
     try:
         with _open(path) as src:
             if max(bands) > src.count:

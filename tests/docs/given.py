@@ -139,7 +139,32 @@ def _rename_asset(file: Path, name: str) -> None:
     file.write_text(json.dumps(item), encoding="utf-8")
 
 
+def chips(root: Path) -> None:
+    """``chips/``: four GeoTIFFs of red and nir."""
+    (root / "chips").mkdir(exist_ok=True)
+    place = {"crs": "EPSG:32633", "transform": Affine(100, 0, 280_000, 0, -100, 5_050_000), "nodata": 0}
+    for k in range(4):
+        testing.write_cog(root / "chips" / f"{k}.tif", testing.smooth((2, 96, 128), seed=k), **place)  # type: ignore[arg-type]
+
+
+def colour_model(root: Path) -> None:
+    testing.threshold_model(root / "colour-model", ("red", "green", "blue"), (85.5, 170.5), gsd=1.0)
+
+
+def film(root: Path) -> None:
+    """``film.avi``: a second and a half, 64 x 48 pixels."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(root / "film.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (64, 48))
+    for k in range(15):
+        writer.write(np.ascontiguousarray(ground(64, k)[:48]))
+    writer.release()
+
+
 GIVEN: dict[str, Callable[[Path], None]] = {
+    "chips": chips,
+    "colour-model": colour_model,
+    "film": film,
     "my-model": my_model,
     "my-locator": my_locator,
     "earth-search": earth_search,

@@ -150,6 +150,25 @@ def test_runs(run: Path, said: Callable[..., str]) -> None:
     assert float(re.findall(r"model ([\d.]+)", told["seconds"][0])[0]) >= 0
 
 
+@prints("stream")
+def test_stream(threshold: str, said: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "chips").mkdir()
+    for k in range(3):
+        testing.write_cog(tmp_path / "chips" / f"{k}.tif", testing.smooth((2, 64, 80), seed=k), nodata=0, **PLACE)
+    (tmp_path / "chips" / "9.tif").write_bytes(b"II*\0")
+    words = ("stream", threshold, tmp_path / "chips", "--scale", "1e-4")
+    told = said(*words, "--out", tmp_path / "out")
+    assert "frames: 3 done, 1 failed (3 of 80x64)" in told
+    record = json.loads((tmp_path / "out" / "stream.json").read_text())
+    for stage, ms in record["latency_ms"].items():
+        assert rows(told)[stage] == [f"{ms[k]:.1f}" for k in ("p50", "p99", "mean")]
+    assert f"{record['rate']['frames_per_second']:.2f} frames/s" in told
+    assert "3 answers to warm up" in told
+    assert f"torch cpu, {torch.get_num_threads()} threads; 6 files in {tmp_path / 'out'}" in told
+    again = json.loads(said(*words, "--out", tmp_path / "again", "--json"))
+    assert again["frames"] == record["frames"]
+
+
 # --- models
 
 

@@ -102,7 +102,7 @@ def compare(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> None:
         return
     allowed = plan.recipe.out_of_domain
     about = f"{plan.card.name}: on a sample of the region, {describe(_share(found.unlike, found.pixels))}"
-    wrong = _scaling(found.times, plan.card)
+    wrong = wrong_unit(found.times, plan.card)
     if wrong and allowed != "allow":
         raise ModelError(f"{plan.card.name}: {wrong}")
     if verdict(found.unlike / found.pixels) == "inside":
@@ -180,7 +180,7 @@ def _square(plan: Plan, items: Sequence[pystac.Item], zone: Zone, block: Block) 
     return [d.only(valid).crop(part) for d in dates]
 
 
-def _scaling(times: Sequence[float], card: MapCard) -> str:
+def wrong_unit(times: Sequence[float], card: MapCard) -> str:
     """Why the numbers are in another unit than those of the training data; empty where they may be in the same.
 
     Large ones: half of the bands are. Small ones: every band is, since water is dark in some.

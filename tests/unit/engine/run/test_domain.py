@@ -15,7 +15,7 @@ from geoml.data.chips import Reader
 from geoml.data.prepare import prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.packages import cards, package
-from geoml.engine.run.domain import _scaling, measured, of_items
+from geoml.engine.run.domain import measured, of_items, wrong_unit
 from geoml.engine.train.fit import fit
 from geoml.io.cards.domain import LEVELS, OUTSIDE
 from geoml.io.cards.map_card import MapCard
@@ -76,7 +76,7 @@ def test_the_record_is_of_the_valid_pixels_of_train_and_its_threshold_of_val(
 )
 def test_another_unit_is_told_from_another_scene(times: tuple[float, ...], wrong: bool) -> None:
     made: MapCard = card("m", ("red", "green", "blue"), ("a", "b"))
-    text = _scaling(times, made)
+    text = wrong_unit(times, made)
     assert bool(text) is wrong
     if wrong:
         assert f"red {times[0]:.3g}, green {times[1]:.3g}, blue {times[2]:.3g}" in text

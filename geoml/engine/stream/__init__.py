@@ -1,0 +1,1 @@
+"""Chips or frames that come one after the other through one warm model, with a stated latency."""

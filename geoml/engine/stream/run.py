@@ -1,0 +1,155 @@
+"""A whole stream: a source and a model in, a folder with maps, a table of frames and the latency out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoml.cube.domain import magnitude
+from geoml.engine.contract import output_of
+from geoml.engine.inference.predict import Predictor
+from geoml.engine.machine.shutdown import graceful_shutdown
+from geoml.engine.packages import cards
+from geoml.engine.packages.package import load
+from geoml.engine.run.domain import wrong_unit
+from geoml.engine.stream.answers import WARM, Answers, answers, one_date
+from geoml.engine.stream.frames import Frame, Unread
+from geoml.engine.stream.recipe import StreamRecipe
+from geoml.engine.stream.sources import frames
+from geoml.engine.stream.write import LOOK, FrameWriter, unlike_pixels
+from geoml.errors import DataError, InputError, ModelError, NothingFound, limits
+from geoml.io.cards.domain import describe, verdict
+from geoml.io.cards.map_card import MapCard
+from geoml.io.software import software
+from geoml.io.stores.store import write_json
+from geoml.recipe import parse
+
+log = logging.getLogger(__name__)
+
+RECORD = "stream.json"
+SHAPES = 8
+"""Sizes of frames that the record lists, the commonest first."""
+
+Progress = Callable[[int], None]
+"""Called with the number of frames that have an answer or a reason since the last call."""
+
+
+@limits("stream")
+def stream(source: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any) -> dict[str, Any]:
+    """Answer the frames of ``source`` and write them into ``out``: what ``stream.json`` says.
+
+    ``options`` are the fields of `StreamRecipe`; ``model`` is required. A frame that cannot be read or answered is a
+    row of ``frames.parquet`` with its reason and stops no other. Ctrl-C and SIGTERM end a stream in order: table and
+    record are written.
+
+    Raises InputError for options, a source or a model that do not fit or an ``out`` that is not empty, NothingFound
+    without a frame, DataError where none could be answered or the disk is full, ModelError for frames in another unit
+    than the training data, TransientError without memory, MissingExtra for a video without OpenCV.
+    """
+    recipe = parse(StreamRecipe, options, "stream")
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"out: {folder} is not empty; expected a new folder")
+    card = cards.read(recipe.model, MapCard)
+    output = output_of(card)
+    one_date(card)
+    if output.joiner == "owner":
+        raise InputError(f"model: {card.name} finds things; expected one that answers every pixel")
+    coming = _fitting(frames(source, card, recipe), card, recipe)
+    predictor = Predictor(load(recipe.model), output)
+    stopped: BaseException | None = None
+    with graceful_shutdown(), answers(predictor, coming, recipe, paced=recipe.live and not recipe.watch) as found:
+        start = time.perf_counter()
+        with FrameWriter(folder, card, output) as writer:
+            try:
+                for answer in found:
+                    if answer.reason:
+                        log.warning("%s: %s", answer.status, answer.reason)
+                    writer.put(answer)
+                    if progress:
+                        progress(1)
+            except (KeyboardInterrupt, SystemExit) as err:
+                stopped = err
+            writer.finish()
+        record = _record(recipe, str(source), found, writer, time.perf_counter() - start)
+        record["status"] = "finished" if stopped is None else "stopped"
+        write_json(folder / RECORD, record)
+        if stopped is not None:
+            raise stopped
+    _require_one(record, str(source))
+    return record
+
+
+def _require_one(record: dict[str, Any], source: str) -> None:
+    counts = record["frames"]
+    if not sum(counts.values()):
+        raise NothingFound(f"source: no frame came from {source}")
+    if not counts["done"]:
+        raise DataError(f"{source}: none of {sum(counts.values())} frames could be answered; frames.parquet says why")
+
+
+def _fitting(
+    coming: Iterator[Frame | Unread | None], card: MapCard, recipe: StreamRecipe
+) -> Iterator[Frame | Unread | None]:
+    """The same, once the first frame is held against the training data. Raises ModelError as the recipe asks."""
+    first = True
+    for entry in coming:
+        if first and isinstance(entry, Frame):
+            first = False
+            _compare(entry, card, recipe.out_of_domain)
+        yield entry
+
+
+def _compare(frame: Frame, card: MapCard, allowed: str) -> None:
+    known, unlike = unlike_pixels(card, frame)
+    if card.domain is None or not known:
+        return
+    step = max(1, max(frame.shape) // LOOK)
+    thin = frame.data[:, ::step, ::step][:, frame.valid[::step, ::step]]
+    physical = thin.T * np.array(frame.scale) + np.array(frame.offset)
+    times = magnitude(physical) / np.where(np.array(card.domain.magnitude) > 0, card.domain.magnitude, np.nan)
+    wrong = wrong_unit([float(t) if np.isfinite(t) else 1.0 for t in times], card)
+    if wrong and allowed != "allow":
+        raise ModelError(f"{card.name}: {frame.name}: {wrong}")
+    if allowed == "refuse" and verdict(unlike / known) != "inside":
+        about = describe({"outside": unlike / known, "verdict": verdict(unlike / known)})
+        raise ModelError(f"{card.name}: {frame.name}: {about}; expected images like them, or --out-of-domain warn")
+
+
+def _record(recipe: StreamRecipe, source: str, found: Answers, writer: FrameWriter, seconds: float) -> dict[str, Any]:
+    """What ``stream.json`` says, without how it ended."""
+    card, done, share = found.predictor.card, writer.counts["done"], None
+    if writer.known:
+        outside = writer.unlike / writer.known
+        share = {"outside": round(outside, 6), "verdict": verdict(outside)}
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "source": source,
+        "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
+        "frames": {status: writer.counts[status] for status in ("done", "failed", "dropped")},
+        "shapes": dict(writer.shapes.most_common(SHAPES)),
+        "latency_ms": writer.latency.summary(),
+        "warmup": {"answers": WARM, "seconds": round(found.warmed, 3)},
+        "seconds": round(seconds, 3),
+        "rate": {
+            "frames_per_second": round(done / seconds, 3),
+            "megapixels_per_second": round(writer.pixels / 1e6 / seconds, 3),
+        },
+        "files": writer.files,
+        "bytes": writer.bytes,
+        "threads": torch.get_num_threads(),
+        "backend": backend_of(found.predictor),
+        "domain": share,
+        "versions": dict(software()),
+    }
+
+
+def backend_of(predictor: Predictor) -> dict[str, str]:
+    """What ran the network, where and in which precision."""
+    return {"name": predictor.backend.name, "device": str(predictor.backend.device)}
