@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from threading import Lock
 
@@ -10,11 +11,10 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
-from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.plane import Block, Plane
-from geoml.grid.region import project
+from geoml.grid.region import project, squares_of
 
 
 def inside(part: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
@@ -32,12 +32,12 @@ def count_inside(part: BaseGeometry, plane: Plane, blocks: Iterable[Block]) -> i
     """
     outline = project(part, plane.crs)
     shapely.prepare(outline)
-    count = 0
-    for block in blocks:
-        height, width = block.window.shape
-        whole = shapely.contains_properly(outline, box(*plane.bounds(block.window)))
-        count += height * width if whole else int(_mask(outline, block.geobox).sum())
-    return count
+    blocks = list(blocks)
+    whole = shapely.contains_properly(outline, squares_of(plane, [b.window for b in blocks]))
+    return sum(
+        math.prod(block.window.shape) if inner else int(_mask(outline, block.geobox).sum())
+        for block, inner in zip(blocks, whole, strict=True)
+    )
 
 
 _ONE = Lock()
