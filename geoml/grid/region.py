@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import pyproj
 import shapely
 from numpy.typing import NDArray
 from shapely.coords import CoordinateSequence
@@ -120,6 +119,8 @@ def zones(region: MultiPolygon) -> dict[str, MultiPolygon]:
 
 def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
     """The plane of a CRS at ``gsd`` metres; a geographic CRS gets the same length in degrees at the equator."""
+    import pyproj
+
     try:
         parsed = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as err:
@@ -138,6 +139,8 @@ def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
 
 def project(part: BaseGeometry, crs: str) -> BaseGeometry:
     """A longitude/latitude geometry in ``crs``; edges are densified every 0.05 degrees, so they bend with it."""
+    import pyproj
+
     to = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
     def move(coords: NDArray[np.float64]) -> NDArray[np.float64]:
