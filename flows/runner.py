@@ -21,7 +21,7 @@ from prefect import Task
 from prefect.futures import PrefectWrappedFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from geoml.engine.run.blocks import Tally
+from geoml.engine.run.tally import Tally
 from geoml.engine.workers.drive import parse
 from geoml.engine.workers.worker_pool import BatchResult, WorkerDied
 from geoml.errors import TransientError

@@ -19,9 +19,9 @@ from prefect.artifacts import (
 from prefect.states import Completed
 
 from geoml import pipeline
-from geoml.engine.run.blocks import Tally
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
+from geoml.engine.run.tally import Tally
 from geoml.io.cards.domain import describe
 from geoml.texts import listed
 

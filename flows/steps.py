@@ -17,8 +17,8 @@ from flows.runner import Steps
 from flows.show import Progress, publish
 from geoml import pipeline
 from geoml.backends.torch import choose
-from geoml.engine.run.blocks import Tally
 from geoml.engine.run.monitor import Scan
+from geoml.engine.run.tally import Tally
 from geoml.engine.workers import drive as driving
 from geoml.errors import TransientError
 from geoml.io.stores.signed import Signatures

@@ -20,11 +20,8 @@ import pystac
 
 from geoml.data.recipe import recipe_file
 from geoml.engine.machine.shutdown import graceful_shutdown
-from geoml.engine.run import gather as gathering
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
-from geoml.engine.run.blocks import Progress, is_done
-from geoml.engine.run.blocks import run_blocks as run_blocks
 from geoml.engine.run.collect import collect as collect
 from geoml.engine.run.collect import collected
 from geoml.engine.run.domain import compare
@@ -32,6 +29,7 @@ from geoml.engine.run.planned import changed_fields
 from geoml.engine.run.sample import with_sample
 from geoml.engine.run.search import search as search
 from geoml.engine.run.span_search import SpanSearch
+from geoml.engine.run.tally import Progress, Tally, is_done
 from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
@@ -43,7 +41,6 @@ from geoml.io.stores.store import within
 from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_yaml, parse
 
 if TYPE_CHECKING:
-    from geoml.engine.run.blocks import Tally
     from geoml.engine.task import OnEpoch
 
 log = logging.getLogger(__name__)
@@ -162,6 +159,13 @@ def todo(out: str | Path | RunStore) -> list[str]:
     return left
 
 
+def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, progress: Progress | None = None) -> Tally:
+    """A batch of blocks in this process, see `geoml.engine.run.blocks.run_blocks`."""
+    from geoml.engine.run import blocks  # torch, which a plan and a finished run do without
+
+    return blocks.run_blocks(out, ids, progress)
+
+
 @limits("predict")
 def predict(
     recipe: PredictRecipe | Mapping[str, object],
@@ -236,6 +240,8 @@ def scan(
     NothingFound when no item was found and the series has none there either, InputError when ``out`` holds something
     else.
     """
+    from geoml.engine.run import gather as gathering  # tables, which a run of one date does without
+
     _claim(out)
     result = monitoring.Scan(monitoring.claim_series(recipe, out))
     entries, result.record = gathering.read_state(out)
@@ -321,6 +327,8 @@ def do_day(
 @limits("monitor")
 def gather(out: str | Path, scan: monitoring.Scan) -> list[dict[str, Any]]:
     """Put all days together in ``out`` and give what changed, one row for each item."""
+    from geoml.engine.run import gather as gathering
+
     return gathering.gather(out, scan)
 
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincc
 
 ROUNDS = 50
 """Reweightings at most."""
@@ -42,6 +41,8 @@ class Variates(NamedTuple):
 
     def no_change(self, z: Floats) -> Floats:
         """(N,) probability that an unchanged pixel would differ as much as each of (N, 2 * bands), or more."""
+        from scipy.special import gammaincc
+
         squared = (((z - self.mean) @ self.transform.T) ** 2).sum(axis=1)
         return np.asarray(gammaincc(max(len(self.transform), 1) / 2, squared / 2))
 
@@ -91,5 +92,7 @@ def _left(variates: int) -> float:
     """The share of a variance that is left under the weights of so many variates."""
     if not variates:
         return 1.0
+    from scipy.special import gammaincc
+
     grid = np.linspace(0, 20 * variates + 50, 10_000)
     return float(np.trapezoid(gammaincc(variates / 2, grid / 2) ** 2, grid) / variates)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import project, squares_of
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 
 def inside(part: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
@@ -45,6 +47,8 @@ _ONE = Lock()
 
 
 def _mask(outline: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
+    from rasterio.features import geometry_mask
+
     with _ONE:
         mask: NDArray[np.bool_] = geometry_mask([outline], tuple(geobox.shape), geobox.affine, invert=True)
     return mask

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.fft
-import scipy.ndimage
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
@@ -174,6 +172,9 @@ def _corners(shape: tuple[int, ...], side: int, offset: tuple[int, int]) -> list
 
 def _orientation(data: NDArray[np.number], known: NDArray[np.bool_], window: NDArray[np.float32]) -> Complex:
     """Spectrum of the gradient's direction as a complex number, damped where it is weak; zero where not known."""
+    import scipy.fft
+    import scipy.ndimage
+
     inside = scipy.ndimage.binary_erosion(known, border_value=0)
     sparse = np.zeros_like(inside)
     sparse[::4, ::4] = inside[::4, ::4]  # enough of them for a median
@@ -196,6 +197,8 @@ def _orientation(data: NDArray[np.number], known: NDArray[np.bool_], window: NDA
 
 def _peak(power: Complex) -> Vector | None:
     """Where the phase correlation of a cross-power spectrum is highest; None where noise may be as high."""
+    import scipy.fft
+
     side = power.shape[0]
     frequency = scipy.fft.fftfreq(side)
     damp = np.exp(-0.5 * (frequency / BAND) ** 2).astype(np.float32)

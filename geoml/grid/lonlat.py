@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 
 from geoml.grid.plane import Plane, Window
@@ -11,6 +10,8 @@ from geoml.grid.plane import Plane, Window
 
 def lonlat(plane: Plane, window: Window) -> NDArray[np.float32]:
     """(2, y, x) longitude and latitude of the centres of pixels, degrees: of a pixel the same in every window."""
+    import pyproj
+
     x = (np.arange(window.x0, window.x1) + (plane.anchor + 0.5)) * plane.res
     y = -(np.arange(window.y0, window.y1) + (plane.anchor + 0.5)) * plane.res
     to = pyproj.Transformer.from_crs(plane.crs, "EPSG:4326", always_xy=True)

@@ -10,11 +10,12 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
-
-from affine import Affine
-from odc.geo.geobox import GeoBox
+from typing import TYPE_CHECKING
 
 from geoml.errors import InputError
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 MAX_CODE = 24
 """Characters of a CRS in a name; a longer one is known by its hash."""
@@ -85,6 +86,9 @@ class Plane:
 
     def geobox(self, window: Window) -> GeoBox:
         """The window as an odc-geo ``GeoBox``."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox  # dask and all that, which numbers of blocks do without
+
         x = (window.x0 + self.anchor) * self.res
         y = -(window.y0 + self.anchor) * self.res
         return GeoBox(window.shape, Affine(self.res, 0.0, x, 0.0, -self.res, y), self.crs)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyproj
 import shapely
 from numpy.typing import NDArray
 from shapely.coords import CoordinateSequence
@@ -16,6 +16,9 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window, blocks_touching
+
+if TYPE_CHECKING:
+    import pyproj
 
 MAX_VERTICES = 100_000
 """A region with more vertices is simplified by its owner, not by us."""
@@ -121,6 +124,8 @@ def zones(region: MultiPolygon) -> dict[str, MultiPolygon]:
 
 def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
     """The plane of a CRS at ``gsd`` metres; a geographic CRS gets the same length in degrees at the equator."""
+    import pyproj
+
     try:
         parsed = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as err:
@@ -140,6 +145,8 @@ def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
 @lru_cache(maxsize=256)
 def _to(crs: str) -> pyproj.Transformer:
     """From degrees; making one takes a thousand times as long as projecting a point. Each thread gets its own inside."""
+    import pyproj
+
     return pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 

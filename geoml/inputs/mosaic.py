@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import dask
 import pystac
 
-from geoml.cube.load import load
 from geoml.engine.contract import BlockPixels
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan
@@ -31,6 +29,10 @@ def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Wi
     Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
     TransientError when a server does not answer.
     """
+    import dask  # and xarray, which an input that is only checked does without
+
+    from geoml.cube.load import load
+
     catalog = stac.open_catalog(plan.recipe.query.catalog)
     cube = load(
         items,

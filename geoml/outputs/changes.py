@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from geoml import models
 from geoml.engine.contract import FinishedRun, Layer, Rows
-from geoml.io.tables.changes import ChangeRows
 from geoml.outputs import classes
-from geoml.outputs._class_features import write_rows
-from geoml.outputs._class_report import ClassReport
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geoml.outputs._class_report import ClassReport
 
 TINY = {"classes": ("unchanged", "gain", "loss"), "task": "change", "dates": 2}
 """Arguments of `geoml.testing.card`, for the contract tests."""
@@ -69,11 +68,16 @@ class Output(classes.Output):
 
     def collect(self, run: FinishedRun) -> None:
         """Whole changes between the first and the last date, as GeoParquet."""
+        from geoml.io.tables.changes import ChangeRows
+        from geoml.outputs._class_features import write_rows
+
         dates = run.plan.by_date(run.sources)
         rows = ChangeRows(self.card, dates[0], dates[-1])
         write_rows(run, classes.SCALE, run.out / classes.FEATURES, rows)
 
     def report(self, out: Path) -> ClassReport:
         """As of classes, with both dates and the probability (or score) of change."""
+        from geoml.outputs._class_report import ClassReport
+
         key = self.layers[1].key
         return ClassReport(self.card, key, classes.STEPS, classes.NODATA, f"{key} of change")

@@ -22,12 +22,13 @@ from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.images import rgb
-from geoml.outputs._class_features import ClassPart, write_rows
-from geoml.outputs._class_report import ClassReport
 from geoml.recipe import PredictRecipe
 
-if TYPE_CHECKING:
-    from torch import Tensor  # a plan asks an output for its layers and needs no torch
+if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, table or page
+    from torch import Tensor
+
+    from geoml.outputs._class_features import ClassPart
+    from geoml.outputs._class_report import ClassReport
 
 STEPS: Final = 250
 """A probability of 1.0 is stored as this."""
@@ -155,16 +156,22 @@ class Output:
 
     def part(self, run: BlockRun) -> ClassPart:
         """Polygons of the classes of a block."""
+        from geoml.outputs._class_features import ClassPart
+
         quiet = None if self.quiet is None else self.card.classes[self.quiet].value
         whole = not run.plan.recipe.simplify  # that needs the neighbours of all polygons
         return ClassPart(run.block, self.layers[1].key, self.card.nodata, quiet, whole)
 
     def collect(self, run: FinishedRun) -> None:
         """Whole features, as GeoParquet."""
+        from geoml.outputs._class_features import write_rows
+
         write_rows(run, SCALE, run.out / FEATURES)
 
     def report(self, out: Path) -> ClassReport:
         """Classes, confidence and areas."""
+        from geoml.outputs._class_report import ClassReport
+
         return ClassReport(self.card, self.layers[1].key, STEPS, NODATA)
 
 

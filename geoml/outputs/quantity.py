@@ -10,20 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from geoml.engine.contract import BlockPart, BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import MapCard
-from geoml.nn.quantity_losses import spread
-from geoml.outputs._quantity_report import QuantityReport
 from geoml.recipe import Frozen, PredictRecipe, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from geoml.outputs._quantity_report import QuantityReport
 
 LARGEST: Final = 32_766
 BROKEN: Final = -32_767
@@ -94,11 +95,17 @@ class Output:
 
     def average(self, raw: Tensor) -> Tensor:
         """(B, 2, y, x) float32 value and spread in the unit."""
+        import torch
+
+        from geoml.nn.quantity_losses import spread
+
         how = self.config
         return torch.stack([raw[:, 0].float() * how.std + how.mean, spread(raw) * how.std], dim=1)
 
     def encode(self, averaged: Tensor) -> list[Tensor]:
         """Value and spread, (B, 1, y, x) each."""
+        import torch
+
         if self.config.dtype == "float32":
             return [averaged[:, :1], averaged[:, 1:]]
         steps = (averaged / self.config.step).round().clamp(-LARGEST, LARGEST)
@@ -139,4 +146,6 @@ class Output:
 
     def report(self, out: Path) -> QuantityReport:
         """Map and spread, and what they are on the whole."""
+        from geoml.outputs._quantity_report import QuantityReport
+
         return QuantityReport(self.config.name, self.config.unit or "", self.layers, self.card.scores)

@@ -6,15 +6,13 @@ model, a thread compresses finished rows and turns the finished block into polyg
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,35 +30,18 @@ from geoml.engine.packages.package import Package
 from geoml.engine.run.output import BlockWriter
 from geoml.engine.run.plan import PART, STATE, Plan, PlannedBlock, read_plan
 from geoml.engine.run.planned import load_planned
-from geoml.errors import DataError, GeomlError, InputError, TransientError, limits
+from geoml.engine.run.tally import Progress, Tally, is_done, note_failed
+from geoml.errors import DataError, InputError, TransientError, limits
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.projection import check_projection
 from geoml.io.cog.radiometry import check_offset
 from geoml.io.stac import search as stac
 from geoml.io.stac.bands import select
-from geoml.io.stac.items import LARGEST_ITEM, files_are_there
 from geoml.io.stores.remote import RunStore, run_store
-from geoml.io.stores.store import read_small, write_json
 from geoml.logs import Threads, about
 from geoml.settings import settings
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int], None]
-"""Called with a block id and the pixels finished since the last call; 0 when the block failed."""
-
-
-@dataclass
-class Tally:
-    """What a batch of blocks cost and how it ended; adds up over batches."""
-
-    done: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    transient: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    pixels: int = 0
 
 
 @lru_cache(maxsize=2)
@@ -82,25 +63,6 @@ def predictor_of(plan: Plan) -> Predictor:
     package, backend = _loaded(plan.model_path, card, name, BACKENDS.find(name).choose())
     output = output_of(plan.card, recipe)
     return Predictor(package, output, join=recipe.join, tta=recipe.tta, backend=backend)
-
-
-def is_done(
-    out: str | Path | RunStore, plan: Plan, planned: PlannedBlock, size: Callable[[str], int | None] | None = None
-) -> bool:
-    """True when the block's item exists with the block's hash (design rule 8), and its files with their sizes.
-
-    ``size`` is what `RunStore.blocks` said of this block, to look once for many.
-    """
-    key, store = plan.block(planned).id, run_store(out)
-    size = size or store.blocks([key])
-    path = store.local / "items" / f"{key}.json"
-    try:
-        item = json.loads(read_small(path, LARGEST_ITEM) or b"{}")
-        if item["properties"]["geoml:recipe_hash"] != planned.hash or not files_are_there(item, size):
-            return False
-    except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # none, or a damaged one
-        return False
-    return not output_of(plan.card, plan.recipe).tables or size(PART.format(key)) is not None
 
 
 @limits("blocks")
@@ -269,15 +231,3 @@ class _Reader:
         inner = run.inner
         alike = likeness(plan.card.domain, inner.data, inner.valid, inner.scale, inner.offset, inner.looks)
         return replace(run, likeness=alike, seconds={**took, "domain": time.perf_counter() - start})
-
-
-def note_failed(out: str | Path | RunStore, key: str, error: GeomlError, tally: Tally) -> None:
-    """Put down why a block failed, in the run's folder and in ``tally``."""
-    with about(block=key):
-        log.warning("failed: %s", error)
-    tally.failed[key] = str(error)
-    if isinstance(error, TransientError):
-        tally.transient.append(key)
-    store, name = run_store(out), f"{STATE}/failed/{key}.json"
-    write_json(store.inside(name), {"block": key, "error": type(error).__name__, "message": str(error)})
-    store.push(name)

@@ -15,12 +15,11 @@ import numpy as np
 import pystac
 
 from geoml.engine.contract import FinishedRun, input_of, output_of
-from geoml.engine.run.blocks import Tally, is_done
 from geoml.engine.run.domain import of_items
 from geoml.engine.run.plan import MODEL, PART, STATE, Plan, read_plan
+from geoml.engine.run.tally import Tally, is_done
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
 from geoml.grid.plane import Block
-from geoml.io.report.page import map_report
 from geoml.io.software import count_versions
 from geoml.io.stac import search as stac
 from geoml.io.stac.items import PARQUET, AssetInfo, asset_name, collection, read_item, write_collection
@@ -108,6 +107,8 @@ def _write(
     tallies: Sequence[Tally],
     before: RunJson | None,
 ) -> RunJson:
+    from geoml.io.report.page import map_report  # and pyarrow, which a run that is finished does without
+
     out, start = store.local, time.perf_counter()
     items = [_read_block_item(out / "items" / f"{key}.json") for key in done]
     sources = stac.read_items(out / "sources.parquet")

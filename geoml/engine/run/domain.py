@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pystac
@@ -20,11 +20,7 @@ from pydantic import Field
 
 from geoml.cube.domain import fit, likeness, magnitude
 from geoml.cube.region import inside
-from geoml.data.chips import Reader
-from geoml.data.prepare import Splits
-from geoml.data.recipe import RasterRecipe
 from geoml.engine.contract import input_of
-from geoml.engine.packages.calibrate import sample_pixels
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import STATE, Plan, Zone, item_version
 from geoml.engine.run.sample import places
@@ -36,6 +32,11 @@ from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import read_small, write_json
 from geoml.recipe import Frozen, digest
 from geoml.settings import settings
+
+if TYPE_CHECKING:
+    from geoml.data.chips import Reader
+    from geoml.data.prepare import Splits
+    from geoml.data.recipe import RasterRecipe
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ def measured(splits: Splits, recipe: RasterRecipe, reader: Reader) -> Domain:
 
     Raises NothingFound for a split without a valid pixel.
     """
+    from geoml.engine.packages.calibrate import sample_pixels  # torch, which a run does not measure with
+
     bands = len(recipe.bands)
     train, held_out = (
         # all dates are one domain

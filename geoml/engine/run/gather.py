@@ -12,17 +12,16 @@ from typing import Any
 
 import pystac
 
-from geoml.engine.run.blocks import is_done
 from geoml.engine.run.history import History, history, write_history
 from geoml.engine.run.migrate import migrate
 from geoml.engine.run.monitor import FILES, Scan, day_out, tables
 from geoml.engine.run.plan import MODEL, Plan, item_version, read_plan
 from geoml.engine.run.scan_record import ScanRecord, read_scan_record, write_scan_record
+from geoml.engine.run.tally import is_done
 from geoml.io.cards import mlm
 from geoml.io.stac import search as stac
 from geoml.io.stac.series import (
     Entry,
-    add_changes,
     day_entry,
     item_of_day,
     now,
@@ -30,6 +29,7 @@ from geoml.io.stac.series import (
     read_series,
     write_series,
 )
+from geoml.io.stac.series_changes import add_changes
 from geoml.io.stac.series_tables import drop_parts, items_of_day, part_name, put_items, put_parts, read_column
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import write_json

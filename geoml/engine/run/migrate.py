@@ -22,14 +22,13 @@ from geoml.io.stac import search as stac
 from geoml.io.stac.series import (
     ENTRIES,
     Entry,
-    add_changes,
     day_entry,
     is_day,
     item_of_day,
-    read_changes,
     read_series,
     write_series,
 )
+from geoml.io.stac.series_changes import add_changes, read_changes
 from geoml.io.stac.series_tables import put_items, put_parts
 from geoml.io.stac.table import LEFT_OUT_KEY
 from geoml.io.stores.remote import RunStore, run_store

@@ -5,9 +5,13 @@ Every block says in its item which weights made it, and takes that from the plan
 
 from __future__ import annotations
 
-from geoml.engine.packages.package import Package, load
+from typing import TYPE_CHECKING
+
 from geoml.errors import ModelError
 from geoml.io.cards.map_card import MapCard
+
+if TYPE_CHECKING:
+    from geoml.engine.packages.package import Package
 
 ABOUT = frozenset({"description", "license", "bbox", "training", "scores", "parameters", "domain"})
 """Fields of a card that change no class of a pixel and no meaning of one."""
@@ -22,6 +26,8 @@ def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
 def load_planned(path: str, planned: MapCard) -> Package:
     """The package at ``path``. Raises ModelError when it is not the planned one, and what
     `geoml.engine.packages.package.load` raises."""
+    from geoml.engine.packages.package import load  # torch, which a comparison of cards does without
+
     package = load(path)
     if fields := changed_fields(planned, package.card):
         raise ModelError(

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from geoml import models
 from geoml.cube.region import inside
 from geoml.engine.contract import input_of, output_of
-from geoml.engine.packages import package
-from geoml.engine.packages.calibrate import calibrated, doubt_of
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import STATE, Plan, RegionSample, SelfChange, Zone, item_version
 from geoml.engine.run.planned import load_planned
@@ -126,6 +124,9 @@ def _tried(
     """The sha256 of the model as calibrated ("" where there is none), what it makes of equal dates, and warnings."""
     card, model, doubts = plan.card, "", []
     if models.calibrated(card.architecture):
+        from geoml.engine.packages import package  # torch, which a run that has its sample does without
+        from geoml.engine.packages.calibrate import calibrated, doubt_of
+
         loaded, flat = load_planned(plan.model_path, plan.card), pixels.reshape(len(pixels), -1)
         made = calibrated(loaded, flat)
         model = package.save(made.module, made.card, store.inside(f"{MODEL}/model.json").parent).sha256

@@ -26,7 +26,7 @@ from geoml.io.stores.signed import Signatures, current_signatures
 from geoml.settings import settings
 
 if TYPE_CHECKING:
-    from geoml.engine.run.blocks import Progress, Tally
+    from geoml.engine.run.tally import Progress, Tally
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoml.engine.run.blocks import Progress, Tally, note_failed, run_blocks
 from geoml.engine.run.plan import read_plan
+from geoml.engine.run.tally import Progress, Tally, note_failed
 from geoml.engine.workers.processes import Processes
 from geoml.engine.workers.worker_pool import WorkerDied, WorkerPool
 from geoml.errors import DataError, InputError, TransientError
@@ -69,6 +69,8 @@ def drive(pool: WorkerPool, out: str | Path | RunStore, ids: Sequence[str], batc
 def _run(store: RunStore, ids: Sequence[str], batch: int, progress: Progress | None) -> list[Tally]:
     kind, count, address = parse(settings().workers)
     if kind == "here":
+        from geoml.engine.run.blocks import run_blocks  # torch
+
         return [run_blocks(store, ids, progress)]
     place = store.url if store.remote else str(store.local.absolute())  # a worker has a folder of its own
     with _start(kind, count, address, place, progress) as pool:

@@ -26,7 +26,7 @@ from geoml.io.stores.signed import current_signatures
 from geoml.settings import settings
 
 if TYPE_CHECKING:
-    from geoml.engine.run.blocks import Progress
+    from geoml.engine.run.tally import Progress
 
 
 class _Worker:

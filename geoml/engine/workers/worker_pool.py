@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from geoml.engine.run.blocks import Tally
+    from geoml.engine.run.tally import Tally
 
 STOP_SECONDS = 6.0
 """Seconds that workers have to publish what is finished once they have to stop."""

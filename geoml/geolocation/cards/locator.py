@@ -4,14 +4,15 @@ in the words of MLM what other software can use."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
-from shapely.geometry import box
-from shapely.geometry.base import BaseGeometry
 
 from geoml.io.cards.card import ModelCard
 from geoml.recipe import Frozen
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 SECTION = "locator"
 BANDS = ("red", "green", "blue")
@@ -74,6 +75,8 @@ class LocatorCard(ModelCard):
         return f"{self.task}, {self.kind}", " ".join(BANDS), "", self.head
 
     def footprint(self) -> BaseGeometry:
+        from shapely.geometry import box
+
         return box(*self.bbox)
 
     def to_mlm(self) -> dict[str, Any]:

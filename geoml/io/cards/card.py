@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, Field
-from shapely.geometry.base import BaseGeometry
 
-from geoml.grid.region import from_bbox
 from geoml.recipe import Frozen
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 Bbox = tuple[float, float, float, float]
 
@@ -55,4 +56,6 @@ class ModelCard(Frozen, ABC):
 
     def footprint(self) -> BaseGeometry:
         """Geometry of the item, in degrees."""
+        from geoml.grid.region import from_bbox
+
         return from_bbox(*self.bbox)

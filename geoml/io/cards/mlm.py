@@ -7,17 +7,18 @@ the class of the card (`geoml.io.cards.card.ModelCard`). No clock time: same car
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pystac
 from pydantic import ValidationError
-from shapely.geometry import mapping
 
 from geoml.errors import ModelError
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.kinds import card_of
 from geoml.io.stores.multihash import multihash, sha256_of
 from geoml.texts import listed
+
+if TYPE_CHECKING:
+    import pystac
 
 C = TypeVar("C", bound=ModelCard)
 
@@ -34,6 +35,9 @@ def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
 
     The asset ``model`` names the weights beside the item, with their checksum.
     """
+    import pystac
+    from shapely.geometry import mapping
+
     properties: dict[str, object] = {
         "start_datetime": "1900-01-01T00:00:00Z",
         "end_datetime": "9999-12-31T23:59:59Z",
@@ -76,7 +80,7 @@ def from_item(item: pystac.Item | Mapping[str, Any], kind: type[C], where: str =
 
     Raises ModelError, naming the field, for one that does not make a card, and for a card that is none of ``kind``.
     """
-    value = item.to_dict(include_self_link=False) if isinstance(item, pystac.Item) else item
+    value = item if isinstance(item, Mapping) else item.to_dict(include_self_link=False)
     try:
         actual = card_of(value)
         if not issubclass(actual, kind):

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from geoml.errors import InputError, unknown
@@ -203,6 +201,9 @@ def _with_origin(catalog: Catalog, path: Path) -> Catalog:
 
     A remote file gets neither the folder nor the ``signed_buckets`` of that file.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         name = (pq.read_schema(path).metadata or {}).get(ORIGIN_KEY, b"").decode("utf-8", "replace")
     except (OSError, pa.ArrowException) as err:

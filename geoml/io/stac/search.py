@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
@@ -33,10 +34,12 @@ from geoml.io.stac.query import (
     sort_items,
     unique_items,
 )
-from geoml.io.stac.table import collections_of, item_origins, read_dicts, read_items, write_items
 from geoml.io.stac.walk import make_absolute, walk
 from geoml.recipe import Query
 from geoml.texts import listed
+
+if TYPE_CHECKING:
+    from geoml.io.stac.table import read_items, write_items
 
 __all__ = [
     "Catalog",
@@ -49,6 +52,14 @@ __all__ = [
     "search",
     "write_items",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("read_items", "write_items"):
+        from geoml.io.stac import table  # pyarrow and pandas, which a catalog of JSON does without
+
+        return vars(table)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def search(
@@ -213,6 +224,8 @@ def _all_local(checked: CheckedQuery, boxes: tuple[Box, ...], collection: str | 
     """Items of a local catalog; those of a parquet file only where their bbox may touch ``boxes`` (none: all)."""
     if checked.catalog.kind == "static":
         return list(walk(checked.catalog, collection, left))
+    from geoml.io.stac.table import collections_of, item_origins, read_dicts
+
     path = local_copy(checked.catalog.url)
     home = (lambda _: checked.catalog.url) if checked.catalog.remote else item_origins(path)
     values, about = [make_absolute(v, home(v)) for v in read_dicts(path, boxes)], collections_of(path)

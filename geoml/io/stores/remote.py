@@ -16,10 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io.stores import web
 from geoml.io.stores.bucket import Bucket, ObjectInfo, endpoint, is_bucket
 from geoml.io.stores.hrefs import check_host, check_url, origin, redact, scheme
 from geoml.io.stores.lock import LARGEST as LARGEST_LOCK
@@ -27,6 +26,9 @@ from geoml.io.stores.lock import NAME, FileSlot, Holder, ObjectSlot, check_held,
 from geoml.io.stores.scratch import scratch
 from geoml.io.stores.signed import signed
 from geoml.io.stores.store import SMALL, atomic, read_small, sha256, within, write_text
+
+if TYPE_CHECKING:
+    from geoml.io.stores import web
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -251,6 +253,8 @@ def fetch(url: str, what: str, limit: int, *, guarded: bool = False) -> Path:
         name = f"{_digest(name)}{PurePosixPath(name).suffix[:12]}"
     path = scratch("files", _digest(home), "run") / name
     if not is_bucket(url):
+        from geoml.io.stores import web
+
         web.retried(lambda: _download(url, path, what, limit, guarded))
         return path
     bucket = Bucket(home, what)
@@ -273,6 +277,8 @@ def read(url: str, what: str, limit: int) -> bytes:
 
 def _download(url: str, path: Path, what: str, limit: int, guarded: bool) -> None:
     """Fetch over HTTP into a file, once."""
+    from geoml.io.stores import web
+
     with atomic(path) as temporary, temporary.open("wb") as file:
         answer = _follow(url, what, limit, guarded, file)
         if answer.status in web.RETRIED:
@@ -289,6 +295,8 @@ def _download(url: str, path: Path, what: str, limit: int, guarded: bool) -> Non
 
 def _follow(url: str, what: str, limit: int, guarded: bool, into: BinaryIO) -> web.Answer:
     """The answer after redirects. None may lead to a private address but on the host and port that the user named."""
+    from geoml.io.stores import web
+
     location, trusted = url, None if guarded else origin(url)
     for _ in range(web.MAX_HOPS + 1):
         checked = origin(location) != trusted

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import geopandas as gpd
-import pyogrio
-import pyproj
 import shapely
 from shapely.geometry import MultiPolygon, Polygon, shape
 from shapely.geometry.base import BaseGeometry
@@ -17,7 +15,9 @@ from geoml.errors import InputError
 from geoml.grid.region import from_geometry
 from geoml.io.stores.hrefs import check_url, redact
 from geoml.io.stores.remote import fetch, is_url
-from geoml.io.tables import parquet_geometry
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 MAX_BYTES = 2**30
 """Of a region that is fetched from elsewhere."""
@@ -69,6 +69,9 @@ def _geojson(file: Path) -> tuple[list[BaseGeometry], object]:
 
 
 def _geopackage(file: Path) -> tuple[list[BaseGeometry], object]:
+    import geopandas as gpd
+    import pyogrio
+
     layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
     polygons = [str(name) for name, kind in pyogrio.list_layers(file) if kind and "Polygon" in kind] or layers
     if len(polygons) != 1:
@@ -77,6 +80,8 @@ def _geopackage(file: Path) -> tuple[list[BaseGeometry], object]:
 
 
 def _geoparquet(file: Path) -> tuple[list[BaseGeometry], object]:
+    from geoml.io.tables import parquet_geometry
+
     return _frame(parquet_geometry.read(file))
 
 
@@ -97,6 +102,8 @@ def _only_polygons(geometries: list[BaseGeometry], path: str) -> MultiPolygon:
 
 
 def _in_degrees(region: MultiPolygon, crs: object, path: str) -> MultiPolygon:
+    import pyproj
+
     if crs is None:
         raise InputError(f"region: {path!r} has no CRS; expected one, such as EPSG:4326")
     try:
