@@ -144,7 +144,7 @@ def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
 
 @lru_cache(maxsize=256)
 def _to(crs: str) -> pyproj.Transformer:
-    """From degrees; making one takes a thousand times as long as projecting a point. Each thread gets its own inside."""
+    """From degrees, one for each thread inside; making one takes a thousand times as long as projecting a point."""
     import pyproj
 
     return pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
