@@ -17,6 +17,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pystac
@@ -93,14 +94,21 @@ def is_done(
     """
     key, store = plan.block(planned).id, run_store(out)
     size = size or store.blocks([key])
+    return finished_item(store, key, planned, size, parts=bool(output_of(plan.card, plan.recipe).tables)) is not None
+
+
+def finished_item(
+    store: RunStore, key: str, planned: PlannedBlock, size: Callable[[str], int | None], *, parts: bool
+) -> dict[str, Any] | None:
+    """The item of a block as JSON where the block is done, see `is_done`; with ``parts`` its part has to be there."""
     path = store.local / "items" / f"{key}.json"
     try:
-        item = json.loads(read_small(path, LARGEST_ITEM) or b"{}")
+        item: dict[str, Any] = json.loads(read_small(path, LARGEST_ITEM) or b"{}")
         if item["properties"]["geoml:recipe_hash"] != planned.hash or not files_are_there(item, size):
-            return False
+            return None
     except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # none, or a damaged one
-        return False
-    return not output_of(plan.card, plan.recipe).tables or size(PART.format(key)) is not None
+        return None
+    return None if parts and size(PART.format(key)) is None else item
 
 
 @limits("blocks")
