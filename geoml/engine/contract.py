@@ -237,7 +237,7 @@ class FinishedRun:
     plan: Plan
     done: Sequence[str]
     items: Sequence[pystac.Item]
-    """Of the blocks that are done."""
+    """Of the blocks that are done those that begin first and end last."""
     sources: Sequence[pystac.Item]
     parts: Callable[[Callable[[Path], Any]], Iterator[tuple[Block, Any]]]
     """``parts(read)`` gives each block with what ``read`` makes of the file that its `BlockPart` wrote. A damaged one

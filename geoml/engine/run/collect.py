@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pystac
 
 from geoml.engine.contract import FinishedRun, input_of, output_of
-from geoml.engine.run.domain import of_items
-from geoml.engine.run.plan import MODEL, PART, STATE, Plan, read_plan
-from geoml.engine.run.tally import Tally, is_done
+from geoml.engine.run.domain import of_pixels
+from geoml.engine.run.plan import MODEL, PART, STATE, Plan, PlannedBlock, read_plan
+from geoml.engine.run.tally import Tally, finished_item
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
 from geoml.grid.plane import Block
 from geoml.io.software import count_versions
 from geoml.io.stac import search as stac
-from geoml.io.stac.items import PARQUET, AssetInfo, asset_name, collection, read_item, write_collection
+from geoml.io.stac.item import Document
+from geoml.io.stac.item_stream import ItemStream
+from geoml.io.stac.item_summary import ItemSummary
+from geoml.io.stac.items import PARQUET, AssetInfo, asset_name, collection, write_collection
 from geoml.io.stac.times import time_range
 from geoml.io.stores.multihash import sha256_of
 from geoml.io.stores.remote import RunStore, run_store
@@ -53,27 +55,73 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
     is published.
     """
     store = run_store(out)
-    plan, out = read_plan(store), store.local
-    size = store.blocks()
+    plan = read_plan(store)
+    by_id = plan.by_id()
     store.pull(f"{STATE}/failed/", "run.json")
-    done = [key for key, planned in plan.by_id().items() if is_done(store, plan, planned, size)]
-    notes = {key: note for key in plan.by_id() if key not in done and (note := _note(out, key))}
-    failed = {key: note["message"] for key, note in notes.items()}
-    later = all(note["error"] == TransientError.__name__ for note in notes.values())
-    if not done:
-        raise _failure(plan, failed, later)
-    before = _read_run(out)
-    same = before is not None and before["blocks"]["done"] == done and before["blocks"]["failed"] == failed
-    same = same and before is not None and before.get("content") == _content(plan, done)
-    if before and same and not any(t.done for t in tallies) and _published(store, before["files"]):
-        run = before
-    else:
-        run = _write(store, plan, done, failed, tallies, before)
+    before = _read_run(store.local)
+    if before is not None and not any(t.done for t in tallies) and before.get("content") == _content(by_id, by_id):
+        blocks = _finished(store, plan, by_id)  # most likely nothing is new
+        if blocks.ids == before["blocks"]["done"] == list(by_id) and _published(store, before["files"]):
+            return _valid(before)
+    with ItemStream(store.inside("items.parquet")) as table:
+        blocks = _finished(store, plan, by_id, table.add)
+        done = set(blocks.ids)
+        notes = {key: note for key in by_id if key not in done and (note := _note(store.local, key))}
+        failed = {key: note["message"] for key, note in notes.items()}
+        later = all(note["error"] == TransientError.__name__ for note in notes.values())
+        if not done:
+            raise _failure(plan, failed, later)
+        same = before is not None and before["blocks"]["done"] == blocks.ids and before["blocks"]["failed"] == failed
+        same = same and before is not None and before.get("content") == _content(by_id, blocks.ids)
+        if before and same and not any(t.done for t in tallies) and _published(store, before["files"]):
+            run = before
+        else:
+            table.close()
+            run = _write(store, plan, blocks, failed, tallies, before)
     if failed:
         raise _failure(plan, failed, later)
+    return _valid(run)
+
+
+def _valid(run: RunJson) -> RunJson:
+    """``run``. Raises NothingFound when it has no valid pixel."""
     if not run["valid_pixels"]:
-        raise NothingFound(f"coverage: none of the {len(done)} blocks has a valid pixel inside the region")
+        done = len(run["blocks"]["done"])
+        raise NothingFound(f"coverage: none of the {done} blocks has a valid pixel inside the region")
     return run
+
+
+def _finished(
+    store: RunStore,
+    plan: Plan,
+    by_id: Mapping[str, PlannedBlock],
+    take: Callable[[Document], object] = lambda item: None,
+) -> ItemSummary:
+    """What the blocks that are done say together; each item is read once, and handed to ``take``.
+
+    Raises DataError when something that is needed of one is damaged.
+    """
+    size, found = store.blocks(), ItemSummary()
+    parts = bool(output_of(plan.card, plan.recipe).tables)
+    for key, planned in by_id.items():
+        item = finished_item(store, key, planned, size, parts=parts)
+        if item is None:
+            continue
+        try:
+            found.add(item)
+            take(item)
+        except (LookupError, TypeError, AttributeError) as err:
+            raise _damaged(store, key, err) from err
+        except DataError as err:
+            if out_of_memory(err):
+                raise
+            raise _damaged(store, key, err) from err
+    return found
+
+
+def _damaged(store: RunStore, key: str, why: Exception) -> DataError:
+    path = store.local / "items" / f"{key}.json"
+    return DataError(f"{path}: not as it was written ({why}); delete it to do the block again")
 
 
 def collected(out: str | Path | RunStore) -> bool:
@@ -82,12 +130,12 @@ def collected(out: str | Path | RunStore) -> bool:
     plan = read_plan(store)
     store.pull("run.json")
     run = _read_run(store.local)
-    return run is not None and run.get("content") == _content(plan, list(plan.by_id()))
-
-
-def _content(plan: Plan, done: Sequence[str]) -> str:
-    """Which blocks were put together, and of which items: a block that was done again has the same id."""
     by_id = plan.by_id()
+    return run is not None and run.get("content") == _content(by_id, by_id)
+
+
+def _content(by_id: Mapping[str, PlannedBlock], done: Iterable[str]) -> str:
+    """Which blocks were put together, and of which items: a block that was done again has the same id."""
     return digest([by_id[key].hash for key in done])
 
 
@@ -102,15 +150,14 @@ def _published(store: RunStore, names: Iterable[str]) -> bool:
 def _write(
     store: RunStore,
     plan: Plan,
-    done: list[str],
+    blocks: ItemSummary,
     failed: dict[str, str],
     tallies: Sequence[Tally],
     before: RunJson | None,
 ) -> RunJson:
     from geoml.io.report.page import map_report  # and pyarrow, which a run that is finished does without
 
-    out, start = store.local, time.perf_counter()
-    items = [_read_block_item(out / "items" / f"{key}.json") for key in done]
+    out, start, done = store.local, time.perf_counter(), blocks.ids
     sources = stac.read_items(out / "sources.parquet")
     times = time_range(sources)
     output = output_of(plan.card, plan.recipe)
@@ -120,13 +167,13 @@ def _write(
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if output.tables:
         store.pull(*(PART.format(key) for key in done))
-        output.collect(FinishedRun(out, plan, done, items, sources, partial(_parts, out, plan, done)))
+        ends = [pystac.Item.from_dict(item) for item in blocks.ends or ()]
+        output.collect(FinishedRun(out, plan, done, ends, sources, partial(_parts, out, plan, done)))
         assets |= {Path(name).stem: _file(out / name, title, ("data",)) for name, title in output.tables.items()}
-    stac.write_items([_from_folder(i) for i in items], out / "items.parquet")
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
     about = f"{plan.card.task} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}"
     made = collection(
-        items,
+        blocks,
         id=plan.output_id,
         title=about,
         description=plan.card.description or about,
@@ -135,7 +182,7 @@ def _write(
         model_href=str(out.absolute() / MODEL),
     )
     write_collection(made, out / "collection.json")
-    run = _summary(plan, items, sources, done, failed, tallies, before)
+    run = _summary(plan, blocks, sources, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
     page = map_report(out, run, plan.card, output.report(out), partial(_fetched, store))
     write_text(out / "report.html", page)
@@ -162,22 +209,6 @@ def _fetched(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]
     return store.fetched(files)
 
 
-def _read_block_item(path: Path) -> pystac.Item:
-    """The item of a block. Raises DataError when something that `collect` needs of it is damaged."""
-    item = read_item(path)
-    try:
-        time_range([item])
-        west, south, east, north = map(float, item.bbox or ())
-        if np.isfinite([west, south, east, north]).all() and all(
-            isinstance(item.properties[f"geoml:{name}_pixels"], int) for name in ("asked", "valid")
-        ):
-            return item
-        why = "no bounds or no count of pixels"
-    except (GeomlError, ValueError, LookupError, TypeError) as err:
-        why = str(err)
-    raise DataError(f"{path}: not as it was written ({why}); delete it to do the block again")
-
-
 def _parts(out: Path, plan: Plan, done: Sequence[str], read: Callable[[Path], T]) -> Iterator[tuple[Block, T]]:
     """Each block with what ``read`` makes of its part. Raises DataError for a damaged one, which is removed."""
     by_id = plan.by_id()
@@ -195,9 +226,8 @@ def _parts(out: Path, plan: Plan, done: Sequence[str], read: Callable[[Path], T]
 
 def _summary(
     plan: Plan,
-    items: Sequence[pystac.Item],
+    blocks: ItemSummary,
     sources: Sequence[pystac.Item],
-    done: list[str],
     failed: dict[str, str],
     tallies: Sequence[Tally],
     before: RunJson | None,
@@ -211,28 +241,27 @@ def _summary(
         seconds.update(tally.seconds)
         size.update(tally.bytes)
         pixels += tally.pixels
-    asked, valid = (sum(i.properties[f"geoml:{name}_pixels"] for i in items) for name in ("asked", "valid"))
-    region = asked if plan.pixels is None else plan.pixels
+    region = blocks.asked if plan.pixels is None else plan.pixels
     return {
         "recipe": plan.recipe.model_dump(mode="json"),
         "hash": plan.hash,
         "model": {"name": plan.card.name, "version": plan.card.version, "sha256": plan.card.sha256},
         "collection": plan.collection,
         "zones": [z.model_dump(mode="json", exclude={"part", "pixels"}) for z in plan.zones],
-        "blocks": {"planned": len(plan.blocks), "done": done, "failed": failed},
-        "content": _content(plan, done),
+        "blocks": {"planned": len(plan.blocks), "done": blocks.ids, "failed": failed},
+        "content": _content(plan.by_id(), blocks.ids),
         "seconds": {k: round(v, 3) for k, v in sorted(seconds.items())},
         "bytes": dict(sorted(size.items())),
         "pixels": pixels,
         "region_pixels": region,
-        "valid_pixels": valid,
-        "valid_percent": round(100 * valid / max(region, 1), 3),
-        "domain": of_items(items),
+        "valid_pixels": blocks.valid,
+        "valid_percent": round(100 * blocks.valid / max(region, 1), 3),
+        "domain": of_pixels(blocks.unlike, blocks.valid),
         "sources": [s.id for s in sources],
         "units": plan.units,
         "left_out": plan.left_out,
         **_sample_findings(plan),
-        "versions": count_versions([i.properties.get("processing:software") for i in items]),
+        "versions": count_versions(blocks.software),
     }
 
 
@@ -248,21 +277,6 @@ def _sample_findings(plan: Plan) -> RunJson:
 
 def _file(path: Path, title: str, roles: tuple[str, ...]) -> AssetInfo:
     return AssetInfo(path, title, roles, PARQUET, path.stat().st_size, sha256(path))
-
-
-def _from_folder(item: pystac.Item) -> pystac.Item:
-    """The item with hrefs as seen from the folder of the run, where items.parquet lies."""
-    copy = item.clone()
-    for asset in copy.assets.values():
-        asset.href = _one_down(asset.href)
-    copy.remove_links("self")  # it is absolute, and a run may be moved
-    for link in copy.links:
-        link.target = _one_down(str(link.target))
-    return copy
-
-
-def _one_down(href: str) -> str:
-    return f"./{href.removeprefix('../')}" if href.startswith("../") else href
 
 
 def _note(out: Path, key: str) -> dict[str, str] | None:

@@ -116,13 +116,9 @@ def compare(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> None:
         log.warning("%s", f"{about}; {wrong}" if wrong else about)
 
 
-def of_items(items: Sequence[pystac.Item]) -> dict[str, Any] | None:
-    """What ``run.json`` says: share of the valid pixels of all blocks, and the verdict. None where a block lacks it."""
-    unlike = [i.properties.get("geoml:outside_pixels") for i in items]
-    known = sum(i.properties["geoml:valid_pixels"] for i in items)
-    if not known or not all(isinstance(n, int) for n in unlike):
-        return None
-    return _share(sum(n for n in unlike if n is not None), known)
+def of_pixels(unlike: int | None, known: int) -> dict[str, Any] | None:
+    """What ``run.json`` says: share of the valid pixels of all blocks, and the verdict. None where it is not known."""
+    return None if unlike is None or not known else _share(unlike, known)
 
 
 def _share(unlike: int, pixels: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from geoml.engine.contract import output_of
 from geoml.engine.run.plan import PART, STATE, Plan, PlannedBlock
@@ -48,14 +49,21 @@ def is_done(
     """
     key, store = plan.block(planned).id, run_store(out)
     size = size or store.blocks([key])
+    return finished_item(store, key, planned, size, parts=bool(output_of(plan.card, plan.recipe).tables)) is not None
+
+
+def finished_item(
+    store: RunStore, key: str, planned: PlannedBlock, size: Callable[[str], int | None], *, parts: bool
+) -> dict[str, Any] | None:
+    """The item of a block as JSON where the block is done, see `is_done`; with ``parts`` its part has to be there."""
     path = store.local / "items" / f"{key}.json"
     try:
-        item = json.loads(read_small(path, LARGEST_ITEM) or b"{}")
+        item: dict[str, Any] = json.loads(read_small(path, LARGEST_ITEM) or b"{}")
         if item["properties"]["geoml:recipe_hash"] != planned.hash or not files_are_there(item, size):
-            return False
+            return None
     except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # none, or a damaged one
-        return False
-    return not output_of(plan.card, plan.recipe).tables or size(PART.format(key)) is not None
+        return None
+    return None if parts and size(PART.format(key)) is None else item
 
 
 def note_failed(out: str | Path | RunStore, key: str, error: GeomlError, tally: Tally) -> None:

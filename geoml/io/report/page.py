@@ -123,7 +123,7 @@ def _read_blocks(out: Path, done: Sequence[str], stage: Stage) -> tuple[BlockFil
     if len(done) > MANY:
         with suppress(DataError):  # some are of a geoml that did not count: then all are read from their files
             table = BlockTable(out / "items.parquet")
-            if table.ids == list(done):
+            if sorted(table.ids) == list(done):
                 return table, {}
     items, problems = [], {}
     for key in done:

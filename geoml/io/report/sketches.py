@@ -26,8 +26,8 @@ from geoml.io.report.canvas import Canvas
 from geoml.io.report.counts import COUNTS, SIDE, SKETCH, observed_of, sketch_of
 from geoml.io.report.part import ReportLayer, ReportPart
 
-MANY = 1600
-"""Blocks from which on their files are not opened: no more than some 35 pixels of the page lie along a side of one."""
+MANY = 1000
+"""Blocks from which on their files are not opened: no more than some 45 pixels of the page lie along a side of one."""
 BATCH = 4096
 """Blocks in memory at a time."""
 STRIP = 64

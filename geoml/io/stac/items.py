@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from geoml.grid.plane import Block
 from geoml.grid.region import from_geometry
 from geoml.io.cards.map_card import MapCard
 from geoml.io.software import software
-from geoml.io.stac.times import time_range
+from geoml.io.stac.item_summary import ItemSummary
 from geoml.io.stores.multihash import multihash
 from geoml.io.stores.store import read_small, write_json
 from geoml.redacted import bare
@@ -215,7 +215,7 @@ def asset_name(href: str) -> str:
 
 
 def collection(
-    items: Iterable[pystac.Item],
+    blocks: ItemSummary,
     *,
     id: str,
     title: str,
@@ -228,16 +228,12 @@ def collection(
 
     ``assets`` are files of the whole run, such as ``features.parquet``. Raises NothingFound when there is no item.
     """
-    blocks = sorted(items, key=lambda i: i.id)
-    if not blocks:
+    if blocks.times is None:
         raise NothingFound("collection: no item to describe")
-    extent = pystac.Extent(
-        pystac.SpatialExtent([united([i.bbox for i in blocks if i.bbox])]),
-        pystac.TemporalExtent([list(time_range(blocks))]),
-    )
+    extent = pystac.Extent(pystac.SpatialExtent([blocks.bbox]), pystac.TemporalExtent([list(blocks.times)]))
     summaries = {
         "gsd": [card.gsd],
-        "proj:code": sorted({i.properties["proj:code"] for i in blocks if i.properties.get("proj:code")}),
+        "proj:code": sorted(blocks.codes),
         "processing:level": ["L4"],
         "geoml:model": [card.name],
     }
@@ -249,12 +245,12 @@ def collection(
         license="other",
         keywords=[card.task, card.name],
         summaries=pystac.Summaries({k: v for k, v in summaries.items() if v}),
-        extra_fields={"item_assets": _item_assets(blocks)},
+        extra_fields={"item_assets": blocks.item_assets},
     )
     for key, info in (assets or {}).items():
         result.add_asset(key, _asset(info, card))
-    for item in blocks:
-        result.add_link(pystac.Link("item", f"./items/{item.id}.json", "application/geo+json"))
+    for name in sorted(blocks.ids):
+        result.add_link(pystac.Link("item", f"./items/{name}.json", "application/geo+json"))
     if model_href:
         result.add_link(_model_link(model_href, card))
     files = (a.extra_fields for a in result.assets.values())
@@ -303,18 +299,6 @@ def _band(band: BandInfo, card: MapCard) -> dict[str, object]:
     if numbers := {k: v for k, v in (band.statistics or {}).items() if v is not None and np.isfinite(v)}:
         value["statistics"] = numbers
     return value
-
-
-def _item_assets(items: Sequence[pystac.Item]) -> dict[str, Any]:
-    """What all assets of a key have in common: everything but the file itself and its numbers."""
-    common: dict[str, Any] = {}
-    for item in items:
-        for key, asset in item.assets.items():
-            value = {k: v for k, v in asset.to_dict().items() if k not in {"href", "file:size", "file:checksum"}}
-            if "bands" in value:
-                value["bands"] = [{k: v for k, v in b.items() if k != "statistics"} for b in value["bands"]]
-            common.setdefault(key, value)
-    return common
 
 
 def _extensions(*parts: Mapping[str, Any]) -> list[str]:

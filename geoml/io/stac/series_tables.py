@@ -17,6 +17,7 @@ import pystac
 
 from geoml.errors import DataError
 from geoml.io.stac.catalog import Catalog
+from geoml.io.stac.item_stream import widened
 from geoml.io.stac.table import read_items, write_items
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import atomic
@@ -132,12 +133,10 @@ def _copy(source: Path, path: Path, schema: pa.Schema, ids: Sequence[str] | None
     ):
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
-            columns = [
-                table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
-                for f in schema
-            ]
+            table = widened(table, own)
             if ids is not None:
                 where = schema.get_field_index("id")
-                columns[where] = pa.array(ids[at : at + len(table)], schema.field(where).type)
+                named = pa.array(ids[at : at + len(table)], schema.field(where).type)
+                table = table.set_column(where, own.field(where), named)
             at += len(table)
-            out.write_table(pa.Table.from_arrays(columns, schema=own))
+            out.write_table(table)

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _api.memlog = lambda msg: None  # it walks all memory maps of the process, several times a table, for a line in a log
 
+LINKS = ("self", "derived_from", "license", "via")
+"""Relations of links that are kept."""
+
 LEFT_OUT_KEY = b"geoml:left_out"
 """Metadata of ``sources.parquet``: items that cannot be used, and why, as JSON."""
 
@@ -60,7 +63,7 @@ _EMPTY: Document = {
 
 
 def write_items(
-    items: Iterable[pystac.Item],
+    items: Iterable[pystac.Item | Document],
     path: Path,
     *,
     catalog: Catalog | None = None,
@@ -196,11 +199,15 @@ def _touching(schema: pa.Schema, boxes: Sequence[Box]) -> pc.Expression | None:
     return touching
 
 
-def _plain(item: pystac.Item) -> Document:
+def _plain(item: pystac.Item | Document) -> Document:
     """The item without its object graph and without secrets in hrefs."""
-    item = item.clone()
-    item.links = [link for link in item.links if link.rel in ("self", "derived_from", "license", "via")]
-    value = item.to_dict(include_self_link=True, transform_hrefs=False)
+    if isinstance(item, dict):
+        value = {**item, "assets": {key: dict(asset) for key, asset in item["assets"].items()}}
+        value["links"] = [dict(link) for link in item["links"] if link["rel"] in LINKS]
+    else:
+        item = item.clone()
+        item.links = [link for link in item.links if link.rel in LINKS]
+        value = item.to_dict(include_self_link=True, transform_hrefs=False)
     for thing in [*value["links"], *value["assets"].values()]:
         thing["href"] = bare(str(thing["href"]))
     return value

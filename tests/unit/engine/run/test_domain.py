@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pystac
 import pytest
 
 from geoml.cube.domain import fit as record
@@ -15,10 +14,11 @@ from geoml.data.chips import Reader
 from geoml.data.prepare import prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.packages import cards, package
-from geoml.engine.run.domain import measured, of_items, wrong_unit
+from geoml.engine.run.domain import measured, of_pixels, wrong_unit
 from geoml.engine.train.fit import fit
 from geoml.io.cards.domain import LEVELS, OUTSIDE
 from geoml.io.cards.map_card import MapCard
+from geoml.io.stac.item_summary import ItemSummary
 from geoml.io.stores.store import sha256
 from geoml.testing import card
 
@@ -83,16 +83,21 @@ def test_another_unit_is_told_from_another_scene(times: tuple[float, ...], wrong
 
 
 def test_the_share_of_a_run_is_a_sum_of_integers_and_null_where_a_block_lacks_it() -> None:
-    def item(valid: int, outside: int | None) -> pystac.Item:
-        found = pystac.Item("a", None, None, None, {"start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "2020-01-02T00:00:00Z"})  # noqa: E501  # fmt: skip
-        found.properties |= {"geoml:valid_pixels": valid} | (
-            {} if outside is None else {"geoml:outside_pixels": outside}
-        )
+    def whole(*blocks: tuple[int, int | None]) -> ItemSummary:
+        found = ItemSummary()
+        for valid, outside in blocks:
+            counts = {"geoml:asked_pixels": valid, "geoml:valid_pixels": valid, "geoml:outside_pixels": outside}
+            times = {"datetime": "2020-01-01T00:00:00Z"}
+            found.add({"id": "a", "bbox": [0, 0, 1, 1], "assets": {}, "properties": {**counts, **times}})
         return found
 
-    assert of_items([item(100, 10), item(300, 90)]) == {"outside": 0.25, "verdict": "partly"}
-    assert of_items([item(100, 10), item(300, None)]) is None
-    assert of_items([item(0, 0)]) is None
+    def said(found: ItemSummary) -> object:
+        return of_pixels(found.unlike, found.valid)
+
+    assert said(whole((100, 10), (300, 90))) == {"outside": 0.25, "verdict": "partly"}
+    assert said(whole((100, None), (300, 10))) is None
+    assert said(whole((100, 10), (300, None))) is None
+    assert said(whole((0, 0))) is None
 
 
 def test_a_compared_model_keeps_the_record_of_its_segmentation(tmp_path: Path) -> None:
