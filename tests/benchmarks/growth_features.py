@@ -76,7 +76,7 @@ def write_blocks(count: int, sigma: float, folder: Path) -> int:
     first = blocks[0].window
     traced = polygonise(classes, np.full_like(classes, 200), 255, first)
     for block in blocks:
-        moved = traced.rings.coords + (block.window.x0 - first.x0, block.window.y0 - first.y0)
+        moved = traced.rings.coords + np.array([block.window.x0 - first.x0, block.window.y0 - first.y0])
         write_part(block, replace(traced, rings=traced.rings.moved(moved)), folder / f"{block.id}.parquet")
     return len(traced) * count
 
