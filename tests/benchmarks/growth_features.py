@@ -3,7 +3,7 @@
     python -m tests.benchmarks.growth_features --polygons 100000 1000000 [--old WORKTREE_OF_AN_EARLIER_GEOML]
 
 Blocks hold one made map of classes each, traced once and moved, so that no network and no tracing is in the figures.
-Two processes a size: what a worker does of each block's polygons (``blocks``), and the end of the run (``collect``). With
+Two processes a size: what a worker does of each block (``blocks``), and the end of the run (``collect``). With
 ``--old`` those of another geoml, which had ``FeatureMerger``, run in between.
 """
 

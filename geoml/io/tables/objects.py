@@ -206,9 +206,8 @@ class Summary:
         return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(names, types, strict=True))))
 
     def _mean(self, value: int) -> float | None:
-        """Of the confidence, as precise as the column is."""
         count = self.counts[value]
-        return float(np.float32(self.sums[value] / count / SHARES)) if count else None
+        return self.sums[value] / (count * SHARES) if count else None
 
 
 def write_summary(table: pa.Table, path: Path) -> None:
