@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from itertools import groupby
 
 import shapely
@@ -10,55 +10,47 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.engine.contract import FinishedRun
 from geoml.grid.plane import Plane
-from geoml.io.tables.objects import (
-    FoundObjects,
-    objects_frame,
-    read_found,
-    summary_table,
-    write_objects,
-    write_summary,
-)
+from geoml.io.tables.geoparquet import HELD, Extent, Spill, bounds_of, scratch, types_of, write_sorted
+from geoml.io.tables.objects import SCHEMA, ObjectRows, Searched, Summary, read_found, write_summary
 from geoml.vector.boxes import Boxes, Suppression, together
 
 FEATURES, SUMMARY = "features.parquet", "summary.parquet"
 """Tables of a run."""
 
 
-def kept(run: FinishedRun, overlap: float) -> dict[Plane, FoundObjects]:
-    """What is kept of all blocks, by plane: of two boxes that overlap by more than ``overlap`` the better one.
+def kept(run: FinishedRun, overlap: float, searched: Searched) -> Iterator[tuple[Plane, Boxes]]:
+    """What is kept of all blocks, as soon as that is certain: of two boxes that overlap by more than ``overlap`` the
+    better one. Counts what was ``searched``.
 
     Blocks come row by row, so a row of them is a strip.
     """
     reach = run.plan.card.chip_size
-    found: dict[Plane, list[Boxes]] = {}
-    searched: dict[Plane, Counter[tuple[int, int]]] = {}
     strips: dict[Plane, Suppression] = {}
     for (plane, _), row in groupby(run.parts(read_found), key=lambda part: (part[0].plane, part[0].iy)):
-        parts = list(row)
-        squares = searched.setdefault(plane, Counter())
-        for _, part in parts:
-            squares.update(part.searched)
+        found: list[Boxes] = []
+        for block, part in row:
+            found.append(part.boxes)
+            searched.add(plane, part.searched, block.window.y0)
         strip = strips.setdefault(plane, Suppression(overlap, reach))
-        boxes = together([part.boxes for _, part in parts])
-        found.setdefault(plane, []).append(strip.add(boxes, parts[0][0].window.y1))
+        yield plane, strip.add(together(found), block.window.y1)
     for plane, strip in strips.items():
         if strip.held is not None:
-            found[plane].append(strip.end())
-    return {plane: FoundObjects(together(boxes), searched[plane]) for plane, boxes in found.items()}
+            yield plane, strip.end()
 
 
 def write_tables(run: FinishedRun, overlap: float) -> None:
     """Write `FEATURES` and `SUMMARY` into the folder of the run. Raises DataError."""
-    found, card, plan = kept(run, overlap), run.plan.card, run.plan
+    card, plan, path = run.plan.card, run.plan, run.out / FEATURES
     region: BaseGeometry = shapely.union_all([zone.geometry for zone in plan.zones])
-    frame = objects_frame(
-        {plane: part.boxes for plane, part in found.items()},
-        card=card,
-        model_id=f"{card.name}/{card.version}/{card.sha256[:12]}",
-        items=run.sources,
-        region=region,
-        min_area=plan.recipe.min_area,
-    )
-    write_objects(frame, run.out / FEATURES)
-    searched = {plane: part.searched for plane, part in found.items()}
-    write_summary(summary_table(frame, searched, card, region, plan.pixels), run.out / SUMMARY)
+    model_id = f"{card.name}/{card.version}/{card.sha256[:12]}"
+    rows = ObjectRows(card, model_id, run.sources, region, plan.recipe.min_area)
+    summary, searched, extent = Summary(card), Searched(), Extent()
+    with scratch(path) as folder:
+        found = Spill(folder / "found", SCHEMA, HELD)
+        for plane, boxes in kept(run, overlap, searched):
+            table = rows.made(plane, boxes)
+            found.add(table)
+            summary.add(table)
+            extent.add(bounds_of(table), types_of(table))
+        write_sorted(found.tables(), extent, SCHEMA, path, folder)
+    write_summary(summary.table(searched, region, plan.pixels), run.out / SUMMARY)

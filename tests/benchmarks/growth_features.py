@@ -3,7 +3,7 @@
     python -m tests.benchmarks.growth_features --polygons 100000 1000000 [--old WORKTREE_OF_AN_EARLIER_GEOML]
 
 Blocks hold one made map of classes each, traced once and moved, so that no network and no tracing is in the figures.
-Two processes a size: what a worker does of each block's polygons (``blocks``), and the end of the run (``collect``). With
+Two processes a size: what a worker does of each block (``blocks``), and the end of the run (``collect``). With
 ``--old`` those of another geoml, which had ``FeatureMerger``, run in between.
 """
 
@@ -76,7 +76,7 @@ def write_blocks(count: int, sigma: float, folder: Path) -> int:
     first = blocks[0].window
     traced = polygonise(classes, np.full_like(classes, 200), 255, first)
     for block in blocks:
-        moved = traced.rings.coords + (block.window.x0 - first.x0, block.window.y0 - first.y0)
+        moved = traced.rings.coords + np.array([block.window.x0 - first.x0, block.window.y0 - first.y0])
         write_part(block, replace(traced, rings=traced.rings.moved(moved)), folder / f"{block.id}.parquet")
     return len(traced) * count
 

@@ -63,11 +63,11 @@ def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch:
     assert geoml.predict(recipe, tmp_path / "out")["valid_pixels"]
 
 
-@pytest.mark.parametrize("what", ["map_report", "read_polygons"])
+@pytest.mark.parametrize("what", ["map_report", "read_edges"])
 def test_putting_together(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of blocks are not to blame: none is thrown away."""
     with monkeypatch.context() as patch:
-        patch.setattr(_class_features if what == "read_polygons" else collect, what, too_much)
+        patch.setattr(_class_features if what == "read_edges" else collect, what, too_much)
         with pytest.raises(TransientError, match="not enough memory"):
             geoml.predict(recipe, tmp_path / "out")
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/.geoml/parts").iterdir()}

@@ -153,6 +153,13 @@ def bounds_of(table: pa.Table) -> NDArray[np.float64]:
     return np.stack([bbox.field(edge).to_numpy() for edge in EDGES], 1) if len(table) else np.empty((0, 4))
 
 
+def types_of(table: pa.Table) -> set[str]:
+    """Types of the polygons and multipolygons of the column ``geometry``."""
+    several = int(shapely.GeometryType.MULTIPOLYGON)
+    found = set(pc.unique(pc.binary_slice(table["geometry"], 1, 2)).to_pylist())
+    return {"MultiPolygon" if kind[0] == several else "Polygon" for kind in found}
+
+
 def bbox_column(bounds: NDArray[np.float64]) -> pa.Array:
     """The column ``bbox`` of (n, 4) bounds."""
     return pa.StructArray.from_arrays([pa.array(np.ascontiguousarray(b)) for b in bounds.T], EDGES)

@@ -7,11 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import geopandas
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
@@ -26,26 +23,36 @@ from geoml.grid.plane import Plane
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import atomic, check_regular
 from geoml.io.tables.changes import Footprints
-from geoml.io.tables.features import VERTEX_STEP, write_features
+from geoml.io.tables.features import VERTEX_STEP
+from geoml.io.tables.geoparquet import BBOX, bbox_column
 from geoml.io.tables.ground import areas, lonlat
-from geoml.vector.boxes import COLUMNS, Boxes, count, edges, take
+from geoml.vector.boxes import COLUMNS, Boxes, edges, take
 
 CELL = 256
 """Pixels of a side of the squares in which searched pixels are counted: sums of them are the same for any blocks."""
 OUTSIDE = {0.0: False, 1.0: True}
 _CANDIDATES = (*COLUMNS, "valid", "outside")
+UNITS, SHARES = 2**20, 2**40
+"""Whole parts of a m² and of a confidence, so that sums do not hang on their order."""
 _TIME = pa.timestamp("us", tz="UTC")
-_TYPES = {
-    **dict.fromkeys(("x", "y", "length_m", "width_m"), pa.float64()),
-    "valid": pa.float32(),
-    "edge": pa.bool_(),
-    "outside": pa.bool_(),
-    "items": pa.list_(pa.string()),
-}
-OBJECT_COLUMNS = (
-    "id", "class", "name", "confidence", "x", "y", "length_m", "width_m", "area_m2", "edge", "valid", "outside",
-    "datetime", "start_datetime", "end_datetime", "items", "model", "geometry",
-)  # fmt: skip
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "class": pa.uint8(),
+        "name": pa.string(),
+        "confidence": pa.float32(),
+        **dict.fromkeys(("x", "y", "length_m", "width_m", "area_m2"), pa.float64()),
+        "edge": pa.bool_(),
+        "valid": pa.float32(),
+        "outside": pa.bool_(),
+        **dict.fromkeys(("datetime", "start_datetime", "end_datetime"), _TIME),
+        "items": pa.list_(pa.string()),
+        "model": pa.string(),
+        "bbox": BBOX,
+        "geometry": pa.binary(),
+    }
+)
+"""Of rows of objects."""
 
 
 @dataclass(frozen=True)
@@ -80,97 +87,40 @@ def read_found(path: Path) -> FoundObjects:
         raise DataError(f"{path}: objects of a block are not readable ({err})") from err
 
 
-def objects_frame(
-    found: Mapping[Plane, Boxes],
-    *,
-    card: MapCard,
-    model_id: str,
-    items: Sequence[pystac.Item],
-    region: BaseGeometry,
-    min_area: float = 0.0,
-) -> geopandas.GeoDataFrame:
-    """Objects in EPSG:4326, one row each, ordered by id.
+class ObjectRows:
+    """Rows of objects: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, as the
+    model has it), x, y (centre, degrees), length_m and width_m (longer and shorter side), area_m2, edge (touches the
+    edge of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
+    unlike the training data; null where that is not known), datetime (null unless first and last time are one),
+    start_datetime, end_datetime and items of those ``items`` that hold the centre, model, bbox, geometry (the box).
 
-    Columns: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, as the model has it),
-    x, y (centre, degrees), length_m and width_m (longer and shorter side), area_m2, edge (touches the edge of
-    ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is unlike
-    the training data; null where that is not known), datetime (null unless first and last time are one),
-    start_datetime, end_datetime and items of those ``items`` that hold the centre, model, geometry (the box).
-    Sizes are measured on the ellipsoid. Objects below ``min_area`` m² are left out.
-
-    Raises InputError for a class that the card does not know, DataError for an item without a time.
+    Sizes are measured on the ellipsoid. Objects below ``min_area`` m² are left out. Raises DataError for an item
+    without a time.
     """
-    ordered = Footprints(items)
-    parts = [_rows(plane, boxes, card, ordered, region) for plane, boxes in found.items() if count(boxes)]
-    if not parts:
-        empty = {name: pd.Series([], dtype=object) for name in OBJECT_COLUMNS}
-        return geopandas.GeoDataFrame(empty, geometry="geometry", crs="EPSG:4326")
-    frame = pd.concat(parts)
-    frame["model"] = model_id
-    frame = frame[frame["area_m2"] >= min_area].sort_values("id", ignore_index=True)
-    return geopandas.GeoDataFrame(frame[list(OBJECT_COLUMNS)], geometry="geometry", crs="EPSG:4326")
 
+    def __init__(
+        self, card: MapCard, model_id: str, items: Sequence[pystac.Item], region: BaseGeometry, min_area: float = 0.0
+    ) -> None:
+        self.card, self.model_id, self.region, self.min_area = card, model_id, region, min_area
+        self.items = Footprints(items)
+        self.names = {c.value: c.name for c in card.classes}
+        shapely.prepare(region)
 
-def write_objects(frame: geopandas.GeoDataFrame, path: Path) -> None:
-    """Write objects as `write_features` does, with the columns of this module typed even when empty."""
-    write_features(frame, path, types=_TYPES)
-
-
-def summary_table(
-    frame: geopandas.GeoDataFrame, searched: Mapping[Plane, Mapping[tuple[int, int], int]], card: MapCard,
-    region: BaseGeometry, pixels: int | None,
-) -> pa.Table:  # fmt: skip
-    """A row for each class of the card: class, name, count, confidence (mean, null without objects), and for all alike
-    searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data.
-
-    ``pixels`` of the region, where that is known: when all of them were searched, nothing is left.
-    """
-    km2 = round(sum(_searched(plane, squares) for plane, squares in searched.items()) / 1e6, 6)
-    whole = sum(n for squares in searched.values() for n in squares.values()) == pixels
-    left = 0.0 if whole else max(round(area(region) / 1e6 - km2, 6), 0.0)
-    counts = frame["class"].value_counts()
-    means = frame.groupby("class")["confidence"].mean()
-    rows = [
-        {
-            "class": c.value,
-            "name": c.name,
-            "count": int(counts.get(c.value, 0)),
-            "confidence": float(means[c.value]) if c.value in means.index else None,
-            "searched_km2": km2,
-            "unsearched_km2": left,
-        }
-        for c in card.classes
-    ]
-    types = pa.uint8(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.float64()
-    names = "class", "name", "count", "confidence", "searched_km2", "unsearched_km2"
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(names, types, strict=True))))
-
-
-def write_summary(table: pa.Table, path: Path) -> None:
-    """Write `summary_table`, atomically. Raises DataError."""
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-
-
-def _rows(plane: Plane, boxes: Boxes, card: MapCard, items: Footprints, region: BaseGeometry) -> pd.DataFrame:
-    """The rows of one plane, without model, in one order for any blocks."""
-    boxes = take(boxes, np.lexsort((boxes["class"], boxes["x"], boxes["y"])))
-    shape = edges(boxes)
-    ground = _ground(plane, shapely.box(shape[:, 1], shape[:, 0], shape[:, 3], shape[:, 2]))
-    geometry = lonlat(shapely.segmentize(ground, VERTEX_STEP * plane.res), plane.crs)
-    x, y, height, width = _sizes(plane, shape)
-    *times, ids = items.seen(shapely.points(x, y))
-    start, end = (pd.Series(t).dt.tz_localize("UTC") for t in times)
-    shapely.prepare(region)
-    whole = shapely.covers(region, geometry) & (boxes["valid"] == 1)
-    names = {c.value: c.name for c in card.classes}
-    if strange := sorted({int(v) for v in np.unique(boxes["class"])} - names.keys()):
-        raise InputError(f"class: {strange} not in the card of {card.name}; it has {sorted(names)}")
-    return pd.DataFrame(
-        {
-            "id": pd.Series(_ids(plane, boxes, start), dtype=object),
-            "class": boxes["class"],
-            "name": pd.Series([names[int(v)] for v in boxes["class"]], dtype=object),
+    def made(self, plane: Plane, boxes: Boxes) -> pa.Table:
+        """Rows of `SCHEMA`, in the order of ids. Raises InputError for a class that the card does not know."""
+        boxes = take(boxes, np.lexsort((boxes["class"], boxes["x"], boxes["y"])))
+        if strange := sorted(set(np.unique(boxes["class"]).tolist()) - self.names.keys()):
+            raise InputError(f"class: {strange} not in the card of {self.card.name}; it has {sorted(self.names)}")
+        shape = edges(boxes)
+        ground = _ground(plane, shapely.box(shape[:, 1], shape[:, 0], shape[:, 3], shape[:, 2]))
+        geometry = lonlat(shapely.segmentize(ground, VERTEX_STEP * plane.res), plane.crs)
+        x, y, height, width = _sizes(plane, shape)
+        start, end, ids = self.items.seen(shapely.points(x, y))
+        whole = shapely.covers(self.region, geometry) & (boxes["valid"] == 1)
+        columns = {
+            "id": _ids(plane, boxes, start),
+            "class": boxes["class"].astype(np.uint8),
+            "name": [self.names[int(v)] for v in boxes["class"]],
             "confidence": boxes["score"].astype(np.float32),
             "x": x,
             "y": y,
@@ -179,20 +129,97 @@ def _rows(plane: Plane, boxes: Boxes, card: MapCard, items: Footprints, region: 
             "area_m2": areas(ground, plane.crs),
             "edge": ~whole,
             "valid": boxes["valid"].astype(np.float32),
-            "outside": pd.Series([OUTSIDE.get(v) for v in boxes["outside"].tolist()], dtype=object),
-            "datetime": start.where(start == end),
+            "outside": [OUTSIDE.get(v) for v in boxes["outside"].tolist()],
+            "datetime": np.where(start == end, start, np.datetime64("NaT")),
             "start_datetime": start,
             "end_datetime": end,
-            "items": pd.Series(ids, dtype=object),
-            "geometry": pd.Series(list(geometry), dtype=object),
+            "items": ids,
+            "model": [self.model_id] * len(ids),
+            "bbox": bbox_column(shapely.bounds(geometry).reshape(-1, 4)),
+            "geometry": shapely.to_wkb(geometry),
         }
-    )
+        arrays = [v if isinstance(v, pa.Array) else pa.array(v, SCHEMA.field(k).type) for k, v in columns.items()]
+        table = pa.table(arrays, schema=SCHEMA)
+        return table.filter(pa.array(table["area_m2"].to_numpy() >= self.min_area))
 
 
-def _ids(plane: Plane, boxes: Boxes, start: pd.Series) -> list[str]:
+class Searched:
+    """Ground that was searched, of squares that come from the top of each plane; those that are done are summed up."""
+
+    def __init__(self) -> None:
+        self.pixels = 0
+        self._units = 0
+        self._open: dict[Plane, Counter[tuple[int, int]]] = {}
+
+    def add(self, plane: Plane, squares: Mapping[tuple[int, int], int], frontier: float) -> None:
+        """Take pixels by square; none that comes later lies above the row ``frontier``."""
+        found = self._open.setdefault(plane, Counter())
+        found.update(squares)
+        done = {square: found.pop(square) for square in list(found) if (square[0] + 1) * CELL <= frontier}
+        self.pixels += sum(done.values())
+        self._units += _searched(plane, done)
+
+    def km2(self) -> float:
+        """All of it; after this nothing is to come."""
+        for plane in list(self._open):
+            self.add(plane, {}, np.inf)
+        return round(self._units / UNITS / 1e6, 6)
+
+
+class Summary:
+    """Numbers of objects by class, of rows as they come."""
+
+    def __init__(self, card: MapCard) -> None:
+        self.card = card
+        self.counts, self.sums = Counter[int](), Counter[int]()
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of `SCHEMA`."""
+        value = rows["class"].to_numpy()
+        # whole numbers, so that the sum is the same in any order
+        score = np.round(rows["confidence"].to_numpy().astype(np.float64) * SHARES).astype(np.int64)
+        for k in np.unique(value).tolist():
+            self.counts[k] += int((value == k).sum())
+            self.sums[k] += int(score[value == k].sum())
+
+    def table(self, searched: Searched, region: BaseGeometry, pixels: int | None) -> pa.Table:
+        """A row for each class of the card: class, name, count, confidence (mean, null without objects), and for all
+        alike searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data.
+
+        ``pixels`` of the region, where that is known: when all of them were searched, nothing is left.
+        """
+        km2 = searched.km2()
+        left = 0.0 if searched.pixels == pixels else max(round(area(region) / 1e6 - km2, 6), 0.0)
+        rows = [
+            {
+                "class": c.value,
+                "name": c.name,
+                "count": self.counts[c.value],
+                "confidence": self._mean(c.value),
+                "searched_km2": km2,
+                "unsearched_km2": left,
+            }
+            for c in self.card.classes
+        ]
+        types = pa.uint8(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.float64()
+        names = "class", "name", "count", "confidence", "searched_km2", "unsearched_km2"
+        return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(names, types, strict=True))))
+
+    def _mean(self, value: int) -> float | None:
+        count = self.counts[value]
+        return self.sums[value] / (count * SHARES) if count else None
+
+
+def write_summary(table: pa.Table, path: Path) -> None:
+    """Write `summary_table`, atomically. Raises DataError."""
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def _ids(plane: Plane, boxes: Boxes, start: NDArray[np.datetime64]) -> list[str]:
     """The same for any blocks: no two objects of a class have their centre in one pixel."""
     y, x = (np.floor(boxes[axis]).astype(np.int64).tolist() for axis in "yx")
-    times = ["" if pd.isna(t) else f"_{t:%Y%m%dT%H%M%S}" for t in start]
+    times = ["" if t is None else f"_{t:%Y%m%dT%H%M%S}" for t in start.tolist()]
     rows = zip(boxes["class"].tolist(), y, x, times, strict=True)
     return [f"{plane.code}_c{value}_y{row}_x{col}{time}" for value, row, col, time in rows]
 
@@ -223,11 +250,11 @@ def _sizes(plane: Plane, shape: NDArray[np.float64]) -> tuple[NDArray[np.float64
     return *centre, height, width
 
 
-def _searched(plane: Plane, squares: Mapping[tuple[int, int], int]) -> float:
-    """m² of searched pixels, by the size of each square on the ellipsoid."""
+def _searched(plane: Plane, squares: Mapping[tuple[int, int], int]) -> int:
+    """m² of searched pixels in `UNITS`, by the size of each square on the ellipsoid."""
     if not squares:
-        return 0.0
-    y, x, pixels = np.array([(*square, n) for square, n in sorted(squares.items())], np.int64).T
+        return 0
+    y, x, pixels = np.array([(*square, n) for square, n in squares.items()], np.int64).T
     ground = _ground(plane, shapely.box(x * CELL, y * CELL, (x + 1) * CELL, (y + 1) * CELL))
-    found: Any = (areas(ground, plane.crs) * pixels / CELL**2).sum()
-    return float(found)
+    parts = np.round(areas(ground, plane.crs) * pixels / CELL**2 * UNITS).astype(np.int64)
+    return int(parts.astype(object).sum())

@@ -21,10 +21,11 @@ from geoml.errors import DataError, InputError
 from geoml.grid.plane import Plane, blocks_touching
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.cog.polygonise import polygonise
-from geoml.io.tables.changes import CHANGE_COLUMNS, changes_frame, read_tracks, tracks_frame, write_changes
-from geoml.io.tables.features import features_frame, write_features
-from geoml.vector.merge import FeatureMerger
+from geoml.io.tables.changes import SCHEMA, ChangeRows, read_tracks, tracks_frame, write_changes
+from geoml.io.tables.features import write_features
+from geoml.vector.polygons import Features
 from geoml.vector.tracks import Tracks, follow
+from tests.feature_rows import features_of, frame_of, rows_of
 
 CARD = MapCard(
     name="pairs",
@@ -46,16 +47,23 @@ def at(day: int, hour: int = 12) -> dt.datetime:
     return dt.datetime(2024, 5, day, hour, tzinfo=dt.UTC)
 
 
-def frame() -> geopandas.GeoDataFrame:
+def found() -> list[Features]:
     """Two changes, west (class 1) and east (class 2), in what did not change."""
     plane = Plane("EPSG:32621", 10.0)
     (block,) = blocks_touching(plane, 256, plane.window(300_000, 7_200_000, 300_005, 7_200_005))
     classes = np.zeros(block.window.shape, np.uint8)
     classes[20:40, 10:40] = 1
     classes[20:40, 200:240] = 2
-    merger = FeatureMerger()
-    merger.add(block, polygonise(classes, np.full_like(classes, 200), 255, block.window))
-    return features_frame(merger.merged(), card=CARD, model_id="pairs/1", datetime=(at(1), at(9)), scale=1 / 250)
+    return features_of([(block, polygonise(classes, np.full_like(classes, 200), 255, block.window))])
+
+
+def frame() -> geopandas.GeoDataFrame:
+    """They and what did not change."""
+    return frame_of(rows_of(found(), CARD, (at(1), at(9))))
+
+
+def changes_frame(before: list[pystac.Item], after: list[pystac.Item], card: MapCard = CARD) -> geopandas.GeoDataFrame:
+    return frame_of(rows_of(found(), CARD, (at(1), at(9)), rows=ChangeRows(card, before, after)))
 
 
 def item(id: str, when: dt.datetime | None, area: Any, **span: dt.datetime) -> pystac.Item:
@@ -74,8 +82,8 @@ def sources() -> tuple[list[pystac.Item], list[pystac.Item]]:
 
 
 def test_a_row_says_what_it_was_made_of(sources) -> None:
-    made = changes_frame(frame(), CARD, *sources)
-    assert made.columns.tolist() == list(CHANGE_COLUMNS)
+    made = changes_frame(*sources)
+    assert made.columns.tolist() == [n for n in SCHEMA.names if n != "bbox"]
     assert made.crs.to_epsg() == 4326
     west, east = (made[made["class"] == k].to_dict("records")[0] for k in (1, 2))
     assert len(made) == 2  # what did not change is no row
@@ -97,11 +105,11 @@ def test_footprints_that_are_near_or_unknown() -> None:
     away = shapely.box(west, south + 5, east, north + 5)
     inner, outer = (shapely.box(west - d, south - d, east + d, north + d) for d in (0.005, 0.5))
     near = outer - inner  # a frame around all of them
-    made = changes_frame(features, CARD, [item("near", at(1), near), item("away", at(2), away)], [])
+    made = changes_frame([item("near", at(1), near), item("away", at(2), away)], [])
     assert made["before_items"].tolist() == [["near"]] * 2
     assert made["after_items"].tolist() == [[], []]
     assert made["after_start"].isna().all()
-    anywhere = changes_frame(features, CARD, [item("anywhere", at(3), None)], [item("away", at(4), away)])
+    anywhere = changes_frame([item("anywhere", at(3), None)], [item("away", at(4), away)])
     assert anywhere["before_items"].tolist() == [["anywhere"]] * 2
     assert anywhere["after_items"].tolist() == [[], []]
 
@@ -110,8 +118,6 @@ def test_a_naive_time_is_utc_and_one_with_an_offset_is_moved(sources) -> None:
     area = sources[0][0].geometry
     offset = dt.datetime(2024, 5, 3, 12, tzinfo=dt.timezone(dt.timedelta(hours=2)))
     made = changes_frame(
-        frame(),
-        CARD,
         [item("naive", dt.datetime(2024, 5, 3, 12), shapely.geometry.shape(area))],
         [item("offset", offset, shapely.geometry.shape(area))],
     )
@@ -121,20 +127,20 @@ def test_a_naive_time_is_utc_and_one_with_an_offset_is_moved(sources) -> None:
 
 def test_an_unknown_class_or_an_item_without_a_time(sources) -> None:
     with pytest.raises(InputError, match=r"\[2\] not in the card"):
-        changes_frame(frame(), CARD.model_copy(update={"classes": CARD.classes[:2]}), *sources)
+        changes_frame(*sources, CARD.model_copy(update={"classes": CARD.classes[:2]}))
     timeless = item("timeless", at(1), shapely.box(0, 0, 1, 1))
     timeless.datetime = None
     with pytest.raises(DataError, match="timeless"):
-        changes_frame(frame(), CARD, [timeless], [])
+        changes_frame([timeless], [])
 
 
 def test_changes_conform_and_come_back(sources, tmp_path: Path, conforms: Callable[[Path], bool]) -> None:
-    made = changes_frame(frame(), CARD, *sources)
+    made = changes_frame(*sources)
     path = tmp_path / "features.parquet"
     write_changes(made, path)
     assert conforms(path)
     back = geopandas.read_parquet(path).sort_values("id", ignore_index=True)
-    assert back.columns.tolist() == list(CHANGE_COLUMNS)
+    assert back.columns.tolist() == [n for n in SCHEMA.names if n != "bbox"]
     assert (shapely.to_wkb(back.geometry) == shapely.to_wkb(made.geometry)).all()
     for name in ("before_items", "after_items", "blocks"):
         assert [list(v) for v in back[name]] == made[name].tolist()
@@ -144,9 +150,8 @@ def test_changes_conform_and_come_back(sources, tmp_path: Path, conforms: Callab
 
 
 def test_no_change_has_the_same_columns(sources, tmp_path: Path, conforms: Callable[[Path], bool]) -> None:
-    nothing = frame().query("`class` == 0")
-    write_changes(changes_frame(nothing, CARD, *sources), tmp_path / "empty.parquet")
-    write_changes(changes_frame(frame(), CARD, *sources), tmp_path / "full.parquet")
+    write_changes(changes_frame(*sources).iloc[:0], tmp_path / "empty.parquet")
+    write_changes(changes_frame(*sources), tmp_path / "full.parquet")
     assert conforms(tmp_path / "empty.parquet")
     empty, full = (pq.read_schema(tmp_path / f"{n}.parquet").remove_metadata() for n in ("empty", "full"))
     assert empty == full
@@ -197,7 +202,7 @@ def test_what_is_no_table_of_tracks(sources, tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("nothing")
     with pytest.raises(DataError, match="not a table of tracks"):
         read_tracks(tmp_path / "text.parquet")
-    write_changes(changes_frame(frame(), CARD, *sources), tmp_path / "changes.parquet")
+    write_changes(changes_frame(*sources), tmp_path / "changes.parquet")
     with pytest.raises(DataError, match="without closed, first_seen, last_seen"):
         read_tracks(tmp_path / "changes.parquet")
 

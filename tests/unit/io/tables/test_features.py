@@ -20,10 +20,11 @@ from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, blocks_touching
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.cog.polygonise import polygonise
-from geoml.io.tables import features as geoparquet
-from geoml.io.tables.features import features_frame, write_features
-from geoml.vector.merge import FeatureMerger
+from geoml.io.tables import geoparquet
+from geoml.io.tables.features import write_features
 from geoml.vector.polygons import Features
+from tests import feature_rows
+from tests.feature_rows import features_of, rows_of
 
 CARD = MapCard(
     name="demo",
@@ -43,11 +44,10 @@ def smooth(size: int, seed: int = 0, sigma: float = 3) -> NDArray[np.uint8]:
 
 def features(classes: NDArray[np.uint8], block: Block, confidence: int = 200) -> list[Features]:
     """Of which every third column is unlike the training data."""
-    merger = FeatureMerger()
     unlike = np.zeros(classes.shape, bool)
     unlike[:, ::3] = True
-    merger.add(block, polygonise(classes, np.full_like(classes, confidence), 255, block.window, unlike))
-    return list(merger.merged())
+    traced = polygonise(classes, np.full_like(classes, confidence), 255, block.window, unlike)
+    return features_of([(block, traced)])
 
 
 def at(crs: str, x: float, y: float, size: int, res: float = 10.0) -> Block:
@@ -56,7 +56,7 @@ def at(crs: str, x: float, y: float, size: int, res: float = 10.0) -> Block:
 
 
 def frame_of(batches: list[Features], **options: float) -> geopandas.GeoDataFrame:
-    return features_frame(batches, card=CARD, model_id="demo", datetime=TIMES, scale=1 / 250, **options)
+    return feature_rows.frame_of(rows_of(batches, CARD, TIMES, **options))
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,17 @@ def test_columns_and_values() -> None:
 
 def test_one_instant_is_a_datetime() -> None:
     batches = features(np.ones((4, 4), np.uint8), at("EPSG:32621", 300_000, 7_200_000, 4))
-    frame = features_frame(batches, card=CARD, model_id="demo", datetime=(TIMES[0], TIMES[0]), scale=1 / 250)
+    frame = feature_rows.frame_of(rows_of(batches, CARD, (TIMES[0], TIMES[0])))
     assert frame["datetime"].tolist() == [TIMES[0]]
 
 
 def test_small_features_are_left_out_after_merging() -> None:
     plane = Plane("EPSG:32621", 10.0)
-    merger = FeatureMerger()
-    for ix in range(4):  # one bar of four pixels, one pixel in each block
-        block = Block(plane, 1, -720_000, 30_000 + ix)
-        merger.add(block, polygonise(np.ones((1, 1), np.uint8), np.ones((1, 1), np.uint8), 255, block.window))
-    assert len(frame_of(list(merger.merged()), min_area=390)) == 1
-    assert len(frame_of(list(merger.merged()), min_area=410)) == 0
+    blocks = [Block(plane, 1, -720_000, 30_000 + ix) for ix in range(4)]  # one bar of a pixel in each
+    one = np.ones((1, 1), np.uint8)
+    found = features_of([(block, polygonise(one, one, 255, block.window)) for block in blocks])
+    assert len(frame_of(found, min_area=390)) == 1
+    assert len(frame_of(found, min_area=410)) == 0
 
 
 def test_simplified_neighbours_share_their_borders() -> None:
@@ -149,7 +148,7 @@ def test_unknown_classes_and_negative_options_are_refused() -> None:
     with pytest.raises(InputError, match=r"\[9\] not in the card"):
         frame_of(batches)
     with pytest.raises(InputError, match="zero or more"):
-        frame_of([], min_area=-1.0)
+        frame_of(batches, min_area=-1.0)
 
 
 def test_a_file_conforms_and_comes_back(
@@ -199,12 +198,12 @@ def test_the_same_features_give_the_same_bytes_for_any_blocks(tmp_path: Path) ->
     plane = Plane("EPSG:32621", 10.0)
     digests = set()
     for size in (32, 128):
-        merger = FeatureMerger()
+        parts = []
         whole = Block(plane, 128, -5600, 250).window
         for block in blocks_touching(plane, size, whole):
             part = np.ascontiguousarray(classes[block.window.slices(whole)])
-            merger.add(block, polygonise(part, np.full_like(part, 77), 255, block.window))
-        frame = frame_of(list(merger.merged())).drop(columns="blocks")
+            parts.append((block, polygonise(part, np.full_like(part, 77), 255, block.window)))
+        frame = frame_of(features_of(parts)).drop(columns="blocks")
         write_features(frame, tmp_path / "features.parquet")
         digests.add((tmp_path / "features.parquet").read_bytes())
     assert len(digests) == 1
