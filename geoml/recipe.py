@@ -191,9 +191,14 @@ class PredictRecipe(Frozen):
         return digest(self.model_dump(mode="json", exclude=unhashed(type(self))))
 
 
+def canonical(value: object) -> str:
+    """JSON of ``value``, the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def digest(value: object) -> str:
     """sha256 of the canonical JSON of ``value``."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def differences(before: Mapping[str, object], now: BaseModel, leave: Iterable[str] = ()) -> str:

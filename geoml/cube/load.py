@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, get_args
 
 import dask.array as da
 import numpy as np
 import pystac
 import xarray as xr
-from dask.base import tokenize
 from dask.delayed import delayed
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -60,15 +61,16 @@ def load(
     composite: str = "least_cloudy",
     rows: int | None = None,
     units: Sequence[str | None] = (),
+    numbers: Numbers | None = None,
 ) -> xr.Dataset:
     """A lazy mosaic of ``items`` on ``geobox``.
 
     Variables: ``data`` (band, y, x), zero where nothing is known, and ``valid_count`` (y, x) uint16: items whose pixel
     is valid in all bands and clear by the quality mask (``mask='auto'``; ``'none'`` trusts every pixel).
     ``data.attrs['scale']`` and ``['offset']``, one for each band, give physical values. Where all items store numbers
-    alike they stay as stored, else ``data`` is float32 and physical with scale 1 and offset 0. This is decided
-    by all ``items`` given, whether they touch the geobox or not, so that all blocks of a run agree; where the files
-    alone know scale and offset, the headers of a few are read for it.
+    alike they stay as stored, else ``data`` is float32 and physical with scale 1 and offset 0. All blocks of a run have
+    to agree on this: ``numbers`` say it, see `numbers_of`; without them all ``items`` given decide, whether they touch
+    the geobox or not.
 
     ``units`` of each band (see `geoml.io.units`) are those of the model: an item in another unit is resampled in its
     own and converted before it is composited, and what has no value in the model's unit is no data.
@@ -86,13 +88,16 @@ def load(
         raise unknown("mask", mask, ("auto", "none"))
     if not bands or (rows is not None and rows < 1):
         raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
-    ordered = sorted(items, key=_newest if composite == "first" else _clearest)
-    specs = [tuple(select(item, bands, profile, catalog)) for item in ordered]
-    numbers = in_units(choose(specs, len(bands)), specs, bands, units)
+    if numbers is None:
+        numbers = numbers_of([(i, tuple(select(i, bands, profile, catalog))) for i in items], bands, composite, units)
     outline = footprint(geobox)
     sources = tuple(
-        Source(item.id, chosen, mask_spec(item, profile, catalog) if mask == "auto" else None)
-        for item, chosen in zip(ordered, specs, strict=True)
+        Source(
+            item.id,
+            tuple(select(item, bands, profile, catalog)),
+            mask_spec(item, profile, catalog) if mask == "auto" else None,
+        )
+        for item in in_order(items, composite)
         if touches(item, outline)
     )
     height = rows or _rows(composite, len(sources), len(bands), geobox, numbers)
@@ -103,6 +108,27 @@ def load(
         "valid_count": (("y", "x"), count, {}),
     }
     return xr.Dataset(variables, coords, attrs={"items": tuple(s.item for s in sources)})
+
+
+def in_order(items: Iterable[pystac.Item], composite: str) -> list[pystac.Item]:
+    """Items as a mosaic counts them."""
+    return sorted(items, key=_newest if composite == "first" else _clearest)
+
+
+def numbers_of(
+    items: Sequence[tuple[pystac.Item, tuple[BandSpec, ...]]],
+    bands: Sequence[str],
+    composite: str,
+    units: Sequence[str | None] = (),
+) -> Numbers:
+    """How a mosaic of ``items`` with their ``bands`` stores values, whatever part of it is read.
+
+    Where the files alone know scale and offset, the headers of a few are read. Raises InputError for units that do not
+    fit and TransientError when such a file does not answer.
+    """
+    known = {item.id: specs for item, specs in items}
+    specs = [known[item.id] for item in in_order((item for item, _ in items), composite)]
+    return in_units(choose(specs, len(bands)), specs, bands, units)
 
 
 def _clearest(item: pystac.Item) -> tuple[float, datetime, str]:
@@ -162,8 +188,9 @@ def _lazy(
     data, counts = [], []
     for start in range(0, height, rows):
         strip = geobox[start : min(start + rows, height)]
-        key = f"geoml-mosaic-{tokenize(sources, strip, name, numbers)}"
-        task = delayed(mosaic, nout=2)(sources, strip, name, numbers, dask_key_name=key)
+        work = partial(mosaic, sources, strip, name, numbers)
+        key = f"geoml-mosaic-{hashlib.sha256(repr(work.args).encode()).hexdigest()}"
+        task = delayed(work, name=key, nout=2, traverse=False)(dask_key_name=key)  # dask would look into every source
         size = (strip.shape[0], width)
         data.append(array(task[0], (bands, *size), np.dtype(numbers.dtype)))
         counts.append(array(task[1], size, np.uint16))

@@ -136,7 +136,7 @@ class Input:
         return harmonised(self._stored(plan, items, plane, window), plan.sample.transforms if plan.sample else ())
 
     def _stored(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        return [composite(plan, those, plane, window) for those in plan.by_date(items)]
+        return [composite(plan, those, plane, window, n) for n, those in enumerate(plan.by_date(items))]
 
     def together(self, steps: Sequence[Pixels]) -> Pixels:
         """All dates as channels of one mosaic; the count is that of the date with fewest observations."""

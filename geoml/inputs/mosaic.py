@@ -23,8 +23,10 @@ TINY = {"dates": 1}
 """Arguments of `geoml.testing.card`, for the contract tests."""
 
 
-def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
-    """Read and composite items of one date of a run, all of them so that all blocks agree on how numbers are stored.
+def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window, date: int = 0) -> Pixels:
+    """Read and composite those items of a date of a run whose pixels may reach the window; more of them do no harm.
+
+    The plan says how numbers are stored, so that all blocks agree; one of an older geoml does not, and needs all items.
 
     Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
     TransientError when a server does not answer.
@@ -43,6 +45,7 @@ def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Wi
         mask=plan.recipe.mask,
         composite=plan.recipe.composite,
         units=[b.unit for b in plan.card.bands],
+        numbers=plan.numbers[date] if plan.numbers else None,
     )
     data, count = dask.compute(  # type: ignore[attr-defined, no-untyped-call]
         cube.data_vars["data"].data,

@@ -65,7 +65,12 @@ class Input(Unfitted):
         TransientError when a server does not answer.
         """
         blank = self._blank(plane, window)
-        return [composite(plan, those, plane, window) if those else blank for those in plan.by_date(items)]
+        known = plan.numbers or [None] * self.card.dates  # of a step that has items somewhere in the run
+        steps = zip(plan.by_date(items), known, strict=True)
+        return [
+            composite(plan, those, plane, window, n) if those or numbers else blank
+            for n, (those, numbers) in enumerate(steps)
+        ]
 
     def _blank(self, plane: Plane, window: Window) -> Pixels:
         """Without looks, in the smallest dtype: it takes that of the other steps."""

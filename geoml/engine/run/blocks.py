@@ -37,6 +37,7 @@ from geoml.io.cog.projection import check_projection
 from geoml.io.cog.radiometry import check_offset
 from geoml.io.stac import search as stac
 from geoml.io.stac.bands import select
+from geoml.io.stac.item_table import item_table
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.logs import Threads, about
 from geoml.settings import settings
@@ -101,7 +102,7 @@ def _run(
     progress: Progress | None,
 ) -> None:
     recipe = plan.recipe
-    reader = _Reader(store.local, plan, predictor)
+    reader = BlockReader(store.local, plan, predictor)
     with (
         Threads(1, "geoml-write") as writing,
         closing(prefetch(attempts(reader.read, todo), settings().prefetch, "geoml-read")) as blocks,
@@ -187,13 +188,12 @@ def _predict(
     return writing.submit(finish)
 
 
-class _Reader:
+class BlockReader:
     """Reads the pixels of a block, with everything around it that the model needs."""
 
     def __init__(self, out: Path, plan: Plan, predictor: Predictor) -> None:
         self.plan, self.predictor = plan, predictor
-        self.all = stac.read_items(out / "sources.parquet")
-        self.items = {i.id: i for i in self.all}
+        self.items = item_table(out / "sources.parquet")
         self.catalog = stac.open_catalog(plan.recipe.query.catalog)
         self.profile = self.catalog.profile(plan.collection)
         self.checked: set[str] = set()
@@ -220,8 +220,10 @@ class _Reader:
     def _read(self, planned: PlannedBlock) -> BlockRun:
         start = time.perf_counter()
         plan, block = self.plan, self.plan.block(planned)
-        self._check([self.items[key] for key in planned.items])
-        found = input_of(plan.card, plan.recipe).read(plan, self.all, block, self.predictor.needed(block.window))
+        self._check(self.items.items(planned.items))
+        near = self.items.ids if planned.near is None else (*planned.items, *planned.near)
+        items, window = self.items.items(near), self.predictor.needed(block.window)
+        found = input_of(plan.card, plan.recipe).read(plan, items, block, window)
         asked = inside(plan.zones[planned.zone].geometry, block.geobox)
         run = BlockRun(plan, planned, block, found.pixels, asked, found.dates, found.properties)
         took = {"read": time.perf_counter() - start}

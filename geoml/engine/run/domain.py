@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -154,19 +154,20 @@ def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str
 
 def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:
     """Squares with data on all dates inside the region."""
-    tried = places(plan, SIDE)[:TRIED]
+    tried, by_id = places(plan, SIDE)[:TRIED], {i.id: i for i in items}
     with ThreadPoolExecutor(settings().threads, "geoml-domain") as pool:
         for at in range(0, len(tried), SQUARES):
-            for found in pool.map(lambda place: _square(plan, items, *place), tried[at : at + SQUARES]):
+            for found in pool.map(lambda place: _square(plan, by_id, *place), tried[at : at + SQUARES]):
                 if found is not None:
                     yield found
 
 
-def _square(plan: Plan, items: Sequence[pystac.Item], zone: Zone, block: Block) -> list[Pixels] | None:
+def _square(plan: Plan, items: Mapping[str, pystac.Item], zone: Zone, block: Block) -> list[Pixels] | None:
     """What the model would see of a square, valid in the region alone; None without such a pixel."""
     reads = input_of(plan.card, plan.recipe)
     try:
-        dates = reads.steps(plan, items, block.plane, block.window)
+        near = plan.items_near(zone, block.window, items)
+        dates = reads.steps(plan, near, block.plane, block.window)
     except (DataError, TransientError) as err:
         log.info("a square of the sample cannot be read: %s", err)
         return None

@@ -219,7 +219,8 @@ def _blocks(run: RunStore) -> tuple[dict[str, set[str]], set[str]]:
     plan, size = read_plan(run), run.blocks()
     using: dict[str, set[str]] = {}
     by_id = plan.by_id()
-    for key, planned in by_id.items():
-        for item in planned.items:
-            using.setdefault(item, set()).add(key)
+    keys = list(by_id)
+    for n, items in plan.blocks.users():
+        for item in items:
+            using.setdefault(item, set()).add(keys[n])
     return using, {key for key, planned in by_id.items() if is_done(run, plan, planned, size)}

@@ -6,41 +6,48 @@ beside it; every later step, in any process, reads it from there.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pystac
 import shapely
-from pydantic import Field
-from shapely.geometry import MultiPolygon, box
+from pydantic import Field, PrivateAttr
+from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
+from geoml.cube.load import numbers_of
+from geoml.cube.numbers import Numbers
 from geoml.cube.region import count_inside
 from geoml.engine.contract import Input, input_of, output_of
 from geoml.engine.inference.lattice import grid_of
 from geoml.engine.packages import cards
 from geoml.engine.run.band_units import check_units, converts
+from geoml.engine.run.block_table import BlockTable
+from geoml.engine.run.block_table import PlannedBlock as PlannedBlock
 from geoml.engine.run.data_crs import data_crs
+from geoml.engine.run.item_version import item_version as item_version
+from geoml.engine.run.plan_blocks import planned_blocks
 from geoml.engine.run.search import region_of
 from geoml.errors import DataError, GeomlError, InputError, ModelError, NothingFound
-from geoml.fields import unhashed
-from geoml.grid.plane import Block, Plane
-from geoml.grid.region import blocks_of, from_geometry, plane_of, project, zones
+from geoml.grid.plane import Block, Plane, Window, blocks_touching
+from geoml.grid.region import blocks_of, plane_of, zones
 from geoml.io.cards import mlm
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
-from geoml.io.stac.bands import select
+from geoml.io.stac.bands import BandSpec
+from geoml.io.stac.item_table import item_table
 from geoml.io.stac.left_out import with_left_out
 from geoml.io.stac.query import check_query
-from geoml.io.stac.times import instant
-from geoml.io.stac.usable import require_any, usable
+from geoml.io.stac.usable import Usable, checked, require_any
 from geoml.io.stores.remote import RunStore, is_url, run_store
-from geoml.io.stores.store import read_small, write_json
+from geoml.io.stores.store import read_small, write_bytes, write_json
 from geoml.recipe import Frozen, Place, PredictRecipe, digest, parse
 from geoml.redacted import bare
 
@@ -53,8 +60,11 @@ PART = f"{STATE}/parts/{{}}.parquet"
 MODEL = "model.json"
 """Copy of the model's card in the folder of a run."""
 
-PROCESSING = ("s2:processing_baseline", "processing:version")
-"""Properties that say which processing made an item."""
+BLOCKS = f"{STATE}/blocks"
+"""Folder of the one file with the blocks, which the plan names by its checksum."""
+
+LARGEST_BLOCKS = 2**31
+"""Bytes of that file at most."""
 
 
 class Zone(Frozen):
@@ -73,18 +83,6 @@ class Zone(Frozen):
     @property
     def geometry(self) -> BaseGeometry:
         return shapely.from_wkt(self.part)
-
-
-class PlannedBlock(Frozen):
-    """A block with the items that touch it, in the order they were found."""
-
-    zone: int
-    iy: int
-    ix: int
-    items: tuple[str, ...]
-    hash: str = Field(
-        description="of model, items, grid, region part and parameters: the block is done when its item has it"
-    )
 
 
 class SelfChange(Frozen):
@@ -122,7 +120,10 @@ class Plan(Frozen):
     card: MapCard
     collection: str = Field(description="id of the collection that was read")
     zones: tuple[Zone, ...]
-    blocks: tuple[PlannedBlock, ...]
+    blocks: BlockTable
+    numbers: tuple[Numbers | None, ...] = Field(
+        default=(), description="how mosaics of each date store values, None of one without items; none in older plans"
+    )
     dates: tuple[tuple[str, ...], ...] = Field(default=(), description="ids of the items of each date, where several")
     sample: RegionSample | None = None
     units: dict[str, str] = Field(default_factory=dict, description="what happens to the unit of each band, in words")
@@ -133,9 +134,19 @@ class Plan(Frozen):
         """Id of the collection that the run writes."""
         return f"{self.card.name}-{self.hash[:12]}"
 
+    _date_of: tuple[object, dict[str, int]] | None = PrivateAttr(None)
+
     def by_date(self, items: Sequence[pystac.Item]) -> list[list[pystac.Item]]:
         """``items`` of each date, first date first; one list for a model of one date."""
-        return [[i for i in items if i.id in ids] for ids in map(set, self.dates)] or [list(items)]
+        if not self.dates:
+            return [list(items)]
+        if self._date_of is None or self._date_of[0] is not self.dates:  # a copy may have others
+            self._date_of = self.dates, {key: n for n, ids in enumerate(self.dates) for key in ids}
+        found: list[list[pystac.Item]] = [[] for _ in self.dates]
+        for item in items:
+            if (n := self._date_of[1].get(item.id)) is not None:
+                found[n].append(item)
+        return found
 
     def block(self, planned: PlannedBlock) -> Block:
         return Block(self.zones[planned.zone].plane, self.recipe.block_size, planned.iy, planned.ix)
@@ -146,8 +157,36 @@ class Plan(Frozen):
         counts = [z.pixels for z in self.zones]
         return None if None in counts else sum(n or 0 for n in counts)
 
-    def by_id(self) -> dict[str, PlannedBlock]:
-        return {self.block(b).id: b for b in self.blocks}
+    def by_id(self) -> Mapping[str, PlannedBlock]:
+        """The blocks by their ids, in the order of the plan; each is made when it is asked for."""
+        return _ById(self.blocks, self.blocks.rows([z.plane for z in self.zones], self.recipe.block_size))
+
+    def items_near(self, zone: Zone, window: Window, items: Mapping[str, pystac.Item]) -> list[pystac.Item]:
+        """Those of ``items`` whose pixels may reach a window of the plane of a zone, by the blocks that it touches."""
+        blocks, keys = self.by_id(), dict[str, None]()
+        for block in blocks_touching(zone.plane, self.recipe.block_size, window):
+            if planned := blocks.get(block.id):
+                if planned.near is None:  # of an older plan, which knows only those that are known to touch
+                    return list(items.values())
+                keys |= dict.fromkeys((*planned.items, *planned.near))
+        return [items[key] for key in keys if key in items]
+
+
+class _ById(Mapping[str, PlannedBlock]):
+    def __init__(self, blocks: BlockTable, rows: Mapping[str, int]) -> None:
+        self._blocks, self._rows = blocks, rows
+
+    def __getitem__(self, key: str) -> PlannedBlock:
+        return self._blocks[self._rows[key]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
 
 
 def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[MapCard, MultiPolygon, stac.Catalog]:
@@ -186,24 +225,22 @@ def make_plan(
     first = next(i for those in found for i in those)
     collection = recipe.query.collection or first.collection_id or catalog.default_collection or ""
     if reads.every:
-        found = [_fitting(those, card, recipe, catalog, collection, left) for those in found]
+        fits = [_fitting(those, card, recipe, catalog, collection, left) for those in found]
     else:
-        kept = {i.id for i in _fitting([i for n in found for i in n], card, recipe, catalog, collection, left)}
-        found = [[i for i in those if i.id in kept] for those in found]
-    dates = [[i.id for i in those] for those in found]
-    items = [i for those in found for i in those]
+        kept = {u.item.id: u for u in _fitting([i for n in found for i in n], card, recipe, catalog, collection, left)}
+        fits = [[kept[i.id] for i in those if i.id in kept] for those in found]
+    items = [u.item for those in fits for u in those]
     if len({i.id for i in items}) < len(items):
         twice = next(i.id for n, i in enumerate(items) if i.id in {j.id for j in items[:n]})
         raise InputError(f"datetime: the item {twice} belongs to two of the dates; expected ranges that share none")
-    profile = catalog.profile(collection)
-    specs = [select(i, [b.name for b in card.bands], profile, catalog) for i in items]
+    specs = [u.specs for those in fits for u in those]
     units = check_units(card, specs, collection or catalog.name)
     into = [b.unit for b in card.bands] if converts(card, specs) else []  # other units, other pixels
-    planes = _zones(recipe, region, card, items, catalog, collection)
+    planes = _zones(recipe, region, card, list(zip(items, specs, strict=True)), catalog.profile(collection))
     cuts = [blocks_of(z.geometry, z.plane, recipe.block_size) for z in planes]
-    blocks = list(_blocks(recipe, planes, cuts, card, found, into, every=reads.every))
+    blocks, used = planned_blocks(recipe, card, planes, cuts, fits, into, every=reads.every)
     if not blocks and reads.every and len(found) > 1:
-        counts = " and ".join(str(len(those)) for those in found)
+        counts = " and ".join(str(len(those)) for those in fits)
         raise NothingFound(f"region: no block of it is covered on all {card.dates} dates; found {counts} items")
     if not blocks:
         raise NothingFound(f"region: none of the {len(items)} items found covers a block of it")
@@ -217,13 +254,23 @@ def make_plan(
             z.model_copy(update={"pixels": count_inside(z.geometry, z.plane, cut)})
             for z, cut in zip(planes, cuts, strict=True)
         ),
-        blocks=tuple(blocks),
-        dates=tuple(map(tuple, dates)) if len(dates) > 1 else (),
+        blocks=blocks,
+        numbers=tuple(_numbers(those, used, card, recipe) for those in fits),
+        dates=tuple(tuple(u.item.id for u in those) for those in fits) if len(fits) > 1 else (),
         units=units,
         left_out=left.items,
     )
-    used = {key for block in blocks for key in block.items}
     return plan, [item for item in items if item.id in used]
+
+
+def _numbers(those: Sequence[Usable], used: Container[str], card: MapCard, recipe: PredictRecipe) -> Numbers | None:
+    """How mosaics of a date store values, by all of its items that a block uses."""
+    known = [(u.item, u.specs) for u in those if u.item.id in used]
+    return (
+        numbers_of(known, [b.name for b in card.bands], recipe.composite, [b.unit for b in card.bands])
+        if known
+        else None
+    )
 
 
 def _searched(
@@ -250,15 +297,6 @@ def _searched(
     return found
 
 
-def item_version(item: pystac.Item) -> str:
-    """What changes when an item is made again under its id: ``updated``, else its time, and its processing baseline."""
-    said = item.properties
-    when = str(said.get("updated") or said.get("datetime"))
-    with suppress(ValueError):  # one instant is written in many ways, also by a table that it went through
-        when = instant(when).isoformat()
-    return " ".join([when, *(str(said[k]) for k in PROCESSING if said.get(k) is not None)])
-
-
 def _fitting(
     items: Sequence[pystac.Item],
     card: MapCard,
@@ -266,13 +304,13 @@ def _fitting(
     catalog: stac.Catalog,
     collection: str,
     left: stac.LeftOut,
-) -> list[pystac.Item]:
+) -> list[Usable]:
     """The items of a date that the model can take. Design rule 7: when none fits the card, that is refused."""
     names, mine = [b.name for b in card.bands], stac.LeftOut(left.strict)
     where = f"{card.name} does not fit {collection or catalog.name}"
     profile = catalog.profile(collection)
     try:
-        kept = require_any(usable(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd), mine, where)
+        kept = require_any(checked(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd), mine, where)
     except InputError as err:  # a band that is not there: it is the model that asks for it
         raise with_left_out(ModelError(str(err) if mine.items else f"{where}: {err}"), mine) from err
     left.update(mine)
@@ -283,17 +321,14 @@ def _zones(
     recipe: PredictRecipe,
     region: MultiPolygon,
     card: MapCard,
-    items: Sequence[pystac.Item],
-    catalog: stac.Catalog,
-    collection: str,
+    items: Sequence[tuple[pystac.Item, Sequence[BandSpec]]],
+    profile: stac.Profile,
 ) -> list[Zone]:
     anchor: float = card.anchor
     if recipe.crs == "utm":
         parts: dict[str, MultiPolygon] = zones(region)
     elif recipe.crs == "data":
-        profile = catalog.profile(collection)
-        known = [(i, select(i, [card.bands[0].name], profile, catalog)[0]) for i in items]
-        crs, anchor = data_crs(known, card.gsd, profile.anchor or anchor)
+        crs, anchor = data_crs([(item, specs[0]) for item, specs in items], card.gsd, profile.anchor or anchor)
         parts = {crs: region}
     else:
         parts = {recipe.crs: region}
@@ -301,83 +336,106 @@ def _zones(
     return [Zone(crs=p.crs, res=p.res, anchor=p.anchor, part=shapely.to_wkt(part, 9)) for p, part in planes]
 
 
-def _blocks(
-    recipe: PredictRecipe,
-    planes: Sequence[Zone],
-    cuts: Sequence[Sequence[Block]],
-    card: MapCard,
-    found: Sequence[Sequence[pystac.Item]],
-    into: Sequence[str | None],
-    *,
-    every: bool,
-) -> list[PlannedBlock]:
-    """Of the blocks that each zone is cut into, those that items of ``every`` date touch, or of any.
-
-    ``into`` are the units that values are converted to, if any are.
-    """
-    grid = grid_of(card, output_of(card, recipe), recipe.join)
-    margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
-    regions = {}
-    items = [i for those in found for i in those]
-    dates = [{i.id for i in those} for those in found]
-    for item in items:
-        regions[item.id] = from_geometry(item.geometry or {})
-    query = recipe.query.model_dump(mode="json", include={"filter"})
-    options = recipe.model_dump(mode="json", exclude={"query", *unhashed(PredictRecipe), "min_area", "simplify"})
-    versions = {i.id: item_version(i) for i in items}
-    out = []
-    for n, (zone, blocks) in enumerate(zip(planes, cuts, strict=True)):
-        plane, outlines = zone.plane, {}
-        for key, geometry in regions.items():
-            outline = project(geometry, plane.crs)
-            if np.isfinite(shapely.bounds(outline)).all():
-                outlines[key] = outline
-                shapely.prepare(outline)
-        for block in blocks:
-            near = box(*plane.bounds(block.window.expand(margin)))
-            here = box(*plane.bounds(block.window))
-            used = tuple(k for k, o in outlines.items() if o.intersects(near))
-            inside = {k for k in used if outlines[k].intersects(here)}
-            if not (all if every else any)(inside & ids for ids in dates):
-                continue
-            what: list[object] = [card.sha256, options, query, block.id, zone.part, [(k, versions[k]) for k in used]]
-            what += [list(into)] if into else []
-            out.append(PlannedBlock(zone=n, iy=block.iy, ix=block.ix, items=used, hash=digest(what)))
-    return out
+def same(before: Plan, made: Plan) -> bool:
+    """Whether a plan that was read says what another one would say once it is written."""
+    one, two = (plan.model_dump(mode="json", exclude={"blocks"}) for plan in (before, made))
+    try:
+        return one == two and before.blocks == made.blocks
+    except DataError:  # its sources are damaged, or of another plan
+        return False
 
 
 def write_plan(plan: Plan, items: Sequence[pystac.Item], out: str | Path | RunStore) -> None:
-    """Write ``.geoml/plan.json`` and ``sources.parquet``; the plan last, for it says that the folder is ready."""
+    """Write the blocks, ``sources.parquet`` and ``.geoml/plan.json``, the plan last: it says that the folder is ready.
+
+    ``items`` are those that `make_plan` gave: blocks name them by their rows.
+    """
     store = run_store(out)
     out = store.local
     write_json(out / MODEL, mlm.to_item(plan.card).to_dict(include_self_link=False))
     catalog = stac.open_catalog(plan.recipe.query.catalog)
     stac.write_items(items, out / "sources.parquet", catalog=catalog, left_out=plan.left_out)
-    write_json(store.inside(f"{STATE}/plan.json"), plan.model_dump(mode="json"))
-    store.push(MODEL, "sources.parquet", f"{STATE}/plan.json")
+    body = plan.blocks.parquet()
+    blocks = {"sha256": hashlib.sha256(body).hexdigest(), "items": digest([i.id for i in items])}
+    write_bytes(store.inside(name := _blocks_name(blocks["sha256"])), body)
+    head = plan.model_dump(mode="json", exclude={"blocks"})
+    write_json(store.inside(f"{STATE}/plan.json"), {**head, "blocks": blocks})
+    store.push(MODEL, "sources.parquet", name, f"{STATE}/plan.json")
+    store.remove(*(old for old in store.sizes(BLOCKS) if old != name))
+
+
+def _blocks_name(sha256: str) -> str:
+    return f"{BLOCKS}/{sha256[:32]}.parquet"
+
+
+_read: dict[str, tuple[object, Plan]] = {}
+_one = Lock()
+KEPT = 4
+"""Plans that a process remembers."""
 
 
 def read_plan(out: str | Path | RunStore) -> Plan:
     """The plan of a run; for one in a bucket the working copy gets it, the card and the sources.
 
-    Raises InputError where there is none.
+    It is read once in a process as long as its files stay the same. Raises InputError where there is none.
     """
     store = run_store(out)
     store.pull(f"{STATE}/plan.json", "sources.parquet", MODEL)
-    path = store.local / STATE / "plan.json"
+    path, sources = store.local / STATE / "plan.json", store.local / "sources.parquet"
+    stamp, where = (_stamp(path), _stamp(sources)), str(store.local.absolute())
+    with _one:
+        if None not in stamp and (known := _read.get(where)) and known[0] == stamp:
+            return known[1]
     body = read_small(path)
     if body is None:
         raise InputError(f"out: {store.url} holds no run; expected a folder that geoml predict wrote")
-    return plan_of(body, str(path))
+
+    def blocks(name: str) -> bytes | None:
+        store.pull(name)
+        return read_small(store.local / name, LARGEST_BLOCKS)
+
+    plan = plan_of(body, str(path), blocks, sources)
+    with _one:
+        _read.pop(where, None)
+        _read[where] = stamp, plan
+        while len(_read) > KEPT:
+            del _read[next(iter(_read))]
+    return plan
 
 
-def plan_of(body: bytes, where: str) -> Plan:
-    """The plan that ``plan.json`` holds. Raises InputError when it is damaged."""
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        now = path.stat()
+    except OSError:
+        return None
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
+def plan_of(body: bytes, where: str, blocks: Callable[[str], bytes | None], sources: Path) -> Plan:
+    """The plan that ``plan.json`` holds, with the file of ``blocks`` that it names, or an older one that holds them.
+
+    ``sources`` are opened when a block is asked for its items. Raises InputError when it is damaged.
+    """
     try:
         value = json.loads(body)
-    except (ValueError, RecursionError) as err:
+        named = value.get("blocks")
+        if isinstance(named, dict):
+            found = blocks(_blocks_name(str(named["sha256"])))
+            if found is None or hashlib.sha256(found).hexdigest() != named["sha256"]:
+                raise ValueError("its blocks are not there, or not as they were written")  # noqa: TRY301
+            ids = cache(partial(_ids, sources, named.get("items")))
+            value["blocks"] = BlockTable.of_parquet(found, ids)
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError, pa.ArrowException) as err:
         raise InputError(f"out: {where} is damaged ({err}); expected the plan of a run") from err
     return parse(Plan, _published(value), where)
+
+
+def _ids(sources: Path, expected: object) -> list[str]:
+    """The ids of the items by row. Raises DataError where the file is not that of the plan."""
+    ids = item_table(sources).ids
+    if digest(ids) != expected:
+        raise DataError(f"{sources}: not as the run was planned; give the command again")
+    return ids
 
 
 def _published(value: Any) -> Any:

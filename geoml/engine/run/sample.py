@@ -78,7 +78,7 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
     said = sample.model_dump(mode="json", exclude=TOLD)
     changes: dict[str, Any] = {
         "sample": sample,
-        "blocks": tuple(b.model_copy(update={"hash": digest([b.hash, said])}) for b in plan.blocks),
+        "blocks": plan.blocks.with_hashes(lambda before: digest([before, said])),
     }
     if sample.model:
         place = f"{store.url.rstrip('/')}/{MODEL}" if store.remote else str((store.local / MODEL).absolute())
@@ -156,12 +156,13 @@ def places(plan: Plan, side: int = SIDE) -> list[tuple[Zone, Block]]:
 
 def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:
     """Squares with data on all dates inside the region, ``SQUARES`` at most."""
-    count, reads = 0, input_of(plan.card, plan.recipe)
+    count, reads, by_id = 0, input_of(plan.card, plan.recipe), {i.id: i for i in items}
     for zone, block in places(plan):
         if count == SQUARES:
             return
         asked = inside(zone.geometry, block.geobox)
-        dates = reads.steps(plan, items, block.plane, block.window)
+        near = plan.items_near(zone, block.window, by_id)
+        dates = reads.steps(plan, near, block.plane, block.window)
         valid = asked & _known_on_all(dates)
         if valid.any():
             count += 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from geoml.engine.run.plan import STATE, PlannedBlock, plan_of
+from geoml.engine.run.plan import LARGEST_BLOCKS, STATE, plan_of
 from geoml.errors import InputError
 from geoml.io.stores.lock import Holder
 from geoml.io.stores.remote import RunStore, run_store
@@ -69,8 +69,9 @@ def state(out: str | Path) -> RunState:
             raise InputError(f"out: {out} holds no run; expected a folder that geoml predict wrote")
         status = "running" if holder.alive else "died"
         return RunState(store.url, status, 0, 0, holder=_public(holder), started=holder.started, updated=holder.renewed)
-    plan = plan_of(raw, f"{store.url}/{STATE}/plan.json")
-    blocks = plan.by_id()
+    name = f"{STATE}/plan.json"
+    plan = plan_of(raw, f"{store.url}/{name}", lambda n: store.read(n, LARGEST_BLOCKS), store.local / "sources.parquet")
+    blocks = dict(zip(plan.by_id(), plan.blocks.hashes, strict=True))
     names = store.sizes("items/", f"{STATE}/failed/")
     with ThreadPoolExecutor(AT_ONCE, "geoml-state") as pool:
         hashes = pool.map(lambda key: _done(store, names, key, blocks[key]), blocks)
@@ -108,12 +109,12 @@ def _public(holder: Holder | None) -> dict[str, str | int] | None:
     return {"host": holder.host, "pid": holder.pid, "started": holder.started, "renewed": holder.renewed}
 
 
-def _done(store: RunStore, names: Mapping[str, int], key: str, planned: PlannedBlock) -> bool:
+def _done(store: RunStore, names: Mapping[str, int], key: str, recipe_hash: str) -> bool:
     name = f"items/{key}.json"
     if name not in names:
         return False
     properties = _json(store, name).get("properties")
-    return isinstance(properties, dict) and properties.get("geoml:recipe_hash") == planned.hash
+    return isinstance(properties, dict) and properties.get("geoml:recipe_hash") == recipe_hash
 
 
 def _json(store: RunStore, name: str) -> dict[str, JsonValue]:

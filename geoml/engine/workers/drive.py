@@ -119,12 +119,14 @@ def _drive(pool: WorkerPool, store: RunStore, batches: Iterator[_Batch], progres
     plan = read_plan(store)
     queue, held = deque(batches), dict[Hashable, _Batch]()
     tallies: list[Tally] = []
+    failed: dict[str, str] = {}
     while queue or held:
         for worker in pool.idle():
             if queue:
                 held[worker] = queue.popleft()
                 pool.submit(worker, held[worker].ids)
         lock.check_held(store.url)  # another one may have taken the run over
+        before = len(tallies)
         for worker, result in pool.results():
             part = held.pop(worker)
             if isinstance(result, WorkerDied):
@@ -138,9 +140,11 @@ def _drive(pool: WorkerPool, store: RunStore, batches: Iterator[_Batch], progres
                 raise result
             else:
                 tallies.append(result)
-            failed = [f for t in tallies for f in t.failed.items()]
+            for tally in tallies[before:]:
+                failed |= tally.failed
             if len(failed) > plan.recipe.max_failed * len(plan.blocks):
-                raise DataError(f"{len(failed)} of {len(plan.blocks)} blocks failed; the last: {failed[-1][1]}")
+                last = next(reversed(failed.values()))
+                raise DataError(f"{len(failed)} of {len(plan.blocks)} blocks failed; the last: {last}")
     return tallies
 
 

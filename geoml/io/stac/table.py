@@ -43,7 +43,10 @@ SELF_LINKS_KEY = b"geoml:found"
 _CHECKED = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 """Pages whose checksum does not fit are an error; files without checksums are read as they are."""
 
-_UNREADABLE = (
+ROWS = 1000
+"""Items of a row group: what is read for one of them."""
+
+UNREADABLE = (
     OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError,
     OverflowError,  # a time beyond the calendar
 )  # fmt: skip
@@ -111,17 +114,30 @@ def write_items(
 def _write(dicts: Sequence[Document], path: Path, metadata: Mapping[bytes, bytes]) -> None:
     table = parse_stac_items_to_arrow(list(dicts) or [_EMPTY]).read_all()
     with atomic(path) as temporary:
-        to_parquet(table if dicts else table.slice(0, 0), temporary, compression="zstd", write_page_checksum=True)
+        rows = table.combine_chunks().to_reader(ROWS) if dicts else table.slice(0, 0)
+        to_parquet(rows, temporary, compression="zstd", write_page_checksum=True)
         if metadata:  # to_parquet sets the file's metadata itself, so ours is added afterwards
             table = pq.read_table(temporary)
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+            pq.write_table(table, temporary, ROWS, compression="zstd", write_page_checksum=True)
 
 
 def read_items(path: Path) -> list[pystac.Item]:
     """The items of a stac-geoparquet file, in its order. Raises DataError when it is none."""
+    return _made(read_dicts(path), path)
+
+
+def items_of(rows: pa.Table, path: Path) -> list[pystac.Item]:
+    """The items of some rows of the stac-geoparquet file at ``path``. Raises DataError for damaged ones."""
+    try:
+        return _made(_dicts(rows), path)
+    except UNREADABLE as err:
+        raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
+
+
+def _made(values: Iterable[Document], path: Path) -> list[pystac.Item]:
     items = []
-    for value in read_dicts(path):
+    for value in values:
         try:
             items.append(pystac.Item.from_dict(value))  # with its own self link, where it was found
         except Exception as err:  # pystac raises many kinds for malformed items
@@ -135,9 +151,13 @@ def read_dicts(path: Path, boxes: Sequence[Box] = ()) -> list[Document]:
         checked = ds.ParquetFileFormat(default_fragment_scan_options=_CHECKED)
         source = ds.dataset(str(path if Path(path).is_dir() else check_regular(Path(path))), format=checked)
         table = source.to_table(filter=_touching(source.schema, boxes))
-        return [from_row(_without_nulls(value)) for value in stac_table_to_items(_without_null_places(table))]
-    except _UNREADABLE as err:
+        return _dicts(table)
+    except UNREADABLE as err:
         raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
+
+
+def _dicts(table: pa.Table) -> list[Document]:
+    return [from_row(_without_nulls(value)) for value in stac_table_to_items(_without_null_places(table))]
 
 
 def item_origins(path: Path) -> Callable[[Document], str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pystac
+from shapely.geometry import MultiPolygon
 
 from geoml.errors import DataError, InputError, ModelError
 from geoml.grid.region import from_geometry
@@ -15,8 +18,19 @@ from geoml.io.stac.left_out import LeftOut
 from geoml.io.stores.bucket import is_bucket, public_url
 from geoml.io.stores.hrefs import gdal_path
 
+T = TypeVar("T")
+
 COARSER = 1.5
 """The finest band of an item may be at most this much coarser than what is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """An item that can be read, with the bands that were asked for and where it is (degrees)."""
+
+    item: pystac.Item
+    specs: tuple[BandSpec, ...]
+    area: MultiPolygon
 
 
 def usable(
@@ -35,18 +49,30 @@ def usable(
     are allowed, an area, and with ``gsd`` (metres) a band that is fine enough. With ``left.strict`` the first item
     that lacks something is raised: InputError for a band or href, ModelError for the gsd, else DataError.
     """
+    return [found.item for found in checked(items, bands, profile, catalog, left, mask=mask, gsd=gsd)]
+
+
+def checked(
+    items: Sequence[pystac.Item],
+    bands: Sequence[str],
+    profile: Profile,
+    catalog: Catalog,
+    left: LeftOut,
+    *,
+    mask: str = "auto",
+    gsd: float | None = None,
+) -> list[Usable]:
+    """As `usable`, with what was found of each item."""
     fit = []
     for item in items:
         try:
-            check(item, bands, profile, catalog, mask=mask, gsd=gsd)
+            fit.append(check(item, bands, profile, catalog, mask=mask, gsd=gsd))
         except (InputError, DataError, ModelError) as err:
             left.add(item.id, err)
-        else:
-            fit.append(item)
     return fit
 
 
-def require_any(items: list[pystac.Item], left: LeftOut, where: str) -> list[pystac.Item]:
+def require_any(items: list[T], left: LeftOut, where: str) -> list[T]:
     """``items``, after one warning about those that were left out; raises the class of the first when none is left."""
     if not items:
         raise left.none_left(where)
@@ -56,14 +82,14 @@ def require_any(items: list[pystac.Item], left: LeftOut, where: str) -> list[pys
 
 def check(
     item: pystac.Item, bands: Sequence[str], profile: Profile, catalog: Catalog, *, mask: str, gsd: float | None
-) -> None:
-    """Raise InputError, DataError or ModelError for an item that cannot be used; see `usable`."""
+) -> Usable:
+    """What is found of an item. Raises InputError, DataError or ModelError where it cannot be used; see `usable`."""
     specs = select(item, bands, profile, catalog)
     quality = mask_spec(item, profile, catalog) if mask == "auto" else None
     for spec in [*specs, *([quality.band] if quality else [])]:
         _allowed(spec)
     try:
-        from_geometry(item.geometry or {})
+        area = from_geometry(item.geometry or {})
     except InputError as err:
         raise DataError(f"item {item.id}: {str(err).removeprefix('region: ')}") from err
     finest, name = min(((s.gsd, s.name) for s in specs if s.gsd), default=(0.0, ""), key=lambda pair: pair[0])
@@ -73,6 +99,7 @@ def check(
             f"works at {gsd:g} m, but the finest band of {item.id} ({name}) has {finest:g} m; expected at "
             f"most {gsd * COARSER:g} m"
         )
+    return Usable(item, tuple(specs), area)
 
 
 def _allowed(spec: BandSpec) -> None:

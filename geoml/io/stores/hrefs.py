@@ -72,7 +72,9 @@ def gdal_path(href: str, *, remote: bool, root: Path | None = None, look_up: boo
     shown = _shown(href)
     if not href.strip():
         raise InputError("href: empty; expected a URL or a path")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in href) or href != href.strip():
+    plain = href.isascii() and href.isprintable()  # as nearly all are, and told without looking at each character
+    odd = not plain and any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in href)
+    if odd or href != href.strip():
         raise InputError(f"href: {shown!r} has control characters or blanks around it")
     if href.startswith("<") or "/vsi" in unquote(href).lower().replace("\\", "/"):
         raise InputError(f"href: {shown!r} is a GDAL construct; expected a plain URL or path")

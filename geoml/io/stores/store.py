@@ -173,6 +173,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_bytes(path: Path, body: bytes) -> None:
+    """Write ``body``, atomically. Raises DataError."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(body)
+
+
 def write_json(path: Path, obj: object) -> None:
     """Write ``obj`` as JSON, atomically and the same for equal objects: sorted keys, two spaces, UTF-8.
 
