@@ -106,12 +106,20 @@ class Ahead:
         with self._changed:
             if isinstance(entry, Frame):
                 if self._live and self._waiting >= self._depth:
-                    at = next(k for k, other in enumerate(self._queue) if isinstance(other, Frame))
-                    old = self._queue[at]
-                    self._queue[at] = Late(old.index, old.name, old.time)
-                    self._waiting -= 1
+                    self._drop()
                 self._changed.wait_for(lambda: self._stopped or self._waiting < self._depth)
                 self._waiting += 1
             if not self._stopped:
                 self._queue.append(entry)
                 self._changed.notify_all()
+
+    def _drop(self) -> None:
+        """Make a `Late` of the frame that has waited longest: the first of those at the end of the queue."""
+        left = self._waiting
+        for at in range(len(self._queue) - 1, -1, -1):
+            entry = self._queue[at]
+            left -= isinstance(entry, Frame)
+            if not left:
+                self._queue[at] = Late(entry.index, entry.name, entry.time)
+                self._waiting -= 1
+                return

@@ -27,6 +27,7 @@ from geoml.errors import DataError, InputError, ModelError, NothingFound, limits
 from geoml.io.cards.domain import describe, verdict
 from geoml.io.cards.map_card import MapCard
 from geoml.io.software import software
+from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import write_json
 from geoml.recipe import parse
 
@@ -53,6 +54,8 @@ def stream(source: str | Path, out: str | Path, *, progress: Progress | None = N
     than the training data, TransientError without memory, MissingExtra for a video without OpenCV.
     """
     recipe = parse(StreamRecipe, options, "stream")
+    if is_url(str(out)):
+        raise InputError(f"out: {out}; expected a folder of this machine")
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"out: {folder} is not empty; expected a new folder")
@@ -97,19 +100,20 @@ def _require_one(record: dict[str, Any], source: str) -> None:
 def _fitting(
     coming: Iterator[Frame | Unread | None], card: MapCard, recipe: StreamRecipe
 ) -> Iterator[Frame | Unread | None]:
-    """The same, once the first frame is held against the training data. Raises ModelError as the recipe asks."""
-    first = True
+    """The same, once the first frame with data is held against the training data. Raises ModelError as the recipe
+    asks."""
+    compared = card.domain is None
     for entry in coming:
-        if first and isinstance(entry, Frame):
-            first = False
-            _compare(entry, card, recipe.out_of_domain)
+        if not compared and isinstance(entry, Frame):
+            compared = _compared(entry, card, recipe.out_of_domain)
         yield entry
 
 
-def _compare(frame: Frame, card: MapCard, allowed: str) -> None:
+def _compared(frame: Frame, card: MapCard, allowed: str) -> bool:
+    """False where there is nothing to compare."""
     known, unlike = unlike_pixels(card, frame)
     if card.domain is None or not known:
-        return
+        return False
     step = max(1, max(frame.shape) // LOOK)
     thin = frame.data[:, ::step, ::step][:, frame.valid[::step, ::step]]
     physical = thin.T * np.array(frame.scale) + np.array(frame.offset)
@@ -120,6 +124,7 @@ def _compare(frame: Frame, card: MapCard, allowed: str) -> None:
     if allowed == "refuse" and verdict(unlike / known) != "inside":
         about = describe({"outside": unlike / known, "verdict": verdict(unlike / known)})
         raise ModelError(f"{card.name}: {frame.name}: {about}; expected images like them, or --out-of-domain warn")
+    return True
 
 
 def _record(recipe: StreamRecipe, source: str, found: Answers, writer: FrameWriter, seconds: float) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _arriving(folder: Path, patience: float) -> Iterator[Path | None]:
     taken: set[str] = set()
     before: dict[str, tuple[int, int]] = {}
     last = time.monotonic()
-    while time.monotonic() - last < patience:
+    while True:
         now: dict[str, tuple[int, int]] = {}
         ready: list[tuple[int, list[tuple[int, str]], Path]] = []
         for path in folder.iterdir():
@@ -115,12 +115,13 @@ def _arriving(folder: Path, patience: float) -> Iterator[Path | None]:
             now[path.name] = about.st_size, about.st_mtime_ns
             if before.get(path.name) == now[path.name] and about.st_size:
                 ready.append((about.st_mtime_ns, natural(path), path))
-        if now != before:
-            last = time.monotonic()  # one is being written
+        if ready or now != before:  # one that is being written too
+            last = time.monotonic()
+        elif time.monotonic() - last >= patience:  # only after a look, however long the last one is ago
+            return
         before = now
         for _, _, path in sorted(ready):
             taken.add(path.name)
-            last = time.monotonic()
             yield path
         yield None
         time.sleep(POLL_SECONDS)

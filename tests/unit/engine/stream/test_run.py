@@ -58,6 +58,8 @@ def test_what_does_not_fit_is_refused(chips: Path, folder: Path, tmp_path: Path)
     net = str(folder / "net")
     with pytest.raises(InputError, match="not empty"):
         geoml.stream(chips, chips, model=net)
+    with pytest.raises(InputError, match="expected a folder of this machine"):
+        geoml.stream(chips, "s3://bucket/out", model=net)
     with pytest.raises(InputError, match="2 dates"):
         geoml.stream(chips, tmp_path / "a", model="ndvi-difference")
     with pytest.raises(InputError, match="size"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,30 +50,30 @@ def test_a_damaged_file_is_named_in_its_place(chips: Path, recipe: Recipe) -> No
 def test_a_folder_that_is_being_filled(chips: Path, tmp_path: Path, recipe: Recipe) -> None:
     filled = tmp_path / "filled"
     filled.mkdir()
+    whole = (chips / "7.tif").read_bytes()
 
-    def fill() -> None:
-        for k in (2, 0, 1):
-            shutil.copy(chips / f"{k}.tif", filled / ".part")
-            (filled / ".part").rename(filled / f"{k}.tif")
-            time.sleep(0.25)
-        whole = (chips / "7.tif").read_bytes()  # written where it lies, in two pieces
-        with (filled / "7.tif").open("wb") as file:
-            file.write(whole[:500])
-            file.flush()
-            time.sleep(0.15)
-            file.write(whole[500:])
+    def moved(k: int) -> None:
+        shutil.copy(chips / f"{k}.tif", filled / ".part")
+        (filled / ".part").rename(filled / f"{k}.tif")
 
-    thread = threading.Thread(target=fill)
-    thread.start()
-    start = time.monotonic()
-    found = read(filled, recipe(watch=0.8))
-    thread.join()
-    assert names(found) == ["2.tif", "0.tif", "1.tif", "7.tif"], "as they come"
+    def written(part: bytes) -> None:
+        """Where it lies, piece by piece."""
+        with (filled / "7.tif").open("ab") as file:
+            file.write(part)
+
+    steps: list[Callable[[], None]] = [lambda: moved(2), lambda: moved(0), lambda: written(whole[:500])]
+    steps += [lambda: written(whole[500:]), lambda: moved(1)]
+    found: list[Frame | Unread] = []
+    for entry in sources.frames(filled, CARD, recipe(watch=0.3)):
+        if entry is not None:
+            found.append(entry)
+        elif steps:  # one between two looks into the folder
+            steps.pop(0)()
+    assert names(found) == ["2.tif", "0.tif", "7.tif", "1.tif"], "as they are finished"
     assert all(isinstance(f, Frame) for f in found), "none is read before it is whole"
     assert [f.index for f in found] == [0, 1, 2, 3]
     assert found[0].time == 0
     assert [f.time for f in found] == sorted(f.time for f in found)
-    assert time.monotonic() - start < 10
 
 
 def test_sources_that_do_not_fit_are_refused_at_once(chips: Path, tmp_path: Path, recipe: Recipe) -> None:
