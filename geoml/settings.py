@@ -143,6 +143,12 @@ def settings() -> Settings:
         raise InputError(_wrong((name,), "expected a JSON list", os.environ.get(variable(name)))) from err
 
 
+def override(**values: str) -> None:
+    """Set settings by name, for this process and those that it starts."""
+    os.environ.update({variable(name): value for name, value in values.items()})
+    settings.cache_clear()
+
+
 def variable(field: str) -> str:
     """The environment variable of a setting."""
     return f"{PREFIX}{field.upper()}"

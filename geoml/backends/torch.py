@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,7 @@ class Backend(Batches):
     """
 
     name: Final = "torch"
+    packages: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, module: nn.Module, card: MapCard, device: Device | None = None) -> None:
         self._how = device or choose()

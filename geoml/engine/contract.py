@@ -378,6 +378,8 @@ class Backend(Protocol):
     """What the network takes beside pixels, see `geoml.nn.context`."""
     precision: str
     """In which it computes: fp32 or bf16."""
+    packages: ClassVar[tuple[str, ...]]
+    """Distributions beside torch that decide what it computes."""
 
     def __init__(self, module: nn.Module, card: MapCard, device: object = None) -> None: ...
 

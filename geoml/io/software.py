@@ -18,6 +18,10 @@ DECIDES = ("geoml", "torch")
 """Those of which another version is reported when a run is resumed."""
 UNKNOWN = "unknown"
 """The version of a block by an older geoml, which did not write it."""
+NONE = "none"
+"""The version of a library of a back end that had no part in a block."""
+MADE_BY = "geoml:backend"
+"""Of the item of a block: name, precision, reason and proof of what ran the network."""
 
 
 @lru_cache(maxsize=1)
@@ -35,8 +39,15 @@ def item_software(path: Path) -> object:
 
 
 def count_versions(made: Sequence[object]) -> dict[str, dict[str, int]]:
-    """Blocks by version of each package, from the ``processing:software`` of their items."""
-    return {name: dict(sorted(Counter(_version(one, name) for one in made).items())) for name in ("python", *PACKAGES)}
+    """Blocks by version of each package, from the ``processing:software`` of their items.
+
+    Libraries of back ends are there where any block was made by one.
+    """
+    always = ("python", *PACKAGES)
+    others = sorted({name for one in made if isinstance(one, Mapping) for name in one} - set(always))
+    counts = {name: Counter(_version(one, name) for one in made) for name in always}
+    counts |= {name: Counter(_version(one, name, NONE) for one in made) for name in others}
+    return {name: dict(sorted(count.items())) for name, count in counts.items()}
 
 
 def other_versions(made: Sequence[object]) -> str:
@@ -50,8 +61,8 @@ def other_versions(made: Sequence[object]) -> str:
     return f"of {len(made)} blocks done before, {kinds}; the others will be by {_sentence(here)}"
 
 
-def _version(made: object, name: str) -> str:
-    return str(made.get(name, UNKNOWN)) if isinstance(made, Mapping) else UNKNOWN
+def _version(made: object, name: str, missing: str = UNKNOWN) -> str:
+    return str(made.get(name, missing)) if isinstance(made, Mapping) else missing
 
 
 def _sentence(versions: Sequence[str]) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from geoml import models
 from geoml.engine.contract import BACKENDS, Backend
 from geoml.engine.packages.package import Package
 from geoml.errors import InputError, MissingExtra, ModelError
+from geoml.io.software import MADE_BY, software
 from geoml.settings import settings
 
 log = logging.getLogger(__name__)
@@ -24,34 +26,16 @@ FASTER = 1.05
 """How much faster than PyTorch another one has to be: what is less is noise, and not worth other last digits."""
 
 
-@dataclass(frozen=True)
-class BackendFacts:
-    """What ``run.json`` says of the back end: why it was taken, and what was compared before its first use."""
-
-    name: str
-    precision: str
-    reason: str
-    proof: Mapping[str, Any] | None = None
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 class ChosenBackend(NamedTuple):
+    """A back end, and what the item of a block says of it."""
+
     backend: Backend
-    facts: BackendFacts
-
-
-def check_backend(name: str) -> None:
-    """Raise InputError for a name that is neither ``auto`` nor that of a file in geoml/backends."""
-    if name != AUTO:
-        BACKENDS.file(name)
+    properties: Mapping[str, object]
 
 
 def asked_of_machine() -> tuple[str, Hashable]:
     """What the settings ask for, as a key of what is made for it. Raises InputError, or MissingExtra for a name."""
     name = settings().backend
-    check_backend(name)
     return name, BACKENDS.find(TORCH if name == AUTO else name).choose()
 
 
@@ -68,34 +52,41 @@ def choose_backend(package: Package, size: int, asked: tuple[str, Hashable]) -> 
         proof = backend.prove(size)
     except ModelError as err:
         raise ModelError(f"backend: {err}; take GEOML_BACKEND=torch, or auto") from err
-    return ChosenBackend(backend, BackendFacts(name, backend.precision, "by the setting", proof))
+    return _chosen(backend, "by the setting", proof)
+
+
+def _chosen(backend: Backend, reason: str, proof: Mapping[str, Any] | None) -> ChosenBackend:
+    facts = {"name": backend.name, "precision": backend.precision, "reason": reason, "proof": proof}
+    made = {p: version(p) for p in backend.packages}
+    return ChosenBackend(backend, {MADE_BY: facts, **({"processing:software": {**software(), **made}} if made else {})})
 
 
 def _fastest(package: Package, size: int, device: Hashable) -> ChosenBackend:
     """The fastest back end that passes its proof, else PyTorch with the reason, which the log says."""
-    best: ChosenBackend | None = None
-    usual = BACKENDS.find(TORCH).Backend
-    why: list[str] = []
-    if models.calibrated(package.card.architecture):
-        why.append("a model that is calibrated on each run would be converted for each")
-    elif settings().device not in (AUTO, "cpu") or device != BACKENDS.find(TORCH).choose("cpu"):
-        why.append("the others compute on the processor")
-    for name in () if why else (n for n in BACKENDS.names() if n != TORCH):
+    best: tuple[float, Backend, Mapping[str, Any]] | None = None
+    said: list[str] = []
+    for name, file in _candidates(package, device, said):
         try:
-            file = BACKENDS.find(name)
             backend: Backend = file.Backend(package.module, package.card, file.choose())
-            proof = backend.prove(size)
+            proof = backend.prove(size) or {}
         except (InputError, MissingExtra, ModelError) as err:
-            why.append(f"{name}: {err}")
+            said.append(f"{name}: {err}")
             continue
-        speed = float((proof or {}).get("speed", 0.0))
-        why.append(f"{name}: {speed:.2f} x torch")
-        if speed >= FASTER and (best is None or speed > float((best.facts.proof or {})["speed"])):
-            best = ChosenBackend(backend, BackendFacts(name, backend.precision, "", proof))
-    reason = "; ".join(why)
+        speed = float(proof.get("speed", 0.0))
+        said.append(f"{name}: {speed:.2f} x torch")
+        if speed >= FASTER and (best is None or speed > best[0]):
+            best = speed, backend, proof
+    reason = f"auto; {'; '.join(said)}"
     if best is not None:
-        found = best.facts
-        return ChosenBackend(best.backend, BackendFacts(found.name, found.precision, f"auto: {reason}", found.proof))
+        return _chosen(best[1], reason, best[2])
     log.warning("backend: torch (%s)", reason)
-    backend = usual(package.module, package.card, device)
-    return ChosenBackend(backend, BackendFacts(TORCH, backend.precision, f"auto: {reason}"))
+    return _chosen(BACKENDS.find(TORCH).Backend(package.module, package.card, device), reason, None)
+
+
+def _candidates(package: Package, device: Hashable, said: list[str]) -> list[tuple[str, ModuleType]]:
+    """The files of other back ends than PyTorch; none, saying why, where no other can or should run the network."""
+    if models.calibrated(package.card.architecture):
+        said.append("a model that is calibrated on each run would be converted for each")
+    elif device != BACKENDS.find(TORCH).choose("cpu"):
+        said.append("the others compute on the processor")
+    return [] if said else [(name, BACKENDS.find(name)) for name in BACKENDS.names() if name != TORCH]

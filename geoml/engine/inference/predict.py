@@ -7,7 +7,7 @@ the network sees, and blended with the card's window otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ class Predictor:
         self.card, self.output = package.card, output or output_of(package.card)
         self.grid, self.tta = grid_of(self.card, self.output, join, tta=tta), tta
         self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card, device)
+        self.facts: Mapping[str, object] = {}  # what the item of a block says of the back end
 
     def needed(self, window: Window) -> Window:
         """The input window whose pixels decide ``window``: its chips, trimmed where that is free of effect."""

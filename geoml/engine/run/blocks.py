@@ -55,12 +55,6 @@ def _loaded(path: str, card: str, size: int, asked: tuple[str, Hashable]) -> tup
     return package, choose_backend(package, size, asked)
 
 
-def _chosen(plan: Plan) -> tuple[Package, ChosenBackend]:
-    recipe, card = plan.recipe, plan.card.model_dump_json(exclude_unset=True)
-    size = grid_of(plan.card, output_of(plan.card, recipe), recipe.join, tta=recipe.tta).size
-    return _loaded(plan.model_path, card, size, asked_of_machine())
-
-
 def predictor_of(plan: Plan) -> Predictor:
     """The model of a plan as its blocks see it, on the device and the back end of the settings.
 
@@ -68,9 +62,12 @@ def predictor_of(plan: Plan) -> Predictor:
     absent, ModelError for a package that is damaged, not calibrated or replaced since the plan was made and for a named
     back end that does not pass its proof, TransientError when the device has no room for the model.
     """
-    recipe, (package, chosen) = plan.recipe, _chosen(plan)
-    output = output_of(plan.card, recipe)
-    return Predictor(package, output, join=recipe.join, tta=recipe.tta, backend=chosen.backend)
+    recipe, output = plan.recipe, output_of(plan.card, plan.recipe)
+    card, size = plan.card.model_dump_json(exclude_unset=True), grid_of(plan.card, output, recipe.join).size
+    package, (backend, facts) = _loaded(plan.model_path, card, size, asked_of_machine())
+    predictor = Predictor(package, output, join=recipe.join, tta=recipe.tta, backend=backend)
+    predictor.facts = facts
+    return predictor
 
 
 @limits("blocks")
@@ -95,7 +92,6 @@ def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, pro
     if not todo:
         return tally
     predictor = predictor_of(plan)
-    tally.backend = _chosen(plan)[1].facts.plain()
     with about(run=plan.hash[:8]), keep_freed_memory() if predictor.backend.device.type == "cpu" else nullcontext():
         _run(store, plan, todo, predictor, tally, progress)
     return tally
@@ -144,6 +140,7 @@ def _predict(
 ) -> Future[None]:
     """Run the model over a block; its rows go to the writing thread, at most a few at a time."""
     key, output = run.block.id, predictor.output
+    run = replace(run, properties={**run.properties, **predictor.facts})
     writer = BlockWriter(store.local, run, output, moves=store.remote)
     for stage, seconds in run.seconds.items():
         tally.seconds[stage] += seconds

@@ -15,6 +15,7 @@ import pystac
 
 from geoml.engine.contract import FinishedRun, input_of, output_of
 from geoml.engine.run.domain import of_pixels
+from geoml.engine.run.made_by import count_backends
 from geoml.engine.run.plan import MODEL, PART, STATE, Plan, PlannedBlock, read_plan
 from geoml.engine.run.tally import Tally, finished_item
 from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
@@ -242,6 +243,7 @@ def _summary(
         size.update(tally.bytes)
         pixels += tally.pixels
     region = blocks.asked if plan.pixels is None else plan.pixels
+    backend, mixed = count_backends(blocks.made_by)
     return {
         "recipe": plan.recipe.model_dump(mode="json"),
         "hash": plan.hash,
@@ -260,18 +262,20 @@ def _summary(
         "sources": [s.id for s in sources],
         "units": plan.units,
         "left_out": plan.left_out,
-        **_sample_findings(plan),
+        **_sample_findings(plan, mixed),
+        "backend": backend,
         "versions": count_versions(blocks.software),
     }
 
 
-def _sample_findings(plan: Plan) -> RunJson:
+def _sample_findings(plan: Plan, mixed: str) -> RunJson:
     """What the sample before the blocks measured of the model, and the warnings for readers of the map."""
     sample = plan.sample
     equal = sample.self_change if sample else None
     compares = output_of(plan.card, plan.recipe).changes
     changes = {"self_change": equal.model_dump(mode="json") if equal else None} if compares else {}
     warnings = [*(sample.warnings if sample else ()), *input_of(plan.card, plan.recipe).warnings(plan)]
+    warnings += [mixed] if mixed else []
     return {**changes, "warnings": warnings}
 
 

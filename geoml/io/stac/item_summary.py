@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from geoml.errors import DataError
+from geoml.io.software import MADE_BY
 from geoml.io.stac.item import Document
 from geoml.io.stac.times import FIELDS, instant
 
@@ -27,6 +28,8 @@ class ItemSummary:
         self.codes: set[str] = set()
         self.software: list[object] = []
         """``processing:software`` of each block; equal ones are one object."""
+        self.made_by: list[object] = []
+        """What ran the network of each block, see `geoml.io.software.MADE_BY`; equal ones are one object."""
         self.ends: tuple[Document, Document] | None = None
         """The items that begin first and end last."""
         self.times: tuple[dt.datetime, dt.datetime] | None = None
@@ -57,6 +60,8 @@ class ItemSummary:
             self.codes.add(str(code))
         made = properties.get("processing:software")
         self.software.append(self._same.setdefault(repr(made), made))
+        backend = properties.get(MADE_BY)
+        self.made_by.append(self._same.setdefault(repr(backend), backend))
         self._boxes = [
             *map(min, self._boxes[:2], (west, south)),
             *map(max, self._boxes[2:], (east, north)),
