@@ -18,10 +18,8 @@ from geoml.io.tables.objects import (
     write_objects,
     write_summary,
 )
+from geoml.outputs._objects_tables import FEATURES, SUMMARY
 from geoml.vector.boxes import Boxes, Suppression, together
-
-FEATURES, SUMMARY = "features.parquet", "summary.parquet"
-"""Tables of a run."""
 
 
 def kept(run: FinishedRun, overlap: float) -> dict[Plane, FoundObjects]:
