@@ -25,6 +25,9 @@ from geoml.settings import settings
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+PROBE = 64
+"""Pixels of a side on which the fusion of batch normalisations is tried: which feeds which hangs on no size."""
+
 SMALLEST = 128
 """Pixels of a chip's side that is not halved any more."""
 
@@ -90,7 +93,7 @@ class Backend:
         self.device = self._how.torch
         self.batch, self.side = self._how.batch, 0
         self.fixed, self.asks = settings().compile, asked(module)
-        side = -(-min(card.chip_size, 256) // card.stride) * card.stride
+        side = -(-min(card.chip_size, PROBE) // card.stride) * card.stride
         probe = torch.randn(1, len(card.bands) * card.dates, side, side, generator=torch.Generator().manual_seed(0))
         with self.failures():
             placed = self._how.place(module.eval())

@@ -1,4 +1,4 @@
-"""From items to a mosaic on a grid, as a lazy Dataset. No pixel is read before it is computed."""
+"""From items to a mosaic on a grid: read now, or as a lazy Dataset of which no pixel is read before it is computed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import dask.array as da
 import numpy as np
 import pystac
-import xarray as xr
-from dask.base import tokenize
-from dask.delayed import delayed
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
 
 from geoml.cube.composite import Composite, Mosaic, Observation, combine
 from geoml.cube.footprint import footprint, touches
@@ -30,6 +25,10 @@ from geoml.io.stac.bands import BandSpec, MaskSpec, mask_spec, select
 from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.times import time_of
 from geoml.logs import Threads, about
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +46,67 @@ class Source:
     item: str
     bands: tuple[BandSpec, ...]
     mask: MaskSpec | None
+
+
+@dataclass(frozen=True)
+class MosaicPlan:
+    """What a mosaic on ``geobox`` is made of, best item first; it is made in strips of ``rows``."""
+
+    sources: tuple[Source, ...]
+    geobox: GeoBox
+    composite: str
+    numbers: Numbers
+    rows: int
+
+    @property
+    def strips(self) -> list[GeoBox]:
+        height = int(self.geobox.shape[0])
+        return [self.geobox[y : min(y + self.rows, height)] for y in range(0, height, self.rows)]
+
+    def read(self, threads: int) -> Mosaic:
+        """(band, y, x) values and (y, x) uint16 count, by ``threads``. Raises what `geoml.io.cog.read.read` does."""
+
+        def strip(box: GeoBox) -> Mosaic:
+            return mosaic(self.sources, box, self.composite, self.numbers)
+
+        strips = self.strips
+        if len(strips) == 1:
+            return strip(strips[0])
+        with Threads(threads) as pool:
+            data, counts = zip(*pool.map(strip, strips), strict=True)
+        return np.concatenate(data, axis=1), np.concatenate(counts)
+
+
+def plan_mosaic(
+    items: Sequence[pystac.Item],
+    bands: Sequence[str],
+    geobox: GeoBox,
+    *,
+    profile: Profile,
+    catalog: Catalog,
+    mask: str = "auto",
+    composite: str = "least_cloudy",
+    rows: int | None = None,
+    units: Sequence[str | None] = (),
+) -> MosaicPlan:
+    """What `load` makes of these arguments, which it describes; opens files only where they alone know a scale."""
+    if composite not in get_args(Composite):
+        raise unknown("composite", composite, get_args(Composite))
+    if mask not in ("auto", "none"):
+        raise unknown("mask", mask, ("auto", "none"))
+    if not bands or (rows is not None and rows < 1):
+        raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
+    ordered = sorted(items, key=_newest if composite == "first" else _clearest)
+    specs = [tuple(select(item, bands, profile, catalog)) for item in ordered]
+    numbers = in_units(choose(specs, len(bands)), specs, bands, units)
+    outline = footprint(geobox)
+    sources = tuple(
+        Source(item.id, chosen, mask_spec(item, profile, catalog) if mask == "auto" else None)
+        for item, chosen in zip(ordered, specs, strict=True)
+        if touches(item, outline)
+    )
+    height = rows or _rows(composite, len(sources), len(bands), geobox, numbers)
+    return MosaicPlan(sources, geobox, composite, numbers, height)
 
 
 def load(
@@ -80,29 +140,27 @@ def load(
     Raises InputError for an unknown composite or mask, for a band that an item lacks and for units that do not fit.
     Computing raises what :func:`geoml.io.cog.read.read` raises.
     """
-    if composite not in get_args(Composite):
-        raise unknown("composite", composite, get_args(Composite))
-    if mask not in ("auto", "none"):
-        raise unknown("mask", mask, ("auto", "none"))
-    if not bands or (rows is not None and rows < 1):
-        raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
-    ordered = sorted(items, key=_newest if composite == "first" else _clearest)
-    specs = [tuple(select(item, bands, profile, catalog)) for item in ordered]
-    numbers = in_units(choose(specs, len(bands)), specs, bands, units)
-    outline = footprint(geobox)
-    sources = tuple(
-        Source(item.id, chosen, mask_spec(item, profile, catalog) if mask == "auto" else None)
-        for item, chosen in zip(ordered, specs, strict=True)
-        if touches(item, outline)
+    import xarray as xr  # and dask, a second to import, which a run does without
+    from odc.geo.xr import xr_coords
+
+    made = plan_mosaic(
+        items,
+        bands,
+        geobox,
+        profile=profile,
+        catalog=catalog,
+        mask=mask,
+        composite=composite,
+        rows=rows,
+        units=units,
     )
-    height = rows or _rows(composite, len(sources), len(bands), geobox, numbers)
-    data, count = _lazy(sources, geobox, composite, numbers, height)
+    data, count = _lazy(made)
     coords: dict[Hashable, Any] = {"band": list(bands), **xr_coords(geobox, always_yx=True)}
     variables = {
-        "data": (("band", "y", "x"), data, {"scale": numbers.scale, "offset": numbers.offset}),
+        "data": (("band", "y", "x"), data, {"scale": made.numbers.scale, "offset": made.numbers.offset}),
         "valid_count": (("y", "x"), count, {}),
     }
-    return xr.Dataset(variables, coords, attrs={"items": tuple(s.item for s in sources)})
+    return xr.Dataset(variables, coords, attrs={"items": tuple(s.item for s in made.sources)})
 
 
 def _clearest(item: pystac.Item) -> tuple[float, datetime, str]:
@@ -152,21 +210,20 @@ def _rows(name: str, sources: int, bands: int, geobox: GeoBox, numbers: Numbers)
     return max(1, min(height, STACK_BYTES // max(1, sources * bands * width * np.dtype(numbers.dtype).itemsize)))
 
 
-def _lazy(
-    sources: tuple[Source, ...], geobox: GeoBox, name: str, numbers: Numbers, rows: int
-) -> tuple[da.Array, da.Array]:
-    """(data, valid_count) as dask arrays with one task for each strip of ``rows``; equal arguments, equal keys."""
-    height, width = geobox.shape
-    bands = len(numbers.scale)
+def _lazy(made: MosaicPlan) -> tuple[da.Array, da.Array]:
+    """(data, valid_count) as dask arrays with one task for each strip; equal arguments, equal keys."""
+    import dask.array as da
+    from dask.base import tokenize
+    from dask.delayed import delayed
+
+    bands = len(made.numbers.scale)
     array: Callable[..., da.Array] = da.from_delayed
     data, counts = [], []
-    for start in range(0, height, rows):
-        strip = geobox[start : min(start + rows, height)]
-        key = f"geoml-mosaic-{tokenize(sources, strip, name, numbers)}"
-        task = delayed(mosaic, nout=2)(sources, strip, name, numbers, dask_key_name=key)
-        size = (strip.shape[0], width)
-        data.append(array(task[0], (bands, *size), np.dtype(numbers.dtype)))
-        counts.append(array(task[1], size, np.uint16))
+    for strip in made.strips:
+        arguments = made.sources, strip, made.composite, made.numbers
+        task = delayed(mosaic, nout=2)(*arguments, dask_key_name=f"geoml-mosaic-{tokenize(*arguments)}")
+        data.append(array(task[0], (bands, *strip.shape), np.dtype(made.numbers.dtype)))
+        counts.append(array(task[1], tuple(strip.shape), np.uint16))
     join: Callable[..., da.Array] = da.concatenate
     return join(data, axis=1), join(counts, axis=0)
 

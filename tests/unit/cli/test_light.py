@@ -31,16 +31,20 @@ import contextlib, io, json, sys
 from geoml.cli import app
 from geoml.cli.common import out_console
 
+opened = set()
+sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
+
 for line in sys.stdin.read().splitlines():
+    opened.clear()
     out_console.file = said = io.StringIO()
     with contextlib.redirect_stdout(said):
         try:
             app(line.split())
         except SystemExit as end:
             code = end.code
-    print(json.dumps([code, said.getvalue(), sorted({m.partition(".")[0] for m in sys.modules})]))
+    print(json.dumps([code, said.getvalue(), sorted({m.partition(".")[0] for m in sys.modules}), sorted(opened)]))
 """
-"""Runs a command for each line; its exit code, what it prints, and the packages that are loaded by then."""
+"""Runs a command for each line; its exit code, what it prints, packages loaded by then, files it opened."""
 
 HELP = """
 import contextlib, io, json, sys, typer
@@ -90,6 +94,7 @@ MORE: dict[str, dict[str, object]] = {
     "regression": {"channels": 2, "made": {"name": "height", "unit": "m"}},
 }
 QUERY = "--catalog {place}/made/catalog.json --datetime 2024 --bbox -55 64 -54 65 --crs data"
+AGAIN = "predict --model {place}/model " + QUERY + " --out run"
 DRY = "predict --model {task} " + QUERY + " --out new --dry-run"
 COMMANDS = {
     "models list": "world-overhead",
@@ -106,7 +111,7 @@ COMMANDS = {
     "predict --model change --catalog made/catalog.json --datetime 2020 --datetime 2024 --bbox -55 64 -54 65 --out new "
     "--dry-run": "1 blocks",
     **{DRY.replace("{task}", task): "1 items, 1 blocks" for task in MORE},
-    "predict --model {place}/model " + QUERY + " --out run": "1 blocks in run",
+    AGAIN: "1 blocks in run",
     "area draw run --places 10 --out places.gpkg": "10 places",
 }
 """What each prints; one after the other in one process, so that each may load what those before it did."""
@@ -123,12 +128,16 @@ def test_commands_that_look_load_no_torch(place: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (place / "run").rglob("*") if p.is_file()}
     found = dict(zip(COMMANDS, map(json.loads, run(PROGRAM, "\n".join(lines), place)), strict=True))
     for words, shown in COMMANDS.items():
-        code, said, modules = found[words]
+        code, said, modules, _ = found[words]
         assert (words, code) == (words, 0), said
         assert shown in said
         without = NETWORKS if words.startswith("area") else HEAVY | (CARDS if words.startswith("models") else set())
         assert (words, set(modules) & without) == (words, set())
     assert {p: p.stat().st_mtime_ns for p in before} == before, "the repeat of a finished run writes nothing"
+    *_, opened = found[AGAIN]
+    (item,) = (place / "run" / "items").iterdir()
+    read = {Path(name).name for name in opened if Path(place / "run") in (place / name).parents}
+    assert read - {".geoml", "lock.json"} == {"plan.json", item.name, "run.json"}, "nor does it read more than it asks"
 
 
 def test_importing_the_pipeline_loads_no_torch() -> None:
