@@ -18,7 +18,7 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-geolocate env requirements pin-base stack \
+.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-geolocate bench-start env requirements pin-base stack \
 	stack-down stack-local images
 
 env: .venv/.done
@@ -65,6 +65,9 @@ bench: env  ## throughput and memory; see docs/performance.md
 
 bench-geolocate: env  ## pictures per second, end to end and of the bare backbone with decoding
 	$(BIN)/python -m tests.benchmarks.geolocate $(ARGS)
+
+bench-start: env  ## CPU seconds and memory of commands before they do any work; ARGS="--older DIR" beside a checkout
+	$(BIN)/python -m tests.benchmarks.start $(ARGS)
 
 stack-local: env  ## the services that geoml works with, from packages on this machine, until Ctrl-C; docs/stack.md
 	$(BIN)/python docker/stack.py up $(ARGS)

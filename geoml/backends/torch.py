@@ -19,6 +19,9 @@ from geoml.nn.fusion import fuse_batch_norms
 from geoml.nn.upsampling import join_upsampling
 from geoml.settings import settings
 
+PROBE = 64
+"""Pixels of a side on which the fusion of batch normalisations is tried: which feeds which hangs on no size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -86,7 +89,7 @@ class Backend(Batches):
         self._how = device or choose()
         super().__init__(card.name, self._how.torch, self._how.batch, fixed=settings().compile)
         self.asks, self.precision = asked(module), self._how.precision
-        side = -(-min(card.chip_size, 256) // card.stride) * card.stride
+        side = -(-min(card.chip_size, PROBE) // card.stride) * card.stride
         probe = torch.randn(1, len(card.bands) * card.dates, side, side, generator=torch.Generator().manual_seed(0))
         with self.failures():
             placed = self._how.place(module.eval())

@@ -1,4 +1,4 @@
-"""From items to a mosaic on a grid, as a lazy Dataset. No pixel is read before it is computed."""
+"""From items to a mosaic on a grid: read now, or as a lazy Dataset of which no pixel is read before it is computed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import dask.array as da
 import numpy as np
 import pystac
-import xarray as xr
-from dask.delayed import delayed
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
 
 from geoml.cube.composite import Composite, Mosaic, Observation, combine
 from geoml.cube.footprint import footprint, touches
@@ -31,6 +27,10 @@ from geoml.io.stac.bands import BandSpec, MaskSpec, mask_spec, select
 from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.times import time_of
 from geoml.logs import Threads, about
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,71 @@ class Source:
     item: str
     bands: tuple[BandSpec, ...]
     mask: MaskSpec | None
+
+
+@dataclass(frozen=True)
+class MosaicPlan:
+    """What a mosaic on ``geobox`` is made of, best item first; it is made in strips of ``rows``."""
+
+    sources: tuple[Source, ...]
+    geobox: GeoBox
+    composite: str
+    numbers: Numbers
+    rows: int
+
+    @property
+    def strips(self) -> list[GeoBox]:
+        height = int(self.geobox.shape[0])
+        return [self.geobox[y : min(y + self.rows, height)] for y in range(0, height, self.rows)]
+
+    def read(self, threads: int) -> Mosaic:
+        """(band, y, x) values and (y, x) uint16 count, by ``threads``. Raises what `geoml.io.cog.read.read` does."""
+
+        def strip(box: GeoBox) -> Mosaic:
+            return mosaic(self.sources, box, self.composite, self.numbers)
+
+        strips = self.strips
+        if len(strips) == 1:
+            return strip(strips[0])
+        with Threads(threads) as pool:
+            data, counts = zip(*pool.map(strip, strips), strict=True)
+        return np.concatenate(data, axis=1), np.concatenate(counts)
+
+
+def plan_mosaic(
+    items: Sequence[pystac.Item],
+    bands: Sequence[str],
+    geobox: GeoBox,
+    *,
+    profile: Profile,
+    catalog: Catalog,
+    mask: str = "auto",
+    composite: str = "least_cloudy",
+    rows: int | None = None,
+    units: Sequence[str | None] = (),
+    numbers: Numbers | None = None,
+) -> MosaicPlan:
+    """What `load` makes of these arguments, which it describes; opens files only where they alone know a scale."""
+    if composite not in get_args(Composite):
+        raise unknown("composite", composite, get_args(Composite))
+    if mask not in ("auto", "none"):
+        raise unknown("mask", mask, ("auto", "none"))
+    if not bands or (rows is not None and rows < 1):
+        raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
+    if numbers is None:
+        numbers = numbers_of([(i, tuple(select(i, bands, profile, catalog))) for i in items], bands, composite, units)
+    outline = footprint(geobox)
+    sources = tuple(
+        Source(
+            item.id,
+            tuple(select(item, bands, profile, catalog)),
+            mask_spec(item, profile, catalog) if mask == "auto" else None,
+        )
+        for item in in_order(items, composite)
+        if touches(item, outline)
+    )
+    height = rows or _rows(composite, len(sources), len(bands), geobox, numbers)
+    return MosaicPlan(sources, geobox, composite, numbers, height)
 
 
 def load(
@@ -82,32 +147,28 @@ def load(
     Raises InputError for an unknown composite or mask, for a band that an item lacks and for units that do not fit.
     Computing raises what :func:`geoml.io.cog.read.read` raises.
     """
-    if composite not in get_args(Composite):
-        raise unknown("composite", composite, get_args(Composite))
-    if mask not in ("auto", "none"):
-        raise unknown("mask", mask, ("auto", "none"))
-    if not bands or (rows is not None and rows < 1):
-        raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
-    if numbers is None:
-        numbers = numbers_of([(i, tuple(select(i, bands, profile, catalog))) for i in items], bands, composite, units)
-    outline = footprint(geobox)
-    sources = tuple(
-        Source(
-            item.id,
-            tuple(select(item, bands, profile, catalog)),
-            mask_spec(item, profile, catalog) if mask == "auto" else None,
-        )
-        for item in in_order(items, composite)
-        if touches(item, outline)
+    import xarray as xr  # and dask, a second to import, which a run does without
+    from odc.geo.xr import xr_coords
+
+    made = plan_mosaic(
+        items,
+        bands,
+        geobox,
+        profile=profile,
+        catalog=catalog,
+        mask=mask,
+        composite=composite,
+        rows=rows,
+        units=units,
+        numbers=numbers,
     )
-    height = rows or _rows(composite, len(sources), len(bands), geobox, numbers)
-    data, count = _lazy(sources, geobox, composite, numbers, height)
+    data, count = _lazy(made)
     coords: dict[Hashable, Any] = {"band": list(bands), **xr_coords(geobox, always_yx=True)}
     variables = {
-        "data": (("band", "y", "x"), data, {"scale": numbers.scale, "offset": numbers.offset}),
+        "data": (("band", "y", "x"), data, {"scale": made.numbers.scale, "offset": made.numbers.offset}),
         "valid_count": (("y", "x"), count, {}),
     }
-    return xr.Dataset(variables, coords, attrs={"items": tuple(s.item for s in sources)})
+    return xr.Dataset(variables, coords, attrs={"items": tuple(s.item for s in made.sources)})
 
 
 def in_order(items: Iterable[pystac.Item], composite: str) -> list[pystac.Item]:
@@ -178,22 +239,20 @@ def _rows(name: str, sources: int, bands: int, geobox: GeoBox, numbers: Numbers)
     return max(1, min(height, STACK_BYTES // max(1, sources * bands * width * np.dtype(numbers.dtype).itemsize)))
 
 
-def _lazy(
-    sources: tuple[Source, ...], geobox: GeoBox, name: str, numbers: Numbers, rows: int
-) -> tuple[da.Array, da.Array]:
-    """(data, valid_count) as dask arrays with one task for each strip of ``rows``; equal arguments, equal keys."""
-    height, width = geobox.shape
-    bands = len(numbers.scale)
+def _lazy(made: MosaicPlan) -> tuple[da.Array, da.Array]:
+    """(data, valid_count) as dask arrays with one task for each strip; equal arguments, equal keys."""
+    import dask.array as da
+    from dask.delayed import delayed
+
+    bands = len(made.numbers.scale)
     array: Callable[..., da.Array] = da.from_delayed
     data, counts = [], []
-    for start in range(0, height, rows):
-        strip = geobox[start : min(start + rows, height)]
-        work = partial(mosaic, sources, strip, name, numbers)
+    for strip in made.strips:
+        work = partial(mosaic, made.sources, strip, made.composite, made.numbers)
         key = f"geoml-mosaic-{hashlib.sha256(repr(work.args).encode()).hexdigest()}"
         task = delayed(work, name=key, nout=2, traverse=False)(dask_key_name=key)  # dask would look into every source
-        size = (strip.shape[0], width)
-        data.append(array(task[0], (bands, *size), np.dtype(numbers.dtype)))
-        counts.append(array(task[1], size, np.uint16))
+        data.append(array(task[0], (bands, *strip.shape), np.dtype(made.numbers.dtype)))
+        counts.append(array(task[1], tuple(strip.shape), np.uint16))
     join: Callable[..., da.Array] = da.concatenate
     return join(data, axis=1), join(counts, axis=0)
 

@@ -16,6 +16,7 @@ from geoml.grid.plane import Block, Plane
 from geoml.grid.region import project, squares_of
 
 if TYPE_CHECKING:
+    from affine import Affine
     from odc.geo.geobox import GeoBox
 
 
@@ -24,7 +25,7 @@ def inside(part: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
 
     The centre decides, so two parts that share a border (UTM zones, neighbouring runs) never both take a pixel.
     """
-    return _mask(project(part, str(geobox.crs)), geobox)
+    return _mask(project(part, str(geobox.crs)), tuple(geobox.shape), geobox.affine)
 
 
 def count_inside(part: BaseGeometry, plane: Plane, blocks: Iterable[Block]) -> int:
@@ -37,7 +38,9 @@ def count_inside(part: BaseGeometry, plane: Plane, blocks: Iterable[Block]) -> i
     blocks = list(blocks)
     whole = shapely.contains_properly(outline, squares_of(plane, [b.window for b in blocks]))
     return sum(
-        math.prod(block.window.shape) if inner else int(_mask(outline, block.geobox).sum())
+        math.prod(block.window.shape)
+        if inner
+        else int(_mask(outline, block.window.shape, plane.transform(block.window)).sum())
         for block, inner in zip(blocks, whole, strict=True)
     )
 
@@ -46,9 +49,9 @@ _ONE = Lock()
 """rasterio silences a warning in there in a way that only one thread at a time may use."""
 
 
-def _mask(outline: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
+def _mask(outline: BaseGeometry, shape: tuple[int, ...], transform: Affine) -> NDArray[np.bool_]:
     from rasterio.features import geometry_mask
 
     with _ONE:
-        mask: NDArray[np.bool_] = geometry_mask([outline], tuple(geobox.shape), geobox.affine, invert=True)
+        mask: NDArray[np.bool_] = geometry_mask([outline], shape, transform, invert=True)
     return mask

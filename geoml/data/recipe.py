@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from geoml.data.source import Source
 from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import ClassInfo
-from geoml.io.units import Unit
+from geoml.io.unit_names import Unit
 from geoml.recipe import Frozen, Place, digest
 from geoml.settings import settings
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from geoml.errors import InputError
 from geoml.grid.plane import Window
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CORE = 1024
 """Core of chips with a halo. It divides blocks of 1024, 2048 and 4096, so that a run has chips of one shape (each new
@@ -94,6 +96,8 @@ def blended_grid(chip_size: int, overlap: int, stride: int) -> ChipGrid:
 
 def blend_window(name: str, size: int) -> NDArray[np.float32]:
     """(size, size) float32 weights, all above zero: ``hann``, ``triangle`` or ``flat``, sampled at pixel centres."""
+    import numpy as np  # which a card and a lattice do without
+
     t = (np.arange(size) + 0.5) / size
     edges = {"hann": np.sin(np.pi * t) ** 2, "triangle": 1 - np.abs(2 * t - 1), "flat": np.ones(size)}
     if name not in edges:

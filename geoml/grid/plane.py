@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from geoml.errors import InputError
 
 if TYPE_CHECKING:
+    from affine import Affine
     from odc.geo.geobox import GeoBox
 
 MAX_CODE = 24
@@ -84,14 +85,18 @@ class Plane:
             crs = f"CRS{hashlib.sha256(self.crs.encode()).hexdigest()[:12]}"
         return f"{crs}-{self.res:.10g}" + ("c" if self.anchor else "")
 
+    def transform(self, window: Window) -> Affine:
+        """From pixels (column, row) of the window to coordinates of the CRS."""
+        from affine import Affine
+
+        x, y = (window.x0 + self.anchor) * self.res, -(window.y0 + self.anchor) * self.res
+        return Affine(self.res, 0.0, x, 0.0, -self.res, y)
+
     def geobox(self, window: Window) -> GeoBox:
         """The window as an odc-geo ``GeoBox``."""
-        from affine import Affine
         from odc.geo.geobox import GeoBox  # dask and all that, which numbers of blocks do without
 
-        x = (window.x0 + self.anchor) * self.res
-        y = -(window.y0 + self.anchor) * self.res
-        return GeoBox(window.shape, Affine(self.res, 0.0, x, 0.0, -self.res, y), self.crs)
+        return GeoBox(window.shape, self.transform(window), self.crs)
 
     def bounds(self, window: Window) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) of the window in units of the CRS."""

@@ -31,12 +31,10 @@ def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Wi
     Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
     TransientError when a server does not answer.
     """
-    import dask  # and xarray, which an input that is only checked does without
-
-    from geoml.cube.load import load
+    from geoml.cube.load import plan_mosaic  # GDAL, which an input that is only checked does without
 
     catalog = stac.open_catalog(plan.recipe.query.catalog)
-    cube = load(
+    made = plan_mosaic(
         items,
         [b.name for b in plan.card.bands],
         plane.geobox(window),
@@ -47,15 +45,10 @@ def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Wi
         units=[b.unit for b in plan.card.bands],
         numbers=plan.numbers[date] if plan.numbers else None,
     )
-    data, count = dask.compute(  # type: ignore[attr-defined, no-untyped-call]
-        cube.data_vars["data"].data,
-        cube.data_vars["valid_count"].data,
-        scheduler="threads",
-        num_workers=settings().threads,
-    )
-    attrs, by_id = cube.data_vars["data"].attrs, {i.id: i for i in items}
-    used = tuple(by_id[key] for key in cube.attrs["items"])
-    return Pixels(data, count, attrs["scale"], attrs["offset"], window, used, plane)
+    data, count = made.read(settings().threads)
+    by_id = {i.id: i for i in items}
+    used = tuple(by_id[source.item] for source in made.sources)
+    return Pixels(data, count, made.numbers.scale, made.numbers.offset, window, used, plane)
 
 
 def check_number(card: MapCard, when: Sequence[str]) -> None:

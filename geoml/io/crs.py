@@ -10,15 +10,18 @@ import json
 import math
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
 from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
 
 from geoml.grid.region import utm_crs
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 MAX_TEXT = 100_000
 """Characters of a CRS; more is no CRS."""
@@ -76,6 +79,8 @@ def crs_name(crs: pyproj.CRS) -> str:
         return f"EPSG:{epsg}"
     if zone := crs.utm_zone:  # of an unnamed datum with the ellipsoid of WGS 84, as HLS and many older products have it
         code = utm_crs(int(zone[:-1]) * 6 - 183, 1 if zone[-1] == "N" else -1)
+        from odc.geo.geobox import GeoBox
+
         box = GeoBox((1000, 1000), Affine(500, 0, 250_000, 0, -500, 4_000_000), code)
         if (
             crs.ellipsoid
@@ -165,4 +170,6 @@ def aligned(box: GeoBox, crs: str) -> GeoBox:
     real = parse_crs(str(box.crs))
     if declared is None or real is None or declared.is_geographic != real.is_geographic:
         return box
+    from odc.geo.geobox import GeoBox
+
     return GeoBox(box.shape, box.affine, crs) if pixel_offset(declared, real, box) <= 1e-3 else box

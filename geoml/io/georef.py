@@ -22,6 +22,7 @@ from odc.geo.geobox import GeoBox
 from geoml.errors import DataError
 from geoml.grid.region import utm_crs
 from geoml.io.crs import FULL_TURN, crs_name, horizontal, on_earth, parse_crs, to_degrees
+from geoml.io.projection import Projection
 
 STRAIGHT = 1e-3
 """Pixels; a rotation that moves no pixel of the file further is ignored."""
@@ -31,15 +32,6 @@ FITS = 0.5
 
 ROUND = 1e-9
 """Degrees that a grid may reach over ±180 before it counts as one that goes round."""
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """Where an item says that the pixels of an asset lie; used where its file does not say it."""
-
-    crs: str | None = None
-    transform: tuple[float, ...] | None = None
-    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Units of bands: one name for each spelling, what is the same, and what can be made of what.
+"""Units of bands: what is the same, and what can be made of what. Their names: `geoml.io.unit_names`.
 
 A unit is that of physical values (number * scale + offset). Words that are not in the vocabulary are units of their
 own: the same word is the same unit. Conversions are exact definitions; nothing is guessed from values.
@@ -6,35 +6,14 @@ own: the same word is the same unit. Conversions are exact definitions; nothing 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
+
+from geoml.io.unit_names import RATIO
 
 Array = NDArray[np.float32]
-
-RATIO = "1"
-"""UCUM for a number without a dimension: a reflectance or a linear power, and not a logarithm of one."""
-
-SPELLINGS: Mapping[str, tuple[str, ...]] = {
-    "reflectance": ("surface reflectance", "toa reflectance", "top of atmosphere reflectance", "reflectance factor"),
-    "linear power": ("linear", "power", "linear scale", "linear intensity"),
-    "amplitude": ("linear amplitude",),
-    "dB": ("db", "decibel", "decibels", "b[10]"),
-    "K": ("k", "kelvin", "kelvins", "degree kelvin", "degrees kelvin", "deg k"),
-    "degC": ("cel", "celsius", "°c", "℃", "deg c", "degc", "degree celsius", "degrees celsius", "degree c"),
-    "DN": ("dn", "digital number", "digital numbers", "digital counts", "counts"),
-    "percent": ("%", "pct", "per cent"),
-    "m": ("m", "metre", "metres", "meter", "meters"),
-    RATIO: ("unity", "unitless", "dimensionless", "ratio", "[1]"),
-}
-"""Our names, which are those of STAC where it has one (UDUNITS or UCUM), and what else means them; case is ignored."""
-
-_NAMES = {spelling: name for name, others in SPELLINGS.items() for spelling in (name.lower(), *others)}
-_NO_UNIT = ("", "unknown", "null", "nan", "none", "n/a", "undefined")
 
 _Conversion = tuple[Callable[[Array], Array], Callable[[Array], Array]]
 
@@ -69,28 +48,6 @@ FAMILIES: Sequence[Mapping[str, _Conversion]] = (
     },
 )
 """Units that are converted into each other: the function to the first of the family, and the one from it."""
-
-
-def unit(value: object) -> str | None:
-    """The name of a unit; None for anything else. A word that is not in the vocabulary is its own name."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == 1:
-        return RATIO
-    if not isinstance(value, str) or len(value) > 80 or not value.isprintable():
-        return None
-    text = re.sub(r"[\s_]+", " ", value).strip()
-    return None if text.lower() in _NO_UNIT else _NAMES.get(text.lower(), text)
-
-
-def _checked(value: object) -> str | None:
-    if value is None:
-        return None
-    if (name := unit(value)) is None:
-        raise ValueError(f"{value!r} is no unit; expected one of {', '.join(SPELLINGS)} or another word")
-    return name
-
-
-Unit = Annotated[str | None, BeforeValidator(_checked)]
-"""A field that holds a unit by its name, or None where it is not known."""
 
 
 def _conversion(have: str, want: str) -> _Conversion | None:

@@ -27,6 +27,8 @@ def fuse_batch_norms(module: nn.Module, x: Float[Tensor, "batch channel y x"]) -
 
     ``x`` is an input to try it on; it has to be on the module's device.
     """
+    if not any(map(_fusible, module.modules())):
+        return module
     expected, pairs = _trace(module, x)
     if not pairs:
         return module

@@ -12,10 +12,8 @@ from geoml.engine.contract import FinishedRun
 from geoml.grid.plane import Plane
 from geoml.io.tables.geoparquet import HELD, Extent, Spill, bounds_of, scratch, types_of, write_sorted
 from geoml.io.tables.objects import SCHEMA, ObjectRows, Searched, Summary, read_found, write_summary
+from geoml.outputs._objects_tables import FEATURES, SUMMARY
 from geoml.vector.boxes import Boxes, Suppression, together
-
-FEATURES, SUMMARY = "features.parquet", "summary.parquet"
-"""Tables of a run."""
 
 
 def kept(run: FinishedRun, overlap: float, searched: Searched) -> Iterator[tuple[Plane, Boxes]]:

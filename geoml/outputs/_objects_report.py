@@ -23,7 +23,7 @@ from geoml.io.report.canvas import Canvas
 from geoml.io.report.page import area
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.report.template import template
-from geoml.outputs._objects_features import FEATURES, SUMMARY
+from geoml.outputs._objects_tables import FEATURES, SUMMARY
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from geoml.data.recipe import RasterRecipe
 from geoml.data.targets.boxes import BoxTarget, boxes_of
@@ -24,12 +23,15 @@ from geoml.io.cards.map_card import ClassInfo, MapCard
 from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.io.report.template import template
 from geoml.nn.box_scores import BoxScores
-from geoml.nn.centre_loss import INDEX, centre_loss
+from geoml.nn.centre_heat import INDEX
 from geoml.nn.metrics import IGNORE
 from geoml.outputs.objects import OVERLAP, SCORE
 from geoml.recipe import Frozen
 from geoml.tasks import _loop
 from geoml.vector.boxes import COLUMNS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _COLUMNS = {"ap50": "AP50", "precision": "precision", "recall": "recall", "f1": "F1", "truth": "true", "found": "found"}
 _ROW, _COL = COLUMNS.index("y"), COLUMNS.index("x")
@@ -137,6 +139,8 @@ class Task:
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """See `geoml.nn.centre_loss.centre_loss`."""
+        from geoml.nn.centre_loss import centre_loss  # torch, which a task that is only named does without
+
         return centre_loss(raw, target)
 
     def scores(self) -> DetectionScores:

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
-from geoml.data.chips import Reader
-from geoml.data.prepare import held_out, prepare
 from geoml.data.recipe import RasterRecipe
 from geoml.data.targets.quantity import QuantityTarget
 from geoml.engine.packages import cards
@@ -27,12 +24,13 @@ from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_table import ScoreTable, number, sentence
-from geoml.nn.quantity_losses import LOSSES
 from geoml.nn.quantity_scores import QuantityScores
 from geoml.outputs.quantity import Config
 from geoml.recipe import Frozen
 from geoml.tasks import _loop
-from geoml.tasks._linear import linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLUMNS = {"mae": "MAE", "rmse": "RMSE", "bias": "bias", "r2": "R²", "coverage": "within 90 %"}
 
@@ -94,6 +92,8 @@ class Task:
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Scalar float32 loss in standard deviations; pixels whose target is NaN are left out."""
+        from geoml.nn.quantity_losses import LOSSES  # torch, which a task that is only named does without
+
         return LOSSES[self.loss_name](raw, (target - self.mean) / self.std)
 
     def scores(self) -> QuantityScores:
@@ -181,6 +181,10 @@ class HeldOutQuantity:
 
 
 def _linear(recipe: QuantityRecipe, split: str) -> dict[str, Any]:
+    from geoml.data.chips import Reader
+    from geoml.data.prepare import held_out, prepare
+    from geoml.tasks._linear import linear
+
     splits = prepare(recipe)
     return linear(splits["train"], held_out(splits, split), Reader(), recipe.step)
 

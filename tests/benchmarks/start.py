@@ -18,11 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import scene
-from tests.benchmarks.predict import package
-
 ROOT = Path(__file__).parents[2]
-SIZE = 512
 QUERY = "--catalog {catalog} --region {region} --datetime {date}"
 PREDICT = f"-m geoml.cli predict --model {{model}} {QUERY} --crs data --block-size 512"
 COMMANDS = {
@@ -36,6 +32,14 @@ COMMANDS = {
     "runs": "-m geoml.cli runs {out}",
 }
 """In this order: what ``predict`` writes is there for the last two. A tab stands for a space within a word."""
+
+MAKE = """
+from pathlib import Path
+from tests.benchmarks import predict, scene
+predict.package(Path({work!r}, "unet-1"), 1)
+print(scene.make(Path({work!r}), 512), scene.DATES[0])
+"""
+"""In a process of its own: one that is small itself, since what it starts counts its peak memory too."""
 
 
 def measure(words: list[str], checkout: Path, cwd: Path) -> tuple[float, float]:
@@ -58,23 +62,26 @@ def main() -> None:
     parser.add_argument("--older", type=Path, help="another checkout to measure beside this one")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--work", type=Path, help="keeps the scene for the next time")
+    parser.add_argument("--only", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     given = parser.parse_args()
     work = (given.work or Path(tempfile.mkdtemp(prefix="geoml-bench-"))).resolve()
-    catalog, model = scene.make(work, SIZE), package(work / "unet-1", 1)
+    program = MAKE.format(work=str(work))
+    catalog, date = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True).split()
+    region = Path(catalog).with_name("region.geojson")
     checkouts = {"this": ROOT} | ({"older": given.older.resolve()} if given.older else {})
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for _ in range(given.times):
-        for name in checkouts:
+        for name in checkouts if "predict" in given.only else ():
             shutil.rmtree(work / f"out-{name}", ignore_errors=True)
-        for what, words in COMMANDS.items():
+        for what, words in ((what, COMMANDS[what]) for what in given.only):
             for name, checkout in checkouts.items():
-                places = {"catalog": catalog, "region": catalog.parent / "region.geojson", "model": model}
-                filled = words.format(date=scene.DATES[0], out=work / f"out-{name}", **places)
+                places = {"catalog": catalog, "region": region, "model": work / "unet-1", "out": work / f"out-{name}"}
+                filled = words.format(date=date, **places)
                 split = [word.replace("\t", " ") for word in filled.split(" ")]
                 found.setdefault((what, name), []).append(measure(split, checkout, work))
     print(f"load {os.getloadavg()[0]:.1f}; of {given.times} turns the smallest")
     print(f"{'command':24}" + "".join(f"{name + ' CPU s':>14}{name + ' MB':>12}" for name in checkouts))
-    for what in COMMANDS:
+    for what in given.only:
         best = [tuple(map(min, zip(*found[what, name], strict=True))) for name in checkouts]
         print(f"{what:24}" + "".join(f"{seconds:14.2f}{megabytes:12.0f}" for seconds, megabytes in best))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from geoml.engine import task as tasks
-from geoml.nn.centre_loss import HEAT, INDEX, SIDES, render
+from geoml.nn.centre_heat import HEAT, INDEX, SIDES, render
 from tests.contract.lessons import Loss
 
 

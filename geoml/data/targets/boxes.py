@@ -1,4 +1,4 @@
-"""Boxes: what `geoml.nn.centre_loss.render` makes of them, (6, y, x) float32, for scenes, chips and batches alike."""
+"""Boxes: what `geoml.nn.centre_heat.render` makes of them, (6, y, x) float32, for scenes, chips and batches alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
-from geoml.nn.centre_loss import CHANNELS, HEAT, INDEX, SIDES, render
+from geoml.nn.centre_heat import CHANNELS, HEAT, INDEX, SIDES, render
 from geoml.nn.metrics import IGNORE
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ import pystac
 from affine import Affine
 
 from geoml.errors import DataError, InputError
-from geoml.io.cog.read import header
 from geoml.io.crs import crs_name, to_degrees
 from geoml.io.stac.asset_projection import declared_crs, levels, parse_affine
 from geoml.io.stac.bands import BandSpec
@@ -33,6 +32,8 @@ def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: f
         if declared:
             code = crs_name(declared[0])
         else:
+            from geoml.io.cog.read import header  # and GDAL, which items that say it do without
+
             real = header(spec)
             code, transform = real.crs, transform or real.geobox.affine
         if to_degrees(code) is None:

@@ -15,7 +15,7 @@ from geoml.errors import InputError
 from geoml.grid.chips import ChipGrid, blended_grid, exact_grid
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import Domain
-from geoml.io.units import Unit, unit
+from geoml.io.unit_names import Unit, unit
 from geoml.recipe import Frozen, Phase
 
 TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}

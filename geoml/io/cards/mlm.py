@@ -80,8 +80,8 @@ def from_item(item: pystac.Item | Mapping[str, Any], kind: type[C], where: str =
 
     Raises ModelError, naming the field, for one that does not make a card, and for a card that is none of ``kind``.
     """
-    value = item if isinstance(item, Mapping) else item.to_dict(include_self_link=False)
     try:
+        value = item if isinstance(item, Mapping) else item.to_dict(include_self_link=False)
         actual = card_of(value)
         if not issubclass(actual, kind):
             raise ModelError(f"{where}: the card of {actual.what}, not the card of {kind.what}")

@@ -12,7 +12,7 @@ import pystac
 from affine import Affine
 
 from geoml.io.crs import crs_name, parse_crs
-from geoml.io.georef import Projection
+from geoml.io.projection import Projection
 
 KEYS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
 

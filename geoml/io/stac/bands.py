@@ -18,13 +18,13 @@ from typing import Any, Literal
 import pystac
 
 from geoml.errors import DataError, InputError
-from geoml.io.georef import Projection
+from geoml.io.projection import Projection
 from geoml.io.stac.asset_projection import projection
 from geoml.io.stac.assets import data_type, rasters, why_none
 from geoml.io.stac.catalog import BandMeta, Catalog, OffsetRule, Profile
 from geoml.io.stac.provenance import is_remote, may_use_keys
 from geoml.io.stores.sign import sign_href
-from geoml.io.units import unit
+from geoml.io.unit_names import unit
 from geoml.texts import listed
 
 _GSD = ("gsd", "raster:spatial_resolution", "spatial_resolution")

@@ -14,7 +14,7 @@ from geoml.errors import InputError, unknown
 from geoml.io.stores.bucket import bucket_of, is_bucket
 from geoml.io.stores.hrefs import check_url, redact
 from geoml.io.stores.remote import fetch, is_url
-from geoml.io.units import Unit
+from geoml.io.unit_names import Unit
 from geoml.recipe import Frozen, Phase, load_yaml, parse
 from geoml.settings import settings
 

@@ -1,4 +1,7 @@
-"""Commands that only look load no torch, in a process without it, on what is really there."""
+"""Commands that only look, and a run that is finished, load no network library and nothing that they do not ask.
+
+Each in a process of its own or after others that are held to more, on what is really there.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,37 @@ from pathlib import Path
 import pytest
 
 from geoml import pipeline, testing
-from geoml.engine.packages import calibrate, package
+from geoml.engine.packages import calibrate, cards, package
 
 HEAVY = {
-    "lightning", "prefect", "segmentation_models_pytorch", "timm", "torch", "torchmetrics", "torchvision",
+    "dask", "distributed", "geopandas", "lightning", "matplotlib", "odc", "pandas", "prefect", "pyogrio", "safetensors",
+    "scipy", "segmentation_models_pytorch", "skimage", "sklearn", "stac_geoparquet", "timm", "torch", "torchmetrics",
+    "torchvision", "xarray", "zstandard",
 }  # fmt: skip
+"""What none of them loads: each costs between 0.1 and 3 seconds of CPU."""
+NETWORKS = {"lightning", "prefect", "segmentation_models_pytorch", "timm", "torch", "torchmetrics", "torchvision"}
+CARDS = {"numpy", "pyarrow", "pyproj", "pystac", "pystac_client", "rasterio", "requests", "shapely"}
+"""What cards of models do without, too."""
 
 PROGRAM = """
 import contextlib, io, json, sys
 from geoml.cli import app
 from geoml.cli.common import out_console
 
+opened = set()
+sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
+
 for line in sys.stdin.read().splitlines():
+    opened.clear()
     out_console.file = said = io.StringIO()
     with contextlib.redirect_stdout(said):
         try:
             app(line.split())
         except SystemExit as end:
             code = end.code
-    print(json.dumps([code, said.getvalue(), sorted({m.partition(".")[0] for m in sys.modules})]))
+    print(json.dumps([code, said.getvalue(), sorted({m.partition(".")[0] for m in sys.modules}), sorted(opened)]))
 """
-"""Runs a command for each line; its exit code, what it prints, and the packages that are loaded by then."""
+"""Runs a command for each line; its exit code, what it prints, packages loaded by then, files it opened."""
 
 HELP = """
 import contextlib, io, json, sys, typer
@@ -67,11 +80,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     testing.constant_model(place / "model", ("red", "nir"), ("a", "b"), 1)
     change = calibrate.new("cva", ("red", "nir"), 10)
     package.save(change.module, change.card, place / "change")
-    query = {"catalog": str(catalog), "bbox": scene.bbox(), "datetime": ["2024"]}
-    pipeline.predict({"model": str(place / "model"), "query": query, "features": False}, place / "run")
+    for task, more in MORE.items():  # of which a dry run needs the card alone
+        (place / task).mkdir()
+        (place / task / "model.safetensors").touch()
+        cards.write(testing.card(task, ("red", "nir"), ("a", "b"), task=task, **more), place / task)
+    query = {"catalog": str(catalog), "bbox": (-55, 64, -54, 65), "datetime": ["2024"]}
+    pipeline.predict({"model": str(place / "model"), "query": query, "crs": "data"}, place / "run")
     return place
 
 
+MORE: dict[str, dict[str, object]] = {
+    "detection": {},
+    "regression": {"channels": 2, "made": {"name": "height", "unit": "m"}},
+}
+QUERY = "--catalog {place}/made/catalog.json --datetime 2024 --bbox -55 64 -54 65 --crs data"
+AGAIN = "predict --model {place}/model " + QUERY + " --out run"
+DRY = "predict --model {task} " + QUERY + " --out new --dry-run"
 COMMANDS = {
     "models list": "world-overhead",
     "models list --json": "world-overhead",
@@ -86,8 +110,11 @@ COMMANDS = {
     ),
     "predict --model change --catalog made/catalog.json --datetime 2020 --datetime 2024 --bbox -55 64 -54 65 --out new "
     "--dry-run": "1 blocks",
+    **{DRY.replace("{task}", task): "1 items, 1 blocks" for task in MORE},
+    AGAIN: "1 blocks in run",
     "area draw run --places 10 --out places.gpkg": "10 places",
 }
+"""What each prints; one after the other in one process, so that each may load what those before it did."""
 
 
 def run(program: str, given: str = "", cwd: Path | None = None) -> list[str]:
@@ -97,12 +124,26 @@ def run(program: str, given: str = "", cwd: Path | None = None) -> list[str]:
 
 
 def test_commands_that_look_load_no_torch(place: Path) -> None:
-    found = dict(zip(COMMANDS, map(json.loads, run(PROGRAM, "\n".join(COMMANDS), place)), strict=True))
+    lines = [words.replace("{place}", str(place)) for words in COMMANDS]
+    before = {p: p.stat().st_mtime_ns for p in (place / "run").rglob("*") if p.is_file()}
+    found = dict(zip(COMMANDS, map(json.loads, run(PROGRAM, "\n".join(lines), place)), strict=True))
     for words, shown in COMMANDS.items():
-        code, said, modules = found[words]
+        code, said, modules, _ = found[words]
         assert (words, code) == (words, 0), said
         assert shown in said
-        assert (words, set(modules) & HEAVY) == (words, set())
+        without = NETWORKS if words.startswith("area") else HEAVY | (CARDS if words.startswith("models") else set())
+        assert (words, set(modules) & without) == (words, set())
+    assert {p: p.stat().st_mtime_ns for p in before} == before, "the repeat of a finished run writes nothing"
+    *_, opened = found[AGAIN]
+    (item,) = (place / "run" / "items").iterdir()
+    read = {Path(name).name for name in opened if Path(place / "run") in (place / name).parents}
+    assert read - {".geoml", "lock.json"} == {"plan.json", item.name, "run.json"}, "nor does it read more than it asks"
+
+
+def test_importing_the_pipeline_loads_no_torch() -> None:
+    program = "import json, sys, geoml.pipeline; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    (modules,) = map(json.loads, run(program))
+    assert set(modules) & HEAVY == set()
 
 
 def test_a_search_from_python_loads_no_torch(place: Path) -> None:

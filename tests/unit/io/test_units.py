@@ -18,7 +18,8 @@ from geoml.io.cards import mlm
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.stac.bands import band_specs
 from geoml.io.stac.catalog import BandMeta, Catalog, Profile, open_catalog
-from geoml.io.units import SPELLINGS, convert, describe, differ, mismatch, unit
+from geoml.io.unit_names import SPELLINGS, unit
+from geoml.io.units import convert, describe, differ, mismatch
 
 
 @pytest.mark.parametrize(

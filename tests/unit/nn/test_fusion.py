@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geoml import models
+from geoml import models, testing
+from geoml.backends.torch import Backend, choose
 from geoml.nn.fusion import fuse_batch_norms
 
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -122,3 +123,28 @@ def test_statistics_of_the_batch_are_not_folded() -> None:
 def test_a_network_without_normalisation_is_itself() -> None:
     network = nn.Conv2d(2, 2, 3).eval()
     assert fuse_batch_norms(network, torch.randn(1, 2, 16, 16)) is network
+
+
+seen: list[tuple[int, ...]] = []
+
+
+class Counted(nn.Module):
+    """A network that says, as its copies do, what it is run on."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.norm = nn.BatchNorm2d(2) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen.append(tuple(x.shape))
+        found: Tensor = self.norm(self.conv(x))
+        return found
+
+
+@pytest.mark.parametrize(("norm", "forwards"), [(True, 2), (False, 0)])
+def test_making_a_backend_costs_no_more_than_two_small_forwards(norm: bool, forwards: int) -> None:
+    card = testing.card("counted", ("red", "nir"), ("low", "high"), chip_size=512, stride=4)
+    seen.clear()
+    Backend(Counted(norm), card, choose("cpu", "fp32"))
+    assert seen == [(1, 2, 64, 64)] * forwards

@@ -27,7 +27,7 @@ from geoml.errors import DataError, ModelError
 from geoml.grid.plane import Block, Plane, Window
 from geoml.grid.region import blocks_of
 from geoml.io.report.canvas import canvas
-from geoml.nn.centre_loss import HEAT, INDEX, SIDES, render
+from geoml.nn.centre_heat import HEAT, INDEX, SIDES, render
 from geoml.outputs.objects import LOW, SCORE, Output
 from geoml.recipe import PredictRecipe, parse
 from geoml.vector.boxes import COLUMNS, edges, suppress

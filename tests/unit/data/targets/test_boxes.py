@@ -23,7 +23,7 @@ from geoml.engine import task as tasks
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
-from geoml.nn.centre_loss import INDEX, render
+from geoml.nn.centre_heat import INDEX, render
 from geoml.nn.metrics import IGNORE
 from geoml.testing.objects import rectangles, write_boxes
 
