@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="fp32, bf16 or auto: bf16 where the device is good at it"
     )
+    backend: str = Field(
+        default="torch",
+        description="what runs networks: torch, openvino or onnx (extras of those names), or auto: the fastest that"
+        " passes its proof; docs/backends.md",
+    )
     devices: int = Field(
         default=1, ge=1, le=64, description="processes that share each batch of a training: GPUs, or parts of the CPU"
     )

@@ -359,7 +359,8 @@ AnyOutput = PixelOutput | OwnedOutput
 class Backend(Protocol):
     """A network on a device: the class ``Backend`` of a file in `geoml.backends`.
 
-    Beside it the file has ``choose()``, which gives a hashable value that says what the settings ask of the machine.
+    Beside it the file has ``choose()``, which gives a hashable value that says what the settings ask of the machine and
+    raises MissingExtra where a library is absent.
     Tensors are what passes: those of a backend without torch lie on the CPU. Making one raises TransientError without
     memory and ModelError when the device fails.
     """
@@ -375,8 +376,15 @@ class Backend(Protocol):
     """Largest side of a window that may be cut, as memory allows; 0: any."""
     asks: frozenset[str]
     """What the network takes beside pixels, see `geoml.nn.context`."""
+    precision: str
+    """In which it computes: fp32 or bf16."""
 
     def __init__(self, module: nn.Module, card: MapCard, device: object = None) -> None: ...
+
+    def prove(self, size: int) -> Mapping[str, Any] | None:
+        """Make ready for chips of ``size`` pixels a side, and say, as JSON, what was compared with PyTorch; None for
+        PyTorch itself. ``speed`` in it is how much faster it is. Raises ModelError where it says something else."""
+        ...
 
     def upload(self, array: NDArray[np.number | np.bool_]) -> Tensor:
         """An array of the host as a tensor on the device, perhaps still on its way."""

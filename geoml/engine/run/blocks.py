@@ -17,14 +17,17 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pystac
 
 from geoml.cube.domain import likeness
 from geoml.cube.region import inside
-from geoml.engine.contract import BACKENDS, Backend, BlockRun, Rows, input_of, output_of
-from geoml.engine.inference.predict import BACKEND, Predictor
+from geoml.engine.contract import BlockRun, Rows, input_of, output_of
+from geoml.engine.inference.choice import ChosenBackend, asked_of_machine, choose_backend
+from geoml.engine.inference.lattice import grid_of
+from geoml.engine.inference.predict import Predictor
 from geoml.engine.machine.memory import keep_freed_memory
 from geoml.engine.machine.prefetch import attempts, prefetch
 from geoml.engine.packages.calibrate import check_calibrated
@@ -61,27 +64,34 @@ class Tally:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     pixels: int = 0
+    backend: dict[str, Any] | None = None
+    """What `geoml.engine.inference.choice` says of what ran the network; None where no block was to do."""
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: str, card: str, backend: str, device: Hashable) -> tuple[Package, Backend]:
-    """The model, loaded once in a process; ``card`` is the plan's as JSON."""
+def _loaded(path: str, card: str, size: int, asked: tuple[str, Hashable]) -> tuple[Package, ChosenBackend]:
+    """The model, loaded once in a process; ``card`` is the plan's as JSON, ``size`` that of its chips."""
     package = load_planned(path, MapCard.model_validate_json(card))
     check_calibrated(package)
-    return package, BACKENDS.find(backend).Backend(package.module, package.card, device)
+    return package, choose_backend(package, size, asked)
+
+
+def _chosen(plan: Plan) -> tuple[Package, ChosenBackend]:
+    recipe, card = plan.recipe, plan.card.model_dump_json(exclude_unset=True)
+    size = grid_of(plan.card, output_of(plan.card, recipe), recipe.join, tta=recipe.tta).size
+    return _loaded(plan.model_path, card, size, asked_of_machine())
 
 
 def predictor_of(plan: Plan) -> Predictor:
-    """The model of a plan as its blocks see it, on the device of the settings.
+    """The model of a plan as its blocks see it, on the device and the back end of the settings.
 
-    Raises InputError for a package or a device that is not there, ModelError for a package that is damaged, not
-    calibrated or replaced since the plan was made, TransientError when the device has no room for the model.
+    Raises InputError for a package, a device or a back end that is not there, MissingExtra for one whose library is
+    absent, ModelError for a package that is damaged, not calibrated or replaced since the plan was made and for a named
+    back end that does not pass its proof, TransientError when the device has no room for the model.
     """
-    recipe, name = plan.recipe, BACKEND
-    card = plan.card.model_dump_json(exclude_unset=True)
-    package, backend = _loaded(plan.model_path, card, name, BACKENDS.find(name).choose())
+    recipe, (package, chosen) = plan.recipe, _chosen(plan)
     output = output_of(plan.card, recipe)
-    return Predictor(package, output, join=recipe.join, tta=recipe.tta, backend=backend)
+    return Predictor(package, output, join=recipe.join, tta=recipe.tta, backend=chosen.backend)
 
 
 def is_done(
@@ -125,6 +135,7 @@ def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, pro
     if not todo:
         return tally
     predictor = predictor_of(plan)
+    tally.backend = _chosen(plan)[1].facts.plain()
     with about(run=plan.hash[:8]), keep_freed_memory() if predictor.backend.device.type == "cpu" else nullcontext():
         _run(store, plan, todo, predictor, tally, progress)
     return tally

@@ -1,0 +1,52 @@
+"""What makes a converted network the one it is: its weights and layers, the code it comes from, and the processor."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import platform
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import geoml
+from geoml.io.cards.map_card import MapCard
+
+_MATTERS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+"""Flags of a processor by which libraries choose kernels and precisions."""
+
+
+def digest_of(module: nn.Module, card: MapCard) -> str:
+    """sha256 of all values of a network, its layers, its card's sum and arguments, and the code of networks and of back
+    ends."""
+    total = hashlib.sha256(_code().encode())
+    total.update(json.dumps([card.sha256, card.architecture, card.config, repr(module)], sort_keys=True).encode())
+    for name, value in itertools.chain(module.named_parameters(), module.named_buffers()):
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        total.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return total.hexdigest()
+
+
+@cache
+def _code() -> str:
+    total = hashlib.sha256()
+    for folder in ("backends", "models", "nn"):
+        for path in sorted((Path(geoml.__file__).parent / folder).glob("*.py")):
+            total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+@cache
+def processor() -> tuple[str, ...]:
+    """Its model, and what of it decides how a library computes."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.machine(), platform.processor()
+    said = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    flags = set(said.get("flags", said.get("Features", "")).split())
+    return platform.machine(), said.get("model name", ""), *(f for f in _MATTERS if f in flags)
