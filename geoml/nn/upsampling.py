@@ -13,7 +13,7 @@ import copy
 
 import torch
 from jaxtyping import Float
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder, UnetDecoderBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,8 +46,25 @@ class JoinedBlock(nn.Module):
             part = places[:, k * count : (k + 1) * count, down : down + x.shape[-2], right : right + x.shape[-1]]
             fine = out[:, :, down::2, right::2]
             fine.copy_(part) if skip_connection is None else fine.add_(part)
+        del places, part, fine
         finished: Tensor = self.rest(out)
         return finished
+
+
+class LeanDecoder(nn.Module):
+    """A `UnetDecoder` that lets go of the features it has used: they are half of what a forward holds."""
+
+    def __init__(self, decoder: UnetDecoder) -> None:
+        super().__init__()
+        self.center, self.blocks = decoder.center, decoder.blocks
+
+    def forward(self, features: list[Tensor]) -> Float[Tensor, "batch fine y x"]:
+        """``features``, fine to coarse, are taken from the list, the first of which is the image itself."""
+        sizes = [f.shape[2:] for f in features]
+        x: Tensor = self.center(features.pop())
+        for block, (height, width) in zip(self.blocks, sizes[-2::-1], strict=True):
+            x = block(x, height, width, skip_connection=features.pop() if len(features) > 1 else None)
+        return x
 
 
 def four_places(weight: Float[Tensor, "out in 3 3"]) -> Float[Tensor, "places in 2 2"]:
@@ -90,6 +107,10 @@ def join_upsampling(module: nn.Module, x: Float[Tensor, "batch channel y x"]) ->
         block = out.get_submodule(name)
         assert isinstance(block, UnetDecoderBlock)
         out.set_submodule(name, JoinedBlock(block, count))
+    for name in [n for n, decoder in out.named_modules() if type(decoder) is UnetDecoder]:
+        decoder = out.get_submodule(name)
+        assert isinstance(decoder, UnetDecoder)
+        out.set_submodule(name, LeanDecoder(decoder))
     close = torch.allclose(out(x), expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
     return out if close else module
 
