@@ -18,8 +18,8 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-geolocate bench-start env requirements pin-base stack \
-	stack-down stack-local images
+.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
+	bench-start env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -62,6 +62,12 @@ docs: env  ## the tables of options in the documents, from the fields of recipes
 
 bench: env  ## throughput and memory; see docs/performance.md
 	$(BIN)/python -m tests.benchmarks.predict $(ARGS)
+
+bench-composite: env  ## composites of stacks of scenes, against another checkout (--old) and numpy
+	$(BIN)/python -m tests.benchmarks.composite $(ARGS)
+
+bench-train: env  ## training, against a plain loop of the same network, data and precision
+	$(BIN)/python -m tests.benchmarks.train $(ARGS)
 
 bench-geolocate: env  ## pictures per second, end to end and of the bare backbone with decoding
 	$(BIN)/python -m tests.benchmarks.geolocate $(ARGS)

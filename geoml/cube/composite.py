@@ -2,13 +2,13 @@
 
 An observation is a pair: (band, y, x) values and (y, x) bool, True where all bands are valid and clear. All composites
 count the observations of each pixel, so none of them stops early: a count that depends on where reading
-stopped would depend on how the work was cut.
+stopped would depend on how the work was cut. Values are another matter: `first` asks only for those that are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,16 @@ from geoml.errors import unknown
 Composite = Literal["first", "least_cloudy", "median", "mean"]
 Observation = tuple[NDArray[np.number], NDArray[np.bool_]]
 Mosaic = tuple[NDArray[np.number], NDArray[np.uint16]]
+FIRST = ("first", "least_cloudy")
+"""Composites that take the first observation of a pixel."""
+
+
+class FirstLook(NamedTuple):
+    """Of one observation: (y, x) ``ok``, where it counts, and values (band, y, x) of rectangles of it, at least
+    wherever it counts and none came before."""
+
+    ok: NDArray[np.bool_]
+    values: Sequence[tuple[tuple[slice, slice], NDArray[np.number]]]
 
 
 def combine(
@@ -33,20 +43,38 @@ def combine(
         raise unknown("composite", name, get_args(Composite))
     if name == "median":
         return _median(observations, shape, dtype)
-    return _mean(observations, shape, dtype) if name == "mean" else _first(observations, shape, dtype)
+    if name == "mean":
+        return _mean(observations, shape, dtype)
+    return first(map(_whole, observations), shape, dtype)
 
 
-def _first(observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[np.number]) -> Mosaic:
+def first(
+    looks: Iterable[Callable[[NDArray[np.bool_]], FirstLook | None]],
+    shape: tuple[int, int, int],
+    dtype: np.dtype[np.number],
+) -> Mosaic:
+    """The first observation of each pixel. A look is asked with (y, x) True where no values are yet; None: nothing."""
     data = np.zeros(shape, dtype)
     count = np.zeros(shape[1:], np.uint16)
-    for values, ok in observations:
-        fresh = ok & (count == 0)
-        if fresh.all():
-            data = values.astype(dtype, copy=False)
-        elif fresh.any():
-            np.copyto(data, values, where=fresh, casting="same_kind")
-        count += ok
+    missing = np.ones(shape[1:], bool)
+    for look in looks:
+        if (found := look(missing)) is None:
+            continue
+        for place, values in found.values:
+            fresh = found.ok[place] & missing[place]
+            if fresh.shape == missing.shape and fresh.all():
+                data = values.astype(dtype, copy=False)
+            elif fresh.any():
+                np.copyto(data[:, *place], values, where=fresh, casting="same_kind")
+        count += found.ok
+        if found.values:
+            np.equal(count, 0, out=missing)
     return data, count
+
+
+def _whole(observation: Observation) -> Callable[[NDArray[np.bool_]], FirstLook]:
+    values, ok = observation
+    return lambda missing: FirstLook(ok, [((slice(None), slice(None)), values)])
 
 
 def _mean(observations: Iterable[Observation], shape: tuple[int, int, int], dtype: np.dtype[np.number]) -> Mosaic:

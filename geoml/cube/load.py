@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pystac
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from geoml.cube.composite import Composite, Mosaic, Observation, combine
+from geoml.cube.composite import FIRST, Composite, Mosaic, combine, first
 from geoml.cube.footprint import footprint, touches
-from geoml.cube.mask import clear
-from geoml.cube.numbers import Numbers, choose, same, stored
+from geoml.cube.look import Source, looks
+from geoml.cube.numbers import Numbers, choose
 from geoml.errors import InputError, unknown
 from geoml.io import units as units_of
-from geoml.io.cog import read as cog
-from geoml.io.cog.scaling import with_file_scaling
-from geoml.io.stac.bands import BandSpec, MaskSpec, mask_spec, select
+from geoml.io.stac.bands import BandSpec, mask_spec, select
 from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.times import time_of
-from geoml.logs import Threads, about
+from geoml.logs import Threads
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -36,18 +33,6 @@ log = logging.getLogger(__name__)
 
 STACK_BYTES = 256 * 2**20
 """What a median may keep at once; its strips are as high as that allows."""
-
-READERS = 4
-"""Assets of one item that are read at the same time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What to read of one item."""
-
-    item: str
-    bands: tuple[BandSpec, ...]
-    mask: MaskSpec | None
 
 
 @dataclass(frozen=True)
@@ -131,7 +116,9 @@ def load(
     """A lazy mosaic of ``items`` on ``geobox``.
 
     Variables: ``data`` (band, y, x), zero where nothing is known, and ``valid_count`` (y, x) uint16: items whose pixel
-    is valid in all bands and clear by the quality mask (``mask='auto'``; ``'none'`` trusts every pixel).
+    is valid in all bands and clear by the quality mask (``mask='auto'``; ``'none'`` trusts every pixel). Of the
+    composites that take the first, bands are read where a pixel has no values yet; behind it the quality mask counts,
+    see `geoml.cube.look.Look.first`.
     ``data.attrs['scale']`` and ``['offset']``, one for each band, give physical values. Where all items store numbers
     alike they stay as stored, else ``data`` is float32 and physical with scale 1 and offset 0. All blocks of a run have
     to agree on this: ``numbers`` say it, see `numbers_of`; without them all ``items`` given decide, whether they touch
@@ -221,16 +208,6 @@ def in_units(
     return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True, units=tuple(wanted))
 
 
-def converted(data: NDArray[np.number], have: Sequence[str | None], want: Sequence[str | None]) -> NDArray[np.bool_]:
-    """Converts ``data`` (band, y, x), physical, in place; (y, x) True where every band has a value in its new unit."""
-    for k, (ours, theirs) in enumerate(zip(have, want, strict=True)):
-        if units_of.differ(ours, theirs):
-            data[k] = units_of.convert(data[k], ours, theirs)
-    known: NDArray[np.bool_] = np.isfinite(data).all(axis=0)
-    data[:, ~known] = 0
-    return known
-
-
 def _rows(name: str, sources: int, bands: int, geobox: GeoBox, numbers: Numbers) -> int:
     """Rows of a chunk: all of them, or what a median may stack."""
     height, width = int(geobox.shape[0]), int(geobox.shape[1])
@@ -259,63 +236,8 @@ def _lazy(made: MosaicPlan) -> tuple[da.Array, da.Array]:
 
 def mosaic(sources: Sequence[Source], geobox: GeoBox, name: str, numbers: Numbers) -> Mosaic:
     """Reads and composites now: ((band, y, x) values, (y, x) uint16 count). Arguments as in :func:`load`."""
-    shape = (len(numbers.scale), *geobox.shape)
-    return combine(name, _observations(sources, geobox, numbers), shape, np.dtype(numbers.dtype))
-
-
-def _observations(sources: Sequence[Source], geobox: GeoBox, numbers: Numbers) -> Iterator[Observation]:
-    """One item after the other; bands are not read where the quality mask leaves nothing."""
-    with Threads(READERS) as pool:
-        for source in sources:
-            with about(item=source.item):
-                found = _observation(source, geobox, numbers, pool)
-            if found is not None:
-                yield found
-
-
-def _observation(source: Source, geobox: GeoBox, numbers: Numbers, pool: Threads) -> Observation | None:
-    log.info("reading %d bands", len(source.bands))
-    ok = None
-    if source.mask is not None:
-        values, known = cog.read([source.mask.band], geobox, resampling="nearest")
-        ok = clear(values[0], known[0], source.mask)
-        if not ok.any():
-            return None
-    assets: dict[str, list[int]] = {}
-    for k, spec in enumerate(source.bands):
-        assets.setdefault(spec.asset, []).append(k)
-    groups = list(assets.values())
-    found = list(pool.map(lambda group: _pixels([source.bands[k] for k in group], geobox), groups))
-    data = _stored(source, groups, [f[0] for f in found], [f[1] for f in found], numbers)
-    valid = np.logical_and.reduce([f[2].all(axis=0) for f in found])
-    if numbers.units:
-        valid &= converted(data, [s.unit for s in source.bands], numbers.units)
-    return data, valid if ok is None else valid & ok
-
-
-def _pixels(
-    specs: Sequence[BandSpec], geobox: GeoBox
-) -> tuple[tuple[BandSpec, ...], NDArray[np.number], NDArray[np.bool_]]:
-    """Bands of one asset with their scale and offset known, values and validity."""
-    chosen = with_file_scaling(specs)
-    return chosen, *cog.read(chosen, geobox)
-
-
-def _stored(
-    source: Source,
-    groups: list[list[int]],
-    specs: Sequence[Sequence[BandSpec]],
-    arrays: Sequence[NDArray[np.number]],
-    numbers: Numbers,
-) -> NDArray[np.number]:
-    """(band, y, x) in the order and the numbers of the mosaic.
-
-    Raises DataError for values beyond the declared dtype and for a file that says another scale.
-    """
-    if groups == [list(range(len(source.bands)))] and same(specs[0], arrays[0].dtype, numbers):
-        return arrays[0]
-    known, values = list(source.bands), [arrays[0][0]] * len(source.bands)
-    for group, row, data in zip(groups, specs, arrays, strict=True):
-        for k, spec, band in zip(group, row, data, strict=True):
-            known[k], values[k] = spec, band
-    return stored(known, values, numbers)
+    shape, dtype = (len(numbers.scale), *geobox.shape), np.dtype(numbers.dtype)
+    with looks(sources, geobox, numbers) as each:
+        if name in FIRST:
+            return first((look.first for look in each), shape, dtype)
+        return combine(name, (found for look in each if (found := look.whole()) is not None), shape, dtype)

@@ -24,7 +24,7 @@ from geoml.io.cog import validity
 from geoml.io.cog.directories import Bytes, mask_overviews
 from geoml.io.cog.source import bounded, label, open_path, using, using_bytes
 from geoml.io.cog.validity import NoData
-from geoml.io.cog.warp import ratio, shift, warp, windows
+from geoml.io.cog.warp import ratio, shift, warp, warp_valid, windows
 from geoml.io.crs import aligned
 from geoml.io.georef import placement_of, wrapped_copies
 from geoml.io.stac.bands import BandSpec
@@ -80,24 +80,56 @@ def read(specs: Sequence[BandSpec], geobox: GeoBox, *, resampling: str = "biline
     Raises InputError (bands of several files, resampling or href not allowed), DataError (broken, hostile or
     unusable file; names item, asset and window) or TransientError (the server failed after all retries).
     """
+    return _opened(specs, [geobox], resampling)[0]
+
+
+def read_parts(specs: Sequence[BandSpec], parts: Sequence[GeoBox], *, resampling: str = "bilinear") -> list[Pixels]:
+    """`read` on each of the ``parts`` of a grid; the file is opened once."""
+    return _opened(specs, parts, resampling)
+
+
+def valid_parts(
+    specs: Sequence[BandSpec], parts: Sequence[GeoBox], *, resampling: str = "bilinear"
+) -> list[NDArray[np.bool_]]:
+    """The second of `read` in each of the ``parts``, for less: values are not resampled, and are decoded only where
+    they may mean no data (nodata, NaN). Raises the errors of `read`.
+    """
+    return [valid for _, valid in _opened(specs, parts, resampling, bare=True)]
+
+
+def _opened(specs: Sequence[BandSpec], parts: Sequence[GeoBox], resampling: str, *, bare: bool = False) -> list[Pixels]:
     if resampling not in KERNELS:
         raise InputError(f"resampling: {resampling!r}; expected one of {', '.join(KERNELS)}")
     if len({(s.href, s.item, s.asset) for s in specs}) != 1:
         raise InputError("specs: expected one or more bands of one asset of one item")
-    spec = specs[0]
+    at = list(parts)
+
+    def action(dataset: rasterio.DatasetReader, file: Bytes) -> list[Pixels]:
+        out = []
+        for box in parts:
+            at[:] = [box]
+            out.append(_read(dataset, file, specs, box, resampling, bare=bare))
+        return out
+
     try:
-        return using_bytes(spec, lambda dataset, file: _read(dataset, file, specs, geobox, resampling))
+        return using_bytes(specs[0], action)
     except DataError as err:
-        a, (height, width) = geobox.affine, geobox.shape
-        raise DataError(f"{err}; window {width} x {height} at x {a.c:.10g}, y {a.f:.10g} of {geobox.crs}") from err
+        a, (height, width) = at[0].affine, at[0].shape
+        raise DataError(f"{err}; window {width} x {height} at x {a.c:.10g}, y {a.f:.10g} of {at[0].crs}") from err
 
 
 def _read(
-    dataset: rasterio.DatasetReader, file: Bytes, specs: Sequence[BandSpec], target: GeoBox, resampling: str
+    dataset: rasterio.DatasetReader,
+    file: Bytes,
+    specs: Sequence[BandSpec],
+    target: GeoBox,
+    resampling: str,
+    *,
+    bare: bool,
 ) -> Pixels:
     placed, where = placement_of(dataset, specs[0].projection), label(specs[0])
     no_data = validity.nodata_of(dataset, [s.index for s in specs], [s.nodata_values for s in specs], where)
-    full = _Level(dataset, specs, no_data)
+    full = _Level(dataset, specs, no_data, bare)
     parts = (_turn(full, file, target, resampling, box, own=placed.own) for box in wrapped_copies(placed.geobox))
     data, valid = next(parts)
     for values, ok in parts:  # longitudes that go round
@@ -113,19 +145,29 @@ class _Level:
     dataset: rasterio.DatasetReader
     specs: Sequence[BandSpec]
     no_data: NoData
+    bare: bool = False
+    """Only validity is wanted; values are zeros."""
 
     def empty(self, shape: tuple[int, int]) -> Pixels:
         """Zeros, none of them valid."""
-        dtype = np.result_type(*(np.dtype(self.dataset.dtypes[s.index - 1]) for s in self.specs))
-        data = np.zeros((len(self.specs), *shape), dtype)
+        data = self.zeros((len(self.specs), *shape))
         return data, np.zeros(data.shape, bool)
+
+    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.number]:
+        """(band, y, x)."""
+        return np.zeros(shape, np.result_type(*(np.dtype(self.dataset.dtypes[s.index - 1]) for s in self.specs)))
 
     def pixels(self, window: Window) -> Pixels:
         """A window of the file, north up, with its validity."""
         flipped = placement_of(self.dataset, self.specs[0].projection).flipped
         top = self.dataset.height - window.y1 if flipped else window.y0
         area = FileWindow(window.x0, top, window.x1 - window.x0, window.y1 - window.y0)
-        data, valid = validity.pixels(self.dataset, [s.index for s in self.specs], area, self.no_data)
+        indexes = [s.index for s in self.specs]
+        if self.bare:
+            valid = validity.known(self.dataset, indexes, area, self.no_data)
+            data = self.zeros(valid.shape)  # never touched, so the system gives no memory for them
+        else:
+            data, valid = validity.pixels(self.dataset, indexes, area, self.no_data)
         return (data[:, ::-1], valid[:, ::-1]) if flipped else (data, valid)
 
 
@@ -180,6 +222,9 @@ def _placed(level: _Level, target: GeoBox, resampling: str, source: GeoBox) -> P
         if not pixels[1].any():
             continue
         box = source[window.y0 : window.y1, window.x0 : window.x1]
+        if level.bare and pixels[1].all():  # else a kernel may find nothing to weigh
+            valid |= warp_valid(pixels[1], box, target)
+            continue
         values, ok = warp(*pixels, box, target, resampling=resampling, scale=ratio(source, target))
         np.copyto(data, values, where=ok)
         valid |= ok

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -108,17 +109,43 @@ def pixels(
     for k, (tag, more) in enumerate(zip(no_data.tags, no_data.others, strict=True)):
         for value in {tag, *more}:
             if value is not None and math.isfinite(value):
-                valid[k] &= ~equals(data[k], value)
+                hidden = equals(data[k], value)
+                valid[k] &= np.logical_not(hidden, out=hidden)
     if opaque is not None:
         valid &= opaque
+    _masked(valid, dataset, indexes, window, no_data)
+    if not valid.all():
+        data[~valid] = 0
+    return data, valid
+
+
+def known(
+    dataset: rasterio.DatasetReader, indexes: Sequence[int], window: Window, no_data: NoData
+) -> NDArray[np.bool_]:
+    """The second of `pixels`. Only what decides it is decoded: no band of integers in which no value is no data."""
+    values = [v for v in (*no_data.tags, *chain.from_iterable(no_data.others)) if v is not None and math.isfinite(v)]
+    if values or any(np.dtype(dataset.dtypes[i - 1]).kind == "f" for i in indexes):
+        return pixels(dataset, indexes, window, no_data)[1]
+    valid = np.ones((len(indexes), int(window.height), int(window.width)), bool)
+    if no_data.alpha:
+        valid &= dataset.read(no_data.alpha, window=window) > 0
+    _masked(valid, dataset, indexes, window, no_data)
+    return valid
+
+
+def _masked(
+    valid: NDArray[np.bool_],
+    dataset: rasterio.DatasetReader,
+    indexes: Sequence[int],
+    window: Window | None,
+    no_data: NoData,
+) -> None:
+    """Takes out of ``valid`` what a mask in the file or beside it hides."""
     if no_data.masked:
         valid &= dataset.read_masks(indexes[0], window=window) > 0
     if no_data.side is not None:
         bands = list(indexes) if no_data.side.count >= dataset.count > 1 else [1]
         valid &= no_data.side.read(bands, window=window) > 0
-    if not valid.all():
-        data[~valid] = 0
-    return data, valid
 
 
 def equals(band: NDArray[np.number], nodata: float) -> NDArray[np.bool_]:

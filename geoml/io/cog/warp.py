@@ -27,6 +27,8 @@ GDAL may cut regions wider than 100 pixels itself, at places that depend on the 
 Options = Mapping[str, float | Resampling]
 """Of GDAL's warp."""
 
+NEAREST: Options = {"resampling": Resampling.nearest, "XSCALE": 1.0, "YSCALE": 1.0}
+
 TINY = 1e-3
 """Pixels; grids that differ by less are one grid."""
 
@@ -156,20 +158,23 @@ def warp(
     Validity is that of the nearest source pixel. Invalid pixels have no weight in a kernel, and the result is zero
     where it is invalid. Integers are interpolated as floats and rounded.
     """
-    shape = (data.shape[0], *target.shape)
-    nearest = {"resampling": Resampling.nearest, "XSCALE": 1.0, "YSCALE": 1.0}
-    ok = np.zeros(shape, np.uint8)
-    _strips(valid.view(np.uint8), ok, source, target, nearest)
-    inside: NDArray[np.bool_] = ok.view(np.bool_)
+    inside = warp_valid(valid, source, target)
     if resampling == "nearest":
-        out = np.zeros(shape, data.dtype)
-        _strips(data, out, source, target, nearest)
+        out = np.zeros(inside.shape, data.dtype)
+        _strips(data, out, source, target, NEAREST)
     else:
         kernel = {"XSCALE": min(1.0, 1 / scale[0]), "YSCALE": min(1.0, 1 / scale[1])}
         out = _interpolated(data, valid, inside, source, target, {"resampling": Resampling[resampling], **kernel})
     if not inside.all():
         out[~inside] = 0
     return out, inside
+
+
+def warp_valid(valid: NDArray[np.bool_], source: GeoBox, target: GeoBox) -> NDArray[np.bool_]:
+    """(band, y, x) True where the nearest pixel of ``source`` is."""
+    ok = np.zeros((valid.shape[0], *target.shape), np.uint8)
+    _strips(valid.view(np.uint8), ok, source, target, NEAREST)
+    return ok.view(np.bool_)
 
 
 def _interpolated(

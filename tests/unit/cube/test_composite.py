@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geoml.cube.composite import combine
+from geoml.cube.composite import FirstLook, combine, first
 from geoml.errors import InputError
 
 SHAPE = (2, 3, 4)
+EVERY = (slice(None), slice(None))
 
 
 @given(
@@ -73,3 +74,21 @@ def test_memory_does_not_grow_with_the_items(name) -> None:
 def test_an_unknown_composite() -> None:
     with pytest.raises(InputError, match="did you mean 'median'"):
         combine("medain", [], SHAPE, np.dtype(np.uint8))
+
+
+def test_the_first_is_asked_for_no_more_than_what_is_missing() -> None:
+    shape, asked = (1, 2, 3), []
+    left = np.array([[True, False, False]] * 2)
+
+    def look(value: int, ok: np.ndarray):
+        def answer(missing: np.ndarray) -> FirstLook:
+            asked.append(missing.copy())
+            return FirstLook(ok.copy(), [(EVERY, np.full(shape, value, np.uint8))] if (missing & ok).any() else [])
+
+        return answer
+
+    looks = [look(1, left), look(2, left), look(3, ~left), look(4, left | True)]
+    data, count = first(looks, shape, np.dtype(np.uint8))
+    np.testing.assert_array_equal(data[0], np.where(left, 1, 3))
+    np.testing.assert_array_equal(count, np.where(left, 3, 2))
+    assert [int(m.sum()) for m in asked] == [6, 4, 4, 0]
