@@ -69,14 +69,14 @@ def write_rows(run: FinishedRun, scale: float, path: Path, rows: FeatureRows | N
 
         def edges() -> Iterator[tuple[Block, Polygons]]:
             for block, part in run.parts(read_edges):
-                part = part.finished(block)
+                part = part.finished(block, whole=not recipe.simplify)
                 ground = rows.kept(labels.large(part.inner))
                 extent.add(np.stack([ground[edge].to_numpy() for edge in EDGES], 1), types_of(ground))
                 yield block, part.edge
 
         def inside() -> Iterator[pa.Table]:
             for block, part in run.parts(read_inside):
-                ground = rows.kept(labels.large(part.finished(block).inner))
+                ground = rows.kept(labels.large(part.finished(block, whole=not recipe.simplify).inner))
                 if len(ground):
                     blocks = pa.array([[block.id]] * len(ground), pa.list_(pa.string()))
                     yield rows.made(labels.rows(ground, block.plane, blocks))

@@ -35,11 +35,15 @@ class Columns:
 
 
 def concatenated(parts: Sequence[T]) -> T:
-    """Dataclasses of arrays as one, the rows of each after those before."""
-    names = [f.name for f in fields(parts[0])]
-    columns = {n: [getattr(p, n) for p in parts] for n in names}
-    joined = {n: Rings.joined(c) if isinstance(c[0], Rings) else np.concatenate(c) for n, c in columns.items()}
-    return replace(parts[0], **joined)
+    """Dataclasses of arrays as one, the rows of each after those before; what is no column is that of the first."""
+    columns = {f.name: [getattr(p, f.name) for p in parts] for f in fields(parts[0])}
+    return replace(parts[0], **{name: _joined(column) for name, column in columns.items()})
+
+
+def _joined(column: list[Any]) -> Any:
+    if isinstance(column[0], Rings):
+        return Rings.joined(column)
+    return np.concatenate(column) if isinstance(column[0], np.ndarray) else column[0]
 
 
 def _taken(column: Any, index: NDArray[np.intp] | NDArray[np.bool_]) -> Any:

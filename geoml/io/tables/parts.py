@@ -21,7 +21,7 @@ from geoml.io.stores.store import atomic, check_regular
 from geoml.io.tables import wkb
 from geoml.io.tables.features import GROUND, on_ground, outlined
 from geoml.vector.merge import shared, split
-from geoml.vector.polygons import Features, Polygons
+from geoml.vector.polygons import Polygons
 from geoml.vector.rings import Rings
 
 _SCHEMA = pa.schema(
@@ -46,30 +46,30 @@ class PolygonPart:
     inner: pa.Table
     raw: bool = False
 
-    def finished(self, block: Block) -> PolygonPart:
-        """With what is inside the block as rows."""
-        if not self.raw:
-            return self
-        inner, edge = split(block, shared(block, self.edge))
-        return PolygonPart(edge, ground_of(inner))
+    def finished(self, block: Block, *, whole: bool = True) -> PolygonPart:
+        """As `write_part` writes it."""
+        return _finished(block, self.edge, whole=whole) if self.raw else self
 
 
-def ground_of(features: Features) -> pa.Table:
-    """`GROUND` of features."""
-    return pa.concat_tables([_SCHEMA.empty_table(), *(t.cast(_SCHEMA) for _, t in on_ground(outlined(features)))])
+def _finished(block: Block, polygons: Polygons, *, whole: bool) -> PolygonPart:
+    """The part of polygons as they were traced."""
+    polygons = shared(block, polygons)
+    if not whole:
+        return PolygonPart(polygons, _SCHEMA.empty_table())
+    inner, edge = split(block, polygons)
+    ground = [table.cast(_SCHEMA) for _, table in on_ground(outlined(inner))]
+    return PolygonPart(edge, pa.concat_tables([_SCHEMA.empty_table(), *ground]))
 
 
 def write_part(block: Block, polygons: Polygons, path: Path, *, whole: bool = True) -> None:
     """Write the polygons of a block as ``polygonise`` gives them as Parquet, atomically; none inside is finished
     without ``whole``. Raises DataError."""
-    polygons = shared(block, polygons)
-    inner, edge = split(block, polygons)
-    if not whole:
-        inner, edge = inner.take(np.empty(0, np.intp)), polygons
+    part = _finished(block, polygons, whole=whole)
+    edge = part.edge
     columns = {name: pa.nulls(len(edge), _SCHEMA.field(name).type) for name in GROUND}
     columns |= {"geometry": wkb.of_rings(edge.rings), "value": edge.value, "pixels": edge.pixels}
     columns |= {"confidence_sum": edge.confidence_sum, "outside": edge.outside}
-    groups = pa.table(columns, schema=_SCHEMA), ground_of(inner)
+    groups = pa.table(columns, schema=_SCHEMA), part.inner
     options = {"compression": "zstd", "write_page_checksum": True}
     with atomic(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, **options) as file:
         for table in groups:
