@@ -18,7 +18,7 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-geolocate env requirements pin-base stack \
+.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-geolocate bench-stream bench-gpu env requirements pin-base stack \
 	stack-down stack-local images
 
 env: .venv/.done
@@ -65,6 +65,12 @@ bench: env  ## throughput and memory; see docs/performance.md
 
 bench-geolocate: env  ## pictures per second, end to end and of the bare backbone with decoding
 	$(BIN)/python -m tests.benchmarks.geolocate $(ARGS)
+
+bench-stream: env  ## latency of one chip through the warm model, p50 and p99
+	$(BIN)/python -m tests.benchmarks.stream $(ARGS)
+
+bench-gpu: env  ## tests/gpu and the table of a GPU; says so where there is none. ARGS=--rehearse tries the script without
+	$(BIN)/python -m tests.gpu.measure $(ARGS)
 
 stack-local: env  ## the services that geoml works with, from packages on this machine, until Ctrl-C; docs/stack.md
 	$(BIN)/python docker/stack.py up $(ARGS)

@@ -28,10 +28,11 @@ def package(folder: Path, dates: int) -> Path:
     import torch
 
     from geoml import models
+    from geoml.engine.packages import cards
     from geoml.engine.packages import package as packages
     from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 
-    if not (folder / packages.CARD).exists():
+    if not (folder / cards.CARD).exists():
         torch.manual_seed(0)
         kind = "unet" if dates == 1 else "siamese_unet"
         config = {**models.fixed_by_data(kind, len(scene.BANDS), dates, 3), "encoder": "resnet18"}
