@@ -19,7 +19,7 @@ DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
-	bench-start env requirements pin-base stack stack-down stack-local images
+	bench-start bench-stream bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -74,6 +74,12 @@ bench-geolocate: env  ## pictures per second, end to end and of the bare backbon
 
 bench-start: env  ## CPU seconds and memory of commands before they do any work; ARGS="--older DIR" beside a checkout
 	$(BIN)/python -m tests.benchmarks.start $(ARGS)
+
+bench-stream: env  ## latency of one chip through the warm model, p50 and p99
+	$(BIN)/python -m tests.benchmarks.stream $(ARGS)
+
+bench-gpu: env  ## tests/gpu and the table of a GPU; says so where there is none. ARGS=--rehearse tries the script without
+	$(BIN)/python -m tests.gpu.measure $(ARGS)
 
 stack-local: env  ## the services that geoml works with, from packages on this machine, until Ctrl-C; docs/stack.md
 	$(BIN)/python docker/stack.py up $(ARGS)

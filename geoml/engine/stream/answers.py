@@ -19,14 +19,15 @@ from typing import Literal
 import numpy as np
 
 from geoml.cube.normalise import normalise
-from geoml.engine.contract import Rows
+from geoml.engine.contract import AnyOutput, Rows
+from geoml.engine.inference.lattice import grid_of
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.machine.memory import keep_freed_memory
 from geoml.engine.stream.ahead import Ahead, Entry, Late
 from geoml.engine.stream.frames import Frame, Unread
 from geoml.engine.stream.recipe import StreamRecipe
 from geoml.errors import InputError, ModelError
-from geoml.grid.chips import exact_grid
+from geoml.grid.chips import ChipGrid, exact_grid
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 
@@ -136,9 +137,25 @@ def sized(predictor: Predictor, recipe: StreamRecipe) -> Predictor:
             raise InputError(f"halo: {card.name} finds things, which need what surrounds a frame; expected true")
         return predictor
     mine = copy(predictor)
-    if card.radius is not None and predictor.grid.exact:
-        mine.grid = exact_grid(0, card.radius, card.stride, core=recipe.size)
+    mine.grid = grid(card, predictor.output, recipe)
     return mine
+
+
+def grid(card: MapCard, output: AnyOutput, recipe: StreamRecipe) -> ChipGrid:
+    """The lattice of a frame: chips of the recipe's size where the card says how far the network sees."""
+    usual = grid_of(card, output)
+    if card.radius is None or output.joiner == "owner":
+        return usual
+    return exact_grid(0, card.radius, card.stride, core=recipe.size)
+
+
+def side(card: MapCard, output: AnyOutput, recipe: StreamRecipe) -> int:
+    """Pixels of a side of what the network gets for a frame of the recipe's size: for what is compiled for it."""
+    return grid(card, output, recipe).size if recipe.halo else _up(recipe.size, card.stride)
+
+
+def _up(pixels: int, stride: int) -> int:
+    return -(-pixels // stride) * stride
 
 
 def one_date(card: MapCard) -> None:
@@ -163,12 +180,10 @@ def answer(predictor: Predictor, frame: Frame, recipe: StreamRecipe) -> Rows:
 
 
 def _alone(predictor: Predictor, frame: Frame, here: Window, size: int) -> Rows:
-    """One forward of the frame, below and right of it as much without data as the network's stride wants."""
-    height, width = frame.shape
-    stride = predictor.card.stride
-    least = size if predictor.backend.fixed else 1
-    whole = Window(0, 0, *(-(-max(side, least) // stride) * stride for side in (height, width)))
-    pixels = frame.pixels(whole)
+    """One forward of a chip of ``size``, without data below and right of the frame: the same for every back end."""
+    whole = _up(size, predictor.card.stride)
+    pixels = frame.pixels(Window(0, 0, whole, whole))
     chip = normalise(pixels.data, pixels.valid, *pixels.coefficients(predictor.card))
     rows = predictor.alone(chip, pixels.valid)
+    height, width = frame.shape
     return Rows(here, {k: v[:, :height, :width] for k, v in rows.arrays.items()})

@@ -13,12 +13,13 @@ import torch
 
 from geoml.cube.domain import magnitude
 from geoml.engine.contract import output_of
+from geoml.engine.inference.choice import asked_of_machine, choose_backend
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.packages import cards
 from geoml.engine.packages.package import load
 from geoml.engine.run.domain import wrong_unit
-from geoml.engine.stream.answers import WARM, Answers, answers, one_date
+from geoml.engine.stream.answers import WARM, Answers, answers, one_date, side
 from geoml.engine.stream.frames import Frame, Unread
 from geoml.engine.stream.recipe import StreamRecipe
 from geoml.engine.stream.sources import frames
@@ -51,7 +52,8 @@ def stream(source: str | Path, out: str | Path, *, progress: Progress | None = N
 
     Raises InputError for options, a source or a model that do not fit or an ``out`` that is not empty, NothingFound
     without a frame, DataError where none could be answered or the disk is full, ModelError for frames in another unit
-    than the training data, TransientError without memory, MissingExtra for a video without OpenCV.
+    than the training data or a back end that does not pass its proof, TransientError without memory, MissingExtra for a
+    video without OpenCV or a back end without its library.
     """
     recipe = parse(StreamRecipe, options, "stream")
     if is_url(str(out)):
@@ -65,7 +67,9 @@ def stream(source: str | Path, out: str | Path, *, progress: Progress | None = N
     if output.joiner == "owner":
         raise InputError(f"model: {card.name} finds things; expected one that answers every pixel")
     coming = _fitting(frames(source, card, recipe), card, recipe)
-    predictor = Predictor(load(recipe.model), output)
+    package = load(recipe.model)
+    chosen = choose_backend(package, side(card, output, recipe), asked_of_machine())
+    predictor = Predictor(package, output, backend=chosen.backend)
     stopped: BaseException | None = None
     with graceful_shutdown(), answers(predictor, coming, recipe, paced=recipe.live and not recipe.watch) as found:
         start = time.perf_counter()
@@ -81,6 +85,7 @@ def stream(source: str | Path, out: str | Path, *, progress: Progress | None = N
                 stopped = err
             writer.finish()
         record = _record(recipe, str(source), found, writer, time.perf_counter() - start)
+        record["backend"] = {**chosen.facts.plain(), "device": str(chosen.backend.device)}
         record["status"] = "finished" if stopped is None else "stopped"
         write_json(folder / RECORD, record)
         if stopped is not None:
@@ -149,12 +154,6 @@ def _record(recipe: StreamRecipe, source: str, found: Answers, writer: FrameWrit
         "files": writer.files,
         "bytes": writer.bytes,
         "threads": torch.get_num_threads(),
-        "backend": backend_of(found.predictor),
         "domain": share,
         "versions": dict(software()),
     }
-
-
-def backend_of(predictor: Predictor) -> dict[str, str]:
-    """What ran the network, where and in which precision."""
-    return {"name": predictor.backend.name, "device": str(predictor.backend.device)}

@@ -62,9 +62,7 @@ def test_a_frame_gets_the_bytes_that_the_predictor_gives(
 def test_without_the_halo_it_is_one_forward_of_the_frame(net: Package, predictor: Predictor, recipe: Recipe) -> None:
     one, alone = frame(3, (33, 47)), recipe(halo=False, size=64)
     chip = normalise(one.data, one.valid, *one.pixels(Window(0, 0, 33, 47)).coefficients(net.card))
-    stride = net.card.stride
-    padded = np.pad(chip, ((0, 0), (0, -33 % stride), (0, -47 % stride)))
-    known = np.pad(one.valid, ((0, -33 % stride), (0, -47 % stride)))
+    padded, known = np.pad(chip, ((0, 0), (0, 31), (0, 17))), np.pad(one.valid, ((0, 31), (0, 17)))
     expected = predictor.alone(padded, known)["class"][:, :33, :47]
     found = answer(sized(predictor, alone), one, alone)
     assert found["class"].tobytes() == expected.tobytes()

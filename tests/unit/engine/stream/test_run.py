@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 
 import geoml
 from geoml import testing
@@ -30,7 +32,8 @@ def test_the_record_says_what_was_done(chips: Path, folder: Path, tmp_path: Path
         assert 0 <= ms["p50"] <= ms["p99"]
     assert record["warmup"]["answers"] == 3
     assert record["warmup"]["seconds"] > 0
-    assert record["backend"]["name"] == "torch"
+    facts = {"name": "torch", "precision": "fp32", "reason": "by the setting", "proof": None, "device": "cpu"}
+    assert record["backend"] == facts
     assert record["files"] == 22 == len(list((tmp_path / "out").rglob("*.tif")))
     assert record["domain"] is None
     assert record["rate"]["frames_per_second"] == pytest.approx(11 / record["seconds"], rel=0.02)
@@ -89,3 +92,21 @@ def test_what_was_done_is_there_after_a_stop(chips: Path, folder: Path, tmp_path
     assert 5 <= len(rows) < 12
     assert record["frames"]["done"] == len(rows)
     assert all((tmp_path / "out" / file).exists() for row in rows for file in row["files"])
+
+
+@pytest.mark.slow  # conversion by a library
+@pytest.mark.parametrize("halo", [True, False])
+def test_another_back_end_answers_alike_and_is_named(
+    chips: Path, folder: Path, tmp_path: Path, machine: Callable[..., None], halo: bool
+) -> None:
+    pytest.importorskip("openvino")
+    options = {"model": str(folder / "net"), "scale": 1e-4, "size": 64, "every": 4, "halo": halo}
+    geoml.stream(chips, tmp_path / "torch", **options)
+    machine(backend="openvino", scratch=tmp_path / "scratch")
+    record = geoml.stream(chips, tmp_path / "openvino", **options)
+    assert (record["backend"]["name"], record["backend"]["precision"]) == ("openvino", "fp32")
+    halos = record["backend"]["proof"]["sizes"][0][0]
+    assert halos > 64 if halo else halos == 64, "compiled for the shape of the stream"
+    for path in (tmp_path / "torch" / "class").iterdir():
+        with rasterio.open(path) as one, rasterio.open(tmp_path / "openvino" / "class" / path.name) as other:
+            assert np.mean(one.read() == other.read()) >= 0.999
