@@ -164,4 +164,6 @@ def _uniform(items: Sequence[Document]) -> list[Document]:
 
     for item in items:
         collect({k: v for k, v in item.items() if k != "geometry"}, ())
+    if all(len(those) < 2 for those in kinds.values()):
+        return list(items)
     return [{k: v if k == "geometry" else converted(v, (k,)) for k, v in item.items()} for item in items]
