@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geoml.nn.fusion import fuse_batch_norms
+
+SMALL = 64
+"""Pixels of a scene on which batch normalisations are found."""
 TOLERANCE = 1e-5
 """Of the spread (standard deviation) of the output: a smaller difference is none."""
 NOISE = 3e-5
@@ -39,6 +43,7 @@ def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...
     if getattr(module, "radius", None) == 0:
         return ReceptiveField(0, 1)
     device = next(module.parameters(), torch.zeros(())).device
+    module = fuse_batch_norms(module, next(_scenes(bands, max(SMALL, 2 * stride), device)))  # as it is run
     for size in sizes:
         radius = _radius(module, bands, size, stride, device)
         if radius is not None:

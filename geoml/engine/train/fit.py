@@ -96,7 +96,7 @@ def fit(
     card = card.model_copy(update={"domain": measured(splits, recipe, reader)})
     scored_on = "test" if splits["test"] else "val"
     card = package.save(module, card.model_copy(update={"training": told}), out)
-    scores = {"split": scored_on, **score(package.load(out), splits[scored_on], recipe, reader)}
+    scores = {"split": scored_on, **score(package.Package(module, card, out), splits[scored_on], recipe, reader)}
     card = card.model_copy(update={"scores": scores})
     cards.write(card, out)
     claim.forget()

@@ -228,27 +228,28 @@ class Loop:
             freeze(how.frozen.parts, how.frozen.epochs is None or epoch < how.frozen.epochs)
         if self.net is None or (how.frozen is not None and epoch == how.frozen.epochs):
             self.net = self.team.wrap(how.net)
-        losses: list[float] = []
+        losses: list[Tensor] = []
         sizes = []
         for batch in how.batches(epoch, self.team.rows):
             if not losses and batch.size < self.team.world:
                 raise InputError(f"GEOML_DEVICES: {self.team.world}; expected at most {batch.size}, which is the batch")
             raw = self.net(*(x.to(self.team.device) for x in batch.x))
             loss = how.loss(self.team.whole(raw, batch.size), self._target(batch))
-            losses.append(float(loss.detach()))
+            losses.append(loss.detach())
             sizes.append(batch.size)
-            if not math.isfinite(losses[-1]):
-                raise ModelError(
-                    f"{how.name}: loss is not finite ({losses[-1]}) in epoch {epoch + 1}; lower {how.lower} or use fp32"
-                )
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if how.clip:
                 nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], how.clip)
             self.optimiser.step()
             self.schedule.step()
-        self.progress.losses += losses
-        return float(np.mean(losses) if len(set(sizes)) == 1 else np.average(losses, weights=sizes))
+        values: list[float] = torch.stack(losses).tolist()  # once an epoch: every look makes a GPU wait
+        if strange := [v for v in values if not math.isfinite(v)]:
+            raise ModelError(
+                f"{how.name}: loss is not finite ({strange[0]}) in epoch {epoch + 1}; lower {how.lower} or use fp32"
+            )
+        self.progress.losses += values
+        return float(np.mean(values) if len(set(sizes)) == 1 else np.average(values, weights=sizes))
 
     def _target(self, batch: TrainingBatch) -> Tensor:
         return self.team.whole(batch.target.to(self.team.device), batch.size)

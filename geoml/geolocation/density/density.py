@@ -11,7 +11,7 @@ golden-angle spiral inside each component: no randomness, and an error of about 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,6 +30,10 @@ PRUNE = 1e-6
 """Least share of a picture's weight that a component needs to take part."""
 NODES = 256
 """Points of equal mass that stand for a picture's density."""
+CACHED = 1 << 16
+"""Numbers that are worked on at once: larger arrays are fresh memory each time, which costs more than the sums."""
+KEPT = 200_000
+"""Weights of all pictures up to which sorted components are kept from question to question."""
 STARTS = 32
 """Centres of components from which the mode is climbed to, those of the highest own peaks."""
 GEOSCORE_KM = 1492.7
@@ -104,13 +108,14 @@ class Density:
 
         The region is {density > t}, of several pieces where the density has them; its area is read at the nodes.
         """
-        radius = self._each((), lambda rows, part: part.radius(self._mode[rows], p), NODES) * sphere.EARTH_RADIUS_KM
+        angle = self._each((), lambda rows, part: part.radius(self._mode[rows], self._nodes[rows], p), NODES)
         log_f = np.sort(self._node_log_density, axis=1)[:, ::-1]
         inverse = np.exp(-log_f)  # nodes have equal mass, so a node stands for 1 / (NODES f) of the sphere
         full = p * NODES
         whole = int(full)
         area = inverse[:, :whole].sum(1) + (full - whole) * inverse[:, min(whole, NODES - 1)]
         most = 4 * np.pi * NODES
+        radius = angle * sphere.EARTH_RADIUS_KM
         return radius, np.minimum(area, most) / NODES * sphere.EARTH_RADIUS_KM**2
 
     def entropy(self) -> Floats:
@@ -195,8 +200,21 @@ class Density:
             out[rows] = answer(rows, part)
         return out
 
-    def _parts(self, points: int = 24, prune: float = PRUNE) -> Iterator[tuple[slice, _Part]]:
+    def _parts(self, points: int = 24, prune: float = PRUNE) -> Iterable[tuple[slice, _Part]]:
         """Slices of pictures whose components that matter, heaviest first, with ``points`` each, fit into memory."""
+        if self.weight.size > KEPT:
+            return self._cut(points, prune)
+        key = points, prune
+        if key not in self._kept:
+            self._kept[key] = list(self._cut(points, prune))
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, float], list[tuple[slice, _Part]]]:
+        """Parts of a small density: each question asks for them, and to sort components costs more than the answer."""
+        return {}
+
+    def _cut(self, points: int, prune: float) -> Iterator[tuple[slice, _Part]]:
         shape = self.weight.shape
         kappa, start = np.broadcast_to(self.kappa, shape), 0
         while start < shape[0]:
@@ -234,28 +252,39 @@ class _Part:
         """(n, s) log density at the starts."""
         return self.log_density(self.starts)
 
-    def log_terms(self, at: Floats) -> Floats:
-        """(n, m, k) log of each component's density at (n, m, 3) unit vectors."""
-        below = np.matmul(at, self.xyz.transpose(0, 2, 1))
+    def log_terms(self, at: Floats, rows: slice = slice(None)) -> Floats:
+        """(n, m, k) log of each component's density at (n, m, 3) unit vectors, of ``rows`` of the pictures."""
+        below = np.matmul(at[rows], self.xyz[rows].transpose(0, 2, 1))
         below -= 1
-        below *= self.kappa[:, None]
-        below += self.peaks[:, None]
+        below *= self.kappa[rows, None]
+        below += self.peaks[rows, None]
         return np.asarray(below)
 
     def log_density(self, at: Floats) -> Floats:
         """(n, m) at (n, m, 3) unit vectors."""
-        terms = self.log_terms(at)
-        most = terms.max(axis=2, keepdims=True)
-        np.exp(np.subtract(terms, most, out=terms), out=terms)
-        return np.asarray(np.log(terms.sum(axis=2)) + most[..., 0])
+        out = np.empty(at.shape[:2])
+        for rows in self._few(at):
+            terms = self.log_terms(at, rows)
+            most = terms.max(axis=2, keepdims=True)
+            np.exp(np.subtract(terms, most, out=terms), out=terms)
+            out[rows] = np.log(terms.sum(axis=2)) + most[..., 0]
+        return out
 
     def log_density_at_nodes(self, at: Floats) -> Floats:
         """(n, m) at (n, m, 3) nodes, some six digits of it: exponentials in single precision, which is twice as fast.
 
         A node lies where its component has density, so the sum neither vanishes nor overflows.
         """
-        terms = self.log_terms(at).astype(np.float32)
-        return np.asarray(np.log(np.exp(terms, out=terms).sum(axis=2, dtype=np.float64)))
+        out = np.empty(at.shape[:2])
+        for rows in self._few(at):
+            terms = self.log_terms(at, rows).astype(np.float32)
+            out[rows] = np.log(np.exp(terms, out=terms).sum(axis=2, dtype=np.float64))
+        return out
+
+    def _few(self, at: Floats) -> Iterator[slice]:
+        """Pictures whose terms at (n, m, 3) fit into the cache of a core."""
+        step = max(1, CACHED // max(1, at.shape[1] * self.weight.shape[1]))
+        return (slice(start, start + step) for start in range(0, len(at), step))
 
     def climb(self) -> Floats:
         """(n, 3) modes, by steps that never go down (expectation maximisation of the place)."""
@@ -301,10 +330,10 @@ class _Part:
         half = np.linalg.norm(self.xyz - centre[:, None], axis=2) / 2
         return np.asarray(2 * np.arcsin(np.clip(half, 0, 1)))
 
-    def radius(self, centre: Floats, p: float) -> Floats:
+    def radius(self, centre: Floats, nodes: Floats, p: float) -> Floats:
         """(n,) radians about (n, 3) unit vectors that hold ``p``, to 0.1 %: guessed and bracketed by the nodes, then by
         secants, which end in halves where they leave the bracket or take long."""
-        far = np.sort(np.linalg.norm(self.nodes() - centre[:, None], axis=2) / 2, axis=1)
+        far = np.sort(np.linalg.norm(nodes - centre[:, None], axis=2) / 2, axis=1)
         index = np.clip(np.array([p - 0.05, p, p + 0.05]) * NODES, 0, NODES - 1).astype(int)
         low, at, high = (2 * np.arcsin(far[:, i].clip(0, 1)) for i in index)
         slope = (index[2] - index[0]) / NODES / np.maximum(high - low, 1e-12)

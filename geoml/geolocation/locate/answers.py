@@ -74,13 +74,14 @@ class AnswerWriter:
         card = self.locator.card.calibration
         lon, lat = density.mode()
         sure = self.locator.confidence(density)
-        within = {km: density.within(lon, lat, km) for km in WITHIN_KM}
+        within = {km: sure if km == card.within_km else density.within(lon, lat, km) for km in WITHIN_KM}
         (radius_50, _), (radius_90, area_90) = density.credible(0.5), density.credible(0.9)
         entropy, score = density.entropy(), density.expected_geoscore()
-        candidates = self._candidates(density)
-        cells = self._credible(pictures, density)
         why = [None] * len(pictures) if unlike is None else list(unlike)
-        region = np.where([v is not None for v in why], np.nan, sure_regions(density, card))
+        region = np.where([v is not None for v in why], np.nan, sure_regions(density, card, sure))
+        spoken = ~np.isnan(region)
+        candidates = self._candidates(density, spoken)
+        cells = self._credible(pictures, density, spoken)
         out = []
         for i, picture in enumerate(pictures):
             row: Row = {**self.about, **identity(picture), "status": "ok"}
@@ -120,9 +121,10 @@ class AnswerWriter:
         row |= dict.fromkeys((*_SILENT, *(f"p_within_{km}km" for km in WITHIN_KM), "exif_error_km"))
         return row | {"status": "abstained", "disclosed_precision": "none", "exif_flag": "absent"}
 
-    def _candidates(self, density: Density) -> list[list[Row]]:
+    def _candidates(self, density: Density, spoken: NDArray[np.bool_]) -> list[list[Row]]:
+        """Of each picture whose answer is ``spoken`` (N,); a silent row shows none."""
         lon, lat, p = density.top(self.top, self.locator.card.calibration.within_km)
-        there = np.isfinite(lon)
+        there = np.isfinite(lon) & spoken[:, None]
         name = _names(lon[there], lat[there]) if self.named else [{}] * int(there.sum())
         cells = self._cells
         which = cells.find(lon[there], lat[there]) if cells is not None else np.full(int(there.sum()), -1)
@@ -139,31 +141,44 @@ class AnswerWriter:
             out.append(rows)
         return out
 
-    def _credible(self, pictures: Sequence[PreparedPicture], density: Density) -> list[list[Row] | None]:
-        """The conformal set of cells of each picture; ties are broken by its checksum, not by its place in a list."""
-        cells = self._cells
+    def _credible(
+        self, pictures: Sequence[PreparedPicture], density: Density, spoken: NDArray[np.bool_]
+    ) -> list[list[Row] | None]:
+        """The conformal set of cells of each picture whose answer is ``spoken`` (N,).
+
+        Ties are broken by the picture's checksum, not by its place in a list.
+        """
+        cells, rows = self._cells, np.flatnonzero(spoken).tolist()
         limit = self.locator.card.calibration.conformal
-        if cells is None or limit is None:
-            return [None] * len(pictures)
-        out: list[list[Row] | None] = []
-        probability = locators.cell_probability(density, cells)
-        for picture, p in zip(pictures, probability, strict=True):
-            inside = conformal.sets(p[None], limit, seed=int((picture.sha256 or "0")[:8], 16))[0]
+        out: list[list[Row] | None] = [None] * len(pictures)
+        if cells is None or limit is None or not rows:
+            return out
+        probability = locators.cell_probability(density, cells)[rows]
+        seeds = [int((pictures[i].sha256 or "0")[:8], 16) for i in rows]
+        for i, p, inside in zip(rows, probability, conformal.sets(probability, limit, seeds), strict=True):
             which = np.flatnonzero(inside)
-            order = which[np.argsort(-p[which], kind="stable")].tolist()
-            out.append([{"cell_id": cells.ids[j], "level": len(cells.ids[j]), "p": float(p[j])} for j in order])
+            order = which[np.argsort(-p[which], kind="stable")]
+            out[i] = [
+                {"cell_id": cells.ids[j], "level": len(cells.ids[j]), "p": mass}
+                for j, mass in zip(order.tolist(), p[order].tolist(), strict=True)
+            ]
         return out
 
 
-def sure_regions(density: Density, card: FittedCalibration) -> NDArray[np.float64]:
-    """(N,) km of the smallest region that is sure enough for the card: 0 for a fine answer, NaN where none is."""
+def sure_regions(
+    density: Density, card: FittedCalibration, sure: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """(N,) km of the smallest region that is sure enough for the card: 0 for a fine answer, NaN where none is.
+
+    ``sure`` is the mass within the card's ``within_km`` of the mode, where it is known.
+    """
     km_of = np.full(len(density), np.nan)
     if card.threshold is None:
         return km_of
     lon, lat = density.mode()
     for km in reversed([k for k in COARSER if k > card.within_km]):
         km_of[density.within(*geolocations.round_to(lon, lat, km), km) >= card.threshold] = km
-    km_of[density.within(lon, lat, card.within_km) >= card.threshold] = 0
+    km_of[(density.within(lon, lat, card.within_km) if sure is None else sure) >= card.threshold] = 0
     return km_of
 
 

@@ -61,6 +61,7 @@ class RowParts:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         self._last = number
         self._where.update((key, (number, row)) for row, key in enumerate(keys))
+        self._hold(number, table)
 
     def get(self, key: bytes) -> Row:
         """The row of a key that is there, as it was read back. Raises KeyError for another, DataError."""
@@ -70,11 +71,15 @@ class RowParts:
                 table = pq.read_table(self._path(number), schema=self._stored, page_checksum_verification=True)
             except (OSError, pa.ArrowException) as err:
                 raise DataError(f"{self._path(number)}: a part of this run is not readable any more ({err})") from err
-            self._open[number] = table.drop_columns(["key"]).to_pylist()
-            if len(self._open) > _OPEN:
-                self._open.popitem(last=False)
+            self._hold(number, table)
         self._open.move_to_end(number)
         return dict(self._open[number][row])
+
+    def _hold(self, number: int, table: pa.Table) -> None:
+        """Keep the rows of a part in memory, as they are stored."""
+        self._open[number] = table.drop_columns(["key"]).to_pylist()
+        if len(self._open) > _OPEN:
+            self._open.popitem(last=False)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:07d}.parquet"

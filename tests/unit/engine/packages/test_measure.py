@@ -79,3 +79,14 @@ def test_larger_scenes_are_tried_before_giving_up() -> None:
     module = nn.Sequential(conv(3, dilation=40), conv(3, dilation=40))
     assert measure(module, 2, 1, sizes=(64,)).radius is None
     assert measure(module, 2, 1, sizes=(64, 128, 256)).radius == 80
+
+
+def test_batch_normalisations_are_fused_before_the_many_forwards() -> None:
+    calls = []
+    norm = nn.BatchNorm2d(2)
+    norm.running_mean, norm.running_var = torch.tensor([0.3, -0.2]), torch.tensor([2.0, 0.5])
+    norm.register_forward_hook(lambda *_: calls.append(1))
+    module = nn.Sequential(conv(3), norm, conv(5)).eval()
+    assert measure(module, 2, 1, sizes=(64, 128)) == ReceptiveField(3, 1)
+    assert len(calls) == 1  # to find it
+    assert isinstance(module[1], nn.BatchNorm2d)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.data.chips import OwnRows
@@ -142,3 +142,20 @@ def test_a_loss_that_is_not_finite_names_the_epoch_and_what_to_lower() -> None:
 
     with pytest.raises(ModelError, match=r"line: loss is not finite \(nan\) in epoch 1; lower lr"):
         learn(training(loss=loss))
+
+
+def test_no_step_waits_for_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU every look at a number makes the processor wait for the step to end."""
+    waits: list[str] = []
+    for name in ("__float__", "__bool__", "item", "tolist"):
+        real = getattr(Tensor, name)
+
+        def look(self: Tensor, *args: Any, name: str = name, real: Any = real) -> Any:
+            waits.append(name)
+            return real(self, *args)
+
+        monkeypatch.setattr(Tensor, name, look)
+    net = nn.Linear(1, 1)
+    done = learn(training(epochs=2, clip=0.0, net=net, optimiser=partial(SGD, list(net.parameters()), 0.01, 0.9)))
+    assert len(done.losses) == 2 * 3
+    assert waits == ["tolist"] * 2

@@ -11,6 +11,7 @@ from scipy.special import ive
 from scipy.stats import vonmises_fisher
 
 from geoml.errors import InputError
+from geoml.geolocation.density import density as densities
 from geoml.geolocation.density import vmf
 from geoml.geolocation.density.density import Density
 from geoml.grid import sphere
@@ -209,3 +210,26 @@ def test_pictures_do_not_depend_on_each_other() -> None:
 def test_refuses_what_is_no_density(weight: np.ndarray, xyz: np.ndarray, kappa: np.ndarray) -> None:
     with pytest.raises(InputError, match="density"):
         Density(weight, xyz, kappa)
+
+
+def test_questions_share_sorted_components_and_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for kind, name in ((Density, "_cut"), (densities._Part, "nodes")):
+        real = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda *a, real=real, name=name: made.append(name) or real(*a))
+    random = np.random.default_rng(0)
+    given = random.dirichlet(np.ones(9), 4), random.normal(size=(9, 3)), np.full(9, 50.0)
+
+    def asked() -> list[np.ndarray]:
+        density = Density(*given)
+        lon, lat = density.mode()
+        parts = [*density.credible(0.5), *density.credible(0.9), density.entropy(), density.expected_geoscore()]
+        return [lon, lat, *parts, *(density.within(lon, lat, km) for km in (25, 200, 750))]
+
+    kept = asked()
+    assert made.count("nodes") == 1
+    assert made.count("_cut") == 3  # one for each number of points, however many questions
+    monkeypatch.setattr(densities, "KEPT", 0)
+    monkeypatch.setattr(densities, "CACHED", 1)
+    for a, b in zip(kept, asked(), strict=True):
+        np.testing.assert_array_equal(a, b)

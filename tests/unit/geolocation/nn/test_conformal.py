@@ -54,3 +54,10 @@ def test_what_is_no_probability_or_no_share_is_refused():
         conformal.scores(np.ones((2, 3)))
     with pytest.raises(InputError, match="alpha"):
         conformal.quantile(np.full((5, 2), 0.5), np.zeros(5, int), 1.0)
+
+
+def test_a_seed_for_each_picture_gives_what_it_gives_alone() -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(7), 5)
+    together = conformal.sets(p, 0.6, [3, 1, 4, 1, 5])
+    alone = [conformal.sets(row[None], 0.6, seed)[0] for row, seed in zip(p, (3, 1, 4, 1, 5), strict=True)]
+    np.testing.assert_array_equal(together, alone)
