@@ -81,6 +81,12 @@ bench-stream: env  ## latency of one chip through the warm model, p50 and p99
 bench-gpu: env  ## tests/gpu and the table of a GPU; says so where there is none. ARGS=--rehearse tries the script without
 	$(BIN)/python -m tests.gpu.measure $(ARGS)
 
+bench-backends: env  ## forward of a chip by every back end, as a ratio to PyTorch's
+	$(BIN)/python -m tests.benchmarks.backends $(ARGS)
+
+bench-rate: env  ## CPU seconds of a map against the build of before, a plain loop and other packages
+	$(BIN)/python -m tests.benchmarks.rate $(ARGS)
+
 stack-local: env  ## the services that geoml works with, from packages on this machine, until Ctrl-C; docs/stack.md
 	$(BIN)/python docker/stack.py up $(ARGS)
 

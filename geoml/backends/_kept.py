@@ -67,6 +67,7 @@ def _read(folder: Path) -> Kept | None:
     """None where there is none; one that is not as it was written is said once and removed."""
     try:
         if (text := read_small(folder / ENTRY)) is None:
+            shutil.rmtree(folder, ignore_errors=True)  # a folder without one is none that was published
             return None
         entry = json.loads(text)
         known, sums = dict(entry["known"]), dict(entry["sha256"])

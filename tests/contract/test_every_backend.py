@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from geoml import testing
+from geoml import models, testing
 from geoml.engine.contract import BACKENDS, Backend
 from geoml.engine.packages import package
 from geoml.errors import TransientError
 from geoml.grid.plane import Window
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from tests.contract.lessons import lesson_of
 
 STRIDE = 8
 CONFIG = {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}
 CARD = testing.card("made", ["red", "nir"], ["low", "high"], stride=STRIDE, config=CONFIG)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is converted once is found by the next test, and by no other run."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("scratch")
+        patch.setenv("GEOML_SCRATCH", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +59,7 @@ def test_is_found_by_its_file_and_says_what_the_machine_gives(backend: Backend) 
 
 @torch.inference_mode()
 def test_gives_what_the_network_gives(backend: Backend, network: nn.Module) -> None:
-    for shape in ((1, 2, 64, 64), (3, 2, 64, 96)):
+    for shape in ((1, 2, 64, 64), (3, 2, 61, 58)):  # on the stride and off it
         x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         found = backend.forward(backend.upload(x.numpy()))
         expected = network(x)
@@ -134,3 +148,97 @@ def test_without_memory_for_a_single_window_it_says_so(backend: Backend) -> None
         list(backend.each(windows(2), work, STRIDE, free=True))
     with pytest.raises(ValueError, match="another"), backend.failures():
         raise ValueError("another")  # what is no business of the device's stays as it is
+
+
+CONVERTED = [name for name in BACKENDS.names() if BACKENDS.find(name).Backend.packages]
+"""Those that run what a library has made of a network."""
+
+
+def tiny(name: str) -> tuple[nn.Module, MapCard]:
+    """A small network of an architecture with statistics of real batches in its norms, and its card."""
+    file = models.find(name)
+    dates = 2 if "dates" in file.Config.__dataclass_fields__ else 1
+    count = min(3, max(file.Config.class_counts)) if models.calibrated(name) else 3
+    fixed = models.fixed_by_data(name, 3, dates, lesson_of(file.TASKS[0]).channels(count))
+    torch.manual_seed(0)
+    module = models.build(name, {**file.TINY, **fixed}).train()
+    with torch.no_grad():
+        for _ in range(3):
+            module(torch.randn(2, 3 * dates, 64, 64))
+    card = MapCard(
+        name=name,
+        architecture=name,
+        config={**file.TINY, **fixed},
+        task=file.TASKS[0],
+        bands=tuple(Band(name=b) for b in ("red", "green", "blue")),
+        gsd=10.0,
+        dates=dates,
+        chip_size=64,
+        stride=module.stride,
+        classes=tuple(ClassInfo(value=k, name=f"class {k}", color="#102030") for k in range(count)),
+    )
+    return module.eval(), card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend_name", CONVERTED)
+@pytest.mark.parametrize("name", models.names())
+@torch.inference_mode()
+def test_every_model_says_what_it_says_in_torch(name: str, backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the stride and off it, by one process: classes as those of fp32, after its own proof has passed."""
+    monkeypatch.setenv("GEOML_PRECISION", "fp32")
+    module, card = tiny(name)
+    file = BACKENDS.find(backend_name)
+    made: Backend = file.Backend(module, card, file.choose())
+    proof = made.prove(64)
+    assert proof is not None
+    assert proof["equal"] >= 0.9999
+    for height, width in ((64, 64), (61, 58)):
+        x = torch.randn(1, 3 * card.dates, height, width, generator=torch.Generator().manual_seed(5))
+        found, expected = made.forward(x), module(x)
+        assert float((found.argmax(1) == expected.argmax(1)).float().mean()) >= 0.9999
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+SECOND = """
+import logging, sys
+logging.basicConfig(level="WARNING", stream=sys.stdout, format="%(message)s")
+import torch
+from geoml.engine.contract import BACKENDS
+from tests.contract.test_every_backend import tiny
+
+module, card = tiny(sys.argv[1])
+file = BACKENDS.find(sys.argv[2])
+export, calls = torch.export.export, []
+torch.export.export = lambda *a, **k: calls.append(1) or export(*a, **k)
+made = file.Backend(module, card, file.choose())
+x = torch.randn(4, 3 * card.dates, 61, 64, generator=torch.Generator().manual_seed(5))
+with torch.inference_mode():
+    assert (made.forward(x).argmax(1) == module(x).argmax(1)).float().mean() >= 0.9999
+print("exports", len(calls))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend_name", CONVERTED)
+@pytest.mark.parametrize("name", ["deeplabv3plus", "bit", "segnet"])
+def test_batches_and_a_second_process_use_what_is_kept_unless_it_was_tampered_with(
+    name: str, backend_name: str, scratch: Path
+) -> None:
+    def run() -> str:
+        command = [sys.executable, "-c", SECOND, name, backend_name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    before = set((scratch / "backends" / backend_name).glob("*"))
+    assert "exports 1" in run()
+    assert "exports 0" in run()
+    (folder,) = set((scratch / "backends" / backend_name).glob("*")) - before
+    largest = max((p for p in folder.iterdir() if p.suffix != ".json"), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    again = run()
+    assert "exports 1" in again
+    assert "not as it was written" in again
