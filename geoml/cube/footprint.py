@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pyproj
 import pystac
@@ -18,6 +20,11 @@ SLACK = 0.01
 """Degrees; STAC footprints are simplified."""
 
 
+@lru_cache(maxsize=256)
+def _to_degrees(crs: str) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+
+
 def footprint(geobox: GeoBox) -> MultiPolygon | None:
     """The grid's outline in degrees, split at the antimeridian; None where it has none (near a pole)."""
     height, width = geobox.shape
@@ -26,7 +33,7 @@ def footprint(geobox: GeoBox) -> MultiPolygon | None:
     cols = np.concatenate([t, one, 1 - t, zero]) * width
     rows = np.concatenate([zero, t, one, 1 - t]) * height
     a = geobox.affine
-    move = pyproj.Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True)
+    move = _to_degrees(str(geobox.crs))
     lon, lat = move.transform(a.a * cols + a.b * rows + a.c, a.d * cols + a.e * rows + a.f)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()) or np.abs(lat).max() > POLAR:
         return None
@@ -38,16 +45,22 @@ def footprint(geobox: GeoBox) -> MultiPolygon | None:
 
 def touches(item: pystac.Item, outline: MultiPolygon | None) -> bool:
     """False only when the item's geometry (else its bbox) is known to lie elsewhere."""
-    if outline is None:
-        return True
+    return reaches(area_of(item), outline)
+
+
+def area_of(item: pystac.Item) -> MultiPolygon | None:
+    """Where the item says that it is, in degrees; None where it does not."""
     try:
         if item.geometry:
-            area = from_geometry(item.geometry)
-        elif item.bbox:
+            return from_geometry(item.geometry)
+        if item.bbox:
             west, south, east, north = item.bbox if len(item.bbox) == 4 else (*item.bbox[:2], *item.bbox[3:5])
-            area = from_bbox(west, south, east, north)
-        else:
-            return True
+            return from_bbox(west, south, east, north)
     except (InputError, ValueError):
-        return True
-    return bool(area.is_empty or area.distance(outline) <= SLACK)
+        pass
+    return None
+
+
+def reaches(area: MultiPolygon | None, outline: MultiPolygon | None) -> bool:
+    """False only when the two are known to lie apart."""
+    return area is None or outline is None or bool(area.is_empty or area.distance(outline) <= SLACK)

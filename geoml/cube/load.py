@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pystac
 from odc.geo.geobox import GeoBox
+from shapely.geometry import MultiPolygon
 
 from geoml.cube.composite import FIRST, Composite, Mosaic, combine, first
-from geoml.cube.footprint import footprint, touches
+from geoml.cube.footprint import area_of, footprint, reaches
 from geoml.cube.look import Source, looks
 from geoml.cube.numbers import Numbers, choose
 from geoml.errors import InputError, unknown
@@ -84,18 +86,14 @@ def plan_mosaic(
         raise unknown("mask", mask, ("auto", "none"))
     if not bands or (rows is not None and rows < 1):
         raise InputError(f"bands: {list(bands)}, rows: {rows}; expected a band name and a positive number of rows")
+    outline, ordered, names = footprint(geobox), in_order(items, composite), tuple(bands)
     if numbers is None:
         numbers = numbers_of([(i, tuple(select(i, bands, profile, catalog))) for i in items], bands, composite, units)
-    outline = footprint(geobox)
-    sources = tuple(
-        Source(
-            item.id,
-            tuple(select(item, bands, profile, catalog)),
-            mask_spec(item, profile, catalog) if mask == "auto" else None,
-        )
-        for item in in_order(items, composite)
-        if touches(item, outline)
-    )
+        here = [item for item in ordered if reaches(area_of(item), outline)]
+        sources = tuple(source_of(item, names, profile, catalog, mask)[0] for item in here)
+    else:
+        located = (known_source(item, names, profile, catalog, mask) for item in ordered)
+        sources = tuple(source for source, area in located if reaches(area, outline))
     height = rows or _rows(composite, len(sources), len(bands), geobox, numbers)
     return MosaicPlan(sources, geobox, composite, numbers, height)
 
@@ -156,6 +154,28 @@ def load(
         "valid_count": (("y", "x"), count, {}),
     }
     return xr.Dataset(variables, coords, attrs={"items": tuple(s.item for s in made.sources)})
+
+
+Located = tuple[Source, MultiPolygon | None]
+"""What to read of an item, and where it is."""
+
+
+def source_of(item: pystac.Item, bands: tuple[str, ...], profile: Profile, catalog: Catalog, mask: str) -> Located:
+    """What to read of an item for `load`. Raises InputError for a band that it lacks."""
+    specs = tuple(select(item, bands, profile, catalog))
+    return Source(item.id, specs, mask_spec(item, profile, catalog) if mask == "auto" else None), area_of(item)
+
+
+_sources: WeakKeyDictionary[pystac.Item, tuple[tuple[object, ...], Located]] = WeakKeyDictionary()
+
+
+def known_source(item: pystac.Item, bands: tuple[str, ...], profile: Profile, catalog: Catalog, mask: str) -> Located:
+    """`source_of` an item of a run, which does not change: found once, for many blocks read it."""
+    asked = bands, profile, catalog, mask
+    known = _sources.get(item)
+    if known is None or known[0] != asked:
+        known = _sources[item] = asked, source_of(item, bands, profile, catalog, mask)
+    return known[1]
 
 
 def in_order(items: Iterable[pystac.Item], composite: str) -> list[pystac.Item]:

@@ -15,7 +15,7 @@ from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window
 from geoml.inputs._unfitted import Unfitted
 from geoml.io.cards.map_card import MapCard
-from geoml.io.stac import search as stac
+from geoml.io.stac.catalog import known_catalog
 from geoml.recipe import PredictRecipe
 from geoml.settings import settings
 
@@ -33,7 +33,7 @@ def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Wi
     """
     from geoml.cube.load import plan_mosaic  # GDAL, which an input that is only checked does without
 
-    catalog = stac.open_catalog(plan.recipe.query.catalog)
+    catalog = known_catalog(plan.recipe.query.catalog)
     made = plan_mosaic(
         items,
         [b.name for b in plan.card.bands],

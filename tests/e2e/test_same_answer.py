@@ -17,6 +17,7 @@ from torch import nn
 
 from geoml import testing
 from geoml.engine.packages.exported import save_exported
+from geoml.engine.run.plan import read_plan
 
 BANDS = ("red", "nir")
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 260), seed=5, cell=12), bands=BANDS)
@@ -67,6 +68,12 @@ def said(out: Path) -> str:
                 whole = hashlib.sha256(file.read().tobytes()).hexdigest()
                 small = hashlib.sha256(file.read(1, out_shape=(25, 25)).tobytes()).hexdigest()
             parts.append(f"{name} {about} {colours} {list(file.transform)} {whole} {small}")
+        elif name == ".geoml/plan.json":  # as one document, which it was when the digests were made
+            plan = read_plan(out).model_dump(mode="json", exclude={"numbers"})
+            plan["blocks"] = [{k: v for k, v in block.items() if k != "near"} for block in plan["blocks"]]
+            parts.append(f"{name} {json.dumps(plan, sort_keys=True)}")
+        elif name.startswith(".geoml/blocks/"):
+            continue
         elif path.suffix == ".parquet":
             table = pq.read_table(path)
             table = table.drop_columns([name for name in SINCE if name in table.column_names])

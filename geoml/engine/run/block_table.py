@@ -176,7 +176,7 @@ class BlockTable(Sequence[PlannedBlock]):
 def columns(
     blocks: Sequence[tuple[int, int, int]], hashes: Sequence[str], lists: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> pa.Table:
-    """A table with `SCHEMA` of (zone, iy, ix), hashes and the ragged columns items and near as (offsets, rows)."""
+    """A table with `SCHEMA` of (zone, iy, ix), hashes, and the ragged columns items and near as (offsets, rows)."""
     zone, iy, ix = np.array(blocks, np.int64).reshape(-1, 3).T
     ragged = [pa.ListArray.from_arrays(pa.array(o, pa.int32()), pa.array(v, pa.uint32())) for o, v in lists]
     arrays = [pa.array(zone, pa.uint16()), pa.array(iy, pa.int32()), pa.array(ix, pa.int32()), pa.array(hashes)]

@@ -20,6 +20,7 @@ import numpy as np
 import pystac
 
 from geoml.cube.domain import likeness
+from geoml.cube.load import known_source
 from geoml.cube.region import inside
 from geoml.engine.contract import BlockRun, Rows, input_of, output_of
 from geoml.engine.inference.choice import ChosenBackend, asked_of_machine, choose_backend
@@ -37,8 +38,7 @@ from geoml.errors import DataError, InputError, TransientError, limits
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.projection import check_projection
 from geoml.io.cog.radiometry import check_offset
-from geoml.io.stac import search as stac
-from geoml.io.stac.bands import select
+from geoml.io.stac.catalog import known_catalog
 from geoml.io.stac.item_table import item_table
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.logs import Threads, about
@@ -199,7 +199,7 @@ class BlockReader:
     def __init__(self, out: Path, plan: Plan, predictor: Predictor) -> None:
         self.plan, self.predictor = plan, predictor
         self.items = item_table(out / "sources.parquet")
-        self.catalog = stac.open_catalog(plan.recipe.query.catalog)
+        self.catalog = known_catalog(plan.recipe.query.catalog)
         self.profile = self.catalog.profile(plan.collection)
         self.checked: set[str] = set()
         self.warned: set[str] = set()  # kinds of odd georeference that were said once
@@ -208,7 +208,8 @@ class BlockReader:
         """Once for each item: the files lie where the item says, and their numbers are what it says."""
         for item in items:
             if item.id not in self.checked:
-                specs = select(item, [b.name for b in self.plan.card.bands], self.profile, self.catalog)
+                names = tuple(b.name for b in self.plan.card.bands)
+                specs = known_source(item, names, self.profile, self.catalog, self.plan.recipe.mask)[0].bands
                 for spec in specs:
                     check_projection(item, spec, self.warned)
                 check_offset(item, specs, self.profile)

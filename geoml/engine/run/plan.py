@@ -47,7 +47,7 @@ from geoml.io.stac.left_out import with_left_out
 from geoml.io.stac.query import check_query
 from geoml.io.stac.usable import Usable, checked, require_any
 from geoml.io.stores.remote import RunStore, is_url, run_store
-from geoml.io.stores.store import read_small, write_bytes, write_json
+from geoml.io.stores.store import read_small, stamp, write_bytes, write_json
 from geoml.recipe import Frozen, Place, PredictRecipe, digest, parse
 from geoml.redacted import bare
 
@@ -382,9 +382,9 @@ def read_plan(out: str | Path | RunStore) -> Plan:
     store = run_store(out)
     store.pull(f"{STATE}/plan.json", "sources.parquet", MODEL)
     path, sources = store.local / STATE / "plan.json", store.local / "sources.parquet"
-    stamp, where = (_stamp(path), _stamp(sources)), str(store.local.absolute())
+    now, where = (stamp(path), stamp(sources)), str(store.local.absolute())
     with _one:
-        if None not in stamp and (known := _read.get(where)) and known[0] == stamp:
+        if None not in now and (known := _read.get(where)) and known[0] == now:
             return known[1]
     body = read_small(path)
     if body is None:
@@ -397,18 +397,10 @@ def read_plan(out: str | Path | RunStore) -> Plan:
     plan = plan_of(body, str(path), blocks, sources)
     with _one:
         _read.pop(where, None)
-        _read[where] = stamp, plan
+        _read[where] = now, plan
         while len(_read) > KEPT:
             del _read[next(iter(_read))]
     return plan
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        now = path.stat()
-    except OSError:
-        return None
-    return now.st_ino, now.st_size, now.st_mtime_ns
 
 
 def plan_of(body: bytes, where: str, blocks: Callable[[str], bytes | None], sources: Path) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from geoml.errors import InputError, unknown
 from geoml.io.stores.bucket import bucket_of, is_bucket
 from geoml.io.stores.hrefs import check_url, redact
 from geoml.io.stores.remote import fetch, is_url
+from geoml.io.stores.store import stamp
 from geoml.io.unit_names import Unit
 from geoml.recipe import Frozen, Phase, load_yaml, parse
 from geoml.settings import settings
@@ -150,6 +152,18 @@ def open_catalog(text: str) -> Catalog:
     if Path(text).exists() or "/" in text or Path(text).suffix in (".json", ".parquet", ".geojson"):
         return _from_file(Path(text))
     raise unknown("catalog", text, catalog_names())
+
+
+def known_catalog(text: str) -> Catalog:
+    """`open_catalog`, once in a process as long as the files that say what it is stay the same."""
+    folder = settings().catalogs
+    paths = [*(folder / f"{name}.yaml" for name in catalog_names()), *([] if "://" in text else [Path(text)])]
+    return _known(text, folder, tuple(stamp(path) for path in paths))
+
+
+@lru_cache(maxsize=8)
+def _known(text: str, folder: Path, stamps: tuple[object, ...]) -> Catalog:
+    return open_catalog(text)
 
 
 def _from_yaml(name: str) -> Catalog:

@@ -14,7 +14,7 @@ import pystac
 
 from geoml.errors import DataError
 from geoml.io.stac.table import UNREADABLE, items_of
-from geoml.io.stores.store import check_regular
+from geoml.io.stores.store import check_regular, stamp
 
 GROUPS = 24
 """Row groups that are kept decoded: blocks side by side use items that stand together."""
@@ -80,13 +80,9 @@ class ItemTable:
 
 def item_table(path: Path) -> ItemTable:
     """The table of a file as it is now; read once in a process as long as it stays the same. Raises DataError."""
-    try:
-        now = path.stat()
-    except OSError as err:
-        raise DataError(f"{path}: not a stac-geoparquet file ({err})") from err
-    return _opened(path, (now.st_ino, now.st_size, now.st_mtime_ns))
+    return _opened(path, stamp(path))
 
 
 @lru_cache(maxsize=2)
-def _opened(path: Path, stamp: tuple[int, int, int]) -> ItemTable:
+def _opened(path: Path, now: tuple[int, int, int] | None) -> ItemTable:
     return ItemTable(path)

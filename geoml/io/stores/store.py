@@ -148,6 +148,15 @@ def read_small(path: Path, limit: int = SMALL) -> bytes | None:
     return body
 
 
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written anew: its number, size and time; None where there is none."""
+    try:
+        now = path.stat()
+    except (OSError, ValueError):
+        return None
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
 def check_regular(path: Path) -> Path:
     """``path``, for readers of tables that would wait for a pipe for ever. Raises DataError when it is no regular file.
 
