@@ -18,7 +18,7 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-geolocate env requirements pin-base stack \
+.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-rate bench-geolocate env requirements pin-base stack \
 	stack-down stack-local images
 
 env: .venv/.done
@@ -62,6 +62,9 @@ docs: env  ## the tables of options in the documents, from the fields of recipes
 
 bench: env  ## throughput and memory; see docs/performance.md
 	$(BIN)/python -m tests.benchmarks.predict $(ARGS)
+
+bench-rate: env  ## CPU seconds of a map against the build of before, a plain loop and other packages
+	$(BIN)/python -m tests.benchmarks.rate $(ARGS)
 
 bench-geolocate: env  ## pictures per second, end to end and of the bare backbone with decoding
 	$(BIN)/python -m tests.benchmarks.geolocate $(ARGS)
