@@ -28,7 +28,7 @@ class Batches:
 
     def __init__(self, model: str, device: torch.device, batch: int, *, fixed: bool) -> None:
         self._model, self.device, self.fixed = model, device, fixed
-        self.batch, self.side = batch, 0
+        self.batch, self.side, self.most = batch, 0, 0
 
     def upload(self, array: NDArray[np.number | np.bool_]) -> Tensor:
         """An array of the host as a tensor on the device, by a copy that is not waited for."""
@@ -68,7 +68,7 @@ class Batches:
         free = free and not self.fixed
         while todo:
             if free and self.side and max(todo[0].shape) > self.side:
-                todo = [*_halves(todo[0], stride), *todo[1:]]
+                todo = [*todo[0].halves(stride), *todo[1:]]
                 continue
             batch = next(_batches(todo, self.batch))
             size = max(batch[0].shape)
@@ -105,17 +105,6 @@ class Batches:
             if isinstance(err, torch.AcceleratorError):
                 raise ModelError(f"{where}: the device failed ({why})") from err
             raise
-
-
-def _halves(window: Window, stride: int) -> list[Window]:
-    """Two parts of a window, cut across its longer side at a multiple of the stride."""
-    height, width = window.shape
-    half = max(1, max(height, width) // 2 // stride) * stride
-    if height >= width:
-        cut = window.y0 + half
-        return [Window(window.y0, window.x0, cut, window.x1), Window(cut, window.x0, window.y1, window.x1)]
-    cut = window.x0 + half
-    return [Window(window.y0, window.x0, window.y1, cut), Window(window.y0, cut, window.y1, window.x1)]
 
 
 def _batches(chips: Sequence[Window], size: int) -> Iterator[list[Window]]:

@@ -15,12 +15,15 @@ from geoml.backends._batches import Batches
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.context import Context, asked
+from geoml.nn.footprint import bytes_per_pixel
 from geoml.nn.fusion import fuse_batch_norms
 from geoml.nn.upsampling import join_upsampling
 from geoml.settings import settings
 
 PROBE = 64
 """Pixels of a side on which the fusion of batch normalisations is tried: which feeds which hangs on no size."""
+ROOM = 8e8
+"""Bytes that the operators of one forward may hold at once on a CPU, where larger chips would save halo only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Backend(Batches):
             if self.device.type == "cpu" and not self._how.bf16:  # where it was measured
                 fused = join_upsampling(fused, probe[..., :64, :64])
             self.module: Callable[..., Tensor] = fused
+            if self.device.type == "cpu" and not self.fixed:
+                self.most = int(ROOM / max(1.0, bytes_per_pixel(self.forward, probe[..., :128, :128])))
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)
 

@@ -374,6 +374,8 @@ class Backend(Protocol):
     """Chips in one forward, as memory allows."""
     side: int
     """Largest side of a window that may be cut, as memory allows; 0: any."""
+    most: int
+    """Pixels of the largest chip, with its halo, that is worth its memory; 0: chips stay as the card has them."""
     asks: frozenset[str]
     """What the network takes beside pixels, see `geoml.nn.context`."""
     precision: str

@@ -54,6 +54,16 @@ class Window:
     def expand(self, pixels: int) -> Window:
         return Window(self.y0 - pixels, self.x0 - pixels, self.y1 + pixels, self.x1 + pixels)
 
+    def halves(self, stride: int) -> tuple[Window, Window]:
+        """Two parts, cut across the longer side at a multiple of ``stride`` from its start."""
+        height, width = self.shape
+        half = max(1, max(height, width) // 2 // stride) * stride
+        if height >= width:
+            cut = self.y0 + half
+            return Window(self.y0, self.x0, cut, self.x1), Window(cut, self.x0, self.y1, self.x1)
+        cut = self.x0 + half
+        return Window(self.y0, self.x0, self.y1, cut), Window(self.y0, cut, self.y1, self.x1)
+
     def slices(self, origin: Window) -> tuple[slice, slice]:
         """This window as slices of an array that holds ``origin`` (which must contain it)."""
         return (slice(self.y0 - origin.y0, self.y1 - origin.y0), slice(self.x0 - origin.x0, self.x1 - origin.x0))

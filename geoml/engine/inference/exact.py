@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 import torch
@@ -19,13 +20,14 @@ def exact(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iter
     """Rows of cores. A chip is trimmed to what touches the window: its halo makes that free of effect."""
     grid, backend = network.grid, network.backend
     for row in grid.rows(window):
-        wanted = [network.trimmed(grid.output_window(*k), window) for k in row]
-        whole = wanted[0].union(wanted[-1])
+        cores = [network.trimmed(grid.output_window(*k), window) for k in row]
+        whole = cores[0].union(cores[-1])
         here = Window(max(whole.y0, window.y0), window.x0, min(whole.y1, window.y1), window.x1)
         out = _blank(network, here)
+        wanted = [part for core in cores for part in network.parts(core)]
         todo = [w for w in wanted if pixels.valid[w.intersect(window).slices(pixels.origin)].any()]
         if todo:
-            strip = strip_of(backend, network.card, pixels, todo[0].union(todo[-1]).expand(grid.halo))
+            strip = strip_of(backend, network.card, pixels, reduce(Window.union, todo).expand(grid.halo))
 
             def work(cores: list[Window], strip: Strip = strip) -> list[Tensor]:
                 return _encoded(network, strip.chips([c.expand(grid.halo) for c in cores]))

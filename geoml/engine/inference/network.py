@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoml.engine.contract import AnyOutput, Backend, PixelOutput
 from geoml.engine.inference.strip import Chips
-from geoml.grid.chips import ChipGrid
+from geoml.grid.chips import CORE, ChipGrid
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 
@@ -30,6 +30,13 @@ class Network(Generic[OutputT]):
     def forward(self, chips: Chips) -> Tensor:
         """Raw output (B, K, y, x)."""
         return self.backend.forward(chips.x, chips.context)
+
+    def parts(self, core: Window) -> list[Window]:
+        """A core, or its halves and theirs, so that no chip has more pixels than are worth their memory."""
+        height, width = core.expand(self.grid.halo).shape
+        if not self.backend.most or max(core.shape) <= CORE or height * width <= self.backend.most:
+            return [core]
+        return [part for half in core.halves(self.grid.stride) for part in self.parts(half)]
 
     def trimmed(self, core: Window, window: Window) -> Window:
         """The part of a core that touches ``window``, on the network's stride."""

@@ -61,6 +61,8 @@ class Predictor:
         self.grid, self.tta = grid_of(self.card, self.output, join, tta=tta), tta
         self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card, device)
         self.facts: Mapping[str, object] = {}  # what the item of a block says of the back end
+        if self.backend.most and self.grid.halo and self.output.joiner == "pixels":
+            self.grid = self.grid.doubled()
 
     def needed(self, window: Window) -> Window:
         """The input window whose pixels decide ``window``: its chips, trimmed where that is free of effect."""
