@@ -27,7 +27,7 @@ from geoml.engine.stream.write import LOOK, FrameWriter, unlike_pixels
 from geoml.errors import DataError, InputError, ModelError, NothingFound, limits
 from geoml.io.cards.domain import describe, verdict
 from geoml.io.cards.map_card import MapCard
-from geoml.io.software import software
+from geoml.io.software import MADE_BY, software
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import write_json
 from geoml.recipe import parse
@@ -85,7 +85,7 @@ def stream(source: str | Path, out: str | Path, *, progress: Progress | None = N
                 stopped = err
             writer.finish()
         record = _record(recipe, str(source), found, writer, time.perf_counter() - start)
-        record["backend"] = {**chosen.facts.plain(), "device": str(chosen.backend.device)}
+        record["backend"] = {**chosen.properties[MADE_BY], "device": str(chosen.backend.device)}
         record["status"] = "finished" if stopped is None else "stopped"
         write_json(folder / RECORD, record)
         if stopped is not None:
