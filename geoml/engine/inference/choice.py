@@ -30,7 +30,7 @@ class ChosenBackend(NamedTuple):
     """A back end, and what the item of a block says of it."""
 
     backend: Backend
-    properties: Mapping[str, object]
+    properties: Mapping[str, Any]
 
 
 def asked_of_machine() -> tuple[str, Hashable]:
