@@ -57,25 +57,17 @@ def make_blocks(folder: Path, count: int, checkout: Path = ROOT) -> Path:
 
     The block that is really run is of ``checkout``, so that what its item says is what that checkout writes.
     """
-    _child(checkout, "one", str(folder))
-    out = folder / "out"
-    plan_file = out / ".geoml" / "plan.json"
-    plan = json.loads(plan_file.read_text())
+    made = _child(checkout, "one", str(folder), str(count))
+    out, first, cells = folder / "out", made["first"], made["cells"]
     item = json.loads(next((out / "items").glob("*.json")).read_text())
-    first = next(b for b in plan["blocks"] if item["id"].endswith(f"_y{b['iy']}_x{b['ix']}"))
-    width = int(np.ceil(np.sqrt(count)))
-    cells = [(first["iy"] + k // width, first["ix"] + k % width) for k in range(count)]
-    plan["blocks"] = [{**first, "iy": iy, "ix": ix} for iy, ix in cells]
-    plan["zones"][0]["pixels"] = count * SIDE * SIDE
-    plan_file.write_text(json.dumps(plan, indent=2, sort_keys=True))
     cogs = {p.name: p for p in (out / "cogs" / item["id"]).iterdir()}
     text, prefix = json.dumps(item, indent=2, sort_keys=True, ensure_ascii=False), item["id"].rpartition("_y")[0]
-    for k, (cell, outline) in enumerate(zip(cells, _outlines(np.array(cells), plan["zones"][0]), strict=True)):
+    for k, (cell, outline) in enumerate(zip(cells, _outlines(np.array(cells), made["zone"]), strict=True)):
         key = f"{prefix}_y{cell[0]}_x{cell[1]}"
         if key == item["id"]:
             continue
         moved = json.loads(text.replace(item["id"], key))
-        _place(moved, outline, (cell[1] - first["ix"], cell[0] - first["iy"]))
+        _place(moved, outline, (cell[1] - first[1], cell[0] - first[0]))
         body = json.dumps(moved, indent=2, sort_keys=True, ensure_ascii=False)
         (out / "items" / f"{key}.json").write_text(body + "\n")
         (out / "cogs" / key).mkdir()
@@ -154,17 +146,25 @@ def _recipe(folder: Path, side: int, rows: int, columns: int, *, features: bool)
     return {"model": str(folder / "model"), "query": query, "block_size": side, "features": features}
 
 
-def _one(folder: str) -> dict[str, Any]:
-    """Run a block that is full of data, and leave the end of the run out."""
+def _one(folder: str, count: str) -> dict[str, Any]:
+    """Run a block that is full of data, leave the end of the run out, and plan ``count`` blocks like it around it."""
     from geoml import pipeline
     from geoml.engine.run.blocks import run_blocks
-    from geoml.engine.run.plan import read_plan
+    from geoml.engine.run.plan import Plan, read_plan, write_plan
+    from geoml.io.stac.search import read_items
 
     out = Path(folder) / "out"
     pipeline.plan(_parsed(_recipe(Path(folder), SIDE, 4, 4, features=False)), out)
-    ids = list(read_plan(out).by_id())
-    run_blocks(out, [ids[len(ids) // 2 + 2]])
-    return {}
+    plan = read_plan(out)
+    ids = list(plan.by_id())
+    run_blocks(out, [key := ids[len(ids) // 2 + 2]])
+    first, width = plan.by_id()[key], int(np.ceil(np.sqrt(int(count))))
+    cells = [(first.iy + k // width, first.ix + k % width) for k in range(int(count))]
+    value = plan.model_dump(mode="json", exclude={"blocks"})
+    value["blocks"] = [{**first.model_dump(mode="json"), "iy": iy, "ix": ix} for iy, ix in cells]
+    value["zones"][0]["pixels"] = len(cells) * SIDE * SIDE
+    write_plan(Plan.model_validate(value), list(read_items(out / "sources.parquet")), out)
+    return {"first": (first.iy, first.ix), "cells": cells, "zone": value["zones"][0]}
 
 
 def _parsed(recipe: Mapping[str, Any]) -> Any:
@@ -185,8 +185,7 @@ def _reset_peak() -> None:
 
 
 def _collect(out: str) -> dict[str, Any]:
-    from geoml.engine.run import collect
-    from geoml.engine.run.blocks import Tally
+    from geoml.engine.run import blocks, collect
     from geoml.io.report import page
 
     report, peak = {"report": 0.0, "report_memory": 0.0}, 0.0
@@ -196,15 +195,17 @@ def _collect(out: str) -> dict[str, Any]:
         peak = _memory(peak=True)
         _reset_peak()
         before, start = _memory(peak=False), time.process_time()
-        html = page.map_report(*args, **kwargs)
+        html = whole_report(*args, **kwargs)
         report["report"] = time.process_time() - start
         report["report_memory"] = _memory(peak=True) - before
         return html
 
-    mock.patch.object(collect, "map_report", measured).start()
+    whole_report = page.map_report
+    mock.patch.object(page, "map_report", measured).start()  # found when it is called, by older ones when they load
+    mock.patch.object(collect, "map_report", measured, create=True).start()
     _reset_peak()
     before, start = _memory(peak=False), time.process_time()
-    run = collect.collect(out, [Tally()])
+    run = collect.collect(out, [blocks.Tally()])
     whole = time.process_time() - start
     return {
         "blocks": len(run["blocks"]["done"]),
