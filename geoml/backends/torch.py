@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from geoml.backends._batches import Batches
+from geoml.backends._footprint import bytes_per_pixel
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.context import Context, asked
-from geoml.nn.footprint import bytes_per_pixel
 from geoml.nn.fusion import fuse_batch_norms
 from geoml.nn.upsampling import join_upsampling
 from geoml.settings import settings

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 from weakref import WeakKeyDictionary
@@ -19,12 +18,11 @@ from shapely.geometry import MultiPolygon
 from geoml.cube.composite import FIRST, Composite, Mosaic, combine, first
 from geoml.cube.footprint import area_of, footprint, reaches
 from geoml.cube.look import Source, looks
-from geoml.cube.numbers import Numbers, choose
+from geoml.cube.numbers import Numbers, numbers_of
+from geoml.cube.order import in_order
 from geoml.errors import InputError, unknown
-from geoml.io import units as units_of
-from geoml.io.stac.bands import BandSpec, mask_spec, select
+from geoml.io.stac.bands import mask_spec, select
 from geoml.io.stac.catalog import Catalog, Profile
-from geoml.io.stac.times import time_of
 from geoml.logs import Threads
 
 if TYPE_CHECKING:
@@ -176,56 +174,6 @@ def known_source(item: pystac.Item, bands: tuple[str, ...], profile: Profile, ca
     if known is None or known[0] != asked:
         known = _sources[item] = asked, source_of(item, bands, profile, catalog, mask)
     return known[1]
-
-
-def in_order(items: Iterable[pystac.Item], composite: str) -> list[pystac.Item]:
-    """Items as a mosaic counts them."""
-    return sorted(items, key=_newest if composite == "first" else _clearest)
-
-
-def numbers_of(
-    items: Sequence[tuple[pystac.Item, tuple[BandSpec, ...]]],
-    bands: Sequence[str],
-    composite: str,
-    units: Sequence[str | None] = (),
-) -> Numbers:
-    """How a mosaic of ``items`` with their ``bands`` stores values, whatever part of it is read.
-
-    Where the files alone know scale and offset, the headers of a few are read. Raises InputError for units that do not
-    fit and TransientError when such a file does not answer.
-    """
-    known = {item.id: specs for item, specs in items}
-    specs = [known[item.id] for item in in_order((item for item, _ in items), composite)]
-    return in_units(choose(specs, len(bands)), specs, bands, units)
-
-
-def _clearest(item: pystac.Item) -> tuple[float, datetime, str]:
-    cloud = item.properties.get("eo:cloud_cover")
-    share = float(cloud) if isinstance(cloud, int | float) and 0 <= cloud <= 100 else 101.0  # unknown comes last
-    return share, _when(item), item.id
-
-
-def _newest(item: pystac.Item) -> tuple[float, str]:
-    return -_when(item).timestamp(), item.id
-
-
-def _when(item: pystac.Item) -> datetime:
-    """The time of an item; year 1 when it has none."""
-    return time_of(item) or datetime.min.replace(tzinfo=UTC)
-
-
-def in_units(
-    numbers: Numbers, specs: Sequence[tuple[BandSpec, ...]], bands: Sequence[str], wanted: Sequence[str | None]
-) -> Numbers:
-    """Physical values where an item has to be converted, else ``numbers``. Raises InputError where none can be."""
-    columns = list(zip(*specs, strict=True)) or [() for _ in bands]
-    for name, column, want in zip(bands, columns, wanted or [None] * len(bands), strict=True):
-        if why := units_of.mismatch(name, {s.unit for s in column if s.unit}, want):
-            raise InputError(f"units: {why}")
-    if not wanted or not any(units_of.differ(s.unit, w) for c, w in zip(columns, wanted, strict=True) for s in c):
-        return numbers
-    count = len(bands)
-    return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True, units=tuple(wanted))
 
 
 def _rows(name: str, sources: int, bands: int, geobox: GeoBox, numbers: Numbers) -> int:

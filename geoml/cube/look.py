@@ -133,7 +133,7 @@ class Look:
 
         Also without a box a file that says another scale raises DataError.
         """
-        log.info("reading %d bands in %d parts", len(self.source.bands), len(boxes))
+        log.info("reading %d bands", len(self.source.bands))
         groups = _groups(self.source.bands)
         found = list(self.pool.map(lambda group: _pixels([self.source.bands[k] for k in group], boxes), groups))
         specs, out = [chosen for chosen, _ in found], []

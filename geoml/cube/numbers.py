@@ -13,10 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pystac
 from numpy.typing import NDArray
 
-from geoml.errors import DataError, GeomlError, TransientError
-from geoml.io.cog.scaling import with_file_scaling
+from geoml.cube.order import in_order
+from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.io import units as units_of
 from geoml.io.stac.bands import BandSpec
 
 LOOKED_AT = 4
@@ -36,6 +38,36 @@ class Numbers:
     physical: bool
     units: tuple[str | None, ...] = ()
     """Of each band, where physical values are converted to them as they are read."""
+
+
+def numbers_of(
+    items: Sequence[tuple[pystac.Item, tuple[BandSpec, ...]]],
+    bands: Sequence[str],
+    composite: str,
+    units: Sequence[str | None] = (),
+) -> Numbers:
+    """How a mosaic of ``items`` with their ``bands`` stores values, whatever part of it is read.
+
+    Where the files alone know scale and offset, the headers of a few are read. Raises InputError for units that do not
+    fit and TransientError when such a file does not answer.
+    """
+    known = {item.id: specs for item, specs in items}
+    specs = [known[item.id] for item in in_order((item for item, _ in items), composite)]
+    return in_units(choose(specs, len(bands)), specs, bands, units)
+
+
+def in_units(
+    numbers: Numbers, specs: Sequence[tuple[BandSpec, ...]], bands: Sequence[str], wanted: Sequence[str | None]
+) -> Numbers:
+    """Physical values where an item has to be converted, else ``numbers``. Raises InputError where none can be."""
+    columns = list(zip(*specs, strict=True)) or [() for _ in bands]
+    for name, column, want in zip(bands, columns, wanted or [None] * len(bands), strict=True):
+        if why := units_of.mismatch(name, {s.unit for s in column if s.unit}, want):
+            raise InputError(f"units: {why}")
+    if not wanted or not any(units_of.differ(s.unit, w) for c, w in zip(columns, wanted, strict=True) for s in c):
+        return numbers
+    count = len(bands)
+    return Numbers("float32", (1.0,) * count, (0.0,) * count, physical=True, units=tuple(wanted))
 
 
 def choose(specs: Sequence[tuple[BandSpec, ...]], count: int) -> Numbers:
@@ -114,6 +146,8 @@ def _asked(spec: BandSpec) -> Scaling | None:
 
 @lru_cache(maxsize=4096)
 def _remembered(spec: BandSpec, silent: tuple[bool, bool], stamp: tuple[int, int]) -> Scaling | None:
+    from geoml.io.cog.scaling import with_file_scaling  # GDAL, which a plan that is only read does without
+
     try:
         (found,) = with_file_scaling([spec])
     except TransientError:

@@ -69,13 +69,19 @@ def placement_of(dataset: rasterio.DatasetReader, declared: Projection | None = 
     if wkt is None or transform is None:
         missing = " and ".join(n for n, v in (("CRS", wkt), ("transform", transform)) if v is None)
         raise DataError(f"no georeference: {missing} neither in the file nor in its item")
+    return _placement(transform, wkt, tuple(dataset.shape), own)
+
+
+@lru_cache(maxsize=1024)  # a file is read by many blocks
+def _placement(transform: Affine, wkt: str, shape: tuple[int, int], own: bool) -> Placement:
+    """Of a file of ``shape`` with its affine transform and CRS. Raises DataError as `placement_of`."""
     if not all(map(math.isfinite, tuple(transform)[:6])) or transform.is_degenerate:
         raise DataError(f"a transform that is none: {tuple(transform)[:6]}")
-    transform = _without_noise(transform, dataset.shape)
+    transform = _without_noise(transform, shape)
     flipped = not transform.b and not transform.d and transform.e > 0
     if flipped:
-        transform = transform @ Affine.translation(0, dataset.height) @ Affine.scale(1, -1)
-    box = _near_greenwich(GeoBox(dataset.shape, transform, _crs(wkt)))
+        transform = transform @ Affine.translation(0, shape[0]) @ Affine.scale(1, -1)
+    box = _near_greenwich(GeoBox(shape, transform, _crs(wkt)))
     if not on_earth(box):
         raise DataError(f"its place is nowhere on the Earth: {transform.c:.8g}, {transform.f:.8g} of {_name(box)}")
     return Placement(box, flipped, own)

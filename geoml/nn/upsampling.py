@@ -32,7 +32,11 @@ class JoinedBlock(nn.Module):
         self.rest = nn.Sequential(*list(block.conv1)[1:], block.conv2, block.attention2)
 
     def forward(
-        self, x: Float[Tensor, "batch coarse y x"], height: int, width: int, skip_connection: Tensor | None = None
+        self,
+        x: Float[Tensor, "batch coarse y x"],
+        height: int,
+        width: int,
+        skip_connection: Float[Tensor, "batch skip height width"] | None = None,
     ) -> Float[Tensor, "batch fine height width"]:
         count = len(self.skip)
         if skip_connection is None:
@@ -58,7 +62,7 @@ class LeanDecoder(nn.Module):
         super().__init__()
         self.center, self.blocks = decoder.center, decoder.blocks
 
-    def forward(self, features: list[Tensor]) -> Float[Tensor, "batch fine y x"]:
+    def forward(self, features: list[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch fine y x"]:
         """``features``, fine to coarse, are taken from the list, the first of which is the image itself."""
         sizes = [f.shape[2:] for f in features]
         x: Tensor = self.center(features.pop())

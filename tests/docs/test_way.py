@@ -47,4 +47,5 @@ def test_a_run_takes_the_way_that_is_written_down(tmp_path: Path) -> None:
     run = [sys.executable, "-c", PROGRAM, *words.split(), "--out", str(tmp_path / "out")]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     calls = done.stdout.partition("CALLS\n")[2].splitlines()
-    assert [place for place in calls if place in way] == way
+    found = [place for place in calls if place in way]
+    assert found == way, set(way) - set(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from typer.testing import Result
 from geoml import testing
 from geoml.io.stac.search import write_items
 
-ITEMS, ROWS, COLUMNS = (10_000, 40, 50) if os.environ.get("GEOML_FULL") else (1_000, 8, 25)
-"""With GEOML_FULL all 10,000 items and 2,000 blocks; a tenth of both takes some minutes on two busy cores."""
-SIDE = 32
+ITEMS, ROWS, COLUMNS = 1_000, 8, 25
+SIDE = 64
 BANDS = ("red", "nir")
 SCENE = testing.Scene(
     id="scene",
@@ -45,10 +43,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(1, ITEMS):
         other = item.clone()
         other.id = f"other-{k}"
-        # all over the region, each of some blocks, and of clouds that the recipe leaves for last
+        # all over the region, each smaller than a block
         west = SCENE.bbox()[0] + width * (k % 97) / 97
         south = SCENE.bbox()[1] + height * (k % 89) / 89
-        box = [west, south, west + width / COLUMNS, south + height / ROWS]
+        box = [west, south, west + width / COLUMNS / 4, south + height / ROWS / 4]
         corners = [[box[0], box[1]], [box[2], box[1]], [box[2], box[3]], [box[0], box[3]], [box[0], box[1]]]
         other.bbox, other.geometry = box, {"type": "Polygon", "coordinates": [corners]}
         items.append(other)

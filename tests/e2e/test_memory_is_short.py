@@ -13,10 +13,11 @@ import pytest
 
 import geoml
 from geoml import testing
-from geoml.engine.run import collect, output
+from geoml.engine.run import output
 from geoml.engine.run.state import state
 from geoml.errors import TransientError
 from geoml.io.cog import source
+from geoml.io.report import page
 from geoml.outputs import _class_features
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 64, 128), seed=5), bands=("red", "nir"))
@@ -67,7 +68,7 @@ def test_writing(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch:
 def test_putting_together(what: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of blocks are not to blame: none is thrown away."""
     with monkeypatch.context() as patch:
-        patch.setattr(_class_features if what == "read_edges" else collect, what, too_much)
+        patch.setattr(_class_features if what == "read_edges" else page, what, too_much)
         with pytest.raises(TransientError, match="not enough memory"):
             geoml.predict(recipe, tmp_path / "out")
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/.geoml/parts").iterdir()}

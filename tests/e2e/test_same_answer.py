@@ -33,7 +33,7 @@ PASSING = (
 )
 """What changes with the versions of other packages, the time, or the program's bytes."""
 
-SINCE = ("geoml:counts", "geoml:sketch")
+SINCE = ("geoml:backend", "geoml:counts", "geoml:sketch")
 """Properties of blocks that came later, with tests of their own; all else is as it was before them."""
 
 

@@ -178,6 +178,17 @@ def columns(
 ) -> pa.Table:
     """A table with `SCHEMA` of (zone, iy, ix), hashes, and the ragged columns items and near as (offsets, rows)."""
     zone, iy, ix = np.array(blocks, np.int64).reshape(-1, 3).T
-    ragged = [pa.ListArray.from_arrays(pa.array(o, pa.int32()), pa.array(v, pa.uint32())) for o, v in lists]
-    arrays = [pa.array(zone, pa.uint16()), pa.array(iy, pa.int32()), pa.array(ix, pa.int32()), pa.array(hashes)]
+    ragged = [pa.ListArray.from_arrays(_flat(o.astype(np.int32)), _flat(v.astype(np.uint32))) for o, v in lists]
+    arrays = [_flat(zone.astype(np.uint16)), _flat(iy.astype(np.int32)), _flat(ix.astype(np.int32)), _texts(hashes)]
     return pa.Table.from_arrays([*arrays, *ragged], schema=SCHEMA)
+
+
+def _flat(values: np.ndarray) -> pa.Array:
+    """As ``pa.array``, which would import pandas to see whether it is one of its columns."""
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _texts(values: Sequence[str]) -> pa.Array:
+    coded = [v.encode() for v in values]
+    ends = np.cumsum([0, *map(len, coded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(coded), pa.py_buffer(ends), pa.py_buffer(b"".join(coded)))

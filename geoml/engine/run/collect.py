@@ -23,7 +23,6 @@ from geoml.grid.plane import Block
 from geoml.io.software import count_versions
 from geoml.io.stac import search as stac
 from geoml.io.stac.item import Document
-from geoml.io.stac.item_stream import ItemStream
 from geoml.io.stac.item_summary import ItemSummary
 from geoml.io.stac.items import PARQUET, AssetInfo, asset_name, collection, write_collection
 from geoml.io.stac.times import time_range
@@ -64,6 +63,8 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
         blocks = _finished(store, plan, by_id)  # most likely nothing is new
         if blocks.ids == before["blocks"]["done"] == list(by_id) and _published(store, before["files"]):
             return _valid(before)
+    from geoml.io.stac.item_stream import ItemStream  # pandas, which a run that is finished does without
+
     with ItemStream(store.inside("items.parquet")) as table:
         blocks = _finished(store, plan, by_id, table.add)
         done = set(blocks.ids)
@@ -168,7 +169,7 @@ def _write(
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if output.tables:
         store.pull(*(PART.format(key) for key in done))
-        ends = [pystac.Item.from_dict(item) for item in blocks.ends or ()]
+        ends = [pystac.Item.from_dict(item, preserve_dict=False) for item in blocks.ends or ()]
         output.collect(FinishedRun(out, plan, done, ends, sources, partial(_parts, out, plan, done)))
         assets |= {Path(name).stem: _file(out / name, title, ("data",)) for name, title in output.tables.items()}
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))

@@ -22,8 +22,7 @@ from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
-from geoml.cube.load import numbers_of
-from geoml.cube.numbers import Numbers
+from geoml.cube.numbers import Numbers, numbers_of
 from geoml.cube.region import count_inside
 from geoml.engine.contract import Input, input_of, output_of
 from geoml.engine.inference.lattice import grid_of

@@ -22,7 +22,7 @@ from geoml.io.report.blocks import VALID, BlockFiles
 from geoml.io.report.canvas import Canvas, Tick, canvas
 from geoml.io.report.counts import UNKNOWN
 from geoml.io.report.part import Drawing, ReportPart
-from geoml.io.report.sketches import ID, BlockTable
+from geoml.io.report.sketches import ID, BlockRows
 from geoml.io.stac.items import block_footprint
 
 
@@ -79,7 +79,7 @@ def map_view(
     run: Mapping[str, Any],
     card: MapCard,
     part: ReportPart,
-    blocks: BlockFiles | BlockTable,
+    blocks: BlockFiles | BlockRows,
     failed: Mapping[str, str],
     *,
     when: str,

@@ -22,7 +22,7 @@ from geoml.io.report.domain import domain_view
 from geoml.io.report.map import map_view
 from geoml.io.report.part import ReportPart
 from geoml.io.report.score_notes import score_notes
-from geoml.io.report.sketches import MANY, BlockTable
+from geoml.io.report.sketches import MANY, BlockRows
 from geoml.io.report.sources import SHOWN, list_sources
 from geoml.io.report.template import template
 from geoml.io.software import format_versions
@@ -118,11 +118,11 @@ def _blocks(out: Path, run: Mapping[str, Any]) -> tuple[list[str], dict[str, str
     return sorted(map(str, done)), failed
 
 
-def _read_blocks(out: Path, done: Sequence[str], stage: Stage) -> tuple[BlockFiles | BlockTable, dict[str, str]]:
+def _read_blocks(out: Path, done: Sequence[str], stage: Stage) -> tuple[BlockFiles | BlockRows, dict[str, str]]:
     """The blocks that are done, and what is wrong with the items of some by id."""
     if len(done) > MANY:
         with suppress(DataError):  # some are of a geoml that did not count: then all are read from their files
-            table = BlockTable(out / "items.parquet")
+            table = BlockRows(out / "items.parquet")
             if sorted(table.ids) == list(done):
                 return table, {}
     items, problems = [], {}

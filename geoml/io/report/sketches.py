@@ -38,7 +38,7 @@ ID = re.compile(r"(.+)_(\d+)_y(-?\d+)_x(-?\d+)")
 """Id of a block: code of the plane, size, row and column."""
 
 
-class BlockTable:
+class BlockRows:
     """Blocks of ``items.parquet``. Raises DataError for one that cannot be read, or has blocks without counts."""
 
     def __init__(self, path: Path) -> None:

@@ -124,7 +124,7 @@ def to_item(value: Document) -> pystac.Item:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an item is deprecated is for its reader to judge
-            return pystac.Item.from_dict(value)
+            return pystac.Item.from_dict(value, preserve_dict=False)  # migration copies it
     except Exception as err:  # pystac raises many kinds for malformed items
         why = f"{type(err).__name__}: {err}"[:300]
         raise DataError(f"item {value.get('id')!r}: not a STAC item ({why})") from err

@@ -12,25 +12,12 @@ import pyarrow.parquet as pq
 
 from geoml.errors import DataError
 from geoml.io.stac.item import Document
+from geoml.io.stac.rows import TOP
 from geoml.io.stac.table import write_items
 from geoml.io.stores.store import atomic
 
 BATCH = 4096
 """Items in memory; so many or fewer are written as `geoml.io.stac.table.write_items` does."""
-
-FIELDS = (
-    "type",
-    "stac_version",
-    "stac_extensions",
-    "id",
-    "geometry",
-    "bbox",
-    "properties",
-    "links",
-    "assets",
-    "collection",
-)
-"""Of an item, in the order of the columns."""
 
 
 class ItemStream:
@@ -105,7 +92,7 @@ def _from_folder(item: Document) -> Document:
         for link in item["links"]
         if link["rel"] != "self"
     ]
-    return {k: item[k] for k in FIELDS if k in item} | {"assets": assets, "links": links}
+    return {k: item[k] for k in TOP if k in item} | {"assets": assets, "links": links}
 
 
 def _one_down(href: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pystac
 
 from geoml.errors import DataError
-from geoml.io.stac.table import UNREADABLE, items_of
+from geoml.io.stac.rows import UNREADABLE
 from geoml.io.stores.store import check_regular, stamp
 
 GROUPS = 24
@@ -47,6 +47,8 @@ class ItemTable:
 
     def items(self, ids: Iterable[str]) -> list[pystac.Item]:
         """The items called ``ids``, in their order. Raises DataError for one that is not there or is damaged."""
+        from geoml.io.stac.table import items_of  # pandas, which one who asks for the ids does without
+
         wanted = list(ids)
         with self._lock:
             missing: dict[int, list[str]] = {}

@@ -187,7 +187,7 @@ def write_item(item: pystac.Item, path: Path, root: Path | None = None) -> None:
 def read_item(path: Path) -> pystac.Item:
     """An item that ``write_item`` wrote; hrefs stay as they are. Raises DataError when it is not readable."""
     try:
-        item = pystac.Item.from_dict(json.loads(read_small(path, LARGEST_ITEM) or b""))
+        item = pystac.Item.from_dict(json.loads(read_small(path, LARGEST_ITEM) or b""), preserve_dict=False)
         item.set_self_href(str(path))  # not from_file: to pystac a # in the name of a folder ends the path
         return item
     except MemoryError:

@@ -10,7 +10,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
+import pyarrow as pa
 import shapely
+from shapely.errors import ShapelyError
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -36,6 +38,12 @@ TOP = (
     "collection",
 )
 """Columns of every item; properties and fields of other names share the rest."""
+
+UNREADABLE = (
+    OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError,
+    OverflowError,  # a time beyond the calendar
+)  # fmt: skip
+"""What a table that is no stac-geoparquet file raises."""
 
 INT64_END = 2**63
 

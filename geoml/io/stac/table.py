@@ -13,14 +13,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pystac
 import shapely
-from shapely.errors import ShapelyError
 from stac_geoparquet.arrow import _api, parse_stac_items_to_arrow, stac_table_to_items, to_parquet
 
 from geoml.errors import DataError, GeomlError
 from geoml.io.stac.catalog import ORIGIN_KEY, Catalog
 from geoml.io.stac.item import Document
 from geoml.io.stac.query import Box
-from geoml.io.stac.rows import PROJ_GEOMETRY, from_row, to_rows
+from geoml.io.stac.rows import PROJ_GEOMETRY, UNREADABLE, from_row, to_rows
 from geoml.io.stac.rows import minimal_row as bare_row
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.remote import is_url
@@ -45,11 +44,6 @@ _CHECKED = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 
 ROWS = 1000
 """Items of a row group: what is read for one of them."""
-
-UNREADABLE = (
-    OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError,
-    OverflowError,  # a time beyond the calendar
-)  # fmt: skip
 
 _EMPTY: Document = {
     "type": "Feature",
@@ -139,7 +133,7 @@ def _made(values: Iterable[Document], path: Path) -> list[pystac.Item]:
     items = []
     for value in values:
         try:
-            items.append(pystac.Item.from_dict(value))  # with its own self link, where it was found
+            items.append(pystac.Item.from_dict(value, preserve_dict=False))  # with its self link, where it was found
         except Exception as err:  # pystac raises many kinds for malformed items
             raise DataError(f"{path}: item {value.get('id')!r} is not a STAC item ({err})") from err
     return items

@@ -137,7 +137,9 @@ def test_commands_that_look_load_no_torch(place: Path) -> None:
     *_, opened = found[AGAIN]
     (item,) = (place / "run" / "items").iterdir()
     read = {Path(name).name for name in opened if Path(place / "run") in (place / name).parents}
-    assert read - {".geoml", "lock.json"} == {"plan.json", item.name, "run.json"}, "nor does it read more than it asks"
+    (blocks,) = (place / "run" / ".geoml" / "blocks").iterdir()
+    asked = {"plan.json", blocks.name, item.name, "run.json"}
+    assert read - {".geoml", "lock.json"} == asked, "nor does it read more than it asks"
 
 
 def test_importing_the_pipeline_loads_no_torch() -> None:

@@ -22,7 +22,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.write import CogWriter
 from geoml.io.report import page, sources
 from geoml.io.report.counts import COUNTS, SKETCH, BlockCounter
-from geoml.io.report.sketches import BlockTable
+from geoml.io.report.sketches import BlockRows
 from geoml.io.stac.item_stream import ItemStream
 from geoml.io.stac.items import AssetInfo, block_footprint, block_item, write_item
 from geoml.outputs.classes import Output
@@ -129,7 +129,7 @@ def test_blocks_without_counts_are_read_from_their_files(
             stream.add(value)
         stream.close()
     with pytest.raises(DataError, match=COUNTS):
-        BlockTable(table)
+        BlockRows(table)
     monkeypatch.setattr(page, "MANY", 10)
     (run[0] / "items.parquet").rename(tmp_path / "aside")
     try:

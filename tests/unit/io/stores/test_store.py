@@ -16,7 +16,7 @@ import pytest
 from geoml.errors import DataError, GeomlError, InputError
 from geoml.io.stac.search import read_items
 from geoml.io.stores.store import atomic, folder, read_small, sha256, within, write_json, write_text
-from geoml.io.tables.parts import read_polygons
+from geoml.io.tables.parts import read_edges, read_inside
 
 
 def names(folder: Path) -> list[str]:
@@ -174,7 +174,7 @@ def test_a_small_file_is_small(tmp_path: Path) -> None:
 
 def test_tables_are_no_pipes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.parquet")
-    for read in (read_polygons, read_items):
+    for read in (read_edges, read_inside, read_items):
         with pytest.raises(DataError, match="a named pipe"):
             read(tmp_path / "a.parquet")
 

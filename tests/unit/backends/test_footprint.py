@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from geoml.nn.footprint import bytes_per_pixel
+from geoml.backends._footprint import bytes_per_pixel
 
 
 def test_the_most_at_once_is_counted() -> None:
