@@ -62,7 +62,7 @@ class LeanDecoder(nn.Module):
         super().__init__()
         self.center, self.blocks = decoder.center, decoder.blocks
 
-    def forward(self, features: list[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch fine y x"]:
+    def forward(self, features: list[Float[Tensor, "_ _ _ _"]]) -> Float[Tensor, "batch fine y x"]:
         """``features``, fine to coarse, are taken from the list, the first of which is the image itself."""
         sizes = [f.shape[2:] for f in features]
         x: Tensor = self.center(features.pop())
