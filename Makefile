@@ -19,7 +19,7 @@ DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
-	bench-start bench-stream bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
+	bench-growth bench-start bench-stream bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -71,6 +71,9 @@ bench-train: env  ## training, against a plain loop of the same network, data an
 
 bench-geolocate: env  ## pictures per second, end to end and of the bare backbone with decoding
 	$(BIN)/python -m tests.benchmarks.geolocate $(ARGS)
+
+bench-growth: env  ## seconds and memory of all that is not pixels, by items, blocks and polygons; ARGS="--largest 70000"
+	$(BIN)/python -m tests.benchmarks.growth $(ARGS)
 
 bench-start: env  ## CPU seconds and memory of commands before they do any work; ARGS="--older DIR" beside a checkout
 	$(BIN)/python -m tests.benchmarks.start $(ARGS)
