@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.context import Context, asked
 from geoml.nn.fusion import fuse_batch_norms
-from geoml.nn.upsampling import join_upsampling
 from geoml.settings import settings
 
 PROBE = 64
 """Pixels of a side on which the fusion of batch normalisations is tried: which feeds which hangs on no size."""
+DECODERS = "segmentation_models_pytorch"
+"""Whose upsampling is joined; without it a network has none, and it takes seconds to import."""
 ROOM = 8e8
 """Bytes that the operators of one forward may hold at once on a CPU, where larger chips would save halo only."""
 
@@ -97,7 +99,9 @@ class Backend(Batches):
         with self.failures():
             placed = self._how.place(module.eval())
             fused = fuse_batch_norms(placed, probe.to(self.device))
-            if self.device.type == "cpu" and not self._how.bf16:  # where it was measured
+            if self.device.type == "cpu" and not self._how.bf16 and DECODERS in sys.modules:  # where it was measured
+                from geoml.nn.upsampling import join_upsampling
+
                 fused = join_upsampling(fused, probe[..., :64, :64])
             self.module: Callable[..., Tensor] = fused
             if self.device.type == "cpu" and not self.fixed:
