@@ -181,11 +181,12 @@ def read_block(items: int, blocks: int, count: int = 200) -> dict[str, float]:
 def no_pixels() -> Iterator[None]:
     """Blocks are read as ever, but their pixels are zeros that cost nothing, and no header of a file is read."""
 
-    def zeros(specs: Any, geobox: Any, **_: object) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((len(specs), *geobox.shape), np.uint16), np.zeros((len(specs), *geobox.shape), bool)
+    def nothing(plan: Any, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = plan.geobox.shape
+        return np.zeros((len(plan.numbers.scale), *shape), plan.numbers.dtype), np.zeros(shape, np.uint16)
 
     with (
-        mock.patch("geoml.cube.look.cog.read", zeros),
+        mock.patch("geoml.cube.load.MosaicPlan.read", nothing),
         mock.patch("geoml.engine.run.blocks.check_projection"),
         mock.patch("geoml.engine.run.blocks.check_offset"),
     ):
