@@ -39,12 +39,19 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @torch.inference_mode()
 def bytes_per_pixel(forward: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """Bytes for each pixel of ``x`` (B, channel, y, x) that the operators of ``forward`` hold at once, at most.
+    """Bytes that operators of ``forward`` hold at once, at most, for each further pixel of ``x`` (B, channel, y, x).
 
-    Weights, the input, and what an operator takes and gives back inside of itself are not counted.
+    What hangs on no size, such as weights in another precision, is not counted: a quarter of ``x`` is tried beside it.
+    Weights, the input, and what an operator takes and gives back inside of itself are not counted either.
     """
+    small = x[..., : x.shape[-2] // 2, : x.shape[-1] // 2]
+    (many, most), (few, least) = (_most(forward, part) for part in (x, small))
+    return (most - least) / (many - few)
+
+
+def _most(forward: Callable[[Tensor], Tensor], x: Tensor) -> tuple[int, int]:
+    """Pixels of ``x``, and bytes."""
     held = _Held()
     with held:
         forward(x)
-    pixels: int = x.shape[0] * x.shape[-2] * x.shape[-1]
-    return held.most / pixels
+    return x.shape[0] * x.shape[-2] * x.shape[-1], held.most

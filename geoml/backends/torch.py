@@ -41,6 +41,11 @@ class Device:
         """In which a network computes, as ``run.json`` says it."""
         return "bf16" if self.bf16 else "fp32"
 
+    @property
+    def joins(self) -> bool:
+        """Whether upsampling joined with its convolution is faster; on GPUs and with AMX it was not measured."""
+        return self.torch.type == "cpu" and not (self.bf16 and torch.cpu._is_amx_tile_supported())
+
     def autocast(self) -> AbstractContextManager[object]:
         """bf16 autocast where that pays, else nothing."""
         return torch.autocast(self.torch.type, torch.bfloat16) if self.bf16 else nullcontext()
@@ -99,13 +104,13 @@ class Backend(Batches):
         with self.failures():
             placed = self._how.place(module.eval())
             fused = fuse_batch_norms(placed, probe.to(self.device))
-            if self.device.type == "cpu" and not self._how.bf16 and DECODERS in sys.modules:  # where it was measured
+            if self._how.joins and DECODERS in sys.modules:
                 from geoml.nn.upsampling import join_upsampling
 
                 fused = join_upsampling(fused, probe[..., :64, :64])
             self.module: Callable[..., Tensor] = fused
             if self.device.type == "cpu" and not self.fixed:
-                self.most = int(ROOM / max(1.0, bytes_per_pixel(self.forward, probe[..., :128, :128])))
+                self.most = int(ROOM / max(1.0, bytes_per_pixel(self.forward, probe.repeat(1, 1, 2, 2))))
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)
 

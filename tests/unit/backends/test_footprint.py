@@ -22,3 +22,13 @@ def test_the_most_at_once_is_counted() -> None:
         return torch.cat([y] * 8, 1)
 
     assert bytes_per_pixel(lets_go, torch.zeros(2, 1, 64, 64)) == (2 + 16) * 4
+
+
+def test_weights_in_another_precision_are_none_of_the_pixels() -> None:
+    weight = torch.zeros(8, 1, 1, 1)
+
+    def forward(x: Tensor) -> Tensor:
+        other = torch.cat([weight.half()] * 1000)[:8].float()
+        return torch.nn.functional.conv2d(x, other)
+
+    assert bytes_per_pixel(forward, torch.zeros(1, 1, 64, 64)) == 8 * 4

@@ -142,9 +142,10 @@ class Counted(nn.Module):
         return found
 
 
-@pytest.mark.parametrize(("norm", "forwards"), [(True, 3), (False, 1)])
-def test_making_a_backend_costs_no_more_than_three_small_forwards(norm: bool, forwards: int) -> None:
+@pytest.mark.parametrize(("norm", "forwards"), [(True, 2), (False, 0)])
+def test_making_a_backend_costs_no_more_than_small_forwards(norm: bool, forwards: int) -> None:
     card = testing.card("counted", ("red", "nir"), ("low", "high"), chip_size=512, stride=4)
     seen.clear()
     Backend(Counted(norm), card, choose("cpu", "fp32"))
-    assert seen == [(1, 2, 64, 64)] * forwards
+    memory = [(1, 2, 128, 128), (1, 2, 64, 64)]
+    assert seen == [(1, 2, 64, 64)] * forwards + memory
