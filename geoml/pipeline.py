@@ -42,6 +42,7 @@ from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_ya
 
 if TYPE_CHECKING:
     from geoml.engine.task import OnEpoch
+    from geoml.io.cards.map_card import MapCard
 
 log = logging.getLogger(__name__)
 
@@ -215,6 +216,16 @@ def evaluate(model: str | Path, recipe: str | Path | Mapping[str, object], split
     them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised."""
     task, parsed = training(recipe)
     return task.score(model, parsed, split)
+
+
+@limits("quantize")
+def quantize(model: str | Path, recipe: str | Path | Mapping[str, object], out: str | Path) -> MapCard:
+    """The package ``model`` with a program in int8, in ``out``; its card says what is lost by it on the validation data
+    of the ``recipe`` that it was trained by. `geoml.engine.train.quantize.quantize` says what is raised."""
+    from geoml.engine.train import quantize as int8  # torch
+
+    _, parsed = training(recipe)
+    return int8.quantize(model, parsed, out)
 
 
 def training(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:

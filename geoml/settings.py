@@ -46,8 +46,10 @@ class Settings(BaseSettings):
     )
     data: Path | None = Field(default=None, description="root of training data, for ${GEOML_DATA} in recipes")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="fp32, bf16 or auto: bf16 where the device is good at it"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        default="auto",
+        description="fp32, bf16 or auto: bf16 where the device is good at it; int8: of a package of `geoml models"
+        " quantize`, by openvino or onnx",
     )
     backend: str = Field(
         default="torch",

@@ -1,20 +1,23 @@
 """ONNX Runtime: networks on any processor, converted for one shape of chips; the extra ``onnx``.
 
-https://onnxruntime.ai. It computes in fp32, whatever the processor is good at.
+https://onnxruntime.ai. It computes in fp32, whatever the processor is good at, and in int8 when that is asked for. What
+is seen of a network for int8 is seen here, for every back end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import chain
 from typing import ClassVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml.backends._compiled import Compiled, Program, choose_cpu
+from geoml.backends._compiled import Compiled, Program, choose_cpu, padded
+from geoml.backends._int8 import onnx_runtime, seen_ranges, to_onnx
 from geoml.backends.torch import Device
 from geoml.errors import InputError, MissingExtra
 from geoml.settings import settings
@@ -22,15 +25,15 @@ from geoml.settings import settings
 MODEL = "model.onnx"
 
 
-def choose() -> Device:
-    """The processor in fp32. Raises MissingExtra without the library, InputError for a device or a precision that it
-    does not have."""
+def choose(precision: str | None = None) -> Device:
+    """The processor in fp32 or int8; None asks the settings. Raises MissingExtra without the library, InputError for a
+    device or a precision that it does not have."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if missing:
         raise MissingExtra(f"backend: {missing[0]} is not installed; pip install 'geoml[onnx]'")
-    if settings().precision == "bf16":
-        raise InputError("GEOML_PRECISION: 'bf16'; the back end onnx computes in fp32; expected auto or fp32")
-    return replace(choose_cpu(), bf16=False)
+    if (precision or settings().precision) == "bf16":
+        raise InputError("GEOML_PRECISION: 'bf16'; the back end onnx computes in fp32 or int8; expected auto or fp32")
+    return replace(choose_cpu(precision), bf16=False)
 
 
 @final
@@ -39,16 +42,26 @@ class Backend(Compiled):
 
     name: ClassVar[str] = "onnx"
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "onnxscript")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
 
     def convert(self, program: torch.export.ExportedProgram) -> dict[str, bytes]:
-        """An ONNX model with its weights inside. The library fuses layers when it loads them, so nothing does here."""
-        made = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)
-        assert made is not None
-        return {MODEL: made.model_proto.SerializeToString()}
+        return self.adopt(to_onnx(program))
+
+    def adopt(self, model: bytes) -> dict[str, bytes]:
+        return {MODEL: model}
+
+    def calibrate(self, images: Iterable[NDArray[np.float32]]) -> tuple[dict[str, tuple[float, float]], str]:
+        """The ranges of the values in the network on (channel, y, x) images of one shape, and the digest of the steps
+        that they are of. May raise anything."""
+        images = iter(images)
+        first = next(images)
+        shape = self.shape(*first.shape[-2:])
+        program = self.exported({"x": (1, first.shape[0], *shape)}, fused=True)
+        chips = (padded(torch.from_numpy(x[None]), *shape).numpy() for x in chain([first], images))
+        return seen_ranges(to_onnx(program), chips)
 
     def load(self, files: Mapping[str, bytes], threads: int) -> Program:
-        import onnxruntime
-
+        onnxruntime = onnx_runtime()
         how = onnxruntime.SessionOptions()
         how.intra_op_num_threads, how.inter_op_num_threads = threads, 1
         how.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL

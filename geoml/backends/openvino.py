@@ -23,16 +23,16 @@ from geoml.backends.torch import Device
 from geoml.errors import MissingExtra
 
 MODEL, WEIGHTS = "model.xml", "model.bin"
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-"""Ours, and those of the library."""
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Ours, and those of the library: a program in int8 says itself what is, and the rest of it is fp32."""
 
 
-def choose() -> Device:
-    """The processor, as the settings ask for it. Raises MissingExtra without the library, InputError for a device that
-    it does not have."""
+def choose(precision: str | None = None) -> Device:
+    """The processor in ``precision``; None asks the settings. Raises MissingExtra without the library, InputError for a
+    device that it does not have."""
     if find_spec("openvino") is None:
         raise MissingExtra("backend: openvino is not installed; pip install 'geoml[openvino]'")
-    return choose_cpu()
+    return choose_cpu(precision)
 
 
 @cache
@@ -53,6 +53,7 @@ class Backend(Compiled):
 
     name: ClassVar[str] = "openvino"
     packages: ClassVar[tuple[str, ...]] = ("openvino",)
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "int8")
 
     def convert(self, program: torch.export.ExportedProgram) -> dict[str, bytes]:
         """An OpenVINO model with weights in fp32, all shapes fixed."""
@@ -60,9 +61,12 @@ class Backend(Compiled):
         model = library.convert_model(program)
         shapes = [tuple(p.meta["val"].shape) for p in program.graph.nodes if p.op == "placeholder"]
         model.reshape({i: list(shape) for i, shape in zip(model.inputs, shapes[-len(model.inputs) :], strict=True)})
+        return _saved(model)
+
+    def adopt(self, model: bytes) -> dict[str, bytes]:
         with tempfile.TemporaryDirectory() as folder:
-            library.save_model(model, Path(folder) / MODEL, compress_to_fp16=False)
-            return {name: (Path(folder) / name).read_bytes() for name in (MODEL, WEIGHTS)}
+            (path := Path(folder) / "model.onnx").write_bytes(model)
+            return _saved(_library().Core().read_model(path))
 
     def load(self, files: Mapping[str, bytes], threads: int) -> Program:
         library = _library()
@@ -81,3 +85,9 @@ class Backend(Compiled):
             return found.copy() if not found.flags.owndata else found
 
         return run
+
+
+def _saved(model: Any) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        _library().save_model(model, Path(folder) / MODEL, compress_to_fp16=False)
+        return {name: (Path(folder) / name).read_bytes() for name in (MODEL, WEIGHTS)}

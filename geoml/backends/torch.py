@@ -35,11 +35,13 @@ class Device:
     torch: torch.device
     bf16: bool
     batch: int
+    int8: bool = False
+    """Of back ends that run a program in it, not of PyTorch."""
 
     @property
     def precision(self) -> str:
         """In which a network computes, as ``run.json`` says it."""
-        return "bf16" if self.bf16 else "fp32"
+        return "int8" if self.int8 else "bf16" if self.bf16 else "fp32"
 
     @property
     def joins(self) -> bool:
@@ -58,10 +60,12 @@ class Device:
 def choose(name: str | None = None, precision: str | None = None, batch: int | None = None) -> Device:
     """The device by name (``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``); ``None`` asks the settings.
 
-    Raises InputError for a device that is not there.
+    Raises InputError for a device that is not there, and for int8, in which PyTorch does not compute here.
     """
     field, name = "device" if name else "GEOML_DEVICE", name or settings().device
     precision = precision or settings().precision
+    if precision == "int8":
+        raise InputError("GEOML_PRECISION: 'int8' is for GEOML_BACKEND=openvino or onnx; expected auto, fp32 or bf16")
     if precision not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision: {precision!r}; expected auto, fp32 or bf16")
     if name == "auto":
@@ -94,6 +98,7 @@ class Backend(Batches):
 
     name: Final = "torch"
     packages: ClassVar[tuple[str, ...]] = ()
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
 
     def __init__(self, module: nn.Module, card: MapCard, device: Device | None = None) -> None:
         self._how = device or choose()

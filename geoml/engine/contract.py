@@ -379,9 +379,11 @@ class Backend(Protocol):
     asks: frozenset[str]
     """What the network takes beside pixels, see `geoml.nn.context`."""
     precision: str
-    """In which it computes: fp32 or bf16."""
+    """In which it computes: fp32, bf16 or int8."""
     packages: ClassVar[tuple[str, ...]]
     """Distributions beside torch that decide what it computes."""
+    precisions: ClassVar[tuple[str, ...]]
+    """In which it can compute, on a machine that is good at it."""
 
     def __init__(self, module: nn.Module, card: MapCard, device: object = None) -> None: ...
 

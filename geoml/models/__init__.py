@@ -42,6 +42,12 @@ def calibrated(architecture: str) -> bool:
 
 
 def build(architecture: str, config: Mapping[str, object]) -> nn.Module:
-    """A model by name: ``build("unet", {"bands": 4, "classes": 3})``. Raises InputError as `configure` does."""
-    module: nn.Module = _FILES.build(architecture, config)
+    """A model by name: ``build("unet", {"bands": 4, "classes": 3})``. Raises InputError as `configure` does.
+
+    It is the same under ``torch.inference_mode``, where no weight has a gradient and so all would seem unused.
+    """
+    import torch
+
+    with torch.inference_mode(False):
+        module: nn.Module = _FILES.build(architecture, config)
     return module

@@ -22,6 +22,7 @@ from geoml import models, testing
 from geoml.cli import app
 from geoml.cli.common import err_console, out_console
 from geoml.engine.packages import cards, imports, package
+from geoml.engine.train import quantize as quantizing
 from geoml.io.cards.map_card import MapCard
 from geoml.testing import pictures as photos
 
@@ -326,6 +327,41 @@ def test_evaluate_of_segmentation(threshold: str, said: Callable[..., str], tmp_
         in told
     )
     assert "level-1" in (tmp_path / "page.html").read_text()
+
+
+@prints("models quantize")
+def test_models_quantize(
+    unet: str, said: Callable[..., str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOML_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("GEOML_DEVICE", "cpu")
+    monkeypatch.setattr(quantizing, "MOST", 1.0)  # how much is lost hangs on the training, and so on the processor
+    truth = write_pairs(tmp_path / "data", wrong=0)
+    names = [c.name for c in cards.read(unet, MapCard).classes]
+    classes = [{"value": k, "name": n, "color": "#00000" + str(k)} for k, n in enumerate(names)]
+    file = write_recipe(tmp_path / "recipe.yaml", classes=classes, split={"kind": "files", "val": ["t"]})
+    out = tmp_path / "small-int8"
+    told = said("models", "quantize", unet, "--data", file, "--out", out)
+    record = cards.read(out, MapCard).int8
+    assert record is not None
+    assert f"IoU on the val split, {truth.size} pixels" in told
+    before = json.loads(said("evaluate", file, "--model", unet, "--split", "val", "--json"))["iou"]
+    table = rows(told)
+    assert table["class"] == ["torch fp32", "onnx int8", "openvino int8"]
+    for name in names:
+        after = [one.after[name] for one in record.loss.values()]
+        assert table[name] == [f"{v:.3f}" for v in (before[name], *after)]
+    means = [np.mean([*values.values()]) for values in (before, *(one.after for one in record.loss.values()))]
+    assert table["mean"] == [f"{v:.3f}" for v in means]
+    lost = ", ".join(f"{100 * (means[0] - m):+.2f} by {name}" for m, name in zip(means[1:], record.loss, strict=True))
+    assert f"points of mean IoU lost: {lost}; ranges from {record.chips} chips" in told
+    assert told.strip().endswith(f"wrote {out}; GEOML_PRECISION=int8 and GEOML_BACKEND run it")
+    assert rows(said("models", "show", out))["name"] == ["small-int8"]
+    monkeypatch.setattr(quantizing, "MOST", -1.0)
+    refused = cli("models", "quantize", unet, "--data", file, "--out", tmp_path / "refused", "--json")
+    assert refused.exit_code == 6
+    assert re.search(r"ModelError small-unet: int8 by onnx loses -?[\d.]+ points of mean IoU", refused.stderr)
+    assert not (tmp_path / "refused").exists()
 
 
 def test_evaluate_of_change(said: Callable[..., str], tmp_path: Path) -> None:

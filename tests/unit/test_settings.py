@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[2]
         ("GEOML_MAX_TABLE_BYTES", "0", "greater than or equal to 1"),
         ("GEOML_SCHEMES", "https", "JSON list"),
         ("GEOML_SCHEMES", '{"a": 1}', "valid tuple"),
-        ("GEOML_PRECISION", "fp16", "'fp32' or 'bf16'"),
+        ("GEOML_PRECISION", "fp16", "'bf16' or 'int8'"),
         ("GEOML_WORKERS", "processes:0", "processes:N"),
         ("GEOML_CATALOGS", "/no/such/folder", "no such folder"),
     ],

@@ -13,6 +13,7 @@ from geoml.data.chips import Reader, cut
 from geoml.data.prepare import held_out, prepare, scenes
 from geoml.data.recipe import RasterRecipe
 from geoml.data.scene import Piece
+from geoml.engine.contract import Backend
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages import package
 from geoml.engine.packages.calibrate import calibrated, is_calibrated, sample_pixels
@@ -33,13 +34,13 @@ def evaluate(model: str | Path, recipe: RasterRecipe, split: str = "test") -> di
     """
     loaded = package.load(str(model))
     check_fit(loaded.card, recipe)
-    asked = _in_its_units(recipe, loaded.card)
+    asked = in_its_units(recipe, loaded.card)
     pieces = _whole(loaded, asked) if split == ALL else held_out(prepare(asked), split)
     found = score(loaded, pieces, asked)
     return {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash, "split": split, **found}
 
 
-def _in_its_units(recipe: RasterRecipe, card: MapCard) -> RasterRecipe:
+def in_its_units(recipe: RasterRecipe, card: MapCard) -> RasterRecipe:
     """The recipe with the model's units where it says none: items are then converted as in prediction."""
     pairs = zip(card.bands, recipe.band_units, strict=True)
     units = {b.name: u for b, given in pairs if (u := given or b.unit) is not None}
@@ -71,18 +72,23 @@ def check_fit(card: MapCard, recipe: RasterRecipe) -> None:
 
 
 def score(
-    loaded: package.Package, pieces: Sequence[Piece], recipe: RasterRecipe, reader: Reader | None = None
+    loaded: package.Package,
+    pieces: Sequence[Piece],
+    recipe: RasterRecipe,
+    reader: Reader | None = None,
+    backend: Backend | None = None,
 ) -> dict[str, Any]:
     """Scores of a package over pieces of a recipe that it fits, as its task has them.
 
     The map that is scored is made by the predict loop, so chips are joined and quantised as in a real run. What lies
     outside a piece is no data to the model, so no other split lends its context. A model that is calibrated, and is
-    not yet, is calibrated on pixels of these pieces; their labels take no part.
+    not yet, is calibrated on pixels of these pieces; their labels take no part. ``backend`` runs the network; None is
+    PyTorch by the settings.
     """
     given, card, read = loaded, loaded.card, reader or Reader()
     if not is_calibrated(loaded):
         loaded = calibrated(loaded, sample_pixels(pieces, read))
-    predictor, task, kind = Predictor(loaded), find_pixel_task(card.task), recipe.target
+    predictor, task, kind = Predictor(loaded, backend=backend), find_pixel_task(card.task), recipe.target
     scores = task.held_out(card, recipe)
     for piece in pieces:
         seen = cut(read(piece.scene), piece.window, piece.window, kind)

@@ -15,12 +15,13 @@ from geoml.errors import InputError
 from geoml.grid.chips import ChipGrid, blended_grid, exact_grid
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import Domain
+from geoml.io.cards.int8 import Int8
 from geoml.io.unit_names import Unit, unit
 from geoml.recipe import Frozen, Phase
 
 TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
-REPORTS = ("training", "scores", "domain")
+REPORTS = ("training", "scores", "domain", "int8")
 """Fields that are not written where they are empty."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
@@ -85,6 +86,9 @@ class MapCard(ModelCard):
         default_factory=dict, exclude_if=_empty, description="what the output has to know beside the classes"
     )
     domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
+    int8: Int8 | None = Field(
+        default=None, exclude_if=_empty, description="ranges and loss of its program in int8; None: it has none"
+    )
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:
         """The lattice of the model's chips: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.

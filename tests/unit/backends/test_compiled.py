@@ -40,6 +40,7 @@ class Library(Compiled):
 
     name: ClassVar[str] = "made"
     packages: ClassVar[tuple[str, ...]] = ()
+    precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     converted: ClassVar[list[tuple[int, ...]]] = []
 
     def convert(self, program: torch.export.ExportedProgram) -> dict[str, bytes]:

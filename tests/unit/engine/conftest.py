@@ -42,7 +42,11 @@ def scenes(folder: Path, bands: int = 2, size: int = 48, poison: float | None = 
 @pytest.fixture
 def problem(tmp_path: Path) -> Callable[..., TrainRecipe]:
     """problem(**changes) gives a recipe that learns the scenes in seconds; they are written once."""
-    folder = tmp_path / "data"
+    return problem_in(tmp_path / "data")
+
+
+def problem_in(folder: Path) -> Callable[..., TrainRecipe]:
+    """As `problem`, with scenes in a folder that the tests of a file share."""
     scenes(folder)
 
     def make(**changes: Any) -> TrainRecipe:

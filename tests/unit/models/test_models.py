@@ -56,6 +56,17 @@ def test_a_shallow_unet_carries_no_deep_layers() -> None:
     assert not any("layer4" in k for k in shallow.state_dict())
 
 
+@pytest.mark.parametrize("name", ["unet", "siamese_unet", "deeplabv3plus"])
+def test_a_network_built_in_inference_mode_has_all_its_layers(name: str) -> None:
+    """None has a gradient there, so each would seem to be without use."""
+    config = {**models.find(name).TINY, **models.fixed_by_data(name, 3, 2, 2)}
+    usual = models.build(name, config)
+    with torch.inference_mode():
+        inside = models.build(name, config)
+    assert {k: v.shape for k, v in inside.state_dict().items()} == {k: v.shape for k, v in usual.state_dict().items()}
+    assert not any(p.is_inference() for p in inside.parameters())
+
+
 def test_padding_leaves_a_fitting_size_alone_and_crops_the_rest() -> None:
     seen = []
 
