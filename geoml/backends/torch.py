@@ -115,7 +115,8 @@ class Backend(Batches):
                 fused = join_upsampling(fused, probe[..., :64, :64])
             self.module: Callable[..., Tensor] = fused
             if self.device.type == "cpu" and not self.fixed:
-                self.most = int(ROOM / max(1.0, bytes_per_pixel(self.forward, probe.repeat(1, 1, 2, 2))))
+                held = bytes_per_pixel(self.module, probe.contiguous(memory_format=torch.channels_last))
+                self.most = int(ROOM / max(1.0, held / 2 if self._how.bf16 else held))  # autocast holds weights too
         if self.fixed:
             self.module = torch.compile(self.module, dynamic=False)
 

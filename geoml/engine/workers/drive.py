@@ -8,6 +8,7 @@ had assigned to the worker.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -78,14 +79,16 @@ def _run(store: RunStore, ids: Sequence[str], batch: int, progress: Progress | N
 
 
 def _sweep(out: Path, ids: Sequence[str]) -> None:
-    """Remove temporary files of writers that were killed; nobody writes now."""
+    """Remove temporary files and folders of writers that were killed; nobody writes now."""
     for folder in (".", "items", ".geoml", ".geoml/parts", ".geoml/failed", *(f"cogs/{key}" for key in ids)):
         try:
             here = within(out, f"{folder}/part").parent
         except DataError:  # what lies behind a link is not ours
             continue
         for path in here.glob(".*.part"):
-            if not path.name.startswith(".lock."):  # its holder still renews it
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.name.startswith(".lock."):  # its holder still renews it
                 path.unlink(missing_ok=True)
 
 
