@@ -329,6 +329,7 @@ def test_evaluate_of_segmentation(threshold: str, said: Callable[..., str], tmp_
     assert "level-1" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow  # two back ends convert it, twice
 @prints("models quantize")
 def test_models_quantize(
     unet: str, said: Callable[..., str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

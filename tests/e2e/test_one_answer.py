@@ -96,7 +96,7 @@ def test_every_cut_gives_what_one_forward_gives(
 def test_chips_joined_by_hand_give_the_logits_of_one_forward(unet: str) -> None:
     """What the card says of stride and radius is enough: cores of chips agree to 1e-4 with the whole, as logits."""
     found = package.load(unet)
-    grid = Predictor(found).grid
+    grid = found.card.chip_grid()
     assert grid.exact
     size = 2 * grid.step + 2 * grid.halo
     x = torch.from_numpy(testing.smooth((2, size, size), seed=8).astype(np.float32) * 1e-4 - 0.3) / 0.15

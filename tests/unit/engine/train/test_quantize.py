@@ -28,6 +28,8 @@ from tests.unit.engine.conftest import problem_in
 
 INT8 = ("onnx", "openvino")
 
+pytestmark = pytest.mark.slow  # each conversion takes seconds
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainRecipe]:
