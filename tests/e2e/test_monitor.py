@@ -174,7 +174,7 @@ def test_what_died_on_the_way_is_put_together_by_the_next(
         def dies(*_: Any, **__: Any) -> Any:
             raise KeyboardInterrupt
 
-        patch.setattr(*((pipeline, "collect") if "the day is" in where else (pipeline.gathering, "gather")), dies)
+        patch.setattr(*((pipeline, "collect") if "the day is" in where else (pipeline, "gather")), dies)
         with pytest.raises(KeyboardInterrupt):
             place.look()
     blocks = len(list((place.day("2024-06-03") / "items").glob("*.json")))
