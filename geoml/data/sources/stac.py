@@ -38,7 +38,7 @@ from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import open_catalog, search
 from geoml.io.stac.times import time_of
-from geoml.io.stac.usable import require_any, usable
+from geoml.io.stac.usable import checked, require_any
 from geoml.io.units import mismatch
 from geoml.recipe import Phase, Place, Query, When
 
@@ -159,13 +159,13 @@ def _usable(
     """The items of a date that can be read and whose numbers are what they say; raises when there is none."""
     left = LeftOut(source.strict)
     kept = []
-    for item in usable(items, recipe.bands, profile, catalog, left, mask=source.mask):
+    for found in checked(items, recipe.bands, profile, catalog, left, mask=source.mask):
         try:
-            check_offset(item, select(item, recipe.bands, profile, catalog), profile)
+            check_offset(found.item, found.specs, profile)
         except DataError as err:
-            left.add(item.id, err)
+            left.add(found.item.id, err)
         else:
-            kept.append(item)
+            kept.append(found.item)
     return require_any(kept, left, f"catalog {catalog.name}")
 
 

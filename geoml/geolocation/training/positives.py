@@ -29,7 +29,7 @@ from geoml.grid.plane import Window
 from geoml.io.stac.catalog import Catalog, Profile
 from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import open_catalog, search
-from geoml.io.stac.usable import require_any, usable
+from geoml.io.stac.usable import checked, require_any
 from geoml.recipe import Query
 
 RGB = ("red", "green", "blue")
@@ -142,8 +142,8 @@ def from_stac(
     items = []
     for date in dates:
         left = LeftOut()
-        candidates = usable(search(opened, query, area, date), bands, profile, opened, left, mask=mask)
-        items.append(require_any(candidates, left, f"catalog {opened.name}, {date}"))
+        found = checked(search(opened, query, area, date), bands, profile, opened, left, mask=mask)
+        items.append(require_any([u.item for u in found], left, f"catalog {opened.name}, {date}"))
     if crs == "utm":
         crs = regions.utm_crs((bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2)
     plane = regions.plane_of(crs, gsd)

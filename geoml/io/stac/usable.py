@@ -33,25 +33,6 @@ class Usable:
     area: MultiPolygon
 
 
-def usable(
-    items: Sequence[pystac.Item],
-    bands: Sequence[str],
-    profile: Profile,
-    catalog: Catalog,
-    left: LeftOut,
-    *,
-    mask: str = "auto",
-    gsd: float | None = None,
-) -> list[pystac.Item]:
-    """The items that can be read by their metadata; the others go to ``left`` with the reason.
-
-    An item needs ``bands``, numbers where numbers belong, the asset of the quality mask (``mask='auto'``), hrefs that
-    are allowed, an area, and with ``gsd`` (metres) a band that is fine enough. With ``left.strict`` the first item
-    that lacks something is raised: InputError for a band or href, ModelError for the gsd, else DataError.
-    """
-    return [found.item for found in checked(items, bands, profile, catalog, left, mask=mask, gsd=gsd)]
-
-
 def checked(
     items: Sequence[pystac.Item],
     bands: Sequence[str],
@@ -62,7 +43,12 @@ def checked(
     mask: str = "auto",
     gsd: float | None = None,
 ) -> list[Usable]:
-    """As `usable`, with what was found of each item."""
+    """The items that can be read by their metadata; the others go to ``left`` with the reason.
+
+    An item needs ``bands``, numbers where numbers belong, the asset of the quality mask (``mask='auto'``), hrefs that
+    are allowed, an area, and with ``gsd`` (metres) a band that is fine enough. With ``left.strict`` the first item
+    that lacks something is raised: InputError for a band or href, ModelError for the gsd, else DataError.
+    """
     fit = []
     for item in items:
         try:
@@ -83,7 +69,7 @@ def require_any(items: list[T], left: LeftOut, where: str) -> list[T]:
 def check(
     item: pystac.Item, bands: Sequence[str], profile: Profile, catalog: Catalog, *, mask: str, gsd: float | None
 ) -> Usable:
-    """What is found of an item. Raises InputError, DataError or ModelError where it cannot be used; see `usable`."""
+    """What is found of an item. Raises InputError, DataError or ModelError where it cannot be used; see `checked`."""
     specs = select(item, bands, profile, catalog)
     quality = mask_spec(item, profile, catalog) if mask == "auto" else None
     for spec in [*specs, *([quality.band] if quality else [])]:

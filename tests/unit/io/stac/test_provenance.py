@@ -22,7 +22,7 @@ from geoml.io.stac.bands import BandSpec
 from geoml.io.stac.catalog import Catalog, open_catalog
 from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import read_items, search, write_items
-from geoml.io.stac.usable import usable
+from geoml.io.stac.usable import checked
 from geoml.io.stores import ranges
 from geoml.io.stores.bucket import bucket_of, public_url
 from geoml.recipe import Query
@@ -219,7 +219,7 @@ def test_an_object_without_a_public_place_leaves_its_item_out(tmp_path: Path, mo
     far = Catalog("far", "https://h.example/catalog.json", "static", remote=True)
     left = LeftOut()
     one = pystac.Item.from_dict(item("i", "az://c/a.tif"))
-    assert usable([one], ["band0"], far.profile(None), far, left) == []
+    assert checked([one], ["band0"], far.profile(None), far, left) == []
     assert "names no account" in left.items["i"]
 
 
