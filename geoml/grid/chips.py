@@ -30,12 +30,15 @@ class ChipGrid:
     With ``halo`` > 0 each chip keeps only its core: chip ``k`` starts at ``k * step - halo``, its core is the
     ``step`` pixels in the middle, cores tile the plane exactly (``size == step + 2 * halo``). With ``halo == 0``
     and ``step < size`` chips overlap and are blended. Starts are multiples of ``stride`` (of the network).
+    ``whole`` chips are never trimmed, doubled or halved: their halo is less than the network sees, so that an answer
+    hangs on where its core ends.
     """
 
     size: int
     step: int
     halo: int = 0
     stride: int = 1
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.step < 1 or self.halo < 0 or self.stride < 1:

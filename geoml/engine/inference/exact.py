@@ -1,4 +1,6 @@
-"""Chips joined at their cores: with a halo as wide as the network sees, the answer is that of one forward over all."""
+"""Chips joined at their cores: with a halo as wide as the network sees, the answer is that of one forward over all.
+
+With less, it is that of one lattice of whole chips."""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from geoml.grid.plane import Window
 
 
 def exact(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iterator[tuple[Window, list[Tensor]]]:
-    """Rows of cores. A chip is trimmed to what touches the window: its halo makes that free of effect."""
+    """Rows of cores. A chip is trimmed to what touches the window, where its halo makes that free of effect."""
     grid, backend = network.grid, network.backend
     for row in grid.rows(window):
         cores = [network.trimmed(grid.output_window(*k), window) for k in row]
@@ -32,7 +34,7 @@ def exact(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iter
             def work(cores: list[Window], strip: Strip = strip) -> list[Tensor]:
                 return _encoded(network, strip.chips([c.expand(grid.halo) for c in cores]))
 
-            for batch, found in backend.each(todo, work, grid.stride, free=True):
+            for batch, found in backend.each(todo, work, grid.stride, free=not grid.whole):
                 for i, core in enumerate(batch):
                     kept = core.intersect(window)
                     part = (..., *kept.slices(core))

@@ -34,13 +34,13 @@ class Network(Generic[OutputT]):
     def parts(self, core: Window) -> list[Window]:
         """A core, or its halves and theirs, so that no chip has more pixels than are worth their memory."""
         height, width = core.expand(self.grid.halo).shape
-        if not self.backend.most or max(core.shape) <= CORE or height * width <= self.backend.most:
+        if self.grid.whole or not self.backend.most or max(core.shape) <= CORE or height * width <= self.backend.most:
             return [core]
         return [part for half in core.halves(self.grid.stride) for part in self.parts(half)]
 
     def trimmed(self, core: Window, window: Window) -> Window:
         """The part of a core that touches ``window``, on the network's stride."""
-        if self.backend.fixed:  # a compiled program has one shape
+        if self.grid.whole or self.backend.fixed:  # a compiled program has one shape
             return core
         s, w = self.grid.stride, core.intersect(window)
         return Window(w.y0 // s * s, w.x0 // s * s, -(-w.y1 // s) * s, -(-w.x1 // s) * s)

@@ -61,12 +61,12 @@ class Predictor:
         self.grid, self.tta = grid_of(self.card, self.output, join, tta=tta), tta
         self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card, device)
         self.facts: Mapping[str, object] = {}  # what the item of a block says of the back end
-        if self.backend.most and self.grid.halo and self.output.joiner == "pixels":
+        if self.backend.most and self.grid.halo and not self.grid.whole and self.output.joiner == "pixels":
             self.grid = self.grid.doubled()
 
     def needed(self, window: Window) -> Window:
         """The input window whose pixels decide ``window``: its chips, trimmed where that is free of effect."""
-        if self.backend.fixed or not self.grid.exact or self.output.joiner == "owner":
+        if self.backend.fixed or self.grid.whole or not self.grid.exact or self.output.joiner == "owner":
             return self.grid.input_window(window)
         return self.trimmed(window, window).expand(self.grid.halo)
 
@@ -123,11 +123,12 @@ def rows_of(output: PixelOutput, encoded: Sequence[Tensor], known: NDArray[np.bo
     return Rows(Window(0, 0, *mask.shape), output.stored(below, mask))
 
 
-def map_sample(predictor: Predictor, sample: Sample, window: Window) -> Iterator[Rows]:
-    """The map of a window of a sample, in rows from north to south; beyond the window is no data to the model."""
+def map_sample(predictor: Predictor, sample: Sample, window: Window, within: Window | None = None) -> Iterator[Rows]:
+    """The map of a window of a sample, in rows from north to south; beyond ``within`` (the window, where None) is no
+    data to the model."""
     channels = len(predictor.card.bands) * predictor.card.dates
     origin = predictor.needed(window)
-    image, valid = seen(sample, origin, window)
+    image, valid = seen(sample, origin, within or window)
     yield from predictor.rows(
         Pixels(image, valid.astype(np.uint16), (1.0,) * channels, (0.0,) * channels, origin), window
     )

@@ -133,7 +133,7 @@ def save_exported(program: torch.export.ExportedProgram, card: MapCard, director
     _check(module, card, card.name)
     field = _receptive_field(module, card)
     parameters = sum(p.numel() for p in module.parameters())
-    measured = {"stride": field.stride, "radius": field.radius, "parameters": parameters}
+    measured = {"stride": field.stride, "radius": field.radius, "short_radius": None, "parameters": parameters}
     return write(card.model_copy(update=measured), content, directory)
 
 

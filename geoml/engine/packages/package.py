@@ -69,6 +69,7 @@ def save(module: nn.Module, card: MapCard, directory: str | Path) -> MapCard:
         "config": json.loads(json.dumps({k: v for k, v in card.config.items() if k != "encoder_weights"})),
         "stride": field.stride,
         "radius": field.radius,
+        "short_radius": None,
         "weights": weights.WEIGHTS,
         "parameters": sum(p.numel() for p in module.parameters()),
     }

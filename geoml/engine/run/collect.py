@@ -277,6 +277,9 @@ def _sample_findings(plan: Plan, mixed: str) -> RunJson:
     changes = {"self_change": equal.model_dump(mode="json") if equal else None} if compares else {}
     warnings = [*(sample.warnings if sample else ()), *input_of(plan.card, plan.recipe).warnings(plan)]
     warnings += [mixed] if mixed else []
+    record = plan.card.short_radius
+    if record is not None and plan.card.chip_grid(plan.recipe.join).whole:
+        warnings.append(record.price(plan.card.radius or 0))
     return {**changes, "warnings": warnings}
 
 

@@ -190,7 +190,7 @@ def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
     input_of(card, recipe).reference(recipe.query.datetime)
     if store.read(f"{STATE}/plan.json") is not None:
         raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
-    name = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256])[:12]}"
+    name = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256, *card.marks])[:12]}"
     store.pull(SERIES)
     before = read_series(store.local / SERIES)
     if before and before.get("id") != name:

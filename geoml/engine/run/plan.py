@@ -237,7 +237,7 @@ def make_plan(
     into = [b.unit for b in card.bands] if converts(card, specs) else []  # other units, other pixels
     planes = _zones(recipe, region, card, list(zip(items, specs, strict=True)), catalog.profile(collection))
     cuts = [blocks_of(z.geometry, z.plane, recipe.block_size) for z in planes]
-    blocks, used = planned_blocks(recipe, card, planes, cuts, fits, into, every=reads.every)
+    blocks, used = planned_blocks(recipe, card, planes, cuts, fits, [*into, *card.marks], every=reads.every)
     if not blocks and reads.every and len(found) > 1:
         counts = " and ".join(str(len(those)) for those in fits)
         raise NothingFound(f"region: no block of it is covered on all {card.dates} dates; found {counts} items")
@@ -245,7 +245,7 @@ def make_plan(
         raise NothingFound(f"region: none of the {len(items)} items found covers a block of it")
     plan = Plan(
         recipe=recipe,
-        hash=digest([recipe.hash, card.sha256, *into]),
+        hash=digest([recipe.hash, card.sha256, *into, *card.marks]),
         model_path=recipe.model if is_url(recipe.model) else str(cards.find(recipe.model)),
         card=card,
         collection=collection,

@@ -59,7 +59,7 @@ def planned_blocks(
     """Of the blocks that each zone is cut into, those that items of ``every`` date touch, or of any; and the ids of all
     items that blocks use, which are the rows of the table in the order of ``dates``.
 
-    ``into`` are the units that values are converted to, if any are.
+    ``into`` says what else decides a pixel, if anything does: units that values are converted to, marks of the card.
     """
     found = list(_found(recipe, card, planes, cuts, dates, every=every))
     items = [u.item for those in dates for u in those]
@@ -96,7 +96,8 @@ def _found(
     every: bool,
 ) -> Iterator[_Found]:
     grid = grid_of(card, output_of(card, recipe), recipe.join)
-    margin = grid.halo + grid.stride if grid.exact else grid.size  # pixels further away decide nothing
+    free = grid.exact and not grid.whole
+    margin = grid.halo + grid.stride if free else grid.size  # pixels further away decide nothing
     reach = math.ceil(recipe.max_shift) + 2  # a date is read wider where it is moved
     areas = Areas([u.area for those in dates for u in those])
     date = np.repeat(np.arange(len(dates)), [len(those) for those in dates])

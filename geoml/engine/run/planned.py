@@ -20,7 +20,7 @@ ABOUT = frozenset({"description", "license", "bbox", "training", "scores", "para
 def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
     """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some."""
     before, after = (c.model_dump(mode="json", exclude=set(ABOUT)) for c in (planned, loaded))
-    return [name for name in before if name in planned.model_fields_set and before[name] != after[name]]
+    return [name for name in before if name in planned.model_fields_set and before[name] != after.get(name)]
 
 
 def load_planned(path: str, planned: MapCard) -> Package:

@@ -16,12 +16,13 @@ from geoml.grid.chips import ChipGrid, blended_grid, exact_grid
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.domain import Domain
 from geoml.io.cards.int8 import Int8
+from geoml.io.cards.short_radius import ShortRadius
 from geoml.io.unit_names import Unit, unit
 from geoml.recipe import Frozen, Phase
 
 TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
-REPORTS = ("training", "scores", "domain", "int8")
+REPORTS = ("training", "scores", "domain", "int8", "short_radius")
 """Fields that are not written where they are empty."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
@@ -76,7 +77,9 @@ class MapCard(ModelCard):
     overlap: int = Field(default=64, ge=0, description="pixels shared by neighbouring chips when they are blended")
     window: Literal["hann", "triangle", "flat"] = Field(default="hann", description="blending window")
     stride: int = Field(default=1, ge=1, description="chip starts are multiples of it")
-    radius: int | None = Field(default=None, description="receptive radius in pixels as measured; None: the whole chip")
+    radius: int | None = Field(
+        default=None, description="receptive radius in pixels as measured, or less by tolerance; None: the whole chip"
+    )
     classes: tuple[ClassInfo, ...]
     nodata: int = Field(default=255, ge=0, le=255, description="value of the output where nothing is known")
     channels: int | None = Field(
@@ -89,14 +92,25 @@ class MapCard(ModelCard):
     int8: Int8 | None = Field(
         default=None, exclude_if=_empty, description="ranges and loss of its program in int8; None: it has none"
     )
+    short_radius: ShortRadius | None = Field(
+        default=None, exclude_if=_empty, description="of a radius by tolerance; None: the radius is what it sees"
+    )
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:
         """The lattice of the model's chips: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
 
-        Raises InputError when exact joining is asked of a model that sees its whole chip.
+        Raises InputError when exact joining is asked of a model that sees its whole chip, or has a radius by tolerance.
         """
         if join not in ("auto", "exact", "blend"):
             raise InputError(f"join: {join!r}; expected auto, exact or blend")
+        if self.short_radius is not None and join != "blend":
+            if join == "exact":
+                raise InputError(
+                    f"join: {self.name} has a radius by tolerance, which is not exact; expected auto or blend"
+                )
+            assert self.radius is not None
+            core = self.short_radius.core
+            return ChipGrid(core + 2 * self.radius, core, self.radius, self.stride, whole=True)
         if join != "blend" and self.radius is not None:
             return exact_grid(self.chip_size, self.radius, self.stride)
         if join == "exact":
@@ -110,6 +124,21 @@ class MapCard(ModelCard):
         if self.domain is not None and len(self.domain.center) != len(self.bands):
             raise ValueError(f"domain: a record of {len(self.domain.center)} bands; the card has {len(self.bands)}")
         return self
+
+    @model_validator(mode="after")
+    def _short_radius_of_the_lattice(self) -> Self:
+        if (record := self.short_radius) is not None:
+            if self.radius is None or not 0 < self.radius < record.radius_before:
+                raise ValueError(f"short_radius: a radius of {self.radius} for {record.radius_before}; expected less")
+            if self.radius % self.stride or record.core % self.stride:
+                raise ValueError(f"short_radius: radius or core is no multiple of the network's stride {self.stride}")
+        return self
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What of the card decides the class of a pixel beside weights, for hashes: empty without `short_radius`."""
+        record = self.short_radius
+        return (f"radius {self.radius}, core {record.core}",) if record else ()
 
     def row(self) -> tuple[str, str, str, str]:
         bands, classes = " ".join(b.name for b in self.bands), " ".join(c.name for c in self.classes)

@@ -64,6 +64,23 @@ def test_there_and_back(card: MapCard) -> None:
     assert mlm.from_item(pystac.Item.from_dict(item.to_dict()), MapCard) == card
 
 
+RECORD = {
+    "radius_before": 60, "core": 1024, "tolerance": 0.001, "changed": 0.0002, "pixels": 9, "recipe": "r",
+    "precision": "fp32", "tried": [{"radius": 16, "changed": 0.0002}],
+}  # fmt: skip
+
+
+def test_a_radius_by_tolerance_travels_and_has_to_fit_the_lattice() -> None:
+    short = card(radius=16, stride=8, short_radius=RECORD)
+    item = mlm.to_item(short).to_dict()
+    assert mlm.from_item(item, MapCard) == short
+    assert "geoml:short_radius" not in mlm.to_item(card(radius=16, stride=8)).properties
+    for changes in ({"radius": 60}, {"radius": None}, {"radius": 0}, {"radius": 12}, {"stride": 7}):
+        wrong = {**item, "properties": {**item["properties"], **{f"geoml:{k}": v for k, v in changes.items()}}}
+        with pytest.raises(ModelError, match="short_radius"):
+            mlm.from_item(wrong, MapCard)
+
+
 def card(**changes: Any) -> MapCard:
     fields: dict[str, Any] = {
         "name": "water",
