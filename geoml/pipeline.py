@@ -42,6 +42,7 @@ from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_ya
 
 if TYPE_CHECKING:
     from geoml.engine.task import OnEpoch
+    from geoml.engine.train.radius import Shortened
     from geoml.io.cards.map_card import MapCard
 
 log = logging.getLogger(__name__)
@@ -226,6 +227,19 @@ def quantize(model: str | Path, recipe: str | Path | Mapping[str, object], out: 
 
     _, parsed = training(recipe)
     return int8.quantize(model, parsed, out)
+
+
+@limits("radius")
+def radius(
+    model: str | Path, recipe: str | Path | Mapping[str, object], tolerance: float, out: str | Path
+) -> Shortened:
+    """The package ``model`` with a smaller radius, in ``out``, that changes at most ``tolerance`` of the classes on the
+    validation data of the ``recipe`` that it was trained by. `geoml.engine.train.radius.shorten` says what is raised.
+    """
+    from geoml.engine.train.radius import shorten  # torch
+
+    _, parsed = training(recipe)
+    return shorten(model, parsed, tolerance, out)
 
 
 def training(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:

@@ -55,6 +55,13 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[P, None]], Call
     return register
 
 
+def print_warnings(record: Mapping[str, Any]) -> None:
+    """What a reader of a run or a stream has to know, on standard error."""
+    for warning in record.get("warnings", ()):
+        err_console.print(Text("Warning ", "bold yellow"), end="")
+        err_console.print(warning, highlight=False)
+
+
 class Commands(TyperGroup):
     """A group whose errors about the words of the command line are one line, as all others."""
 

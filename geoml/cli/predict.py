@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from geoml.cli import options
-from geoml.cli.common import command, err_console, out_console
+from geoml.cli.common import command, out_console, print_warnings
 from geoml.errors import InputError
 from geoml.io.stac.left_out import summary
 from geoml.recipe import PredictRecipe
@@ -53,9 +52,7 @@ def predict(
     with progress_bar() as bar:
         run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
-    for warning in run.get("warnings", ()):
-        err_console.print(Text("Warning ", "bold yellow"), end="")
-        err_console.print(warning, highlight=False)
+    print_warnings(run)
 
 
 def _take(backend: str) -> None:

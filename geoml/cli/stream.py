@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from geoml.cli import options
-from geoml.cli.common import Json, command, out_console
+from geoml.cli.common import Json, command, out_console, print_warnings
 from geoml.engine.stream.recipe import StreamRecipe
 
 
@@ -36,6 +36,7 @@ def stream(
         print(json.dumps(record))
         return
     _print(record, out)
+    print_warnings(record)
     print_domain(record)
 
 

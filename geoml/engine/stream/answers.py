@@ -142,11 +142,12 @@ def sized(predictor: Predictor, recipe: StreamRecipe) -> Predictor:
 
 
 def grid(card: MapCard, output: AnyOutput, recipe: StreamRecipe) -> ChipGrid:
-    """The lattice of a frame: chips of the recipe's size where the card says how far the network sees."""
+    """The lattice of a frame: chips of the recipe's size where the card says how far the network sees, or what of that
+    is enough."""
     usual = grid_of(card, output)
     if card.radius is None or output.joiner == "owner":
         return usual
-    return exact_grid(0, card.radius, card.stride, core=recipe.size)
+    return replace(exact_grid(0, card.radius, card.stride, core=recipe.size), whole=usual.whole)
 
 
 def side(card: MapCard, output: AnyOutput, recipe: StreamRecipe) -> int:

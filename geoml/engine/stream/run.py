@@ -138,6 +138,9 @@ def _record(recipe: StreamRecipe, source: str, found: Answers, writer: FrameWrit
     if writer.known:
         outside = writer.unlike / writer.known
         share = {"outside": round(outside, 6), "verdict": verdict(outside)}
+    price = []
+    if card.short_radius is not None and found.predictor.grid.whole and recipe.halo:
+        price = [card.short_radius.price(card.radius or 0, found.predictor.grid.step)]
     return {
         "recipe": recipe.model_dump(mode="json"),
         "source": source,
@@ -155,5 +158,6 @@ def _record(recipe: StreamRecipe, source: str, found: Answers, writer: FrameWrit
         "bytes": writer.bytes,
         "threads": torch.get_num_threads(),
         "domain": share,
+        **({"warnings": price} if price else {}),
         "versions": dict(software()),
     }

@@ -21,6 +21,7 @@ from geoml.engine.task import find_pixel_task
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.units import differ
+from geoml.nn.context import asked
 
 ALL = "all"
 """In place of a split: every pixel of every scene."""
@@ -69,6 +70,15 @@ def check_fit(card: MapCard, recipe: RasterRecipe) -> None:
     find_pixel_task(card.task).check_fit(card, recipe)
     if abs(card.gsd / recipe.gsd - 1) > 0.1:
         raise InputError(f"gsd: the model is for {card.gsd} m, the recipe has {recipe.gsd} m")
+
+
+def check_learnt(loaded: package.Package, why: str) -> None:
+    """Raise InputError, saying ``why``, for a model that is calibrated on each run, and for one that asks for more than
+    pixels, which scenes of a recipe do not have."""
+    if loaded.card.architecture != "exported" and models.calibrated(loaded.card.architecture):
+        raise InputError(f"model: {loaded.card.name} is calibrated on each run, {why}")
+    if asks := asked(loaded.module):
+        raise InputError(f"model: {loaded.card.name} asks for {', '.join(sorted(asks))}; expected one of pixels alone")
 
 
 def score(

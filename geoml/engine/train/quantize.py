@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml import models
 from geoml.data.chips import Reader, grid, seen
 from geoml.data.prepare import held_out, prepare
 from geoml.data.recipe import RasterRecipe
@@ -21,11 +20,10 @@ from geoml.data.scene import Piece
 from geoml.engine.contract import BACKENDS, Backend
 from geoml.engine.packages import package, weights
 from geoml.engine.packages.package import Package
-from geoml.engine.train.evaluate import check_fit, in_its_units, score
+from geoml.engine.train.evaluate import check_fit, check_learnt, in_its_units, score
 from geoml.errors import DataError, InputError, MissingExtra, ModelError, NothingFound, out_of_memory
 from geoml.io.cards.int8 import MOST, Int8, Int8Loss
 from geoml.io.cards.map_card import MapCard
-from geoml.nn.context import asked
 from geoml.recipe import Frozen
 
 log = logging.getLogger(__name__)
@@ -49,7 +47,8 @@ def quantize(model: str | Path, recipe: Frozen, out: str | Path) -> MapCard:
     if not isinstance(recipe, RasterRecipe):
         raise InputError("data: a recipe that trains by itself; expected one of maps")
     loaded = package.load(str(model))
-    _check(loaded, recipe)
+    check_fit(loaded.card, recipe)
+    check_learnt(loaded, "so it has no ranges that stay")
     asked_recipe = in_its_units(recipe, loaded.card)
     splits = prepare(asked_recipe)
     train, val = (held_out(splits, name) for name in ("train", SPLIT))
@@ -81,14 +80,6 @@ def quantize(model: str | Path, recipe: Frozen, out: str | Path) -> MapCard:
     }
     _judge(loaded.card, loss)
     return _published(model, record.model_copy(update={"loss": loss}), out)
-
-
-def _check(loaded: Package, recipe: RasterRecipe) -> None:
-    check_fit(loaded.card, recipe)
-    if loaded.card.architecture != "exported" and models.calibrated(loaded.card.architecture):
-        raise InputError(f"model: {loaded.card.name} is calibrated on each run, so it has no ranges that stay")
-    if asks := asked(loaded.module):
-        raise InputError(f"model: {loaded.card.name} asks for {', '.join(sorted(asks))}; expected one of pixels alone")
 
 
 def _images(pieces: Sequence[Piece], card: MapCard, reader: Reader) -> Iterator[NDArray[np.float32]]:
