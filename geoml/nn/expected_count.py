@@ -8,6 +8,7 @@ the ratio estimator (Cochran 1977, chapter 6), a correction by precision and rec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,8 +54,8 @@ class Correction:
         left = float(((self.truth - ratio * self.sums) ** 2).sum() / self.sums.sum()) * n / (n - 1)
         return ratios, random.standard_t(n - 1, DRAWS), left
 
-    def interval(self, total: float, squares: float) -> tuple[float, float] | None:
-        """95 % of the true number where confidences add up to ``total`` and their squares to ``squares``.
+    def interval(self, total: float, squares: float) -> tuple[int, int] | None:
+        """95 % of the true number, where confidences add up to ``total`` and their squares to ``squares``.
 
         Two things are unknown: the ratio, by a bootstrap over squares of ground, and how this ground differs from
         what is usual. That spread is the one seen between the squares, and at least the one of objects that are found
@@ -67,4 +68,4 @@ class Correction:
         least = total - squares + total * max(ratio - 1, 0.0)  # of a sum of Bernoulli draws, and of a Poisson number
         drawn = ratios * total + deviation * np.sqrt(max(left * total, least))
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-        return max(low, 0.0), max(high, 0.0)
+        return math.floor(max(round(low, 6), 0)), math.ceil(max(round(high, 6), 0))

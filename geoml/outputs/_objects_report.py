@@ -24,6 +24,7 @@ from geoml.io.report import images
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.page import area
 from geoml.io.report.part import Drawing, ReportLayer
+from geoml.io.report.score_table import sentence
 from geoml.io.report.template import template
 from geoml.outputs._objects_tables import FEATURES, SUMMARY
 
@@ -39,7 +40,7 @@ class ObjectRow:
     color: str
     count: int
     expected: float | None
-    interval: tuple[float, float] | None
+    interval: tuple[int, int] | None
     """Of the true number, 95 %; both None where the card does not know."""
     confidence: float | None
     density: float | None
@@ -125,17 +126,22 @@ class ObjectReport:
             if len(lines := shapely.get_parts(outline[value == c.value])):
                 picture[canvas.mask([shapely.multilinestrings(lines)])] = (*images.rgb(c.color), 255)
         said = ", ".join(f"{row.count:,} {row.name}" for row in self.rows)
-        return [
-            Drawing(
-                "Objects", picture, f"Boxes of objects: {said}; {canvas.extent()}.", self._part("legend"), over=True
-            )
-        ]
+        alt = f"Boxes of objects: {said}; {canvas.extent()}."
+        return [Drawing("Objects", picture, alt, self._part("legend"), over=True)]
 
     def section(self, scores: Mapping[str, Any] | None) -> Markup:
         """Counts by class."""
         left = self._summary[0]["unsearched_km2"]
-        record = self.card.detection
-        return self._part("section", area(1e6 * left) if left else "", record, self._plots(), self.score)
+        said = area(1e6 * left) if left else ""
+        return self._part("section", said, self.card.detection, self._plots(), self.score, self._held_out())
+
+    def _held_out(self) -> str:
+        """The scores of the card in one line; empty where it has none."""
+        scores, names = self.card.scores, {"ap50": "AP50", "precision": "precision", "recall": "recall", "f1": "F1"}
+        if not names.keys() <= scores.keys():
+            return ""
+        shown = {v: scores[k] for k, v in names.items()}
+        return sentence(shown, f"On the {scores.get('split')} split, {scores.get('truth')} true boxes: ")
 
     def _plots(self) -> list[ClassPlots]:
         """Of the classes that have a curve."""

@@ -24,7 +24,8 @@ SCHEMA = pa.schema(
         "name": pa.string(),
         "count": pa.int64(),
         "confidence": pa.float64(),
-        **dict.fromkeys(("expected", "expected_low", "expected_high"), pa.float64()),
+        "expected": pa.float64(),
+        **dict.fromkeys(("expected_low", "expected_high"), pa.int64()),
         **dict.fromkeys(("searched_km2", "unsearched_km2"), pa.float64()),
     }
 )
@@ -106,12 +107,11 @@ class Summary:
         count = self.counts[value]
         return self.shown[value] / (count * SHARES) if count else None
 
-    def _expected(self, value: int) -> dict[str, float | None]:
+    def _expected(self, value: int) -> dict[str, float | int | None]:
         record = self.scale.records.get(value)
         correction = Correction.of(record.squares if record else ())
         if (ratio := correction.ratio) is None:
             return {}
         total = self.sums[value] / SHARES
         low, high = correction.interval(total, self.squares[value] / SHARES) or (None, None)
-        numbers = {"expected": ratio * total, "expected_low": low, "expected_high": high}
-        return {name: None if number is None else round(number, 3) for name, number in numbers.items()}
+        return {"expected": round(ratio * total, 3), "expected_low": low, "expected_high": high}

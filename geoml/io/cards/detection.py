@@ -15,7 +15,8 @@ from geoml.recipe import Frozen
 MOST = 256
 """Points that any list of the record has at most."""
 Share = Annotated[float, Field(ge=0, le=1)]
-Metres = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class _Record(Frozen):
@@ -25,9 +26,9 @@ class _Record(Frozen):
 class Sizes(_Record):
     """Longer sides of the boxes that it was trained on, in metres."""
 
-    least: Metres
-    most: Metres
-    seen: Metres = Field(description="what the network can see at once: of more it cannot find both ends")
+    least: NotNegative
+    most: NotNegative
+    seen: NotNegative = Field(description="what the network can see at once: of more it cannot find both ends")
 
 
 class FoundClass(_Record):
@@ -39,27 +40,31 @@ class FoundClass(_Record):
     knots: tuple[tuple[Share, Share], ...] = Field(
         default=(), max_length=MOST, description="score and chance to be a true object; straight between them"
     )
-    candidates: int = Field(ge=0, description="of any score; so many of them match one of")
-    matched: int = Field(ge=0)
-    truth: int = Field(ge=0)
-    found: int = Field(ge=0, description="from the threshold on; so many of them match, by the best assignment")
-    hits: int = Field(ge=0)
+    candidates: Count = Field(description="of any score; so many of them match one of")
+    matched: Count
+    truth: Count
+    found: Count = Field(description="from the threshold on; so many of them match, by the best assignment")
+    hits: Count
     curve: tuple[tuple[Share, Share, Share], ...] = Field(
         default=(), max_length=MOST, description="score, precision and recall from it on"
     )
-    reliability: tuple[tuple[Share, Share, int], ...] = Field(
+    reliability: tuple[tuple[Share, Share, Count], ...] = Field(
         default=(), max_length=MOST, description="mean confidence, share that is true, boxes"
     )
     d_ece: Share | None = Field(default=None, description="of all candidates, by curves fitted without them")
-    squares: tuple[tuple[Metres, int], ...] = Field(
+    squares: tuple[tuple[NotNegative, Count], ...] = Field(
         default=(), max_length=MOST, description="of ground: sum of confidences, true objects"
     )
 
     @model_validator(mode="after")
-    def _never_falls(self) -> Self:
+    def _consistent(self) -> Self:
         for before, after in zip(self.knots, self.knots[1:], strict=False):
             if not (before[0] < after[0] and before[1] <= after[1]):
                 raise ValueError(f"knots: {list(after)} after {list(before)}; expected scores that rise, and no fall")
+        if self.hits > min(self.found, self.truth):
+            raise ValueError(
+                f"hits: {self.hits} of {self.found} found and {self.truth} true; expected no more than either"
+            )
         return self
 
     @property
@@ -79,6 +84,6 @@ class Detection(_Record):
     least: Share = Field(description="score of the weakest candidate, by which objects are counted")
     overlap: Share = Field(default=0.4, description="intersection over union of a match")
     split: str = Field(default="val", description="what it was measured on")
-    square: Metres = Field(description="metres of a side of a square of ground")
+    square: NotNegative = Field(description="metres of a side of a square of ground")
     sizes: Sizes | None = Field(default=None, description="of training boxes; None: there was none")
     classes: Mapping[str, FoundClass] = Field(description="by name")
