@@ -204,8 +204,9 @@ def test_a_run_says_how_many_there_are_and_shows_them(run: Callable[..., Path]) 
     assert "Reliability" in page
     picture = re.search(r'src="data:image/png;base64,([^"]+)" alt="Boxes of objects', page)
     assert picture is not None
-    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture[1]))).convert("RGB")).astype(int)
-    assert ((drawn == [227, 26, 28]).all(-1).sum() > 200) and ((drawn == [31, 120, 180]).all(-1).sum() > 200)
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture[1]))).convert("RGBA"))[..., :3].astype(int)
+    for color in ([227, 26, 28], [31, 120, 180]):
+        assert (drawn == color).all(-1).sum() > 200
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20, "over the image"
 
 
