@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from geoml.errors import InputError
 from geoml.grid.chips import ChipGrid, blended_grid, exact_grid
 from geoml.io.cards.card import ModelCard
+from geoml.io.cards.detection import Detection
 from geoml.io.cards.domain import Domain
 from geoml.io.cards.int8 import Int8
 from geoml.io.cards.short_radius import ShortRadius
@@ -22,7 +23,7 @@ from geoml.recipe import Frozen, Phase
 
 TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
-REPORTS = ("training", "scores", "domain", "int8", "short_radius")
+REPORTS = ("training", "scores", "domain", "int8", "short_radius", "detection")
 """Fields that are not written where they are empty."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
@@ -95,6 +96,9 @@ class MapCard(ModelCard):
     short_radius: ShortRadius | None = Field(
         default=None, exclude_if=_empty, description="of a radius by tolerance; None: the radius is what it sees"
     )
+    detection: Detection | None = Field(
+        default=None, exclude_if=_empty, description="thresholds and worth of its scores; None: it finds no objects"
+    )
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:
         """The lattice of the model's chips: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
@@ -139,6 +143,13 @@ class MapCard(ModelCard):
         """What of the card decides the class of a pixel beside weights, for hashes: empty without `short_radius`."""
         record = self.short_radius
         return (f"radius {self.radius}, core {record.core}",) if record else ()
+
+    @model_validator(mode="after")
+    def _detection_of_the_classes(self) -> Self:
+        names = {c.name for c in self.classes}
+        if self.detection is not None and set(self.detection.classes) != names:
+            raise ValueError(f"detection: a record of {sorted(self.detection.classes)}; the card has {sorted(names)}")
+        return self
 
     def row(self) -> tuple[str, str, str, str]:
         bands, classes = " ".join(b.name for b in self.bands), " ".join(c.name for c in self.classes)
