@@ -97,7 +97,8 @@ class Report:
         fits = [name for name in SHIFTS if not self.outside[name]]
         if not fits:
             return None
-        return f"source.corners: {declared} does not fit, all {self.corners} boxes lie in their images with {' or '.join(fits)}"
+        inside = f"all {self.corners} boxes lie in their images with {' or '.join(fits)}"
+        return f"source.corners: {declared} does not fit, {inside}"
 
 
 def on_image(
@@ -131,12 +132,15 @@ def on_image(
     fault[(fault == "") & (size <= 0).any(1)] = "its box has no size"
     fault[(fault == "") & ~np.isfinite(sides).all(1)] = "its box is not finite"
     sound = fault == ""
-    if declared.outside == "clip" and declared.coordinates != "crs":
+    if declared.coordinates == "crs":
+        if not shapely.intersects(shapes[sound], shapely.box(0, 0, *picture.shape[::-1])).any():
+            fault[sound] = f"labels of another image, none of them touches {picture.path.name}"
+    elif declared.outside == "clip":
         shapes[sound] = shapely.clip_by_rect(shapes[sound], 0, 0, picture.shape[1], picture.shape[0])
         fault[sound & shapely.is_empty(shapes)] = "its box lies outside of the image"
     else:
         _outside(sides, sound, box, picture, declared, fault, report)
-    for k in np.flatnonzero(fault != ""):
+    for k in np.flatnonzero(fault != "").tolist():
         report.problems.append(f"{file}: {objects[k].where}: {fault[k]} ({_said(raw[k])})")
     _note_rotated(objects, shapes, sides, sound & ~points & ~box, report)
     return [shape if fault[k] == "" else None for k, shape in enumerate(shapes)]
@@ -155,7 +159,11 @@ def _unit(raw: Sides, declared: Conventions, picture: Picture) -> str | None:
         return None
     largest = float(np.abs(raw).max())
     if declared.coordinates == "relative":
-        return f"numbers up to {largest:g} where shares of the image, 0 to 1, are expected; pixels?" if largest > 2 else None
+        return (
+            f"numbers up to {largest:g} where shares of the image, 0 to 1, are expected; pixels?"
+            if largest > 2
+            else None
+        )
     if largest <= 1 < min(picture.shape):
         return "no number is above 1 where pixels are expected; are they shares of the image (coordinates: relative)?"
     return None
@@ -219,25 +227,25 @@ def _outside(
     fault: NDArray[np.object_],
     report: Report,
 ) -> None:
-    """Boxes that reach out of the image; in a CRS those are parts of a larger map, unless none touches it."""
-    if declared.coordinates == "crs":
-        return
+    """Boxes that reach out of the image; in a CRS those are parts of a larger map."""
     edges = np.array([[0, 0], picture.shape[::-1]], float)
 
     def out(of: Sides, room: float = 0.0) -> NDArray[np.bool_]:
-        low, high = edges + [[-room], [room]]
+        low, high = edges + np.array([[-room], [room]])
         found: NDArray[np.bool_] = ((of[:, :2] < low - ROUNDED) | (of[:, 2:] > high + ROUNDED)).any(1)
         return found
 
     # points are marked where they are, their discs may be cut by the edge
     reach = declared.radius / picture.pixel if declared.radius is not None else 0.0
-    fault[sound & out(sides, reach)] = f"its box reaches out of the image of {picture.shape[1]} x {picture.shape[0]} pixels"
+    fault[sound & out(sides, reach)] = (
+        f"its box reaches out of the image of {picture.shape[1]} x {picture.shape[0]} pixels"
+    )
     if declared.corners is not None:
         first, last = SHIFTS[declared.corners]
-        bare = sides[sound & box] - [first, first, last, last]
+        bare = sides[sound & box] - np.array([first, first, last, last])
         report.corners += len(bare)
         for name, (a, b) in SHIFTS.items():
-            report.outside[name] += int(out(bare + [a, a, b, b]).sum())
+            report.outside[name] += int(out(bare + np.array([a, a, b, b])).sum())
 
 
 def _note_rotated(

@@ -32,10 +32,7 @@ def read(path: Path, source: Any, problems: list[str]) -> list[Record]:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as err:
         raise DataError(f"{path}: is not JSON ({err})") from err
-    parts = [value.get(k) if isinstance(value, dict) else None for k in ("images", "annotations", "categories")]
-    if not all(isinstance(p, list) and all(isinstance(e, dict) for e in p) for p in parts):
-        raise DataError(f"{path}: expected lists of images, annotations and categories, as COCO has them")
-    images, annotations, categories = parts
+    images, annotations, categories = (_entries(value, k, path) for k in ("images", "annotations", "categories"))
     if too_many(path, len(annotations), problems):
         return []
     for what, entries in (("image", images), ("annotation", annotations), ("category", categories)):
@@ -57,13 +54,22 @@ def read(path: Path, source: Any, problems: list[str]) -> list[Record]:
     for image in images:
         name = str(image.get("file_name"))
         if strange_path(name):
-            problems.append(f"{path}: image {image.get('id')!r}: file_name {name!r} leads out of the folder of the images")
+            problems.append(
+                f"{path}: image {image.get('id')!r}: file_name {name!r} leads out of the folder of the images"
+            )
             continue
         size = number(image.get("height")), number(image.get("width"))
         known = all(math.isfinite(s) and s > 0 for s in size)
         objects = tuple(found[repr(image.get("id"))])
         records.append(Record(objects, name, (int(size[0]), int(size[1])) if known else None))
     return records
+
+
+def _entries(value: Any, key: str, path: Path) -> list[dict[str, Any]]:
+    entries = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise DataError(f"{path}: expected lists of images, annotations and categories, as COCO has them")
+    return entries
 
 
 def _object(entry: dict[str, Any], where: str, label: str) -> Annotation:

@@ -97,10 +97,8 @@ def _parsed(path: Path) -> _Node:
     def text(data: str) -> None:
         stack[-1].text += data
 
-    def refused(*_: object) -> None:
-        raise DataError(
-            f"{path}: line {parser.CurrentLineNumber}: a document type or entities, which no annotation needs; remove them"
-        )
+    def refused(*_: object) -> int:
+        raise DataError(f"{path}: line {parser.CurrentLineNumber}: a document type or entities; expected none")
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.ExternalEntityRefHandler = refused

@@ -70,7 +70,8 @@ class Config(FileSource):
         default=(), description="texts of classes whose objects are ground of which nothing is known"
     )
     outside: Outside = Field(
-        default="error", description="what it means that a box reaches out of its image: an error, or that it is cut off"
+        default="error",
+        description="what it means that a box reaches out of its image: an error, or that it is cut off",
     )
     rotated: Literal["error", "upright"] = Field(
         default="error", description="what boxes with a heading mean: an error, or the upright box around each"
@@ -116,7 +117,9 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
                 unknown.append(shape)
             elif shape is not None and label is not None:
                 known.append((shape, label))
-        out.append(LabelledScene(name, picture.shape, partial(_read, picture, known, unknown, source, recipe), picture.geobox))
+        out.append(
+            LabelledScene(name, picture.shape, partial(_read, picture, known, unknown, source, recipe), picture.geobox)
+        )
     _rotated(report, source)
     if hint := report.hint(source.corners):
         report.problems.insert(0, hint)
@@ -161,14 +164,14 @@ def _of_all(
     for path, name in named.items():
         bare.setdefault(Path(path).name, []).append(name)
     found: dict[str, list[Annotation]] = {}
-    strange = []
+    strange: list[str] = []
     for record in records:
         same = bare.get(Path(str(record.image)).name, [])
-        name = named.get(str(record.image)) or (same[0] if len(same) == 1 else None)
-        if name is None:
+        of = named.get(str(record.image)) or (same[0] if len(same) == 1 else None)
+        if of is None:
             strange.append(str(record.image))
-        elif not _other_size(record, pictures[name], file, problems):
-            found.setdefault(name, []).extend(record.objects)
+        elif not _other_size(record, pictures[of], file, problems):
+            found.setdefault(of, []).extend(record.objects)
     if strange:
         problems.append(f"{file}: {len(strange)} images that are not there: {listed(sorted(strange))}")
     for name, picture in pictures.items():
@@ -218,7 +221,12 @@ class _Classes:
         if thing.label in self.source.ignore:
             return None
         if thing.label not in self.known:
-            spec = VectorLabels(file=str(file), field=None if thing.label is None else "class", values=self.source.values, value=self.source.value)
+            spec = VectorLabels(
+                file=str(file),
+                field=None if thing.label is None else "class",
+                values=self.source.values,
+                value=self.source.value,
+            )
             column = None if thing.label is None else [thing.label]
             try:
                 (self.known[thing.label],) = self.target.of_properties(spec, column, 1)
@@ -230,10 +238,14 @@ class _Classes:
 
 def _rotated(report: Report, source: Config) -> None:
     """An error or a warning where upright boxes would be learnt of rotated ones."""
-    for grown, what in ((report.rotated, "boxes with a heading"), (report.turned, "outlines that are rotated rectangles")):
+    for grown, what in (
+        (report.rotated, "boxes with a heading"),
+        (report.turned, "outlines that are rotated rectangles"),
+    ):
         if not grown:
             continue
-        said = f"{len(grown)} of {report.objects} objects are {what}; upright boxes are {np.mean(grown):.1f} times as large"
+        said = f"{len(grown)} of {report.objects} objects are {what}"
+        said += f"; upright boxes are {np.mean(grown):.1f} times as large"
         if what.startswith("boxes") and source.rotated == "error":
             report.problems.append(f"{said}: set source.rotated to 'upright' to learn those")
         elif 2 * len(grown) >= report.objects:
