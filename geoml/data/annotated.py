@@ -27,6 +27,8 @@ FACTOR = 2.0
 """Between the pixels of an image and the gsd of the recipe from which on the image is not what is meant."""
 DEGREE = 111_320.0
 """Metres."""
+FEW = 3
+"""Boxes that make no pattern."""
 FULL = 0.8
 """Share of its upright box that a rotated one fills at most to be called so."""
 
@@ -89,6 +91,8 @@ class Report:
     turned: list[float] = field(default_factory=list)
     """The same of outlines that are rotated rectangles."""
     objects: int = 0
+    touching: Counter[str] = field(default_factory=Counter)
+    """Sides of corners that are 0, 1, the number of pixels along the side, and one less."""
 
     def hint(self, declared: Corners | None) -> str | None:
         """The meaning of corners under which all boxes would lie in their images, where the declared one does not."""
@@ -99,6 +103,17 @@ class Report:
             return None
         inside = f"all {self.corners} boxes lie in their images with {' or '.join(fits)}"
         return f"source.corners: {declared} does not fit, {inside}"
+
+    def doubt(self) -> str | None:
+        """Why edges may be pixels after all, where many boxes touch the border that edges would not stop short of."""
+        at = self.touching
+        if at["1"] >= FEW and not at["0"] and at["full"]:
+            return "edges are declared, but no number is 0 and many are 1; pixels_from_1? Look at labels.png"
+        if at["last"] >= FEW and not at["full"] and at["0"]:
+            return (
+                "edges are declared, but many boxes end a pixel before the last edge; pixels_from_0? Look at labels.png"
+            )
+        return None
 
 
 def on_image(
@@ -244,6 +259,9 @@ def _outside(
         first, last = SHIFTS[declared.corners]
         bare = sides[sound & box] - np.array([first, first, last, last])
         report.corners += len(bare)
+        low, high = bare[:, :2], bare[:, 2:] - edges[1]
+        marks = {"0": low == 0, "1": low == 1, "full": high == 0, "last": high == -1}
+        report.touching.update({name: int(mask.sum()) for name, mask in marks.items()})
         for name, (a, b) in SHIFTS.items():
             report.outside[name] += int(out(bare + np.array([a, a, b, b])).sum())
 

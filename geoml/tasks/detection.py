@@ -27,7 +27,7 @@ from geoml.nn.centre_heat import INDEX
 from geoml.nn.metrics import IGNORE
 from geoml.outputs.objects import OVERLAP, SCORE
 from geoml.recipe import Frozen
-from geoml.tasks import _loop
+from geoml.tasks import _label_picture, _loop
 from geoml.vector.boxes import COLUMNS
 
 if TYPE_CHECKING:
@@ -132,9 +132,11 @@ class Task:
 
     @staticmethod
     def learning(recipe: DetectionRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
-        """By the boxes (K,) of both splits, which the card names."""
+        """By the boxes (K,) of both splits, which the card names. Raises InputError for a split without any."""
         names = [c.name for c in recipe.classes]
         counts = {"train": train, "val": val}
+        if empty := [k for k, v in counts.items() if not v.sum()]:
+            raise InputError(f"split: no box at all in {' and '.join(empty)}; nothing to learn or to choose by")
         return Task(len(names), {"boxes": {k: dict(zip(names, v.tolist(), strict=True)) for k, v in counts.items()}})
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
@@ -160,7 +162,7 @@ class Task:
         return HeldOutObjects([c.name for c in card.classes])
 
     more = staticmethod(_loop.no_more)
-    fit = staticmethod(_loop.fit)
+    fit = staticmethod(_label_picture.fit)
     score = staticmethod(_loop.score)
 
     @staticmethod
@@ -181,4 +183,4 @@ class Task:
         """The same as one HTML page."""
         table, *said = Task.table(scores)
         page = template(Path(__file__).with_name("_detection_page.html.j2"))
-        return page.render(model=scores.get("model", "a model"), table=table, said=said)
+        return page.render(model=scores.get("model", "a model"), table=table, said=said, labels=scores.get("labels"))

@@ -25,7 +25,6 @@ from geoml.data.source import FileSource
 from geoml.data.target import Target
 from geoml.errors import DataError, InputError
 from geoml.io.tables import csv_rows
-from geoml.nn.metrics import IGNORE
 from geoml.texts import listed
 
 log = logging.getLogger(__name__)
@@ -123,6 +122,8 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     _rotated(report, source)
     if hint := report.hint(source.corners):
         report.problems.insert(0, hint)
+    elif source.corners == "edges" and (doubt := report.doubt()):
+        log.warning("source.corners: %s", doubt)
     if report.problems:
         raise DataError(listed(report.problems, joined="; ", most=LISTED))
     return out
@@ -257,8 +258,8 @@ def _read(
 ) -> Sample:
     data, valid = rasters.image(picture.path, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     kind, plane = recipe.target, GeoBox(valid.shape, Affine.identity(), ANY_CRS)
-    target = kind.of_features([*known, *((g, IGNORE) for g in unknown)], plane, 0)
-    if unknown:  # a whole region, but not what is known in it
+    target = kind.of_features(known, plane, 0)
+    if unknown:  # the whole region, but not what is known in it
         region = rasterize(unknown, out_shape=valid.shape).astype(bool)
         if known:
             region &= ~rasterize([g for g, _ in known], out_shape=valid.shape).astype(bool)
