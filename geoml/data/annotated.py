@@ -52,7 +52,7 @@ class Conventions(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class LabelledImage:
     """An image that is labelled: its file, shape (y, x), place, and metres of a pixel where it has none."""
 
     path: Path
@@ -117,7 +117,12 @@ class Report:
 
 
 def on_image(
-    objects: Sequence[Annotation], picture: Picture, crs: str | None, declared: Conventions, file: Path, report: Report
+    objects: Sequence[Annotation],
+    picture: LabelledImage,
+    crs: str | None,
+    declared: Conventions,
+    file: Path,
+    report: Report,
 ) -> list[BaseGeometry | None]:
     """The geometry of each object in pixels of the image, whole numbers being their edges; None where it has none.
 
@@ -161,14 +166,14 @@ def on_image(
     return [shape if fault[k] == "" else None for k, shape in enumerate(shapes)]
 
 
-def gsd_problems(pictures: Iterable[Picture], gsd: float) -> list[str]:
+def gsd_problems(pictures: Iterable[LabelledImage], gsd: float) -> list[str]:
     """Where pixels of images are not those of the recipe."""
     off = [p for p in pictures if p.geobox is not None and not 1 / FACTOR < p.pixel / gsd < FACTOR]
     more = f" and {len(off) - 1} more" if len(off) > 1 else ""
     return [f"{off[0].path}{more}: pixels of {off[0].pixel:.3g} m; the recipe says gsd: {gsd:g}"] if off else []
 
 
-def _unit(raw: Sides, declared: Conventions, picture: Picture) -> str | None:
+def _unit(raw: Sides, declared: Conventions, picture: LabelledImage) -> str | None:
     """What is wrong with the unit of all numbers of a file."""
     if not len(raw) or declared.coordinates == "crs":
         return None
@@ -184,7 +189,7 @@ def _unit(raw: Sides, declared: Conventions, picture: Picture) -> str | None:
     return None
 
 
-def _no_discs(picture: Picture, declared: Conventions) -> str | None:
+def _no_discs(picture: LabelledImage, declared: Conventions) -> str | None:
     if declared.radius is None:
         return "points without a size; set source.radius in metres"
     if picture.geographic:
@@ -196,7 +201,7 @@ def _in_pixels(
     raw: Sides,
     outlines: NDArray[np.object_],
     points: NDArray[np.bool_],
-    picture: Picture,
+    picture: LabelledImage,
     crs: str | None,
     declared: Conventions,
 ) -> NDArray[np.object_]:
@@ -219,7 +224,7 @@ def _in_pixels(
     return shapes
 
 
-def _moved(shapes: NDArray[np.object_], picture: Picture, crs: str | None) -> NDArray[np.object_]:
+def _moved(shapes: NDArray[np.object_], picture: LabelledImage, crs: str | None) -> NDArray[np.object_]:
     """Geometries of a CRS in pixels of a placed image."""
     assert picture.geobox is not None
     a = ~picture.geobox.affine
@@ -237,7 +242,7 @@ def _outside(
     sides: Sides,
     sound: NDArray[np.bool_],
     box: NDArray[np.bool_],
-    picture: Picture,
+    picture: LabelledImage,
     declared: Conventions,
     fault: NDArray[np.object_],
     report: Report,

@@ -41,7 +41,7 @@ NO_DATA = 214
 
 
 @dataclass(frozen=True)
-class _Label:
+class Label:
     """A box (6,) of a scene as `boxes_of` has it: class, whether that is unknown, top, left, bottom, right."""
 
     scene: LabelledScene
@@ -70,7 +70,7 @@ def picture(pieces: Sequence[Piece], recipe: RasterRecipe) -> bytes:
     """A PNG of `COUNT` labels, or of all where there are fewer, spread over classes and sizes."""
     classes: Sequence[ClassInfo] = recipe.card_fields["classes"]
     scenes = dict.fromkeys(p.scene for p in pieces)
-    chosen = spread([_Label(s, box) for s in scenes for box in boxes_of(s.read().target)])
+    chosen = spread([Label(s, box) for s in scenes for box in boxes_of(s.read().target)])
     rows = max(-(-len(chosen) // COLUMNS), 1)
     page = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, rows * (SIDE + 2 * LINE + GAP) + GAP), "white")
     draw = ImageDraw.Draw(page)
@@ -86,9 +86,9 @@ def picture(pieces: Sequence[Piece], recipe: RasterRecipe) -> bytes:
     return file.getvalue()
 
 
-def spread(labels: Iterable[_Label], count: int = COUNT) -> list[_Label]:
+def spread(labels: Iterable[Label], count: int = COUNT) -> list[Label]:
     """Known ones, class by class in turn; of each class by size from the smallest to the largest."""
-    by_class: dict[int, list[_Label]] = {}
+    by_class: dict[int, list[Label]] = {}
     for label in labels:
         if not label.box[1]:
             by_class.setdefault(int(label.box[0]), []).append(label)
@@ -111,7 +111,7 @@ def _in_turn(left: dict[int, int], count: int) -> Iterator[int]:
                 yield k
 
 
-def _panel(label: _Label, bands: Sequence[int], classes: Sequence[ClassInfo]) -> Image.Image:
+def _panel(label: Label, bands: Sequence[int], classes: Sequence[ClassInfo]) -> Image.Image:
     """The surroundings of a box, magnified without smoothing, with the edges of all boxes there."""
     sample = label.scene.read()
     top, left, bottom, right = label.box[2:]
@@ -121,7 +121,7 @@ def _panel(label: _Label, bands: Sequence[int], classes: Sequence[ClassInfo]) ->
     part = Window(y0, x0, y0 + side, x0 + side).intersect(label.scene.window)
     inside = part.slices(Window(y0, x0, y0 + side, x0 + side))
     values = sample.image[np.asarray(bands)].astype(np.float64)
-    low, high = (_percentiles(values, sample.valid, q) for q in (1, 99))
+    low, high = (_percentiles(values, sample.valid, q) for q in (1.0, 99.0))
     crop[:, *inside] = values[:, *part.slices(label.scene.window)]
     shades = np.clip((crop - low) / np.maximum(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
     known = np.zeros((side, side), bool)

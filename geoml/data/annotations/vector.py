@@ -24,12 +24,12 @@ def read(path: Path, source: Any, problems: list[str]) -> list[Record]:
     frame = labels.read_vectors(path)
     if source.coordinates == "crs" and frame.crs is None:
         raise DataError(f"{path}: has no CRS; or are its coordinates pixels?")
-    if source.field is not None and source.field not in frame.columns:
+    if len(frame) and source.field is not None and source.field not in frame.columns:
         have = [c for c in frame.columns if c != "geometry"]
         raise DataError(f"{path}: no field {source.field!r}; it has {have}")
     if too_many(path, len(frame), problems):
         return []
-    column = [None] * len(frame) if source.field is None else [text_of(v) for v in frame[source.field]]
+    column = [None] * len(frame) if source.field not in frame.columns else [text_of(v) for v in frame[source.field]]
     found = []
     for k, (shape, label) in enumerate(zip(frame.geometry, column, strict=True)):
         if shape is None or shape.is_empty:

@@ -16,7 +16,7 @@ from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from geoml.data import rasters
-from geoml.data.annotated import Outside, Picture, Report, gsd_problems, on_image
+from geoml.data.annotated import LabelledImage, Outside, Report, gsd_problems, on_image
 from geoml.data.annotation import FORMATS, Annotation, Coordinates, Corners, Record
 from geoml.data.labels import VectorLabels
 from geoml.data.recipe import RasterRecipe, resolve
@@ -102,7 +102,7 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
     pictures = {}
     for name, path in rasters.find(root, source.images).items():
         head = rasters.header(path)
-        pictures[name] = Picture(path, head.shape, head.geobox, recipe.gsd)
+        pictures[name] = LabelledImage(path, head.shape, head.geobox, recipe.gsd)
     report.problems += gsd_problems(pictures.values(), recipe.gsd)
     label_of = _Classes(source, recipe.target)
     out = []
@@ -130,8 +130,8 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
 
 
 def _annotated(
-    root: Path, source: Config, pictures: Mapping[str, Picture], problems: list[str]
-) -> Iterator[tuple[str, Picture, Path, Sequence[Annotation], str | None]]:
+    root: Path, source: Config, pictures: Mapping[str, LabelledImage], problems: list[str]
+) -> Iterator[tuple[str, LabelledImage, Path, Sequence[Annotation], str | None]]:
     """Each image with the file of its objects, and these."""
     if "{id}" not in source.boxes:
         yield from _of_all(root / source.boxes, source, root, pictures, problems)
@@ -155,8 +155,8 @@ def _annotated(
 
 
 def _of_all(
-    file: Path, source: Config, root: Path, pictures: Mapping[str, Picture], problems: list[str]
-) -> Iterator[tuple[str, Picture, Path, Sequence[Annotation], str | None]]:
+    file: Path, source: Config, root: Path, pictures: Mapping[str, LabelledImage], problems: list[str]
+) -> Iterator[tuple[str, LabelledImage, Path, Sequence[Annotation], str | None]]:
     records = _records(file, source, problems)
     if any(r.image is None for r in records):
         raise InputError("source.boxes: one file of features for all images; source tiles or stac takes those")
@@ -196,7 +196,7 @@ def _records(file: Path, source: Config, problems: list[str]) -> list[Record]:
     return []
 
 
-def _other_size(record: Record, picture: Picture, file: Path, problems: list[str]) -> bool:
+def _other_size(record: Record, picture: LabelledImage, file: Path, problems: list[str]) -> bool:
     if record.size in (None, picture.shape):
         return False
     (height, width), (y, x) = record.size or (0, 0), picture.shape
@@ -204,7 +204,7 @@ def _other_size(record: Record, picture: Picture, file: Path, problems: list[str
     return True
 
 
-def _placed(picture: Picture, source: Config, file: Path, problems: list[str]) -> bool:
+def _placed(picture: LabelledImage, source: Config, file: Path, problems: list[str]) -> bool:
     if source.coordinates == "crs" and picture.geobox is None:
         problems.append(f"{picture.path}: boxes in a CRS need an image with a georeference; or are they pixels?")
         return False
@@ -254,7 +254,11 @@ def _rotated(report: Report, source: Config) -> None:
 
 
 def _read(
-    picture: Picture, known: Sequence[Known], unknown: Sequence[BaseGeometry], source: Config, recipe: RasterRecipe
+    picture: LabelledImage,
+    known: Sequence[Known],
+    unknown: Sequence[BaseGeometry],
+    source: Config,
+    recipe: RasterRecipe,
 ) -> Sample:
     data, valid = rasters.image(picture.path, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     kind, plane = recipe.target, GeoBox(valid.shape, Affine.identity(), ANY_CRS)

@@ -1,134 +1,42 @@
-"""Boxes of every format on one made image with known truth, and everything that a file of them may have wrong."""
+"""Boxes of every format on one made image with known truth, and what contradicts what a recipe declares."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import geopandas
 import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from PIL import Image
 
 from geoml import testing
-from geoml.data import annotation
 from geoml.data.annotation import FORMATS
 from geoml.data.prepare import prepare, scenes
 from geoml.data.targets.boxes import boxes_of
 from geoml.engine import task as tasks
-from geoml.errors import DataError, InputError
+from geoml.errors import InputError
 from geoml.nn.centre_heat import INDEX
 from geoml.nn.metrics import IGNORE
-
-HEIGHT, WIDTH = 80, 100
-BOXES = {"roof": [(0, 0, 12, 9), (90, 70, 100, 80)], "field": [(30, 20, 51, 44)]}
-"""Left, top, right, bottom: edges of pixels. Two lie in the corners of the image."""
-CLASSES = [{"value": 7, "name": "roof", "color": "#aa0000"}, {"value": 3, "name": "field", "color": "#00aa00"}]
-TRUTH = sorted((k, 0.0, t, x, b, r) for k, n in enumerate(BOXES) for x, t, r, b in BOXES[n])
-ALL = [(name, box) for name, boxes in BOXES.items() for box in boxes]
-
-Box = tuple[float, float, float, float]
-Writer = Callable[[Path, Sequence[tuple[str, Box]]], None]
-
-
-def image(folder: Path, name: str = "a", placed: bool = True) -> None:
-    """Rectangles that are bright where a box is; with a place, or a PNG without one."""
-    data = np.full((1, HEIGHT, WIDTH), 20, np.uint8)
-    for _, (left, top, right, bottom) in ALL:
-        data[:, int(top) : int(bottom), int(left) : int(right)] = 200
-    data[0, 40, 60] = sum(name.encode()) % 200  # no copy of another
-    if placed:
-        place = Affine(10, 0, 600_000 + 5_000 * (ord(name[-1]) - ord("a")), 0, -10, 7_000_000)
-        testing.write_cog(folder / f"{name}.tif", data, crs="EPSG:32621", transform=place)
-    else:
-        Image.fromarray(data[0]).save(folder / f"{name}.tif", "PNG")
-
-
-def recipe(folder: Path, form: str, **changes: Any) -> Any:
-    ends = {"voc": "xml", "yolo": "txt", "vector": "geojson"}
-    boxes = f"{{id}}.{ends[form]}" if form in ends else {"coco": "all.json", "deepforest": "all.csv"}[form]
-    declared = {"yolo": {"coordinates": "relative", "values": {"0": 7, "1": 3}}, "vector": {"field": "name"}}
-    source = {
-        "kind": "boxes", "root": str(folder), "images": "{id}.tif", "boxes": boxes, "format": form,
-        "coordinates": "pixels", "file_bands": ["grey"], **declared.get(form, {}),
-        **({"corners": "edges"} if form in ("voc", "deepforest") else {}),
-    }  # fmt: skip
-    own = {k: changes.pop(k) for k in ("split", "gsd") if k in changes}
-    value = {
-        "name": "made", "task": "detection", "model": {"architecture": "centre"}, "bands": ["grey"], "gsd": 10,
-        "classes": CLASSES, "split": {"kind": "files"}, "source": {**source, **changes}, **own,
-    }  # fmt: skip
-    return tasks.find("detection").recipe.model_validate(value)
-
-
-def voc(path: Path, boxes: Sequence[tuple[str, Box]], shift: Sequence[float] = (0, 0, 0, 0), **said: str) -> None:
-    keys = ("xmin", "ymin", "xmax", "ymax")
-    head = {"filename": f"{path.stem}.tif", "width": str(WIDTH), "height": str(HEIGHT), **said}
-    lines = ["<annotation>", f"<filename>{head['filename']}</filename>", "<size>"]
-    lines += [f"<{k}>{head[k]}</{k}>" for k in ("width", "height")] + ["</size>"]
-    for name, box in boxes:
-        sides = "".join(f"<{k}>{v + s}</{k}>" for k, v, s in zip(keys, box, shift, strict=True))
-        lines += ["<object>", f"<name>{name}</name>", f"<bndbox>{sides}</bndbox>", "</object>"]
-    path.with_suffix(".xml").write_text("\n".join([*lines, "</annotation>"]))
-
-
-def yolo(path: Path, boxes: Sequence[tuple[str, Box]]) -> None:
-    rows = []
-    for name, (x0, y0, x1, y1) in boxes:
-        numbers = ((x0 + x1) / 2 / WIDTH, (y0 + y1) / 2 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT)
-        rows.append(" ".join([str(list(BOXES).index(name)), *map(repr, numbers)]))
-    path.with_suffix(".txt").write_text("\n".join(rows))
-
-
-def coco_value(boxes: Sequence[tuple[str, Box]]) -> dict[str, Any]:
-    made = [
-        {"id": k, "image_id": 1, "category_id": list(BOXES).index(n), "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
-        for k, (n, (x0, y0, x1, y1)) in enumerate(boxes)
-    ]
-    pictures = [{"id": 1, "file_name": "a.tif", "width": WIDTH, "height": HEIGHT}]
-    return {"images": pictures, "annotations": made, "categories": [{"id": k, "name": n} for k, n in enumerate(BOXES)]}
-
-
-def coco(path: Path, boxes: Sequence[tuple[str, Box]]) -> None:
-    path.with_name("all.json").write_text(json.dumps(coco_value(boxes)))
-
-
-def deepforest(path: Path, boxes: Sequence[tuple[str, Box]]) -> None:
-    rows = [
-        "image_path,xmin,ymin,xmax,ymax,label",
-        *(f"a.tif,{x0},{y0},{x1},{y1},{n}" for n, (x0, y0, x1, y1) in boxes),
-    ]
-    path.with_name("all.csv").write_text("\n".join(rows))
-
-
-def vector(path: Path, boxes: Sequence[tuple[str, Box]]) -> None:
-    features = [
-        {"type": "Feature", "properties": {"name": n}, "geometry": shapely.geometry.mapping(shapely.box(*box))}
-        for n, box in boxes
-    ]
-    value = {"type": "FeatureCollection", "features": features}
-    path.with_suffix(".geojson").write_text(json.dumps(value))
-
-
-WRITERS: Mapping[str, Writer] = {
-    "voc": voc, "yolo": yolo, "coco": coco, "deepforest": deepforest, "vector": vector,
-}  # fmt: skip
-
-
-def found(made: Any) -> list[tuple[float, ...]]:
-    (scene,) = scenes(made)
-    return sorted(tuple(r) for r in boxes_of(scene.read().target).round(4).tolist())
-
-
-def fault(made: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        scenes(made)
-    return str(caught.value)
+from tests.unit.data.box_files import (
+    ALL,
+    HEIGHT,
+    TRUTH,
+    WIDTH,
+    WRITERS,
+    Box,
+    coco_value,
+    deepforest,
+    fault,
+    found,
+    image,
+    recipe,
+    vector,
+    voc,
+    yolo,
+)
 
 
 @pytest.mark.parametrize("form", FORMATS.names())
@@ -293,6 +201,14 @@ def test_images_without_an_object_stay(tmp_path: Path) -> None:
         assert (target[INDEX] != IGNORE).all(), "ground without objects is searched and scored"
 
 
+def test_a_file_without_features_is_an_image_without_objects(tmp_path: Path) -> None:
+    image(tmp_path)
+    for form in FORMATS.names():
+        WRITERS[form](tmp_path / "a", [])
+        if form != "deepforest":  # there a row of zeros says it
+            assert found(recipe(tmp_path, form)) == [], form
+
+
 def test_a_split_without_a_box_does_not_train(tmp_path: Path) -> None:
     for name in "ab":
         image(tmp_path, name)
@@ -309,94 +225,6 @@ def test_pixels_of_another_size_than_the_recipe_says(tmp_path: Path) -> None:
     yolo(tmp_path / "a", ALL)
     assert "a.tif: pixels of 10 m; the recipe says gsd: 5" in fault(recipe(tmp_path, "yolo", gsd=5))
     assert found(recipe(tmp_path, "yolo", gsd=6)) == TRUTH
-
-
-# --- one file for all
-
-
-def test_rows_and_records_of_images_that_are_not_there(tmp_path: Path) -> None:
-    image(tmp_path)
-    deepforest(tmp_path / "a", ALL)
-    with (tmp_path / "all.csv").open("a") as file:
-        file.write("\nz.tif,1,1,9,9,roof\n../b.tif,1,1,9,9,roof\n")
-    text = fault(recipe(tmp_path, "deepforest"))
-    assert "all.csv: 1 images that are not there: z.tif" in text
-    assert "row 6: image_path: '../b.tif' leads out of the folder" in text
-    value = coco_value(ALL)
-    value["images"] += [{"id": 2, "file_name": "z.tif"}, {"id": 3, "file_name": "/etc/b.tif"}]
-    value["annotations"][0]["image_id"] = 9
-    value["annotations"][1]["category_id"] = 8
-    (tmp_path / "all.json").write_text(json.dumps(value))
-    text = fault(recipe(tmp_path, "coco"))
-    assert "annotation 0 (id 0): image_id 9 is the id of no image" in text
-    assert "annotation 1 (id 1): category_id 8 is the id of no category" in text
-    assert "1 images that are not there: z.tif" in text
-    assert "file_name '/etc/b.tif' leads out" in text
-
-
-def test_double_ids_and_sizes_of_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image(tmp_path)
-    value = coco_value(ALL)
-    value["annotations"][1]["id"] = 0
-    value["images"][0]["width"] = 640
-    (tmp_path / "all.json").write_text(json.dumps(value))
-    text = fault(recipe(tmp_path, "coco"))
-    assert "annotation ids that are there twice: 0" in text
-    assert "labels of an image of 640 x 80 pixels" in text
-    monkeypatch.setattr(annotation, "MOST_OBJECTS", 2)
-    assert "3 objects; at most 2 are read" in fault(recipe(tmp_path, "coco"))
-    monkeypatch.setattr(annotation, "MOST_BYTES", 10)
-    assert "bytes; at most 10 are read" in fault(recipe(tmp_path, "coco"))
-
-
-@pytest.mark.parametrize("text", ["[]", '{"images": []}', "{", '{"images": [1], "annotations": [], "categories": []}'])
-def test_what_is_no_coco(text: str, tmp_path: Path) -> None:
-    image(tmp_path)
-    (tmp_path / "all.json").write_text(text)
-    assert "all.json: " in fault(recipe(tmp_path, "coco"))
-
-
-def test_one_file_of_features_is_for_other_sources(tmp_path: Path) -> None:
-    image(tmp_path)
-    vector(tmp_path / "all", ALL)
-    with pytest.raises(InputError, match="source tiles or stac"):
-        scenes(recipe(tmp_path, "vector", boxes="all.geojson"))
-
-
-# --- Pascal VOC
-
-
-@pytest.mark.parametrize("name", ["../a.tif", "/data/a.tif", "C:\\data\\a.tif", "x/../../a.tif"])
-def test_a_filename_of_voc_is_no_path(name: str, tmp_path: Path) -> None:
-    image(tmp_path)
-    voc(tmp_path / "a", ALL, filename=name)
-    assert "a.xml: filename: " in fault(recipe(tmp_path, "voc"))
-
-
-def test_labels_of_another_image(tmp_path: Path) -> None:
-    image(tmp_path)
-    voc(tmp_path / "a", ALL, filename="b.tif")
-    assert "a.xml: labels of another image, b.tif; expected a.tif" in fault(recipe(tmp_path, "voc"))
-    voc(tmp_path / "a", ALL, filename="a.png")
-    assert found(recipe(tmp_path, "voc")) == TRUTH, "tiles are converted often"
-
-
-@pytest.mark.parametrize(
-    "head",
-    ['<!DOCTYPE annotation [<!ENTITY a "b">]>', "<!DOCTYPE annotation>", '<!DOCTYPE annotation SYSTEM "other.dtd">'],
-)
-def test_xml_with_a_document_type_is_refused(head: str, tmp_path: Path) -> None:
-    image(tmp_path)
-    voc(tmp_path / "a", ALL)
-    (tmp_path / "a.xml").write_text(head + (tmp_path / "a.xml").read_text())
-    assert "a.xml: line 1: a document type or entities" in fault(recipe(tmp_path, "voc"))
-
-
-@pytest.mark.parametrize("text", ["", "no xml", "<annotation><object></annotation>", "<a>" * 100])
-def test_what_is_no_voc(text: str, tmp_path: Path) -> None:
-    image(tmp_path)
-    (tmp_path / "a.xml").write_text(text)
-    assert "a.xml: " in fault(recipe(tmp_path, "voc"))
 
 
 # --- headings and outlines
