@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 BOXES = {
-    "kit-cars": {"train": 985, "val": 328, "test": 509},  # 1,338 of sequence a but for 25 of its bus, 509 of b
+    "kit-cars": {"train": 903, "val": 381, "test": 509},  # 1,338 of a but for its bus and what the gap cuts
     "neon-crowns": {"train": 217, "val": 79, "test": 76},  # 375 but for three whose centre has no data
     "urban-trees-points": {"train": 7872, "val": 1066, "test": 1212},
     "osm-building-boxes": {"train": 87, "val": 30, "test": 60},
@@ -53,11 +53,10 @@ def edges(sample: Sample) -> np.ndarray[Any, Any]:
     return np.hypot(*np.gradient(sample.image.astype(float).mean(0)))
 
 
-@pytest.mark.parametrize("name", ["kit-cars", "osm-building-boxes"])
-def test_objects_have_edges_where_their_boxes_are(name: str) -> None:
-    """Boxes and images lie on each other: the frame of a box changes more than one a box's size away."""
+def test_cars_have_edges_where_their_boxes_are() -> None:
+    """Boxes and images lie on each other: a box changes more than the street beside it."""
     here, away = [], []
-    for piece in prepare(shipped(name))["train"][:6]:
+    for piece in prepare(shipped("kit-cars"))["train"][:6]:
         sample = piece.scene.read()
         strength = edges(sample)
         for top, left, bottom, right in boxes_of(sample.target)[:, 2:].round().astype(int):
