@@ -42,15 +42,33 @@ NO_DATA = 214
 
 @dataclass(frozen=True)
 class Label:
-    """A box (6,) of a scene as `boxes_of` has it: class, whether that is unknown, top, left, bottom, right."""
+    """A box (6,) or (7,) of a scene as `boxes_of` has it: class, whether that is unknown, top, left, bottom, right.
+
+    The last of seven is the angle in radians by which it is turned about its middle, from east towards south.
+    """
 
     scene: LabelledScene
     box: NDArray[np.float64]
 
     @property
+    def shape(self) -> tuple[float, float]:
+        """Height and width."""
+        return self.box[4] - self.box[2], self.box[5] - self.box[3]
+
+    @property
     def size(self) -> float:
-        top, left, bottom, right = self.box[2:]
-        return float((bottom - top) * (right - left))
+        """Its area."""
+        height, width = self.shape
+        return float(height * width)
+
+    @property
+    def ring(self) -> NDArray[np.float64]:
+        """(5, 2) x and y of its corners, the first once more."""
+        (height, width), turn = self.shape, self.box[6] if len(self.box) > 6 else 0.0
+        across, down = np.array([-1, 1, 1, -1, -1]) * width / 2, np.array([-1, -1, 1, 1, -1]) * height / 2
+        x, y = (self.box[3] + self.box[5]) / 2, (self.box[2] + self.box[4]) / 2
+        cos, sin = np.cos(turn), np.sin(turn)
+        return np.column_stack([x + across * cos - down * sin, y + across * sin + down * cos])
 
 
 def fit(recipe: Any, out: Path, on_epoch: OnEpoch | None = None) -> None:
@@ -78,7 +96,7 @@ def picture(pieces: Sequence[Piece], recipe: RasterRecipe) -> bytes:
     for k, label in enumerate(chosen):
         x, y = GAP + k % COLUMNS * (SIDE + GAP), GAP + k // COLUMNS * (SIDE + 2 * LINE + GAP)
         page.paste(_panel(label, bands if len(bands) == 3 else [0] * 3, classes), (x, y))
-        height, width = label.box[4] - label.box[2], label.box[5] - label.box[3]
+        height, width = label.shape
         draw.text((x, y + SIDE + 2), f"{classes[int(label.box[0])].name}, {width:.4g} x {height:.4g} px", fill="black")
         draw.text((x, y + SIDE + LINE), label.scene.id[-36:], fill="#4b5563")
     file = io.BytesIO()
@@ -114,8 +132,8 @@ def _in_turn(left: dict[int, int], count: int) -> Iterator[int]:
 def _panel(label: Label, bands: Sequence[int], classes: Sequence[ClassInfo]) -> Image.Image:
     """The surroundings of a box, magnified without smoothing, with the edges of all boxes there."""
     sample = label.scene.read()
-    top, left, bottom, right = label.box[2:]
-    side = int(np.ceil(max(CONTEXT * max(bottom - top, right - left), LEAST)))
+    top, left, bottom, right = label.box[2:6]
+    side = int(np.ceil(max(CONTEXT * max(label.shape), LEAST)))
     y0, x0 = int((top + bottom - side) // 2), int((left + right - side) // 2)
     crop = np.zeros((len(bands), side, side), np.float64)
     part = Window(y0, x0, y0 + side, x0 + side).intersect(label.scene.window)
@@ -130,18 +148,16 @@ def _panel(label: Label, bands: Sequence[int], classes: Sequence[ClassInfo]) -> 
     panel = Image.fromarray(np.moveaxis(shades, 0, -1)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     draw, scale = ImageDraw.Draw(panel), SIDE / side
     for box in boxes_of(sample.target):
-        if box[4] < y0 or box[2] > y0 + side or box[5] < x0 or box[3] > x0 + side:
+        ring = ((Label(label.scene, box).ring - [x0, y0]) * scale).round()
+        if (ring.max(0) < 0).any() or (ring.min(0) > SIDE).any():
             continue
         color = UNKNOWN if int(box[0]) == IGNORE else classes[int(box[0])].color
-        corners = ((box[[3, 2, 5, 4]] - [x0, y0, x0, y0]) * scale).round().tolist()
-        _outline(draw, corners, color, 2 if np.allclose(box, label.box, equal_nan=True) else 1)
+        _outline(draw, [tuple(xy) for xy in ring.tolist()], color, 2 if np.allclose(box, label.box) else 1)
     return panel
 
 
-def _outline(draw: ImageDraw.ImageDraw, corners: Sequence[float], color: str, width: int) -> None:
+def _outline(draw: ImageDraw.ImageDraw, ring: list[tuple[float, ...]], color: str, width: int) -> None:
     """A frame whose middle is the edge of the box, on white so that it is seen on anything."""
-    x0, y0, x1, y1 = corners
-    ring = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
     draw.line(ring, fill="white", width=width + 2)
     draw.line(ring, fill=color, width=width)
 

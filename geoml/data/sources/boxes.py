@@ -119,7 +119,8 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
         out.append(
             LabelledScene(name, picture.shape, partial(_read, picture, known, unknown, source, recipe), picture.geobox)
         )
-    _rotated(report, source)
+    if not recipe.model.config.get("oriented"):
+        _rotated(report, source)
     if hint := report.hint(source.corners):
         report.problems.insert(0, hint)
     elif source.corners == "edges" and (doubt := report.doubt()):

@@ -243,6 +243,9 @@ def test_boxes_with_a_heading_are_refused_unless_upright_ones_are_meant(tmp_path
     (tmp_path / "a.txt").write_text(" ".join(map(repr, [0, *shares])))
     text = fault(recipe(tmp_path, "yolo"))
     assert "1 of 1 objects are boxes with a heading; upright boxes are 3.1 times as large" in text
+    oriented = recipe(tmp_path, "yolo")
+    model = oriented.model.model_copy(update={"config": {"oriented": True}})
+    assert len(scenes(oriented.model_copy(update={"model": model}))) == 1
     x0, y0, x1, y1 = TURNED.bounds
     np.testing.assert_allclose(found(recipe(tmp_path, "yolo", rotated="upright")), [(0, 0, y0, x0, y1, x1)], atol=1e-3)
     robox = "<cx>50</cx><cy>35</cy><w>40</w><h>10</h><angle>0.7853981633974483</angle>"

@@ -82,6 +82,16 @@ def test_labels_are_spread_over_classes_and_sizes() -> None:
     assert len(spread([Label(scene, np.array(b, float)) for b in boxes[-3:]])) == 2
 
 
+def test_a_turned_label_has_turned_corners() -> None:
+    """The middle stays, a quarter turn swaps the sides, and angles go from east towards south, as rows do."""
+    scene = LabelledScene("a", (9, 9), lambda: None)  # type: ignore[arg-type, return-value]
+    box = [0, 0, 10, 20, 14, 40]
+    corners = Label(scene, np.array([*box, np.pi / 2])).ring
+    assert sorted(corners[:4].round(6).tolist()) == [[28, 2], [28, 22], [32, 2], [32, 22]]
+    east = Label(scene, np.array([*box, np.pi / 6])).ring[1:3].mean(0) - [30, 12]
+    np.testing.assert_allclose(east, 10 * np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)]))
+
+
 def test_a_training_leaves_the_picture_and_a_page_with_it(tmp_path: Path) -> None:
     scenes(tmp_path, [[0, 4, 4, 16, 20], [1, 30, 30, 50, 44]])
     made = recipe(tmp_path, epochs=1, batch=2, chip_size=32, sampling={"samples": 2}, seed=1)
