@@ -30,3 +30,8 @@ def listed(words: Iterable[object], none: str = "none", *, joined: str = ", ", m
     entries = [short(w) for w in words]
     more = f"{joined.rstrip()} … and {len(entries) - most} more" if len(entries) > most else ""
     return f"{joined.join(entries[:most])}{more}" or none
+
+
+def text_of(value: object) -> str:
+    """A property as recipes write it: a whole number is one also where its column has gaps."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

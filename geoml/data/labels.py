@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -115,6 +116,15 @@ def read_all(specs: Sequence[VectorLabels], kind: Target) -> list[gpd.GeoDataFra
     return found
 
 
+def read_vectors(path: Path) -> gpd.GeoDataFrame:
+    """All features of a GeoJSON, GeoPackage or GeoParquet file. Raises DataError for a file that cannot be read."""
+    try:
+        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
+        return parquet_geometry.read(path) if parquet else gpd.read_file(path)
+    except (OSError, DataSourceError, pa.ArrowException, ValueError) as err:
+        raise DataError(f"{path}: cannot be read as vectors ({err})") from err
+
+
 def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
     """Polygons of a vector file with a column ``label``, in the file's CRS.
 
@@ -122,11 +132,7 @@ def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
     for a field or a value that the recipe does not explain.
     """
     path = resolve(spec.file)
-    try:
-        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        frame = parquet_geometry.read(path) if parquet else gpd.read_file(path)
-    except (OSError, DataSourceError, ValueError) as err:
-        raise DataError(f"{path}: cannot be read as vectors ({err})") from err
+    frame = read_vectors(path)
     if frame.crs is None:
         raise DataError(f"{path}: has no CRS")
     frame = frame[~frame.geometry.isna() & ~frame.geometry.is_empty].reset_index(drop=True)

@@ -129,19 +129,28 @@ def stored(
 def find(root: Path, pattern: str) -> dict[str, Path]:
     """id -> file for every file under ``root`` that fits ``pattern`` with one ``{id}``, sorted by id.
 
-    Raises InputError for a pattern without ``{id}`` and NothingFound when no file fits.
+    With a ``{folder}`` too, an id is ``folder/id``. Raises InputError for a pattern without ``{id}`` and NothingFound
+    when no file fits.
     """
-    if pattern.count("{id}") != 1:
-        raise InputError(f"{pattern!r}: expected one {{id}} in the path")
-    before, after = pattern.split("{id}")
-    regex = re.compile(re.escape(before) + r"([^/]+)" + re.escape(after))
+    if pattern.count("{id}") != 1 or pattern.count("{folder}") > 1:
+        raise InputError(f"{pattern!r}: expected one {{id}}, and at most one {{folder}}, in the path")
+    regex, star = re.escape(pattern), pattern
+    for name in ("id", "folder"):
+        regex = regex.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>[^/]+)")
+        star = star.replace(f"{{{name}}}", "*")
     found = {}
-    for path in root.glob(f"{before}*{after}"):
-        if match := regex.fullmatch(path.relative_to(root).as_posix()):
-            found[match.group(1)] = path
+    for path in root.glob(star):
+        if match := re.fullmatch(regex, path.relative_to(root).as_posix()):
+            found["/".join(v for v in (match.groupdict().get("folder"), match["id"]) if v is not None)] = path
     if not found:
         raise NothingFound(f"{root / pattern}: no such file" + ("" if root.is_dir() else "; the folder does not exist"))
     return dict(sorted(found.items()))
+
+
+def beside(root: Path, pattern: str, name: str) -> Path:
+    """The file of another ``pattern`` for the id that `find` gave an image."""
+    folder, _, bare = name.rpartition("/")
+    return root / pattern.replace("{folder}", folder).replace("{id}", bare)
 
 
 def find_with(root: Path, images: str, others: str, *, required: bool, what: str) -> Iterator[tuple[str, Path, Path]]:
@@ -149,9 +158,8 @@ def find_with(root: Path, images: str, others: str, *, required: bool, what: str
 
     Raises DataError, naming the field that allows it, for a missing one that is, and NothingFound as `find` does.
     """
-    before, after = others.split("{id}")
     for name, image in find(root, images).items():
-        other = root / f"{before}{name}{after}"
+        other = beside(root, others, name)
         if required and not other.exists():
             raise DataError(f"{other}: missing; set source.no_file to 'empty' if that means no {what}")
         yield name, image, other

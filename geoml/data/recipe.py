@@ -60,14 +60,24 @@ class Blocks(Frozen):
     )
 
 
+class Strip(Frozen):
+    """The right-hand part of every training image becomes the validation split: frames of a camera share ground."""
+
+    share: float = Field(gt=0, lt=1, description="of the columns of an image")
+    gap: int = Field(default=0, ge=0, description="columns left of it that are not used, as far as the camera moves")
+
+
 class Files(Frozen):
     """By scene id: shell patterns; test is asked first, then val, the rest is train."""
+
+    later: ClassVar[tuple[str, ...]] = ("strip",)
 
     kind: Literal["files"]
     test: tuple[str, ...] = ()
     val: tuple[str, ...] = ()
     train: tuple[str, ...] = ("*",)
     carve: Carve | None = None
+    strip: Strip | None = Field(default=None, description="validation from train, where it has no georeference")
 
 
 class ByLabel(Frozen):

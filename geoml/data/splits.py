@@ -18,7 +18,7 @@ import numpy as np
 import pyproj
 import shapely
 
-from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, Split, resolve
+from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, Split, Strip, resolve
 from geoml.data.scene import LabelledScene, Piece, fingerprint, outline, overlap
 from geoml.errors import InputError
 from geoml.grid.plane import Window
@@ -42,6 +42,8 @@ def assign(scenes: Sequence[LabelledScene], split: Split, root: str | None, seed
         pieces = [Piece(s, s.window, s.split) for s in scenes if s.split is not None]
     if not isinstance(split, Blocks) and split.carve is not None:
         pieces = _carve(pieces, split.carve, seed)
+    if isinstance(split, Files) and split.strip is not None:
+        pieces = [p for piece in pieces for p in _stripped(piece, split.strip)]
     if not any(p.split == "train" for p in pieces):
         raise InputError(f"split: no scene of {len(scenes)} is in train")
     check_ids(pieces)
@@ -161,6 +163,20 @@ def _carve(pieces: Sequence[Piece], carve: Carve, seed: int) -> list[Piece]:
         else:
             out += _by_ground(piece.scene, carve.size, {"val": carve.share}, seed)
     return out
+
+
+def _stripped(piece: Piece, strip: Strip) -> list[Piece]:
+    """A training image without its right-hand part, and that for validation."""
+    if piece.split == "val" or piece.window != piece.scene.window:
+        raise InputError("split.strip: there is validation already; give one or the other")
+    if piece.split != "train":
+        return [piece]
+    w = piece.window
+    start = w.x1 - round(strip.share * w.shape[1])
+    if not w.x0 < start - strip.gap < w.x1 or start == w.x1:
+        raise InputError(f"split.strip: {piece.name} of {w.shape[1]} columns leaves none for train or for val")
+    parts = {"train": replace(w, x1=start - strip.gap), "val": replace(w, x0=start)}
+    return [replace(piece, window=part, split=name) for name, part in parts.items()]
 
 
 def _by_ground(scene: LabelledScene, size: float, shares: dict[str, float], seed: int) -> list[Piece]:

@@ -22,7 +22,7 @@ from geoml.io.cards.map_card import ClassInfo, MapCard
 from geoml.io.report.template import template
 from geoml.nn.box_scores import BoxScores
 from geoml.recipe import Frozen
-from geoml.tasks import _detection_record, _detection_table, _loop
+from geoml.tasks import _detection_record, _detection_table, _label_picture, _loop
 from geoml.tasks._detection_scores import DetectionScores, HeldOutObjects
 
 if TYPE_CHECKING:
@@ -102,9 +102,11 @@ class Task:
 
     @staticmethod
     def learning(recipe: DetectionRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
-        """By the boxes (K,) of both splits, which the card names."""
+        """By the boxes (K,) of both splits, which the card names. Raises InputError for a split without any."""
         names = [c.name for c in recipe.classes]
         counts = {"train": train, "val": val}
+        if empty := [k for k, v in counts.items() if not v.sum()]:
+            raise InputError(f"split: no box at all in {' and '.join(empty)}; nothing to learn or to choose by")
         return Task(len(names), {"boxes": {k: dict(zip(names, v.tolist(), strict=True)) for k, v in counts.items()}})
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ class Task:
         return {"detection": _detection_record.record(package.card, recipe, held.scores, sides)}
 
     more = staticmethod(_loop.no_more)
-    fit = staticmethod(_loop.fit)
+    fit = staticmethod(_label_picture.fit)
     score = staticmethod(_loop.score)
     table = staticmethod(_detection_table.table)
 
@@ -154,4 +156,4 @@ class Task:
     def page(scores: Mapping[str, Any]) -> str:
         """The same as one HTML page."""
         page = template(Path(__file__).with_name("_detection_page.html.j2"))
-        return page.render(model=scores.get("model", "a model"), parts=Task.table(scores))
+        return page.render(model=scores.get("model", "a model"), parts=Task.table(scores), labels=scores.get("labels"))

@@ -15,7 +15,7 @@ from geoml.data.target import LISTED, DateMoves, Labels, PixelTarget
 from geoml.errors import DataError, InputError
 from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.metrics import IGNORE
-from geoml.texts import listed
+from geoml.texts import listed, text_of
 
 if TYPE_CHECKING:
     from geoml.data.labels import VectorLabels
@@ -85,7 +85,7 @@ class ClassTarget(PixelTarget):
         out: list[float] = []
         strange: set[str] = set()
         for raw in column:
-            text = str(int(raw)) if isinstance(raw, float) and raw.is_integer() else str(raw)
+            text = text_of(raw)
             value = spec.values.get(text, names.get(text, int(text) if re.fullmatch(r"-?[0-9]+", text) else None))
             if value in numbers:
                 out.append(self.index_of[value])
