@@ -135,6 +135,16 @@ class PixelTask(Task, Protocol):
         ...
 
     @staticmethod
+    def check_labels(recipe: Any, splits: Any, read: Any) -> None:
+        """Warn, or raise InputError, where labels are none that the network of a recipe can learn."""
+        ...
+
+    @staticmethod
+    def judged(package: Any, recipe: Any, splits: Any, read: Any) -> Mapping[str, Any]:
+        """Fields of the card that the trained network says on the validation split; what is held out has no part."""
+        ...
+
+    @staticmethod
     def more(package: Any, pieces: Any, read: Any) -> dict[str, Any]:
         """Scores that need the model itself; may replace others."""
         ...

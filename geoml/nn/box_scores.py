@@ -1,28 +1,106 @@
 """Scores of boxes against true ones, picture by picture: the parts together give what the whole gives at once.
 
-AP50 is that of COCO (Lin et al. 2014, https://arxiv.org/abs/1405.0312): average precision at an intersection over union
-of 0.5, at 101 recalls, with any number of boxes in a picture; boxes of one score count together, so the order of
-pictures does not matter. Precision, recall and F1 are at an overlap of 0.4 (Weinstein et al. 2021,
-https://doi.org/10.1371/journal.pcbi.1009180) and a fixed score. Matches are greedy, best score first, one to one.
+- Average precision is that of COCO (Lin et al. 2014, https://arxiv.org/abs/1405.0312): at 101 recalls, by greedy
+  matches, with any number of boxes in a picture; boxes of one score count together, so the order of pictures does not
+  matter. Sizes are the longer sides of boxes, in pixels.
+- Precision, recall and F1 are at an overlap of 0.4 by the best assignment, as DeepForest has it (Weinstein et al. 2021,
+  https://doi.org/10.1371/journal.pcbi.1009180), of the boxes of at least the threshold of their class.
+- The same of centres that lie within a distance, one to one, and how far they are off.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.vector.boxes import COLUMNS, edges, overlapping, suppress
+from geoml.nn.box_matching import ASIDE, HIT, Pairs, distances, greedy, most_shared, nearest, shares
+from geoml.vector.boxes import COLUMNS, edges, suppress
 
 AP, AT = 0.5, 0.4
-"""Intersection over union of a match."""
+"""Intersection over union of a match: for the score that weights are chosen by, and for precision and recall."""
+OVERLAPS = np.linspace(0.5, 0.95, 10)
+"""Those that AP is the mean over."""
 RECALLS = np.linspace(0, 1, 101)
-_HIT, _MISS, _ASIDE = 1, 0, -1
+ANY = (0.0, float("inf"))
+"""Every size."""
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBoxes:
+    """Boxes of one class in a picture, best first: ``score`` (n,), ``found`` (n, 4) and ``truth`` (m, 4) edges.
+
+    What finds a true box that is ``aside`` (m,) is neither right nor wrong.
+    """
+
+    score: NDArray[np.float64]
+    found: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    aside: NDArray[np.bool_]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """All that overlap."""
+        return shares(self.found, self.truth)
+
+    @property
+    def real(self) -> NDArray[np.float64]:
+        """The true boxes that count."""
+        return self.truth[~self.aside]
+
+    def fates(self, least: float, size: tuple[float, float] = ANY) -> NDArray[np.int64]:
+        """(n,) by COCO, of an overlap of ``least``, where only true boxes with a longer side in ``size`` count."""
+        here = _within(self.truth, size)
+        pairs = self.pairs.where(self.pairs.value >= least)
+        fate = greedy(pairs, len(self.found), self.aside | ~here, self.aside)
+        fate[(fate != HIT) & ~_within(self.found, size)] = ASIDE
+        return fate
+
+    def sure(self, threshold: float) -> tuple[NDArray[np.intp], Pairs]:
+        """Rows of at least a score that count, and the assignment of them to the true boxes that count."""
+        rows = np.flatnonzero(self.score >= threshold)
+        pairs = self.pairs.where(self.pairs.found < len(rows))  # they come first
+        counts = ~self.aside[pairs.truth]
+        best = most_shared(pairs.where(counts), len(rows), len(self.truth))
+        best = best.where(best.value >= AT)
+        other = pairs.where(~counts & (pairs.value >= AT)).found
+        return np.setdiff1d(rows, np.setdiff1d(other, best.found)), best
+
+    def near(self, threshold: float, most: float) -> tuple[int, Pairs]:
+        """How many of at least a score count, and the assignment of their centres to those of true boxes.
+
+        What lies within ``most`` pixels of a true box that is aside alone does not count.
+        """
+        mine = centres(self.found[self.score >= threshold])
+        best = nearest(distances(mine, centres(self.real), most), len(mine), len(self.real))
+        other = distances(mine, centres(self.truth[self.aside]), most).found
+        return len(mine) - len(np.setdiff1d(other, best.found)), best
+
+
+class Totals(NamedTuple):
+    """Counts that precision and recall are made of."""
+
+    hits: int
+    found: int
+    truth: int
+
+    def scores(self) -> dict[str, Any]:
+        """None where a score has no meaning."""
+        return {
+            "precision": self.hits / self.found if self.found else None,
+            "recall": self.hits / self.truth if self.truth else None,
+            "f1": 2 * self.hits / (self.found + self.truth) if self.truth else None,
+            "truth": self.truth,
+            "found": self.found,
+        }
 
 
 class BoxScores:
-    """Boxes of ``classes`` classes; those of a score of at least ``confident`` count as found.
+    """Boxes of ``classes`` classes; those of a score of at least their class's ``thresholds`` count as found.
 
     What overlaps a better box by more than ``overlap`` is suppressed in each picture first. ``key`` is the score that
     weights are chosen by: the mean AP50 of the classes that have true boxes.
@@ -31,10 +109,11 @@ class BoxScores:
     key: ClassVar[str] = "ap50"
     larger_is_better: ClassVar[bool] = True
 
-    def __init__(self, classes: int, confident: float, overlap: float) -> None:
-        self.classes, self.confident, self.overlap = classes, confident, overlap
-        self.truth: NDArray[np.int64] = np.zeros(classes, np.int64)
-        self._found: list[NDArray[np.float64]] = []
+    def __init__(self, classes: int, thresholds: float | Sequence[float], overlap: float) -> None:
+        self.classes, self.overlap = classes, overlap
+        self.thresholds: list[float] = np.broadcast_to(thresholds, classes).tolist()
+        self.pictures: list[tuple[PictureBoxes, ...]] = []
+        """By picture, by class."""
 
     def update(self, found: NDArray[np.float64], truth: NDArray[np.float64]) -> None:
         """Add a picture.
@@ -44,19 +123,22 @@ class BoxScores:
         right.
         """
         boxes = suppress(dict(zip(COLUMNS, found.T, strict=True)), self.overlap)
-        found = np.column_stack([boxes["class"], boxes["score"], edges(boxes)])
-        for index in range(self.classes):
-            mine, real = found[found[:, 0] == index], truth[truth[:, 0] == index]
-            real = np.concatenate([real, truth[(truth[:, 1] > 0) & (truth[:, 0] != index)]])
-            self.truth[index] += int((real[:, 1] == 0).sum())
-            mine = mine[np.argsort(-mine[:, 1], kind="stable")]
-            fates = [_matched(mine[:, 2:], real[:, 2:], real[:, 1] > 0, least) for least in (AP, AT)]
-            self._found.append(np.column_stack([mine[:, :2], *fates]))
+        shape, score = edges(boxes), boxes["score"]
+        aside = truth[:, 1] > 0
+        parts = []
+        for k in range(self.classes):
+            mine = boxes["class"] == k
+            real = (truth[:, 0] == k) | aside
+            parts.append(PictureBoxes(score[mine], shape[mine], truth[real, 2:], aside[real]))
+        self.pictures.append(tuple(parts))
 
     def merge(self, other: BoxScores) -> None:
         """Add the pictures of another part."""
-        self.truth += other.truth
-        self._found += other._found
+        self.pictures += other.pictures
+
+    def of_class(self, k: int) -> list[PictureBoxes]:
+        """Every picture as one class has it."""
+        return [picture[k] for picture in self.pictures]
 
     def compute(self) -> dict[str, Any]:
         """All scores as plain JSON values; None where a score has no meaning (a class without a true box).
@@ -65,62 +147,89 @@ class BoxScores:
         over all (AP50: the mean of the classes that have truth) with ``count_error`` (found / truth - 1);
         ``nothing`` is a map without any box.
         """
-        rows = np.concatenate(self._found) if self._found else np.empty((0, 4))
-        by_class = [self._row(rows[rows[:, 0] == k], int(n)) for k, n in enumerate(self.truth)]
-        real = int(self.truth.sum())
-        aps = [row["ap50"] for row in by_class if row["ap50"] is not None]
-        whole = self._counts(rows, real)
+        by_class, parts = [], []
+        for k, threshold in enumerate(self.thresholds):
+            pictures = self.of_class(k)
+            parts.append(counted(pictures, threshold))
+            ap50 = average_precision(pictures, [AP])
+            by_class.append({"ap50": ap50, **parts[-1].scores(), "threshold": threshold})
+        whole = total(parts)
         return {
-            "ap50": float(np.mean(aps)) if aps else None,
-            **whole,
-            "count_error": whole["found"] / real - 1 if real else None,
+            "ap50": mean(row["ap50"] for row in by_class),
+            **whole.scores(),
+            "count_error": whole.found / whole.truth - 1 if whole.truth else None,
             "by_class": by_class,
-            "confident": self.confident,
-            "nothing": {"ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0} if real else None,
-        }
-
-    def _row(self, rows: NDArray[np.float64], real: int) -> dict[str, Any]:
-        return {"ap50": _average_precision(rows[:, 1], rows[:, 2], real), **self._counts(rows, real)}
-
-    def _counts(self, rows: NDArray[np.float64], real: int) -> dict[str, Any]:
-        """At the fixed score."""
-        fates = rows[rows[:, 1] >= self.confident, 3]
-        hits, found = int((fates == _HIT).sum()), int((fates != _ASIDE).sum())
-        return {
-            "precision": hits / found if found else None,
-            "recall": hits / real if real else None,
-            "f1": 2 * hits / (found + real) if real else None,
-            "truth": real,
-            "found": found,
+            "nothing": {"ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0} if whole.truth else None,
         }
 
 
-def _matched(
-    found: NDArray[np.float64], truth: NDArray[np.float64], aside: NDArray[np.bool_], least: float
-) -> NDArray[np.int64]:
-    """(n,) of each box, best first, whether it hits a true one, misses, or finds one that is left aside."""
-    fate = np.full(len(found), _MISS)
-    if not len(found) or not len(truth):
-        return fate
-    i, j, share = overlapping(found, truth, np.nextafter(least, 0))
-    free = np.ones(len(truth), bool)
-    order = np.lexsort((j, -share, aside[j], i))  # what counts before what is left aside, then the closest
-    for a, b in zip(i[order].tolist(), j[order].tolist(), strict=True):
-        if fate[a] == _MISS and (free[b] or aside[b]):
-            fate[a], free[b] = _ASIDE if aside[b] else _HIT, False
-    return fate
+def counted(pictures: Sequence[PictureBoxes], threshold: float) -> Totals:
+    """At an overlap of `AT`, by the best assignment."""
+    sure = [picture.sure(threshold) for picture in pictures]
+    truth = sum(len(picture.real) for picture in pictures)
+    return Totals(sum(len(best.found) for _, best in sure), sum(len(rows) for rows, _ in sure), truth)
 
 
-def _average_precision(score: NDArray[np.float64], fate: NDArray[np.float64], real: int) -> float | None:
-    """Mean over recalls of the best precision at such a recall or a larger one; None without true boxes."""
+def points(pictures: Sequence[PictureBoxes], threshold: float, most: float) -> tuple[Totals, float]:
+    """Of centres within ``most`` pixels, and the sum of the squares of the distances of those that match."""
+    near = [picture.near(threshold, most) for picture in pictures]
+    truth = sum(len(picture.real) for picture in pictures)
+    squares = sum(float((best.value**2).sum()) for _, best in near)
+    return Totals(sum(len(best.found) for _, best in near), sum(n for n, _ in near), truth), squares
+
+
+def average_precision(
+    pictures: Sequence[PictureBoxes], overlaps: Sequence[float], size: tuple[float, float] = ANY
+) -> float | None:
+    """Mean over ``overlaps`` of COCO's average precision; None without a true box of this ``size`` in pixels.
+
+    The size is that of the longer side, from the first on and below the second.
+    """
+    real = sum(int(_within(picture.real, size).sum()) for picture in pictures)
     if not real:
         return None
-    counted = fate != _ASIDE
-    score, hit = score[counted], fate[counted] == _HIT
+    score = np.concatenate([picture.score for picture in pictures])
     order = np.argsort(-score, kind="stable")
-    score, hits = score[order], np.cumsum(hit[order])
+    found = [np.concatenate([picture.fates(least, size) for picture in pictures])[order] for least in overlaps]
+    return float(np.mean([_average(score[order], fate, real) for fate in found]))
+
+
+def _average(score: NDArray[np.float64], fate: NDArray[np.int64], real: int) -> float:
+    """Mean over recalls of the best precision at such a recall or a larger one; scores fall."""
+    counts = fate != ASIDE
+    score, hits = score[counts], np.cumsum(fate[counts] == HIT)
     last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.empty(0, np.intp)
     precision, recall = hits[last] / (last + 1), hits[last] / real
     best = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(recall, RECALLS, "left")
     return float(np.append(best, 0.0)[np.minimum(at, len(best))].mean())
+
+
+def longer(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) longer side of edges (n, 4)."""
+    side: NDArray[np.float64] = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0)
+    return side
+
+
+def centres(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 2) row and column of edges (n, 4)."""
+    middle: NDArray[np.float64] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return middle
+
+
+def total(parts: Sequence[Totals]) -> Totals:
+    """Of all classes."""
+    return Totals(*(int(v) for v in np.sum([tuple(p) for p in parts], axis=0)))
+
+
+def mean(values: Iterator[float | None]) -> float | None:
+    """Of those that have a meaning."""
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _within(boxes: NDArray[np.float64], size: tuple[float, float]) -> NDArray[np.bool_]:
+    if size == ANY:
+        return np.ones(len(boxes), bool)
+    side = longer(boxes)
+    return (side >= size[0]) & (side < size[1])

@@ -11,9 +11,10 @@ from shapely.geometry.base import BaseGeometry
 from geoml.engine.contract import FinishedRun
 from geoml.grid.plane import Plane
 from geoml.io.tables.geoparquet import HELD, Extent, Spill, bounds_of, scratch, types_of, write_sorted
-from geoml.io.tables.objects import SCHEMA, ObjectRows, Searched, Summary, read_found, write_summary
+from geoml.io.tables.objects import SCHEMA, ObjectRows, Searched, box_areas, read_found, write_summary
+from geoml.outputs._objects_summary import Scale, Summary
 from geoml.outputs._objects_tables import FEATURES, SUMMARY
-from geoml.vector.boxes import Boxes, Suppression, together
+from geoml.vector.boxes import Boxes, Suppression, take, together
 
 
 def kept(run: FinishedRun, overlap: float, searched: Searched) -> Iterator[tuple[Plane, Boxes]]:
@@ -36,19 +37,26 @@ def kept(run: FinishedRun, overlap: float, searched: Searched) -> Iterator[tuple
             yield plane, strip.end()
 
 
-def write_tables(run: FinishedRun, overlap: float) -> None:
-    """Write `FEATURES` and `SUMMARY` into the folder of the run. Raises DataError."""
+def write_tables(run: FinishedRun, overlap: float, score: float) -> None:
+    """Write `FEATURES` and `SUMMARY` into the folder of the run. Raises DataError.
+
+    Of what is kept, candidates below the threshold of their class (``score`` where the card has none) are counted for
+    what they are worth and are no rows.
+    """
     card, plan, path = run.plan.card, run.plan, run.out / FEATURES
     region: BaseGeometry = shapely.union_all([zone.geometry for zone in plan.zones])
     model_id = f"{card.name}/{card.version}/{card.sha256[:12]}"
-    rows = ObjectRows(card, model_id, run.sources, region, plan.recipe.min_area)
-    summary, searched, extent = Summary(card), Searched(), Extent()
+    rows, scale, least = ObjectRows(card, model_id, run.sources, region), Scale(card, score), plan.recipe.min_area
+    summary, searched, extent = Summary(card, scale), Searched(), Extent()
     with scratch(path) as folder:
         found = Spill(folder / "found", SCHEMA, HELD)
         for plane, boxes in kept(run, overlap, searched):
-            table = rows.made(plane, boxes)
+            large = take(boxes, box_areas(plane, boxes) >= least) if least else boxes
+            every = {**large, "confidence": scale.confidence(large)}
+            reported = scale.reported(every)
+            summary.add(every, reported)
+            table = rows.made(plane, take(every, reported))
             found.add(table)
-            summary.add(table)
             extent.add(bounds_of(table), types_of(table))
         write_sorted(found.tables(), extent, SCHEMA, path, folder)
     write_summary(summary.table(searched, region, plan.pixels), run.out / SUMMARY)

@@ -1,7 +1,8 @@
-"""What the page of a run shows of objects: their boxes on the map, and how many there are of each class."""
+"""What the page of a run shows of objects: boxes on the map, how many of each class, and what its scores are worth."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +18,18 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from geoml.errors import DataError
+from geoml.io.cards.detection import FoundClass
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.page import area
 from geoml.io.report.part import Drawing, ReportLayer
+from geoml.io.report.score_table import sentence
 from geoml.io.report.template import template
 from geoml.outputs._objects_tables import FEATURES, SUMMARY
+
+SIDE = 200
+"""Of a plot."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,45 @@ class ObjectRow:
     name: str
     color: str
     count: int
+    expected: float | None
+    interval: tuple[int, int] | None
+    """Of the true number, 95 %; both None where the card does not know."""
     confidence: float | None
     density: float | None
     """Objects in a km² that was searched; None where none was."""
+
+
+@dataclass(frozen=True)
+class ClassPlots:
+    """Points of the plots of a class, of a side of `SIDE`, with y downwards."""
+
+    name: str
+    color: str
+    record: FoundClass
+
+    @property
+    def curve(self) -> str:
+        """Precision over recall."""
+        return " ".join(_point(recall, precision) for _, precision, recall in self.record.curve)
+
+    @property
+    def chosen(self) -> tuple[float, float] | None:
+        """Where the threshold lies on it."""
+        precision, recall = self.record.precision, self.record.recall
+        return None if precision is None or recall is None else (SIDE * recall, SIDE * (1 - precision))
+
+    @property
+    def worth(self) -> list[tuple[float, float, float]]:
+        """Dots of the share that is true over confidence, and their radius by the number of boxes."""
+        most = max((n for *_, n in self.record.reliability), default=1)
+        return [
+            (SIDE * sure, SIDE * (1 - true), 2.5 + 4.5 * math.sqrt(n / most))
+            for sure, true, n in self.record.reliability
+        ]
+
+
+def _point(x: float, y: float) -> str:
+    return f"{SIDE * x:.2f},{SIDE * (1 - y):.2f}"
 
 
 class ObjectCounter:
@@ -55,8 +97,8 @@ class ObjectReport:
     layers: Mapping[str, ReportLayer] = {}
     change = False
 
-    def __init__(self, out: Path, card: MapCard) -> None:
-        self.out, self.card = out, card
+    def __init__(self, out: Path, card: MapCard, score: float) -> None:
+        self.out, self.card, self.score = out, card, score
 
     def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> ObjectCounter:
         """Blocks hold no layer to count."""
@@ -84,12 +126,29 @@ class ObjectReport:
             if len(lines := shapely.get_parts(outline[value == c.value])):
                 picture[canvas.mask([shapely.multilinestrings(lines)])] = (*images.rgb(c.color), 255)
         said = ", ".join(f"{row.count:,} {row.name}" for row in self.rows)
-        return [Drawing("Objects", picture, f"Boxes of objects: {said}; {canvas.extent()}.", self._part("legend"))]
+        alt = f"Boxes of objects: {said}; {canvas.extent()}."
+        return [Drawing("Objects", picture, alt, self._part("legend"), over=True)]
 
     def section(self, scores: Mapping[str, Any] | None) -> Markup:
         """Counts by class."""
         left = self._summary[0]["unsearched_km2"]
-        return self._part("section", area(1e6 * left) if left else "")
+        said = area(1e6 * left) if left else ""
+        return self._part("section", said, self.card.detection, self._plots(), self.score, self._held_out())
+
+    def _held_out(self) -> str:
+        """The scores of the card in one line; empty where it has none."""
+        scores, names = self.card.scores, {"ap50": "AP50", "precision": "precision", "recall": "recall", "f1": "F1"}
+        if not names.keys() <= scores.keys():
+            return ""
+        shown = {v: scores[k] for k, v in names.items()}
+        return sentence(shown, f"On the {scores.get('split')} split, {scores.get('truth')} true boxes: ")
+
+    def _plots(self) -> list[ClassPlots]:
+        """Of the classes that have a curve."""
+        if (record := self.card.detection) is None:
+            return []
+        found = ((c, record.classes[c.name]) for c in self.card.classes)
+        return [ClassPlots(c.name, c.color, one) for c, one in found if one.curve]
 
     @cached_property
     def rows(self) -> tuple[ObjectRow, ...]:
@@ -100,6 +159,8 @@ class ObjectReport:
                 name=row["name"],
                 color=colours[row["class"]],
                 count=row["count"],
+                expected=row["expected"],
+                interval=None if row["expected_low"] is None else (row["expected_low"], row["expected_high"]),
                 confidence=row["confidence"],
                 density=row["count"] / row["searched_km2"] if row["searched_km2"] else None,
             )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
+from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.metrics import IGNORE
@@ -33,9 +34,11 @@ if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, ta
 TINY = {"classes": ("car", "house"), "task": "detection"}
 """Arguments of `geoml.testing.card`, for the contract tests."""
 SCORE = 0.3
-"""Peaks of a run are at least so high."""
+"""From which on objects are reported by a card without thresholds of its own."""
 LOW = 0.05
-"""Without a run, for scores, which look at every threshold."""
+"""Of the weakest candidates, by which scores look at every threshold and objects are counted."""
+MOST = 100_000
+"""Candidates of one chip; a network that gives more finds something everywhere."""
 OVERLAP = 0.5
 """Intersection over union above which two boxes are one object."""
 
@@ -60,19 +63,28 @@ class Output:
 
     @property
     def least(self) -> float:
-        """Score of the weakest candidate."""
+        """Score of the weakest candidate: in a run the card says how many low ones are worth something."""
+        if self.card.detection is not None:
+            return self.card.detection.least
         return LOW if self.recipe is None else SCORE
 
     def candidates(self, raw: Tensor, chip: Window, known: Tensor) -> Mapping[str, Tensor]:
         """As `geoml.engine.contract.OwnedOutput.candidates`: the columns of `geoml.vector.boxes` and ``valid``.
 
         ``y`` and ``x`` are the pixel of the centre. No side is farther from it than the card's chips are wide: of more
-        the network cannot see the other end.
+        the network cannot see the other end. Raises ModelError in a run for more than `MOST`.
         """
         from geoml.outputs._objects_peaks import candidates
 
         values = [c.value for c in self.card.classes]
-        return candidates(raw, chip, known, values, self.least, self.card.chip_size)
+        found = candidates(raw, chip, known, values, self.least, self.card.chip_size)
+        if self.recipe is not None and (count := len(found["score"])) > MOST:
+            height, width = chip.shape
+            raise ModelError(
+                f"{self.card.name}: {count:,} candidates of a score of {self.least:g} or more in one chip of"
+                f" {height} x {width} pixels, at most {MOST:,} are possible; check weights and normalisation"
+            )
+        return found
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """(n, 8) float64 candidates as `geoml.nn.box_scores.BoxScores` takes them; nothing is suppressed yet."""
@@ -93,10 +105,10 @@ class Output:
         """Objects as GeoParquet, and their summary."""
         from geoml.outputs._objects_features import write_tables
 
-        write_tables(run, OVERLAP)
+        write_tables(run, OVERLAP, SCORE)
 
     def report(self, out: Path) -> ObjectReport:
         """Boxes on the map, and their numbers."""
         from geoml.outputs._objects_report import ObjectReport
 
-        return ObjectReport(out, self.card)
+        return ObjectReport(out, self.card, SCORE)

@@ -10,6 +10,7 @@ from geoml.data.recipe import RasterRecipe
 from geoml.engine.task import OnEpoch
 
 if TYPE_CHECKING:
+    from geoml.data.prepare import Splits
     from geoml.data.scene import Piece
     from geoml.engine.packages.calibrate import Read
     from geoml.engine.packages.package import Package
@@ -35,4 +36,13 @@ def score(model: str | Path, recipe: RasterRecipe, split: str) -> dict[str, Any]
 
 def no_more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
     """No scores beside those of the metrics."""
+    return {}
+
+
+def any_labels(recipe: RasterRecipe, splits: Splits, read: Read) -> None:
+    """Every label is learnt."""
+
+
+def no_record(package: Package, recipe: RasterRecipe, splits: Splits, read: Read) -> dict[str, Any]:
+    """No field of the card beside its scores."""
     return {}

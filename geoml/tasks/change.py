@@ -52,6 +52,8 @@ class Task:
     key: ClassVar = ChangeScores.key
     larger_is_better: ClassVar = ChangeScores.larger_is_better
 
+    check_labels = staticmethod(_loop.any_labels)
+    judged = staticmethod(_loop.no_record)
     fit = staticmethod(_loop.fit)
     score = staticmethod(_loop.score)
     page = staticmethod(segmentation.Task.page)

@@ -6,41 +6,53 @@ is stored of them: `geoml.outputs.objects`. What is learnt: `geoml.nn.centre_los
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from geoml.data.recipe import RasterRecipe
-from geoml.data.targets.boxes import BoxTarget, boxes_of
+from geoml.data.targets.boxes import BoxTarget
 from geoml.errors import InputError
-from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo, MapCard
-from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.io.report.template import template
 from geoml.nn.box_scores import BoxScores
-from geoml.nn.centre_heat import INDEX
-from geoml.nn.metrics import IGNORE
-from geoml.outputs.objects import OVERLAP, SCORE
 from geoml.recipe import Frozen
-from geoml.tasks import _loop
-from geoml.vector.boxes import COLUMNS
+from geoml.tasks import _detection_record, _detection_table, _loop
+from geoml.tasks._detection_scores import DetectionScores, HeldOutObjects
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_COLUMNS = {"ap50": "AP50", "precision": "precision", "recall": "recall", "f1": "F1", "truth": "true", "found": "found"}
-_ROW, _COL = COLUMNS.index("y"), COLUMNS.index("x")
+    from geoml.data.prepare import Splits
+    from geoml.engine.packages.calibrate import Read
+    from geoml.engine.packages.package import Package
+
+
+class AtPrecision(Frozen):
+    """The lowest threshold of each class from which on so large a share of its boxes is right."""
+
+    precision: float = Field(gt=0, le=1, description="on the validation split, at an overlap of 0.4")
 
 
 class DetectionRecipe(RasterRecipe):
     """A training run of the task of objects."""
 
+    later: ClassVar[tuple[str, ...]] = (*RasterRecipe.later, "threshold", "match_distance", "sizes")
+
     classes: tuple[ClassInfo, ...] = Field(min_length=1, description="value, name and color of each kind of object")
+    threshold: Literal["f1"] | AtPrecision = Field(
+        default="f1", description="score from which on boxes are reported, by class: f1 for the best, {precision: 0.9}"
+    )
+    match_distance: float = Field(default=6.0, gt=0, description="metres at which centres match in `geoml evaluate`")
+    sizes: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(), max_length=20,
+        description="metres of longer sides between which AP is told apart; by default thirds of the true boxes",
+    )  # fmt: skip
 
     @property
     def target(self) -> BoxTarget:
@@ -57,56 +69,14 @@ class DetectionRecipe(RasterRecipe):
         values = [c.value for c in self.classes]
         if len(set(values)) != len(values):
             raise ValueError(f"classes: a value is used twice in {values}")
+        if list(self.sizes) != sorted(set(self.sizes)):
+            raise ValueError(f"sizes: {list(self.sizes)}; expected each larger than the one before")
         return self
 
-
-class DetectionScores(BoxScores):
-    """`BoxScores` against targets as `geoml.data.targets.boxes` has them."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes, SCORE, OVERLAP)
-        self.pixels = 0
-
-    def update(self, found: NDArray[np.float64], truth: NDArray[Any]) -> None:
-        """Add a picture: candidates (n, 8) in its pixels, and its target (6, y, x).
-
-        A candidate with its centre in a pixel of which nothing is known does not count.
-        """
-        known = truth[INDEX] != IGNORE
-        self.pixels += int(known.sum())
-        super().update(found[known[found[:, _ROW].astype(int), found[:, _COL].astype(int)]], boxes_of(truth))
-
-    def merge(self, other: BoxScores) -> None:
-        """Add the pictures of another part."""
-        super().merge(other)
-        self.pixels += other.pixels if isinstance(other, DetectionScores) else 0
-
-    def compute(self) -> dict[str, Any]:
-        """As `BoxScores`, and ``pixels``: how many were searched."""
-        return {**super().compute(), "pixels": self.pixels}
-
-
-class HeldOutObjects:
-    """`geoml.engine.task.HeldOut` of objects of classes called ``names``."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names, self.scores = names, DetectionScores(len(names))
-
-    def add(self, answer: Sequence[NDArray[Any]], truth: NDArray[Any], window: Window) -> None:
-        """Count a piece: candidates in pixels of the scene, and its target."""
-        found = answer[0].copy()
-        found[:, _ROW] -= window.y0
-        found[:, _COL] -= window.x0
-        self.scores.update(found, truth)
-
-    def compute(self) -> dict[str, Any]:
-        """As `DetectionScores`, by the names of the classes."""
-        return named(self.scores.compute(), self.names)
-
-
-def named(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Scores with a name for each class."""
-    return {**scores, "by_class": dict(zip(names, scores["by_class"], strict=True))}
+    @property
+    def least_precision(self) -> float | None:
+        """That thresholds are chosen by; None: by F1."""
+        return None if self.threshold == "f1" else self.threshold.precision
 
 
 @final
@@ -156,29 +126,32 @@ class Task:
 
     @staticmethod
     def held_out(card: MapCard, recipe: DetectionRecipe) -> HeldOutObjects:
-        """As `DetectionScores`, by the names of the classes."""
-        return HeldOutObjects([c.name for c in card.classes])
+        """At the thresholds of the card, by the names of the classes."""
+        return HeldOutObjects(card, recipe)
+
+    @staticmethod
+    def check_labels(recipe: DetectionRecipe, splits: Splits, read: Read) -> None:
+        """Boxes fit into a chip, and both splits have some; see `_detection_record.check_sides`."""
+        sides = {k: _detection_record.sides_of(splits[k], recipe, read) for k in ("train", "val")}
+        _detection_record.check_sides(recipe, sides)
+
+    @staticmethod
+    def judged(package: Package, recipe: DetectionRecipe, splits: Splits, read: Read) -> dict[str, Any]:
+        """The record of thresholds, calibration and counts, by the validation split."""
+        from geoml.engine.train.evaluate import find_in  # torch, which a task that is only named does without
+
+        held = HeldOutObjects(package.card, recipe)
+        find_in(package, splits["val"], recipe, held, read)
+        sides = _detection_record.sides_of(splits["train"], recipe, read)
+        return {"detection": _detection_record.record(package.card, recipe, held.scores, sides)}
 
     more = staticmethod(_loop.no_more)
     fit = staticmethod(_loop.fit)
     score = staticmethod(_loop.score)
-
-    @staticmethod
-    def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
-        """A row for each class; the totals beside those of a map without any object."""
-        rows = [(name, *(number(row[k]) for k in _COLUMNS)) for name, row in scores["by_class"].items()]
-        title = f"{scores['split']} split, {scores['truth']} true boxes"
-        said = [sentence({shown: scores[k] for k, shown in _COLUMNS.items()})]
-        if scores["count_error"] is not None:
-            said.append(f"count {scores['count_error']:+.1%}")
-        said.append(f"AP50 at an overlap of 0.5; all else at 0.4 and a score of {scores['confident']:g} or more")
-        if base := scores.get("nothing"):
-            said.append(sentence({_COLUMNS[k]: base[k] for k in ("ap50", "recall", "f1")}, "a map without objects: "))
-        return [ScoreTable(title, ("class", *_COLUMNS.values()), tuple(rows)), *said]
+    table = staticmethod(_detection_table.table)
 
     @staticmethod
     def page(scores: Mapping[str, Any]) -> str:
         """The same as one HTML page."""
-        table, *said = Task.table(scores)
         page = template(Path(__file__).with_name("_detection_page.html.j2"))
-        return page.render(model=scores.get("model", "a model"), table=table, said=said)
+        return page.render(model=scores.get("model", "a model"), parts=Task.table(scores))

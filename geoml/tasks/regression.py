@@ -113,6 +113,8 @@ class Task:
         """As `QuantityScores`, beside a map that is the median of the training data everywhere."""
         return HeldOutQuantity(_made(card), card.training.get("target", {}).get("median"))
 
+    check_labels = staticmethod(_loop.any_labels)
+    judged = staticmethod(_loop.no_record)
     more = staticmethod(_loop.no_more)
 
     @staticmethod

@@ -90,6 +90,8 @@ class Task:
         """As `ClassScores`, by the names of the classes."""
         return HeldOutClasses([c.name for c in card.classes], ClassScores(len(card.classes), STEPS))
 
+    check_labels = staticmethod(_loop.any_labels)
+    judged = staticmethod(_loop.no_record)
     more = staticmethod(_loop.no_more)
     fit = staticmethod(_loop.fit)
     score = staticmethod(_loop.score)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ import geopandas
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 from typer.testing import Result
 
 import geoml
@@ -121,6 +126,11 @@ def test_a_package_knows_how_well_it_finds_what_it_never_saw(detector: Path) -> 
     assert scores["f1"] > 0.9
     assert scores["ap50"] > 0.9
     assert scores["nothing"]["f1"] == 0.0
+    assert scores["guess"]["f1"] < 0.3
+    record = card["geoml:detection"]
+    assert record["sizes"]["seen"] == pytest.approx(10 * min(96, 2 * card["geoml:radius"] + 1))
+    assert 80 <= record["sizes"]["least"] < record["sizes"]["most"] <= 400
+    assert all(0.05 < one["threshold"] < 0.9 for one in record["classes"].values())
     assert set(scores["by_class"]) == set(RECTANGLES)
     assert card["geoml:training"]["boxes"]["train"] == {
         name: sum(int((rectangles((256, 256), 50, seed=k, sides=SIDES)[1][:, 0] == n).sum()) for k in range(10))
@@ -146,6 +156,57 @@ def test_any_blocks_give_the_same_rows_and_they_are_the_true_ones(run: Callable[
     beyond = json.loads((out / "run.json").read_text())["region_pixels"] - 520 * 680  # a box of degrees is wider
     assert rows[0]["unsearched_km2"] == pytest.approx(beyond * 1e-4, rel=0.02)
     assert "Objects" in (out / "report.html").read_text()
+
+
+def test_confidences_and_counts_hold_on_ground_that_chose_nothing(
+    detector: Path, tmp_path: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve scenes of another density; by squares of ground, for both classes."""
+    recipe = training(tmp_path)
+    for k in range(200, 212):
+        image, truth = rectangles((256, 256), 25, seed=k, sides=SIDES)
+        place = Affine(10, 0, 600_000 + 5_000 * k, 0, -10, 7_000_000)
+        testing.write_cog(tmp_path / "images" / f"held-{k}.tif", image, crs="EPSG:32621", transform=place, nodata=0)
+        write_boxes(tmp_path / "boxes" / f"held-{k}.geojson", truth)
+    recipe["split"] = {"kind": "files", "val": ["val-*"], "test": ["held-*"]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    result = cli("evaluate", str(tmp_path / "recipe.yaml"), "--model", str(detector), "--json")
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.stdout)
+    found = scores["calibration"]
+    assert found["calibrated"]
+    assert found["d_ece"] < 0.1
+    assert found["d_ece_candidates"] < 0.1
+    assert abs(found["count_error"]) < 0.15
+    assert found["squares"] > 80
+    assert found["inside"] / found["squares"] > 0.8
+    assert 0 < scores["points"]["rmse"] < 6
+    assert scores["ap"] <= scores["ap75"] + scores["ap50"]
+    monkeypatch.setenv("COLUMNS", "200")
+    said = cli("evaluate", str(tmp_path / "recipe.yaml"), "--model", str(detector)).stdout
+    assert f"test split, {scores['truth']} true boxes" in said
+    assert "calibrated confidence: D-ECE of what is reported 0." in said
+    assert f"hold the true count of {found['inside']} of {found['squares']} squares" in said
+
+
+def test_a_run_says_how_many_there_are_and_shows_them(run: Callable[..., Path]) -> None:
+    out = run(256)
+    for row in pq.read_table(out / "summary.parquet").to_pylist():
+        real = int((TRUTH[:, 0] == row["class"]).sum())
+        assert row["expected"] == pytest.approx(real, rel=0.2)
+        assert row["expected_low"] <= row["expected"] <= row["expected_high"]
+        assert row["expected_low"] - 0.1 * real <= real <= row["expected_high"] + 0.1 * real
+    frame = geopandas.read_parquet(out / "features.parquet")
+    assert (frame["confidence"] != frame["score"]).any()
+    assert frame.sort_values("score").groupby("class")["confidence"].apply(lambda c: c.is_monotonic_increasing).all()
+    page = (out / "report.html").read_text()
+    assert "Precision and recall" in page
+    assert "Reliability" in page
+    picture = re.search(r'src="data:image/png;base64,([^"]+)" alt="Boxes of objects', page)
+    assert picture is not None
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture[1]))).convert("RGB")).astype(int)
+    assert ((drawn == [227, 26, 28]).all(-1).sum() > 200) and ((drawn == [31, 120, 180]).all(-1).sum() > 200)
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20, "over the image"
 
 
 def test_the_largest_things_that_fit_a_chip_are_found(run: Callable[..., Path]) -> None:

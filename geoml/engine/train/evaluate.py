@@ -16,8 +16,8 @@ from geoml.data.scene import Piece
 from geoml.engine.contract import Backend
 from geoml.engine.inference.predict import Predictor, map_sample
 from geoml.engine.packages import package
-from geoml.engine.packages.calibrate import calibrated, is_calibrated, sample_pixels
-from geoml.engine.task import find_pixel_task
+from geoml.engine.packages.calibrate import Read, calibrated, is_calibrated, sample_pixels
+from geoml.engine.task import HeldOut, find_pixel_task
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.units import differ
@@ -85,18 +85,31 @@ def score(
     not yet, is calibrated on pixels of these pieces; their labels take no part. ``backend`` runs the network; None is
     PyTorch by the settings.
     """
-    given, card, read = loaded, loaded.card, reader or Reader()
+    card, read = loaded.card, reader or Reader()
+    task = find_pixel_task(card.task)
+    scores = task.held_out(card, recipe)
+    find_in(loaded, pieces, recipe, scores, read, backend)
+    return {
+        **scores.compute(),
+        "scenes": len({p.scene.id for p in pieces}),
+        **task.more(loaded, pieces, read),
+    }
+
+
+def find_in(
+    loaded: package.Package,
+    pieces: Sequence[Piece],
+    recipe: RasterRecipe,
+    scores: HeldOut,
+    read: Read,
+    backend: Backend | None = None,
+) -> None:
+    """Add what a package answers on pieces of a recipe, and what is true there, to ``scores``; see `score`."""
     if not is_calibrated(loaded):
         loaded = calibrated(loaded, sample_pixels(pieces, read))
-    predictor, task, kind = Predictor(loaded, backend=backend), find_pixel_task(card.task), recipe.target
-    scores = task.held_out(card, recipe)
+    predictor, kind = Predictor(loaded, backend=backend), recipe.target
     for piece in pieces:
         seen = cut(read(piece.scene), piece.window, piece.window, kind)
         answers = [predictor.output.answer(rows) for rows in map_sample(predictor, read(piece.scene), piece.window)]
         whole = [np.concatenate(column) for column in zip(*answers, strict=True)]
         scores.add(whole, kind.only(seen.target, seen.valid), piece.window)
-    return {
-        **scores.compute(),
-        "scenes": len({p.scene.id for p in pieces}),
-        **task.more(given, pieces, read),
-    }

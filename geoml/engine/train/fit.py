@@ -74,6 +74,7 @@ def fit(
         raise InputError("split: val is empty, nothing to choose the best weights by; add a split or `carve`")
     reader = Reader()
     check(splits, recipe, reader)
+    kind.check_labels(recipe, splits, reader)
     seen, val = (measure(splits[name], recipe.target, reader, recipe.dates) for name in ("train", "val"))
     task = kind.learning(recipe, seen.counted, val.counted)
     torch.manual_seed(recipe.seed)
@@ -96,6 +97,7 @@ def fit(
     card = card.model_copy(update={"domain": measured(splits, recipe, reader)})
     scored_on = "test" if splits["test"] else "val"
     card = package.save(module, card.model_copy(update={"training": told}), out)
+    card = card.model_copy(update=dict(kind.judged(package.Package(module, card, out), recipe, splits, reader)))
     scores = {"split": scored_on, **score(package.Package(module, card, out), splits[scored_on], recipe, reader)}
     card = card.model_copy(update={"scores": scores})
     cards.write(card, out)

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from geoml.errors import InputError
 from geoml.grid.chips import ChipGrid, blended_grid, exact_grid
 from geoml.io.cards.card import ModelCard
+from geoml.io.cards.detection import Detection
 from geoml.io.cards.domain import Domain
 from geoml.io.cards.int8 import Int8
 from geoml.io.unit_names import Unit, unit
@@ -21,7 +22,7 @@ from geoml.recipe import Frozen, Phase
 
 TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
-REPORTS = ("training", "scores", "domain", "int8")
+REPORTS = ("training", "scores", "domain", "int8", "detection")
 """Fields that are not written where they are empty."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
@@ -89,6 +90,9 @@ class MapCard(ModelCard):
     int8: Int8 | None = Field(
         default=None, exclude_if=_empty, description="ranges and loss of its program in int8; None: it has none"
     )
+    detection: Detection | None = Field(
+        default=None, exclude_if=_empty, description="thresholds and worth of its scores; None: it finds no objects"
+    )
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:
         """The lattice of the model's chips: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
@@ -109,6 +113,13 @@ class MapCard(ModelCard):
     def _domain_of_the_bands(self) -> Self:
         if self.domain is not None and len(self.domain.center) != len(self.bands):
             raise ValueError(f"domain: a record of {len(self.domain.center)} bands; the card has {len(self.bands)}")
+        return self
+
+    @model_validator(mode="after")
+    def _detection_of_the_classes(self) -> Self:
+        names = {c.name for c in self.classes}
+        if self.detection is not None and set(self.detection.classes) != names:
+            raise ValueError(f"detection: a record of {sorted(self.detection.classes)}; the card has {sorted(names)}")
         return self
 
     def row(self) -> tuple[str, str, str, str]:

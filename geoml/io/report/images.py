@@ -68,6 +68,15 @@ def shade_gaps(picture: Bytes, region: NDArray[np.bool_], failed: NDArray[np.boo
     return out
 
 
+def laid_over(picture: Bytes, image: Bytes) -> Bytes:
+    """(y, x, 4) RGBA of a picture, with a paled image where it is clear."""
+    out = image.copy()
+    out[..., :3] = 255 - (255 - image[..., :3].astype(np.uint16)) * 3 // 5
+    drawn = picture[..., 3] > 0
+    out[drawn] = picture[drawn]
+    return out
+
+
 def png(picture: Bytes) -> str:
     """A (y, x, 4) picture as ``data:image/png;base64,…``: with a colour table where 256 colours are enough."""
     image = _indexed(picture) or Image.fromarray(picture)

@@ -110,8 +110,11 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     region = sheet.stored["valid"][0] != UNKNOWN
     extent = place.extent()
 
+    image = np.moveaxis(sheet.stored["image"], 0, -1).astype(np.uint8, copy=False)
+
     def picture(drawing: Drawing) -> Picture:
-        uri = images.png(images.shade_gaps(drawing.colours, region, broken))
+        colours = images.laid_over(drawing.colours, image) if drawing.over else drawing.colours
+        uri = images.png(images.shade_gaps(colours, region, broken))
         return Picture(drawing.title, uri, drawing.alt, drawing.below)
 
     drawings = [

@@ -28,12 +28,16 @@ class ReportLayer:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A map of the page: (y, x, 4) uint8 colours, clear where nothing is known, and what is written ``below`` it."""
+    """A map of the page: (y, x, 4) uint8 colours, clear where nothing is known, and what is written ``below`` it.
+
+    What lies ``over`` the image shows it, paled, where it is clear.
+    """
 
     title: str
     colours: NDArray[np.uint8]
     alt: str
     below: Markup
+    over: bool = False
 
 
 class PartCounter(Protocol):

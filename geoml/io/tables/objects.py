@@ -1,4 +1,4 @@
-"""Objects: what a block found on disk, those that a run keeps as GeoParquet, and a summary of them by class."""
+"""Objects: what a block found on disk, those that a run keeps as GeoParquet, and how much ground was searched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError, InputError
-from geoml.grid.ellipsoid import WGS84, area
+from geoml.grid.ellipsoid import WGS84
 from geoml.grid.plane import Plane
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import atomic, check_regular
@@ -32,8 +32,8 @@ CELL = 256
 """Pixels of a side of the squares in which searched pixels are counted: sums of them are the same for any blocks."""
 OUTSIDE = {0.0: False, 1.0: True}
 _CANDIDATES = (*COLUMNS, "valid", "outside")
-UNITS, SHARES = 2**20, 2**40
-"""Whole parts of a m² and of a confidence, so that sums do not hang on their order."""
+UNITS = 2**20
+"""Whole parts of a m², so that sums do not hang on their order."""
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     {
@@ -41,7 +41,8 @@ SCHEMA = pa.schema(
         "class": pa.uint8(),
         "name": pa.string(),
         "confidence": pa.float32(),
-        **dict.fromkeys(("x", "y", "length_m", "width_m", "area_m2"), pa.float64()),
+        "score": pa.float32(),
+        **dict.fromkeys(("x", "y", "length_m", "width_m", "heading", "area_m2"), pa.float64()),
         "edge": pa.bool_(),
         "valid": pa.float32(),
         "outside": pa.bool_(),
@@ -88,31 +89,32 @@ def read_found(path: Path) -> FoundObjects:
 
 
 class ObjectRows:
-    """Rows of objects: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, as the
-    model has it), x, y (centre, degrees), length_m and width_m (longer and shorter side), area_m2, edge (touches the
-    edge of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
+    """Rows of objects: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, chance to
+    be a true object where the card knows it, else the score), score (as the model has it), x, y (centre, degrees),
+    length_m and width_m (longer and shorter side), heading (null: boxes are upright), area_m2, edge (touches the edge
+    of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
     unlike the training data; null where that is not known), datetime (null unless first and last time are one),
     start_datetime, end_datetime and items of those ``items`` that hold the centre, model, bbox, geometry (the box).
 
-    Sizes are measured on the ellipsoid. Objects below ``min_area`` m² are left out. Raises DataError for an item
-    without a time.
+    Sizes are measured on the ellipsoid. Raises DataError for an item without a time.
     """
 
-    def __init__(
-        self, card: MapCard, model_id: str, items: Sequence[pystac.Item], region: BaseGeometry, min_area: float = 0.0
-    ) -> None:
-        self.card, self.model_id, self.region, self.min_area = card, model_id, region, min_area
+    def __init__(self, card: MapCard, model_id: str, items: Sequence[pystac.Item], region: BaseGeometry) -> None:
+        self.card, self.model_id, self.region = card, model_id, region
         self.items = Footprints(items)
         self.names = {c.value: c.name for c in card.classes}
         shapely.prepare(region)
 
     def made(self, plane: Plane, boxes: Boxes) -> pa.Table:
-        """Rows of `SCHEMA`, in the order of ids. Raises InputError for a class that the card does not know."""
+        """Rows of `SCHEMA`, in the order of ids; ``boxes`` have a ``confidence`` too.
+
+        Raises InputError for a class that the card does not know.
+        """
         boxes = take(boxes, np.lexsort((boxes["class"], boxes["x"], boxes["y"])))
         if strange := sorted(set(np.unique(boxes["class"]).tolist()) - self.names.keys()):
             raise InputError(f"class: {strange} not in the card of {self.card.name}; it has {sorted(self.names)}")
         shape = edges(boxes)
-        ground = _ground(plane, shapely.box(shape[:, 1], shape[:, 0], shape[:, 3], shape[:, 2]))
+        ground = _ground(plane, _outlines(boxes))
         geometry = lonlat(shapely.segmentize(ground, VERTEX_STEP * plane.res), plane.crs)
         x, y, height, width = _sizes(plane, shape)
         start, end, ids = self.items.seen(shapely.points(x, y))
@@ -121,11 +123,13 @@ class ObjectRows:
             "id": _ids(plane, boxes, start),
             "class": boxes["class"].astype(np.uint8),
             "name": [self.names[int(v)] for v in boxes["class"]],
-            "confidence": boxes["score"].astype(np.float32),
+            "confidence": boxes["confidence"].astype(np.float32),
+            "score": boxes["score"].astype(np.float32),
             "x": x,
             "y": y,
             "length_m": np.maximum(height, width),
             "width_m": np.minimum(height, width),
+            "heading": [None] * len(ids),
             "area_m2": areas(ground, plane.crs),
             "edge": ~whole,
             "valid": boxes["valid"].astype(np.float32),
@@ -139,8 +143,12 @@ class ObjectRows:
             "geometry": shapely.to_wkb(geometry),
         }
         arrays = [v if isinstance(v, pa.Array) else pa.array(v, SCHEMA.field(k).type) for k, v in columns.items()]
-        table = pa.table(arrays, schema=SCHEMA)
-        return table.filter(pa.array(table["area_m2"].to_numpy() >= self.min_area))
+        return pa.table(arrays, schema=SCHEMA)
+
+
+def box_areas(plane: Plane, boxes: Boxes) -> NDArray[np.float64]:
+    """(n,) m² on the ellipsoid."""
+    return areas(_ground(plane, _outlines(boxes)), plane.crs)
 
 
 class Searched:
@@ -166,52 +174,8 @@ class Searched:
         return round(self._units / UNITS / 1e6, 6)
 
 
-class Summary:
-    """Numbers of objects by class, of rows as they come."""
-
-    def __init__(self, card: MapCard) -> None:
-        self.card = card
-        self.counts, self.sums = Counter[int](), Counter[int]()
-
-    def add(self, rows: pa.Table) -> None:
-        """Take rows of `SCHEMA`."""
-        value = rows["class"].to_numpy()
-        # whole numbers, so that the sum is the same in any order
-        score = np.round(rows["confidence"].to_numpy().astype(np.float64) * SHARES).astype(np.int64)
-        for k in np.unique(value).tolist():
-            self.counts[k] += int((value == k).sum())
-            self.sums[k] += int(score[value == k].sum())
-
-    def table(self, searched: Searched, region: BaseGeometry, pixels: int | None) -> pa.Table:
-        """A row for each class of the card: class, name, count, confidence (mean, null without objects), and for all
-        alike searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data.
-
-        ``pixels`` of the region, where that is known: when all of them were searched, nothing is left.
-        """
-        km2 = searched.km2()
-        left = 0.0 if searched.pixels == pixels else max(round(area(region) / 1e6 - km2, 6), 0.0)
-        rows = [
-            {
-                "class": c.value,
-                "name": c.name,
-                "count": self.counts[c.value],
-                "confidence": self._mean(c.value),
-                "searched_km2": km2,
-                "unsearched_km2": left,
-            }
-            for c in self.card.classes
-        ]
-        types = pa.uint8(), pa.string(), pa.int64(), pa.float64(), pa.float64(), pa.float64()
-        names = "class", "name", "count", "confidence", "searched_km2", "unsearched_km2"
-        return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(names, types, strict=True))))
-
-    def _mean(self, value: int) -> float | None:
-        count = self.counts[value]
-        return self.sums[value] / (count * SHARES) if count else None
-
-
 def write_summary(table: pa.Table, path: Path) -> None:
-    """Write `summary_table`, atomically. Raises DataError."""
+    """Write a summary by class, atomically. Raises DataError."""
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
@@ -222,6 +186,12 @@ def _ids(plane: Plane, boxes: Boxes, start: NDArray[np.datetime64]) -> list[str]
     times = ["" if t is None else f"_{t:%Y%m%dT%H%M%S}" for t in start.tolist()]
     rows = zip(boxes["class"].tolist(), y, x, times, strict=True)
     return [f"{plane.code}_c{value}_y{row}_x{col}{time}" for value, row, col, time in rows]
+
+
+def _outlines(boxes: Boxes) -> NDArray[np.object_]:
+    top, left, bottom, right = edges(boxes).T
+    outline: NDArray[np.object_] = shapely.box(left, top, right, bottom)
+    return outline
 
 
 def _ground(plane: Plane, geometry: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoml.engine.task import find
 from geoml.nn.centre_heat import render
-from geoml.tasks.detection import named
+from geoml.tasks._detection_scores import named
 from geoml.vector.boxes import COLUMNS
 from tests.contract.cases import Answers
 

@@ -26,9 +26,10 @@ from geoml.engine.run.plan import Plan, PlannedBlock, Zone
 from geoml.errors import DataError, ModelError
 from geoml.grid.plane import Block, Plane, Window
 from geoml.grid.region import blocks_of
+from geoml.io.cards.detection import Detection, FoundClass, Sizes
 from geoml.io.report.canvas import canvas
 from geoml.nn.centre_heat import HEAT, INDEX, SIDES, render
-from geoml.outputs.objects import LOW, SCORE, Output
+from geoml.outputs.objects import LOW, MOST, SCORE, Output
 from geoml.recipe import PredictRecipe, parse
 from geoml.vector.boxes import COLUMNS, edges, suppress
 
@@ -152,7 +153,25 @@ def crowd(n: int = 900, seed: int = 0) -> dict[str, NDArray[Any]]:
     }  # fmt: skip
 
 
-def finished(out: Path, size: int, crowd: dict[str, NDArray[Any]], **changes: Any) -> tuple[Output, FinishedRun]:
+def knowing() -> Any:
+    """A card that knows what its scores are worth: half of a score above 0.302 for a car; of a house nothing."""
+    car = FoundClass(
+        threshold=0.302, chosen="f1", calibration="isotonic", knots=((0.05, 0.0), (0.302, 0.2), (0.304, 0.5)),
+        candidates=300, matched=100, truth=125, found=160, hits=90, curve=((0.304, 0.9, 0.1), (0.05, 0.3, 0.8)),
+        reliability=((0.1, 0.12, 200), (0.5, 0.45, 100)), d_ece=0.03,
+        squares=tuple((4.0, 4 + k % 3) for k in range(24)),
+    )  # fmt: skip
+    house = FoundClass(
+        threshold=0.3, chosen="default", calibration=None, candidates=3, matched=1, truth=2, found=0, hits=0
+    )
+    sizes = Sizes(least=20, most=300, seen=960)
+    record = Detection(least=0.05, square=960, sizes=sizes, classes={"car": car, "house": house})
+    return card().model_copy(update={"detection": record})
+
+
+def finished(
+    out: Path, size: int, crowd: dict[str, NDArray[Any]], model: Any = None, **changes: Any
+) -> tuple[Output, FinishedRun]:
     """A run of blocks of ``size`` whose candidates are ``crowd``, without data in the upper left corner."""
     asked_of = region()
     zone = Zone(crs=PLANE.crs, res=PLANE.res, anchor=0.0, part=asked_of.wkt)
@@ -161,7 +180,13 @@ def finished(out: Path, size: int, crowd: dict[str, NDArray[Any]], **changes: An
     zone = zone.model_copy(update={"pixels": count_inside(asked_of, PLANE, cut)})
     asked_for = recipe(block_size=size, **changes)
     plan = Plan(
-        recipe=asked_for, hash="abc" * 8, model_path="m", card=card(), collection="c", zones=(zone,), blocks=planned
+        recipe=asked_for,
+        hash="abc" * 8,
+        model_path="m",
+        card=model or card(),
+        collection="c",
+        zones=(zone,),
+        blocks=planned,
     )
     output = Output(plan.card, asked_for)
     hole = Window(WHOLE.y0, WHOLE.x0, WHOLE.y0 + 60, WHOLE.x0 + 80)
@@ -209,6 +234,8 @@ def test_what_is_kept_is_what_suppression_of_all_at_once_keeps(tmp_path: Path, c
     every = {k: v[in_region] for k, v in every.items()}
     kept = suppress({**every, "y": every["y"] + 0.5, "x": every["x"] + 0.5}, 0.5)
     assert 300 < len(frame) == len(kept["y"]) < in_region.sum()
+    assert (frame["confidence"] == frame["score"]).all(), "a card without a record knows no better"
+    assert frame["heading"].isna().all()
     names = [re.fullmatch(r"32621-10_c(\d)_y(-\d+)_x(\d+)_20240\d0\dT000000", key) for key in frame["id"]]
     assert all(names)
     assert {tuple(map(int, n.groups())) for n in names if n} == {
@@ -297,6 +324,90 @@ def test_a_damaged_part_is_an_error_of_ours(tmp_path: Path) -> None:
     next(tmp_path.glob("*.parquet")).write_bytes(b"PAR1")
     with pytest.raises(DataError, match="objects of a block are not readable"):
         output.collect(run)
+
+
+def low_crowd() -> dict[str, NDArray[Any]]:
+    """Scores from 0.05 on, not only about 0.3."""
+    every = crowd()
+    low = np.random.default_rng(7).random(len(every["y"])) < 0.5
+    return {**every, "score": np.where(low, every["score"] / 4, every["score"])}
+
+
+def test_a_card_with_a_record_counts_what_it_does_not_report(tmp_path: Path) -> None:
+    output, run = finished(tmp_path, 64, low_crowd(), knowing())
+    assert output.least == 0.05
+    output.collect(run)
+    frame = geopandas.read_parquet(tmp_path / "features.parquet")
+    every = low_crowd()
+    in_region = inside(region(), PLANE.geobox(WHOLE))[every["y"] - WHOLE.y0, every["x"] - WHOLE.x0]
+    every = {k: v[in_region] for k, v in every.items()}
+    kept = suppress({**every, "y": every["y"] + 0.5, "x": every["x"] + 0.5}, 0.5)
+    least = np.array([0.302, 0.3])[kept["class"]]
+    shown = kept["score"] >= least
+    assert 50 < shown.sum() == len(frame) < len(shown) - 50
+    car = frame["class"] == 0
+    assert frame.loc[car, "score"].min() >= np.float32(0.302)
+    np.testing.assert_allclose(
+        frame.loc[car, "confidence"], np.interp(frame.loc[car, "score"], [0.302, 0.304], [0.2, 0.5]), atol=1e-4
+    )
+    assert (frame.loc[~car, "confidence"] == frame.loc[~car, "score"]).all()
+    first, second = pq.read_table(tmp_path / "summary.parquet").to_pylist()
+    assert (first["count"], second["count"]) == (car.sum(), (~car).sum())
+    assert first["confidence"] == pytest.approx(frame.loc[car, "confidence"].mean(), abs=1e-6)
+    mine = kept["class"] == 0
+    sure = np.interp(kept["score"][mine], [0.05, 0.302, 0.304], [0, 0.2, 0.5])
+    assert first["expected"] == pytest.approx(sure.sum() * 120 / 96, abs=1e-3)  # of the squares: 120 true, sums of 96
+    assert sure[~shown[mine]].sum() > 1
+    assert first["expected_low"] < first["expected"] < first["expected_high"] < 2 * first["expected"]
+    assert [second[k] for k in ("expected", "expected_low", "expected_high")] == [None] * 3
+
+
+def test_a_card_with_a_record_gives_the_same_bytes_for_any_blocks(tmp_path: Path) -> None:
+    found = []
+    for size in (64, 96, 512):
+        (tmp_path / str(size)).mkdir()
+        output, run = finished(tmp_path / str(size), size, low_crowd(), knowing())
+        output.collect(run)
+        found.append({name: (tmp_path / str(size) / name).read_bytes() for name in output.tables})
+    assert found[0] == found[1] == found[2]
+
+
+def test_what_is_too_small_is_not_expected_either(tmp_path: Path) -> None:
+    expected = []
+    for name, area in (("all", 0.0), ("large", 20_000.0)):
+        (tmp_path / name).mkdir()
+        output, run = finished(tmp_path / name, 128, low_crowd(), knowing(), min_area=area)
+        output.collect(run)
+        expected.append(pq.read_table(tmp_path / name / "summary.parquet").to_pylist()[0]["expected"])
+    assert 0 < expected[1] < 0.9 * expected[0]
+
+
+def test_a_million_candidates_of_one_chip_are_an_error_of_the_model() -> None:
+    """A network that says 0.5 everywhere, each second pixel a little more; scores look at it all the same."""
+    raw = torch.zeros(6, 1448, 1448)
+    raw[:, ::2, ::2] = 0.01
+    with pytest.raises(ModelError, match=r"1,048,352 candidates of a score of 0.3 or more in one chip of 1448 x 1448"):
+        found(raw, Window(0, 0, 1448, 1448), recipe=recipe())
+    assert len(found(raw, Window(0, 0, 1448, 1448))["y"]) > MOST
+
+
+def test_the_page_says_what_scores_are_worth(tmp_path: Path) -> None:
+    output, run = finished(tmp_path, 128, low_crowd(), knowing())
+    output.collect(run)
+    page = str(output.report(tmp_path).section(None))
+    row = pq.read_table(tmp_path / "summary.parquet").to_pylist()[0]
+    for words in (
+        f"{row['expected']:,.1f}", f"{row['expected_low']:,} to {row['expected_high']:,}", "Precision and recall",
+        "Reliability", "objects of 20 to 300 m", "smaller and larger ones are not found", "0.562 (90 of 160)",
+        "0.720 (90 of 125)", "<polyline",
+    ):  # fmt: skip
+        assert words in page, words
+    assert "not calibrated" not in page
+    output, run = finished(tmp_path, 128, crowd())
+    output.collect(run)
+    page = str(output.report(tmp_path).section(None))
+    assert "boxes of a score of 0.3 or more are shown, confidence is not calibrated" in page
+    assert "<polyline" not in page
 
 
 def test_the_page_draws_the_boxes_and_counts_them(tmp_path: Path) -> None:

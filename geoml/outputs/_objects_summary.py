@@ -1,0 +1,117 @@
+"""How many objects of each class a run found, how many there are most likely, and how much ground was searched."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from geoml.grid.ellipsoid import area
+from geoml.io.cards.map_card import MapCard
+from geoml.io.tables.objects import Searched
+from geoml.nn.box_calibration import Knots
+from geoml.nn.expected_count import Correction
+from geoml.vector.boxes import Boxes
+
+SHARES = 2**40
+"""Whole parts of a confidence, so that sums do not hang on their order."""
+SCHEMA = pa.schema(
+    {
+        "class": pa.uint8(),
+        "name": pa.string(),
+        "count": pa.int64(),
+        "confidence": pa.float64(),
+        "expected": pa.float64(),
+        **dict.fromkeys(("expected_low", "expected_high"), pa.int64()),
+        **dict.fromkeys(("searched_km2", "unsearched_km2"), pa.float64()),
+    }
+)
+"""Of a summary: a row for each class of the card."""
+
+
+class Scale:
+    """What scores of the classes of a card are worth; without a record of it they stay as they are.
+
+    ``score`` is the one from which on objects are then reported.
+    """
+
+    def __init__(self, card: MapCard, score: float) -> None:
+        self.score = score
+        known = card.detection.classes if card.detection else {}
+        self.records = {c.value: known[c.name] for c in card.classes if c.name in known}
+        self._knots = {value: Knots.of(record.knots) for value, record in self.records.items()}
+
+    def confidence(self, boxes: Boxes) -> NDArray[np.float64]:
+        """(n,) chance to be a true object."""
+        out = boxes["score"].astype(np.float64)
+        for value, knots in self._knots.items():
+            mine = boxes["class"] == value
+            out[mine] = knots(out[mine])
+        return out
+
+    def reported(self, boxes: Boxes) -> NDArray[np.bool_]:
+        """(n,) True from the threshold of the class on."""
+        least = np.full(256, self.score)
+        for value, record in self.records.items():
+            least[value] = record.threshold
+        return np.asarray(boxes["score"] >= least[boxes["class"].astype(np.intp)])
+
+
+class Summary:
+    """Numbers of objects by class, of candidates as they come."""
+
+    def __init__(self, card: MapCard, scale: Scale) -> None:
+        self.card, self.scale = card, scale
+        self.counts, self.shown = Counter[int](), Counter[int]()
+        self.sums, self.squares = Counter[int](), Counter[int]()
+
+    def add(self, boxes: Boxes, reported: NDArray[np.bool_]) -> None:
+        """Take candidates with their ``confidence``, and which of them are reported."""
+        value, sure = boxes["class"], boxes["confidence"].astype(np.float64)
+        # whole numbers, so that the sums are the same in any order
+        whole, square = (np.round(v * SHARES).astype(np.int64) for v in (sure, sure**2))
+        for k in np.unique(value).tolist():
+            mine = value == k
+            self.sums[k] += int(whole[mine].sum())
+            self.squares[k] += int(square[mine].sum())
+            self.counts[k] += int((mine & reported).sum())
+            self.shown[k] += int(whole[mine & reported].sum())
+
+    def table(self, searched: Searched, region: BaseGeometry, pixels: int | None) -> pa.Table:
+        """Rows of `SCHEMA`: class, name, count, confidence (mean of what is counted, null without objects), expected
+        (how many there are most likely), expected_low and expected_high (95 %; all null where the card does not know),
+        and for all alike searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data.
+
+        ``pixels`` of the region, where that is known: when all of them were searched, nothing is left.
+        """
+        km2 = searched.km2()
+        left = 0.0 if searched.pixels == pixels else max(round(area(region) / 1e6 - km2, 6), 0.0)
+        rows = [
+            {
+                "class": c.value,
+                "name": c.name,
+                "count": self.counts[c.value],
+                "confidence": self._mean(c.value),
+                **self._expected(c.value),
+                "searched_km2": km2,
+                "unsearched_km2": left,
+            }
+            for c in self.card.classes
+        ]
+        return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+    def _mean(self, value: int) -> float | None:
+        count = self.counts[value]
+        return self.shown[value] / (count * SHARES) if count else None
+
+    def _expected(self, value: int) -> dict[str, float | int | None]:
+        record = self.scale.records.get(value)
+        correction = Correction.of(record.squares if record else ())
+        if (ratio := correction.ratio) is None:
+            return {}
+        total = self.sums[value] / SHARES
+        low, high = correction.interval(total, self.squares[value] / SHARES) or (None, None)
+        return {"expected": round(ratio * total, 3), "expected_low": low, "expected_high": high}
