@@ -3,7 +3,8 @@
 Written from descriptions, without code or weights of others: Terven et al., A Comprehensive Review of YOLO. 2023,
 https://arxiv.org/abs/2304.00501 (its figure of YOLOv8: C2f, SPPF, PAN, decoupled head). Sides as distributions: Li et
 al. 2020, https://arxiv.org/abs/2006.04388; cells learn by task-aligned assignment: Feng et al. 2021,
-https://arxiv.org/abs/2108.07755; path aggregation: Liu et al. 2018, https://arxiv.org/abs/1803.01534.
+https://arxiv.org/abs/2108.07755; path aggregation: Liu et al. 2018, https://arxiv.org/abs/1803.01534. Oriented boxes
+learn as Gaussians (Llerena et al. 2021, https://arxiv.org/abs/2106.06072), and twice the angle is told as a direction.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoml.errors import InputError
-from geoml.nn.box_losses import complete_iou, distribution_focal
+from geoml.nn.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
 from geoml.nn.padding import extended
 from geoml.nn.pyramid import centres, dense, flat
 from geoml.nn.task_aligned import assign
-from geoml.nn.true_boxes import edges_from, true_boxes
+from geoml.nn.true_boxes import edges_from, sides_from, true_boxes
 from geoml.nn.weights import start_from
 
 TASKS = ("detection",)
@@ -33,7 +34,7 @@ REPEATS = {4: 3, 8: 6, 16: 6, 32: 3}
 """Channels and bottlenecks of a stage, by its stride, of the figure."""
 MERGE = 3
 """Bottlenecks where two levels meet."""
-SIDES = 4
+SIDES, TURN = 4, 2
 BINS = 16
 """Distances of a side from 0 to 15 strides."""
 BOX, CLASS, DISTANCE = 7.5, 0.5, 1.5
@@ -42,7 +43,8 @@ BOX, CLASS, DISTANCE = 7.5, 0.5, 1.5
 
 @dataclass(frozen=True)
 class Config:
-    """Arguments of `build`; ``classes`` are the channels of the output: one for each class, and four distances.
+    """Arguments of `build`; ``classes`` are the channels of the output: one for each class, four distances, and with
+    ``oriented`` two more for the angle.
 
     ``strides`` are those of the cells, each twice the one before: fine ones find small objects, and a smaller last one
     makes what the network sees around a pixel, and so the overlap of chips, smaller. A box reaches at most 15 of the
@@ -53,12 +55,13 @@ class Config:
     classes: int
     size: str = "n"
     strides: tuple[int, ...] = (8, 16, 32)
+    oriented: bool = False
     encoder_weights: str | None = None
 
     def __post_init__(self) -> None:
         if self.bands < 1:
             raise InputError(f"bands: {self.bands}; expected at least one")
-        if self.classes <= SIDES:
+        if self.kinds < 1:
             raise InputError(f"classes: {self.classes} channels; expected one or more, and {SIDES} distances")
         if self.size not in SIZES:
             raise InputError(f"size: {self.size!r}; expected one of {', '.join(SIZES)}")
@@ -68,11 +71,18 @@ class Config:
         ):
             raise InputError(f"strides: {list(self.strides)}; expected some of {every} that follow each other")
 
+    @property
+    def kinds(self) -> int:
+        """Classes of objects."""
+        return self.classes - SIDES - TURN * self.oriented
+
 
 class YOLOv8(nn.Module):
-    """(B, bands, H, W) float to (B, K + 4, H, W): logits of the cells, logarithms of the sides; any H and W.
+    """(B, bands, H, W) float to (B, K + 4, H, W): logits of the cells, logarithms of the sides; any H and W. With
+    ``oriented`` (B, K + 6, H, W): then cosine and sine of twice the angle.
 
-    While it learns it gives (B, cell, 64 + K): distributions of four sides, then logits, which `loss` takes.
+    While it learns it gives (B, cell, 64 + K), or two more: distributions of four sides, a direction, then logits,
+    which `loss` takes.
     """
 
     def __init__(self, config: Config) -> None:
@@ -92,9 +102,11 @@ class YOLOv8(nn.Module):
         self.up = nn.ModuleDict({str(s): C2f(channels[2 * s] + channels[s], channels[s], merge) for s in up})
         self.shrink = nn.ModuleDict({str(s): Conv(channels[s // 2], channels[s // 2], 3, 2) for s in down})
         self.down = nn.ModuleDict({str(s): C2f(channels[s // 2] + channels[s], channels[s], merge) for s in down})
-        classes, first = config.classes - SIDES, channels[self.strides[0]]
+        self.oriented, classes, first = config.oriented, config.kinds, channels[self.strides[0]]
         inner, outer = max(16, first // 4, SIDES * BINS), max(first, min(classes, 100))
         self.sides = nn.ModuleList(_head(channels[s], inner, SIDES * BINS) for s in self.strides)
+        turned = self.strides if self.oriented else ()
+        self.turns = nn.ModuleList(_head(channels[s], max(16, first // 4), TURN) for s in turned)
         self.logits = nn.ModuleList(_head(channels[s], outer, classes) for s in self.strides)
         for side, logit, s in zip(self.sides, self.logits, self.strides, strict=True):
             nn.init.ones_(side[-1].bias)  # type: ignore[index]
@@ -107,24 +119,37 @@ class YOLOv8(nn.Module):
         features = self._pyramid(extended(x, self.stride))
         sides = [head(f) for head, f in zip(self.sides, features, strict=True)]
         logits = [head(f) for head, f in zip(self.logits, features, strict=True)]
+        turns = [head(f) for head, f in zip(self.turns, features, strict=False)]
         if self.training:
-            return flat([torch.cat(pair, 1) for pair in zip(sides, logits, strict=True)])
+            parts = [sides, turns, logits] if turns else [sides, logits]
+            return flat([torch.cat(level, 1) for level in zip(*parts, strict=True)])
         told = [_distances(side.float(), s) for side, s in zip(sides, self.strides, strict=True)]
+        if turns:
+            told = [torch.cat([side, _angle(turn)], 1) for side, turn in zip(told, turns, strict=True)]
         return dense(logits, told, self.strides)[..., :height, :width]
 
-    def loss(self, raw: Float[Tensor, "batch cell channel"], target: Float32[Tensor, "batch 6 y x"]) -> Tensor:
+    def loss(self, raw: Float[Tensor, "batch cell channel"], target: Float32[Tensor, "batch kind y x"]) -> Tensor:
         """Scalar float32 loss of what `forward` gives while it learns, against rendered boxes."""
         raw = raw.float()
         shape = target.shape[-2], target.shape[-1]
         fitting = -(-shape[0] // self.stride) * self.stride, -(-shape[1] // self.stride) * self.stride
         places, steps = centres(fitting, self.strides, raw.device)
-        bins, logits = raw[..., : SIDES * BINS].reshape(*raw.shape[:2], SIDES, BINS), raw[..., SIDES * BINS :]
+        bins, logits = (
+            raw[..., : SIDES * BINS].reshape(*raw.shape[:2], SIDES, BINS),
+            raw[..., SIDES * BINS + TURN * self.oriented :],
+        )
         sides = (bins.softmax(-1) * torch.arange(BINS, device=raw.device)).sum(-1) * steps[:, None]
+        if self.oriented:
+            turn = raw[..., SIDES * BINS : SIDES * BINS + TURN].movedim(-1, 1)
+            sides = torch.cat([sides, _angle(turn).movedim(1, -1)], -1)
         total, aims = raw.sum() * 0, raw.new_zeros(())
         for k, picture in enumerate(target):
             truth = true_boxes(picture)
             guess = edges_from(sides[k], *places.unbind(1))
-            found = assign(logits[k].detach().sigmoid(), guess.detach(), places, truth.classes, truth.edges)
+            share = gaussian_iou if self.oriented else iou
+            reach = sides_from(truth.edges[:, None], places[None])
+            overlap = share(truth.edges[:, None], guess.detach()[None])
+            found = assign(logits[k].detach().sigmoid(), truth.classes, reach, overlap)
             mine, aim = found.mine, found.aim[found.mine]
             wanted = torch.zeros_like(logits[k])
             wanted[mine, truth.classes[found.box[mine]]] = aim
@@ -135,9 +160,10 @@ class YOLOv8(nn.Module):
             if not mine.any():
                 continue
             real = truth.edges[found.box[mine]]
-            off = _reach(real, places[mine]) / steps[mine, None]
+            off = sides_from(real, places[mine]) / steps[mine, None]
             far = distribution_focal(bins[k][mine].flatten(0, 1), off.clamp(0, BINS - 1.01).flatten()).view(-1, SIDES)
-            total = total + (aim * (BOX * (1 - complete_iou(guess[mine], real)) + DISTANCE * far.mean(1))).sum()
+            close = gaussian_iou(guess[mine], real) if self.oriented else complete_iou(guess[mine], real)
+            total = total + (aim * (BOX * (1 - close) + DISTANCE * far.mean(1))).sum()
         return total / aims.clamp(min=1)
 
     def _pyramid(self, x: Tensor) -> list[Tensor]:
@@ -206,11 +232,10 @@ def _distances(bins: Tensor, stride: int) -> Tensor:
     return (weights * steps.view(1, 1, -1, 1, 1)).sum(2)
 
 
-def _reach(edges: Tensor, places: Tensor) -> Tensor:
-    """(n, 4) how far boxes reach to north, south, west and east from (n, 2) row and column."""
-    row, col = places.unbind(1)
-    top, left, bottom, right = edges.unbind(1)
-    return torch.stack([row - top, bottom - row, col - left, right - col], 1)
+def _angle(turn: Tensor) -> Tensor:
+    """(B, 1, …) radians of what is told as the direction of twice the angle, (B, 2, …)."""
+    cos, sin = turn.float().unbind(1)
+    return torch.atan2(sin, cos + 1e-6 * (cos == 0))[:, None] / 2
 
 
 def build(config: Config) -> YOLOv8:

@@ -41,16 +41,29 @@ def flat(levels: Sequence[Float[Tensor, "batch channel _y _x"]]) -> Float[Tensor
 
 def dense(
     logits: Sequence[Float[Tensor, "batch class _y _x"]],
-    sides: Sequence[Float[Tensor, "batch 4 _y _x"]],
+    sides: Sequence[Float[Tensor, "batch side _y _x"]],
     steps: Sequence[int],
 ) -> Float[Tensor, "batch channel y x"]:
     """(B, K + 4, y, x) float32 as task detection has it, of the logits of cells and of how far, in pixels, their boxes
-    reach to north, south, west and east from where they look."""
+    reach to north, south, west and east from where they look.
+
+    With an angle behind the sides, (B, K + 6, y, x): then the cosine and the sine of twice the angle.
+    """
     heat = [_spread(level.float() - NOTHING, step) for level, step in zip(logits, steps, strict=True)]
-    # the middle of the pixel lies half a pixel to the south-east of where the cell looks from
-    half = torch.tensor([0.5, -0.5, 0.5, -0.5], device=sides[0].device).view(1, 4, 1, 1)
-    logs = [_spread((level.float() + half).clamp(min=NEAREST).log(), s) for level, s in zip(sides, steps, strict=True)]
-    return torch.cat([sum(heat[1:], heat[0]) + NOTHING, sum(logs[1:], logs[0])], 1)
+    told = [_spread(_from_pixel(level.float()), step) for level, step in zip(sides, steps, strict=True)]
+    return torch.cat([sum(heat[1:], heat[0]) + NOTHING, sum(told[1:], told[0])], 1)
+
+
+def _from_pixel(sides: Tensor) -> Tensor:
+    """Logarithms of sides (B, 4 or 5, y, x) from the middle of the pixel, half a pixel to the south-east of where the
+    cell looks from; then cosine and sine of twice the angle."""
+    north, south, west, east, *turn = sides.unbind(1)
+    down = right = torch.full_like(north, 0.5)
+    if turn:
+        cos, sin = turn[0].cos(), turn[0].sin()
+        down, right = (cos - sin) / 2, (cos + sin) / 2
+    logs = [s.clamp(min=NEAREST).log() for s in (north + down, south - down, west + right, east - right)]
+    return torch.stack([*logs, *([(2 * turn[0]).cos(), (2 * turn[0]).sin()] if turn else [])], 1)
 
 
 def _spread(level: Tensor, step: int) -> Tensor:

@@ -13,12 +13,12 @@ from geoml.data.targets.boxes import BoxTarget
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.anchors import NONE, UNSURE, decoded, encoded, matched, placed, shapes
-from geoml.nn.box_losses import complete_iou, distribution_focal, iou
+from geoml.nn.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
 from geoml.nn.centre_heat import INDEX, render
 from geoml.nn.metrics import IGNORE
 from geoml.nn.pyramid import centres
 from geoml.nn.task_aligned import MOST, assign
-from geoml.nn.true_boxes import true_boxes
+from geoml.nn.true_boxes import edges_from, sides_from, true_boxes
 
 
 def made_boxes(count: int, seed: int = 0) -> torch.Tensor:
@@ -74,7 +74,9 @@ def test_cells_learn_the_box_that_they_look_from() -> None:
     places, _ = centres((64, 64), (8,), torch.device("cpu"))
     edges = torch.tensor([[0.0, 0, 24, 24], [30, 30, 62, 62], [41, 9, 43, 11]])  # the last one lies between cells
     guess = torch.cat([places - 12, places + 12], 1)
-    found = assign(torch.full((64, 1), 0.3), guess, places, torch.zeros(3, dtype=torch.int64), edges)
+    reach = sides_from(edges[:, None], places[None])
+    overlap = iou(edges[:, None], guess[None])
+    found = assign(torch.full((64, 1), 0.3), torch.zeros(3, dtype=torch.int64), reach, overlap)
     for k, box in enumerate(edges):
         mine = places[found.mine & (found.box == k)]
         assert 1 <= len(mine) <= MOST
@@ -84,7 +86,7 @@ def test_cells_learn_the_box_that_they_look_from() -> None:
                 float(iou(box, guess[found.mine & (found.box == k)]).max()), abs=1e-5
             )
     assert float(found.aim[~found.mine].max()) == 0
-    none = assign(torch.rand(64, 1), guess, places, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+    none = assign(torch.rand(64, 1), torch.zeros(0, dtype=torch.int64), reach[:0], overlap[:0])
     assert not bool(none.mine.any())
 
 
@@ -100,3 +102,46 @@ def test_anchors_go_there_and_back_and_every_box_has_one() -> None:
     overlap = box_iou(anchors, few)
     assert bool((overlap[found == NONE].amax(1) < 0.4).all())
     assert bool((matched(anchors, few[:0]) == NONE).all())
+
+
+def oriented(count: int, seed: int) -> torch.Tensor:
+    boxes = made_boxes(count, seed)
+    angle = torch.from_numpy(np.random.default_rng(seed).uniform(-np.pi / 2, np.pi / 2, count).astype(np.float32))
+    return torch.cat([boxes, angle[:, None]], 1)
+
+
+def test_gaussians_overlap_as_their_formula_says_and_not_by_the_name_of_a_side() -> None:
+    """The Hellinger distance by numerical integration is the oracle."""
+    a, b = oriented(6, 1), oriented(6, 2)
+    got = gaussian_iou(a, b)
+    y, x = np.mgrid[-60:160:0.25, -60:160:0.25]
+
+    def density(box: torch.Tensor) -> np.ndarray:
+        top, left, bottom, right, angle = box.double().tolist()
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        over, under = turn @ np.stack([x - (left + right) / 2, y - (top + bottom) / 2]).reshape(2, -1)
+        wide, tall = (right - left) / 12**0.5, (bottom - top) / 12**0.5
+        return np.exp(-((over / wide) ** 2 + (under / tall) ** 2) / 2) / (2 * np.pi * wide * tall)
+
+    for k in range(6):
+        both = float(np.sqrt(density(a[k]) * density(b[k])).sum() * 0.25**2)
+        assert float(got[k]) == pytest.approx(1 - np.sqrt(max(1 - both, 0)), abs=0.01)
+    middle, half = (a[:, :2] + a[:, 2:4]) / 2, (a[:, 2:4] - a[:, :2]).flip(1) / 2
+    other = torch.cat([middle - half, middle + half, a[:, 4:] + torch.pi / 2], 1)
+    torch.testing.assert_close(gaussian_iou(other, b), got, atol=1e-3, rtol=1e-3)
+    assert float(gaussian_iou(a, other).min()) > 0.99
+
+
+def test_sides_of_oriented_boxes_lead_back_to_them() -> None:
+    boxes, places = oriented(40, 5), torch.rand(40, 2) * 60
+    sides = torch.cat([sides_from(boxes, places), boxes[:, 4:]], 1)
+    torch.testing.assert_close(edges_from(sides, *places.unbind(1)), boxes, atol=1e-3, rtol=1e-4)
+
+
+def test_true_oriented_boxes_are_those_that_were_rendered() -> None:
+    boxes = np.array([[0, 20, 10, 28, 44, 0.4], [1, 30, 44, 60, 52, 0.3]], float)
+    found = true_boxes(torch.from_numpy(render(boxes, (80, 80))))
+    got = dict(zip(found.classes.tolist(), found.edges.tolist(), strict=True))
+    np.testing.assert_allclose(got[0], boxes[0, 1:], atol=1e-3)
+    np.testing.assert_allclose(got[1], [41, 33, 49, 63, 0.3 - np.pi / 2], atol=1e-3)  # its longer side leads
+    assert not bool(found.unknown.any())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import shapely
+import shapely.affinity
 import torch
 
 from geoml import testing
 from geoml.engine.contract import output_of
 from geoml.grid.plane import Window
 from geoml.nn.pyramid import NOTHING, centres, dense, flat
-from geoml.vector.boxes import edges
+from geoml.nn.true_boxes import sides_from
+from geoml.vector.boxes import edges, outlines
 
 STEPS = (4, 8, 16, 32, 64, 128)
 
@@ -46,3 +49,25 @@ def test_a_box_comes_out_as_it_went_in() -> None:
     columns = {k: v.numpy() for k, v in found.items()}
     columns["y"], columns["x"] = columns["y"] + 0.5, columns["x"] + 0.5
     np.testing.assert_allclose(edges(columns), [[121, 210, 150, 244]], atol=1 / 16)
+
+
+def test_an_oriented_box_comes_out_as_it_went_in() -> None:
+    """Against the outline that shapely turns: 40 by 12 pixels about (30, 27), half a radian from east to south."""
+    angle, box = 0.5, shapely.box(10, 21, 50, 33)
+    wanted = shapely.affinity.rotate(box, angle, origin=(30, 27), use_radians=True)
+    logits, sides = torch.full((1, 1, 4, 4), NOTHING), torch.zeros(1, 5, 4, 4)
+    logits[0, 0, 1, 1] = 2.0
+    place = torch.tensor([[1.5 * 16, 1.5 * 16]])
+    shape = torch.tensor([[21.0, 10, 33, 50, angle]])
+    sides[0, :, 1, 1] = torch.cat([sides_from(shape, place)[0], torch.tensor([angle])])
+    raw = dense([logits], [sides], (16,))[0]
+    card = testing.card("one", ["red"], ["thing"], task="detection", chip_size=64).model_copy(
+        update={"config": {"oriented": True}}
+    )
+    output = output_of(card)
+    assert output.raw == len(raw) == 7
+    found = output.candidates(raw, Window(0, 0, 64, 64), torch.ones(64, 64, dtype=torch.bool))  # type: ignore[union-attr]
+    columns = {k: v.numpy() for k, v in found.items()}
+    columns["y"], columns["x"] = columns["y"] + 0.5, columns["x"] + 0.5
+    (outline,) = outlines(edges(columns))
+    assert shapely.area(shapely.symmetric_difference(outline, wanted)) < 0.02 * shapely.area(wanted)
