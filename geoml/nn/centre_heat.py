@@ -41,7 +41,12 @@ def render(boxes: NDArray[np.float64], shape: tuple[int, int], elsewhere: int = 
         rows, cols, heat, sides = _oriented(box, shape) if oriented else _upright(box, shape)
         part = out[:, rows, cols]
         mine = (heat >= part[HEAT]) & (heat > 0)
-        values = [heat, np.full_like(heat, index), *sides, *(np.full_like(heat, a) for a in box[4:])]
+        values: list[NDArray[np.floating]] = [
+            heat,
+            np.full_like(heat, index),
+            *sides,
+            *(np.full_like(heat, a) for a in box[4:]),
+        ]
         for channel, value in zip(part, values, strict=True):
             channel[mine] = value[mine]
     return out
