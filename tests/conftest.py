@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -35,6 +36,10 @@ install_import_hook(
 )
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")  # how long an example takes is the machine's business
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,6 +9,9 @@ same network. It is randomly initialised unless the config has ``encoder_weights
 Several dates come as (batch, dates * bands, y, x), all bands of the first date first. A ``Config`` with a field
 ``dates`` has ``bands`` for each date; any other network takes the dates as so many more bands.
 
+A network with a method ``loss(raw, target)`` learns by that in place of the loss of its task: ``raw`` is what it gives
+in training mode, of any shape that begins with the batch, and ``target`` what the task learns from.
+
 A file with ``calibrate(network, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
 pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values; a fresh network takes its
 state from them and sets its buffer ``ready``. Where it has a method ``doubt(pixels)``, that says in a sentence what

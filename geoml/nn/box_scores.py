@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.nn.box_matching import ASIDE, HIT, Pairs, distances, greedy, most_shared, nearest, shares
-from geoml.vector.boxes import COLUMNS, edges, suppress
+from geoml.vector.boxes import ORIENTED, edges, suppress
 
 AP, AT = 0.5, 0.4
 """Intersection over union of a match: for the score that weights are chosen by, and for precision and recall."""
@@ -32,7 +32,7 @@ ANY = (0.0, float("inf"))
 
 @dataclass(frozen=True, eq=False)
 class PictureBoxes:
-    """Boxes of one class in a picture, best first: ``score`` (n,), ``found`` (n, 4) and ``truth`` (m, 4) edges.
+    """Boxes of one class in a picture, best first: ``score`` (n,), edges ``found`` and ``truth`` (m, 4 or 5).
 
     What finds a true box that is ``aside`` (m,) is neither right nor wrong.
     """
@@ -120,9 +120,9 @@ class BoxScores:
 
         ``found`` is (n, 8) in the order of `geoml.vector.boxes.COLUMNS`, with the index of the class. ``truth`` is
         (m, 6) index, 1 where the box is to be left aside (what finds it is neither right nor wrong), top, left, bottom,
-        right.
+        right. Oriented boxes have one column more in both, the angle.
         """
-        boxes = suppress(dict(zip(COLUMNS, found.T, strict=True)), self.overlap)
+        boxes = suppress(dict(zip(ORIENTED, found.T, strict=False)), self.overlap)
         shape, score = edges(boxes), boxes["score"]
         aside = truth[:, 1] > 0
         parts = []
@@ -206,14 +206,14 @@ def _average(score: NDArray[np.float64], fate: NDArray[np.int64], real: int) -> 
 
 
 def longer(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) longer side of edges (n, 4)."""
-    side: NDArray[np.float64] = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0)
+    """(n,) longer side of edges (n, 4), or (n, 5)."""
+    side: NDArray[np.float64] = (boxes[:, 2:4] - boxes[:, :2]).max(1, initial=0)
     return side
 
 
 def centres(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 2) row and column of edges (n, 4)."""
-    middle: NDArray[np.float64] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    """(n, 2) row and column of the middle of edges (n, 4), or (n, 5)."""
+    middle: NDArray[np.float64] = (boxes[:, :2] + boxes[:, 2:4]) / 2
     return middle
 
 

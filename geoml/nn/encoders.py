@@ -61,6 +61,15 @@ def segmentation_model(kind: type[Network], encoder: str, weights: str | None, b
         raise InputError(f"encoder: {encoder!r} does not fit these options ({err})") from err
 
 
+def plain_encoder(encoder: str, weights: str | None, bands: int, depth: int) -> tuple[nn.Module, list[int]]:
+    """An encoder alone, (B, bands, y, x) to the input and ``depth`` maps, each of half the size of the one before it;
+    and their channels. Raises as `segmentation_model`.
+    """
+    shrunk = {"encoder_depth": depth, "decoder_channels": (16,) * depth, "classes": 1}
+    net = segmentation_model(smp.Unet, encoder, weights, bands, **shrunk)
+    return net.encoder, list(net.encoder.out_channels)
+
+
 def drop_unused(model: Network, bands: int) -> Network:
     """The model without layers that no output depends on: smp keeps the deep stages of an encoder that is cut short.
 

@@ -17,8 +17,11 @@ def padded(
     The edge pixels are repeated, which works for any size; nothing happens where height and width fit already.
     """
     height, width = x.shape[-2:]
-    down, right = -height % stride, -width % stride
-    if down == 0 and right == 0:
-        return forward(x)
-    y = forward(F.pad(x, (0, right, 0, down), mode="replicate"))
-    return y[..., :height, :width]
+    y = forward(extended(x, stride))
+    return y if y.shape[-2:] == (height, width) else y[..., :height, :width]
+
+
+def extended(x: Float[Tensor, "batch channel y x"], stride: int) -> Float[Tensor, "batch channel tall wide"]:
+    """``x`` with its last row and column repeated up to multiples of ``stride``."""
+    down, right = -x.shape[-2] % stride, -x.shape[-1] % stride
+    return x if down == 0 and right == 0 else F.pad(x, (0, right, 0, down), mode="replicate")

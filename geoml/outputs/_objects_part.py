@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from geoml.engine.contract import BlockRun, Rows
 from geoml.io.tables.objects import CELL, FoundObjects, write_found
-from geoml.vector.boxes import COLUMNS
 
 
 class ObjectPart:
     """What the chips of a block found inside the region, and where was looked."""
 
-    def __init__(self, run: BlockRun) -> None:
-        self.run = run
+    def __init__(self, run: BlockRun, columns: Sequence[str]) -> None:
+        self.run, self.columns = run, columns
         self.rows: list[dict[str, NDArray[np.number]]] = []
 
     def add(self, rows: Rows) -> None:
@@ -29,7 +28,7 @@ class ObjectPart:
 
     def write(self, path: Path, outside: NDArray[np.bool_] | None) -> None:
         """Write the boxes, ordered by row, column and class. Raises DataError."""
-        names = (*COLUMNS, "valid")
+        names = (*self.columns, "valid")
         dtypes = {"class": np.uint8}
         boxes: dict[str, NDArray[np.number]] = {
             k: np.concatenate([np.empty(0), *(r[k] for r in self.rows)]).astype(dtypes.get(k, np.float64))

@@ -11,17 +11,21 @@ from torch.nn import functional as F
 from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.outputs._objects_tables import SIDES
+from geoml.vector.boxes import ANGLE
 
 STEPS = 10_000
 """Steps of a score: what two processors make differently in the last digits is no other peak."""
 FINE = 16
 """Steps of a pixel that sides of boxes lie on."""
+TURNS = 1024
+"""Steps of a radian that angles lie on."""
 
 
 def candidates(
     raw: Tensor, chip: Window, known: Tensor, classes: Sequence[int], least: float, longest: int
 ) -> Mapping[str, Tensor]:
-    """The columns (n,) of things in (K + 4, y, x) raw output of ``chip``: peaks of at least ``least``.
+    """The columns (n,) of things in (K + 4, y, x) raw output of ``chip``: peaks of at least ``least``; with an angle in
+    (K + 6, y, x).
 
     ``classes`` are the values of the K classes. No side is longer than ``longest`` pixels. Raises ModelError where the
     raw output is not finite and something is ``known`` (y, x).
@@ -29,11 +33,16 @@ def candidates(
     raw = raw.float()
     if bad := int((~torch.isfinite(raw).all(0) & known).sum()):
         raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
-    heat = torch.sigmoid(raw[: -len(SIDES)]).masked_fill(~known, 0)
+    last = len(classes) + len(SIDES)
+    heat = torch.sigmoid(raw[: len(classes)]).masked_fill(~known, 0)
     index, y, x = torch.nonzero(_peaks(heat) & (heat >= least), as_tuple=True)
-    sides = raw[-len(SIDES) :, y, x].exp().clamp(0.5, longest).mul(FINE).round().div(FINE)
+    sides = raw[len(classes) : last, y, x].exp().clamp(0.5, longest).mul(FINE).round().div(FINE)
     values = torch.tensor(list(classes), device=raw.device)
     found = {"y": y + chip.y0, "x": x + chip.x0, **dict(zip(SIDES, sides, strict=True))}
+    if len(raw) > last:
+        cos, sin = raw[last:, y, x]
+        found[ANGLE] = (torch.atan2(sin, cos) / 2).mul(TURNS).round().div(TURNS)
+        sides = _upright(sides, found[ANGLE])
     share = _share(known, y, x, sides)
     return {
         **found,
@@ -41,6 +50,15 @@ def candidates(
         "class": values[index],
         "valid": share,
     }
+
+
+def _upright(sides: Tensor, angle: Tensor) -> Tensor:
+    """(4, n) how far the upright boxes around oriented ones reach."""
+    north, south, west, east = sides
+    cos, sin = angle.cos(), angle.sin()
+    corners = [(x * cos - y * sin, x * sin + y * cos) for y in (-north, south) for x in (-west, east)]
+    x, y = (torch.stack(part) for part in zip(*corners, strict=True))
+    return torch.stack([-y.amin(0), y.amax(0), -x.amin(0), x.amax(0)]).clamp(min=0.5)
 
 
 def _peaks(heat: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.nn.metrics import IGNORE
 from geoml.outputs._objects_tables import SIDES, TABLES
 from geoml.recipe import PredictRecipe
-from geoml.vector.boxes import COLUMNS
+from geoml.vector.boxes import COLUMNS, ORIENTED
 
 if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, table or page
     from torch import Tensor
@@ -59,7 +59,12 @@ class Output:
 
     @property
     def raw(self) -> int:
-        return len(self.card.classes) + len(SIDES)
+        return len(self.card.classes) + len(SIDES) + 2 * self.oriented
+
+    @property
+    def oriented(self) -> bool:
+        """True where the network gives the cosine and sine of twice an angle behind the sides."""
+        return bool(self.card.config.get("oriented"))
 
     @property
     def least(self) -> float:
@@ -87,19 +92,20 @@ class Output:
         return found
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
-        """(n, 8) float64 candidates as `geoml.nn.box_scores.BoxScores` takes them; nothing is suppressed yet."""
+        """(n, 8 or 9) float64 candidates as `geoml.nn.box_scores.BoxScores` takes them; nothing is suppressed yet."""
+        names = ORIENTED if self.oriented else COLUMNS
         if not rows.arrays:
-            return (np.empty((0, len(COLUMNS))),)
+            return (np.empty((0, len(names))),)
         boxes = {**rows.arrays, **{axis: rows[axis] + 0.5 for axis in "yx"}}
         index = np.full(256, IGNORE)
         index[[c.value for c in self.card.classes]] = np.arange(len(self.card.classes))
-        return (np.column_stack([boxes[k] if k != "class" else index[boxes[k]] for k in COLUMNS]).astype(np.float64),)
+        return (np.column_stack([boxes[k] if k != "class" else index[boxes[k]] for k in names]).astype(np.float64),)
 
     def part(self, run: BlockRun) -> ObjectPart:
         """Boxes of a block."""
         from geoml.outputs._objects_part import ObjectPart
 
-        return ObjectPart(run)
+        return ObjectPart(run, ORIENTED if self.oriented else COLUMNS)
 
     def collect(self, run: FinishedRun) -> None:
         """Objects as GeoParquet, and their summary."""

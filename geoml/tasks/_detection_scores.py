@@ -19,6 +19,7 @@ from geoml.nn.box_scores import (
     BoxScores,
     PictureBoxes,
     average_precision,
+    centres,
     counted,
     longer,
     mean,
@@ -93,8 +94,8 @@ class DetectionScores(BoxScores):
         y, x = np.meshgrid(*(np.arange(step / 2, n, step) for n in known.shape), indexing="ij")
         at = np.column_stack([y.ravel(), x.ravel()])
         at = at[known[at[:, 0].astype(int), at[:, 1].astype(int)]]
-        half = np.median(real[:, 2:] - real[:, :2], axis=0) / 2
-        return np.concatenate([at - half, at + half], axis=1)
+        half = np.median(real[:, 2:4] - real[:, :2], axis=0) / 2
+        return np.concatenate([at - half, at + half, np.zeros((len(at), real.shape[1] - 4))], axis=1)
 
 
 def squares_of(pictures: Sequence[PictureBoxes], side: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -103,8 +104,7 @@ def squares_of(pictures: Sequence[PictureBoxes], side: int) -> list[tuple[NDArra
     every: list[NDArray[np.float64]] = []
     for n, picture in enumerate(pictures):
         for boxes in (picture.found, picture.real):
-            middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-            every.append(np.column_stack([np.full(len(boxes), n), middle // side]))
+            every.append(np.column_stack([np.full(len(boxes), n), centres(boxes) // side]))
     _, number = np.unique(np.concatenate([np.empty((0, 3)), *every]), axis=0, return_inverse=True)
     parts = np.split(number.reshape(-1), np.cumsum([len(e) for e in every])[:-1])
     return list(zip(parts[::2], parts[1::2], strict=True))

@@ -56,8 +56,8 @@ class DetectionRecipe(RasterRecipe):
 
     @property
     def target(self) -> BoxTarget:
-        """Boxes of the classes."""
-        return BoxTarget(self.classes)
+        """Boxes of the classes, oriented where the model is."""
+        return BoxTarget(self.classes, bool(self.model.config.get("oriented")))
 
     @property
     def card_fields(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Suppression is greedy: from the best box down, each is kept unless a kept one overlaps it by more than a threshold. Ties
 are broken by place and class, never by arrival. A box is a row of columns by name, see `COLUMNS`; more of them may
-travel along.
+travel along. With a column `ANGLE` boxes are oriented: their sides are measured in a frame that is turned about the
+centre by so many radians, from east towards south.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ Boxes = Mapping[str, NDArray[np.number]]
 """(n,) each, by name."""
 COLUMNS = ("y", "x", "north", "south", "west", "east", "score", "class")
 """The centre in pixels of a plane, how far the box reaches from it, and what was found how surely; float64, uint8."""
+ANGLE = "angle"
+ORIENTED = (*COLUMNS, ANGLE)
+EDGES = ("top", "left", "bottom", "right")
 
 
 def count(boxes: Boxes) -> int:
@@ -37,19 +41,44 @@ def together(parts: Sequence[Boxes]) -> dict[str, NDArray[np.number]]:
 
 
 def edges(boxes: Boxes) -> NDArray[np.float64]:
-    """(n, 4) float64 top, left, bottom, right in pixels of the plane."""
+    """(n, 4) float64 top, left, bottom, right in pixels of the plane.
+
+    Of oriented boxes (n, 5): what they are when they are turned back about their middle, and the angle.
+    """
     y, x = boxes["y"], boxes["x"]
-    return np.stack([y - boxes["north"], x - boxes["west"], y + boxes["south"], x + boxes["east"]], 1)
+    north, south, west, east = (boxes[side] for side in ("north", "south", "west", "east"))
+    if ANGLE not in boxes:
+        return np.stack([y - north, x - west, y + south, x + east], 1)
+    angle, down, right = boxes[ANGLE], (south - north) / 2, (east - west) / 2
+    row = y + right * np.sin(angle) + down * np.cos(angle)
+    col = x + right * np.cos(angle) - down * np.sin(angle)
+    tall, wide = (south + north) / 2, (east + west) / 2
+    return np.stack([row - tall, col - wide, row + tall, col + wide, angle], 1)
+
+
+def outlines(shape: NDArray[np.float64]) -> NDArray[np.object_]:
+    """(n,) polygons, x to the right and y down, of (n, 4) or (n, 5) as `edges` gives them."""
+    found: NDArray[np.object_] = shapely.box(shape[:, 1], shape[:, 0], shape[:, 3], shape[:, 2])
+    if shape.shape[1] == len(EDGES):
+        return found
+    corners = shapely.get_coordinates(found).reshape(-1, 5, 2)
+    middle = corners[:, :4].mean(1, keepdims=True)
+    cos, sin = np.cos(shape[:, 4, None]), np.sin(shape[:, 4, None])
+    x, y = np.moveaxis(corners - middle, 2, 0)
+    turned = np.stack([x * cos - y * sin, x * sin + y * cos], 2) + middle
+    turned[:, 4] = turned[:, 0]
+    return np.asarray(shapely.polygons(turned), object).reshape(-1)
 
 
 def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) intersection over union of pairs of boxes, (n, 4) each as `edges` gives them; 0 where both are empty."""
+    """(n,) intersection over union of pairs of boxes as `edges` gives them; 0 where both are empty."""
+    if a.shape[1] > len(EDGES):
+        both = shapely.area(shapely.intersection(outlines(a), outlines(b)))
+        return _share(both, _area(a) + _area(b) - both)
     height = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
     width = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
     both = np.maximum(height, 0) * np.maximum(width, 0)
-    either = _area(a) + _area(b) - both
-    share: NDArray[np.float64] = np.divide(both, either, out=np.zeros(len(a)), where=either > 0)
-    return share
+    return _share(both, _area(a) + _area(b) - both)
 
 
 def overlapping(
@@ -59,7 +88,7 @@ def overlapping(
 
     By a spatial index: the cost is that of the boxes and of the pairs that touch.
     """
-    i, j = shapely.STRtree(_shapes(b)).query(_shapes(a))
+    i, j = shapely.STRtree(outlines(b)).query(outlines(a))
     share = iou(a[i], b[j])
     mine = share > least
     return i[mine], j[mine], share[mine]
@@ -68,7 +97,8 @@ def overlapping(
 def best_first(boxes: Boxes) -> NDArray[np.intp]:
     """The order of suppression: by score, then row, column, class and size of the box."""
     sizes = (boxes[side] for side in ("east", "west", "south", "north"))
-    return np.lexsort((*sizes, boxes["class"], boxes["x"], boxes["y"], -boxes["score"]))
+    turned = (boxes[ANGLE],) if ANGLE in boxes else ()
+    return np.lexsort((*turned, *sizes, boxes["class"], boxes["x"], boxes["y"], -boxes["score"]))
 
 
 def suppress(boxes: Boxes, threshold: float) -> dict[str, NDArray[np.number]]:
@@ -106,7 +136,10 @@ class Suppression:
         known = together([self.held, boxes]) if self.held is not None else dict(boxes)
         known = take(known, best_first(known))
         shape = edges(known)
-        final = np.isinf(frontier) | (shape[:, 2] <= frontier - self.reach)  # nothing that is to come can overlap it
+        reach, lowest = self.reach, shape[:, 2]
+        if ANGLE in known:  # it is a corner that reaches farthest
+            reach, lowest = reach * 2**0.5, shapely.bounds(outlines(shape)).reshape(-1, 4)[:, 3]
+        final = np.isinf(frontier) | (lowest <= frontier - reach)  # nothing that is to come can overlap it
         fate = _fates(shape, final, self.threshold)
         self.held = take(known, fate == _OPEN)
         return take(known, fate == _KEPT)
@@ -128,11 +161,11 @@ def _fates(shape: NDArray[np.float64], final: NDArray[np.bool_], threshold: floa
     What is gone is not looked at any more, so of many boxes in one place nearly all cost nothing.
     """
     fate, blocked = np.full(len(shape), _OPEN, np.int8), np.zeros(len(shape), np.bool_)
-    outlines = _shapes(shape)
-    tree = shapely.STRtree(outlines)
+    polygons = outlines(shape)
+    tree = shapely.STRtree(polygons)
     for first in range(0, len(shape), _CHUNK):
         rows = first + np.flatnonzero(fate[first : first + _CHUNK] != _GONE)
-        at, worse = tree.query(outlines[rows])
+        at, worse = tree.query(polygons[rows])
         left = (worse > rows[at]) & (fate[worse] != _GONE)
         at, worse = at[left], worse[left]
         mine = iou(shape[rows[at]], shape[worse]) > threshold
@@ -155,6 +188,6 @@ def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return size
 
 
-def _shapes(boxes: NDArray[np.float64]) -> NDArray[np.object_]:
-    found: NDArray[np.object_] = shapely.box(boxes[:, 1], boxes[:, 0], boxes[:, 3], boxes[:, 2])
-    return found
+def _share(both: NDArray[np.float64], either: NDArray[np.float64]) -> NDArray[np.float64]:
+    share: NDArray[np.float64] = np.divide(both, either, out=np.zeros(len(both)), where=either > 0)
+    return share

@@ -6,8 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoml import testing
+from geoml.data.targets.boxes import boxes_of
 from geoml.engine import task as tasks
-from geoml.nn.centre_heat import HEAT, INDEX, SIDES, render
+from geoml.engine.contract import Rows, output_of
+from geoml.grid.plane import Window
+from geoml.nn.centre_heat import render
+from geoml.vector.boxes import COLUMNS, edges, iou, suppress
 from tests.contract.lessons import Loss
 
 
@@ -42,11 +47,19 @@ class BoxLesson:
         return torch.from_numpy(np.stack(pictures))
 
     def learnt(self, raw: Tensor, target: Tensor) -> float:
-        """1 where at every centre the class is the right one and the sides are within a fifth."""
-        at = target[:, HEAT] == 1
-        index = raw[:, :-4].argmax(1)[at] == target[:, INDEX][at]
-        off = (raw[:, -4:].movedim(1, -1)[at] - target[:, SIDES].movedim(1, -1)[at].log()).abs().amax(1)
-        return float((index & (off < 0.2)).float().mean())
+        """Share of the true boxes that the best candidate of the right class there overlaps by three fifths."""
+        hits = total = 0
+        for answer, truth in zip(raw, target.numpy(), strict=True):
+            known = torch.ones(answer.shape[1:], dtype=torch.bool)
+            output = output_of(testing.card("learnt", ["red"], ["0", "1"], task="detection", chip_size=64))
+            chip = Window(0, 0, *known.shape)
+            columns = {k: v.numpy() for k, v in output.candidates(answer, chip, known).items()}  # type: ignore[union-attr]
+            found = suppress(dict(zip(COLUMNS, output.answer(Rows(chip, columns))[0].T, strict=True)), 0.5)
+            for index, _, *sides in boxes_of(truth).tolist():
+                mine = edges(found)[found["class"] == index]
+                total += 1
+                hits += bool(len(mine)) and bool(iou(mine[:1], np.array([sides]))[0] > 0.6)
+        return hits / total
 
 
 LESSON = BoxLesson()

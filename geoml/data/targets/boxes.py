@@ -1,4 +1,6 @@
-"""Boxes: what `geoml.nn.centre_heat.render` makes of them, (6, y, x) float32, for scenes, chips and batches alike."""
+"""Boxes: what `geoml.nn.centre_heat.render` makes of them, for scenes, chips and batches alike: (6, y, x) float32,
+or (7, y, x) of oriented ones.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
-from geoml.nn.centre_heat import CHANNELS, HEAT, INDEX, SIDES, render
+from geoml.nn.centre_heat import ANGLE, CHANNELS, HEAT, INDEX, SIDES, render
 from geoml.nn.metrics import IGNORE
+from geoml.vector.boxes import ANGLE as BOX_ANGLE
+from geoml.vector.boxes import edges, outlines
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -33,12 +37,14 @@ THIN = 4
 
 @dataclass(frozen=True)
 class BoxTarget:
-    """`geoml.data.target.Target` of boxes of ``classes``: each is the bounding box of a feature.
+    """`geoml.data.target.Target` of boxes of ``classes``: each is the bounding box of a feature, or with ``oriented``
+    the smallest box of any angle.
 
     Of two boxes whose centres share a pixel the smaller is kept.
     """
 
     classes: tuple[ClassInfo, ...]
+    oriented: bool = False
 
     @property
     def moves(self) -> DateMoves | None:
@@ -66,8 +72,9 @@ class BoxTarget:
     ) -> Labels:
         """Boxes of the features in pixels; ``elsewhere`` is ground where no object is, of whatever label."""
         there = [(g, v) for g, v in features if not g.is_empty]
-        left, top, right, bottom = shapely.bounds(_pixels([g for g, _ in there], geobox)).reshape(-1, 4).T
-        boxes = np.column_stack([np.array([v for _, v in there], np.float64), top, left, bottom, right])
+        shapes = _pixels([g for g, _ in there], geobox)
+        sides = smallest(shapes) if self.oriented else shapely.bounds(shapes).reshape(-1, 4)[:, [1, 0, 3, 2]]
+        boxes = np.column_stack([np.array([v for _, v in there], np.float64), sides])
         return render(boxes, (geobox.shape[0], geobox.shape[1]), IGNORE if elsewhere is None else 0)
 
     # on their way through chips
@@ -88,7 +95,7 @@ class BoxTarget:
 
     def cut(self, target: Labels, window: Window, within: Window) -> Labels:
         """As the protocol; unknown too is what belongs to a box of which less than `VISIBLE` lies inside."""
-        found = np.zeros((CHANNELS, *window.shape), np.float32)
+        found = np.zeros((len(target), *window.shape), np.float32)
         found[INDEX] = IGNORE
         part = window.intersect(within)
         if part.empty:
@@ -96,16 +103,31 @@ class BoxTarget:
         inside = part.slices(window)
         found[:, *inside] = target[:, *part.slices(Window(0, 0, *target.shape[1:]))]
         y, x = np.nonzero(found[HEAT] > 0)
-        north, south, west, east = found[SIDES, y, x]
-        height = np.minimum(y + 0.5 + south, inside[0].stop) - np.maximum(y + 0.5 - north, inside[0].start)
-        width = np.minimum(x + 0.5 + east, inside[1].stop) - np.maximum(x + 0.5 - west, inside[1].start)
-        hidden = height * width < VISIBLE * (north + south) * (west + east)
+        (top, bottom), (left, right) = ((s.start, s.stop) for s in inside)
+        if self.oriented:
+            shapes = outlines(_edges(found, y, x))
+            seen, whole = (
+                shapely.area(shapely.intersection(shapes, shapely.box(left, top, right, bottom))),
+                shapely.area(shapes),
+            )
+        else:
+            north, south, west, east = found[SIDES, y, x]
+            height = np.minimum(y + 0.5 + south, bottom) - np.maximum(y + 0.5 - north, top)
+            width = np.minimum(x + 0.5 + east, right) - np.maximum(x + 0.5 - west, left)
+            seen, whole = height * width, (north + south) * (west + east)
+        hidden = seen < VISIBLE * whole
         found[INDEX, y[hidden], x[hidden]] = IGNORE
         return found
 
     def turned(self, target: Labels, k: int, size: int) -> Labels:
         found = d4(target, k).copy()
         north, south, west, east = found[SIDES].copy()
+        if self.oriented:  # its frame turns with the box; where that is mirrored, west is where east was
+            found[ANGLE] -= np.float32(np.pi / 2 * (k % 4)) * (found[HEAT] > 0)
+            if k >= 4:
+                found[ANGLE] *= -1
+                found[SIDES] = (north, south, east, west)
+            return found
         for _ in range(k % 4):  # what was in the east is in the north
             north, south, west, east = east, west, north, south
         found[SIDES] = (north, south, east, west) if k >= 4 else (north, south, west, east)
@@ -130,15 +152,38 @@ class BoxTarget:
 
 
 def boxes_of(target: Labels) -> NDArray[np.float64]:
-    """(n, 6) float64 of a target (6, y, x): index of the class, 1 where that is not known, top, left, bottom, right."""
+    """(n, 6) float64 of a target (6, y, x): index of the class, 1 where that is not known, top, left, bottom, right.
+
+    Of oriented boxes, (7, y, x), with the angle behind: see `geoml.vector.boxes.edges`.
+    """
     y, x = np.nonzero(target[HEAT] == 1)
-    north, south, west, east = target[SIDES, y, x].astype(np.float64)
-    index = target[INDEX, y, x]
-    row, col = y + 0.5, x + 0.5
-    sides = np.column_stack([row - north, col - west, row + south, col + east])
+    index, sides = target[INDEX, y, x], _edges(target, y, x)
     every = np.column_stack([index, index == IGNORE, sides])
     _, first = np.unique(np.column_stack([index, sides]).round(2), axis=0, return_index=True)
     return every[np.sort(first)]  # a centre may lie in several pixels
+
+
+def _edges(target: Labels, y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Of the boxes that pixels belong to, as `geoml.vector.boxes.edges` gives them."""
+    names = ("north", "south", "west", "east", *([BOX_ANGLE] if len(target) > CHANNELS else []))
+    found = dict(zip(names, target[SIDES.start :, y, x].astype(np.float64), strict=True))
+    return edges({"y": y + 0.5, "x": x + 0.5, **found})
+
+
+def smallest(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
+    """(n, 5) of the smallest boxes of any angle around geometries: the longer side is from left to right."""
+    found = np.zeros((len(shapes), 5))
+    for k, shape in enumerate(shapely.oriented_envelope(shapes)):
+        if shape.geom_type != "Polygon":  # a line or a point has no sides
+            left, top, right, bottom = shape.bounds
+            found[k] = top, left, bottom, right, 0
+            continue
+        a, b, c = shapely.get_coordinates(shape)[:3]
+        long, short = (b - a, c - b) if np.hypot(*(b - a)) >= np.hypot(*(c - b)) else (c - b, b - a)
+        (col, row), half = (a + c) / 2, np.array([np.hypot(*short), np.hypot(*long)]) / 2
+        angle = np.arctan2(long[1], long[0])
+        found[k] = row - half[0], col - half[1], row + half[0], col + half[1], (angle + np.pi / 2) % np.pi - np.pi / 2
+    return found
 
 
 def _pixels(geometries: Sequence[BaseGeometry], geobox: GeoBox) -> NDArray[np.object_]:

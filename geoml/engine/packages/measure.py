@@ -38,8 +38,11 @@ def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...
 
     ``stride`` is what the architecture says; a smaller power of two is taken where shifts show that it is enough.
     Larger scenes are tried until the effect of a chip's edge ends well inside it. A module with ``radius`` 0 sees each
-    pixel alone and is believed: its input has a scale of its own, at which noise would show nothing.
+    pixel alone and is believed: its input has a scale of its own, at which noise would show nothing. So is one that
+    says ``whole_chip``: its answer in a pixel is chosen among those of the whole chip.
     """
+    if getattr(module, "whole_chip", False):
+        return ReceptiveField(None, stride)
     if getattr(module, "radius", None) == 0:
         return ReceptiveField(0, 1)
     device = next(module.parameters(), torch.zeros(())).device
@@ -60,7 +63,7 @@ def _radius(module: nn.Module, bands: int, size: int, stride: int, device: torch
     worst = 0
     for scene in _scenes(bands, size, device):
         whole = module(scene)
-        spread = float(whole.float().std())
+        spread = _spread(whole)
         late = (module(scene[..., cut:, cut:]) - whole[..., cut:, cut:]).abs().amax((0, 1))
         end = size - cut - stride
         early = (module(scene[..., :end, :end]) - whole[..., :end, :end]).abs().amax((0, 1)).flip(0, 1)
@@ -82,7 +85,7 @@ def _stride(module: nn.Module, bands: int, radius: int, stride: int, device: tor
     size = (2 * radius // stride + 4) * stride
     scene = next(_scenes(bands, size + stride, device))
     here = module(scene[..., :size, :size])
-    limit = 2 * NOISE * float(here.float().std())
+    limit = 2 * NOISE * _spread(here)
     inner = slice(radius + stride, size - radius - stride)
     while stride > 1 and stride % 2 == 0:  # a network that may move by one step may move by two
         step = stride // 2
@@ -92,6 +95,13 @@ def _stride(module: nn.Module, bands: int, radius: int, stride: int, device: tor
             break
         stride = step
     return stride
+
+
+def _spread(raw: Tensor) -> float:
+    """Standard deviation of raw output, but for what its first pixel has: between cells a detector says one thing."""
+    raw = raw.float()
+    said = raw[raw != raw[..., :1, :1]]
+    return float(said.std() if said.numel() > 1 else raw.std())
 
 
 def _scenes(bands: int, size: int, device: torch.device) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def fit(
     parts = encoder_parts(module) if recipe.freeze != "none" or recipe.optimiser.encoder_factor != 1 else []
     card = _card(recipe, splits, config, seen).model_copy(update=dict(task.card_fields))
     device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
-    pixels = _Pixels(task, output_of(card), device, *_batches(recipe, splits, seen, reader))
+    pixels = _Pixels(task, module, output_of(card), device, *_batches(recipe, splits, seen, reader))
     done = learn(_training(recipe, module, pixels, parts), claim.take(afresh=not resume), on_epoch)
     told = {
         "recipe": recipe.model_dump(mode="json"),
@@ -158,13 +158,27 @@ class _Standardised(nn.Module):
         return raw
 
 
+@runtime_checkable
+class OwnLoss(Protocol):
+    """A network that learns by another loss than that of its task, see `geoml.models`."""
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor: ...
+
+
 class _Pixels:
     """Batches, loss and validation of a task of pixels."""
 
     def __init__(
-        self, task: PixelTask, output: AnyOutput, device: Device, train: TrainBatches, val: EvalBatches
+        self,
+        task: PixelTask,
+        module: nn.Module,
+        output: AnyOutput,
+        device: Device,
+        train: TrainBatches,
+        val: EvalBatches,
     ) -> None:
         self.task, self.output, self.device, self.train, self.val = task, output, device, train, val
+        self.teacher = module if isinstance(module, OwnLoss) else task
         self.key, self.larger_is_better = task.key, task.larger_is_better
         self.scores = task.scores()
 
@@ -173,7 +187,7 @@ class _Pixels:
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         with self.device.autocast():
-            return self.task.loss(raw, target)
+            return self.teacher.loss(raw, target)
 
     def batches(self, rows: OwnRows) -> Iterator[TrainingBatch]:
         return (TrainingBatch((b.image, b.valid), b.target, b.size) for b in self.val.of(rows))

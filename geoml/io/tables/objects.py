@@ -26,12 +26,13 @@ from geoml.io.tables.changes import Footprints
 from geoml.io.tables.features import VERTEX_STEP
 from geoml.io.tables.geoparquet import BBOX, bbox_column
 from geoml.io.tables.ground import areas, lonlat
-from geoml.vector.boxes import COLUMNS, Boxes, edges, take
+from geoml.vector.boxes import ANGLE, COLUMNS, EDGES, Boxes, edges, outlines, take
 
 CELL = 256
 """Pixels of a side of the squares in which searched pixels are counted: sums of them are the same for any blocks."""
 OUTSIDE = {0.0: False, 1.0: True}
 _CANDIDATES = (*COLUMNS, "valid", "outside")
+"""Of every block; those of oriented boxes have their `ANGLE` too."""
 UNITS = 2**20
 """Whole parts of a m², so that sums do not hang on their order."""
 _TIME = pa.timestamp("us", tz="UTC")
@@ -71,7 +72,8 @@ class FoundObjects:
 def write_found(found: FoundObjects, path: Path) -> None:
     """Write what a block found as Parquet, atomically. Raises DataError."""
     squares = [[*square, pixels] for square, pixels in sorted(found.searched.items())]
-    columns = {name: pa.array(found.boxes[name]) for name in _CANDIDATES}
+    names = (*_CANDIDATES, *((ANGLE,) if ANGLE in found.boxes else ()))
+    columns = {name: pa.array(found.boxes[name]) for name in names}
     table = pa.table(columns).replace_schema_metadata({"searched": json.dumps(squares)})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -82,7 +84,8 @@ def read_found(path: Path) -> FoundObjects:
     try:
         table = pq.read_table(check_regular(path), page_checksum_verification=True)
         squares = json.loads(table.schema.metadata[b"searched"])
-        boxes = {name: table[name].to_numpy() for name in _CANDIDATES}
+        names = (*_CANDIDATES, *((ANGLE,) if ANGLE in table.column_names else ()))
+        boxes = {name: table[name].to_numpy() for name in names}
         return FoundObjects(boxes, Counter({(int(y), int(x)): int(n) for y, x, n in squares}))
     except (OSError, LookupError, ValueError, TypeError, pa.ArrowException) as err:
         raise DataError(f"{path}: objects of a block are not readable ({err})") from err
@@ -91,7 +94,8 @@ def read_found(path: Path) -> FoundObjects:
 class ObjectRows:
     """Rows of objects: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, chance to
     be a true object where the card knows it, else the score), score (as the model has it), x, y (centre, degrees),
-    length_m and width_m (longer and shorter side), heading (null: boxes are upright), area_m2, edge (touches the edge
+    length_m and width_m (longer and shorter side), heading (of the longer side, degrees from north, 0 to 180; null of
+    upright boxes), area_m2, edge (touches the edge
     of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
     unlike the training data; null where that is not known), datetime (null unless first and last time are one),
     start_datetime, end_datetime and items of those ``items`` that hold the centre, model, bbox, geometry (the box).
@@ -114,9 +118,9 @@ class ObjectRows:
         if strange := sorted(set(np.unique(boxes["class"]).tolist()) - self.names.keys()):
             raise InputError(f"class: {strange} not in the card of {self.card.name}; it has {sorted(self.names)}")
         shape = edges(boxes)
-        ground = _ground(plane, _outlines(boxes))
+        ground = _ground(plane, outlines(shape))
         geometry = lonlat(shapely.segmentize(ground, VERTEX_STEP * plane.res), plane.crs)
-        x, y, height, width = _sizes(plane, shape)
+        x, y, height, width, heading = _sizes(plane, shape)
         start, end, ids = self.items.seen(shapely.points(x, y))
         whole = shapely.covers(self.region, geometry) & (boxes["valid"] == 1)
         columns = {
@@ -129,7 +133,7 @@ class ObjectRows:
             "y": y,
             "length_m": np.maximum(height, width),
             "width_m": np.minimum(height, width),
-            "heading": [None] * len(ids),
+            "heading": heading if ANGLE in boxes else [None] * len(ids),
             "area_m2": areas(ground, plane.crs),
             "edge": ~whole,
             "valid": boxes["valid"].astype(np.float32),
@@ -148,7 +152,7 @@ class ObjectRows:
 
 def box_areas(plane: Plane, boxes: Boxes) -> NDArray[np.float64]:
     """(n,) m² on the ellipsoid."""
-    return areas(_ground(plane, _outlines(boxes)), plane.crs)
+    return areas(_ground(plane, outlines(edges(boxes))), plane.crs)
 
 
 class Searched:
@@ -188,12 +192,6 @@ def _ids(plane: Plane, boxes: Boxes, start: NDArray[np.datetime64]) -> list[str]
     return [f"{plane.code}_c{value}_y{row}_x{col}{time}" for value, row, col, time in rows]
 
 
-def _outlines(boxes: Boxes) -> NDArray[np.object_]:
-    top, left, bottom, right = edges(boxes).T
-    outline: NDArray[np.object_] = shapely.box(left, top, right, bottom)
-    return outline
-
-
 def _ground(plane: Plane, geometry: NDArray[np.object_]) -> NDArray[np.object_]:
     """Outlines in pixels of a plane in units of its CRS; whole numbers are the edges of pixels."""
     moved: NDArray[np.object_] = shapely.transform(geometry, lambda c: (c + plane.anchor) * [plane.res, -plane.res])
@@ -201,8 +199,10 @@ def _ground(plane: Plane, geometry: NDArray[np.object_]) -> NDArray[np.object_]:
 
 
 def _sizes(plane: Plane, shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Degrees of the centres of boxes, and their heights and widths in metres along the middle, all (n,)."""
-    top, left, bottom, right = shape.T
+    """Degrees of the centres of boxes, their heights and widths in metres along the middle, and the direction of the
+    longer of the two in degrees from north, 0 to 180, all (n,)."""
+    top, left, bottom, right = shape[:, :4].T
+    angle = shape[:, 4] if shape.shape[1] > len(EDGES) else np.zeros(len(shape))
     to_degrees = pyproj.Transformer.from_crs(plane.crs, "EPSG:4326", always_xy=True)
 
     def degrees(y: NDArray[np.float64], x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -210,14 +210,12 @@ def _sizes(plane: Plane, shape: NDArray[np.float64]) -> tuple[NDArray[np.float64
         return np.asarray(lon), np.asarray(lat)
 
     row, col = (top + bottom) / 2, (left + right) / 2
-    centre, height, width = (
-        degrees(row, col),
-        *(
-            np.asarray(WGS84.inv(*degrees(*a), *degrees(*b))[2])
-            for a, b in (((top, col), (bottom, col)), ((row, left), (row, right)))
-        ),
+    tall, wide, cos, sin = (bottom - top) / 2, (right - left) / 2, np.cos(angle), np.sin(angle)
+    (along, height), (across, width) = (
+        map(np.asarray, WGS84.inv(*degrees(row + dy, col + dx), *degrees(row - dy, col - dx))[::2])
+        for dy, dx in ((-tall * cos, tall * sin), (-wide * sin, -wide * cos))
     )
-    return *centre, height, width
+    return *degrees(row, col), height, width, np.where(height > width, along, across) % 180
 
 
 def _searched(plane: Plane, squares: Mapping[tuple[int, int], int]) -> int:

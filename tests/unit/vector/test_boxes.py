@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
+import shapely.affinity
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from torchvision.ops import box_iou, nms
 
 from geoml.errors import InputError
-from geoml.vector.boxes import COLUMNS, Suppression, best_first, edges, iou, overlapping, suppress, take
+from geoml.vector.boxes import COLUMNS, Suppression, best_first, edges, iou, outlines, overlapping, suppress, take
 
 REACH = 12.0
 Table = dict[str, NDArray[Any]]
@@ -123,3 +125,49 @@ def test_a_box_that_breaks_the_promises_is_refused() -> None:
         strips.add(table([(19, 5, 5, 5, 5, 5, 0.9, 0)]), 40.0)
     with pytest.raises(InputError, match=r"more than 12.0 pixels"):
         strips.add(table([(25, 5, 5, 13, 5, 5, 0.9, 0)]), 40.0)
+
+
+def turned_boxes(count: int, seed: int = 0, sides: tuple[float, float] = (2, 30)) -> dict[str, NDArray[np.number]]:
+    """Oriented boxes in a square of 120 pixels, seen from somewhere inside of each."""
+    random = np.random.default_rng(seed)
+    found: dict[str, NDArray[np.number]] = {"y": random.uniform(0, 120, count), "x": random.uniform(0, 120, count)}
+    found |= {side: random.uniform(*sides, count) for side in ("north", "south", "west", "east")}
+    found |= {"score": random.random(count).round(2), "class": np.zeros(count, np.uint8)}
+    return found | {"angle": random.uniform(-np.pi, np.pi, count)}
+
+
+def test_oriented_boxes_are_turned_about_where_they_are_seen_from() -> None:
+    """Against the affine transform of shapely."""
+    boxes = turned_boxes(50)
+    flat = {k: v for k, v in boxes.items() if k != "angle"}
+    for k, (shape, upright) in enumerate(zip(outlines(edges(boxes)), outlines(edges(flat)), strict=True)):
+        place = float(boxes["x"][k]), float(boxes["y"][k])
+        wanted = shapely.affinity.rotate(upright, float(boxes["angle"][k]), origin=place, use_radians=True)
+        assert shapely.area(shapely.symmetric_difference(shape, wanted)) < 1e-6
+
+
+def test_oriented_boxes_without_an_angle_are_upright_ones() -> None:
+    a, b = (turned_boxes(80, seed=k) | {"angle": np.zeros(80)} for k in (0, 1))
+    flat = [edges({k: v for k, v in boxes.items() if k != "angle"}) for boxes in (a, b)]
+    np.testing.assert_allclose(iou(edges(a), edges(b)), iou(*flat), atol=1e-9)
+
+
+@pytest.mark.parametrize("height", [7, 40])
+def test_oriented_boxes_by_strips_are_those_of_all_at_once(height: int) -> None:
+    """Greedy over all pairs is the oracle; chains run across strips."""
+    boxes = turned_boxes(300, sides=(2, 9))
+    order = best_first(boxes)
+    shape = edges(boxes)[order]
+    kept: list[int] = []
+    for k in range(len(shape)):
+        mine = np.repeat(shape[k : k + 1], len(kept), 0)
+        if not kept or iou(mine, shape[kept]).max() <= 0.3:
+            kept.append(k)
+    wanted = {tuple(row) for row in shape[kept].tolist()}
+    strips, found = Suppression(0.3, 9), set()
+    for top in range(0, 120, height):
+        part = take(boxes, (boxes["y"] >= top) & (boxes["y"] < top + height))
+        found |= {tuple(row) for row in edges(strips.add(part, top + height)).tolist()}
+    found |= {tuple(row) for row in edges(strips.end()).tolist()}
+    assert found == wanted
+    assert 50 < len(found) < 300

@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from geoml import testing
 from geoml.data.prepare import scenes
 from geoml.data.target import d4
-from geoml.data.targets.boxes import BoxTarget, boxes_of
+from geoml.data.targets.boxes import BoxTarget, boxes_of, smallest
 from geoml.engine import task as tasks
 from geoml.errors import DataError
 from geoml.grid.plane import Window
@@ -26,6 +26,7 @@ from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.centre_heat import INDEX, render
 from geoml.nn.metrics import IGNORE
 from geoml.testing.objects import rectangles, write_boxes
+from geoml.vector.boxes import iou, outlines
 
 CLASSES = tuple(ClassInfo(value=v, name=n, color="#102030") for v, n in ((7, "roof"), (3, "field")))
 KIND = BoxTarget(CLASSES)
@@ -180,3 +181,57 @@ def test_what_a_recipe_does_not_explain_is_refused(folder: Path) -> None:
     (folder / "a.geojson").write_text("no vectors")
     with pytest.raises(DataError, match="cannot be read as vectors"):
         scenes(source(folder, no_file="empty"))
+
+        read()
+
+
+def oriented_scene() -> tuple[BoxTarget, NDArray[np.number], NDArray[np.float64]]:
+    """A target of four oriented boxes, and what they are: class, 0, edges and angle."""
+    kind = BoxTarget(
+        (ClassInfo(value=0, name="a", color="#102030"), ClassInfo(value=1, name="b", color="#203040")), True
+    )
+    boxes = np.array(
+        [[0, 20, 14, 28, 44, 0.4], [1, 40, 50, 52, 80, -1.2], [0, 70, 8, 76, 30, 1.5], [1, 10, 70, 30, 92, 0.0]], float
+    )
+    polygons = outlines(boxes[:, 1:])
+    shape = GeoBox((96, 96), Affine.identity(), "EPSG:3857")
+    target = kind.of_features([(p, b[0]) for p, b in zip(polygons, boxes, strict=True)], shape, 0)
+    return kind, target, boxes
+
+
+def same_outlines(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> None:
+    """Each box has its like, whichever of its sides is called the top."""
+    assert len(found) == len(wanted)
+    for index, *sides in wanted.tolist():
+        mine = found[found[:, 0] == index][:, 2:]
+        share = iou(mine, np.repeat([sides], len(mine), 0))
+        assert share.max() > 0.999
+
+
+def test_oriented_boxes_are_read_from_polygons() -> None:
+    kind, target, boxes = oriented_scene()
+    assert target.shape == (7, 96, 96)
+    same_outlines(boxes_of(target), boxes)
+    assert kind.counted(target).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_oriented_boxes_turn_with_the_image(k: int) -> None:
+    """The oracle turns the polygons themselves."""
+    kind, target, boxes = oriented_scene()
+
+    def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = xy.T
+        for _ in range(k % 4):  # a quarter turn against the clock: what was on the right is on top
+            x, y = y, 96 - x
+        return np.column_stack([96 - x if k >= 4 else x, y])
+
+    moved = shapely.transform(outlines(boxes[:, 1:]), move)
+    same_outlines(boxes_of(kind.turned(target, k, 96)), np.column_stack([boxes[:, 0], smallest(moved)]))
+
+
+def test_an_oriented_box_that_shows_too_little_of_itself_is_unknown() -> None:
+    kind, target, _ = oriented_scene()
+    crop = kind.cut(target, Window(0, 0, 96, 60), Window(0, 0, 96, 96))  # the second one reaches from about 57 to 73
+    assert len(boxes_of(crop)) == 2
+    assert bool((crop[INDEX, 40:52, 58:] == IGNORE).any())

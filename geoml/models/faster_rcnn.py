@@ -1,0 +1,192 @@
+"""Faster R-CNN: a network proposes boxes, and a second one looks at each of them.
+
+Ren et al.: Faster R-CNN. 2015, https://arxiv.org/abs/1506.01497; features at several scales: Lin et al.: Feature
+Pyramid Networks. 2017, https://arxiv.org/abs/1612.03144. The parts are torchvision's (BSD-3-Clause), without its
+resizing of images. The best proposals of a chip are those of the whole chip: what is found is close to, not equal to,
+that of one forward over the scene. Ground of which nothing is known teaches nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+
+from geoml.errors import InputError
+from geoml.nn.encoders import EncoderConfig, initialise, plain_encoder
+from geoml.nn.padding import extended
+from geoml.nn.pyramid import NEAREST, NOTHING
+from geoml.nn.true_boxes import TrueBoxes, true_boxes
+
+TASKS = ("detection",)
+TINY = {"encoder": "resnet18", "width": 16, "hidden": 64, "anchors": (8, 16, 32, 64)}
+STRIDES = (4, 8, 16, 32)
+RATIOS = (0.5, 1.0, 2.0)
+SIDES = 4
+LEAST = 0.02
+"""Score of the weakest box that a chip gives."""
+IGNORED = -1
+
+
+@dataclass(frozen=True)
+class Config(EncoderConfig):
+    """Arguments of `build`; ``classes`` are the channels of the output: one for each class, and four distances.
+
+    ``anchors`` are the sizes in pixels that are proposed at strides 4, 8, 16 and 32. ``proposals`` of a chip are looked
+    at; ``most`` boxes of a chip are given. ``width`` and ``hidden``: channels of the pyramid and of the second network.
+    """
+
+    anchors: tuple[int, ...] = (16, 32, 64, 128)
+    width: int = 128
+    hidden: int = 512
+    proposals: int = 1000
+    most: int = 500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classes <= SIDES:
+            raise InputError(f"classes: {self.classes} channels; expected one or more, and {SIDES} distances")
+        if len(self.anchors) != len(STRIDES) or min(self.anchors) < 1:
+            raise InputError(f"anchors: {list(self.anchors)}; expected {len(STRIDES)} sizes in pixels")
+        if min(self.width, self.hidden, self.proposals, self.most) < 1:
+            raise InputError(f"faster_rcnn: {self}; expected at least one of each")
+
+
+class FasterRCNN(nn.Module):
+    """(B, bands, H, W) float to (B, K + 4, H, W): in the pixel of its centre each box that was found; any H and W.
+
+    While it learns it gives (B, channel, cell): features of all levels, which `loss` takes.
+    """
+
+    whole_chip = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.classes, self.width, self.stride = config.classes - SIDES, config.width, STRIDES[-1]
+        self.net = _Features(config)
+        anchors = AnchorGenerator(tuple((s,) for s in config.anchors), (RATIOS,) * len(STRIDES))
+        head = RPNHead(config.width, len(RATIOS))
+        few = {"training": 2 * config.proposals, "testing": config.proposals}
+        self.propose = _Proposals(anchors, head, 0.7, 0.3, 256, 0.5, few, dict.fromkeys(few, config.proposals), 0.7)
+        levels = [str(k) for k in range(len(STRIDES))]
+        pool = MultiScaleRoIAlign(levels, 7, 2)
+        self.look = _Looks(
+            pool, TwoMLPHead(config.width * 7 * 7, config.hidden), FastRCNNPredictor(config.hidden, self.classes + 1),
+            0.5, 0.5, 256, 0.25, None, LEAST, 0.5, config.most,
+        )  # fmt: skip
+        initialise(self, config.encoder, config.encoder_weights)
+
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> Tensor:
+        height, width = x.shape[-2:]
+        levels = [level.float() for level in self.net(extended(x, self.stride))]
+        if self.training:
+            return torch.cat([level.flatten(2) for level in levels], 2)
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.stack([self._found([f[k : k + 1] for f in levels], height, width) for k in range(len(x))])
+
+    def loss(self, raw: Float[Tensor, "batch channel cell"], target: Float32[Tensor, "batch 6 y x"]) -> Tensor:
+        """Scalar float32: the four losses of the paper, of what `forward` gives while it learns, against rendered
+        boxes."""
+        with torch.autocast(raw.device.type, enabled=False):
+            tall, wide = (-(-n // self.stride) * self.stride for n in target.shape[-2:])
+            sizes = [(tall // s, wide // s) for s in STRIDES]
+            parts = torch.split(raw.float(), [h * w for h, w in sizes], 2)
+            levels = {
+                str(k): part.reshape(*part.shape[:2], *size)
+                for k, (part, size) in enumerate(zip(parts, sizes, strict=True))
+            }
+            images = ImageList(raw.new_zeros(len(raw), 1, tall, wide), [(tall, wide)] * len(raw))
+            truth = [true_boxes(picture) for picture in target]
+            targets = [{"boxes": _xy(t.edges), "labels": t.classes + 1} for t in truth]
+            self.propose.truth = self.look.truth = truth
+            proposals, first = self.propose(images, levels, targets)
+            _, second = self.look(levels, proposals, images.image_sizes, targets)
+            self.propose.truth = self.look.truth = []
+            losses: Tensor = sum([*first.values(), *second.values()], raw.sum() * 0)
+            return losses
+
+    def _found(self, features: list[Tensor], height: int, width: int) -> Tensor:
+        """(K + 4, y, x) of one picture."""
+        tall, wide = (n * STRIDES[0] for n in features[0].shape[-2:])
+        images = ImageList(features[0].new_zeros(1, 1, tall, wide), [(tall, wide)])
+        levels = {str(k): level for k, level in enumerate(features)}
+        proposals, _ = self.propose(images, levels)
+        found = self.look(levels, proposals, images.image_sizes)[0][0]
+        out = features[0].new_full((self.classes + SIDES, height, width), NOTHING)
+        out[-SIDES:] = 0
+        # the best is written last, so that of two in one pixel it stays
+        order = found["scores"].argsort(stable=True)
+        left, top, right, bottom = found["boxes"][order].unbind(1)
+        y, x = ((a + b).div(2).floor().long() for a, b in ((top, bottom), (left, right)))
+        sides = torch.stack([y + 0.5 - top, bottom - y - 0.5, x + 0.5 - left, right - x - 0.5], 1)
+        logits = found["scores"][order].logit(1e-6)
+        for k, row, col in zip(range(len(order)), y.tolist(), x.tolist(), strict=True):
+            if row < height and col < width:
+                out[: self.classes, row, col] = NOTHING
+                out[found["labels"][order[k]] - 1, row, col] = logits[k]
+                out[-SIDES:, row, col] = sides[k].clamp(min=NEAREST).log()
+        return out
+
+
+class _Features(nn.Module):
+    """Levels of the pyramid, finest first."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.encoder, channels = plain_encoder(config.encoder, config.encoder_weights, config.bands, len(STRIDES) + 1)
+        self.pyramid = FeaturePyramidNetwork(channels[2:], config.width)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        levels = {str(k): level for k, level in enumerate(self.encoder(x)[2:])}
+        return list(self.pyramid(levels).values())
+
+
+class _Proposals(RegionProposalNetwork):  # type: ignore[misc]
+    """As torchvision's; an anchor in unknown ground that fits no box teaches nothing."""
+
+    truth: list[TrueBoxes]
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        for label, anchor, truth in zip(labels, anchors, self.truth, strict=True):
+            label[(label == 0) & ~truth.known(_middles(anchor))] = IGNORED
+        return labels, boxes
+
+
+class _Looks(RoIHeads):  # type: ignore[misc]
+    """As torchvision's; a proposal in unknown ground that fits no box teaches nothing."""
+
+    truth: list[TrueBoxes]
+
+    def assign_targets_to_proposals(
+        self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        matched, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
+        for label, proposal, truth in zip(labels, proposals, self.truth, strict=True):
+            label[(label == 0) & ~truth.known(_middles(proposal))] = IGNORED
+        return matched, labels
+
+
+def _middles(boxes: Tensor) -> Tensor:
+    """(n, 2) row and column of the middles of (n, 4) left, top, right, bottom."""
+    return ((boxes[:, :2] + boxes[:, 2:]) / 2).flip(1).clamp(min=0)
+
+
+def _xy(edges: Tensor) -> Tensor:
+    """(n, 4) left, top, right, bottom of top, left, bottom, right."""
+    return edges[:, [1, 0, 3, 2]]
+
+
+def build(config: Config) -> FasterRCNN:
+    """The network, randomly initialised unless ``encoder_weights`` says otherwise. Raises InputError."""
+    return FasterRCNN(config)
