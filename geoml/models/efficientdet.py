@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from geoml.errors import InputError
-from geoml.nn.anchors import NONE, decoded, encoded, matched, placed, shapes
-from geoml.nn.bifpn import BiFPN, separable
 from geoml.nn.encoders import initialise, plain_encoder
+from geoml.nn.objects.anchors import NONE, decoded, encoded, matched, placed, shapes
+from geoml.nn.objects.bifpn import BiFPN, separable
+from geoml.nn.objects.pyramid import centres, dense, flat
+from geoml.nn.objects.true_boxes import true_boxes
 from geoml.nn.padding import extended
-from geoml.nn.pyramid import centres, dense, flat
-from geoml.nn.true_boxes import true_boxes
 
 TASKS = ("detection",)
 TINY = {"size": "lite0", "strides": (8, 16, 32), "width": 16, "layers": 1, "scale": 2.0}
@@ -88,7 +88,7 @@ class EfficientDet(nn.Module):
         self.register_buffer("anchors", forms, persistent=False)
         initialise(self, ENCODERS[config.size], config.encoder_weights)
 
-    def forward(self, x: Float[Tensor, "batch band y x"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> Float[Tensor, "batch ..."]:
         height, width = x.shape[-2:]
         features = self.net(extended(x, self.stride))
         logits, boxes = self.logits(features), self.boxes(features)
@@ -98,7 +98,9 @@ class EfficientDet(nn.Module):
         chosen, sides = zip(*best, strict=True)
         return dense(chosen, sides, self.strides)[..., :height, :width]
 
-    def loss(self, raw: Float[Tensor, "batch cell channel"], target: Float32[Tensor, "batch 6 y x"]) -> Tensor:
+    def loss(
+        self, raw: Float[Tensor, "batch cell channel"], target: Float32[Tensor, "batch 6 y x"]
+    ) -> Float32[Tensor, ""]:
         """Scalar float32 loss of what `forward` gives while it learns, against rendered boxes."""
         raw = raw.float()
         tall, wide = (-(-n // self.stride) * self.stride for n in target.shape[-2:])
@@ -147,7 +149,7 @@ class _Features(nn.Module):
         entered = [channels[min(int(math.log2(s)), depth)] for s in config.strides]
         self.pyramid = BiFPN(entered, config.width, config.layers)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> list[Float[Tensor, "batch _channel _y _x"]]:
         every = self.encoder(x)
         levels: list[Tensor] = []
         for s in self.strides:
@@ -167,7 +169,9 @@ class _Head(nn.Module):
         with torch.no_grad():
             self.last[-1].bias.fill_(start)  # type: ignore[operator]
 
-    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch _channel _y _x"]]
+    ) -> list[Float[Tensor, "batch _channel _y _x"]]:
         out = []
         for norms, level in zip(self.norms, levels, strict=True):
             x = level

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -22,9 +22,9 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from geoml.errors import InputError
 from geoml.nn.encoders import EncoderConfig, initialise, plain_encoder
+from geoml.nn.objects.pyramid import NEAREST, NOTHING
+from geoml.nn.objects.true_boxes import TrueBoxes, true_boxes
 from geoml.nn.padding import extended
-from geoml.nn.pyramid import NEAREST, NOTHING
-from geoml.nn.true_boxes import TrueBoxes, true_boxes
 
 TASKS = ("detection",)
 TINY = {"encoder": "resnet18", "width": 16, "hidden": 64, "anchors": (8, 16, 32, 64)}
@@ -84,7 +84,7 @@ class FasterRCNN(nn.Module):
         )  # fmt: skip
         initialise(self, config.encoder, config.encoder_weights)
 
-    def forward(self, x: Float[Tensor, "batch band y x"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> Float[Tensor, "batch ..."]:
         height, width = x.shape[-2:]
         levels = [level.float() for level in self.net(extended(x, self.stride))]
         if self.training:
@@ -92,7 +92,9 @@ class FasterRCNN(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return torch.stack([self._found([f[k : k + 1] for f in levels], height, width) for k in range(len(x))])
 
-    def loss(self, raw: Float[Tensor, "batch channel cell"], target: Float32[Tensor, "batch 6 y x"]) -> Tensor:
+    def loss(
+        self, raw: Float[Tensor, "batch channel cell"], target: Float32[Tensor, "batch 6 y x"]
+    ) -> Float32[Tensor, ""]:
         """Scalar float32: the four losses of the paper, of what `forward` gives while it learns, against rendered
         boxes."""
         with torch.autocast(raw.device.type, enabled=False):
@@ -144,7 +146,7 @@ class _Features(nn.Module):
         self.encoder, channels = plain_encoder(config.encoder, config.encoder_weights, config.bands, len(STRIDES) + 1)
         self.pyramid = FeaturePyramidNetwork(channels[2:], config.width)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> list[Float[Tensor, "batch _channel _y _x"]]:
         levels = {str(k): level for k, level in enumerate(self.encoder(x)[2:])}
         return list(self.pyramid(levels).values())
 
@@ -155,8 +157,8 @@ class _Proposals(RegionProposalNetwork):  # type: ignore[misc]
     truth: list[TrueBoxes]
 
     def assign_targets_to_anchors(
-        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
-    ) -> tuple[list[Tensor], list[Tensor]]:
+        self, anchors: list[Float[Tensor, "_anchor 4"]], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Float[Tensor, " _anchor"]], list[Float[Tensor, "_anchor 4"]]]:
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         for label, anchor, truth in zip(labels, anchors, self.truth, strict=True):
             label[(label == 0) & ~truth.known(_middles(anchor))] = IGNORED
@@ -169,8 +171,11 @@ class _Looks(RoIHeads):  # type: ignore[misc]
     truth: list[TrueBoxes]
 
     def assign_targets_to_proposals(
-        self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
+        self,
+        proposals: list[Float[Tensor, "_box 4"]],
+        gt_boxes: list[Float[Tensor, "_box 4"]],
+        gt_labels: list[Int64[Tensor, " _box"]],
+    ) -> tuple[list[Int64[Tensor, " _box"]], list[Int64[Tensor, " _box"]]]:
         matched, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
         for label, proposal, truth in zip(labels, proposals, self.truth, strict=True):
             label[(label == 0) & ~truth.known(_middles(proposal))] = IGNORED

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoml.errors import InputError
-from geoml.nn.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
+from geoml.nn.objects.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
+from geoml.nn.objects.pyramid import centres, dense, flat
+from geoml.nn.objects.task_aligned import assign
+from geoml.nn.objects.true_boxes import edges_from, sides_from, true_boxes
 from geoml.nn.padding import extended
-from geoml.nn.pyramid import centres, dense, flat
-from geoml.nn.task_aligned import assign
-from geoml.nn.true_boxes import edges_from, sides_from, true_boxes
 from geoml.nn.weights import start_from
 
 TASKS = ("detection",)
@@ -114,7 +114,7 @@ class YOLOv8(nn.Module):
         if config.encoder_weights is not None:
             start_from(self, config.encoder_weights)
 
-    def forward(self, x: Float[Tensor, "batch band y x"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch band y x"]) -> Float[Tensor, "batch ..."]:
         height, width = x.shape[-2:]
         features = self._pyramid(extended(x, self.stride))
         sides = [head(f) for head, f in zip(self.sides, features, strict=True)]
@@ -128,7 +128,9 @@ class YOLOv8(nn.Module):
             told = [torch.cat([side, _angle(turn)], 1) for side, turn in zip(told, turns, strict=True)]
         return dense(logits, told, self.strides)[..., :height, :width]
 
-    def loss(self, raw: Float[Tensor, "batch cell channel"], target: Float32[Tensor, "batch kind y x"]) -> Tensor:
+    def loss(
+        self, raw: Float[Tensor, "batch cell channel"], target: Float32[Tensor, "batch kind y x"]
+    ) -> Float32[Tensor, ""]:
         """Scalar float32 loss of what `forward` gives while it learns, against rendered boxes."""
         raw = raw.float()
         shape = target.shape[-2], target.shape[-1]

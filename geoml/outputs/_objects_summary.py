@@ -12,8 +12,8 @@ from shapely.geometry.base import BaseGeometry
 from geoml.grid.ellipsoid import area
 from geoml.io.cards.map_card import MapCard
 from geoml.io.tables.objects import Searched
-from geoml.nn.box_calibration import Knots
-from geoml.nn.expected_count import Correction
+from geoml.nn.objects.box_calibration import Knots
+from geoml.nn.objects.expected_count import Correction
 from geoml.vector.boxes import Boxes
 
 SHARES = 2**40

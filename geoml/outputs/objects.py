@@ -92,7 +92,7 @@ class Output:
         return found
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
-        """(n, 8 or 9) float64 candidates as `geoml.nn.box_scores.BoxScores` takes them; nothing is suppressed yet."""
+        """(n, 8 or 9) float64 candidates for `geoml.nn.objects.box_scores.BoxScores`; nothing is suppressed yet."""
         names = ORIENTED if self.oriented else COLUMNS
         if not rows.arrays:
             return (np.empty((0, len(names))),)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data.targets.boxes import boxes_of
-from geoml.errors import InputError, NothingFound
+from geoml.errors import InputError
 from geoml.io.cards.detection import MOST, Detection, FoundClass, Sizes
-from geoml.nn.box_calibration import (
+from geoml.nn.objects.box_calibration import (
     LEAST,
     Knots,
     PrecisionRecall,
@@ -23,8 +23,8 @@ from geoml.nn.box_calibration import (
     fitted,
     reliability,
 )
-from geoml.nn.box_matching import ASIDE, HIT
-from geoml.nn.box_scores import AT, PictureBoxes, counted, longer
+from geoml.nn.objects.box_matching import ASIDE, HIT
+from geoml.nn.objects.box_scores import AT, PictureBoxes, counted, longer
 from geoml.outputs.objects import LOW, SCORE
 from geoml.tasks._detection_scores import DetectionScores, squares_of
 from geoml.texts import listed
@@ -143,11 +143,8 @@ def sides_of(pieces: Sequence[Piece], recipe: DetectionRecipe, read: Read) -> ND
 def check_sides(recipe: DetectionRecipe, counts: Mapping[str, NDArray[np.float64]]) -> None:
     """Warn of boxes of the splits ``train`` and ``val``, (n,) longer sides in pixels, that are larger than a chip.
 
-    Raises NothingFound for a split without a box, and InputError where too many of the training are too large.
+    Raises InputError where too many of the training are too large.
     """
-    for name, sides in counts.items():
-        if not len(sides):
-            raise NothingFound(f"split: no box in {name}; objects are learnt from train, and thresholds chosen on val")
     sides, most = counts["train"], recipe.chip_size
     if not (large := int((sides > most).sum())):
         return

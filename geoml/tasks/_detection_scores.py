@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from geoml.data.targets.boxes import boxes_of
 from geoml.grid.plane import Window
-from geoml.nn.box_calibration import Knots, reliability
-from geoml.nn.box_matching import ASIDE, HIT
-from geoml.nn.box_scores import (
+from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.box_calibration import Knots, reliability
+from geoml.nn.objects.box_matching import ASIDE, HIT
+from geoml.nn.objects.box_scores import (
     AP,
     AT,
     OVERLAPS,
@@ -25,10 +26,9 @@ from geoml.nn.box_scores import (
     mean,
     total,
 )
-from geoml.nn.box_scores import points as point_scores
-from geoml.nn.centre_heat import INDEX
-from geoml.nn.expected_count import Correction
-from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.box_scores import points as point_scores
+from geoml.nn.objects.centre_heat import INDEX
+from geoml.nn.objects.expected_count import Correction
 from geoml.outputs.objects import OVERLAP, SCORE
 from geoml.vector.boxes import COLUMNS
 

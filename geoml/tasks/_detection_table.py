@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geoml.io.report.score_table import ScoreTable, number, sentence
-from geoml.nn.box_scores import AT
+from geoml.nn.objects.box_scores import AT
 
 _COLUMNS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "precision": "precision", "recall": "recall", "f1": "F1",

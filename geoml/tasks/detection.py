@@ -1,7 +1,7 @@
 """Detection: objects, each a box of one class, found by their centres.
 
 Raw output is (B, K + 4, y, x): logits of the centres of each class, and logarithms of the distances to the sides. What
-is stored of them: `geoml.outputs.objects`. What is learnt: `geoml.nn.centre_loss`.
+is stored of them: `geoml.outputs.objects`. What is learnt: `geoml.nn.objects.centre_loss`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from geoml.data.targets.boxes import BoxTarget
 from geoml.errors import InputError
 from geoml.io.cards.map_card import ClassInfo, MapCard
 from geoml.io.report.template import template
-from geoml.nn.box_scores import BoxScores
+from geoml.nn.objects.box_scores import BoxScores
 from geoml.recipe import Frozen
 from geoml.tasks import _detection_record, _detection_table, _label_picture, _loop
 from geoml.tasks._detection_scores import DetectionScores, HeldOutObjects
@@ -110,8 +110,8 @@ class Task:
         return Task(len(names), {"boxes": {k: dict(zip(names, v.tolist(), strict=True)) for k, v in counts.items()}})
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """See `geoml.nn.centre_loss.centre_loss`."""
-        from geoml.nn.centre_loss import centre_loss  # torch, which a task that is only named does without
+        """See `geoml.nn.objects.centre_loss.centre_loss`."""
+        from geoml.nn.objects.centre_loss import centre_loss  # torch, which a task that is only named does without
 
         return centre_loss(raw, target)
 

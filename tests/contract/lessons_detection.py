@@ -11,7 +11,7 @@ from geoml.data.targets.boxes import boxes_of
 from geoml.engine import task as tasks
 from geoml.engine.contract import Rows, output_of
 from geoml.grid.plane import Window
-from geoml.nn.centre_heat import render
+from geoml.nn.objects.centre_heat import render
 from geoml.vector.boxes import COLUMNS, edges, iou, suppress
 from tests.contract.lessons import Loss
 

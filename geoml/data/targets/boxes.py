@@ -1,5 +1,5 @@
-"""Boxes: what `geoml.nn.centre_heat.render` makes of them, for scenes, chips and batches alike: (6, y, x) float32,
-or (7, y, x) of oriented ones.
+"""Boxes: what `geoml.nn.objects.centre_heat.render` makes of them, for scenes, chips and batches alike: (6, y, x)
+float32, or (7, y, x) of oriented ones.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
-from geoml.nn.centre_heat import ANGLE, CHANNELS, HEAT, INDEX, SIDES, render
 from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.centre_heat import ANGLE, CHANNELS, HEAT, INDEX, SIDES, render
 from geoml.vector.boxes import ANGLE as BOX_ANGLE
 from geoml.vector.boxes import edges, outlines
 

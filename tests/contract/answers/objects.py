@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.task import find
-from geoml.nn.centre_heat import render
+from geoml.nn.objects.centre_heat import render
 from geoml.tasks._detection_scores import named
 from geoml.vector.boxes import COLUMNS
 from tests.contract.cases import Answers

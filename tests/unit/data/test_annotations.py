@@ -18,8 +18,8 @@ from geoml.data.prepare import prepare, scenes
 from geoml.data.targets.boxes import boxes_of
 from geoml.engine import task as tasks
 from geoml.errors import InputError
-from geoml.nn.centre_heat import INDEX
 from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.centre_heat import INDEX
 from tests.unit.data.box_files import (
     ALL,
     HEIGHT,

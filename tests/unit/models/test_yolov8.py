@@ -12,7 +12,7 @@ from geoml.data.targets.boxes import boxes_of
 from geoml.engine.contract import Rows, output_of
 from geoml.errors import InputError
 from geoml.grid.plane import Window
-from geoml.nn.centre_heat import render
+from geoml.nn.objects.centre_heat import render
 from geoml.vector.boxes import ORIENTED, edges, iou, outlines, suppress
 
 

@@ -32,7 +32,7 @@ def bare(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("folder", ["models", "nn"])
 def test_every_tensor_of_a_public_function_has_a_shape(folder: str) -> None:
-    files = sorted((ROOT / folder).glob("*.py"))
+    files = sorted((ROOT / folder).rglob("*.py"))
     assert files
     assert [name for path in files for name in bare(path)] == []
 

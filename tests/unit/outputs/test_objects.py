@@ -28,7 +28,7 @@ from geoml.grid.plane import Block, Plane, Window
 from geoml.grid.region import blocks_of
 from geoml.io.cards.detection import Detection, FoundClass, Sizes
 from geoml.io.report.canvas import canvas
-from geoml.nn.centre_heat import HEAT, INDEX, SIDES, render
+from geoml.nn.objects.centre_heat import HEAT, INDEX, SIDES, render
 from geoml.outputs.objects import LOW, MOST, SCORE, Output
 from geoml.recipe import PredictRecipe, parse
 from geoml.vector.boxes import COLUMNS, edges, suppress

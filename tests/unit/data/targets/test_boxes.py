@@ -23,8 +23,8 @@ from geoml.engine import task as tasks
 from geoml.errors import DataError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
-from geoml.nn.centre_heat import INDEX, render
 from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.centre_heat import INDEX, render
 from geoml.testing.objects import rectangles, write_boxes
 from geoml.vector.boxes import iou, outlines
 
@@ -181,8 +181,6 @@ def test_what_a_recipe_does_not_explain_is_refused(folder: Path) -> None:
     (folder / "a.geojson").write_text("no vectors")
     with pytest.raises(DataError, match="cannot be read as vectors"):
         scenes(source(folder, no_file="empty"))
-
-        read()
 
 
 def oriented_scene() -> tuple[BoxTarget, NDArray[np.number], NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""The boxes behind a rendered target (`geoml.nn.centre_heat`), for detectors that learn from boxes, not from heat.
+"""The boxes behind a rendered target (`geoml.nn.objects.centre_heat`), for detectors that learn from boxes alone.
 
 Boxes are (n, 4) top, left, bottom, right in pixels, or oriented, (n, 5): what they are when they are turned back about
 their middle, and the angle in radians from east towards south, from -pi / 2 on and below pi / 2, of the longer side.
@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from geoml.nn.centre_heat import HEAT, INDEX, SIDES
 from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.centre_heat import HEAT, INDEX, SIDES
 
 SAME = 4
 """Parts of a pixel; boxes of one class whose edges differ by less are one, seen from several pixels."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoml.nn.box_scores import BoxScores
+from geoml.nn.objects.box_scores import BoxScores
 from geoml.vector.boxes import COLUMNS
 
 

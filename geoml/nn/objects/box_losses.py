@@ -17,13 +17,13 @@ from torch.nn import functional as F
 SMALL = 1e-7
 
 
-def iou(a: Float[Tensor, "*#box 4"], b: Float[Tensor, "*#box 4"]) -> Tensor:
+def iou(a: Float[Tensor, "*#box 4"], b: Float[Tensor, "*#box 4"]) -> Float[Tensor, "*_pairs"]:
     """Intersection over union of pairs of top, left, bottom, right; shapes broadcast."""
     both, either = _areas(a, b)
     return both / (either + SMALL)
 
 
-def complete_iou(a: Float[Tensor, "*#box 4"], b: Float[Tensor, "*#box 4"]) -> Tensor:
+def complete_iou(a: Float[Tensor, "*#box 4"], b: Float[Tensor, "*#box 4"]) -> Float[Tensor, "*_pairs"]:
     """`iou` less how far the centres are apart, as a share of the hull, and how much the proportions differ."""
     share = iou(a, b)
     hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).pow(2).sum(-1) + SMALL
@@ -36,9 +36,9 @@ def complete_iou(a: Float[Tensor, "*#box 4"], b: Float[Tensor, "*#box 4"]) -> Te
     return share - apart / hull - weight * shape
 
 
-def gaussian_iou(a: Float[Tensor, "*#box 5"], b: Float[Tensor, "*#box 5"]) -> Tensor:
-    """Of oriented boxes (`geoml.nn.true_boxes`), 0 to 1: one less the Hellinger distance of the Gaussians with their
-    means and covariances; shapes broadcast. It is smooth in the angle, which means nothing for a square.
+def gaussian_iou(a: Float[Tensor, "*#box 5"], b: Float[Tensor, "*#box 5"]) -> Float[Tensor, "*_pairs"]:
+    """Of oriented boxes (`geoml.nn.objects.true_boxes`), 0 to 1: one less the Hellinger distance of the Gaussians with
+    their means and covariances; shapes broadcast. It is smooth in the angle, which means nothing for a square.
     """
     (y, x), (high, wide, mixed) = (t.unbind(-1) for t in _gaussian(a))
     (v, u), (tall, broad, both) = (t.unbind(-1) for t in _gaussian(b))

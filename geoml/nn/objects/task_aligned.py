@@ -35,9 +35,9 @@ def assign(
 ) -> Assigned:
     """The cells of one picture to its true boxes.
 
-    ``sides`` are how far each box reaches from where each cell looks (`geoml.nn.true_boxes.sides_from`), ``overlap`` (0
-    to 1) is that of each box and what each cell guesses. A box that no cell looks from learns through the cell that is
-    nearest to it.
+    ``sides`` are how far each box reaches from where each cell looks (`geoml.nn.objects.true_boxes.sides_from`),
+    ``overlap`` (0 to 1) is that of each box and what each cell guesses. A box that no cell looks from learns through
+    the cell that is nearest to it.
     """
     boxes, cells = overlap.shape
     if not boxes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +26,9 @@ class BiFPN(nn.Module):
         )
         self.layers = nn.ModuleList(_Layer(len(before), width) for _ in range(layers))
 
-    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+    def forward(
+        self, levels: list[Float[Tensor, "batch _channel _y _x"]]
+    ) -> list[Float[Tensor, "batch _channel _y _x"]]:
         """Levels (B, channel, y, x), finest first, to levels of the same sizes."""
         levels = [enter(level) for enter, level in zip(self.enter, levels, strict=True)]
         for layer in self.layers:
@@ -43,7 +46,9 @@ class _Layer(nn.Module):
         self.up = nn.ModuleList(_Fused(3, width) for _ in range(levels - 2))
         self.last = _Fused(2, width)
 
-    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+    def forward(
+        self, levels: list[Float[Tensor, "batch _channel _y _x"]]
+    ) -> list[Float[Tensor, "batch _channel _y _x"]]:
         middle = [levels[-1]]
         for fuse, level in zip(self.down, levels[-2:0:-1], strict=True):
             middle.append(fuse([level, F.interpolate(middle[-1], scale_factor=2.0)]))
@@ -61,7 +66,7 @@ class _Fused(nn.Module):
         self.weights = nn.Parameter(torch.ones(parts))
         self.mix = separable(width, width)
 
-    def forward(self, parts: list[Tensor]) -> Tensor:
+    def forward(self, parts: list[Float[Tensor, "batch _channel _y _x"]]) -> Float[Tensor, "batch channel y x"]:
         weights = self.weights.relu()
         weights = weights / (weights.sum() + SMALL)
         mean = sum((w * part for w, part in zip(weights[1:], parts[1:], strict=True)), weights[0] * parts[0])

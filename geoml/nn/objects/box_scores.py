@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.nn.box_matching import ASIDE, HIT, Pairs, distances, greedy, most_shared, nearest, shares
+from geoml.nn.objects.box_matching import ASIDE, HIT, Pairs, distances, greedy, most_shared, nearest, shares
 from geoml.vector.boxes import ORIENTED, edges, suppress
 
 AP, AT = 0.5, 0.4

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoml.nn.centre_heat import HEAT, INDEX, SIDES, render
-from geoml.nn.centre_loss import centre_loss
 from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.centre_heat import HEAT, INDEX, SIDES, render
+from geoml.nn.objects.centre_loss import centre_loss
 
 BOXES = np.array([[0, 4, 6, 20, 14], [1, 10, 30, 17, 61], [1, 1, 1, 3, 3]], float)
 SHAPE = (32, 64)

@@ -12,13 +12,13 @@ from torchvision.ops import box_iou, complete_box_iou_loss
 from geoml.data.targets.boxes import BoxTarget
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
-from geoml.nn.anchors import NONE, UNSURE, decoded, encoded, matched, placed, shapes
-from geoml.nn.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
-from geoml.nn.centre_heat import INDEX, render
 from geoml.nn.metrics import IGNORE
-from geoml.nn.pyramid import centres
-from geoml.nn.task_aligned import MOST, assign
-from geoml.nn.true_boxes import edges_from, sides_from, true_boxes
+from geoml.nn.objects.anchors import NONE, UNSURE, decoded, encoded, matched, placed, shapes
+from geoml.nn.objects.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
+from geoml.nn.objects.centre_heat import INDEX, render
+from geoml.nn.objects.pyramid import centres
+from geoml.nn.objects.task_aligned import MOST, assign
+from geoml.nn.objects.true_boxes import edges_from, sides_from, true_boxes
 
 
 def made_boxes(count: int, seed: int = 0) -> torch.Tensor:

@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
-from geoml.nn.box_matching import distances, nearest
-from geoml.nn.box_scores import AT, OVERLAPS, BoxScores, average_precision, centres, counted, longer, points
+from geoml.nn.objects.box_matching import distances, nearest
+from geoml.nn.objects.box_scores import AT, OVERLAPS, BoxScores, average_precision, centres, counted, longer, points
 from geoml.vector.boxes import COLUMNS, iou
 
 SIZES = [(0.0, 14.0), (14.0, 22.0), (22.0, 1e5)]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from geoml.nn.box_losses import iou
+from geoml.nn.objects.box_losses import iou
 
 LARGEST = 4.0
 """Of a logarithm of two sizes: beyond it a box grows no more."""

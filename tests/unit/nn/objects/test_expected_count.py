@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoml.nn.box_calibration import crossed, fitted
-from geoml.nn.expected_count import FEWEST, Correction
+from geoml.nn.objects.box_calibration import crossed, fitted
+from geoml.nn.objects.expected_count import FEWEST, Correction
 
 
 def ground(

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from geoml.nn.box_calibration import (
+from geoml.nn.objects.box_calibration import (
     BINS,
     FEW,
     LEAST,

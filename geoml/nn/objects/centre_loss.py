@@ -1,6 +1,6 @@
 """The loss of a heat map of centres with four distances: raw output (B, K + 4, y, x) against rendered boxes.
 
-What a rendered box is: `geoml.nn.centre_heat`. Heat: the focal loss of CenterNet (Zhou et al. 2019,
+What a rendered box is: `geoml.nn.objects.centre_heat`. Heat: the focal loss of CenterNet (Zhou et al. 2019,
 https://arxiv.org/abs/1904.07850). Distances: generalised intersection over union (Rezatofighi et al. 2019,
 https://arxiv.org/abs/1902.09630) over the Gaussian and weighted by it, as in TTFNet (Liu et al. 2020,
 https://arxiv.org/abs/1909.00700), and the smooth L1 of their logarithms,
@@ -14,8 +14,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional as F
 
-from geoml.nn.centre_heat import HEAT, INDEX, SIDES
 from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.centre_heat import HEAT, INDEX, SIDES
 
 WEIGHT = 5.0
 """Of the distances, beside heat."""

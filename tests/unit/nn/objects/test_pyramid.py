@@ -10,8 +10,8 @@ import torch
 from geoml import testing
 from geoml.engine.contract import output_of
 from geoml.grid.plane import Window
-from geoml.nn.pyramid import NOTHING, centres, dense, flat
-from geoml.nn.true_boxes import sides_from
+from geoml.nn.objects.pyramid import NOTHING, centres, dense, flat
+from geoml.nn.objects.true_boxes import sides_from
 from geoml.vector.boxes import edges, outlines
 
 STEPS = (4, 8, 16, 32, 64, 128)

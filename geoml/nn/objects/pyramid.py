@@ -21,7 +21,9 @@ NEAREST = 0.01
 """Pixels; no side of a box is nearer to the pixel that tells of it."""
 
 
-def centres(shape: tuple[int, int], steps: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+def centres(
+    shape: tuple[int, int], steps: Sequence[int], device: torch.device
+) -> tuple[Float[Tensor, "cell 2"], Float[Tensor, " cell"]]:
     """(n, 2) row and column that each cell looks from, and (n,) its step; finest level first, row by row.
 
     ``shape`` (y, x) pixels, a multiple of every step.

@@ -1,0 +1,1 @@
+"""What detectors of objects learn from and are scored by."""
