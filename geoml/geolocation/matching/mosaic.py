@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geoml.cube.footprint import POLAR
+from geoml.cube.keypoints import CONTRAST, MOST, Keypoints, detect, nearest
 from geoml.cube.preview import Stretch, stretch
+from geoml.cube.resize import opencv
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.geolocation.matching.homography import Matrix, apply, corners, middle, scale_at
 from geoml.geolocation.matching.hough import Hypothesis, hypotheses
-from geoml.geolocation.matching.keypoints import CONTRAST, MOST, Keypoints, detect, nearest
 from geoml.geolocation.matching.prior import Prior
-from geoml.geolocation.pictures.resize import opencv
 from geoml.grid import sphere
 from geoml.grid.ellipsoid import WGS84
+from geoml.grid.homography import Matrix, apply, corners, middle, scale_at
 from geoml.grid.plane import Window
 from geoml.grid.region import utm_crs
 from geoml.io.cog.read import header, read
