@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from geoml.cube.homography_fit import view
 from geoml.cube.keypoints import MOST, Keypoints, detect
+from geoml.cube.preview import contrast
 from geoml.cube.resize import reduced
 from geoml.geolocation.matching.hough import Hypothesis
-from geoml.geolocation.matching.mosaic import Patch, contrast, vote
+from geoml.geolocation.matching.mosaic import Patch, vote
 from geoml.geolocation.matching.network import FrameNetwork, Tie, adjust
 from geoml.geolocation.matching.prior import Prior
 from geoml.grid import sphere
