@@ -2,8 +2,8 @@
 
 A thing moves at a velocity that wanders, as a Kalman filter in continuous time sees it (white noise of acceleration,
 Bar-Shalom, Li and Kirubarajan 2001, section 6.2.1), so what is expected does not depend on how finely time is cut.
-Detections go to the things that expect them, one to one, by the Hungarian method on the negative log likelihood of place
-and size; those that are sure first, then the others for what is left, which begin nothing (ByteTrack,
+Detections go to the things that expect them, one to one, by the Hungarian method on the negative log likelihood of
+place and size; those that are sure first, then the others for what is left, which begin nothing (ByteTrack,
 https://arxiv.org/abs/2110.06864). Lengths are metres, times seconds: nothing here is a pixel or a frame.
 """
 

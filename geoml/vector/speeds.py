@@ -2,9 +2,8 @@
 
 Positions of one thing come one by one; each gets its velocity as soon as what comes after it is known. The line is
 fitted by least squares over `WINDOW` seconds around a position, over `LEAST` at least, and reaches its neighbours where
-frames are rarer. The standard deviation comes from that of the centres, which is how far they lie off such lines; what
-lies less than `TIED` seconds apart has one error and is one witness, as the boxes of a detector and the places of frames
-drift.
+frames are rarer. The standard deviation comes from that of the centres, which is how far they lie off such lines.
+Errors drift, those of boxes as those of places of frames: what lies less than `TIED` seconds apart is one witness.
 """
 
 from __future__ import annotations
