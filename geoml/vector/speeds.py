@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 WINDOW = 0.4
 """Seconds around a position over which its speed is fitted."""
 LEAST = 0.3
@@ -125,18 +123,19 @@ class Path:
         return first, after
 
     def _fitted(self, first: int, after: int) -> Velocity:
-        time = np.array([self._times[k] for k in range(first, after)])
-        if len(time) < 2 or time[-1] - time[0] < LEAST - 1e-9:
+        time = [self._times[k] for k in range(first, after)]
+        count = len(time)
+        if count < 2 or time[-1] - time[0] < LEAST - 1e-9:
             return Velocity()
-        place = np.array([self._places[k] for k in range(first, after)])
-        area = float(np.mean([self._areas[k] for k in range(first, after)]))
-        time = time - time.mean()
-        place = place - place.mean(0)
-        total = float((time**2).sum())
-        slope = time @ place / total
-        squares = float(((place - time[:, None] * slope) ** 2).sum()) / area
+        place = [self._places[k] for k in range(first, after)]  # a dozen numbers: arrays would cost more than they save
+        area = sum(self._areas[k] for k in range(first, after)) / count
+        middle = sum(time) / count, sum(p[0] for p in place) / count, sum(p[1] for p in place) / count
+        off = [(t - middle[0], p[0] - middle[1], p[1] - middle[2]) for t, p in zip(time, place, strict=True)]
+        total = sum(t * t for t, _, _ in off)
+        x, y = sum(t * a for t, a, _ in off) / total, sum(t * b for t, _, b in off) / total
+        squares = sum((a - t * x) ** 2 + (b - t * y) ** 2 for t, a, b in off) / area
         for scatter in (self.own, self.all):
-            scatter.add(squares, 2.0 * (len(time) - 2))
+            scatter.add(squares, 2.0 * (count - 2))
         share = self.own.variance(self.all.variance(self.noise**2))
-        tied = max(1.0, len(time) / (1 + float(time[-1] - time[0]) / TIED))
-        return Velocity(float(slope[0]), float(slope[1]), math.sqrt(share * area * tied / total))
+        tied = max(1.0, count / (1 + (time[-1] - time[0]) / TIED))
+        return Velocity(x, y, math.sqrt(share * area * tied / total))

@@ -42,6 +42,11 @@ class _Track:
     """Metres of the last corner."""
     here: tuple[tuple[float, float], tuple[float, float]] = ((math.nan, math.nan),) * 2
     """Coordinates and metres of the last position."""
+    first: tuple[float, float] = (math.nan, math.nan)
+    """Metres of the first position."""
+    size: float = 0.0
+    reach: float = 0.0
+    """Metres from the first position to the farthest."""
     n: int = 0
     length: float = 0.0
     speeds: int = 0
@@ -58,7 +63,7 @@ class TrackRows:
         self.positions, self.lines, self.motion, self.start = positions, tracks, motion, start
         self.moments = self.tracks = self.rows = 0
         self.moved = 0
-        """Tracks that went further than their `CORNER`."""
+        """Tracks that went further than they are large."""
         self._open: dict[int, _Track] = {}
         self._scatter = Scatter()
         self._queue: deque[tuple[dict[str, Any], tuple[float, float]]] = deque()
@@ -73,10 +78,10 @@ class TrackRows:
             metres = (float(places.metres[k, 0]), float(places.metres[k, 1]))
             kind, confidence = str(moment.found.kind[k]), float(moment.found.confidence[k])
             row = {
-                "id": key, "frame": moment.frame, "seconds": _or_none(moment.seconds), "time": self._time(moment.seconds),
-                "lon": point[0] if degrees else None, "lat": point[1] if degrees else None,
-                "x": float(places.xy[k, 0]), "y": float(places.xy[k, 1]), "class": kind or None,
-                "confidence": confidence,
+                "id": key, "frame": moment.frame, "seconds": _or_none(moment.seconds),
+                "time": self._time(moment.seconds), "lon": point[0] if degrees else None,
+                "lat": point[1] if degrees else None, "x": float(places.xy[k, 0]),
+                "y": float(places.xy[k, 1]), "class": kind or None, "confidence": confidence,
             }  # fmt: skip
             self._queue.append((row, point))
             self.rows += 1
@@ -107,7 +112,7 @@ class TrackRows:
         if (track := self._open.get(key)) is None:
             track = self._open[key] = _Track(key, Path(self._scatter, self.motion.noise), at, at, self.moments)
             track.corners.append(point)
-            track.at = metres
+            track.at = track.first = metres
         elif self.moments > track.moment + 1:
             track.gaps += 1
             track.longest = max(track.longest, at - track.seen)
@@ -116,6 +121,7 @@ class TrackRows:
             track.length += far
             track.at = metres
         track.here, track.seen, track.moment, track.n = (point, metres), at, self.moments, track.n + 1
+        track.size, track.reach = math.sqrt(area), max(track.reach, math.dist(track.first, metres))
         track.waiting.append(row)
         if math.isfinite(at):
             self._told(track, track.path.add(at, *metres, area))
@@ -155,7 +161,7 @@ class TrackRows:
             line(track.corners),
         )  # fmt: skip
         self.tracks += 1
-        self.moved += len(track.corners) > 1
+        self.moved += track.reach > track.size
 
     def _emit(self) -> None:
         while self._queue and "speed_kmh" in self._queue[0][0]:

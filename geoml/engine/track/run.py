@@ -71,7 +71,8 @@ def follow(
             positions.finish(about)
             tracks.finish(about)
     return {
-        **counts, "unread": left.unread, "unplaced": left.unplaced, "positions": rows.rows, "tracks": rows.tracks, "moved": rows.moved, "crs": crs,
+        **counts, "unread": left.unread, "unplaced": left.unplaced,
+        "positions": rows.rows, "tracks": rows.tracks, "moved": rows.moved, "crs": crs,
         "files": [str(target), str(lines)], "notes": _notes(recipe, crs, clock.note),
         "scores": {} if against is None else against.scores(recipe.every),
     }  # fmt: skip
@@ -149,7 +150,7 @@ def _write(rows: TrackRows, moment: Moment, ids: NDArray[np.int64], places: Plac
 
 
 def measured(moment: Moment) -> tuple[Places, NDArray[np.float64]]:
-    """Where the centres of the detections of a moment lie, and (n, 2) their width and height on the ground in metres."""
+    """Where the centres of the detections of a moment lie, and (n, 2) their width and height there, metres."""
     boxes, centres = moment.found.boxes, moment.found.centres
     half = boxes[:, 2:] / 2
     right, below = half * (1, 0), half * (0, 1)
