@@ -216,7 +216,8 @@ def track(
     from geoml.engine.track.run import follow
     from geoml.io.tables.positions import tracks_path
 
-    recipe = parse(TrackRecipe, options, "track")
+    texts = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    recipe = parse(TrackRecipe, texts, "track")
     target = Path(out)
     tracks_path(target)
     folder = Path(cache) if cache is not None else target.with_name(f"{target.name}.run") / "references"

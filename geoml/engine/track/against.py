@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from geoml.engine.track.moments import Moment
 from geoml.errors import DataError
 from geoml.io.tables.detections import Detections, read_detections
-from geoml.vector.motion import nearest
 from geoml.vector.track_scores import Moment as Compared
 from geoml.vector.track_scores import overlaps, track_scores
+from geoml.vector.tracker import nearest
 
 OURS, NEAREST, NOTHING = "geoml", "nearest centre of the last frame", "doing nothing"
 

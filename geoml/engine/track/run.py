@@ -20,7 +20,7 @@ from geoml.engine.track.rows import TrackRows
 from geoml.engine.track.stills import owned
 from geoml.errors import InputError, NothingFound
 from geoml.io.tables.positions import opened, tracks_path
-from geoml.vector.motion import Seen, Tracker
+from geoml.vector.tracker import Seen, Tracker
 
 Progress = Callable[[int], None]
 """Called with the number of frames that were followed since the last call."""
