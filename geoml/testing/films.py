@@ -51,7 +51,7 @@ class MadeFilm:
         import cv2
 
         size = self.pictures.shape[2], self.pictures.shape[1]
-        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"FFV1"), fps, size)
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, int.from_bytes(b"FFV1", "little"), fps, size)
         for picture in self.pictures:
             writer.write(np.ascontiguousarray(picture[..., ::-1]))
         writer.release()
@@ -109,7 +109,7 @@ def film(
             painted[max(top, 0) : top + CAR[1], max(left, 0) : left + CAR[0]] = (200, 60, 40)
         # pixels of this frame to those of the first one
         matrix = similarity(1, 0.01 * time, drift * time, 0.5 * drift * time)
-        to_frame = np.linalg.inv(corner @ matrix)
+        to_frame: Matrix = np.asarray(np.linalg.inv(corner @ matrix), np.float64)
         picture = cv2.warpPerspective(painted, _centred(to_frame), shape[::-1], flags=cv2.INTER_LINEAR)
         for key, (x, y) in enumerate(there, 1):
             outline = apply(to_frame, np.array([[x + a, y + b] for a in (-9, 9) for b in (-4.5, 4.5)]))
@@ -127,8 +127,7 @@ def film(
 def _centred(matrix: Matrix) -> Matrix:
     """The map as OpenCV takes it, whose pixels are counted from their middles."""
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    out: Matrix = np.linalg.inv(half) @ matrix @ half
-    return out
+    return np.asarray(np.linalg.inv(half) @ matrix @ half, np.float64)
 
 
 def mark_model(folder: Path) -> MapCard:

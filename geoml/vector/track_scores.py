@@ -27,7 +27,7 @@ _TINY = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Moment:
+class ScoredFrame:
     """One frame: ids of the ``true`` objects (g,), of the ``found`` ones (t,), and how alike each two are, (g, t) 0..1,
     such as the intersection over union of their boxes."""
 
@@ -58,7 +58,7 @@ def overlaps(a: Floats, b: Floats) -> Floats:
     return share
 
 
-def track_scores(moments: Iterable[Moment]) -> TrackScores:
+def track_scores(moments: Iterable[ScoredFrame]) -> TrackScores:
     """The scores of a sequence, its frames in their order; 0 where nothing is true or nothing was found.
 
     Memory is that of all pairs that are alike at all. Raises InputError for an id twice in a frame, or shapes that do
@@ -75,7 +75,7 @@ def track_scores(moments: Iterable[Moment]) -> TrackScores:
     return TrackScores(hota, deta, assa, mota, _idf1(true, found, alike, true_ids, found_ids), switches)
 
 
-def _checked(moment: Moment) -> Moment:
+def _checked(moment: ScoredFrame) -> ScoredFrame:
     if moment.alike.shape != (len(moment.true), len(moment.found)):
         raise InputError(f"alike: {moment.alike.shape}; expected {(len(moment.true), len(moment.found))}")
     for ids in (moment.true, moment.found):

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from geoml.engine.track.moments import Moment
 from geoml.errors import DataError
 from geoml.io.tables.detections import Detections, read_detections
-from geoml.vector.track_scores import Moment as Compared
-from geoml.vector.track_scores import overlaps, track_scores
+from geoml.vector.track_scores import ScoredFrame, overlaps, track_scores
 from geoml.vector.tracker import nearest
 
 OURS, NEAREST, NOTHING = "geoml", "nearest centre of the last frame", "doing nothing"
@@ -51,8 +50,8 @@ class Against:
         return {name: asdict(track_scores(self._compared(frame, name) for frame in frames)) for name in
                 (OURS, NEAREST, NOTHING)}  # fmt: skip
 
-    def _compared(self, frame: int, name: str) -> Compared:
+    def _compared(self, frame: int, name: str) -> ScoredFrame:
         true = self._true.get(frame, Detections.none(frame))
         found, ids = self._ids.get(frame, (Detections.none(frame), {name: np.zeros(0, np.int64)}))
         kept = ids[name] > 0
-        return Compared(true.id, ids[name][kept], overlaps(true.boxes, found.boxes[kept]))
+        return ScoredFrame(true.id, ids[name][kept], overlaps(true.boxes, found.boxes[kept]))

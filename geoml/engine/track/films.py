@@ -17,7 +17,7 @@ from geoml.engine.stream.frames import COLOURS, Frame, Unread
 from geoml.engine.stream.recipe import StreamRecipe
 from geoml.engine.stream.sources import frames
 from geoml.engine.track.ground import METRES, Ground, ground_of, on_plane
-from geoml.engine.track.moments import Clock, LeftOut, Moment
+from geoml.engine.track.moments import Clock, FramesLeftOut, Moment
 from geoml.engine.track.placing import Locate, Placer, picture
 from geoml.engine.track.recipe import TrackRecipe
 from geoml.errors import DataError, InputError, NothingFound
@@ -41,7 +41,7 @@ class Film:
 
 
 def of_frames(
-    source: str | Path, recipe: TrackRecipe, clock: Clock, locate: Locate | None, left: LeftOut
+    source: str | Path, recipe: TrackRecipe, clock: Clock, locate: Locate | None, left: FramesLeftOut
 ) -> Iterator[Moment]:
     """The moments of a folder of frames or a film; ``locate`` finds a frame on the reference.
 

@@ -24,7 +24,7 @@ METRES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class GroundPlaces:
     """(n,) or (n, 2) each: ``xy`` on the plane, or pixels of the first frame where there is none; ``lonlat`` in degrees
     or None; ``metres`` east and north of a point nearby, or right and up."""
 
@@ -62,17 +62,17 @@ class Ground:
     def _degrees(self) -> pyproj.Transformer | None:
         return None if self.crs is None else to_degrees(self.crs)
 
-    def places(self, pixels: NDArray[np.floating], matrix: Matrix) -> Places:
+    def places(self, pixels: NDArray[np.floating], matrix: Matrix) -> GroundPlaces:
         """Where (n, 2) pixels of a frame lie that ``matrix`` (3, 3) takes to the first one. Raises DataError for what
         has no place."""
         xy = apply(self.matrix @ matrix, pixels)
         if self._degrees is None:
-            return Places(xy, None, xy * (self.gsd, -self.gsd))
+            return GroundPlaces(xy, None, xy * (self.gsd, -self.gsd))
         lonlat = np.column_stack(self._degrees.transform(*xy.T))
         metres = np.column_stack(self._metric.transform(*lonlat.T))
         if not (np.isfinite(lonlat).all() and np.isfinite(metres).all()):
             raise DataError(f"reference: a place at {xy[0].tolist()} lies outside of what {self.crs} covers")
-        return Places(xy, lonlat, metres)
+        return GroundPlaces(xy, lonlat, metres)
 
     def metres_of(self, lonlat: Points) -> Points:
         """(n, 2) metres of places in degrees; only with a CRS."""

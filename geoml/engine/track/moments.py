@@ -34,7 +34,7 @@ class Moment:
 
 
 @dataclass
-class LeftOut:
+class FramesLeftOut:
     """Frames that came to nothing: those that could not be read and those that found no place, with the reasons."""
 
     unread: list[str] = field(default_factory=list)

@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoml.engine.track.ground import Places
+from geoml.engine.track.ground import GroundPlaces
 from geoml.engine.track.moments import Moment
 from geoml.io.tables.positions import RowFile, line
 from geoml.vector.motion import Motion
@@ -68,7 +68,7 @@ class TrackRows:
         self._scatter = Scatter()
         self._queue: deque[tuple[dict[str, Any], tuple[float, float]]] = deque()
 
-    def add(self, moment: Moment, ids: NDArray[np.int64], places: Places, area: NDArray[np.float64]) -> None:
+    def add(self, moment: Moment, ids: NDArray[np.int64], places: GroundPlaces, area: NDArray[np.float64]) -> None:
         """Take the detections of a moment that have ids (n,), where they lie and their areas (n,) in m²."""
         self.moments += 1
         degrees = places.lonlat is not None

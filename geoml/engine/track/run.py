@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.track.against import Against
-from geoml.engine.track.ground import Places
-from geoml.engine.track.moments import Clock, LeftOut, Moment, of_files
+from geoml.engine.track.ground import GroundPlaces
+from geoml.engine.track.moments import Clock, FramesLeftOut, Moment, of_files
 from geoml.engine.track.placing import Locate
 from geoml.engine.track.recipe import TrackRecipe
 from geoml.engine.track.rows import TrackRows
@@ -45,7 +45,7 @@ def follow(
     target = Path(out)
     lines = tracks_path(target)
     check(recipe, source)
-    left, clock = LeftOut(), Clock(recipe)
+    left, clock = FramesLeftOut(), Clock(recipe)
     coming = _moments(recipe, clock, source, locate, left)
     with graceful_shutdown():
         first = next(coming, None)  # what is wrong with the source is said before a file is begun
@@ -91,7 +91,7 @@ def check(recipe: TrackRecipe, source: str | Path | None) -> None:
 
 
 def _moments(
-    recipe: TrackRecipe, clock: Clock, source: str | Path | None, locate: Locate | None, left: LeftOut
+    recipe: TrackRecipe, clock: Clock, source: str | Path | None, locate: Locate | None, left: FramesLeftOut
 ) -> Iterator[Moment]:
     if source is None:
         return of_files(recipe, clock)
@@ -142,14 +142,16 @@ def _still(
         yield photo
 
 
-def _write(rows: TrackRows, moment: Moment, ids: NDArray[np.int64], places: Places, size: NDArray[np.float64]) -> None:
+def _write(
+    rows: TrackRows, moment: Moment, ids: NDArray[np.int64], places: GroundPlaces, size: NDArray[np.float64]
+) -> None:
     kept = ids > 0
     lonlat = None if places.lonlat is None else places.lonlat[kept]
-    mine = Places(places.xy[kept], lonlat, places.metres[kept])
+    mine = GroundPlaces(places.xy[kept], lonlat, places.metres[kept])
     rows.add(replace(moment, found=moment.found.take(kept)), ids[kept], mine, size[kept].prod(1))
 
 
-def measured(moment: Moment) -> tuple[Places, NDArray[np.float64]]:
+def measured(moment: Moment) -> tuple[GroundPlaces, NDArray[np.float64]]:
     """Where the centres of the detections of a moment lie, and (n, 2) their width and height there, metres."""
     boxes, centres = moment.found.boxes, moment.found.centres
     half = boxes[:, 2:] / 2
@@ -160,7 +162,7 @@ def measured(moment: Moment) -> tuple[Places, NDArray[np.float64]]:
     width, height = np.hypot(*(sides[1] - sides[0]).T), np.hypot(*(sides[3] - sides[2]).T)
     n = len(boxes)
     lonlat = None if all_of.lonlat is None else all_of.lonlat[:n]
-    return Places(all_of.xy[:n], lonlat, all_of.metres[:n]), np.column_stack([width, height])
+    return GroundPlaces(all_of.xy[:n], lonlat, all_of.metres[:n]), np.column_stack([width, height])
 
 
 def _notes(recipe: TrackRecipe, crs: str | None, note: str) -> list[str]:

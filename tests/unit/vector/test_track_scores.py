@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from trackeval.metrics import CLEAR, HOTA, Identity
 
 from geoml.errors import InputError
-from geoml.vector.track_scores import Moment, TrackScores, overlaps, track_scores
+from geoml.vector.track_scores import ScoredFrame, TrackScores, overlaps, track_scores
 
 
-def oracle(moments: list[Moment]) -> TrackScores:
+def oracle(moments: list[ScoredFrame]) -> TrackScores:
     true = np.unique(np.concatenate([m.true for m in moments]))
     found = np.unique(np.concatenate([m.found for m in moments]))
     data = {
@@ -34,7 +34,7 @@ def oracle(moments: list[Moment]) -> TrackScores:
     return TrackScores(*means, clear["MOTA"], Identity(quiet).eval_sequence(data)["IDF1"], int(clear["IDSW"]))
 
 
-def made(seed: int) -> list[Moment]:
+def made(seed: int) -> list[ScoredFrame]:
     """Boxes that move, with some missing, some false, some whose id changes, some frames without either."""
     random = np.random.default_rng(seed)
     n, frames = random.integers(1, 12), random.integers(1, 25)
@@ -54,7 +54,7 @@ def made(seed: int) -> list[Moment]:
         false = int(random.integers(0, 3)) * int(~empty[1])
         found = np.concatenate([boxes(place[right], 1.5), boxes(random.uniform(0, 100, (false, 2)), 0)])
         ids = np.concatenate([names[right], 10**7 + frame * 5 + np.arange(false)])
-        moments.append(Moment(true, ids, overlaps(boxes(place[true], 0), found)))
+        moments.append(ScoredFrame(true, ids, overlaps(boxes(place[true], 0), found)))
     return moments
 
 
@@ -71,14 +71,14 @@ def test_scores_are_those_of_trackeval(seed: int) -> None:
 def test_the_truth_scores_one() -> None:
     boxes = np.array([[0.0, 0, 10, 10], [30, 0, 10, 10]])
     ids = np.array([5, 7])
-    moments = [Moment(ids, ids, overlaps(boxes + k, boxes + k)) for k in range(4)]
+    moments = [ScoredFrame(ids, ids, overlaps(boxes + k, boxes + k)) for k in range(4)]
     assert track_scores(moments) == TrackScores(1.0, 1.0, 1.0, 1.0, 1.0, 0)
 
 
 def test_a_switch_costs_association_alone() -> None:
     boxes = np.array([[0.0, 0, 10, 10], [30, 0, 10, 10]])
     alike = overlaps(boxes, boxes)
-    moments = [Moment(np.array([1, 2]), np.array([1, 2] if k < 2 else [2, 1]), alike) for k in range(4)]
+    moments = [ScoredFrame(np.array([1, 2]), np.array([1, 2] if k < 2 else [2, 1]), alike) for k in range(4)]
     found = track_scores(moments)
     assert (found.deta, found.switches) == (1.0, 2)
     assert found.mota == pytest.approx(0.75)
@@ -89,13 +89,13 @@ def test_a_switch_costs_association_alone() -> None:
 def test_nothing_found_and_nothing_true_score_nothing() -> None:
     none = np.zeros(0, np.int64)
     one = np.array([1])
-    assert track_scores([Moment(one, none, np.zeros((1, 0)))]).hota == 0
-    assert track_scores([Moment(none, one, np.zeros((0, 1)))]).mota == 0
+    assert track_scores([ScoredFrame(one, none, np.zeros((1, 0)))]).hota == 0
+    assert track_scores([ScoredFrame(none, one, np.zeros((0, 1)))]).mota == 0
     assert track_scores([]).idf1 == 0
 
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="twice"):
-        track_scores([Moment(np.array([1, 1]), np.array([1]), np.zeros((2, 1)))])
+        track_scores([ScoredFrame(np.array([1, 1]), np.array([1]), np.zeros((2, 1)))])
     with pytest.raises(InputError, match="alike"):
-        track_scores([Moment(np.array([1]), np.array([1]), np.zeros((2, 1)))])
+        track_scores([ScoredFrame(np.array([1]), np.array([1]), np.zeros((2, 1)))])
