@@ -12,8 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
 
 from geoml.errors import InputError
 from geoml.vector.motion import Motion
@@ -103,18 +106,18 @@ class Tracker:
         """Rows of things and rows of detections that belong together."""
         if not len(free) or not len(rows):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        variance = self._spread[free, 0, None] + _noise(self._size[free], self.motion)[:, None]
-        apart = self._place[free, None] - seen.centre[None, rows]
-        distance = (apart**2).sum(-1) / variance
-        change = np.log(self._size[free, None] / seen.size[None, rows]) / self.motion.resize
-        cost = (
-            distance
-            + 2 * np.log(variance)
-            + (change**2).sum(-1)
-            + OTHER_KIND * (self._kind[free, None] != seen.kind[None, rows])
-        )
-        possible = (distance <= self.motion.gate**2) & (np.abs(change).max(-1) <= self.motion.gate)
-        return _assigned(cost, possible, free, rows)
+        variance = self._spread[free, 0] + _noise(self._size[free], self.motion)
+        near = cKDTree(seen.centre[rows]).query_ball_point(self._place[free], self.motion.gate * np.sqrt(variance))
+        one = np.repeat(np.arange(len(free)), [len(found) for found in near])
+        other = np.concatenate([*map(np.sort, near), np.zeros(0)]).astype(np.intp)
+        thing, found = free[one], rows[other]
+        change = np.log(self._size[thing] / seen.size[found]) / self.motion.resize
+        possible = np.abs(change).max(1, initial=0) <= self.motion.gate
+        apart = ((self._place[thing] - seen.centre[found]) ** 2).sum(1) / variance[one]
+        cost = apart + 2 * np.log(variance[one]) + (change**2).sum(1)
+        cost += OTHER_KIND * (self._kind[thing] != seen.kind[found])
+        mine, theirs = _assigned(cost[possible], one[possible], other[possible], (len(free), len(rows)))
+        return free[mine], rows[theirs]
 
     def _update(self, mine: Ints, theirs: Ints, seen: Seen) -> None:
         if not len(mine):
@@ -163,11 +166,28 @@ def _noise(size: Floats, motion: Motion) -> Floats:
 
 
 def _assigned(
-    cost: Floats, possible: NDArray[np.bool_], free: NDArray[np.intp], rows: NDArray[np.intp]
-) -> tuple[Ints, Ints]:
-    one, other = linear_sum_assignment(np.where(possible, cost, _FAR))
-    good = possible[one, other]
-    return free[one[good]], rows[other[good]]
+    cost: Floats, one: NDArray[np.intp], other: NDArray[np.intp], shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """As many of the pairs (``one``, ``other``) as go one to one, and of those the least ``cost`` (p,).
+
+    Pairs that have nothing to do with each other are settled apart, so a frame of thousands needs no square of them.
+    """
+    if not len(one):
+        return one, other
+    graph = scipy.sparse.coo_array((np.ones(len(one)), (one, other + shape[0])), (sum(shape), sum(shape)))
+    _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    order = np.argsort(label[one], kind="stable")
+    mine, theirs = [], []
+    for part in np.split(order, np.flatnonzero(np.diff(label[one][order])) + 1):
+        rows, i = np.unique(one[part], return_inverse=True)
+        columns, j = np.unique(other[part], return_inverse=True)
+        square = np.full((len(rows), len(columns)), _FAR)
+        square[i, j] = cost[part]
+        a, b = linear_sum_assignment(square)
+        good = square[a, b] < _FAR
+        mine.append(rows[a[good]])
+        theirs.append(columns[b[good]])
+    return np.concatenate(mine), np.concatenate(theirs)
 
 
 def nearest(before: Floats, centre: Floats, ids: Ints, count: int) -> tuple[Ints, int]:
@@ -178,9 +198,8 @@ def nearest(before: Floats, centre: Floats, ids: Ints, count: int) -> tuple[Ints
     """
     found = np.zeros(len(centre), np.int64)
     if len(before) and len(centre):
-        apart = ((before[:, None] - centre[None]) ** 2).sum(-1)
-        back = apart.argmin(1)
-        near = apart.argmin(0)
+        _, back = cKDTree(centre).query(before)
+        _, near = cKDTree(before).query(centre)
         mutual = back[near] == np.arange(len(centre))
         found[mutual] = ids[near[mutual]]
     new = np.flatnonzero(found == 0)

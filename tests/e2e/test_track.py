@@ -245,6 +245,11 @@ BAD: dict[str, tuple[dict[str, Any], str, Callable[[list[str]], list[str]] | Non
     "a score that is not finite": (FILES, "truth.txt", lambda v: [*v[:40], "9,1,9,9,9,9,nan,0", *v[40:]], "of nan"),
     "an inverted box": (FILES, "truth.txt", lambda v: [*v[:40], "7,1,9,9,-9,9,1,0", *v[40:]], "inverted"),
     "detections of no frame": (FRAMES, "truth.txt", lambda v: [*v, "40,1,9,9,9,9,1,0"], "frame 40"),
+    "detections far away": ({"detections": "truth.txt", "fixed_camera": True, "fps": 10, "gsd": GSD}, "truth.txt",
+                            lambda v: [*v, "4000000000,1,9,9,9,9,1,0"], "frame 4000000000"),
+    "a longer log without numbers": ({"detections": "truth.txt", "fixed_camera": True, "log": "log.csv", "gsd": GSD},
+                                     "log.csv", lambda v: [r[r.index(",") + 1:] for r in [*v, "17,2024-05-01T10:09:00Z"]],
+                                     "17 rows; there are 16"),
     "detections before the first": (FRAMES, "truth.txt", lambda v: ["0,1,9,9,9,9,1,0", *v], "--first-frame"),
 }  # fmt: skip
 

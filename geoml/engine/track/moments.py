@@ -19,6 +19,10 @@ ONE_MORE = 1
 """Frames that a log may have after the last homography: some recorders write the next one."""
 
 
+HOLE = 1_000_000
+"""Frames without a detection in a row, beyond which a number is taken for a mistake."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
     """A frame of ``shape`` (rows, columns), ``seconds`` after the first, NaN where nobody said; ``matrix`` (3, 3) takes
@@ -103,13 +107,18 @@ def of_files(recipe: TrackRecipe, clock: Clock) -> Iterator[Moment]:
     coming = read_detections(recipe.detections)
     first = next(coming)
     numbers = _numbers(recipe, clock, matrices, first.frame)
-    ground, ordinal, count = None, 0, 0
+    ground, last = None, 0
     found: Detections | None = first
     for ordinal, number in enumerate(numbers if numbers is not None else _counted(first.frame)):
         if found is None and numbers is None:
             break
         if found is not None and found.frame < number:
             raise DataError(f"{recipe.detections}: frame {found.frame} is none of {_source(recipe)}")
+        if numbers is None and found is not None and found.frame > number + HOLE:
+            raise DataError(
+                f"{recipe.detections}: frame {found.frame} is far from those before; expected a log with them"
+            )
+        last = ordinal
         here = found if found is not None and found.frame == number else Detections.none(number)
         if here is found:
             found = next(coming, None)
@@ -122,13 +131,12 @@ def of_files(recipe: TrackRecipe, clock: Clock) -> Iterator[Moment]:
             if ground is None:
                 raise InputError("reference: to find frames on it takes frames; give them, or --reference-homography")
         ground.check(matrix, shape, f"frame {number}")
-        count += 1
         yield Moment(number, clock.at(_index(clock, number, ordinal)), shape, here, matrix, ground,
                      clock.nadir(_index(clock, number, ordinal)))  # fmt: skip
     if found is not None:
         raise DataError(f"{recipe.detections}: frame {found.frame} is none of {_source(recipe)}")
     if clock.log is not None and clock.log.frame is None:
-        clock.ended(ordinal)
+        clock.ended(last)
 
 
 def _counted(first: int) -> Iterator[int]:

@@ -32,7 +32,7 @@ class TrackRecipe(Frozen):
         default=None,
         description="list (CSV) with the time of each frame, and where it has them frame, longitude, latitude",
     )
-    fps: float | None = Field(default=None, gt=0, description="frames a second, where there is no log")
+    fps: float | None = Field(default=None, ge=1e-3, le=1e5, description="frames a second, where there is no log")
     start: When | None = Field(default=None, description="time of the first frame, of fps or a log in seconds")
     first_frame: int = Field(
         default=1, ge=0, description="number of the first frame; MOTChallenge counts from 1, others from 0"

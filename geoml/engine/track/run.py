@@ -19,6 +19,7 @@ from geoml.engine.track.recipe import TrackRecipe
 from geoml.engine.track.rows import TrackRows
 from geoml.engine.track.stills import owned
 from geoml.errors import InputError, NothingFound
+from geoml.io.stores.remote import is_url
 from geoml.io.tables.positions import opened, tracks_path
 from geoml.vector.tracker import Seen, Tracker
 
@@ -42,6 +43,8 @@ def follow(
     Raises InputError for options that do not go together or a name that is no .parquet, NothingFound without a
     detection, and what `geoml.engine.track.moments.of_files` and `geoml.engine.track.films.of_frames` raise.
     """
+    if is_url(str(out)):
+        raise InputError(f"out: {out}; expected a file of this machine")
     target = Path(out)
     lines = tracks_path(target)
     check(recipe, source)

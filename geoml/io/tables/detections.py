@@ -102,7 +102,7 @@ def read_matrices(path: str | Path) -> dict[int, Matrix]:
     """
     place, found = _there(path, "homographies"), dict[int, Matrix]()
     for line, values in _numbers(place):
-        if len(values) != 10 or values[0] != int(values[0]):
+        if len(values) != 10 or not whole(values[0]):
             raise DataError(f"{place}: line {line}: {len(values)} numbers; expected a frame and the 9 of a homography")
         if int(values[0]) in found:
             raise DataError(f"{place}: line {line}: frame {int(values[0])} is there twice")
@@ -173,7 +173,7 @@ def _mot(place: Path) -> Iterator[_Rows]:
             raise DataError(
                 f"{place}: line {line}: {len(row)} numbers; expected frame, id, left, top, width, height, …"
             )
-        if row[0] != np.floor(row[0]):
+        if not whole(row[0]):
             raise DataError(f"{place}: line {line}: frame {row[0]}; expected a whole number")
         values.append([*row[:6], row[6] if len(row) > 6 else 1.0, row[7] if len(row) > 7 else -1.0])
         if len(values) == CHUNK:
@@ -185,7 +185,7 @@ def _mot(place: Path) -> Iterator[_Rows]:
 
 def _of_numbers(rows: NDArray[np.float64]) -> _Rows:
     kinds = np.array(["" if k < 0 else f"{k:g}" for k in rows[:, 7].tolist()], object)
-    ids = np.where(np.isfinite(rows[:, 1]), rows[:, 1], -1).astype(np.int64)
+    ids = _ids(rows[:, 1])
     return _Rows(rows[:, 0].astype(np.int64), rows[:, 2:6], rows[:, 6], kinds, ids)
 
 
@@ -230,11 +230,19 @@ def _of_table(table: pa.Table, names: dict[str, str | None], box: tuple[str, ...
     said = [""] * len(table) if names["class"] is None else table[names["class"]].to_pylist()
     kinds = np.array(["" if k is None else str(k) for k in said], object)
     frame, ids = column("frame", 0), column("id", -1)
-    if not (np.isfinite(frame).all() and (frame == np.floor(frame)).all()):
+    if not all(map(whole, np.unique(frame).tolist())):
         raise DataError("frame: not a whole number in each row")
-    return _Rows(
-        frame.astype(np.int64), boxes, column("confidence", 1), kinds, np.where(np.isfinite(ids), ids, -1).astype(int)
-    )
+    return _Rows(frame.astype(np.int64), boxes, column("confidence", 1), kinds, _ids(ids))
+
+
+def whole(value: float) -> bool:
+    """Whether a number is one of a frame: whole, not negative, and exact."""
+    return 0 <= value < 2**53 and value == int(value)
+
+
+def _ids(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Ids as whole numbers, -1 for what is none."""
+    return np.where(np.abs(values) < 2**53, values, -1).astype(np.int64)
 
 
 def _there(path: str | Path, field: str) -> Path:

@@ -20,6 +20,8 @@ from geoml.io.tables import csv_rows
 from geoml.texts import listed
 
 _TIME = ("timestamp", "time", "datetime", "date_time", "utc")
+LONGEST = 1e8
+"""Seconds of a log: three years are no flight."""
 _LON, _LAT = ("longitude", "lon", "lng"), ("latitude", "lat")
 
 
@@ -56,7 +58,7 @@ def read_log(path: str | Path) -> FrameLog:
     frame = None
     if "frame" in known:
         frame = np.array(_column(path, rows, ("frame",)))
-        if not np.isfinite(frame).all() or (frame != np.floor(frame)).any():
+        if not (np.abs(frame) < 2**53).all() or (frame != np.floor(frame)).any():
             raise DataError(f"{path}: frame: expected a whole number in each row")
         frame = frame.astype(np.int64)
         steady(frame, str(path))
@@ -102,6 +104,8 @@ def _times(path: str | Path, texts: Sequence[str]) -> tuple[NDArray[np.float64],
         seconds = np.array([(moment - start).total_seconds() for moment in found])
     if not np.isfinite(seconds).all():
         raise DataError(f"{path}: a time is not finite")
+    if np.ptp(seconds) > LONGEST:
+        raise DataError(f"{path}: times over {np.ptp(seconds):g} s; expected seconds or dates of one flight")
     increasing(seconds, [f"row {k}" for k in range(1, len(seconds) + 1)], str(path))
     return seconds - seconds[0], start, zoned
 

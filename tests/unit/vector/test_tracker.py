@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,6 +119,21 @@ def test_lengths_scale_with_everything() -> None:
         places = queue(k / 3) + random.normal(0, 0.3, (14, 2))
         mine = tiny.step(k / 3, Seen(places / 10, np.tile([0.45, 0.2], (14, 1)), np.ones(14), np.zeros(14, np.int64)))
         np.testing.assert_array_equal(big.step(k / 3, seen(places)), mine)
+
+
+def test_ten_thousand_things_need_no_square_of_memory() -> None:
+    """A satellite's film: of all pairs there would be 100 million."""
+    random = np.random.default_rng(0)
+    places = np.stack(np.meshgrid(np.arange(100), np.arange(100)), -1).reshape(-1, 2) * 40.0
+    step = random.normal(0, 5, places.shape)
+    tracker = Tracker()
+    first = tracker.step(0.0, seen(places))
+    tracemalloc.start()
+    second = tracker.step(0.5, seen(places + 0.5 * step))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (first == second).mean() > 0.999
+    assert peak < 60e6
 
 
 @pytest.mark.parametrize("time", [0.0, -1.0, float("nan")])

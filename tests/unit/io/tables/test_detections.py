@@ -90,6 +90,9 @@ def test_parquet_by_the_names_of_its_columns(tmp_path: Path, box: tuple[str, ...
         ("1,1,0,0,5,5,87\n", "confidence of 87"),
         ("1,1,0,0,5,5,-0.5\n", "confidence of -0.5"),
         ("1.5,1,0,0,5,5,1\n", "frame 1.5"),
+        ("inf,1,0,0,5,5,1\n", "frame inf"),
+        ("1e300,1,0,0,5,5,1\n", "frame 1e[+]300"),
+        ("-1,1,0,0,5,5,1\n", "frame -1"),
         ("1,1,0,0\n", "4 numbers"),
         ("one,1,0,0,5,5,1\n", "no table of numbers"),
         ("\n", "no detection"),
@@ -114,6 +117,9 @@ def test_homographies(write: Write) -> None:
         np.testing.assert_array_equal(read_matrix(write(text)), [[1, 0, 5], [0, 1, 6], [0, 0, 1]])
     with pytest.raises(DataError, match="frame 1 is there twice"):
         read_matrices(write("1,1,0,5,0,1,6,0,0,1\n" * 2))
+    for frame in ("nan", "inf", "1.5"):
+        with pytest.raises(DataError, match="expected a frame"):
+            read_matrices(write(f"{frame},1,0,5,0,1,6,0,0,1\n"))
     with pytest.raises(DataError, match="9 numbers; expected a frame"):
         read_matrices(write("1,0,5,0,1,6,0,0,1\n"))
     with pytest.raises(DataError, match="10 numbers; expected the 9"):
@@ -147,6 +153,8 @@ def test_logs(write: Write) -> None:
         ("frame,time\n1,0\n1,1\n", "frame 1 after frame 1"),
         ("frame,time\n1,soon\n", "a time is none"),
         ("frame,time\n1,nan\n", "not finite"),
+        ("frame,time\n1,0\n2,1e300\n", "of one flight"),
+        ("frame,time\n1e300,0\n", "whole number"),
         ("time\n2022-10-07T17:52:13Z\n2022-10-07T17:52:14\n", "with and without a zone"),
         ("frame,height\n1,3\n", "expected one of timestamp"),
         ("time\n", "no row"),
