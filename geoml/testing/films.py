@@ -94,7 +94,8 @@ def film(
     """
     import cv2
 
-    ground = textured((shape[0] + 160, shape[1] + 160), seed)
+    beyond = 160 + int(1.2 * drift * frames / fps)
+    ground = textured((shape[0] + beyond, shape[1] + beyond), seed)
     corner = similarity(1, 0, 80, 80)
     random = np.random.default_rng(seed)
     lanes = np.linspace(110, shape[0] + 50, len(speeds))

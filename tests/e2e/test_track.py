@@ -248,7 +248,7 @@ BAD: dict[str, tuple[dict[str, Any], str, Callable[[list[str]], list[str]] | Non
     "detections far away": ({"detections": "truth.txt", "fixed_camera": True, "fps": 10, "gsd": GSD}, "truth.txt",
                             lambda v: [*v, "4000000000,1,9,9,9,9,1,0"], "frame 4000000000"),
     "a longer log without numbers": ({"detections": "truth.txt", "fixed_camera": True, "log": "log.csv", "gsd": GSD},
-                                     "log.csv", lambda v: [r[r.index(",") + 1:] for r in [*v, "17,2024-05-01T10:09:00Z"]],
+                                     "log.csv", lambda v: [r[r.index(",") + 1:] for r in [*v, "17,2024-05-01T10:09Z"]],
                                      "17 rows; there are 16"),
     "detections before the first": (FRAMES, "truth.txt", lambda v: ["0,1,9,9,9,9,1,0", *v], "--first-frame"),
 }  # fmt: skip

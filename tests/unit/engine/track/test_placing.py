@@ -23,14 +23,14 @@ def boxes_of(truth: NDArray[np.float64], k: int) -> NDArray[np.float64]:
 
 
 def test_frames_of_a_camera_that_drifts_lie_where_they_do() -> None:
-    """80 pixels to the side, so that the anchor has to follow."""
-    made = film(14, drift=60.0, shape=(240, 320), speeds=(0.0, 8.0, -8.0))
+    """520 pixels to the side: nothing of the first frame is in sight any more, so the anchor has to follow."""
+    made = film(14, drift=400.0, shape=(240, 320), speeds=(0.0, 8.0, -8.0))
     placer = Placer()
     for k, image in enumerate(made.pictures):
         matrix = placer.place(frame(image, k), boxes_of(made.truth, k))
         assert matrix is not None
         off = apply(matrix, corners((240, 320))) - apply(made.matrices[k], corners((240, 320)))
-        assert np.abs(off).max() < 0.5
+        assert np.abs(off).max() < 2
 
 
 def test_what_moves_has_no_say() -> None:
