@@ -1,7 +1,8 @@
 """A region, a time range and a model in; a map that people can trust out.
 
-``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate`` and ``geoml.geolocate`` are
-the steps of the commands of the same names. They are imported on first use, so ``import geoml`` stays light.
+``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.geolocate`` and
+``geoml.track`` are the steps of the commands of the same names. They are imported on first use, so ``import geoml``
+stays light.
 """
 
 import importlib
@@ -20,7 +21,7 @@ from geoml.errors import (
 if TYPE_CHECKING:
     from geoml.engine.run.search import search
     from geoml.engine.stream.run import stream
-    from geoml.geolocation.steps import geolocate
+    from geoml.geolocation.steps import geolocate, track
     from geoml.pipeline import evaluate, predict, train
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "predict",
     "search",
     "stream",
+    "track",
     "train",
 ]
 
@@ -48,6 +50,7 @@ _STEPS = {
     "predict": "geoml.pipeline",
     "search": "geoml.engine.run.search",
     "stream": "geoml.engine.stream.run",
+    "track": "geoml.geolocation.steps",
     "train": "geoml.pipeline",
 }
 

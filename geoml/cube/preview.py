@@ -57,6 +57,21 @@ def channels(names: Sequence[str]) -> tuple[int, ...]:
     return (0, 1, 2) if len(known) >= 3 else (0,)
 
 
+def stretched(image: NDArray[np.number], valid: NDArray[np.bool_], limits: Stretch) -> NDArray[np.uint8]:
+    """(H, W, band) numbers as uint8 between the limits (low, high) of each band; (H, W) where there is one band."""
+    low, high = np.array(limits, np.float32).T
+    value = (image.astype(np.float32) - low) * (255 / np.maximum(high - low, 1e-12))
+    out = np.where(valid[..., None], np.clip(np.rint(value), 0, 255), 0).astype(np.uint8)
+    return out[..., 0] if out.shape[-1] == 1 else out
+
+
+def contrast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W) or (H, W, 3) stretched between its own 2nd and 98th percentiles."""
+    bands = image[..., None] if image.ndim == 2 else image
+    everywhere = np.ones(bands.shape[:2], bool)
+    return stretched(bands, everywhere, stretch(np.moveaxis(bands, -1, 0), everywhere, ["grey"] * bands.shape[2]))
+
+
 def _summed(layer: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """Sums over ``factor`` x ``factor`` cells; the last ones may be smaller."""
     rows = np.add.reduceat(layer, np.arange(0, layer.shape[0], factor), axis=0)

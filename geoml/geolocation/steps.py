@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import cache as once
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from geoml.engine.track.recipe import TrackRecipe
 from geoml.errors import DataError, GeomlError, InputError, limits
 from geoml.geolocation.recipe import LocateRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
 from geoml.recipe import parse
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geoml.engine.track.placing import Locate
     from geoml.geolocation.locate.localizability import Localizability
     from geoml.geolocation.locate.locator import Locator
     from geoml.geolocation.locate.similar import Added, Index, SimilarPicture
     from geoml.geolocation.locate.verify import Evidence
     from geoml.geolocation.pictures.prepare import Row
     from geoml.geolocation.pictures.strip import Stripped
+    from geoml.grid.homography import Matrix
 
 Sources = Iterable[str | Path]
 
@@ -188,6 +195,53 @@ def strip_exif(
             what = os_failure(folder, err)
         outcomes.append((reference.id, what))
     return outcomes
+
+
+@limits("track")
+def track(
+    source: str | Path | None,
+    out: str | Path,
+    *,
+    cache: str | Path | None = None,
+    progress: Callable[[int], None] | None = None,
+    **options: object,
+) -> dict[str, Any]:
+    """Follow what moves through ``source``, a folder of frames, a film or None, as GeoParquet: ``out`` has a row for
+    each position and ``OUT.tracks.parquet`` one for each track; what is said of them.
+
+    ``options`` are the fields of `geoml.engine.track.recipe.TrackRecipe`. ``cache`` keeps the index of the reference,
+    by default in ``OUT.run``. Raises InputError that names an option, and the errors of
+    `geoml.engine.track.run.follow`.
+    """
+    from geoml.engine.track.run import follow
+    from geoml.io.tables.positions import tracks_path
+
+    texts = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    recipe = parse(TrackRecipe, texts, "track")
+    target = Path(out)
+    tracks_path(target)
+    folder = Path(cache) if cache is not None else target.with_name(f"{target.name}.run") / "references"
+    locate = None
+    if recipe.reference is not None and recipe.reference_homography is None:
+        locate = _on_reference(recipe.reference, folder)
+    return follow(recipe, target, source, locate=locate, progress=progress)
+
+
+def _on_reference(place: str, folder: Path) -> Locate:
+    """Finds pictures on a mosaic, whose index is made when the first one comes."""
+    from geoml.geolocation.matching import references
+    from geoml.geolocation.matching.match import SIDE, locate
+
+    @once
+    def reference() -> references.IndexedReference:
+        return references.of_files(references.files([place]), folder)
+
+    def find(image: NDArray[np.uint8]) -> tuple[Matrix, str] | str:
+        found = reference()
+        located = locate(image, found.index, found.acceptance(min(max(image.shape[:2]), SIDE)))
+        return (located.matrix, located.crs) if located.status == "ok" else located.reason
+
+    return find
 
 
 def _list(sources: Sources | str | Path) -> list[str | Path]:

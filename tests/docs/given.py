@@ -12,6 +12,7 @@ import scipy.ndimage
 from affine import Affine
 
 from geoml import testing
+from geoml.testing import films
 from geoml.testing import pictures as photos
 
 VENICE = (280_000.0, 5_050_000.0)
@@ -161,10 +162,25 @@ def film(root: Path) -> None:
     writer.release()
 
 
+def flight(root: Path) -> None:
+    """A film of cars: ``flight/``, ``flight.avi``, its log, what was found, where frames lie; the model ``marks``."""
+    made = films.film(8)
+    made.write(root / "flight")
+    made.write_video(root / "flight.avi")
+    made.write_truth(root / "found.txt")
+    made.write_matrices(root / "ways.txt")
+    plane = np.array([[0.25, 0, 300_000], [0, -0.25, 5_000_000], [0, 0, 1]]) @ made.corner
+    np.savetxt(root / "plane.txt", plane.reshape(1, 9))
+    rows = [f"{k + 1},2024-05-01T10:00:00.{k}Z" for k in range(8)]
+    (root / "flight.csv").write_text("\n".join(["frame,timestamp", *rows]))
+    films.mark_model(root / "marks")
+
+
 GIVEN: dict[str, Callable[[Path], None]] = {
     "chips": chips,
     "colour-model": colour_model,
     "film": film,
+    "flight": flight,
     "my-model": my_model,
     "my-locator": my_locator,
     "earth-search": earth_search,

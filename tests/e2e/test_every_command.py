@@ -25,6 +25,7 @@ from geoml.engine.packages import cards, imports, package
 from geoml.engine.train import quantize as quantizing
 from geoml.io.cards.map_card import MapCard
 from geoml.testing import pictures as photos
+from geoml.testing.films import film
 
 Cli = Callable[..., Result]
 
@@ -168,6 +169,22 @@ def test_stream(threshold: str, said: Callable[..., str], tmp_path: Path) -> Non
     assert f"torch in fp32 on cpu, {torch.get_num_threads()} threads; 6 files in {tmp_path / 'out'}" in told
     again = json.loads(said(*words, "--out", tmp_path / "again", "--json"))
     assert again["frames"] == record["frames"]
+
+
+@prints("track")
+def test_track(said: Callable[..., str], tmp_path: Path) -> None:
+    made = film(6)
+    made.write_truth(tmp_path / "truth.txt")
+    made.write_matrices(tmp_path / "ways.txt")
+    words = ("track", "--detections", tmp_path / "truth.txt", "--homographies", tmp_path / "ways.txt", "--fps", "10")
+    told = said(*words, "--gsd", "0.25", "--truth", tmp_path / "truth.txt", "--out", tmp_path / "o.parquet")
+    assert f"36 positions in {tmp_path / 'o.parquet'}, 6 tracks in {tmp_path / 'o.tracks.parquet'}, 3 of them" in told
+    assert "6 frames with 36 detections; 0 not sure enough" in told
+    assert "lon and lat are empty, x and y are pixels of the first frame of 0.25 m" in told
+    assert rows(told)["geoml"] == ["100.00"] * 5 + ["0"]
+    assert rows(told)["doing nothing"][-2:] == ["16.67", "30"]
+    again = json.loads(said(*words, "--gsd", "0.25", "--out", tmp_path / "o.parquet", "--json"))
+    assert (again["positions"], again["scores"]) == (36, {})
 
 
 # --- models

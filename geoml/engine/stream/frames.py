@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from geoml.engine.pixels import Pixels
 from geoml.engine.stream.recipe import StreamRecipe
 from geoml.errors import DataError, GeomlError, InputError
 from geoml.grid.plane import Window
-from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.map_card import Band
 
 SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp"})
 """Of the files of a folder that are frames."""
@@ -30,6 +31,16 @@ MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 2 * 89_478_485
 """As of a picture (`geoml.geolocation.pictures.decode`)."""
 COLOURS = ("red", "green", "blue")
+
+
+class TakesBands(Protocol):
+    """What frames are read for: a card, or anything else with a name and bands."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def bands(self) -> Sequence[Band]: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,7 +91,7 @@ class Unread:
     error: GeomlError
 
 
-def chosen(card: MapCard, recipe: StreamRecipe, count: int, said: Sequence[str | None], name: str) -> list[int]:
+def chosen(card: TakesBands, recipe: StreamRecipe, count: int, said: Sequence[str | None], name: str) -> list[int]:
     """Positions (from 0) of the model's bands in a file with ``count`` bands that ``said`` their names.
 
     Raises InputError where the names are given and do not fit, DataError where this file's bands do not.
@@ -121,7 +132,7 @@ def bounded(name: str, shape: tuple[int, int], bands: int, itemsize: int) -> Non
         raise DataError(f"{name}: decodes to {size} bytes; at most {MAX_BYTES} are read")
 
 
-def read(path: Path, index: int, at: float, card: MapCard, recipe: StreamRecipe) -> Frame:
+def read(path: Path, index: int, at: float, card: TakesBands, recipe: StreamRecipe) -> Frame:
     """The frame of a file. Raises DataError for one that is damaged, too large or of other bands, InputError as
     `chosen` does."""
     start = time.perf_counter()

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from geoml.recipe import Frozen, Place
 
 
-def _words(value: object) -> object:
+def words(value: object) -> object:
     """Names of texts that may hold several with commas between."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple):
@@ -27,7 +27,7 @@ class StreamRecipe(Frozen):
         default=512, ge=16, le=8192, description="pixels of a chip's side; a larger frame is cut and joined exactly"
     )
     every: int = Field(default=1, ge=1, le=1_000_000, description="of so many frames one is taken")
-    bands: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+    bands: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
         default=(),
         description="names of the bands of a frame in their order; by default what a GeoTIFF says, else red green blue"
         " of three, else those of the model",

@@ -66,7 +66,7 @@ def stream(source: str | Path, out: str | Path, *, progress: Progress | None = N
     one_date(card)
     if output.joiner == "owner":
         raise InputError(f"model: {card.name} finds things; expected one that answers every pixel")
-    coming = _fitting(frames(source, card, recipe), card, recipe)
+    coming = fitting(frames(source, card, recipe), card, recipe)
     package = load(recipe.model)
     chosen = choose_backend(package, side(card, output, recipe), asked_of_machine())
     predictor = Predictor(package, output, backend=chosen.backend)
@@ -102,7 +102,7 @@ def _require_one(record: dict[str, Any], source: str) -> None:
         raise DataError(f"{source}: none of {sum(counts.values())} frames could be answered; frames.parquet says why")
 
 
-def _fitting(
+def fitting(
     coming: Iterator[Frame | Unread | None], card: MapCard, recipe: StreamRecipe
 ) -> Iterator[Frame | Unread | None]:
     """The same, once the first frame with data is held against the training data. Raises ModelError as the recipe

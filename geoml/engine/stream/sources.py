@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from geoml.engine.stream.frames import SUFFIXES, Frame, Unread, read
+from geoml.engine.stream.frames import SUFFIXES, Frame, TakesBands, Unread, read
 from geoml.engine.stream.recipe import StreamRecipe
 from geoml.engine.stream.video import VIDEOS, video
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, TransientError
-from geoml.io.cards.map_card import MapCard
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ POLL_SECONDS = 0.1
 """Between two looks into a folder that is being filled."""
 
 
-def frames(source: str | Path, card: MapCard, recipe: StreamRecipe) -> Iterator[Frame | Unread | None]:
+def frames(source: str | Path, card: TakesBands, recipe: StreamRecipe) -> Iterator[Frame | Unread | None]:
     """The frames of ``source``, one of `StreamRecipe.every`; a folder in the natural order of names (2 before 10), one
     that is being filled in the order in which its files were finished. Links to folders are not followed.
 
@@ -59,7 +58,7 @@ def frames(source: str | Path, card: MapCard, recipe: StreamRecipe) -> Iterator[
     return _each(iter(there), card, recipe)
 
 
-def _each(paths: Iterator[Path | None], card: MapCard, recipe: StreamRecipe) -> Iterator[Frame | Unread | None]:
+def _each(paths: Iterator[Path | None], card: TakesBands, recipe: StreamRecipe) -> Iterator[Frame | Unread | None]:
     index, first = 0, None
     for path in paths:
         if path is None:

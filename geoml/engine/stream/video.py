@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.engine.stream.frames import COLOURS, Frame, Unread, bounded, chosen, scalings
+from geoml.engine.stream.frames import COLOURS, Frame, TakesBands, Unread, bounded, chosen, scalings
 from geoml.engine.stream.recipe import StreamRecipe
 from geoml.errors import DataError, MissingExtra
-from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import check_regular
 
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts"})
@@ -33,7 +32,7 @@ def opencv() -> ModuleType:
     return cv2
 
 
-def video(path: Path, card: MapCard, recipe: StreamRecipe) -> Iterator[Frame | Unread | None]:
+def video(path: Path, card: TakesBands, recipe: StreamRecipe) -> Iterator[Frame | Unread | None]:
     """Its frames as red, green and blue, one of `StreamRecipe.every`; ``time`` is that of the video itself.
 
     A video that ends before the last frame that it declares gives an `Unread` there. Raises at once DataError for a

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 import pystac
 from shapely.geometry import MultiPolygon
 
+from geoml.cube.resize import opencv
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.geolocation.locate import answers, out_of_domain
 from geoml.geolocation.locate import locate as geolocate
@@ -32,7 +33,6 @@ from geoml.geolocation.matching.rows import MODEL, PACKAGES, PART
 from geoml.geolocation.matching.search_regions import Region
 from geoml.geolocation.pictures.listed import Reference
 from geoml.geolocation.pictures.prepare import Pixels, PreparedPicture, Row, row_without_answer
-from geoml.geolocation.pictures.resize import opencv
 from geoml.geolocation.recipe import MapRecipe
 from geoml.geolocation.rows.parts import RowParts
 from geoml.geolocation.rows.run import PictureRows, Progress, write

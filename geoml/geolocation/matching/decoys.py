@@ -12,15 +12,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.cube.homography_fit import view
+from geoml.cube.keypoints import MOST, detect, mirrored
+from geoml.cube.preview import contrast
+from geoml.cube.resize import opencv
 from geoml.errors import NothingFound
 from geoml.geolocation.matching.acceptance import Acceptance, fit_acceptance
-from geoml.geolocation.matching.fit import view
 from geoml.geolocation.matching.frames import FrameReference
-from geoml.geolocation.matching.homography import Matrix, apply, corners, middle, similarity
-from geoml.geolocation.matching.keypoints import MOST, detect, mirrored
 from geoml.geolocation.matching.match import SIDE, WITHIN, MatchOptions, candidates
-from geoml.geolocation.matching.mosaic import MapReference, contrast
-from geoml.geolocation.pictures.resize import opencv
+from geoml.geolocation.matching.mosaic import MapReference
+from geoml.grid.homography import Matrix, apply, corners, middle, similarity
 from geoml.grid.plane import Window
 
 TRIES = 12

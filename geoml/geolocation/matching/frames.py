@@ -16,15 +16,16 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
-from geoml.geolocation.matching.fit import view
-from geoml.geolocation.matching.homography import apply, middle
+from geoml.cube.homography_fit import view
+from geoml.cube.keypoints import MOST, Keypoints, detect
+from geoml.cube.preview import contrast
+from geoml.cube.resize import reduced
 from geoml.geolocation.matching.hough import Hypothesis
-from geoml.geolocation.matching.keypoints import MOST, Keypoints, detect
-from geoml.geolocation.matching.mosaic import Patch, contrast, vote
+from geoml.geolocation.matching.mosaic import Patch, vote
 from geoml.geolocation.matching.network import FrameNetwork, Tie, adjust
 from geoml.geolocation.matching.prior import Prior
-from geoml.geolocation.pictures.resize import reduced
 from geoml.grid import sphere
+from geoml.grid.homography import apply, middle
 
 SIDE = 640
 """Pixels of a frame's longer side when it is matched."""

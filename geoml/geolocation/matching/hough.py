@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.geolocation.matching.homography import Matrix, apply, middle, similarity
+from geoml.grid.homography import Matrix, apply, middle, similarity
 
 ANGLE = math.radians(30)
 OCTAVE = 1.0

@@ -16,15 +16,16 @@ import pyproj
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
+from geoml.cube.homography_fit import view
+from geoml.cube.keypoints import MOST, Keypoints, detect
+from geoml.cube.preview import contrast
+from geoml.cube.resize import reduced
 from geoml.errors import InputError
 from geoml.geolocation.matching.acceptance import Acceptance
-from geoml.geolocation.matching.fit import view
-from geoml.geolocation.matching.homography import Matrix, apply, corners, covariance, middle, problem, scale_at
 from geoml.geolocation.matching.hough import Hypothesis
-from geoml.geolocation.matching.keypoints import MOST, Keypoints, detect
-from geoml.geolocation.matching.mosaic import KeypointReference, Patch, contrast
+from geoml.geolocation.matching.mosaic import KeypointReference, Patch
 from geoml.geolocation.matching.prior import LIMIT, Prior
-from geoml.geolocation.pictures.resize import reduced
+from geoml.grid.homography import Matrix, apply, corners, covariance, middle, problem, scale_at
 from geoml.grid.region import from_geometry
 
 SIDE = 640

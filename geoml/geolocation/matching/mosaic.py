@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geoml.cube.footprint import POLAR
-from geoml.cube.preview import Stretch, stretch
+from geoml.cube.keypoints import CONTRAST, MOST, Keypoints, detect, nearest
+from geoml.cube.preview import Stretch, stretch, stretched
+from geoml.cube.resize import opencv
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.geolocation.matching.homography import Matrix, apply, corners, middle, scale_at
 from geoml.geolocation.matching.hough import Hypothesis, hypotheses
-from geoml.geolocation.matching.keypoints import CONTRAST, MOST, Keypoints, detect, nearest
 from geoml.geolocation.matching.prior import Prior
-from geoml.geolocation.pictures.resize import opencv
 from geoml.grid import sphere
 from geoml.grid.ellipsoid import WGS84
+from geoml.grid.homography import Matrix, apply, corners, middle, scale_at
 from geoml.grid.plane import Window
 from geoml.grid.region import utm_crs
 from geoml.io.cog.read import header, read
@@ -227,21 +227,6 @@ def vote(
     source, target = np.repeat(query.points, count, axis=0)[keep], gallery.points[place][keep]
     group = np.zeros(len(target), np.int64) if owner is None else owner[place][keep]
     return hypotheses(source, target, weight.ravel()[keep], group, shape, most)
-
-
-def stretched(image: NDArray[np.number], valid: NDArray[np.bool_], limits: Stretch) -> NDArray[np.uint8]:
-    """(H, W, band) numbers as uint8 between the limits (low, high) of each band; (H, W) where there is one band."""
-    low, high = np.array(limits, np.float32).T
-    value = (image.astype(np.float32) - low) * (255 / np.maximum(high - low, 1e-12))
-    out = np.where(valid[..., None], np.clip(np.rint(value), 0, 255), 0).astype(np.uint8)
-    return out[..., 0] if out.shape[-1] == 1 else out
-
-
-def contrast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (H, W) or (H, W, 3) stretched between its own 2nd and 98th percentiles."""
-    bands = image[..., None] if image.ndim == 2 else image
-    everywhere = np.ones(bands.shape[:2], bool)
-    return stretched(bands, everywhere, stretch(np.moveaxis(bands, -1, 0), everywhere, ["grey"] * bands.shape[2]))
 
 
 def metres(geobox: GeoBox) -> float:

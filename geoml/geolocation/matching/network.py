@@ -16,7 +16,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from geoml.geolocation.matching.homography import Matrix, Points
+from geoml.grid.homography import Matrix, Points
 
 ROUNDS = 8
 HUBER = 1.5

@@ -16,18 +16,18 @@ import numpy as np
 import shapely
 
 from geoml.cube.footprint import footprint
+from geoml.cube.keypoints import CONTRAST, MOST, Keypoints
+from geoml.cube.resize import opencv
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.geolocation.matching import frames as among
 from geoml.geolocation.matching.acceptance import LEAST, MARGIN, PRECISION, Acceptance
 from geoml.geolocation.matching.decoys import TRIES, of_frames, of_map
 from geoml.geolocation.matching.frames import FrameReference
-from geoml.geolocation.matching.keypoints import CONTRAST, MOST, Keypoints
 from geoml.geolocation.matching.match import SIDE
 from geoml.geolocation.matching.mosaic import MapReference, index
 from geoml.geolocation.matching.network import Tie
 from geoml.geolocation.pictures import lists as photo_lists
 from geoml.geolocation.pictures.positions import positioned
-from geoml.geolocation.pictures.resize import opencv
 from geoml.io.cog.read import header
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stores.store import atomic, read_small, write_json

@@ -17,7 +17,6 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geoml.geolocation.matching import prior as priors
 from geoml.geolocation.matching import references
-from geoml.geolocation.matching.homography import apply
 from geoml.geolocation.matching.match import SIDE, Located, MatchOptions, locate
 from geoml.geolocation.matching.prior import Prior
 from geoml.geolocation.matching.references import IndexedReference
@@ -28,6 +27,7 @@ from geoml.geolocation.rows.parts import RowParts
 from geoml.geolocation.rows.run import PictureRows, Progress, write
 from geoml.geolocation.rows.schema import MAP_COLUMNS, exif_flag
 from geoml.grid import sphere
+from geoml.grid.homography import apply
 from geoml.grid.region import from_geometry
 
 PART = 16

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from geoml.cube.resize import reduced
 from geoml.errors import TransientError
 from geoml.geolocation.pictures import decode as photos
 from geoml.geolocation.pictures.decode import UnreadablePhoto
 from geoml.geolocation.pictures.exif import Exif
 from geoml.geolocation.pictures.listed import Reference
-from geoml.geolocation.pictures.resize import reduced
 from geoml.settings import settings
 
 PREFETCH = 48

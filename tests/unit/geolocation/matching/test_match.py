@@ -12,15 +12,15 @@ import scipy.ndimage
 from affine import Affine
 from shapely.geometry import Polygon
 
+from geoml.cube.keypoints import UNIT, detect, match, mirrored
 from geoml.errors import InputError
 from geoml.geolocation.matching.acceptance import Acceptance
 from geoml.geolocation.matching.decoys import of_frames, of_map
 from geoml.geolocation.matching.frames import FrameReference
-from geoml.geolocation.matching.homography import apply, corners, middle, similarity
-from geoml.geolocation.matching.keypoints import UNIT, detect, match, mirrored
 from geoml.geolocation.matching.match import MatchOptions, locate
 from geoml.geolocation.matching.mosaic import index
 from geoml.geolocation.matching.prior import Prior
+from geoml.grid.homography import apply, corners, middle, similarity
 from geoml.testing import write_cog
 from tests.geolocation_frames import Frame, frames
 

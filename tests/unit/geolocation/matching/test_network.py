@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoml.geolocation.matching.homography import apply, middle
 from geoml.geolocation.matching.network import Tie, adjust
+from geoml.grid.homography import apply, middle
 
 SHAPE = (480, 640)
 

@@ -11,11 +11,11 @@ import scipy.ndimage
 import shapely
 from affine import Affine
 
+from geoml.cube.keypoints import Keypoints
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.geolocation.matching import references
 from geoml.geolocation.matching.acceptance import Acceptance
 from geoml.geolocation.matching.frames import FrameReference
-from geoml.geolocation.matching.keypoints import Keypoints
 from geoml.geolocation.matching.match import locate
 from geoml.geolocation.matching.references import IndexedReference, acceptance_path, files, of_files
 from geoml.geolocation.matching.rows import HOW, footprint

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.geolocation.matching.homography import FLAT, Matrix, Points, apply, fixed, problem
-from geoml.geolocation.matching.keypoints import Keypoints, match
-from geoml.geolocation.pictures.resize import opencv
+from geoml.cube.keypoints import Keypoints, match
+from geoml.cube.resize import opencv
+from geoml.grid.homography import FLAT, Matrix, Points, apply, fixed, problem
 
 NEEDED = 4
 """Points that fix a homography."""

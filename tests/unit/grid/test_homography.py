@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import Polygon
 
-from geoml.geolocation.matching.homography import apply, corners, covariance, middle, problem, scale_at, similarity
+from geoml.grid.homography import apply, corners, covariance, middle, problem, scale_at, similarity
 
 SHAPE = (300, 400)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from geoml.geolocation.matching.fit import fit
-from geoml.geolocation.matching.homography import apply, covariance, fixed, problem
+from geoml.cube.homography_fit import fit
+from geoml.grid.homography import apply, covariance, fixed, problem
 
 LINE = np.linspace(0.0, 100.0, 40)
 DEGENERATE = {

@@ -63,12 +63,13 @@ def problem(
     *,
     scales: tuple[float, float] = (0.0, math.inf),
     mirrored: bool = False,
+    stretch: float = STRETCH,
 ) -> str | None:
     """Why the map of a picture of ``shape`` (rows, columns) cannot be a view of flat ground; None where it can.
 
     Refused are maps that are not finite, fold the picture (a corner beyond the horizon), mirror it (with ``mirrored``:
     that do not, as where y points north), give a footprint that is not convex or has sides that differ by more than
-    ``STRETCH``, or have a scale (target units a pixel) outside of ``scales`` anywhere in the picture.
+    ``stretch``, or have a scale (target units a pixel) outside of ``scales`` anywhere in the picture.
     """
     if not np.isfinite(matrix).all():
         return "not finite"
@@ -84,7 +85,7 @@ def problem(
         return "mirrored or not convex"
     own = np.array([shape[1], shape[0], shape[1], shape[0]], float)
     length = np.hypot(*sides.T) / own
-    if length.max() > STRETCH * length.min():
+    if length.max() > stretch * length.min():
         return f"stretched {length.max() / length.min():.1f} to 1"
     local = np.array([scale_at(matrix, place) for place in places])
     if not (scales[0] <= local.min() and local.max() <= scales[1]):

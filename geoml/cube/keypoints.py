@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.cube.resize import opencv
 from geoml.errors import InputError
-from geoml.geolocation.pictures.resize import opencv
 
 MOST = 2000
 CONTRAST = 0.02

@@ -1,0 +1,67 @@
+"""``geoml track``: what moves through frames, with ids, speeds and places on the ground."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from geoml.cli import options
+from geoml.cli.common import Json, command, out_console
+from geoml.engine.track.recipe import TrackRecipe
+
+SCORES = {"HOTA": "hota", "DetA": "deta", "AssA": "assa", "MOTA": "mota", "IDF1": "idf1"}
+
+
+def register(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "track")(track)
+
+
+@options.from_recipe(TrackRecipe)
+def track(
+    recipe: TrackRecipe,
+    out: Annotated[Path, typer.Option("--out", help=".parquet of positions; tracks go to .tracks.parquet beside it")],
+    frames: Annotated[
+        str | None, typer.Argument(help="a folder of frames or a video; none where detections are all there is")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="folder of the index of the reference; else inside OUT.run")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Detections of frames as tracks on the ground, with ids and speeds."""
+    from geoml.cli.progress import counter
+    from geoml.geolocation import steps
+
+    with counter("frames") as advance:
+        found = steps.track(frames, out, cache=cache, progress=advance, **dict(recipe))
+    if as_json:
+        print(json.dumps(found))
+        return
+    _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    one, two = found["files"]
+    out_console.print(
+        f"{found['positions']} positions in {one}, {found['tracks']} tracks in {two}, {found['moved']} of them moved",
+        highlight=False,
+    )
+    elsewhere = f", {found['elsewhere']} in another photo" if found["elsewhere"] else ""
+    out_console.print(
+        f"{found['frames']} frames with {found['detections']} detections; {found['dropped']} not sure enough{elsewhere}"
+    )
+    for what, reasons in (("could not be read", found["unread"]), ("could not be placed", found["unplaced"])):
+        if reasons:
+            out_console.print(f"{len(reasons)} frames {what}; {reasons[0]}", highlight=False)
+    for note in found["notes"]:
+        out_console.print(note, highlight=False)
+    if found["scores"]:
+        table = Table("tracker", *SCORES, "switches", title="against the truth, %")
+        for name, scores in found["scores"].items():
+            table.add_row(name, *(f"{100 * scores[key]:.2f}" for key in SCORES.values()), str(scores["switches"]))
+        out_console.print(table)
