@@ -60,7 +60,7 @@ class Blocks(Frozen):
     )
 
 
-class RightStrip(Frozen):
+class RightPart(Frozen):
     """The right-hand part of every training image becomes the validation split: frames of a camera share ground."""
 
     share: float = Field(gt=0, lt=1, description="of the columns of an image")
@@ -77,7 +77,7 @@ class Files(Frozen):
     val: tuple[str, ...] = ()
     train: tuple[str, ...] = ("*",)
     carve: Carve | None = None
-    strip: RightStrip | None = Field(default=None, description="validation from train, where it has no georeference")
+    strip: RightPart | None = Field(default=None, description="validation from train, where it has no georeference")
 
 
 class ByLabel(Frozen):

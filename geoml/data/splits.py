@@ -18,7 +18,7 @@ import numpy as np
 import pyproj
 import shapely
 
-from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, RightStrip, Split, resolve
+from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, RightPart, Split, resolve
 from geoml.data.scene import LabelledScene, Piece, fingerprint, outline, overlap
 from geoml.errors import InputError
 from geoml.grid.plane import Window
@@ -165,7 +165,7 @@ def _carve(pieces: Sequence[Piece], carve: Carve, seed: int) -> list[Piece]:
     return out
 
 
-def _stripped(piece: Piece, strip: RightStrip) -> list[Piece]:
+def _stripped(piece: Piece, strip: RightPart) -> list[Piece]:
     """A training image without its right-hand part, and that for validation."""
     if piece.split == "val" or piece.window != piece.scene.window:
         raise InputError("split.strip: there is validation already; give one or the other")

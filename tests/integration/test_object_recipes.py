@@ -32,6 +32,12 @@ BOXES = {
 SMALL: dict[str, dict[str, Any]] = {
     "kit-cars": {"kind": "files", "train": ["a/000001"], "val": ["a/000025"], "test": ["b/000001"]},
     "neon-crowns": {"kind": "files", "train": ["043"], "val": ["044"], "test": ["058"]},
+    "urban-trees-points": {
+        "kind": "files",
+        "train": ["claremont_2016_1*"],
+        "val": ["riverside_2016_*"],
+        "test": ["santa_monica_2016_1*"],
+    },
 }
 
 

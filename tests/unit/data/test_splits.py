@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from geoml.data.recipe import Blocks, Carve, Files, Lists, RightStrip
+from geoml.data.recipe import Blocks, Carve, Files, Lists, RightPart
 from geoml.data.scene import LabelledScene, Sample, outline
 from geoml.data.splits import assign, check_copies, check_ground, draw
 from geoml.errors import InputError
@@ -129,11 +129,11 @@ def test_blocks_keep_small_scenes_whole_and_years_together():
 
 def test_a_strip_of_every_training_image_validates():
     scenes = [scene(n, shape=(10, 100), crs=None, fill=i) for i, n in enumerate("abc")]
-    how = Files(kind="files", test=("c",), strip=RightStrip(share=0.25, gap=5))
+    how = Files(kind="files", test=("c",), strip=RightPart(share=0.25, gap=5))
     found = splits_of(assign(scenes, how, None, 0))
     parts = {f"{n}[0:10,{x}]": s for n in "ab" for x, s in (("0:70", "train"), ("75:100", "val"))}
     assert found == {**parts, "c": "test"}
-    for wrong in (RightStrip(share=0.25, gap=75), RightStrip(share=0.001)):
+    for wrong in (RightPart(share=0.25, gap=75), RightPart(share=0.001)):
         with pytest.raises(InputError, match=r"split\.strip: .* leaves none"):
             assign(scenes, how.model_copy(update={"strip": wrong}), None, 0)
     with pytest.raises(InputError, match="give one or the other"):
