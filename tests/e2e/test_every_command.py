@@ -502,6 +502,9 @@ def test_pictures(locator: Path, said: Callable[..., str], tmp_path: Path) -> No
     counts = ", ".join(f"{n} {status}" for status, n in frame.status.value_counts().items())
     assert told.startswith(f"6 pictures in {tmp_path / 'out.parquet'}: ")
     assert sorted(told.split(": ")[1].split(";")[0].split(", ")) == sorted(counts.split(", "))
+    assert re.search(r"; features by torch in (fp32|bf16)$", told.strip())
+    again = said("geolocate", tmp_path / "in", *words, "--out", tmp_path / "by.parquet", "--backend", "onnx")
+    assert again.strip().endswith("; features by onnx in fp32")
     table = rows(said("geolocate", "localizability", tmp_path / "in", claimed, *words))
     assert len(table) == 1 + 7
     assert table["claimed.jpg"][2] == "yes"
