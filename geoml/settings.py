@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     )
     backend: str = Field(
         default="torch",
-        description="what runs networks: torch, openvino or onnx (extras of those names), or auto: the fastest that"
-        " passes its proof; docs/backends.md",
+        description="what runs networks: torch; openvino, onnx or tensorrt (extras of those names); aotinductor; or"
+        " auto: the fastest that passes its proof; docs/backends.md",
     )
     devices: int = Field(
         default=1, ge=1, le=64, description="processes that share each batch of a training: GPUs, or parts of the CPU"

@@ -13,17 +13,18 @@ import torch
 from torch import nn
 
 import geoml
-from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.signature import Signature
 
 _MATTERS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 """Flags of a processor by which libraries choose kernels and precisions."""
 
 
-def digest_of(module: nn.Module, card: MapCard) -> str:
-    """sha256 of all values of a network, its layers, its card's sum and arguments, and the code of networks and of back
+def digest_of(module: nn.Module, signature: Signature) -> str:
+    """sha256 of all values of a network, its layers, its signature's identity, and the code of networks and of back
     ends."""
-    total = hashlib.sha256(_code().encode())
-    total.update(json.dumps([card.sha256, card.architecture, card.config, repr(module)], sort_keys=True).encode())
+    rooms = {type(part).__module__.rpartition(".")[0] for part in module.modules()}
+    total = hashlib.sha256(_code(frozenset(r for r in rooms if r.startswith("geoml."))).encode())
+    total.update(json.dumps([dict(signature.identity), repr(module)], sort_keys=True).encode())
     for name, value in itertools.chain(module.named_parameters(), module.named_buffers()):
         total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
@@ -32,10 +33,11 @@ def digest_of(module: nn.Module, card: MapCard) -> str:
 
 
 @cache
-def _code() -> str:
+def _code(rooms: frozenset[str]) -> str:
+    """Of back ends, of what all networks share, and of the folders ``rooms`` in which the network's layers stand."""
     total = hashlib.sha256()
-    for folder in ("backends", "models", "nn"):
-        for path in sorted((Path(geoml.__file__).parent / folder).glob("*.py")):
+    for room in sorted({"geoml.backends", "geoml.models", "geoml.nn"} | rooms):
+        for path in sorted(Path(geoml.__file__).parent.joinpath(*room.split(".")[1:]).glob("*.py")):
             total.update(path.read_bytes())
     return total.hexdigest()
 

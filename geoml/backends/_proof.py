@@ -78,6 +78,40 @@ def doubt(precision: str, found: Distance, own: Distance) -> str:
     return ""
 
 
+def of_pixels(
+    precision: str, found: Sequence[Tensor], usual: Sequence[Tensor], exact: Sequence[Tensor]
+) -> tuple[dict[str, float], str]:
+    """What of raw output (1, K, y, x) is equal, and why that is too little, "" where it is enough.
+
+    ``usual`` is PyTorch's in ``precision``, ``exact`` that in fp32.
+    """
+    far, own = (worst([distance(*pair) for pair in zip(of, exact, strict=True)]) for of in (found, usual))
+    said = {"equal": far.equal, "close": far.close, "mean": far.mean, "largest": far.largest, "torch_equal": own.equal}
+    return said, doubt(precision, far, own)
+
+
+def of_features(
+    precision: str, found: Sequence[Tensor], usual: Sequence[Tensor], exact: Sequence[Tensor]
+) -> tuple[dict[str, float], str]:
+    """The same of features (1, F). Their distance from PyTorch in fp32 is a share of that between two images, for it is
+    by the difference of images that features answer."""
+    exacts = torch.cat([*exact]).double()
+    apart = float(torch.pdist(exacts).min())
+
+    def far(those: Sequence[Tensor]) -> float:
+        if any(one.shape != other.shape for one, other in zip(those, exact, strict=True)):
+            return float("inf")
+        off = float((torch.cat([*those]).double() - exacts).norm(dim=1).max())
+        return off if off == 0 else off / max(apart, 1e-30)
+
+    ours, own = far(found), far(usual)
+    limit = CLOSE if precision == "fp32" else COARSE * own + CLOSE
+    said = {"distance": ours, "torch_distance": own}
+    if ours <= limit:
+        return said, ""
+    return said, f"features are {ours:.2%} of the distance of two images from those of torch; expected {limit:.2%}"
+
+
 def made_inputs(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
     """Images and what a network asks for, of these shapes by name: fine noise on patches of strong contrast."""
     random = torch.Generator().manual_seed(seed)
@@ -102,12 +136,19 @@ def cut(inputs: Mapping[str, Tensor], height: int, width: int) -> dict[str, Tens
 
 
 def run(forward: Forward, inputs: Mapping[str, Tensor]) -> tuple[Tensor, float]:
-    """Raw output of ``inputs``, whose image is ``x``, and the CPU seconds of it: of two runs, for the first one of a
-    shape pays for its memory."""
+    """Raw output of ``inputs``, whose image is ``x``, and the CPU seconds of it, on a GPU those that pass: of two
+    runs, for the first one of a shape pays for its memory."""
     context = {k: v for k, v in inputs.items() if k != "x"}
     seconds = []
     for _ in range(2):
-        start = time.process_time()
+        start = _clock(inputs["x"])
         found = forward(inputs["x"], context)
-        seconds.append(time.process_time() - start)
+        seconds.append(_clock(found) - start)
     return found, min(seconds)
+
+
+def _clock(done: Tensor) -> float:
+    if not done.is_cuda:
+        return time.process_time()
+    torch.cuda.synchronize(done.device)
+    return time.perf_counter()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml.backends._compiled import Compiled, Program, choose_cpu, padded
+from geoml.backends._compiled import Compiled, Program, by_arrays, choose_cpu, padded
 from geoml.backends._int8 import onnx_runtime, seen_ranges, to_onnx
 from geoml.backends.torch import Device
 from geoml.errors import InputError, MissingExtra
@@ -76,4 +76,4 @@ class Backend(Compiled):
                 raise RuntimeError(f"onnxruntime: {err}") from err
             return found
 
-        return run
+        return by_arrays(run)

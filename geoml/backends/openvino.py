@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoml.backends._compiled import Compiled, Program, choose_cpu
+from geoml.backends._compiled import Compiled, Program, by_arrays, choose_cpu
 from geoml.backends.torch import Device
 from geoml.errors import MissingExtra
 
@@ -84,7 +84,7 @@ class Backend(Compiled):
             found: NDArray[np.float32] = request.infer(list(inputs), share_inputs=True)[0]
             return found.copy() if not found.flags.owndata else found
 
-        return run
+        return by_arrays(run)
 
 
 def _saved(model: Any) -> dict[str, bytes]:

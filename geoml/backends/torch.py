@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from geoml.backends._batches import Batches
 from geoml.backends._footprint import bytes_per_pixel
 from geoml.errors import InputError
-from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.signature import Signature
 from geoml.nn.context import Context, asked
 from geoml.nn.fusion import fuse_batch_norms
 from geoml.settings import settings
@@ -92,20 +92,29 @@ def _good_at_bf16(device: torch.device) -> bool:
 class Backend(Batches):
     """A network on a device: `geoml.engine.contract.Backend` by PyTorch.
 
-    ``module`` is placed, its batch normalisations are fused, and with the setting ``compile`` it is compiled. Raises
-    TransientError when the device has no room for it, ModelError when the device fails.
+    ``module`` is placed, its batch normalisations are fused, and with the setting ``compile`` it is compiled. One that
+    gives features is only placed, in bf16 with its weights: by autocast each batch would cast them again, which costs a
+    third of the pictures per second. Raises TransientError when the device has no room for it, ModelError when the
+    device fails.
     """
 
     name: Final = "torch"
     packages: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
+    auto: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, module: nn.Module, card: MapCard, device: Device | None = None) -> None:
+    def __init__(self, module: nn.Module, signature: Signature, device: Device | None = None) -> None:
         self._how = device or choose()
-        super().__init__(card.name, self._how.torch, self._how.batch, fixed=settings().compile)
-        self.asks, self.precision = asked(module), self._how.precision
-        side = -(-min(card.chip_size, PROBE) // card.stride) * card.stride
-        probe = torch.randn(1, len(card.bands) * card.dates, side, side, generator=torch.Generator().manual_seed(0))
+        fixed = settings().compile and not signature.vector
+        super().__init__(signature.name, self._how.torch, self._how.batch, fixed=fixed)
+        self.asks, self.precision, self._vector = asked(module), self._how.precision, signature.vector
+        self._dtype = torch.bfloat16 if self._how.bf16 else torch.float32
+        if signature.vector:
+            with self.failures():
+                self.module: Callable[..., Tensor] = self._how.place(module.eval()).to(self._dtype)
+            return
+        side = -(-min(signature.chip_size, PROBE) // signature.stride) * signature.stride
+        probe = torch.randn(1, signature.channels, side, side, generator=torch.Generator().manual_seed(0))
         with self.failures():
             placed = self._how.place(module.eval())
             fused = fuse_batch_norms(placed, probe.to(self.device))
@@ -113,7 +122,7 @@ class Backend(Batches):
                 from geoml.nn.upsampling import join_upsampling
 
                 fused = join_upsampling(fused, probe[..., :64, :64])
-            self.module: Callable[..., Tensor] = fused
+            self.module = fused
             if self.device.type == "cpu" and not self.fixed:
                 held = bytes_per_pixel(self.module, probe.contiguous(memory_format=torch.channels_last))
                 self.most = int(ROOM / max(1.0, held / 2 if self._how.bf16 else held))  # autocast holds weights too
@@ -124,6 +133,8 @@ class Backend(Batches):
         """Nothing: the others are compared with this one."""
 
     def forward(self, x: Tensor, context: Context = MappingProxyType({})) -> Tensor:
-        """Raw output (B, K, y, x) of (B, channel, y, x) float32 on the device."""
+        """Raw output (B, K, y, x), or features (B, F) float32, of (B, channel, y, x) float32 on the device."""
+        if self._vector:
+            return self.module(x.to(self._dtype).contiguous(memory_format=torch.channels_last), **context).float()
         with self._how.autocast():
             return self.module(x.contiguous(memory_format=torch.channels_last), **context)

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from geoml.cli.terminal import Terminal
 from geoml.errors import GeomlError, limits
 from geoml.redacted import redact
+from geoml.registry import Registry
 from geoml.texts import plain
 
 P = ParamSpec("P")
@@ -23,6 +24,16 @@ out_console, err_console = Terminal(), Terminal(stderr=True)
 
 _COMPLAINT: type[Exception] = typer.BadParameter.__bases__[0]
 """What typer raises for words of the command line, which it does not export under a name."""
+
+Runs = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="|".join(("auto", *Registry("geoml.backends", "backend").names())),
+        help="what runs the network; by default GEOML_BACKEND",
+    ),
+]
+"""The back end of a command, for `use_backend`."""
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -82,6 +93,20 @@ def _one_line_errors() -> Iterator[None]:
         if type(err).__name__ != "NoArgsIsHelpError":  # whose message is our help
             err.message = plain(redact(str(err.message)))  # type: ignore[attr-defined]
         raise
+
+
+def use_backend(name: str | None) -> None:
+    """Use a back end here and in processes that this one starts; None leaves that of the settings.
+
+    Raises InputError for one that is not known.
+    """
+    from geoml.settings import override
+
+    if name is None:
+        return
+    if name != "auto":
+        Registry("geoml.backends", "backend").file(name)
+    override(backend=name)
 
 
 def print_scores(task: str, scores: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from geoml.cli import options
-from geoml.cli.common import Json, command, err_console, out_console
+from geoml.cli.common import Json, Runs, command, err_console, out_console, use_backend
 from geoml.errors import DataError, GeomlError
 from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
 
@@ -54,12 +54,14 @@ def run(
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="GeoParquet file; run again to go on after a stop")],
     map: Annotated[Path | None, typer.Option("--map", help="also a page that works without a network")] = None,
+    backend: Runs = None,
     as_json: Json = False,
 ) -> None:
     """A row for each picture: the place, how sure that is, or why there is none."""
     from geoml.cli.progress import counter
     from geoml.geolocation import steps
 
+    use_backend(backend)
     with counter("pictures") as advance:
         summary = steps.geolocate(images, out=out, map=map, progress=advance, **dict(recipe))
     if as_json:
@@ -68,8 +70,10 @@ def run(
     counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
     km = summary["precision"]["rounded_to_km"]
     where = f"rounded to regions of {km:g} km" if km else "exact"
+    made_by = f"features by {summary['backend']['name']} in {summary['backend']['precision']}"
     out_console.print(
-        f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now; places {where}"
+        f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now; "
+        f"places {where}; {made_by}"
     )
 
 
@@ -84,12 +88,14 @@ def geolocate_map(
         typer.Option("--cache", help="folder of indexes and thresholds, so that runs share them; else inside OUT.run"),
     ] = None,
     map: Annotated[Path | None, typer.Option("--map", help="also a page that works without a network")] = None,
+    backend: Runs = None,
     as_json: Json = False,
 ) -> None:
     """Where pictures from above lie on a map: footprint, metres of error, or why they were not found."""
     from geoml.cli.progress import counter
     from geoml.geolocation import steps
 
+    use_backend(backend)
     with counter("pictures") as advance:
         summary = steps.geolocate_map(images, out, cache=cache, map=map, progress=advance, **dict(recipe))
     if as_json:

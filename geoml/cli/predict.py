@@ -9,14 +9,11 @@ import typer
 from rich.table import Table
 
 from geoml.cli import options
-from geoml.cli.common import command, out_console, print_warnings
+from geoml.cli.common import Runs, command, out_console, print_warnings, use_backend
 from geoml.errors import InputError
 from geoml.io.stac.left_out import summary
 from geoml.recipe import PredictRecipe
-from geoml.registry import Registry
-from geoml.settings import override, settings
-
-BACKENDS = "auto|torch|openvino|onnx"
+from geoml.settings import settings
 
 
 def register(app: typer.Typer) -> None:
@@ -29,13 +26,14 @@ def predict(
     recipe: PredictRecipe,
     out: Annotated[str, typer.Option("--out", help="folder of the run, or s3://bucket/prefix (gs, az)")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="search, check and count blocks; read no pixel")] = False,
-    backend: Annotated[
-        str | None, typer.Option(metavar=BACKENDS, help="what runs the network; by default GEOML_BACKEND")
-    ] = None,
+    backend: Runs = None,
 ) -> None:
     """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop."""
-    if backend is not None:
-        _take(backend)
+    if backend is not None and "://" in settings().workers:
+        raise InputError(
+            f"backend: the workers at {settings().workers} have settings of their own; set GEOML_BACKEND there"
+        )
+    use_backend(backend)
     from geoml.engine.run.plan import make_plan
 
     if dry_run:
@@ -53,18 +51,6 @@ def predict(
         run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
     print_warnings(run)
-
-
-def _take(backend: str) -> None:
-    """Use a back end here and in processes that this one starts. Raises InputError for one that is not known, and where
-    blocks run on workers that others started."""
-    if backend != "auto":
-        Registry("geoml.backends", "backend").file(backend)
-    if "://" in settings().workers:
-        raise InputError(
-            f"backend: the workers at {settings().workers} have settings of their own; set GEOML_BACKEND there"
-        )
-    override(backend=backend)
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:

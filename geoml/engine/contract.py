@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from geoml.cube.harmonise import Transform
     from geoml.engine.run.plan import Plan, PlannedBlock, SelfChange
     from geoml.io.cards.map_card import MapCard
+    from geoml.io.cards.signature import Signature
     from geoml.io.cog.template import Colormap
     from geoml.io.report.part import ReportPart
     from geoml.nn.context import Context
@@ -384,8 +385,10 @@ class Backend(Protocol):
     """Distributions beside torch that decide what it computes."""
     precisions: ClassVar[tuple[str, ...]]
     """In which it can compute, on a machine that is good at it."""
+    auto: ClassVar[tuple[str, ...]]
+    """Types of device (cpu, cuda) on which ``auto`` tries it; what is compiled for minutes is named instead."""
 
-    def __init__(self, module: nn.Module, card: MapCard, device: object = None) -> None: ...
+    def __init__(self, module: nn.Module, signature: Signature, device: object = None) -> None: ...
 
     def prove(self, size: int) -> Mapping[str, Any] | None:
         """Make ready for chips of ``size`` pixels a side, and say, as JSON, what was compared with PyTorch; None for
@@ -397,7 +400,8 @@ class Backend(Protocol):
         ...
 
     def forward(self, x: Tensor, context: Context = ...) -> Tensor:
-        """Raw output of (B, channel, y, x) float32 as the model sees it; ``context`` has some of what it ``asks``."""
+        """Raw output of (B, channel, y, x) float32 as the model sees it, or the features (B, F) of a vector;
+        ``context`` has some of what it ``asks``."""
         ...
 
     def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[np.number]]]]:

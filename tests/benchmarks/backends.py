@@ -55,7 +55,7 @@ def made(name: str, size: int) -> dict[str, tuple[Backend, Forward]]:
         try:
             backend: Backend = file.Backend(
                 module,
-                card if precision is None else ranged(card, module, size),
+                (card if precision is None else ranged(card, module, size)).signature,
                 file.choose(*filter(None, [precision])),
             )
             proof = backend.prove(size)
@@ -92,7 +92,7 @@ def ranged(card: MapCard, module: torch.nn.Module, size: int) -> MapCard:
     """The card with ranges of a made chip; the loss in it is none that was measured."""
     onnx = BACKENDS.find("onnx")
     image = made_inputs({"x": (1, BANDS, size, size)}, 0)["x"][0].numpy()
-    ranges, graph = onnx.Backend(module, card, onnx.choose("fp32")).calibrate([image])
+    ranges, graph = onnx.Backend(module, card.signature, onnx.choose("fp32")).calibrate([image])
     unknown = Int8Loss(before={"c0": 0.0}, after={"c0": 0.0})
     loss = dict.fromkeys(BACKENDS.names(), unknown)
     return card.model_copy(update={"int8": Int8(ranges=ranges, graph=graph, chips=1, recipe="", pixels=0, loss=loss)})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from geoml import models, testing
+from geoml.backends._compiled import Compiled
 from geoml.backends._proof import made_inputs
 from geoml.engine.contract import BACKENDS, Backend
 from geoml.engine.packages import package
-from geoml.errors import TransientError
+from geoml.errors import InputError, MissingExtra, TransientError
 from geoml.grid.plane import Window
 from geoml.io.cards.int8 import Int8, Int8Loss
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.io.cards.signature import Signature
 from tests.contract.lessons import lesson_of
 
 STRIDE = 8
@@ -43,12 +48,41 @@ def network() -> nn.Module:
     return package.build(CARD).eval()
 
 
-@pytest.fixture(params=BACKENDS.names())
+LACKS: dict[str, Callable[[], str]] = {
+    "aotinductor": lambda: "" if shutil.which(os.environ.get("CXX", "g++")) else "no C++ compiler is installed",
+    "tensorrt": lambda: "it computes on NVIDIA GPUs alone: tests/gpu",
+}
+"""Why one cannot run on this machine's processor, as seen here and not by its own file; every other one has to."""
+
+
+def each(names: Iterable[str], *, slowly: bool = False) -> list[Any]:
+    """Back ends as parameters. What runs on GPUs alone may be skipped without one; ``slowly`` puts those that compile
+    for minutes into the second stage."""
+    found = []
+    for name in names:
+        marks = [pytest.mark.gpu] if name == "tensorrt" else []
+        if slowly and BACKENDS.find(name).Backend.auto == ("cuda",):
+            marks.append(pytest.mark.slow)
+        found.append(pytest.param(name, marks=marks))
+    return found
+
+
+def chosen(name: str, *precision: str) -> Any:
+    """What the file of a back end chooses; where it cannot run it is refused, and the test skipped with the reason."""
+    file = BACKENDS.find(name)
+    if why := LACKS.get(name, str)():
+        with pytest.raises((InputError, MissingExtra), match=name):
+            file.choose(*precision)
+        pytest.skip(f"{name}: {why}")
+    return file.choose(*precision)
+
+
+@pytest.fixture(params=each(BACKENDS.names()))
 def backend(request: pytest.FixtureRequest, network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Backend:
     monkeypatch.setenv("GEOML_DEVICE", "cpu")
     monkeypatch.setenv("GEOML_PRECISION", "fp32")
     file = BACKENDS.find(request.param)
-    made: Backend = file.Backend(copy.deepcopy(network), CARD, file.choose())
+    made: Backend = file.Backend(copy.deepcopy(network), CARD.signature, chosen(request.param))
     return made
 
 
@@ -79,12 +113,12 @@ class Masked(nn.Module):
         return x if looks is None else x * looks
 
 
-@pytest.mark.parametrize("name", BACKENDS.names())
+@pytest.mark.parametrize("name", each(BACKENDS.names(), slowly=True))
 @torch.inference_mode()
 def test_what_the_network_asks_for_reaches_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOML_DEVICE", "cpu")
     file = BACKENDS.find(name)
-    made: Backend = file.Backend(Masked(), CARD, file.choose())
+    made: Backend = file.Backend(Masked(), CARD.signature, chosen(name))
     assert made.asks == {"looks"}
     x = made.upload(np.ones((2, 2, 64, 64), np.float32))
     looks = np.arange(2 * 2 * 64 * 64).reshape(2, 2, 64, 64) % 3 == 0
@@ -152,7 +186,40 @@ def test_without_memory_for_a_single_window_it_says_so(backend: Backend) -> None
         raise ValueError("another")  # what is no business of the device's stays as it is
 
 
-CONVERTED = [name for name in BACKENDS.names() if BACKENDS.find(name).Backend.packages]
+class Colours(nn.Module):
+    """(B, 2, y, x) to (B, 12): means of what a layer gives over the quarters of an image; no pixel of it comes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(2, 3, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(self.layer(x).relu(), 2).flatten(1)
+
+
+FEATURES = Signature("colours", 2, 36, vector=True)
+
+
+@pytest.mark.parametrize("name", each(BACKENDS.names(), slowly=True))
+@torch.inference_mode()
+def test_features_are_those_of_the_network_and_of_images_as_large_as_they_are(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No padding to a stride: it would enter the means."""
+    monkeypatch.setenv("GEOML_DEVICE", "cpu")
+    monkeypatch.setenv("GEOML_PRECISION", "fp32")
+    file, network = BACKENDS.find(name), Colours().eval()
+    made: Backend = file.Backend(copy.deepcopy(network), FEATURES, chosen(name))
+    proof = made.prove(36)
+    assert proof is None or (proof["sizes"] == [[36, 36], [36, 36]] and proof["distance"] < 1e-4)
+    x = made.upload(np.random.default_rng(0).normal(size=(3, 2, 36, 36)).astype(np.float32))
+    found = made.forward(x)
+    assert found.shape == (3, 12)
+    torch.testing.assert_close(found.cpu(), network(x.cpu()), rtol=1e-4, atol=1e-5)
+
+
+CONVERTED = [name for name in BACKENDS.names() if issubclass(BACKENDS.find(name).Backend, Compiled)]
 """Those that run what a library has made of a network."""
 
 
@@ -183,7 +250,7 @@ def tiny(name: str) -> tuple[nn.Module, MapCard]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend_name", CONVERTED)
+@pytest.mark.parametrize("backend_name", each(CONVERTED))
 @pytest.mark.parametrize("name", models.names())
 @torch.inference_mode()
 def test_every_model_says_what_it_says_in_torch(name: str, backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +258,7 @@ def test_every_model_says_what_it_says_in_torch(name: str, backend_name: str, mo
     monkeypatch.setenv("GEOML_PRECISION", "fp32")
     module, card = tiny(name)
     file = BACKENDS.find(backend_name)
-    made: Backend = file.Backend(module, card, file.choose())
+    made: Backend = file.Backend(module, card.signature, chosen(backend_name))
     proof = made.prove(64)
     assert proof is not None
     assert proof["equal"] >= 0.9999
@@ -200,6 +267,22 @@ def test_every_model_says_what_it_says_in_torch(name: str, backend_name: str, mo
         found, expected = made.forward(x), module(x)
         assert float((found.argmax(1) == expected.argmax(1)).float().mean()) >= 0.9999
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", each(n for n in CONVERTED if "bf16" in BACKENDS.find(n).Backend.precisions))
+@torch.inference_mode()
+def test_in_bf16_it_is_about_as_near_to_fp32_as_torch(name: str, network: nn.Module) -> None:
+    """Its own proof passes, and what it gives is rounded: by torch the same network is."""
+    made: Backend = BACKENDS.find(name).Backend(copy.deepcopy(network), CARD.signature, chosen(name, "bf16"))
+    assert made.precision == "bf16"
+    proof = made.prove(64)
+    assert proof is not None
+    assert proof["equal"] > 0.97
+    x = torch.randn(2, 2, 61, 58, generator=torch.Generator().manual_seed(1))
+    found, expected = made.forward(made.upload(x.numpy())), network(x)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 @pytest.mark.slow
@@ -215,11 +298,11 @@ def test_in_int8_a_model_says_nearly_what_it_says(
     module, card = tiny(name)
     images = [made_inputs({"x": (1, 3 * card.dates, 64, 64)}, k)["x"][0].numpy() for k in range(4)]
     onnx = BACKENDS.find("onnx")
-    ranges, graph = onnx.Backend(module, card, onnx.choose()).calibrate(images)
+    ranges, graph = onnx.Backend(module, card.signature, onnx.choose()).calibrate(images)
     loss = {backend_name: Int8Loss(before={"class 0": 0.9}, after={"class 0": 0.9})}
     record = Int8(ranges=ranges, graph=graph, chips=4, recipe="", pixels=1, loss=loss)
     file = BACKENDS.find(backend_name)
-    made: Backend = file.Backend(module, card.model_copy(update={"int8": record}), file.choose("int8"))
+    made: Backend = file.Backend(module, card.model_copy(update={"int8": record}).signature, file.choose("int8"))
     assert made.precision == "int8"
     for size in (64, 96):
         proof = made.prove(size)
@@ -244,7 +327,7 @@ module, card = tiny(sys.argv[1])
 file = BACKENDS.find(sys.argv[2])
 export, calls = torch.export.export, []
 torch.export.export = lambda *a, **k: calls.append(1) or export(*a, **k)
-made = file.Backend(module, card, file.choose())
+made = file.Backend(module, card.signature, file.choose())
 x = torch.randn(4, 3 * card.dates, 61, 64, generator=torch.Generator().manual_seed(5))
 with torch.inference_mode():
     assert (made.forward(x).argmax(1) == module(x).argmax(1)).float().mean() >= 0.9999
@@ -253,12 +336,13 @@ print("exports", len(calls))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend_name", CONVERTED)
+@pytest.mark.parametrize("backend_name", each(CONVERTED))
 @pytest.mark.parametrize("name", ["deeplabv3plus", "bit", "segnet"])
 def test_batches_and_a_second_process_use_what_is_kept_unless_it_was_tampered_with(
     name: str, backend_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEOML_PRECISION", "fp32")  # or a processor that is good at bf16 rounds as it does
+    chosen(backend_name)
     monkeypatch.setenv("GEOML_SCRATCH", str(tmp_path))  # other tests have converted the same network
 
     def run() -> str:

@@ -5,88 +5,34 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
 import pytest
-import scipy.ndimage
 import torch
-import typer
 import yaml
 from affine import Affine
-from typer.testing import Result
 
 from geoml import models, testing
-from geoml.cli import app
-from geoml.cli.common import err_console, out_console
 from geoml.engine.packages import cards, imports, package
 from geoml.engine.train import quantize as quantizing
 from geoml.io.cards.map_card import MapCard
 from geoml.testing import pictures as photos
 from geoml.testing.films import film
+from tests.e2e.printed import PRINTED, Cli, commands, prints, rows, said, wide
 
-Cli = Callable[..., Result]
-
-PRINTED: dict[str, Callable[..., None]] = {}
-"""The test of each command's printed output."""
+__all__ = ["said", "wide"]  # fixtures
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 300), seed=5), bands=("red", "nir"), cloud_cover=7.0)
 PLACE: dict[str, Any] = {"crs": "EPSG:32621", "transform": Affine(10, 0, 600_000, 0, -10, 7_000_000)}
 
 
-def prints(*commands: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Mark the test of what commands print."""
-
-    def mark(test: Callable[..., None]) -> Callable[..., None]:
-        PRINTED.update(dict.fromkeys(commands, test))
-        return test
-
-    return mark
-
-
-def commands() -> set[str]:
-    """All commands, ``geolocate index add`` for one, as the program itself lists them."""
-    found, left = set(), [("", typer.main.get_command(app))]
-    while left:
-        name, command = left.pop()
-        inner = getattr(command, "commands", None)
-        if inner is None:
-            found.add(name)
-        else:
-            left += [(f"{name} {word}".strip(), one) for word, one in inner.items()]
-    return found
-
-
 def test_every_command_has_a_test_of_its_printed_output() -> None:
+    import_module("tests.e2e.test_every_geolocate_command")
     assert set(PRINTED) == commands()
-
-
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal in which no cell is cut; a console reads COLUMNS only once."""
-    for console in (out_console, err_console):
-        monkeypatch.setattr(console, "_width", 240)
-
-
-@pytest.fixture
-def said(cli: Cli) -> Callable[..., str]:
-    """What a command prints; it has to end well."""
-
-    def run(*words: Any) -> str:
-        result = cli(*words)
-        assert result.exit_code == 0, f"{result.output}{result.exception!r}"
-        return result.stdout
-
-    return run
-
-
-def rows(printed: str) -> dict[str, list[str]]:
-    """The rows of the tables in a text: first cell to the others."""
-    lines = (line for line in printed.splitlines() if line.startswith(("│", "┃")))
-    cells = [[c.strip() for c in re.split("[│┃]", line)[1:-1]] for line in lines]
-    return {c[0]: c[1:] for c in cells}
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +53,6 @@ def run(folder: Path, threshold: str) -> Path:
         patch.setenv("GEOML_PRECISION", "fp32")
         geoml.predict({"model": threshold, "query": query, "block_size": 256}, folder / "run")
     return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def locator(folder: Path) -> Path:
-    photos.made_locator(folder / "locator")
-    return folder / "locator"
 
 
 # --- search, predict, runs
@@ -530,68 +470,6 @@ def test_area(run: Path, said: Callable[..., str], tmp_path: Path) -> None:
     mapped, estimated, *_ = rows(told)["level-1"]
     assert mapped == estimated
     assert float(mapped) == pytest.approx(pixels * 1e-4, rel=0.002)  # km² on the ellipsoid
-
-
-# --- pictures
-
-
-@prints("geolocate run", "geolocate localizability", "geolocate strip-exif", "geolocate verify")
-def test_pictures(locator: Path, said: Callable[..., str], tmp_path: Path) -> None:
-    photos.folder(tmp_path / "in", 6)
-    claimed = photos.write(tmp_path / "claimed.jpg", photos.picture(1, 3), exif=photos.gps(*photos.TOWNS[1]))
-    words = ("--model", locator)
-    told = said("geolocate", tmp_path / "in", *words, "--out", tmp_path / "out.parquet")
-    frame = geopandas.read_parquet(tmp_path / "out.parquet")
-    counts = ", ".join(f"{n} {status}" for status, n in frame.status.value_counts().items())
-    assert told.startswith(f"6 pictures in {tmp_path / 'out.parquet'}: ")
-    assert sorted(told.split(": ")[1].split(";")[0].split(", ")) == sorted(counts.split(", "))
-    table = rows(said("geolocate", "localizability", tmp_path / "in", claimed, *words))
-    assert len(table) == 1 + 7
-    assert table["claimed.jpg"][2] == "yes"
-    assert all(0 <= float(table[p.name][0]) <= 1 for p in (tmp_path / "in").iterdir())
-    verified = said("geolocate", "verify", claimed, *words, "--radius", "2000", "--prior", "uniform")
-    verdict, ratio, *_ = rows(verified)["claimed.jpg"]
-    assert verdict == "supports"
-    assert ratio.endswith(" : 1")
-    assert "Evidence of a model, not proof" in verified
-    stripped = said("geolocate", "strip-exif", claimed, "--out", tmp_path / "clean")
-    assert re.match(r"claimed\.jpg: removed .*\bgps", stripped)
-
-
-@pytest.mark.slow
-@prints("geolocate map")
-def test_pictures_on_a_map(said: Callable[..., str], tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    total = np.full((320, 320), 128.0)
-    for sigma, weight in ((1, 10), (3, 12), (9, 14)):
-        noise = scipy.ndimage.gaussian_filter(rng.normal(size=total.shape), sigma)
-        total += weight * noise / noise.std()
-    ground = np.repeat(np.clip(total, 1, 255).astype(np.uint8)[None], 3, 0)
-    testing.write_cog(tmp_path / "mosaic.tif", ground, nodata=0, **PLACE)
-    (tmp_path / "in").mkdir()
-    photos.write(tmp_path / "in" / "a.png", np.moveaxis(ground[:, 60:170, 80:220], 0, -1))
-    told = said("geolocate", "map", tmp_path / "in", "--reference", tmp_path / "mosaic.tif",
-                "--out", tmp_path / "found.parquet", "--map", tmp_path / "found.html")  # fmt: skip
-    row = geopandas.read_parquet(tmp_path / "found.parquet").iloc[0]
-    assert told.splitlines()[0] == f"1 pictures in {tmp_path / 'found.parquet'}: 1 ok; 1 computed now"
-    threshold = re.fullmatch(r"accepted from (\d+) inliers on", told.splitlines()[1])
-    assert threshold
-    assert int(threshold[1]) <= row.inliers
-
-
-@prints("geolocate index add", "geolocate index remove", "geolocate similar")
-def test_an_index(locator: Path, said: Callable[..., str], tmp_path: Path) -> None:
-    photos.folder(tmp_path / "in", 6)
-    index = ("--index", tmp_path / "alike", "--model", locator)
-    assert said("geolocate", "index", "add", tmp_path / "in", *index).split(";")[0] == (
-        "6 added, 0 were there, 0 could not be read"
-    )
-    asked = sorted((tmp_path / "in").iterdir())[2]
-    told = rows(said("geolocate", "similar", asked, *index, "--k", "3"))
-    assert len(told) >= 2
-    assert Path(told["1.000"][0]).name == asked.name
-    assert said("geolocate", "index", "remove", asked.name, *index).strip() == "1 removed"
-    assert "1.000" not in rows(said("geolocate", "similar", asked, *index, "--k", "3"))
 
 
 # --- the demos

@@ -191,7 +191,7 @@ def back_ends(model: Path, how: How) -> dict[str, Any]:
         settings.cache_clear()
         try:
             loaded = load(model)
-            backend = BACKENDS.find(name).Backend(loaded.module, loaded.card, BACKENDS.find(name).choose())
+            backend = BACKENDS.find(name).Backend(loaded.module, loaded.card.signature, BACKENDS.find(name).choose())
             x = torch.randn(backend.batch, len(loaded.card.bands), how.chip, how.chip, device=backend.device)
 
             def work(backend: Any = backend, x: Any = x) -> int:

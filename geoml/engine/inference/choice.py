@@ -10,7 +10,7 @@ import logging
 from collections.abc import Hashable, Mapping
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geoml import models
 from geoml.engine.contract import BACKENDS, Backend
@@ -18,6 +18,11 @@ from geoml.engine.packages.package import Package
 from geoml.errors import InputError, MissingExtra, ModelError
 from geoml.io.software import MADE_BY, software
 from geoml.settings import settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from geoml.io.cards.signature import Signature
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +45,24 @@ def asked_of_machine() -> tuple[str, Hashable]:
 
 
 def choose_backend(package: Package, size: int, asked: tuple[str, Hashable]) -> ChosenBackend:
-    """The back end for chips of ``size`` pixels a side; ``asked`` is of `asked_of_machine`.
+    """The back end of a package of maps for chips of ``size`` pixels a side; see `backend_for`."""
+    again = models.calibrated(package.card.architecture)
+    why = "a model that is calibrated on each run would be converted for each" if again else ""
+    return backend_for(package.module, package.card.signature, size, asked, torch_since=why)
 
-    Raises ModelError where one that was named does not pass its proof, and what making it raises.
+
+def backend_for(
+    module: nn.Module, signature: Signature, size: int, asked: tuple[str, Hashable], *, torch_since: str = ""
+) -> ChosenBackend:
+    """The back end of a network for chips of ``size`` pixels a side; ``asked`` is of `asked_of_machine`.
+
+    ``torch_since`` is why ``auto`` stays with PyTorch. Raises ModelError where one that was named does not pass its
+    proof, and what making it raises.
     """
     name, device = asked
     if name == AUTO:
-        return _fastest(package, size, device)
-    backend = BACKENDS.find(name).Backend(package.module, package.card, device)
+        return _fastest(module, signature, size, device, [torch_since] if torch_since else [])
+    backend = BACKENDS.find(name).Backend(module, signature, device)
     try:
         proof = backend.prove(size)
     except ModelError as err:
@@ -61,13 +76,12 @@ def _chosen(backend: Backend, reason: str, proof: Mapping[str, Any] | None) -> C
     return ChosenBackend(backend, {MADE_BY: facts, **({"processing:software": {**software(), **made}} if made else {})})
 
 
-def _fastest(package: Package, size: int, device: Hashable) -> ChosenBackend:
+def _fastest(module: nn.Module, signature: Signature, size: int, device: Hashable, said: list[str]) -> ChosenBackend:
     """The fastest back end that passes its proof, else PyTorch with the reason, which the log says."""
     best: tuple[float, Backend, Mapping[str, Any]] | None = None
-    said: list[str] = []
-    for name, file in _candidates(package, device, said):
+    for name, file in _candidates(said):
         try:
-            backend: Backend = file.Backend(package.module, package.card, file.choose())
+            backend: Backend = file.Backend(module, signature, file.choose())
             proof = backend.prove(size) or {}
         except (InputError, MissingExtra, ModelError) as err:
             said.append(f"{name}: {err}")
@@ -80,13 +94,16 @@ def _fastest(package: Package, size: int, device: Hashable) -> ChosenBackend:
     if best is not None:
         return _chosen(best[1], reason, best[2])
     log.warning("backend: torch (%s)", reason)
-    return _chosen(BACKENDS.find(TORCH).Backend(package.module, package.card, device), reason, None)
+    return _chosen(BACKENDS.find(TORCH).Backend(module, signature, device), reason, None)
 
 
-def _candidates(package: Package, device: Hashable, said: list[str]) -> list[tuple[str, ModuleType]]:
+def _candidates(said: list[str]) -> list[tuple[str, ModuleType]]:
     """The files of other back ends than PyTorch; none, saying why, where no other can or should run the network."""
-    if models.calibrated(package.card.architecture):
-        said.append("a model that is calibrated on each run would be converted for each")
-    elif device != BACKENDS.find(TORCH).choose("cpu"):
-        said.append("the others compute on the processor")
-    return [] if said else [(name, BACKENDS.find(name)) for name in BACKENDS.names() if name != TORCH]
+    if said:
+        return []
+    kind = BACKENDS.find(TORCH).choose().torch.type
+    files = [(name, BACKENDS.find(name)) for name in BACKENDS.names()]
+    found = [(name, file) for name, file in files if kind in file.Backend.auto]
+    if not found:
+        said.append(f"no other is tried on {kind}")
+    return found

@@ -59,7 +59,7 @@ class Predictor:
         check_calibrated(package)
         self.card, self.output = package.card, output or output_of(package.card)
         self.grid, self.tta = grid_of(self.card, self.output, join, tta=tta), tta
-        self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card, device)
+        self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card.signature, device)
         self.facts: Mapping[str, object] = {}  # what the item of a block says of the back end
         if self.backend.most and self.grid.halo and not self.grid.whole and self.output.joiner == "pixels":
             self.grid = self.grid.doubled()

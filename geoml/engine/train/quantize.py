@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,16 +57,15 @@ def quantize(model: str | Path, recipe: Frozen, out: str | Path) -> MapCard:
     device = files.choose("fp32")
     reader = Reader()
     exact = BACKENDS.find("torch")
-    before = score(
-        loaded, val, asked_recipe, reader, exact.Backend(loaded.module, loaded.card, exact.choose("cpu", "fp32"))
-    )
+    in_fp32 = exact.Backend(loaded.module, loaded.card.signature, exact.choose("cpu", "fp32"))
+    before = score(loaded, val, asked_recipe, reader, in_fp32)
     if not isinstance(before.get("iou"), Mapping):
         raise InputError(f"task: the loss by int8 is measured in IoU of classes, which {loaded.card.task} has none of")
     if all(value is None for value in before["iou"].values()):
         raise DataError(f"data: no labelled pixel in the {SPLIT} split, so no loss can be measured")
     images = list(_images(train, loaded.card, reader))
     try:
-        ranges, graph = files.Backend(loaded.module, loaded.card, device).calibrate(images)
+        ranges, graph = files.Backend(loaded.module, loaded.card.signature, device).calibrate(images)
     except Exception as err:  # a converter of others may raise anything
         if out_of_memory(err):
             raise
@@ -99,7 +99,7 @@ def _images(pieces: Sequence[Piece], card: MapCard, reader: Reader) -> Iterator[
 
 def _backends(loaded: Package, record: Int8) -> Iterator[Backend]:
     """Those of this machine that compute in int8, with the network."""
-    card = loaded.card.model_copy(update={INT8: record})
+    signature = replace(loaded.card.signature, int8=record)
     for name in BACKENDS.names():
         file = BACKENDS.find(name)
         if INT8 in file.Backend.precisions:
@@ -108,7 +108,7 @@ def _backends(loaded: Package, record: Int8) -> Iterator[Backend]:
             except MissingExtra as err:
                 log.warning("int8 is not measured by %s: %s", name, err)
                 continue
-            yield file.Backend(loaded.module, card, device)
+            yield file.Backend(loaded.module, signature, device)
 
 
 def _judge(card: MapCard, loss: Mapping[str, Int8Loss]) -> None:

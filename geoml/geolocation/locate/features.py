@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
-from torch import Tensor
 
-from geoml.backends.torch import Device, choose
+from geoml.backends import torch as eager
+from geoml.backends.torch import Device
+from geoml.engine.inference.choice import TORCH, asked_of_machine, backend_for
 from geoml.engine.machine.prefetch import prefetch
 from geoml.errors import DataError, InputError, ModelError
 from geoml.geolocation.nn.backbones import Backbone
+from geoml.io.cards.signature import Signature
+from geoml.io.software import MADE_BY
 from geoml.io.stores import store
 
 PART = 512
@@ -53,28 +56,33 @@ def key(rgb: Pixels) -> bytes:
 
 
 class Extractor:
-    """A backbone made ready: bf16 and channels_last where that pays, normalisation inside."""
+    """A backbone made ready, normalisation inside: by PyTorch on ``device``, or, to ``choose``, by the back end of the
+    settings, which raises as `geoml.engine.inference.choice.backend_for` does.
 
-    def __init__(self, backbone: Backbone, size: int | None = None, device: Device | None = None) -> None:
-        self.device = device or choose()
-        self.size = size or backbone.size
-        self.backbone = backbone
-        self.features = backbone.features
-        half = torch.bfloat16 if self.device.bf16 else torch.float32
-        # a cast copy: autocast casts every weight again for every batch, and gives a third fewer pictures per second
-        self.module = self.device.place(copy.deepcopy(backbone).eval()).to(half)
-        self.dtype = half
-        precision = "bf16" if self.device.bf16 else "fp32"
-        self.tag = f"{backbone.name.replace(':', '-')}-{weights_hash(backbone)[:16]}-{self.size}-{precision}"
+    ``made_by`` is what a run says of the back end. ``identity`` is of what decides the features but for their last
+    digits, ``tag`` of those too.
+    """
+
+    def __init__(
+        self, backbone: Backbone, size: int | None = None, device: Device | None = None, *, choose: bool = False
+    ) -> None:
+        self.backbone, self.size, self.features = backbone, size or backbone.size, backbone.features
+        signature = Signature(backbone.name, 3, self.size, vector=True, identity={"backbone": backbone.name})
+        network, asked = copy.deepcopy(backbone), asked_of_machine() if choose else (TORCH, device or eager.choose())
+        found = backend_for(network, signature, self.size, asked)
+        self.backend, self.made_by = found.backend, found.properties[MADE_BY]
+        self.identity = f"{backbone.name.replace(':', '-')}-{weights_hash(backbone)[:16]}-{self.size}"
+        by = "" if self.backend.name == TORCH else f"-{self.backend.name}"
+        self.tag = f"{self.identity}-{self.backend.precision}{by}"
 
     def __call__(self, rgb: Pixels) -> NDArray[np.float32]:
-        """(B, size, size, 3) uint8 to (B, F). Raises InputError for another size, ModelError for no finite answer."""
+        """(B, size, size, 3) uint8 to (B, F). Raises InputError for another size, ModelError for no finite answer or
+        where the back end fails, TransientError without memory."""
         if rgb.ndim != 4 or rgb.shape[1:] != (self.size, self.size, 3) or rgb.dtype != np.uint8:
             raise InputError(f"pictures: {rgb.shape} {rgb.dtype}; expected (B, {self.size}, {self.size}, 3) uint8")
-        x: Tensor = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device.torch).permute(0, 3, 1, 2)
-        x = self.backbone.normalised(x).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            out = self.module(x).float().cpu().numpy()
+        with torch.inference_mode(), self.backend.failures():
+            x = self.backbone.normalised(self.backend.upload(rgb).permute(0, 3, 1, 2))
+            out = self.backend.forward(x).cpu().numpy()
         if not np.isfinite(out).all():
             raise ModelError(f"backbone {self.backbone.name}: features that are not finite")
         return np.asarray(out, np.float32)

@@ -60,7 +60,8 @@ def geolocate(
     def start(folder: Path) -> _Run:
         return _Run(locator, recipe, side, RowParts(folder / "parts"))
 
-    return write(sources, out, start, packages=PACKAGES, progress=progress)
+    packages = (*PACKAGES, *locator.extractor.backend.packages)
+    return write(sources, out, start, packages=packages, progress=progress)
 
 
 class _Run(PictureRows[Features]):
@@ -80,6 +81,9 @@ class _Run(PictureRows[Features]):
         super().__init__(parts, request, locator.digested, part=PART, size=locator.extractor.size)
         self.writer = AnswerWriter(locator, round_km, recipe.top, named, self.columns)
         self.columns = self.writer.about
+
+    def about(self) -> Row:
+        return {**super().about(), "backend": self.locator.extractor.made_by}
 
     def used(self, reference: Reference) -> Row:
         return self.side.used(reference)

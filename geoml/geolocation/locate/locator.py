@@ -72,8 +72,8 @@ class Locator:
 
     @cached_property
     def extractor(self) -> Extractor:
-        """Pictures (B, size, size, 3) uint8 to features (B, F)."""
-        return Extractor(self.backbone, self.card.size)
+        """Pictures (B, size, size, 3) uint8 to features (B, F), by the back end of the settings."""
+        return Extractor(self.backbone, self.card.size, choose=True)
 
     @property
     def digested(self) -> dict[str, Any]:

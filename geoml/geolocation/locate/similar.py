@@ -178,8 +178,8 @@ class Index:
         self._segments.append(self._segment(number))
 
     def _about(self) -> Row:
-        # what bf16 changes is far below what tells pictures apart, so an index may be searched on another machine
-        return {"format": 1, "backbone": self.extractor.tag.rpartition("-")[0], "features": self.extractor.features}
+        # what precision and back end change is far below what tells pictures apart, so another machine may search it
+        return {"format": 1, "backbone": self.extractor.identity, "features": self.extractor.features}
 
     def _path(self, number: int, suffix: str) -> Path:
         return within(self.folder, f"segments/{number:06d}.{suffix}")

@@ -80,7 +80,7 @@ def geolocate_chain(
         parts = RowParts(folder / "map-parts", MAP_COLUMNS)
         return _Chain(recipe, catalog, locator, cache, parts)
 
-    packages = PACKAGES if locator is None else (*PACKAGES, "torch")
+    packages = PACKAGES if locator is None else (*PACKAGES, "torch", *locator.extractor.backend.packages)
     return write(sources, out, start, more=MAP_COLUMNS, packages=packages, progress=progress)
 
 
@@ -123,6 +123,9 @@ class _Chain(PictureRows[_Extracted]):
         super().__init__(parts, request, more, part=PART, size=size, whole=SIDE)
         self.writer = AnswerWriter(locator, None, TOP, named, self.columns) if locator else None
         self.columns = self.writer.about if self.writer else self.columns
+
+    def about(self) -> Row:
+        return {**super().about(), "backend": self.locator.extractor.made_by if self.locator else None}
 
     def summary(self) -> Row:
         return {**super().summary(), "stages": dict(sorted(self.stages.items()))}

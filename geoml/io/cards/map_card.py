@@ -18,6 +18,7 @@ from geoml.io.cards.detection import Detection
 from geoml.io.cards.domain import Domain
 from geoml.io.cards.int8 import Int8
 from geoml.io.cards.short_radius import ShortRadius
+from geoml.io.cards.signature import Signature
 from geoml.io.unit_names import Unit, unit
 from geoml.recipe import Frozen, Phase
 
@@ -99,6 +100,15 @@ class MapCard(ModelCard):
     detection: Detection | None = Field(
         default=None, exclude_if=_empty, description="thresholds and worth of its scores; None: it finds no objects"
     )
+
+    @property
+    def signature(self) -> Signature:
+        """What a back end has to know of it."""
+        identity = {"sha256": self.sha256, "architecture": self.architecture, "config": self.config}
+        channels = len(self.bands) * self.dates
+        return Signature(
+            self.name, channels, self.chip_size, self.stride, self.dates, identity=identity, int8=self.int8
+        )
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:
         """The lattice of the model's chips: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.

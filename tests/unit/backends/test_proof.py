@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geoml.backends._proof import Distance, cut, distance, doubt, made_inputs, worst
+from geoml.backends._proof import Distance, cut, distance, doubt, made_inputs, of_features, worst
 
 EXACT = torch.randn(1, 3, 200, 200, generator=torch.Generator().manual_seed(0))
 SAME = distance(EXACT.clone(), EXACT)
@@ -63,6 +63,30 @@ def test_in_bf16_it_may_be_as_coarse_as_torch_and_not_much_more() -> None:
     assert doubt("bf16", SAME, own) == ""
     assert doubt("bf16", rounded(0.1, 2), own) != ""
     assert doubt("bf16", distance(EXACT.roll(1, -1), EXACT), own) != ""
+
+
+def test_features_are_held_against_the_distance_of_two_images() -> None:
+    """Two images whose features hardly differ: what is near each of them may be the other one."""
+    random = torch.Generator().manual_seed(0)
+    common = torch.randn(1, 64, generator=random)
+    exact = [common + 1e-3 * torch.randn(1, 64, generator=random) for _ in range(2)]
+    said, why = of_features("fp32", [x + 1e-7 for x in exact], exact, exact)
+    assert why == ""
+    assert 0 < said["distance"] < 1e-3
+    said, why = of_features("fp32", exact[::-1], exact, exact)
+    assert said["distance"] == pytest.approx(1)
+    assert "100.00% of the distance of two images" in why
+    for wrong in ([x[:, 1:] for x in exact], [x + torch.nan for x in exact]):
+        assert of_features("fp32", wrong, exact, exact)[1] != ""
+
+
+def test_features_in_bf16_may_be_as_coarse_as_those_of_torch() -> None:
+    random = torch.Generator().manual_seed(0)
+    exact = [torch.randn(1, 64, generator=random) for _ in range(2)]
+    usual, found = ([x + 0.01 * torch.randn(1, 64, generator=random) for x in exact] for _ in range(2))
+    assert of_features("bf16", found, usual, exact)[1] == ""
+    assert of_features("fp32", found, usual, exact)[1] != ""
+    assert of_features("bf16", [x.roll(1, 1) for x in exact], usual, exact)[1] != ""
 
 
 def test_the_worst_of_several_counts() -> None:

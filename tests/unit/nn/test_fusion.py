@@ -146,6 +146,6 @@ class Counted(nn.Module):
 def test_making_a_backend_costs_no_more_than_small_forwards(norm: bool, forwards: int) -> None:
     card = testing.card("counted", ("red", "nir"), ("low", "high"), chip_size=512, stride=4)
     seen.clear()
-    Backend(Counted(norm), card, choose("cpu", "fp32"))
+    Backend(Counted(norm), card.signature, choose("cpu", "fp32"))
     memory = [(1, 2, 64, 64), (1, 2, 32, 32)]
     assert seen == [(1, 2, 64, 64)] * forwards + memory

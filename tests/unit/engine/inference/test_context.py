@@ -79,7 +79,7 @@ def truth() -> NDArray[np.float32]:
 
 
 def backend(card: Any, batch: int) -> Backend:
-    return Backend(Told(), card, Device(torch.device("cpu"), bf16=False, batch=batch))
+    return Backend(Told(), card.signature, Device(torch.device("cpu"), bf16=False, batch=batch))
 
 
 @pytest.mark.parametrize(
@@ -121,5 +121,5 @@ def test_things_with_a_centre_have_it_too() -> None:
 
 def test_a_network_that_asks_for_nothing_is_given_pixels_alone() -> None:
     card = testing.card("plain", ["red", "nir"], ["a"], dates=3)
-    assert Backend(nn.Conv2d(6, 6, 1), card).asks == frozenset()
+    assert Backend(nn.Conv2d(6, 6, 1), card.signature).asks == frozenset()
     assert backend(card, 1).asks == {"looks", "months", "place"}

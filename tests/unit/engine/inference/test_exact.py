@@ -48,7 +48,7 @@ def package() -> Package:
 
 @pytest.fixture(scope="module")
 def backend(package: Package) -> Backend:
-    return Backend(package.module, package.card, Device(torch.device("cpu"), False, 1))
+    return Backend(package.module, package.card.signature, Device(torch.device("cpu"), False, 1))
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,8 @@ def test_cores_are_cut_until_their_chips_fit(
 
 
 def test_a_predictor_has_larger_chips_where_memory_allows(package: Package) -> None:
-    predictor = Predictor(package, backend=Backend(package.module, package.card, Device(torch.device("cpu"), False, 1)))
+    predictor = Predictor(
+        package, backend=Backend(package.module, package.card.signature, Device(torch.device("cpu"), False, 1))
+    )
     assert predictor.backend.most > 1024**2
     assert (predictor.grid.step, predictor.grid.halo) == (2048, RADIUS)

@@ -70,7 +70,7 @@ def scene(origin: Window) -> Pixels:
 def found(cuts: list[Window], batch: int = 1, **changes: Any) -> np.ndarray:
     """(n, 3) y, x, score of all candidates of windows, in one order."""
     made = card(**changes)
-    backend = Backend(Blur().eval(), made, Device(torch.device("cpu"), bf16=False, batch=batch))
+    backend = Backend(Blur().eval(), made.signature, Device(torch.device("cpu"), bf16=False, batch=batch))
     network = Network(backend, made, owner_grid(made, Peaks.reach), Peaks())
     parts = []
     with torch.inference_mode():

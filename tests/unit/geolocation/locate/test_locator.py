@@ -72,7 +72,7 @@ def test_features_are_computed_once_and_in_order(tmp_path):
     quarters = normal.reshape(70, 2, 8, 2, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(70, 12)
     assert np.abs(first - quarters).max() < 2e-3
     calls = []
-    extractor.module.register_forward_hook(lambda *_: calls.append(1))
+    extractor.backend.module.register_forward_hook(lambda *_: calls.append(1))
     again = features.compute(reversed(seen), extractor, tmp_path)
     assert (again == first[::-1]).all()
     assert not calls
@@ -91,7 +91,7 @@ def test_a_run_that_stopped_goes_on_after_its_last_part(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="the disk is gone"):
         features.compute(broken(), extractor, tmp_path)
     rows = []
-    extractor.module.register_forward_hook(lambda _m, x, _y: rows.append(len(x[0])))
+    extractor.backend.module.register_forward_hook(lambda _m, x, _y: rows.append(len(x[0])))
     got = features.compute(seen, extractor, tmp_path)
     assert sum(rows) <= 64
     assert (got == features.compute(seen, extractor)).all()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geoml.backends.torch import choose
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.geolocation.locate import locator, similar
 from geoml.geolocation.locate.features import Extractor
@@ -21,8 +22,6 @@ from geoml.testing import pictures as made
 
 @pytest.fixture(scope="module")
 def extractor() -> Extractor:
-    from geoml.backends.torch import choose
-
     return Extractor(locator.build_backbone(made.BACKBONE), 32, choose("cpu", "fp32"))
 
 
@@ -117,7 +116,7 @@ def test_foreign_empty_and_damaged_folders(extractor: Extractor, tmp_path: Path)
     with pytest.raises(InputError, match="other files"):
         Index(tmp_path / "in", extractor)
     Index(tmp_path / "index", extractor).add([tmp_path / "in"])
-    other = Extractor(locator.build_backbone(made.BACKBONE), 48, extractor.device)
+    other = Extractor(locator.build_backbone(made.BACKBONE), 48, choose("cpu", "fp32"))
     with pytest.raises(ModelError, match="-48"):
         Index(tmp_path / "index", other)
     vectors = tmp_path / "index" / "segments" / "000000.npy"
