@@ -19,7 +19,7 @@ DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
-	bench-growth bench-start bench-stream bench-track bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
+	bench-growth bench-start bench-stream bench-objects bench-track bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -80,6 +80,9 @@ bench-start: env  ## CPU seconds and memory of commands before they do any work;
 
 bench-stream: env  ## latency of one chip through the warm model, p50 and p99
 	$(BIN)/python -m tests.benchmarks.stream $(ARGS)
+
+bench-objects: env  ## joining 10^4 to 10^6 boxes, beside torchvision and SAHI (SAHI_PYTHON)
+	$(BIN)/python tests/benchmarks/objects.py
 
 bench-track: env  ## ids, places and speeds of real films with true boxes; docs/tracking.md has the table
 	$(BIN)/python -m tests.benchmarks.track $(ARGS)
