@@ -16,12 +16,13 @@ from sahi.prediction import ObjectPrediction
 
 boxes = np.load(sys.argv[1])
 side = int(boxes[:, 2:4].max()) + 1
-objects = [
-    ObjectPrediction(bbox=b[:4].tolist(), score=float(b[4]), category_id=0, category_name="a", full_shape=[side, side])
-    for b in boxes
-]
+shape = [side, side]
 said = {}
 for name, how, metric in (("greedy_nmm", GreedyNMMPostprocess, "IOS"), ("nms", NMSPostprocess, "IOU")):
+    objects = [  # new ones, for joining changes them
+        ObjectPrediction(bbox=b[:4].tolist(), score=float(b[4]), category_id=0, category_name="a", full_shape=shape)
+        for b in boxes
+    ]
     join = how(match_threshold=0.5, match_metric=metric, class_agnostic=True)
     start = time.process_time()
     kept = join(objects)
