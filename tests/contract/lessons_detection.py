@@ -47,7 +47,7 @@ class BoxLesson:
         return torch.from_numpy(np.stack(pictures))
 
     def learnt(self, raw: Tensor, target: Tensor) -> float:
-        """Share of the true boxes that the best candidate of the right class there overlaps by three fifths."""
+        """Share of the true boxes that the best candidate of the right class there overlaps by half."""
         hits = total = 0
         for answer, truth in zip(raw, target.numpy(), strict=True):
             known = torch.ones(answer.shape[1:], dtype=torch.bool)
@@ -58,7 +58,7 @@ class BoxLesson:
             for index, _, *sides in boxes_of(truth).tolist():
                 mine = edges(found)[found["class"] == index]
                 total += 1
-                hits += bool(len(mine)) and bool(iou(mine[:1], np.array([sides]))[0] > 0.6)
+                hits += bool(len(mine)) and bool(iou(mine[:1], np.array([sides]))[0] > 0.5)
         return hits / total
 
 

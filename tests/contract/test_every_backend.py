@@ -21,7 +21,7 @@ from geoml.backends._compiled import Compiled
 from geoml.backends._proof import made_inputs
 from geoml.engine.contract import BACKENDS, Backend
 from geoml.engine.packages import package
-from geoml.errors import InputError, MissingExtra, TransientError
+from geoml.errors import InputError, MissingExtra, ModelError, TransientError
 from geoml.grid.plane import Window
 from geoml.io.cards.int8 import Int8, Int8Loss
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
@@ -259,6 +259,10 @@ def test_every_model_says_what_it_says_in_torch(name: str, backend_name: str, mo
     module, card = tiny(name)
     file = BACKENDS.find(backend_name)
     made: Backend = file.Backend(module, card.signature, chosen(backend_name))
+    if getattr(module, "whole_chip", False):  # it chooses by values, which no program of fixed steps does
+        with pytest.raises(ModelError, match="cannot be converted"):
+            made.prove(64)
+        return
     proof = made.prove(64)
     assert proof is not None
     assert proof["equal"] >= 0.9999

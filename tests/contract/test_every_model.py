@@ -84,12 +84,16 @@ def learn(name: str, module: nn.Module, x: Tensor, target: Tensor, steps: int, c
     """How much is learnt after some steps on one batch."""
     optimiser = torch.optim.Adam(module.parameters(), lr=lesson(name).rate)
     loss = loss_of(name, module, classes)
+    own = isinstance(module, OwnLoss)
     for _ in range(steps):
         optimiser.zero_grad()
         loss(module(x), target).backward()
         optimiser.step()
-    if isinstance(module, OwnLoss):
-        module.eval()  # what it says while it learns is for its loss alone
+    if own:  # what it says while it learns is for its loss alone, so its norms have to settle
+        with torch.no_grad():
+            for _ in range(40):
+                module(x)
+        module.eval()
     return lesson(name).learnt(module(x).detach(), target)
 
 

@@ -14,9 +14,9 @@ from geoml.nn.objects.box_losses import iou
 
 LARGEST = 4.0
 """Of a logarithm of two sizes: beyond it a box grows no more."""
-HIT, MISS = 0.5, 0.4
-"""Overlap from which on an anchor learns a box, and below which it learns that there is none."""
-NONE, UNSURE = -1, -2
+HIT = 0.5
+"""Overlap from which on an anchor learns a box; of less it learns that there is none."""
+NONE = -1
 
 
 def shapes(sizes: tuple[float, ...], ratios: tuple[float, ...]) -> Float[Tensor, "anchor 2"]:
@@ -49,7 +49,7 @@ def encoded(boxes: Float[Tensor, "*box 4"], anchors: Float[Tensor, "*box 4"]) ->
 
 @torch.no_grad()
 def matched(anchors: Float[Tensor, "anchor 4"], edges: Float[Tensor, "box 4"]) -> Int64[Tensor, " anchor"]:
-    """Which box each anchor learns, `NONE` or `UNSURE`; every box has at least the anchors that fit it best.
+    """Which box each anchor learns, or `NONE`; every box has at least the anchors that fit it best.
 
     Of two boxes that want one anchor so, one gets it.
     """
@@ -57,7 +57,7 @@ def matched(anchors: Float[Tensor, "anchor 4"], edges: Float[Tensor, "box 4"]) -
         return torch.full((len(anchors),), NONE, device=anchors.device)
     overlap = iou(edges[:, None], anchors[None])
     share, box = overlap.max(0)
-    found = torch.where(share >= HIT, box, torch.where(share < MISS, NONE, UNSURE))
+    found = torch.where(share >= HIT, box, NONE)
     best = overlap.amax(1, keepdim=True)
     which, anchor = torch.nonzero((overlap == best) & (best > 0), as_tuple=True)
     found[anchor] = which

@@ -13,7 +13,7 @@ from geoml.data.targets.boxes import BoxTarget
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.metrics import IGNORE
-from geoml.nn.objects.anchors import NONE, UNSURE, decoded, encoded, matched, placed, shapes
+from geoml.nn.objects.anchors import NONE, decoded, encoded, matched, placed, shapes
 from geoml.nn.objects.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
 from geoml.nn.objects.centre_heat import INDEX, render
 from geoml.nn.objects.pyramid import centres
@@ -98,9 +98,9 @@ def test_anchors_go_there_and_back_and_every_box_has_one() -> None:
     corner = torch.cartesian_prod(torch.arange(1.0, 60, 21), torch.arange(2.0, 60, 16))
     few = torch.cat([corner, corner + torch.linspace(3, 12, 12)[:, None]], 1)  # apart, some smaller than any anchor
     found = matched(anchors, few)
-    assert set(range(12)) <= set(found.tolist()) <= {NONE, UNSURE, *range(12)}
+    assert set(range(12)) <= set(found.tolist()) <= {NONE, *range(12)}
     overlap = box_iou(anchors, few)
-    assert bool((overlap[found == NONE].amax(1) < 0.4).all())
+    assert bool((overlap[found == NONE].amax(1) < 0.5).all())
     assert bool((matched(anchors, few[:0]) == NONE).all())
 
 
