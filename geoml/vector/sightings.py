@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 REACH = 6.0
 """Metres between the centres of one object on two days, at least: registration, and boxes that are drawn anew. In
 imagery of one place over years 90 % of the trees have a partner within them, Ventura et al. 2024, arXiv 2208.10607."""
+STEADY = 8
+"""Sightings over which the place of an object is averaged: less noise than one look, and it may still creep."""
 LOOKED = 0.9
 """Share of a box that must have data for an object to be looked for."""
 SURE = 0.05
@@ -46,6 +48,7 @@ class Seen(Columns):
 class Sightings(Histories):
     """Objects with a history, ordered by id: what `Seen` holds as it was last, and when it was.
 
+    Of the centre it is the mean, of the last `STEADY` sightings or so.
     Times are datetime64[us], UTC. ``sightings`` counts the days on which it was found, ``looks`` those on which it was
     looked for, ``misses`` those of the latter since it was last found (int64).
     """
@@ -119,10 +122,12 @@ def sighted(
     missed = missed[looked(tracks.geometry[missed]) >= LOOKED] if len(missed) else missed
 
     after = tracks.take(np.arange(len(tracks)))  # a copy
-    for name in ("geometry", "x", "y", "length"):
-        getattr(after, name)[again] = getattr(seen, name)[new]
+    after.geometry[again], after.length[again] = seen.geometry[new], seen.length[new]
     after.last_seen[again] = when
     after.sightings[again] += 1
+    weight = 1 / np.minimum(after.sightings[again], STEADY)
+    after.x[again] = _turned(after.x[again] + weight * _turned(seen.x[new] - after.x[again]))
+    after.y[again] += weight * (seen.y[new] - after.y[again])
     after.looks[again] += 1
     after.misses[again] = 0
     after.looks[missed] += 1
@@ -162,11 +167,27 @@ def _pairs(before: Sightings, after: Seen) -> tuple[NDArray[np.intp], NDArray[np
     apart = np.linalg.norm(here[old] - there[new], axis=1)
     some = (before.value[old] == after.value[new]) & (apart < gate)
     old, new, gate, apart = old[some], new[some], gate[some], apart[some]
-    common = shapely.area(shapely.intersection(before.geometry[old], after.geometry[new]))
-    union = shapely.area(before.geometry)[old] + shapely.area(after.geometry)[new] - common
+    boxes = _at_its_place(before)
+    common = shapely.area(shapely.intersection(boxes[old], after.geometry[new]))
+    union = shapely.area(boxes)[old] + shapely.area(after.geometry)[new] - common
     worth = (1 - apart / gate) ** 2 + common / union
     chosen = assigned(old, new, 2 - worth, 2.0, (len(before), len(after)))
     return old[chosen], new[chosen]
+
+
+def _at_its_place(objects: Sightings) -> Geometries:
+    """The last boxes, moved to the mean places: that of one look is as noisy as its centre."""
+    middle = shapely.get_coordinates(shapely.centroid(objects.geometry))
+    offset = np.column_stack([objects.x, objects.y]) - middle
+    vertices = shapely.get_coordinates(objects.geometry)
+    moved = vertices + np.repeat(offset, shapely.get_num_coordinates(objects.geometry), axis=0)
+    boxes: Geometries = shapely.set_coordinates(objects.geometry.copy(), moved)
+    return boxes
+
+
+def _turned(lon: Floats) -> Floats:
+    """Degrees, or a difference of them, between -180 and 180."""
+    return (lon + 180) % 360 - 180
 
 
 def _places(objects: Sightings | Seen) -> Floats:

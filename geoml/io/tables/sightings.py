@@ -47,7 +47,7 @@ def read_seen(path: Path) -> Seen:
 def write_sightings(rows: Sightings, card: MapCard, recall: Mapping[int, float | None], path: Path) -> None:
     """Write objects over time, atomically: rows of `SCHEMA`.
 
-    Columns: id, class (uint8), name, state (open, closed), x, y (centre, degrees) and length_m as they were last,
+    Columns: id, class (uint8), name, state (open, closed), x, y (mean of centres, degrees), length_m as it was last,
     first_seen, last_seen, sightings (days on which it was found), looks (days on which it was looked for), misses (of
     them since it was last found), missed_chance (of as many misses, were it there; null where the ``recall`` of its
     class is not known), closed (null while it is open), bbox, geometry (the last box). Raises InputError for a class
