@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import pystac
@@ -30,6 +30,7 @@ class FollowedDay:
     """A file of the run by its name, from its bucket where it lies in one."""
 
 
+@runtime_checkable
 class Follower(Protocol[H]):
     """How the features of a series are followed from day to day: rows of histories, which hold what is needed."""
 
