@@ -79,7 +79,8 @@ class Sightings(Histories):
         ``recall`` is by class; NaN where it is not known. Misses count as independent of each other.
         """
         found = np.array([np.nan if (r := recall.get(k)) is None else r for k in range(256)])
-        return np.asarray((1 - found[self.value]) ** self.misses, np.float64)
+        miss = 1 - found[self.value]
+        return np.where(np.isnan(miss), np.nan, miss**self.misses)
 
 
 def sighted(
