@@ -34,7 +34,7 @@ SURE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Columns):
+class ObjectsOfDay(Columns):
     """Objects of a day: boxes in degrees, class (uint8), centre ``x``, ``y`` (degrees), longer side (metres)."""
 
     geometry: Geometries
@@ -46,7 +46,7 @@ class Seen(Columns):
 
 @dataclass(frozen=True, slots=True)
 class Sightings(Histories):
-    """Objects with a history, ordered by id: what `Seen` holds as it was last, and when it was.
+    """Objects with a history, ordered by id: what `ObjectsOfDay` holds as it was last, and when it was.
 
     Of the centre it is the mean, of the last `STEADY` sightings or so.
     Times are datetime64[us], UTC. ``sightings`` counts the days on which it was found, ``looks`` those on which it was
@@ -85,7 +85,7 @@ class Sightings(Histories):
 
 def sighted(
     tracks: Sightings,
-    seen: Seen,
+    seen: ObjectsOfDay,
     when: np.datetime64,
     looked: Callable[[Geometries], Floats],
     recall: Mapping[int, float | None],
@@ -149,7 +149,7 @@ def sighted(
     return after.merged(Sightings(names[fresh], *box, times, times, one, one, one * 0, never)), ids
 
 
-def _pairs(before: Sightings, after: Seen) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _pairs(before: Sightings, after: ObjectsOfDay) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Which object before is which one after, one to one.
 
     A pair is worth (1 - distance / gate)² and its intersection over union. The square prefers one near pair to two
@@ -191,7 +191,7 @@ def _turned(lon: Floats) -> Floats:
     return (lon + 180) % 360 - 180
 
 
-def _places(objects: Sightings | Seen) -> Floats:
+def _places(objects: Sightings | ObjectsOfDay) -> Floats:
     """(n, 3) metres from the middle of the earth, so that distances hold anywhere, also over the antimeridian."""
     lon, lat = np.radians(objects.x), np.radians(objects.y)
     across = WGS84.a / np.sqrt(1 - WGS84.es * np.sin(lat) ** 2)

@@ -188,7 +188,7 @@ def test_the_same_tracks_night_by_night_killed_and_of_any_blocks(
         for date in found.todo:
             pipeline.do_day(out, found, date, pipeline.run_all)
     out.rename(start)
-    for at in range(1, 200, 3):
+    for at in range(1, 200, 7):
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(start, out)
         with monkeypatch.context() as patch:
@@ -211,9 +211,15 @@ def test_without_a_record_nothing_closes_and_that_is_said_once(
     del card["properties"]["geoml:detection"]
     (bare / "model.json").write_text(json.dumps(card))
     region.model = bare
-    out = region.look("out")
+    recipe, out = pipeline.parse(pipeline.PredictRecipe, region.recipe(), "test"), region.folder / "out"
+    with pipeline.locked(out):
+        found = pipeline.scan(recipe, out, lookback=40, until="2024-07-01")
+        for date in found.todo:
+            pipeline.do_day(out, found, date, pipeline.run_all)
+        pipeline.gather(out, found)
     said = [r.message for r in caplog.records if "tracks of them stay open" in r.message]
-    assert said == ["rectangles: the recall of roof and field is not known, so tracks of them stay open"]
+    assert said == [w for w in found.warnings if "stay open" in w], "the state of the flow is made of these words"
+    assert said == ["rectangles: the recall of roof, field is not known, so tracks of them stay open"]
     tracks, first = geopandas.read_parquet(out / "tracks.parquet").set_index("id"), ids_of(out, len(region.scenes))[0]
     assert set(tracks["state"]) == {"open"}
     assert tracks["missed_chance"].isna().all()

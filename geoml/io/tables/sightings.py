@@ -15,7 +15,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import check_regular
 from geoml.io.tables.geoparquet import BBOX, Extent, bbox_column, bounds_of, scratch, types_of, write_sorted
 from geoml.texts import listed
-from geoml.vector.sightings import Seen, Sightings
+from geoml.vector.sightings import ObjectsOfDay, Sightings
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TIMES = ("first_seen", "last_seen", "closed")
@@ -38,10 +38,10 @@ SCHEMA = pa.schema(
 """Of rows of objects over time."""
 
 
-def read_seen(path: Path) -> Seen:
+def read_seen(path: Path) -> ObjectsOfDay:
     """The objects in the features of a run, in the order of their rows. Raises DataError for a damaged file."""
     table = _table(path, ["class", "geometry", "x", "y", "length_m"])
-    return Seen(*_boxes(table))
+    return ObjectsOfDay(*_boxes(table))
 
 
 def write_sightings(rows: Sightings, card: MapCard, recall: Mapping[int, float | None], path: Path) -> None:
@@ -99,7 +99,7 @@ def _table(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def _boxes(table: pa.Table) -> tuple[np.ndarray, ...]:
-    """Geometry, class, x, y and length, as `Seen` has them."""
+    """Geometry, class, x, y and length, as `ObjectsOfDay` has them."""
     geometry = np.asarray(shapely.from_wkb(table["geometry"].to_numpy()), object).reshape(-1)
     return (
         geometry,

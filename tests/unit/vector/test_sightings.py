@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.ellipsoid import WGS84
-from geoml.vector.sightings import LOOKED, Seen, Sightings, sighted
+from geoml.vector.sightings import LOOKED, ObjectsOfDay, Sightings, sighted
 
 Floats = NDArray[np.float64]
 LON, LAT = 12.4, 45.5
@@ -28,7 +28,7 @@ def day(n: int) -> np.datetime64:
 
 def objects(
     metres: Sequence[tuple[float, float]] | Floats, value: int | Sequence[int] = 1, side: float = 2.0, lon: float = LON
-) -> Seen:
+) -> ObjectsOfDay:
     """Squares of a side in metres about places (east, north) in metres; pyproj says where these are."""
     places = np.asarray(metres, float).reshape(-1, 2)
 
@@ -41,7 +41,9 @@ def objects(
     corners = np.stack([degrees(c) for c in ((-half, -half), (half, -half), (half, half), (-half, half))], 1)
     x, y = degrees((0.0, 0.0)).T
     values = np.broadcast_to(np.asarray(value, np.uint8), len(places)).copy()
-    return Seen(np.asarray(shapely.polygons(corners), object).reshape(-1), values, x, y, np.full(len(places), side))
+    return ObjectsOfDay(
+        np.asarray(shapely.polygons(corners), object).reshape(-1), values, x, y, np.full(len(places), side)
+    )
 
 
 def everywhere(boxes: NDArray[np.object_]) -> Floats:
