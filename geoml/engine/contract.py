@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from geoml.cube.harmonise import Transform
+    from geoml.engine.following import Follower
     from geoml.engine.run.plan import Plan, PlannedBlock, SelfChange
     from geoml.io.cards.map_card import MapCard
     from geoml.io.cards.signature import Signature
@@ -256,7 +257,7 @@ class Output(Protocol):
     joiner: ClassVar[Any]
     """``pixels`` or ``owner``: see `PixelOutput` and `OwnedOutput`."""
     changes: ClassVar[bool]
-    """True of a `ChangeOutput`: dates are compared, and what is called changed can be followed in time."""
+    """True of a `ChangeOutput`: dates are compared."""
 
     def __init__(self, card: MapCard, recipe: PredictRecipe | None = None) -> None: ...
 
@@ -294,6 +295,10 @@ class Output(Protocol):
 
     def report(self, out: Path) -> ReportPart:
         """What the page of the run in the folder ``out``, where its `tables` are, shows of this output."""
+        ...
+
+    def follower(self) -> Follower[Any] | None:
+        """How its features are followed over the days of a series; None where nothing keeps its id."""
         ...
 
 

@@ -20,6 +20,7 @@ from geoml.outputs import classes
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from geoml.outputs._change_follower import ChangeFollower
     from geoml.outputs._class_report import ClassReport
 
 TINY = {"classes": ("unchanged", "gain", "loss"), "task": "change", "dates": 2}
@@ -74,6 +75,12 @@ class Output(classes.Output):
         dates = run.plan.by_date(run.sources)
         rows = ChangeRows(self.card, dates[0], dates[-1])
         write_rows(run, classes.SCALE, run.out / classes.FEATURES, rows)
+
+    def follower(self) -> ChangeFollower:
+        """A change that is seen again keeps its id."""
+        from geoml.outputs._change_follower import ChangeFollower
+
+        return ChangeFollower(self.card)
 
     def report(self, out: Path) -> ClassReport:
         """As of classes, with both dates and the probability (or score) of change."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from geoml import models
 from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
+from geoml.engine.following import Follower
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.images import rgb
@@ -167,6 +168,10 @@ class Output:
         from geoml.outputs._class_features import write_rows
 
         write_rows(run, SCALE, run.out / FEATURES)
+
+    def follower(self) -> Follower[Any] | None:
+        """Nothing keeps its id."""
+        return None
 
     def report(self, out: Path) -> ClassReport:
         """Classes, confidence and areas."""

@@ -28,6 +28,7 @@ from geoml.vector.boxes import COLUMNS, ORIENTED
 if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, table or page
     from torch import Tensor
 
+    from geoml.outputs._objects_follower import ObjectFollower
     from geoml.outputs._objects_part import ObjectPart
     from geoml.outputs._objects_report import ObjectReport
 
@@ -112,6 +113,12 @@ class Output:
         from geoml.outputs._objects_features import write_tables
 
         write_tables(run, OVERLAP, SCORE)
+
+    def follower(self) -> ObjectFollower:
+        """An object that is seen again keeps its id."""
+        from geoml.outputs._objects_follower import ObjectFollower
+
+        return ObjectFollower(self.card)
 
     def report(self, out: Path) -> ObjectReport:
         """Boxes on the map, and their numbers."""

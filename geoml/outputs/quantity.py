@@ -144,6 +144,9 @@ class Output:
     def collect(self, run: FinishedRun) -> None:
         """Nothing is left to be put together."""
 
+    def follower(self) -> None:
+        """Nothing keeps its id."""
+
     def report(self, out: Path) -> QuantityReport:
         """Map and spread, and what they are on the whole."""
         from geoml.outputs._quantity_report import QuantityReport

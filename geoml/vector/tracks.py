@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import shapely
@@ -23,8 +24,21 @@ GRID = 1e-6
 """Degrees, a tenth of a metre: the point that names a change is rounded to it."""
 
 
+class Histories(Columns):
+    """The base of what is followed over time: rows ordered by ``id``, ``closed`` NaT while one is open."""
+
+    __slots__ = ()
+    id: NDArray[np.object_]
+    closed: Times
+
+    def merged(self, other: Self) -> Self:
+        """The rows of both."""
+        both = concatenated([self, other])
+        return both.take(np.argsort(both.id.astype(str)))
+
+
 @dataclass(frozen=True, slots=True)
-class Tracks(Columns):
+class Tracks(Histories):
     """Changes with a history, ordered by id; polygons or multipolygons in longitude and latitude.
 
     ``value`` (uint8) is the class. Times are datetime64[us], UTC: those of the first
@@ -43,11 +57,6 @@ class Tracks(Columns):
         """No changes yet."""
         nothing, never = np.empty(0, object), np.empty(0, "datetime64[us]")
         return cls(nothing, nothing, np.empty(0, np.uint8), never, never, never)
-
-    def merged(self, other: Tracks) -> Tracks:
-        """The changes of both."""
-        both = concatenated([self, other])
-        return both.take(np.argsort(both.id.astype(str)))
 
 
 def follow(
@@ -98,7 +107,8 @@ def follow(
     fresh = np.setdiff1d(np.arange(len(polygons)), new)
     names = np.empty(len(polygons), object)
     names[new] = tracks.id[open_[old]]
-    names[fresh] = _names(polygons[fresh], value[fresh], when, set(tracks.id))
+    inside = shapely.get_coordinates(shapely.point_on_surface(shapely.normalize(polygons[fresh])))
+    names[fresh] = names_of(inside, value[fresh], when, set(tracks.id))
     times = np.full(len(fresh), when)
     never = np.full(len(fresh), np.datetime64("NaT", "us"))
     ids = np.empty(len(polygons), object)
@@ -172,9 +182,11 @@ def _polygons(geometry: shapely.Geometry) -> shapely.Geometry:
     return parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
 
 
-def _names(geometry: Geometries, value: NDArray[np.uint8], when: np.datetime64, taken: set[str]) -> list[str]:
-    """Sixteen hexadecimal digits for each: class, time and a point inside, rounded; counted on where two are alike."""
-    points = shapely.get_coordinates(shapely.point_on_surface(shapely.normalize(geometry)))
+def names_of(points: NDArray[np.float64], value: NDArray[np.uint8], when: np.datetime64, taken: set[str]) -> list[str]:
+    """Sixteen hexadecimal digits for each of (n, 2) points in degrees: class, time and place, rounded.
+
+    Where two are alike, or one is ``taken``, it is counted on.
+    """
     names = []
     for kind, (x, y) in zip(value.tolist(), np.round(points / GRID).astype(np.int64).tolist(), strict=True):
         again = 0

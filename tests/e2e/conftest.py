@@ -27,6 +27,8 @@ from geoml.cli import app
 from geoml.engine.run.blocks import _loaded
 from geoml.io.stac.search import write_items
 from geoml.io.stores import signed
+from geoml.settings import settings
+from tests.e2e.learnt_rectangles import training
 
 BANDS = ("red", "nir")
 
@@ -90,6 +92,14 @@ def predict(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that was trained by the common loop, on digital numbers."""
+    root = tmp_path_factory.mktemp("detector")
+    settings.cache_clear()
+    return geoml.train(training(root), root / "model")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import pystac
 
 from geoml.engine.run.history import History, history, write_history
 from geoml.engine.run.migrate import migrate
-from geoml.engine.run.monitor import FILES, Scan, day_out, tables
+from geoml.engine.run.monitor import FILES, Scan, day_out, follower_of, tables
 from geoml.engine.run.plan import MODEL, Plan, item_version, read_plan
 from geoml.engine.run.scan_record import ScanRecord, read_scan_record, write_scan_record
 from geoml.engine.run.tally import is_done
@@ -33,6 +34,8 @@ from geoml.io.stac.series_changes import add_changes
 from geoml.io.stac.series_tables import drop_parts, items_of_day, part_name, put_items, put_parts, read_column
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import write_json
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 """Of ``changes.parquet``."""
@@ -77,13 +80,16 @@ def gather(out: str | Path, scan: Scan) -> list[Row]:
         if changed or gone or not whole:
             if gone:
                 write_scan_record(store, replace(scan.record, leaving=tuple(gone)))
-            if "tracks.parquet" in names and (changed or gone):
+            if (follower := follower_of(plan)) and (changed or gone):
                 all_runs = {day: run_store(day_out(out, day)) for day in after}
-                changes.history = history(store, all_runs, {*changed, *gone})
+                changes.history = history(follower, store, all_runs, {*changed, *gone})
+                if words := follower.warning:
+                    log.warning("%s", words)
+                    scan.warnings.append(words)
             _tables(store, plan, {day: runs[day] for day in changed}, gone, scan, changes)
             if changes.history:
                 _rewrite_ids(store, out, changes.history, after.keys() - set(changed))
-                write_history(store, changes.history, plan.card)
+                write_history(store, changes.history)
             _documents(store, out, plan, after, {day[:7] for day in (*changed, *gone)}, scan.id)
     delete_days(out, gone)
     write_scan_record(store, replace(scan.new_record(), leaving=()))
@@ -161,7 +167,7 @@ class _Changes:
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     items: dict[str, dict[str, pystac.Item]] = field(default_factory=dict)
     history: History | None = None
-    """Of a model of two dates, the changes followed from day to day."""
+    """What was followed from day to day, where something keeps its id."""
 
     def sources(self, store: RunStore, day: str) -> list[pystac.Item]:
         """The items that the series is made of on a day."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pystac
 
 from geoml.engine.run.history import STATES, history, write_history
-from geoml.engine.run.monitor import FILES, day_of, day_out, tables
+from geoml.engine.run.monitor import FILES, day_of, day_out, follower_of, tables
 from geoml.engine.run.plan import STATE, Plan, item_version, read_plan
 from geoml.io.stac import search as stac
 from geoml.io.stac.series import (
@@ -120,9 +120,9 @@ def _tables(
 ) -> None:
     """Make the tables, a day at a time."""
     catalog, ids = stac.open_catalog(plan.recipe.query.catalog), None
-    if "tracks.parquet" in tables(plan):
-        followed = history(new, runs, runs)
-        write_history(new, followed, plan.card)
+    if follower := follower_of(plan):
+        followed = history(follower, new, runs, runs)
+        write_history(new, followed)
         ids = followed.ids
     for day, run in runs.items():
         items = stac.read_items(run.local / "items.parquet")

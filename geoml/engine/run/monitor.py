@@ -16,6 +16,7 @@ from typing import Any
 import pystac
 
 from geoml.engine.contract import input_of, output_of
+from geoml.engine.following import Follower
 from geoml.engine.packages import cards
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
@@ -34,8 +35,8 @@ FILES = {
     "changes.parquet": "what changed: items that are new, reprocessed, moved or withdrawn",
     "sources.parquet": "stac-geoparquet of what was read, of all days",
     "items.parquet": "stac-geoparquet of what was written, of all days",
-    "features.parquet": "GeoParquet 1.1: polygons of the classes, of all days",
-    "tracks.parquet": "GeoParquet 1.1: changes with the days on which they were seen first and last, and closed",
+    "features.parquet": "GeoParquet 1.1: polygons or boxes of the classes, of all days",
+    "tracks.parquet": "GeoParquet 1.1: what was followed, with the days on which it was seen first and last and closed",
 }
 """Tables of a series beside ``collection.json``, in the order in which they are written."""
 
@@ -211,11 +212,16 @@ def day_out(out: str | Path, day: str) -> str:
     return f"{str(out).rstrip('/')}/{DAYS}/{day}"
 
 
+def follower_of(plan: Plan) -> Follower[Any] | None:
+    """How the features of a series are followed; None where there are none, or nothing keeps its id."""
+    output = output_of(plan.card, plan.recipe)
+    return output.follower() if "features.parquet" in output.tables else None
+
+
 def tables(plan: Plan) -> list[str]:
     """The names of the tables of a series, in the order of `FILES`."""
-    output = output_of(plan.card, plan.recipe)
-    features = "features.parquet" in output.tables
-    needs = {"features.parquet": features, "tracks.parquet": features and output.changes}
+    features = "features.parquet" in output_of(plan.card, plan.recipe).tables
+    needs = {"features.parquet": features, "tracks.parquet": follower_of(plan) is not None}
     return [name for name in FILES if needs.get(name, True)]
 
 

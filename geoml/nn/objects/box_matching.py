@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.vector.assignment import assigned
 from geoml.vector.boxes import overlapping
 
 HIT, MISS, ASIDE = 1, 0, -1
@@ -67,7 +68,7 @@ def most_shared(pairs: Pairs, found: int, truth: int) -> Pairs:
     As DeepForest does it (Weinstein et al. 2021, https://doi.org/10.1371/journal.pcbi.1009180): whether a pair overlaps
     enough to be a match is asked afterwards.
     """
-    return _assigned(pairs, 1 - pairs.value, 1.0, found, truth)
+    return pairs.where(assigned(pairs.found, pairs.truth, 1 - pairs.value, 1.0, (found, truth)))
 
 
 def nearest(pairs: Pairs, found: int, truth: int) -> Pairs:
@@ -76,24 +77,7 @@ def nearest(pairs: Pairs, found: int, truth: int) -> Pairs:
     The rule for trees as points of Ventura et al. 2024, https://arxiv.org/abs/2208.10607.
     """
     alone = float(pairs.value.max(initial=0.0) + 1) * (min(found, truth) + 1)
-    return _assigned(pairs, pairs.value, alone, found, truth)
-
-
-def _assigned(pairs: Pairs, cost: NDArray[np.float64], alone: float, found: int, truth: int) -> Pairs:
-    """The pairs of least cost, where a row of what was found may stay without one at the cost ``alone``."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-
-    if not len(cost):
-        return pairs
-    rows = np.arange(found)  # each has a column of its own, which stands for no partner
-    i, j = np.concatenate([pairs.found, rows]), np.concatenate([pairs.truth, truth + rows])
-    weight = np.concatenate([cost, np.full(found, alone)]) + 1  # a weight of zero would be no edge
-    matched = np.full(found, -1)
-    graph = coo_array((weight, (i, j)), shape=(found, truth + found)).tocsr()
-    row, col = min_weight_full_bipartite_matching(graph)
-    matched[row] = col
-    return pairs.where(matched[pairs.found] == pairs.truth)
+    return pairs.where(assigned(pairs.found, pairs.truth, pairs.value, alone, (found, truth)))
 
 
 def _none() -> Pairs:
