@@ -44,7 +44,7 @@ class FoundCars:
     def sentence(self) -> str:
         """Counts of the three kinds of boxes."""
         labelled, seen, wrong = len(self.labelled), len(self.seen), len(self.found) - len(self.right)
-        return f"{labelled} cars are labelled: {seen} found, {labelled - seen} missed; {wrong} found without a label"
+        return f"{labelled} cars are labelled: {seen} found, {labelled - seen} missed; {wrong} boxes match none"
 
 
 def run(out: Path) -> None:
@@ -100,13 +100,13 @@ def compare_with_labels(run: Path) -> FoundCars:
     shares = np.loadtxt(given() / "labels.txt", usecols=(1, 2, 3, 4), ndmin=2)
     x, y, wide, high = (shares * [width, height, width, height]).T
     labelled = np.column_stack([y - high / 2, x - wide / 2, y + high / 2, x + wide / 2])
-    boxes = PictureBoxes(table["score"].to_numpy(), found, labelled, np.zeros(len(labelled), bool))
+    boxes = PictureBoxes(table["score"].to_numpy(np.float64), found, labelled, np.zeros(len(labelled), bool))
     _, pairs = boxes.sure(0.0)
     return FoundCars(found, labelled, pairs.found, pairs.truth)
 
 
 def picture(cars: FoundCars) -> Image.Image:
-    """The photo with what was found, what was found in error and what was missed, and their counts below."""
+    """The photo with what was found, what matches no label and what was missed, and their counts below."""
     with Image.open(given() / "frame.jpg") as photo:
         page = Image.new("RGB", (photo.width, photo.height + LINE), "white")
         page.paste(photo)
@@ -118,6 +118,6 @@ def picture(cars: FoundCars) -> Image.Image:
             draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=4)
             draw.rectangle((left, top, right, bottom), outline=color, width=2)
     draw.rectangle((0, page.height - LINE, page.width, page.height), fill="white")
-    colours = "blue: found, yellow: missed, red: without a label"
+    colours = "blue: found, yellow: missed, red: match none"
     draw.text((4, page.height - LINE + 2), f"{cars.sentence()} ({colours})", fill="black")
     return page
