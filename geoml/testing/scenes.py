@@ -62,6 +62,7 @@ class Scene:
     cloud_cover: float | None = None
     quality: NDArray[np.uint8] | None = None
     declared: bool = True
+    unit: str | None = None
     properties: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -105,7 +106,12 @@ def smooth(
 
 
 def write_catalog(
-    folder: Path, scenes: Sequence[Scene], *, collection: str = "made", profile: Mapping[str, object] | None = None
+    folder: Path,
+    scenes: Sequence[Scene],
+    *,
+    collection: str = "made",
+    profile: Mapping[str, object] | None = None,
+    licence: str = "CC0-1.0",
 ) -> Path:
     """Write scenes as COGs with a static catalog in ``folder`` and its YAML as ``folder`` + ``.yaml``.
 
@@ -120,7 +126,7 @@ def write_catalog(
         "stac_version": "1.1.0",
         "id": collection,
         "description": "made scenes",
-        "license": "CC0-1.0",
+        "license": licence,
         "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
         "links": links,
     }
@@ -178,6 +184,7 @@ def _asset(path: Path, scene: Scene, data: Array, nodata: float | None, names: S
             band["nodata"] = nodata
         if scene.declared and data is scene.data:
             band |= {"raster:scale": scene.scale, "raster:offset": scene.offset}
+            band |= {} if scene.unit is None else {"unit": scene.unit}
     return {
         "href": f"./{path.name}",
         "type": "image/tiff; application=geotiff; profile=cloud-optimized",
