@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geoml import testing
 from geoml.engine.contract import OUTPUTS, BlockRun, ChangeOutput, PixelOutput, Rows
+from geoml.engine.following import Follower
 from geoml.engine.inference.predict import stored
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.output import BlockWriter
@@ -69,6 +70,18 @@ def test_says_how_it_is_joined_and_what_it_leaves(name: str) -> None:
         assert made.layers or made.tables, "something has to be written"
         assert all(name.endswith(".parquet") for name in made.tables)
         assert bool(made.about) == bool(made.layers)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_followed_over_days_is_written_and_read(name: str, tmp_path: Path) -> None:
+    follower = OUTPUTS.find(name).Output(card(name)).follower()
+    if follower is None:
+        return
+    assert isinstance(follower, Follower)
+    follower.write(follower.empty(), path := tmp_path / "tracks.parquet")
+    again = follower.read(path)
+    assert len(again.merged(follower.empty())) == 0
+    assert len(again.closed) == 0
 
 
 def test_what_leaves_the_device_is_a_tensor_for_each_layer(output: PixelOutput) -> None:
