@@ -137,12 +137,9 @@ class HeldOutObjects:
         ``calibration``; ``guess``: the same scores of boxes on a lattice.
         """
         found, scores = self.scores.compute(), self.scores
-        every = OVERLAPS.tolist()
         for k, row in enumerate(found["by_class"]):
-            pictures = scores.of_class(k)
-            row |= {"ap": average_precision(pictures, every), "ap75": average_precision(pictures, [0.75])}
-        for key in ("ap", "ap75"):
-            found[key] = mean(row[key] for row in found["by_class"])
+            row["ap75"] = average_precision(scores.of_class(k), [0.75])
+        found["ap75"] = mean(row["ap75"] for row in found["by_class"])
         found |= {
             "points": self._points(scores, scores.thresholds),
             "by_size": self._by_size(),
@@ -150,7 +147,7 @@ class HeldOutObjects:
             "guess": self._guess(),
         }
         if found["nothing"]:
-            found["nothing"] |= {"ap": 0.0, "ap75": 0.0}
+            found["nothing"]["ap75"] = 0.0
         return named(found, self.names)
 
     def _points(self, scores: BoxScores, thresholds: Sequence[float]) -> dict[str, Any]:
@@ -188,10 +185,9 @@ class HeldOutObjects:
         parts = [counted(guess.of_class(k), 0.0) for k in range(len(self.names))]
         if not (whole := total(parts)).truth:
             return None
-        key = BoxScores.key
-        aps = mean(average_precision(guess.of_class(k), [AP]) for k in range(len(self.names)))
+        ap50 = mean(average_precision(guess.of_class(k), [AP]) for k in range(len(self.names)))
         points = self._points(guess, [0.0] * len(self.names))
-        return {key: aps, "f1": whole.scores()["f1"], "recall": whole.scores()["recall"], "points_f1": points["f1"]}
+        return {"ap50": ap50, "f1": whole.scores()["f1"], "recall": whole.scores()["recall"], "points_f1": points["f1"]}
 
     def _calibration(self) -> dict[str, Any]:
         """Whether the card is ``calibrated``; ``d_ece`` of reported boxes and of all candidates; by how much the sum of

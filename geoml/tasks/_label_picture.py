@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from geoml.data.prepare import prepare
 from geoml.data.targets.boxes import boxes_of
 from geoml.engine.packages import cards
 from geoml.engine.task import OnEpoch, find
@@ -73,6 +72,8 @@ class Label:
 
 def fit(recipe: Any, out: Path, on_epoch: OnEpoch | None = None) -> None:
     """As `geoml.tasks._loop.fit`; beside the package `NAME`, and the page of its scores with it."""
+    from geoml.data.prepare import prepare  # scenes, which a task that is only named does without
+
     _loop.fit(recipe, out, on_epoch)
     if (Path(out) / PAGE).exists():
         return

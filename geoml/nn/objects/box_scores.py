@@ -103,10 +103,11 @@ class BoxScores:
     """Boxes of ``classes`` classes; those of a score of at least their class's ``thresholds`` count as found.
 
     What overlaps a better box by more than ``overlap`` is suppressed in each picture first. ``key`` is the score that
-    weights are chosen by: the mean AP50 of the classes that have true boxes.
+    weights are chosen by: the mean AP of the classes that have true boxes, since AP50 stops to grow long before boxes
+    stop to get better.
     """
 
-    key: ClassVar[str] = "ap50"
+    key: ClassVar[str] = "ap"
     larger_is_better: ClassVar[bool] = True
 
     def __init__(self, classes: int, thresholds: float | Sequence[float], overlap: float) -> None:
@@ -143,23 +144,24 @@ class BoxScores:
     def compute(self) -> dict[str, Any]:
         """All scores as plain JSON values; None where a score has no meaning (a class without a true box).
 
-        By class ``ap50``, ``precision``, ``recall``, ``f1``, ``truth`` and ``found`` (numbers of boxes), and the same
-        over all (AP50: the mean of the classes that have truth) with ``count_error`` (found / truth - 1);
+        By class ``ap`` and ``ap50``, ``precision``, ``recall``, ``f1``, ``truth`` and ``found`` (numbers of boxes), and
+        the same over all (AP: the mean of the classes that have truth) with ``count_error`` (found / truth - 1);
         ``nothing`` is a map without any box.
         """
         by_class, parts = [], []
         for k, threshold in enumerate(self.thresholds):
             pictures = self.of_class(k)
             parts.append(counted(pictures, threshold))
-            ap50 = average_precision(pictures, [AP])
-            by_class.append({"ap50": ap50, **parts[-1].scores(), "threshold": threshold})
+            aps = {"ap": average_precision(pictures, OVERLAPS.tolist()), "ap50": average_precision(pictures, [AP])}
+            by_class.append({**aps, **parts[-1].scores(), "threshold": threshold})
         whole = total(parts)
         return {
+            "ap": mean(row["ap"] for row in by_class),
             "ap50": mean(row["ap50"] for row in by_class),
             **whole.scores(),
             "count_error": whole.found / whole.truth - 1 if whole.truth else None,
             "by_class": by_class,
-            "nothing": {"ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0} if whole.truth else None,
+            "nothing": {"ap": 0.0, "ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0} if whole.truth else None,
         }
 
 

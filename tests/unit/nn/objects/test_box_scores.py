@@ -82,7 +82,7 @@ def test_classes_are_apart_and_one_without_truth_has_no_score() -> None:
 def test_nothing_found_and_nothing_there() -> None:
     nothing = scored(candidates(), truth((0, 0, *A)))
     assert (nothing["ap50"], nothing["f1"], nothing["recall"], nothing["count_error"]) == (0.0, 0.0, 0.0, -1.0)
-    assert nothing["nothing"] == {"ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0}
+    assert nothing["nothing"] == {"ap": 0.0, "ap50": 0.0, "f1": 0.0, "recall": 0.0, "count_error": -1.0}
     empty = scored(candidates((0, 0.9, *A)), truth())
     assert (empty["ap50"], empty["precision"], empty["f1"], empty["nothing"]) == (None, 0.0, None, None)
     assert BoxScores(2, 0.3, 0.5).compute()["ap50"] is None
