@@ -15,6 +15,7 @@ import pyproj
 import pystac
 import pytest
 import shapely
+import shapely.affinity
 import torch
 from numpy.typing import NDArray
 from rasterio.transform import rowcol
@@ -267,6 +268,40 @@ def test_a_box_is_where_its_pixels_are_and_as_large_as_on_the_ground(tmp_path: P
     assert (frame["length_m"] >= frame["width_m"]).all()
     outline = shapely.points(frame["x"], frame["y"])
     assert shapely.covers(frame.geometry.to_numpy(), outline).all()
+
+
+def test_oriented_boxes_are_the_same_for_any_blocks_and_have_a_heading(tmp_path: Path) -> None:
+    """The oracle turns outlines by shapely and measures the longer side on the ellipsoid."""
+    lying = {**crowd(500), "angle": np.round(np.random.default_rng(3).uniform(-1.5, 1.5, 500) * 1024) / 1024}
+    written = []
+    for size in (64, 96, 512):
+        out = tmp_path / str(size)
+        out.mkdir()
+        output, run = finished(out, size, lying, card().model_copy(update={"config": {"oriented": True}}))
+        output.collect(run)
+        written.append([(out / name).read_bytes() for name in output.tables])
+    assert written[0] == written[1] == written[2]
+    frame = geopandas.read_parquet(tmp_path / "64" / "features.parquet")
+    of = {(y, x): k for k, (y, x) in enumerate(zip(lying["y"].tolist(), lying["x"].tolist(), strict=True))}
+    geod, geobox = pyproj.Geod(ellps="WGS84"), PLANE.geobox(WHOLE)
+    degrees = pyproj.Transformer.from_crs(PLANE.crs, "EPSG:4326", always_xy=True)
+    assert len(frame) > 100
+    for row in frame.itertuples():
+        y, x = (int(part[1:]) for part in row.id.split("_")[2:4])
+        box = {k: float(lying[k][of[y, x]]) for k in ("north", "south", "west", "east", "angle")}
+        px, py = x - WHOLE.x0 + 0.5, y - WHOLE.y0 + 0.5
+        upright = shapely.box(px - box["west"], py - box["north"], px + box["east"], py + box["south"])
+        turned = shapely.affinity.rotate(upright, box["angle"], origin=(px, py), use_radians=True)
+        ground = shapely.transform(turned, lambda c: np.column_stack(geobox.affine @ c.T))
+        back = shapely.transform(row.geometry, lambda c: np.column_stack(degrees.transform(*c.T, direction="INVERSE")))
+        assert shapely.area(shapely.symmetric_difference(ground, back)) < 1e-3 * ground.area
+        a, b, c = (degrees.transform(*p) for p in shapely.get_coordinates(ground)[:3])
+        sides = [geod.inv(*a, *b), geod.inv(*b, *c)]
+        azimuth, _, length = max(sides, key=lambda side: side[2])
+        assert row.length_m == pytest.approx(length, rel=2e-3)
+        if abs(sides[0][2] - sides[1][2]) > 1:  # a square has no heading
+            assert abs((row.heading - azimuth + 90) % 180 - 90) < 0.2
+        assert 0 <= row.heading < 180
 
 
 def test_rows_say_when_and_from_what_and_whether_they_are_cut(tmp_path: Path) -> None:
