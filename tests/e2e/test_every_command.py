@@ -11,15 +11,12 @@ from typing import Any
 
 import geopandas
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from affine import Affine
-from PIL import Image, ImageColor
 
 from geoml import models, testing
-from geoml.cli.demos import detect
 from geoml.engine.packages import cards, imports, package
 from geoml.engine.train import quantize as quantizing
 from geoml.io.cards.map_card import MapCard
@@ -496,23 +493,3 @@ def test_demo_of_change(said: Callable[..., str], tmp_path: Path) -> None:
     assert float(told["unchanged"][1].rstrip("%")) < 15
     for patch in ("tree to crop", "crop to developed", "tree to water", "crop to tree"):
         assert float(told[patch][1].rstrip("%")) > 50, patch
-
-
-@pytest.mark.slow
-def test_demo_of_objects(said: Callable[..., str], tmp_path: Path) -> None:
-    """Counts, sentence and picture say the same; boxes on a lattice would find 0 or 1 of the 25."""
-    told = said("demo", "--detect", "--out", tmp_path / "demo")
-    (row,) = pq.read_table(tmp_path / "demo" / "run" / "summary.parquet").to_pylist()
-    counts = [str(row["count"]), f"{row['expected']:.1f}", f"{row['expected_low']} to {row['expected_high']}", "25"]
-    assert rows(told)["car"] == counts
-    assert len(pq.read_table(tmp_path / "demo" / "run" / "features.parquet")) == row["count"]
-    cars = detect.compare_with_labels(tmp_path / "demo" / "run")
-    assert cars.sentence() in told.replace("\n", " ")
-    assert len(cars.found) == row["count"]
-    assert len(cars.seen) >= 7
-    assert len(cars.right) > len(cars.found) / 2
-    assert f"Look at {tmp_path / 'demo' / 'cars.png'}" in told.replace("\n", "")
-    drawn = np.asarray(Image.open(tmp_path / "demo" / "cars.png"))
-    assert np.array_equal(drawn, np.asarray(detect.picture(cars)))
-    edge = [(drawn == ImageColor.getrgb(c)).all(-1).any() for c in (detect.RIGHT, detect.MISSED, detect.WRONG)]
-    assert edge == [len(n) > 0 for n in (cars.seen, range(25 - len(cars.seen)), range(row["count"] - len(cars.right)))]
