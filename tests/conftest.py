@@ -88,7 +88,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _fresh_settings() -> Iterator[None]:
     """Settings are read once in a process; what a test sets does not reach the next one."""
     settings.cache_clear()
+    before = {k: v for k, v in os.environ.items() if k.startswith("GEOML_")}
     yield
+    for name in [k for k in os.environ if k.startswith("GEOML_") and k not in before]:
+        del os.environ[name]  # options of commands are settings for the processes that they start
+    os.environ.update(before)
     settings.cache_clear()
 
 

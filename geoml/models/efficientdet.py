@@ -106,6 +106,7 @@ class EfficientDet(nn.Module):
         tall, wide = (-(-n // self.stride) * self.stride for n in target.shape[-2:])
         places, steps = centres((tall, wide), self.strides, raw.device)
         anchors = placed(places, steps, self.anchors).flatten(0, 1)
+        beyond = (places >= places.new_tensor(target.shape[-2:])).any(1).repeat_interleave(ANCHORS)  # it is cut off
         split = ANCHORS * self.classes
         logits = raw[..., :split].reshape(len(raw), -1, self.classes)
         boxes = raw[..., split:].reshape(len(raw), -1, SIDES)
@@ -113,6 +114,7 @@ class EfficientDet(nn.Module):
         for k, picture in enumerate(target):
             truth = true_boxes(picture)
             box = matched(anchors, truth.edges)
+            box[beyond] = NONE
             mine = box >= 0
             known = mine | ((box == NONE) & truth.known(places).repeat_interleave(ANCHORS))
             wanted = torch.zeros_like(logits[k])

@@ -8,6 +8,7 @@ that of one forward over the scene. Ground of which nothing is known teaches not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,11 +110,16 @@ class FasterRCNN(nn.Module):
             truth = [true_boxes(picture) for picture in target]
             targets = [{"boxes": _xy(t.edges), "labels": t.classes + 1} for t in truth]
             self.propose.truth = self.look.truth = truth
-            proposals, first = self.propose(images, levels, targets)
-            _, second = self.look(levels, proposals, images.image_sizes, targets)
-            self.propose.truth = self.look.truth = []
-            losses: Tensor = sum([*first.values(), *second.values()], raw.sum() * 0)
-            return losses
+            try:
+                proposals, first = self.propose(images, levels, targets)
+                _, second = self.look(levels, proposals, images.image_sizes, targets)
+            finally:
+                self.propose.truth = self.look.truth = ()
+            total = raw.sum() * 0
+            for part, parts in ((self.propose, first), (self.look, second)):
+                if part.sampled:  # else they are means of nothing
+                    total = sum(parts.values(), total)
+            return total
 
     def _found(self, features: list[Tensor], height: int, width: int) -> Tensor:
         """(K + 4, y, x) of one picture."""
@@ -154,7 +160,9 @@ class _Features(nn.Module):
 class _Proposals(RegionProposalNetwork):  # type: ignore[misc]
     """As torchvision's; an anchor in unknown ground that fits no box teaches nothing."""
 
-    truth: list[TrueBoxes]
+    truth: Sequence[TrueBoxes] = ()
+    sampled = False
+    """Whether any anchor of the last pictures teaches something."""
 
     def assign_targets_to_anchors(
         self, anchors: list[Float[Tensor, "_anchor 4"]], targets: list[dict[str, Tensor]]
@@ -162,13 +170,16 @@ class _Proposals(RegionProposalNetwork):  # type: ignore[misc]
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         for label, anchor, truth in zip(labels, anchors, self.truth, strict=True):
             label[(label == 0) & ~truth.known(_middles(anchor))] = IGNORED
+        self.sampled = any(bool((label >= 0).any()) for label in labels)
         return labels, boxes
 
 
 class _Looks(RoIHeads):  # type: ignore[misc]
     """As torchvision's; a proposal in unknown ground that fits no box teaches nothing."""
 
-    truth: list[TrueBoxes]
+    truth: Sequence[TrueBoxes] = ()
+    sampled = False
+    """Whether any proposal of the last pictures teaches something."""
 
     def assign_targets_to_proposals(
         self,
@@ -179,6 +190,7 @@ class _Looks(RoIHeads):  # type: ignore[misc]
         matched, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
         for label, proposal, truth in zip(labels, proposals, self.truth, strict=True):
             label[(label == 0) & ~truth.known(_middles(proposal))] = IGNORED
+        self.sampled = any(bool((label >= 0).any()) for label in labels)
         return matched, labels
 
 

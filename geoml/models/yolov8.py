@@ -82,7 +82,9 @@ class YOLOv8(nn.Module):
     ``oriented`` (B, K + 6, H, W): then cosine and sine of twice the angle.
 
     While it learns it gives (B, cell, 64 + K), or two more: distributions of four sides, a direction, then logits,
-    which `loss` takes.
+    which `loss` takes. Sides are told in the frame of the angle, which jumps by half a turn where the longer side goes
+    from north to south: there a cell far from the middle is less sure. What is smaller than half of the first stride may
+    lie between cells, and is placed badly.
     """
 
     def __init__(self, config: Config) -> None:
@@ -150,6 +152,8 @@ class YOLOv8(nn.Module):
             guess = edges_from(sides[k], *places.unbind(1))
             share = gaussian_iou if self.oriented else iou
             reach = sides_from(truth.edges[:, None], places[None])
+            beyond = (places[:, 0] >= shape[0]) | (places[:, 1] >= shape[1])  # what they say is cut off
+            reach = reach.masked_fill(beyond[None, :, None], -1e6)
             overlap = share(truth.edges[:, None], guess.detach()[None])
             found = assign(logits[k].detach().sigmoid(), truth.classes, reach, overlap)
             mine, aim = found.mine, found.aim[found.mine]

@@ -1,9 +1,10 @@
-"""Objects: boxes of a one-stage detector, each of one class, and how many there are of each.
+"""Objects: boxes of a detector, each of one class, and how many there are of each.
 
-Raw output is (K + 4, y, x): a heat map of centres for each class (logits), and how far the box of a centre in this
-pixel reaches to north, south, west and east (natural logarithms of pixels). An object is a peak of its heat map and
-belongs to the block that holds it. What overlaps a better one is suppressed as if once over the whole run, whatever its
-class: the same rows for any blocks, workers and order.
+Raw output is (K + 4, y, x): a heat map of objects for each class (logits), and how far the box that this pixel tells of
+reaches to north, south, west and east (natural logarithms of pixels); of oriented boxes (K + 6, y, x), with cosine and
+sine of twice the angle. An object is a peak of its heat map and belongs to the block that holds it. What overlaps a
+better one is suppressed as if once over the whole run, whatever its class: the same rows for any blocks, workers and
+order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Detection: objects, each a box of one class, found by their centres.
+"""Detection: objects, each a box of one class.
 
-Raw output is (B, K + 4, y, x): logits of the centres of each class, and logarithms of the distances to the sides. What
-is stored of them: `geoml.outputs.objects`. What is learnt: `geoml.nn.objects.centre_loss`.
+Raw output is (B, K + 4, y, x): logits of each class, and logarithms of the distances to the sides; of oriented boxes
+(B, K + 6, y, x). What is stored of them: `geoml.outputs.objects`. What is learnt: `geoml.nn.objects.centre_loss`, or
+the loss of the network.
 """
 
 from __future__ import annotations

@@ -269,6 +269,7 @@ def _blank(recipe: RasterRecipe) -> MapCard:
         description=recipe.description,
         license=recipe.license,
         architecture=recipe.model.architecture,
+        config=recipe.model.config,
         task=recipe.task,
         bands=tuple(Band(name=b) for b in recipe.bands),
         dates=recipe.dates,

@@ -49,9 +49,8 @@ def encoded(boxes: Float[Tensor, "*box 4"], anchors: Float[Tensor, "*box 4"]) ->
 
 @torch.no_grad()
 def matched(anchors: Float[Tensor, "anchor 4"], edges: Float[Tensor, "box 4"]) -> Int64[Tensor, " anchor"]:
-    """Which box each anchor learns, or `NONE`; every box has at least the anchors that fit it best.
-
-    Of two boxes that want one anchor so, one gets it.
+    """Which box each anchor learns, or `NONE`. A box that no anchor fits well has those that fit it best, where no
+    other box has them.
     """
     if not len(edges):
         return torch.full((len(anchors),), NONE, device=anchors.device)

@@ -40,12 +40,12 @@ def gaussian_iou(a: Float[Tensor, "*#box 5"], b: Float[Tensor, "*#box 5"]) -> Fl
     """Of oriented boxes (`geoml.nn.objects.true_boxes`), 0 to 1: one less the Hellinger distance of the Gaussians with
     their means and covariances; shapes broadcast. It is smooth in the angle, which means nothing for a square.
     """
-    (y, x), (high, wide, mixed) = (t.unbind(-1) for t in _gaussian(a))
-    (v, u), (tall, broad, both) = (t.unbind(-1) for t in _gaussian(b))
+    (y, x), (high, wide, mixed, one) = (t.unbind(-1) for t in _gaussian(a))
+    (v, u), (tall, broad, both, other) = (t.unbind(-1) for t in _gaussian(b))
     yy, xx, xy, dy, dx = high + tall, wide + broad, mixed + both, y - v, x - u
     size = yy * xx - xy.square() + SMALL
     apart = (yy * dx.square() + xx * dy.square() - 2 * xy * dx * dy) / size / 4
-    sizes = ((high * wide - mixed.square()).clamp(min=0) * (tall * broad - both.square()).clamp(min=0)).sqrt()
+    sizes = (one * other).sqrt()
     far = apart + (size / (4 * sizes + SMALL)).clamp(min=SMALL).log() / 2
     return 1 - (1 - torch.exp(-far.clamp(SMALL, 100)) + SMALL).sqrt()
 
@@ -60,14 +60,12 @@ def distribution_focal(logits: Float[Tensor, "side bin"], distance: Float[Tensor
 
 
 def _gaussian(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(…, 2) row and column of the mean, and (…, 3) variance of rows, of columns, and their covariance."""
+    """(…, 2) row and column of the mean, and (…, 4) variance of rows, of columns, their covariance, and the
+    determinant, which in float32 is not what the three would give."""
     tall, wide = ((boxes[..., 2:4] - boxes[..., :2]).clamp(min=0.1).square() / 12).unbind(-1)
     cos, sin = boxes[..., 4].cos(), boxes[..., 4].sin()
-    spread = (
-        wide * sin.square() + tall * cos.square(),
-        wide * cos.square() + tall * sin.square(),
-        (wide - tall) * sin * cos,
-    )
+    rows, columns = wide * sin.square() + tall * cos.square(), wide * cos.square() + tall * sin.square()
+    spread = rows, columns, (wide - tall) * sin * cos, tall * wide
     return (boxes[..., :2] + boxes[..., 2:4]) / 2, torch.stack(spread, -1)
 
 

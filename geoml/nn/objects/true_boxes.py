@@ -15,6 +15,10 @@ from torch import Tensor
 from geoml.nn.metrics import IGNORE
 from geoml.nn.objects.centre_heat import HEAT, INDEX, SIDES
 
+THIN = 0.1
+"""Pixels; no side of a box is shorter."""
+LIKE = 1e-3
+"""Pixels by which one side is longer than the other, or it is a square."""
 SAME = 4
 """Parts of a pixel; boxes of one class whose edges differ by less are one, seen from several pixels."""
 
@@ -41,7 +45,7 @@ def true_boxes(target: Float32[Tensor, "channel y x"]) -> TrueBoxes:
     row, col = torch.nonzero(heat == 1, as_tuple=True)
     label, shape = index[row, col], edges_from(target[SIDES.start :, row, col].T, row + 0.5, col + 0.5)
     known = label != IGNORE
-    found = torch.cat([label[known, None], _lying(shape[known])], 1)
+    found = torch.cat([label[known, None], _lying(_thick(shape[known]))], 1)
     _, group = torch.unique((found * SAME).round(), dim=0, return_inverse=True)
     count = int(group.max()) + 1 if len(group) else 0
     first = torch.full((count,), len(found), device=group.device)
@@ -77,12 +81,19 @@ def sides_from(edges: Float[Tensor, "*#box side"], places: Float[Tensor, "*#box 
     return torch.stack([low, high, left, right], -1)
 
 
+def _thick(edges: Tensor) -> Tensor:
+    """Boxes that are at least `THIN` wide about their middle."""
+    middle, half = (edges[:, :2] + edges[:, 2:4]) / 2, (edges[:, 2:4] - edges[:, :2]) / 2
+    half = half.clamp(min=THIN / 2)
+    return torch.cat([middle - half, middle + half, edges[:, 4:]], 1)
+
+
 def _lying(edges: Tensor) -> Tensor:
     """Oriented boxes (n, 5) with their longer side along the angle; upright ones as they are."""
     if edges.shape[1] == 4:
         return edges
     middle, half = (edges[:, :2] + edges[:, 2:4]) / 2, (edges[:, 2:4] - edges[:, :2]) / 2
-    upright = half[:, 0] > half[:, 1]
+    upright = half[:, 0] > half[:, 1] + LIKE  # of a square every pixel has to say the same
     half = torch.where(upright[:, None], half.flip(1), half)
     angle = edges[:, 4] + torch.pi / 2 * upright
     angle = torch.remainder(angle + torch.pi / 2, torch.pi) - torch.pi / 2

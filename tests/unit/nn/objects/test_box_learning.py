@@ -145,3 +145,25 @@ def test_true_oriented_boxes_are_those_that_were_rendered() -> None:
     np.testing.assert_allclose(got[0], boxes[0, 1:], atol=1e-3)
     np.testing.assert_allclose(got[1], [41, 33, 49, 63, 0.3 - np.pi / 2], atol=1e-3)  # its longer side leads
     assert not bool(found.unknown.any())
+
+
+def test_a_square_of_any_angle_is_found_once() -> None:
+    """Its centre lies on a corner of four pixels, and rounding may call either side the longer one."""
+    for angle in np.linspace(-1.5, 1.5, 60):
+        found = true_boxes(torch.from_numpy(render(np.array([[0, 12, 12, 28, 28, angle]]), (40, 40))))
+        assert len(found.classes) == 1, angle
+
+
+def test_a_line_is_a_thin_box() -> None:
+    found = true_boxes(torch.from_numpy(render(np.array([[0, 12.3, 5, 12.3, 30]]), (40, 40))))
+    (top, left, bottom, right) = found.edges[0].tolist()
+    assert (bottom - top, right - left) == pytest.approx((0.1, 25), abs=1e-4)
+
+
+def test_thin_boxes_have_gradients() -> None:
+    angle = torch.linspace(-1.5, 1.5, 200)
+    thin = torch.tensor([[50.0, -400, 50.1, 500]]).repeat(200, 1)
+    guess = torch.cat([thin + 3, angle[:, None]], 1).requires_grad_()
+    gaussian_iou(guess, torch.cat([thin, angle[:, None]], 1)).sum().backward()  # type: ignore[no-untyped-call]
+    assert guess.grad is not None
+    assert bool(torch.isfinite(guess.grad).all())
