@@ -83,8 +83,8 @@ class YOLOv8(nn.Module):
 
     While it learns it gives (B, cell, 64 + K), or two more: distributions of four sides, a direction, then logits,
     which `loss` takes. Sides are told in the frame of the angle, which jumps by half a turn where the longer side goes
-    from north to south: there a cell far from the middle is less sure. What is smaller than half of the first stride may
-    lie between cells, and is placed badly.
+    from north to south: there a cell far from the middle is less sure. What is smaller than half of the first stride
+    may lie between cells, and is placed badly.
     """
 
     def __init__(self, config: Config) -> None:
