@@ -77,7 +77,7 @@ def chosen(name: str, *precision: str) -> Any:
     return file.choose(*precision)
 
 
-@pytest.fixture(params=each(BACKENDS.names()))
+@pytest.fixture(params=each(BACKENDS.names(), slowly=True))
 def backend(request: pytest.FixtureRequest, network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Backend:
     monkeypatch.setenv("GEOML_DEVICE", "cpu")
     monkeypatch.setenv("GEOML_PRECISION", "fp32")
