@@ -160,7 +160,9 @@ def wrong(licences: Mapping[str, str], core: Iterable[str]) -> list[str]:
 
 def here() -> tuple[dict[str, str], set[str]]:
     """Of this environment: packages with the licences that they state, and what geoml itself needs of them."""
-    installed = {canonicalize_name(d.name): d for d in distributions()}
+    # setuptools, once it is imported, shows its own copies of packages as if they were installed
+    folders = [folder for folder in sys.path if not folder.endswith("_vendor")]
+    installed = {canonicalize_name(d.name): d for d in distributions(path=folders)}
     licences = {n: stated(d.metadata, d.metadata.get_all("Classifier") or []) for n, d in installed.items()}  # type: ignore[arg-type]
     return licences, needed("geoml", installed)
 

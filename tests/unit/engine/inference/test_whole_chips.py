@@ -40,7 +40,9 @@ def package() -> Package:
 
 @pytest.fixture
 def predictor(package: Package) -> Predictor:
-    return Predictor(package, backend=Backend(package.module, package.card, Device(torch.device("cpu"), False, 1)))
+    return Predictor(
+        package, backend=Backend(package.module, package.card.signature, Device(torch.device("cpu"), False, 1))
+    )
 
 
 @pytest.fixture(scope="module")
