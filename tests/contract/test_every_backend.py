@@ -249,9 +249,22 @@ def tiny(name: str) -> tuple[nn.Module, MapCard]:
     return module.eval(), card
 
 
+FEW = ("unet", "siamese_unet", "yolov8")
+"""Models for back ends of GPUs: on a processor a compiler works for each of them for a minute."""
+
+
+def pairs() -> list[Any]:
+    """Every model with every back end, as far as time allows."""
+    return [
+        pytest.param(model, name.values[0], marks=name.marks)
+        for name in each(CONVERTED)
+        for model in models.names()
+        if model in FEW or BACKENDS.find(str(name.values[0])).Backend.auto != ("cuda",)
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("backend_name", each(CONVERTED))
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize(("name", "backend_name"), pairs())
 @torch.inference_mode()
 def test_every_model_says_what_it_says_in_torch(name: str, backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the stride and off it, by one process: classes as those of fp32, after its own proof has passed."""
