@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from geoml.errors import InputError
 from geoml.nn.encoders import initialise
+from geoml.nn.objects.channels import SIDES, kinds
 from geoml.nn.padding import padded
 from geoml.nn.plain_unet import PlainUNet
 from geoml.nn.unet import UNetConfig, unet
@@ -24,7 +25,6 @@ TASKS = ("detection",)
 TINY = {"encoder": "plain", "depth": 3, "decoder_channels": (24, 16, 12), "width": 12}
 PLAIN = "plain"
 """In place of the name of an encoder: `geoml.nn.plain_unet`."""
-SIDES = 4
 RARE, SIZE = -4.6, 2.0
 """What heat (a logit: one pixel in a hundred) and distances (a logarithm: seven pixels) are before training."""
 
@@ -40,8 +40,7 @@ class Config(UNetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.classes <= SIDES:
-            raise InputError(f"classes: {self.classes} channels; expected one or more, and {SIDES} distances")
+        kinds(self.classes)
         if self.width < 1:
             raise InputError(f"width: {self.width}; expected one or more")
 
@@ -52,7 +51,7 @@ class CentreNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.net = _features(config)
-        self.heat = _head(config.width, config.classes - SIDES, RARE)
+        self.heat = _head(config.width, kinds(config.classes), RARE)
         self.sides = _head(config.width, SIDES, SIZE)
         self.stride = 2**config.depth
         initialise(self, config.encoder, config.encoder_weights)

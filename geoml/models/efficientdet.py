@@ -21,6 +21,7 @@ from geoml.errors import InputError
 from geoml.nn.encoders import initialise, plain_encoder
 from geoml.nn.objects.anchors import NONE, decoded, encoded, matched, placed, shapes
 from geoml.nn.objects.bifpn import BiFPN, separable
+from geoml.nn.objects.channels import SIDES, kinds
 from geoml.nn.objects.pyramid import centres, dense, flat
 from geoml.nn.objects.true_boxes import true_boxes
 from geoml.nn.padding import extended
@@ -28,7 +29,6 @@ from geoml.nn.padding import extended
 TASKS = ("detection",)
 TINY = {"size": "lite0", "strides": (8, 16, 32), "width": 16, "layers": 1, "scale": 2.0}
 ENCODERS = {"d0": "tu-tf_efficientnet_b0", "lite0": "tu-tf_efficientnet_lite0"}
-SIDES = 4
 SIZES, RATIOS = (1.0, 2 ** (1 / 3), 2 ** (2 / 3)), (1.0, 2.0, 0.5)
 ANCHORS = len(SIZES) * len(RATIOS)
 EVERY = (4, 8, 16, 32, 64, 128)
@@ -59,8 +59,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.bands < 1:
             raise InputError(f"bands: {self.bands}; expected at least one")
-        if self.classes <= SIDES:
-            raise InputError(f"classes: {self.classes} channels; expected one or more, and {SIDES} distances")
+        kinds(self.classes)
         if self.size not in ENCODERS:
             raise InputError(f"size: {self.size!r}; expected one of {', '.join(ENCODERS)}")
         first = EVERY.index(self.strides[0]) if self.strides and self.strides[0] in EVERY else -1
@@ -80,7 +79,7 @@ class EfficientDet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.strides, self.stride, self.classes = config.strides, config.strides[-1], config.classes - SIDES
+        self.strides, self.stride, self.classes = config.strides, config.strides[-1], kinds(config.classes)
         self.net = _Features(config)
         self.logits = _Head(config, ANCHORS * self.classes, RARE)
         self.boxes = _Head(config, ANCHORS * SIDES, 0.0)

@@ -23,6 +23,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from geoml.errors import InputError
 from geoml.nn.encoders import EncoderConfig, initialise, plain_encoder
+from geoml.nn.objects.channels import SIDES, kinds
 from geoml.nn.objects.pyramid import NEAREST, NOTHING
 from geoml.nn.objects.true_boxes import TrueBoxes, true_boxes
 from geoml.nn.padding import extended
@@ -31,7 +32,6 @@ TASKS = ("detection",)
 TINY = {"encoder": "resnet18", "width": 16, "hidden": 64, "anchors": (8, 16, 32, 64)}
 STRIDES = (4, 8, 16, 32)
 RATIOS = (0.5, 1.0, 2.0)
-SIDES = 4
 LEAST = 0.02
 """Score of the weakest box that a chip gives."""
 IGNORED = -1
@@ -53,8 +53,7 @@ class Config(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.classes <= SIDES:
-            raise InputError(f"classes: {self.classes} channels; expected one or more, and {SIDES} distances")
+        kinds(self.classes)
         if len(self.anchors) != len(STRIDES) or min(self.anchors) < 1:
             raise InputError(f"anchors: {list(self.anchors)}; expected {len(STRIDES)} sizes in pixels")
         if min(self.width, self.hidden, self.proposals, self.most) < 1:
@@ -71,7 +70,7 @@ class FasterRCNN(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.classes, self.width, self.stride = config.classes - SIDES, config.width, STRIDES[-1]
+        self.classes, self.width, self.stride = kinds(config.classes), config.width, STRIDES[-1]
         self.net = _Features(config)
         anchors = AnchorGenerator(tuple((s,) for s in config.anchors), (RATIOS,) * len(STRIDES))
         head = RPNHead(config.width, len(RATIOS))

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from geoml.errors import InputError
 from geoml.nn.objects.box_losses import complete_iou, distribution_focal, gaussian_iou, iou
+from geoml.nn.objects.channels import SIDES, TURN, kinds
 from geoml.nn.objects.pyramid import centres, dense, flat
 from geoml.nn.objects.task_aligned import assign
 from geoml.nn.objects.true_boxes import edges_from, sides_from, true_boxes
@@ -34,7 +35,6 @@ REPEATS = {4: 3, 8: 6, 16: 6, 32: 3}
 """Channels and bottlenecks of a stage, by its stride, of the figure."""
 MERGE = 3
 """Bottlenecks where two levels meet."""
-SIDES, TURN = 4, 2
 BINS = 16
 """Distances of a side from 0 to 15 strides."""
 BOX, CLASS, DISTANCE = 7.5, 0.5, 1.5
@@ -61,8 +61,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.bands < 1:
             raise InputError(f"bands: {self.bands}; expected at least one")
-        if self.kinds < 1:
-            raise InputError(f"classes: {self.classes} channels; expected one or more, and {SIDES} distances")
+        kinds(self.classes, oriented=self.oriented)
         if self.size not in SIZES:
             raise InputError(f"size: {self.size!r}; expected one of {', '.join(SIZES)}")
         every = [s for s in WIDTHS if s > 2]
@@ -70,11 +69,6 @@ class Config:
             every[a:b] for a in range(len(every)) for b in range(a + 1, len(every) + 1)
         ):
             raise InputError(f"strides: {list(self.strides)}; expected some of {every} that follow each other")
-
-    @property
-    def kinds(self) -> int:
-        """Classes of objects."""
-        return self.classes - SIDES - TURN * self.oriented
 
 
 class YOLOv8(nn.Module):
@@ -104,7 +98,8 @@ class YOLOv8(nn.Module):
         self.up = nn.ModuleDict({str(s): C2f(channels[2 * s] + channels[s], channels[s], merge) for s in up})
         self.shrink = nn.ModuleDict({str(s): Conv(channels[s // 2], channels[s // 2], 3, 2) for s in down})
         self.down = nn.ModuleDict({str(s): C2f(channels[s // 2] + channels[s], channels[s], merge) for s in down})
-        self.oriented, classes, first = config.oriented, config.kinds, channels[self.strides[0]]
+        self.oriented, first = config.oriented, channels[self.strides[0]]
+        classes = kinds(config.classes, oriented=config.oriented)
         inner, outer = max(16, first // 4, SIDES * BINS), max(first, min(classes, 100))
         self.sides = nn.ModuleList(_head(channels[s], inner, SIDES * BINS) for s in self.strides)
         turned = self.strides if self.oriented else ()

@@ -1,0 +1,16 @@
+"""Channels of the raw output of a detector: one for each class, and what tells of a box."""
+
+from __future__ import annotations
+
+from geoml.errors import InputError
+
+SIDES, TURN = 4, 2
+"""Distances to the sides of a box, and cosine and sine of twice the angle of an oriented one."""
+
+
+def kinds(channels: int, *, oriented: bool = False) -> int:
+    """Classes of objects that so many ``channels`` have room for. Raises InputError where there is none."""
+    box = SIDES + TURN * oriented
+    if channels <= box:
+        raise InputError(f"classes: {channels} channels; expected one or more, and {box} of a box")
+    return channels - box
