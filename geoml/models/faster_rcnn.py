@@ -3,7 +3,8 @@
 Ren et al.: Faster R-CNN. 2015, https://arxiv.org/abs/1506.01497; features at several scales: Lin et al.: Feature
 Pyramid Networks. 2017, https://arxiv.org/abs/1612.03144. The parts are torchvision's (BSD-3-Clause), without its
 resizing of images. The best proposals of a chip are those of the whole chip: what is found is close to, not equal to,
-that of one forward over the scene. Ground of which nothing is known teaches nothing.
+that of one forward over the scene. Ground of which nothing is known teaches nothing. With ``masks`` each box that is
+found gets a mask, and from it an outline: He et al.: Mask R-CNN. 2017, https://arxiv.org/abs/1703.06870.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from geoml.errors import InputError
 from geoml.nn.encoders import EncoderConfig, initialise, plain_encoder
 from geoml.nn.objects.channels import SIDES, kinds
+from geoml.nn.objects.mask_head import MaskHead, mask_loss, words_of
 from geoml.nn.objects.pyramid import NEAREST, NOTHING
 from geoml.nn.objects.true_boxes import TrueBoxes, true_boxes
 from geoml.nn.padding import extended
+from geoml.vector.masks import WORDS
 
 TASKS = ("detection",)
 TINY = {"encoder": "resnet18", "width": 16, "hidden": 64, "anchors": (8, 16, 32, 64)}
@@ -43,6 +46,7 @@ class Config(EncoderConfig):
 
     ``anchors`` are the sizes in pixels that are proposed at strides 4, 8, 16 and 32. ``proposals`` of a chip are looked
     at; ``most`` boxes of a chip are given. ``width`` and ``hidden``: channels of the pyramid and of the second network.
+    ``masks``: outlines are learnt too; ``classes`` then has 49 channels more (`geoml.vector.masks`).
     """
 
     anchors: tuple[int, ...] = (16, 32, 64, 128)
@@ -50,10 +54,11 @@ class Config(EncoderConfig):
     hidden: int = 512
     proposals: int = 1000
     most: int = 500
+    masks: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kinds(self.classes)
+        kinds(self.classes, masks=self.masks)
         if len(self.anchors) != len(STRIDES) or min(self.anchors) < 1:
             raise InputError(f"anchors: {list(self.anchors)}; expected {len(STRIDES)} sizes in pixels")
         if min(self.width, self.hidden, self.proposals, self.most) < 1:
@@ -63,6 +68,8 @@ class Config(EncoderConfig):
 class FasterRCNN(nn.Module):
     """(B, bands, H, W) float to (B, K + 4, H, W): in the pixel of its centre each box that was found; any H and W.
 
+    With ``masks`` (B, K + 53, H, W): then the mask in its box, packed as `geoml.vector.masks` has it.
+
     While it learns it gives (B, channel, cell): features of all levels, which `loss` takes.
     """
 
@@ -70,7 +77,7 @@ class FasterRCNN(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.classes, self.width, self.stride = kinds(config.classes), config.width, STRIDES[-1]
+        self.classes, self.stride = kinds(config.classes, masks=config.masks), STRIDES[-1]
         self.net = _Features(config)
         anchors = AnchorGenerator(tuple((s,) for s in config.anchors), (RATIOS,) * len(STRIDES))
         head = RPNHead(config.width, len(RATIOS))
@@ -82,6 +89,7 @@ class FasterRCNN(nn.Module):
             pool, TwoMLPHead(config.width * 7 * 7, config.hidden), FastRCNNPredictor(config.hidden, self.classes + 1),
             0.5, 0.5, 256, 0.25, None, LEAST, 0.5, config.most,
         )  # fmt: skip
+        self.outline = MaskHead(levels, config.width, self.classes) if config.masks else None
         initialise(self, config.encoder, config.encoder_weights)
 
     def forward(self, x: Float[Tensor, "batch band y x"]) -> Float[Tensor, "batch ..."]:
@@ -93,10 +101,10 @@ class FasterRCNN(nn.Module):
             return torch.stack([self._found([f[k : k + 1] for f in levels], height, width) for k in range(len(x))])
 
     def loss(
-        self, raw: Float[Tensor, "batch channel cell"], target: Float32[Tensor, "batch 6 y x"]
+        self, raw: Float[Tensor, "batch channel cell"], target: Float32[Tensor, "batch what y x"]
     ) -> Float32[Tensor, ""]:
-        """Scalar float32: the four losses of the paper, of what `forward` gives while it learns, against rendered
-        boxes."""
+        """Scalar float32: the losses of the papers, of what `forward` gives while it learns, against rendered boxes
+        (B, 6, y, x); with outlines, (B, 8, y, x), where these are learnt."""
         with torch.autocast(raw.device.type, enabled=False):
             tall, wide = (-(-n // self.stride) * self.stride for n in target.shape[-2:])
             sizes = [(tall // s, wide // s) for s in STRIDES]
@@ -112,8 +120,12 @@ class FasterRCNN(nn.Module):
             try:
                 proposals, first = self.propose(images, levels, targets)
                 _, second = self.look(levels, proposals, images.image_sizes, targets)
+                if self.outline is not None:
+                    boxes, which = self.look.positive
+                    masks = self.outline(levels, boxes, images.image_sizes)
+                    second = {**second, "mask": mask_loss(masks, boxes, which, truth, target)}
             finally:
-                self.propose.truth = self.look.truth = ()
+                self.propose.truth = self.look.truth = self.look.chosen = ()
             total = raw.sum() * 0
             for part, parts in ((self.propose, first), (self.look, second)):
                 if part.sampled:  # else they are means of nothing
@@ -127,20 +139,29 @@ class FasterRCNN(nn.Module):
         levels = {str(k): level for k, level in enumerate(features)}
         proposals, _ = self.propose(images, levels)
         found = self.look(levels, proposals, images.image_sizes)[0][0]
-        out = features[0].new_full((self.classes + SIDES, height, width), NOTHING)
-        out[-SIDES:] = 0
+        last = self.classes + SIDES
+        out = features[0].new_zeros(last + WORDS * (self.outline is not None), height, width)
+        out[: self.classes] = NOTHING
         # the best is written last, so that of two in one pixel it stays
         order = found["scores"].argsort(stable=True)
         left, top, right, bottom = found["boxes"][order].unbind(1)
         y, x = ((a + b).div(2).floor().long() for a, b in ((top, bottom), (left, right)))
         sides = torch.stack([y + 0.5 - top, bottom - y - 0.5, x + 0.5 - left, right - x - 0.5], 1)
-        logits = found["scores"][order].logit(1e-6)
+        logits, kind = found["scores"][order].logit(1e-6), found["labels"][order] - 1
+        told = torch.cat([sides.clamp(min=NEAREST).log(), self._masks(levels, found["boxes"][order], kind, images)], 1)
         for k, row, col in zip(range(len(order)), y.tolist(), x.tolist(), strict=True):
             if row < height and col < width:
                 out[: self.classes, row, col] = NOTHING
-                out[found["labels"][order[k]] - 1, row, col] = logits[k]
-                out[-SIDES:, row, col] = sides[k].clamp(min=NEAREST).log()
+                out[kind[k], row, col] = logits[k]
+                out[self.classes :, row, col] = told[k]
         return out
+
+    def _masks(self, levels: dict[str, Tensor], boxes: Tensor, kind: Tensor, images: ImageList) -> Tensor:
+        """(n, 49) of boxes (n, 4) of one picture and their classes (n,); (n, 0) where none are learnt."""
+        if self.outline is None:
+            return boxes.new_zeros(len(boxes), 0)
+        logits = self.outline(levels, [boxes], images.image_sizes)
+        return words_of(logits[torch.arange(len(boxes), device=boxes.device), kind] >= 0)
 
 
 class _Features(nn.Module):
@@ -179,6 +200,22 @@ class _Looks(RoIHeads):  # type: ignore[misc]
     truth: Sequence[TrueBoxes] = ()
     sampled = False
     """Whether any proposal of the last pictures teaches something."""
+    chosen: Sequence[Sequence[Tensor]] = ()
+    """By picture the proposals that teach, which true box each of them learns, and its label, 0 of none."""
+
+    @property
+    def positive(self) -> tuple[list[Float[Tensor, "_box 4"]], list[Int64[Tensor, " _box"]]]:
+        """By picture the proposals that learn a box, and which one."""
+        boxes, which, labels = self.chosen
+        mine = [label > 0 for label in labels]
+        return [b[m] for b, m in zip(boxes, mine, strict=True)], [w[m] for w, m in zip(which, mine, strict=True)]
+
+    def select_training_samples(
+        self, proposals: list[Float[Tensor, "_box 4"]], targets: list[dict[str, Tensor]]
+    ) -> tuple[Sequence[Tensor], ...]:
+        found: tuple[Sequence[Tensor], ...] = super().select_training_samples(proposals, targets)
+        self.chosen = found[:3]
+        return found
 
     def assign_targets_to_proposals(
         self,

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from geoml.engine.contract import FinishedRun, Rows
 from geoml.grid.plane import Block
-from geoml.io.cog.polygonise import polygonise
 from geoml.io.stac.times import time_range
 from geoml.io.tables import geoparquet
 from geoml.io.tables.features import FeatureRows, Labels, on_ground, outlined, simplified, types_of
 from geoml.io.tables.geoparquet import EDGES, Extent, Spill
 from geoml.io.tables.parts import read_edges, read_inside, write_part
 from geoml.vector.merge import merged
+from geoml.vector.polygonise import polygonise
 from geoml.vector.polygons import Polygons
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geoml.engine.contract import BlockRun, Rows
 from geoml.io.tables.objects import CELL, FoundObjects, write_found
+from geoml.vector.masks import MASK, WORDS
 
 
 class ObjectPart:
@@ -29,9 +30,11 @@ class ObjectPart:
     def write(self, path: Path, outside: NDArray[np.bool_] | None) -> None:
         """Write the boxes, ordered by row, column and class. Raises DataError."""
         names = (*self.columns, "valid")
-        dtypes = {"class": np.uint8}
+        dtypes = {"class": np.uint8, MASK: np.uint16}
         boxes: dict[str, NDArray[np.number]] = {
-            k: np.concatenate([np.empty(0), *(r[k] for r in self.rows)]).astype(dtypes.get(k, np.float64))
+            k: np.concatenate([np.empty((0, WORDS) if k == MASK else 0), *(r[k] for r in self.rows)]).astype(
+                dtypes.get(k, np.float64)
+            )
             for k in names
         }
         boxes["outside"] = np.full(len(boxes["y"]), np.nan)

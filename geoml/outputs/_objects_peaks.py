@@ -12,6 +12,7 @@ from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.outputs._objects_tables import SIDES
 from geoml.vector.boxes import ANGLE
+from geoml.vector.masks import MASK, WORDS
 
 STEPS = 10_000
 """Steps of a score: what two processors make differently in the last digits is no other peak."""
@@ -25,7 +26,7 @@ def candidates(
     raw: Tensor, chip: Window, known: Tensor, classes: Sequence[int], least: float, longest: int
 ) -> Mapping[str, Tensor]:
     """The columns (n,) of things in (K + 4, y, x) raw output of ``chip``: peaks of at least ``least``; with an angle in
-    (K + 6, y, x).
+    (K + 6, y, x), with a mask (n, `WORDS`) in (K + 4 + `WORDS`, y, x).
 
     ``classes`` are the values of the K classes. No side is longer than ``longest`` pixels. Raises ModelError where the
     raw output is not finite and something is ``known`` (y, x).
@@ -39,7 +40,9 @@ def candidates(
     sides = raw[len(classes) : last, y, x].exp().clamp(0.5, longest).mul(FINE).round().div(FINE)
     values = torch.tensor(list(classes), device=raw.device)
     found = {"y": y + chip.y0, "x": x + chip.x0, **dict(zip(SIDES, sides, strict=True))}
-    if len(raw) > last:
+    if len(raw) == last + WORDS:
+        found[MASK] = raw[last:, y, x].T.round().int()
+    elif len(raw) > last:
         cos, sin = raw[last:, y, x]
         found[ANGLE] = (torch.atan2(sin, cos) / 2).mul(TURNS).round().div(TURNS)
         sides = _upright(sides, found[ANGLE])

@@ -2,9 +2,9 @@
 
 Raw output is (K + 4, y, x): a heat map of objects for each class (logits), and how far the box that this pixel tells of
 reaches to north, south, west and east (natural logarithms of pixels); of oriented boxes (K + 6, y, x), with cosine and
-sine of twice the angle. An object is a peak of its heat map and belongs to the block that holds it. What overlaps a
-better one is suppressed as if once over the whole run, whatever its class: the same rows for any blocks, workers and
-order.
+sine of twice the angle; with masks (K + 53, y, x), as `geoml.vector.masks` packs them. An object is a peak of its heat
+map and belongs to the block that holds it. What overlaps a better one is suppressed by boxes as if once over the whole
+run, whatever its class: the same rows for any blocks, workers and order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from geoml.nn.metrics import IGNORE
 from geoml.outputs._objects_tables import SIDES, TABLES
 from geoml.recipe import PredictRecipe
 from geoml.vector.boxes import COLUMNS, ORIENTED
+from geoml.vector.masks import MASK, WORDS
 
 if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, table or page
     from torch import Tensor
@@ -61,12 +62,22 @@ class Output:
 
     @property
     def raw(self) -> int:
-        return len(self.card.classes) + len(SIDES) + 2 * self.oriented
+        return len(self.card.classes) + len(SIDES) + 2 * self.oriented + WORDS * self.masks
 
     @property
     def oriented(self) -> bool:
         """True where the network gives the cosine and sine of twice an angle behind the sides."""
         return bool(self.card.config.get("oriented"))
+
+    @property
+    def masks(self) -> bool:
+        """True where the network gives a mask behind the sides."""
+        return bool(self.card.config.get("masks"))
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """Of candidates, as `answer` has them."""
+        return ORIENTED if self.oriented else (*COLUMNS, *([MASK] if self.masks else []))
 
     @property
     def least(self) -> float:
@@ -94,10 +105,11 @@ class Output:
         return found
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
-        """(n, 8 or 9) float64 candidates for `geoml.nn.objects.box_scores.BoxScores`; nothing is suppressed yet."""
-        names = ORIENTED if self.oriented else COLUMNS
+        """Float64 candidates for `geoml.nn.objects.box_scores.BoxScores`, (n, 8), (n, 9) of oriented boxes, (n, 57)
+        with masks; nothing is suppressed yet."""
+        names = self._columns
         if not rows.arrays:
-            return (np.empty((0, len(names))),)
+            return (np.empty((0, len(names) + (WORDS - 1) * self.masks)),)
         boxes = {**rows.arrays, **{axis: rows[axis] + 0.5 for axis in "yx"}}
         index = np.full(256, IGNORE)
         index[[c.value for c in self.card.classes]] = np.arange(len(self.card.classes))
@@ -107,7 +119,7 @@ class Output:
         """Boxes of a block."""
         from geoml.outputs._objects_part import ObjectPart
 
-        return ObjectPart(run, ORIENTED if self.oriented else COLUMNS)
+        return ObjectPart(run, self._columns)
 
     def collect(self, run: FinishedRun) -> None:
         """Objects as GeoParquet, and their summary."""

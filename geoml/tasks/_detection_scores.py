@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.data.targets.boxes import boxes_of
+from geoml.data.targets.boxes import boxes_of, outlines_of
 from geoml.grid.plane import Window
 from geoml.nn.metrics import IGNORE
 from geoml.nn.objects.box_calibration import Knots, reliability
@@ -27,7 +27,7 @@ from geoml.nn.objects.box_scores import (
     total,
 )
 from geoml.nn.objects.box_scores import points as point_scores
-from geoml.nn.objects.centre_heat import INDEX
+from geoml.nn.objects.centre_heat import INDEX, OUTLINE
 from geoml.nn.objects.expected_count import Correction
 from geoml.outputs.objects import OVERLAP, SCORE
 from geoml.vector.boxes import COLUMNS
@@ -56,13 +56,14 @@ class DetectionScores(BoxScores):
         return sum(int(known.sum()) for known in self.known)
 
     def update(self, found: NDArray[np.float64], truth: NDArray[Any]) -> None:
-        """Add a picture: candidates (n, 8) in its pixels, and its target (6, y, x).
+        """Add a picture: candidates (n, 8) in its pixels, and its target (6, y, x); with masks (n, 57) and (8, y, x).
 
         A candidate with its centre in a pixel of which nothing is known does not count.
         """
         known = np.asarray(truth[INDEX] != IGNORE)
         self.known.append(known)
-        super().update(found[known[found[:, _ROW].astype(int), found[:, _COL].astype(int)]], boxes_of(truth))
+        mine = found[known[found[:, _ROW].astype(int), found[:, _COL].astype(int)]]
+        self.add(mine, boxes_of(truth), outlines_of(truth) if len(truth) > OUTLINE else None)
 
     def merge(self, other: BoxScores) -> None:
         """Add the pictures of another part."""

@@ -1,8 +1,8 @@
 """Detection: objects, each a box of one class.
 
 Raw output is (B, K + 4, y, x): logits of each class, and logarithms of the distances to the sides; of oriented boxes
-(B, K + 6, y, x). What is stored of them: `geoml.outputs.objects`. What is learnt: `geoml.nn.objects.centre_loss`, or
-the loss of the network.
+(B, K + 6, y, x), with masks (B, K + 53, y, x). What is stored of them: `geoml.outputs.objects`. What is learnt:
+`geoml.nn.objects.centre_loss`, or the loss of the network.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class DetectionRecipe(RasterRecipe):
 
     @property
     def target(self) -> BoxTarget:
-        """Boxes of the classes, oriented where the model is."""
-        return BoxTarget(self.classes, bool(self.model.config.get("oriented")))
+        """Boxes of the classes, oriented or with outlines where the model is of these."""
+        config = self.model.config
+        return BoxTarget(self.classes, bool(config.get("oriented")), bool(config.get("masks")))
 
     @property
     def card_fields(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoml.errors import InputError
 
 Boxes = Mapping[str, NDArray[np.number]]
-"""(n,) each, by name."""
+"""(n,) or (n, …) each, by name."""
 COLUMNS = ("y", "x", "north", "south", "west", "east", "score", "class")
 """The centre in pixels of a plane, how far the box reaches from it, and what was found how surely; float64, uint8."""
 ANGLE = "angle"
@@ -68,6 +68,23 @@ def outlines(shape: NDArray[np.float64]) -> NDArray[np.object_]:
     turned = np.stack([x * cos - y * sin, x * sin + y * cos], 2) + middle
     turned[:, 4] = turned[:, 0]
     return np.asarray(shapely.polygons(turned), object).reshape(-1)
+
+
+def smallest(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
+    """(n, 5) of the smallest boxes of any angle around geometries, as `edges` has them: the longer side is from left
+    to right."""
+    found = np.zeros((len(shapes), 5))
+    for k, shape in enumerate(shapely.oriented_envelope(shapes)):
+        if shape.geom_type != "Polygon":  # a line or a point has no sides
+            left, top, right, bottom = shape.bounds
+            found[k] = top, left, bottom, right, 0
+            continue
+        a, b, c = shapely.get_coordinates(shape)[:3]
+        long, short = (b - a, c - b) if np.hypot(*(b - a)) >= np.hypot(*(c - b)) else (c - b, b - a)
+        (col, row), half = (a + c) / 2, np.array([np.hypot(*short), np.hypot(*long)]) / 2
+        angle = np.arctan2(long[1], long[0])
+        found[k] = row - half[0], col - half[1], row + half[0], col + half[1], (angle + np.pi / 2) % np.pi - np.pi / 2
+    return found
 
 
 def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ def stitch(pieces: Rings, group: Index, size: int, kept: tuple[Index, Index, Ind
     Vertices that are corners of pieces only are gone; those inside of squares stay.
 
     Args:
-        pieces: (k,) polygons on the lattice of pixels as `geoml.io.cog.polygonise` gives them, each inside a square.
+        pieces: (k,) polygons on the lattice of pixels as `geoml.vector.polygonise` gives them, each inside a square.
         group: (k,) which polygon each is a part of.
         size: pixels of a square; lines lie on its multiples.
         kept: (group, x, y) of places on lines where the border of a group has a vertex although it may go straight on.

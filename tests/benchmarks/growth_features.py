@@ -69,8 +69,8 @@ def blocks_of(count: int) -> list[Block]:
 
 def write_blocks(count: int, sigma: float, folder: Path) -> int:
     """What workers leave of blocks; returns how many polygons they traced."""
-    from geoml.io.cog.polygonise import polygonise
     from geoml.io.tables.parts import write_part
+    from geoml.vector.polygonise import polygonise
 
     blocks, classes = blocks_of(count), made(sigma)
     first = blocks[0].window
@@ -109,7 +109,7 @@ def _card() -> Any:
 OLD_BLOCKS = """
 import sys; from pathlib import Path; import numpy as np
 from tests_growth import blocks_of, made
-from geoml.io.cog.polygonise import polygonise
+from geoml.vector.polygonise import polygonise
 from geoml.io.tables.parts import write_polygons
 import shapely; from dataclasses import replace
 count, sigma, folder = int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
@@ -164,11 +164,11 @@ def measure(polygons: int, *, sigma: float = SIGMA, old: Path | None = None, scr
 
 _IMPORTS = {
     True: (
-        "import scipy.ndimage, geoml.io.cog.polygonise, geoml.io.tables.parts, pystac",
+        "import scipy.ndimage, geoml.vector.polygonise, geoml.io.tables.parts, pystac",
         "import scipy.ndimage, geoml.outputs._class_features, pystac",
     ),
     False: (
-        "import scipy.ndimage, geoml.io.cog.polygonise, geoml.io.tables.parts, pystac",
+        "import scipy.ndimage, geoml.vector.polygonise, geoml.io.tables.parts, pystac",
         "import scipy.ndimage, geoml.io.tables.features, geoml.io.tables.parts, geoml.vector.merge, pystac",
     ),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pydantic import Field, model_validator
@@ -105,6 +106,7 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
         pictures[name] = LabelledImage(path, head.shape, head.geobox, recipe.gsd)
     report.problems += gsd_problems(pictures.values(), recipe.gsd)
     label_of = _Classes(source, recipe.target)
+    bare: list[str] = []
     out = []
     for name, picture, file, objects, crs in _annotated(root, source, pictures, report.problems):
         known: list[Known] = []
@@ -116,10 +118,14 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
                 unknown.append(shape)
             elif shape is not None and label is not None:
                 known.append((shape, label))
+                if thing.outline is None or shapely.get_dimensions(thing.outline) < 2:
+                    bare.append(f"{file}: {thing.where}")
         out.append(
             LabelledScene(name, picture.shape, partial(_read, picture, known, unknown, source, recipe), picture.geobox)
         )
-    if not recipe.model.config.get("oriented"):
+    if recipe.model.config.get("masks"):
+        _outlined(report, bare)
+    elif not recipe.model.config.get("oriented"):
         _rotated(report, source)
     if hint := report.hint(source.corners):
         report.problems.insert(0, hint)
@@ -236,6 +242,15 @@ class _Classes:
                 self.known[thing.label] = None
                 problems.append(f"{file}: {thing.where}: {str(err).partition(': ')[2]}, or name them under `ignore`")
         return self.known[thing.label]
+
+
+def _outlined(report: Report, bare: Sequence[str]) -> None:
+    """An error where there is no outline to learn: a box is none."""
+    if bare:
+        report.problems.append(
+            f"{len(bare)} of {report.objects} objects have no outline, the first is {bare[0]}: expected polygons, or a"
+            " model without `masks`"
+        )
 
 
 def _rotated(report: Report, source: Config) -> None:

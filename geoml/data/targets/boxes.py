@@ -1,5 +1,6 @@
 """Boxes: what `geoml.nn.objects.centre_heat.render` makes of them, for scenes, chips and batches alike: (6, y, x)
-float32, or (7, y, x) of oriented ones.
+float32, or (7, y, x) of oriented ones. With outlines (8, y, x): which object a pixel tells of, and whose outline it lies
+in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from rasterio.features import rasterize
 
 from geoml.data.target import DateMoves, Labels, d4
 from geoml.data.targets.classes import ClassTarget
@@ -19,9 +21,10 @@ from geoml.errors import DataError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.metrics import IGNORE
-from geoml.nn.objects.centre_heat import ANGLE, CHANNELS, HEAT, INDEX, SIDES, render
+from geoml.nn.objects.centre_heat import ANGLE, HEAT, INDEX, NUMBER, OUTLINE, SIDES, box_channels, render
+from geoml.nn.objects.mask_shares import TrueOutlines
 from geoml.vector.boxes import ANGLE as BOX_ANGLE
-from geoml.vector.boxes import edges, outlines
+from geoml.vector.boxes import edges, outlines, smallest
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -38,13 +41,14 @@ THIN = 4
 @dataclass(frozen=True)
 class BoxTarget:
     """`geoml.data.target.Target` of boxes of ``classes``: each is the bounding box of a feature, or with ``oriented``
-    the smallest box of any angle.
+    the smallest box of any angle; with ``masks`` its outline goes along.
 
-    Of two boxes whose centres share a pixel the smaller is kept.
+    Of two boxes whose centres share a pixel the smaller is kept, and of two outlines around one the smaller.
     """
 
     classes: tuple[ClassInfo, ...]
     oriented: bool = False
+    masks: bool = False
 
     @property
     def moves(self) -> DateMoves | None:
@@ -75,7 +79,8 @@ class BoxTarget:
         shapes = _pixels([g for g, _ in there], geobox)
         sides = smallest(shapes) if self.oriented else shapely.bounds(shapes).reshape(-1, 4)[:, [1, 0, 3, 2]]
         boxes = np.column_stack([np.array([v for _, v in there], np.float64), sides])
-        return render(boxes, (geobox.shape[0], geobox.shape[1]), IGNORE if elsewhere is None else 0)
+        size, rest = (geobox.shape[0], geobox.shape[1]), IGNORE if elsewhere is None else 0
+        return np.concatenate([render(boxes, size, rest), *([_masks(boxes, shapes, size)] if self.masks else [])])
 
     # on their way through chips
 
@@ -85,7 +90,7 @@ class BoxTarget:
     def filled(self, target: Labels, label: float) -> Labels:
         """With ground where no object is."""
         found = target.copy()
-        found[:, found[INDEX] == IGNORE] = 0
+        found[:OUTLINE, found[INDEX] == IGNORE] = 0
         return found
 
     def only(self, target: Labels, mask: NDArray[np.bool_]) -> Labels:
@@ -156,34 +161,41 @@ def boxes_of(target: Labels) -> NDArray[np.float64]:
 
     Of oriented boxes, (7, y, x), with the angle behind: see `geoml.vector.boxes.edges`.
     """
+    y, x = _centres(target)
+    index = target[INDEX, y, x]
+    return np.column_stack([index, index == IGNORE, _edges(target, y, x)])
+
+
+def outlines_of(target: Labels) -> TrueOutlines:
+    """Those of a target (8, y, x), in the order of `boxes_of`."""
+    numbers = target[OUTLINE].astype(np.int64)
+    return TrueOutlines(numbers, target[NUMBER, *_centres(target)].astype(np.int64))
+
+
+def _centres(target: Labels) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The pixel of the centre of each box; of several that hold it the first."""
     y, x = np.nonzero(target[HEAT] == 1)
-    index, sides = target[INDEX, y, x], _edges(target, y, x)
-    every = np.column_stack([index, index == IGNORE, sides])
-    _, first = np.unique(np.column_stack([index, sides]).round(2), axis=0, return_index=True)
-    return every[np.sort(first)]  # a centre may lie in several pixels
+    same = np.column_stack([target[INDEX, y, x], _edges(target, y, x)]).round(2)
+    first = np.sort(np.unique(same, axis=0, return_index=True)[1])
+    return y[first], x[first]
 
 
 def _edges(target: Labels, y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float64]:
     """Of the boxes that pixels belong to, as `geoml.vector.boxes.edges` gives them."""
-    names = ("north", "south", "west", "east", *([BOX_ANGLE] if len(target) > CHANNELS else []))
-    found = dict(zip(names, target[SIDES.start :, y, x].astype(np.float64), strict=True))
+    told = target[box_channels(len(target)), y, x].astype(np.float64)
+    found = dict(zip(("north", "south", "west", "east", BOX_ANGLE), told, strict=False))
     return edges({"y": y + 0.5, "x": x + 0.5, **found})
 
 
-def smallest(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
-    """(n, 5) of the smallest boxes of any angle around geometries: the longer side is from left to right."""
-    found = np.zeros((len(shapes), 5))
-    for k, shape in enumerate(shapely.oriented_envelope(shapes)):
-        if shape.geom_type != "Polygon":  # a line or a point has no sides
-            left, top, right, bottom = shape.bounds
-            found[k] = top, left, bottom, right, 0
-            continue
-        a, b, c = shapely.get_coordinates(shape)[:3]
-        long, short = (b - a, c - b) if np.hypot(*(b - a)) >= np.hypot(*(c - b)) else (c - b, b - a)
-        (col, row), half = (a + c) / 2, np.array([np.hypot(*short), np.hypot(*long)]) / 2
-        angle = np.arctan2(long[1], long[0])
-        found[k] = row - half[0], col - half[1], row + half[0], col + half[1], (angle + np.pi / 2) % np.pi - np.pi / 2
-    return found
+def _masks(boxes: NDArray[np.float64], shapes: NDArray[np.object_], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(2, y, x) of `NUMBER` and `OUTLINE`, for boxes (n, 5) and their shapes in pixels."""
+    numbers = np.arange(1, len(boxes) + 1)
+    told = render(np.column_stack([numbers, boxes[:, 1:]]), size)[INDEX]
+    inside = np.zeros(size, np.float32)
+    largest_first = np.argsort(-shapely.area(shapes), kind="stable")
+    if len(shapes):
+        rasterize(zip(shapes[largest_first], numbers[largest_first], strict=True), out=inside, all_touched=False)
+    return np.stack([told, inside])
 
 
 def _pixels(geometries: Sequence[BaseGeometry], geobox: GeoBox) -> NDArray[np.object_]:

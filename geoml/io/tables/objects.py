@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,13 +26,14 @@ from geoml.io.tables.changes import Footprints
 from geoml.io.tables.features import VERTEX_STEP
 from geoml.io.tables.geoparquet import BBOX, bbox_column
 from geoml.io.tables.ground import areas, lonlat
-from geoml.vector.boxes import ANGLE, COLUMNS, EDGES, Boxes, edges, outlines, take
+from geoml.vector.boxes import ANGLE, COLUMNS, EDGES, Boxes, edges, smallest, take
+from geoml.vector.masks import MASK, WORDS, shapes
 
 CELL = 256
 """Pixels of a side of the squares in which searched pixels are counted: sums of them are the same for any blocks."""
 OUTSIDE = {0.0: False, 1.0: True}
 _CANDIDATES = (*COLUMNS, "valid", "outside")
-"""Of every block; those of oriented boxes have their `ANGLE` too."""
+"""Of every block; those of oriented boxes have their `ANGLE` too, those of a model of outlines their `MASK`."""
 UNITS = 2**20
 """Whole parts of a m², so that sums do not hang on their order."""
 _TIME = pa.timestamp("us", tz="UTC")
@@ -72,8 +73,9 @@ class FoundObjects:
 def write_found(found: FoundObjects, path: Path) -> None:
     """Write what a block found as Parquet, atomically. Raises DataError."""
     squares = [[*square, pixels] for square, pixels in sorted(found.searched.items())]
-    names = (*_CANDIDATES, *((ANGLE,) if ANGLE in found.boxes else ()))
-    columns = {name: pa.array(found.boxes[name]) for name in names}
+    columns = {name: pa.array(found.boxes[name]) for name in _names(found.boxes) if name != MASK}
+    if MASK in found.boxes:
+        columns[MASK] = pa.FixedSizeListArray.from_arrays(found.boxes[MASK].reshape(-1), WORDS)
     table = pa.table(columns).replace_schema_metadata({"searched": json.dumps(squares)})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -84,11 +86,17 @@ def read_found(path: Path) -> FoundObjects:
     try:
         table = pq.read_table(check_regular(path), page_checksum_verification=True)
         squares = json.loads(table.schema.metadata[b"searched"])
-        names = (*_CANDIDATES, *((ANGLE,) if ANGLE in table.column_names else ()))
-        boxes = {name: table[name].to_numpy() for name in names}
+        boxes = {name: table[name].to_numpy() for name in _names(table.column_names) if name != MASK}
+        if MASK in table.column_names:
+            boxes[MASK] = table[MASK].combine_chunks().flatten().to_numpy().reshape(-1, WORDS)
         return FoundObjects(boxes, Counter({(int(y), int(x)): int(n) for y, x, n in squares}))
     except (OSError, LookupError, ValueError, TypeError, pa.ArrowException) as err:
         raise DataError(f"{path}: objects of a block are not readable ({err})") from err
+
+
+def _names(there: Container[str]) -> list[str]:
+    """Columns of what a block found."""
+    return [*_CANDIDATES, *(name for name in (ANGLE, MASK) if name in there)]
 
 
 class ObjectRows:
@@ -99,6 +107,9 @@ class ObjectRows:
     of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
     unlike the training data; null where that is not known), datetime (null unless first and last time are one),
     start_datetime, end_datetime and items of those ``items`` that hold the centre, model, bbox, geometry (the box).
+
+    Of boxes with masks the geometry is the outline, area_m2 is its own, and length_m, width_m and heading are those of
+    the smallest rectangle around it; centre, id and valid stay those of the box.
 
     Sizes are measured on the ellipsoid. Raises DataError for an item without a time.
     """
@@ -117,10 +128,12 @@ class ObjectRows:
         boxes = take(boxes, np.lexsort((boxes["class"], boxes["x"], boxes["y"])))
         if strange := sorted(set(np.unique(boxes["class"]).tolist()) - self.names.keys()):
             raise InputError(f"class: {strange} not in the card of {self.card.name}; it has {sorted(self.names)}")
-        shape = edges(boxes)
-        ground = _ground(plane, outlines(shape))
+        shape, outline = edges(boxes), shapes(boxes)
+        ground = _ground(plane, outline)
         geometry = lonlat(shapely.segmentize(ground, VERTEX_STEP * plane.res), plane.crs)
         x, y, height, width, heading = _sizes(plane, shape)
+        if MASK in boxes:
+            height, width, heading = _sizes(plane, smallest(outline))[2:]
         start, end, ids = self.items.seen(shapely.points(x, y))
         whole = shapely.covers(self.region, geometry) & (boxes["valid"] == 1)
         columns = {
@@ -133,7 +146,7 @@ class ObjectRows:
             "y": y,
             "length_m": np.maximum(height, width),
             "width_m": np.minimum(height, width),
-            "heading": heading if ANGLE in boxes else [None] * len(ids),
+            "heading": heading if ANGLE in boxes or MASK in boxes else [None] * len(ids),
             "area_m2": areas(ground, plane.crs),
             "edge": ~whole,
             "valid": boxes["valid"].astype(np.float32),
@@ -151,8 +164,8 @@ class ObjectRows:
 
 
 def box_areas(plane: Plane, boxes: Boxes) -> NDArray[np.float64]:
-    """(n,) m² on the ellipsoid."""
-    return areas(_ground(plane, outlines(edges(boxes))), plane.crs)
+    """(n,) m² of boxes, or of their outlines, on the ellipsoid."""
+    return areas(_ground(plane, shapes(boxes)), plane.crs)
 
 
 class Searched:

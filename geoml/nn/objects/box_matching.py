@@ -28,6 +28,11 @@ class Pairs(NamedTuple):
         """Some of the pairs."""
         return Pairs(self.found[mine], self.truth[mine], self.value[mine])
 
+    def among(self, found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Pairs:
+        """Those of some rows of both, (n,) and (m,), which count from 0 then."""
+        some = self.where(found[self.found] & truth[self.truth])
+        return Pairs(np.cumsum(found)[some.found] - 1, np.cumsum(truth)[some.truth] - 1, some.value)
+
 
 def shares(found: NDArray[np.float64], truth: NDArray[np.float64]) -> Pairs:
     """Pairs of boxes (n, 4) and (m, 4) that overlap, with their intersection over union."""

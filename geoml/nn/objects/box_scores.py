@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.nn.objects.box_matching import ASIDE, HIT, Pairs, distances, greedy, most_shared, nearest, shares
-from geoml.vector.boxes import ORIENTED, edges, suppress
+from geoml.nn.objects.mask_shares import TrueOutlines, mask_shares
+from geoml.vector.boxes import edges, suppress
+from geoml.vector.masks import columns_of
 
 AP, AT = 0.5, 0.4
 """Intersection over union of a match: for the score that weights are chosen by, and for precision and recall."""
@@ -41,11 +43,13 @@ class PictureBoxes:
     found: NDArray[np.float64]
     truth: NDArray[np.float64]
     aside: NDArray[np.bool_]
+    of_masks: Pairs | None = None
+    """What outlines share, where these are compared in place of the boxes."""
 
     @cached_property
     def pairs(self) -> Pairs:
         """All that overlap."""
-        return shares(self.found, self.truth)
+        return shares(self.found, self.truth) if self.of_masks is None else self.of_masks
 
     @property
     def real(self) -> NDArray[np.float64]:
@@ -115,27 +119,40 @@ class BoxScores:
         self.thresholds: list[float] = np.broadcast_to(thresholds, classes).tolist()
         self.pictures: list[tuple[PictureBoxes, ...]] = []
         """By picture, by class."""
+        self.outlined: list[tuple[PictureBoxes, ...]] = []
+        """The same of outlines; empty where there are none."""
 
     def update(self, found: NDArray[np.float64], truth: NDArray[np.float64]) -> None:
+        """Add a picture by its boxes; see `add`."""
+        self.add(found, truth)
+
+    def add(self, found: NDArray[np.float64], truth: NDArray[np.float64], outlines: TrueOutlines | None = None) -> None:
         """Add a picture.
 
         ``found`` is (n, 8) in the order of `geoml.vector.boxes.COLUMNS`, with the index of the class. ``truth`` is
         (m, 6) index, 1 where the box is to be left aside (what finds it is neither right nor wrong), top, left, bottom,
-        right. Oriented boxes have one column more in both, the angle.
+        right. Oriented boxes have one column more in both, the angle. With ``outlines``, of the same boxes, ``found``
+        is (n, 57): masks are compared too.
         """
-        boxes = suppress(dict(zip(ORIENTED, found.T, strict=False)), self.overlap)
+        boxes = suppress(columns_of(found), self.overlap)
         shape, score = edges(boxes), boxes["score"]
         aside = truth[:, 1] > 0
-        parts = []
+        common = mask_shares(boxes, outlines) if outlines is not None else None
+        parts, masks = [], []
         for k in range(self.classes):
             mine = boxes["class"] == k
             real = (truth[:, 0] == k) | aside
             parts.append(PictureBoxes(score[mine], shape[mine], truth[real, 2:], aside[real]))
+            if common is not None:
+                masks.append(replace(parts[-1], of_masks=common.among(mine, real)))
         self.pictures.append(tuple(parts))
+        if masks:
+            self.outlined.append(tuple(masks))
 
     def merge(self, other: BoxScores) -> None:
         """Add the pictures of another part."""
         self.pictures += other.pictures
+        self.outlined += other.outlined
 
     def of_class(self, k: int) -> list[PictureBoxes]:
         """Every picture as one class has it."""
@@ -146,18 +163,22 @@ class BoxScores:
 
         By class ``ap`` and ``ap50``, ``precision``, ``recall``, ``f1``, ``truth`` and ``found`` (numbers of boxes), and
         the same over all (AP: the mean of the classes that have truth) with ``count_error`` (found / truth - 1);
-        ``nothing`` is a map without any box.
+        ``nothing`` is a map without any box. Where outlines were compared, ``mask_ap`` and ``mask_ap50`` are AP by what
+        these share.
         """
         by_class, parts = [], []
         for k, threshold in enumerate(self.thresholds):
             pictures = self.of_class(k)
             parts.append(counted(pictures, threshold))
             aps = {"ap": average_precision(pictures, OVERLAPS.tolist()), "ap50": average_precision(pictures, [AP])}
+            if self.outlined:
+                masks = [picture[k] for picture in self.outlined]
+                aps |= {"mask_ap": average_precision(masks, OVERLAPS.tolist())}
+                aps |= {"mask_ap50": average_precision(masks, [AP])}
             by_class.append({**aps, **parts[-1].scores(), "threshold": threshold})
         whole = total(parts)
         return {
-            "ap": mean(row["ap"] for row in by_class),
-            "ap50": mean(row["ap50"] for row in by_class),
+            **{name: mean(row[name] for row in by_class) for name in aps},
             **whole.scores(),
             "count_error": whole.found / whole.truth - 1 if whole.truth else None,
             "by_class": by_class,

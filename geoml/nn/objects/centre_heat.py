@@ -16,10 +16,20 @@ where nothing is known; pixels to north, south, west, east."""
 CHANNELS = 6
 ANGLE = 6
 """One channel more, of oriented boxes: radians from east towards south."""
+NUMBER, OUTLINE = 6, 7
+"""Two channels more, of objects with outlines, which count from 1 in a scene: which of them the sides in this pixel are
+of, and which one's outline holds the middle of this pixel; 0 where there is none."""
 SPREAD = 0.54
 """Share of a box that its Gaussian covers, three standard deviations to each side."""
 NEAR = 1e-4
 """Pixels; what is nearer is at the same place."""
+
+
+def box_channels(channels: int) -> slice:
+    """Those that tell of a box, of so many: its sides, and the angle of an oriented one."""
+    return slice(SIDES.start, SIDES.stop + (channels == ANGLE + 1))
+
+
 _Part = tuple[slice, slice, NDArray[np.float32], tuple[NDArray[np.float64], ...]]
 """Rows and columns around a box, its heat there, and how far its four sides are."""
 

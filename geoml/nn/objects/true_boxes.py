@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from geoml.nn.metrics import IGNORE
-from geoml.nn.objects.centre_heat import HEAT, INDEX, SIDES
+from geoml.nn.objects.centre_heat import HEAT, INDEX, box_channels
 
 THIN = 0.1
 """Pixels; no side of a box is shorter."""
@@ -29,6 +29,8 @@ class TrueBoxes:
 
     classes: Int64[Tensor, " box"]
     edges: Float[Tensor, "box side"]
+    pixels: Int64[Tensor, "box 2"]
+    """Row and column of a pixel that holds the centre and tells of the box."""
     unknown: Bool[Tensor, "y x"]
     """Pixels of which nothing is known, also where most of an object lies outside of the picture."""
 
@@ -43,15 +45,16 @@ def true_boxes(target: Float32[Tensor, "channel y x"]) -> TrueBoxes:
     """Those of one picture, oriented where it has angles; boxes of an unknown class become unknown ground."""
     heat, index = target[HEAT], target[INDEX]
     row, col = torch.nonzero(heat == 1, as_tuple=True)
-    label, shape = index[row, col], edges_from(target[SIDES.start :, row, col].T, row + 0.5, col + 0.5)
+    told = target[box_channels(len(target))]
+    label, shape = index[row, col], edges_from(told[:, row, col].T, row + 0.5, col + 0.5)
     known = label != IGNORE
     found = torch.cat([label[known, None], _lying(_thick(shape[known]))], 1)
     _, group = torch.unique((found * SAME).round(), dim=0, return_inverse=True)
     count = int(group.max()) + 1 if len(group) else 0
     first = torch.full((count,), len(found), device=group.device)
     first = first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
-    found = found[first]
-    return TrueBoxes(found[:, 0].long(), found[:, 1:], (index == IGNORE) | _elsewhere(target))
+    found, pixels = found[first], torch.stack([row, col], 1)[known][first]
+    return TrueBoxes(found[:, 0].long(), found[:, 1:], pixels, (index == IGNORE) | _elsewhere(target))
 
 
 def edges_from(
@@ -105,7 +108,7 @@ def _elsewhere(target: Tensor) -> Tensor:
     height, width = target.shape[1:]
     y, x = (torch.arange(n, device=target.device) + 0.5 for n in (height, width))
     places = torch.cartesian_prod(y, x).unbind(1)
-    shape = edges_from(target[SIDES.start :].flatten(1).T, *places)
+    shape = edges_from(target[box_channels(len(target))].flatten(1).T, *places)
     middle = ((shape[:, :2] + shape[:, 2:4]) / 2).T.reshape(2, height, width)
     outside: Tensor = (middle < 0).any(0) | (middle[0] > height) | (middle[1] > width)
     return outside & (target[HEAT] > 0)

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from geoml.engine.contract import FinishedRun
 from geoml.grid.plane import Block, Plane, Window, blocks_touching
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
-from geoml.io.cog.polygonise import polygonise
 from geoml.io.tables import geoparquet
 from geoml.io.tables.geoparquet import Spill
 from geoml.io.tables.parts import write_part
 from geoml.outputs._class_features import write_rows
+from geoml.vector.polygonise import polygonise
 
 PLANE = Plane("EPSG:32621", 10.0)
 WHOLE = Window(-700_020, 30_010, -700_020 + 120, 30_010 + 150)

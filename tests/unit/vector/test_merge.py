@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window, blocks_touching
-from geoml.io.cog.polygonise import polygonise
 from geoml.vector.merge import _Seams, merged, shared, split
+from geoml.vector.polygonise import polygonise
 from geoml.vector.polygons import Features, Polygons
 from geoml.vector.rings import share_vertices
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.plane import Window
-from geoml.io.cog.polygonise import polygonise
+from geoml.vector.polygonise import polygonise
 from geoml.vector.rings import Rings, bend, share_vertices
 
 

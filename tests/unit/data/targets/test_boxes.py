@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from geoml import testing
 from geoml.data.prepare import scenes
 from geoml.data.target import d4
-from geoml.data.targets.boxes import BoxTarget, boxes_of, smallest
+from geoml.data.targets.boxes import BoxTarget, boxes_of
 from geoml.engine import task as tasks
 from geoml.errors import DataError
 from geoml.grid.plane import Window
@@ -26,7 +26,7 @@ from geoml.io.cards.map_card import ClassInfo
 from geoml.nn.metrics import IGNORE
 from geoml.nn.objects.centre_heat import INDEX, render
 from geoml.testing.objects import rectangles, write_boxes
-from geoml.vector.boxes import iou, outlines
+from geoml.vector.boxes import iou, outlines, smallest
 
 CLASSES = tuple(ClassInfo(value=v, name=n, color="#102030") for v, n in ((7, "roof"), (3, "field")))
 KIND = BoxTarget(CLASSES)

@@ -20,9 +20,9 @@ from shapely.geometry import mapping
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Plane, blocks_touching
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
-from geoml.io.cog.polygonise import polygonise
 from geoml.io.tables.changes import SCHEMA, ChangeRows, read_tracks, tracks_frame, write_changes
 from geoml.io.tables.features import write_features
+from geoml.vector.polygonise import polygonise
 from geoml.vector.polygons import Features
 from geoml.vector.tracks import Tracks, follow
 from tests.feature_rows import features_of, frame_of, rows_of

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, blocks_touching
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
-from geoml.io.cog.polygonise import polygonise
 from geoml.io.tables import geoparquet
 from geoml.io.tables.features import write_features
+from geoml.vector.polygonise import polygonise
 from geoml.vector.polygons import Features
 from tests import feature_rows
 from tests.feature_rows import features_of, rows_of

@@ -9,9 +9,9 @@ import pytest
 
 from geoml.errors import DataError
 from geoml.grid.plane import Block, Plane
-from geoml.io.cog.polygonise import polygonise
 from geoml.io.tables.features import GROUND
 from geoml.io.tables.parts import read_edges, read_inside, write_part
+from geoml.vector.polygonise import polygonise
 
 BLOCK = Block(Plane("EPSG:32621", 10.0), 16, -45_000, 1_900)
 
