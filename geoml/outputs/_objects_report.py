@@ -117,7 +117,7 @@ class ObjectReport:
         return ("objects", f"{total:,}"), ("searched", area(1e6 * self._summary[0]["searched_km2"]))
 
     def drawings(self, stored: Mapping[str, NDArray[np.number]], canvas: Canvas) -> Sequence[Drawing]:
-        """Outlines of the boxes in the colours of their classes."""
+        """Outlines of the objects, which are boxes where nothing more is known, in the colours of their classes."""
         picture = np.zeros((*canvas.shape, 4), np.uint8)
         table = self._read(FEATURES, ["class", "geometry"])
         value = table["class"].to_numpy()
@@ -126,7 +126,8 @@ class ObjectReport:
             if len(lines := shapely.get_parts(outline[value == c.value])):
                 picture[canvas.mask([shapely.multilinestrings(lines)])] = (*images.rgb(c.color), 255)
         said = ", ".join(f"{row.count:,} {row.name}" for row in self.rows)
-        alt = f"Boxes of objects: {said}; {canvas.extent()}."
+        what = "Outlines" if self.card.config.get("masks") else "Boxes"
+        alt = f"{what} of objects: {said}; {canvas.extent()}."
         return [Drawing("Objects", picture, alt, self._part("legend"), over=True)]
 
     def section(self, scores: Mapping[str, Any] | None) -> Markup:

@@ -7,7 +7,7 @@ from typing import Final
 
 FEATURES, SUMMARY = "features.parquet", "summary.parquet"
 TABLES: Final[Mapping[str, str]] = {
-    FEATURES: "GeoParquet 1.1: a box for each object",
+    FEATURES: "GeoParquet 1.1: a box or an outline for each object",
     SUMMARY: "Parquet: how many of each class, and how much ground was searched",
 }
 """Of a run, with what they hold."""

@@ -20,6 +20,7 @@ from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stores.store import write_bytes, write_text
 from geoml.nn.metrics import IGNORE
+from geoml.nn.objects.centre_heat import OUTLINE
 from geoml.tasks import _loop
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ CONTEXT, LEAST = 2.5, 24
 """A panel shows so many times the longer side of its box, and at least so many pixels."""
 UNKNOWN = "#9ca3af"
 """Of boxes of which nothing is known."""
+RIM = "#00b8d4"
+"""Of outlines, where these are learnt."""
 NO_DATA = 214
 """Grey of pixels without data, and beyond the image."""
 
@@ -154,7 +157,19 @@ def _panel(label: Label, bands: Sequence[int], classes: Sequence[ClassInfo]) -> 
             continue
         color = UNKNOWN if int(box[0]) == IGNORE else classes[int(box[0])].color
         _outline(draw, [tuple(xy) for xy in ring.tolist()], color, 2 if np.allclose(box, label.box) else 1)
+    if len(sample.target) > OUTLINE:
+        numbers = np.zeros((side, side), np.float32)
+        numbers[inside] = sample.target[OUTLINE, *part.slices(label.scene.window)]
+        panel.paste(RIM, mask=_rim(numbers))
     return panel
+
+
+def _rim(numbers: NDArray[np.float32]) -> Image.Image:
+    """Where a panel is on the inner edge of an outline, of the numbers (n, n) of outlines by pixel."""
+    large = np.asarray(Image.fromarray(numbers).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    around = np.pad(large, 1)
+    others = (around[1:-1, :-2], around[1:-1, 2:], around[:-2, 1:-1], around[2:, 1:-1])
+    return Image.fromarray((large > 0) & np.any([large != other for other in others], axis=0))
 
 
 def _outline(draw: ImageDraw.ImageDraw, ring: list[tuple[float, ...]], color: str, width: int) -> None:

@@ -1,6 +1,6 @@
 """Boxes: what `geoml.nn.objects.centre_heat.render` makes of them, for scenes, chips and batches alike: (6, y, x)
-float32, or (7, y, x) of oriented ones. With outlines (8, y, x): which object a pixel tells of, and whose outline it lies
-in.
+float32, or (7, y, x) of oriented ones. With outlines (8, y, x): which object a pixel tells of, and whose outline holds
+it.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class Loop:
             if not losses and batch.size < self.team.world:
                 raise InputError(f"GEOML_DEVICES: {self.team.world}; expected at most {batch.size}, which is the batch")
             raw = self.net(*(x.to(self.team.device) for x in batch.x))
-            loss = how.loss(self.team.whole(raw, batch.size), self._target(batch))
+            loss = self._loss(raw, batch, (epoch, len(losses)))
             losses.append(loss.detach())
             sizes.append(batch.size)
             self.optimiser.zero_grad()
@@ -250,6 +250,16 @@ class Loop:
             )
         self.progress.losses += values
         return float(np.mean(values) if len(set(sizes)) == 1 else np.average(values, weights=sizes))
+
+    def _loss(self, raw: Tensor, batch: TrainingBatch, step: tuple[int, int]) -> Tensor:
+        """Of the whole batch, in every process; what it draws (samples of proposals) is drawn alike by all of them."""
+        how, device = self.training, self.team.device
+        whole = self.team.whole(raw, batch.size), self._target(batch)
+        if how.seed is None:
+            return how.loss(*whole)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(np.random.SeedSequence([how.seed, *step]).generate_state(1)[0]))
+            return how.loss(*whole)
 
     def _target(self, batch: TrainingBatch) -> Tensor:
         return self.team.whole(batch.target.to(self.team.device), batch.size)

@@ -2,7 +2,7 @@
 
 He et al.: Mask R-CNN. 2017, https://arxiv.org/abs/1703.06870; its layers are torchvision's (BSD-3-Clause). What is
 taught is read at points of the box, in pixels whose edges are whole numbers: torchvision's own targets lie half a pixel
-to the south-east of the labels. Cells beyond the picture, or without a label, teach nothing.
+to the north-west of the labels. Cells beyond the picture, or without a label, teach nothing.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def taught(
     y, x = y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None]
     here = picture[OUTLINE, y, x] == numbers[:, None, None]
     known = inside & (picture[INDEX, y, x] != IGNORE) & here.flatten(1).any(1)[:, None, None]
-    shares = F.avg_pool2d(here.float(), POINTS)
-    return shares, F.avg_pool2d(known.float(), POINTS) == 1
+    cells = (-1, SIDE, POINTS, SIDE, POINTS)
+    return here.float().reshape(cells).mean((2, 4)), known.reshape(cells).all(4).all(2)
 
 
 def words_of(covered: Bool[Tensor, "box 28 28"]) -> Float[Tensor, "box 49"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,7 +18,7 @@ from geoml.data.scene import LabelledScene
 from geoml.engine import task as tasks
 from geoml.nn.metrics import IGNORE
 from geoml.tasks._label_picture import GAP, NO_DATA, SIDE, Label, picture, spread
-from geoml.testing.objects import write_boxes
+from geoml.testing.objects import write_boxes, write_outlines
 
 COLORS = {"roof": (170, 0, 0), "field": (0, 0, 170)}
 
@@ -102,3 +103,20 @@ def test_a_training_leaves_the_picture_and_a_page_with_it(tmp_path: Path) -> Non
     page = (out / "scores.html").read_text(encoding="utf-8")
     assert "Held-out scores of made" in page
     assert 'src="data:image/png;base64,' in page
+
+
+def test_the_rim_of_an_outline_lies_on_the_pixels_that_it_holds(tmp_path: Path) -> None:
+    scenes(tmp_path, [])
+    shape = shapely.Polygon([(20, 10), (44, 10), (44, 18), (30, 18), (30, 34), (20, 34)])
+    for name in "ab":
+        write_outlines(tmp_path / f"{name}.geojson", [(1, shape)], tuple(COLORS))
+    made = recipe(tmp_path, model={"architecture": "faster_rcnn", "config": {"masks": True}})
+    panel = np.asarray(Image.open(io.BytesIO(picture(prepare(made)["train"], made))))[
+        GAP : GAP + SIDE, GAP : GAP + SIDE
+    ]
+    ink = (panel == (0x00, 0xB8, 0xD4)).all(-1)
+    y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / 4 + np.array([-8, 2])[:, None, None]
+    held = shapely.contains_xy(shape, x, y)
+    assert not (ink & ~held).any()
+    border = shapely.distance(shape.exterior, shapely.points(x, y)) < 0.15
+    assert (ink == (held & border)).all()

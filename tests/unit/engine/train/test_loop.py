@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.data.chips import OwnRows
 from geoml.data.recipe import EarlyStopping
-from geoml.engine.train.loop import LAST, FrozenParts, Training, TrainingBatch, kept, learn
+from geoml.engine.train.loop import LAST, FrozenParts, Loop, Training, TrainingBatch, kept, learn
+from geoml.engine.train.team import Alone
 from geoml.errors import ModelError
 
 
@@ -159,3 +160,29 @@ def test_no_step_waits_for_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     done = learn(training(epochs=2, clip=0.0, net=net, optimiser=partial(SGD, list(net.parameters()), 0.01, 0.9)))
     assert len(done.losses) == 2 * 3
     assert waits == ["tolist"] * 2
+
+
+def test_what_a_loss_draws_is_the_same_in_every_process_and_after_a_resume(tmp_path: Path) -> None:
+    """Of a whole batch every process has to find the same loss, whatever its dropout drew before."""
+
+    def drawn(rank: int, folder: Path | None = None, batches: Any = points) -> tuple[list[float], list[float]]:
+        losses, outputs = [], []
+
+        def loss(raw: Tensor, target: Tensor) -> Tensor:
+            losses.append(float(torch.rand(())))
+            outputs.append(float(raw.detach().sum()))
+            return F.mse_loss(raw, target)
+
+        made = training(seed=5, loss=loss, batches=batches)
+        alone = Alone(torch.device("cpu"))
+        alone.rank = rank
+        Loop(made, folder, alone).run(None)
+        return losses, outputs
+
+    (first, seen), (second, other) = drawn(0), drawn(1)
+    assert first == second
+    assert len(set(first)) == 12, "another one in each step"
+    assert seen != other, "dropout is that of the process"
+    with pytest.raises(Killed):
+        drawn(0, tmp_path, killing(2))
+    assert drawn(0, tmp_path)[0] == first[6:]
