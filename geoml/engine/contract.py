@@ -51,7 +51,7 @@ class Rows:
     """What is known of the rows ``window`` of a block (or of any window), which come from the top.
 
     Of an output of pixels: (band, y, x) for each of its layers by key, as stored, nodata where no input was. Of an
-    output of owned things: its columns by name, (n,) each, with the centre in ``y`` and ``x``.
+    output of owned things: its columns by name, (n, …) each, with the centre in ``y`` and ``x``.
     """
 
     window: Window
@@ -342,7 +342,7 @@ class OwnedOutput(Output, Protocol):
     """Pixels around a centre that `candidates` looks at in the raw output; chips are so much wider."""
 
     def candidates(self, raw: Tensor, chip: Window, known: Tensor) -> Mapping[str, Tensor]:
-        """Columns (n,) of the things in the raw output (K, y, x) of a chip, with ``y`` and ``x``: pixels of the plane.
+        """Columns (n, …) of the things in the raw output (K, y, x) of a chip; ``y`` and ``x`` are pixels of the plane.
 
         ``known`` (y, x) is True where there was data. Raises ModelError for raw output that is not finite there.
         """

@@ -28,6 +28,7 @@ BOXES = {
     "neon-crowns": {"train": 217, "val": 79, "test": 76},  # 375 but for three whose centre has no data
     "urban-trees-points": {"train": 7872, "val": 1066, "test": 1212},
     "osm-building-boxes": {"train": 87, "val": 30, "test": 60},
+    "osm-building-outlines": {"train": 87, "val": 30, "test": 60},
 }
 SMALL: dict[str, dict[str, Any]] = {
     "kit-cars": {"kind": "files", "train": ["a/000001"], "val": ["a/000025"], "test": ["b/000001"]},

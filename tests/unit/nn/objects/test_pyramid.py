@@ -51,6 +51,19 @@ def test_a_box_comes_out_as_it_went_in() -> None:
     np.testing.assert_allclose(edges(columns), [[121, 210, 150, 244]], atol=1 / 16)
 
 
+def test_a_box_beside_the_middle_of_its_cell_reaches_to_the_pixel_that_tells_of_it() -> None:
+    """No side can be negative: such a small object (3 x 3 pixels, 5 from the middle) is told larger than it is."""
+    logits, sides = torch.full((1, 1, 4, 4), NOTHING), torch.zeros(1, 4, 4, 4)
+    logits[0, 0, 2, 1] = 2.0
+    sides[0, :, 2, 1] = torch.tensor([-5.0, 8, 5, -2])  # rows 45 to 48, columns 19 to 22 from (40, 24)
+    raw = dense([logits], [sides], (16,))[0]
+    output = output_of(testing.card("one", ["red"], ["thing"], task="detection", chip_size=64))
+    found = output.candidates(raw, Window(0, 0, 64, 64), torch.ones(64, 64, dtype=torch.bool))  # type: ignore[union-attr]
+    columns = {k: v.numpy() for k, v in found.items()}
+    columns["y"], columns["x"] = columns["y"] + 0.5, columns["x"] + 0.5
+    np.testing.assert_allclose(edges(columns), [[40, 19, 48, 25]], atol=1 / 16)
+
+
 def test_an_oriented_box_comes_out_as_it_went_in() -> None:
     """Against the outline that shapely turns: 40 by 12 pixels about (30, 27), half a radian from east to south."""
     angle, box = 0.5, shapely.box(10, 21, 50, 33)
