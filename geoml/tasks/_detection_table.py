@@ -12,6 +12,7 @@ _COLUMNS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "precision": "precision", "recall": "recall", "f1": "F1",
     "truth": "true", "found": "found", "threshold": "threshold",
 }  # fmt: skip
+_WHOLE = {k: v for k, v in _COLUMNS.items() if k != "threshold"}
 _MASKS = {"mask_ap": "mask AP", "mask_ap50": "mask AP50"}
 """Of outlines, where there are some."""
 
@@ -21,14 +22,18 @@ def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
 
     ``scores`` are those of `_detection_scores.HeldOutObjects`; cards of before have some of them.
     """
-    columns = {**_COLUMNS, **(_MASKS if _MASKS.keys() <= scores.keys() else {})}
-    rows = [(name, *(number(row.get(k)) for k in columns)) for name, row in scores["by_class"].items()]
+    rows = [(name, *(number(row.get(k)) for k in _COLUMNS)) for name, row in scores["by_class"].items()]
     title = f"{scores['split']} split, {scores['truth']} true boxes"
-    said: list[ScoreTable | str] = [ScoreTable(title, ("class", *columns.values()), tuple(rows))]
+    said: list[ScoreTable | str] = [ScoreTable(title, ("class", *_COLUMNS.values()), tuple(rows))]
+    masks = _MASKS.keys() <= scores.keys()
+    if masks:
+        rows = [(name, *(number(row[k]) for k in _MASKS)) for name, row in scores["by_class"].items()]
+        said.append(ScoreTable("by the pixels of outlines", ("class", *_MASKS.values()), tuple(rows)))
     if sizes := scores.get("by_size"):
         rows = [(_between(row), number(row["ap"]), str(row["truth"])) for row in sizes]
         said.append(ScoreTable("by the longer side", ("metres", "AP", "true"), tuple(rows)))
-    said.append(sentence({shown: scores.get(k) for k, shown in columns.items() if k != "threshold"}))
+    whole = {**_WHOLE, **(_MASKS if masks else {})}
+    said.append(sentence({shown: scores.get(k) for k, shown in whole.items()}))
     if scores["count_error"] is not None:
         said.append(f"count {scores['count_error']:+.1%}")
     confident = f" and a score of {scores['confident']:g} or more" if "confident" in scores else ""

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
+from affine import Affine
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from pydantic import ValidationError
 
 from geoml import testing
 from geoml.cli.common import print_scores
+from geoml.data.targets.boxes import BoxTarget
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
@@ -20,6 +24,7 @@ from geoml.tasks._detection_record import check_sides, record
 from geoml.tasks._detection_scores import HeldOutObjects
 from geoml.tasks.detection import DetectionRecipe, Task
 from geoml.vector.boxes import COLUMNS
+from geoml.vector.masks import SIDE, packed
 
 NAMES = ("car", "house")
 SHAPE = (192, 192)
@@ -209,6 +214,31 @@ def test_all_of_it_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: p
     page = Task.page(scores)
     assert "centres within 6 m" in page
     assert "<caption>by the longer side</caption>" in page
+
+
+def test_outlines_are_scored_and_printed_beside_boxes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disc as it is, and a box in its place: the boxes of both are right, the outline of the disc alone is."""
+    monkeypatch.setenv("COLUMNS", "200")
+    kind = BoxTarget(card().classes, masks=True)
+    shapes = [(shapely.Point(20 + 30 * k, 24).buffer(10), k) for k in range(2)]
+    truth = kind.of_features(shapes, GeoBox((48, 64), Affine.identity(), "EPSG:3857"), 0)
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    cells = np.stack([np.hypot(y - 14, x - 14) < 14, np.ones((SIDE, SIDE), bool)])
+    boxes = np.array([[24, 20 + 30 * k, 10, 10, 10, 10, 0.9, k] for k in range(2)], float)
+    judge = HeldOutObjects(card(), recipe())
+    judge.add([np.column_stack([boxes, packed(cells)])], truth, Window(0, 0, 48, 64))
+    found = judge.compute()
+    car, house = found["by_class"].values()
+    assert (car["ap"], car["mask_ap50"], house["ap"]) == (1.0, 1.0, 1.0)
+    assert car["mask_ap"] > 0.85, "cells are no pixels"
+    assert house["mask_ap"] == pytest.approx(0.6), "pi / 4 of the box: six of ten overlaps"
+    print_scores("detection", {"split": "test", "model": "m", **found})
+    said = capsys.readouterr().out
+    assert "by the pixels of outlines" in said
+    assert f"mask AP {found['mask_ap']:.3f}  mask AP50 1.000" in said
+    assert "mask AP" not in str(Task.table({"split": "test", **held(card(), range(1)).compute()}))
 
 
 def test_scores_of_a_card_from_before_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
