@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from geoml.engine.contract import AnyOutput
 from geoml.errors import InputError
-from geoml.grid.chips import ChipGrid, exact_grid
+from geoml.grid.chips import CORE, ChipGrid, exact_grid
 from geoml.io.cards.map_card import MapCard
-
-CORE = 512
-"""Pixels of a core: it divides blocks of 512 and more, so that no chip is computed for two of them."""
 
 
 def owner_grid(card: MapCard, reach: int) -> ChipGrid:
