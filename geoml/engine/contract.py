@@ -348,6 +348,20 @@ class OwnedOutput(Output, Protocol):
         """
         ...
 
+    def at_level(self, found: Mapping[str, NDArray[np.number]], factor: int) -> dict[str, NDArray[np.number]]:
+        """What is said of ``found``, which are candidates in pixels ``factor`` times as wide as those of the plane, one
+        of the levels of the recipe's pyramid: in pixels of the plane, and only of the sizes that this level speaks of.
+        """
+        ...
+
+    def levels(self) -> Sequence[Mapping[str, Any]]:
+        """What ``run.json`` says of each level of a pyramid, as JSON; empty where the recipe has none."""
+        ...
+
+    def warnings(self) -> Sequence[str]:
+        """What a reader of its tables has to know."""
+        ...
+
 
 @runtime_checkable
 class ChangeOutput(PixelOutput, Protocol):
