@@ -120,9 +120,9 @@ class RectangleFinder(nn.Module):
         return (run - 1).clamp(0, self.reach + 1)
 
 
-def rectangle_model(folder: Path, bands: Sequence[str], reach: int = 24, **changes: object) -> MapCard:
+def rectangle_model(folder: Path, bands: Sequence[str], reach: int = 24, *, gsd: float = 10.0) -> MapCard:
     """Write a `RectangleFinder` as an exported program; its card says that it learnt sides of 8 to 2 x ``reach``."""
-    gsd, side = 10.0, 2 * reach
+    side = 2 * reach
     nothing = FoundClass(
         threshold=0.3, chosen="default", calibration=None, candidates=0, matched=0, truth=0, found=0, hits=0
     )
@@ -130,9 +130,9 @@ def rectangle_model(folder: Path, bands: Sequence[str], reach: int = 24, **chang
         least=0.3, square=side * gsd, sizes=Sizes(least=8 * gsd, most=side * gsd, seen=(side + 1) * gsd),
         classes=dict.fromkeys(RECTANGLES, nothing),
     )  # fmt: skip
-    about = {"task": "detection", "radius": reach + 1, "chip_size": 4 * reach, "gsd": gsd, "detection": known}
     scaled = [Band(name=b, mean=BRIGHT, std=BRIGHT / 2) for b in bands]
-    made = card("rectangle-finder", scaled, RECTANGLES, **{**about, **changes})
+    about = {"task": "detection", "chip_size": 4 * reach, "gsd": gsd, "detection": known}
+    made = card("rectangle-finder", scaled, RECTANGLES, **about)
     example = torch.zeros(2, len(bands), made.chip_size, made.chip_size)
     free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     program = torch.export.export(RectangleFinder(reach).eval(), (example,), dynamic_shapes=(free,))
