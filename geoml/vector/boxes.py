@@ -118,7 +118,7 @@ class Suppression:
 
     Args:
         threshold: of the intersection over union; what overlaps a kept box by more is dropped.
-        reach: pixels that no box goes beyond from its centre.
+        reach: pixels that no box goes beyond from the place that tells of it.
     """
 
     def __init__(self, threshold: float, reach: float) -> None:
@@ -129,13 +129,13 @@ class Suppression:
     def add(self, boxes: Boxes, frontier: float) -> dict[str, NDArray[np.number]]:
         """The boxes of which it is now certain that they are kept, best first, each once.
 
-        ``boxes`` are all that have their centre above the row ``frontier`` and were not added before; with infinity
+        ``boxes`` are all whose ``y`` lies above the row ``frontier`` and that were not added before; with infinity
         nothing is held back. Raises InputError for a box that came too late or reaches too far.
         """
         if count(boxes) and (boxes["y"] < self._frontier).any():
-            raise InputError(f"boxes: a centre above row {self._frontier}, after those rows were done")
+            raise InputError(f"boxes: one from above row {self._frontier}, after those rows were done")
         if any((boxes[side] > self.reach).any() for side in ("north", "south", "west", "east")):
-            raise InputError(f"boxes: one goes more than {self.reach} pixels beyond its centre")
+            raise InputError(f"boxes: one goes more than {self.reach} pixels beyond its y or x")
         self._frontier = frontier
         known = together([self.held, boxes]) if self.held is not None else dict(boxes)
         known = take(known, best_first(known))

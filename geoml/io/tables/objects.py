@@ -61,7 +61,7 @@ SCHEMA = pa.schema(
 class FoundObjects:
     """What was found on one plane: `geoml.vector.boxes.Boxes`, and where was looked.
 
-    Two more columns: ``valid``, the share of the box with data, and ``outside``, 1 where the centre is unlike the
+    Two more columns: ``valid``, the share of the box with data, and ``outside``, 1 where the peak is unlike the
     training data, NaN where that is not known. ``searched`` counts pixels by square (row, column) of `CELL` pixels.
     """
 
@@ -92,14 +92,15 @@ def read_found(path: Path) -> FoundObjects:
 
 
 class ObjectRows:
-    """Rows of objects: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, chance to
-    be a true object where the card knows it, else the score), score (as the model has it), x, y (centre, degrees),
-    length_m and width_m (longer and shorter side), heading (of the longer side, degrees from north, 0 to 180; null of
-    upright boxes), area_m2, edge (touches the edge
-    of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
-    unlike the training data; null where that is not known), datetime (null unless first and last time are one),
-    start_datetime, end_datetime and items of those ``items`` that hold the centre, model, bbox, geometry (the box).
+    """Rows of objects: id (plane, class, pixel of the peak, level of a pyramid, time), class (uint8), name, confidence
+    (0..1, chance to be a true object where the card knows it, else the score), score (as the model has it), x, y
+    (centre of the box, degrees), length_m and width_m (longer and shorter side), heading (of the longer side, degrees
+    from north, 0 to 180; null of upright boxes), area_m2, edge (touches the edge of ``region``, which is in degrees, or
+    of the data), valid (share of the box with data), outside (the peak is unlike the training data; null where that is
+    not known), datetime (null unless first and last time are one), start_datetime, end_datetime and items of those
+    ``items`` that hold the centre, model, bbox, geometry (the box).
 
+    The peak is the pixel that tells of a box, most often near its centre.
     Sizes are measured on the ellipsoid. Raises DataError for an item without a time.
     """
 

@@ -77,7 +77,7 @@ def test_no_size_falls_between_two_levels_that_measure_it_differently(
 
 def test_boxes_of_a_level_are_where_and_as_large_as_in_pixels_of_the_plane() -> None:
     made = output(4)
-    found = boxes([6.0, 7.5, 30.0, 40.0, 200.0], shorter=5.0)
+    found = boxes([8.0, 8.5, 30.0, 40.0, 200.0], shorter=5.0)
     told = made.at_level(found, 4)
     assert told["level"].tolist() == [4.0] * 4
     assert found["y"][1:].tolist() == [-1, 0, 1, 2]
