@@ -52,9 +52,9 @@ def rectangles(
 
 
 def rectangles_apart(
-    shape: tuple[int, int], longer: NDArray[np.float64], *, seed: int = 0
+    shape: tuple[int, int], longer: NDArray[np.float64], *, seed: int = 0, rim: bool = False
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    """As `rectangles`, one of each of the ``longer`` sides (n,), the shorter one at least half of it; without a rim.
+    """As `rectangles`, one of each of the ``longer`` sides (n,), the shorter one at least half of it.
 
     Around each a quarter of its longer side is free, so that it can be told from its neighbours also in pixels in which
     it is small. Raises ValueError where they do not fit.
@@ -69,7 +69,7 @@ def rectangles_apart(
         for _ in range(2000):
             top, left = (int(random.integers(0, n - size)) for n, size in zip(shape, (height, width), strict=True))
             box = (int(random.integers(2)), top, left, top + height, left + width)
-            if _place(image, taken, box, random, gap=side // 4 + 1, rim=False):
+            if _place(image, taken, box, random, gap=side // 4 + 1, rim=rim):
                 break
         else:
             raise ValueError(f"shape: {shape} holds {len(found)} of {len(longer)} rectangles")

@@ -134,3 +134,30 @@ def test_two_thousand_objects_of_8_to_600_pixels(
     # whether a box is cut by the region is another question
     ours, theirs = (geopandas.read_parquet(o / "features.parquet").drop(columns="edge") for o in (out, moved))
     assert theirs.equals(ours)
+
+
+@pytest.mark.slow
+def test_a_network_that_learnt_small_ones_finds_large_ones(
+    predict: Callable[..., Path], detector: Path, tmp_path: Path
+) -> None:
+    """It learnt sides of 8 to 40 pixels, with a rim of one, which coarse pixels do not show."""
+    share = np.random.default_rng(5).random(250)
+    image, boxes = rectangles_apart((2000, 2000), 1 / (1 / 8 - share * (1 / 8 - 1 / 300)), seed=5, rim=True)
+    made = testing.Scene(id="scene", data=image, bands=BANDS, scale=1.0)
+    corner = made.window
+    truth = boxes + np.array([0, corner.y0, corner.x0, corner.y0, corner.x0], float)
+    longer = np.maximum(truth[:, 3] - truth[:, 1], truth[:, 4] - truth[:, 2])
+    catalog = testing.write_catalog(tmp_path / "made", [made])
+    missed, wrong = {}, {}
+    for factors in ((), (2, 4, 8)):
+        out = predict(str(detector), catalog, made.bbox(), f"{len(factors)}", pyramid=factors, out_of_domain="allow")
+        frame = geopandas.read_parquet(out / "features.parquet")
+        left, bottom, right, top = frame.geometry.to_crs(made.crs).bounds.to_numpy().T / made.res
+        i, j, _ = overlapping(np.column_stack([-top, left, -bottom, right]), truth[:, 1:], 0.5)
+        same = frame["class"].to_numpy()[i] == truth[j, 0]
+        missed[factors] = np.delete(longer, j[same])
+        wrong[factors] = len(frame) - same.sum()
+    large = {k: int((v > 48).sum()) for k, v in missed.items()}
+    assert large[()] > 20
+    assert large[2, 4, 8] <= 3
+    assert wrong[2, 4, 8] < 0.2 * wrong[()]
