@@ -23,7 +23,7 @@ def kept(run: FinishedRun, overlap: float, searched: Searched) -> Iterator[tuple
 
     Blocks come row by row, so a row of them is a strip.
     """
-    reach = run.plan.card.chip_size
+    reach = run.plan.card.chip_size * max((1, *run.plan.recipe.pyramid))
     strips: dict[Plane, Suppression] = {}
     for (plane, _), row in groupby(run.parts(read_found), key=lambda part: (part[0].plane, part[0].iy)):
         found: list[Boxes] = []
@@ -47,7 +47,7 @@ def write_tables(run: FinishedRun, overlap: float, score: float) -> None:
     region: BaseGeometry = shapely.union_all([zone.geometry for zone in plan.zones])
     model_id = f"{card.name}/{card.version}/{card.sha256[:12]}"
     rows, scale, least = ObjectRows(card, model_id, run.sources, region), Scale(card, score), plan.recipe.min_area
-    summary, searched, extent = Summary(card, scale), Searched(), Extent()
+    summary, searched, extent = Summary(card, scale, plan.recipe.pyramid), Searched(), Extent()
     with scratch(path) as folder:
         found = Spill(folder / "found", SCHEMA, HELD)
         for plane, boxes in kept(run, overlap, searched):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.tables.objects import Searched
 from geoml.nn.objects.box_calibration import Knots
 from geoml.nn.objects.expected_count import Correction
+from geoml.outputs._objects_levels import levels_of_sizes
 from geoml.vector.boxes import Boxes
 
 SHARES = 2**40
@@ -26,7 +28,8 @@ SCHEMA = pa.schema(
         "confidence": pa.float64(),
         "expected": pa.float64(),
         **dict.fromkeys(("expected_low", "expected_high"), pa.int64()),
-        **dict.fromkeys(("searched_km2", "unsearched_km2"), pa.float64()),
+        **dict.fromkeys(("searched_km2", "unsearched_km2", "least_m", "most_m"), pa.float64()),
+        "pyramid": pa.list_(pa.int64()),
     }
 )
 """Of a summary: a row for each class of the card."""
@@ -63,8 +66,8 @@ class Scale:
 class Summary:
     """Numbers of objects by class, of candidates as they come."""
 
-    def __init__(self, card: MapCard, scale: Scale) -> None:
-        self.card, self.scale = card, scale
+    def __init__(self, card: MapCard, scale: Scale, factors: Sequence[int] = ()) -> None:
+        self.card, self.scale, self.factors = card, scale, factors
         self.counts, self.shown = Counter[int](), Counter[int]()
         self.sums, self.squares = Counter[int](), Counter[int]()
 
@@ -83,12 +86,15 @@ class Summary:
     def table(self, searched: Searched, region: BaseGeometry, pixels: int | None) -> pa.Table:
         """Rows of `SCHEMA`: class, name, count, confidence (mean of what is counted, null without objects), expected
         (how many there are most likely), expected_low and expected_high (95 %; all null where the card does not know),
-        and for all alike searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data.
+        and for all alike searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data, least_m and
+        most_m: longer sides of what the model knows, null where its card does not say it, and pyramid: the factors.
 
         ``pixels`` of the region, where that is known: when all of them were searched, nothing is left.
         """
         km2 = searched.km2()
         left = 0.0 if searched.pixels == pixels else max(round(area(region) / 1e6 - km2, 6), 0.0)
+        known = bool(self.card.detection and self.card.detection.sizes)
+        levels = list(levels_of_sizes(self.card, self.factors).values())
         rows = [
             {
                 "class": c.value,
@@ -98,6 +104,9 @@ class Summary:
                 **self._expected(c.value),
                 "searched_km2": km2,
                 "unsearched_km2": left,
+                "least_m": levels[0].smallest if known else None,
+                "most_m": levels[-1].largest if known else None,
+                "pyramid": list(self.factors),
             }
             for c in self.card.classes
         ]

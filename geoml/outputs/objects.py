@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,10 @@ from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.metrics import IGNORE
+from geoml.outputs._objects_levels import Level, gaps, levels_of_sizes, said
 from geoml.outputs._objects_tables import SIDES, TABLES
 from geoml.recipe import PredictRecipe
-from geoml.vector.boxes import COLUMNS, ORIENTED
+from geoml.vector.boxes import COLUMNS, LEVEL, ORIENTED
 
 if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, table or page
     from torch import Tensor
@@ -69,6 +71,10 @@ class Output:
         return bool(self.card.config.get("oriented"))
 
     @property
+    def _columns(self) -> tuple[str, ...]:
+        return ORIENTED if self.oriented else COLUMNS
+
+    @property
     def least(self) -> float:
         """Score of the weakest candidate: in a run the card says how many low ones are worth something."""
         if self.card.detection is not None:
@@ -78,7 +84,7 @@ class Output:
     def candidates(self, raw: Tensor, chip: Window, known: Tensor) -> Mapping[str, Tensor]:
         """As `geoml.engine.contract.OwnedOutput.candidates`: the columns of `geoml.vector.boxes` and ``valid``.
 
-        ``y`` and ``x`` are the pixel of the centre. No side is farther from it than the card's chips are wide: of more
+        ``y`` and ``x`` are the pixel of the peak. No side is farther from it than the card's chips are wide: of more
         the network cannot see the other end. Raises ModelError in a run for more than `MOST`.
         """
         from geoml.outputs._objects_peaks import candidates
@@ -93,9 +99,30 @@ class Output:
             )
         return found
 
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Of the recipe's pyramid."""
+        return self.recipe.pyramid if self.recipe else ()
+
+    @cached_property
+    def _sizes(self) -> dict[int, Level]:
+        return levels_of_sizes(self.card, self.factors)
+
+    def at_level(self, found: Mapping[str, NDArray[np.number]], factor: int) -> dict[str, NDArray[np.number]]:
+        """As `geoml.engine.contract.OwnedOutput.at_level`, with a column ``level``."""
+        return self._sizes[factor].of(found, self.card.gsd)
+
+    def levels(self) -> list[dict[str, Any]]:
+        """``factor``, ``gsd`` in metres, ``least_m`` and ``most_m``: longer sides that look as large as was learnt."""
+        return said(self._sizes, self.card.gsd) if self.factors else []
+
+    def warnings(self) -> list[str]:
+        """Sizes that no level of the pyramid knows."""
+        return gaps(self._sizes)
+
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """(n, 8 or 9) float64 candidates for `geoml.nn.objects.box_scores.BoxScores`; nothing is suppressed yet."""
-        names = ORIENTED if self.oriented else COLUMNS
+        names = self._columns
         if not rows.arrays:
             return (np.empty((0, len(names))),)
         boxes = {**rows.arrays, **{axis: rows[axis] + 0.5 for axis in "yx"}}
@@ -107,7 +134,7 @@ class Output:
         """Boxes of a block."""
         from geoml.outputs._objects_part import ObjectPart
 
-        return ObjectPart(run, ORIENTED if self.oriented else COLUMNS)
+        return ObjectPart(run, (*self._columns, *((LEVEL,) if self.factors else ())))
 
     def collect(self, run: FinishedRun) -> None:
         """Objects as GeoParquet, and their summary."""
@@ -125,4 +152,4 @@ class Output:
         """Boxes on the map, and their numbers."""
         from geoml.outputs._objects_report import ObjectReport
 
-        return ObjectReport(out, self.card, SCORE)
+        return ObjectReport(out, self.card, SCORE, self.levels())

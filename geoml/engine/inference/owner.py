@@ -1,4 +1,4 @@
-"""Things with a centre: each is owned by the chip whose core holds its centre, and so found once.
+"""Things that one pixel tells of: each is owned by the chip whose core holds that pixel, and so found once.
 
 Chips are chips of one lattice of the plane, one at a time, without what lies far from their data: what a block finds in
 one is, to the last bit, what every other block finds in it, however large blocks and batches are.
@@ -19,7 +19,7 @@ from geoml.grid.plane import Window
 
 
 def owned(network: Network[OwnedOutput], pixels: Pixels, window: Window) -> Iterator[Rows]:
-    """Rows of cores with the candidates whose centre lies in the core and in the window.
+    """Rows of cores with the candidates whose pixel lies in the core and in the window.
 
     Ordered by chip, then as the output gives them: not for who wants one order for any block.
     """
@@ -56,7 +56,7 @@ def _ends(some: NDArray[np.bool_], halo: int, stride: int) -> tuple[int, int]:
 
 
 def _found(network: Network[OwnedOutput], strip: Strip, kept: Window) -> dict[str, np.ndarray]:
-    """The columns of what one chip holds whose centre lies in ``kept``."""
+    """The columns of what one chip holds whose pixel lies in ``kept``."""
 
     def work(batch: list[Window]) -> dict[str, np.ndarray]:
         raw = network.forward(strip.chips(batch))[0]

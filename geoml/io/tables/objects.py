@@ -26,13 +26,13 @@ from geoml.io.tables.changes import Footprints
 from geoml.io.tables.features import VERTEX_STEP
 from geoml.io.tables.geoparquet import BBOX, bbox_column
 from geoml.io.tables.ground import areas, lonlat
-from geoml.vector.boxes import ANGLE, COLUMNS, EDGES, Boxes, edges, outlines, take
+from geoml.vector.boxes import ANGLE, COLUMNS, EDGES, LEVEL, Boxes, edges, outlines, take
 
 CELL = 256
 """Pixels of a side of the squares in which searched pixels are counted: sums of them are the same for any blocks."""
 OUTSIDE = {0.0: False, 1.0: True}
 _CANDIDATES = (*COLUMNS, "valid", "outside")
-"""Of every block; those of oriented boxes have their `ANGLE` too."""
+"""Of every block; those of oriented boxes have their `ANGLE` too, those of a pyramid their `LEVEL`."""
 UNITS = 2**20
 """Whole parts of a m², so that sums do not hang on their order."""
 _TIME = pa.timestamp("us", tz="UTC")
@@ -61,7 +61,7 @@ SCHEMA = pa.schema(
 class FoundObjects:
     """What was found on one plane: `geoml.vector.boxes.Boxes`, and where was looked.
 
-    Two more columns: ``valid``, the share of the box with data, and ``outside``, 1 where the centre is unlike the
+    Two more columns: ``valid``, the share of the box with data, and ``outside``, 1 where the peak is unlike the
     training data, NaN where that is not known. ``searched`` counts pixels by square (row, column) of `CELL` pixels.
     """
 
@@ -72,7 +72,7 @@ class FoundObjects:
 def write_found(found: FoundObjects, path: Path) -> None:
     """Write what a block found as Parquet, atomically. Raises DataError."""
     squares = [[*square, pixels] for square, pixels in sorted(found.searched.items())]
-    names = (*_CANDIDATES, *((ANGLE,) if ANGLE in found.boxes else ()))
+    names = (*_CANDIDATES, *(name for name in (ANGLE, LEVEL) if name in found.boxes))
     columns = {name: pa.array(found.boxes[name]) for name in names}
     table = pa.table(columns).replace_schema_metadata({"searched": json.dumps(squares)})
     with atomic(path) as temporary:
@@ -84,7 +84,7 @@ def read_found(path: Path) -> FoundObjects:
     try:
         table = pq.read_table(check_regular(path), page_checksum_verification=True)
         squares = json.loads(table.schema.metadata[b"searched"])
-        names = (*_CANDIDATES, *((ANGLE,) if ANGLE in table.column_names else ()))
+        names = (*_CANDIDATES, *(name for name in (ANGLE, LEVEL) if name in table.column_names))
         boxes = {name: table[name].to_numpy() for name in names}
         return FoundObjects(boxes, Counter({(int(y), int(x)): int(n) for y, x, n in squares}))
     except (OSError, LookupError, ValueError, TypeError, pa.ArrowException) as err:
@@ -92,14 +92,15 @@ def read_found(path: Path) -> FoundObjects:
 
 
 class ObjectRows:
-    """Rows of objects: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, chance to
-    be a true object where the card knows it, else the score), score (as the model has it), x, y (centre, degrees),
-    length_m and width_m (longer and shorter side), heading (of the longer side, degrees from north, 0 to 180; null of
-    upright boxes), area_m2, edge (touches the edge
-    of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
-    unlike the training data; null where that is not known), datetime (null unless first and last time are one),
-    start_datetime, end_datetime and items of those ``items`` that hold the centre, model, bbox, geometry (the box).
+    """Rows of objects: id (plane, class, pixel of the peak, level of a pyramid, time), class (uint8), name, confidence
+    (0..1, chance to be a true object where the card knows it, else the score), score (as the model has it), x, y
+    (centre of the box, degrees), length_m and width_m (longer and shorter side), heading (of the longer side, degrees
+    from north, 0 to 180; null of upright boxes), area_m2, edge (touches the edge of ``region``, which is in degrees, or
+    of the data), valid (share of the box with data), outside (the peak is unlike the training data; null where that is
+    not known), datetime (null unless first and last time are one), start_datetime, end_datetime and items of those
+    ``items`` that hold the centre, model, bbox, geometry (the box).
 
+    The peak is the pixel that tells of a box, most often near its centre.
     Sizes are measured on the ellipsoid. Raises DataError for an item without a time.
     """
 
@@ -114,7 +115,8 @@ class ObjectRows:
 
         Raises InputError for a class that the card does not know.
         """
-        boxes = take(boxes, np.lexsort((boxes["class"], boxes["x"], boxes["y"])))
+        level = (boxes[LEVEL],) if LEVEL in boxes else ()
+        boxes = take(boxes, np.lexsort((*level, boxes["class"], boxes["x"], boxes["y"])))
         if strange := sorted(set(np.unique(boxes["class"]).tolist()) - self.names.keys()):
             raise InputError(f"class: {strange} not in the card of {self.card.name}; it has {sorted(self.names)}")
         shape = edges(boxes)
@@ -185,11 +187,13 @@ def write_summary(table: pa.Table, path: Path) -> None:
 
 
 def _ids(plane: Plane, boxes: Boxes, start: NDArray[np.datetime64]) -> list[str]:
-    """The same for any blocks: no two objects of a class have their centre in one pixel."""
+    """The same for any blocks: no two objects of a class that one level found have their peak in one pixel."""
     y, x = (np.floor(boxes[axis]).astype(np.int64).tolist() for axis in "yx")
     times = ["" if t is None else f"_{t:%Y%m%dT%H%M%S}" for t in start.tolist()]
-    rows = zip(boxes["class"].tolist(), y, x, times, strict=True)
-    return [f"{plane.code}_c{value}_y{row}_x{col}{time}" for value, row, col, time in rows]
+    factors = boxes[LEVEL].astype(np.int64).tolist() if LEVEL in boxes else [1] * len(y)
+    levels = ["" if k == 1 else f"_k{k}" for k in factors]
+    rows = zip(boxes["class"].tolist(), y, x, levels, times, strict=True)
+    return [f"{plane.code}_c{value}_y{row}_x{col}{level}{time}" for value, row, col, level, time in rows]
 
 
 def _ground(plane: Plane, geometry: NDArray[np.object_]) -> NDArray[np.object_]:
