@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 VISIBLE = 0.4
 """Share of a box inside a crop from which on it is learnt; of one that shows less nothing is known."""
-Outline = Literal["rectangle", "ellipse"]
 THIN = 4
 """Of the ground without boxes every so many-th row and column is a place to draw crops around."""
 
@@ -47,8 +46,8 @@ class BoxTarget:
 
     classes: tuple[ClassInfo, ...]
     oriented: bool = False
-    outline: Outline = "rectangle"
-    """Of what fills an upright box."""
+    rounded: float = 0.0
+    """By this share of half the shorter side of an upright box the corners of what fills it are rounded, 0 to 1."""
 
     @property
     def moves(self) -> DateMoves | None:
@@ -144,7 +143,7 @@ class BoxTarget:
     def rotated(self, target: Labels, rotation: Rotation) -> Labels:
         """Boxes as they are then, rendered anew; ground of which nothing is known is that of the nearest pixel.
 
-        An upright box becomes the one around the turned `outline` that filled it, which is mostly larger.
+        An upright box becomes the one around the turned rectangle that filled it, its corners `rounded`.
         """
         boxes = _boxes_at(target, *np.nonzero(target[HEAT] > 0))
         boxes = boxes[np.argsort(boxes[:, 1], kind="stable")]  # what is known of a box in one of its pixels is known
@@ -162,9 +161,9 @@ class BoxTarget:
         """How far boxes that reach ``half`` (n, 2) from their middle, in rows and columns, do so when turned."""
         if self.oriented:
             return half
-        cos, sin = abs(np.cos(angle)), abs(np.sin(angle))
-        along, across = half * cos, half[:, ::-1] * sin
-        reach: NDArray[np.float64] = np.hypot(along, across) if self.outline == "ellipse" else along + across
+        radius = self.rounded * half.min(1, keepdims=True)
+        inner = half - radius
+        reach: NDArray[np.float64] = inner * abs(np.cos(angle)) + inner[:, ::-1] * abs(np.sin(angle)) + radius
         return reach
 
     def stacked(self, targets: Sequence[Labels]) -> Labels:

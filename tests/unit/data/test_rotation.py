@@ -18,7 +18,7 @@ from geoml.data.recipe import Augmentation, Sampling
 from geoml.data.rotation import Rotation
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.data.target import d4
-from geoml.data.targets.boxes import BoxTarget, Outline, boxes_of
+from geoml.data.targets.boxes import BoxTarget, boxes_of
 from geoml.data.targets.classes import ClassTarget
 from geoml.data.targets.quantity import QuantityTarget
 from geoml.io.cards.map_card import ClassInfo
@@ -119,22 +119,15 @@ def test_classes_are_those_of_the_turned_outlines(degrees: float, scale: float) 
     np.testing.assert_array_equal(after.ravel()[~near], expected.ravel()[~near])
 
 
-@pytest.mark.parametrize("outline", ["rectangle", "ellipse"])
+@pytest.mark.parametrize("rounded", [0, 0.6, 0.999])
 @pytest.mark.parametrize("scale", [0.8, 1, 1.3])
 @pytest.mark.parametrize("degrees", ANGLES)
-def test_upright_boxes_hold_the_turned_outline_that_filled_them(degrees: float, scale: float, outline: Outline) -> None:
-    how, kind = rotation(degrees, scale), BoxTarget(CLASSES, outline=outline)
+def test_upright_boxes_hold_the_turned_outline_that_filled_them(degrees: float, scale: float, rounded: float) -> None:
+    how, kind = rotation(degrees, scale), BoxTarget(CLASSES, rounded=rounded)
     boxes = boxes_in(how)
     shapes = outlines(boxes[:, 1:])
-    if outline == "ellipse":
-        round_ = [shapely.Point(0, 0).buffer(1, quad_segs=200) for _ in boxes]
-        sides = zip(round_, (boxes[:, 3:] - boxes[:, 1:3]) / 2, (boxes[:, 3:] + boxes[:, 1:3]) / 2, strict=True)
-        shapes = np.array(
-            [
-                shapely.affinity.translate(shapely.affinity.scale(s, wide, tall), x, y)
-                for s, (tall, wide), (y, x) in sides
-            ]
-        )
+    radius = rounded * (boxes[:, 3:] - boxes[:, 1:3]).min(1) / 2
+    shapes = shapely.buffer(shapely.buffer(shapes, -radius, join_style="mitre"), radius, quad_segs=200)
     expected = shapely.bounds(by_shapely(how, shapes))[:, [1, 0, 3, 2]]
     found = boxes_of(kind.rotated(render(boxes, (larger(how),) * 2), how))
     assert len(found) == len(boxes)
