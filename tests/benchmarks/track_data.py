@@ -60,7 +60,7 @@ def against_geotrax(data: Path, positions: geopandas.GeoDataFrame) -> pd.DataFra
 
 
 def kit(data: Path, out: Path, sequence: str, fps: float = KIT_FPS, model: str | None = None) -> dict[str, Any]:
-    """True boxes of a KIT sequence, or what ``model`` finds, its frames placed by keypoints: ``kit_SEQUENCE.parquet``."""
+    """True boxes of a KIT sequence, or what ``model`` finds, placed by keypoints, as ``kit_SEQUENCE.parquet``."""
     folder = data / "kit_ais_vehicles" / f"sequence_{sequence}"
     true = folder / "gt" / "gt.txt"
     found = {"detections": true} if model is None else {"model": model, "bands": ("red", "green", "blue")}

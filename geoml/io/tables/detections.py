@@ -7,7 +7,7 @@ boxes in pixels. Numbers that are none, boxes without an area and scores beyond 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +72,9 @@ class Detections:
 
     def take(self, which: NDArray[np.bool_]) -> Detections:
         """Those where True."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frame"}
-        return Detections(self.frame, **{k: None if v is None else v[which] for k, v in columns.items()})
+        reported = None if self.reported is None else self.reported[which]
+        columns = self.boxes[which], self.confidence[which], self.kind[which], self.id[which]
+        return Detections(self.frame, *columns, reported)
 
     def sure(self, least: float | None) -> NDArray[np.bool_]:
         """(n,) which are things: from a confidence of ``least`` on; None: those that are reported, else from `SURE`."""
