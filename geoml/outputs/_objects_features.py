@@ -9,10 +9,10 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geoml.engine.contract import FinishedRun
+from geoml.engine.packages.score_scale import ScoreScale
 from geoml.grid.plane import Plane
 from geoml.io.tables.geoparquet import HELD, Extent, Spill, bounds_of, scratch, types_of, write_sorted
 from geoml.io.tables.objects import SCHEMA, ObjectRows, Searched, box_areas, read_found, write_summary
-from geoml.nn.objects.score_scale import ScoreScale
 from geoml.outputs._objects_summary import Summary
 from geoml.outputs._objects_tables import FEATURES, SUMMARY
 from geoml.vector.boxes import Boxes, Suppression, take, together

@@ -9,11 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from geoml.engine.packages.score_scale import ScoreScale
 from geoml.grid.ellipsoid import area
 from geoml.io.cards.map_card import MapCard
 from geoml.io.tables.objects import Searched
 from geoml.nn.objects.expected_count import Correction
-from geoml.nn.objects.score_scale import ScoreScale
 from geoml.vector.boxes import Boxes
 
 SHARES = 2**40

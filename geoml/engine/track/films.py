@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.contract import Rows, output_of
+from geoml.engine.packages.score_scale import ScoreScale
 from geoml.engine.stream.ahead import Ahead
 from geoml.engine.stream.frames import COLOURS, Frame, Unread
 from geoml.engine.stream.recipe import StreamRecipe
@@ -24,7 +25,6 @@ from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid.homography import Matrix, problem
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.tables.detections import SURE, Detections, read_detections, read_matrices
-from geoml.nn.objects.score_scale import ScoreScale
 from geoml.vector.boxes import suppress
 
 log = logging.getLogger(__name__)
