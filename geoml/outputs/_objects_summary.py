@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from geoml.engine.packages.score_scale import ScoreScale
 from geoml.grid.ellipsoid import area
 from geoml.io.cards.map_card import MapCard
 from geoml.io.tables.objects import Searched
-from geoml.nn.objects.box_calibration import Knots
 from geoml.nn.objects.expected_count import Correction
 from geoml.outputs._objects_levels import levels_of_sizes
 from geoml.vector.boxes import Boxes
@@ -35,38 +35,10 @@ SCHEMA = pa.schema(
 """Of a summary: a row for each class of the card."""
 
 
-class Scale:
-    """What scores of the classes of a card are worth; without a record of it they stay as they are.
-
-    ``score`` is the one from which on objects are then reported.
-    """
-
-    def __init__(self, card: MapCard, score: float) -> None:
-        self.score = score
-        known = card.detection.classes if card.detection else {}
-        self.records = {c.value: known[c.name] for c in card.classes if c.name in known}
-        self._knots = {value: Knots.of(record.knots) for value, record in self.records.items()}
-
-    def confidence(self, boxes: Boxes) -> NDArray[np.float64]:
-        """(n,) chance to be a true object."""
-        out = boxes["score"].astype(np.float64)
-        for value, knots in self._knots.items():
-            mine = boxes["class"] == value
-            out[mine] = knots(out[mine])
-        return out
-
-    def reported(self, boxes: Boxes) -> NDArray[np.bool_]:
-        """(n,) True from the threshold of the class on."""
-        least = np.full(256, self.score)
-        for value, record in self.records.items():
-            least[value] = record.threshold
-        return np.asarray(boxes["score"] >= least[boxes["class"].astype(np.intp)])
-
-
 class Summary:
     """Numbers of objects by class, of candidates as they come."""
 
-    def __init__(self, card: MapCard, scale: Scale, factors: Sequence[int] = ()) -> None:
+    def __init__(self, card: MapCard, scale: ScoreScale, factors: Sequence[int] = ()) -> None:
         self.card, self.scale, self.factors = card, scale, factors
         self.counts, self.shown = Counter[int](), Counter[int]()
         self.sums, self.squares = Counter[int](), Counter[int]()
