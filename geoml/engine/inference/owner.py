@@ -44,7 +44,7 @@ def _seen(network: Network[OwnedOutput], pixels: Pixels, core: Window) -> Window
     if network.backend.fixed or network.card.radius is None:
         return chip
     valid = pixels.valid[chip.slices(pixels.origin)]
-    (top, bottom), (left, right) = (_ends(valid.any(axis), grid.halo, grid.stride) for axis in (1, 0))
+    (top, bottom), (left, right) = (_ends(np.logical_or.reduce(valid, axis), grid.halo, grid.stride) for axis in (1, 0))
     return Window(chip.y0 + top, chip.x0 + left, chip.y0 + bottom, chip.x0 + right)
 
 
