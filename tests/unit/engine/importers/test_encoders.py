@@ -114,5 +114,13 @@ def test_statistics_of_galileo_that_are_none_are_refused(tmp_path: Path) -> None
         IMPORTERS.find("galileo").convert(folder, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", IMPORTERS.names())
+def test_every_importer_refuses_an_empty_folder_and_writes_nothing(name: str, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    with pytest.raises(InputError, match="cannot be read"):
+        IMPORTERS.find(name).convert(tmp_path / "given", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_profile_is_of_the_bands() -> None:
     assert len(_sentinel2.profile().center) == len(_sentinel2.BANDS)
