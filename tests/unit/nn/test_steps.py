@@ -83,7 +83,7 @@ def test_ndvi_stands_behind_the_bands_and_has_a_gradient_everywhere() -> None:
 def test_groups_are_of_bands_that_are_there() -> None:
     assert TokenGroups(3, (), None).channels == ((0, 1, 2),)
     assert TokenGroups(3, ((0,), (1, 2)), (0, 2)).channels == ((0,), (1, 2), (3,))
-    with pytest.raises(InputError, match="groups: .*3.*; expected positions of 3 bands"):
+    with pytest.raises(InputError, match=r"groups: .*3.*; expected positions of 3 bands"):
         TokenGroups(3, ((0, 3),), None)
     with pytest.raises(InputError, match=r"ndvi"):
         TokenGroups(3, (), (0, 3))
