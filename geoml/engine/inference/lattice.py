@@ -9,8 +9,9 @@ from geoml.errors import InputError
 from geoml.grid.chips import CORE, ChipGrid, exact_grid
 from geoml.io.cards.map_card import MapCard
 
-AROUND = 8192
-"""Pixels of the plane that a block may be read with on each side, for the coarsest level of a pyramid."""
+WIDEST = 16_384
+"""Pixels of the plane that a chip of the coarsest level of a pyramid may be wide: a block is read with all that its
+chips hold."""
 
 
 def owner_grid(card: MapCard, reach: int, factor: int = 1) -> ChipGrid:
@@ -46,11 +47,10 @@ def levels_of(
         if output.joiner != "owner":
             raise InputError(f"pyramid: {card.name} gives every pixel an answer; expected a model that finds objects")
         levels[factor] = grid = owner_grid(card, output.reach, factor)
-        if factor * grid.halo > AROUND:
+        if (wide := factor * grid.size) > WIDEST:
             raise InputError(
-                f"pyramid: {factor} x the {grid.halo} pixels that {card.name} sees around a place are"
-                f" {factor * grid.halo:,} around each block; at most {AROUND:,} are read, expected"
-                f" {AROUND // grid.halo} or less"
+                f"pyramid: at {factor} a chip of {card.name} with what it sees around is {wide:,} pixels wide, and each"
+                f" block would be read so far; at most {WIDEST:,} are, expected a smaller factor"
             )
     return levels
 

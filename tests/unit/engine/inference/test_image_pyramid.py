@@ -10,7 +10,7 @@ import torch
 
 from geoml import testing
 from geoml.backends.torch import Backend, Device
-from geoml.engine.inference.lattice import AROUND, CORE, levels_of, margin_of
+from geoml.engine.inference.lattice import CORE, WIDEST, levels_of, margin_of
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.inference.pyramid import coarser
 from geoml.engine.packages.package import Package
@@ -155,8 +155,10 @@ def test_what_is_read_around_a_block_is_what_levels_hang_on() -> None:
 
 
 def test_a_pyramid_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InputError, match=rf"pyramid: 64 x the 257 pixels .* at most {AROUND:,} are read, .* 31 or"):
+    with pytest.raises(InputError, match=rf"pyramid: at 64 a chip of finder .* is 33,920 .* at most {WIDEST:,}"):
         levels_of(card(radius=256), Output(card()), factors=(2, 64))
+    with pytest.raises(InputError, match=r"pyramid: at 32 a chip of finder .* is 32,768"):
+        levels_of(card(radius=None, chip_size=1024), Output(card()), factors=(2, 32))
     with pytest.raises(InputError, match="pyramid: small gives every pixel an answer"):
         levels_of(testing.card("small", ["red"], ["a", "b"]), _pixel_output(), factors=(2,))
     made = predictor()
