@@ -19,7 +19,7 @@ DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
-	bench-growth bench-start bench-stream bench-objects bench-track bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
+	bench-growth bench-start bench-stream bench-objects bench-detect bench-track bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -83,6 +83,9 @@ bench-stream: env  ## latency of one chip through the warm model, p50 and p99
 
 bench-objects: env  ## joining 10^4 to 10^6 boxes, beside torchvision and SAHI (SAHI_PYTHON)
 	$(BIN)/python tests/benchmarks/objects.py
+
+bench-detect: env  ## a detector over a large photo, beside SAHI with the same weights and the bare network
+	$(BIN)/python -m tests.benchmarks.detect $(ARGS)
 
 bench-track: env  ## ids, places and speeds of real films with true boxes; docs/tracking.md has the table
 	$(BIN)/python -m tests.benchmarks.track $(ARGS)

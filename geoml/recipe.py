@@ -141,6 +141,8 @@ class PredictRecipe(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
+    later: ClassVar[tuple[str, ...]] = ("pyramid",)
+
     model: Place = Field(description="a name in catalogs/models, or the folder or URL of a package")
     query: Query
     crs: str = Field(
@@ -162,6 +164,11 @@ class PredictRecipe(Frozen):
         " allows",
     )
     tta: bool = Field(default=False, description="average over the eight flips and turns")
+    pyramid: tuple[Annotated[int, Field(ge=2, le=64)], ...] = Field(
+        default=(), max_length=6,
+        description="of a model of objects: look for larger ones too, in pixels so many times as wide; once for each,"
+        " 2 to 64, the smaller first",
+    )  # fmt: skip
     probabilities: bool = Field(default=False, description="also write the probability of every class")
     features: bool = Field(default=True, description="also write polygons of the classes")
     min_area: float = Field(default=0.0, ge=0, description="m²; smaller polygons are left out, after merging")
@@ -185,10 +192,22 @@ class PredictRecipe(Frozen):
         description="images unlike the training data: warn (another unit is refused), refuse, or allow",
     )
 
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if list(self.pyramid) != sorted(set(self.pyramid)):
+            raise ValueError(f"pyramid: {list(self.pyramid)}; expected each larger than the one before")
+        return self
+
     @property
     def hash(self) -> str:
-        """sha256 over the canonical JSON without what changes no pixel: its fields that are `Unhashed`."""
-        return digest(self.model_dump(mode="json", exclude=unhashed(type(self))))
+        """sha256 over the canonical JSON of what is `counted`."""
+        return digest(self.counted())
+
+    def counted(self, *leave: str) -> dict[str, Any]:
+        """Plain JSON without fields that change no pixel (`Unhashed`), and without those that came later (``later``)
+        and say nothing; and without ``leave``."""
+        silent = (n for n in self.later if getattr(self, n) == type(self).model_fields[n].default)
+        return self.model_dump(mode="json", exclude=unhashed(type(self)) | dict.fromkeys((*silent, *leave), True))
 
 
 def canonical(value: object) -> str:

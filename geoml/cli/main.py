@@ -69,16 +69,18 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
 
 @command(models, "import")
 def models_import(
-    kind: Annotated[str, typer.Argument(help="dynamic-world")],
+    kind: Annotated[str, typer.Argument(help="a file of geoml/engine/importers: dynamic-world, galileo, presto")],
     source: Annotated[Path, typer.Argument(help="folder with the published weights")],
-    out: Annotated[Path, typer.Option("--out", help="folder of the new package")] = Path("dynamic-world"),
+    out: Annotated[Path | None, typer.Option("--out", help="folder of the new package; the kind, if none")] = None,
 ) -> None:
     """Turn published weights into a model package."""
-    from geoml.engine.packages.imports import import_dynamicworld
+    from geoml.engine.importers import IMPORTERS
 
-    if kind != "dynamic-world":
-        raise unknown("import", kind, ["dynamic-world"])
-    import_dynamicworld(source, out)
+    names = [n.replace("_", "-") for n in IMPORTERS.names()]
+    if kind not in names:
+        raise unknown("import", kind, names)
+    out = out or Path(kind)
+    IMPORTERS.find(kind.replace("-", "_")).convert(source, out)
     out_console.print(f"wrote {out}")
 
 

@@ -1,16 +1,35 @@
 """Augmentation: image, valid mask and target of a chip move together; brightness moves the image only.
 
+A chip that is turned by any angle is cut out of a larger one: `drawn` says how large it is, `rotate` turns it.
+
 Of a pair (or more dates) every date moves alike, and each has its own brightness.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data.recipe import Augmentation
+from geoml.data.rotation import Rotation
 from geoml.data.scene import Sample
 from geoml.data.target import Target, d4
+
+
+def drawn(how: Augmentation, rng: np.random.Generator, size: int) -> Rotation | None:
+    """How a chip of ``size`` pixels is turned and scaled; None, and nothing is drawn, where it never is."""
+    if not how.rotate and not how.scale:
+        return None
+    angle, power = rng.uniform(-how.rotate, how.rotate), rng.uniform(-1, 1)
+    return Rotation(size, math.radians(angle), (1 + how.scale) ** power)
+
+
+def rotate(larger: Sample, kind: Target, rotation: Rotation) -> Sample:
+    """The chip that is seen in a larger one. Every date moves alike; what is not known of a pixel stays unknown."""
+    image, valid = rotation.bilinear(larger.image, larger.valid)
+    return Sample.of(image, valid, kind.rotated(larger.target, rotation), kind)
 
 
 def augment(

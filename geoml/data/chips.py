@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoml.data.augment import augment
+from geoml.data.augment import augment, drawn, rotate
 from geoml.data.recipe import RasterRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.data.target import Target
@@ -183,8 +183,12 @@ class TrainBatches:
     def _sample(self, epoch: int, i: int) -> Sample:
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, epoch, i))
+        rotation = drawn(recipe.augmentation, rng, self.size)
         piece, window = self.places.draw(rng, recipe.sampling.kind, self.size)
-        chip = cut(self.reader(piece.scene), window, piece.window, self.kind)
+        larger = window.expand(rotation.margin) if rotation else window
+        chip = cut(self.reader(piece.scene), larger, piece.window, self.kind)
+        if rotation:
+            chip = rotate(chip, self.kind, rotation)
         return augment(chip, self.kind, recipe.augmentation, rng, self.mean, self.std, recipe.dates)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import shapely
 
 from geoml.data.recipe import RasterRecipe
+from geoml.data.rotated_pieces import rotated
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.data.source import SOURCES
 from geoml.data.splits import SPLITS, assign, check_copies
@@ -33,7 +34,10 @@ def prepare(recipe: RasterRecipe) -> Splits:
     check_copies(pieces)
     used = {p.scene.id for p in pieces}
     unused = [Piece(s, s.window, UNUSED) for s in found if s.id not in used]
-    return {name: [p for p in pieces if p.split == name] for name in SPLITS} | {UNUSED: unused}
+    splits = {name: [p for p in pieces if p.split == name] for name in SPLITS} | {UNUSED: unused}
+    if recipe.augmentation.validation:
+        splits["val"] = rotated(splits["val"], recipe.target, recipe.augmentation.rotate)
+    return splits
 
 
 def check(splits: Splits, recipe: RasterRecipe, read: Callable[[LabelledScene], Sample]) -> None:

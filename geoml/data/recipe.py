@@ -113,9 +113,18 @@ class Augmentation(Frozen):
     Brightness, contrast and jitter are drawn for each date.
     """
 
-    later: ClassVar[tuple[str, ...]] = ("swap", "same")
+    later: ClassVar[tuple[str, ...]] = ("rotate", "scale", "validation", "swap", "same")
 
     flips: bool = Field(default=True, description="the eight flips and quarter turns (D4), uniformly")
+    rotate: float = Field(
+        default=0.0, ge=0, le=180, description="degrees: turned by any angle up to this to either side, uniformly"
+    )
+    scale: float = Field(
+        default=0.0, ge=0, le=1, description="up to 1 + this times as large or as small, uniformly in the logarithm"
+    )
+    validation: bool = Field(
+        default=False, description="rotate validation too, each piece by an angle of its own, always the same"
+    )
     brightness: float = Field(default=0.0, ge=0, description="added to each chip: up to this many std of each band")
     contrast: float = Field(default=0.0, ge=0, lt=1, description="chip scaled around the mean by 1 ± this")
     band_jitter: float = Field(default=0.0, ge=0, description="as brightness, but drawn for each band")

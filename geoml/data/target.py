@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from geoml.data.labels import VectorLabels
     from geoml.data.recipe import RasterRecipe
+    from geoml.data.rotation import Rotation
 
 T = TypeVar("T", bound=np.generic)
 LISTED = 20
@@ -98,6 +99,10 @@ class Target(Protocol):
 
     def turned(self, target: Labels, k: int, size: int) -> Labels:
         """Of a square chip of ``size`` pixels, moved as `d4` moves its image."""
+        ...
+
+    def rotated(self, target: Labels, rotation: Rotation) -> Labels:
+        """Of the chip that ``rotation`` makes of a larger one, which ``target`` is of."""
         ...
 
     def stacked(self, targets: Sequence[Labels]) -> Labels:
@@ -197,6 +202,10 @@ class PixelTarget(Target, ABC):
 
     def turned(self, target: Labels, k: int, size: int) -> Labels:
         return d4(target, k)
+
+    def rotated(self, target: Labels, rotation: Rotation) -> Labels:
+        """Of the nearest pixel: labels are not mixed."""
+        return rotation.nearest(target)
 
     def stacked(self, targets: Sequence[Labels]) -> Labels:
         return np.stack(targets).astype(self.learnt)

@@ -51,7 +51,7 @@ class Rows:
     """What is known of the rows ``window`` of a block (or of any window), which come from the top.
 
     Of an output of pixels: (band, y, x) for each of its layers by key, as stored, nodata where no input was. Of an
-    output of owned things: its columns by name, (n, …) each, with the centre in ``y`` and ``x``.
+    output of owned things: its columns by name, (n, …) each, with the pixel that tells of each in ``y`` and ``x``.
     """
 
     window: Window
@@ -335,17 +335,31 @@ class PixelOutput(Output, Protocol):
 
 @runtime_checkable
 class OwnedOutput(Output, Protocol):
-    """An output of things with a centre. Each belongs to the chip whose core holds the centre, and so to one block."""
+    """An output of things that one pixel tells of. Each belongs to the chip whose core holds that, and to one block."""
 
     joiner: ClassVar[Literal["owner"]]
     reach: ClassVar[int]
-    """Pixels around a centre that `candidates` looks at in the raw output; chips are so much wider."""
+    """Pixels around that one that `candidates` looks at in the raw output; chips are so much wider."""
 
     def candidates(self, raw: Tensor, chip: Window, known: Tensor) -> Mapping[str, Tensor]:
         """Columns (n, …) of the things in the raw output (K, y, x) of a chip; ``y`` and ``x`` are pixels of the plane.
 
         ``known`` (y, x) is True where there was data. Raises ModelError for raw output that is not finite there.
         """
+        ...
+
+    def at_level(self, found: Mapping[str, NDArray[np.number]], factor: int) -> dict[str, NDArray[np.number]]:
+        """What is said of ``found``, which are candidates in pixels ``factor`` times as wide as those of the plane, one
+        of the levels of the recipe's pyramid: in pixels of the plane, and only of the sizes that this level speaks of.
+        """
+        ...
+
+    def levels(self) -> Sequence[Mapping[str, Any]]:
+        """What ``run.json`` says of each level of a pyramid, as JSON; empty where the recipe has none."""
+        ...
+
+    def warnings(self) -> Sequence[str]:
+        """What a reader of its tables has to know."""
         ...
 
 

@@ -54,6 +54,14 @@ class Window:
     def expand(self, pixels: int) -> Window:
         return Window(self.y0 - pixels, self.x0 - pixels, self.y1 + pixels, self.x1 + pixels)
 
+    def coarser(self, factor: int) -> Window:
+        """The smallest window, in pixels ``factor`` times as wide, that holds this one."""
+        return Window(self.y0 // factor, self.x0 // factor, -(-self.y1 // factor), -(-self.x1 // factor))
+
+    def finer(self, factor: int) -> Window:
+        """The same rectangle in pixels of which ``factor`` make one of this window's."""
+        return Window(self.y0 * factor, self.x0 * factor, self.y1 * factor, self.x1 * factor)
+
     def halves(self, stride: int) -> tuple[Window, Window]:
         """Two parts, cut across the longer side at a multiple of ``stride`` from its start."""
         height, width = self.shape

@@ -12,6 +12,9 @@ Several dates come as (batch, dates * bands, y, x), all bands of the first date 
 A network with a method ``loss(raw, target)`` learns by that in place of the loss of its task: ``raw`` is what it gives
 in training mode, of any shape that begins with the batch, and ``target`` what the task learns from.
 
+A file with ``encoder(config)`` has a part that makes an embedding of each pixel, and is of use without classes: a
+network that maps the same to (batch, width, y, x), with integers ``width`` and ``steps``, the most that a series has.
+
 A file with ``calibrate(network, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
 pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values; a fresh network takes its
 state from them and sets its buffer ``ready``. Where it has a method ``doubt(pixels)``, that says in a sentence what
@@ -23,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from geoml.errors import unknown
 from geoml.registry import Registry
 
 if TYPE_CHECKING:
@@ -53,4 +57,12 @@ def build(architecture: str, config: Mapping[str, object]) -> nn.Module:
 
     with torch.inference_mode(False):
         module: nn.Module = _FILES.build(architecture, config)
+    return module
+
+
+def encoder(architecture: str, config: Mapping[str, object]) -> nn.Module:
+    """The encoder of a model by name. Raises InputError as `configure` does, and for a model that has none."""
+    if architecture not in names() or not _FILES.defines(architecture, "encoder"):
+        raise unknown("encoder", architecture, [n for n in names() if _FILES.defines(n, "encoder")])
+    module: nn.Module = find(architecture).encoder(configure(architecture, {"classes": 1, **config}))
     return module

@@ -9,10 +9,11 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geoml.engine.contract import FinishedRun
+from geoml.engine.packages.score_scale import ScoreScale
 from geoml.grid.plane import Plane
 from geoml.io.tables.geoparquet import HELD, Extent, Spill, bounds_of, scratch, types_of, write_sorted
 from geoml.io.tables.objects import SCHEMA, ObjectRows, Searched, box_areas, read_found, write_summary
-from geoml.outputs._objects_summary import Scale, Summary
+from geoml.outputs._objects_summary import Summary
 from geoml.outputs._objects_tables import FEATURES, SUMMARY
 from geoml.vector.boxes import Boxes, Suppression, take, together
 
@@ -23,7 +24,7 @@ def kept(run: FinishedRun, overlap: float, searched: Searched) -> Iterator[tuple
 
     Blocks come row by row, so a row of them is a strip.
     """
-    reach = run.plan.card.chip_size
+    reach = run.plan.card.chip_size * max((1, *run.plan.recipe.pyramid))
     strips: dict[Plane, Suppression] = {}
     for (plane, _), row in groupby(run.parts(read_found), key=lambda part: (part[0].plane, part[0].iy)):
         found: list[Boxes] = []
@@ -46,8 +47,8 @@ def write_tables(run: FinishedRun, overlap: float, score: float) -> None:
     card, plan, path = run.plan.card, run.plan, run.out / FEATURES
     region: BaseGeometry = shapely.union_all([zone.geometry for zone in plan.zones])
     model_id = f"{card.name}/{card.version}/{card.sha256[:12]}"
-    rows, scale, least = ObjectRows(card, model_id, run.sources, region), Scale(card, score), plan.recipe.min_area
-    summary, searched, extent = Summary(card, scale), Searched(), Extent()
+    rows, scale, least = ObjectRows(card, model_id, run.sources, region), ScoreScale(card, score), plan.recipe.min_area
+    summary, searched, extent = Summary(card, scale, plan.recipe.pyramid), Searched(), Extent()
     with scratch(path) as folder:
         found = Spill(folder / "found", SCHEMA, HELD)
         for plane, boxes in kept(run, overlap, searched):

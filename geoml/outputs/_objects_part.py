@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geoml.engine.contract import BlockRun, Rows
 from geoml.io.tables.objects import CELL, FoundObjects, write_found
+from geoml.vector.boxes import LEVEL
 from geoml.vector.masks import MASK, WORDS
 
 
@@ -22,7 +23,7 @@ class ObjectPart:
         self.rows: list[dict[str, NDArray[np.number]]] = []
 
     def add(self, rows: Rows) -> None:
-        """Keep what has its centre inside the region."""
+        """Keep what has its peak inside the region."""
         if rows.arrays:
             mine = self.run.asked[self._pixels(rows.arrays)]
             self.rows.append({name: column[mine] for name, column in rows.arrays.items()})
@@ -41,13 +42,15 @@ class ObjectPart:
         if outside is not None:
             boxes["outside"] = outside[self._pixels(boxes)].astype(np.float64)
         boxes["y"], boxes["x"] = boxes["y"] + 0.5, boxes["x"] + 0.5
-        order = np.lexsort((boxes["class"], boxes["x"], boxes["y"]))
+        level = (boxes[LEVEL],) if LEVEL in boxes else ()
+        order = np.lexsort((*level, boxes["class"], boxes["x"], boxes["y"]))
         write_found(FoundObjects({k: v[order] for k, v in boxes.items()}, self._searched()), path)
 
     def _pixels(self, boxes: Mapping[str, NDArray[np.number]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and columns in the block of the pixels that hold the centres."""
+        """Rows and columns in the block of the pixels that hold the peaks."""
         window = self.run.block.window
-        return boxes["y"].astype(np.int64) - window.y0, boxes["x"].astype(np.int64) - window.x0
+        y, x = (np.floor(boxes[axis]).astype(np.int64) for axis in "yx")
+        return y - window.y0, x - window.x0
 
     def _searched(self) -> Counter[tuple[int, int]]:
         window, found = self.run.block.window, Counter[tuple[int, int]]()

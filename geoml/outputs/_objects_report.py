@@ -97,8 +97,9 @@ class ObjectReport:
     layers: Mapping[str, ReportLayer] = {}
     change = False
 
-    def __init__(self, out: Path, card: MapCard, score: float) -> None:
-        self.out, self.card, self.score = out, card, score
+    def __init__(self, out: Path, card: MapCard, score: float, levels: Sequence[Mapping[str, Any]] = ()) -> None:
+        """``levels`` of a pyramid are as in ``run.json``."""
+        self.out, self.card, self.score, self.levels = out, card, score, levels
 
     def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> ObjectCounter:
         """Blocks hold no layer to count."""
@@ -134,7 +135,9 @@ class ObjectReport:
         """Counts by class."""
         left = self._summary[0]["unsearched_km2"]
         said = area(1e6 * left) if left else ""
-        return self._part("section", said, self.card.detection, self._plots(), self.score, self._held_out())
+        return self._part(
+            "section", said, self.card.detection, self._plots(), self.score, self._held_out(), self.levels
+        )
 
     def _held_out(self) -> str:
         """The scores of the card in one line; empty where it has none."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from geoml.engine.packages.score_scale import ScoreScale
 from geoml.grid.ellipsoid import area
 from geoml.io.cards.map_card import MapCard
 from geoml.io.tables.objects import Searched
-from geoml.nn.objects.box_calibration import Knots
 from geoml.nn.objects.expected_count import Correction
+from geoml.outputs._objects_levels import levels_of_sizes
 from geoml.vector.boxes import Boxes
 
 SHARES = 2**40
@@ -26,45 +28,18 @@ SCHEMA = pa.schema(
         "confidence": pa.float64(),
         "expected": pa.float64(),
         **dict.fromkeys(("expected_low", "expected_high"), pa.int64()),
-        **dict.fromkeys(("searched_km2", "unsearched_km2"), pa.float64()),
+        **dict.fromkeys(("searched_km2", "unsearched_km2", "least_m", "most_m"), pa.float64()),
+        "pyramid": pa.list_(pa.int64()),
     }
 )
 """Of a summary: a row for each class of the card."""
 
 
-class Scale:
-    """What scores of the classes of a card are worth; without a record of it they stay as they are.
-
-    ``score`` is the one from which on objects are then reported.
-    """
-
-    def __init__(self, card: MapCard, score: float) -> None:
-        self.score = score
-        known = card.detection.classes if card.detection else {}
-        self.records = {c.value: known[c.name] for c in card.classes if c.name in known}
-        self._knots = {value: Knots.of(record.knots) for value, record in self.records.items()}
-
-    def confidence(self, boxes: Boxes) -> NDArray[np.float64]:
-        """(n,) chance to be a true object."""
-        out = boxes["score"].astype(np.float64)
-        for value, knots in self._knots.items():
-            mine = boxes["class"] == value
-            out[mine] = knots(out[mine])
-        return out
-
-    def reported(self, boxes: Boxes) -> NDArray[np.bool_]:
-        """(n,) True from the threshold of the class on."""
-        least = np.full(256, self.score)
-        for value, record in self.records.items():
-            least[value] = record.threshold
-        return np.asarray(boxes["score"] >= least[boxes["class"].astype(np.intp)])
-
-
 class Summary:
     """Numbers of objects by class, of candidates as they come."""
 
-    def __init__(self, card: MapCard, scale: Scale) -> None:
-        self.card, self.scale = card, scale
+    def __init__(self, card: MapCard, scale: ScoreScale, factors: Sequence[int] = ()) -> None:
+        self.card, self.scale, self.factors = card, scale, factors
         self.counts, self.shown = Counter[int](), Counter[int]()
         self.sums, self.squares = Counter[int](), Counter[int]()
 
@@ -83,12 +58,15 @@ class Summary:
     def table(self, searched: Searched, region: BaseGeometry, pixels: int | None) -> pa.Table:
         """Rows of `SCHEMA`: class, name, count, confidence (mean of what is counted, null without objects), expected
         (how many there are most likely), expected_low and expected_high (95 %; all null where the card does not know),
-        and for all alike searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data.
+        and for all alike searched_km2 and unsearched_km2: of ``region`` (degrees) with and without data, least_m and
+        most_m: longer sides of what the model knows, null where its card does not say it, and pyramid: the factors.
 
         ``pixels`` of the region, where that is known: when all of them were searched, nothing is left.
         """
         km2 = searched.km2()
         left = 0.0 if searched.pixels == pixels else max(round(area(region) / 1e6 - km2, 6), 0.0)
+        known = bool(self.card.detection and self.card.detection.sizes)
+        levels = list(levels_of_sizes(self.card, self.factors).values())
         rows = [
             {
                 "class": c.value,
@@ -98,6 +76,9 @@ class Summary:
                 **self._expected(c.value),
                 "searched_km2": km2,
                 "unsearched_km2": left,
+                "least_m": levels[0].smallest if known else None,
+                "most_m": levels[-1].largest if known else None,
+                "pyramid": list(self.factors),
             }
             for c in self.card.classes
         ]

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,10 @@ from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.metrics import IGNORE
+from geoml.outputs._objects_levels import Level, gaps, levels_of_sizes, said
 from geoml.outputs._objects_tables import SIDES, TABLES
 from geoml.recipe import PredictRecipe
-from geoml.vector.boxes import COLUMNS, ORIENTED
+from geoml.vector.boxes import COLUMNS, LEVEL, ORIENTED
 from geoml.vector.masks import MASK, WORDS
 
 if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, table or page
@@ -89,7 +91,7 @@ class Output:
     def candidates(self, raw: Tensor, chip: Window, known: Tensor) -> Mapping[str, Tensor]:
         """As `geoml.engine.contract.OwnedOutput.candidates`: the columns of `geoml.vector.boxes` and ``valid``.
 
-        ``y`` and ``x`` are the pixel of the centre. No side is farther from it than the card's chips are wide: of more
+        ``y`` and ``x`` are the pixel of the peak. No side is farther from it than the card's chips are wide: of more
         the network cannot see the other end. Raises ModelError in a run for more than `MOST`.
         """
         from geoml.outputs._objects_peaks import candidates
@@ -103,6 +105,27 @@ class Output:
                 f" {height} x {width} pixels, at most {MOST:,} are possible; check weights and normalisation"
             )
         return found
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Of the recipe's pyramid."""
+        return self.recipe.pyramid if self.recipe else ()
+
+    @cached_property
+    def _sizes(self) -> dict[int, Level]:
+        return levels_of_sizes(self.card, self.factors)
+
+    def at_level(self, found: Mapping[str, NDArray[np.number]], factor: int) -> dict[str, NDArray[np.number]]:
+        """As `geoml.engine.contract.OwnedOutput.at_level`, with a column ``level``."""
+        return self._sizes[factor].of(found, self.card.gsd)
+
+    def levels(self) -> list[dict[str, Any]]:
+        """``factor``, ``gsd`` in metres, ``least_m`` and ``most_m``: longer sides that look as large as was learnt."""
+        return said(self._sizes, self.card.gsd) if self.factors else []
+
+    def warnings(self) -> list[str]:
+        """Sizes that no level of the pyramid knows."""
+        return gaps(self._sizes)
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """Float64 candidates for `geoml.nn.objects.box_scores.BoxScores`, (n, 8), (n, 9) of oriented boxes, (n, 57)
@@ -119,7 +142,7 @@ class Output:
         """Boxes of a block."""
         from geoml.outputs._objects_part import ObjectPart
 
-        return ObjectPart(run, self._columns)
+        return ObjectPart(run, (*self._columns, *((LEVEL,) if self.factors else ())))
 
     def collect(self, run: FinishedRun) -> None:
         """Objects as GeoParquet, and their summary."""
@@ -137,4 +160,4 @@ class Output:
         """Boxes on the map, and their numbers."""
         from geoml.outputs._objects_report import ObjectReport
 
-        return ObjectReport(out, self.card, SCORE)
+        return ObjectReport(out, self.card, SCORE, self.levels())

@@ -150,7 +150,8 @@ def check_sides(recipe: DetectionRecipe, counts: Mapping[str, NDArray[np.float64
         return
     said = (
         f"{large} of {len(sides)} training boxes are longer than a chip of {most} pixels ({most * recipe.gsd:g} m), the"
-        f" longest {sides.max() * recipe.gsd:.4g} m: what is so large cannot be found"
+        f" longest {sides.max() * recipe.gsd:.4g} m: what is so large is only found in coarser pixels (--pyramid of"
+        f" geoml predict)"
     )
     if large > REFUSED * len(sides):
         raise InputError(f"chip_size: {said}; take larger chips, a coarser gsd, or leave these out")

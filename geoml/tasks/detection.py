@@ -43,7 +43,7 @@ class AtPrecision(Frozen):
 class DetectionRecipe(RasterRecipe):
     """A training run of the task of objects."""
 
-    later: ClassVar[tuple[str, ...]] = (*RasterRecipe.later, "threshold", "match_distance", "sizes")
+    later: ClassVar[tuple[str, ...]] = (*RasterRecipe.later, "threshold", "match_distance", "sizes", "rounded")
 
     classes: tuple[ClassInfo, ...] = Field(min_length=1, description="value, name and color of each kind of object")
     threshold: Literal["f1"] | AtPrecision = Field(
@@ -54,12 +54,17 @@ class DetectionRecipe(RasterRecipe):
         default=(), max_length=20,
         description="metres of longer sides between which AP is told apart; by default thirds of the true boxes",
     )  # fmt: skip
+    rounded: float = Field(
+        default=0.0, ge=0, le=1,
+        description="share of half the shorter side by which corners of what fills an upright box are rounded, for"
+        " augmentation.rotate: 0 of roofs, 1 of crowns and discs",
+    )  # fmt: skip
 
     @property
     def target(self) -> BoxTarget:
         """Boxes of the classes, oriented or with outlines where the model is of these."""
         config = self.model.config
-        return BoxTarget(self.classes, bool(config.get("oriented")), bool(config.get("masks")))
+        return BoxTarget(self.classes, bool(config.get("oriented")), self.rounded, bool(config.get("masks")))
 
     @property
     def card_fields(self) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 Suppression is greedy: from the best box down, each is kept unless a kept one overlaps it by more than a threshold. Ties
 are broken by place and class, never by arrival. A box is a row of columns by name, see `COLUMNS`; more of them may
-travel along. With a column `ANGLE` boxes are oriented: their sides are measured in a frame that is turned about the
-centre by so many radians, from east towards south.
+travel along. With a column `ANGLE` boxes are oriented: their sides are measured in a frame that is turned about ``y``,
+``x`` by so many radians, from east towards south. With a column `LEVEL` boxes were found in pixels of several sizes:
+then of two of one class and different levels one is also dropped where the smaller lies in the larger by more than the
+threshold, since a part of a thing is not another one.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from geoml.errors import InputError
 Boxes = Mapping[str, NDArray[np.number]]
 """(n,) or (n, …) each, by name."""
 COLUMNS = ("y", "x", "north", "south", "west", "east", "score", "class")
-"""The centre in pixels of a plane, how far the box reaches from it, and what was found how surely; float64, uint8."""
-ANGLE = "angle"
+"""The place that tells of a box, in pixels of a plane, how far the box reaches from it, and what was found how surely;
+float64, uint8. A box need not be as wide to both sides of that place, so that its middle is another one."""
+ANGLE, LEVEL = "angle", "level"
 ORIENTED = (*COLUMNS, ANGLE)
 EDGES = ("top", "left", "bottom", "right")
 
@@ -112,10 +115,11 @@ def overlapping(
 
 
 def best_first(boxes: Boxes) -> NDArray[np.intp]:
-    """The order of suppression: by score, then row, column, class and size of the box."""
+    """The order of suppression: by score, then the coarser level, row, column, class and size of the box."""
     sizes = (boxes[side] for side in ("east", "west", "south", "north"))
     turned = (boxes[ANGLE],) if ANGLE in boxes else ()
-    return np.lexsort((*turned, *sizes, boxes["class"], boxes["x"], boxes["y"], -boxes["score"]))
+    level = (-boxes[LEVEL],) if LEVEL in boxes else ()
+    return np.lexsort((*turned, *sizes, boxes["class"], boxes["x"], boxes["y"], *level, -boxes["score"]))
 
 
 def suppress(boxes: Boxes, threshold: float) -> dict[str, NDArray[np.number]]:
@@ -131,7 +135,7 @@ class Suppression:
 
     Args:
         threshold: of the intersection over union; what overlaps a kept box by more is dropped.
-        reach: pixels that no box goes beyond from its centre.
+        reach: pixels that no box goes beyond from the place that tells of it.
     """
 
     def __init__(self, threshold: float, reach: float) -> None:
@@ -142,13 +146,13 @@ class Suppression:
     def add(self, boxes: Boxes, frontier: float) -> dict[str, NDArray[np.number]]:
         """The boxes of which it is now certain that they are kept, best first, each once.
 
-        ``boxes`` are all that have their centre above the row ``frontier`` and were not added before; with infinity
+        ``boxes`` are all whose ``y`` lies above the row ``frontier`` and that were not added before; with infinity
         nothing is held back. Raises InputError for a box that came too late or reaches too far.
         """
         if count(boxes) and (boxes["y"] < self._frontier).any():
-            raise InputError(f"boxes: a centre above row {self._frontier}, after those rows were done")
+            raise InputError(f"boxes: one from above row {self._frontier}, after those rows were done")
         if any((boxes[side] > self.reach).any() for side in ("north", "south", "west", "east")):
-            raise InputError(f"boxes: one goes more than {self.reach} pixels beyond its centre")
+            raise InputError(f"boxes: one goes more than {self.reach} pixels beyond its y or x")
         self._frontier = frontier
         known = together([self.held, boxes]) if self.held is not None else dict(boxes)
         known = take(known, best_first(known))
@@ -157,7 +161,7 @@ class Suppression:
         if ANGLE in known:  # it is a corner that reaches farthest
             reach, lowest = reach * 2**0.5, shapely.bounds(outlines(shape)).reshape(-1, 4)[:, 3]
         final = np.isinf(frontier) | (lowest <= frontier - reach)  # nothing that is to come can overlap it
-        fate = _fates(shape, final, self.threshold)
+        fate = _fates(known, shape, final, self.threshold)
         self.held = take(known, fate == _OPEN)
         return take(known, fate == _KEPT)
 
@@ -172,7 +176,7 @@ _CHUNK = 256
 """Boxes whose neighbours are looked up at once: they hold memory until all of these have their fate."""
 
 
-def _fates(shape: NDArray[np.float64], final: NDArray[np.bool_], threshold: float) -> NDArray[np.int8]:
+def _fates(boxes: Boxes, shape: NDArray[np.float64], final: NDArray[np.bool_], threshold: float) -> NDArray[np.int8]:
     """Of boxes, best first: kept, gone, or open where that hangs on boxes that are not here yet.
 
     What is gone is not looked at any more, so of many boxes in one place nearly all cost nothing.
@@ -185,7 +189,7 @@ def _fates(shape: NDArray[np.float64], final: NDArray[np.bool_], threshold: floa
         at, worse = tree.query(polygons[rows])
         left = (worse > rows[at]) & (fate[worse] != _GONE)
         at, worse = at[left], worse[left]
-        mine = iou(shape[rows[at]], shape[worse]) > threshold
+        mine = _one_thing(boxes, shape, rows[at], worse, threshold)
         at, worse = at[mine], worse[mine]
         order = np.argsort(at, kind="stable")
         ends = np.searchsorted(at[order], np.arange(len(rows) + 1))
@@ -198,6 +202,20 @@ def _fates(shape: NDArray[np.float64], final: NDArray[np.bool_], threshold: floa
             else:
                 blocked[below] = True
     return fate
+
+
+def _one_thing(
+    boxes: Boxes, shape: NDArray[np.float64], a: NDArray[np.intp], b: NDArray[np.intp], threshold: float
+) -> NDArray[np.bool_]:
+    """(n,) True where boxes of the rows ``a`` and ``b`` are taken for one thing."""
+    share = iou(shape[a], shape[b])
+    same = share > threshold
+    if LEVEL in boxes:
+        one, other = _area(shape[a]), _area(shape[b])
+        both = share * (one + other) / (1 + share)
+        inside = _share(both, np.minimum(one, other)) > threshold
+        same |= inside & (boxes[LEVEL][a] != boxes[LEVEL][b]) & (boxes["class"][a] == boxes["class"][b])
+    return same
 
 
 def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

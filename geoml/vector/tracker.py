@@ -27,20 +27,22 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """Detections of a moment: ``centre`` (n, 2) and ``size`` (n, 2) along two axes in metres, ``confidence`` (n,) 0..1,
-    ``kind`` (n,) their class."""
+    """Detections of a moment: ``centre`` (n, 2) and ``size`` (n, 2) along two axes in metres, ``sure`` (n,) bool,
+    False of what may continue a thing and begins none, ``kind`` (n,) their class."""
 
     centre: Floats
     size: Floats
-    confidence: Floats
+    sure: NDArray[np.bool_]
     kind: Ints
 
     def __post_init__(self) -> None:
         rows = len(self.centre)
-        shapes = [self.centre.shape, self.size.shape, self.confidence.shape, self.kind.shape]
+        shapes = [self.centre.shape, self.size.shape, self.sure.shape, self.kind.shape]
+        if self.sure.dtype != np.bool_:
+            raise InputError(f"sure: {self.sure.dtype}; expected True or False for each detection")
         if shapes != [(rows, 2), (rows, 2), (rows,), (rows,)]:
             raise InputError(f"detections: shapes {shapes}; expected (n, 2), (n, 2), (n,), (n,)")
-        if not (np.isfinite(self.centre).all() and np.isfinite(self.size).all() and np.isfinite(self.confidence).all()):
+        if not (np.isfinite(self.centre).all() and np.isfinite(self.size).all()):
             raise InputError("detections: not finite; expected numbers")
         if (self.size <= 0).any():
             raise InputError("detections: a size is not above 0; expected metres")
@@ -49,12 +51,11 @@ class Seen:
 class Tracker:
     """Takes the moments of a sequence in their order and gives each detection its id, from 1 on.
 
-    Memory is that of the things that are waited for. ``sure``: confidence from which a detection is a thing, whether it
-    was seen before or not.
+    Memory is that of the things that are waited for.
     """
 
-    def __init__(self, motion: Motion | None = None, sure: float = 0.5) -> None:
-        self.motion, self.sure = motion or Motion(), sure
+    def __init__(self, motion: Motion | None = None) -> None:
+        self.motion = motion or Motion()
         self.count = 0
         """Ids that were given."""
         self._time = -np.inf
@@ -81,13 +82,12 @@ class Tracker:
         self._time = time
         ids = np.zeros(len(seen.centre), np.int64)
         free = np.arange(len(self._id))
-        sure = seen.confidence >= self.sure
-        for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
+        for rows in (np.flatnonzero(seen.sure), np.flatnonzero(~seen.sure)):
             mine, theirs = self._pairs(free, rows, seen)
             ids[theirs] = self._id[mine]
             self._update(mine, theirs, seen)
             free = np.setdiff1d(free, mine)
-        self._begin(np.flatnonzero(sure & (ids == 0)), seen, ids)
+        self._begin(np.flatnonzero(seen.sure & (ids == 0)), seen, ids)
         return ids
 
     def _predict(self, step: float) -> None:

@@ -117,6 +117,8 @@ import sys, json, resource, glob, pystac, numpy as np
 from odc.stac import load
 folder, side = sys.argv[1], int(sys.argv[2])
 items = [pystac.Item.from_file(p) for p in sorted(glob.glob(folder + "/*/item.json"))]
+for item in items:  # it does not read the bands of STAC 1.1
+    item.assets["image"].extra_fields["raster:bands"] = [{"data_type": "uint16", "nodata": 0}] * 4
 def cpu():
     u = resource.getrusage(resource.RUSAGE_SELF); return u.ru_utime + u.ru_stime
 before = cpu()

@@ -69,9 +69,8 @@ def torchgeo(scene: str, weights: str, out: Path) -> None:
         done = np.zeros(src.shape, np.uint8)
         for batch in loader:
             classes = net(scaled(batch["image"].numpy())).argmax(1)[0].byte().numpy()
-            bounds = batch["bounds"][0]
-            left, top = (bounds.minx, bounds.maxy) if hasattr(bounds, "minx") else (float(bounds[0]), float(bounds[4]))
-            col, row = (round(v) for v in ~src.transform * (left, top))
+            x, y, *_ = batch["bounds"][0]
+            col, row = (round(v) for v in ~src.transform * (x.start, y.stop))
             y0, x0 = row + half, col + half
             part = done[max(y0, 0) : y0 + CHIP - 2 * half, max(x0, 0) : x0 + CHIP - 2 * half]
             part[:] = classes[half : half + part.shape[0], half : half + part.shape[1]]

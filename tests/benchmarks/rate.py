@@ -118,7 +118,7 @@ def peer_python(name: str, work: Path) -> str:
     folder = work / f"venv-{name}"
     python = folder / "bin" / "python"
     if not python.exists():
-        wanted = {"torchgeo": ["torchgeo", "requests"], "geoai": ["geoai-py"]}[name]
+        wanted = {"torchgeo": ["torchgeo==0.8.1", "requests"], "geoai": ["geoai-py==0.40.1"]}[name]
         subprocess.run(["uv", "venv", "-q", "--python", sys.executable, folder], check=True)
         subprocess.run(["uv", "pip", "install", "-q", "--python", python, *wanted, "safetensors"], check=True)
     return str(python)

@@ -59,10 +59,9 @@ def against_geotrax(data: Path, positions: geopandas.GeoDataFrame) -> pd.DataFra
     )
 
 
-def kit(data: Path, out: Path, sequence: str, fps: float = KIT_FPS) -> dict[str, Any]:
-    """True boxes of a KIT sequence, its frames placed by keypoints, as ``kit_SEQUENCE.parquet`` in ``out``."""
+def kit(data: Path, out: Path, sequence: str, fps: float = KIT_FPS, model: str | None = None) -> dict[str, Any]:
+    """True boxes of a KIT sequence, or what ``model`` finds, placed by keypoints, as ``kit_SEQUENCE.parquet``."""
     folder = data / "kit_ais_vehicles" / f"sequence_{sequence}"
     true = folder / "gt" / "gt.txt"
-    return geoml.track(
-        folder / "img1", out / f"kit_{sequence}.parquet", detections=true, truth=true, fps=fps, gsd=KIT_GSD
-    )
+    found = {"detections": true} if model is None else {"model": model, "bands": ("red", "green", "blue")}
+    return geoml.track(folder / "img1", out / f"kit_{sequence}.parquet", **found, truth=true, fps=fps, gsd=KIT_GSD)

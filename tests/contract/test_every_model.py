@@ -14,6 +14,7 @@ from geoml.engine.packages import package
 from geoml.engine.train.fit import OwnLoss
 from geoml.errors import InputError
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.nn.context import asked
 from geoml.nn.weights import first_convolution
 from tests.contract.lessons import ClassLesson, Lesson, Loss, lesson_of
 
@@ -22,7 +23,10 @@ LEARNED = [n for n in NAMES if not models.calibrated(n)]
 CHANGE = [n for n in NAMES if "change" in models.find(n).TASKS]
 COMPARING = [n for n in LEARNED if "inner" in models.find(n).Config.__dataclass_fields__]
 """Two maps of one date each: no features of one date meet those of the other."""
-SIAMESE = [n for n in LEARNED if n not in COMPARING and "dates" in models.find(n).Config.__dataclass_fields__]
+SIAMESE = [
+    n for n in CHANGE if n in LEARNED and n not in COMPARING and "dates" in models.find(n).Config.__dataclass_fields__
+]
+ENCODERS = [n for n in NAMES if hasattr(models.find(n), "encoder")]
 
 every_model = pytest.mark.parametrize("name", NAMES)
 every_learned_model = pytest.mark.parametrize("name", LEARNED)
@@ -69,6 +73,18 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
 def image(name: str, batch: int, height: int, width: int, bands: int = 3, seed: int = 1) -> Tensor:
     """(batch, dates * bands, height, width) for `tiny`."""
     return noise(batch, bands * dates_of(name), height, width, seed=seed)
+
+
+def context_of(module: nn.Module, x: Tensor, dates: int, seed: int = 1) -> dict[str, Tensor]:
+    """What a network asks for beside pixels: every look, months and places by chance."""
+    random = torch.Generator().manual_seed(seed)
+    batch, _, height, width = x.shape
+    known = {
+        "looks": torch.ones(batch, dates, height, width, dtype=torch.bool),
+        "months": torch.randint(0, 12, (batch, dates), generator=random),
+        "place": torch.rand(batch, 2, height, width, generator=random) * 60,
+    }
+    return {name: known[name] for name in asked(module)}
 
 
 def trained_a_little(name: str) -> nn.Module:
@@ -131,7 +147,8 @@ def test_takes_any_size(name: str, size: tuple[int, int]) -> None:
 def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     module = tiny(name).train()
     target = lesson(name).target(2, 64, 64, 3)
-    loss_of(name, module, 3)(module(image(name, 2, 64, 64)), target).backward()
+    x = image(name, 2, 64, 64)
+    loss_of(name, module, 3)(module(x, **context_of(module, x, dates_of(name))), target).backward()
     for weight, value in module.named_parameters():
         assert value.grad is not None, f"{weight} does not take part"
         assert bool(torch.isfinite(value.grad).all()), weight
@@ -281,3 +298,64 @@ def test_takes_more_than_two_dates_and_not_one(name: str) -> None:
         assert tiny(name, dates=4).eval()(noise(1, 12, 37, 40)).shape == (1, 3, 37, 40)
     with pytest.raises(InputError, match="dates"):
         models.build(name, {**config(name), "dates": 1})
+
+
+every_encoder = pytest.mark.parametrize("name", ENCODERS)
+
+
+def encoder_of(name: str, bands: int = 3, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.encoder(name, {**models.find(name).TINY, "bands": bands}).eval()
+
+
+@every_encoder
+@torch.no_grad()
+def test_an_encoder_never_looks_at_a_gap(name: str) -> None:
+    """Gaps differ between the pixels of a batch; what stands in them changes nothing, and they change something."""
+    module, steps = encoder_of(name), 5
+    x = noise(2, 3 * steps, 8, 8)
+    context = context_of(module, x, steps)
+    looks = torch.rand(2, steps, 8, 8, generator=torch.Generator().manual_seed(3)) < 0.6
+    looks[0, :, 0, 0] = False
+    hidden = ~looks.repeat_interleave(3, 1)
+    found = module(x, **context | {"looks": looks})
+    assert found.shape == (2, module.width, 8, 8)
+    assert torch.equal(module(x.masked_fill(hidden, 1e6), **context | {"looks": looks}), found)
+    assert not found[0, :, 0, 0].any()
+    whole = module(x, **context)
+    assert float((whole - found).abs().max()) > 1e-3
+
+
+@every_encoder
+@torch.no_grad()
+def test_an_encoder_gives_a_pixel_the_same_beside_any_others(name: str) -> None:
+    """Byte for byte, in chips that start at multiples of its stride and end anywhere."""
+    module, steps = encoder_of(name), 4
+    x = noise(1, 3 * steps, 48, 40)
+    context = context_of(module, x, steps)
+    context["looks"] = torch.rand(1, steps, 48, 40, generator=torch.Generator().manual_seed(4)) < 0.7
+    whole = module(x, **context)
+    start, end = 4 * module.stride, 8 * module.stride
+    part = {k: v[..., start:end, start:end] if v.ndim == 4 else v for k, v in context.items()}
+    assert torch.equal(module(x[..., start:end, start:end], **part), whole[..., start:end, start:end])
+
+
+@every_encoder
+def test_an_encoder_takes_no_more_steps_than_it_has_places_for(name: str) -> None:
+    module = encoder_of(name)
+    with pytest.raises(InputError, match=f"1 to {module.steps} steps"):
+        module(noise(1, 3 * (int(module.steps) + 1), 4, 4))
+    with pytest.raises(InputError, match="dates: 25"):
+        models.build(name, {**config(name), "dates": 25})
+    with pytest.raises(InputError, match="did you mean"):
+        models.encoder(f"{name}s", {"bands": 3})
+
+
+@every_encoder
+@torch.no_grad()
+def test_months_reach_the_answer_of_an_encoder(name: str) -> None:
+    module = encoder_of(name)
+    x = noise(1, 6, 8, 8)
+    context = context_of(module, x, 2)
+    other = context | {"months": (context["months"] + 6) % 12}
+    assert float((module(x, **context) - module(x, **other)).abs().max()) > 1e-3

@@ -82,6 +82,13 @@ def test_nothing_wrong_is_no_error(cli: Callable[..., Result], threshold: str, m
         ({"join": "glue"}, 2, ["join", "blend"]),
         ({"mask": "maybe"}, 2, ["mask", "none"]),
         ({"filter": "cloud <"}, 2, ["filter"]),
+        ({"pyramid": "1"}, 2, ["pyramid.0", "2"]),
+        ({"pyramid": "2.5"}, 2, ["pyramid.0", "integer"]),
+        ({"pyramid": "65"}, 2, ["pyramid.0", "64"]),
+        ({"pyramid": ("2", "--pyramid", "2")}, 2, [r"pyramid: \[2, 2\]", "larger than the one before"]),
+        ({"pyramid": ("4", "--pyramid", "2")}, 2, [r"pyramid: \[4, 2\]", "larger than the one before"]),
+        ({"pyramid": sum((("--pyramid", str(k)) for k in range(2, 9)), ())[1:]}, 2, ["pyramid", "6 items"]),
+        ({"pyramid": "2"}, 2, ["pyramid", "threshold gives every pixel an answer"]),
     ],
 )
 def test_a_wrong_question_is_answered(

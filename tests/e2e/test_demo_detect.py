@@ -31,7 +31,7 @@ def test_demo_of_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     cars = detect.compare_with_labels(tmp_path / "demo" / "run")
     assert cars.sentence() in ended.stdout
     assert len(cars.found) == row["count"]
-    assert len(cars.seen) >= 7
+    assert len(cars.seen) >= 15
     assert len(cars.right) > len(cars.found) / 2
     assert f"Look at {tmp_path / 'demo' / 'cars.png'}" in ended.stdout.replace("\n", "")
     drawn = np.asarray(Image.open(tmp_path / "demo" / "cars.png"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typer.testing import Result
 
 import geoml
 from geoml import testing
+from geoml.cube import profile
 from geoml.cube.domain import fit
 from geoml.engine.packages import cards, package
 from geoml.errors import ModelError
@@ -238,3 +240,37 @@ def test_a_square_that_cannot_be_read_stops_nothing(run: Callable[..., Any], tmp
     plan = geoml.pipeline.plan(PredictRecipe.model_validate(said["recipe"]), out)
     assert len(plan.blocks) > 1
     assert json.loads((out / ".geoml" / "domain.json").read_text())["pixels"] == 0
+
+
+def levelled(folder: Path, known: str, **fields: Any) -> str:
+    """The package ``known`` without its record, with others."""
+    shutil.copytree(known, folder)
+    card = cards.read(known, MapCard)
+    cards.write(card.model_copy(update={"domain": None, "name": folder.name, **fields}), folder)
+    return str(folder)
+
+
+def test_bands_in_another_order_are_refused_and_named(run: Callable[..., Any], known: str, tmp_path: Path) -> None:
+    pixels = np.moveaxis(testing.smooth((2, 200, 200), seed=50) * [[[1e-4]], [[4e-4]]], 0, -1)
+    model = levelled(tmp_path / "ordered", known, profile=profile.fit(pixels.reshape(-1, 2), "made"))
+    data = np.stack([LIKE.data[0], np.minimum(LIKE.data[1] * 4.0, 60_000).astype(LIKE.data.dtype)])
+    right, wrong = replace(LIKE, data=data), replace(LIKE, data=data[::-1].copy())
+    run(right, name="right", model=model)
+    with pytest.raises(ModelError, match=r"ordered: bands: .*red holds nir, nir holds red"):
+        run(wrong, name="wrong", model=model)
+    assert not list((tmp_path / "wrong").glob("cogs/*"))
+    run(wrong, name="allowed", model=model, out_of_domain="allow")
+    with pytest.raises(ModelError, match="ordered: bands:"):  # what is allowed once is not known to be right
+        run(wrong, name="allowed", model=model)
+
+
+def test_another_level_is_said_and_refused_when_asked(
+    run: Callable[..., Any], known: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = levelled(tmp_path / "top", known, level="L1C")
+    surface = replace(LIKE, properties={"processing:level": "L2A"})
+    run(surface, name="warned", model=model)
+    assert "top: level: 1 of L2A among 1 items; the model was trained on L1C" in caplog.text
+    with pytest.raises(ModelError, match="top: level: 1 of L2A"):
+        run(surface, name="refused", model=model, out_of_domain="refuse")
+    run(replace(LIKE, properties={"processing:level": "L1C"}), name="same", model=model, out_of_domain="refuse")

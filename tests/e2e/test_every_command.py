@@ -17,7 +17,8 @@ import yaml
 from affine import Affine
 
 from geoml import models, testing
-from geoml.engine.packages import cards, imports, package
+from geoml.engine.importers import dynamic_world
+from geoml.engine.packages import cards, package
 from geoml.engine.train import quantize as quantizing
 from geoml.io.cards.map_card import MapCard
 from geoml.testing import pictures as photos
@@ -194,7 +195,7 @@ def published(folder: Path) -> torch.nn.Module:
             conv, norm = (f"_{n}" if n else "" for n in (number, place))
             variables[f"{kind}{conv}/{kernel}"] = weights[f"{layer}.conv.weight"].transpose(axes)
             variables[f"{kind}{conv}/bias"] = weights[f"{layer}.conv.bias"]
-            for ours, theirs in imports.NORM.items():
+            for ours, theirs in dynamic_world.NORM.items():
                 variables[f"batch_normalization{norm}/{theirs}"] = weights[f"{layer}.norm.{ours}"]
     folder.mkdir()
     np.savez(folder / "dw_forward_vars.npz", **variables)

@@ -92,7 +92,8 @@ def other(option: Option) -> Any:
     if kind == "string":
         return TEXTS[option.name]
     if kind == "array":
-        return [2.0, 4.0] if option.schema["items"]["type"] == "number" else [TEXTS[option.name]]
+        numbers = {"number": [2.0, 4.0], "integer": [2, 4]}
+        return numbers.get(option.schema["items"]["type"]) or [TEXTS[option.name]]
     return {"integer": int, "number": float}[kind](default / 2 if default else 7)
 
 
@@ -107,7 +108,7 @@ def wrong(option: Option) -> Any:
         return ["glue"] if kind == "array" else "glue"
     if kind in ("integer", "number"):
         return "-3"
-    value = "small" if inner.get("type") == "number" else WRONG.get(option.name)
+    value = "small" if inner.get("type") in ("number", "integer") else WRONG.get(option.name)
     return [value] if value and kind == "array" else value
 
 
@@ -443,7 +444,8 @@ def test_the_forms_have_the_defaults_of_the_recipe(of: str) -> None:
     shown = {"predict": adhoc.predict, "monitor": nightly.monitor}[of].parameters.properties
     for name, option in PREDICT.items():
         if not option.required:
-            assert shown[name].get("default") == option.default, name
+            default = list(option.default) if isinstance(option.default, tuple) else option.default
+            assert shown[name].get("default") == default, name
             assert shown[name]["description"] == f"{option.about}.", name
 
 

@@ -51,6 +51,13 @@ def test_songdo_places_and_speeds(tmp_path: Path) -> None:
     assert joined[joined["Vehicle_Speed"] < 1]["moving"].mean() < 0.35
 
 
+@pytest.mark.slow
+def test_kit_found_by_the_shipped_model(tmp_path: Path) -> None:
+    found = track_data.kit(DATA, tmp_path, "b", model="kit-cars")
+    assert found["scores"]["geoml"]["hota"] >= 0.65
+    assert found["scores"]["geoml"]["idf1"] >= found["scores"]["nearest centre of the last frame"]["idf1"]
+
+
 @pytest.mark.parametrize(("sequence", "least"), [("a", 0.99), ("b", 0.98)])
 def test_kit_with_frames_placed_by_keypoints(sequence: str, least: float, tmp_path: Path) -> None:
     found = track_data.kit(DATA, tmp_path, sequence)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from geoml.data.labels import VectorLabels
+    from geoml.data.rotation import Rotation
 
 VISIBLE = 0.4
 """Share of a box inside a crop from which on it is learnt; of one that shows less nothing is known."""
@@ -48,6 +49,8 @@ class BoxTarget:
 
     classes: tuple[ClassInfo, ...]
     oriented: bool = False
+    rounded: float = 0.0
+    """By this share of half the shorter side of an upright box the corners of what fills it are rounded, 0 to 1."""
     masks: bool = False
 
     @property
@@ -107,6 +110,10 @@ class BoxTarget:
             return found
         inside = part.slices(window)
         found[:, *inside] = target[:, *part.slices(Window(0, 0, *target.shape[1:]))]
+        return self._hidden(found, inside)
+
+    def _hidden(self, found: NDArray[np.float32], inside: tuple[slice, slice]) -> NDArray[np.float32]:
+        """A target, where unknown too is what belongs to a box of which less than `VISIBLE` lies ``inside``."""
         y, x = np.nonzero(found[HEAT] > 0)
         (top, bottom), (left, right) = ((s.start, s.stop) for s in inside)
         if self.oriented:
@@ -138,6 +145,38 @@ class BoxTarget:
         found[SIDES] = (north, south, east, west) if k >= 4 else (north, south, west, east)
         return found
 
+    def rotated(self, target: Labels, rotation: Rotation) -> Labels:
+        """Boxes as they are then, rendered anew; ground of which nothing is known is that of the nearest pixel.
+
+        An upright box becomes the one around the turned rectangle that filled it, its corners `rounded`.
+        """
+        y, x = np.nonzero(target[HEAT] > 0)
+        boxes = _boxes_at(target, y, x)
+        order = np.argsort(boxes[:, 1], kind="stable")  # what is known of a box in one of its pixels is known
+        boxes, y, x = boxes[order], y[order], x[order]
+        _, first = np.unique(boxes[:, 2:].round(2), axis=0, return_index=True)
+        index, sides = boxes[first, 0], boxes[first, 2:]
+        middle = rotation.points((sides[:, [1, 0]] + sides[:, [3, 2]]) / 2)[:, ::-1]
+        half = self._reach((sides[:, 2:4] - sides[:, :2]) / 2 * rotation.scale, rotation.angle)
+        angle = sides[:, 4:] + rotation.angle
+        shape = (rotation.size, rotation.size)
+        found = render(np.column_stack([index, middle - half, middle + half, angle]), shape)
+        if self.masks:
+            numbers = target[NUMBER, y[first], x[first]]
+            told = render(np.column_stack([numbers, middle - half, middle + half]), shape)[INDEX]
+            found = np.concatenate([found, np.stack([told, rotation.nearest(target[OUTLINE])])])
+        found[INDEX][rotation.nearest(target[INDEX] == IGNORE)] = IGNORE
+        return self._hidden(found, (slice(0, rotation.size), slice(0, rotation.size)))
+
+    def _reach(self, half: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+        """How far boxes that reach ``half`` (n, 2) from their middle, in rows and columns, do so when turned."""
+        if self.oriented:
+            return half
+        radius = self.rounded * half.min(1, keepdims=True)
+        inner = half - radius
+        reach: NDArray[np.float64] = inner * abs(np.cos(angle)) + inner[:, ::-1] * abs(np.sin(angle)) + radius
+        return reach
+
     def stacked(self, targets: Sequence[Labels]) -> Labels:
         return np.stack(targets)
 
@@ -161,9 +200,7 @@ def boxes_of(target: Labels) -> NDArray[np.float64]:
 
     Of oriented boxes, (7, y, x), with the angle behind: see `geoml.vector.boxes.edges`.
     """
-    y, x = _centres(target)
-    index = target[INDEX, y, x]
-    return np.column_stack([index, index == IGNORE, _edges(target, y, x)])
+    return _boxes_at(target, *_centres(target))
 
 
 def outlines_of(target: Labels) -> TrueOutlines:
@@ -178,6 +215,12 @@ def _centres(target: Labels) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     same = np.column_stack([target[INDEX, y, x], _edges(target, y, x)]).round(2)
     first = np.sort(np.unique(same, axis=0, return_index=True)[1])
     return y[first], x[first]
+
+
+def _boxes_at(target: Labels, y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float64]:
+    """As `boxes_of`, of each pixel the box that it belongs to."""
+    index = target[INDEX, y, x]
+    return np.column_stack([index, index == IGNORE, _edges(target, y, x)])
 
 
 def _edges(target: Labels, y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ the network sees, and blended with the card's window otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from geoml.data.scene import Sample
 from geoml.engine.contract import BACKENDS, AnyOutput, Backend, PixelOutput, Rows, output_of
 from geoml.engine.inference.blended import blended
 from geoml.engine.inference.exact import exact
-from geoml.engine.inference.lattice import grid_of
+from geoml.engine.inference.lattice import levels_of
 from geoml.engine.inference.network import Network
 from geoml.engine.inference.owner import owned
+from geoml.engine.inference.pyramid import on_all_levels
 from geoml.engine.packages.calibrate import check_calibrated
 from geoml.engine.packages.package import Package
 from geoml.engine.pixels import Pixels
@@ -37,13 +39,15 @@ class Predictor:
     Args:
         package: the model with its card.
         output: what is made of its raw output; None is that of its card, without options.
-        join: auto, exact or blend; see `grid_of`.
+        join: auto, exact or blend; see `levels_of`.
         tta: average over the eight flips and quarter turns (D4).
+        factors: of a pyramid, for an output of things: look at pixels so many times as wide too.
         backend: what runs the network; None is that of PyTorch on ``device``.
         device: where to run; None chooses by the settings.
 
-    Raises InputError for a way to join that the output cannot serve or a device that is not there, ModelError for a
-    model that is not calibrated or a device that fails, TransientError when the device has no room for the model.
+    Raises InputError for a way to join or a pyramid that the output or the network cannot serve or a device that is not
+    there, ModelError for a model that is not calibrated or a device that fails, TransientError when the device has no
+    room for the model.
     """
 
     def __init__(
@@ -53,20 +57,27 @@ class Predictor:
         *,
         join: str = "auto",
         tta: bool = False,
+        factors: Sequence[int] = (),
         backend: Backend | None = None,
         device: object = None,
     ) -> None:
         check_calibrated(package)
         self.card, self.output = package.card, output or output_of(package.card)
-        self.grid, self.tta = grid_of(self.card, self.output, join, tta=tta), tta
+        self.levels = levels_of(self.card, self.output, join, tta=tta, factors=factors)
+        self.grid, self.tta = self.levels[1], tta
         self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card.signature, device)
         self.facts: Mapping[str, object] = {}  # what the item of a block says of the back end
+        if factors and "place" in self.backend.asks:
+            raise InputError(f"pyramid: {self.card.name} asks where each pixel lies, which is known of the finest only")
         if self.backend.most and self.grid.halo and not self.grid.whole and self.output.joiner == "pixels":
             self.grid = self.grid.doubled()
 
     def needed(self, window: Window) -> Window:
         """The input window whose pixels decide ``window``: its chips, trimmed where that is free of effect."""
-        if self.backend.fixed or self.grid.whole or not self.grid.exact or self.output.joiner == "owner":
+        if self.output.joiner == "owner":
+            each = (grid.input_window(window.coarser(k)).finer(k) for k, grid in self.levels.items())
+            return reduce(Window.union, each)
+        if self.backend.fixed or self.grid.whole or not self.grid.exact:
             return self.grid.input_window(window)
         return self.trimmed(window, window).expand(self.grid.halo)
 
@@ -84,7 +95,9 @@ class Predictor:
         output = self.output
         with self.backend.failures():
             if output.joiner == "owner":
-                yield from owned(Network(self.backend, self.card, self.grid, output), pixels, window)
+                levels = {k: Network(self.backend, self.card, g, output) for k, g in self.levels.items()}
+                find = on_all_levels(levels, pixels, window) if len(levels) > 1 else owned(levels[1], pixels, window)
+                yield from find
                 return
             join = exact if self.grid.exact else blended
             network = Network(self.backend, self.card, self.grid, output, self.tta)

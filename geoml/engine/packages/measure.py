@@ -37,14 +37,15 @@ def measure(module: nn.Module, bands: int, stride: int, *, sizes: tuple[int, ...
     """Measure a module in eval mode that maps (1, bands, H, W) normalised values to logits of the same H and W.
 
     ``stride`` is what the architecture says; a smaller power of two is taken where shifts show that it is enough.
-    Larger scenes are tried until the effect of a chip's edge ends well inside it. A module with ``radius`` 0 sees each
-    pixel alone and is believed: its input has a scale of its own, at which noise would show nothing. So is one that
-    says ``whole_chip``: its answer in a pixel is chosen among those of the whole chip.
+    Larger scenes are tried until the effect of a chip's edge ends well inside it. A module that says its ``radius`` is
+    believed: one that sees each pixel alone (0) has an input of a scale of its own, at which noise would show nothing,
+    and one of windows is slow. So is one that says ``whole_chip``: its answer in a pixel is chosen among those of the
+    whole chip.
     """
     if getattr(module, "whole_chip", False):
         return ReceptiveField(None, stride)
-    if getattr(module, "radius", None) == 0:
-        return ReceptiveField(0, 1)
+    if isinstance(said := getattr(module, "radius", None), int):
+        return ReceptiveField(said, stride if said else 1)
     device = next(module.parameters(), torch.zeros(())).device
     module = fuse_batch_norms(module, next(_scenes(bands, max(SMALL, 2 * stride), device)))  # as it is run
     for size in sizes:

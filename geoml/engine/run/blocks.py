@@ -65,7 +65,7 @@ def predictor_of(plan: Plan) -> Predictor:
     recipe, output = plan.recipe, output_of(plan.card, plan.recipe)
     card, size = plan.card.model_dump_json(exclude_unset=True), grid_of(plan.card, output, recipe.join).size
     package, (backend, facts) = _loaded(plan.model_path, card, size, asked_of_machine())
-    predictor = Predictor(package, output, join=recipe.join, tta=recipe.tta, backend=backend)
+    predictor = Predictor(package, output, join=recipe.join, tta=recipe.tta, factors=recipe.pyramid, backend=backend)
     predictor.facts = facts
     return predictor
 

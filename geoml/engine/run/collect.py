@@ -270,17 +270,21 @@ def _summary(
 
 
 def _sample_findings(plan: Plan, mixed: str) -> RunJson:
-    """What the sample before the blocks measured of the model, and the warnings for readers of the map."""
-    sample = plan.sample
+    """What the sample before the blocks measured of the model, the levels of a pyramid, and the warnings for readers of
+    the map."""
+    sample, output = plan.sample, output_of(plan.card, plan.recipe)
     equal = sample.self_change if sample else None
-    compares = output_of(plan.card, plan.recipe).changes
-    changes = {"self_change": equal.model_dump(mode="json") if equal else None} if compares else {}
+    found: RunJson = {"self_change": equal.model_dump(mode="json") if equal else None} if output.changes else {}
     warnings = [*(sample.warnings if sample else ()), *input_of(plan.card, plan.recipe).warnings(plan)]
+    if output.joiner == "owner":
+        warnings += output.warnings()
+        if levels := output.levels():
+            found["pyramid"] = list(levels)
     warnings += [mixed] if mixed else []
     record = plan.card.short_radius
     if record is not None and plan.card.chip_grid(plan.recipe.join).whole:
         warnings.append(record.price(plan.card.radius or 0))
-    return {**changes, "warnings": warnings}
+    return {**found, "warnings": warnings}
 
 
 def _file(path: Path, title: str, roles: tuple[str, ...]) -> AssetInfo:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pystac
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from geoml.cube.domain import fit, likeness, magnitude
+from geoml.cube.profile import refuse
 from geoml.cube.region import inside
 from geoml.engine.contract import input_of
 from geoml.engine.pixels import Pixels
@@ -28,6 +30,7 @@ from geoml.errors import DataError, ModelError, NothingFound, TransientError
 from geoml.grid.plane import Block, Window
 from geoml.io.cards.domain import OUTSIDE, Domain, describe, verdict
 from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.profile import Level
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import read_small, write_json
 from geoml.recipe import Frozen, digest
@@ -52,12 +55,17 @@ NAME = f"{STATE}/domain.json"
 
 
 class DomainCheck(Frozen):
-    """What the sample of a run says. ``times``: magnitude of each band over that of the training data, largest date."""
+    """What the sample of a run says. ``times``: magnitude of each band over that of the training data, largest date.
+
+    ``wrong`` says why the bands are in another order or unit, ``doubt`` what speaks against them without being sure.
+    """
 
     key: str = Field(description="of the plan that it was measured for")
     pixels: int
     unlike: int
     times: tuple[float, ...] = ()
+    wrong: str = ""
+    doubt: str = ""
 
 
 def measured(splits: Splits, recipe: RasterRecipe, reader: Reader) -> Domain:
@@ -83,31 +91,40 @@ def measured(splits: Splits, recipe: RasterRecipe, reader: Reader) -> Domain:
 
 
 def compare(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> None:
-    """Hold a sample of the run against the record of its package, and say where it is unlike it; writes into the run.
+    """Hold a sample of the run against the records of its package, and say where it is unlike; writes into the run.
 
-    Raises ModelError, as the recipe's ``out_of_domain`` asks: for ``warn`` where the numbers are in another unit, for
-    ``refuse`` also where they are unlike the training data, for ``allow`` never. A square that cannot be read is left
-    out: its block will say why.
+    Raises ModelError, as the recipe's ``out_of_domain`` asks: for ``warn`` where the numbers are in another unit or the
+    bands in another order, for ``refuse`` also where they are unlike the training data, for ``allow`` never. A square
+    that cannot be read is left out: its block will say why.
     """
-    domain = plan.card.domain
-    if domain is None:
+    card = plan.card
+    records = [r.model_dump(mode="json") for r in (card.domain, card.profile) if r is not None]
+    if not records and card.level is None:
         return
     versions = sorted((i.id, item_version(i)) for i in items)
     zones = [z.model_dump(mode="json") for z in plan.zones]
-    key = digest([plan.hash, versions, zones, domain.model_dump(mode="json")])
+    key = digest([plan.hash, versions, zones, *records])
     store.pull(NAME)
     found = _known(store, key)
     if found is None:
-        found = _compared(plan, domain, items, key)
+        found = _compared(plan, items, key)
         write_json(store.inside(NAME), found.model_dump(mode="json"))
         store.push(NAME)
     if not found.pixels:
         return
     allowed = plan.recipe.out_of_domain
-    about = f"{plan.card.name}: on a sample of the region, {describe(_share(found.unlike, found.pixels))}"
-    wrong = wrong_unit(found.times, plan.card)
+    if found.wrong and allowed != "allow":
+        raise ModelError(f"{card.name}: {found.wrong}; or --out-of-domain allow")
+    for doubt in filter(None, (found.wrong, found.doubt, _other_level(card, items))):
+        if allowed == "refuse":
+            raise ModelError(f"{card.name}: {doubt}; expected images like them, or --out-of-domain warn")
+        log.warning("%s: %s", card.name, doubt)
+    if card.domain is None:
+        return
+    about = f"{card.name}: on a sample of the region, {describe(_share(found.unlike, found.pixels))}"
+    wrong = wrong_unit(found.times, card)
     if wrong and allowed != "allow":
-        raise ModelError(f"{plan.card.name}: {wrong}")
+        raise ModelError(f"{card.name}: {wrong}")
     if verdict(found.unlike / found.pixels) == "inside":
         log.info("%s", about)
     elif allowed == "refuse":
@@ -133,23 +150,60 @@ def _known(store: RunStore, key: str) -> DomainCheck | None:
     return found if found.key == key else None
 
 
-def _compared(plan: Plan, domain: Domain, items: Sequence[pystac.Item], key: str) -> DomainCheck:
+def _other_level(card: MapCard, items: Sequence[pystac.Item]) -> str:
+    """Which items are of another level than the model was trained on; "" where none says so."""
+    levels = Counter(level for i in items if (level := level_of(i)))
+    other = ", ".join(f"{count} of {level}" for level, count in sorted(levels.items()) if level != card.level)
+    if card.level is None or not other:
+        return ""
+    return f"level: {other} among {len(items)} items; the model was trained on {card.level}"
+
+
+def level_of(item: pystac.Item) -> str | None:
+    """The level of processing that an item, or the name of its collection, states: L1C or L2A; None for neither."""
+    stated = (str(item.properties.get("processing:level", "")), str(item.collection_id or "").rpartition("-")[2])
+    return next((level for text in stated for level in get_args(Level) if text.upper() == level), None)
+
+
+def _compared(plan: Plan, items: Sequence[pystac.Item], key: str) -> DomainCheck:
     pixels = unlike = 0
-    values: list[list[NDArray[np.float32]]] = [[] for _ in range(plan.card.dates)]
-    reads = input_of(plan.card, plan.recipe)
+    card = plan.card
+    values: list[list[NDArray[np.float32]]] = [[] for _ in range(card.dates)]
+    reads = input_of(card, plan.recipe)
     for dates in islice(_squares(plan, items), SQUARES):
         both = reads.together(dates)
-        alike = likeness(domain, both.data, both.valid, both.scale, both.offset, both.looks)[both.valid]
-        pixels += alike.size
-        unlike += int((alike < OUTSIDE).sum())
+        pixels += int(both.valid.sum())
+        if card.domain is not None:
+            alike = likeness(card.domain, both.data, both.valid, both.scale, both.offset, both.looks)[both.valid]
+            unlike += int((alike < OUTSIDE).sum())
         for known, date in zip(values, dates, strict=True):
             known.append(date.physical()[:, date.valid].T)
-    usual = np.array(domain.magnitude)
     looks = [np.concatenate(v) for v in values if any(map(len, v))]
+    wrong, doubt = _order(plan, looks)
+    return DomainCheck(
+        key=key, pixels=pixels, unlike=unlike, times=_times(card.domain, looks), wrong=wrong, doubt=doubt
+    )
+
+
+def _times(domain: Domain | None, looks: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
+    """Of each band the magnitude over that of the training data, of the date whose is furthest from it."""
+    if domain is None:
+        return ()
+    usual = np.array(domain.magnitude)
     times = [magnitude(v) / np.where(usual > 0, usual, np.nan) for v in looks]
     worst = [max(band, key=lambda t: abs(np.log(max(t, 1e-12)))) for band in zip(*times, strict=True)]
-    shown = tuple(float(f"{t:.4g}") if np.isfinite(t) else 1.0 for t in worst)
-    return DomainCheck(key=key, pixels=pixels, unlike=unlike, times=shown)
+    return tuple(float(f"{t:.4g}") if np.isfinite(t) else 1.0 for t in worst)
+
+
+def _order(plan: Plan, looks: Sequence[NDArray[np.float32]]) -> tuple[str, str]:
+    """Why the bands are in another order or unit than the model knows, and what speaks against them; "" for nothing."""
+    profile = plan.card.profile
+    if profile is None or not looks:
+        return "", ""
+    try:
+        return "", refuse(profile, np.concatenate(looks), [b.name for b in plan.card.bands])
+    except ModelError as err:
+        return str(err), ""
 
 
 def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:

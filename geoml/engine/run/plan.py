@@ -25,7 +25,7 @@ from geoml.cube.harmonise import Transform
 from geoml.cube.numbers import Numbers, numbers_of
 from geoml.cube.region import count_inside
 from geoml.engine.contract import Input, input_of, output_of
-from geoml.engine.inference.lattice import grid_of
+from geoml.engine.inference.lattice import levels_of
 from geoml.engine.packages import cards
 from geoml.engine.run.band_units import check_units, converts
 from geoml.engine.run.block_table import BlockTable
@@ -197,7 +197,7 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[MapCard, MultiP
     reads = input_of(card, recipe)
     if dates:
         reads.check(query.datetime)
-    grid_of(card, output_of(card, recipe), recipe.join, tta=recipe.tta)
+    levels_of(card, output_of(card, recipe), recipe.join, tta=recipe.tta, factors=recipe.pyramid)
     region = region_of(query)
     if recipe.crs not in ("utm", "data"):
         plane_of(recipe.crs, card.gsd, card.anchor)

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.contract import output_of
-from geoml.engine.inference.lattice import grid_of
+from geoml.engine.inference.lattice import levels_of, margin_of
 from geoml.engine.run.block_table import BlockTable, columns
 from geoml.engine.run.item_version import item_version
-from geoml.fields import unhashed
 from geoml.grid.nearby import Areas
 from geoml.grid.plane import Block, Plane
 from geoml.grid.region import squares_of
@@ -64,7 +63,7 @@ def planned_blocks(
     found = list(_found(recipe, card, planes, cuts, dates, every=every))
     items = [u.item for those in dates for u in those]
     query = recipe.query.model_dump(mode="json", include={"filter"})
-    options = recipe.model_dump(mode="json", exclude={"query", *unhashed(PredictRecipe), "min_area", "simplify"})
+    options = recipe.counted("query", "min_area", "simplify")
     head = ",".join(map(canonical, (card.sha256, options, query)))
     parts = [canonical(zone.part) for zone in planes]
     tail = f",{canonical(list(into))}" if into else ""
@@ -95,9 +94,8 @@ def _found(
     *,
     every: bool,
 ) -> Iterator[_Found]:
-    grid = grid_of(card, output_of(card, recipe), recipe.join)
-    free = grid.exact and not grid.whole
-    margin = grid.halo + grid.stride if free else grid.size  # pixels further away decide nothing
+    output = output_of(card, recipe)
+    margin = margin_of(levels_of(card, output, recipe.join, factors=recipe.pyramid), output.joiner)
     reach = math.ceil(recipe.max_shift) + 2  # a date is read wider where it is moved
     areas = Areas([u.area for those in dates for u in those])
     date = np.repeat(np.arange(len(dates)), [len(those) for those in dates])

@@ -13,7 +13,9 @@ from geoml.io.cards.map_card import MapCard
 if TYPE_CHECKING:
     from geoml.engine.packages.package import Package
 
-ABOUT = frozenset({"description", "license", "bbox", "training", "scores", "parameters", "domain", "int8"})
+ABOUT = frozenset(
+    {"description", "license", "bbox", "training", "scores", "parameters", "domain", "int8", "level", "profile"}
+)
 """Fields of a card that change no class of a pixel and no meaning of one."""
 
 

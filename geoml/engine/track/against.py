@@ -20,8 +20,7 @@ class Against:
     """Takes moments with their ids; all of it is held in memory. True boxes of confidence 0 do not count, as
     MOTChallenge marks what is not looked at. Raises InputError and DataError of the file."""
 
-    def __init__(self, truth: str, sure: float) -> None:
-        self.sure = sure
+    def __init__(self, truth: str) -> None:
         self._true = {}
         for found in read_detections(truth):
             counted = found.take(found.confidence > 0)
@@ -32,9 +31,9 @@ class Against:
         self._before: tuple[NDArray[np.float64], NDArray[np.int64]] = (np.zeros((0, 2)), np.zeros(0, np.int64))
         self._given = self._alone = 0
 
-    def add(self, moment: Moment, ids: NDArray[np.int64], metres: NDArray[np.float64]) -> None:
-        """Take all detections of a moment, their ids (n,), 0 for none, and where they lie (n, 2) in metres."""
-        sure = moment.found.confidence >= self.sure
+    def add(self, moment: Moment, sure: NDArray[np.bool_], ids: NDArray[np.int64], metres: NDArray[np.float64]) -> None:
+        """Take all detections of a moment, which are sure (n,), their ids (n,), 0 for none, and where they lie (n, 2)
+        in metres."""
         near, self._given = nearest(self._before[0], metres[sure], self._before[1], self._given)
         self._before = metres[sure], near
         alone = np.arange(self._alone + 1, self._alone + 1 + int(sure.sum()))

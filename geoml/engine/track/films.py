@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.contract import Rows, output_of
+from geoml.engine.packages.score_scale import ScoreScale
 from geoml.engine.stream.ahead import Ahead
 from geoml.engine.stream.frames import COLOURS, Frame, Unread
 from geoml.engine.stream.recipe import StreamRecipe
@@ -23,7 +24,7 @@ from geoml.engine.track.recipe import TrackRecipe
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid.homography import Matrix, problem
 from geoml.io.cards.map_card import Band, MapCard
-from geoml.io.tables.detections import Detections, read_detections, read_matrices
+from geoml.io.tables.detections import SURE, Detections, read_detections, read_matrices
 from geoml.vector.boxes import suppress
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def _by_model(source: str | Path, recipe: TrackRecipe) -> Iterator[Looked | Unre
 
 def objects(rows: Rows, card: MapCard) -> Detections:
     """The objects among the candidates of a whole frame, as `geoml.vector.boxes` has them: what overlaps a better one
-    is left out."""
+    is left out. Their confidences are calibrated where the card knows how, and its thresholds say what is reported."""
     if not rows.arrays or not len(rows["y"]):
         return Detections.none(0)
     kept = suppress({**rows.arrays, **{axis: rows[axis] + 0.5 for axis in "yx"}}, OVERLAP)
@@ -145,7 +146,8 @@ def objects(rows: Rows, card: MapCard) -> Detections:
     boxes = np.column_stack([left, top, kept["east"] + kept["west"], kept["south"] + kept["north"]]).astype(np.float64)
     names = {c.value: c.name for c in card.classes}
     kinds = np.array([names[int(k)] for k in kept["class"]], object)
-    return Detections(0, boxes, kept["score"].astype(np.float64), kinds, np.full(len(boxes), -1))
+    scale = ScoreScale(card, SURE)
+    return Detections(0, boxes, scale.confidence(kept), kinds, np.full(len(boxes), -1), scale.reported(kept))
 
 
 class _Joined:

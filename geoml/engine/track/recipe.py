@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from geoml.engine.stream.recipe import words
+from geoml.io.tables.detections import SURE
 from geoml.recipe import Frozen, Place, When
 from geoml.vector.motion import Motion
 
@@ -59,7 +60,11 @@ class TrackRecipe(Frozen):
         default=None, gt=0, description="physical values are stored ones times this; by default what a file says"
     )
     offset: float | None = Field(default=None, description="and plus this; by default what a file says")
-    sure: float = Field(default=0.5, ge=0, le=1, description="confidence from which a detection may begin a track")
+    sure: float | None = Field(
+        default=None, ge=0, le=1,
+        description="confidence from which a detection may begin a track; by default what the card of the model"
+        f" reports, and {SURE} without one",
+    )  # fmt: skip
     unsure: float = Field(default=0.1, ge=0, le=1, description="confidence from which a detection may continue one")
     gap: float = Field(default=USUAL.gap, gt=0, le=3600, description="seconds for which one that is not seen is kept")
     wander: float = Field(
@@ -77,8 +82,9 @@ class TrackRecipe(Frozen):
     def _fits(self) -> Self:
         if (self.model is None) == (self.detections is None):
             raise ValueError("model, detections: give exactly one of them")
-        if self.unsure > self.sure:
-            raise ValueError(f"unsure: {self.unsure}; expected at most sure, {self.sure}")
+        sure = SURE if self.sure is None and self.model is None else self.sure
+        if sure is not None and self.unsure > sure:
+            raise ValueError(f"unsure: {self.unsure}; expected at most sure, {sure}")
         if self.log is not None and self.fps is not None:
             raise ValueError("log, fps: give one of them; the log has the times")
         if self.log is None and self.fps is None and not self.stills:

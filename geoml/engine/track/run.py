@@ -20,6 +20,7 @@ from geoml.engine.track.rows import TrackRows
 from geoml.engine.track.stills import owned
 from geoml.errors import InputError, NothingFound
 from geoml.io.stores.remote import is_url
+from geoml.io.tables.detections import SURE
 from geoml.io.tables.positions import opened, tracks_path
 from geoml.vector.tracker import Seen, Tracker
 
@@ -55,7 +56,7 @@ def follow(
         if first is None:
             raise NothingFound(f"{source or recipe.detections}: no frame that could be placed")
         crs = first.ground.crs
-        against = None if recipe.truth is None else Against(recipe.truth, recipe.sure)
+        against = None if recipe.truth is None else Against(recipe.truth)
         counts = {"frames": 0, "detections": 0, "dropped": 0, "elsewhere": 0}
         with opened(target, degrees=crs is not None) as (positions, tracks):
             rows = TrackRows(positions, tracks, recipe.motion, clock.start)
@@ -67,9 +68,7 @@ def follow(
                     progress(1)
             rows.finish()
             if not rows.rows:
-                raise NothingFound(
-                    f"{source or recipe.detections}: nothing was found with a confidence of {recipe.sure}"
-                )
+                raise NothingFound(f"{source or recipe.detections}: {_nothing(recipe)}")
             about = {"crs": crs, "gsd": None if crs else recipe.gsd, "recipe": recipe.model_dump(mode="json")}
             positions.finish(about)
             tracks.finish(about)
@@ -111,16 +110,17 @@ def _chained(first: Moment, coming: Iterator[Moment]) -> Iterator[Moment]:
 def _moving(
     recipe: TrackRecipe, rows: TrackRows, against: Against | None, moments: Iterator[Moment], counts: dict[str, int]
 ) -> Iterator[Moment]:
-    tracker, names = Tracker(recipe.motion, recipe.sure), dict[str, int]()
+    tracker, names = Tracker(recipe.motion), dict[str, int]()
     for moment in moments:
-        heard = moment.found.confidence >= recipe.unsure
+        heard = moment.found.sure(recipe.sure) | (moment.found.confidence >= recipe.unsure)
         counts["dropped"] += int((~heard).sum())
         moment = replace(moment, found=moment.found.take(heard))
         places, size = measured(moment)
         kind = np.array([names.setdefault(k, len(names)) for k in moment.found.kind], np.int64)
-        ids = tracker.step(moment.seconds, Seen(places.metres, size, moment.found.confidence, kind))
+        sure = moment.found.sure(recipe.sure)
+        ids = tracker.step(moment.seconds, Seen(places.metres, size, sure, kind))
         if against is not None:
-            against.add(moment, ids, places.metres)
+            against.add(moment, sure, ids, places.metres)
         counts["dropped"] += int((ids == 0).sum())
         _write(rows, moment, ids, places, size)
         rows.keep(tracker.waiting.tolist())
@@ -133,7 +133,7 @@ def _still(
     given = 0
     for photo, mine in owned(moments):
         places, size = measured(photo)
-        sure = photo.found.confidence >= recipe.sure
+        sure = photo.found.sure(recipe.sure)
         counts["dropped"] += int((~sure).sum())
         counts["elsewhere"] += int((sure & ~mine).sum())
         ids = np.zeros(len(mine), np.int64)
@@ -166,6 +166,12 @@ def measured(moment: Moment) -> tuple[GroundPlaces, NDArray[np.float64]]:
     n = len(boxes)
     lonlat = None if all_of.lonlat is None else all_of.lonlat[:n]
     return GroundPlaces(all_of.xy[:n], lonlat, all_of.metres[:n]), np.column_stack([width, height])
+
+
+def _nothing(recipe: TrackRecipe) -> str:
+    if recipe.sure is None and recipe.model is not None:
+        return "nothing was found that the card of the model reports"
+    return f"nothing was found with a confidence of {SURE if recipe.sure is None else recipe.sure}"
 
 
 def _notes(recipe: TrackRecipe, crs: str | None, note: str) -> list[str]:

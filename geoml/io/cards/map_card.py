@@ -17,6 +17,7 @@ from geoml.io.cards.card import ModelCard
 from geoml.io.cards.detection import Detection
 from geoml.io.cards.domain import Domain
 from geoml.io.cards.int8 import Int8
+from geoml.io.cards.profile import BandProfile, Level
 from geoml.io.cards.short_radius import ShortRadius
 from geoml.io.cards.signature import Signature
 from geoml.io.unit_names import Unit, unit
@@ -64,7 +65,7 @@ class MapCard(ModelCard):
     what: ClassVar[str] = "a model of maps"
     own: ClassVar[tuple[str, ...]] = (
         "architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata",
-        "channels", "made", *REPORTS,
+        "channels", "made", "level", "profile", *REPORTS,
     )  # fmt: skip
     """Fields that MLM lacks, or has in words of its own."""
 
@@ -89,6 +90,12 @@ class MapCard(ModelCard):
     )
     made: dict[str, Any] = Field(
         default_factory=dict, exclude_if=_empty, description="what the output has to know beside the classes"
+    )
+    level: Level | None = Field(
+        default=None, exclude_if=_empty, description="of processing, of what it was trained on; None: any, or not known"
+    )
+    profile: BandProfile | None = Field(
+        default=None, exclude_if=_empty, description="how the bands of a date stand to each other; None: not known"
     )
     domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
     int8: Int8 | None = Field(
@@ -135,8 +142,9 @@ class MapCard(ModelCard):
 
     @model_validator(mode="after")
     def _domain_of_the_bands(self) -> Self:
-        if self.domain is not None and len(self.domain.center) != len(self.bands):
-            raise ValueError(f"domain: a record of {len(self.domain.center)} bands; the card has {len(self.bands)}")
+        for name, record in (("domain", self.domain), ("profile", self.profile)):
+            if record is not None and len(record.center) != len(self.bands):
+                raise ValueError(f"{name}: a record of {len(record.center)} bands; the card has {len(self.bands)}")
         return self
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ from geoml.texts import listed
 
 UNSORTED = 5_000_000
 """Rows of a file that is not in the order of its frames that are sorted in memory, at most."""
+SURE = 0.5
+"""Confidence from which on a detection is a thing, where nobody says it."""
 CHUNK = 65_536
 """Rows that are read at once."""
 _NAMES = {
@@ -37,13 +39,15 @@ _BOXES = (("x", "y", "w", "h"), ("left", "top", "width", "height"), ("xmin", "ym
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """What was found in one frame: ``boxes`` (n, 4) left, top, width, height in pixels; ``confidence`` (n,) 0..1;
-    ``kind`` (n,) names of classes, empty where there is none; ``id`` (n,) of the file, -1 where it has none."""
+    ``kind`` (n,) names of classes, empty where there is none; ``id`` (n,) of the file, -1 where it has none;
+    ``reported`` (n,) bool where who found them says which of them are things, and which only may be."""
 
     frame: int
     boxes: NDArray[np.float64]
     confidence: NDArray[np.float64]
     kind: NDArray[np.object_]
     id: NDArray[np.int64]
+    reported: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         named = f"frame {self.frame}"
@@ -68,7 +72,15 @@ class Detections:
 
     def take(self, which: NDArray[np.bool_]) -> Detections:
         """Those where True."""
-        return Detections(self.frame, self.boxes[which], self.confidence[which], self.kind[which], self.id[which])
+        reported = None if self.reported is None else self.reported[which]
+        columns = self.boxes[which], self.confidence[which], self.kind[which], self.id[which]
+        return Detections(self.frame, *columns, reported)
+
+    def sure(self, least: float | None) -> NDArray[np.bool_]:
+        """(n,) which are things: from a confidence of ``least`` on; None: those that are reported, else from `SURE`."""
+        if least is None and self.reported is not None:
+            return self.reported
+        return np.asarray(self.confidence >= (SURE if least is None else least))
 
 
 def read_detections(path: str | Path) -> Iterator[Detections]:

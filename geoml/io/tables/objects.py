@@ -26,14 +26,15 @@ from geoml.io.tables.changes import Footprints
 from geoml.io.tables.features import VERTEX_STEP
 from geoml.io.tables.geoparquet import BBOX, bbox_column
 from geoml.io.tables.ground import areas, lonlat
-from geoml.vector.boxes import ANGLE, COLUMNS, EDGES, Boxes, edges, smallest, take
+from geoml.vector.boxes import ANGLE, COLUMNS, EDGES, LEVEL, Boxes, edges, smallest, take
 from geoml.vector.masks import MASK, WORDS, shapes
 
 CELL = 256
 """Pixels of a side of the squares in which searched pixels are counted: sums of them are the same for any blocks."""
 OUTSIDE = {0.0: False, 1.0: True}
 _CANDIDATES = (*COLUMNS, "valid", "outside")
-"""Of every block; those of oriented boxes have their `ANGLE` too, those of a model of outlines their `MASK`."""
+"""Of every block; those of oriented boxes have their `ANGLE` too, those of a model of outlines their `MASK`, those of a
+pyramid their `LEVEL`."""
 UNITS = 2**20
 """Whole parts of a m², so that sums do not hang on their order."""
 _TIME = pa.timestamp("us", tz="UTC")
@@ -62,7 +63,7 @@ SCHEMA = pa.schema(
 class FoundObjects:
     """What was found on one plane: `geoml.vector.boxes.Boxes`, and where was looked.
 
-    Two more columns: ``valid``, the share of the box with data, and ``outside``, 1 where the centre is unlike the
+    Two more columns: ``valid``, the share of the box with data, and ``outside``, 1 where the peak is unlike the
     training data, NaN where that is not known. ``searched`` counts pixels by square (row, column) of `CELL` pixels.
     """
 
@@ -96,18 +97,19 @@ def read_found(path: Path) -> FoundObjects:
 
 def _names(there: Container[str]) -> list[str]:
     """Columns of what a block found."""
-    return [*_CANDIDATES, *(name for name in (ANGLE, MASK) if name in there)]
+    return [*_CANDIDATES, *(name for name in (ANGLE, MASK, LEVEL) if name in there)]
 
 
 class ObjectRows:
-    """Rows of objects: id (plane, class, pixel of the centre, time), class (uint8), name, confidence (0..1, chance to
-    be a true object where the card knows it, else the score), score (as the model has it), x, y (centre, degrees),
-    length_m and width_m (longer and shorter side), heading (of the longer side, degrees from north, 0 to 180; null of
-    upright boxes), area_m2, edge (touches the edge
-    of ``region``, which is in degrees, or of the data), valid (share of the box with data), outside (the centre is
-    unlike the training data; null where that is not known), datetime (null unless first and last time are one),
-    start_datetime, end_datetime and items of those ``items`` that hold the centre, model, bbox, geometry (the box).
+    """Rows of objects: id (plane, class, pixel of the peak, level of a pyramid, time), class (uint8), name, confidence
+    (0..1, chance to be a true object where the card knows it, else the score), score (as the model has it), x, y
+    (centre of the box, degrees), length_m and width_m (longer and shorter side), heading (of the longer side, degrees
+    from north, 0 to 180; null of upright boxes), area_m2, edge (touches the edge of ``region``, which is in degrees, or
+    of the data), valid (share of the box with data), outside (the peak is unlike the training data; null where that is
+    not known), datetime (null unless first and last time are one), start_datetime, end_datetime and items of those
+    ``items`` that hold the centre, model, bbox, geometry (the box).
 
+    The peak is the pixel that tells of a box, most often near its centre.
     Of boxes with masks the geometry is the outline, area_m2 is its own, and length_m, width_m and heading are those of
     the smallest rectangle around it; centre, id and valid stay those of the box.
 
@@ -125,7 +127,8 @@ class ObjectRows:
 
         Raises InputError for a class that the card does not know.
         """
-        boxes = take(boxes, np.lexsort((boxes["class"], boxes["x"], boxes["y"])))
+        level = (boxes[LEVEL],) if LEVEL in boxes else ()
+        boxes = take(boxes, np.lexsort((*level, boxes["class"], boxes["x"], boxes["y"])))
         if strange := sorted(set(np.unique(boxes["class"]).tolist()) - self.names.keys()):
             raise InputError(f"class: {strange} not in the card of {self.card.name}; it has {sorted(self.names)}")
         shape, outline = edges(boxes), shapes(boxes)
@@ -198,11 +201,13 @@ def write_summary(table: pa.Table, path: Path) -> None:
 
 
 def _ids(plane: Plane, boxes: Boxes, start: NDArray[np.datetime64]) -> list[str]:
-    """The same for any blocks: no two objects of a class have their centre in one pixel."""
+    """The same for any blocks: no two objects of a class that one level found have their peak in one pixel."""
     y, x = (np.floor(boxes[axis]).astype(np.int64).tolist() for axis in "yx")
     times = ["" if t is None else f"_{t:%Y%m%dT%H%M%S}" for t in start.tolist()]
-    rows = zip(boxes["class"].tolist(), y, x, times, strict=True)
-    return [f"{plane.code}_c{value}_y{row}_x{col}{time}" for value, row, col, time in rows]
+    factors = boxes[LEVEL].astype(np.int64).tolist() if LEVEL in boxes else [1] * len(y)
+    levels = ["" if k == 1 else f"_k{k}" for k in factors]
+    rows = zip(boxes["class"].tolist(), y, x, levels, times, strict=True)
+    return [f"{plane.code}_c{value}_y{row}_x{col}{level}{time}" for value, row, col, level, time in rows]
 
 
 def _ground(plane: Plane, geometry: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -127,6 +127,51 @@ def test_a_box_that_breaks_the_promises_is_refused() -> None:
         strips.add(table([(25, 5, 5, 13, 5, 5, 0.9, 0)]), 40.0)
 
 
+def on_levels(boxes: Table, seed: int = 0) -> Table:
+    """The same, found in pixels of three sizes."""
+    return {**boxes, "level": np.random.default_rng(seed).choice([1.0, 2.0, 4.0], len(boxes["y"]))}
+
+
+def test_a_part_that_another_level_found_is_no_second_thing() -> None:
+    """What is large and surer swallows its parts, and parts that are surer leave nothing of what spans them."""
+    whole, part, far = (20, 20, 10, 10, 10, 10), (15, 15, 3, 3, 3, 3), (31, 20, 2, 2, 2, 2)
+
+    def kept(level: tuple[float, float], classes: tuple[int, int] = (0, 0), sure: float = 0.5) -> list[float]:
+        boxes = table([(*whole, 0.7, classes[0]), (*part, sure, classes[1]), (*far, 0.6, 0)])
+        return sorted(suppress({**boxes, "level": np.array([*level, 1.0])}, 0.5)["y"].tolist())
+
+    assert kept((4, 1)) == [20, 31]
+    assert kept((4, 1), sure=0.9) == [15, 31]
+    assert kept((4, 1), sure=0.7) == [20, 31], "of two as sure the coarser one"
+    assert kept((1, 1)) == [15, 20, 31], "what one level tells apart are two things"
+    assert kept((4, 1), classes=(0, 1)) == [15, 20, 31], "a thing may stand on another"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("height", [1.0, 7.5, 40.0])
+def test_levels_by_strips_are_those_of_all_at_once(height: float, turned: bool) -> None:
+    """The oracle measures what lies in both by polygons."""
+    boxes = on_levels(turned_boxes(400, sides=(1, REACH)) if turned else crowd(400))
+    shape, kept = edges(boxes), []
+    outline = outlines(shape)
+    for k in best_first(boxes).tolist():
+        both, area = shapely.area(shapely.intersection(outline[k], outline[kept])), shapely.area(outline)
+        inside = both / np.minimum(area[k], area[kept])
+        other = (boxes["level"][kept] != boxes["level"][k]) & (boxes["class"][kept] == boxes["class"][k])
+        if not ((both / (area[k] + area[kept] - both) > 0.3) | ((inside > 0.3) & other)).any():
+            kept.append(k)
+    strips, found = Suppression(0.3, REACH), []
+    for top in np.arange(0, 120, height):
+        found.append(strips.add(take(boxes, (boxes["y"] >= top) & (boxes["y"] < top + height)), top + height))
+    found.append(strips.end())
+    together = {name: np.concatenate([part[name] for part in found]) for name in boxes}
+    wanted = take(boxes, np.array(kept, np.intp))
+    for name in boxes:
+        np.testing.assert_array_equal(together[name][best_first(together)], wanted[name])
+    without = suppress({k: v for k, v in boxes.items() if k != "level"}, 0.3)
+    assert 30 < len(kept) < len(without["y"]), "the rule of levels takes some away"
+
+
 def turned_boxes(count: int, seed: int = 0, sides: tuple[float, float] = (2, 30)) -> dict[str, NDArray[np.number]]:
     """Oriented boxes in a square of 120 pixels, seen from somewhere inside of each."""
     random = np.random.default_rng(seed)

@@ -15,10 +15,10 @@ from geoml.vector.motion import Motion
 from geoml.vector.tracker import Seen, Tracker, nearest
 
 
-def seen(centre: NDArray[np.float64], confidence: float | NDArray[np.float64] = 1.0, kind: int = 0) -> Seen:
+def seen(centre: NDArray[np.float64], sure: bool | list[bool] | NDArray[np.bool_] = True, kind: int = 0) -> Seen:
     """Cars of 4.5 x 2 m."""
     n = len(centre)
-    return Seen(centre, np.tile([4.5, 2.0], (n, 1)), np.broadcast_to(confidence, n).astype(float), np.full(n, kind))
+    return Seen(centre, np.tile([4.5, 2.0], (n, 1)), np.broadcast_to(sure, n), np.full(n, kind))
 
 
 def queue(time: float) -> NDArray[np.float64]:
@@ -61,11 +61,11 @@ def test_ids_begin_with_one_in_the_first_frame_and_are_never_negative() -> None:
 
 
 def test_what_is_not_sure_goes_on_with_a_track_and_begins_none() -> None:
-    tracker = Tracker(sure=0.5)
-    assert tracker.step(0.0, seen(np.array([[0.0, 0], [50, 0]]), np.array([0.9, 0.3]))).tolist() == [1, 0]
-    assert tracker.step(0.5, seen(np.array([[5.0, 0], [50, 0]]), np.array([0.2, 0.3]))).tolist() == [1, 0]
+    tracker = Tracker()
+    assert tracker.step(0.0, seen(np.array([[0.0, 0], [50, 0]]), [True, False])).tolist() == [1, 0]
+    assert tracker.step(0.5, seen(np.array([[5.0, 0], [50, 0]]), [False, False])).tolist() == [1, 0]
     # a sure one has the first choice, though the other is nearer to what is expected
-    ids = tracker.step(1.0, seen(np.array([[10.0, 0], [10.8, 0]]), np.array([0.2, 0.9])))
+    ids = tracker.step(1.0, seen(np.array([[10.0, 0], [10.8, 0]]), [False, True]))
     assert ids.tolist() == [0, 1]
 
 
@@ -86,7 +86,7 @@ def test_size_and_class_tell_two_apart_that_pass() -> None:
 
     def both(time: float, order: list[int]) -> NDArray[np.int64]:
         centre = np.array([[10.0 * time, 0.0], [30 - 10.0 * time, 0.0]])
-        return tracker.step(time, Seen(centre[order], size[order], np.ones(2), np.array([1, 0])[order]))
+        return tracker.step(time, Seen(centre[order], size[order], np.ones(2, bool), np.array([1, 0])[order]))
 
     assert both(0.0, [0, 1]).tolist() == [1, 2]
     assert both(0.5, [0, 1]).tolist() == [1, 2]
@@ -98,7 +98,7 @@ def test_size_and_class_tell_two_apart_that_pass() -> None:
 def test_the_order_of_detections_does_not_matter(seed: int) -> None:
     random = np.random.default_rng(seed)
     places = random.uniform(0, 80, (3, 12, 2))
-    sure = random.random((3, 12))
+    sure = random.random((3, 12)) >= 0.5
     order = random.permutation(12)
     one, other = Tracker(), Tracker()
     for k in range(3):
@@ -117,7 +117,9 @@ def test_lengths_scale_with_everything() -> None:
     big, tiny = Tracker(usual), Tracker(small)
     for k in range(20):
         places = queue(k / 3) + random.normal(0, 0.3, (14, 2))
-        mine = tiny.step(k / 3, Seen(places / 10, np.tile([0.45, 0.2], (14, 1)), np.ones(14), np.zeros(14, np.int64)))
+        mine = tiny.step(
+            k / 3, Seen(places / 10, np.tile([0.45, 0.2], (14, 1)), np.ones(14, bool), np.zeros(14, np.int64))
+        )
         np.testing.assert_array_equal(big.step(k / 3, seen(places)), mine)
 
 
@@ -148,9 +150,7 @@ def test_numbers_that_are_none_are_refused() -> None:
     bad = np.array([[np.nan, 0.0]])
     with pytest.raises(InputError, match="not finite"):
         seen(bad)
-    with pytest.raises(InputError, match="not finite"):
-        seen(np.zeros((1, 2)), np.nan)
     with pytest.raises(InputError, match="size"):
-        Seen(np.zeros((1, 2)), np.array([[1.0, 0.0]]), np.ones(1), np.zeros(1, np.int64))
+        Seen(np.zeros((1, 2)), np.array([[1.0, 0.0]]), np.ones(1, bool), np.zeros(1, np.int64))
     with pytest.raises(InputError, match="shapes"):
-        Seen(np.zeros((1, 2)), np.ones((2, 2)), np.ones(1), np.zeros(1, np.int64))
+        Seen(np.zeros((1, 2)), np.ones((2, 2)), np.ones(1, bool), np.zeros(1, np.int64))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pystac
 import pytest
 
 from geoml.cube.domain import fit as record
@@ -14,7 +16,7 @@ from geoml.data.chips import Reader
 from geoml.data.prepare import prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.engine.packages import cards, package
-from geoml.engine.run.domain import measured, of_pixels, wrong_unit
+from geoml.engine.run.domain import level_of, measured, of_pixels, wrong_unit
 from geoml.engine.train.fit import fit
 from geoml.io.cards.domain import LEVELS, OUTSIDE
 from geoml.io.cards.map_card import MapCard
@@ -117,3 +119,23 @@ def test_the_shipped_model_has_the_record_of_its_recipe() -> None:
     assert (found.domain.months, found.domain.platforms) == ((5,), ("landsat-8",))
     for band, quantiles in zip(found.bands, found.domain.quantiles, strict=True):
         assert quantiles[0] < band.mean < quantiles[-1]
+
+
+@pytest.mark.parametrize(
+    ("stated", "collection", "level"),
+    [
+        ("L1C", None, "L1C"),
+        ("l2a", "sentinel-2-l1c", "L2A"),  # the item knows better
+        (None, "sentinel-2-l1c", "L1C"),
+        ("L2", "sentinel-2-c1-l2a", "L2A"),
+        ("L4", "landsat-c2-l2", None),
+        (None, None, None),
+    ],
+)
+def test_the_level_is_what_an_item_or_its_collection_states(
+    stated: str | None, collection: str | None, level: str | None
+) -> None:
+    properties = {} if stated is None else {"processing:level": stated}
+    when = datetime(2024, 5, 1, tzinfo=UTC)
+    item = pystac.Item("i", None, None, when, properties, collection=collection)
+    assert level_of(item) == level

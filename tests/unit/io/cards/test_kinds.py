@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import geoml
+from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
 from geoml.geolocation.cards.locator import LocatorCard
@@ -62,9 +63,10 @@ def test_a_task_of_its_own_gets_its_card(added: Any, tmp_path: Path) -> None:
 
 
 def test_an_item_is_that_of_its_task_else_of_its_section_else_of_a_map() -> None:
-    assert kinds() == {"locator": LocatorCard}
-    for properties in ({"geoml:locator": None}, {"geoml:task": "locator"}):
-        assert card_of({"properties": properties}) is LocatorCard
+    assert kinds() == {"encoder": EncoderCard, "locator": LocatorCard}
+    for name, kind in kinds().items():
+        for properties in ({f"geoml:{name}": None}, {"geoml:task": name}):
+            assert card_of({"properties": properties}) is kind
     odd: list[Any] = [{}, {"properties": None}, {"properties": []}, {"properties": {"geoml:task": ["locator"]}},
                       {"properties": {"geoml:task": "mlm"}}, {"properties": {"geoml:domain": {}}}]  # fmt: skip
     assert [card_of(item) for item in odd] == [MapCard] * len(odd)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from geoml.engine.packages import imports, package
+from geoml.engine.importers import dynamic_world
+from geoml.engine.packages import package
 from geoml.errors import DataError, InputError, ModelError
 
 WEIGHTS = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "weights" / "dynamicworld"
@@ -20,7 +21,7 @@ real = pytest.mark.skipif(not WEIGHTS.is_dir(), reason=f"needs {WEIGHTS} (GEOML_
 @real
 @pytest.mark.data
 def test_the_package_gives_what_the_original_gives(tmp_path: Path) -> None:
-    written = imports.import_dynamicworld(WEIGHTS, tmp_path / "dw")
+    written = dynamic_world.convert(WEIGHTS, tmp_path / "dw")
     loaded = package.load(tmp_path / "dw")
     assert loaded.card == written
     assert [b.name for b in written.bands][::4] == ["blue", "rededge075", "swir22"]
@@ -53,13 +54,13 @@ def test_variables_that_do_not_fit_are_refused(tmp_path: Path, change: str, mess
     for name in ("normalisation.json", "reference_128.npz"):
         (tmp_path / name).write_bytes((WEIGHTS / name).read_bytes())
     with pytest.raises(ModelError, match=message):
-        imports.import_dynamicworld(tmp_path, tmp_path / "out")
+        dynamic_world.convert(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_missing_and_pickled_arrays_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dw_forward_vars"):
-        imports.import_dynamicworld(tmp_path, tmp_path / "out")
+        dynamic_world.convert(tmp_path, tmp_path / "out")
     np.savez(tmp_path / "dw_forward_vars.npz", x=np.array([{}], dtype=object))
     with pytest.raises(DataError, match="pickle is never executed"):
-        imports.import_dynamicworld(tmp_path, tmp_path / "out")
+        dynamic_world.convert(tmp_path, tmp_path / "out")

@@ -1,10 +1,9 @@
-"""Published models into model packages."""
+"""The published land-cover network of Dynamic World."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoml import models
+from geoml.engine.importers._published import arrays, difference, reference
 from geoml.engine.packages import package
-from geoml.errors import DataError, InputError, ModelError
+from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.models.dynamicworld import DynamicWorld, Unit
 
@@ -39,17 +39,18 @@ _KERNELS = {
     False: ("depthwise_conv2d", "depthwise_kernel", (2, 3, 0, 1)),
 }
 TOLERANCE = 1e-4
+WHAT = "Dynamic World's arrays"
 
 
-def import_dynamicworld(directory: str | Path, out: str | Path) -> MapCard:
-    """The published land-cover network of Dynamic World as a model package in ``out``; its card.
+def convert(source: str | Path, out: str | Path) -> MapCard:
+    """A model package in ``out``; its card.
 
-    ``directory`` holds ``dw_forward_vars.npz`` (variables by name), ``normalisation.json`` (shift and scale by band)
+    ``source`` holds ``dw_forward_vars.npz`` (variables by name), ``normalisation.json`` (shift and scale by band)
     and, to check against, ``reference_128.npz`` (an input and the logits of the original).
     Raises InputError for a missing file, ModelError when variables do not fit or the output is not the reference.
     """
-    folder = Path(directory)
-    variables = _arrays(folder / "dw_forward_vars.npz")
+    folder = Path(source)
+    variables = arrays(folder / "dw_forward_vars.npz", WHAT)
     pairs = _normalisation(folder / "normalisation.json")
     config = {
         "bands": len(BANDS),
@@ -62,7 +63,7 @@ def import_dynamicworld(directory: str | Path, out: str | Path) -> MapCard:
     _fill(module, variables)
     scores = {}
     if (folder / "reference_128.npz").is_file():
-        scores["reference_difference"] = _compare(module, _arrays(folder / "reference_128.npz"))
+        scores["reference_difference"] = _compare(module, folder / "reference_128.npz")
     card = MapCard(
         name="dynamic-world",
         description="Land cover of Sentinel-2 surface or top-of-atmosphere reflectance at 10 m, nine classes",
@@ -118,17 +119,12 @@ def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}" if number else name
 
 
-def _compare(module: DynamicWorld, reference: dict[str, NDArray[np.float32]]) -> float:
+def _compare(module: DynamicWorld, path: Path) -> float:
     """Largest difference to the original's logits, which were made from squeezed input."""
-    try:
-        x, expected = (torch.from_numpy(reference[k]).movedim(-1, 0)[None] for k in ("input_normalised", "logits"))
-    except KeyError as err:
-        raise ModelError(f"dynamic world: the reference lacks {err}") from err
+    given = reference(path, WHAT, ("input_normalised", "logits"))
+    x, expected = (t.movedim(-1, 0)[None] for t in given)
     with torch.no_grad():
-        difference = float((module.eval().features(x) - expected).abs().max())
-    if not difference <= TOLERANCE:
-        raise ModelError(f"dynamic world: the output differs from the original's by {difference:.2g}")
-    return difference
+        return difference(module.eval().features(x), expected, TOLERANCE, "dynamic world")
 
 
 def _normalisation(path: Path) -> list[tuple[float, float]]:
@@ -139,13 +135,3 @@ def _normalisation(path: Path) -> list[tuple[float, float]]:
         raise InputError(f"{path}: cannot be read ({err.strerror}); expected Dynamic World's normalisation") from err
     except (ValueError, KeyError, TypeError) as err:
         raise ModelError(f"{path}: expected shift_scale with two numbers for each band ({err})") from err
-
-
-def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except OSError as err:
-        raise InputError(f"{path}: cannot be read ({err}); expected Dynamic World's arrays") from err
-    except (ValueError, BadZipFile, AttributeError, EOFError) as err:
-        raise DataError(f"{path}: damaged, or not plain arrays ({err}); a pickle is never executed") from err
