@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geoml import testing
 from geoml.data.prepare import scenes
+from geoml.data.rotation import Rotation
 from geoml.data.target import d4
 from geoml.data.targets.boxes import BoxTarget, boxes_of, outlines_of
 from geoml.engine import task as tasks
@@ -82,6 +83,23 @@ def test_outlines_turn_with_the_image(k: int) -> None:
     assert len(turned) == len(expected)
     for mine in turned.values():
         assert any((mine == other).all() for other in expected)
+
+
+def test_outlines_turn_by_any_angle_with_their_numbers() -> None:
+    """The oracle turns polygons by shapely: the pixels that an outline holds then are those of the turned label."""
+    rotation = Rotation(64, angle=0.6, scale=1.2)
+    side = rotation.size + 2 * rotation.margin
+    crop = KIND.cut(target(), Window(0, 0, side, side), WHOLE)
+    outlines = outlines_of(KIND.rotated(crop, rotation))
+    y, x = np.mgrid[:64, :64] + 0.5
+    there = np.unique(outlines.inside[outlines.inside > 0])
+    assert len(there) > 2
+    assert set(outlines.numbers) <= set(there)
+    for number in there.tolist():
+        _, shape = THINGS[number - 1]
+        expected = shapely.contains_xy(shapely.transform(shape, rotation.points), x, y)
+        wrong = expected ^ (outlines.inside == number)
+        assert wrong.sum() < 0.1 * expected.sum() + 4, "pixels on the rim are those of the nearest one"
 
 
 def test_outlines_outlive_that_ground_beside_them_is_filled_or_unknown() -> None:
