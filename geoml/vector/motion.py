@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SURE = 0.5
+"""Confidence from which on a detection is a thing, where nobody says it."""
+
 
 @dataclass(frozen=True)
 class Motion:

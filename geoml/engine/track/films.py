@@ -24,8 +24,9 @@ from geoml.engine.track.recipe import TrackRecipe
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.grid.homography import Matrix, problem
 from geoml.io.cards.map_card import Band, MapCard
-from geoml.io.tables.detections import SURE, Detections, read_detections, read_matrices
+from geoml.io.tables.detections import Detections, read_detections, read_matrices
 from geoml.vector.boxes import suppress
+from geoml.vector.motion import SURE
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from geoml.engine.stream.recipe import words
-from geoml.io.tables.detections import SURE
 from geoml.recipe import Frozen, Place, When
-from geoml.vector.motion import Motion
+from geoml.vector.motion import SURE, Motion
 
 USUAL = Motion()
 

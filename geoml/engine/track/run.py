@@ -20,8 +20,8 @@ from geoml.engine.track.rows import TrackRows
 from geoml.engine.track.stills import owned
 from geoml.errors import InputError, NothingFound
 from geoml.io.stores.remote import is_url
-from geoml.io.tables.detections import SURE
 from geoml.io.tables.positions import opened, tracks_path
+from geoml.vector.motion import SURE
 from geoml.vector.tracker import Seen, Tracker
 
 Progress = Callable[[int], None]

@@ -20,11 +20,10 @@ from geoml.grid.homography import Matrix
 from geoml.io.stores.store import check_regular
 from geoml.io.tables import csv_rows
 from geoml.texts import listed
+from geoml.vector.motion import SURE
 
 UNSORTED = 5_000_000
 """Rows of a file that is not in the order of its frames that are sorted in memory, at most."""
-SURE = 0.5
-"""Confidence from which on a detection is a thing, where nobody says it."""
 CHUNK = 65_536
 """Rows that are read at once."""
 _NAMES = {
