@@ -175,6 +175,7 @@ def change() -> Callable[[str], Any]:
             "join": "blend",
             "harmonise": "histogram",
             "out_of_domain": "allow",
+            "pyramid": (2,),
         }
         return words.get(name, "EPSG:32621")
 
