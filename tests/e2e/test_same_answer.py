@@ -70,6 +70,7 @@ def said(out: Path) -> str:
             parts.append(f"{name} {about} {colours} {list(file.transform)} {whole} {small}")
         elif name == ".geoml/plan.json":  # as one document, which it was when the digests were made
             plan = read_plan(out).model_dump(mode="json", exclude={"numbers"})
+            assert not plan["recipe"].pop("pyramid")
             plan["blocks"] = [{k: v for k, v in block.items() if k != "near"} for block in plan["blocks"]]
             parts.append(f"{name} {json.dumps(plan, sort_keys=True)}")
         elif name.startswith(".geoml/blocks/"):

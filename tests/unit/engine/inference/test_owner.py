@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from geoml import testing
 from geoml.backends.torch import Backend, Device
-from geoml.engine.inference.lattice import CORE, owner_grid
+from geoml.engine.inference import lattice
+from geoml.engine.inference.lattice import owner_grid
 from geoml.engine.inference.network import Network
 from geoml.engine.inference.owner import owned
 from geoml.engine.inference.predict import Predictor
@@ -22,6 +24,8 @@ from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 
+CORE = 512
+"""Of the chips here: half of what runs have, so that scenes stay small."""
 WHOLE = Window(-700, -300, 900, 1300)
 """Over the corners of four cores and more."""
 
@@ -53,18 +57,28 @@ class Blur(nn.Module):
         return nn.functional.avg_pool2d(x, 5, 1, 2)
 
 
+@pytest.fixture(autouse=True)
+def _small_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lattice, "CORE", CORE)
+
+
 def card(**changes: Any) -> MapCard:
     return testing.card("peaks", ["red"], ["thing"], **{"radius": 2, **changes})
 
 
 def scene(origin: Window) -> Pixels:
     """Random dots in a plane that is the same for every window, with a hole."""
+    return everywhere().crop(origin)
+
+
+@cache
+def everywhere() -> Pixels:
     rng = np.random.default_rng(0)
     everything = WHOLE.expand(2 * CORE)
     dots = (rng.random(everything.shape) < 2e-3).astype(np.float32) * rng.random(everything.shape, np.float32) * 25
     count = np.ones(everything.shape, np.uint16)
     count[Window(100, 100, 180, 260).slices(everything)] = 0
-    return Pixels(dots[None], count, (1.0,), (0.0,), everything).crop(origin)
+    return Pixels(dots[None], count, (1.0,), (0.0,), everything)
 
 
 def found(cuts: list[Window], batch: int = 1, **changes: Any) -> np.ndarray:
