@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from torch import Tensor
+
+from geoml.engine.cards.encoder import EncoderCard
+from geoml.errors import ModelError
 from geoml.io.cards.map_card import Band
 from geoml.io.cards.profile import BandProfile
 
@@ -32,3 +38,15 @@ def config() -> dict[str, object]:
 def profile() -> BandProfile:
     """How the bands of level L1C stand to each other, fitted by ``tests/benchmarks/band_profile.py``."""
     return BandProfile.model_validate(json.loads(PROFILE.read_text(encoding="utf-8")))
+
+
+def group_codes(codes: Tensor, rows: Mapping[str, int], path: Path) -> Tensor:
+    """(group, width) of the published codes (row, width), by the row of each group. Raises ModelError for too few."""
+    if len(codes) <= max(rows.values()):
+        raise ModelError(f"{path}: codes of {len(codes)} groups; expected more than {max(rows.values())}")
+    return codes[[rows[group] for group in GROUPS]]
+
+
+def card(**other: Any) -> EncoderCard:
+    """The card of an encoder, with what all of them have."""
+    return EncoderCard(license="MIT", bands=BANDS, level="L1C", gsd=10.0, profile=profile(), **other)

@@ -50,18 +50,13 @@ def convert(source: str | Path, out: str | Path) -> EncoderCard:
     weights.fill(module, _ours(published, module, path), path)
     for name, code in (("pos_embed", module.position_codes), ("month_embed.weight", module.month_codes)):
         difference(code, take(published, name, path), TOLERANCE, f"galileo: {name}")
-    card = EncoderCard(
+    card = _sentinel2.card(
         name="galileo-nano",
         description="Embeddings of a pixel's steps in a window, from Sentinel-2 top-of-atmosphere reflectance",
-        license="MIT",
         architecture="galileo",
         config=config,
-        bands=_sentinel2.BANDS,
-        level="L1C",
-        gsd=10.0,
         steps=module.steps,
         width=module.width,
-        profile=_sentinel2.profile(),
         training={"source": "https://github.com/nasaharvest/galileo", "paper": "https://arxiv.org/abs/2502.09356"},
         scores={"reference_difference": _compare(module, folder / "reference.npz")},
     )
@@ -81,9 +76,7 @@ def _ours(published: dict[str, Tensor], module: GalileoEncoder, path: Path) -> d
         found[f"project.{k}.weight"] = _of_a_pixel(take(published, f"{theirs}.weight", path))
         found[f"project.{k}.bias"] = take(published, f"{theirs}.bias", path)
     codes = take(published, "s_t_channel_embed", path)
-    if len(codes) <= max(ROWS.values()):
-        raise ModelError(f"{path}: codes of {len(codes)} groups; expected more than {max(ROWS.values())}")
-    return found | {"group_codes": codes[[ROWS[group] for group in _sentinel2.GROUPS]]}
+    return found | {"group_codes": _sentinel2.group_codes(codes, ROWS, path)}
 
 
 def _of_a_pixel(kernel: Tensor) -> Tensor:

@@ -44,18 +44,13 @@ def convert(source: str | Path, out: str | Path) -> EncoderCard:
     for name, code in (("pos_embed", module.position_codes), ("month_embed.weight", module.month_codes)):
         given = take(published, f"encoder.{name}", path)
         difference(code, given.reshape(code.shape) if given.numel() == code.numel() else given, TOLERANCE, name)
-    card = EncoderCard(
+    card = _sentinel2.card(
         name="presto",
         description="Embeddings of a pixel's steps, from Sentinel-2 top-of-atmosphere reflectance",
-        license="MIT",
         architecture="presto",
         config=config,
-        bands=_sentinel2.BANDS,
-        level="L1C",
-        gsd=10.0,
         steps=module.steps,
         width=module.width,
-        profile=_sentinel2.profile(),
         training={"source": "https://github.com/nasaharvest/presto", "paper": "https://arxiv.org/abs/2304.14065"},
         scores={"reference_difference": _compare(module, folder / "reference.npz")},
     )
@@ -69,10 +64,8 @@ def _ours(published: dict[str, Tensor], module: PrestoEncoder, path: Path) -> di
         names |= {f"project.{k}.{part}": f"encoder.eo_patch_embed.{group}.{part}" for part in ("weight", "bias")}
     names |= {f"place.{part}": f"encoder.latlon_embed.{part}" for part in ("weight", "bias")}
     codes = take(published, "encoder.channel_embed.weight", path)
-    if len(codes) <= max(ROWS.values()):
-        raise ModelError(f"{path}: codes of {len(codes)} groups; expected more than {max(ROWS.values())}")
     found = {ours: take(published, theirs, path) for ours, theirs in names.items()}
-    return found | {"group_codes": codes[[ROWS[group] for group in _sentinel2.GROUPS]]}
+    return found | {"group_codes": _sentinel2.group_codes(codes, ROWS, path)}
 
 
 @torch.no_grad()
