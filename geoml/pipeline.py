@@ -41,6 +41,7 @@ from geoml.io.stores.store import within
 from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_yaml, parse
 
 if TYPE_CHECKING:
+    from geoml.engine.learn.recipe import LearnRecipe
     from geoml.engine.task import OnEpoch
     from geoml.engine.train.radius import Shortened
     from geoml.io.cards.map_card import MapCard
@@ -209,6 +210,18 @@ def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoc
     task, parsed = training(recipe)
     task.fit(parsed, Path(out), on_epoch)
     return Path(out)
+
+
+@limits("learn")
+def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]:
+    """Learn from few labels: a package in ``out/model``; its card, and the recipe of the map that it is for.
+
+    ``out`` is the folder of the run of that map. `geoml.engine.learn.fit.fit` says what is raised.
+    """
+    from geoml.engine.learn.fit import fit, map_recipe  # torch
+
+    place = _claim(out).local / "model"
+    return fit(recipe, place), map_recipe(recipe, place)
 
 
 @limits("evaluate")

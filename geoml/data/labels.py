@@ -116,11 +116,14 @@ def read_all(specs: Sequence[VectorLabels], kind: Target) -> list[gpd.GeoDataFra
     return found
 
 
-def read_vectors(path: Path) -> gpd.GeoDataFrame:
-    """All features of a GeoJSON, GeoPackage or GeoParquet file. Raises DataError for a file that cannot be read."""
+def read_vectors(path: Path, layer: str | None = None) -> gpd.GeoDataFrame:
+    """All features of a GeoJSON, GeoPackage, Shapefile or GeoParquet file; of its first layer where none is named.
+
+    Raises DataError for a file that cannot be read.
+    """
     try:
         parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        return parquet_geometry.read(path) if parquet else gpd.read_file(path)
+        return parquet_geometry.read(path) if parquet else gpd.read_file(path, layer=layer)
     except (OSError, DataSourceError, pa.ArrowException, ValueError) as err:
         raise DataError(f"{path}: cannot be read as vectors ({err})") from err
 

@@ -60,6 +60,18 @@ def sequences(x: Shaped[Tensor, "batch channel y x"], steps: int) -> Shaped[Tens
     return found
 
 
+def filled(
+    x: Float[Tensor, "batch channel y x"], looks: Bool[Tensor, "batch step y x"] | None, steps: int
+) -> Float[Tensor, "batch channel y x"]:
+    """Channels of all steps, those of a step without a look as the mean of the pixel's other steps, by band; 0 in a
+    pixel without any."""
+    if looks is None:
+        return x
+    values, seen = torch.unflatten(x, 1, (steps, -1)), looks[:, :, None]
+    mean = torch.where(seen, values, 0.0).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(seen, values, mean).flatten(1, 2)
+
+
 def month_codes(width: int) -> Float[Tensor, "12 {width}"]:
     """Sine and cosine of the month of the year, each half of the width; month 0 is January."""
     angle = torch.arange(12, dtype=torch.float64) * (2 * math.pi / 12)

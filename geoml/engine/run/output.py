@@ -175,11 +175,14 @@ def _masked(values: NDArray[Any], asked: NDArray[np.bool_], layer: Layer) -> NDA
 
 
 def _limits(plan: Plan, band: int, mul: float, add: float) -> tuple[float, float]:
-    """Stored numbers of a band that are black and white: two deviations around the card's mean, or the sample's."""
+    """Stored numbers of a band that are black and white: two deviations around the card's mean, or the sample's; where
+    a card leaves values as they are, the ends of what the model saw in training."""
     low, high = -2.0, 2.0
+    mean, std = plan.card.bands[band].mean, plan.card.bands[band].std
     if plan.sample and plan.sample.limits:
-        mean, std = plan.card.bands[band].mean, plan.card.bands[band].std
         low, high = ((v - mean) / std for v in plan.sample.limits[band])
+    elif plan.card.domain is not None and (mean, std) == (0.0, 1.0):
+        low, *_, high = plan.card.domain.quantiles[band]
     return (low - add) / mul, (high - add) / mul
 
 

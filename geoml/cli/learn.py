@@ -1,0 +1,49 @@
+"""``geoml learn``: some labels in; a package, a map and an honest page out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoml.cli import options
+from geoml.cli.common import command, out_console, print_scores, print_warnings
+from geoml.engine.learn.recipe import LearnRecipe
+
+MODEL = "model"
+"""Folder of the package in that of the run."""
+
+
+def register(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "learn")(learn)
+
+
+@options.from_recipe(LearnRecipe, argument="labels")
+def learn(
+    recipe: LearnRecipe,
+    out: Annotated[Path, typer.Option("--out", help="folder of the run; the package is OUT/model")],
+    places: Annotated[
+        int, typer.Option("--places", help="also draw so many places of the map to check, OUT/places.gpkg")
+    ] = 0,
+) -> None:
+    """Land cover from few labels: a package, the map of the region, and a page that says how far it can be trusted."""
+    from geoml import pipeline
+    from geoml.cli.predict import outputs
+    from geoml.cli.progress import progress_bar
+
+    card, run_recipe = pipeline.learn(recipe, out)
+    print_scores(card.task, card.scores)
+    with progress_bar() as bar:
+        run = pipeline.predict(run_recipe, out, progress=bar.advance, started=bar.start)
+    outputs(out, run)
+    print_warnings(run)
+    if places:
+        from geoml.engine.run.estimate import sample_places
+
+        frame = sample_places(out, places, out / "places.gpkg", recipe.seed)
+        out_console.print(
+            f"{len(frame)} places in {out / 'places.gpkg'}; fill in the column reference, then geoml area estimate",
+            highlight=False,
+        )

@@ -1,0 +1,237 @@
+"""A file of labels as people make them: places with a class, checked before anything is read.
+
+What cannot be meant is refused with its field and count; what is merely missing in some rows is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyogrio
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataSourceError
+from scipy.optimize import linear_sum_assignment
+
+from geoml.data.labels import read_vectors
+from geoml.errors import InputError, NothingFound
+from geoml.texts import listed
+
+MOST = 254
+"""Classes of a map."""
+SHARED = 0.01
+"""Share of the smaller polygon that two classes may both cover: borders that were drawn twice."""
+AGREES = 0.8
+"""Share of rows in which another column names the same classes, from which on it is taken to do so."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """Labels in degrees: ``frame`` has a geometry and an index of ``classes`` in ``label``; ``kind`` is point or
+    polygon. ``left_out`` counts rows by why they are not in it."""
+
+    frame: gpd.GeoDataFrame
+    classes: tuple[str, ...]
+    kind: str
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def read(path: Path, column: str, layer: str | None = None, *, contradictions: bool = False) -> LabelFile:
+    """Labels of a vector file, by the classes that the rows of ``column`` name.
+
+    ``contradictions=True`` takes a column that another one contradicts. Raises DataError for a file that cannot be
+    read, InputError, naming field and count, for what cannot be learnt from.
+    """
+    frame = _frame(path, layer)
+    if frame.crs is None:
+        raise InputError(f"labels: {path} has no CRS; expected one in the file (all {len(frame)} places are nowhere)")
+    if column not in frame.columns or column == frame.geometry.name:
+        names = [str(c) for c in frame.columns if c != frame.geometry.name]
+        raise InputError(f"field: no {column!r} in {path}; it has {listed(names)}")
+    left: dict[str, int] = {}
+    frame = _kept(frame, ~(frame.geometry.isna() | frame.geometry.is_empty), left, "without a geometry")
+    named = frame[column].map(word)
+    if not named.notna().any():
+        raise InputError(f"field: {column!r} is empty in all {len(frame)} rows; expected the class of each")
+    frame = _kept(frame, named.notna(), left, f"without a value in {column}")
+    kind = _kind(frame)
+    named = frame[column].map(word)
+    classes = tuple(sorted(set(named), key=_natural))
+    if len(classes) > MOST:
+        raise InputError(f"field: {len(classes)} values of {column!r} in {len(frame)} rows; at most {MOST} classes")
+    if len(classes) < 2:
+        raise InputError(f"field: all {len(frame)} rows of {column!r} are {classes[0]!r}; expected two or more")
+    if not contradictions:
+        _check_columns(frame, column, named)
+    label = named.map({c: k for k, c in enumerate(classes)}).astype(np.int64)
+    out = gpd.GeoDataFrame({"label": label}, geometry=frame.geometry, crs=frame.crs)
+    _check_degrees(out)
+    out = out.to_crs("EPSG:4326")
+    if not np.isfinite(out.total_bounds).all():
+        raise InputError(f"labels: places of {path} lie outside of what its CRS describes; expected its units")
+    if kind == "polygon":
+        broken = ~out.geometry.is_valid
+        out.loc[broken, "geometry"] = shapely.make_valid(out.geometry[broken].to_numpy())
+        _check_overlaps(out, classes, column)
+    return LabelFile(out.reset_index(drop=True), classes, kind, left)
+
+
+def _frame(path: Path, layer: str | None) -> gpd.GeoDataFrame:
+    """The features of a layer, which a file with several has to be asked for."""
+    if path.suffix.lower() in (".parquet", ".geoparquet"):
+        return read_vectors(path)
+    if not path.exists():
+        raise InputError(f"labels: {path} is not there; expected a vector file")
+    try:
+        layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
+    except (DataSourceError, ValueError):
+        return read_vectors(path)  # says what is wrong
+    if layer is None and len(layers) > 1:
+        raise InputError(f"layer: {path} has {len(layers)} layers: {listed(layers)}; choose one with --layer")
+    if layer is not None and layer not in layers:
+        raise InputError(f"layer: no {layer!r} in {path}; it has {listed(layers)}")
+    return read_vectors(path, layer)
+
+
+def _kept(frame: gpd.GeoDataFrame, good: pd.Series, left: dict[str, int], why: str) -> gpd.GeoDataFrame:
+    if bad := int((~good).sum()):
+        left[why] = bad
+    return frame[good].reset_index(drop=True)
+
+
+def word(value: object) -> str | None:
+    """A value as the name of a class; None for none: null, NaN or blank."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)) or value is pd.NA:
+        return None
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    return text or None
+
+
+def _natural(text: str) -> tuple[int, float, str]:
+    """Numbers in their order, before names."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text
+
+
+def _kind(frame: gpd.GeoDataFrame) -> str:
+    counts = frame.geom_type.str.removeprefix("Multi").value_counts()
+    if len(counts) > 1 or counts.index[0] not in ("Point", "Polygon"):
+        said = ", ".join(f"{n} of {name}" for name, n in counts.items())
+        raise InputError(f"labels: {said}; expected all points or all polygons")
+    return str(counts.index[0]).lower()
+
+
+def _check_degrees(frame: gpd.GeoDataFrame) -> None:
+    if frame.crs.is_geographic and (
+        wrong := int((frame.geometry.bounds[["miny", "maxy"]].abs() > 90).any(axis=1).sum())
+    ):
+        raise InputError(
+            f"labels: {wrong} of {len(frame)} places have a latitude beyond 90 degrees; x is longitude, y latitude:"
+            " expected axes that are not swapped"
+        )
+
+
+def _check_columns(frame: gpd.GeoDataFrame, column: str, named: pd.Series) -> None:
+    """Refuse a column whose classes another column names otherwise in some rows: one of them is wrong there."""
+    for other in frame.columns:
+        if other in (column, frame.geometry.name):
+            continue
+        theirs = frame[other].map(word)
+        if theirs.isna().any() or not 2 <= theirs.nunique() <= 2 * named.nunique():
+            continue
+        table = pd.crosstab(named, theirs)
+        counts, left, right = table.to_numpy(), list(table.index), list(table.columns)
+        if ((counts > 0).sum(1) <= 1).all() or ((counts > 0).sum(0) <= 1).all():
+            continue  # one says what the other does, perhaps in finer classes
+        rows, cols = linear_sum_assignment(-counts)
+        against = len(frame) - int(counts[rows, cols].sum())
+        if against <= (1 - AGREES) * len(frame):
+            mixed = np.flatnonzero((counts > 0).sum(1) > 1)
+            said = [f"{left[a]!r} is {right[b]!r} in {counts[a, b]}" for a in mixed
+                    for b in np.flatnonzero(counts[a])]  # fmt: skip
+            raise InputError(
+                f"field: {column!r} and {str(other)!r} contradict each other in {against} of {len(frame)} rows"
+                f" ({listed(said)}); correct the file, or --contradictions allow"
+            )
+
+
+def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str) -> None:
+    """Refuse polygons of two classes that share ground."""
+    shapes, label = frame.geometry.to_numpy(), frame["label"].to_numpy()
+    one, two = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    both = (one < two) & (label[one] != label[two])
+    one, two = one[both], two[both]
+    area = shapely.area(shapely.intersection(shapes[one], shapes[two]))
+    share = area / np.maximum(np.minimum(shapely.area(shapes[one]), shapely.area(shapes[two])), 1e-300)
+    if (bad := share > SHARED).any():
+        a, b = one[bad][0], two[bad][0]
+        raise InputError(
+            f"field: {int(bad.sum())} pairs of polygons with two values of {column!r} overlap, such as row {a + 1}"
+            f" ({classes[label[a]]}) and row {b + 1} ({classes[label[b]]}); expected ground of one class"
+        )
+
+
+def within(file: LabelFile, region: shapely.MultiPolygon) -> LabelFile:
+    """The labels of which some ground lies in a region in degrees, the others counted.
+
+    Raises NothingFound, InputError where they would lie there with x and y swapped.
+    """
+    shapes = file.frame.geometry.to_numpy()
+    shapely.prepare(region)
+    inside = np.asarray(shapely.intersects(region, shapes))
+    if not inside.any():
+        swapped = shapely.transform(shapes, lambda c: c[:, ::-1])
+        if int(shapely.intersects(region, swapped).sum()) == len(shapes):
+            raise InputError(
+                f"labels: none of {len(shapes)} places lie in the region, and all of them would with x and y swapped;"
+                " expected longitude first"
+            )
+        raise NothingFound(f"labels: none of {len(shapes)} places lie in the region")
+    if inside.all():
+        return file
+    left = file.left_out | {"outside of the region": int((~inside).sum())}
+    return LabelFile(file.frame[inside].reset_index(drop=True), file.classes, file.kind, left)
+
+
+def ground(file: LabelFile, side: float) -> NDArray[np.int64]:
+    """(place,) number of what must stay together: labels whose middle lies in one square of ``side`` metres.
+
+    0 takes every place by itself.
+    """
+    if side == 0:
+        return np.arange(len(file.frame))
+    crs = file.frame.estimate_utm_crs()
+    middle = shapely.centroid(file.frame.geometry.to_crs(crs).to_numpy())
+    cells = np.floor(shapely.get_coordinates(middle) / side).astype(np.int64)
+    _, number = np.unique(cells, axis=0, return_inverse=True)
+    found: NDArray[np.int64] = number.ravel().astype(np.int64)
+    return found
+
+
+def check_ground(file: LabelFile, number: NDArray[np.int64], column: str) -> None:
+    """Raise InputError for classes that cannot be held out: of a single place, or whose places share their ground."""
+    labels = file.frame["label"].to_numpy()
+    few, shared = [], []
+    for k, name in enumerate(file.classes):
+        mine = labels == k
+        if mine.sum() < 2:
+            few.append(f"{name} has {int(mine.sum())}")
+        elif len(np.unique(number[mine])) < 2:
+            shared.append(f"all {int(mine.sum())} of {name}")
+    if few:
+        raise InputError(
+            f"field: {len(few)} of {len(file.classes)} classes of {column!r} have fewer than two {file.kind}s, of which"
+            f" one is held out to score the other: {listed(few)}"
+        )
+    if shared:
+        raise InputError(
+            f"field: {len(shared)} of {len(file.classes)} classes of {column!r} lie in one square of ground each"
+            f" ({listed(shared)}), so that none can be held out; expected places further apart, or a smaller --ground"
+        )

@@ -1,0 +1,301 @@
+"""Which head on which features: chosen by cross-validation over ground, and what it is worth beside simple methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.engine.learn.folds import folds, weights
+from geoml.nn import prediction_sets
+from geoml.nn.linear_heads import HEADS, STRENGTHS, LinearHead, softmax, temperature
+from geoml.nn.metrics import ClassScores
+
+REPEATS = 3
+"""Cross-validations with other folds, of which mean and deviation are shown."""
+DRAWS = 10
+"""Of each number of labels in the learning curve."""
+LABELS = (1, 5, 20)
+CHOICE = 3000
+"""Pixels that the choice is made on at most; the head is fitted on all."""
+AHEAD = 0.01
+"""Macro F1 by which another head has to be better than the first to be chosen: with few labels, less is chance."""
+TREES = 100
+TREE_NAME = "random forest"
+FOREST, COMMONEST = f"bands, {TREE_NAME}", "commonest class"
+"""Rows of the simple methods."""
+STEPS = 1000
+
+Floats = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """Mean and deviation of the features of a part, by the region's sample: no label is needed for them."""
+
+    center: Floats
+    spread: Floats
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating]) -> Standard:
+        spread = values.std(axis=0, dtype=np.float64)
+        return cls(values.mean(axis=0, dtype=np.float64), np.where(spread > 1e-9, spread, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """Labelled pixels as heads see them: ``parts`` standardised features by name, ``y`` (n,) class, ``place`` (n,) the
+    label that it belongs to, ``ground`` (n,) what is held out together."""
+
+    parts: Mapping[str, Floats]
+    y: Index
+    place: Index
+    ground: Index
+    classes: int
+
+    def x(self, names: Sequence[str]) -> Floats:
+        """(n, feature) of some parts, each with the same share of the squared distances."""
+        first = self.parts[names[0]].shape[1]
+        return np.concatenate([self.parts[n] * share(first, self.parts[n].shape[1]) for n in names], axis=1)
+
+    def take(self, rows: NDArray[Any]) -> Learnt:
+        parts = {n: v[rows] for n, v in self.parts.items()}
+        return Learnt(parts, self.y[rows], self.place[rows], self.ground[rows], self.classes)
+
+    @cached_property
+    def by_place(self) -> tuple[Index, Index, Index]:
+        """Number, class and ground of every place, in the order of their numbers."""
+        place, first = np.unique(self.place, return_index=True)
+        return place, self.y[first], self.ground[first]
+
+    def fold_of(self, most: int, seed: int) -> Index:
+        """(n,) fold of each pixel."""
+        place, label, ground = self.by_place
+        return folds(label, ground, most, seed)[np.searchsorted(place, self.place)]
+
+    def thinned(self, most: int) -> Learnt:
+        """Evenly thinned pixels of every place, one of each at least."""
+        if len(self.y) <= most:
+            return self
+        order = np.argsort(self.place, kind="stable")
+        _, start, count = np.unique(self.place[order], return_index=True, return_counts=True)
+        keep = max(1, most // len(count))
+        rows = np.concatenate([
+            order[s : s + n][np.unique(np.linspace(0, n - 1, min(keep, n)).astype(int))]
+            for s, n in zip(start, count, strict=True)
+        ])  # fmt: skip
+        return self.take(np.sort(rows))
+
+
+def share(first: int, width: int) -> float:
+    """What a part of ``width`` features is multiplied by beside one of ``first``."""
+    return float(np.sqrt(first / width))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head with its strength on the features of some parts."""
+
+    parts: tuple[str, ...]
+    head: str
+    strength: float
+
+    @property
+    def name(self) -> str:
+        return f"{' + '.join(self.parts)}, {self.head}"
+
+    def fit(self, given: Learnt) -> LinearHead:
+        """On labelled pixels."""
+        return HEADS[self.head](
+            given.x(self.parts), given.y, weights(given.y, given.place), given.classes, self.strength
+        )
+
+    def logits(self, given: Learnt, asked: Learnt) -> Floats:
+        """(n, class) of the pixels that are asked, learnt from those that are given."""
+        return self.fit(given).logits(asked.x(self.parts))
+
+
+def macro_f1(truth: Index, said: Index, classes: int) -> float:
+    """The mean F1 of the classes that are there."""
+    hit = np.bincount(truth[truth == said], minlength=classes)
+    both = np.bincount(truth, minlength=classes) + np.bincount(said, minlength=classes)
+    there = np.bincount(truth, minlength=classes) > 0
+    return float((2 * hit[there] / np.maximum(both[there], 1)).mean())
+
+
+def macro_f1_of(scores: Mapping[str, Any]) -> float:
+    """As `macro_f1`, of what `ClassScores` computed: every class that is there has a true pixel."""
+    return float(np.mean([v for v in scores["f1"] if v is not None]))
+
+
+def held_out(say: Callable[[Learnt, Learnt], NDArray[Any]], given: Learnt, fold: Index) -> NDArray[Any]:
+    """What ``say(given, asked)`` says of every pixel, learnt from the other folds."""
+    parts = [(np.flatnonzero(fold == f), np.flatnonzero(fold != f)) for f in np.unique(fold)]
+    answers = [say(given.take(others), given.take(mine)) for mine, others in parts]
+    out = np.empty((len(fold), *answers[0].shape[1:]), answers[0].dtype)
+    for (mine, _), answer in zip(parts, answers, strict=True):
+        out[mine] = answer
+    return out
+
+
+def forest(parts: Sequence[str], seed: int) -> Callable[[Learnt, Learnt], Index]:
+    """What a random forest says (Breiman 2001), the simple method that is hard to beat."""
+
+    def say(given: Learnt, asked: Learnt) -> Index:
+        from sklearn.ensemble import RandomForestClassifier  # a second to import, which a map does without
+
+        trees = RandomForestClassifier(TREES, random_state=seed)
+        trees.fit(given.x(parts), given.y, weights(given.y, given.place))
+        found: Index = trees.predict(asked.x(parts)).astype(np.int64)
+        return found
+
+    return say
+
+
+def commonest(given: Learnt, asked: Learnt) -> Index:
+    """The class with the most places, everywhere."""
+    _, label, _ = given.by_place
+    return np.full(len(asked.y), np.bincount(label).argmax())
+
+
+def candidates(parts: Sequence[str], heads: Sequence[str]) -> list[Candidate]:
+    """All that is tried; the first is taken unless another is clearly better."""
+    sets = [("embedding", "bands"), ("embedding",), ("bands",)] if "embedding" in parts else [("bands",)]
+    return [Candidate(p, h, s) for p in sets for h in heads for s in STRENGTHS[h]]
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """``chosen``, the best of another family of features as ``other`` (None without one), and the table of all rows:
+    name -> macro F1 of each repeat."""
+
+    chosen: Candidate
+    other: Candidate | None
+    rows: Mapping[str, Sequence[float]]
+
+
+def choose(given: Learnt, heads: Sequence[str], most: int, seed: int) -> Choice:
+    """By macro F1 over repeated cross-validation; forests and the commonest class stand in the table and are never
+    chosen."""
+    few = given.thinned(CHOICE)
+    cuts = [few.fold_of(most, seed + n) for n in range(REPEATS)]
+    tried = candidates(tuple(few.parts), heads)
+
+    def worth(say: Callable[[Learnt, Learnt], NDArray[Any]]) -> list[float]:
+        out = []
+        for fold in cuts:
+            found = held_out(say, few, fold)
+            out.append(macro_f1(few.y, found.argmax(1) if found.ndim > 1 else found, few.classes))
+        return out
+
+    scores = {c: worth(c.logits) for c in tried}
+
+    def best(among: Sequence[Candidate]) -> Candidate:
+        top = max(among, key=lambda c: (np.mean(scores[c]), -among.index(c)))
+        ahead = np.array(scores[top]) - np.array(scores[among[0]])
+        return top if ahead.mean() > max(AHEAD, float(ahead.std())) else among[0]
+
+    chosen = best(tried)
+    apart = [c for c in tried if c.parts == (("bands",) if "embedding" in chosen.parts else ("embedding",))]
+    rows: dict[str, Sequence[float]] = {}
+    for parts, head in dict.fromkeys((c.parts, c.head) for c in tried):
+        mine = max((c for c in tried if (c.parts, c.head) == (parts, head)), key=lambda c: np.mean(scores[c]))
+        rows[mine.name] = scores[mine]
+    rows[chosen.name] = scores[chosen]
+    for part in few.parts:
+        rows[f"{part}, {TREE_NAME}"] = worth(forest((part,), seed))
+    rows[COMMONEST] = worth(commonest)
+    return Choice(chosen, best(apart) if apart else None, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Worth:
+    """What held-out ground says of a candidate: ``temperature`` of its logits, ``limit`` of prediction sets (None for
+    too few places), and scores as plain JSON values."""
+
+    temperature: float
+    limit: float | None
+    scores: dict[str, Any]
+
+
+def judged(candidate: Candidate, given: Learnt, fold: Index, level: float) -> Worth:
+    """Temperature and limit by all folds; what is said of them by each fold with those of the others."""
+    logits = held_out(candidate.logits, given, fold)
+    weight = weights(given.y, given.place)
+    rows = np.arange(len(given.y))
+    probability = np.empty_like(logits)
+    inside = np.zeros(logits.shape, np.bool_)
+    covered: list[bool] = []
+    for f in np.unique(fold):
+        mine, others = fold == f, fold != f
+        t = temperature(logits[others], given.y[others], weight[others])
+        probability[mine] = softmax(logits[mine] / t)
+        true = softmax(logits[others] / t)[rows[: others.sum()], given.y[others]]
+        if (limit := prediction_sets.threshold(true, given.place[others], level)) is not None:
+            inside[mine] = prediction_sets.sets(probability[mine], limit)
+            covered.append(True)
+    counted = ClassScores(given.classes, STEPS)
+    sure = np.round(probability.max(1) * STEPS).astype(np.int64)
+    counted.update(probability.argmax(1), sure, given.y)
+    found = counted.compute()
+    t = temperature(logits, given.y, weight)
+    limit = prediction_sets.threshold(softmax(logits / t)[rows, given.y], given.place, level)
+    places = len(np.unique(given.place))
+    about: dict[str, Any] = {"level": level, "places": places, "least": prediction_sets.least(level), "limit": limit}
+    if limit is not None and len(covered) == len(np.unique(fold)):
+        voice = 1 / np.bincount(np.searchsorted(np.unique(given.place), given.place))
+        each = voice[np.searchsorted(np.unique(given.place), given.place)]
+        about |= {
+            "coverage": float((each * inside[rows, given.y]).sum() / each.sum()),
+            "size": float((each * inside.sum(1)).sum() / each.sum()),
+        }
+    return Worth(t, limit, {**found, "temperature": t, "sets": about})
+
+
+def curve(candidate: Candidate, given: Learnt, most: int, seed: int) -> list[dict[str, Any]]:
+    """The learning curve: macro F1 on a held-out fold by labels a class, whole places drawn, the same for every row."""
+    few = given.thinned(CHOICE)
+    methods: dict[str, Callable[[Learnt, Learnt], NDArray[Any]]] = {candidate.name: candidate.logits}
+    methods |= {FOREST: forest(("bands",), seed), COMMONEST: commonest}
+    out = []
+    for wanted in (*LABELS, None):
+        scores: dict[str, list[float]] = {name: [] for name in methods}
+        enough = True
+        for draw in range(DRAWS):
+            fold = few.fold_of(most, seed + draw)
+            random = np.random.default_rng([seed, draw])
+            rows = _drawn(few, np.flatnonzero(fold != draw % (fold.max() + 1)), wanted, random)
+            if rows is None:
+                enough = False
+                break
+            test = few.take(np.flatnonzero(fold == draw % (fold.max() + 1)))
+            for name, say in methods.items():
+                found = say(few.take(rows), test)
+                said = found.argmax(1) if found.ndim > 1 else found
+                scores[name].append(macro_f1(test.y, said, few.classes))
+        if enough:
+            out.append({"labels": wanted or "all", "draws": DRAWS, "macro_f1": table(scores)})
+    return out
+
+
+def table(scores: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Rows in their order: a name with mean and deviation."""
+    return [{"name": n, "mean": float(np.mean(v)), "deviation": float(np.std(v))} for n, v in scores.items()]
+
+
+def _drawn(given: Learnt, rows: Index, wanted: int | None, random: np.random.Generator) -> Index | None:
+    """The pixels of so many places of each class among rows; None where a class has fewer."""
+    if wanted is None:
+        return rows
+    chosen: list[Index] = []
+    for k in range(given.classes):
+        places = np.unique(given.place[rows[given.y[rows] == k]])
+        if len(places) < wanted:
+            return None
+        chosen.append(random.permutation(places)[:wanted])
+    return rows[np.isin(given.place[rows], np.concatenate(chosen))]

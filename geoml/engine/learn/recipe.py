@@ -1,0 +1,74 @@
+"""The recipe of `geoml learn`: labels, where their images are, and what is learnt from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from geoml.fields import Unhashed
+from geoml.recipe import Frozen, Place, Query, digest
+
+Part = Literal["embedding", "bands"]
+Head = Literal["prototype", "ridge", "logistic"]
+HEADS: tuple[Head, ...] = ("prototype", "ridge", "logistic")
+
+
+class AroundLabels(Query):
+    """A query whose region may stay away: it is then where the labels are."""
+
+    @model_validator(mode="after")
+    def _one_region(self) -> Self:
+        if self.bbox is not None and self.region is not None:
+            raise ValueError("bbox, region: give one of them, or none for the surroundings of the labels")
+        return self
+
+
+class LearnRecipe(Frozen):
+    """One learning from few labels: a file of places with a class and a search in; a package and its worth out."""
+
+    name: str = Field(default="landcover", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the package")
+    description: str = Field(default="", description="goes to the card")
+    license: str = Field(default="Apache-2.0", description="goes to the card")
+    task: Literal["landcover"] = Field(default="landcover", description="goes to the card")
+    labels: Place = Field(description="points or polygons: GeoPackage, GeoJSON, GeoParquet or Shapefile, in any CRS")
+    field: str = Field(description="its column with the class, a name or a number")
+    layer: str | None = Field(default=None, description="of a file with several")
+    contradictions: Literal["refuse", "allow"] = Field(
+        default="refuse", description="of the field by another column that names the same classes"
+    )
+    query: AroundLabels
+    model: Place = Field(default="presto", description="package of an encoder, or bands: no encoder, the bands alone")
+    bands: tuple[str, ...] = Field(default=(), description="common names; by default those of the encoder")
+    gsd: float | None = Field(default=None, gt=0, description="metres; by default that of the encoder")
+    heads: tuple[Head, ...] = Field(default=HEADS, min_length=1, description="what cross-validation chooses from")
+    folds: int = Field(default=5, ge=2, le=20, description="of ground, at most; fewer where a class has fewer places")
+    ground: float = Field(
+        default=250.0, ge=0, description="metres: labels in one square of this side are in one fold; 0: none is shared"
+    )
+    sets: float = Field(default=0.9, gt=0, lt=1, description="share of truths that prediction sets promise to hold")
+    pixels: int = Field(default=100, ge=1, description="of one polygon that are learnt from, at most")
+    seed: int = Field(default=0, ge=0, description="of folds, draws and the pixels of large polygons")
+    crs: str = Field(default="utm", description="utm: the zone of each place; data: that of the items; or EPSG:code")
+    mask: Literal["auto", "none"] = Field(
+        default="auto", description="auto: the quality mask that the catalog's YAML describes"
+    )
+    composite: Literal["first", "least_cloudy", "median", "mean"] = Field(
+        default="least_cloudy", description="how the items of one place and step become one image"
+    )
+    block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
+        default=2048, ge=64, le=65536, description="pixels; does not change the result"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.bands)) != len(self.bands):
+            raise ValueError(f"bands: a name is used twice in {list(self.bands)}")
+        if self.model == "bands" and (not self.bands or self.gsd is None):
+            raise ValueError("bands, gsd: a model of bands alone needs both; expected such as red nir swir16 and 10")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """sha256 over the canonical JSON of what changes the weights."""
+        return digest(self.model_dump(mode="json", exclude={"description", "license", "block_size"}))

@@ -1,0 +1,150 @@
+"""A map from few labels: an encoder and the bands, a linear head on both, and what says how far it can be trusted.
+
+Channels of the output, in this order: logits of the classes; the dissimilarity to the training pixels over its
+threshold (Meyer and Pebesma 2021, https://doi.org/10.1111/2041-210X.13650; see `geoml.nn.applicability`), where
+``references`` is not 0; logits of another model, where ``other`` names its features. Heads are fitted outside
+(`geoml.nn.linear_heads`) and folded into one layer with the scaling of the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from geoml import models
+from geoml.errors import InputError
+from geoml.nn.context import asked
+from geoml.nn.steps import filled
+
+TASKS = ("landcover",)
+TINY = {"encoder": None, "features": ("bands",), "classes": 3}
+PARTS = ("embedding", "bands")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Arguments of `build`: ``bands`` of each of ``dates``, of which the encoder sees ``encoder_bands`` (all, where
+    empty); ``classes`` are all channels of the output. ``encoder`` is a file of `geoml.models` with an encoder, of
+    ``encoder_config``, or None; ``features`` and ``other`` are of `PARTS`; ``references`` how many training pixels are
+    kept."""
+
+    bands: int
+    classes: int
+    dates: int = 1
+    encoder: str | None = None
+    encoder_config: dict[str, Any] = field(default_factory=dict)
+    encoder_bands: tuple[int, ...] = ()
+    features: tuple[str, ...] = ("bands",)
+    other: tuple[str, ...] = ()
+    references: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("features", "other"):
+            given = tuple(getattr(self, name))
+            object.__setattr__(self, name, given)
+            if strange := set(given) - set(PARTS):
+                raise InputError(f"{name}: {sorted(strange)}; expected some of {list(PARTS)}")
+            if "embedding" in given and self.encoder is None:
+                raise InputError(f"{name}: an embedding needs an encoder, and none is given")
+        if not self.features:
+            raise InputError("features: none given; expected embedding, bands or both")
+
+        if (self.classes - bool(self.references)) % (1 + bool(self.other)):
+            raise InputError(
+                f"classes: {self.classes} channels; expected those of both models and of the dissimilarity"
+            )
+
+    @property
+    def logits(self) -> int:
+        """Classes of a head."""
+        return (self.classes - bool(self.references)) // (1 + bool(self.other))
+
+
+def channels(classes: int, *, references: bool, other: bool) -> int:
+    """Channels of the output for so many classes."""
+    return classes * (1 + other) + references
+
+
+class FewLabels(nn.Module):
+    """See the module's documentation; nothing is known of a pixel without a look, so its channels say nothing."""
+
+    radius = 0
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config, self.dates = config, config.dates
+        self.encoder: nn.Module | None = None
+        width = 0
+        if config.encoder is not None:
+            chosen = config.encoder_bands or tuple(range(config.bands))
+            self.encoder = models.encoder(config.encoder, {**config.encoder_config, "bands": len(chosen)})
+            width = int(self.encoder.width)  # type: ignore[arg-type]
+            if config.dates > int(self.encoder.steps):  # type: ignore[arg-type]
+                raise InputError(f"dates: {config.dates}; {config.encoder} takes at most {self.encoder.steps}")
+            self.channels = [d * config.bands + b for d in range(config.dates) for b in chosen]
+            self.radius = int(getattr(self.encoder, "radius", 0))
+        self.stride: int = int(getattr(self.encoder, "stride", 1))
+        self.widths = {"embedding": width, "bands": config.bands * config.dates}
+        self.head = nn.Conv2d(self._width(config.features), config.logits, 1)
+        self.other = nn.Conv2d(self._width(config.other), config.logits, 1) if config.other else None
+        self.references: Tensor
+        self.weights: Tensor
+        self.offset: Tensor
+        self.reach: Tensor
+        count = self._width(config.features) if config.references else 0
+        self.register_buffer("references", torch.zeros(config.references, count))
+        self.register_buffer("weights", torch.ones(count))
+        self.register_buffer("offset", torch.zeros(count))
+        self.register_buffer("reach", torch.ones(()))
+
+    def _width(self, parts: tuple[str, ...]) -> int:
+        return sum(self.widths[p] for p in parts)
+
+    def features(
+        self,
+        x: Float[Tensor, "batch channel y x"],
+        looks: Bool[Tensor, "batch step y x"] | None = None,
+        months: Int[Tensor, "batch step"] | None = None,
+        place: Float[Tensor, "batch 2 y x"] | None = None,
+    ) -> dict[str, Tensor]:
+        """By name (batch, feature, y, x): the embedding, and the bands of all steps, a gap filled by the mean of the
+        pixel's other steps."""
+        found: dict[str, Tensor] = {"bands": filled(x, looks, self.dates)}
+        if self.encoder is not None:
+            context = {"looks": looks, "months": months, "place": place}
+            given = {n: v for n, v in context.items() if n in asked(self.encoder)}
+            found["embedding"] = self.encoder(x[:, self.channels], **given)
+        return found
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channel y x"],
+        looks: Bool[Tensor, "batch step y x"] | None = None,
+        months: Int[Tensor, "batch step"] | None = None,
+        place: Float[Tensor, "batch 2 y x"] | None = None,
+    ) -> Float[Tensor, "batch raw y x"]:
+        known = self.features(x, looks, months, place)
+        mine = torch.cat([known[p] for p in self.config.features], 1)
+        out = [self.head(mine)]
+        if self.config.references:
+            out.append(self.dissimilarity(mine))
+        if self.other is not None:
+            out.append(self.other(torch.cat([known[p] for p in self.config.other], 1)))
+        return torch.cat(out, 1)
+
+    def dissimilarity(self, features: Float[Tensor, "batch feature y x"]) -> Float[Tensor, "batch 1 y x"]:
+        """Distance to the nearest training pixel; 1 is the largest that is inside."""
+        z = features * self.weights[:, None, None] - self.offset[:, None, None]
+        square = (self.references**2).sum(1)[:, None, None]
+        best = torch.stack([
+            (square - 2 * torch.einsum("cyx,nc->nyx", one, self.references)).amin(0) for one in z.unbind(0)
+        ])  # fmt: skip
+        away = ((z**2).sum(1) + best).clamp(min=0).sqrt()
+        return (away / self.reach)[:, None]
+
+
+build = FewLabels
