@@ -22,8 +22,9 @@ DRAWS = 10
 LABELS = (1, 5, 20)
 CHOICE = 3000
 """Pixels that the choice is made on at most; the head is fitted on all."""
-AHEAD = 0.01
-"""Macro F1 by which another head has to be better than the first to be chosen: with few labels, less is chance."""
+SURE = 3.0
+"""Standard errors, over held-out folds, by which another candidate has to be ahead of the first to be taken: the best
+of many is partly so by chance, and by more of it with few labels (tests/benchmarks/fewlabels.py)."""
 TREES = 100
 TREE_NAME = "random forest"
 FOREST, COMMONEST = f"bands, {TREE_NAME}", "commonest class"
@@ -186,25 +187,32 @@ def choose(given: Learnt, heads: Sequence[str], most: int, seed: int) -> Choice:
     cuts = [few.fold_of(most, seed + n) for n in range(REPEATS)]
     tried = candidates(tuple(few.parts), heads)
 
-    def worth(say: Callable[[Learnt, Learnt], NDArray[Any]]) -> list[float]:
-        out = []
+    by_fold: dict[Candidate, Floats] = {}
+
+    def worth(say: Callable[[Learnt, Learnt], NDArray[Any]], of: Candidate | None = None) -> list[float]:
+        """Macro F1 of each repeat, and of each of its folds for a candidate."""
+        out, inside = [], []
         for fold in cuts:
             found = held_out(say, few, fold)
-            out.append(macro_f1(few.y, found.argmax(1) if found.ndim > 1 else found, few.classes))
+            said = found.argmax(1) if found.ndim > 1 else found
+            out.append(macro_f1(few.y, said, few.classes))
+            inside += [macro_f1(few.y[fold == f], said[fold == f], few.classes) for f in np.unique(fold)]
+        if of is not None:
+            by_fold[of] = np.array(inside)
         return out
 
-    scores = {c: worth(c.logits) for c in tried}
+    scores = {c: worth(c.logits, c) for c in tried}
 
     def best(among: Sequence[Candidate]) -> Candidate:
-        top = max(among, key=lambda c: (np.mean(scores[c]), -among.index(c)))
-        ahead = np.array(scores[top]) - np.array(scores[among[0]])
-        return top if ahead.mean() > max(AHEAD, float(ahead.std())) else among[0]
+        top = max(among, key=lambda c: (by_fold[c].mean(), -among.index(c)))
+        ahead = by_fold[top] - by_fold[among[0]]
+        return top if ahead.mean() > SURE * ahead.std() / np.sqrt(len(ahead) / REPEATS) else among[0]
 
     chosen = best(tried)
     apart = [c for c in tried if c.parts == (("bands",) if "embedding" in chosen.parts else ("embedding",))]
     rows: dict[str, Sequence[float]] = {}
     for parts, head in dict.fromkeys((c.parts, c.head) for c in tried):
-        mine = max((c for c in tried if (c.parts, c.head) == (parts, head)), key=lambda c: np.mean(scores[c]))
+        mine = max((c for c in tried if (c.parts, c.head) == (parts, head)), key=lambda c: float(np.mean(scores[c])))
         rows[mine.name] = scores[mine]
     rows[chosen.name] = scores[chosen]
     for part in few.parts:

@@ -11,7 +11,7 @@ from geoml.recipe import Frozen, Place, Query, digest
 
 Part = Literal["embedding", "bands"]
 Head = Literal["prototype", "ridge", "logistic"]
-HEADS: tuple[Head, ...] = ("prototype", "ridge", "logistic")
+HEADS: tuple[Head, ...] = ("logistic", "prototype", "ridge")
 
 
 class AroundLabels(Query):
@@ -41,7 +41,11 @@ class LearnRecipe(Frozen):
     model: Place = Field(default="presto", description="package of an encoder, or bands: no encoder, the bands alone")
     bands: tuple[str, ...] = Field(default=(), description="common names; by default those of the encoder")
     gsd: float | None = Field(default=None, gt=0, description="metres; by default that of the encoder")
-    heads: tuple[Head, ...] = Field(default=HEADS, min_length=1, description="what cross-validation chooses from")
+    heads: tuple[Head, ...] = Field(
+        default=HEADS,
+        min_length=1,
+        description="what cross-validation chooses from; the first unless another is clearly better",
+    )
     folds: int = Field(default=5, ge=2, le=20, description="of ground, at most; fewer where a class has fewer places")
     ground: float = Field(
         default=250.0, ge=0, description="metres: labels in one square of this side are in one fold; 0: none is shared"
