@@ -169,6 +169,21 @@ def area_draw(
     out_console.print(f"{len(frame)} places in {out}; fill in the column reference", highlight=False)
 
 
+@command(area, "next")
+def area_next(
+    run: Annotated[str, typer.Argument(help="folder of a run of geoml learn")],
+    out: Annotated[Path, typer.Option("--out", help=".gpkg or .geojson file to fill in")],
+    places: Annotated[int, typer.Option("--places", help="at most so many")] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="another one looks at other pixels")] = 0,
+) -> None:
+    """Places to label next: where a map from few labels is unsure and no label is like them, spread over the ground."""
+    from geoml.engine.learn.next_places import next_places
+
+    frame = next_places(run, places, out, seed)
+    column = frame.columns[1]
+    out_console.print(f"{len(frame)} places in {out}; fill in the column {column}, add them to the labels, learn again")
+
+
 @command(area, "estimate")
 def area_estimate(
     run: Annotated[str, typer.Argument(help="folder or URL of the run that the places were drawn from")],

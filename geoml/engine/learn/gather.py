@@ -119,12 +119,14 @@ def labelled(features: Features, file: LabelFile, recipe: LearnRecipe, region: S
     return _gathered(features, list(_cells(features.plan, file, recipe)), region)
 
 
-def sampled(features: Features, region: Sequence[float], seed: int) -> PixelFeatures:
-    """Pixels of squares of the region, drawn at random."""
+def sampled(
+    features: Features, region: Sequence[float], seed: int, *, squares: int = SQUARES, pixels: int = SAMPLED // SQUARES
+) -> PixelFeatures:
+    """So many pixels of each of some squares of the region, drawn at random."""
     random, cells = np.random.default_rng(seed), []
-    for zone, block in places(features.plan, SIDE)[:SQUARES]:
+    for zone, block in places(features.plan, SIDE)[:squares]:
         rows, cols = np.nonzero(inside(zone.geometry, block.geobox))
-        some = np.sort(random.permutation(len(rows))[: SAMPLED // SQUARES])
+        some = np.sort(random.permutation(len(rows))[:pixels])
         at = np.stack([rows[some] + block.window.y0, cols[some] + block.window.x0], 1)
         if len(at):
             cells.append((zone, at, np.full(len(at), -1)))

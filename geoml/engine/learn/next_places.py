@@ -1,0 +1,164 @@
+"""Places to label next: where the map is unsure, each like others that are, and apart on the ground.
+
+The most unsure pixels are mixed ones at edges that lie side by side, and those that are furthest from all labels are
+odd ones; neither helps more than random places (tests/benchmarks/fewlabels.py). So the pixels of a sample are put into
+as many clusters as places are wanted, unsure ones counting more, and the middle of each is asked for: Zhdanov 2019,
+https://arxiv.org/abs/1901.05954.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.learn.gather import Features, PixelFeatures, sampled
+from geoml.engine.packages import package
+from geoml.engine.packages.encoder import EncoderPackage
+from geoml.engine.packages.package import Package
+from geoml.engine.run.domain import level_of
+from geoml.engine.run.plan import read_plan
+from geoml.engine.run.search import region_of
+from geoml.errors import InputError, NothingFound, limits
+from geoml.grid.sphere import distance
+from geoml.io.stac.table import read_items
+from geoml.io.stores.remote import run_store
+from geoml.io.stores.store import atomic
+from geoml.models.few_labels import FewLabels
+
+DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
+SQUARES = 8
+"""Squares of the region that are looked through for each place that is asked for."""
+PIXELS = 64
+"""Pixels of each."""
+MOST = 512
+"""Squares at most."""
+CERTAIN = 0.05
+"""What a pixel of which the model is certain counts, beside 1 for one of two equally likely classes."""
+METRES = 111_320.0
+"""Of a degree of latitude."""
+
+Floats = NDArray[np.float64]
+
+
+def spread(
+    features: Floats, unsure: Floats, lonlat: Floats, places: int, apart: float, seed: int = 0
+) -> NDArray[np.int64]:
+    """Rows of up to ``places`` candidates, those of the largest clusters first.
+
+    ``features`` (n, feature), ``unsure`` (n,) how much a candidate counts, ``lonlat`` (n, 2) degrees, ``apart`` metres
+    between any two that are chosen. Fewer are given where no more lie so far apart.
+    """
+    from sklearn.cluster import KMeans  # a second to import, which a map does without
+
+    count = min(places, len(np.unique(features, axis=0)))
+    found = KMeans(count, n_init=1, random_state=seed).fit(features, sample_weight=unsure)
+    away = found.transform(features)
+    size = np.bincount(found.labels_, unsure, minlength=count)
+    free = np.ones(len(features), np.bool_)
+    chosen: list[int] = []
+    for cluster in np.argsort(-size, kind="stable"):
+        mine = np.flatnonzero(free & (found.labels_ == cluster))
+        if not len(mine):
+            continue
+        best = int(mine[away[mine, cluster].argmin()])
+        chosen.append(best)
+        metres = 1000 * distance(lonlat[best, 0], lonlat[best, 1], lonlat[:, 0], lonlat[:, 1])
+        free &= metres >= max(apart, 1e-6)
+        free[best] = False
+    return np.array(chosen, np.int64)
+
+
+@limits("area next")
+def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
+    """Choose up to ``places`` pixels of the map of a run of `geoml learn` and write them to ``out`` to be labelled.
+
+    ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, and beside
+    it ``set_size`` and ``dissimilarity``. What the model was never taught is left out: it may be no class at all.
+    Raises InputError for a run of another kind of model, NothingFound where nothing can be chosen.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in DRIVERS:
+        raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
+    if places < 1:
+        raise InputError(f"places: {places}; expected one at least")
+    plan = read_plan(run)
+    if plan.card.task != "landcover":
+        raise InputError(f"run: {run} is a map of the task {plan.card.task}; expected one of geoml learn")
+    loaded = package.load(plan.model_path)
+    items = list(read_items(run_store(run).local / "sources.parquet"))
+    levels = {level_of(i) for i in items}
+    features = Features(plan, items, encoder_of(loaded), levels.pop() if len(levels) == 1 else None)
+    squares = min(MOST, max(16, SQUARES * places))
+    found = sampled(features, region_of(plan.recipe.query).bounds, seed, squares=squares, pixels=PIXELS)
+    module = loaded.module
+    assert isinstance(module, FewLabels)
+    x, probability, index = _said(module, found)
+    inside = np.flatnonzero(index <= 1)
+    if not len(inside):
+        raise NothingFound(f"places: all {len(index)} pixels of the sample are unlike what the model was taught")
+    limit, recipe = plan.card.made.get("limit"), plan.card.training.get("recipe") or {}
+    size = np.ones(len(index)) if limit is None else np.maximum((probability >= limit).sum(1), 1).astype(np.float64)
+    unsure = np.exp(-(probability * np.log(probability)).sum(1)) - 1 + CERTAIN
+    lonlat = found.lonlat[inside].astype(np.float64)
+    rows = inside[spread(x[inside], unsure[inside], lonlat, places, _apart(lonlat, places, recipe), seed)]
+    frame = geopandas.GeoDataFrame(
+        {
+            "id": np.arange(1, len(rows) + 1),
+            str(recipe.get("field", "class")): pd.Series([None] * len(rows), dtype="str"),
+            "set_size": np.round(size[rows].astype(np.float64), 2),
+            "dissimilarity": np.round(index[rows], 3),
+        },
+        geometry=geopandas.points_from_xy(*found.lonlat[rows].T),
+        crs="EPSG:4326",
+    )
+    with tempfile.TemporaryDirectory() as folder, atomic(out) as temporary:
+        made = Path(folder) / out.name  # GDAL wants the file's own name
+        frame.to_file(made, driver=DRIVERS[out.suffix.lower()])
+        shutil.copyfile(made, temporary)
+    return frame
+
+
+def _said(module: FewLabels, pixels: PixelFeatures) -> tuple[Floats, Floats, Floats]:
+    """Of each pixel its standardised features, the probabilities of the classes, and the dissimilarity."""
+    joined = torch.from_numpy(np.concatenate([pixels.parts[n] for n in module.config.features], axis=1))
+    with torch.inference_mode():
+        row = joined.T[None, :, None]
+        probability = module.head(row)[0, :, 0].double().softmax(0).T.numpy()
+        index = module.dissimilarity(row)[0, 0, 0].double().numpy()
+    values = joined.double().numpy()
+    spread_of = values.std(0)
+    return (values - values.mean(0)) / np.where(spread_of > 0, spread_of, 1.0), np.maximum(probability, 1e-12), index
+
+
+def _apart(lonlat: Floats, places: int, recipe: Mapping[str, Any]) -> float:
+    """Metres between places: those of the recipe's ground, or less where so many would not have room."""
+    south, north = lonlat[:, 1].min(), lonlat[:, 1].max()
+    high = (north - south) * METRES
+    wide = (lonlat[:, 0].max() - lonlat[:, 0].min()) * METRES * np.cos(np.radians((south + north) / 2))
+    return float(min(recipe.get("ground", 0.0), np.sqrt(max(high * wide, 0.0) / places) / 2))
+
+
+def encoder_of(loaded: Package) -> EncoderPackage | None:
+    """The encoder inside of a package that learnt from few labels; None where it has none."""
+    module, card = loaded.module, loaded.card
+    assert isinstance(module, FewLabels)
+    if module.encoder is None or module.config.encoder is None:
+        return None
+    chosen = module.config.encoder_bands or tuple(range(len(card.bands)))
+    made = EncoderCard(
+        name=card.name, license=card.license, architecture=module.config.encoder, config=module.config.encoder_config,
+        bands=tuple(card.bands[b] for b in chosen), level=card.level, gsd=card.gsd, steps=int(module.encoder.steps),  # type: ignore[arg-type]
+        width=int(module.encoder.width),  # type: ignore[arg-type]
+        profile=card.profile,
+    )  # fmt: skip
+    return EncoderPackage(module.encoder, made, loaded.path)
