@@ -29,6 +29,19 @@ def learn(
     ] = 0,
 ) -> None:
     """Land cover from few labels: a package, the map of the region, and a page that says how far it can be trusted."""
+    learn_and_map(recipe, out)
+    if places:
+        from geoml.engine.run.estimate import sample_places
+
+        frame = sample_places(out, places, out / "places.gpkg", recipe.seed)
+        out_console.print(
+            f"{len(frame)} places in {out / 'places.gpkg'}; fill in the column reference, then geoml area estimate",
+            highlight=False,
+        )
+
+
+def learn_and_map(recipe: LearnRecipe, out: Path) -> None:
+    """Learn, say what held-out labels say, and map the region."""
     from geoml import pipeline
     from geoml.cli.predict import outputs
     from geoml.cli.progress import progress_bar
@@ -39,11 +52,3 @@ def learn(
         run = pipeline.predict(run_recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
     print_warnings(run)
-    if places:
-        from geoml.engine.run.estimate import sample_places
-
-        frame = sample_places(out, places, out / "places.gpkg", recipe.seed)
-        out_console.print(
-            f"{len(frame)} places in {out / 'places.gpkg'}; fill in the column reference, then geoml area estimate",
-            highlight=False,
-        )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from geoml import models
 from geoml.errors import InputError
 from geoml.nn.context import asked
+from geoml.nn.linear_heads import SHARP
 from geoml.nn.steps import filled
 
 TASKS = ("landcover",)
@@ -30,7 +31,7 @@ class Config:
     """Arguments of `build`: ``bands`` of each of ``dates``, of which the encoder sees ``encoder_bands`` (all, where
     empty); ``classes`` are all channels of the output. ``encoder`` is a file of `geoml.models` with an encoder, of
     ``encoder_config``, or None; ``features`` and ``other`` are of `PARTS`; ``references`` how many training pixels are
-    kept."""
+    kept. ``landmarks`` and ``other_landmarks`` are those of a head of kernels; 0 is a linear one."""
 
     bands: int
     classes: int
@@ -41,6 +42,8 @@ class Config:
     features: tuple[str, ...] = ("bands",)
     other: tuple[str, ...] = ()
     references: int = 0
+    landmarks: int = 0
+    other_landmarks: int = 0
 
     def __post_init__(self) -> None:
         for name in ("features", "other"):
@@ -69,6 +72,36 @@ def channels(classes: int, *, references: bool, other: bool) -> int:
     return classes * (1 + other) + references
 
 
+def squares(
+    x: Float[Tensor, "batch feature y x"], rows: Float[Tensor, "row feature"]
+) -> Float[Tensor, "batch row y x"]:
+    """Squared distances of every pixel to some rows."""
+    inner = torch.einsum("bcyx,nc->bnyx", x, rows)
+    return ((x**2).sum(1, keepdim=True) - 2 * inner + (rows**2).sum(1)[:, None, None]).clamp(min=0)
+
+
+class Decision(nn.Module):
+    """Logits of (batch, feature, y, x): linear, or of the likeness to landmarks, for which ``scale`` and ``offset``
+    standardise; see `geoml.nn.linear_heads.KernelHead`."""
+
+    def __init__(self, width: int, classes: int, landmarks: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(landmarks or width, classes, 1)
+        self.landmarks: Tensor
+        self.scale: Tensor
+        self.offset: Tensor
+        self.register_buffer("landmarks", torch.zeros(landmarks, width if landmarks else 0))
+        self.register_buffer("scale", torch.ones(width if landmarks else 0))
+        self.register_buffer("offset", torch.zeros(width if landmarks else 0))
+
+    def forward(self, x: Float[Tensor, "batch feature y x"]) -> Float[Tensor, "batch class y x"]:
+        if len(self.landmarks):
+            z = x * self.scale[:, None, None] - self.offset[:, None, None]
+            x = (squares(z, self.landmarks) * (-SHARP / z.shape[1])).exp()
+        logits: Tensor = self.linear(x)
+        return logits
+
+
 class FewLabels(nn.Module):
     """See the module's documentation; nothing is known of a pixel without a look, so its channels say nothing."""
 
@@ -89,8 +122,9 @@ class FewLabels(nn.Module):
             self.radius = int(getattr(self.encoder, "radius", 0))
         self.stride: int = int(getattr(self.encoder, "stride", 1))
         self.widths = {"embedding": width, "bands": config.bands * config.dates}
-        self.head = nn.Conv2d(self._width(config.features), config.logits, 1)
-        self.other = nn.Conv2d(self._width(config.other), config.logits, 1) if config.other else None
+        self.head = Decision(self._width(config.features), config.logits, config.landmarks)
+        others = self._width(config.other), config.logits, config.other_landmarks
+        self.other = Decision(*others) if config.other else None
         self.references: Tensor
         self.weights: Tensor
         self.offset: Tensor
@@ -139,12 +173,8 @@ class FewLabels(nn.Module):
     def dissimilarity(self, features: Float[Tensor, "batch feature y x"]) -> Float[Tensor, "batch 1 y x"]:
         """Distance to the nearest training pixel; 1 is the largest that is inside."""
         z = features * self.weights[:, None, None] - self.offset[:, None, None]
-        square = (self.references**2).sum(1)[:, None, None]
-        best = torch.stack([
-            (square - 2 * torch.einsum("cyx,nc->nyx", one, self.references)).amin(0) for one in z.unbind(0)
-        ])  # fmt: skip
-        away = ((z**2).sum(1) + best).clamp(min=0).sqrt()
-        return (away / self.reach)[:, None]
+        best = torch.stack([squares(one[None], self.references)[0].amin(0) for one in z.unbind(0)])
+        return (best.sqrt() / self.reach)[:, None]
 
 
 build = FewLabels

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoml.engine.learn.folds import folds, weights
 from geoml.nn import prediction_sets
-from geoml.nn.linear_heads import HEADS, STRENGTHS, LinearHead, softmax, temperature
+from geoml.nn.linear_heads import HEADS, STRENGTHS, Head, softmax, temperature
 from geoml.nn.metrics import ClassScores
 
 REPEATS = 3
@@ -110,7 +110,7 @@ class Candidate:
     def name(self) -> str:
         return f"{' + '.join(self.parts)}, {self.head}"
 
-    def fit(self, given: Learnt) -> LinearHead:
+    def fit(self, given: Learnt) -> Head:
         """On labelled pixels."""
         return HEADS[self.head](
             given.x(self.parts), given.y, weights(given.y, given.place), given.classes, self.strength
@@ -180,9 +180,11 @@ class Choice:
     rows: Mapping[str, Sequence[float]]
 
 
-def choose(given: Learnt, heads: Sequence[str], most: int, seed: int) -> Choice:
-    """By macro F1 over repeated cross-validation; forests and the commonest class stand in the table and are never
-    chosen."""
+def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple: bool = True) -> Choice:
+    """By macro F1 over repeated cross-validation.
+
+    Forests and the commonest class are never chosen and stand in the table (``simple``).
+    """
     few = given.thinned(CHOICE)
     cuts = [few.fold_of(most, seed + n) for n in range(REPEATS)]
     tried = candidates(tuple(few.parts), heads)
@@ -215,7 +217,7 @@ def choose(given: Learnt, heads: Sequence[str], most: int, seed: int) -> Choice:
         mine = max((c for c in tried if (c.parts, c.head) == (parts, head)), key=lambda c: float(np.mean(scores[c])))
         rows[mine.name] = scores[mine]
     rows[chosen.name] = scores[chosen]
-    for part in few.parts:
+    for part in few.parts if simple else ():
         rows[f"{part}, {TREE_NAME}"] = worth(forest((part,), seed))
     rows[COMMONEST] = worth(commonest)
     return Choice(chosen, best(apart) if apart else None, rows)

@@ -21,7 +21,7 @@ from geoml.data.label_file import LabelFile
 from geoml.data.recipe import resolve
 from geoml.engine.contract import input_of
 from geoml.engine.learn import choose, gather
-from geoml.engine.learn.choose import Choice, Learnt, Standard, Worth, share
+from geoml.engine.learn.choose import Candidate, Choice, Learnt, Standard, Worth, share
 from geoml.engine.learn.classes import class_infos
 from geoml.engine.learn.gather import Features, PixelFeatures
 from geoml.engine.learn.recipe import AroundLabels, LearnRecipe
@@ -33,10 +33,10 @@ from geoml.engine.run.search import region_of
 from geoml.errors import InputError, NothingFound
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.stores.store import within
-from geoml.models.few_labels import FewLabels, channels
+from geoml.models.few_labels import Decision, FewLabels, channels
 from geoml.nn import applicability
 from geoml.nn.applicability import Applicability
-from geoml.nn.linear_heads import LinearHead
+from geoml.nn.linear_heads import Head, KernelHead, LinearHead
 from geoml.recipe import PredictRecipe, Query, digest
 from geoml.texts import listed
 
@@ -183,8 +183,8 @@ def _network(card: MapCard, taught: EncoderPackage | None) -> FewLabels:
     with torch.no_grad():
         for head in (module.head, module.other):
             if head is not None:
-                head.weight.zero_()
-                head.bias.zero_()  # type: ignore[union-attr]
+                head.linear.weight.zero_()
+                head.linear.bias.zero_()  # type: ignore[union-attr]
     return module.eval()
 
 
@@ -310,6 +310,8 @@ def _card(
         "features": list(choice.chosen.parts),
         "other": list(choice.other.parts) if choice.other else [],
         "references": references,
+        "landmarks": _landmarks(choice.chosen, given),
+        "other_landmarks": _landmarks(choice.other, given),
     }
     scores = dict(worth.scores)
     for name in ("iou", "f1", "precision", "recall"):
@@ -361,7 +363,10 @@ def _taught(
     _fill(module.head, head.tempered(worth.temperature), *_affine(choice.chosen.parts, scaling))
     if choice.other is not None and module.other is not None:
         _fill(module.other, choice.other.fit(given), *_affine(choice.other.parts, scaling))
-    near = applicability.fit(given.x(choice.chosen.parts), applicability.importance(head.weight), fold, recipe.seed)
+    weights = np.ones(given.x(choice.chosen.parts).shape[1])
+    if isinstance(head, LinearHead):
+        weights = applicability.importance(head.weight)
+    near = applicability.fit(given.x(choice.chosen.parts), weights, fold, recipe.seed)
     _place(module, near, *_affine(choice.chosen.parts, scaling))
     return module
 
@@ -373,13 +378,25 @@ def _affine(parts: tuple[str, ...], scaling: dict[str, Standard]) -> tuple[NDArr
     return np.concatenate([scaling[n].center for n in parts]), np.concatenate(factor)
 
 
-def _fill(layer: torch.nn.Conv2d, head: LinearHead, center: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
-    weight = head.weight * factor
-    bias = head.bias - weight @ center
+def _landmarks(candidate: Candidate | None, given: Learnt) -> int:
+    """Of the head of a candidate."""
+    head = None if candidate is None else candidate.fit(given)
+    return len(head.landmarks) if isinstance(head, KernelHead) else 0
+
+
+def _fill(module: Decision, head: Head, center: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
+    if isinstance(head, KernelHead):
+        module.landmarks.copy_(torch.from_numpy(head.landmarks))
+        module.scale.copy_(torch.from_numpy(factor))
+        module.offset.copy_(torch.from_numpy(center * factor))
+        weight, bias = head.head.weight, head.head.bias
+    else:
+        weight = head.weight * factor
+        bias = head.bias - weight @ center
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight)[:, :, None, None])
-        assert layer.bias is not None
-        layer.bias.copy_(torch.from_numpy(bias))
+        module.linear.weight.copy_(torch.from_numpy(weight)[:, :, None, None])
+        assert module.linear.bias is not None
+        module.linear.bias.copy_(torch.from_numpy(bias))
 
 
 def _place(module: FewLabels, near: Applicability, center: NDArray[np.float64], factor: NDArray[np.float64]) -> None:

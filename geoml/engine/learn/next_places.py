@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def spread(
     size = np.bincount(found.labels_, unsure, minlength=count)
     free = np.ones(len(features), np.bool_)
     chosen: list[int] = []
-    for cluster in np.argsort(-size, kind="stable"):
+    for cluster in cycle(np.argsort(-size, kind="stable")):
+        if len(chosen) == places or not free.any():
+            break
         mine = np.flatnonzero(free & (found.labels_ == cluster))
         if not len(mine):
             continue

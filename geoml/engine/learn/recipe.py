@@ -10,8 +10,8 @@ from geoml.fields import Unhashed
 from geoml.recipe import Frozen, Place, Query, digest
 
 Part = Literal["embedding", "bands"]
-Head = Literal["prototype", "ridge", "logistic"]
-HEADS: tuple[Head, ...] = ("logistic", "prototype", "ridge")
+Head = Literal["prototype", "ridge", "logistic", "kernel"]
+HEADS: tuple[Head, ...] = ("logistic", "prototype", "ridge", "kernel")
 
 
 class AroundLabels(Query):
