@@ -261,7 +261,8 @@ def main() -> None:
     }
     parts = standardised(raw)
     if asked.only in (None, "curve"):
-        rows = curve(parts, truth, asked.draws, asked.fold)
+        all_bands = np.moveaxis(scenes(), 0, 2).reshape(*truth.shape, -1)
+        rows = curve(standardised({**raw, "bands": all_bands}), truth, asked.draws, asked.fold)
         print("| features and head |", " | ".join(f"{n}" for n in LABELS), "|")
         for name, got in rows.items():
             print(f"| {name} |", " | ".join(f"{np.mean(v):.3f} ({np.std(v):.3f})" for v in got.values()), "|")
