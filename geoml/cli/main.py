@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -30,6 +30,8 @@ area = typer.Typer(help="Areas of a map with confidence intervals, from checked 
 app.add_typer(area, name="area")
 COMMANDS = Registry("geoml.cli", "command")
 """A file of this folder with ``register(app)`` adds its commands to those here."""
+MOST = 20
+"""Entries of a list of a card that a person is shown."""
 
 
 @app.callback()
@@ -63,8 +65,17 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
         return
     table = Table("field", "value", show_lines=True)
     for key, value in sorted(card.items(), key=lambda field: isinstance(field[1], dict)):  # long ones last
-        table.add_row(key, value if isinstance(value, str) else json.dumps(value))
+        table.add_row(key, value if isinstance(value, str) else json.dumps(_brief(value), ensure_ascii=False))
     out_console.print(table)
+
+
+def _brief(value: Any) -> Any:
+    """A value of JSON without the middle and end of long lists, such as scores of every epoch: ``--json`` has these."""
+    if isinstance(value, dict):
+        return {key: _brief(inner) for key, inner in value.items()}
+    if not isinstance(value, list):
+        return value
+    return [_brief(v) for v in value] if len(value) <= MOST else [*map(_brief, value[:2]), f"… {len(value) - 2} more"]
 
 
 @command(models, "import")

@@ -147,6 +147,10 @@ def test_models_show(said: Callable[..., str]) -> None:
     assert told["sha256"] == [card.sha256]
     assert told["license"] == [card.license]
     assert list(told).index("gsd") < list(told).index("scores"), "what is long comes last"
+    shown = said("models", "show", "kit-cars")
+    record = json.loads(said("models", "show", "kit-cars", "--json"))["detection"]["classes"]["car"]
+    assert f"… {len(record['squares']) - 2} more" in " ".join(shown.replace("│", "").split())
+    assert str(record["squares"][2][0]) not in shown
 
 
 @prints("models new", "models compare")
