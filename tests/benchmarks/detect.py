@@ -6,8 +6,8 @@ The photo of `geoml demo --detect`, mirrored over and over, is a scene of ``--si
 those of ``kit-cars``. All of a round run one after the other, each in a process of its own with one thread, in CPU
 seconds of the process tree. SAHI 0.12.8 (from PyPI, into ``--work``) cuts slices of 512 by its own defaults: an overlap
 of 0.2, a pass over the whole picture as well, boxes joined by GREEDYNMM. Both report boxes of a score of 0.3 or more.
-``bare`` is the network as PyTorch has it over the chips of our run, in our precision, with nothing read, joined or
-written.
+``bare`` is the network as PyTorch has it, in our precision, over the chips that our run makes (those with data, cut to
+what they see of it): only its forwards are counted, and nothing that is read, cut, joined or written.
 """
 
 from __future__ import annotations
@@ -69,32 +69,46 @@ def install(work: Path) -> Path:
     """A folder with SAHI and no other package: it uses what is there."""
     folder = work / "sahi"
     if not folder.exists():
-        command = ["uv", "pip", "install", "-q", "--no-deps", "--target", str(folder), "sahi==0.12.8"]
+        uv = Path(sys.executable).with_name("uv")
+        command = [str(uv), "pip", "install", "-q", "--no-deps", "--target", str(folder), "sahi==0.12.8"]
         subprocess.run(command, check=True)
     return folder
 
 
 def bare(recipe: Path) -> dict[str, float]:
-    """CPU seconds of the network over the chips of the run."""
+    """CPU seconds of the network over the chips of the run, with all else that makes it a run left out of the count."""
     import torch
 
-    from geoml.engine.inference.predict import Predictor
+    from geoml import pipeline
     from geoml.engine.packages.package import load
-    from geoml.engine.run.plan import make_plan
+    from geoml.engine.run.blocks import BlockReader, predictor_of
+    from geoml.engine.run.plan import read_plan
     from geoml.recipe import PredictRecipe, parse
 
-    plan, _ = make_plan(parse(PredictRecipe, yaml.safe_load(recipe.read_text()), "bench"))
-    predictor = Predictor(load(str(MODEL)))
-    grid = predictor.grid
-    keys = {key for b in plan.blocks for row in grid.rows(plan.block(b).window) for key in row}
-    predictor.backend.module = load(str(MODEL)).module.eval().to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
-    chip = torch.randn(1, 3, *grid.output_window(*next(iter(keys))).expand(grid.halo).shape)
-    with torch.inference_mode():
-        predictor.forward(chip)
+    folder = Path(tempfile.mkdtemp(prefix="geoml-detect-plan-"))
+    pipeline.plan(parse(PredictRecipe, yaml.safe_load(recipe.read_text()), "bench"), folder)
+    plan = read_plan(folder)
+    predictor = predictor_of(plan)
+    backend, grid = predictor.backend, predictor.grid
+    backend.module = load(str(MODEL)).module.eval().to(memory_format=torch.channels_last)  # type: ignore[attr-defined]
+    forward, seconds, pixels = backend.forward, [], []
+
+    def timed(x: torch.Tensor, *more: object) -> torch.Tensor:
         start = time.process_time()
-        for _ in keys:
-            predictor.forward(chip)
-    return {"cpu": time.process_time() - start, "chips": len(keys), "side": chip.shape[-1], "halo": grid.halo}
+        raw = forward(x, *more)  # type: ignore[arg-type]
+        seconds.append(time.process_time() - start)
+        pixels.append(x.shape[-2] * x.shape[-1])
+        return raw
+
+    with torch.inference_mode():
+        forward(torch.randn(1, 3, grid.size, grid.size))
+    backend.forward = timed  # type: ignore[method-assign]
+    reader = BlockReader(folder, plan, predictor)
+    for planned in plan.blocks:
+        run = reader.read(planned)
+        for _ in predictor.rows(run.pixels, run.block.window):
+            pass
+    return {"cpu": sum(seconds), "chips": len(seconds), "mpx": sum(pixels) / 1e6, "halo": grid.halo}
 
 
 def main() -> None:
@@ -130,7 +144,8 @@ def main() -> None:
                 seconds[name].append(cost.cpu)
                 print(f"  {name}: {cost.cpu:.1f} CPU s, peak {cost.peak_mb:.0f} MB", flush=True)
     best = {name: min(found) for name, found in seconds.items()}
-    print(f"{given.size} x {given.size}, {alone['chips']} chips of {alone['side']} with a halo of {alone['halo']}")
+    chips = f"{alone['chips']} chips of {alone['mpx']:.0f} Mpx with a halo of {alone['halo']}"
+    print(f"{given.size} x {given.size}, {chips}, load {os.getloadavg()[0]:.1f}")
     print(f"  ours {best['ours']:.1f} CPU s; bare network {best['bare']:.1f}: {best['bare'] / best['ours']:.2f} of it")
     if "sahi" in best:
         print(f"  SAHI {best['sahi']:.1f} CPU s: ours is {best['sahi'] / best['ours']:.2f} times as fast")
