@@ -44,7 +44,8 @@ def _choices(names: Callable[[], list[str]]) -> list[str]:
 def _recipes() -> list[str]:
     """Names of the training recipes in the catalogs."""
     files = sorted((settings().catalogs / "recipes").glob("*.yaml"))
-    return [p.stem for p in files if "\nquery:" not in p.read_text(encoding="utf-8")]
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in files}
+    return [name for name, text in texts.items() if "\ntask:" in text or "\nquery:" not in text]
 
 
 Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": signatures.PATTERN})]

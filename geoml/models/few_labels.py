@@ -46,6 +46,8 @@ class Config:
     other_landmarks: int = 0
 
     def __post_init__(self) -> None:
+        if min(self.bands, self.classes, self.dates) < 1:
+            raise InputError(f"few_labels: {self}; expected at least one of each")
         for name in ("features", "other"):
             given = tuple(getattr(self, name))
             object.__setattr__(self, name, given)
@@ -55,7 +57,6 @@ class Config:
                 raise InputError(f"{name}: an embedding needs an encoder, and none is given")
         if not self.features:
             raise InputError("features: none given; expected embedding, bands or both")
-
         if (self.classes - bool(self.references)) % (1 + bool(self.other)):
             raise InputError(
                 f"classes: {self.classes} channels; expected those of both models and of the dissimilarity"

@@ -75,6 +75,18 @@ class ClassScores:
         }
 
 
+class MacroScores(ClassScores):
+    """As `ClassScores`, with ``macro_f1`` as the key: the mean F1 of the classes that have a true pixel."""
+
+    key: ClassVar[str] = "macro_f1"
+
+    def compute(self) -> dict[str, Any]:
+        """As `ClassScores.compute`; the key is None without any pixel."""
+        found = super().compute()
+        known = [v for v in found["f1"] if v is not None]
+        return {**found, "macro_f1": sum(known) / len(known) if known else None}
+
+
 def calibration(
     right_by_step: NDArray[np.int64], pixels_by_step: NDArray[np.int64]
 ) -> tuple[list[dict[str, object]], float | None]:

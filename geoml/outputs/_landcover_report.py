@@ -40,12 +40,12 @@ def layers(made: Mapping[str, Any], classes: int, fine: int) -> dict[str, Beside
     """The layers that a card's ``made`` says, by key; ``fine`` is a dissimilarity of 1 as stored."""
     found = {}
     if made.get("limit") is not None:
-        found["sets"] = Beside("Classes in the set", "prediction sets", 1, max(classes, 2), ("one", "all"))
+        found["sets"] = Beside("Classes in the set", "prediction sets", 1.0, float(max(classes, 2)), ("one", "all"))
     if made.get("references"):
         ends = ("as taught", "1.5 times as far as taught")
-        found["dissimilarity"] = Beside("Outside of what was taught", "dissimilarity", 0, 1.5 * fine, ends, fine)
+        found["dissimilarity"] = Beside("Outside of what was taught", "dissimilarity", 0.0, 1.5 * fine, ends, fine)
     if made.get("other"):
-        found["disagreement"] = Beside("Disagreement", "disagreement", 0, 1, ("both agree", "another class"), 0)
+        found["disagreement"] = Beside("Disagreement", "disagreement", 0.0, 1.0, ("both agree", "another class"), 0)
     return found
 
 

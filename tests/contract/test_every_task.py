@@ -58,7 +58,7 @@ def recipe_of(name: str) -> Frozen:
     wanted = tasks.find(name).recipe
     for path in sorted((settings().catalogs / "recipes").glob("*.yaml")):
         value = load_yaml(path)
-        if "query" not in value and tasks.find(value.get("task", tasks.DEFAULT)).recipe is wanted:
+        if ("task" in value or "query" not in value) and tasks.find(value.get("task", tasks.DEFAULT)).recipe is wanted:
             return parse(wanted, {**value, "task": name}, str(path))
     raise AssertionError(f"no recipe of the class {wanted.__name__} is shipped")
 

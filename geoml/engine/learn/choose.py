@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoml.engine.learn.folds import folds, weights
 from geoml.nn import prediction_sets
 from geoml.nn.linear_heads import HEADS, STRENGTHS, Head, softmax, temperature
-from geoml.nn.metrics import ClassScores
+from geoml.nn.metrics import MacroScores
 
 REPEATS = 3
 """Cross-validations with other folds, of which mean and deviation are shown."""
@@ -127,11 +127,6 @@ def macro_f1(truth: Index, said: Index, classes: int) -> float:
     both = np.bincount(truth, minlength=classes) + np.bincount(said, minlength=classes)
     there = np.bincount(truth, minlength=classes) > 0
     return float((2 * hit[there] / np.maximum(both[there], 1)).mean())
-
-
-def macro_f1_of(scores: Mapping[str, Any]) -> float:
-    """As `macro_f1`, of what `ClassScores` computed: every class that is there has a true pixel."""
-    return float(np.mean([v for v in scores["f1"] if v is not None]))
 
 
 def held_out(say: Callable[[Learnt, Learnt], NDArray[Any]], given: Learnt, fold: Index) -> NDArray[Any]:
@@ -249,7 +244,7 @@ def judged(candidate: Candidate, given: Learnt, fold: Index, level: float) -> Wo
         if (limit := prediction_sets.threshold(true, given.place[others], level)) is not None:
             inside[mine] = prediction_sets.sets(probability[mine], limit)
             covered.append(True)
-    counted = ClassScores(given.classes, STEPS)
+    counted = MacroScores(given.classes, STEPS)
     sure = np.round(probability.max(1) * STEPS).astype(np.int64)
     counted.update(probability.argmax(1), sure, given.y)
     found = counted.compute()

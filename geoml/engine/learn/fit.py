@@ -334,7 +334,6 @@ def _card(
     base["miou"] = float((given.y == common).mean() / len(names))
     scores |= {
         "split": "held-out labels", "support": support, "scenes": len(place), "baseline": base, "learnt": learnt,
-        "macro_f1": choose.macro_f1_of(worth.scores),
     }  # fmt: skip
     made = {"limit": worth.limit, "level": r.sets, "references": True, "other": other}
     told = {"recipe": r.model_dump(mode="json"), "recipe_hash": r.hash, "labels": len(place), "left_out": left}
