@@ -26,8 +26,9 @@ MOST = 254
 """Classes of a map."""
 SHARED = 0.01
 """Share of the smaller polygon that two classes may both cover: borders that were drawn twice."""
-AGREES = 0.8
-"""Share of rows in which another column names the same classes, from which on it is taken to do so."""
+AGREES = 0.6
+"""Agreement of another column beyond chance (Cohen 1960, https://doi.org/10.1177/001316446002000104), from which on it
+is taken to name the same classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,8 @@ def read(path: Path, column: str, layer: str | None = None, *, contradictions: b
         _check_columns(frame, column, named)
     label = named.map({c: k for k, c in enumerate(classes)}).astype(np.int64)
     out = gpd.GeoDataFrame({"label": label}, geometry=frame.geometry, crs=frame.crs)
+    if kind == "point":
+        out = out.explode()  # each point of a MultiPoint is a place
     _check_degrees(out)
     out = out.to_crs("EPSG:4326")
     if not np.isfinite(out.total_bounds).all():
@@ -91,33 +94,37 @@ def _frame(path: Path, layer: str | None) -> gpd.GeoDataFrame:
         layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
     except (DataSourceError, ValueError):
         return read_vectors(path)  # says what is wrong
+    if not layers:
+        raise InputError(f"labels: {path} has 0 layers with a geometry; expected one of points or polygons")
     if layer is None and len(layers) > 1:
         raise InputError(f"layer: {path} has {len(layers)} layers: {listed(layers)}; choose one with --layer")
     if layer is not None and layer not in layers:
         raise InputError(f"layer: no {layer!r} in {path}; it has {listed(layers)}")
-    return read_vectors(path, layer)
+    return read_vectors(path, layer or layers[0])
 
 
 def _kept(frame: gpd.GeoDataFrame, good: pd.Series, left: dict[str, int], why: str) -> gpd.GeoDataFrame:
     if bad := int((~good).sum()):
         left[why] = bad
-    return frame[good].reset_index(drop=True)
+    return frame[good]
 
 
 def word(value: object) -> str | None:
     """A value as the name of a class; None for none: null, NaN or blank."""
-    if value is None or (isinstance(value, float) and not np.isfinite(value)) or value is pd.NA:
+    number = isinstance(value, float | np.floating)
+    if value is None or value is pd.NA or (number and not np.isfinite(value)):  # type: ignore[call-overload]
         return None
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    text = str(int(value)) if number and value == int(value) else str(value).strip()  # type: ignore[call-overload]
     return text or None
 
 
 def _natural(text: str) -> tuple[int, float, str]:
     """Numbers in their order, before names."""
     try:
-        return 0, float(text), text
+        value = float(text)
     except ValueError:
-        return 1, 0.0, text
+        value = np.nan
+    return (0, value, text) if np.isfinite(value) else (1, 0.0, text)
 
 
 def _kind(frame: gpd.GeoDataFrame) -> str:
@@ -151,8 +158,10 @@ def _check_columns(frame: gpd.GeoDataFrame, column: str, named: pd.Series) -> No
         if ((counts > 0).sum(1) <= 1).all() or ((counts > 0).sum(0) <= 1).all():
             continue  # one says what the other does, perhaps in finer classes
         rows, cols = linear_sum_assignment(-counts)
-        against = len(frame) - int(counts[rows, cols].sum())
-        if against <= (1 - AGREES) * len(frame):
+        total, same = counts.sum(), counts[rows, cols].sum()
+        chance = float((counts.sum(1)[rows] * counts.sum(0)[cols]).sum() / total**2)
+        against = int(total - same)
+        if same / total - chance >= AGREES * (1 - chance):
             mixed = np.flatnonzero((counts > 0).sum(1) > 1)
             said = [f"{left[a]!r} is {right[b]!r} in {counts[a, b]}" for a in mixed
                     for b in np.flatnonzero(counts[a])]  # fmt: skip
@@ -173,8 +182,9 @@ def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str
     if (bad := share > SHARED).any():
         a, b = one[bad][0], two[bad][0]
         raise InputError(
-            f"field: {int(bad.sum())} pairs of polygons with two values of {column!r} overlap, such as row {a + 1}"
-            f" ({classes[label[a]]}) and row {b + 1} ({classes[label[b]]}); expected ground of one class"
+            f"field: {int(bad.sum())} pairs of polygons with two values of {column!r} overlap, such as row"
+            f" {frame.index[a] + 1} ({classes[label[a]]}) and row {frame.index[b] + 1} ({classes[label[b]]}); expected"
+            " ground of one class"
         )
 
 

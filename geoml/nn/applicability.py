@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 REFERENCES = 512
 """Training pixels that are compared with at most."""
 CHUNK = 2048
+LEAST = 1e-3
+"""Of the threshold: what float32 tells apart, where training pixels are alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,4 +72,4 @@ def fit(x: Floats, weights: Floats, fold: NDArray[np.int64], seed: int = 0) -> A
     other = other[np.isfinite(other)]
     low, high = np.percentile(other, (25, 75))
     inside = other[other <= high + 1.5 * (high - low)]
-    return Applicability(weights, z, mean, float(inside.max()))
+    return Applicability(weights, z, mean, max(float(inside.max()), LEAST))

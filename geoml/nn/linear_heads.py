@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
+UNSEEN = -1e4
+"""Logit of a class that no row has: it is said nowhere, at any temperature."""
+
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
@@ -66,9 +69,10 @@ the head is shrunk (one number for any n)."""
 def prototype(x: Floats, y: Index, weight: Floats, classes: int, strength: float = 0.0) -> LinearHead:
     """Half the squared distance to the mean of each class, over the square root of the number of features."""
     one = _indicators(y, classes) * weight[:, None]
-    means = (one.T @ x) / np.maximum(one.sum(0), 1e-12)[:, None]
+    total = one.sum(0)
+    means = (one.T @ x) / np.maximum(total, 1e-12)[:, None]
     scale = np.sqrt(x.shape[1])
-    return LinearHead(means / scale, -0.5 * (means**2).sum(1) / scale)
+    return LinearHead(means / scale, np.where(total > 0, -0.5 * (means**2).sum(1) / scale, UNSEEN))
 
 
 def ridge(x: Floats, y: Index, weight: Floats, classes: int, strength: float) -> LinearHead:
@@ -82,7 +86,8 @@ def ridge(x: Floats, y: Index, weight: Floats, classes: int, strength: float) ->
         coefficients = z.T @ np.linalg.solve(z @ z.T + penalty * np.eye(len(z)), t)
     else:
         coefficients = np.linalg.solve(z.T @ z + penalty * np.eye(z.shape[1]), z.T @ t)
-    return LinearHead(coefficients.T, middle - center @ coefficients)
+    seen = np.bincount(y, minlength=classes) > 0
+    return LinearHead(coefficients.T, np.where(seen, middle - center @ coefficients, UNSEEN))
 
 
 def logistic(x: Floats, y: Index, weight: Floats, classes: int, strength: float) -> LinearHead:
@@ -95,7 +100,7 @@ def logistic(x: Floats, y: Index, weight: Floats, classes: int, strength: float)
     if len(known) == 2:  # scikit-learn has one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercept = np.concatenate([-intercept, intercept]) / 2
-    weights, bias = np.zeros((classes, x.shape[1])), np.full(classes, -30.0)
+    weights, bias = np.zeros((classes, x.shape[1])), np.full(classes, UNSEEN)
     weights[known], bias[known] = coefficients, intercept
     return LinearHead(weights, bias)
 

@@ -26,7 +26,6 @@ from geoml.grid.plane import Window
 from geoml.io.cards.int8 import Int8, Int8Loss
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.cards.signature import Signature
-from geoml.nn.context import asked
 from tests.contract.lessons import lesson_of
 
 STRIDE = 8

@@ -269,7 +269,7 @@ def _learnt(
 
 def _check_shared(mine: PixelFeatures, label: NDArray[np.int64], ready: Ready) -> None:
     """Refuse pixels that two classes label: points on both sides of a border that the images do not tell apart."""
-    _, pixel = np.unique(mine.lonlat, axis=0, return_inverse=True)
+    _, pixel = np.unique(mine.pixel, axis=0, return_inverse=True)
     of = label[mine.place]
     low, high = np.full(pixel.max() + 1, 10**6), np.full(pixel.max() + 1, -1)
     np.minimum.at(low, pixel.ravel(), of)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pystac
@@ -29,7 +30,6 @@ from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan, Zone
 from geoml.engine.run.sample import places
 from geoml.errors import DataError, NothingFound
-from geoml.grid.lonlat import lonlat
 from geoml.grid.plane import Plane, Window
 from geoml.grid.region import project
 from geoml.io.cards.map_card import Band
@@ -54,11 +54,11 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True, eq=False)
 class PixelFeatures:
     """Features by name (n, feature), pixel by pixel: ``place`` (n,) is the row of the label, -1 of the region's sample;
-    ``lonlat`` (n, 2) degrees."""
+    ``pixel`` (n, 3) zone of the plan, y and x on its plane."""
 
     parts: Mapping[str, Floats]
     place: NDArray[np.int64]
-    lonlat: Floats
+    pixel: NDArray[np.int64]
     doubt: str = ""
     unread: int = 0
     """Places that could not be read."""
@@ -66,7 +66,7 @@ class PixelFeatures:
     def take(self, rows: NDArray[Any]) -> PixelFeatures:
         """Some of the pixels."""
         parts = {n: v[rows] for n, v in self.parts.items()}
-        return PixelFeatures(parts, self.place[rows], self.lonlat[rows], self.doubt, self.unread)
+        return PixelFeatures(parts, self.place[rows], self.pixel[rows], self.doubt, self.unread)
 
 
 class Features:
@@ -172,7 +172,8 @@ def _gathered(features: Features, cells: Sequence[Cell], region: Sequence[float]
                 doubts.append(features.embedder.check(series, tuple(region)))  # type: ignore[arg-type]
             parts.append(features.of(series, rows, cols, (origin.y0, origin.x0)))
             place.append(label[known])
-            where.append(lonlat(zone.plane, origin)[:, rows, cols].T)
+            number = np.full(len(rows), features.plan.zones.index(zone))
+            where.append(np.stack([number, rows + origin.y0, cols + origin.x0], 1))
     if not parts:
         if first is not None:
             raise first
@@ -248,7 +249,7 @@ def save(path: Path, found: PixelFeatures) -> None:
     """Keep features, so that they are computed once."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         parts = {f"part:{n}": v for n, v in found.parts.items()}
-        about: dict[str, Any] = {"place": found.place, "lonlat": found.lonlat}
+        about: dict[str, Any] = {"place": found.place, "pixel": found.pixel}
         np.savez(file, **about, doubt=found.doubt, unread=found.unread, **parts)  # type: ignore[arg-type]
 
 
@@ -257,6 +258,6 @@ def load(path: Path) -> PixelFeatures | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             parts = {n.removeprefix("part:"): kept[n] for n in kept.files if n.startswith("part:")}
-            return PixelFeatures(parts, kept["place"], kept["lonlat"], str(kept["doubt"]), int(kept["unread"]))
-    except (OSError, ValueError, KeyError, EOFError):
+            return PixelFeatures(parts, kept["place"], kept["pixel"], str(kept["doubt"]), int(kept["unread"]))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

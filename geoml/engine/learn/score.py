@@ -32,6 +32,9 @@ def score(model: str | Path, recipe: LearnRecipe, split: str = "test") -> dict[s
         return {**card.scores, **about}
     names = [c.name for c in card.classes]
     ready = prepare(recipe)
+    taught, given = card.training.get("encoder", {}), ready.encoder.card if ready.encoder else None
+    if taught.get("sha256") != (given.sha256 if given else None):
+        raise InputError(f"model: {recipe.model}; {card.name} is on {taught.get('name', 'bands alone')}")
     if strange := sorted(set(ready.labels.classes) - set(names)):
         raise InputError(f"field: {len(strange)} classes that {card.name} does not know: {', '.join(strange)}")
     answers, pixels = read_features(ready, loaded)

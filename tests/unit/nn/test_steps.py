@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoml.errors import InputError
-from geoml.nn.steps import TOKENS, TokenGroups, month_codes, on_sphere, packed, sequences, steps_of, with_ndvi
+from geoml.nn.steps import TOKENS, TokenGroups, filled, month_codes, on_sphere, packed, sequences, steps_of, with_ndvi
 from geoml.nn.transformer import TransformerBlock
 
 
@@ -87,3 +87,17 @@ def test_groups_are_of_bands_that_are_there() -> None:
         TokenGroups(3, ((0, 3),), None)
     with pytest.raises(InputError, match=r"ndvi"):
         TokenGroups(3, (), (0, 3))
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
+def test_a_gap_is_the_mean_of_the_other_steps_of_its_pixel(steps: int, bands: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, steps * bands, 3, 2, generator=random)
+    looks = torch.rand(2, steps, 3, 2, generator=random) < 0.5
+    hidden = x.masked_fill(~looks.repeat_interleave(bands, 1), float("nan"))
+    found = filled(hidden, looks, steps)
+    for b, s, k, row, col in torch.cartesian_prod(*map(torch.arange, (2, steps, bands, 3, 2))).tolist():
+        seen = [float(x[b, t * bands + k, row, col]) for t in range(steps) if looks[b, t, row, col]]
+        want = float(x[b, s * bands + k, row, col]) if looks[b, s, row, col] else sum(seen) / max(len(seen), 1)
+        assert float(found[b, s * bands + k, row, col]) == pytest.approx(want, abs=1e-5)
+    assert filled(x, None, steps) is x
