@@ -30,7 +30,7 @@ class ClassScores:
         self.pixels_by_step: NDArray[np.int64] = np.zeros(confidence_steps + 1, np.int64)
         self.right_by_step: NDArray[np.int64] = np.zeros(confidence_steps + 1, np.int64)
 
-    def update(self, index: NDArray[np.uint8], confidence: NDArray[np.uint8], target: NDArray[np.integer]) -> None:
+    def update(self, index: NDArray[np.integer], confidence: NDArray[np.integer], target: NDArray[np.integer]) -> None:
         """Add pixels: predicted index, confidence in ``confidence_steps``, true index (``IGNORE``: left out)."""
         labelled = np.asarray(target) != IGNORE
         truth, guess = np.asarray(target)[labelled].astype(np.int64), np.asarray(index)[labelled].astype(np.int64)

@@ -256,7 +256,7 @@ def save(path: Path, found: PixelFeatures) -> None:
 def load(path: Path) -> PixelFeatures | None:
     """What `save` kept; None where there is nothing, or nothing whole."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             parts = {n.removeprefix("part:"): kept[n] for n in kept.files if n.startswith("part:")}
             return PixelFeatures(parts, kept["place"], kept["pixel"], str(kept["doubt"]), int(kept["unread"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
