@@ -6,11 +6,13 @@ import hashlib
 import logging
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import shapely
 import torch
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ from geoml.engine.learn.recipe import AroundLabels, LearnRecipe
 from geoml.engine.packages import cards, encoder, package
 from geoml.engine.packages.encoder import EncoderPackage
 from geoml.engine.run.domain import level_of
-from geoml.engine.run.plan import Plan, make_plan
+from geoml.engine.run.plan import item_version, make_plan
 from geoml.engine.run.search import region_of
 from geoml.errors import InputError, NothingFound
 from geoml.io.cards.map_card import Band, MapCard
@@ -80,7 +82,7 @@ def fit(recipe: LearnRecipe, out: Path) -> MapCard:
         plan, items = make_plan(_map_recipe(ready, folder, ready.query))
         level = _level(items)
         features = Features(plan, items, ready.encoder, level)
-        mine, others = _features(ready, features, plan, within(out, f"{KEPT}/x").parent)
+        mine, others = _features(ready, features, items, within(out, f"{KEPT}/x").parent)
     given, scaling, left = _learnt(ready, mine, others)
     choice = choose.choose(given, recipe.heads, recipe.folds, recipe.seed)
     fold = given.fold_of(recipe.folds, recipe.seed)
@@ -207,13 +209,15 @@ def _level(items: Any) -> str | None:
     return levels.pop() if len(levels) == 1 else None
 
 
-def _features(ready: Ready, features: Features, plan: Plan, kept: Path) -> tuple[PixelFeatures, PixelFeatures]:
+def _features(
+    ready: Ready, features: Features, items: Sequence[pystac.Item], kept: Path
+) -> tuple[PixelFeatures, PixelFeatures]:
     """Features of the labelled pixels and of the region's sample; those that were computed before are read again."""
     region = region_of(ready.query).bounds
     r = ready.recipe
-    key = digest([
-        *_identity(ready), r.pixels, r.seed, [b.name for b in plan.card.bands], sorted(plan.blocks.hashes),
-    ])[:32]  # fmt: skip
+    read = r.model_dump(mode="json", include={"bands", "gsd", "pixels", "seed", "crs", "mask", "composite"})
+    where = [ready.query.model_dump(mode="json"), region_of(ready.query).wkt]
+    key = digest([*_identity(ready), read, where, sorted((i.id, item_version(i)) for i in items)])[:32]
     found = []
     for name in ("labels", "sample"):
         path = kept / f"{name}-{key}.npz"

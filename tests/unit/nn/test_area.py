@@ -86,3 +86,23 @@ def test_a_class_that_is_not_mapped_has_no_user_accuracy() -> None:
 def test_what_cannot_be_estimated_is_refused(counts, mapped, says) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=says):
         estimate(counts, mapped)
+
+
+def test_of_a_hundred_samples_of_a_map_ninety_hold_every_area() -> None:
+    """Places drawn from the pixels of a made map with a rare class, as `geoml area draw` shares them out."""
+    random = np.random.default_rng(0)
+    truth = random.choice(3, 400_000, p=[0.7, 0.25, 0.05])
+    mapped = np.where(random.random(truth.size) < 0.85, truth, random.integers(0, 3, truth.size))
+    size, real = np.bincount(mapped, minlength=3), np.bincount(truth, minlength=3)
+    by_class = [np.flatnonzero(mapped == k) for k in range(3)]
+    checked = 50 + np.round((600 - 150) * size / size.sum()).astype(int)
+    held, naive = np.zeros(3, int), 0
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        at = [draw.choice(those, n, replace=False) for those, n in zip(by_class, checked, strict=True)]
+        found = estimate([np.bincount(truth[places], minlength=3) for places in at], size)
+        low, high = found.interval().T
+        held += (low <= real) & (real <= high)
+        naive += low[2] <= size[2] <= high[2]
+    assert held.min() >= 90, held
+    assert naive < 50, "what the map counts is not the area, and the intervals say so"

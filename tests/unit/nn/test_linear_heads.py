@@ -80,7 +80,7 @@ def test_strength_shrinks_alike_for_any_number_of_rows(name: str) -> None:
     one, two = (HEADS[name](np.tile(x, (k, 1)), np.tile(y, k), np.tile(weight, k), 3, 3.0) for k in (1, 5))
     np.testing.assert_allclose(one.logits(x), two.logits(x), atol=2e-3)
     if len(STRENGTHS[name]) > 1:
-        size = [np.abs(HEADS[name](x, y, weight, 3, s).weight).max() for s in STRENGTHS[name]]
+        size = [np.abs(HEADS[name](x, y, weight, 3, s).weight).max() for s in sorted(STRENGTHS[name])]
         assert size == sorted(size, reverse=True)
 
 
