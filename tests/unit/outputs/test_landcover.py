@@ -23,8 +23,8 @@ MADE = {"limit": 0.3, "level": 0.9, "references": True, "other": "bands, ridge"}
 
 def output(made: dict[str, Any] = MADE, scores: dict[str, Any] | None = None) -> Output:
     classes = [ClassInfo(value=k, name=n, color=f"#10203{k}") for k, n in enumerate(NAMES)]
-    card = testing.card("made", ["red"], (), task="landcover", made=made, classes=classes, scores=scores or {})
-    return Output(card)
+    about = {"task": "landcover", "made": made, "scores": scores or {}}
+    return Output(testing.card("made", ["red"], (), **about).model_copy(update={"classes": tuple(classes)}))
 
 
 def rows(of: Output, raw: Tensor) -> Rows:
