@@ -20,8 +20,8 @@ REPEATS = 3
 DRAWS = 10
 """Of each number of labels in the learning curve."""
 LABELS = (1, 5, 20)
-CHOICE = 3000
-"""Pixels that the choice is made on at most; the head is fitted on all."""
+CHOICE = 1000
+"""Pixels that the choice is made on, about, where there are more; the head is fitted on all."""
 SURE = 3.0
 """Standard errors, over held-out folds, by which another candidate has to be ahead of the first to be taken: the best
 of many is partly so by chance, and by more of it with few labels (tests/benchmarks/fewlabels.py)."""
@@ -80,9 +80,15 @@ class Learnt:
         return folds(label, ground, most, seed)[np.searchsorted(place, self.place)]
 
     def thinned(self, most: int) -> Learnt:
-        """Evenly thinned pixels of every place, one of each at least."""
+        """About ``most`` pixels: evenly thinned in every place, one of each at least; where there are more places than
+        that, as many of each class as there may be, from as many pieces of ground as they lie on."""
         if len(self.y) <= most:
             return self
+        place, label, ground = self.by_place
+        if len(place) > most:
+            turn = _turns(label, ground)
+            quota = max(2, most // self.classes)
+            return self.take(np.isin(self.place, place[turn < quota])).thinned(max(most, quota * self.classes))
         order = np.argsort(self.place, kind="stable")
         _, start, count = np.unique(self.place[order], return_index=True, return_counts=True)
         keep = max(1, most // len(count))
@@ -91,6 +97,22 @@ class Learnt:
             for s, n in zip(start, count, strict=True)
         ])  # fmt: skip
         return self.take(np.sort(rows))
+
+
+def _turns(label: Index, ground: Index) -> Index:
+    """(place,) its turn among those of its class, of which each piece of ground has one before any has two."""
+    _, piece = np.unique(ground, return_inverse=True)
+    pieces, every = int(piece.max()) + 1, np.arange(len(label))
+    return _rank(label, _rank(label * pieces + piece, every) * pieces + piece)
+
+
+def _rank(group: Index, by: Index) -> Index:
+    """(n,) place of each in its group, in the order of ``by``."""
+    order = np.lexsort((by, group))
+    new = np.r_[True, np.diff(group[order]) > 0]
+    every, out = np.arange(len(group)), np.empty(len(group), np.int64)
+    out[order] = every - np.maximum.accumulate(np.where(new, every, 0))
+    return out
 
 
 def share(first: int, width: int) -> float:

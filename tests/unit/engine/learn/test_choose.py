@@ -134,7 +134,21 @@ def test_thinning_keeps_every_place() -> None:
     assert len(few.y) <= 100
     assert np.bincount(few.place).max() <= 3
     assert given.thinned(10**6) is given
-    assert len(made(30, 1).thinned(10).y) == 30, "one of each at least"
+    assert few.thinned(40).place.tolist() == list(range(30)), "one of each at least"
+
+
+def test_where_there_are_many_places_all_classes_and_much_ground_stay() -> None:
+    given = made(3000, 1)
+    few = given.thinned(90)
+    assert len(few.y) == 90
+    assert np.bincount(few.y).tolist() == [30, 30, 30]
+    for k in range(3):
+        assert len(np.unique(few.ground[few.y == k])) == 30
+    close = Learnt(given.parts, given.y, given.place, given.place // 6 % 2, 3)
+    for k in range(3):
+        assert len(np.unique(close.thinned(10).ground[close.thinned(10).y == k])) == 2
+    rare = Learnt(given.parts, np.where(given.place < 2, 3, given.y), given.place, given.ground, 4)
+    assert np.bincount(rare.thinned(90).y).tolist() == [22, 22, 22, 2]
 
 
 def test_parts_have_the_same_share_of_the_distance() -> None:
