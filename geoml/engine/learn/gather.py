@@ -30,6 +30,7 @@ from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan, Zone
 from geoml.engine.run.sample import places
 from geoml.errors import DataError, NothingFound
+from geoml.grid.lonlat import lonlat
 from geoml.grid.plane import Plane, Window
 from geoml.grid.region import project
 from geoml.io.cards.map_card import Band
@@ -54,11 +55,12 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True, eq=False)
 class PixelFeatures:
     """Features by name (n, feature), pixel by pixel: ``place`` (n,) is the row of the label, -1 of the region's sample;
-    ``pixel`` (n, 3) zone of the plan, y and x on its plane."""
+    ``pixel`` (n, 3) zone of the plan, y and x on its plane; ``lonlat`` (n, 2) degrees."""
 
     parts: Mapping[str, Floats]
     place: NDArray[np.int64]
     pixel: NDArray[np.int64]
+    lonlat: Floats
     doubt: str = ""
     unread: int = 0
     """Places that could not be read."""
@@ -66,7 +68,7 @@ class PixelFeatures:
     def take(self, rows: NDArray[Any]) -> PixelFeatures:
         """Some of the pixels."""
         parts = {n: v[rows] for n, v in self.parts.items()}
-        return PixelFeatures(parts, self.place[rows], self.pixel[rows], self.doubt, self.unread)
+        return PixelFeatures(parts, self.place[rows], self.pixel[rows], self.lonlat[rows], self.doubt, self.unread)
 
 
 class Features:
@@ -140,7 +142,7 @@ Cell = tuple[Zone, NDArray[np.int64], NDArray[np.int64]]
 def _gathered(features: Features, cells: Sequence[Cell], region: Sequence[float]) -> PixelFeatures:
     """Features of the pixels of cells, those without data left out."""
     parts: list[dict[str, Floats]] = []
-    place, where, doubts, lost = [], [], [], []
+    place, pixel, where, doubts, lost = [], [], [], [], []
     first: DataError | None = None
 
     def read(cell: Cell) -> tuple[Cell, Pixels | DataError]:
@@ -173,14 +175,16 @@ def _gathered(features: Features, cells: Sequence[Cell], region: Sequence[float]
             parts.append(features.of(series, rows, cols, (origin.y0, origin.x0)))
             place.append(label[known])
             number = np.full(len(rows), features.plan.zones.index(zone))
-            where.append(np.stack([number, rows + origin.y0, cols + origin.x0], 1))
+            pixel.append(np.stack([number, rows + origin.y0, cols + origin.x0], 1))
+            where.append(lonlat(zone.plane, origin)[:, rows, cols].T)
     if not parts:
         if first is not None:
             raise first
         raise NothingFound(f"labels: no image has data in any of {sum(len(c[1]) for c in cells)} pixels of labels")
     joined = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
     doubt = next((d for d in doubts if d), "")
-    return PixelFeatures(joined, np.concatenate(place), np.concatenate(where), doubt, len(set(lost)))
+    at = (np.concatenate(place), np.concatenate(pixel), np.concatenate(where))
+    return PixelFeatures(joined, *at, doubt, len(set(lost)))
 
 
 def _ahead(pool: ThreadPoolExecutor, read: Any, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Pixels | DataError]]:
@@ -249,7 +253,7 @@ def save(path: Path, found: PixelFeatures) -> None:
     """Keep features, so that they are computed once."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         parts = {f"part:{n}": v for n, v in found.parts.items()}
-        about: dict[str, Any] = {"place": found.place, "pixel": found.pixel}
+        about: dict[str, Any] = {"place": found.place, "pixel": found.pixel, "lonlat": found.lonlat}
         np.savez(file, **about, doubt=found.doubt, unread=found.unread, **parts)  # type: ignore[arg-type]
 
 
@@ -258,6 +262,7 @@ def load(path: Path) -> PixelFeatures | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             parts = {n.removeprefix("part:"): kept[n] for n in kept.files if n.startswith("part:")}
-            return PixelFeatures(parts, kept["place"], kept["pixel"], str(kept["doubt"]), int(kept["unread"]))
+            at = (kept["place"], kept["pixel"], kept["lonlat"])
+            return PixelFeatures(parts, *at, str(kept["doubt"]), int(kept["unread"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

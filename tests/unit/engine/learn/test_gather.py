@@ -70,7 +70,8 @@ def test_some_pixels_of_a_large_polygon_are_drawn_from_all_of_it(monkeypatch: py
 
 def features(n: int = 5) -> PixelFeatures:
     parts = {"bands": np.arange(2.0 * n, dtype=np.float32).reshape(n, 2), "embedding": np.ones((n, 3), np.float32)}
-    return PixelFeatures(parts, np.arange(n) // 2, np.arange(3 * n).reshape(n, 3), "odd", 2)
+    degrees = np.ones((n, 2), np.float32)
+    return PixelFeatures(parts, np.arange(n) // 2, np.arange(3 * n).reshape(n, 3), degrees, "odd", 2)
 
 
 def test_features_come_back(tmp_path: Path) -> None:
