@@ -121,7 +121,7 @@ def share(first: int, width: int) -> float:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class HeadCandidate:
     """A head with its strength on the features of some parts."""
 
     parts: tuple[str, ...]
@@ -181,10 +181,10 @@ def commonest(given: Learnt, asked: Learnt) -> Index:
     return np.full(len(asked.y), np.bincount(label).argmax())
 
 
-def candidates(parts: Sequence[str], heads: Sequence[str]) -> list[Candidate]:
+def candidates(parts: Sequence[str], heads: Sequence[str]) -> list[HeadCandidate]:
     """All that is tried; the first is taken unless another is clearly better."""
     sets = [("embedding", "bands"), ("embedding",), ("bands",)] if "embedding" in parts else [("bands",)]
-    return [Candidate(p, h, s) for p in sets for h in heads for s in STRENGTHS[h]]
+    return [HeadCandidate(p, h, s) for p in sets for h in heads for s in STRENGTHS[h]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +192,8 @@ class Choice:
     """``chosen``, the best of another family of features as ``other`` (None without one), and the table of all rows:
     name -> macro F1 of each repeat."""
 
-    chosen: Candidate
-    other: Candidate | None
+    chosen: HeadCandidate
+    other: HeadCandidate | None
     rows: Mapping[str, Sequence[float]]
 
 
@@ -206,9 +206,9 @@ def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple:
     cuts = [few.fold_of(most, seed + n) for n in range(REPEATS)]
     tried = candidates(tuple(few.parts), heads)
 
-    by_fold: dict[Candidate, Floats] = {}
+    by_fold: dict[HeadCandidate, Floats] = {}
 
-    def worth(say: Callable[[Learnt, Learnt], NDArray[Any]], of: Candidate | None = None) -> list[float]:
+    def worth(say: Callable[[Learnt, Learnt], NDArray[Any]], of: HeadCandidate | None = None) -> list[float]:
         """Macro F1 of each repeat, and of each of its folds for a candidate."""
         out, inside = [], []
         for fold in cuts:
@@ -222,7 +222,7 @@ def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple:
 
     scores = {c: worth(c.logits, c) for c in tried}
 
-    def best(among: Sequence[Candidate]) -> Candidate:
+    def best(among: Sequence[HeadCandidate]) -> HeadCandidate:
         top = max(among, key=lambda c: (by_fold[c].mean(), -among.index(c)))
         ahead = by_fold[top] - by_fold[among[0]]
         return top if ahead.mean() > SURE * ahead.std() / np.sqrt(len(ahead) / REPEATS) else among[0]
@@ -250,7 +250,7 @@ class Worth:
     scores: dict[str, Any]
 
 
-def judged(candidate: Candidate, given: Learnt, fold: Index, level: float) -> Worth:
+def judged(candidate: HeadCandidate, given: Learnt, fold: Index, level: float) -> Worth:
     """Temperature and limit by all folds; what is said of them by each fold with those of the others."""
     logits = held_out(candidate.logits, given, fold)
     weight = weights(given.y, given.place)
@@ -284,7 +284,7 @@ def judged(candidate: Candidate, given: Learnt, fold: Index, level: float) -> Wo
     return Worth(t, limit, {**found, "temperature": t, "sets": about})
 
 
-def curve(candidate: Candidate, given: Learnt, most: int, seed: int) -> list[dict[str, Any]]:
+def curve(candidate: HeadCandidate, given: Learnt, most: int, seed: int) -> list[dict[str, Any]]:
     """The learning curve: macro F1 on a held-out fold by labels a class, whole places drawn, the same for every row."""
     few = given.thinned(CHOICE)
     methods: dict[str, Callable[[Learnt, Learnt], NDArray[Any]]] = {candidate.name: candidate.logits}

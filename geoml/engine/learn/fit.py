@@ -25,7 +25,7 @@ from geoml.engine.contract import input_of
 from geoml.engine.learn import choose, gather
 from geoml.engine.learn.choose import Candidate, Choice, Learnt, Standard, Worth, share
 from geoml.engine.learn.classes import class_infos
-from geoml.engine.learn.gather import Features, PixelFeatures
+from geoml.engine.learn.gather import FeatureReader, PixelFeatures
 from geoml.engine.learn.recipe import AroundLabels, LearnRecipe
 from geoml.engine.packages import cards, encoder, package
 from geoml.engine.packages.encoder import EncoderPackage
@@ -81,7 +81,7 @@ def fit(recipe: LearnRecipe, out: Path) -> MapCard:
         blank = package.save(_network(ready.card, ready.encoder), ready.card, folder)
         plan, items = make_plan(_map_recipe(ready, folder, ready.query))
         level = _level(items)
-        features = Features(plan, items, ready.encoder, level)
+        features = FeatureReader(plan, items, ready.encoder, level)
         mine, others = _features(ready, features, items, within(out, f"{KEPT}/x").parent)
     given, scaling, left = _learnt(ready, mine, others)
     choice = choose.choose(given, recipe.heads, recipe.folds, recipe.seed)
@@ -210,7 +210,7 @@ def _level(items: Any) -> str | None:
 
 
 def _features(
-    ready: Ready, features: Features, items: Sequence[pystac.Item], kept: Path
+    ready: Ready, features: FeatureReader, items: Sequence[pystac.Item], kept: Path
 ) -> tuple[PixelFeatures, PixelFeatures]:
     """Features of the labelled pixels and of the region's sample; those that were computed before are read again."""
     region = region_of(ready.query).bounds
@@ -235,7 +235,7 @@ def _features(
 def read_features(ready: Ready, loaded: package.Package) -> tuple[NDArray[np.float64], PixelFeatures]:
     """What a package says of labelled pixels: (n, class) probabilities, and the pixels."""
     plan, items = make_plan(_map_recipe(ready, loaded.path, ready.query))
-    features = Features(plan, items, ready.encoder, _level(items))
+    features = FeatureReader(plan, items, ready.encoder, _level(items))
     pixels = gather.labelled(features, ready.labels, ready.recipe, region_of(ready.query).bounds)
     module = loaded.module
     assert isinstance(module, FewLabels)

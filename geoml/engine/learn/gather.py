@@ -71,7 +71,7 @@ class PixelFeatures:
         return PixelFeatures(parts, self.place[rows], self.pixel[rows], self.lonlat[rows], self.doubt, self.unread)
 
 
-class Features:
+class FeatureReader:
     """What makes features of pixels that an input read: the bands of all steps, and the embedding of an encoder."""
 
     def __init__(self, plan: Plan, items: Sequence[pystac.Item], encoder: EncoderPackage | None, level: str | None):
@@ -115,14 +115,19 @@ class Features:
         return found
 
 
-def labelled(features: Features, file: LabelFile, recipe: LearnRecipe, region: Sequence[float]) -> PixelFeatures:
+def labelled(features: FeatureReader, file: LabelFile, recipe: LearnRecipe, region: Sequence[float]) -> PixelFeatures:
     """The pixels of all labels. Raises NothingFound where none has data, what reading raises where nothing can be read,
     and what `PixelEmbedder.check` raises."""
     return _gathered(features, list(_cells(features.plan, file, recipe)), region)
 
 
 def sampled(
-    features: Features, region: Sequence[float], seed: int, *, squares: int = SQUARES, pixels: int = SAMPLED // SQUARES
+    features: FeatureReader,
+    region: Sequence[float],
+    seed: int,
+    *,
+    squares: int = SQUARES,
+    pixels: int = SAMPLED // SQUARES,
 ) -> PixelFeatures:
     """So many pixels of each of some squares of the region, drawn at random."""
     random, cells = np.random.default_rng(seed), []
@@ -139,7 +144,7 @@ Cell = tuple[Zone, NDArray[np.int64], NDArray[np.int64]]
 """A zone, pixels (n, 2) y x of its plane in one square of `SIDE`, and the label of each."""
 
 
-def _gathered(features: Features, cells: Sequence[Cell], region: Sequence[float]) -> PixelFeatures:
+def _gathered(features: FeatureReader, cells: Sequence[Cell], region: Sequence[float]) -> PixelFeatures:
     """Features of the pixels of cells, those without data left out."""
     parts: list[dict[str, Floats]] = []
     place, pixel, where, doubts, lost = [], [], [], [], []
@@ -183,8 +188,9 @@ def _gathered(features: Features, cells: Sequence[Cell], region: Sequence[float]
         raise NothingFound(f"labels: no image has data in any of {sum(len(c[1]) for c in cells)} pixels of labels")
     joined = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
     doubt = next((d for d in doubts if d), "")
-    at = (np.concatenate(place), np.concatenate(pixel), np.concatenate(where))
-    return PixelFeatures(joined, *at, doubt, len(set(lost)))
+    return PixelFeatures(
+        joined, np.concatenate(place), np.concatenate(pixel), np.concatenate(where), doubt, len(set(lost))
+    )
 
 
 def _ahead(pool: ThreadPoolExecutor, read: Any, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Pixels | DataError]]:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EncoderCard
-from geoml.engine.learn.gather import Features, PixelFeatures, sampled
+from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.packages import package
 from geoml.engine.packages.encoder import EncoderPackage
 from geoml.engine.packages.package import Package
@@ -100,7 +100,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     loaded = package.load(plan.model_path)
     items = list(read_items(run_store(run).local / "sources.parquet"))
     levels = {level_of(i) for i in items}
-    features = Features(plan, items, encoder_of(loaded), levels.pop() if len(levels) == 1 else None)
+    features = FeatureReader(plan, items, encoder_of(loaded), levels.pop() if len(levels) == 1 else None)
     squares = min(MOST, max(16, SQUARES * places))
     found = sampled(features, region_of(plan.recipe.query).bounds, seed, squares=squares, pixels=PIXELS)
     module = loaded.module

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from geoml.engine.learn import choose
-from geoml.engine.learn.choose import COMMONEST, FOREST, Candidate, Learnt, Standard, held_out, judged, macro_f1
+from geoml.engine.learn.choose import COMMONEST, FOREST, HeadCandidate, Learnt, Standard, held_out, judged, macro_f1
 from geoml.nn.metrics import MacroScores
 
 HEADS = ("prototype", "ridge", "logistic")
@@ -109,7 +109,7 @@ def test_the_curve_draws_whole_places_of_other_ground(monkeypatch: pytest.Monkey
 
 
 def test_more_labels_are_worth_more() -> None:
-    found = choose.curve(Candidate(("embedding",), "ridge", 0.3), made(120, apart=1.0), 5, 0)
+    found = choose.curve(HeadCandidate(("embedding",), "ridge", 0.3), made(120, apart=1.0), 5, 0)
     means = [row["macro_f1"][0]["mean"] for row in found]
     assert [row["labels"] for row in found] == [1, 5, "all"]
     assert means[0] < means[1] < means[2] + 0.03
@@ -163,7 +163,7 @@ def test_parts_have_the_same_share_of_the_distance() -> None:
 
 def test_sets_hold_what_they_promise_on_other_ground() -> None:
     """Pixels of a place are alike; 90 % sets hold 0.87 to 0.94 of places on ground of their own."""
-    candidate, held, told = Candidate(("embedding",), "ridge", 0.3), [], []
+    candidate, held, told = HeadCandidate(("embedding",), "ridge", 0.3), [], []
     for seed in range(12):
         given, test = made(120, 3, seed, apart=1.2), made(400, 1, 1000 + seed, apart=1.2)
         found = judged(candidate, given, given.fold_of(5, seed), 0.9)
@@ -181,10 +181,10 @@ def test_sets_hold_what_they_promise_on_other_ground() -> None:
 def test_what_is_said_of_a_fold_comes_from_the_others() -> None:
     given = made(60, apart=1.0)
     fold = given.fold_of(5, 0)
-    one = judged(Candidate(("embedding",), "ridge", 0.3), given, fold, 0.9)
+    one = judged(HeadCandidate(("embedding",), "ridge", 0.3), given, fold, 0.9)
     assert one.scores["pixels"] == len(given.y)
     assert np.array(one.scores["confusion"]).sum() == len(given.y)
     assert one.scores["sets"]["places"] == 60
-    few = judged(Candidate(("embedding",), "ridge", 0.3), made(18, apart=1.0), made(18).fold_of(3, 0), 0.9)
+    few = judged(HeadCandidate(("embedding",), "ridge", 0.3), made(18, apart=1.0), made(18).fold_of(3, 0), 0.9)
     assert few.limit is None
     assert few.scores["sets"] == {"level": 0.9, "places": 18, "least": 20, "limit": None}
