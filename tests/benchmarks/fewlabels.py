@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from geoml.cube.series import Series
 from geoml.engine.inference.embed import PixelEmbedder
-from geoml.engine.learn.choose import Candidate, Learnt, Standard, choose, forest, judged, macro_f1
+from geoml.engine.learn.choose import HeadCandidate, Learnt, Standard, choose, forest, judged, macro_f1
 from geoml.engine.learn.next_places import CERTAIN, spread
 from geoml.engine.learn.recipe import HEADS
 from geoml.engine.packages import encoder
@@ -115,11 +115,11 @@ def curve(
 ) -> dict[str, dict[int, list[float]]]:
     """Macro F1 of each row by labels a class; ``learn`` is what `geoml learn` takes."""
     simple = {
-        "presto, prototype": Candidate(("embedding",), "prototype", 0.0),
-        "bands, prototype": Candidate(("bands",), "prototype", 0.0),
-        "bands, logistic": Candidate(("bands",), "logistic", 100.0),
-        "presto + bands, prototype": Candidate(("embedding", "bands"), "prototype", 0.0),
-        "presto + bands, logistic": Candidate(("embedding", "bands"), "logistic", 100.0),
+        "presto, prototype": HeadCandidate(("embedding",), "prototype", 0.0),
+        "bands, prototype": HeadCandidate(("bands",), "prototype", 0.0),
+        "bands, logistic": HeadCandidate(("bands",), "logistic", 100.0),
+        "presto + bands, prototype": HeadCandidate(("embedding", "bands"), "prototype", 0.0),
+        "presto + bands, logistic": HeadCandidate(("embedding", "bands"), "logistic", 100.0),
     }
     found: dict[str, dict[int, list[float]]] = {}
     for seed, order, test in draws_of(truth, draws, fold):
@@ -139,7 +139,7 @@ def trusted(
     parts: dict[str, Floats], truth: NDArray[np.int64], draws: int, fold: str, strange: dict[str, Floats]
 ) -> None:
     """Cover of 90 % sets on the other squares, and what is outside of the area of applicability there and elsewhere."""
-    head = Candidate(("embedding", "bands"), "logistic", 100.0)
+    head = HeadCandidate(("embedding", "bands"), "logistic", 100.0)
     for n in (5, 20, 50):
         rows = []
         for seed, order, test in draws_of(truth, draws, fold):
@@ -169,7 +169,7 @@ def trusted(
 
 def next_labels(parts: dict[str, Floats], truth: NDArray[np.int64], draws: int, fold: str) -> None:
     """Macro F1 after more labels, of places that `geoml area next` would ask for and of random ones."""
-    head = Candidate(("embedding", "bands"), "logistic", 100.0)
+    head = HeadCandidate(("embedding", "bands"), "logistic", 100.0)
     for n, more in ((5, 20), (5, 40), (20, 40)):
         ahead, base = [], []
         for seed, order, test in draws_of(truth, draws, fold):

@@ -107,7 +107,7 @@ def test_learn(by_bands: tuple[Path, str], ground: Path) -> None:
         assert pixels == places == str(count[name])
     assert f"macro F1 {scores['macro_f1']:.3f}" in told
     tried = {name.removesuffix(" *"): cells for name, cells in table.items() if name.startswith("bands, ")}
-    assert set(tried) == {f"bands, {m}" for m in ("prototype", "ridge", "logistic", "random forest")}
+    assert set(tried) == {f"bands, {m}" for m in (*choose.HEADS, "random forest")}
     assert f"{scores['learnt']['chosen']} *" in table
     assert float(table["commonest class"][0]) < 0.3 < float(table[f"{scores['learnt']['chosen']} *"][0])
     assert "macro F1 by points a class, 3 draws" in told
@@ -168,7 +168,7 @@ def test_heads_are_folded_into_the_package(by_bands: tuple[Path, str], ground: P
     learnt = module.features(torch.from_numpy(mine.parts["bands"]).T[None, :, :, None])
     card = cards.read(out / "model", MapCard)
     name, temperature = card.scores["learnt"]["chosen"], card.scores["temperature"]
-    heads = [c for c in choose.candidates(("bands",), ("prototype", "ridge", "logistic")) if c.name == name]
+    heads = [c for c in choose.candidates(("bands",), tuple(choose.HEADS)) if c.name == name]
     with torch.no_grad():
         found = module.head(learnt["bands"])[0, :, :, 0].T.double().numpy()
     expected = [c.fit(given).tempered(temperature).logits(x) for c in heads]

@@ -23,7 +23,7 @@ from geoml.data.label_file import LabelFile
 from geoml.data.recipe import resolve
 from geoml.engine.contract import input_of
 from geoml.engine.learn import choose, gather
-from geoml.engine.learn.choose import Candidate, Choice, Learnt, Standard, Worth, share
+from geoml.engine.learn.choose import Choice, HeadCandidate, Learnt, Standard, Worth, share
 from geoml.engine.learn.classes import class_infos
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures
 from geoml.engine.learn.recipe import AroundLabels, LearnRecipe
@@ -381,7 +381,7 @@ def _affine(parts: tuple[str, ...], scaling: dict[str, Standard]) -> tuple[NDArr
     return np.concatenate([scaling[n].center for n in parts]), np.concatenate(factor)
 
 
-def _landmarks(candidate: Candidate | None, given: Learnt) -> int:
+def _landmarks(candidate: HeadCandidate | None, given: Learnt) -> int:
     """Of the head of a candidate."""
     head = None if candidate is None else candidate.fit(given)
     return len(head.landmarks) if isinstance(head, KernelHead) else 0

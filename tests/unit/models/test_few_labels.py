@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoml import models
 from geoml.errors import InputError
-from geoml.models.few_labels import FewLabels, channels
+from geoml.models.few_labels import Decision, FewLabels, channels
 from geoml.nn.applicability import nearest
+from geoml.nn.linear_heads import likeness
 
 BANDS, DATES, CLASSES, REFERENCES = 3, 4, 5, 7
 SIZE = (6, 9)
@@ -31,7 +32,7 @@ def made(encoder: str | None = None, **changes: Any) -> FewLabels:
     module = models.build("few_labels", {"bands": BANDS, "dates": DATES, "classes": raw, **about})
     assert isinstance(module, FewLabels)
     for name, buffer in module.named_buffers():
-        if name in ("references", "weights", "offset"):
+        if name.rsplit(".", 1)[-1] in ("references", "weights", "offset", "landmarks", "scale"):
             buffer.copy_(torch.rand(buffer.shape))
     module.reach.fill_(1.7)
     return module.eval()
@@ -47,16 +48,19 @@ def given(seed: int = 0) -> dict[str, Tensor]:
     return {"x": x * looks.repeat_interleave(BANDS, 1), "looks": looks, "months": months, "place": place}
 
 
-def head(layer: nn.Conv2d, rows: np.ndarray) -> np.ndarray:
+def head(decision: Decision, rows: np.ndarray) -> np.ndarray:
+    layer = decision.linear
     assert layer.bias is not None
     weight, bias = (t.detach().double().numpy() for t in (layer.weight[..., 0, 0], layer.bias))
-    return rows @ weight.T + bias
+    landmarks, scale, offset = (getattr(decision, n).double().numpy() for n in ("landmarks", "scale", "offset"))
+    return (likeness(rows * scale - offset, landmarks) if len(landmarks) else rows) @ weight.T + bias
 
 
+@pytest.mark.parametrize("landmarks", [{}, {"landmarks": 6}, {"landmarks": 4, "other_landmarks": 3}])
 @pytest.mark.parametrize("encoder", [None, "presto", "galileo"])
 @torch.no_grad()
-def test_every_channel_is_what_numpy_makes_of_the_features(encoder: str | None) -> None:
-    module = made(encoder)
+def test_every_channel_is_what_numpy_makes_of_the_features(encoder: str | None, landmarks: dict[str, int]) -> None:
+    module = made(encoder, **landmarks)
     features = {n: f.double().movedim(1, -1).flatten(0, 2).numpy() for n, f in module.features(**given()).items()}
     mine = np.concatenate([features[n] for n in module.config.features], 1)
     found = module(**given()).movedim(1, -1).flatten(0, 2).numpy()

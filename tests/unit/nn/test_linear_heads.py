@@ -7,14 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestCentroid
 
 from geoml.nn.linear_heads import (
     HEADS,
+    LANDMARKS,
+    SHARP,
     STRENGTHS,
     Floats,
     Index,
     LinearHead,
+    kernel,
     logistic,
     prototype,
     ridge,
@@ -23,6 +27,7 @@ from geoml.nn.linear_heads import (
 )
 
 every_head = pytest.mark.parametrize("name", sorted(HEADS))
+every_linear_head = pytest.mark.parametrize("name", sorted(set(HEADS) - {"kernel"}))
 
 
 def made(n: int = 60, features: int = 5, classes: int = 3, seed: int = 0) -> tuple[Floats, Index, Floats]:
@@ -54,6 +59,27 @@ def test_ridge_is_that_of_scikit_learn(n: int, features: int, strength: float) -
     np.testing.assert_allclose(found.bias, other.intercept_, atol=1e-8)
 
 
+def test_a_kernel_head_is_ridge_on_the_likeness_of_scikit_learn() -> None:
+    x, y, weight = made()
+    other = Ridge(alpha=0.1 * weight.sum())
+    near = rbf_kernel(x, x[np.argsort(y, kind="stable")], gamma=SHARP / 5)
+    other.fit(near, 2.0 * (y[:, None] == np.arange(3)) - 1, sample_weight=weight)
+    np.testing.assert_allclose(kernel(x, y, weight, 3, 0.1).logits(x), other.predict(near), atol=1e-7)
+
+
+def test_a_kernel_head_learns_what_no_line_parts_from_some_rows() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(2000, 2))
+    y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+    found = kernel(x[:1000], y[:1000], np.ones(1000), 2, 0.001)
+    assert len(found.landmarks) == LANDMARKS
+    assert (found.logits(x[1000:]).argmax(1) == y[1000:]).mean() > 0.95
+    line = ridge(x[:1000], y[:1000], np.ones(1000), 2, 0.1)
+    assert (line.logits(x[1000:]).argmax(1) == y[1000:]).mean() < 0.7
+    rare = np.where(np.arange(1000) == 7, 2, y[:1000])
+    assert (kernel(x[:1000], rare, np.ones(1000), 3, 0.1).landmarks == x[7]).all(1).any(), "a class has a landmark"
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logistic_has_the_probabilities_of_scikit_learn(classes: int) -> None:
     x, y, weight = made(classes=classes)
@@ -63,7 +89,7 @@ def test_logistic_has_the_probabilities_of_scikit_learn(classes: int) -> None:
     np.testing.assert_allclose(found, other.predict_proba(x), atol=1e-3)
 
 
-@every_head
+@every_linear_head
 def test_a_weight_is_a_number_of_copies(name: str) -> None:
     x, y, _ = made(40)
     times = np.random.default_rng(1).integers(1, 4, len(y))
@@ -74,13 +100,14 @@ def test_a_weight_is_a_number_of_copies(name: str) -> None:
     np.testing.assert_allclose(one.logits(x), two.logits(x), atol=2e-3)
 
 
-@every_head
+@every_linear_head
 def test_strength_shrinks_alike_for_any_number_of_rows(name: str) -> None:
     x, y, weight = made(40)
     one, two = (HEADS[name](np.tile(x, (k, 1)), np.tile(y, k), np.tile(weight, k), 3, 3.0) for k in (1, 5))
     np.testing.assert_allclose(one.logits(x), two.logits(x), atol=2e-3)
     if len(STRENGTHS[name]) > 1:
-        size = [np.abs(HEADS[name](x, y, weight, 3, s).weight).max() for s in sorted(STRENGTHS[name])]
+        heads = [HEADS[name](x, y, weight, 3, s) for s in sorted(STRENGTHS[name])]
+        size = [np.abs(head.weight).max() for head in heads if isinstance(head, LinearHead)]
         assert size == sorted(size, reverse=True)
 
 
