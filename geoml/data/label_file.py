@@ -151,9 +151,9 @@ def _check_columns(frame: gpd.GeoDataFrame, column: str, named: pd.Series) -> No
         if other in (column, frame.geometry.name):
             continue
         theirs = frame[other].map(word)
-        if theirs.isna().any() or not 2 <= theirs.nunique() <= 2 * named.nunique():
+        if theirs.isna().mean() > 1 - AGREES or not 2 <= theirs.nunique() <= 2 * named.nunique():
             continue
-        table = pd.crosstab(named, theirs)
+        table = pd.crosstab(named, theirs)  # without rows that it is silent about
         counts, left, right = table.to_numpy(), list(table.index), list(table.columns)
         if ((counts > 0).sum(1) <= 1).all() or ((counts > 0).sum(0) <= 1).all():
             continue  # one says what the other does, perhaps in finer classes

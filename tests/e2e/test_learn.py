@@ -244,6 +244,17 @@ def test_what_was_read_is_kept_and_the_size_of_blocks_is_no_matter(ground: Path,
     assert fit(asked, tmp_path / "a").sha256 == first.sha256, "no pixel was read"
 
 
+def test_a_region_much_larger_than_the_images_is_sampled_where_they_are(ground: Path, tmp_path: Path) -> None:
+    west, south, east, north = SCENE.bbox()
+    wide_box = [west - 0.2, south - 0.2, east + 0.2, north + 0.2]
+    fit(recipe(ground, heads=["ridge"], query={"bbox": wide_box}), tmp_path / "a")
+    (path,) = (tmp_path / "a" / ".learn").glob("sample-*")
+    sample = gather.load(path)
+    assert sample is not None
+    assert len(sample.place) > 500
+    assert len(np.unique(sample.pixel, axis=0)) == len(sample.pixel)
+
+
 def test_other_labels_score_a_package(
     by_bands: tuple[Path, str], ground: Path, tmp_path: Path, cli: Callable[..., Any], said: Callable[..., str]
 ) -> None:

@@ -6,7 +6,7 @@ Pixels are read as a map of the region reads them, and only windows with labels;
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,10 @@ class FeatureReader:
         self._by_id = {i.id: i for i in items}
         self._reads = input_of(plan.card, plan.recipe)
 
+    def reach(self, zone: Zone, window: Window) -> bool:
+        """Whether any item may have pixels in a window of the plane of a zone."""
+        return bool(self.plan.items_near(zone, window, self._by_id))
+
     def read(self, zone: Zone, window: Window) -> Pixels:
         """Pixels of a window of the plane of a zone. Raises as `geoml.engine.contract.Input.steps`."""
         near = self.plan.items_near(zone, window, self._by_id)
@@ -118,7 +122,7 @@ class FeatureReader:
 def labelled(features: FeatureReader, file: LabelFile, recipe: LearnRecipe, region: Sequence[float]) -> PixelFeatures:
     """The pixels of all labels. Raises NothingFound where none has data, what reading raises where nothing can be read,
     and what `PixelEmbedder.check` raises."""
-    return _gathered(features, list(_cells(features.plan, file, recipe)), region)
+    return _gathered(features, _cells(features.plan, file, recipe), region)
 
 
 def sampled(
@@ -129,26 +133,33 @@ def sampled(
     squares: int = SQUARES,
     pixels: int = SAMPLED // SQUARES,
 ) -> PixelFeatures:
-    """So many pixels of each of some squares of the region, drawn at random."""
-    random, cells = np.random.default_rng(seed), []
-    for zone, block in places(features.plan, SIDE)[:squares]:
-        rows, cols = np.nonzero(inside(zone.geometry, block.geobox))
-        some = np.sort(random.permutation(len(rows))[:pixels])
-        at = np.stack([rows[some] + block.window.y0, cols[some] + block.window.x0], 1)
-        if len(at):
-            cells.append((zone, at, np.full(len(at), -1)))
-    return _gathered(features, cells, region)
+    """So many pixels of each of some squares of the region with data, drawn at random by seed and square."""
+
+    def cells() -> Iterator[Cell]:
+        for zone, block in places(features.plan, SIDE):
+            if features.reach(zone, block.window):
+                rows, cols = np.nonzero(inside(zone.geometry, block.geobox))
+                random = np.random.default_rng([seed, block.iy % 2**32, block.ix % 2**32])
+                some = np.sort(random.permutation(len(rows))[:pixels])
+                if len(some):
+                    at = np.stack([rows[some] + block.window.y0, cols[some] + block.window.x0], 1)
+                    yield zone, at, np.full(len(at), -1)
+
+    return _gathered(features, cells(), region, squares)
 
 
 Cell = tuple[Zone, NDArray[np.int64], NDArray[np.int64]]
 """A zone, pixels (n, 2) y x of its plane in one square of `SIDE`, and the label of each."""
 
 
-def _gathered(features: FeatureReader, cells: Sequence[Cell], region: Sequence[float]) -> PixelFeatures:
-    """Features of the pixels of cells, those without data left out."""
+def _gathered(
+    features: FeatureReader, cells: Iterable[Cell], region: Sequence[float], enough: int | None = None
+) -> PixelFeatures:
+    """Features of the pixels of cells, those without data left out; of the first ``enough`` cells with any."""
     parts: list[dict[str, Floats]] = []
     place, pixel, where, doubts, lost = [], [], [], [], []
     first: DataError | None = None
+    asked = 0
 
     def read(cell: Cell) -> tuple[Cell, Pixels | DataError]:
         zone, at, _ = cell
@@ -161,6 +172,9 @@ def _gathered(features: FeatureReader, cells: Sequence[Cell], region: Sequence[f
 
     with ThreadPoolExecutor(settings().threads, "geoml-learn") as pool:
         for (zone, at, label), pixels in _ahead(pool, read, cells):
+            if enough is not None and len(parts) == enough:
+                break
+            asked += len(at)
             if isinstance(pixels, DataError):
                 first = first or pixels
                 lost += [int(n) for n in np.unique(label)]
@@ -185,7 +199,7 @@ def _gathered(features: FeatureReader, cells: Sequence[Cell], region: Sequence[f
     if not parts:
         if first is not None:
             raise first
-        raise NothingFound(f"labels: no image has data in any of {sum(len(c[1]) for c in cells)} pixels of labels")
+        raise NothingFound(f"labels: no image has data in any of {asked} pixels that were looked at")
     joined = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
     doubt = next((d for d in doubts if d), "")
     return PixelFeatures(
@@ -193,7 +207,7 @@ def _gathered(features: FeatureReader, cells: Sequence[Cell], region: Sequence[f
     )
 
 
-def _ahead(pool: ThreadPoolExecutor, read: Any, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Pixels | DataError]]:
+def _ahead(pool: ThreadPoolExecutor, read: Any, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Pixels | DataError]]:
     """``read`` of each, in order, a few ahead: memory holds some windows, however many there are."""
     waiting: list[Any] = []
     for cell in cells:

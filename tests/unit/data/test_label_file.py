@@ -143,6 +143,14 @@ def test_a_column_that_says_the_same_or_something_else_is_no_contradiction(read:
     assert len(found.frame) == 100
 
 
+def test_a_column_that_is_silent_about_a_row_contradicts_the_others(read: Callable[..., LabelFile]) -> None:
+    frame = points(list("aaaabbbb"), [(14 + k / 100, 46) for k in range(8)], id=[None, *"1112222"])
+    assert read(frame).classes == ("a", "b")
+    frame.loc[3, "id"] = "2"
+    with pytest.raises(InputError, match="in 1 of 8 rows"):
+        read(frame)
+
+
 def test_a_contradiction_may_be_allowed(read: Callable[..., LabelFile]) -> None:
     frame = points(list("aaabbb"), [(14 + k / 100, 46) for k in range(6)], id=[1, 1, 1, 1, 2, 2])
     with pytest.raises(InputError, match="--contradictions allow"):
