@@ -80,6 +80,7 @@ class BlockWriter:
             descriptions=layer.descriptions or layer.names,
             overview=layer.overview,
             predictor=layer.predictor,
+            tile=layer.tile,
         )
 
     def rows(self, rows: Rows) -> None:
@@ -93,7 +94,7 @@ class BlockWriter:
             shared["domain"] = _masked(self.run.likeness[part], asked, DOMAIN)
         for key, values in {**inside, **shared}.items():
             self.cogs[key].write(values)
-        shown = {name: inside[x.asset][0] for name, x in self.report.layers.items() if x.asset in inside}
+        shown = {name: inside[x.asset][x.band - 1] for name, x in self.report.layers.items() if x.asset in inside}
         self.counter.add(part[0].start, {**shown, "valid": shared["valid"]})
         if self.part is not None:
             self.part.add(Rows(rows.window, {**rows.arrays, **inside}))

@@ -133,9 +133,9 @@ def write_sorted(tables: Iterable[pa.Table], extent: Extent, schema: pa.Schema, 
 
     Raises OSError, as `atomic` does.
     """
-    repeated = [c for c in ("name", "model", "from", "to") if c in schema.names]
+    repeated = [c for c in ("name", "model", "from", "to", "plane") if c in schema.names]
     options = {"compression": "zstd", "use_dictionary": repeated, "version": "2.6", "write_page_checksum": True}
-    said = schema.with_metadata({"geo": extent.metadata()})
+    said = schema.with_metadata({**(schema.metadata or {}), "geo": extent.metadata()})
     with atomic(path) as temporary, pq.ParquetWriter(temporary, said, **options) as file:
         waiting = schema.empty_table()
         for table in _in_order(tables, extent, schema, folder):
