@@ -30,7 +30,7 @@ from geoml.recipe import digest
 log = logging.getLogger(__name__)
 
 NAME = f"{STATE}/fitted.json"
-WINDOW, APART = 8, 32
+WINDOW, APART = 4, 16
 """Pixels of a side of the windows, which lie on the plane so far apart."""
 LEAST = 256
 """Pixels in windows; with fewer all of the squares are taken."""

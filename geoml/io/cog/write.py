@@ -57,8 +57,8 @@ class CogWriter:
 
     ``scale`` and ``offset`` say ``physical = stored * scale + offset``, for all bands or for each. ``overview`` is
     ``mode`` or ``nearest`` for classes and ``average`` for quantities; overviews are made each from the one above until
-    one tile holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``tile`` is a
-    multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha. ``bigtiff`` None means: only
+    one tile holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``tile`` is
+    a multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha. ``bigtiff`` None means: only
     when 4 GiB are exceeded.
 
     Used as a context manager it is closed at the end, and nothing appears under ``path`` after an error.

@@ -17,7 +17,7 @@ from geoml.io.report.canvas import Canvas
 
 @dataclass(frozen=True)
 class ReportLayer:
-    """A band of an asset of a block that is counted and drawn, how it is made smaller, and ``what`` it is in messages."""
+    """A band of an asset of a block that is counted and drawn, and how it is made smaller; ``what`` is for messages."""
 
     asset: str
     what: str

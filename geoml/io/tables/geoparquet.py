@@ -147,6 +147,16 @@ def write_sorted(tables: Iterable[pa.Table], extent: Extent, schema: pa.Schema, 
             file.write_table(waiting.combine_chunks(), row_group_size=ROW_GROUP)
 
 
+def write_in_order(table: pa.Table, path: Path) -> None:
+    """Write rows with ``bbox`` and ``geometry`` in their own order. Atomic; raises DataError where it cannot be written.
+    """
+    extent = Extent()
+    extent.add(bounds_of(table), types_of(table))
+    said = table.replace_schema_metadata({**(table.schema.metadata or {}), "geo": extent.metadata()})
+    with atomic(path) as temporary:
+        pq.write_table(said, temporary, compression="zstd", version="2.6", write_page_checksum=True)
+
+
 def bounds_of(table: pa.Table) -> NDArray[np.float64]:
     """(n, 4) of the column ``bbox``."""
     bbox = table["bbox"].combine_chunks()
