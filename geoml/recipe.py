@@ -218,6 +218,14 @@ class PredictRecipe(Frozen):
         return self.model_dump(mode="json", exclude=unhashed(type(self)) | dict.fromkeys((*silent, *leave), True))
 
 
+class EmbedRecipe(PredictRecipe):
+    """One run of an encoder. Its blocks are smaller: a pixel is a whole vector."""
+
+    block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
+        default=512, ge=64, le=65536, description="pixels; does not change the result"
+    )
+
+
 def canonical(value: object) -> str:
     """JSON of ``value``, the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

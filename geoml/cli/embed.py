@@ -8,7 +8,7 @@ from geoml.cli import options
 from geoml.cli.common import Runs, command
 from geoml.cli.predict import DryRun, Out, run
 from geoml.errors import InputError
-from geoml.recipe import PredictRecipe
+from geoml.recipe import EmbedRecipe
 
 
 def register(app: typer.Typer) -> None:
@@ -16,8 +16,8 @@ def register(app: typer.Typer) -> None:
     command(app, "embed")(embed)
 
 
-@options.from_recipe(PredictRecipe)
-def embed(recipe: PredictRecipe, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
+@options.from_recipe(EmbedRecipe)
+def embed(recipe: EmbedRecipe, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
     """Embeddings: int8 COGs, chip vectors as GeoParquet, STAC items and a report in OUT. Run it again to go on."""
     from geoml.engine.cards.encoder import EMBEDDING
     from geoml.engine.run.planned import card_of

@@ -45,10 +45,7 @@ def similar(
     from geoml.io.tables.regions import load_region
 
     there = EmbeddingIndex(index)
-    if point is not None:
-        place = there.at(*point)
-    else:
-        place = there.inside(load_region(str(region)), Path(str(region)).name)
+    place = there.at(*point) if point else there.inside(load_region(str(region)), Path(str(region)).name)
     found = there.search(place, count, pixels=pixels)
     write_in_order(found.rows, out)
     card, page = there.plan.card, out.with_suffix(".html")
@@ -64,7 +61,12 @@ def similar(
         at = "pixel_" if pixels else ""
         best = [f"{row['pixel_score']:.3f}"] if pixels else []
         table.add_row(
-            str(row["rank"]), f"{row['score']:.3f}", *best, f"{row[f'{at}lon']:.5f}", f"{row[f'{at}lat']:.5f}", row["id"]
+            str(row["rank"]),
+            f"{row['score']:.3f}",
+            *best,
+            f"{row[f'{at}lon']:.5f}",
+            f"{row[f'{at}lat']:.5f}",
+            row["id"],
         )
     out_console.print(table)
     out_console.print(f"{len(found.rows)} of {len(found.scores):,} chips in {out}; {page} shows them", highlight=False)

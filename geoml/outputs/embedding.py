@@ -1,6 +1,6 @@
 """Embeddings: every pixel gets a vector as int8, and every chip of 32 x 32 pixels the mean of its vectors as a row.
 
-Raw output is (B, width, y, x). Stored are deviations from the mean, five standard deviations to 127, by the mean and
+Raw output is (B, width, y, x). Stored are deviations from the mean, four standard deviations to 127, by the mean and
 the deviation of each band on a sample of the region: scale and offset of the COG, the same in all blocks, so there is
 no seam. Cosines of what is stored are those of standardised embeddings. Beside it the first three principal components
 as colours, to look at. What ``made`` of a card says: `Config`.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NODATA: Final = -128
 """In all bands of a pixel at once. On its way there it also stands for what was not finite."""
 LARGEST: Final = 127
-DEVIATIONS: Final = 5.0
+DEVIATIONS: Final = 4.0
 """Standard deviations that `LARGEST` stands for; a finer step would cut more of what is unlike the sample."""
 CHIPS: Final = "embeddings.parquet"
 TILE: Final = 128

@@ -45,7 +45,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """What is looked for: ``vector`` (width,) in the numbers of the COGs, of so many pixels of an outline in degrees."""
+    """What is looked for: ``vector`` (width,) in the numbers of the COGs, of some pixels of an outline in degrees."""
 
     vector: Vector
     pixels: int
@@ -105,7 +105,9 @@ class EmbeddingIndex:
             if values is None or not self._known(values)[0, 0]:
                 steps = self.plan.card.dates
                 raise InputError(f"{where} has no data: 0 of {steps} steps have a look there; expected another point")
-            return Place(values[:, 0, 0].astype(np.float32), 1, shapely.Point(lon, lat), f"the pixel at {lon:g} {lat:g}")
+            return Place(
+                values[:, 0, 0].astype(np.float32), 1, shapely.Point(lon, lat), f"the pixel at {lon:g} {lat:g}"
+            )
         west, south, east, north = shapely.total_bounds([z.geometry for z in self.plan.zones])
         raise InputError(
             f"{where} lies outside of the map; expected a point in its region, "

@@ -14,10 +14,12 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.plane import Plane, Window
 from geoml.io.report import images
-from geoml.io.report.canvas import Canvas, canvas
+from geoml.io.report.canvas import Canvas, apply_affine, canvas, transformer
 from geoml.io.report.template import template
 from geoml.io.tables.geoparquet import EDGES
 
+WIDTH, LARGEST = 800, 48
+"""Pixels of the map, about, and of a side of a chip on it, at most."""
 SHOWN = 20
 """Rows of the table on the page."""
 MARK = (220, 38, 38, 255)
@@ -37,7 +39,9 @@ def similar_page(
     west, south, east, north = (bounds.field(edge).to_numpy() for edge in EDGES)
     hull = shapely.box(west.min(), south.min(), east.max(), north.max())
     plane = next(iter(planes.values()))
-    sheet = canvas([hull], {p.crs for p in planes.values()}, plane.res * max(1, side // 8), plane.anchor)
+    across = max(int(np.ptp(chips[axis].to_numpy())) + 1 for axis in ("row", "col")) if len(planes) == 1 else WIDTH
+    wide = max(1, min(LARGEST, WIDTH // across))
+    sheet = canvas([hull], {p.crs for p in planes.values()}, plane.res * side / wide)
     low, high = (float(v) for v in np.percentile(scores, (2, 100)))
     picture = _picture(sheet, chips, scores, planes, side, (low, high))
     for geometry in shapely.from_wkb(rows["geometry"].to_numpy()):
@@ -105,13 +109,13 @@ def _mark(picture: NDArray[np.uint8], sheet: Canvas, outline: BaseGeometry) -> N
     """A ring around a point, or the outline of polygons, black on white."""
     mask = sheet.mask([outline])
     if outline.geom_type == "Point" or not mask.any():
-        where = np.argwhere(sheet.mask([outline.buffer(1e-3)]))
-        middle = where.mean(axis=0) if len(where) else np.zeros(2)
-        y, x = np.indices(sheet.shape)
-        away = np.hypot(y - middle[0], x - middle[1])
+        point = outline.representative_point()
+        ground = (np.array([v]) for v in transformer("EPSG:4326", sheet.wkt).transform(point.x, point.y))
+        column, row = apply_affine(~sheet.box.affine, *ground)
+        y, x = np.indices(sheet.shape) + 0.5
+        away = np.hypot(y - row, x - column)
         size = max(4.0, max(sheet.shape) / 60)
         picture[np.abs(away - size) < 2.0] = (255, 255, 255, 255)
         picture[np.abs(away - size) < 1.0] = (0, 0, 0, 255)
         return
     picture[_edge(mask)] = (0, 0, 0, 255)
-

@@ -148,8 +148,7 @@ def write_sorted(tables: Iterable[pa.Table], extent: Extent, schema: pa.Schema, 
 
 
 def write_in_order(table: pa.Table, path: Path) -> None:
-    """Write rows with ``bbox`` and ``geometry`` in their own order. Atomic; raises DataError where it cannot be written.
-    """
+    """Write rows with ``bbox`` and ``geometry`` in their own order. Atomic; raises DataError where that fails."""
     extent = Extent()
     extent.add(bounds_of(table), types_of(table))
     said = table.replace_schema_metadata({**(table.schema.metadata or {}), "geo": extent.metadata()})
