@@ -28,7 +28,7 @@ from geoml.io.tables import geoparquet
 from geoml.io.tables.chip_vectors import chip_schema
 from geoml.io.tables.geoparquet import Extent, Spill, bbox_column, bounds_of
 from geoml.io.tables.ground import placed
-from geoml.outputs.embedding import NODATA
+from geoml.outputs._embedding_coding import NODATA
 from geoml.vector.rings import Rings
 
 SIDE = 32
@@ -37,7 +37,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Chips:
+class ChipTotals:
     """Rows and columns on the lattice of chips, known pixels (n,) and sums (n, width) of what is stored, int64."""
 
     row: NDArray[np.int64]
@@ -45,8 +45,8 @@ class Chips:
     pixels: NDArray[np.int64]
     sums: NDArray[np.int64]
 
-    def take(self, some: NDArray[np.bool_]) -> Chips:
-        return Chips(self.row[some], self.col[some], self.pixels[some], self.sums[some])
+    def take(self, some: NDArray[np.bool_]) -> ChipTotals:
+        return ChipTotals(self.row[some], self.col[some], self.pixels[some], self.sums[some])
 
 
 class ChipSums:
@@ -91,13 +91,13 @@ def _by_chip(values: NDArray[Any], y0: int, x0: int) -> NDArray[np.int32]:
     return values
 
 
-def read_sums(width: int, path: Path) -> Chips:
+def read_sums(width: int, path: Path) -> ChipTotals:
     """What `ChipSums.write` wrote. Raises DataError for a missing or damaged file."""
     try:
         table = pq.read_table(check_regular(path), page_checksum_verification=True).combine_chunks()
         row, col, pixels = (table[name].to_numpy() for name in ("row", "col", "pixels"))
         sums = np.concatenate([np.empty(0, np.int32), *(c.flatten().to_numpy() for c in table["sums"].chunks)])
-        return Chips(row, col, pixels, sums.astype(np.int64).reshape(len(row), width))
+        return ChipTotals(row, col, pixels, sums.astype(np.int64).reshape(len(row), width))
     except (OSError, KeyError, ValueError, pa.ArrowException) as err:
         raise DataError(f"{path}: chips of a block are not readable ({err})") from err
 
@@ -123,9 +123,9 @@ def write_chips(run: FinishedRun, scale: Sequence[float], offset: Sequence[float
         geoparquet.write_sorted(rows.tables(), extent, schema, path, folder)
 
 
-def _joined(run: FinishedRun, width: int) -> Iterator[tuple[Plane, Chips]]:
+def _joined(run: FinishedRun, width: int) -> Iterator[tuple[Plane, ChipTotals]]:
     """Whole chips: those inside of a block with it, those that blocks cut when no later one can hold a part of them."""
-    waiting: dict[Place, Chips] = {}
+    waiting: dict[Place, ChipTotals] = {}
     before: Block | None = None
     for block, chips in run.parts(partial(read_sums, width)):
         if before is not None and waiting and (block.plane, block.iy) != (before.plane, before.iy):
@@ -139,22 +139,24 @@ def _joined(run: FinishedRun, width: int) -> Iterator[tuple[Plane, Chips]]:
         for k, place in enumerate(zip(cut.row.tolist(), cut.col.tolist(), strict=True)):
             one = cut.take(np.arange(len(cut.row)) == k)
             if (there := waiting.get(place)) is not None:
-                one = Chips(one.row, one.col, one.pixels + there.pixels, one.sums + there.sums)
+                one = ChipTotals(one.row, one.col, one.pixels + there.pixels, one.sums + there.sums)
             waiting[place] = one
         before = block
     if before is not None and waiting:
         yield before.plane, _released(waiting, width, None)
 
 
-def _released(waiting: dict[Place, Chips], width: int, bottom: int | None) -> Chips:
+def _released(waiting: dict[Place, ChipTotals], width: int, bottom: int | None) -> ChipTotals:
     """Chips that end above the row ``bottom`` of the plane, or all, which wait no longer."""
     done = [place for place in waiting if bottom is None or (place[0] + 1) * SIDE <= bottom]
     parts = [waiting.pop(place) for place in sorted(done)]
-    empty = Chips(*(np.empty(0, np.int64) for _ in range(3)), np.empty((0, width), np.int64))
-    return Chips(*(np.concatenate([getattr(p, n) for p in (empty, *parts)]) for n in ("row", "col", "pixels", "sums")))
+    row, col, pixels = (
+        np.concatenate([np.empty(0, np.int64), *(getattr(p, name) for p in parts)]) for name in ("row", "col", "pixels")
+    )
+    return ChipTotals(row, col, pixels, np.concatenate([np.empty((0, width), np.int64), *(p.sums for p in parts)]))
 
 
-def _table(plane: Plane, chips: Chips, schema: pa.Schema, about: Mapping[str, pa.Scalar]) -> pa.Table:
+def _table(plane: Plane, chips: ChipTotals, schema: pa.Schema, about: Mapping[str, pa.Scalar]) -> pa.Table:
     y, x, count = chips.row * SIDE, chips.col * SIDE, len(chips.row)
     ground = placed(Rings.of(shapely.box(x, y, x + SIDE, y + SIDE)).normalized(), plane)
     mean = (chips.sums / chips.pixels[:, None]).astype(np.float16)

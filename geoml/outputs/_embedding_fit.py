@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.outputs.embedding import COMPONENTS, DEVIATIONS, LARGEST
+from geoml.outputs._embedding_coding import COMPONENTS, DEVIATIONS, LARGEST
 
 SHOWN = (2, 98)
 """Percentiles of the sample that are the ends of a colour."""

@@ -14,7 +14,7 @@ from rasterio.enums import Resampling
 from geoml.io.report import images
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.part import Drawing, ReportLayer
-from geoml.outputs.embedding import COMPONENTS
+from geoml.outputs._embedding_coding import COMPONENTS
 
 
 class KnownCounter:

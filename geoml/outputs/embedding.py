@@ -21,6 +21,7 @@ from pydantic import Field
 from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import ModelError
 from geoml.io.cards.map_card import MapCard
+from geoml.outputs._embedding_coding import COMPONENTS, LARGEST, NODATA
 from geoml.recipe import Frozen, PredictRecipe, parse
 
 if TYPE_CHECKING:
@@ -29,15 +30,9 @@ if TYPE_CHECKING:
     from geoml.outputs._embedding_chips import ChipSums
     from geoml.outputs._embedding_report import EmbeddingReport
 
-NODATA: Final = -128
-"""In all bands of a pixel at once. On its way there it also stands for what was not finite."""
-LARGEST: Final = 127
-DEVIATIONS: Final = 4.0
-"""Standard deviations that `LARGEST` stands for; a finer step would cut more of what is unlike the sample."""
 CHIPS: Final = "embeddings.parquet"
 TILE: Final = 128
 """Pixels of a side of a tile, which holds all bands, so that one pixel is read with few others."""
-COMPONENTS: Final = ("red", "green", "blue")
 TINY: Final[Mapping[str, object]] = {
     "task": "embedding",
     "channels": 4,

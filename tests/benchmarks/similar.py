@@ -29,7 +29,8 @@ from geoml import models, testing
 from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.inference.embed import PixelEmbedder
 from geoml.engine.packages import encoder
-from geoml.outputs.embedding import LARGEST, Output
+from geoml.outputs._embedding_coding import LARGEST
+from geoml.outputs.embedding import Output
 from geoml.vector.nearest import best, cosines, unit
 from tests.benchmarks import fewlabels
 

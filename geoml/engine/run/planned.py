@@ -31,7 +31,7 @@ def card_of(recipe: PredictRecipe) -> MapCard:
     folder = cards.find(recipe.model)
     if kind_of(cards.read_item(folder / cards.CARD)) is EncoderCard:
         return cards.read_in(folder, EncoderCard).map_card(len(recipe.query.datetime))
-    return cards.read_in(folder, MapCard)
+    return cards.read(recipe.model, MapCard)
 
 
 def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:

@@ -44,7 +44,7 @@ Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Sought:
     """What is looked for: ``vector`` (width,) in the numbers of the COGs, of some pixels of an outline in degrees."""
 
     vector: Vector
@@ -88,7 +88,7 @@ class EmbeddingIndex:
         """Pixels of a side of a chip."""
         return int(self.chips.about["chip"])
 
-    def at(self, lon: float, lat: float) -> Place:
+    def at(self, lon: float, lat: float) -> Sought:
         """The pixel at a point in degrees. Raises InputError outside of the map and where it has no data."""
         where = f"point: {lon:g} {lat:g}"
         if not (math.isfinite(lon) and -180 <= lon <= 180 and math.isfinite(lat) and -90 <= lat <= 90):
@@ -105,7 +105,7 @@ class EmbeddingIndex:
             if values is None or not self._known(values)[0, 0]:
                 steps = self.plan.card.dates
                 raise InputError(f"{where} has no data: 0 of {steps} steps have a look there; expected another point")
-            return Place(
+            return Sought(
                 values[:, 0, 0].astype(np.float32), 1, shapely.Point(lon, lat), f"the pixel at {lon:g} {lat:g}"
             )
         west, south, east, north = shapely.total_bounds([z.geometry for z in self.plan.zones])
@@ -114,7 +114,7 @@ class EmbeddingIndex:
             f"{west:.5g} to {east:.5g} and {south:.5g} to {north:.5g} degrees"
         )
 
-    def inside(self, region: MultiPolygon, name: str) -> Place:
+    def inside(self, region: MultiPolygon, name: str) -> Sought:
         """The mean of the pixels whose centres lie inside. Raises InputError where none has data."""
         total, asked, known = np.zeros(int(self.chips.about["width"]), np.int64), 0, 0
         for zone in self.plan.zones:
@@ -127,9 +127,9 @@ class EmbeddingIndex:
                 f"region: none of the {asked:,} pixels of the map inside of {name} has an embedding; expected polygons"
                 " that hold centres of pixels with data"
             )
-        return Place((total / known).astype(np.float32), known, region, f"{known:,} pixels of {name}")
+        return Sought((total / known).astype(np.float32), known, region, f"{known:,} pixels of {name}")
 
-    def search(self, place: Place, count: int, *, pixels: bool = False) -> Similar:
+    def search(self, place: Sought, count: int, *, pixels: bool = False) -> Similar:
         """The ``count`` chips most like a place.
 
         With ``pixels`` those that are best by a single pixel of them, of `POOL` times as many by their means: columns

@@ -16,7 +16,6 @@ from geoml.grid.plane import Plane, Window
 from geoml.io.report import images
 from geoml.io.report.canvas import Canvas, apply_affine, canvas, transformer
 from geoml.io.report.template import template
-from geoml.io.tables.geoparquet import EDGES
 
 WIDTH, LARGEST = 800, 48
 """Pixels of the map, about, and of a side of a chip on it, at most."""
@@ -36,7 +35,7 @@ def similar_page(
     is the place in degrees, and ``side`` the pixels of a chip's side.
     """
     bounds = chips["bbox"].combine_chunks()
-    west, south, east, north = (bounds.field(edge).to_numpy() for edge in EDGES)
+    west, south, east, north = (bounds.field(edge).to_numpy() for edge in ("xmin", "ymin", "xmax", "ymax"))
     hull = shapely.box(west.min(), south.min(), east.max(), north.max())
     plane = next(iter(planes.values()))
     across = max(int(np.ptp(chips[axis].to_numpy())) + 1 for axis in ("row", "col")) if len(planes) == 1 else WIDTH

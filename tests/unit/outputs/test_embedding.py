@@ -15,7 +15,8 @@ from geoml.engine.contract import Rows
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Block, Plane, Window
 from geoml.outputs._embedding_chips import SIDE, ChipSums, read_sums
-from geoml.outputs.embedding import DEVIATIONS, LARGEST, NODATA, Output
+from geoml.outputs._embedding_coding import DEVIATIONS, LARGEST, NODATA
+from geoml.outputs.embedding import Output
 
 WIDTH = 12
 PLANE = Plane("EPSG:32621", 10.0)
