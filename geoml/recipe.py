@@ -226,6 +226,26 @@ class EmbedRecipe(PredictRecipe):
     )
 
 
+class ChipSearchRecipe(Frozen):
+    """What is looked for on a map of embeddings."""
+
+    index: Place = Field(description="folder or bucket that geoml embed wrote")
+    point: Annotated[tuple[float, float] | None, Spelled("LON LAT")] = Field(
+        default=None, description="the pixel there, in degrees. Give this or a region"
+    )
+    region: Place | None = Field(
+        default=None, description="the mean of the pixels inside of polygons: GeoJSON, GeoPackage or GeoParquet"
+    )
+    count: int = Field(default=100, ge=1, description="chips that are wanted")
+    pixels: bool = Field(default=False, description="order the best chips by their best pixel")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.point is None) == (self.region is None):
+            raise ValueError("point, region: give exactly one of them")
+        return self
+
+
 def canonical(value: object) -> str:
     """JSON of ``value``, the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
