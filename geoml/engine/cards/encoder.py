@@ -37,7 +37,12 @@ class EncoderCard(ModelCard):
     gsd: float = Field(gt=0, description="metres")
     steps: int = Field(ge=1, description="of a series at most")
     width: int = Field(ge=1, description="numbers of an embedding")
-    stride: int = Field(default=1, ge=1, description="pixels of a side of the windows that it sees, each as a whole")
+    stride: int = Field(
+        default=1,
+        ge=1,
+        exclude_if=lambda stride: stride == 1,
+        description="pixels of a side of the windows that it sees, each as a whole",
+    )
     profile: BandProfile | None = Field(default=None, description="how its bands stand to each other; None: not known")
 
     @model_validator(mode="after")
