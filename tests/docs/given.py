@@ -195,6 +195,7 @@ GIVEN: dict[str, Callable[[Path], None]] = {
     "colour-model": colour_model,
     "film": film,
     "flight": flight,
+    "my-encoder": my_encoder,
     "my-model": my_model,
     "my-locator": my_locator,
     "earth-search": earth_search,
