@@ -19,7 +19,8 @@ DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
-	bench-growth bench-start bench-stream bench-objects bench-detect bench-track bench-gpu bench-backends bench-rate env requirements pin-base stack stack-down stack-local images
+	bench-growth bench-start bench-stream bench-objects bench-detect bench-track bench-gpu bench-backends bench-rate \
+	bench-similar env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -89,6 +90,9 @@ bench-detect: env  ## a detector over a large photo, beside SAHI with the same w
 
 bench-track: env  ## ids, places and speeds of real films with true boxes; docs/tracking.md has the table
 	$(BIN)/python -m tests.benchmarks.track $(ARGS)
+
+bench-similar: env  ## search among embeddings, what int8 costs it, and speed and memory of a map; ARGS="--model presto --speed"
+	$(BIN)/python -m tests.benchmarks.similar $(ARGS)
 
 bench-gpu: env  ## tests/gpu and the table of a GPU; says so where there is none. ARGS=--rehearse tries the script without
 	$(BIN)/python -m tests.gpu.measure $(ARGS)

@@ -25,6 +25,7 @@ from geoml.engine.run import plan as planning
 from geoml.engine.run.collect import collect as collect
 from geoml.engine.run.collect import collected
 from geoml.engine.run.domain import compare
+from geoml.engine.run.fitted import with_fitted
 from geoml.engine.run.planned import changed_fields
 from geoml.engine.run.sample import with_sample
 from geoml.engine.run.search import search as search
@@ -80,17 +81,22 @@ def plan(
                 f"out: {store.url} holds the run of another recipe: {changes or monitoring.OTHER_MODEL}; "
                 "expected an empty folder or the same recipe"
             )
-        made = with_sample(made, items, store)
-        compare(made, items, store)
+        made = _sampled(made, items, store)
         if planning.same(before, made):
             return made
         if before.blocks.hashes != made.blocks.hashes:
             log.info("the items found have changed since the last run; blocks with other items are done again")
     else:
-        made = with_sample(made, items, store)
-        compare(made, items, store)
+        made = _sampled(made, items, store)
     planning.write_plan(made, items, store)
     return made
+
+
+def _sampled(made: planning.Plan, items: Sequence[pystac.Item], store: RunStore) -> planning.Plan:
+    """The plan with what samples of its region say, after these were held against the records of its model."""
+    made = with_sample(made, items, store)
+    compare(made, items, store)
+    return with_fitted(made, items, store)
 
 
 @contextmanager

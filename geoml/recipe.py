@@ -69,6 +69,8 @@ def _several(value: object) -> object:
     return (value,) if isinstance(value, str | int | float | dt.date) else value
 
 
+NOT_EMBED = Absent("embed", "it says nothing of embeddings")
+
 Phase = Annotated[float, AfterValidator(_phase)]
 """The anchor of a plane; see `geoml.grid.plane`."""
 
@@ -158,28 +160,34 @@ class PredictRecipe(Frozen):
     composite: Literal["first", "least_cloudy", "median", "mean"] = Field(
         default="least_cloudy", description="how the items of one place become one image; first is the newest"
     )
-    join: Literal["auto", "exact", "blend"] = Field(
+    join: Annotated[Literal["auto", "exact", "blend"], NOT_EMBED] = Field(
         default="auto",
         description="how chips become one map: exact (halo and core) or blend (window); auto: exact where the model"
         " allows",
     )
-    tta: bool = Field(default=False, description="average over the eight flips and turns")
-    pyramid: tuple[Annotated[int, Field(ge=2, le=64)], ...] = Field(
+    tta: Annotated[bool, NOT_EMBED] = Field(default=False, description="average over the eight flips and turns")
+    pyramid: Annotated[tuple[Annotated[int, Field(ge=2, le=64)], ...], NOT_EMBED] = Field(
         default=(), max_length=6,
         description="of a model of objects: look for larger ones too, in pixels so many times as wide; once for each,"
         " 2 to 64, the smaller first",
     )  # fmt: skip
-    probabilities: bool = Field(default=False, description="also write the probability of every class")
-    features: bool = Field(default=True, description="also write polygons of the classes")
-    min_area: float = Field(default=0.0, ge=0, description="m²; smaller polygons are left out, after merging")
-    simplify: float = Field(default=0.0, ge=0, description="metres; neighbours keep their shared borders")
-    harmonise: Literal["none", "histogram", "invariant"] = Field(
+    probabilities: Annotated[bool, NOT_EMBED] = Field(
+        default=False, description="also write the probability of every class"
+    )
+    features: Annotated[bool, NOT_EMBED] = Field(default=True, description="also write polygons of the classes")
+    min_area: Annotated[float, NOT_EMBED] = Field(
+        default=0.0, ge=0, description="m²; smaller polygons are left out, after merging"
+    )
+    simplify: Annotated[float, NOT_EMBED] = Field(
+        default=0.0, ge=0, description="metres; neighbours keep their shared borders"
+    )
+    harmonise: Annotated[Literal["none", "histogram", "invariant"], NOT_EMBED] = Field(
         default="none", description="of two dates, bring the colours of the later one to those of the first"
     )
-    shift_limit: float = Field(
+    shift_limit: Annotated[float, NOT_EMBED] = Field(
         default=0.5, ge=0, description="pixels; a later date that lies further off is moved back"
     )
-    max_shift: float = Field(
+    max_shift: Annotated[float, NOT_EMBED] = Field(
         default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0 does not look"
     )
     max_failed: Annotated[float, Unhashed("it decides when a run stops")] = Field(
@@ -208,6 +216,34 @@ class PredictRecipe(Frozen):
         and say nothing; and without ``leave``."""
         silent = (n for n in self.later if getattr(self, n) == type(self).model_fields[n].default)
         return self.model_dump(mode="json", exclude=unhashed(type(self)) | dict.fromkeys((*silent, *leave), True))
+
+
+class EmbedRecipe(PredictRecipe):
+    """One run of an encoder. Its blocks are smaller: a pixel is a whole vector."""
+
+    block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
+        default=512, ge=64, le=65536, description="pixels; does not change the result"
+    )
+
+
+class ChipSearchRecipe(Frozen):
+    """What is looked for on a map of embeddings."""
+
+    index: Place = Field(description="folder or bucket that geoml embed wrote")
+    point: Annotated[tuple[float, float] | None, Spelled("LON LAT")] = Field(
+        default=None, description="the pixel there, in degrees. Give this or a region"
+    )
+    region: Place | None = Field(
+        default=None, description="the mean of the pixels inside of polygons: GeoJSON, GeoPackage or GeoParquet"
+    )
+    count: int = Field(default=100, ge=1, description="chips that are wanted")
+    pixels: bool = Field(default=False, description="order the best chips by their best pixel")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.point is None) == (self.region is None):
+            raise ValueError("point, region: give exactly one of them")
+        return self
 
 
 def canonical(value: object) -> str:

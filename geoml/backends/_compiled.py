@@ -74,7 +74,7 @@ class Compiled(Batches):
     """Whether the program that is converted says itself what is computed in bf16; else the library is told."""
 
     def __init__(self, module: nn.Module, signature: Signature, device: eager.Device | None = None) -> None:
-        self._how, name = device or choose_cpu(), signature.name
+        self._how, name = (device or choose_cpu()).for_network(signature), signature.name
         if self._how.int8 and signature.int8 is None:
             raise InputError(f"GEOML_PRECISION: 'int8', and {name} has no such program; see geoml models quantize")
         super().__init__(name, self._how.torch, self._how.batch, fixed=True)

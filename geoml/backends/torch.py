@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Final, final
 
@@ -51,6 +51,10 @@ class Device:
     def autocast(self) -> AbstractContextManager[object]:
         """bf16 autocast where that pays, else nothing."""
         return torch.autocast(self.torch.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def for_network(self, signature: Signature) -> Device:
+        """The same, in float32 where the network asks for it."""
+        return replace(self, bf16=False) if signature.float32 else self
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, weights in channels_last (halves the time of bf16 convolutions)."""
@@ -104,7 +108,7 @@ class Backend(Batches):
     auto: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, module: nn.Module, signature: Signature, device: Device | None = None) -> None:
-        self._how = device or choose()
+        self._how = (device or choose()).for_network(signature)
         fixed = settings().compile and not signature.vector
         super().__init__(signature.name, self._how.torch, self._how.batch, fixed=fixed)
         self.asks, self.precision, self._vector = asked(module), self._how.precision, signature.vector

@@ -21,14 +21,18 @@ def register(app: typer.Typer) -> None:
     command(app, "predict")(predict)
 
 
+Out = Annotated[str, typer.Option("--out", help="folder of the run, or s3://bucket/prefix (gs, az)")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="search, check and count blocks; read no pixel")]
+
+
 @options.from_recipe(PredictRecipe)
-def predict(
-    recipe: PredictRecipe,
-    out: Annotated[str, typer.Option("--out", help="folder of the run, or s3://bucket/prefix (gs, az)")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="search, check and count blocks; read no pixel")] = False,
-    backend: Runs = None,
-) -> None:
+def predict(recipe: PredictRecipe, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
     """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop."""
+    run(recipe, out, dry_run=dry_run, backend=backend)
+
+
+def run(recipe: PredictRecipe, out: str, *, dry_run: bool, backend: str | None) -> None:
+    """Predict by a recipe, and print what was written."""
     if backend is not None and "://" in settings().workers:
         raise InputError(
             f"backend: the workers at {settings().workers} have settings of their own; set GEOML_BACKEND there"
@@ -48,9 +52,9 @@ def predict(
     from geoml.cli.progress import progress_bar
 
     with progress_bar() as bar:
-        run = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
-    outputs(out, run)
-    print_warnings(run)
+        written = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
+    outputs(out, written)
+    print_warnings(written)
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.pixels import Pixels
-from geoml.engine.task import find
+from geoml.engine.task import find_any
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window
 from geoml.io.cog.overview import Overview
+from geoml.io.cog.template import of_each
 from geoml.io.stac.items import AssetInfo, BandInfo
 from geoml.registry import Registry
 
@@ -99,11 +100,14 @@ class Layer:
     """Names of its bands in STAC; one of the key's name when empty."""
     descriptions: tuple[str, ...] = ()
     """Of the bands in the file; their names when empty."""
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float | tuple[float, ...] = 1.0
+    """``physical = stored * scale + offset``: of all bands, or of each."""
+    offset: float | tuple[float, ...] = 0.0
     unit: str | None = None
     description: str = ""
     """Of the bands in STAC."""
+    tile: int = 512
+    """Pixels of a side of a tile of the COG; a tile holds all bands."""
     overview: Overview = "average"
     predictor: bool = True
     """Differences along the row: pays for quantities, not for classes."""
@@ -119,8 +123,11 @@ class Layer:
 
     def band_infos(self, statistics: Sequence[Mapping[str, float | None]]) -> tuple[BandInfo, ...]:
         """What STAC says of each band, with the statistics of its stored values."""
-        about = self.dtype, self.nodata, self.scale, self.offset, self.unit, self.description
-        return tuple(BandInfo(n, *about, statistics=s) for n, s in zip(self.names, statistics, strict=True))
+        scales, offsets = (of_each(v, len(self.names)) for v in (self.scale, self.offset))
+        each = zip(self.names, scales, offsets, statistics, strict=True)
+        return tuple(
+            BandInfo(n, self.dtype, self.nodata, k, b, self.unit, self.description, statistics=s) for n, k, b, s in each
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,6 +379,18 @@ class ChangeOutput(PixelOutput, Protocol):
         ...
 
 
+class FittedOutput(PixelOutput, Protocol):
+    """The output of an encoder's maps, which stores embeddings by what they are on a sample of the region.
+
+    ``made`` of the card of a plan is what it measured there, once for all blocks.
+    """
+
+    @staticmethod
+    def fitted(vectors: NDArray[np.float32]) -> dict[str, Any]:
+        """What ``made`` of the card says, of the (N, width) embeddings of a sample."""
+        ...
+
+
 AnyOutput = PixelOutput | OwnedOutput
 
 
@@ -441,7 +460,7 @@ class Backend(Protocol):
 
 @cache
 def _input_class(task: str) -> Callable[..., Input]:
-    made: Callable[..., Input] = INPUTS.find(find(task).input).Input
+    made: Callable[..., Input] = INPUTS.find(find_any(task).input).Input
     return made
 
 
@@ -452,7 +471,7 @@ def input_of(card: MapCard, recipe: PredictRecipe | None = None) -> Input:
 
 @cache
 def _output_class(task: str) -> Callable[..., AnyOutput]:
-    made: Callable[..., AnyOutput] = OUTPUTS.find(find(task).output).Output
+    made: Callable[..., AnyOutput] = OUTPUTS.find(find_any(task).output).Output
     return made
 
 

@@ -38,18 +38,23 @@ class Scores(Protocol):
     def compute(self) -> dict[str, Any]: ...
 
 
-class Task(Protocol):
-    """What every task declares on its class: nothing has to be built to train, score or print.
-
-    ``recipe`` and ``card`` are the classes of its recipe and of the card of its packages, ``input`` and ``output`` the
-    names of what it reads and makes. ``key`` is the score that the best is chosen by.
-    """
+class MapTask(Protocol):
+    """What every task declares on its class: ``card`` is the class of the card of its packages, ``input`` and
+    ``output`` are the names of what it reads and makes."""
 
     name: ClassVar[str]
-    recipe: ClassVar[type[Frozen]]
     card: ClassVar[type[Frozen]]
     input: ClassVar[str]
     output: ClassVar[str]
+
+
+class Task(MapTask, Protocol):
+    """What a task that is learnt declares as well: nothing has to be built to train, score or print.
+
+    ``recipe`` is the class of its recipe, ``key`` the score that the best is chosen by.
+    """
+
+    recipe: ClassVar[type[Frozen]]
     key: ClassVar[str]
     larger_is_better: ClassVar[bool]
 
@@ -155,9 +160,18 @@ def names() -> list[str]:
     return FILES.names()
 
 
+def find_any(name: str) -> type[MapTask]:
+    """A task by name, learnt or not. Raises InputError, with the nearest name, for one that is not there."""
+    task: type[MapTask] = FILES.find(name).Task
+    return task
+
+
 def find(name: str) -> type[Task]:
-    """A task by name. Raises InputError, with the nearest name, for one that is not there."""
+    """A task that is learnt, by name. Raises InputError, with the nearest name, for one that is not there, and for one
+    that is not learnt."""
     task: type[Task] = FILES.find(name).Task
+    if "fit" not in dir(task):
+        raise InputError(f"task: {name} is not learnt; expected one that is trained and scored")
     return task
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geoml.engine.contract import Layer
+from geoml.io.cog.template import of_each
 from geoml.io.report import images
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.part import Drawing, ReportLayer
@@ -79,7 +80,7 @@ class QuantityReport:
 
     def __init__(self, name: str, unit: str, layers: Sequence[Layer], scores: Mapping[str, Any]) -> None:
         self.name, self.unit, self.change, self.scores = name, unit, False, scores
-        self.scale = {layer.key: layer.scale for layer in layers}
+        self.scale = {layer.key: of_each(layer.scale, 1)[0] for layer in layers}
         self.nodata = {layer.key: float(layer.nodata or 0) for layer in layers}
         self.layers: Mapping[str, ReportLayer] = {
             layer.key: ReportLayer(layer.key, layer.title, Resampling.nearest, self.nodata[layer.key], layer.dtype)

@@ -26,6 +26,7 @@ from geoml.engine.run.plan import Plan, PlannedBlock, Zone
 from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
+from geoml.io.cog.template import of_each
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.counts import BlockCounter
 from geoml.recipe import PredictRecipe, parse
@@ -192,7 +193,7 @@ def test_gdal_reads_what_was_stored(output: Any, filled: Any, tmp_path: Path) ->
             found = file.read()
             assert (file.nodata, file.crs) == (layer.nodata, run.block.plane.crs)
             assert set(file.dtypes) == {layer.dtype}
-            assert (file.scales, file.offsets) == ((layer.scale,) * file.count, (layer.offset,) * file.count)
+            assert (file.scales, file.offsets) == tuple(of_each(v, file.count) for v in (layer.scale, layer.offset))
             assert file.descriptions == (layer.descriptions or layer.names)
         assert (found[:, :, :13] == layer.nodata).all()  # outside of the region
         np.testing.assert_array_equal(found[:, :, 13:], rows[layer.key][:, :, 13:])
@@ -205,9 +206,10 @@ def test_the_item_says_how_to_read_each_layer(output: Any, filled: Any, tmp_path
     for layer in output.layers:
         asset = item.assets[layer.key]
         assert asset.title == layer.title
-        for band, name in zip(asset.extra_fields["bands"], layer.names, strict=True):
+        scales = of_each(layer.scale, len(layer.names))
+        for band, name, scale in zip(asset.extra_fields["bands"], layer.names, scales, strict=True):
             assert (band["name"], band["data_type"], band["nodata"]) == (name, layer.dtype, layer.nodata)
-            assert band.get("raster:scale", 1.0) == layer.scale
+            assert band.get("raster:scale", 1.0) == scale
             assert band.get("unit") == layer.unit
             assert band["statistics"]["valid_percent"] > 0
 

@@ -21,7 +21,7 @@ from geoml.settings import settings
 from tests.contract import cases
 from tests.contract.cases import Answers, Parts, PixelCase
 
-NAMES = tasks.names()
+NAMES = [name for name in tasks.names() if "fit" in dir(tasks.find_any(name))]
 LEARNED = [name for name in NAMES if "loss" in dir(tasks.find(name))]
 PIXELS = [name for name in LEARNED if OUTPUTS.find(tasks.find(name).output).Output.joiner == "pixels"]
 
@@ -64,6 +64,18 @@ def recipe_of(name: str) -> Frozen:
 
 
 # --- every task, of the core and of the wings
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_names_what_it_reads_and_makes(name: str) -> None:
+    found = tasks.find_any(name)
+    assert found.name == name
+    assert found.input
+    assert found.output
+    assert issubclass(found.card, Frozen)
+    if name not in NAMES:
+        with pytest.raises(InputError, match=f"task: {name} is not learnt"):
+            pipeline.training({"task": name})
 
 
 @every_task

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import scipy.ndimage
+import torch
 from affine import Affine
 
-from geoml import testing
+from geoml import models, testing
+from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.packages import encoder
+from geoml.io.cards.map_card import Band
 from geoml.testing import films
 from geoml.testing import pictures as photos
 
@@ -22,6 +26,16 @@ VENICE = (280_000.0, 5_050_000.0)
 def my_model(root: Path) -> None:
     """A package of red and nir. At 100 m, so that Venice is small."""
     testing.threshold_model(root / "my-model", ("red", "nir"), (0.20005, 0.40005), gsd=100.0)
+
+
+def my_encoder(root: Path) -> None:
+    """A package of an encoder of red and nir with weights by chance, at 100 m."""
+    torch.manual_seed(0)
+    config = models.find("presto").TINY
+    module = models.encoder("presto", {**config, "bands": 2})
+    bands = (Band(name="red", unit="reflectance"), Band(name="nir", unit="reflectance"))
+    about = {"architecture": "presto", "config": config, "gsd": 100.0, "steps": 24, "width": 32}
+    encoder.save(module, EncoderCard(name="my-encoder", bands=bands, **about), root / "my-encoder")
 
 
 def my_locator(root: Path) -> None:
@@ -181,6 +195,7 @@ GIVEN: dict[str, Callable[[Path], None]] = {
     "colour-model": colour_model,
     "film": film,
     "flight": flight,
+    "my-encoder": my_encoder,
     "my-model": my_model,
     "my-locator": my_locator,
     "earth-search": earth_search,

@@ -23,6 +23,7 @@ from geoml.engine.train import quantize as quantizing
 from geoml.io.cards.map_card import MapCard
 from geoml.testing import pictures as photos
 from geoml.testing.films import film
+from tests.docs import given
 from tests.e2e.printed import PRINTED, Cli, commands, prints, rows, said, wide
 
 __all__ = ["said", "wide"]  # fixtures
@@ -82,6 +83,31 @@ def test_predict(folder: Path, threshold: str, said: Callable[..., str], tmp_pat
     assert made >= {"collection.json", "features.parquet", "report.html", "run.json"}
     size = (tmp_path / "out" / "report.html").stat().st_size
     assert rows(told)["report.html"][0] == f"{size / 1e6:.2f} MB"
+
+
+@prints("embed", "similar")
+def test_embed_and_similar(folder: Path, said: Callable[..., str], tmp_path: Path) -> None:
+    given.my_encoder(tmp_path)
+    catalog, out = folder / "made" / "catalog.json", tmp_path / "out"
+    words = ("embed", "--model", tmp_path / "my-encoder", "--catalog", catalog, "--bbox", *SCENE.bbox(inner=0.3),
+             "--datetime", "2024-05", "--datetime", "2024-06", "--out", out)  # fmt: skip
+    planned = int(re.findall(r"1 items, (\d+) blocks of 512 pixels", said(*words, "--dry-run"))[0])
+    told = said(*words)
+    assert f"{planned} blocks in {out}" in told
+    assert "mean embedding of each chip" in rows(told)["embeddings.parquet"][1]
+    west, south, east, north = SCENE.bbox()
+    point = ((west + east) / 2, (south + north) / 2)
+    told = said(
+        "similar", "--index", out, "--point", *point, "--count", "3", "--pixels", "--out", tmp_path / "f.parquet"
+    )
+    found, chips = (
+        geopandas.read_parquet(tmp_path / "f.parquet"),
+        len(geopandas.read_parquet(out / "embeddings.parquet")),
+    )
+    for one in found.itertuples():
+        place = [f"{v:.5f}" for v in (one.pixel_lon, one.pixel_lat)]
+        assert rows(told)[str(one.rank)] == [f"{one.score:.3f}", f"{one.pixel_score:.3f}", *place, one.id]
+    assert f"{len(found)} of {chips} chips in {tmp_path / 'f.parquet'}; {tmp_path / 'f.html'} shows them" in told
 
 
 @prints("runs")

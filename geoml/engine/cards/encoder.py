@@ -11,11 +11,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from geoml.errors import InputError
 from geoml.io.cards.card import ModelCard
-from geoml.io.cards.map_card import Band
+from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.cards.profile import BandProfile, Level
 
 SECTION = "encoder"
+EMBEDDING = "embedding"
+"""Name of the task of maps by an encoder."""
 SIDE = 64
 """Pixels of a side as the item says them: an encoder takes any number."""
 
@@ -34,6 +37,12 @@ class EncoderCard(ModelCard):
     gsd: float = Field(gt=0, description="metres")
     steps: int = Field(ge=1, description="of a series at most")
     width: int = Field(ge=1, description="numbers of an embedding")
+    stride: int = Field(
+        default=1,
+        ge=1,
+        exclude_if=lambda stride: stride == 1,
+        description="pixels of a side of the windows that it sees, each as a whole",
+    )
     profile: BandProfile | None = Field(default=None, description="how its bands stand to each other; None: not known")
 
     @model_validator(mode="after")
@@ -41,6 +50,28 @@ class EncoderCard(ModelCard):
         if self.profile is not None and len(self.profile.center) != len(self.bands):
             raise ValueError(f"profile: of {len(self.profile.center)} bands; the card has {len(self.bands)}")
         return self
+
+    def map_card(self, steps: int) -> MapCard:
+        """The card of a map of embeddings of a series of so many steps.
+
+        Chips are cut between the windows that the encoder sees, so no halo is needed. Raises InputError for more steps
+        than it has places for.
+        """
+        if not 1 <= steps <= self.steps:
+            raise InputError(f"datetime: {steps} steps given; {self.name} takes 1 to {self.steps}")
+        shared = {"name", "version", "description", "license", "bbox", "weights", "sha256", "parameters", "training"}
+        return MapCard(
+            **{name: getattr(self, name) for name in shared},
+            **{name: getattr(self, name) for name in ("architecture", "config", "bands", "gsd", "level", "profile")},
+            task=EMBEDDING,
+            dates=steps,
+            chip_size=SIDE,
+            stride=self.stride,
+            radius=0,
+            classes=(),
+            channels=self.width,
+            float32=True,
+        )
 
     def row(self) -> tuple[str, str, str, str]:
         return self.task, " ".join(b.name for b in self.bands), f"{self.gsd:g} m", f"{self.width} numbers"

@@ -38,17 +38,21 @@ def build(card: EncoderCard) -> nn.Module:
         module = models.encoder(card.architecture, {**card.config, "bands": len(card.bands)})
     except InputError as err:
         raise ModelError(f"{card.name}: {err}") from err
-    for name in ("steps", "width"):
+    for name in ("steps", "width", "stride"):
         if getattr(module, name) != getattr(card, name):
             raise ModelError(f"{card.name}: {name} is {getattr(module, name)}, the card says {getattr(card, name)}")
     return module
 
 
 def save(module: nn.Module, card: EncoderCard, directory: str | Path) -> EncoderCard:
-    """Write a package and give the card as written: with parameters and checksum. What fails leaves nothing behind.
+    """Write a package and give the card as written: with stride, parameters and checksum. What fails leaves nothing.
 
     Raises ModelError for weights that are not finite, DataError when the folder cannot be written.
     """
     content = weights.packed(module.state_dict(), card.name)
-    about = {"weights": weights.WEIGHTS, "parameters": sum(p.numel() for p in module.parameters())}
+    about = {
+        "weights": weights.WEIGHTS,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "stride": module.stride,
+    }
     return weights.write(card.model_copy(update=about), content, directory)

@@ -170,7 +170,7 @@ def _compared(plan: Plan, items: Sequence[pystac.Item], key: str) -> DomainCheck
     card = plan.card
     values: list[list[NDArray[np.float32]]] = [[] for _ in range(card.dates)]
     reads = input_of(card, plan.recipe)
-    for dates in islice(_squares(plan, items), SQUARES):
+    for dates in islice(sampled_squares(plan, items), SQUARES):
         both = reads.together(dates)
         pixels += int(both.valid.sum())
         if card.domain is not None:
@@ -206,8 +206,8 @@ def _order(plan: Plan, looks: Sequence[NDArray[np.float32]]) -> tuple[str, str]:
         return str(err), ""
 
 
-def _squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:
-    """Squares with data on all dates inside the region."""
+def sampled_squares(plan: Plan, items: Sequence[pystac.Item]) -> Iterator[list[Pixels]]:
+    """Squares inside the region with data, on all dates where the input needs every one."""
     tried, by_id = places(plan, SIDE)[:TRIED], {i.id: i for i in items}
     with ThreadPoolExecutor(settings().threads, "geoml-domain") as pool:
         for at in range(0, len(tried), SQUARES):

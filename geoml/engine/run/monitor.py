@@ -17,12 +17,11 @@ import pystac
 
 from geoml.engine.contract import input_of, output_of
 from geoml.engine.following import Follower
-from geoml.engine.packages import cards
 from geoml.engine.run.plan import STATE, Plan
 from geoml.engine.run.plan import check as check_recipe
+from geoml.engine.run.planned import card_of
 from geoml.engine.run.scan_record import DAY, ScanRecord, Span, format_spans, merge_spans
 from geoml.errors import DataError, GeomlError, InputError, TransientError
-from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.series import DAYS, Entry, now, read_series
 from geoml.io.stac.times import time_of
@@ -170,7 +169,7 @@ def reference_of(recipe: PredictRecipe) -> str | None:
 
     Raises InputError for dates that do not fit the model.
     """
-    return input_of(cards.read(recipe.model, MapCard), recipe).reference(recipe.query.datetime)
+    return input_of(card_of(recipe), recipe).reference(recipe.query.datetime)
 
 
 def check(recipe: PredictRecipe, lookback: int, until: str | None) -> None:
@@ -187,7 +186,7 @@ def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
 
     Raises InputError for dates that do not fit the model and for the folder of a single run or of another series.
     """
-    card, store = cards.read(recipe.model, MapCard), run_store(out)
+    card, store = card_of(recipe), run_store(out)
     input_of(card, recipe).reference(recipe.query.datetime)
     if store.read(f"{STATE}/plan.json") is not None:
         raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")

@@ -29,6 +29,9 @@ from geoml.io.stores.store import atomic, sha256, within
 COUNT_NODATA = 255
 """In the valid count: outside the region. 0 is a pixel without an observation; 254 stands for more."""
 
+SHOWN = (0.25, 2.5)
+"""Times the usual value of a band, from black to white."""
+
 VALID = Layer(
     key="valid",
     title="valid observations",
@@ -80,6 +83,7 @@ class BlockWriter:
             descriptions=layer.descriptions or layer.names,
             overview=layer.overview,
             predictor=layer.predictor,
+            tile=layer.tile,
         )
 
     def rows(self, rows: Rows) -> None:
@@ -93,7 +97,7 @@ class BlockWriter:
             shared["domain"] = _masked(self.run.likeness[part], asked, DOMAIN)
         for key, values in {**inside, **shared}.items():
             self.cogs[key].write(values)
-        shown = {name: inside[x.asset][0] for name, x in self.report.layers.items() if x.asset in inside}
+        shown = {name: inside[x.asset][x.band - 1] for name, x in self.report.layers.items() if x.asset in inside}
         self.counter.add(part[0].start, {**shown, "valid": shared["valid"]})
         if self.part is not None:
             self.part.add(Rows(rows.window, {**rows.arrays, **inside}))
@@ -176,13 +180,15 @@ def _masked(values: NDArray[Any], asked: NDArray[np.bool_], layer: Layer) -> NDA
 
 def _limits(plan: Plan, band: int, mul: float, add: float) -> tuple[float, float]:
     """Stored numbers of a band that are black and white: two deviations around the card's mean, or the sample's; where
-    a card leaves values as they are, the ends of what the model saw in training."""
+    a card leaves values as they are, the ends of what the model saw in training, or some times what is usual."""
     low, high = -2.0, 2.0
     mean, std = plan.card.bands[band].mean, plan.card.bands[band].std
     if plan.sample and plan.sample.limits:
         low, high = ((v - mean) / std for v in plan.sample.limits[band])
     elif plan.card.domain is not None and (mean, std) == (0.0, 1.0):
         low, *_, high = plan.card.domain.quantiles[band]
+    elif plan.card.profile is not None and (mean, std) == (0.0, 1.0):
+        low, high = (10 ** plan.card.profile.center[band] * times for times in SHOWN)
     return (low - add) / mul, (high - add) / mul
 
 

@@ -33,6 +33,7 @@ from geoml.engine.run.block_table import PlannedBlock as PlannedBlock
 from geoml.engine.run.data_crs import data_crs
 from geoml.engine.run.item_version import item_version as item_version
 from geoml.engine.run.plan_blocks import planned_blocks
+from geoml.engine.run.planned import card_of
 from geoml.engine.run.search import region_of
 from geoml.errors import DataError, GeomlError, InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane, Window, blocks_touching
@@ -193,7 +194,7 @@ def check(recipe: PredictRecipe, *, dates: bool = True) -> tuple[MapCard, MultiP
 
     ``dates=False`` leaves the dates alone. Raises InputError, ModelError.
     """
-    card, query = cards.read(recipe.model, MapCard), recipe.query
+    card, query = card_of(recipe), recipe.query
     reads = input_of(card, recipe)
     if dates:
         reads.check(query.datetime)

@@ -1,14 +1,20 @@
-"""The model of a plan, loaded for its blocks: one that was replaced after the plan was made is refused.
+"""The model of a recipe as a plan sees it, and loaded for its blocks: one that was replaced since then is refused.
 
-Every block says in its item which weights made it, and takes that from the plan; so what is loaded has to be that.
+Every block says in its item which weights made it, and takes that from the plan; so what is loaded has to be that. An
+encoder makes maps too: its card becomes that of a map for the steps of the recipe.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from geoml.engine.cards.encoder import EMBEDDING, EncoderCard
+from geoml.engine.packages import cards
 from geoml.errors import ModelError
+from geoml.io.cards.kinds import card_of as kind_of
 from geoml.io.cards.map_card import MapCard
+from geoml.recipe import PredictRecipe
 
 if TYPE_CHECKING:
     from geoml.engine.packages.package import Package
@@ -19,21 +25,44 @@ ABOUT = frozenset(
 """Fields of a card that change no class of a pixel and no meaning of one."""
 
 
+def card_of(recipe: PredictRecipe) -> MapCard:
+    """The card of the model of a recipe, an encoder for its steps. Raises what `geoml.engine.packages.cards.read` does,
+    and InputError for more steps than an encoder takes."""
+    folder = cards.find(recipe.model)
+    if kind_of(cards.read_item(folder / cards.CARD)) is EncoderCard:
+        return cards.read_in(folder, EncoderCard).map_card(len(recipe.query.datetime))
+    return cards.read(recipe.model, MapCard)
+
+
 def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
-    """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some."""
-    before, after = (c.model_dump(mode="json", exclude=set(ABOUT)) for c in (planned, loaded))
+    """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some.
+
+    What an output measures on the region of a run is no matter of the package.
+    """
+    measured = {"made"} if planned.task == EMBEDDING else set()
+    before, after = (c.model_dump(mode="json", exclude=set(ABOUT) | measured) for c in (planned, loaded))
     return [name for name in before if name in planned.model_fields_set and before[name] != after.get(name)]
 
 
 def load_planned(path: str, planned: MapCard) -> Package:
-    """The package at ``path``. Raises ModelError when it is not the planned one, and what
-    `geoml.engine.packages.package.load` raises."""
-    from geoml.engine.packages.package import load  # torch, which a comparison of cards does without
-
-    package = load(path)
+    """The package at ``path`` with the planned card. Raises ModelError when it is not the planned one, and what
+    `geoml.engine.packages.package.load` or `geoml.engine.packages.encoder.load` raises."""
+    package = _loaded(path, planned)
     if fields := changed_fields(planned, package.card):
         raise ModelError(
             f"{path}: replaced since the run was planned (other {', '.join(fields)}); "
             "give the command again, with another folder where blocks are done"
         )
+    if planned.task == EMBEDDING:
+        package = replace(package, card=package.card.model_copy(update={"made": planned.made}))
     return package
+
+
+def _loaded(path: str, planned: MapCard) -> Package:
+    from geoml.engine.packages import encoder  # torch, which a comparison of cards does without
+    from geoml.engine.packages.package import Package, load
+
+    if planned.task != EMBEDDING:
+        return load(path)
+    found = encoder.load(path)
+    return Package(found.module, found.card.map_card(planned.dates), found.path)

@@ -64,8 +64,7 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
     """
     if not wanted(plan) and not output_of(plan.card, plan.recipe).changes:
         return plan
-    versions = sorted((i.id, item_version(i)) for i in items)
-    key = digest([plan.hash, versions, [z.model_dump(mode="json", exclude={"pixels"}) for z in plan.zones]])
+    key = sample_key(plan, items)
     store.pull(NAME)
     if not wanted(plan):
         try:
@@ -84,6 +83,12 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
         place = f"{store.url.rstrip('/')}/{MODEL}" if store.remote else str((store.local / MODEL).absolute())
         changes |= {"model_path": place, "card": plan.card.model_copy(update={"sha256": sample.model})}
     return plan.model_copy(update=changes)
+
+
+def sample_key(plan: Plan, items: Sequence[pystac.Item]) -> str:
+    """Says whether a sample that a run has is that of a plan: of its recipe, items and region."""
+    versions = sorted((i.id, item_version(i)) for i in items)
+    return digest([plan.hash, versions, [z.model_dump(mode="json", exclude={"pixels"}) for z in plan.zones]])
 
 
 def _known(store: RunStore, key: str) -> RegionSample | None:

@@ -27,12 +27,11 @@ from geoml.geolocation.pictures import lists as photo_lists
 from geoml.geolocation.pictures.prepare import PreparedPicture, Row, identity, in_order
 from geoml.io.stores import lock
 from geoml.io.stores.store import atomic, check_regular, read_small, within, write_json
+from geoml.vector.nearest import best, cosines, unit
 
 SEGMENT = 4096
 """Pictures of one segment: what is held in memory while pictures are added, and what a kill costs."""
 BATCH = 32
-ROWS = 16_384
-"""Vectors that are compared at once."""
 
 _TABLE = pa.schema([("sha256", pa.string()), ("image_id", pa.string()), ("source_uri", pa.string()),
                     ("lon", pa.float64()), ("lat", pa.float64()), ("time", pa.timestamp("us", tz="UTC"))])  # fmt: skip
@@ -130,18 +129,14 @@ class Index:
         """
         if not self._segments:
             raise NothingFound(f"index: {self.folder} has no pictures")
-        query = _unit(features[None])[0]
-        best: list[tuple[float, int, int]] = []
+        query = unit(features[None])[0]
+        found: list[tuple[float, int, int]] = []
         for place, (number, vectors, table) in enumerate(self._segments):
             keep = _inside(table, bbox, between)
             keep[[r for n, r in self._removed if n == number]] = False
-            for start in range(0, len(vectors), ROWS):
-                rows = np.flatnonzero(keep[start : start + ROWS]) + start
-                score = np.asarray(vectors[start : start + ROWS], np.float32)[rows - start] @ query
-                order = np.lexsort((rows, -score))[:k]
-                best += [(float(score[i]), place, int(rows[i])) for i in order]
-            best = sorted(best, key=lambda b: (-b[0], b[1], b[2]))[:k]
-        return [self._picture(score, place, row) for score, place, row in best]
+            score = cosines(vectors, query, units=True)
+            found += [(float(score[row]), place, int(row)) for row in best(score, k, keep)]
+        return [self._picture(*one) for one in sorted(found, key=lambda b: (-b[0], b[1], b[2]))[:k]]
 
     def _picture(self, score: float, place: int, row: int) -> SimilarPicture:
         one = self._segments[place][2].slice(row, 1).to_pylist()[0]
@@ -162,7 +157,7 @@ class Index:
                     have.add(str(picture.sha256))
                     fresh.append(picture)
             if fresh:
-                values = _unit(self.extractor(np.stack([p.rgb for p in fresh if p.rgb is not None])))
+                values = unit(self.extractor(np.stack([p.rgb for p in fresh if p.rgb is not None])))
                 yield from ((p, values[i : i + 1].astype(np.float16)) for i, p in enumerate(fresh))
 
     def _write(self, pictures: list[PreparedPicture], vectors: NDArray[np.float16]) -> None:
@@ -221,11 +216,6 @@ class Index:
         with lock.hold_lock(lock.FileSlot(self.folder / "lock.json"), str(self.folder)):
             self._open()
             yield
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(length, 1e-12), np.float32)
 
 
 def _place(picture: PreparedPicture) -> Row:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from geoml.errors import InputError
-from geoml.grid.chips import ChipGrid, blended_grid, exact_grid
+from geoml.grid.chips import CORE, ChipGrid, blended_grid, exact_grid
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.detection import Detection
 from geoml.io.cards.domain import Domain
@@ -23,10 +23,18 @@ from geoml.io.cards.signature import Signature
 from geoml.io.unit_names import Unit, unit
 from geoml.recipe import Frozen, Phase
 
-TASKS = {"segmentation": "semantic-segmentation", "detection": "object-detection", "change": "change-detection"}
+TASKS = {
+    "segmentation": "semantic-segmentation",
+    "detection": "object-detection",
+    "change": "change-detection",
+    "embedding": "similarity-search",
+}
 """Our names of tasks and those of MLM; a task that is missing here has the same name in both."""
 REPORTS = ("training", "scores", "domain", "int8", "short_radius", "detection")
 """Fields that are not written where they are empty."""
+WIDE = 16
+"""Channels of raw output from which on the cores of chips are smaller: rows of a block are held until they are written.
+"""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
 
@@ -65,7 +73,7 @@ class MapCard(ModelCard):
     what: ClassVar[str] = "a model of maps"
     own: ClassVar[tuple[str, ...]] = (
         "architecture", "task", "anchor", "dates", "overlap", "window", "stride", "radius", "nodata",
-        "channels", "made", "level", "profile", *REPORTS,
+        "channels", "made", "level", "profile", "float32", *REPORTS,
     )  # fmt: skip
     """Fields that MLM lacks, or has in words of its own."""
 
@@ -97,6 +105,9 @@ class MapCard(ModelCard):
     profile: BandProfile | None = Field(
         default=None, exclude_if=_empty, description="how the bands of a date stand to each other; None: not known"
     )
+    float32: bool = Field(
+        default=False, exclude_if=_empty, description="never computed in less: what is stored would show it"
+    )
     domain: Domain | None = Field(default=None, description="what it saw in training; None: not known")
     int8: Int8 | None = Field(
         default=None, exclude_if=_empty, description="ranges and loss of its program in int8; None: it has none"
@@ -114,7 +125,14 @@ class MapCard(ModelCard):
         identity = {"sha256": self.sha256, "architecture": self.architecture, "config": self.config}
         channels = len(self.bands) * self.dates
         return Signature(
-            self.name, channels, self.chip_size, self.stride, self.dates, identity=identity, int8=self.int8
+            self.name,
+            channels,
+            self.chip_size,
+            self.stride,
+            self.dates,
+            identity=identity,
+            float32=self.float32,
+            int8=self.int8,
         )
 
     def chip_grid(self, join: str = "auto") -> ChipGrid:
@@ -133,7 +151,8 @@ class MapCard(ModelCard):
             core = self.short_radius.core
             return ChipGrid(core + 2 * self.radius, core, self.radius, self.stride, whole=True)
         if join != "blend" and self.radius is not None:
-            return exact_grid(self.chip_size, self.radius, self.stride)
+            core = CORE * WIDE // max(self.channels or WIDE, WIDE)
+            return exact_grid(self.chip_size, self.radius, self.stride, core)
         if join == "exact":
             raise InputError(
                 f"join: {self.name} sees its whole chip, so no halo makes it exact; expected auto or blend"

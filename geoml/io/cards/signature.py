@@ -26,5 +26,7 @@ class Signature:
     """True where an image gives one row of features, (B, F); else raw output of pixels, (B, K, y, x)."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """Plain values that decide, with the weights and the layers, what the network computes."""
+    float32: bool = False
+    """True where less precision would be seen in what is stored; computed in float32 whatever the device is good at."""
     int8: Int8 | None = None
     """Ranges and loss of its program in int8."""

@@ -31,6 +31,11 @@ class LostCrsError(Exception):
     """GeoTIFF cannot hold the CRS."""
 
 
+def of_each(value: float | tuple[float, ...], bands: int) -> tuple[float, ...]:
+    """A number of each band, where one may stand for all of them."""
+    return value if isinstance(value, tuple) else (value,) * bands
+
+
 @dataclass(frozen=True)
 class Kind:
     """What GDAL is told of a file, but for its place and its statistics."""
@@ -41,8 +46,8 @@ class Kind:
     nodata: float | None
     predictor: bool
     colors: tuple[tuple[int, tuple[int, int, int, int]], ...] | None
-    scale: float
-    offset: float
+    scale: float | tuple[float, ...]
+    offset: float | tuple[float, ...]
     descriptions: tuple[str, ...]
     crs: CRS | None
 
@@ -81,9 +86,9 @@ def _tags(kind: Kind, place: Affine, statistics: tuple[tuple[str, ...], ...]) ->
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
         with memory.open(**profile) as empty:
             empty.update_tags(AREA_OR_POINT="Area")
-            if kind.scale != 1.0 or kind.offset != 0.0:
-                empty.scales = (kind.scale,) * kind.bands
-                empty.offsets = (kind.offset,) * kind.bands
+            scales, offsets = (of_each(v, kind.bands) for v in (kind.scale, kind.offset))
+            if set(scales) != {1.0} or set(offsets) != {0.0}:
+                empty.scales, empty.offsets = scales, offsets
             for band, text in enumerate(kind.descriptions, 1):
                 empty.set_band_description(band, text)
             for band, names in enumerate(statistics, 1):

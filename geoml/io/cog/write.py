@@ -55,10 +55,10 @@ class CogInfo:
 class CogWriter:
     """A COG that grows from top to bottom.
 
-    ``scale`` and ``offset`` say ``physical = stored * scale + offset`` for every band. ``overview`` is ``mode`` or
-    ``nearest`` for classes and ``average`` for quantities; overviews are made each from the one above until one tile
-    holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``tile`` is a
-    multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha. ``bigtiff`` None means: only
+    ``scale`` and ``offset`` say ``physical = stored * scale + offset``, for all bands or for each. ``overview`` is
+    ``mode`` or ``nearest`` for classes and ``average`` for quantities; overviews are made each from the one above until
+    one tile holds the map. ``predictor`` (differences along the row) pays for quantities, not for classes. ``tile`` is
+    a multiple of 16. The colour table is for one uint8 band; TIFF does not keep its alpha. ``bigtiff`` None means: only
     when 4 GiB are exceeded.
 
     Used as a context manager it is closed at the end, and nothing appears under ``path`` after an error.
@@ -74,8 +74,8 @@ class CogWriter:
         bands: int = 1,
         nodata: float | None,
         colormap: Colormap | None = None,
-        scale: float = 1.0,
-        offset: float = 0.0,
+        scale: float | tuple[float, ...] = 1.0,
+        offset: float | tuple[float, ...] = 0.0,
         descriptions: Sequence[str] = (),
         overview: Overview = "nearest",
         predictor: bool = False,
@@ -87,10 +87,10 @@ class CogWriter:
         self._bands, self._nodata = bands, nodata
         self._colormap, self._descriptions = colormap, tuple(descriptions)
         self._predictor, self._tile, self._bigtiff = predictor, tile, bigtiff
-        self._check(overview)
         colors = None if colormap is None else tuple(colormap.items())
         about = bands, self._dtype.name, nodata, predictor, colors, scale, offset, self._descriptions
         self._kind = Kind(tile, *about, geobox.crs)
+        self._check(overview)
         self._template(())  # what GDAL cannot describe is refused before any pixel is written
         self._statistics = RunningStatistics(bands, self._dtype, nodata)
         self._row = 0
@@ -165,6 +165,9 @@ class CogWriter:
             raise InputError(f"overview: {overview!r}; expected mode, nearest or average")
         if self._nodata is not None and not _holds(self._dtype, self._nodata):
             raise InputError(f"nodata: {self._nodata}; expected a value of {self._dtype}")
+        for name, value in (("scale", self._kind.scale), ("offset", self._kind.offset)):
+            if isinstance(value, tuple) and len(value) != self._bands:
+                raise InputError(f"{name}: {len(value)}; expected one, or {self._bands}, one for each band")
         if self._colormap is not None and (self._bands != 1 or self._dtype != np.uint8):
             raise InputError(f"colormap: {self._bands} bands of {self._dtype}; expected one band of uint8")
         if self._descriptions and len(self._descriptions) != self._bands:

@@ -151,7 +151,7 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart) -> Bl
             at = canvas.places(place, first.transform, wkt)
             shape = math.ceil(first.height / canvas.step), math.ceil(first.width / canvas.step)
             for name, source in opened.items():
-                pixels = source.read([1], out_shape=(1, *shape), resampling=drawn[name].resampling)
+                pixels = source.read([drawn[name].band], out_shape=(1, *shape), resampling=drawn[name].resampling)
                 step = source.height / shape[0], source.width / shape[1]
                 layers[name] = _sampled(pixels, is_known(pixels[0], drawn[name].nodata), step, at)
             for key in PICTURES.keys() & files.keys():
@@ -165,9 +165,10 @@ def _counted(opened: Mapping[str, rasterio.DatasetReader], part: ReportPart) -> 
     """The counts of a block whose item has none, from all its pixels."""
     first = next(iter(opened.values()))
     counter = BlockCounter(part, first.shape, first.transform, first.crs.to_wkt())
+    bands = {name: layer.band for name, layer in part.layers.items()}
     for top in range(0, first.height, ROWS):
         strip = rasterio.windows.Window(0, top, first.width, min(ROWS, first.height - top))
-        counter.add(top, {name: source.read(1, window=strip) for name, source in opened.items()})
+        counter.add(top, {n: source.read(bands.get(n, 1), window=strip) for n, source in opened.items()})
     return counter.counts()
 
 

@@ -17,13 +17,14 @@ from geoml.io.report.canvas import Canvas
 
 @dataclass(frozen=True)
 class ReportLayer:
-    """An asset of a block that is counted and drawn, and how it is made smaller; ``what`` it is in messages."""
+    """A band of an asset of a block that is counted and drawn, and how it is made smaller; ``what`` is for messages."""
 
     asset: str
     what: str
     resampling: Resampling
     nodata: float
     dtype: DTypeLike = "uint8"
+    band: int = 1
 
 
 @dataclass(frozen=True)

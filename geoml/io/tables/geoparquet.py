@@ -133,9 +133,9 @@ def write_sorted(tables: Iterable[pa.Table], extent: Extent, schema: pa.Schema, 
 
     Raises OSError, as `atomic` does.
     """
-    repeated = [c for c in ("name", "model", "from", "to") if c in schema.names]
+    repeated = [c for c in ("name", "model", "from", "to", "plane") if c in schema.names]
     options = {"compression": "zstd", "use_dictionary": repeated, "version": "2.6", "write_page_checksum": True}
-    said = schema.with_metadata({"geo": extent.metadata()})
+    said = schema.with_metadata({**(schema.metadata or {}), "geo": extent.metadata()})
     with atomic(path) as temporary, pq.ParquetWriter(temporary, said, **options) as file:
         waiting = schema.empty_table()
         for table in _in_order(tables, extent, schema, folder):
@@ -145,6 +145,15 @@ def write_sorted(tables: Iterable[pa.Table], extent: Extent, schema: pa.Schema, 
                 waiting = waiting.slice(ROW_GROUP)
         if len(waiting):  # an empty row group would have no bounds
             file.write_table(waiting.combine_chunks(), row_group_size=ROW_GROUP)
+
+
+def write_in_order(table: pa.Table, path: Path) -> None:
+    """Write rows with ``bbox`` and ``geometry`` in their own order. Atomic; raises DataError where that fails."""
+    extent = Extent()
+    extent.add(bounds_of(table), types_of(table))
+    said = table.replace_schema_metadata({**(table.schema.metadata or {}), "geo": extent.metadata()})
+    with atomic(path) as temporary:
+        pq.write_table(said, temporary, compression="zstd", version="2.6", write_page_checksum=True)
 
 
 def bounds_of(table: pa.Table) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from geoml.geolocation.locate.similar import Index
 from geoml.geolocation.pictures import decode as photos
 from geoml.geolocation.pictures.prepare import square
 from geoml.testing import pictures as made
+from geoml.vector import nearest
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def _cpu(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     machine(precision="fp32", device="cpu", threads=2)
     monkeypatch.setattr(similar, "SEGMENT", 16)
     monkeypatch.setattr(similar, "BATCH", 4)
-    monkeypatch.setattr(similar, "ROWS", 7)
+    monkeypatch.setattr(nearest, "ROWS", 7)
 
 
 def features(path: Path, extractor: Extractor) -> np.ndarray:

@@ -1,0 +1,29 @@
+"""``geoml embed``: a region, a series of dates and an encoder in; a map of embeddings and a table of chips out."""
+
+from __future__ import annotations
+
+import typer
+
+from geoml.cli import options
+from geoml.cli.common import Runs, command
+from geoml.cli.predict import DryRun, Out, run
+from geoml.errors import InputError
+from geoml.recipe import EmbedRecipe
+
+
+def register(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "embed")(embed)
+
+
+@options.from_recipe(EmbedRecipe)
+def embed(recipe: EmbedRecipe, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
+    """Embeddings: int8 COGs, chip vectors as GeoParquet, STAC items and a report in OUT. Run it again to go on."""
+    from geoml.engine.cards.encoder import EMBEDDING
+    from geoml.engine.run.planned import card_of
+
+    if (card := card_of(recipe)).task != EMBEDDING:
+        raise InputError(
+            f"model: {card.name} is for {card.task}; expected an encoder, as geoml models import makes one"
+        )
+    run(recipe, out, dry_run=dry_run, backend=backend)
