@@ -113,9 +113,15 @@ def likeness(x: Floats, landmarks: Floats) -> Floats:
 
 
 def kernel(x: Floats, y: Index, weight: Floats, classes: int, strength: float) -> KernelHead:
-    """Ridge on the likeness to at most `LANDMARKS` rows, evenly of all of them in the order of their classes."""
+    """Ridge on the likeness to at most `LANDMARKS` rows: as many of each class, evenly of its rows."""
     order = np.argsort(y, kind="stable")
-    rows = order[np.unique(np.linspace(0, len(y) - 1, min(LANDMARKS, len(y))).round().astype(np.intp))]
+    count = np.bincount(y, minlength=classes)
+    most = max(1, LANDMARKS // max(1, int((count > 0).sum())))
+    rows = np.concatenate([
+        part[np.unique(np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(np.intp))]
+        for part in np.split(order, np.cumsum(count)[:-1])
+        if len(part)
+    ])  # fmt: skip
     return KernelHead(x[rows], ridge(likeness(x, x[rows]), y, weight, classes, strength))
 
 
@@ -125,8 +131,8 @@ LANDMARKS = 256
 HEADS: Mapping[str, Fit] = {"prototype": prototype, "ridge": ridge, "logistic": logistic, "kernel": kernel}
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "prototype": (0.0,),
-    "ridge": (100.0, 10.0, 1.0, 0.1),
-    "logistic": (100.0, 10.0, 1.0, 0.1),
+    "ridge": (30.0, 3.0, 0.3, 0.03),
+    "logistic": (30.0, 3.0, 0.3, 0.03),
     "kernel": (0.1, 0.001),
 }
 """What cross-validation chooses from, the first unless another is clearly better."""

@@ -124,6 +124,31 @@ def test_learn(by_bands: tuple[Path, str], ground: Path) -> None:
     assert len(places) == pytest.approx(30, abs=3)
 
 
+@prints("area next")
+def test_area_next(by_bands: tuple[Path, str], said: Callable[..., str], tmp_path: Path) -> None:
+    told = said("area", "next", by_bands[0], "--places", 12, "--out", tmp_path / "next.gpkg")
+    places = gpd.read_file(tmp_path / "next.gpkg")
+    assert told.startswith(f"{len(places)} places in {tmp_path / 'next.gpkg'}; fill in the column crop")
+    assert list(places.columns) == ["id", "crop", "set_size", "dissimilarity", "geometry"]
+    assert places["crop"].isna().all()
+    assert (places["dissimilarity"] <= 1).all(), "what was never taught may be no class at all"
+    assert 6 <= len(places) <= 12
+    metric = places.to_crs(SCENE.crs).geometry
+    x, y = SCENE.origin
+    at = ((y - metric.y) // 10).astype(int), ((metric.x - x) // 10).astype(int)
+    assert KNOWN[at].all()
+    apart = metric.apply(lambda one: metric.distance(one)).to_numpy()
+    assert apart[~np.eye(len(places), dtype=bool)].min() > 50
+    again = tmp_path / "again.gpkg"
+    said("area", "next", by_bands[0], "--places", 12, "--out", again)
+    assert gpd.read_file(again).equals(places)
+    for wrong, field in (("3.txt", "out"), ("next.gpkg", "places")):
+        asked = ("area", "next", by_bands[0], "--places", 0, "--out", tmp_path / wrong)
+        result = CliRunner().invoke(app, [str(w) for w in asked])
+        assert result.exit_code == 2
+        assert field in result.stderr
+
+
 def test_the_map_is_the_truth_where_anything_was_seen(by_bands: tuple[Path, str]) -> None:
     found, known = part(by_bands[0])[0], KNOWN & ~FOREIGN
     np.testing.assert_array_equal(found[~KNOWN], 255)

@@ -22,9 +22,9 @@ DRAWS = 10
 LABELS = (1, 5, 20)
 CHOICE = 1000
 """Pixels that the choice is made on, about, where there are more; the head is fitted on all."""
-SURE = 3.0
-"""Standard errors, over held-out folds, by which another candidate has to be ahead of the first to be taken: the best
-of many is partly so by chance, and by more of it with few labels (tests/benchmarks/fewlabels.py)."""
+CHANCE = 0.05
+"""How likely it may be that the best of all candidates is ahead of the first by chance. With few labels it often is,
+and to take it costs more than it brings (tests/benchmarks/fewlabels.py)."""
 TREES = 100
 TREE_NAME = "random forest"
 FOREST, COMMONEST = f"bands, {TREE_NAME}", "commonest class"
@@ -197,6 +197,19 @@ class Choice:
     rows: Mapping[str, Sequence[float]]
 
 
+def surely_ahead(ahead: Floats, repeats: int, tried: int) -> bool:
+    """Whether (n,) differences on held-out folds of repeated cross-validation are above 0 by more than chance.
+
+    The corrected resampled t-test of Nadeau and Bengio 2003, https://doi.org/10.1023/A:1024068626366, which knows that
+    folds share what they learn from, at `CHANCE` over the number of candidates that were ``tried`` (Bonferroni).
+    """
+    from scipy.stats import t
+
+    folds_of = len(ahead) / repeats
+    error = ahead.std(ddof=1) * np.sqrt(1 / len(ahead) + 1 / (folds_of - 1))
+    return bool(ahead.mean() > max(error * t.ppf(1 - CHANCE / tried, len(ahead) - 1), 1e-9))
+
+
 def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple: bool = True) -> Choice:
     """By macro F1 over repeated cross-validation.
 
@@ -224,8 +237,7 @@ def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple:
 
     def best(among: Sequence[HeadCandidate]) -> HeadCandidate:
         top = max(among, key=lambda c: (by_fold[c].mean(), -among.index(c)))
-        ahead = by_fold[top] - by_fold[among[0]]
-        return top if ahead.mean() > SURE * ahead.std() / np.sqrt(len(ahead) / REPEATS) else among[0]
+        return top if surely_ahead(by_fold[top] - by_fold[among[0]], REPEATS, len(among)) else among[0]
 
     chosen = best(tried)
     apart = [c for c in tried if c.parts == (("bands",) if "embedding" in chosen.parts else ("embedding",))]
