@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pystac
 
-from geoml.data.recipe import recipe_file
+from geoml.data.recipe import RasterRecipe, recipe_file
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
@@ -262,10 +262,16 @@ def radius(
 
 
 def training(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:
-    """The task that a training recipe (as of `train`) names, and the recipe as it parses it. Raises InputError."""
+    """The task that a training recipe (as of `train`) names, and the recipe as it parses it, bands settled.
+
+    Raises InputError, and what `geoml.data.prepare.settled` does.
+    """
+    from geoml.data.prepare import settled  # files, which a recipe that is only found does without
+
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
     task = find(str(value.get("task", DEFAULT)))
-    return task, parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
+    parsed = parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
+    return task, settled(parsed) if isinstance(parsed, RasterRecipe) else parsed
 
 
 @limits("monitor")

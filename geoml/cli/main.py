@@ -65,7 +65,8 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
         return
     table = Table("field", "value", show_lines=True)
     for key, value in sorted(card.items(), key=lambda field: isinstance(field[1], dict)):  # long ones last
-        table.add_row(key, value if isinstance(value, str) else json.dumps(_brief(value), ensure_ascii=False))
+        text = value if isinstance(value, str) else json.dumps(_brief(value), ensure_ascii=False)
+        table.add_row(key, text if isinstance(value, str) else short(text, LONGEST_FIELD))
     out_console.print(table)
 
 
