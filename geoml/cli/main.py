@@ -16,6 +16,7 @@ from geoml.cli.common import Commands, Json, command, out_console
 from geoml.errors import InputError, unknown
 from geoml.io.report.score_table import number
 from geoml.registry import Registry
+from geoml.texts import short
 
 app = typer.Typer(
     cls=Commands,
@@ -52,6 +53,10 @@ def models_list(as_json: Json = False) -> None:
     for card in packages:
         table.add_row(card.name, *card.row())
     out_console.print(table)
+
+
+LONGEST_FIELD = 6000
+"""Characters of a field of a card that are printed; `--json` has all."""
 
 
 @command(models, "show")
