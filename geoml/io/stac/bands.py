@@ -206,7 +206,8 @@ def _of_the_file(item: pystac.Item, want: spectrum.Asked, profile: Profile, cata
     """A band of the item's only raster, which only the file can find."""
     keys = rasters(item)
     if len(keys) != 1:
-        raise InputError(f"bands: {want} cannot be found; not one band of {len(keys)} rasters says its wavelength")
+        rasters_of = f"{len(keys)} rasters says its wavelength{why_none(item)}"
+        raise InputError(f"bands: {want} cannot be found; not one band of {rasters_of}")
     (key,) = keys
     meta = next(iter(profile.bands.get(key, ())), None)
     declared = _declared(item.assets[key])

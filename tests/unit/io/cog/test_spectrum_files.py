@@ -205,3 +205,9 @@ def test_the_imagery_domain_of_gdal_is_known(tmp_path: Path, file: Path) -> None
             made.update_tags(k, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=wavelength, FWHM_UM=width)
     with rasterio.open(tmp_path / "i.tif") as made:
         assert [(x.wavelength, x.fwhm, x.bad) for x in lines_of(made)] == [(665, 30, False), (490, 65, False)]
+
+
+def test_what_is_no_raster_is_refused_by_name(file: Path) -> None:
+    other = item(file)
+    other.assets["spectrum"].media_type = "application/x-hdf5"
+    refused(InputError, other, ["655nm"], r"655nm cannot be found; .*passed over: spectrum \(type application/x-hdf5\)")
