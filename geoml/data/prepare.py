@@ -46,7 +46,7 @@ def settled(recipe: RasterRecipe) -> RasterRecipe:
         raise InputError(
             f"bands: ranges of wavelengths are of sources of files that say them, such as pairs, not {kind}"
         )
-    lines: Sequence[spectrum.Line] = SOURCES.find(kind).lines(recipe.source)
+    lines: Sequence[spectrum.SensorBand] = SOURCES.find(kind).lines(recipe.source)
     names: list[str] = []
     for name, span in zip(recipe.bands, ranges, strict=True):
         found = spectrum.within(lines, *span) if span else ()

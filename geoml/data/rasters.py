@@ -112,7 +112,7 @@ def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[ND
     return physical(data, scaling), valid
 
 
-def lines(path: Path) -> tuple[spectrum.Line, ...]:
+def lines(path: Path) -> tuple[spectrum.SensorBand, ...]:
     """The bands of a raster that say their wavelengths.
 
     Raises DataError for a file that cannot be read, or whose wavelengths make no sense.

@@ -58,7 +58,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SensorBand:
     """A band of a sensor: its place in the file, from 1, its centre and width in nm; ``bad`` by its maker's word."""
 
     index: int
@@ -118,7 +118,7 @@ def check_plausible(wavelengths: Sequence[float], field: str, unit: str) -> None
         )
 
 
-def within(lines: Sequence[Line], low: float, high: float) -> list[Line]:
+def within(lines: Sequence[SensorBand], low: float, high: float) -> list[SensorBand]:
     """The lines from ``low`` to ``high`` nm that are not bad, by wavelength. Raises InputError where there is none."""
     inside = [line for line in lines if low <= line.wavelength <= high]
     good = sorted((line for line in inside if not line.bad), key=lambda line: line.wavelength)
@@ -128,7 +128,7 @@ def within(lines: Sequence[Line], low: float, high: float) -> list[Line]:
     return good
 
 
-def match(want: Asked, lines: Sequence[Line]) -> Mix:
+def match(want: Asked, lines: Sequence[SensorBand]) -> Mix:
     """The band that ``want`` names, or the bands that are weighted to it.
 
     Without a width it is the nearest band, at most half of its own width away. With a width, a band that is alike, or
@@ -162,7 +162,7 @@ def match(want: Asked, lines: Sequence[Line]) -> Mix:
     return _weighted(want, want.fwhm, [line for line in lines if not line.bad])
 
 
-def _weighted(want: Asked, fwhm: float, lines: Sequence[Line]) -> Mix:
+def _weighted(want: Asked, fwhm: float, lines: Sequence[SensorBand]) -> Mix:
     """The bands near ``want``, by the area of its response that is theirs."""
     parts = sorted(lines, key=lambda line: line.wavelength)
     centres = np.array([line.wavelength for line in parts])
@@ -212,13 +212,13 @@ def mixed(
     return out, ok
 
 
-def _spacing(lines: Sequence[Line], line: Line) -> float:
+def _spacing(lines: Sequence[SensorBand], line: SensorBand) -> float:
     """Of bands that say no width: the distance to the nearest other."""
     others = [abs(o.wavelength - line.wavelength) for o in lines if o.wavelength != line.wavelength]
     return min(others, default=0.0)
 
 
-def _span(lines: Sequence[Line]) -> str:
+def _span(lines: Sequence[SensorBand]) -> str:
     if not lines:
         return "; not one band says its wavelength"
     centres = [line.wavelength for line in lines]

@@ -51,7 +51,8 @@ def scene(sensor: Sensor, classes: NDArray[np.integer[Any]], seed: int) -> NDArr
     values = spectra(sensor.wavelengths)[classes].transpose(2, 0, 1) * light
     values = 1e4 * (values + rng.normal(0, 0.004, values.shape))
     values[list(sensor.bad)] = NODATA
-    return values.astype(np.float32)
+    stored: NDArray[np.float32] = values.astype(np.float32)
+    return stored
 
 
 def write(path: Path, data: NDArray[np.float32], sensor: Sensor, corner: tuple[float, float], **tags: str) -> Path:

@@ -15,7 +15,7 @@ from geoml.data.scene import LabelledScene, Sample
 from geoml.data.source import SourceConfig
 from geoml.data.target import Labels, PixelTarget, pixels
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.io.spectrum import Line
+from geoml.io.spectrum import SensorBand
 
 
 class Config(SourceConfig):
@@ -42,7 +42,7 @@ class Config(SourceConfig):
         return self.root
 
 
-def lines(source: Config) -> tuple[Line, ...]:
+def lines(source: Config) -> tuple[SensorBand, ...]:
     """Bands of the first image by wavelength. Raises InputError where the source names its bands, else as `scenes`."""
     if source.file_bands != "wavelengths":
         raise InputError("bands: a range of wavelengths needs `file_bands: wavelengths` in the source")

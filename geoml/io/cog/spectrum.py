@@ -24,8 +24,8 @@ from geoml.errors import DataError, InputError
 from geoml.io.cog import read as cog
 from geoml.io.cog import validity
 from geoml.io.cog.source import label, using
-from geoml.io.spectrum import MANY, Line, Mix, check_plausible, factor, match, mixed
-from geoml.io.stac.bands import BandSpec, Spectral
+from geoml.io.spectrum import MANY, Mix, SensorBand, check_plausible, factor, match, mixed
+from geoml.io.stac.bands import BandSpec, SpectralBand
 
 SIDE = 64
 """Pixels of a place in which bands are held against each other."""
@@ -33,7 +33,7 @@ PLACES = ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2))
 """In quarters of a scene less one: its middle first."""
 
 
-def lines_of(dataset: rasterio.DatasetReader) -> tuple[Line, ...]:
+def lines_of(dataset: rasterio.DatasetReader) -> tuple[SensorBand, ...]:
     """What a file says of its bands, those that say no wavelength left out.
 
     Raises InputError, naming field and count, for wavelengths without a unit, in an unknown one, in several, or that
@@ -50,7 +50,7 @@ def lines_of(dataset: rasterio.DatasetReader) -> tuple[Line, ...]:
     check_plausible(centres, "wavelength", "nm" if nm == 1 else "um")
     widths = [_number(t.get("fwhm")) for *_, t in found]
     return tuple(
-        Line(i, centre, width * nm if width else None, _number(t.get("bbl")) == 0)
+        SensorBand(i, centre, width * nm if width else None, _number(t.get("bbl")) == 0)
         for (i, _, t), centre, width in zip(found, centres, widths, strict=True)
     )
 
@@ -69,18 +69,18 @@ def _tags(dataset: rasterio.DatasetReader, index: int) -> dict[str, str]:
     return tags | own
 
 
-def _imagery(dataset: rasterio.DatasetReader) -> tuple[Line, ...]:
+def _imagery(dataset: rasterio.DatasetReader) -> tuple[SensorBand, ...]:
     tags = {i: dataset.tags(i, ns="IMAGERY") for i in range(1, dataset.count + 1)}
     found = {i: w * 1000 for i, t in tags.items() if (w := _number(t.get("CENTRAL_WAVELENGTH_UM"))) is not None}
     check_plausible(list(found.values()), "CENTRAL_WAVELENGTH_UM", "um")
     width = {i: _number(tags[i].get("FWHM_UM")) for i in found}
-    return tuple(Line(i, w, (width[i] or 0) * 1000 or None) for i, w in found.items())
+    return tuple(SensorBand(i, w, (width[i] or 0) * 1000 or None) for i, w in found.items())
 
 
 def settled(specs: Sequence[BandSpec]) -> tuple[BandSpec, ...]:
     """Bands of one asset, with those found in the file that were asked by wavelength, and the bad ones marked.
 
-    Opens the file where a band is `Spectral` and reads a few places of it. Raises DataError, naming item, field and
+    Opens the file where a band is `SpectralBand` and reads a few places of it. Raises DataError, naming item, field and
     count, where the file says no such wavelength or other ones than the item; else what `using` raises.
     """
     if all(s.spectral is None or s.spectral.seen for s in specs):
@@ -114,14 +114,14 @@ def _settled(
     return using(specs[0], action)
 
 
-def _found(spec: BandSpec, spectral: Spectral, lines: Sequence[Line]) -> BandSpec:
+def _found(spec: BandSpec, spectral: SpectralBand, lines: Sequence[SensorBand]) -> BandSpec:
     if spectral.mix or spectral.asked is None:
         return spec
     mix = match(spectral.asked, lines)
     return replace(spec, index=max(mix, key=lambda pair: pair[1])[0], spectral=replace(spectral, mix=mix))
 
 
-def _check_item(specs: Sequence[BandSpec], lines: Sequence[Line]) -> None:
+def _check_item(specs: Sequence[BandSpec], lines: Sequence[SensorBand]) -> None:
     """Raise InputError where the item says other wavelengths than the file, as of bands in another order."""
     known = {line.index: line for line in lines}
     both = [(s, known[s.index]) for s in specs if s.wavelength is not None and s.index in known]
@@ -163,14 +163,14 @@ def _mix(spec: BandSpec) -> Mix:
 
 
 def read_parts(specs: Sequence[BandSpec], parts: Sequence[GeoBox], *, resampling: str = "bilinear") -> list[cog.Pixels]:
-    """`geoml.io.cog.read.read_parts` of bands that may be `Spectral`, and `settled` then; raises what that does."""
+    """`geoml.io.cog.read.read_parts` of bands that may be `SpectralBand`, and `settled` then; raises what that does."""
     return _of_file(specs, lambda plain: cog.read_parts(plain, parts, resampling=resampling))
 
 
 def valid_parts(
     specs: Sequence[BandSpec], parts: Sequence[GeoBox], *, resampling: str = "bilinear"
 ) -> list[NDArray[np.bool_]]:
-    """`geoml.io.cog.read.valid_parts` of bands that may be `Spectral`; raises what that and `settled` do."""
+    """`geoml.io.cog.read.valid_parts` of bands that may be `SpectralBand`; raises what that and `settled` do."""
 
     def read(plain: Sequence[BandSpec]) -> list[cog.Pixels]:
         found = cog.valid_parts(plain, parts, resampling=resampling)

@@ -37,7 +37,7 @@ _WIDTH = ("eo:full_width_half_max", "full_width_half_max")
 
 
 @dataclass(frozen=True, slots=True)
-class Spectral:
+class SpectralBand:
     """How a band comes of a file with many: see `geoml.io.spectrum` and `geoml.io.cog.spectrum`."""
 
     asked: spectrum.Asked | None = None
@@ -76,7 +76,7 @@ class BandSpec:
     file_offset: bool = field(default=False, compare=False)
     wavelength: float | None = None  # of its centre, nm, as the item says it
     fwhm: float | None = None  # full width at half maximum, nm
-    spectral: Spectral | None = None  # of a band that was asked by wavelength, or is one of many
+    spectral: SpectralBand | None = None  # of a band that was asked by wavelength, or is one of many
 
     @property
     def nodata_values(self) -> tuple[float, ...]:
@@ -190,7 +190,7 @@ def _at(
     if not known:
         return _of_the_file(item, want, profile, catalog)
     spectrum.check_plausible([s.wavelength or 0.0 for s in known], _CENTRE[0], "um")
-    lines = [spectrum.Line(k, s.wavelength or 0.0, s.fwhm) for k, s in enumerate(known)]
+    lines = [spectrum.SensorBand(k, s.wavelength or 0.0, s.fwhm) for k, s in enumerate(known)]
     found = spectrum.match(want, lines)
     parts = [known[k] for k, _ in found]
     if len({(p.href, p.scale, p.offset, p.nodata_values) for p in parts}) > 1:
@@ -199,7 +199,7 @@ def _at(
     mix = tuple((known[k].index, weight) for k, weight in found)
     dtype = first.dtype if len(mix) == 1 or first.dtype is None else "float32"
     name = want.name or first.name
-    return replace(first, name=name, dtype=dtype, spectral=Spectral(want, mix))
+    return replace(first, name=name, dtype=dtype, spectral=SpectralBand(want, mix))
 
 
 def _of_the_file(item: pystac.Item, want: spectrum.Asked, profile: Profile, catalog: Catalog) -> BandSpec:
@@ -213,7 +213,7 @@ def _of_the_file(item: pystac.Item, want: spectrum.Asked, profile: Profile, cata
     declared = _declared(item.assets[key])
     band = {k: v for k, v in declared[0].items() if all(d.get(k) == v for d in declared)} if declared else {}
     found = _spec(item, key, want.name or str(want), 1, band, meta, profile, catalog)
-    return replace(found, dtype=None if want.fwhm else found.dtype, spectral=Spectral(want))
+    return replace(found, dtype=None if want.fwhm else found.dtype, spectral=SpectralBand(want))
 
 
 def _located(item: pystac.Item, key: str, name: str, index: int, profile: Profile, catalog: Catalog) -> BandSpec:
@@ -281,7 +281,7 @@ def _spec(
         file_offset=offset is None,
         wavelength=centre,
         fwhm=width,
-        spectral=Spectral(mix=((index, 1.0),)) if _many(item.assets[key]) else None,
+        spectral=SpectralBand(mix=((index, 1.0),)) if _many(item.assets[key]) else None,
     )
 
 

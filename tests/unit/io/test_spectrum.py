@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from geoml.errors import InputError
 from geoml.io import spectrum
-from geoml.io.spectrum import Asked, Line, asked, check_plausible, factor, match, mixed, range_of, within
+from geoml.io.spectrum import Asked, SensorBand, asked, check_plausible, factor, match, mixed, range_of, within
 
-EVERY_10 = tuple(Line(k, 400.0 + 10 * (k - 1), 10.0) for k in range(1, 101))
+EVERY_10 = tuple(SensorBand(k, 400.0 + 10 * (k - 1), 10.0) for k in range(1, 101))
 """400 to 1390 nm."""
 
 
@@ -47,7 +47,7 @@ def test_the_nearest_band_answers_within_half_its_width() -> None:
 
 
 def test_without_widths_the_distance_of_bands_counts() -> None:
-    lines = [Line(1, 500.0), Line(2, 520.0), Line(3, 600.0)]
+    lines = [SensorBand(1, 500.0), SensorBand(2, 520.0), SensorBand(3, 600.0)]
     assert match(Asked(509.0), lines) == ((1, 1.0),)
     with pytest.raises(InputError, match="no band at 560nm"):
         match(Asked(560.0), lines)
@@ -57,18 +57,20 @@ def test_equally_near_bands_are_refused_with_their_count() -> None:
     with pytest.raises(InputError, match=r"2 bands are equally near to 655nm, at 650, 660 nm"):
         match(Asked(655.0), EVERY_10)
     with pytest.raises(InputError, match=r"2 bands lie at 650 nm"):
-        match(Asked(650.0), [*EVERY_10, Line(101, 650.0, 10.0)])
+        match(Asked(650.0), [*EVERY_10, SensorBand(101, 650.0, 10.0)])
 
 
 def test_an_exact_name_finds_its_band_beside_a_close_one() -> None:
     """As where the two cameras of EnMAP overlap: 951.677 and 952.355 nm."""
-    lines = [Line(1, 952.355, 10.7), Line(2, 951.677, 9.8)]
+    lines = [SensorBand(1, 952.355, 10.7), SensorBand(2, 951.677, 9.8)]
     assert match(Asked(951.677), lines) == ((2, 1.0),)
     assert match(Asked(952.355, 10.7), lines) == ((1, 1.0),)
 
 
 @given(st.permutations(EVERY_10), st.floats(500, 1300), st.floats(30, 150))
-def test_a_wider_band_is_the_gaussian_mean_whatever_the_order(lines: list[Line], centre: float, width: float) -> None:
+def test_a_wider_band_is_the_gaussian_mean_whatever_the_order(
+    lines: list[SensorBand], centre: float, width: float
+) -> None:
     """Of a straight line and of a curve: sums over a fine grid are the oracle."""
     mix = match(Asked(centre, width), lines)
     assert math.isclose(sum(w for _, w in mix), 1.0, abs_tol=1e-9)
@@ -85,7 +87,7 @@ def test_a_wider_band_is_the_gaussian_mean_whatever_the_order(lines: list[Line],
 
 
 def test_a_gap_is_refused_and_bad_bands_are_one() -> None:
-    holed = [Line(o.index, o.wavelength, o.fwhm, bad=640 <= o.wavelength <= 690) for o in EVERY_10]
+    holed = [SensorBand(o.index, o.wavelength, o.fwhm, bad=640 <= o.wavelength <= 690) for o in EVERY_10]
     with pytest.raises(InputError, match=r"of 94 bands cover \d+% of 665nm/30nm; expected 90%"):
         match(Asked(665.0, 30.0), holed)
 
@@ -96,7 +98,7 @@ def test_a_narrower_band_than_the_sensor_has_is_refused() -> None:
 
 
 def test_a_range_is_its_good_bands_by_wavelength() -> None:
-    lines = [Line(1, 700.0), Line(2, 500.0), Line(3, 600.0, bad=True), Line(4, 900.0)]
+    lines = [SensorBand(1, 700.0), SensorBand(2, 500.0), SensorBand(3, 600.0, bad=True), SensorBand(4, 900.0)]
     assert [line.index for line in within(lines, 450, 750)] == [2, 1]
     with pytest.raises(InputError, match=r"0 of 4 lie in 1000nm..1100nm; they lie at 500 to 900 nm"):
         within(lines, 1000, 1100)
