@@ -213,7 +213,7 @@ def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoc
     Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
     ModelError when the loss is not finite, TransientError where memory is not enough or a process was killed.
     """
-    task, parsed = training(recipe)
+    task, parsed = _settled(recipe)
     task.fit(parsed, Path(out), on_epoch)
     return Path(out)
 
@@ -234,7 +234,7 @@ def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, object], split: str = "test") -> dict[str, Any]:
     """Scores of a model package on a split of a training recipe, as ``score`` of the task that the recipe names gives
     them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised."""
-    task, parsed = training(recipe)
+    task, parsed = _settled(recipe)
     return task.score(model, parsed, split)
 
 
@@ -244,7 +244,7 @@ def quantize(model: str | Path, recipe: str | Path | Mapping[str, object], out: 
     of the ``recipe`` that it was trained by. `geoml.engine.train.quantize.quantize` says what is raised."""
     from geoml.engine.train import quantize as int8  # torch
 
-    _, parsed = training(recipe)
+    _, parsed = _settled(recipe)
     return int8.quantize(model, parsed, out)
 
 
@@ -257,20 +257,22 @@ def radius(
     """
     from geoml.engine.train.radius import shorten  # torch
 
-    _, parsed = training(recipe)
+    _, parsed = _settled(recipe)
     return shorten(model, parsed, tolerance, out)
 
 
 def training(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:
-    """The task that a training recipe (as of `train`) names, and the recipe as it parses it, bands settled.
-
-    Raises InputError, and what `geoml.data.prepare.settled` does.
-    """
-    from geoml.data.prepare import settled  # files, which a recipe that is only found does without
-
+    """The task that a training recipe (as of `train`) names, and the recipe as it parses it. Raises InputError."""
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
     task = find(str(value.get("task", DEFAULT)))
-    parsed = parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
+    return task, parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
+
+
+def _settled(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:
+    """As `training`, with the bands that ranges of wavelengths stand for; see `geoml.data.prepare.settled`."""
+    from geoml.data.prepare import settled  # files, which a recipe that is only found does without
+
+    task, parsed = training(recipe)
     return task, settled(parsed) if isinstance(parsed, RasterRecipe) else parsed
 
 

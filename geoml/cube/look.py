@@ -203,9 +203,7 @@ def _groups(bands: Sequence[BandSpec]) -> list[list[int]]:
 def _pixels(specs: Sequence[BandSpec], boxes: Sequence[GeoBox]) -> tuple[tuple[BandSpec, ...], list[cog.Pixels]]:
     """Bands of one asset with their scale and offset known, values and validity in each of ``boxes``."""
     chosen = with_file_scaling(spectrum.settled(specs))
-    if len(boxes) < 2:
-        return chosen, [spectrum.read_parts(chosen, [box])[0] for box in boxes]
-    return chosen, spectrum.read_parts(chosen, boxes)
+    return chosen, spectrum.read_parts(chosen, boxes) if boxes else []
 
 
 def converted(data: NDArray[np.number], have: Sequence[str | None], want: Sequence[str | None]) -> NDArray[np.bool_]:

@@ -164,7 +164,13 @@ def _mix(spec: BandSpec) -> Mix:
 
 def read_parts(specs: Sequence[BandSpec], parts: Sequence[GeoBox], *, resampling: str = "bilinear") -> list[cog.Pixels]:
     """`geoml.io.cog.read.read_parts` of bands that may be `SpectralBand`, and `settled` then; raises what that does."""
-    return _of_file(specs, lambda plain: cog.read_parts(plain, parts, resampling=resampling))
+
+    def read(plain: Sequence[BandSpec]) -> list[cog.Pixels]:
+        if len(parts) == 1:
+            return [cog.read(plain, parts[0], resampling=resampling)]
+        return cog.read_parts(plain, parts, resampling=resampling)
+
+    return _of_file(specs, read)
 
 
 def valid_parts(
