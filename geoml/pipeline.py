@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pystac
 
-from geoml.data.recipe import recipe_file
+from geoml.data.recipe import RasterRecipe, recipe_file
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
@@ -213,7 +213,7 @@ def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoc
     Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
     ModelError when the loss is not finite, TransientError where memory is not enough or a process was killed.
     """
-    task, parsed = training(recipe)
+    task, parsed = _settled(recipe)
     task.fit(parsed, Path(out), on_epoch)
     return Path(out)
 
@@ -234,7 +234,7 @@ def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]
 def evaluate(model: str | Path, recipe: str | Path | Mapping[str, object], split: str = "test") -> dict[str, Any]:
     """Scores of a model package on a split of a training recipe, as ``score`` of the task that the recipe names gives
     them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised."""
-    task, parsed = training(recipe)
+    task, parsed = _settled(recipe)
     return task.score(model, parsed, split)
 
 
@@ -244,7 +244,7 @@ def quantize(model: str | Path, recipe: str | Path | Mapping[str, object], out: 
     of the ``recipe`` that it was trained by. `geoml.engine.train.quantize.quantize` says what is raised."""
     from geoml.engine.train import quantize as int8  # torch
 
-    _, parsed = training(recipe)
+    _, parsed = _settled(recipe)
     return int8.quantize(model, parsed, out)
 
 
@@ -257,7 +257,7 @@ def radius(
     """
     from geoml.engine.train.radius import shorten  # torch
 
-    _, parsed = training(recipe)
+    _, parsed = _settled(recipe)
     return shorten(model, parsed, tolerance, out)
 
 
@@ -266,6 +266,14 @@ def training(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Fro
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
     task = find(str(value.get("task", DEFAULT)))
     return task, parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
+
+
+def _settled(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:
+    """As `training`, with the bands that ranges of wavelengths stand for; see `geoml.data.prepare.settled`."""
+    from geoml.data.prepare import settled  # files, which a recipe that is only found does without
+
+    task, parsed = training(recipe)
+    return task, settled(parsed) if isinstance(parsed, RasterRecipe) else parsed
 
 
 @limits("monitor")

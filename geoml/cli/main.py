@@ -16,6 +16,7 @@ from geoml.cli.common import Commands, Json, command, out_console
 from geoml.errors import InputError, unknown
 from geoml.io.report.score_table import number
 from geoml.registry import Registry
+from geoml.texts import short
 
 app = typer.Typer(
     cls=Commands,
@@ -54,6 +55,10 @@ def models_list(as_json: Json = False) -> None:
     out_console.print(table)
 
 
+LONGEST_FIELD = 6000
+"""Characters of a field of a card that are printed; `--json` has all."""
+
+
 @command(models, "show")
 def models_show(name: Annotated[str, typer.Argument(help="name or package directory")], as_json: Json = False) -> None:
     """A model's card: what it needs, what it gives, how well it did."""
@@ -65,7 +70,8 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
         return
     table = Table("field", "value", show_lines=True)
     for key, value in sorted(card.items(), key=lambda field: isinstance(field[1], dict)):  # long ones last
-        table.add_row(key, value if isinstance(value, str) else json.dumps(_brief(value), ensure_ascii=False))
+        text = value if isinstance(value, str) else json.dumps(_brief(value), ensure_ascii=False)
+        table.add_row(key, text if isinstance(value, str) else short(text, LONGEST_FIELD))
     out_console.print(table)
 
 

@@ -18,6 +18,8 @@ from geoml.io.cards.domain import LEVELS, NODATA, OUTSIDE, STEPS, Domain
 Floats = NDArray[np.float64]
 
 COMPONENTS = 4
+MANY = 32
+"""Bands above which there is one component: a triangle of 218 bands has 24,000 numbers, each a sum for every pixel."""
 LEVEL = 0.01
 """Share of the held-out pixels that count as unlike."""
 PIXELS = 10_000
@@ -141,7 +143,7 @@ def likeness(
 def _mixture(z: Floats) -> tuple[Floats, Floats, Floats]:
     """Weights (K,), means (K, d) and covariances (K, d, d) of (N, d) points by expectation maximisation."""
     count, size = z.shape
-    means = _apart(z, min(COMPONENTS, count))
+    means = _apart(z, min(COMPONENTS if size <= MANY else 1, count))
     covariances = np.stack([np.cov(z.T, bias=True).reshape(size, size) + FLOOR * np.eye(size)] * len(means))
     weights = np.full(len(means), 1 / len(means))
     before = -np.inf

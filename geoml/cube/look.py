@@ -21,6 +21,7 @@ from geoml.cube.numbers import Numbers, same, stored
 from geoml.errors import DataError
 from geoml.io import units as units_of
 from geoml.io.cog import read as cog
+from geoml.io.cog import spectrum
 from geoml.io.cog.scaling import with_file_scaling
 from geoml.io.stac.bands import BandSpec, MaskSpec
 from geoml.logs import Threads, about
@@ -120,7 +121,7 @@ class Look:
         self._read([])
         specs = [[self.source.bands[k] for k in group] for group in _groups(self.source.bands)]
         valid = np.logical_and.reduce(
-            [v[0].all(axis=0) for v in self.pool.map(lambda group: cog.valid_parts(group, [self.geobox]), specs)]
+            [v[0].all(axis=0) for v in self.pool.map(lambda group: spectrum.valid_parts(group, [self.geobox]), specs)]
         )
         return FirstLook(valid if ok is None else valid & ok, [])
 
@@ -181,7 +182,7 @@ def vouches(bands: tuple[BandSpec, ...], mask: MaskSpec) -> bool:
         asked = [k for k, ok in enumerate(usable) if ok.any()]
         for group in _groups(bands) if asked else ():
             specs = [bands[k] for k in group]
-            valid = cog.valid_parts(specs, [corners[k] for k in asked], resampling="nearest")
+            valid = spectrum.valid_parts(specs, [corners[k] for k in asked], resampling="nearest")
             if any((usable[k] & ~v.all(axis=0)).any() for k, v in zip(asked, valid, strict=True)):
                 log.info("the quality band calls clear what is no data; bands are read to count")
                 return False
@@ -201,10 +202,8 @@ def _groups(bands: Sequence[BandSpec]) -> list[list[int]]:
 
 def _pixels(specs: Sequence[BandSpec], boxes: Sequence[GeoBox]) -> tuple[tuple[BandSpec, ...], list[cog.Pixels]]:
     """Bands of one asset with their scale and offset known, values and validity in each of ``boxes``."""
-    chosen = with_file_scaling(specs)
-    if len(boxes) < 2:
-        return chosen, [cog.read(chosen, box) for box in boxes]
-    return chosen, cog.read_parts(chosen, boxes)
+    chosen = with_file_scaling(spectrum.settled(specs))
+    return chosen, spectrum.read_parts(chosen, boxes) if boxes else []
 
 
 def converted(data: NDArray[np.number], have: Sequence[str | None], want: Sequence[str | None]) -> NDArray[np.bool_]:

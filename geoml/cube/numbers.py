@@ -147,9 +147,10 @@ def _asked(spec: BandSpec) -> Scaling | None:
 @lru_cache(maxsize=4096)
 def _remembered(spec: BandSpec, silent: tuple[bool, bool], stamp: tuple[int, int]) -> Scaling | None:
     from geoml.io.cog.scaling import with_file_scaling  # GDAL, which a plan that is only read does without
+    from geoml.io.cog.spectrum import settled
 
     try:
-        (found,) = with_file_scaling([spec])
+        (found,) = with_file_scaling(settled([spec]))
     except TransientError:
         raise
     except GeomlError:  # said where the block is read

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.io.spectrum import asked
+
 Stretch = tuple[tuple[float, float], ...]
 
 SIDE = 512
 """Pixels of a quicklook's longer side, at most."""
+
+COLOURS = (650.0, 560.0, 480.0)
+"""Red, green and blue in nm."""
 
 
 def stretch(data: NDArray[np.number], valid: NDArray[np.bool_], names: Sequence[str]) -> Stretch:
@@ -33,8 +38,9 @@ def quicklook(
 ) -> tuple[NDArray[np.uint8], int]:
     """((h, w, 3) uint8 with both sides at most ``side``, the factor by which pixels were averaged).
 
-    ``data`` (band, y, x), ``valid`` (y, x). Red, green and blue where ``names`` has them, else the first three bands,
-    else the first in grey. ``limits`` is a :func:`stretch`, measured here when absent; nothing known is black.
+    ``data`` (band, y, x), ``valid`` (y, x). Red, green and blue where ``names`` has them, or the bands at their
+    wavelengths, else the first three bands, else the first in grey. ``limits`` is a :func:`stretch`, measured here when
+    absent; nothing known is black.
     """
     factor = max(1, -(-max(valid.shape) // side))
     shown = channels(names)
@@ -54,6 +60,9 @@ def channels(names: Sequence[str]) -> tuple[int, ...]:
     known = list(names)
     if all(name in known for name in ("red", "green", "blue")):
         return tuple(known.index(name) for name in ("red", "green", "blue"))
+    lengths = {k: said.wavelength for k, name in enumerate(known) if (said := asked(name))}
+    if len(lengths) >= 3:
+        return tuple(min(lengths, key=lambda k: abs(lengths[k] - colour)) for colour in COLOURS)
     return (0, 1, 2) if len(known) >= 3 else (0,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,10 @@ from geoml.data.source import SOURCES
 from geoml.data.splits import SPLITS, assign, check_copies
 from geoml.data.target import LISTED
 from geoml.errors import DataError, InputError
+from geoml.io import spectrum
+from geoml.texts import listed
+
+log = logging.getLogger(__name__)
 
 Splits = Mapping[str, Sequence[Piece]]
 """train, val and test -> pieces, any of the last two may be empty; ``unused``: scenes that the split leaves out."""
@@ -25,6 +30,32 @@ def scenes(recipe: RasterRecipe) -> list[LabelledScene]:
     """Every scene of the recipe's source, unread. Raises InputError, NothingFound or DataError."""
     found: list[LabelledScene] = SOURCES.find(recipe.source.kind).scenes(recipe.source, recipe)
     return found
+
+
+def settled(recipe: RasterRecipe) -> RasterRecipe:
+    """The recipe with the bands that its ranges of wavelengths stand for, by wavelength, bad ones left out.
+
+    A recipe without a range is returned as it is. Raises InputError for a source that knows no wavelengths, for a range
+    without a band and a band that is named twice; else as `scenes`.
+    """
+    ranges = [spectrum.range_of(name) for name in recipe.bands]
+    if not any(ranges):
+        return recipe
+    kind = recipe.source.kind
+    if not SOURCES.defines(kind, "lines"):
+        raise InputError(
+            f"bands: ranges of wavelengths are of sources of files that say them, such as pairs, not {kind}"
+        )
+    lines: Sequence[spectrum.SensorBand] = SOURCES.find(kind).lines(recipe.source)
+    names: list[str] = []
+    for name, span in zip(recipe.bands, ranges, strict=True):
+        found = spectrum.within(lines, *span) if span else ()
+        names += [spectrum.spelled(line.wavelength, line.fwhm) for line in found] if span else [name]
+    if twice := len(names) - len(set(names)):
+        raise InputError(f"bands: {twice} of {len(names)} are named twice in {listed(recipe.bands)}")
+    bad = sum(line.bad and any(s and s[0] <= line.wavelength <= s[1] for s in ranges) for line in lines)
+    log.info("%s: %d bands, %d bad ones left out", recipe.name, len(names), bad)
+    return recipe.model_copy(update={"bands": tuple(names)})
 
 
 def prepare(recipe: RasterRecipe) -> Splits:

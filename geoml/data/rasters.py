@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from pyproj.exceptions import ProjError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.io import spectrum
 from geoml.io.cog import validity
 from geoml.io.cog.scaling import band_scaling, physical
+from geoml.io.cog.spectrum import lines_of
 from geoml.io.georef import placement_of
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,10 @@ DRIVERS = {
     b"BM": "BMP",
 }
 """First bytes -> the one driver that may open the file; names lie (tiles named .png are often JPEG or TIFF)."""
+
+
+Pixels = tuple[NDArray[np.number], NDArray[np.bool_]]
+"""(band, y, x) values and (y, x) True where every band is data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +112,64 @@ def image(path: Path, bands: list[int], nodata: float | None = None) -> tuple[ND
     return physical(data, scaling), valid
 
 
+def lines(path: Path) -> tuple[spectrum.SensorBand, ...]:
+    """The bands of a raster that say their wavelengths.
+
+    Raises DataError for a file that cannot be read, or whose wavelengths make no sense.
+    """
+    try:
+        with _open(path) as src:
+            found = lines_of(src)
+    except InputError as err:
+        raise DataError(f"{path}: {err}") from err
+    except (RasterioError, OSError) as err:
+        raise DataError(f"{path}: cannot be opened ({err})") from err
+    return found
+
+
+def image_at(path: Path, names: Sequence[str], nodata: float | None = None) -> Pixels:
+    """As `image`, of the bands at the wavelengths that ``names`` say; see `geoml.io.spectrum`.
+
+    A bad band, or in a file of many one without any data, is 0 and has no say in what is valid. Raises DataError, and
+    InputError for a name that says no wavelength.
+    """
+    known = lines(path)
+    try:
+        mixes = [spectrum.match(_asked(name), known) for name in names]
+    except InputError as err:
+        raise DataError(f"{path}: {err}") from err
+    used = sorted({i for mix in mixes for i, _ in mix})
+    data, valid, scaling = _stored(path, used, nodata)
+    bad = {line.index for line in known if line.bad}
+    seen: NDArray[np.bool_] = np.asarray(valid.any(axis=(1, 2)))
+    if len(used) >= spectrum.MANY and seen.any():
+        bad |= {i for i, any_data in zip(used, seen, strict=True) if not any_data}
+    kept = [None if any(i in bad for i, _ in mix) else mix for mix in mixes]
+    values, ok = spectrum.mixed(physical(data, scaling), valid, used, kept)
+    every: NDArray[np.bool_] = np.asarray(ok.all(axis=0))
+    return values, every
+
+
+def _asked(name: str) -> spectrum.Asked:
+    found = spectrum.asked(name)
+    if found is None:
+        raise InputError(f"bands: {name!r} says no wavelength; expected one such as 650nm")
+    return found
+
+
 def stored(
     path: Path, bands: list[int], nodata: float | None = None
 ) -> tuple[NDArray[np.number], NDArray[np.bool_], list[tuple[float, float]]]:
     """As `read`, and (scale, offset) of each band, which make physical values of what is stored. Raises DataError."""
+    data, known, scaling = _stored(path, bands, nodata)
+    valid: NDArray[np.bool_] = np.logical_and.reduce([*known])
+    return data, valid, scaling
+
+
+def _stored(
+    path: Path, bands: list[int], nodata: float | None
+) -> tuple[NDArray[np.number], NDArray[np.bool_], list[tuple[float, float]]]:
+    """As `stored`, with the validity of each band, (band, y, x)."""
     try:
         with _open(path) as src:
             if max(bands) > src.count:
@@ -120,8 +180,9 @@ def stored(
                 no_data = replace(no_data, tags=(None,) * len(bands), masked=False)
             with validity.with_side_mask(src, no_data) as here:
                 data, known = validity.pixels(src, bands, None, here)
-            valid: NDArray[np.bool_] = np.logical_and.reduce([*known, *([src.dataset_mask() > 0] if colour else [])])
-            return data, valid, [band_scaling(src, k, str(path)) for k in bands]
+            if colour:
+                known &= src.dataset_mask() > 0
+            return data, known, [band_scaling(src, k, str(path)) for k in bands]
     except (RasterioError, OSError) as err:
         raise DataError(f"{path}: bands {bands} cannot be read ({err})") from err
 

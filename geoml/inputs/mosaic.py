@@ -36,7 +36,7 @@ def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Wi
     catalog = known_catalog(plan.recipe.query.catalog)
     made = plan_mosaic(
         items,
-        [b.name for b in plan.card.bands],
+        [b.asked for b in plan.card.bands],
         plane.geobox(window),
         profile=catalog.profile(plan.collection),
         catalog=catalog,

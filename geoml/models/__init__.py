@@ -12,6 +12,11 @@ Several dates come as (batch, dates * bands, y, x), all bands of the first date 
 A network with a method ``loss(raw, target)`` learns by that in place of the loss of its task: ``raw`` is what it gives
 in training mode, of any shape that begins with the batch, and ``target`` what the task learns from.
 
+A network with ``describe(mean, std, wavelengths)`` is told before training how its input is standardised and where
+each channel lies (nm, None where that is not known). One with ``solve(pixels, labels, penalty)`` has a convex loss: it
+takes the best weights for standardised (N, dates * bands) pixels and their classes at once, in place of the training
+loop, for each of the ``PENALTIES`` of its file, of which validation chooses one.
+
 A file with ``encoder(config)`` has a part that makes an embedding of each pixel, and is of use without classes: a
 network that maps the same to (batch, width, y, x), with integers ``width`` and ``steps``, the most that a series has.
 

@@ -12,22 +12,41 @@ from pydantic import Field
 from geoml.data import rasters
 from geoml.data.recipe import RasterRecipe, resolve
 from geoml.data.scene import LabelledScene, Sample
-from geoml.data.source import FileSource
+from geoml.data.source import SourceConfig
 from geoml.data.target import Labels, PixelTarget, pixels
-from geoml.errors import DataError, NothingFound
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.io.spectrum import SensorBand
 
 
-class Config(FileSource):
+class Config(SourceConfig):
     """An image raster and a label raster for each scene, on the same pixels; georeferenced or not."""
 
     kind: Literal["pairs"]
     root: str = Field(description="folder")
     images: str = Field(description="path under root with {id} in it, such as {id}_S1Hand.tif")
     labels: str = Field(description="path under root with {id} in it")
-    file_bands: tuple[str, ...] = Field(description="names of the image file's bands, in the file's order")
+    file_bands: tuple[str, ...] | Literal["wavelengths"] = Field(
+        description="names of the image file's bands, in the file's order; or wavelengths: they are asked for by those"
+        " that the file says"
+    )
     nodata: float | None = Field(default=None, description="beside what the files themselves say")
     ignore: tuple[int, ...] = Field(default=(), description="label values that mean: not known")
     values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
+
+    @property
+    def offers(self) -> tuple[str, ...] | None:
+        return None if self.file_bands == "wavelengths" else self.file_bands
+
+    @property
+    def folder(self) -> str | None:
+        return self.root
+
+
+def lines(source: Config) -> tuple[SensorBand, ...]:
+    """Bands of the first image by wavelength. Raises InputError where the source names its bands, else as `scenes`."""
+    if source.file_bands != "wavelengths":
+        raise InputError("bands: a range of wavelengths needs `file_bands: wavelengths` in the source")
+    return rasters.lines(next(iter(rasters.find(resolve(source.root), source.images).values())))
 
 
 def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
@@ -49,7 +68,10 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
 
 
 def _read(image: Path, label: Path, source: Config, recipe: RasterRecipe) -> Sample:
-    data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
+    if source.file_bands == "wavelengths":
+        data, valid = rasters.image_at(image, recipe.bands, source.nodata)
+    else:
+        data, valid = rasters.image(image, rasters.positions(recipe.bands, source.file_bands), source.nodata)
     kind = pixels(recipe)
     return Sample.of(data, valid, of_raster(label, source.values, source.ignore, kind), kind)
 

@@ -208,9 +208,9 @@ class BlockReader:
         """Once for each item: the files lie where the item says, and their numbers are what it says."""
         for item in items:
             if item.id not in self.checked:
-                names = tuple(b.name for b in self.plan.card.bands)
+                names = tuple(b.asked for b in self.plan.card.bands)
                 specs = known_source(item, names, self.profile, self.catalog, self.plan.recipe.mask)[0].bands
-                for spec in specs:
+                for spec in {s.href: s for s in reversed(specs)}.values():  # a file once, however many bands
                     check_projection(item, spec, self.warned)
                 check_offset(item, specs, self.profile)
                 self.checked.add(item.id)

@@ -24,6 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.cube.harmonise import Transform
 from geoml.cube.numbers import Numbers, numbers_of
 from geoml.cube.region import count_inside
+from geoml.cube.spectra import of_spectra
 from geoml.engine.contract import Input, input_of, output_of
 from geoml.engine.inference.lattice import levels_of
 from geoml.engine.packages import cards
@@ -267,7 +268,7 @@ def _numbers(those: Sequence[Usable], used: Container[str], card: MapCard, recip
     """How mosaics of a date store values, by all of its items that a block uses."""
     known = [(u.item, u.specs) for u in those if u.item.id in used]
     return (
-        numbers_of(known, [b.name for b in card.bands], recipe.composite, [b.unit for b in card.bands])
+        numbers_of(known, [b.asked for b in card.bands], recipe.composite, [b.unit for b in card.bands])
         if known
         else None
     )
@@ -306,11 +307,12 @@ def _fitting(
     left: stac.LeftOut,
 ) -> list[Usable]:
     """The items of a date that the model can take. Design rule 7: when none fits the card, that is refused."""
-    names, mine = [b.name for b in card.bands], stac.LeftOut(left.strict)
+    names, mine = [b.asked for b in card.bands], stac.LeftOut(left.strict)
     where = f"{card.name} does not fit {collection or catalog.name}"
     profile = catalog.profile(collection)
     try:
-        kept = require_any(checked(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd), mine, where)
+        fit = checked(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd)
+        kept = require_any(of_spectra(fit, card.bands, mine), mine, where)
     except InputError as err:  # a band that is not there: it is the model that asks for it
         raise with_left_out(ModelError(str(err) if mine.items else f"{where}: {err}"), mine) from err
     left.update(mine)

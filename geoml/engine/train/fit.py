@@ -28,7 +28,8 @@ from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.task import PixelTask, find_pixel_task
 from geoml.engine.train.evaluate import score
-from geoml.engine.train.loop import FrozenParts, Training, TrainingBatch, learn
+from geoml.engine.train.loop import FrozenParts, Training, TrainingBatch, TrainingState, learn
+from geoml.engine.train.solve import Described, Solvable, Solved, labelled, penalties_of, solve
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.engine.train.transfer import encoder_parts, transfer
@@ -83,7 +84,16 @@ def fit(
     card = _card(recipe, splits, config, seen).model_copy(update=dict(task.card_fields))
     device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
     pixels = _Pixels(task, module, output_of(card), device, *_batches(recipe, splits, seen, reader))
-    done = learn(_training(recipe, module, pixels, parts), claim.take(afresh=not resume), on_epoch)
+    folder = claim.take(afresh=not resume)
+    if isinstance(module, Described):
+        where = [b.wavelength for b in card.bands] * recipe.dates
+        module.describe(pixels.train.mean.tolist(), pixels.train.std.tolist(), where)
+    if isinstance(module, Solvable):
+        known = labelled(splits["train"], recipe.target, reader, pixels.train.mean, pixels.train.std)
+        net = _Standardised(module, pixels.train.mean, pixels.train.std, device)
+        done: TrainingState | Solved = solve(module, net, penalties_of(recipe), known, pixels)
+    else:
+        done = learn(_training(recipe, module, pixels, parts), folder, on_epoch)
     told = {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_hash": recipe.hash,

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from geoml.errors import InputError
 from geoml.grid.chips import CORE, ChipGrid, blended_grid, exact_grid
+from geoml.io import spectrum
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.detection import Detection
 from geoml.io.cards.domain import Domain
@@ -22,6 +23,7 @@ from geoml.io.cards.short_radius import ShortRadius
 from geoml.io.cards.signature import Signature
 from geoml.io.unit_names import Unit, unit
 from geoml.recipe import Frozen, Phase
+from geoml.texts import listed
 
 TASKS = {
     "segmentation": "semantic-segmentation",
@@ -53,6 +55,31 @@ class Band(Frozen):
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
     unit: Unit = Field(default=None, description="of physical values: reflectance, dB, linear power, K, DN; see units")
+    wavelength: float | None = Field(
+        default=None, gt=0, exclude_if=_empty, description="of the centre, nm; items without the name are asked by it"
+    )
+    fwhm: float | None = Field(default=None, gt=0, exclude_if=_empty, description="full width at half maximum, nm")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_wavelength(cls, value: Any) -> Any:
+        name = value.get("name") if isinstance(value, Mapping) else None
+        said = spectrum.asked(name) if isinstance(name, str) else None
+        return value if said is None else {"wavelength": said.wavelength, "fwhm": said.fwhm, **value}
+
+    @property
+    def asked(self) -> str:
+        """The name by which items are asked for it, with its wavelength where that is known."""
+        if self.wavelength is None or spectrum.asked(self.name) is not None:
+            return self.name
+        return f"{self.name}@{spectrum.spelled(self.wavelength, self.fwhm)}"
+
+    @property
+    def stac(self) -> dict[str, Any]:
+        """As a band object of STAC, whose wavelengths are in micrometres."""
+        lengths = {"eo:center_wavelength": self.wavelength, "eo:full_width_half_max": self.fwhm}
+        micrometres = {k: round(v / 1000, 9) for k, v in lengths.items() if v is not None}
+        return {"name": self.name} | ({"unit": self.unit} if self.unit else {}) | micrometres
 
 
 class ClassInfo(Frozen):
@@ -189,7 +216,10 @@ class MapCard(ModelCard):
         return self
 
     def row(self) -> tuple[str, str, str, str]:
-        bands, classes = " ".join(b.name for b in self.bands), " ".join(c.name for c in self.classes)
+        bands, classes = (
+            listed((b.name for b in self.bands), joined=" ", most=13),
+            " ".join(c.name for c in self.classes),
+        )
         return self.task, bands, f"{self.gsd:g} m", classes or str(self.made.get("name", ""))
 
     def to_mlm(self) -> dict[str, object]:
@@ -200,7 +230,7 @@ class MapCard(ModelCard):
         return {
             "gsd": self.gsd,
             # STAC band objects: MLM has no unit of its own, those have
-            "bands": [{"name": b.name} | ({"unit": b.unit} if b.unit else {}) for b in self.bands],
+            "bands": [b.stac for b in self.bands],
             "mlm:architecture": self.architecture,
             "mlm:tasks": [task],
             "mlm:pretrained": started is not None,
@@ -254,16 +284,20 @@ class MapCard(ModelCard):
         return fields | {name: properties[f"geoml:{name}"] for name in cls.own if f"geoml:{name}" in properties}
 
 
-def _bands(source: Mapping[str, Any], listed: Any) -> list[dict[str, object]]:
+def _bands(source: Mapping[str, Any], described: Any) -> list[dict[str, object]]:
     names = [b if isinstance(b, str) else b["name"] for b in source["bands"]]
     scaling = source.get("value_scaling") or [{"type": "scale", "value": 1.0}]
     if len(scaling) == 1:  # MLM: one entry stands for every band
         scaling = scaling * len(names)
-    units = {b["name"]: u for b in listed or () if isinstance(b, Mapping) and (u := unit(b.get("unit")))}
-    return [
-        {"name": n, **_normalisation(s)} | ({"unit": units[n]} if n in units else {})
-        for n, s in zip(names, scaling, strict=True)
-    ]
+    known = {b["name"]: _of_stac(b) for b in described or () if isinstance(b, Mapping)}
+    return [{"name": n, **_normalisation(s), **known.get(n, {})} for n, s in zip(names, scaling, strict=True)]
+
+
+def _of_stac(band: Mapping[str, Any]) -> dict[str, object]:
+    """What a band object of STAC says beside its name."""
+    lengths = {"wavelength": band.get("eo:center_wavelength"), "fwhm": band.get("eo:full_width_half_max")}
+    said: dict[str, object] = {k: round(v * 1000, 6) for k, v in lengths.items() if isinstance(v, int | float)}
+    return said | ({"unit": u} if (u := unit(band.get("unit"))) else {})
 
 
 def _normalisation(scaling: Mapping[str, Any]) -> dict[str, float]:

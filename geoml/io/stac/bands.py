@@ -4,6 +4,9 @@ Metadata differ between items of one collection, so everything is resolved per i
 ``eo:bands`` with ``raster:bands``, then what the catalog's YAML says where the item is silent. Names go the other way
 round: the YAML's names count first, since items repeat common names (three bands called ``rededge``). What all of them
 leave out the collection's ``item_assets`` say, and of scale and offset at last the file (`geoml.io.cog.scaling`).
+
+A band may be asked for by wavelength (`geoml.io.spectrum`). Items that say none leave it to their file, of which then
+only this is known here: `geoml.io.cog.spectrum` finds the band when it is opened.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any, Literal
 import pystac
 
 from geoml.errors import DataError, InputError
+from geoml.io import spectrum
 from geoml.io.projection import Projection
 from geoml.io.stac.asset_projection import projection
 from geoml.io.stac.assets import data_type, rasters, why_none
@@ -28,6 +32,22 @@ from geoml.io.unit_names import unit
 from geoml.texts import listed
 
 _GSD = ("gsd", "raster:spatial_resolution", "spatial_resolution")
+_CENTRE = ("eo:center_wavelength", "center_wavelength")
+_WIDTH = ("eo:full_width_half_max", "full_width_half_max")
+
+
+@dataclass(frozen=True, slots=True)
+class SpectralBand:
+    """How a band comes of a file with many: see `geoml.io.spectrum` and `geoml.io.cog.spectrum`."""
+
+    asked: spectrum.Asked | None = None
+    """By wavelength; None: by name."""
+    mix: spectrum.Mix = ()
+    """Bands of the file and their weights; empty where only the file can say it."""
+    bad: bool = False
+    """It has no data: by the file's list of bad bands, or nowhere in the file."""
+    seen: bool = False
+    """The file was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +74,9 @@ class BandSpec:
     other_nodata: tuple[float, ...] = ()  # further nodata values; all of them count
     file_scale: bool = field(default=False, compare=False)  # only the file can say it; `scale` is 1 until then
     file_offset: bool = field(default=False, compare=False)
+    wavelength: float | None = None  # of its centre, nm, as the item says it
+    fwhm: float | None = None  # full width at half maximum, nm
+    spectral: SpectralBand | None = None  # of a band that was asked by wavelength, or is one of many
 
     @property
     def nodata_values(self) -> tuple[float, ...]:
@@ -96,7 +119,7 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
         declared = _declared(item.assets[key])
         for index, band in enumerate(declared or [{}], start=1):
             names = [_first(band, "eo:common_name", "common_name"), band.get("name")]
-            names += [key] if len(declared) < 2 else []
+            names += [key] if len(declared) < 2 else [_wavelength_name(band)]
             name = next((n for n in names if isinstance(n, str) and n not in specs), None)
             if name is not None:
                 specs[name] = _spec(item, key, name, index, band, None, profile, catalog)
@@ -133,13 +156,64 @@ def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec
 def select(item: pystac.Item, names: Sequence[str], profile: Profile, catalog: Catalog) -> list[BandSpec]:
     """The bands ``names`` of ``item``, in that order. Raises InputError naming band, item and what the item has."""
     specs = band_specs(item, profile, catalog)
-    for name in names:
-        if name not in specs:
+    chosen = [specs.get(name) or _by_wavelength(item, name, specs, profile, catalog) for name in names]
+    for name, spec in zip(names, chosen, strict=True):
+        if spec is None:
             near = difflib.get_close_matches(name, specs, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}? " if near else ""
             has = f"{listed(sorted(specs))}{why_none(item)}"
             raise InputError(f"bands: item {item.id} has no band {name!r}; {hint}it has {has}")
-    return [specs[name] for name in names]
+    return [spec for spec in chosen if spec is not None]
+
+
+def _by_wavelength(
+    item: pystac.Item, name: str, specs: Mapping[str, BandSpec], profile: Profile, catalog: Catalog
+) -> BandSpec | None:
+    """The band at the wavelength that a name says; None for a name that says none. Raises InputError, with counts."""
+    if spectrum.range_of(name) is not None:
+        raise InputError(f"bands: {name} stands for several bands, in training recipes; expected one wavelength")
+    want = spectrum.asked(name)
+    if want is None:
+        return None
+    if want.name in specs:
+        return specs[want.name]
+    try:
+        return _at(item, want, specs, profile, catalog)
+    except InputError as err:
+        raise InputError(f"bands: item {item.id}: {str(err).removeprefix('bands: ')}") from err
+
+
+def _at(
+    item: pystac.Item, want: spectrum.Asked, specs: Mapping[str, BandSpec], profile: Profile, catalog: Catalog
+) -> BandSpec:
+    known = [s for s in specs.values() if s.wavelength is not None]
+    if not known:
+        return _of_the_file(item, want, profile, catalog)
+    spectrum.check_plausible([s.wavelength or 0.0 for s in known], _CENTRE[0], "um")
+    lines = [spectrum.SensorBand(k, s.wavelength or 0.0, s.fwhm) for k, s in enumerate(known)]
+    found = spectrum.match(want, lines)
+    parts = [known[k] for k, _ in found]
+    if len({(p.href, p.scale, p.offset, p.nodata_values) for p in parts}) > 1:
+        raise InputError(f"bands: {want} lies over {len(parts)} bands that are not of one file with one scale")
+    first = known[max(found, key=lambda pair: pair[1])[0]]
+    mix = tuple((known[k].index, weight) for k, weight in found)
+    dtype = first.dtype if len(mix) == 1 or first.dtype is None else "float32"
+    name = want.name or first.name
+    return replace(first, name=name, dtype=dtype, spectral=SpectralBand(want, mix))
+
+
+def _of_the_file(item: pystac.Item, want: spectrum.Asked, profile: Profile, catalog: Catalog) -> BandSpec:
+    """A band of the item's only raster, which only the file can find."""
+    keys = rasters(item)
+    if len(keys) != 1:
+        rasters_of = f"{len(keys)} rasters says its wavelength{why_none(item)}"
+        raise InputError(f"bands: {want} cannot be found; not one band of {rasters_of}")
+    (key,) = keys
+    meta = next(iter(profile.bands.get(key, ())), None)
+    declared = _declared(item.assets[key])
+    band = {k: v for k, v in declared[0].items() if all(d.get(k) == v for d in declared)} if declared else {}
+    found = _spec(item, key, want.name or str(want), 1, band, meta, profile, catalog)
+    return replace(found, dtype=None if want.fwhm else found.dtype, spectral=SpectralBand(want))
 
 
 def _located(item: pystac.Item, key: str, name: str, index: int, profile: Profile, catalog: Catalog) -> BandSpec:
@@ -193,6 +267,7 @@ def _spec(
     if profile.offset_rule and name in profile.offset_rule.bands:
         offset = _offset_by_baseline(item, profile.offset_rule, offset)
     nodata = number("nodata", ("nodata",))
+    centre, width = (_micrometres(_first(band, *keys)) for keys in (_CENTRE, _WIDTH))
     return replace(
         _located(item, key, name, index, profile, catalog),
         dtype=data_type(band.get("data_type")) or data_type(fallback.dtype),
@@ -204,7 +279,28 @@ def _spec(
         unit=unit(band.get("unit")) or fallback.unit,
         file_scale=scale is None,
         file_offset=offset is None,
+        wavelength=centre,
+        fwhm=width,
+        spectral=SpectralBand(mix=((index, 1.0),)) if _many(item.assets[key]) else None,
     )
+
+
+def _many(asset: pystac.Asset) -> bool:
+    """Whether an asset has the bands of an imaging spectrometer, by its lists."""
+    lists = (asset.extra_fields.get(k) for k in ("raster:bands", "eo:bands", "bands"))
+    return any(isinstance(bands, list) and len(bands) >= spectrum.MANY for bands in lists)
+
+
+def _wavelength_name(band: Mapping[str, object]) -> str | None:
+    """The name of a band that says nothing but its wavelength."""
+    centre = _micrometres(_first(band, *_CENTRE))
+    return None if centre is None else spectrum.spelled(centre)
+
+
+def _micrometres(value: object) -> float | None:
+    """Nanometres of what STAC has in micrometres; None for what is no number above 0."""
+    number = _gsd(value)
+    return None if number is None else number * 1000
 
 
 def _offset_by_baseline(item: pystac.Item, rule: OffsetRule, declared: float | None) -> float | None:
