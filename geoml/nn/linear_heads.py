@@ -14,6 +14,7 @@ kernel      ridge on the likeness to some rows, exp(-2 d^2 / features), for what
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -92,10 +93,14 @@ def ridge(x: Floats, y: Index, weight: Floats, classes: int, strength: float) ->
 
 def logistic(x: Floats, y: Index, weight: Floats, classes: int, strength: float) -> LinearHead:
     """``strength`` weighs half the squared coefficients against the mean loss."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # a second to import, which a map does without
 
     known = np.unique(y)
-    head = LogisticRegression(C=1 / (strength * weight.sum()), max_iter=300, tol=1e-5).fit(x, y, weight)
+    head = LogisticRegression(C=1 / (strength * weight.sum()), max_iter=300, tol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # hardly shrunk, it is judged as far as it came
+        head.fit(x, y, weight)
     coefficients, intercept = head.coef_, head.intercept_
     if len(known) == 2:  # scikit-learn has one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
