@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from geoml.cube.series import Series
 from geoml.engine.inference.embed import PixelEmbedder
-from geoml.engine.learn.choose import HeadCandidate, Learnt, Standard, choose, forest, judged, macro_f1
+from geoml.engine.learn.choose import HeadCandidate, Learnt, Standard, candidates, choose, forest, judged, macro_f1
 from geoml.engine.learn.next_places import CERTAIN, spread
 from geoml.engine.learn.recipe import HEADS
 from geoml.engine.packages import encoder
@@ -46,6 +46,9 @@ CLASSES = {2: "forest", 3: "grassland", 4: "shrub", 8: "built"}
 SQUARE, EDGE = 20, 2
 LABELS = (1, 5, 20, 100)
 FOLDS = ("even", "odd", "both")
+
+FIRST = candidates(("embedding", "bands"), HEADS)[0]
+"""What is learnt where nothing is clearly better."""
 
 Floats = NDArray[Any]
 
@@ -117,9 +120,9 @@ def curve(
     simple = {
         "presto, prototype": HeadCandidate(("embedding",), "prototype", 0.0),
         "bands, prototype": HeadCandidate(("bands",), "prototype", 0.0),
-        "bands, logistic": HeadCandidate(("bands",), "logistic", 100.0),
+        "bands, logistic": HeadCandidate(("bands",), "logistic", FIRST.strength),
         "presto + bands, prototype": HeadCandidate(("embedding", "bands"), "prototype", 0.0),
-        "presto + bands, logistic": HeadCandidate(("embedding", "bands"), "logistic", 100.0),
+        "presto + bands, logistic": FIRST,
     }
     found: dict[str, dict[int, list[float]]] = {}
     for seed, order, test in draws_of(truth, draws, fold):
@@ -139,7 +142,7 @@ def trusted(
     parts: dict[str, Floats], truth: NDArray[np.int64], draws: int, fold: str, strange: dict[str, Floats]
 ) -> None:
     """Cover of 90 % sets on the other squares, and what is outside of the area of applicability there and elsewhere."""
-    head = HeadCandidate(("embedding", "bands"), "logistic", 100.0)
+    head = FIRST
     for n in (5, 20, 50):
         rows = []
         for seed, order, test in draws_of(truth, draws, fold):
@@ -169,7 +172,7 @@ def trusted(
 
 def next_labels(parts: dict[str, Floats], truth: NDArray[np.int64], draws: int, fold: str) -> None:
     """Macro F1 after more labels, of places that `geoml area next` would ask for and of random ones."""
-    head = HeadCandidate(("embedding", "bands"), "logistic", 100.0)
+    head = FIRST
     for n, more in ((5, 20), (5, 40), (20, 40)):
         ahead, base = [], []
         for seed, order, test in draws_of(truth, draws, fold):
