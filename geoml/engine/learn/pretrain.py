@@ -65,7 +65,7 @@ class _Reader(FeatureReader):
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class SeriesSample:
     """Pixels with two looks at least: ``values`` (n, step * band) standardised, 0 without a look, ``looks`` (n, step),
     ``place`` (n, 2) degrees, ``held_out`` (n,); ``months`` of the steps, 0 to 11."""
 
@@ -173,7 +173,7 @@ def start(recipe: PretrainRecipe) -> tuple[nn.Module, EncoderCard]:
     return module, card
 
 
-def read(recipe: PretrainRecipe, module: nn.Module, card: EncoderCard) -> tuple[Sample, EncoderCard]:
+def read(recipe: PretrainRecipe, module: nn.Module, card: EncoderCard) -> tuple[SeriesSample, EncoderCard]:
     """A sample of the region, and the card with how its bands are standardised.
 
     Raises NothingFound for too few pixels that were seen twice, and what a plan and reading raise.
@@ -206,7 +206,7 @@ def _standardising(found: PixelFeatures, bands: Sequence[Band]) -> tuple[Band, .
     return tuple(b.model_copy(update={"mean": m, "std": s if s > 0 else 1.0}) for b, m, s in pairs)
 
 
-def _sample(found: PixelFeatures, card: EncoderCard, months: tuple[int, ...]) -> Sample:
+def _sample(found: PixelFeatures, card: EncoderCard, months: tuple[int, ...]) -> SeriesSample:
     looks = found.parts["looks"] > 0
     twice = looks.sum(1) >= 2
     mean, std = (np.array([getattr(b, k) for b in card.bands], np.float32) for k in ("mean", "std"))
@@ -221,7 +221,7 @@ def _sample(found: PixelFeatures, card: EncoderCard, months: tuple[int, ...]) ->
             f"pixels: {int(twice.sum())} of the sample were seen twice, {int(held_out.sum())} of them held out;"
             f" expected {GROUP} and more of these"
         )
-    return Sample(
+    return SeriesSample(
         torch.from_numpy(values.astype(np.float32)),
         torch.from_numpy(looks[twice]),
         torch.from_numpy(found.lonlat[twice].astype(np.float32)),
@@ -230,7 +230,7 @@ def _sample(found: PixelFeatures, card: EncoderCard, months: tuple[int, ...]) ->
     )
 
 
-def _batches(sample: Sample, recipe: PretrainRecipe, epoch: int, part: OwnRows) -> Iterator[TrainingBatch]:
+def _batches(sample: SeriesSample, recipe: PretrainRecipe, epoch: int, part: OwnRows) -> Iterator[TrainingBatch]:
     """Whole batches of training pixels in an order of the epoch."""
     random = np.random.default_rng([recipe.seed, epoch])
     order = random.permutation(np.flatnonzero(~sample.held_out))
@@ -242,7 +242,7 @@ def _batches(sample: Sample, recipe: PretrainRecipe, epoch: int, part: OwnRows) 
         yield TrainingBatch(tuple(v[mine] for v in x), torch.zeros(size)[mine], size)
 
 
-def _given(sample: Sample, rows: NDArray[np.intp], random: np.random.Generator) -> tuple[Tensor, ...]:
+def _given(sample: SeriesSample, rows: NDArray[np.intp], random: np.random.Generator) -> tuple[Tensor, ...]:
     index = torch.from_numpy(rows)
     one, two = sample.views(rows, random)
     return sample.values[index], one, two, sample.place[index]
@@ -254,7 +254,7 @@ def _loss(raw: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def scores(net: TwoViews, sample: Sample, seed: int) -> dict[str, Any]:
+def scores(net: TwoViews, sample: SeriesSample, seed: int) -> dict[str, Any]:
     """Whether a view of held-out ground finds the other one, by the encoder and by the means of its bands."""
     random = np.random.default_rng([seed, 10**6])
     rows = random.permutation(np.flatnonzero(sample.held_out))
@@ -265,7 +265,7 @@ def scores(net: TwoViews, sample: Sample, seed: int) -> dict[str, Any]:
     for start_at in range(0, len(rows) - GROUP + 1, GROUP):
         part = slice(start_at, start_at + GROUP)
         mine.update(*(net.embed(values[part], looks[part], place[part]) for looks in (one, two)))
-        bands = values[part].unflatten(1, (steps, -1))
+        bands = torch.unflatten(values[part], 1, (steps, -1))
         means = [
             (bands * looks[part][..., None]).sum(1) / looks[part].sum(1, keepdim=True).clamp(min=1)
             for looks in (one, two)
