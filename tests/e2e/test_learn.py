@@ -213,6 +213,8 @@ def test_a_second_model_is_held_beside_the_first(by_encoder: tuple[Path, str]) -
     assert found[KNOWN & ~FOREIGN].mean() < 0.1
     record = json.loads((out / "run.json").read_text())
     assert record["warnings"] == []
+    assert record["domain"]["verdict"] == "inside", "its record is of physical values, whatever the encoder scales by"
+    assert record["domain"]["outside"] < 0.1
 
 
 def test_the_page_says_how_far_it_can_be_trusted(by_encoder: tuple[Path, str]) -> None:

@@ -88,7 +88,7 @@ def fit(recipe: LearnRecipe, out: Path) -> MapCard:
     fold = given.fold_of(recipe.folds, recipe.seed)
     worth = choose.judged(choice.chosen, given, fold, recipe.sets)
     card = _card(ready, blank, choice, worth, given, left, mine.doubt, fold)
-    card = card.model_copy(update={"domain": _domain(others, len(card.bands), card.dates)})
+    card = card.model_copy(update={"domain": _domain(others, card)})
     module = _taught(card, ready.encoder, choice, worth, given, scaling, fold, recipe)
     card = card.model_copy(update={"training": {**card.training, "hash": told}})
     return package.save(module, card, out)
@@ -287,9 +287,11 @@ def _check_shared(mine: PixelFeatures, label: NDArray[np.int64], ready: Ready) -
         )
 
 
-def _domain(sample: PixelFeatures, bands: int, dates: int) -> Any:
-    """The record of what the model saw: the region's sample, each step by itself."""
-    values = sample.parts["bands"].reshape(len(sample.place), dates, bands)
+def _domain(sample: PixelFeatures, card: MapCard) -> Any:
+    """The record of what the model saw: the region's sample in physical values, each step by itself."""
+    bands = len(card.bands)
+    mean, std = (np.array([getattr(b, k) for b in card.bands]) for k in ("mean", "std"))
+    values = sample.parts["bands"].reshape(len(sample.place), card.dates, bands) * std + mean
     cut = max(1, len(values) * 3 // 4)
     seen, held_out = values[:cut].reshape(-1, bands), values[cut:].reshape(-1, bands)
     return domain.fit(seen, held_out if len(held_out) else seen)

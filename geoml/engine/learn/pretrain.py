@@ -195,7 +195,10 @@ def read(recipe: PretrainRecipe, module: nn.Module, card: EncoderCard) -> tuple[
         found = sampled(reader, region, recipe.seed, squares=recipe.squares, pixels=recipe.pixels)
     if recipe.init is None:
         known = level if level in ("L1C", "L2A") else None
-        card = card.model_copy(update={"bands": _standardising(found, card.bands), "level": known})
+        ratio = card.config.get("ndvi")  # of reflectances, and not of what is standardised
+        card = card.model_copy(
+            update={"bands": card.bands if ratio else _standardising(found, card.bands), "level": known}
+        )
     return _sample(found, card, reader.months), card
 
 

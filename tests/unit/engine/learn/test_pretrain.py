@@ -61,6 +61,11 @@ def test_an_encoder_of_the_region_is_learnt_and_can_be_gone_on_from(
         scores_of(tmp_path / "a", recipe(catalog, bands=["nir", "red"]), "test")
 
 
+def test_bands_of_a_ratio_stay_as_they_are(catalog: Path, tmp_path: Path) -> None:
+    asked = recipe(catalog, config={"width": 16, "depth": 1, "heads": 2, "ndvi": [0, 1]}, epochs=1)
+    assert {(b.mean, b.std) for b in fit(asked, tmp_path).bands} == {(0.0, 1.0)}
+
+
 def test_a_training_that_was_stopped_ends_with_the_same_weights(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
