@@ -20,8 +20,8 @@ from geoml.engine.pixels import Pixels
 from geoml.engine.task import find_any
 from geoml.errors import InputError
 from geoml.grid.plane import Block, Plane, Window
+from geoml.io.cog.each_band import of_each
 from geoml.io.cog.overview import Overview
-from geoml.io.cog.template import of_each
 from geoml.io.stac.items import AssetInfo, BandInfo
 from geoml.registry import Registry
 

@@ -12,11 +12,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from geoml.errors import InputError
+
+if TYPE_CHECKING:  # a card that is only read needs no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 PLAUSIBLE = (300.0, 15_000.0)
 """Nanometres: from the ultraviolet that reaches the ground to the thermal infrared."""
@@ -164,6 +166,8 @@ def match(want: Asked, lines: Sequence[SensorBand]) -> Mix:
 
 def _weighted(want: Asked, fwhm: float, lines: Sequence[SensorBand]) -> Mix:
     """The bands near ``want``, by the area of its response that is theirs."""
+    import numpy as np
+
     parts = sorted(lines, key=lambda line: line.wavelength)
     centres = np.array([line.wavelength for line in parts])
     widths = np.array([line.fwhm or _spacing(parts, line) for line in parts])
@@ -195,6 +199,8 @@ def mixed(
 
     A bad band (None) is 0 and has no say in what is valid, unless all are. Bands taken as they are keep the dtype.
     """
+    import numpy as np
+
     at = {index: k for k, index in enumerate(indexes)}
     plain = all(mix is None or len(mix) == 1 for mix in mixes)
     out = np.zeros((len(mixes), *data.shape[1:]), data.dtype if plain else np.float32)

@@ -8,6 +8,7 @@ threshold (Meyer and Pebesma 2021, https://doi.org/10.1111/2041-210X.13650; see 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,10 @@ from geoml.nn.steps import filled
 TASKS = ("landcover",)
 TINY = {"encoder": None, "features": ("bands",), "classes": 3}
 PARTS = ("embedding", "bands")
+ROWS = 8192
+"""Pixels that are held beside landmarks and training pixels at once."""
+STRIP = 65_536
+"""Pixels whose features are in memory at once, about."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,24 @@ def channels(classes: int, *, references: bool, other: bool) -> int:
     return classes * (1 + other) + references
 
 
-def squares(
-    x: Float[Tensor, "batch feature y x"], rows: Float[Tensor, "row feature"]
-) -> Float[Tensor, "batch row y x"]:
-    """Squared distances of every pixel to some rows."""
-    inner = torch.einsum("bcyx,nc->bnyx", x, rows)
-    return ((x**2).sum(1, keepdim=True) - 2 * inner + (rows**2).sum(1)[:, None, None]).clamp(min=0)
+def squares(x: Float[Tensor, "row feature"], others: Float[Tensor, "other feature"]) -> Float[Tensor, "row other"]:
+    """Squared distances of all rows to some others."""
+    return ((x**2).sum(1, keepdim=True) - 2 * x @ others.T + (others**2).sum(1)).clamp(min=0)
+
+
+def by_pixel(
+    function: Callable[[Tensor], Tensor], x: Float[Tensor, "batch feature y x"]
+) -> Float[Tensor, "batch out y x"]:
+    """What a function of rows (row, feature) gives for every pixel, in parts of `ROWS`, the last filled up.
+
+    So memory does not grow with the chip, and products of matrices have one size however pixels are cut.
+    """
+    batch, _, height, width = x.shape
+    flat = x.permute(0, 2, 3, 1).flatten(0, 2)
+    count = len(flat)
+    flat = torch.cat([flat, flat[-1:].expand(-count % ROWS, -1)])
+    out = torch.cat([function(part) for part in torch.split(flat, ROWS)])[:count]
+    return torch.unflatten(out, 0, (batch, height, width)).permute(0, 3, 1, 2)
 
 
 class Decision(nn.Module):
@@ -96,11 +113,13 @@ class Decision(nn.Module):
         self.register_buffer("offset", torch.zeros(width if landmarks else 0))
 
     def forward(self, x: Float[Tensor, "batch feature y x"]) -> Float[Tensor, "batch class y x"]:
-        if len(self.landmarks):
-            z = x * self.scale[:, None, None] - self.offset[:, None, None]
-            x = (squares(z, self.landmarks) * (-SHARP / z.shape[1])).exp()
-        logits: Tensor = self.linear(x)
+        logits: Tensor = by_pixel(self.likely, x) if len(self.landmarks) else self.linear(x)
         return logits
+
+    def likely(self, x: Float[Tensor, "row feature"]) -> Float[Tensor, "row class"]:
+        """Logits of rows by their likeness to the landmarks."""
+        likeness = (squares(x * self.scale - self.offset, self.landmarks) * (-SHARP / x.shape[1])).exp()
+        return nn.functional.linear(likeness, self.linear.weight[:, :, 0, 0], self.linear.bias)
 
 
 class FewLabels(nn.Module):
@@ -162,6 +181,25 @@ class FewLabels(nn.Module):
         months: Int[Tensor, "batch step"] | None = None,
         place: Float[Tensor, "batch 2 y x"] | None = None,
     ) -> Float[Tensor, "batch raw y x"]:
+        height, width = x.shape[-2:]
+        rows = max(1, STRIP // (len(x) * width * self.stride)) * self.stride
+        if self.radius >= self.stride or rows >= height:  # windows are cut between, not within
+            return self.strip(x, looks, months, place)
+        parts = []
+        for top in range(0, height, rows):
+            here = (..., slice(top, top + rows), slice(None))
+            seen, where = (None if v is None else v[here] for v in (looks, place))
+            parts.append(self.strip(x[here], seen, months, where))
+        return torch.cat(parts, 2)
+
+    def strip(
+        self,
+        x: Float[Tensor, "batch channel y x"],
+        looks: Bool[Tensor, "batch step y x"] | None,
+        months: Int[Tensor, "batch step"] | None,
+        place: Float[Tensor, "batch 2 y x"] | None,
+    ) -> Float[Tensor, "batch raw y x"]:
+        """As `forward`, of some rows: features are many times as large as what is said of them."""
         known = self.features(x, looks, months, place)
         mine = torch.cat([known[p] for p in self.config.features], 1)
         out = [self.head(mine)]
@@ -173,9 +211,11 @@ class FewLabels(nn.Module):
 
     def dissimilarity(self, features: Float[Tensor, "batch feature y x"]) -> Float[Tensor, "batch 1 y x"]:
         """Distance to the nearest training pixel; 1 is the largest that is inside."""
-        z = features * self.weights[:, None, None] - self.offset[:, None, None]
-        best = torch.stack([squares(one[None], self.references)[0].amin(0) for one in z.unbind(0)])
-        return (best.sqrt() / self.reach)[:, None]
+
+        def away(x: Float[Tensor, "row feature"]) -> Float[Tensor, "row 1"]:
+            return squares(x * self.weights - self.offset, self.references).amin(1, keepdim=True).sqrt()
+
+        return by_pixel(away, features) / self.reach
 
 
 build = FewLabels

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geoml.engine.contract import Layer
-from geoml.io.cog.template import of_each
+from geoml.io.cog.each_band import of_each
 from geoml.io.report import images
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.part import Drawing, ReportLayer

@@ -22,7 +22,7 @@ DRAWS = 10
 LABELS = (1, 5, 20)
 CHOICE = 1000
 """Pixels that the choice is made on, about, where there are more; the head is fitted on all."""
-CHANCE = 0.05
+CHANCE = 0.2
 """How likely it may be that the best of all candidates is ahead of the first by chance. With few labels it often is,
 and to take it costs more than it brings (tests/benchmarks/fewlabels.py)."""
 TREES = 100

@@ -48,7 +48,7 @@ class LearnRecipe(Frozen):
     )
     folds: int = Field(default=5, ge=2, le=20, description="of ground, at most; fewer where a class has fewer places")
     ground: float = Field(
-        default=250.0, ge=0, description="metres: labels in one square of this side are in one fold; 0: none is shared"
+        default=200.0, ge=0, description="metres: labels in one square of this side are in one fold; 0: none is shared"
     )
     sets: float = Field(default=0.9, gt=0, lt=1, description="share of truths that prediction sets promise to hold")
     pixels: int = Field(default=100, ge=1, description="of one polygon that are learnt from, at most")

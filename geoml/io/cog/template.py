@@ -16,6 +16,7 @@ from affine import Affine
 from odc.geo.crs import CRS
 from rasterio.io import MemoryFile
 
+from geoml.io.cog.each_band import of_each
 from geoml.io.cog.overview import Statistics
 from geoml.io.cog.tiff import GDAL_METADATA, Tag, first_directory
 
@@ -29,11 +30,6 @@ Colormap = Mapping[int, tuple[int, int, int, int]]
 
 class LostCrsError(Exception):
     """GeoTIFF cannot hold the CRS."""
-
-
-def of_each(value: float | tuple[float, ...], bands: int) -> tuple[float, ...]:
-    """A number of each band, where one may stand for all of them."""
-    return value if isinstance(value, tuple) else (value,) * bands
 
 
 @dataclass(frozen=True)

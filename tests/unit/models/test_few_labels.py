@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geoml import models
 from geoml.errors import InputError
+from geoml.models import few_labels
 from geoml.models.few_labels import Decision, FewLabels, channels
 from geoml.nn.applicability import nearest
 from geoml.nn.linear_heads import likeness
@@ -71,6 +72,21 @@ def test_every_channel_is_what_numpy_makes_of_the_features(encoder: str | None, 
         expected.append(head(module.other, features["bands"]))
     np.testing.assert_allclose(found, np.concatenate(expected, 1), atol=2e-4, rtol=2e-4)
     assert found.shape[1] == channels(CLASSES, references=True, other=encoder is not None)
+
+
+@pytest.mark.parametrize("encoder", [None, "presto", "galileo"])
+@torch.inference_mode()
+def test_strips_change_no_bit_and_bound_what_is_in_memory(encoder: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = made(encoder, landmarks=6)
+    monkeypatch.setattr(few_labels, "ROWS", 64)
+    whole = module(**given())
+    seen: list[int] = []
+    features = module.features
+    monkeypatch.setattr(module, "features", lambda x, *more: (seen.append(x.shape[-2]), features(x, *more))[1])
+    monkeypatch.setattr(few_labels, "STRIP", 2 * SIZE[1] * 4)
+    assert torch.equal(module(**given()), whole)
+    assert max(seen) == 4
+    assert sum(seen) == SIZE[0]
 
 
 @torch.no_grad()

@@ -42,8 +42,9 @@ def test_pixels_of_a_polygon_are_those_that_gdal_burns(seed: int, anchor: float,
     assert len(found) == max(1, len(expected))
 
 
-@given(st.floats(0, 1e6), st.floats(-5e6, 5e6), st.sampled_from([0.0, 0.5]))
-def test_a_point_has_the_pixel_that_it_lies_in(x: float, y: float, anchor: float) -> None:
+@given(st.integers(0, 10**8), st.integers(-5 * 10**8, 5 * 10**8), st.sampled_from([0.0, 0.5]))
+def test_a_point_has_the_pixel_that_it_lies_in(across: int, up: int, anchor: float) -> None:
+    x, y = across / 100, up / 100
     ((row, col),) = pixels_of(shapely.Point(x, y), plane(anchor), 5, RANDOM).tolist()
     assert (col + anchor) * 10 <= x < (col + anchor + 1) * 10
     assert -(row + anchor + 1) * 10 < y <= -(row + anchor) * 10
