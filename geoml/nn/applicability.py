@@ -36,14 +36,17 @@ class Applicability:
         return nearest(x * self.weights, self.references) / self.mean
 
 
+def squared(x: Floats, others: Floats) -> Floats:
+    """(n, m) squared distances of (n, feature) and (m, feature), by one product; never below 0."""
+    found: Floats = (x**2).sum(1)[:, None] - 2 * x @ others.T + (others**2).sum(1)
+    return np.maximum(found, 0.0, out=found)
+
+
 def nearest(x: Floats, references: Floats) -> Floats:
     """(n,) distance of each row to the nearest reference."""
-    square = (references**2).sum(1)
     out = np.empty(len(x))
     for start in range(0, len(x), CHUNK):
-        part = x[start : start + CHUNK]
-        away = (part**2).sum(1)[:, None] - 2 * part @ references.T + square
-        out[start : start + CHUNK] = np.sqrt(np.maximum(away.min(1), 0.0))
+        out[start : start + CHUNK] = np.sqrt(squared(x[start : start + CHUNK], references).min(1))
     return out
 
 
@@ -65,7 +68,7 @@ def fit(x: Floats, weights: Floats, fold: NDArray[np.int64], seed: int = 0) -> A
     if len(x) > REFERENCES:
         rows = np.sort(np.random.default_rng(seed).choice(len(x), REFERENCES, replace=False))
     z, of = x[rows] * weights, fold[rows]
-    away = np.sqrt(np.maximum((z**2).sum(1)[:, None] - 2 * z @ z.T + (z**2).sum(1), 0.0))
+    away = np.sqrt(squared(z, z))
     count = len(z) * (len(z) - 1)
     mean = float(away.sum() / count) if count and away.any() else 1.0
     other = np.where(of[:, None] != of, away, np.inf).min(1) / mean

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.nn.applicability import squared
+
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
@@ -112,8 +114,7 @@ def logistic(x: Floats, y: Index, weight: Floats, classes: int, strength: float)
 
 def likeness(x: Floats, landmarks: Floats) -> Floats:
     """(n, m) from 0 to 1 of (n, feature) standardised features and (m, feature) landmarks."""
-    square = (x**2).sum(1)[:, None] - 2 * x @ landmarks.T + (landmarks**2).sum(1)
-    found: Floats = np.exp(-SHARP / x.shape[1] * np.maximum(square, 0.0))
+    found: Floats = np.exp(-SHARP / x.shape[1] * squared(x, landmarks))
     return found
 
 

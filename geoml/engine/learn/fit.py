@@ -29,7 +29,7 @@ from geoml.engine.learn.gather import FeatureReader, PixelFeatures
 from geoml.engine.learn.recipe import AroundLabels, LearnRecipe
 from geoml.engine.packages import cards, encoder, package
 from geoml.engine.packages.encoder import EncoderPackage
-from geoml.engine.run.domain import level_of
+from geoml.engine.run.domain import one_level
 from geoml.engine.run.plan import item_version, make_plan
 from geoml.engine.run.search import region_of
 from geoml.errors import InputError, NothingFound
@@ -80,7 +80,7 @@ def fit(recipe: LearnRecipe, out: Path) -> MapCard:
     with tempfile.TemporaryDirectory() as folder:
         blank = package.save(_network(ready.card, ready.encoder), ready.card, folder)
         plan, items = make_plan(_map_recipe(ready, folder, ready.query))
-        level = _level(items)
+        level = one_level(items)
         features = FeatureReader(plan, items, ready.encoder, level)
         mine, others = _features(ready, features, items, within(out, f"{KEPT}/x").parent)
     given, scaling, left = _learnt(ready, mine, others)
@@ -204,11 +204,6 @@ def map_recipe(recipe: LearnRecipe, model: Path) -> PredictRecipe:
     return _map_recipe(ready, model, ready.query)
 
 
-def _level(items: Any) -> str | None:
-    levels = {level_of(i) for i in items}
-    return levels.pop() if len(levels) == 1 else None
-
-
 def _features(
     ready: Ready, features: FeatureReader, items: Sequence[pystac.Item], kept: Path
 ) -> tuple[PixelFeatures, PixelFeatures]:
@@ -235,7 +230,7 @@ def _features(
 def read_features(ready: Ready, loaded: package.Package) -> tuple[NDArray[np.float64], PixelFeatures]:
     """What a package says of labelled pixels: (n, class) probabilities, and the pixels."""
     plan, items = make_plan(_map_recipe(ready, loaded.path, ready.query))
-    features = FeatureReader(plan, items, ready.encoder, _level(items))
+    features = FeatureReader(plan, items, ready.encoder, one_level(items))
     pixels = gather.labelled(features, ready.labels, ready.recipe, region_of(ready.query).bounds)
     module = loaded.module
     assert isinstance(module, FewLabels)

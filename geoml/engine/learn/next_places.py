@@ -8,8 +8,6 @@ https://arxiv.org/abs/1901.05954.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
@@ -26,17 +24,16 @@ from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.packages import package
 from geoml.engine.packages.encoder import EncoderPackage
 from geoml.engine.packages.package import Package
-from geoml.engine.run.domain import level_of
+from geoml.engine.run.domain import one_level
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.search import region_of
 from geoml.errors import InputError, NothingFound, limits
 from geoml.grid.sphere import distance
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
-from geoml.io.stores.store import atomic
+from geoml.io.tables import place_files
 from geoml.models.few_labels import FewLabels
 
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 SQUARES = 8
 """Squares of the region that are looked through for each place that is asked for."""
 PIXELS = 64
@@ -90,8 +87,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     Raises InputError for a run of another kind of model, NothingFound where nothing can be chosen.
     """
     out = Path(out)
-    if out.suffix.lower() not in DRIVERS:
-        raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
+    place_files.check(out)
     if places < 1:
         raise InputError(f"places: {places}; expected one at least")
     plan = read_plan(run)
@@ -99,8 +95,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
         raise InputError(f"run: {run} is a map of the task {plan.card.task}; expected one of geoml learn")
     loaded = package.load(plan.model_path)
     items = list(read_items(run_store(run).local / "sources.parquet"))
-    levels = {level_of(i) for i in items}
-    features = FeatureReader(plan, items, encoder_of(loaded), levels.pop() if len(levels) == 1 else None)
+    features = FeatureReader(plan, items, encoder_of(loaded), one_level(items))
     squares = min(MOST, max(16, SQUARES * places))
     found = sampled(features, region_of(plan.recipe.query).bounds, seed, squares=squares, pixels=PIXELS)
     module = loaded.module
@@ -124,10 +119,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
         geometry=geopandas.points_from_xy(*found.lonlat[rows].T),
         crs="EPSG:4326",
     )
-    with tempfile.TemporaryDirectory() as folder, atomic(out) as temporary:
-        made = Path(folder) / out.name  # GDAL wants the file's own name
-        frame.to_file(made, driver=DRIVERS[out.suffix.lower()])
-        shutil.copyfile(made, temporary)
+    place_files.write(frame, out)
     return frame
 
 

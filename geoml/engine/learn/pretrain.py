@@ -30,7 +30,7 @@ from geoml.engine.contract import input_of
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.learn.pretrain_recipe import PretrainRecipe
 from geoml.engine.packages import cards, encoder
-from geoml.engine.run.domain import level_of
+from geoml.engine.run.domain import one_level
 from geoml.engine.run.plan import make_plan
 from geoml.engine.run.search import region_of
 from geoml.engine.train.loop import Training, TrainingBatch, learn
@@ -188,16 +188,14 @@ def read(recipe: PretrainRecipe, module: nn.Module, card: EncoderCard) -> tuple[
         )
         plan, items = make_plan(asked_for)
         input_of(plan.card, asked_for).check(recipe.query.datetime)
-        levels = {level_of(i) for i in items}
-        level = levels.pop() if len(levels) == 1 else None
+        level = one_level(items)
         region = region_of(recipe.query).bounds
         reader = _Reader(plan, items, None, level)
         found = sampled(reader, region, recipe.seed, squares=recipe.squares, pixels=recipe.pixels)
     if recipe.init is None:
-        known = level if level in ("L1C", "L2A") else None
         ratio = card.config.get("ndvi")  # of reflectances, and not of what is standardised
         card = card.model_copy(
-            update={"bands": card.bands if ratio else _standardising(found, card.bands), "level": known}
+            update={"bands": card.bands if ratio else _standardising(found, card.bands), "level": level}
         )
     return _sample(found, card, reader.months), card
 

@@ -159,10 +159,16 @@ def _other_level(card: MapCard, items: Sequence[pystac.Item]) -> str:
     return f"level: {other} among {len(items)} items; the model was trained on {card.level}"
 
 
-def level_of(item: pystac.Item) -> str | None:
+def level_of(item: pystac.Item) -> Level | None:
     """The level of processing that an item, or the name of its collection, states: L1C or L2A; None for neither."""
     stated = (str(item.properties.get("processing:level", "")), str(item.collection_id or "").rpartition("-")[2])
     return next((level for text in stated for level in get_args(Level) if text.upper() == level), None)
+
+
+def one_level(items: Sequence[pystac.Item]) -> Level | None:
+    """The level that all items state; None where they state none, or not the same."""
+    levels = {level_of(i) for i in items}
+    return levels.pop() if len(levels) == 1 else None
 
 
 def _compared(plan: Plan, items: Sequence[pystac.Item], key: str) -> DomainCheck:

@@ -7,8 +7,6 @@ Olofsson et al. 2014, https://doi.org/10.1016/j.rse.2014.02.015.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,13 @@ from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, limits
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.classmap import open_map
-from geoml.io.stores.store import atomic
-from geoml.io.tables import parquet_geometry
+from geoml.io.tables import parquet_geometry, place_files
 from geoml.nn import area
 from geoml.texts import listed
 
 LEAST = 50
 """Places in a class, however small it is (Olofsson et al. 2014, section 5.1); the rest by area."""
 COLUMN = "reference"
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 
 @limits("area")
@@ -41,8 +37,7 @@ def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geo
     fewer), or an equal share where ``places`` is too small for that; the rest go by area. Raises InputError.
     """
     out = Path(out)
-    if out.suffix.lower() not in DRIVERS:
-        raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
+    place_files.check(out)
     card, class_map = cards.read(run, MapCard), open_map(run)
     pixels, areas = class_map.count()
     values = [c.value for c in card.classes if pixels[:, c.value].any()]
@@ -63,10 +58,7 @@ def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geo
         geometry=geopandas.points_from_xy(lon, lat),
         crs="EPSG:4326",
     )
-    with tempfile.TemporaryDirectory() as folder, atomic(out) as temporary:
-        made = Path(folder) / out.name  # GDAL wants the file's own name
-        frame.to_file(made, driver=DRIVERS[out.suffix.lower()])
-        shutil.copyfile(made, temporary)
+    place_files.write(frame, out)
     return frame
 
 
