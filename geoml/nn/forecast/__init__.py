@@ -1,0 +1,1 @@
+"""What models of forecasts share: their channels, quantiles, calibration and scores."""
