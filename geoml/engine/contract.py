@@ -26,6 +26,8 @@ from geoml.io.stac.items import AssetInfo, BandInfo
 from geoml.registry import Registry
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     import pystac
     import torch
     from torch import Tensor, nn
@@ -77,6 +79,8 @@ class BlockRun:
     """The items of each date."""
     properties: Mapping[str, object] = field(default_factory=dict)
     """What the input says of them in the item of the block."""
+    times: tuple[dt.datetime, dt.datetime] | None = None
+    """First and last time that it speaks of; None: those of its items."""
     likeness: NDArray[np.uint8] | None = None
     """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -137,6 +141,8 @@ class BlockPixels:
     pixels: Pixels
     dates: tuple[tuple[pystac.Item, ...], ...]
     properties: Mapping[str, object] = field(default_factory=dict)
+    times: tuple[dt.datetime, dt.datetime] | None = None
+    """First and last time that the block speaks of; None: those of its items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +225,19 @@ class Input(Protocol):
 
     def warnings(self, plan: Plan) -> Sequence[str]:
         """What a reader of the map has to know."""
+        ...
+
+
+@runtime_checkable
+class FittedInput(Protocol):
+    """An input that measures on the whole region what blocks read by.
+
+    ``made`` of the card of a plan is what it measured there, once for all blocks.
+    """
+
+    def fitted(self, plan: Plan, items: Sequence[pystac.Item]) -> dict[str, Any]:
+        """What ``made`` of the card says. ``items`` are those of the run. Raises what reading raises, NothingFound
+        where the region has not what is needed."""
         ...
 
 

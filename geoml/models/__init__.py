@@ -42,10 +42,12 @@ names, find, configure = _FILES.names, _FILES.find, _FILES.configure
 
 
 def fixed_by_data(architecture: str, bands: int, dates: int, classes: int) -> dict[str, int]:
-    """The fields of a ``Config`` that data and classes decide: for ``bands`` of each of ``dates``."""
-    if "dates" in find(architecture).Config.__dataclass_fields__:
+    """The fields of a ``Config`` that data and classes decide: for ``bands`` of each of ``dates``; a forecast has none,
+    since its own say how its channels lie."""
+    fields = find(architecture).Config.__dataclass_fields__
+    if "dates" in fields:
         return {"bands": bands, "dates": dates, "classes": classes}
-    return {"bands": bands * dates, "classes": classes}
+    return {"bands": bands * dates, "classes": classes} if "bands" in fields else {}
 
 
 def calibrated(architecture: str) -> bool:

@@ -231,7 +231,7 @@ class BlockReader:
         items, window = self.items.items(near), self.predictor.needed(block.window)
         found = input_of(plan.card, plan.recipe).read(plan, items, block, window)
         asked = inside(plan.zones[planned.zone].geometry, block.geobox)
-        run = BlockRun(plan, planned, block, found.pixels, asked, found.dates, found.properties)
+        run = BlockRun(plan, planned, block, found.pixels, asked, found.dates, found.properties, found.times)
         took = {"read": time.perf_counter() - start}
         if plan.card.domain is None:
             return replace(run, seconds=took)

@@ -1,7 +1,9 @@
-"""Embeddings on a sample of the region before its blocks are run: what they are stored by must be the same in all.
+"""What is measured on the region before its blocks are run, since it must be the same in all: what embeddings are
+stored by, and how far things move.
 
-The squares are those that a run is held against its model on, see `geoml.engine.run.domain`; of each only small windows
-are embedded, so that it costs about a sixteenth of a small region and at most some seconds of a large one.
+Embeddings are of a sample. Its squares are those that a run is held against its model on, see
+`geoml.engine.run.domain`; of each only small windows are embedded, so that it costs about a sixteenth of a small region
+and at most some seconds of a large one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import pystac
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EMBEDDING
-from geoml.engine.contract import FittedOutput, input_of, output_of
+from geoml.engine.contract import FittedInput, FittedOutput, input_of, output_of
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.domain import SQUARES, sampled_squares
 from geoml.engine.run.plan import STATE, Plan
@@ -37,19 +39,23 @@ LEAST = 256
 
 
 def with_fitted(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Plan:
-    """The plan with what its output measures on the region, unless the run has it already; writes into the run.
+    """The plan with what its input or output measures on the region, unless the run has it already; writes into the
+    run.
 
     Raises NothingFound where no pixel of the sample has data, ModelError where the encoder's output is not finite, and
-    what reading the package raises.
+    what reading the package raises; see also `FittedInput.fitted`.
     """
-    if plan.card.task != EMBEDDING:
+    reads = input_of(plan.card, plan.recipe)
+    if plan.card.task != EMBEDDING and not isinstance(reads, FittedInput):
         return plan
-    output = cast(FittedOutput, output_of(plan.card, plan.recipe))
     key = sample_key(plan, items)
     store.pull(NAME)
     made = _known(store, key)
     if made is None:
-        made = output.fitted(_embedded(plan, items))
+        if isinstance(reads, FittedInput):
+            made = reads.fitted(plan, items)
+        else:
+            made = cast(FittedOutput, output_of(plan.card, plan.recipe)).fitted(_embedded(plan, items))
         write_json(store.inside(NAME), {"key": key, "made": made})
         store.push(NAME)
     blocks = plan.blocks.with_hashes(lambda before: digest([before, made]))

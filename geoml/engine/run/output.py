@@ -136,7 +136,7 @@ class BlockWriter:
             run.block,
             collection=plan.output_id,
             footprint=block_footprint(run.block, self.valid),
-            datetime_range=time_range(sources),
+            datetime_range=run.times or time_range(sources),
             assets=assets,
             card=plan.card,
             sources=sources,

@@ -23,6 +23,8 @@ ABOUT = frozenset(
     {"description", "license", "bbox", "training", "scores", "parameters", "domain", "int8", "level", "profile"}
 )
 """Fields of a card that change no class of a pixel and no meaning of one."""
+FITTED = "fitted"
+"""Of ``made``: what was measured on the region of a run, which is no matter of the package."""
 
 
 def card_of(recipe: PredictRecipe) -> MapCard:
@@ -37,10 +39,11 @@ def card_of(recipe: PredictRecipe) -> MapCard:
 def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
     """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some.
 
-    What an output measures on the region of a run is no matter of the package.
+    What is measured on the region of a run is no matter of the package.
     """
-    measured = {"made"} if planned.task == EMBEDDING else set()
-    before, after = (c.model_dump(mode="json", exclude=set(ABOUT) | measured) for c in (planned, loaded))
+    measured = True if planned.task == EMBEDDING else {FITTED: True}
+    leave = {**dict.fromkeys(ABOUT, True), "made": measured}
+    before, after = (c.model_dump(mode="json", exclude=leave) for c in (planned, loaded))
     return [name for name in before if name in planned.model_fields_set and before[name] != after.get(name)]
 
 
@@ -53,7 +56,7 @@ def load_planned(path: str, planned: MapCard) -> Package:
             f"{path}: replaced since the run was planned (other {', '.join(fields)}); "
             "give the command again, with another folder where blocks are done"
         )
-    if planned.task == EMBEDDING:
+    if planned.made != package.card.made:
         package = replace(package, card=package.card.model_copy(update={"made": planned.made}))
     return package
 

@@ -45,6 +45,7 @@ _EXTENSIONS = {
     "classification": "classification/v2.0.0",
     "processing": "processing/v1.2.0",
     "file": "file/v2.1.0",
+    "forecast": "forecast/v0.2.0",
 }
 """Extensions and their versions by the prefix of their fields."""
 

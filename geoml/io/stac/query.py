@@ -89,6 +89,14 @@ def parse_datetime(text: str) -> tuple[datetime | None, datetime | None]:
     return start, end
 
 
+def middle(when: str) -> datetime:
+    """The middle of an instant or interval. Raises InputError for one with an open end."""
+    start, end = parse_datetime(when)
+    if start is None or end is None:
+        raise InputError(f"datetime: {when!r} is open; expected an instant, or an interval with both ends")
+    return start + (end - start) / 2
+
+
 def _span(text: str) -> tuple[datetime | None, datetime | None]:
     if text in ("", ".."):
         return None, None

@@ -11,7 +11,8 @@
 ``future``      leads * futures              known in advance at the leads: hour, day of year, a weather forecast
 ==============  ===========================  =====================================================================
 
-A model answers with (B, leads * quantiles, y, x), lead by lead, in the normalised unit of the target.
+A model answers with (B, leads * quantiles, y, x), lead by lead, in the normalised unit of the target, and with
+`UNKNOWN` where it has nothing to say.
 """
 
 from __future__ import annotations
@@ -24,16 +25,21 @@ from torch import Tensor
 
 from geoml.errors import InputError
 
+UNKNOWN = -1e30
+"""Raw output of a place that nothing is said of; it stays below `SAID` whatever is added to it."""
+SAID = -1e29
+
 
 @dataclass(frozen=True)
 class ForecastWindow:
-    """The channels of a batch by their meaning; ``known`` is True where a step has data."""
+    """The channels of a batch by their meaning; ``known`` and ``guess_known`` are True where there is data."""
 
     history: Float[Tensor, "batch step variable y x"]
     known: Bool[Tensor, "batch step variable y x"]
     past: Float[Tensor, "batch step y x"] | None
     background: Float[Tensor, "batch lead y x"] | None
     guess: Float[Tensor, "batch lead y x"] | None
+    guess_known: Bool[Tensor, "batch lead y x"] | None
     future: Float[Tensor, "batch lead feature y x"]
 
     def last(self) -> tuple[Float[Tensor, "batch y x"], Bool[Tensor, "batch y x"]]:
@@ -78,27 +84,38 @@ class Layout:
     def split(
         self, x: Float[Tensor, "batch channel y x"], looks: Bool[Tensor, "batch look y x"] | None = None
     ) -> ForecastWindow:
-        """By meaning. ``looks`` are of each step, or of each variable of each step; None: everything is known.
+        """By meaning. ``looks`` are of each step, of each variable of each step, or of every channel; None: everything
+        is known.
 
         Raises InputError for another number of channels or looks.
         """
         if x.shape[1] != self.channels:
             raise InputError(f"forecast: {x.shape[1]} channels; expected {self.channels} ({self})")
         history, past, background, guess, future = torch.split(x, list(self.sizes), dim=1)
-        shape = (self.history, self.variables)
-        if looks is None:
-            known = torch.ones_like(history, dtype=torch.bool).unflatten(1, shape)
-        elif looks.shape[1] == self.history:
-            known = looks[:, :, None].expand(-1, -1, self.variables, -1, -1)
-        elif looks.shape[1] == self.history * self.variables:
-            known = looks.unflatten(1, shape)
-        else:
-            raise InputError(f"forecast: {looks.shape[1]} looks; expected one of each of {self.history} steps")
+        known, guess_known = self._known(history, guess, looks)
+        steps: Tensor = torch.unflatten(history, 1, (self.history, self.variables))
+        ahead: Tensor = torch.unflatten(future, 1, (self.leads, self.futures))
         return ForecastWindow(
-            history.unflatten(1, shape),
+            steps,
             known,
             past if self.background else None,
             background if self.background else None,
             guess if self.guess else None,
-            future.unflatten(1, (self.leads, self.futures)),
+            guess_known if self.guess else None,
+            ahead,
         )
+
+    def _known(self, history: Tensor, guess: Tensor, looks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, history, variables, y, x) and (B, leads, y, x) bool."""
+        shape, most = (self.history, self.variables), self.history * self.variables
+        every = torch.ones_like(guess, dtype=torch.bool)
+        if looks is None:
+            looks = torch.ones_like(history, dtype=torch.bool)
+        elif looks.shape[1] == self.channels:
+            every = torch.split(looks, list(self.sizes), dim=1)[3]
+            looks = looks[:, :most]
+        if looks.shape[1] == self.history:
+            return looks[:, :, None].expand(-1, -1, self.variables, -1, -1), every
+        if looks.shape[1] != most:
+            raise InputError(f"forecast: {looks.shape[1]} looks; expected one of each of {self.history} steps")
+        return torch.unflatten(looks, 1, shape), every

@@ -1,0 +1,129 @@
+"""A cube as a forecast sees it: steps by number, motion at each, channels and targets of windows.
+
+The same channels as those of a run, see `geoml.inputs.forecast`, made here of frames in memory for training and scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.cube.motion import Motion, fit_motion, moved, paths
+from geoml.errors import InputError
+from geoml.grid.plane import Window
+from geoml.io.cards.forecast import ForecastTerms
+
+Floats = NDArray[np.float32]
+
+KEPT = 2**30
+"""Bytes of frames in memory."""
+
+
+class Frames(Protocol):
+    """Steps of a grid by number, one step apart; physical values, NaN where nothing is known."""
+
+    numbers: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    def read(self, number: int) -> Floats | None:
+        """(y, x) of a step; None where it is missing. Raises DataError for one that cannot be read."""
+        ...
+
+
+@dataclass(eq=False)
+class SeenCube:
+    """Channels (before they are normalised) and targets of windows of a cube.
+
+    ``mean`` and ``std`` are those of the values as the model sees them.
+    """
+
+    frames: Frames
+    terms: ForecastTerms
+    mean: float = 0.0
+    std: float = 1.0
+    _kept: OrderedDict[int, Floats | None] = field(default_factory=OrderedDict)
+    _motions: dict[int, Motion | None] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> Window:
+        return Window(0, 0, *self.frames.shape)
+
+    def frame(self, number: int) -> Floats:
+        """Physical values of a step; NaN everywhere where it is missing."""
+        if number not in self._kept:
+            self._kept[number] = self.frames.read(number)
+            while sum(f.nbytes for f in self._kept.values() if f is not None) > KEPT and len(self._kept) > 1:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(number)
+        found = self._kept[number]
+        return np.full(self.frames.shape, np.nan, np.float32) if found is None else found
+
+    def transformed(self, values: Floats) -> Floats:
+        """As the model sees them, not normalised."""
+        if self.terms.transform == "log":
+            return np.log2(1 + np.maximum(values, 0) / np.float32(self.terms.faint))
+        return values
+
+    def physical(self, values: Floats) -> Floats:
+        """Back in the unit."""
+        if self.terms.transform == "log":
+            values = np.float32(self.terms.faint) * (np.exp2(values) - 1)
+        return values if self.terms.floor is None else np.maximum(values, np.float32(self.terms.floor))
+
+    def history(self, at: int) -> range:
+        return range(at - self.terms.history + 1, at + 1)
+
+    def motion(self, at: int) -> Motion | None:
+        """Of the history up to a step; None where no two neighbours are known."""
+        if at not in self._motions:
+            try:
+                self._motions[at] = fit_motion(np.stack([self.frame(n) for n in self.history(at)]), self.terms.faint)
+            except InputError:
+                self._motions[at] = None
+        return self._motions[at]
+
+    def advected(self, at: int, window: Window, numbers: tuple[int, ...]) -> Floats:
+        """(lead, y, x) physical values of the last step as it moves on, NaN where they come from nowhere."""
+        motion = self.motion(at)
+        if motion is None:
+            return np.full((len(numbers), *window.shape), np.nan, np.float32)
+        around = window.expand(math.ceil(motion.fastest * numbers[-1]) + 2).intersect(self.whole)
+        frame = self.frame(at)[around.slices(self.whole)]
+        steps = enumerate(paths(motion, window, numbers[-1]), 1)
+        return np.stack([moved(frame, around, back, window) for n, back in steps if n in numbers])
+
+    def channels(self, at: int, window: Window) -> tuple[Floats, NDArray[np.bool_]]:
+        """(channel, y, x) normalised, 0 where nothing is known, and where something is."""
+        part = window.slices(self.whole)
+        steps = [self.frame(n)[part] for n in self.history(at)]
+        if self.terms.advected:
+            steps += list(self.advected(at, window, self.terms.numbers))
+        values = np.stack(steps)
+        known = np.isfinite(values)
+        seen = (self.transformed(np.where(known, values, 0)) - np.float32(self.mean)) / np.float32(self.std)
+        return np.where(known, seen, np.float32(0)), known
+
+    def truth(self, at: int, window: Window) -> Floats:
+        """(lead, y, x) physical values of the leads, NaN where nothing is known."""
+        part = window.slices(self.whole)
+        return np.stack([self.frame(at + n)[part] for n in self.terms.numbers])
+
+    def target(self, at: int, window: Window) -> Floats:
+        """(lead, y, x) normalised, NaN where nothing is known."""
+        return (self.transformed(self.truth(at, window)) - np.float32(self.mean)) / np.float32(self.std)
+
+    def measure(self, numbers: NDArray[np.int64]) -> None:
+        """Take mean and deviation of what the model sees in these steps."""
+        total = square = count = 0.0
+        for n in numbers:
+            values = self.transformed(self.frame(int(n)))
+            values = values[np.isfinite(values)].astype(np.float64)
+            total, square, count = total + float(values.sum()), square + float((values**2).sum()), count + len(values)
+        if count:
+            self.mean = total / count
+            self.std = max(math.sqrt(max(square / count - self.mean**2, 0.0)), 1e-6)

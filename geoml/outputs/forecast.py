@@ -1,0 +1,186 @@
+"""A forecast: a COG for each lead, ``lead_PT15M``, whose bands are quantiles, or one value.
+
+Raw output is (B, leads * quantiles, y, x) as `geoml.nn.forecast.layout` says. What ``made`` of a card says is
+`geoml.io.cards.forecast.ForecastTerms`. Metadata: https://github.com/stac-extensions/forecast (v0.2.0), whose
+``datetime`` is the time that is spoken of; a lead's is that of its asset, and the block's are the first and the last.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.engine.contract import BlockPart, BlockRun, FinishedRun, Layer, Rows
+from geoml.errors import InputError, ModelError
+from geoml.io.cards.forecast import ForecastTerms, spelled
+from geoml.io.cards.map_card import MapCard
+from geoml.io.stac.query import middle
+from geoml.io.stac.times import rfc3339
+from geoml.recipe import PredictRecipe, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from geoml.outputs._forecast_report import ForecastReport
+
+LARGEST: Final = 32_766
+BROKEN: Final = -32_767
+"""Stored as int16 where the output was not finite; `Output.stored` refuses it."""
+NODATA: Final[Mapping[str, float]] = {"int16": -32_768.0, "float32": float(np.finfo(np.float32).min)}
+TINY: Final[Mapping[str, object]] = {
+    "task": "forecast",
+    "channels": 6,
+    "dates": 2,
+    "made": {
+        "variable": "rain", "unit": "mm/h", "step": "PT5M", "history": 2, "leads": ["PT5M", "PT15M"],
+        "quantiles": [0.1, 0.5, 0.9], "dtype": "int16",
+    },
+}  # fmt: skip
+"""Arguments of `geoml.testing.card`, for the contract tests."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One COG for each lead."""
+
+    card: MapCard
+    recipe: PredictRecipe | None = None
+
+    joiner: ClassVar[Literal["pixels"]] = "pixels"
+    changes: ClassVar[bool] = False
+    tables: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        _ = self.terms
+
+    @cached_property
+    def terms(self) -> ForecastTerms:
+        return parse(ForecastTerms, dict(self.card.made), f"{self.card.name}: made")
+
+    @property
+    def raw(self) -> int:
+        return len(self.terms.leads) * self.terms.values
+
+    @property
+    def channels(self) -> int:
+        return self.raw
+
+    @property
+    def about(self) -> str:
+        return f"{self.terms.variable} at each lead"
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(self._layer(lead) for lead in self.terms.leads)
+
+    def _layer(self, lead: dt.timedelta) -> Layer:
+        terms, text = self.terms, spelled(lead)
+        names = tuple(f"q{round(100 * q):02d}" for q in terms.quantiles) or ("value",)
+        of = terms.standard_name or terms.variable
+        fields: dict[str, object] = {}
+        if self.recipe is not None:
+            reference = middle(self.recipe.query.datetime[-1])
+            fields = {
+                "datetime": rfc3339(reference + lead),
+                "forecast:reference_datetime": rfc3339(reference),
+                "forecast:horizon": text,
+                "forecast:variable": of,
+                **({"forecast:duration": spelled(terms.step)} if terms.accumulated else {}),
+            }
+        return Layer(
+            key=f"lead_{text}",
+            title=f"{terms.variable} {text} ahead",
+            dtype=terms.dtype,
+            nodata=NODATA[terms.dtype],
+            bands=names,
+            descriptions=tuple(f"{terms.variable} {n}" for n in names),
+            scale=terms.resolution if terms.dtype == "int16" else 1.0,
+            unit=terms.unit,
+            description=of,
+            fields=fields,
+        )
+
+    # on the device
+
+    def average(self, raw: Tensor) -> Tensor:
+        """(B, leads * quantiles, y, x) float32 in the unit; what nothing is said of stays below ``SAID``."""
+        import torch
+
+        from geoml.nn.forecast.layout import SAID, UNKNOWN
+
+        terms, band = self.terms, self.card.bands[0]
+        raw = raw.float()
+        values = raw * band.std + band.mean
+        if terms.offsets:
+            values = values + torch.tensor(terms.offsets, device=raw.device).flatten()[:, None, None]
+            values = torch.unflatten(values, 1, (len(terms.leads), -1)).cummax(2).values.flatten(1, 2)
+        if terms.transform == "log":
+            values = terms.faint * (torch.exp2(values) - 1)
+        if terms.floor is not None:
+            values = values.clamp(min=terms.floor)
+        return torch.where(raw <= SAID, UNKNOWN, values)
+
+    def encode(self, averaged: Tensor) -> list[Tensor]:
+        """Of each lead (B, quantiles, y, x)."""
+        import torch
+
+        from geoml.nn.forecast.layout import SAID
+
+        nodata, silent = NODATA[self.terms.dtype], averaged <= SAID
+        if self.terms.dtype == "float32":
+            values = torch.where(silent, nodata, averaged)
+        else:
+            steps = (averaged / self.terms.resolution).round().clamp(-LARGEST, LARGEST)
+            steps = torch.where(torch.isfinite(averaged), steps, float(BROKEN))
+            values = torch.where(silent, nodata, steps).to(torch.int16)
+        return list(values.chunk(len(self.terms.leads), 1))
+
+    def encode_raw(self, raw: Tensor) -> list[Tensor]:
+        """As `encode`."""
+        return self.encode(self.average(raw))
+
+    # on the host
+
+    def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
+        """As `geoml.engine.contract.PixelOutput.stored`."""
+        wrong = [(a == BROKEN if a.dtype == np.int16 else ~np.isfinite(a)).any(0) for a in encoded]
+        if bad := int((np.logical_or.reduce(wrong) & known).sum()):
+            raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
+        pairs = zip(self.layers, encoded, strict=True)
+        return {layer.key: np.where(known, a, np.asarray(layer.nodata, a.dtype)) for layer, a in pairs}
+
+    def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
+        """(lead, quantile, y, x) float32 in the unit; NaN where nothing is said."""
+        found = []
+        for layer in self.layers:
+            a = rows[layer.key]
+            unknown = a == np.asarray(layer.nodata, a.dtype)
+            scale = self.terms.resolution if a.dtype == np.int16 else 1.0
+            values = np.multiply(a, scale, dtype=np.float32, casting="unsafe")
+            found.append(np.where(unknown, np.float32(np.nan), values))
+        return (np.stack(found),)
+
+    # the run
+
+    def part(self, run: BlockRun) -> BlockPart:
+        """None is asked for, since there are no tables."""
+        raise InputError(f"{self.card.name}: a forecast on a grid has no part of a block")
+
+    def collect(self, run: FinishedRun) -> None:
+        """Nothing is left to be put together."""
+
+    def follower(self) -> None:
+        """Nothing keeps its id."""
+
+    def report(self, out: Path) -> ForecastReport:
+        """Maps of some leads, the fan of all, and what is known of its skill."""
+        from geoml.outputs._forecast_report import ForecastReport
+
+        return ForecastReport(self.terms, self.layers, self.card.scores)
