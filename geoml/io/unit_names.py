@@ -21,6 +21,10 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "DN": ("dn", "digital number", "digital numbers", "digital counts", "counts"),
     "percent": ("%", "pct", "per cent"),
     "m": ("m", "metre", "metres", "meter", "meters"),
+    "mm": ("mm", "millimetre", "millimetres", "millimeter", "millimeters"),
+    "mm/h": ("mm/hr", "mm h-1", "mm hr-1", "mm h**-1"),
+    "kg m-2 s-1": ("kg m**-2 s**-1", "kg/m2/s", "kg/(m^2 s)", "kg/(m^2*s)", "mm/s", "mm s-1"),
+    "dBZ": ("dbz",),
     RATIO: ("unity", "unitless", "dimensionless", "ratio", "[1]"),
 }
 """Our names, which are those of STAC where it has one (UDUNITS or UCUM), and what else means them; case is ignored."""

@@ -46,6 +46,14 @@ FAMILIES: Sequence[Mapping[str, _Conversion]] = (
         "K": (_same, _same),
         "degC": (lambda v: v + np.float32(273.15), lambda v: v - np.float32(273.15)),
     },
+    {
+        "m": (_same, _same),
+        "mm": (lambda v: v / np.float32(1000), lambda v: v * np.float32(1000)),
+    },
+    {
+        "mm/h": (_same, _same),
+        "kg m-2 s-1": (lambda v: v * np.float32(3600), lambda v: v / np.float32(3600)),
+    },
 )
 """Units that are converted into each other: the function to the first of the family, and the one from it."""
 

@@ -112,14 +112,14 @@ def block_item(
     item = pystac.Item(
         id=block.id,
         geometry=mapping(shape),
-        bbox=_bbox(shape),
+        bbox=bbox_of(shape),
         datetime=first if first == last else None,
         start_datetime=first,
         end_datetime=last,
         collection=collection,
         properties={
             "gsd": card.gsd,
-            **_projection(block),
+            **projection(block.plane.crs),
             "proj:shape": list(block.window.shape),
             "proj:transform": list(box.transform)[:6],
             "proj:bbox": list(block.plane.bounds(block.window)),
@@ -140,7 +140,7 @@ def block_item(
             item.add_link(pystac.Link("derived_from", bare(href), "application/geo+json", title=source.id))
     if model_href:
         item.add_link(_model_link(model_href, card))
-    item.stac_extensions = _extensions(item.properties, *(a.extra_fields for a in item.assets.values()))
+    item.stac_extensions = extensions(item.properties, *(a.extra_fields for a in item.assets.values()))
     return item
 
 
@@ -255,7 +255,7 @@ def collection(
     if model_href:
         result.add_link(_model_link(model_href, card))
     files = (a.extra_fields for a in result.assets.values())
-    result.stac_extensions = _extensions(summaries, *files, *result.extra_fields["item_assets"].values())
+    result.stac_extensions = extensions(summaries, *files, *result.extra_fields["item_assets"].values())
     return result
 
 
@@ -302,7 +302,7 @@ def _band(band: BandInfo, card: MapCard) -> dict[str, object]:
     return value
 
 
-def _extensions(*parts: Mapping[str, Any]) -> list[str]:
+def extensions(*parts: Mapping[str, Any]) -> list[str]:
     """Schemas of the extensions that have a field in one of the parts or in their bands."""
     bands = (band for part in parts for band in part.get("bands", ()))
     prefixes = {key.partition(":")[0] for part in (*parts, *bands) for key in part}
@@ -310,15 +310,15 @@ def _extensions(*parts: Mapping[str, Any]) -> list[str]:
     return sorted(f"https://stac-extensions.github.io/{_EXTENSIONS[p]}/schema.json" for p in known)
 
 
-def _projection(block: Block) -> dict[str, object]:
-    """proj:code of the plane, or its PROJJSON when no authority has a code for it."""
-    crs = pyproj.CRS.from_user_input(block.plane.crs)
+def projection(text: str) -> dict[str, object]:
+    """proj:code of a CRS, or its PROJJSON when no authority has a code for it."""
+    crs = pyproj.CRS.from_user_input(text)
     if authority := crs.to_authority():
         return {"proj:code": ":".join(authority)}
     return {"proj:code": None, "proj:projjson": crs.to_json_dict()}
 
 
-def _bbox(shape: BaseGeometry) -> list[float]:
+def bbox_of(shape: BaseGeometry) -> list[float]:
     """RFC 7946 bounds: west > east when the parts meet at the antimeridian."""
     west, south, east, north = shape.bounds
     if isinstance(shape, MultiPolygon) and west <= -180 and east >= 180:

@@ -1,0 +1,62 @@
+"""Frames of a netCDF variable, by GDAL: bands are steps, or steps and values of further dimensions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+from geoml.errors import DataError, InputError
+from geoml.io.cubes.calendars import calendar_of, ticks
+from geoml.io.cubes.files import check_kind, opened
+from geoml.io.cubes.frames import Found, Frame, check_unit, crs_of, flat_tags
+from geoml.io.cubes.place import from_position
+from geoml.io.cubes.spec import CubeSpec
+from geoml.io.cubes.steps import check_axis
+from geoml.texts import listed
+
+
+def find_netcdf(path: Path, spec: CubeSpec) -> Found:
+    """The frames of a file. Raises DataError that names file and field, InputError for a spec that asks wrongly."""
+    check_kind(path, spec)
+    with opened(path, spec) as dataset:
+        tags = flat_tags(dataset)
+        check_unit(tags.get("units"), spec)
+        extra = [d for d in tags.get("NETCDF_DIM_EXTRA", "").strip("{}").split(",") if d]
+        time = next((d for d in extra if " since " in tags.get(f"{d}#units", "")), None)
+        if time is None:
+            raise DataError(f"{spec.variable}: no axis of time among its dimensions {listed(extra)}")
+        bands = _bands(dataset, [d for d in extra if d != time], time, spec)
+        calendar = calendar_of(tags.get(f"{time}#calendar", "standard"))
+        if calendar != spec.time.calendar:
+            raise DataError(f"{time}: calendar {calendar}; expected time.calendar {spec.time.calendar}")
+        numbers = [_number(dataset, band, time) for band in bands]
+        made = ticks(np.array(numbers, np.float64), tags[f"{time}#units"], calendar)
+        check_axis(made, f"{path}: {time}", spec.duration, calendar, spec.time.longest_gap)
+        found = from_position(spec.position, tags, dataset.transform, crs_of(dataset), dataset.shape)
+    return Found(tuple(Frame(path, b, int(t)) for b, t in zip(bands, made, strict=True)), found)
+
+
+def _number(dataset: rasterio.DatasetReader, band: int, dimension: str) -> float:
+    try:
+        return float(dataset.tags(band)[f"NETCDF_DIM_{dimension}"])
+    except (KeyError, ValueError) as err:
+        raise DataError(f"band {band}: no value of {dimension}") from err
+
+
+def _bands(dataset: rasterio.DatasetReader, others: list[str], time: str, spec: CubeSpec) -> list[int]:
+    """Bands with the spec's values of all dimensions but time."""
+    if strange := sorted(spec.at.keys() - set(others)):
+        raise InputError(f"at: {strange[0]} is no dimension of {spec.variable}; it has {listed([time, *others])}")
+    bands = list(range(1, dataset.count + 1))
+    for name in others:
+        values = {band: _number(dataset, band, name) for band in bands}
+        known = sorted(set(values.values()))
+        if name not in spec.at and len(known) > 1:
+            raise InputError(f"at: {spec.variable} has {len(known)} values of {name}; expected one, of {listed(known)}")
+        want = spec.at.get(name, known[0])
+        bands = [band for band in bands if np.isclose(values[band], want, rtol=1e-6, atol=1e-9)]
+        if not bands:
+            raise InputError(f"at: {name} {want:g} is not there; expected one of {listed(known)}")
+    return bands

@@ -1,0 +1,181 @@
+"""What a YAML file says of a cube: what its numbers, times and places mean. docs/cubes.md describes the format."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from geoml.errors import unknown
+from geoml.io.cubes.calendars import Calendar
+from geoml.io.cubes.steps import Label, Step, parse_step
+from geoml.io.unit_names import Unit
+from geoml.io.units import mismatch
+from geoml.recipe import Frozen, load_yaml, parse
+from geoml.settings import settings
+
+Driver = Literal["netCDF", "HDF5", "GRIB", "GeoTIFF", "Zarr"]
+Corner = tuple[float | str, float | str]
+
+SOURCES: dict[str, tuple[str, ...]] = {
+    "netCDF": ("axis",),
+    "Zarr": ("axis",),
+    "GRIB": ("message",),
+    "HDF5": ("name", "attribute"),
+    "GeoTIFF": ("name", "attribute", "item"),
+}
+"""Where the time of a frame can come from, by driver; the first is the default."""
+
+
+class TimeSpec(Frozen):
+    """When a frame was. Times without a zone are UTC."""
+
+    source: Literal["", "axis", "message", "name", "attribute", "item"] = Field(
+        default="",
+        description="axis: dimension of the file; message: of GRIB; name: of the file; attribute; item: STAC",
+    )
+    pattern: str = Field(default="", description="of strptime, for the whole file name or the attribute")
+    attribute: str = Field(default="", description="name as GDAL has it, groups joined by _")
+    label: Label = Field(
+        default="instant", description="what the time is of the period: start, end or middle; instant: there is none"
+    )
+    calendar: Calendar = Field(default="standard", description="of the axis; the file has to say the same")
+    forecast: bool = Field(default=False, description="GRIB: fields are forecasts of one reference time")
+    longest_gap: int | None = Field(
+        default=None, ge=1, description="steps; a longer one in the axis of a file is an error; by default its length"
+    )
+
+
+class Position(Frozen):
+    """Where the pixels lie, as far as the file does not say it; a text instead of a number names an attribute."""
+
+    crs: str | None = Field(default=None, description="code, WKT or PROJ string, or the attribute that holds it")
+    pixel: Corner | None = Field(default=None, description="width and height; a negative height is north up")
+    offset: Corner | None = Field(default=None, description="columns and rows from the origin of the CRS to the corner")
+    origin: Corner | None = Field(default=None, description="x and y of the first row's and column's outer corner")
+    unit: Literal["m", "km", "degree"] = Field(default="m", description="of all these, and of the CRS where it is km")
+    corners: str | None = Field(
+        default=None,
+        description="attribute with longitude and latitude of the lower left, upper left, upper right and lower right"
+        " corner, which are checked",
+    )
+    extent: tuple[float, float, float, float] | None = Field(
+        default=None, description="west, south, east, north that the grid must have, in units of the CRS"
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.pixel is None and (self.offset or self.origin):
+            raise ValueError("pixel: expected with offset and origin")
+        if self.pixel is not None and (self.offset is None) == (self.origin is None):
+            raise ValueError("offset, origin: give exactly one of them with pixel")
+        return self
+
+
+class CubeSpec(Frozen):
+    """A file ``catalogs/cubes/NAME.yaml``: physical value = number * ``scale`` + ``offset`` in ``file_unit``."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    title: str = ""
+    licence: str = Field(default="other", description="SPDX identifier, for the catalog that is written")
+    driver: Driver
+    files: str = Field(default="*", description="names of the files in a folder that is given, as a glob")
+    variable: str | None = Field(
+        default=None,
+        description="netCDF, Zarr: variable; HDF5: path of the data set; GRIB: element; GeoTIFF: asset of items",
+    )
+    level: str | None = Field(default=None, description="GRIB: the short name of the level, such as 0-SFC")
+    at: dict[str, float] = Field(default_factory=dict, description="netCDF, Zarr: value of each further dimension")
+    band: int = Field(default=1, ge=1, description="GeoTIFF: band of the file")
+    name: str = Field(
+        min_length=1, pattern=r"^[A-Za-z0-9_]+$", description="of the variable; the CF name if it has one"
+    )
+    file_unit: Unit = Field(description="of the file; what the file itself says must mean the same")
+    unit: Unit = Field(description="that is wanted")
+    conversion: Literal["none", "dbz", "rate"] = Field(
+        default="none", description="dbz: reflectivity to mm/h; rate: amount of a step to one of an hour"
+    )
+    accumulated: bool = Field(default=False, description="GRIB: sums since the reference time; made those of each step")
+    scale: float | None = Field(default=None, description="None: that of the file, or 1")
+    offset: float | None = Field(default=None, description="None: that of the file, or 0")
+    missing: tuple[float, ...] = Field(default=(), description="numbers of the file that are no data")
+    undetected: float | None = Field(default=None, description="number of the file: seen, and nothing was there")
+    undetected_value: float = Field(default=0.0, description="what that is, in the wanted unit")
+    plausible: tuple[float, float] = Field(description="range of values in the wanted unit; outside is an error")
+    step: str = Field(description="ISO 8601 duration: PT5M, PT1H, P1D, P1M, P1Y")
+    time: TimeSpec = TimeSpec()
+    position: Position = Position()
+
+    @field_validator("step")
+    @classmethod
+    def _duration(cls, value: str) -> str:
+        parse_step(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        low, high = self.plausible
+        if not low < high:
+            raise ValueError(f"plausible: {low:g}, {high:g}; expected the lower one first")
+        if (allowed := SOURCES[self.driver]) and self.source not in allowed:
+            raise ValueError(f"time.source: {self.source}; expected {' or '.join(allowed)} for {self.driver}")
+        if self.source in ("name", "attribute") and "%" not in self.time.pattern:
+            raise ValueError("time.pattern: expected one of strptime, such as %Y%m%d%H%M.tif")
+        if self.source == "attribute" and not self.time.attribute:
+            raise ValueError("time.attribute: expected the name of the one that holds the time")
+        if self.time.calendar != "standard" and self.source != "axis":
+            raise ValueError("time.calendar: expected with an axis only")
+        if self.variable is None and self.driver != "GeoTIFF":
+            raise ValueError(f"variable: expected a name for {self.driver}")
+        if (self.accumulated or self.time.forecast) and self.driver != "GRIB":
+            raise ValueError("accumulated, time.forecast: expected for GRIB only")
+        if self.accumulated and not (self.time.forecast and self.time.label == "end"):
+            raise ValueError("accumulated: expected with time.forecast and time.label end")
+        if self.file_unit is None or self.unit is None:
+            raise ValueError("file_unit, unit: expected both")
+        return self._converts(self.file_unit, self.unit)
+
+    def _converts(self, have: str, want: str) -> Self:
+        if self.conversion == "none" and (why := mismatch(self.name, {have}, want)):
+            raise ValueError(f"unit: {why}")
+        if self.conversion != "none" and want != "mm/h":
+            raise ValueError(f"unit: {want}; conversion {self.conversion} gives mm/h")
+        if self.conversion == "dbz" and have != "dBZ":
+            raise ValueError(f"file_unit: {have}; conversion dbz expects dBZ")
+        if self.conversion == "rate" and (mismatch(self.name, {have}, "mm") or self.duration.seconds is None):
+            raise ValueError("conversion: rate makes mm or m of a step of hours, minutes or days mm/h")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Where the times come from."""
+        return self.time.source or SOURCES[self.driver][0]
+
+    @property
+    def duration(self) -> Step:
+        """From one frame to the next."""
+        return parse_step(self.step)
+
+    @property
+    def hours(self) -> float:
+        """Of a step; NaN for months."""
+        return self.duration.seconds / 3600 if self.duration.seconds else math.nan
+
+
+def cube_names() -> list[str]:
+    """Names of the files in ``catalogs/cubes``, sorted."""
+    return sorted(p.stem for p in (settings().catalogs / "cubes").glob("*.yaml"))
+
+
+def load_cube_spec(text: str | Path) -> CubeSpec:
+    """The spec that ``text`` names: one of `cube_names`, or a YAML file. Raises InputError for anything else."""
+    if str(text) in cube_names():
+        path = settings().catalogs / "cubes" / f"{text}.yaml"
+    elif Path(text).suffix in (".yaml", ".yml"):
+        path = Path(text)
+    else:
+        raise unknown("cube", str(text), cube_names())
+    return parse(CubeSpec, load_yaml(path), str(path))
