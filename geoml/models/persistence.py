@@ -39,6 +39,8 @@ class Config(ForecastConfig):
 class Persistence(EstimatedForecast):
     """The last known value, or that of a whole number of periods before each lead where it is known."""
 
+    exact = True
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.period = config.period

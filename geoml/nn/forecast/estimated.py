@@ -16,6 +16,8 @@ class EstimatedForecast(nn.Module, ABC):
     """The parts that all simple methods share. ``offsets`` are of each lead and level, in the normalised unit."""
 
     stride = 1
+    exact = False
+    """Whether the median is the centre itself, and not moved by the median error."""
     offsets: Tensor
 
     def __init__(self, config: ForecastConfig) -> None:
@@ -47,7 +49,10 @@ class EstimatedForecast(nn.Module, ABC):
             if len(known):
                 at = levels * (len(known) - 1)
                 low = known[at.floor().long()]
-                self.offsets[lead] = (low + (known[at.ceil().long()] - low) * at.frac()).to(self.offsets.dtype)
+                offsets = low + (known[at.ceil().long()] - low) * at.frac()
+                if self.exact:
+                    offsets = torch.where(levels < 0.5, offsets.clamp(max=0), offsets.clamp(min=0) * (levels > 0.5))
+                self.offsets[lead] = offsets.to(self.offsets.dtype)
 
     def forward(
         self, x: Float[Tensor, "batch channel y x"], looks: Bool[Tensor, "batch look y x"] | None = None
