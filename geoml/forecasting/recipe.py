@@ -1,0 +1,166 @@
+"""Recipes of forecasts: of what, from how much, how far ahead, and which times train, choose and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+import pandas as pd
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+from geoml.errors import InputError
+from geoml.io.tables.step_axis import StepDuration
+from geoml.io.tables.table_source import TableSource
+from geoml.nn.forecast.quantiles import LEVELS, check_levels
+from geoml.recipe import Frozen, Place, digest
+
+Feature = Literal["hour", "day_of_year"]
+
+
+def _ranges(value: object) -> object:
+    return (value,) if isinstance(value, str | int) else value
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Ranges = Annotated[
+    tuple[Annotated[str, BeforeValidator(_text)], ...], BeforeValidator(_ranges), Field(description="as 2013-03-01/2014")
+]
+
+
+class TimeSplit(Frozen):
+    """Which reference times, with the leads after them, train, choose and calibrate (``val``), and test."""
+
+    kind: Literal["time"] = "time"
+    train: Ranges = Field(min_length=1, description="interval or several, such as 2013-03/2014-10; both ends with")
+    val: Ranges = Field(default=(), description="chooses the weights and calibrates; needed by what is learnt")
+    test: Ranges = Field(min_length=1)
+    refit: bool = Field(
+        default=False,
+        description="each time of test is forecast by what is fitted on all that was known by then, and calibrated on"
+        " the errors of the times before; the package is fitted on all",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_time(cls, value: object) -> object:
+        if isinstance(value, Mapping) and value.get("kind", "time") != "time":
+            raise ValueError(
+                f"kind: {value['kind']}; expected time: neighbouring times are so alike that another split shows skill"
+                " that there is not"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _intervals(self) -> Self:
+        for name in ("train", "val", "test"):
+            for text in getattr(self, name):
+                _ = interval(text, name)
+        return self
+
+    def of(self, part: str) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+        """First and last instant of each interval."""
+        return [interval(text, part) for text in getattr(self, part)]
+
+
+def interval(text: str, field: str) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """First and last instant (UTC) of ``a/b`` or ``a``; of a year, month or day its whole. Raises ValueError."""
+    first, _, last = text.partition("/")
+    try:
+        ends = pd.Period(first.strip()), pd.Period((last or first).strip())
+        start, end = ends[0].start_time.tz_localize("UTC"), ends[1].end_time.tz_localize("UTC").floor("s")
+    except (ValueError, TypeError) as err:
+        raise ValueError(f"{field}: {text!r}; expected an interval such as 2013-03-01/2014-10-31") from err
+    if end < start:
+        raise ValueError(f"{field}: {text!r} ends before it begins")
+    return start, end
+
+
+class CubeSource(Frozen):
+    """Steps of a grid."""
+
+    kind: Literal["cube"]
+    path: Place = Field(description="folder, file or catalog of the steps")
+
+
+class ForecastRecipe(Frozen):
+    """One training of a forecast."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the package")
+    description: str = Field(default="", description="goes to the card")
+    license: str = Field(default="Apache-2.0", description="goes to the card")
+    task: Literal["forecast"] = "forecast"
+    source: Annotated[TableSource | CubeSource, Field(discriminator="kind")]
+    architecture: str = Field(description="file name in geoml/models, such as graph, ridge, damped")
+    config: dict[str, JsonValue] = Field(default_factory=dict, description="its options; leads and the like are filled in")
+    history: int = Field(ge=1, description="steps that the model sees")
+    leads: tuple[str, ...] = Field(min_length=1, description="ISO 8601, rising")
+    split: TimeSplit
+    levels: tuple[float, ...] = Field(default=LEVELS, description="of the quantiles, with 0.5 and symmetric about it")
+    background: bool = Field(default=True, description="the model sees a climatology of the training times")
+    guess: Literal["none", "ridge"] = Field(default="none", description="what a learnt model starts from")
+    futures: tuple[Feature, ...] = Field(default=(), description="of each lead: hour of the day, day of the year")
+    fill: int = Field(
+        default=3, ge=0, description="steps for which a missing input is the value before; its mask says it is missing"
+    )
+    every: int = Field(default=1, ge=1, description="steps between the reference times that choose and test")
+    train_every: int = Field(default=1, ge=1, description="steps between those that train")
+    epochs: int = Field(default=20, ge=1)
+    batch: int = Field(default=64, ge=1, description="reference times in one step")
+    lr: float = Field(default=1e-3, gt=0, description="largest learning rate")
+    weight_decay: float = Field(default=1e-3, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        try:
+            check_levels(self.levels)
+            if isinstance(self.source, TableSource):
+                step = self.source.duration
+                steps = self.steps
+                if list(steps) != sorted(set(steps)):
+                    raise InputError(f"leads: {list(self.leads)}; expected them to rise")
+                if not self.split.refit:
+                    check_gaps(self.split, step, self.history + steps[-1])
+        except InputError as err:
+            raise ValueError(str(err)) from err
+        return self
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The leads as whole steps. Raises InputError for others."""
+        if not isinstance(self.source, TableSource):
+            raise InputError("source: kind cube; geoml forecasts tables so far")
+        return lead_steps(self.leads, self.source.duration)
+
+    @property
+    def hash(self) -> str:
+        """sha256 over the canonical JSON of what changes the weights."""
+        return digest(self.model_dump(mode="json", exclude={"description", "license"}))
+
+    def about(self) -> dict[str, Any]:
+        """What a card keeps of it."""
+        return {"recipe": self.model_dump(mode="json"), "recipe_hash": self.hash}
+
+
+def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
+    """Leads as whole steps. Raises InputError for others."""
+    return tuple(StepDuration.parse(text, "leads").steps(step) for text in leads)
+
+
+def check_gaps(split: TimeSplit, step: StepDuration, least: int) -> None:
+    """Raise InputError where two parts are nearer to each other than ``least`` steps: history and longest lead."""
+    gap = pd.DateOffset(months=step.months * least) if step.months else pd.Timedelta(seconds=step.seconds * least)
+    every = sorted((*ends, part) for part in ("train", "val", "test") for ends in split.of(part))
+    for (_, end, one), (start, _, other) in zip(every, every[1:], strict=False):
+        if start < end:
+            raise InputError(f"split: {one} and {other} overlap at {start.date()}")
+        if one != other and start < end + gap:
+            raise InputError(
+                f"split: {one} ends at {end.isoformat()}, {other} begins at {start.isoformat()}; expected a gap of at"
+                f" least {least} steps of {step}, which is history plus longest lead"
+            )

@@ -1,0 +1,1 @@
+"""Forecasts of stations and polygons: a table in, a row for each place and lead out."""

@@ -1,0 +1,1 @@
+"""The task of forecasts, found by name as those of `geoml.tasks`."""

@@ -1,0 +1,125 @@
+"""Graph network: what places say to each other by their distance and by a learned adjacency, and a GRU over the steps.
+
+As Graph WaveNet has it (Z. Wu et al. 2019, https://arxiv.org/abs/1906.00121) the learned adjacency is the softmax of
+products of embeddings of the places; that of distance is a Gaussian of learned width. Messages are those of diffusion
+convolution (Y. Li et al. 2018, https://arxiv.org/abs/1707.01926), with a GRU in place of the dilated convolutions. The
+answer is what is added to the guess, else to the last value: a young network without it is behind persistence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from geoml.errors import InputError
+from geoml.nn.forecast.config import ForecastConfig
+from geoml.nn.forecast.quantiles import rising
+
+TASKS = ("forecast",)
+TINY = {"history": 4, "leads": (1, 3), "background": True, "hidden": 8}
+EARTH_KM = 6371.0
+
+
+@dataclass(frozen=True)
+class Config(ForecastConfig):
+    """``places`` have embeddings and with them a learned adjacency; 0: any places, by their distance alone.
+
+    ``hidden`` is the width, ``km`` how far apart places are whose messages count at first. Raises InputError for others.
+    """
+
+    places: int = 0
+    hidden: int = 64
+    km: float = 20.0
+    embedding: int = 8
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.places < 0 or min(self.hidden, self.embedding) < 1 or self.km <= 0 or not 0 <= self.dropout < 1:
+            raise InputError(f"graph: {self}; expected places from 0, widths from 1, km above 0, dropout below 1")
+
+
+class GraphForecast(nn.Module):
+    """Places are all pixels of the input: stations along x, or the cells of a grid."""
+
+    stride = 1
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        hidden, leads, levels = config.hidden, len(config.leads), len(config.levels)
+        own = config.embedding if config.places else 0
+        sides = 3 if config.places else 2
+        self.log_km = nn.Parameter(torch.tensor(config.km).log())
+        self.places = nn.Parameter(0.1 * torch.randn(config.places, config.embedding)) if own else None
+        self.step = nn.Linear(sides * (2 * config.variables + int(config.background)) + own, hidden)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True)
+        self.mix = nn.ModuleList(nn.Linear(sides * hidden, hidden) for _ in range(2))
+        self.dropout = nn.Dropout(config.dropout)
+        known = 1 + leads * (int(config.background) + int(config.guess) + config.futures)
+        self.head = nn.Sequential(nn.Linear(hidden + own + known, hidden), nn.GELU(), nn.Linear(hidden, leads * levels))
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, -2.0)
+        with torch.no_grad():
+            last.bias.view(leads, levels)[:, levels // 2] = 0.0
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channel y x"],
+        looks: Bool[Tensor, "batch look y x"] | None = None,
+        place: Float[Tensor, "batch 2 y x"] | None = None,
+    ) -> Float[Tensor, "batch output y x"]:
+        """Without ``place`` all places are equally near. Raises InputError for another number of places."""
+        window = self.config.layout.split(x, looks)
+        shape = x.shape[-2:]
+        if self.config.places not in (0, shape[0] * shape[1]):
+            raise InputError(f"places: {shape[0] * shape[1]}; the network has embeddings for {self.config.places}")
+        sides = self.adjacency(x, place)
+        steps = [window.history, window.known.to(x.dtype)]
+        if window.past is not None:
+            steps.append(window.past[:, :, None])
+        seen = torch.cat(steps, 2).flatten(3).transpose(2, 3)  # (batch, step, place, feature)
+        mixed = torch.cat([seen, *(torch.einsum("bpq,btqf->btpf", a, seen) for a in sides)], 3)
+        batch, count, places, _ = mixed.shape
+        own = [] if self.places is None else [self.places[None].expand(batch, -1, -1)]
+        if own:
+            mixed = torch.cat([mixed, own[0][:, None].expand(-1, count, -1, -1)], 3)
+        series = torch.relu(self.step(mixed)).transpose(1, 2).flatten(0, 1)
+        state = self.gru(series)[1][0].unflatten(0, (batch, places))
+        for layer in self.mix:
+            said = torch.cat([state, *(a @ state for a in sides)], 2)
+            state = state + self.dropout(torch.relu(layer(said)))
+        last, _ = window.last()
+        known = [last[:, None]]
+        known += [] if window.background is None else [window.background]
+        known += [] if window.guess is None else [window.guess]
+        known.append(window.future.flatten(1, 2))
+        told = torch.cat(known, 1).flatten(2).transpose(1, 2)
+        raw = self.head(torch.cat([state, *own, told], 2)).transpose(1, 2)
+        raw = raw.unflatten(2, tuple(shape)).unflatten(1, (len(self.config.leads), len(self.config.levels)))
+        base = last[:, None] if window.guess is None else window.guess
+        return (rising(raw) + base[:, :, None]).flatten(1, 2)
+
+    def adjacency(
+        self, x: Float[Tensor, "batch channel y x"], place: Float[Tensor, "batch 2 y x"] | None
+    ) -> list[Float[Tensor, "batch place place"]]:
+        """Weights of what each place (row) hears of the others, which sum to 1: by distance, and the learned ones."""
+        batch, count = len(x), x.shape[-2] * x.shape[-1]
+        if place is None:
+            out = [torch.full((batch, count, count), 1 / count, dtype=x.dtype, device=x.device)]
+        else:
+            lon, lat = torch.deg2rad(place.to(x.dtype)).flatten(2).unbind(1)
+            east = (lon[:, :, None] - lon[:, None]) * torch.cos((lat[:, :, None] + lat[:, None]) / 2)
+            away = EARTH_KM * torch.hypot(torch.atan2(east.sin(), east.cos()), lat[:, :, None] - lat[:, None])
+            out = [torch.softmax(-((away / self.log_km.exp()) ** 2), 2)]
+        if self.places is not None:
+            out.append(torch.softmax(self.places @ self.places.T, 1)[None].expand(batch, -1, -1))
+        return out
+
+
+build = GraphForecast

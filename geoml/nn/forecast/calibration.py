@@ -1,0 +1,59 @@
+"""Conformal calibration of quantiles: each is shifted so that as much of held-out truth lies below as it says.
+
+Y. Romano, E. Patterson and E. Candès (2019): Conformalized Quantile Regression, https://arxiv.org/abs/1905.03222; here
+for each level by itself, which gives the ends of every interval and keeps them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from numpy.typing import NDArray
+
+LEAST = 100
+"""Known values from which on a season has shifts of its own; of fewer it has those of all seasons."""
+
+Floats = NDArray[np.float64]
+
+
+def conformal_shifts(
+    quantiles: Float[ndarray, "n lead level"],
+    truth: Float[ndarray, "n lead"],
+    levels: Sequence[float],
+    season: Int[ndarray, "n lead"] | None = None,
+    seasons: int = 1,
+) -> Float[ndarray, "season lead level"]:
+    """What is added to each quantile, in its unit; 0 where nothing is known.
+
+    Of the errors ``truth - quantile`` it is the order statistic ``ceil((n + 1) level)`` above the median, its mirror
+    image below, and the median error in the middle: finite-sample valid where calibration and future are exchangeable.
+    """
+    error = truth[:, :, None] - quantiles
+    where = np.zeros(truth.shape, np.intp) if season is None else season
+    out = np.zeros((seasons, *error.shape[1:]))
+    for lead in range(error.shape[1]):
+        known = np.isfinite(error[:, lead]).all(1)
+        common = _order_statistics(error[known, lead], levels)
+        for one in range(seasons):
+            mine = known & (where[:, lead] == one)
+            out[one, lead] = _order_statistics(error[mine, lead], levels) if mine.sum() >= LEAST else common
+    return out
+
+
+def _order_statistics(error: Floats, levels: Sequence[float]) -> Floats:
+    n = len(error)
+    if not n:
+        return np.zeros(len(levels))
+    ordered = np.sort(error, 0)
+    out = np.empty(len(levels))
+    for k, level in enumerate(levels):
+        if level > 0.5:
+            out[k] = ordered[min(n, int(np.ceil((n + 1) * level - 1e-9))) - 1, k]
+        elif level < 0.5:
+            out[k] = ordered[max(1, int(np.floor((n + 1) * level + 1e-9))) - 1, k]
+        else:
+            out[k] = np.median(ordered[:, k])
+    return out
