@@ -26,7 +26,9 @@ def _text(value: object) -> object:
 
 
 Ranges = Annotated[
-    tuple[Annotated[str, BeforeValidator(_text)], ...], BeforeValidator(_ranges), Field(description="as 2013-03-01/2014")
+    tuple[Annotated[str, BeforeValidator(_text)], ...],
+    BeforeValidator(_ranges),
+    Field(description="as 2013-03-01/2014"),
 ]
 
 
@@ -82,7 +84,15 @@ class CubeSource(Frozen):
     """Steps of a grid."""
 
     kind: Literal["cube"]
-    path: Place = Field(description="folder, file or catalog of the steps")
+    path: Place = Field(description="file or folder of the steps")
+    cube: Place = Field(description="what its numbers mean: a name in catalogs/cubes, or a YAML file")
+    factor: int = Field(default=1, ge=1, description="pixels are means of squares of so many")
+    transform: Literal["none", "log"] = Field(
+        default="none", description="log: the model sees log2(1 + value / faint), for what is skewed, such as rain"
+    )
+    faint: float = Field(default=0.1, gt=0, description="what hardly counts, in the unit: for log, and for motion")
+    floor: float | None = Field(default=None, description="the least that there can be, such as 0 for rain")
+    thresholds: tuple[float, ...] = Field(default=(), description="in the unit, for scores of events")
 
 
 class ForecastRecipe(Frozen):
@@ -96,13 +106,18 @@ class ForecastRecipe(Frozen):
     task: Literal["forecast"] = "forecast"
     source: Annotated[TableSource | CubeSource, Field(discriminator="kind")]
     architecture: str = Field(description="file name in geoml/models, such as graph, ridge, damped")
-    config: dict[str, JsonValue] = Field(default_factory=dict, description="its options; leads and the like are filled in")
+    config: dict[str, JsonValue] = Field(
+        default_factory=dict, description="its options; leads and the like are filled in"
+    )
     history: int = Field(ge=1, description="steps that the model sees")
     leads: tuple[str, ...] = Field(min_length=1, description="ISO 8601, rising")
     split: TimeSplit
     levels: tuple[float, ...] = Field(default=LEVELS, description="of the quantiles, with 0.5 and symmetric about it")
     background: bool = Field(default=True, description="the model sees a climatology of the training times")
-    guess: Literal["none", "ridge"] = Field(default="none", description="what a learnt model starts from")
+    guess: Literal["none", "ridge", "advection"] = Field(
+        default="none",
+        description="what a learnt model starts from; advection: of a cube, the last step as it moves on",
+    )
     futures: tuple[Feature, ...] = Field(default=(), description="of each lead: hour of the day, day of the year")
     fill: int = Field(
         default=3, ge=0, description="steps for which a missing input is the value before; its mask says it is missing"
@@ -110,7 +125,9 @@ class ForecastRecipe(Frozen):
     every: int = Field(default=1, ge=1, description="steps between the reference times that choose and test")
     train_every: int = Field(default=1, ge=1, description="steps between those that train")
     epochs: int = Field(default=20, ge=1)
-    batch: int = Field(default=64, ge=1, description="reference times in one step")
+    batch: int = Field(default=64, ge=1, description="reference times in one step, or chips of a cube")
+    chip_size: int = Field(default=128, ge=16, description="of a cube, pixels")
+    samples: int = Field(default=256, ge=1, description="of a cube, chips in an epoch")
     lr: float = Field(default=1e-3, gt=0, description="largest learning rate")
     weight_decay: float = Field(default=1e-3, ge=0)
     seed: int = Field(default=0, ge=0)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,15 +23,17 @@ from geoml.engine.contract import BlockPixels
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan
 from geoml.engine.run.planned import FITTED
-from geoml.errors import InputError, NothingFound
+from geoml.errors import InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane, Window
 from geoml.grid.region import project
 from geoml.inputs._unfitted import Unfitted
 from geoml.inputs.mosaic import composite
-from geoml.io.cards.forecast import ForecastTerms, MotionTerms, spelled
+from geoml.io.cards.forecast import BackgroundTerms, ForecastTerms, MotionTerms, spelled
 from geoml.io.cards.map_card import MapCard
+from geoml.io.stac.bands import BandSpec
 from geoml.io.stac.query import middle
 from geoml.io.stac.times import rfc3339
+from geoml.io.stores.store import sha256, within
 from geoml.recipe import PredictRecipe, parse
 from geoml.texts import listed
 
@@ -139,7 +142,33 @@ class Input(Unfitted):
         TransientError when a server does not answer.
         """
         found = [self._step(plan, those, plane, window, n) for n, those in enumerate(self._by_step(plan, items))]
+        if self.terms.background is not None:
+            found += self._background(self.terms.background, plan, plane, window)
         return [*found, *self._advected(plan, items, plane, window)] if self.terms.advected else found
+
+    def _background(self, said: BackgroundTerms, plan: Plan, plane: Plane, window: Window) -> list[Pixels]:
+        """The climatology at the steps and at the leads."""
+        from geoml.cube.harmonics import at_time
+        from geoml.io.cog.read import read
+
+        path = within(Path(plan.model_path), said.file)
+        if sha256(path) != said.sha256:
+            raise ModelError(f"{path}: not the climatology of the package; copy the package again")
+        bands = [
+            BandSpec("climatology", said.file, str(path), f"weight-{n}", index=n + 1, remote=False)
+            for n in range(said.features)
+        ]
+        stored, valid = read(bands, plane.geobox(window), resampling="nearest")
+        values = np.where(valid, stored.astype(np.float32), np.float32(np.nan))
+        when = [middle(w) for w in plan.recipe.query.datetime]
+        when += [when[-1] + lead for lead in self.terms.leads]
+        found = []
+        for time in when:
+            field = at_time(values, int(time.timestamp()), said.annual, said.diurnal)[None]
+            known = np.isfinite(field[0])
+            filled = np.where(known, field, np.float32(0))
+            found.append(Pixels(filled, known.astype(np.uint16), *self._as_is(1), window, (), plane))
+        return found
 
     def _step(self, plan: Plan, those: Sequence[pystac.Item], plane: Plane, window: Window, n: int) -> Pixels:
         if those or (plan.numbers and plan.numbers[n]):

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.cube.harmonics import at_time
 from geoml.cube.motion import Motion, fit_motion, moved, paths
 from geoml.errors import InputError
 from geoml.grid.plane import Window
@@ -34,6 +35,10 @@ class Frames(Protocol):
         """(y, x) of a step; None where it is missing. Raises DataError for one that cannot be read."""
         ...
 
+    def seconds_of(self, number: int) -> int:
+        """Valid time of a step, since 1970."""
+        ...
+
 
 @dataclass(eq=False)
 class SeenCube:
@@ -46,6 +51,8 @@ class SeenCube:
     terms: ForecastTerms
     mean: float = 0.0
     std: float = 1.0
+    climatology: Floats | None = None
+    """(feature, y, x) weights of `geoml.cube.harmonics` of the values as the model sees them."""
     _kept: OrderedDict[int, Floats | None] = field(default_factory=OrderedDict)
     _motions: dict[int, Motion | None] = field(default_factory=dict)
 
@@ -100,13 +107,25 @@ class SeenCube:
     def channels(self, at: int, window: Window) -> tuple[Floats, NDArray[np.bool_]]:
         """(channel, y, x) normalised, 0 where nothing is known, and where something is."""
         part = window.slices(self.whole)
-        steps = [self.frame(n)[part] for n in self.history(at)]
+        steps = [self.transformed(self.frame(n)[part]) for n in self.history(at)]
+        if self.terms.background is not None:
+            ahead = (at + n for n in self.terms.numbers)
+            steps += [self.usual(n)[part] for n in (*self.history(at), *ahead)]
         if self.terms.advected:
-            steps += list(self.advected(at, window, self.terms.numbers))
+            steps += list(self.transformed(self.advected(at, window, self.terms.numbers)))
         values = np.stack(steps)
         known = np.isfinite(values)
-        seen = (self.transformed(np.where(known, values, 0)) - np.float32(self.mean)) / np.float32(self.std)
-        return np.where(known, seen, np.float32(0)), known
+        return np.where(known, self.normalised(values), np.float32(0)), known
+
+    def usual(self, number: int) -> Floats:
+        """(y, x) climatology of a step, as the model sees it."""
+        said = self.terms.background
+        assert said is not None
+        assert self.climatology is not None
+        return at_time(self.climatology, self.frames.seconds_of(number), said.annual, said.diurnal)
+
+    def normalised(self, values: Floats) -> Floats:
+        return (values - np.float32(self.mean)) / np.float32(self.std)
 
     def truth(self, at: int, window: Window) -> Floats:
         """(lead, y, x) physical values of the leads, NaN where nothing is known."""
@@ -115,7 +134,7 @@ class SeenCube:
 
     def target(self, at: int, window: Window) -> Floats:
         """(lead, y, x) normalised, NaN where nothing is known."""
-        return (self.transformed(self.truth(at, window)) - np.float32(self.mean)) / np.float32(self.std)
+        return self.normalised(self.transformed(self.truth(at, window)))
 
     def measure(self, numbers: NDArray[np.int64]) -> None:
         """Take mean and deviation of what the model sees in these steps."""

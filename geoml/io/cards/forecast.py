@@ -33,6 +33,20 @@ class MotionTerms(Frozen):
     every: int
 
 
+class BackgroundTerms(Frozen):
+    """The climatology that is a file of the package: weights of `geoml.cube.harmonics` as bands, on the training grid,
+    of values as the model sees them."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.tif$")
+    sha256: str
+    annual: int = Field(default=0, ge=0, le=8, description="harmonics of the year")
+    diurnal: int = Field(default=0, ge=0, le=8, description="harmonics of the day")
+
+    @property
+    def features(self) -> int:
+        return 1 + 2 * self.annual + 2 * self.diurnal
+
+
 class ForecastTerms(Frozen):
     """The contract of a forecast. Quantiles are none where a single value is said."""
 
@@ -53,6 +67,7 @@ class ForecastTerms(Frozen):
     faint: float = Field(default=0.1, gt=0, description="what hardly counts, in the unit: for log, and for motion")
     floor: float | None = Field(default=None, description="the least that there can be, such as 0 for rain")
     advected: bool = Field(default=False, description="the model sees the last step as it moves on")
+    background: BackgroundTerms | None = Field(default=None, description="the model sees a climatology")
     dtype: Literal["int16", "float32"] = "int16"
     resolution: float = Field(default=0.01, gt=0, description="of int16, in the unit")
     fitted: MotionTerms | None = Field(default=None, description="the motion of a run")
@@ -81,8 +96,9 @@ class ForecastTerms(Frozen):
 
     @property
     def channels(self) -> int:
-        """Steps that the model sees, and leads of what has moved on: ``dates`` of the card."""
-        return self.history + len(self.leads) * self.advected
+        """Steps that the model sees, climatology and leads of what has moved on: ``dates`` of the card."""
+        leads = len(self.leads)
+        return self.history + (self.history + leads) * (self.background is not None) + leads * self.advected
 
     def among(self, leads: tuple[dt.timedelta, ...]) -> tuple[int, ...]:
         """Positions of the leads that are asked. Raises InputError for one that the model does not have."""

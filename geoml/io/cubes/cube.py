@@ -43,8 +43,11 @@ class Cube:
     Made by `open_cube`. Steps are numbered from 0 in order of time. Missing ones are not there.
     """
 
-    def __init__(self, spec: CubeSpec, frames: Sequence[Frame], grid: CubeGrid, reader: FrameReader) -> None:
+    def __init__(
+        self, spec: CubeSpec, frames: Sequence[Frame], grid: CubeGrid, reader: FrameReader, factor: int = 1
+    ) -> None:
         self.spec, self._frames, self._grid, self._reader = spec, tuple(frames), grid, reader
+        self.factor = factor
 
     @property
     def variable(self) -> str:
@@ -64,7 +67,9 @@ class Cube:
     @property
     def geobox(self) -> GeoBox:
         """The grid, row 0 in the north."""
-        return self._grid.geobox
+        fine = self._grid.geobox
+        height, width = (n // self.factor for n in fine.shape)
+        return GeoBox((height, width), fine.affine @ Affine.scale(self.factor), fine.crs)
 
     @property
     def crs(self) -> str:
@@ -132,6 +137,17 @@ class Cube:
             raise InputError(f"step: {step}; expected 0 to {len(self._frames) - 1}")
         rows = check_range(rows, self.shape[0], "rows")
         columns = check_range(columns, self.shape[1], "columns")
+        if self.factor == 1:
+            return self._fine(step, rows, columns)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        fine = (slice(part.start * self.factor, part.stop * self.factor) for part in (rows, columns))
+        squares = self._fine(step, *fine).reshape(height, self.factor, width, self.factor)
+        known = np.isfinite(squares).sum((1, 3))
+        total = np.nansum(squares, (1, 3))
+        half = 2 * known >= self.factor**2
+        return np.where(half, total / np.maximum(known, 1), np.nan).astype(np.float32)
+
+    def _fine(self, step: int, rows: slice, columns: slice) -> NDArray[np.float32]:
         frame = self._frames[step]
         with _naming(frame, self.calendar):
             numbers, valid, scale, offset = self._stored(frame, rows, columns)
@@ -199,8 +215,11 @@ class _naming:
             raise type(error)(f"{self._frame.name}, {iso(self._frame.tick, self._calendar)}: {error}") from error
 
 
-def open_cube(source: Source | Sequence[Source], spec: CubeSpec) -> Cube:
+def open_cube(source: Source | Sequence[Source], spec: CubeSpec, factor: int = 1) -> Cube:
     """The cube of a file, a folder, a list of files or of STAC items, as ``spec`` says.
+
+    With a ``factor`` above one its pixels are means of squares of so many values in the wanted unit, of which at least
+    half are known; what is left over in the south and east is left out.
 
     Only headers are read. Files may come in any order; an axis inside of a file must rise. Raises InputError for what
     was asked wrongly, MissingExtra where a package for the kind of file is not installed, and DataError, naming file
@@ -219,7 +238,7 @@ def open_cube(source: Source | Sequence[Source], spec: CubeSpec) -> Cube:
         texts = ", ".join(iso(c, "standard") for c in cycles[:5])
         raise DataError(f"{frames[0].path}: forecasts of {len(cycles)} reference times ({texts}); expected one")
     check_spacing([f.tick for f in frames], [f.name for f in frames], spec.duration, spec.time.calendar)
-    return Cube(spec, frames, found[0].grid, _reader(spec))
+    return Cube(spec, frames, found[0].grid, _reader(spec), factor)
 
 
 def _reader(spec: CubeSpec) -> FrameReader:

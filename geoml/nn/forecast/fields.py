@@ -76,7 +76,7 @@ class FieldScores:
         self.middle = len(self.levels) // 2
         self.pixels = self.unsaid = self.wet = 0
         self.absolute = self.square = self.error = self.loss = 0.0
-        self.below = np.zeros((2, len(self.levels)), np.float64)
+        self.inside = np.zeros((2, self.middle), np.int64)
         self.events = np.zeros((len(self.thresholds), 3), np.int64)
         self.squares = np.zeros((len(self.thresholds), len(self.sides), 2))
 
@@ -97,8 +97,8 @@ class FieldScores:
         something = (y >= self.faint) | (q[-1] >= self.faint)
         self.wet += int(something.sum())
         for n, part in enumerate((np.ones_like(something), something)):
-            # a truth on a quantile, as dry ground is, counts half to either side
-            self.below[n] += ((q[:, part] < y[part]).sum(1) + (q[:, part] <= y[part]).sum(1)) / 2
+            for k in range(self.middle):
+                self.inside[n, k] += int(((q[k] <= y) & (y <= q[-1 - k]) & part).sum())
         for n, threshold in enumerate(self.thresholds):
             self.events[n] += contingency(median, truth, threshold)
             for m, side in enumerate(self.sides):
@@ -130,12 +130,8 @@ class FieldScores:
         }
 
     def _coverage(self, part: int, n: int) -> dict[str, float]:
-        """Share between both ends, by the share that should be."""
+        """Share between both ends, these included, by the share that should be."""
         if not n:
             return {}
-        above = self.below[part] / n
-        last = len(self.levels) - 1
-        return {
-            str(round(100 * (self.levels[last - k] - self.levels[k]))): float(above[k] - above[last - k])
-            for k in range(self.middle)
-        }
+        each = enumerate(self.inside[part])
+        return {str(round(100 * (self.levels[-1 - k] - self.levels[k]))): int(count) / n for k, count in each}
