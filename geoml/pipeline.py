@@ -7,10 +7,7 @@ steps is the output folder and block ids; arrays stay inside a step.
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import logging
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +19,7 @@ from geoml.data.recipe import RasterRecipe, recipe_file
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
+from geoml.engine.run.claim import claim
 from geoml.engine.run.collect import collect as collect
 from geoml.engine.run.collect import collected
 from geoml.engine.run.domain import compare
@@ -33,13 +31,12 @@ from geoml.engine.run.span_search import SpanSearch
 from geoml.engine.run.tally import Progress, Tally, is_done
 from geoml.engine.task import DEFAULT, Task, find
 from geoml.engine.workers.drive import run_all
-from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits, too_long
+from geoml.errors import GeomlError, InputError, NothingFound, limits
 from geoml.io.cards.domain import describe
 from geoml.io.software import item_software, other_versions
 from geoml.io.stac import search as stac
 from geoml.io.stores.remote import RunStore, run_store
-from geoml.io.stores.store import within
-from geoml.recipe import Frozen, PredictRecipe, check_text, differences, load_yaml, parse
+from geoml.recipe import Frozen, PredictRecipe, differences, load_yaml, parse
 
 if TYPE_CHECKING:
     from geoml.engine.learn.recipe import LearnRecipe
@@ -48,12 +45,6 @@ if TYPE_CHECKING:
     from geoml.io.cards.map_card import MapCard
 
 log = logging.getLogger(__name__)
-
-FREE_BYTES = 64 * 2**20
-"""A run does not start with less free space on its output disk."""
-
-LONGEST_OUT = 4095 - 256
-"""Bytes of the path of an output folder: what systems take (PATH_MAX), without the longest name in a run."""
 
 
 @limits("plan")
@@ -68,7 +59,7 @@ def plan(
     ``out`` holds the run of another recipe, ModelError for images that are out of the model's domain in a way that the
     recipe does not allow; see `geoml.engine.run.plan.make_plan` for the rest.
     """
-    store = _claim(out)
+    store = claim(out)
     made, items = planning.make_plan(recipe, dates)
     if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json"):
         before = planning.read_plan(store)
@@ -107,49 +98,9 @@ def locked(out: str | Path | RunStore) -> Iterator[RunStore]:
     of `run_blocks` need not. Raises TransientError, saying who, when another process works on it; what a killed one
     left is taken over.
     """
-    store = _claim(out)
+    store = claim(out)
     with store.lock():
         yield store
-
-
-def _claim(out: str | Path | RunStore) -> RunStore:
-    """Make the output folder. Raises InputError for a folder with foreign files, DataError without space."""
-    if not isinstance(out, RunStore):
-        check_text(str(out), "out")
-        if "\0" in str(out):
-            raise InputError(f"out: {str(out)!r} has a NUL in it; expected a path")
-    store = run_store(out)
-    if store.bucket is not None:
-        _claim_bucket(store)
-    else:
-        _claim_folder(store.local)
-    return store
-
-
-def _claim_bucket(store: RunStore) -> None:
-    if not store.empty() and not store.sizes(planning.STATE):
-        raise InputError(f"out: {store.url} holds other files; expected an empty prefix or one of an earlier run")
-    _claim_folder(store.local, f"GEOML_SCRATCH: {store.local}", foreign=True)
-
-
-def _claim_folder(out: Path, shown: str = "", *, foreign: bool = False) -> None:
-    shown = shown or f"out: {out}"
-    if len(os.fsencode(out.absolute())) > LONGEST_OUT:
-        raise InputError(f"out: {too_long(out)}")
-    try:
-        if out.exists() and not out.is_dir():
-            raise InputError(f"{shown} is a file; expected a folder")
-        state = within(out, f"{planning.STATE}/plan.json").parent
-        if not foreign and out.is_dir() and any(out.iterdir()) and not state.is_dir():
-            raise InputError(f"{shown} holds other files; expected an empty folder or one of an earlier run")
-        state.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(out).free
-    except OSError as err:
-        if err.errno == errno.ENAMETOOLONG:
-            raise InputError(f"out: {too_long(out)}") from err
-        raise InputError(f"{shown} cannot be written ({err.strerror}); expected a folder of yours") from err
-    if free < FREE_BYTES:
-        raise DataError(f"{shown} has {free / 2**20:.0f} MB of free space; expected at least {FREE_BYTES >> 20} MB")
 
 
 @limits("plan")
@@ -226,7 +177,7 @@ def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]
     """
     from geoml.engine.learn.fit import fit, map_recipe  # torch
 
-    place = _claim(out).local / "model"
+    place = claim(out).local / "model"
     return fit(recipe, place), map_recipe(recipe, place)
 
 
@@ -294,7 +245,7 @@ def scan(
     """
     from geoml.engine.run import gather as gathering  # tables, which a run of one date does without
 
-    _claim(out)
+    claim(out)
     result = monitoring.Scan(monitoring.claim_series(recipe, out))
     entries, result.record = gathering.read_state(out)
     first, last = monitoring.window(lookback, until)

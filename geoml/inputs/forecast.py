@@ -32,6 +32,7 @@ from geoml.io.cards.forecast import BackgroundTerms, ForecastTerms, MotionTerms,
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stac.query import middle
+from geoml.io.stac.step_times import reference_of
 from geoml.io.stac.times import rfc3339
 from geoml.io.stores.store import sha256, within
 from geoml.recipe import PredictRecipe, parse
@@ -160,8 +161,9 @@ class Input(Unfitted):
         ]
         stored, valid = read(bands, plane.geobox(window), resampling="nearest")
         values = np.where(valid, stored.astype(np.float32), np.float32(np.nan))
-        when = [middle(w) for w in plan.recipe.query.datetime]
-        when += [when[-1] + lead for lead in self.terms.leads]
+        reference = reference_of(self.terms, plan.recipe.query.datetime[-1])
+        when = [reference - n * self.terms.step for n in range(self.terms.history - 1, -1, -1)]
+        when += [reference + lead for lead in self.terms.leads]
         found = []
         for time in when:
             field = at_time(values, int(time.timestamp()), said.annual, said.diurnal)[None]
@@ -237,12 +239,12 @@ class Input(Unfitted):
         """
         steps = self.steps(plan, items, block.plane, window)
         pixels, dates = self.together(steps), tuple(s.items for s in steps[: self.terms.history])
-        reference = middle(plan.recipe.query.datetime[-1])
+        reference = reference_of(self.terms, plan.recipe.query.datetime[-1])
         about = {
             "forecast:reference_datetime": rfc3339(reference),
             "forecast:variable": self.terms.standard_name or self.terms.variable,
         }
-        ahead = reference + self.terms.leads[0], reference + self.terms.leads[-1]
+        ahead = reference + self.terms.written[0], reference + self.terms.written[-1]
         return BlockPixels(pixels, dates, about, ahead)
 
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:

@@ -63,7 +63,7 @@ class ForecastReport:
         """Means of the first and the last lead."""
         ends = dict.fromkeys((0, len(self.leads) - 1))
         return tuple(
-            (f"mean at {spelled(self.terms.leads[n])}", self._text(self._mean(self._key(self.leads[n])))) for n in ends
+            (f"mean at {spelled(self.terms.written[n])}", self._text(self._mean(self._key(self.leads[n])))) for n in ends
         )
 
     def drawings(self, stored: Mapping[str, NDArray[np.number]], canvas: Canvas) -> Sequence[Drawing]:
@@ -81,7 +81,7 @@ class ForecastReport:
         colours = images.ramp((stored.ravel() - low) / max(high - low, 1e-9)).reshape(*stored.shape, 4)
         colours[~known] = images.CLEAR
         ends = [self._text(v * self.scale) for v in (low, high)]
-        title = f"{self.terms.variable}, {spelled(self.terms.leads[n])} ahead"
+        title = f"{self.terms.variable}, {spelled(self.terms.written[n])} ahead"
         bar = Markup('<p class="small soft">{} <span style="background:{};padding:0 4em"></span> {}</p>')
         alt = f"Map of {title}, from {ends[0]} to {ends[1]}; {extent}."
         return Drawing(title, colours, alt, bar.format(ends[0], images.gradient(), ends[1]))
@@ -90,10 +90,10 @@ class ForecastReport:
         """The mean of the region by lead as a fan, a table of it, and the skill that was measured before."""
         of = self.terms.quantiles or (0.5,)
         fan = {q: [self._mean(self.names[lead, band]) for lead in self.leads] for band, q in enumerate(of, 1)}
-        chart = fan_chart([spelled(v) for v in self.terms.leads], fan, self.terms.unit or "", {})
+        chart = fan_chart([spelled(v) for v in self.terms.written], fan, self.terms.unit or "", {})
         row = Markup("<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>")
         rows = []
-        for lead, key in zip(self.terms.leads, map(self._key, self.leads), strict=True):
+        for lead, key in zip(self.terms.written, map(self._key, self.leads), strict=True):
             tally = self.tallies[key]
             ends = [self._text(v * self.scale if math.isfinite(v) else None) for v in (tally.low, tally.high)]
             rows.append(row.format(spelled(lead), ends[0], self._text(self._mean(key)), ends[1]))

@@ -21,7 +21,7 @@ from geoml.engine.contract import BlockPart, BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.cards.map_card import MapCard
-from geoml.io.stac.query import middle
+from geoml.io.stac.step_times import reference_of
 from geoml.io.stac.times import rfc3339
 from geoml.recipe import PredictRecipe, parse
 
@@ -78,7 +78,7 @@ class Output:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        return tuple(self._layer(lead) for lead in self.terms.leads)
+        return tuple(self._layer(lead) for lead in self.terms.written)
 
     def _layer(self, lead: dt.timedelta) -> Layer:
         terms, text = self.terms, spelled(lead)
@@ -86,7 +86,7 @@ class Output:
         of = terms.standard_name or terms.variable
         fields: dict[str, object] = {}
         if self.recipe is not None:
-            reference = middle(self.recipe.query.datetime[-1])
+            reference = reference_of(terms, self.recipe.query.datetime[-1])
             fields = {
                 "datetime": rfc3339(reference + lead),
                 "forecast:reference_datetime": rfc3339(reference),
@@ -140,7 +140,8 @@ class Output:
             steps = (averaged / self.terms.resolution).round().clamp(-LARGEST, LARGEST)
             steps = torch.where(torch.isfinite(averaged), steps, float(BROKEN))
             values = torch.where(silent, nodata, steps).to(torch.int16)
-        return list(values.chunk(len(self.terms.leads), 1))
+        each = dict(zip(self.terms.leads, values.chunk(len(self.terms.leads), 1), strict=True))
+        return [each[lead] for lead in self.terms.written]
 
     def encode_raw(self, raw: Tensor) -> list[Tensor]:
         """As `encode`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -70,6 +71,7 @@ class ForecastTerms(Frozen):
     background: BackgroundTerms | None = Field(default=None, description="the model sees a climatology")
     dtype: Literal["int16", "float32"] = "int16"
     resolution: float = Field(default=0.01, gt=0, description="of int16, in the unit")
+    asked: tuple[Period, ...] = Field(default=(), description="leads that a run writes; all of them where empty")
     fitted: MotionTerms | None = Field(default=None, description="the motion of a run")
 
     @model_validator(mode="after")
@@ -83,6 +85,11 @@ class ForecastTerms(Frozen):
         if self.offsets and {len(v) for v in self.offsets} != {len(self.quantiles)}:
             raise ValueError("offsets: expected one for each quantile of each lead")
         return self
+
+    @property
+    def written(self) -> tuple[dt.timedelta, ...]:
+        """Leads that a run writes."""
+        return self.asked or self.leads
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -100,9 +107,9 @@ class ForecastTerms(Frozen):
         leads = len(self.leads)
         return self.history + (self.history + leads) * (self.background is not None) + leads * self.advected
 
-    def among(self, leads: tuple[dt.timedelta, ...]) -> tuple[int, ...]:
-        """Positions of the leads that are asked. Raises InputError for one that the model does not have."""
+    def asking(self, leads: Sequence[dt.timedelta]) -> ForecastTerms:
+        """The same for a run that writes these leads. Raises InputError for one that the model does not have."""
         if missing := [spelled(v) for v in leads if v not in self.leads]:
             has = ", ".join(map(spelled, self.leads))
             raise InputError(f"leads: {missing[0]} is not among those of the model: {has}")
-        return tuple(self.leads.index(v) for v in leads)
+        return self.model_copy(update={"asked": tuple(v for v in self.leads if v in leads) if leads else ()})

@@ -1,0 +1,161 @@
+"""Make ready what a run over blocks needs to forecast a grid: a catalog of the steps, a package, and the run's recipe.
+
+Steps after the reference time are not opened. Both lie in the folder of the run, so that it can be repeated when the
+service that gave the data has deleted them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import shapely
+
+from geoml.engine.packages import cards, package
+from geoml.engine.run.claim import claim
+from geoml.engine.run.plan import STATE
+from geoml.errors import InputError, ModelError, NothingFound
+from geoml.forecasting.grids.fit import TASK, metres_of, phase_of
+from geoml.forecasting.grids.frames import CubeFrames, step_seconds
+from geoml.forecasting.recipe import CubeSource, GridRun
+from geoml.io.cards.forecast import ForecastTerms, spelled
+from geoml.io.cards.map_card import Band, MapCard
+from geoml.io.cubes.catalog import outline_of, write_catalog
+from geoml.io.cubes.cube import Cube, open_cube
+from geoml.io.cubes.spec import load_cube_spec
+from geoml.io.stac.step_times import steps_of
+from geoml.io.stores.store import within, write_json
+from geoml.recipe import PredictRecipe, parse
+
+SIMPLE = ("persistence", "advection")
+"""Models that need no package."""
+HISTORY = 4
+"""Steps that they see, of which advection takes its motion."""
+
+
+def prepared(asked: GridRun, out: str | Path) -> PredictRecipe:
+    """The recipe of the run in ``out``, whose folder has its catalog and its package then.
+
+    Raises InputError for a reference time in the future or between steps, a lead that the model does not have and a
+    cube that does not fit it; NothingFound where nothing is known at the reference time; and what reading raises.
+    """
+    reference = asked.reference
+    if reference > dt.datetime.now(dt.UTC):
+        raise InputError(f"reference-time: {reference:%FT%TZ} is in the future; expected one up to now")
+    card = None if asked.model in SIMPLE else cards.read(asked.model, MapCard)
+    source = _source(asked, card)
+    folder = claim(out).local / STATE
+    with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor) as cube:
+        card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
+        terms = terms.asking(asked.leads)
+        catalog = write_catalog(cube, _steps(cube, terms, reference), folder / "steps")
+        region = _region(asked, cube, folder)
+    made = terms.model_dump(mode="json", exclude_defaults=True)
+    _write_package(asked.model, card.model_copy(update={"made": made}), folder / "forecast")
+    query = {"catalog": str(catalog), "datetime": steps_of(terms, reference), **region}
+    run = {"model": str(folder / "forecast"), "crs": "data", "block_size": asked.block_size, "query": query}
+    return parse(PredictRecipe, run, "forecast")
+
+
+def _source(asked: GridRun, card: MapCard | None) -> CubeSource:
+    """How the cube is read: as the recipe of the package says, or as asked."""
+    trained = {} if card is None else card.training.get("recipe", {}).get("source", {})
+    reads = asked.reads or trained.get("cube")
+    if reads is None:
+        raise InputError("reads: what the numbers of the cube mean is not known; expected a name in catalogs/cubes")
+    how = {"kind": "cube", "path": asked.cube, **{k: v for k, v in trained.items() if k != "path"}, "cube": reads}
+    return parse(CubeSource, how, "forecast")
+
+
+def _steps(cube: Cube, terms: ForecastTerms, reference: dt.datetime) -> list[int]:
+    """Positions of the steps up to the reference time that are there. Raises NothingFound without the last one."""
+    frames = CubeFrames(cube)
+    last = frames.number(reference)
+    if frames.step(last) is None:
+        before = [n for n in frames.numbers if n < last]
+        said = f"the latest before it is of {frames.time(int(before[-1])):%FT%TZ}" if before else "none is before it"
+        raise NothingFound(f"reference-time: no step of {reference:%FT%TZ}; {said}")
+    wanted = range(last - terms.history + 1, last + 1)
+    return [step for n in wanted if (step := frames.step(n)) is not None]
+
+
+def _terms(card: MapCard, cube: Cube) -> ForecastTerms:
+    """Of a package. Raises ModelError for one that is of other data than the cube."""
+    if card.task != TASK:
+        raise ModelError(f"model: {card.name} is for {card.task}; expected a forecast of a grid")
+    terms = parse(ForecastTerms, dict(card.made), f"{card.name}: made")
+    for name, mine, theirs in (
+        ("variable", terms.variable, cube.variable),
+        ("unit", terms.unit, cube.unit),
+        ("step", terms.step.total_seconds(), step_seconds(cube)),
+    ):
+        if mine != theirs:
+            raise ModelError(f"{name}: the cube has {theirs}; {card.name} was trained on {mine}")
+    if abs(card.gsd - metres_of(cube)) > 1e-6 * card.gsd:
+        raise ModelError(f"gsd: the cube has {metres_of(cube):g} m; {card.name} was trained on {card.gsd:g} m")
+    return terms
+
+
+def _untrained(asked: GridRun, cube: Cube) -> tuple[MapCard, ForecastTerms]:
+    """The card of a simple method, for what the cube holds."""
+    advected = asked.model == "advection"
+    if not asked.leads:
+        raise InputError(f"leads: {asked.model} is for any; expected some, such as PT15M,PT30M")
+    low = cube.spec.plausible[0]
+    terms = parse(
+        ForecastTerms,
+        {
+            "variable": cube.variable, "standard_name": cube.variable, "unit": cube.unit, "step": cube.spec.step,
+            "history": HISTORY, "leads": [spelled(v) for v in sorted(set(asked.leads))], "advected": advected,
+            "accumulated": cube.spec.time.label != "instant", "floor": 0.0 if low == 0 else None,
+        },
+        "forecast",
+    )  # fmt: skip
+    config = {"history": HISTORY, "leads": list(terms.numbers), "levels": [0.5], "guess": advected}
+    card = MapCard(
+        name=asked.model,
+        description="Untrained: a single value, without an interval.",
+        task=TASK,
+        architecture=asked.model,
+        config=config,
+        bands=(Band(name=cube.variable, unit=cube.unit),),
+        gsd=metres_of(cube),
+        anchor=phase_of(cube),
+        dates=terms.channels,
+        chip_size=512,
+        classes=(),
+        channels=len(terms.leads),
+        float32=True,
+    )
+    return card, terms
+
+
+def _write_package(model: str, card: MapCard, folder: Path) -> None:
+    """The package as this run asks for it: its own weights, and of its leads those that are written."""
+    if (folder / cards.CARD).is_file() and cards.read_in(folder, MapCard).made == card.made:
+        return
+    if model in SIMPLE:
+        package.save(package.build(card), card, folder)
+        return
+    shutil.copytree(cards.find(model), folder, dirs_exist_ok=True)
+    cards.write(card, folder)
+
+
+def _region(asked: GridRun, cube: Cube, folder: Path) -> dict[str, object]:
+    """What is asked, or all of the grid."""
+    if asked.bbox is not None:
+        return {"bbox": asked.bbox}
+    if asked.region is not None:
+        return {"region": asked.region}
+    path = within(folder, "grid.geojson")
+    shape = json.loads(shapely.to_geojson(outline_of(cube)))
+    write_json(path, {"type": "Feature", "properties": {}, "geometry": shape})
+    return {"region": str(path)}
+
+
+def leads_of(texts: Sequence[str]) -> tuple[dt.timedelta, ...]:
+    """Durations of ISO 8601."""
+    return tuple(parse(_Lead, {"lead": text}, "leads").lead for text in texts)
