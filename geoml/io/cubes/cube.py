@@ -27,6 +27,7 @@ from geoml.io.cubes.rasters import find_rasters
 from geoml.io.cubes.spec import CubeSpec
 from geoml.io.cubes.steps import check_spacing
 from geoml.io.cubes.values import physical
+from geoml.io.cubes.zarr_store import ZarrReader, find_zarr
 from geoml.io.stac.times import instant
 from geoml.io.stores.hrefs import gdal_path
 
@@ -242,7 +243,7 @@ def open_cube(source: Source | Sequence[Source], spec: CubeSpec, factor: int = 1
 
 
 def _reader(spec: CubeSpec) -> FrameReader:
-    return _GdalReader(spec)
+    return ZarrReader(spec) if spec.driver == "Zarr" else _GdalReader(spec)
 
 
 def _found(sources: list[Source], spec: CubeSpec) -> list[Found]:
@@ -254,7 +255,7 @@ def _found(sources: list[Source], spec: CubeSpec) -> list[Found]:
     if items:
         return [_of_item(item, spec) for item in items]
     paths = paths_of([part for part in sources if not isinstance(part, pystac.Item)], spec)
-    find = {"netCDF": find_netcdf, "GRIB": find_grib}.get(spec.driver, find_rasters)
+    find = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr}.get(spec.driver, find_rasters)
     return [find(path, spec) for path in paths]
 
 
