@@ -28,7 +28,6 @@ from geoml.io.cubes.spec import CubeSpec
 from geoml.io.cubes.steps import check_spacing
 from geoml.io.cubes.values import physical
 from geoml.io.cubes.zarr_store import ZarrReader, find_zarr
-from geoml.io.stac.times import instant
 from geoml.io.stores.hrefs import gdal_path
 
 Source = str | Path | pystac.Item
@@ -212,8 +211,9 @@ class _naming:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, GeomlError) and str(self._frame.path) not in str(error):
-            raise type(error)(f"{self._frame.name}, {iso(self._frame.tick, self._calendar)}: {error}") from error
+        if isinstance(error, GeomlError):
+            text = str(error).removeprefix(f"{self._frame.path}: ")
+            raise type(error)(f"{self._frame.name}, {iso(self._frame.tick, self._calendar)}: {text}") from error
 
 
 def open_cube(source: Source | Sequence[Source], spec: CubeSpec, factor: int = 1) -> Cube:
@@ -267,10 +267,9 @@ def _of_item(item: pystac.Item, spec: CubeSpec) -> Found:
     path = Path(gdal_path(asset.href, remote=False, root=folder))
     if "://" in str(path) or not path.is_file():
         raise InputError(f"item {item.id}: {asset.href!r} is no local file; expected one beside the item")
-    try:
-        moment: dt.datetime = instant(item.properties.get("datetime"))
-    except ValueError as err:
-        raise DataError(f"item {item.id}: datetime {err}") from err
+    if item.datetime is None:
+        raise DataError(f"item {item.id}: no datetime; an interval alone does not say when")
+    moment = item.datetime if item.datetime.tzinfo else item.datetime.replace(tzinfo=dt.UTC)
     return find_rasters(path, spec, moment)
 
 

@@ -44,7 +44,9 @@ def find_zarr(path: Path, spec: CubeSpec) -> Found:
             raise DataError(f"{meta.name}: no axis of time among its dimensions {listed(leading)}")
         about = coordinates[time].attributes
         calendar, where = str(about.get("calendar", "standard")), f"{path}: {time}"
-        made = axis_ticks(_values(path, coordinates[time]), str(about["units"]), calendar, where, spec)
+        numbers = _values(path, coordinates[time], zero=True)
+        made = axis_ticks(numbers, str(about["units"]), calendar, where, spec)
+        _check_zero(path, coordinates[time], spec.duration.places(made, spec.time.calendar))
         _others(path, meta, coordinates, time, spec)  # refuses what is not there
         y, x = (_values(path, coordinates[name]) for name in meta.dims[-2:])
         transform = _transform(y, x, meta.dims[-2:])
@@ -71,13 +73,25 @@ def _open(path: Path, meta: ArrayMeta) -> Any:
     )
 
 
-def _values(path: Path, meta: ArrayMeta) -> NDArray[np.float64]:
-    """All of a coordinate. Raises DataError where a part of it is missing."""
-    whole = tuple(slice(0, n) for n in meta.shape)
-    there = _there(path, meta, whole)
-    if not there.all():
+def _values(path: Path, meta: ArrayMeta, *, zero: bool = False) -> NDArray[np.float64]:
+    """All of a coordinate; with ``zero`` the first may be missing where it is 0, as writers leave out such chunks.
+
+    Raises DataError where a part of it is missing.
+    """
+    there = _there(path, meta, (slice(0, meta.shape[0]),))
+    if not there[int(zero and meta.fill in (0, None)) :].all():
         raise DataError(f"{meta.name}: {int((~there).sum())} of {there.size} values are missing (no chunk)")
     return np.asarray(_open(path, meta)[:], np.float64)
+
+
+def _check_zero(path: Path, meta: ArrayMeta, places: list[float]) -> None:
+    """Refuse a first time whose chunk is missing, unless it lies one step before the second, as 0 would by chance only.
+
+    Raises DataError.
+    """
+    first = _there(path, meta, (slice(0, 1),))[0]
+    if not first and len(places) > 1 and abs(places[1] - places[0] - 1) > 1e-6:
+        raise DataError(f"{meta.name}: the first of {len(places)} values is missing (no chunk)")
 
 
 def _there(path: Path, meta: ArrayMeta, part: tuple[slice, ...]) -> NDArray[np.bool_]:
