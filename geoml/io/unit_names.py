@@ -22,6 +22,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "percent": ("%", "pct", "per cent"),
     "m": ("m", "metre", "metres", "meter", "meters"),
     "mm": ("mm", "millimetre", "millimetres", "millimeter", "millimeters"),
+    "kg m-2": ("kg m**-2", "kg/m2", "kg/m^2", "kg/(m^2)"),
     "mm/h": ("mm/hr", "mm h-1", "mm hr-1", "mm h**-1"),
     "kg m-2 s-1": ("kg m**-2 s**-1", "kg/m2/s", "kg/(m^2 s)", "kg/(m^2*s)", "mm/s", "mm s-1"),
     "dBZ": ("dbz",),

@@ -49,6 +49,7 @@ FAMILIES: Sequence[Mapping[str, _Conversion]] = (
     {
         "m": (_same, _same),
         "mm": (lambda v: v / np.float32(1000), lambda v: v * np.float32(1000)),
+        "kg m-2": (lambda v: v / np.float32(1000), lambda v: v * np.float32(1000)),  # of water
     },
     {
         "mm/h": (_same, _same),

@@ -27,7 +27,7 @@ from geoml.io.cubes.rasters import find_rasters
 from geoml.io.cubes.spec import CubeSpec
 from geoml.io.cubes.steps import check_spacing
 from geoml.io.cubes.values import physical
-from geoml.io.stac.times import instant
+from geoml.io.cubes.zarr_store import ZarrReader, find_zarr
 from geoml.io.stores.hrefs import gdal_path
 
 Source = str | Path | pystac.Item
@@ -211,8 +211,9 @@ class _naming:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, GeomlError) and str(self._frame.path) not in str(error):
-            raise type(error)(f"{self._frame.name}, {iso(self._frame.tick, self._calendar)}: {error}") from error
+        if isinstance(error, GeomlError):
+            text = str(error).removeprefix(f"{self._frame.path}: ")
+            raise type(error)(f"{self._frame.name}, {iso(self._frame.tick, self._calendar)}: {text}") from error
 
 
 def open_cube(source: Source | Sequence[Source], spec: CubeSpec, factor: int = 1) -> Cube:
@@ -242,7 +243,7 @@ def open_cube(source: Source | Sequence[Source], spec: CubeSpec, factor: int = 1
 
 
 def _reader(spec: CubeSpec) -> FrameReader:
-    return _GdalReader(spec)
+    return ZarrReader(spec) if spec.driver == "Zarr" else _GdalReader(spec)
 
 
 def _found(sources: list[Source], spec: CubeSpec) -> list[Found]:
@@ -254,7 +255,7 @@ def _found(sources: list[Source], spec: CubeSpec) -> list[Found]:
     if items:
         return [_of_item(item, spec) for item in items]
     paths = paths_of([part for part in sources if not isinstance(part, pystac.Item)], spec)
-    find = {"netCDF": find_netcdf, "GRIB": find_grib}.get(spec.driver, find_rasters)
+    find = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr}.get(spec.driver, find_rasters)
     return [find(path, spec) for path in paths]
 
 
@@ -266,10 +267,9 @@ def _of_item(item: pystac.Item, spec: CubeSpec) -> Found:
     path = Path(gdal_path(asset.href, remote=False, root=folder))
     if "://" in str(path) or not path.is_file():
         raise InputError(f"item {item.id}: {asset.href!r} is no local file; expected one beside the item")
-    try:
-        moment: dt.datetime = instant(item.properties.get("datetime"))
-    except ValueError as err:
-        raise DataError(f"item {item.id}: datetime {err}") from err
+    if item.datetime is None:
+        raise DataError(f"item {item.id}: no datetime; an interval alone does not say when")
+    moment = item.datetime if item.datetime.tzinfo else item.datetime.replace(tzinfo=dt.UTC)
     return find_rasters(path, spec, moment)
 
 

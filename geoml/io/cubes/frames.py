@@ -13,8 +13,10 @@ from odc.geo.geobox import GeoBox
 
 from geoml.errors import DataError
 from geoml.io.crs import aligned
+from geoml.io.cubes.calendars import calendar_of, ticks
 from geoml.io.cubes.place import CubeGrid
 from geoml.io.cubes.spec import CubeSpec
+from geoml.io.cubes.steps import check_axis
 from geoml.io.unit_names import unit
 
 
@@ -62,6 +64,18 @@ def check_unit(said: str | None, spec: CubeSpec) -> None:
     tag = (said or "").strip().strip("[]")
     if (name := unit(tag)) is not None and name != spec.file_unit and name.lower() != str(spec.file_unit).lower():
         raise DataError(f"its unit is {tag!r}; expected file_unit {spec.file_unit}")
+
+
+def axis_ticks(
+    values: NDArray[np.floating], units: str, calendar: str, where: str, spec: CubeSpec
+) -> NDArray[np.int64]:
+    """Ticks of the axis of time that ``where`` calls, which rises and does not leap. Raises DataError for another."""
+    name = calendar_of(calendar)
+    if name != spec.time.calendar:
+        raise DataError(f"{where}: calendar {name}; expected time.calendar {spec.time.calendar}")
+    made = ticks(values, units, name)
+    check_axis(made, where, spec.duration, name, spec.time.longest_gap)
+    return made
 
 
 def crs_of(dataset: rasterio.DatasetReader) -> str | None:

@@ -8,12 +8,10 @@ import numpy as np
 import rasterio
 
 from geoml.errors import DataError, InputError
-from geoml.io.cubes.calendars import calendar_of, ticks
 from geoml.io.cubes.files import check_kind, opened
-from geoml.io.cubes.frames import Found, Frame, check_unit, crs_of, flat_tags
+from geoml.io.cubes.frames import Found, Frame, axis_ticks, check_unit, crs_of, flat_tags
 from geoml.io.cubes.place import from_position
 from geoml.io.cubes.spec import CubeSpec
-from geoml.io.cubes.steps import check_axis
 from geoml.texts import listed
 
 
@@ -28,12 +26,9 @@ def find_netcdf(path: Path, spec: CubeSpec) -> Found:
         if time is None:
             raise DataError(f"{spec.variable}: no axis of time among its dimensions {listed(extra)}")
         bands = _bands(dataset, [d for d in extra if d != time], time, spec)
-        calendar = calendar_of(tags.get(f"{time}#calendar", "standard"))
-        if calendar != spec.time.calendar:
-            raise DataError(f"{time}: calendar {calendar}; expected time.calendar {spec.time.calendar}")
-        numbers = [_number(dataset, band, time) for band in bands]
-        made = ticks(np.array(numbers, np.float64), tags[f"{time}#units"], calendar)
-        check_axis(made, f"{path}: {time}", spec.duration, calendar, spec.time.longest_gap)
+        numbers = np.array([_number(dataset, band, time) for band in bands])
+        calendar = tags.get(f"{time}#calendar", "standard")
+        made = axis_ticks(numbers, tags[f"{time}#units"], calendar, f"{path}: {time}", spec)
         found = from_position(spec.position, tags, dataset.transform, crs_of(dataset), dataset.shape)
     return Found(tuple(Frame(path, b, int(t)) for b, t in zip(bands, made, strict=True)), found)
 

@@ -146,7 +146,7 @@ class CubeSpec(Frozen):
         if self.conversion == "dbz" and have != "dBZ":
             raise ValueError(f"file_unit: {have}; conversion dbz expects dBZ")
         if self.conversion == "rate" and (mismatch(self.name, {have}, "mm") or self.duration.seconds is None):
-            raise ValueError("conversion: rate makes mm or m of a step of hours, minutes or days mm/h")
+            raise ValueError("conversion: rate makes mm, kg m-2 or m of a step of hours, minutes or days mm/h")
         return self
 
     @property

@@ -83,7 +83,8 @@ def check_spacing(times: Sequence[int], names: Sequence[str], step: Step, calend
     slots = np.rint(places).astype(np.int64)
     off = places - slots
     taken = Counter(slots.tolist())
-    for k, slot in enumerate(slots.tolist()):
+    for k in np.argsort(-np.abs(off), kind="stable").tolist():  # the one that is most off is to blame
+        slot = int(slots[k])
         other = slot + (1 if off[k] > 0 else -1)
         unsure = abs(off[k]) > OFF and slots[0] <= other <= slots[-1] and other not in taken
         if taken[slot] > 1 or unsure or abs(off[k]) > 0.5 - 1e-6:
