@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from geoml.errors import InputError
 from geoml.io.cards.card import ModelCard
-from geoml.io.tables.step_axis import StepDuration
+from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableLayout
 from geoml.recipe import Frozen
 
@@ -48,7 +48,9 @@ class ForecastCard(ModelCard):
     futures: tuple[Literal["hour", "day_of_year"], ...] = ()
     fill: int = Field(default=0, ge=0, description="steps for which a missing input is the value before")
     trained: tuple[str, str] | None = Field(default=None, description="first and last time that it was fitted on")
-    times_sha256: str = Field(default="", description="of all times and values that climatology, scaling and weights are of")
+    times_sha256: str = Field(
+        default="", description="of all times and values that climatology, scaling and weights are of"
+    )
     calibration_sha256: str = Field(default="", description="the same of what the quantiles are calibrated on")
 
     @model_validator(mode="after")

@@ -32,7 +32,6 @@ from geoml.forecasting.recipe import ForecastRecipe, TimeSplit
 from geoml.forecasting.rows.forecaster import TableForecaster, save
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.io.tables.long_table import TimePanel, read_panel, read_places
-from geoml.io.tables.step_axis import StepAxis
 from geoml.io.tables.table_source import TableLayout, TableSource
 from geoml.nn.forecast.calibration import conformal_shifts
 from geoml.nn.forecast.estimated import EstimatedForecast
@@ -67,7 +66,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> F
     panel = read(recipe)
     card = card_of(recipe, panel)
     if recipe.split.refit:
-        found = fitted(recipe, card, panel, reference_steps(recipe, panel, "all"))
+        found = fitted(card, panel, all_steps(panel, card.history, card.steps))
         shifts, scores = refitted(recipe, card, panel)
         found.forecaster.shifts.copy_(torch.from_numpy(shifts))
         history: list[Any] = []
@@ -108,16 +107,15 @@ def card_of(recipe: ForecastRecipe, panel: TimePanel) -> ForecastCard:
 
 
 def reference_steps(recipe: ForecastRecipe, panel: TimePanel, part: str, every: int = 1) -> Numbers:
-    """Steps of the panel up to which all is known at reference times of a part of the split; ``all`` are those of every
-    part and between. Those without a whole history or a target in the panel are left out."""
+    """Those of `all_steps` that are reference times of a part of the split."""
+    at = all_steps(panel, recipe.history, recipe.steps)
+    return at[within(recipe.split, part, panel.axis.time(at))][::every]
+
+
+def all_steps(panel: TimePanel, history: int, leads: Sequence[int]) -> Numbers:
+    """Steps of the panel up to which all may be known, with a whole history and one lead at least in it."""
     numbers = panel.numbers
-    times = panel.axis.time(numbers)
-    if part == "all":
-        inside = np.ones(len(numbers), bool)
-    else:
-        inside = within(recipe.split, part, times)
-    full = (numbers >= panel.first + recipe.history - 1) & (numbers + recipe.steps[0] <= numbers[-1])
-    return numbers[inside & full][::every]
+    return numbers[(numbers >= panel.first + history - 1) & (numbers + leads[0] <= numbers[-1])]
 
 
 def within(split: TimeSplit, part: str, times: Any) -> NDArray[np.bool_]:
@@ -128,7 +126,7 @@ def within(split: TimeSplit, part: str, times: Any) -> NDArray[np.bool_]:
     return out
 
 
-def fitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel, at: Numbers) -> FittedTable:
+def fitted(card: ForecastCard, panel: TimePanel, at: Numbers) -> FittedTable:
     """All that is fitted in closed form, on reference steps and the values that they and their leads reach.
 
     Raises NothingFound without a target among them.
@@ -165,7 +163,7 @@ def trained(
     recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel, claim: FolderClaim, on_epoch: OnEpoch | None
 ) -> tuple[FittedTable, list[Any]]:
     """Fitted on the training times and calibrated on those that choose, and a row for each epoch."""
-    found = fitted(recipe, card, panel, reference_steps(recipe, panel, "train", recipe.train_every))
+    found = fitted(card, panel, reference_steps(recipe, panel, "train", recipe.train_every))
     val = reference_steps(recipe, panel, "val", recipe.every)
     history: list[Any] = []
     if not isinstance(found.forecaster.network, EstimatedForecast):
@@ -199,11 +197,6 @@ def hashed(panel: TimePanel, steps: NDArray[np.bool_]) -> str:
     found = hashlib.sha256(panel.axis.time(panel.numbers[steps]).tz_localize(None).to_numpy("datetime64[s]").tobytes())
     found.update(np.ascontiguousarray(panel.values[:, steps]).tobytes())
     return found.hexdigest()
-
-
-def axis_of(card: ForecastCard) -> StepAxis:
-    """The steps of a card."""
-    return StepAxis(card.table.duration, card.table.zone or "UTC", card.table.label, card.phase)
 
 
 # --- what is learnt

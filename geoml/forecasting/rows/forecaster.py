@@ -48,14 +48,18 @@ class TableForecaster(nn.Module):
             "levels": list(card.levels),
         }  # fmt: skip
         self.climatology = PlaceClimatology(count, table.duration)
-        self.guess = self._build("ridge", {"background": card.background, "guess": False}) if card.guess == "ridge" else None
+        self.guess = (
+            self._build("ridge", {"background": card.background, "guess": False}) if card.guess == "ridge" else None
+        )
         self.network = self._build(
             card.architecture, {**card.config, "background": card.background, "guess": card.guess != "none"}
         )
         names = len(table.variables)
         self.register_buffer("mean", torch.zeros(names, dtype=torch.float64))
         self.register_buffer("std", torch.ones(names, dtype=torch.float64))
-        self.register_buffer("shifts", torch.zeros(card.seasons, len(self.steps), len(card.levels), dtype=torch.float64))
+        self.register_buffer(
+            "shifts", torch.zeros(card.seasons, len(self.steps), len(card.levels), dtype=torch.float64)
+        )
         lonlat = torch.tensor([[p.lon, p.lat] for p in card.places], dtype=torch.float32)
         self.register_buffer("place", lonlat.T[None, :, None, :].contiguous(), persistent=False)
 
@@ -192,5 +196,3 @@ def save(module: TableForecaster, card: ForecastCard, directory: str | Path) -> 
     content = weights.packed(module.state_dict(), card.name)
     about = {"weights": weights.WEIGHTS, "parameters": sum(p.numel() for p in module.network.parameters())}
     return weights.write(card.model_copy(update=about), content, directory)
-
-

@@ -13,6 +13,7 @@ from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.forecasting.rows.fit import (
     FittedTable,
+    all_steps,
     card_of,
     estimate,
     fitted,
@@ -135,11 +136,11 @@ def refitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel) -> tu
     truths: list[Floats] = []
     for now in np.unique(np.concatenate([train[1:], test])):
         known = panel.between(panel.first, int(now))
-        before = reference_steps(recipe, known, "all")
+        before = all_steps(known, card.history, card.steps)
         if not len(before):
             continue
         one = np.array([now])
-        past = fitted(recipe, card, known, before)
+        past = fitted(card, known, before)
         later = FittedTable(panel, past.forecaster, past.forecaster.windows(panel), card)
         truth = truth_of(later, one)
         if now in test:
