@@ -112,6 +112,10 @@ class ForecastRecipe(Frozen):
     fill: int = Field(
         default=3, ge=0, description="steps for which a missing input is the value before; its mask says it is missing"
     )
+    rolling: str | None = Field(
+        default=None,
+        description="ISO 8601: so much before each reference time calibrates it, where the table has it; else val does",
+    )
     every: int = Field(default=1, ge=1, description="steps between the reference times that choose and test")
     train_every: int = Field(default=1, ge=1, description="steps between those that train")
     epochs: int = Field(default=20, ge=1)
@@ -172,8 +176,8 @@ class ForecastRunRecipe(Frozen):
     )
     places: Place | None = Field(
         default=None,
-        description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else lon and"
-        " lat of the table",
+        description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else lon"
+        " and lat of the table",
     )
     reference_time: Annotated[str, BeforeValidator(_text)] = Field(
         description="RFC 3339, UTC unless it says a zone: nothing after it is used"

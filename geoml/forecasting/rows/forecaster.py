@@ -146,11 +146,6 @@ class TableForecaster(nn.Module):
             raise ModelError(f"{self.card.name}: what the network says is not finite")
         return answer
 
-    def quantiles(self, windows: SeriesWindows, at: Numbers) -> Float[NDArray[np.float64], "time place lead level"]:
-        """Calibrated quantiles in the unit of the target; they never cross."""
-        shifts = self.shifts.numpy()[self.season(windows, at), np.arange(len(self.steps))]  # (time, lead, level)
-        return self.physical(np.sort(self.raw(windows, at) + shifts[:, None], -1))
-
     def season(self, windows: SeriesWindows, at: Numbers) -> NDArray[np.int64]:
         """(time, lead): the season of what is forecast, from 0; December begins the first of four."""
         ahead = (at - windows.first)[:, None] + np.array(self.steps)

@@ -78,7 +78,7 @@ def _fan(found: TableForecast, k: int, reference: pd.Timestamp) -> dict[str, Any
 
 
 def score_page(scores: Mapping[str, Any], parts: Iterable[ScoreTable | str]) -> str:
-    """Tables, skill by lead against the best of the simple methods, and how often the truth lies below each quantile."""
+    """Tables, skill by lead against the best simple method, and how often the truth lies below each quantile."""
     methods = scores["methods"]
     mine = methods[scores["name"]]["leads"]
     lines = [

@@ -16,6 +16,7 @@ from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRunRecipe, lead_steps
+from geoml.forecasting.rows.calibrated import answers, reach
 from geoml.forecasting.rows.fit import hashed
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.page import run_page
@@ -59,8 +60,8 @@ def run(asked: ForecastRunRecipe, out: str | Path) -> dict[str, Any]:
     """Write a forecast to the folder ``out``; what its ``run.json`` says.
 
     Raises InputError for a reference time in the future or between steps, leads that the model does not have,
-    covariates that end before the longest lead, or a folder with other files; NothingFound where nothing is known at the reference
-    time; and what reading the table and the package raises.
+    covariates that end before the longest lead, or a folder with other files; NothingFound where nothing is known at
+    the reference time; and what reading the table and the package raises.
     """
     folder = _claim(out)
     reference = instant_of(asked.reference_time)
@@ -85,7 +86,8 @@ def run(asked: ForecastRunRecipe, out: str | Path) -> dict[str, Any]:
     if age:
         warnings.append(f"the newest value is {age} steps of {found.card.table.step} older than the reference time")
     record = {
-        "kind": "forecast", "model": found.card.name, "sha256": found.card.sha256, "variable": rows["variable"][0].as_py(),
+        "kind": "forecast", "model": found.card.name, "sha256": found.card.sha256,
+        "variable": rows["variable"][0].as_py(),
         "reference_time": reference.isoformat(), "leads": list(found.leads), "places": len(answered), "rows": len(rows),
         "without_history": silent, "left_out": found.left_out, "newest_known": found.seen[newest].isoformat(),
         "levels": list(found.card.levels), "data_sha256": found.used, "recipe": asked.model_dump(mode="json"),
@@ -108,15 +110,15 @@ def forecast(asked: ForecastRunRecipe, reference: pd.Timestamp) -> TableForecast
     leads = tuple(sorted(leads, key=lambda lead: steps[lead]))
     panel = read_panel(path, card.table, places, until=reference, phase=card.phase)
     last = panel.axis.last_known(reference)
+    panel = panel.between(last - reach(card) + 1, last)
+    windows = module.windows(panel, _ahead(path, card, places, panel))
+    quantiles = answers(module, windows, np.array([last]))[0]
+    used = hashed(panel, np.ones(panel.values.shape[1], bool))
     panel = panel.between(last - card.history + 1, last)
-    at = np.array([last])
-    windows = module.windows(panel, _ahead(path, card, places, panel, reference))
-    quantiles = module.quantiles(windows, at)[0]
     chosen = [card.leads.index(lead) for lead in leads]
     valid = panel.axis.time(last + np.array([steps[lead] for lead in leads]))
     unknown = panel.left_out.get("places without a position")
     left_out = {"places that the model does not know": unknown} if unknown else {}
-    used = hashed(panel, np.ones(panel.values.shape[1], bool))
     return TableForecast(
         card,
         places,
@@ -168,9 +170,7 @@ def _model(
     return package.module, package.card, PlaceTable(own.ids, own.lonlat, geometries)
 
 
-def _ahead(
-    path: Path, card: ForecastCard, places: PlaceTable, panel: TimePanel, reference: pd.Timestamp
-) -> Floats | None:
+def _ahead(path: Path, card: ForecastCard, places: PlaceTable, panel: TimePanel) -> Floats | None:
     """What the table says of the leads, of variables that are known in advance. Raises InputError where it is short."""
     if not card.table.ahead:
         return None
@@ -180,13 +180,13 @@ def _ahead(
     layout = card.table.model_copy(update={"variables": card.table.ahead})
     longer = read_panel(path, layout, places, until=end, phase=card.phase).between(panel.first, last)
     needed = np.array([int(panel.numbers[-1]) + step for step in card.steps]) - panel.first
-    known = np.isfinite(panel.values[0]).any(0)
+    known = np.isfinite(panel.values[0][-card.history :]).any(0)
     for k, variable in enumerate(card.table.ahead):
         missing = ~np.isfinite(longer.values[k][needed][:, known])
         if missing.any():
             raise InputError(
-                f"{variable.column}: {int(missing.sum())} values at the leads up to {end.isoformat()} are not in {path};"
-                f" {target} is forecast from them"
+                f"{variable.column}: {int(missing.sum())} values at the leads, which end at {end.isoformat()}, are not"
+                f" in {path}; {target} is forecast from them"
             )
     return longer.values
 

@@ -126,8 +126,8 @@ def read_panel(
 
 
 def place_columns(path: Path, wanted: Sequence[str], usual: Columns) -> Columns:
-    """The columns of a file of places whose ids are among the wanted: ``usual`` where it has them, else the one with the
-    most. Raises InputError where none has any."""
+    """The columns of a file of places whose ids are among the wanted: ``usual`` where it has these, else the one with
+    most of them. Raises InputError where none has any."""
     frame = _places_frame(path)
     names = [c for c in frame.columns if c != "geometry"]
     ways = [*([usual] if set(usual) <= set(names) else []), *((str(c),) for c in names)]
