@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from geoml.errors import InputError
-from geoml.io.tables.step_axis import StepDuration
+from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableSource
-from geoml.nn.forecast.quantiles import LEVELS, check_levels
+from geoml.nn.forecast.levels import LEVELS, check_levels
 from geoml.recipe import Frozen, Place, digest
 
 Feature = Literal["hour", "day_of_year"]
@@ -122,6 +123,10 @@ class ForecastRecipe(Frozen):
     fill: int = Field(
         default=3, ge=0, description="steps for which a missing input is the value before; its mask says it is missing"
     )
+    rolling: str | None = Field(
+        default=None,
+        description="ISO 8601: so much before each reference time calibrates it, where the table has it; else val does",
+    )
     every: int = Field(default=1, ge=1, description="steps between the reference times that choose and test")
     train_every: int = Field(default=1, ge=1, description="steps between those that train")
     epochs: int = Field(default=20, ge=1)
@@ -137,12 +142,9 @@ class ForecastRecipe(Frozen):
         try:
             check_levels(self.levels)
             if isinstance(self.source, TableSource):
-                step = self.source.duration
-                steps = self.steps
-                if list(steps) != sorted(set(steps)):
-                    raise InputError(f"leads: {list(self.leads)}; expected them to rise")
+                longest = self.steps[-1]
                 if not self.split.refit:
-                    check_gaps(self.split, step, self.history + steps[-1])
+                    check_gaps(self.split, self.source.duration, self.history + longest)
         except InputError as err:
             raise ValueError(str(err)) from err
         return self
@@ -164,16 +166,66 @@ class ForecastRecipe(Frozen):
         return {"recipe": self.model_dump(mode="json"), "recipe_hash": self.hash}
 
 
+def _words(value: object) -> object:
+    """Texts of one or several that may hold commas."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        return value
+    return tuple(word.strip() for text in texts for word in str(text).split(",") if word.strip())
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+class ForecastRunRecipe(Frozen):
+    """One run: a model, a table and a reference time in; quantiles for each place and lead out."""
+
+    model: Place = Field(
+        description="name, folder or URL of a package; or persistence, climatology, damped, ridge: these are fitted on"
+        " the table itself, up to the reference time"
+    )
+    table: Place = Field(
+        description="CSV or Parquet, a row for each place and time; may go on after the reference time"
+    )
+    places: Place | None = Field(
+        default=None,
+        description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else lon"
+        " and lat of the table",
+    )
+    reference_time: Annotated[str, BeforeValidator(_text)] = Field(
+        description="RFC 3339, UTC unless it says a zone: nothing after it is used"
+    )
+    leads: Words = Field(default=(), description="ISO 8601, as PT1H,PT3H; by default all of the package")
+    places_id: Words = Field(default=(), description="column of the id in the file of places; by default what fits")
+    id: Words = Field(
+        default=(), description="of a model without package: column of the place; else id, station, place"
+    )
+    time: Words = Field(
+        default=(), description="of a model without package: column of the time, or year,month,day,hour"
+    )
+    variable: str | None = Field(default=None, description="of a model without package: column that is forecast")
+    unit: str = Field(default="", description="of a model without package: unit of the variable")
+    zone: str | None = Field(default=None, description="of a model without package: zone of times that say none")
+    label: Literal["start", "end"] = Field(
+        default="end", description="of a model without package: what end of its period a time is"
+    )
+    step: str | None = Field(default=None, description="of a model without package: ISO 8601, by default the commonest")
+    history: int | None = Field(default=None, ge=1, description="of a model without package: steps that it sees")
+
+
 def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
     """Leads as whole steps. Raises InputError for others."""
-    return tuple(StepDuration.parse(text, "leads").steps(step) for text in leads)
+    steps = tuple(StepDuration.parse(text, "leads").steps(step) for text in leads)
+    if list(steps) != sorted(set(steps)):
+        raise InputError(f"leads: {', '.join(leads)}; expected them to rise")
+    return steps
 
 
 def check_gaps(split: TimeSplit, step: StepDuration, least: int) -> None:
     """Raise InputError where two parts are nearer to each other than ``least`` steps: history and longest lead."""
     gap = pd.DateOffset(months=step.months * least) if step.months else pd.Timedelta(seconds=step.seconds * least)
     every = sorted((*ends, part) for part in ("train", "val", "test") for ends in split.of(part))
-    for (_, end, one), (start, _, other) in zip(every, every[1:], strict=False):
+    for (_, end, one), (start, _, other) in pairwise(every):
         if start < end:
             raise InputError(f"split: {one} and {other} overlap at {start.date()}")
         if one != other and start < end + gap:

@@ -27,7 +27,7 @@ EARTH_KM = 6371.0
 class Config(ForecastConfig):
     """``places`` have embeddings and with them a learned adjacency; 0: any places, by their distance alone.
 
-    ``hidden`` is the width, ``km`` how far apart places are whose messages count at first. Raises InputError for others.
+    ``hidden`` is the width, ``km`` the distance of places that count at first. Raises InputError for others.
     """
 
     places: int = 0

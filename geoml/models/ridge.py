@@ -81,13 +81,11 @@ class RidgeForecast(EstimatedForecast):
         features = self.features(window)
         weight = self.weight.expand(features.shape[2], -1, -1)
         found = torch.einsum("bfp,plf->blp", features, weight)
-        found = found.unflatten(2, tuple(window.future.shape[-2:]))
+        found = torch.unflatten(found, 2, window.future.shape[-2:])
         return found if window.background is None else found + window.background
 
 
-def solved(
-    x: Float[Tensor, "row feature"], y: Float[Tensor, "row"], penalty: float
-) -> Float[Tensor, "feature"]:
+def solved(x: Float[Tensor, "row feature"], y: Float[Tensor, " row"], penalty: float) -> Float[Tensor, " feature"]:
     """Weights of the regression; the last feature is the constant and is not shrunk."""
     x, y = x.double(), y.double()
     shrink = torch.full((x.shape[1],), penalty * len(x), dtype=torch.float64)

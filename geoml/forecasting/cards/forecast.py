@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from geoml.errors import InputError
 from geoml.io.cards.card import ModelCard
-from geoml.io.tables.step_axis import StepDuration
+from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableLayout
 from geoml.recipe import Frozen
 
@@ -47,8 +47,14 @@ class ForecastCard(ModelCard):
     guess: Literal["none", "ridge"] = "none"
     futures: tuple[Literal["hour", "day_of_year"], ...] = ()
     fill: int = Field(default=0, ge=0, description="steps for which a missing input is the value before")
+    rolling: int = Field(
+        default=0, ge=0, description="steps before a reference time whose errors calibrate it; 0: always as the package"
+    )
+    every: int = Field(default=1, ge=1, description="steps between the times whose errors these are")
     trained: tuple[str, str] | None = Field(default=None, description="first and last time that it was fitted on")
-    times_sha256: str = Field(default="", description="of all times and values that climatology, scaling and weights are of")
+    times_sha256: str = Field(
+        default="", description="of all times and values that climatology, scaling and weights are of"
+    )
     calibration_sha256: str = Field(default="", description="the same of what the quantiles are calibrated on")
 
     @model_validator(mode="after")
@@ -63,6 +69,12 @@ class ForecastCard(ModelCard):
     def steps(self) -> tuple[int, ...]:
         """The leads as whole steps."""
         return tuple(StepDuration.parse(text, "leads").steps(self.table.duration) for text in self.leads)
+
+    @property
+    def update(self) -> int:
+        """Steps after which such a calibration is renewed: those of a day, else every one."""
+        seconds = self.table.duration.seconds
+        return max(1, 86_400 // seconds) if seconds else 1
 
     @property
     def seasons(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geoml.io.tables.step_axis import StepDuration
+from geoml.io.tables.durations import StepDuration
 
 Floats = NDArray[np.float64]
 YEAR, DAY = 365.2425, 86_400

@@ -29,14 +29,21 @@ from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
 from geoml.forecasting.cards.forecast import CardPlace, ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe, TimeSplit
+from geoml.forecasting.rows.calibrated import errors_of
 from geoml.forecasting.rows.forecaster import TableForecaster, save
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows
+from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.long_table import TimePanel, read_panel, read_places
-from geoml.io.tables.step_axis import StepAxis
 from geoml.io.tables.table_source import TableLayout, TableSource
 from geoml.nn.forecast.calibration import conformal_shifts
 from geoml.nn.forecast.estimated import EstimatedForecast
 from geoml.nn.forecast.quantiles import pinball_loss
+
+SHARED = (
+    "name", "description", "license", "architecture", "history", "leads", "levels", "background", "guess", "futures",
+    "fill",
+)  # fmt: skip
+"""Fields of a recipe that its card has too."""
 
 
 class FittedTable(NamedTuple):
@@ -67,7 +74,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> F
     panel = read(recipe)
     card = card_of(recipe, panel)
     if recipe.split.refit:
-        found = fitted(recipe, card, panel, reference_steps(recipe, panel, "all"))
+        found = fitted(card, panel, all_steps(panel, card.history, card.steps))
         shifts, scores = refitted(recipe, card, panel)
         found.forecaster.shifts.copy_(torch.from_numpy(shifts))
         history: list[Any] = []
@@ -95,29 +102,38 @@ def read(recipe: ForecastRecipe) -> TimePanel:
 def card_of(recipe: ForecastRecipe, panel: TimePanel) -> ForecastCard:
     """The card before anything is fitted."""
     lonlat = panel.places.lonlat
-    told = {name: getattr(recipe, name) for name in ("name", "description", "license", "architecture", "history", "leads",
-                                                     "levels", "background", "guess", "futures", "fill")}  # fmt: skip
+    told = {name: getattr(recipe, name) for name in SHARED}
+    steps = 0
+    if recipe.rolling is not None and isinstance(recipe.source, TableSource):
+        steps = StepDuration.parse(recipe.rolling, "rolling").steps(recipe.source.duration, "rolling")
     layout = TableLayout.model_validate({n: getattr(recipe.source, n) for n in TableLayout.model_fields})
     box = [float(v) for v in (*lonlat.min(0), *lonlat.max(0))]
     places = tuple(
         CardPlace(id=name, lon=float(x), lat=float(y)) for name, (x, y) in zip(panel.places.ids, lonlat, strict=True)
     )
     return ForecastCard(
-        **told, config=dict(recipe.config), table=layout, phase=panel.axis.phase, places=places, bbox=tuple(box)
+        **told,
+        config=dict(recipe.config),
+        table=layout,
+        rolling=steps,
+        every=recipe.every,
+        phase=panel.axis.phase,
+        places=places,
+        bbox=tuple(box),
     )
 
 
 def reference_steps(recipe: ForecastRecipe, panel: TimePanel, part: str, every: int = 1) -> Numbers:
-    """Steps of the panel up to which all is known at reference times of a part of the split; ``all`` are those of every
-    part and between. Those without a whole history or a target in the panel are left out."""
+    """Those of `all_steps` that are reference times of a part of the split."""
+    at = all_steps(panel, recipe.history, recipe.steps)
+    inside: Numbers = at[within(recipe.split, part, panel.axis.time(at))]
+    return inside[::every]
+
+
+def all_steps(panel: TimePanel, history: int, leads: Sequence[int]) -> Numbers:
+    """Steps of the panel up to which all may be known, with a whole history and one lead at least in it."""
     numbers = panel.numbers
-    times = panel.axis.time(numbers)
-    if part == "all":
-        inside = np.ones(len(numbers), bool)
-    else:
-        inside = within(recipe.split, part, times)
-    full = (numbers >= panel.first + recipe.history - 1) & (numbers + recipe.steps[0] <= numbers[-1])
-    return numbers[inside & full][::every]
+    return numbers[(numbers >= panel.first + history - 1) & (numbers + leads[0] <= numbers[-1])]
 
 
 def within(split: TimeSplit, part: str, times: Any) -> NDArray[np.bool_]:
@@ -128,7 +144,7 @@ def within(split: TimeSplit, part: str, times: Any) -> NDArray[np.bool_]:
     return out
 
 
-def fitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel, at: Numbers) -> FittedTable:
+def fitted(card: ForecastCard, panel: TimePanel, at: Numbers) -> FittedTable:
     """All that is fitted in closed form, on reference steps and the values that they and their leads reach.
 
     Raises NothingFound without a target among them.
@@ -165,7 +181,7 @@ def trained(
     recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel, claim: FolderClaim, on_epoch: OnEpoch | None
 ) -> tuple[FittedTable, list[Any]]:
     """Fitted on the training times and calibrated on those that choose, and a row for each epoch."""
-    found = fitted(recipe, card, panel, reference_steps(recipe, panel, "train", recipe.train_every))
+    found = fitted(card, panel, reference_steps(recipe, panel, "train", recipe.train_every))
     val = reference_steps(recipe, panel, "val", recipe.every)
     history: list[Any] = []
     if not isinstance(found.forecaster.network, EstimatedForecast):
@@ -181,16 +197,10 @@ def trained(
 
 def calibrate(found: FittedTable, at: Numbers) -> None:
     """Shift the quantiles by their errors at reference steps that nothing was fitted on."""
-    forecaster, windows = found.forecaster, found.windows
-    raw = forecaster.raw(windows, at)
-    truth = windows.targets(at)[:, :, 0].numpy().transpose(0, 2, 1).astype(np.float64)
-    truth = np.where(windows.has_history(at)[:, :, None], truth, np.nan)
-    season = np.broadcast_to(forecaster.season(windows, at)[:, None], truth.shape)
-    rows = truth.shape[0] * truth.shape[1]
-    shifts = conformal_shifts(
-        raw.reshape(rows, *raw.shape[2:]), truth.reshape(rows, -1), found.card.levels,
-        season.reshape(rows, -1).astype(np.int64), found.card.seasons,
-    )  # fmt: skip
+    forecaster = found.forecaster
+    raw, truth = errors_of(forecaster, found.windows, at)
+    season = forecaster.season(found.windows, at).repeat(len(found.card.places), 0)
+    shifts = conformal_shifts(raw, truth, found.card.levels, season, found.card.seasons)
     forecaster.shifts.copy_(torch.from_numpy(shifts))
 
 
@@ -199,11 +209,6 @@ def hashed(panel: TimePanel, steps: NDArray[np.bool_]) -> str:
     found = hashlib.sha256(panel.axis.time(panel.numbers[steps]).tz_localize(None).to_numpy("datetime64[s]").tobytes())
     found.update(np.ascontiguousarray(panel.values[:, steps]).tobytes())
     return found.hexdigest()
-
-
-def axis_of(card: ForecastCard) -> StepAxis:
-    """The steps of a card."""
-    return StepAxis(card.table.duration, card.table.zone or "UTC", card.table.label, card.phase)
 
 
 # --- what is learnt

@@ -48,14 +48,18 @@ class TableForecaster(nn.Module):
             "levels": list(card.levels),
         }  # fmt: skip
         self.climatology = PlaceClimatology(count, table.duration)
-        self.guess = self._build("ridge", {"background": card.background, "guess": False}) if card.guess == "ridge" else None
+        self.guess = (
+            self._build("ridge", {"background": card.background, "guess": False}) if card.guess == "ridge" else None
+        )
         self.network = self._build(
             card.architecture, {**card.config, "background": card.background, "guess": card.guess != "none"}
         )
         names = len(table.variables)
         self.register_buffer("mean", torch.zeros(names, dtype=torch.float64))
         self.register_buffer("std", torch.ones(names, dtype=torch.float64))
-        self.register_buffer("shifts", torch.zeros(card.seasons, len(self.steps), len(card.levels), dtype=torch.float64))
+        self.register_buffer(
+            "shifts", torch.zeros(card.seasons, len(self.steps), len(card.levels), dtype=torch.float64)
+        )
         lonlat = torch.tensor([[p.lon, p.lat] for p in card.places], dtype=torch.float32)
         self.register_buffer("place", lonlat.T[None, :, None, :].contiguous(), persistent=False)
 
@@ -142,11 +146,6 @@ class TableForecaster(nn.Module):
             raise ModelError(f"{self.card.name}: what the network says is not finite")
         return answer
 
-    def quantiles(self, windows: SeriesWindows, at: Numbers) -> Float[NDArray[np.float64], "time place lead level"]:
-        """Calibrated quantiles in the unit of the target; they never cross."""
-        shifts = self.shifts.numpy()[self.season(windows, at), np.arange(len(self.steps))]  # (time, lead, level)
-        return self.physical(np.sort(self.raw(windows, at) + shifts[:, None], -1))
-
     def season(self, windows: SeriesWindows, at: Numbers) -> NDArray[np.int64]:
         """(time, lead): the season of what is forecast, from 0; December begins the first of four."""
         ahead = (at - windows.first)[:, None] + np.array(self.steps)
@@ -192,5 +191,3 @@ def save(module: TableForecaster, card: ForecastCard, directory: str | Path) -> 
     content = weights.packed(module.state_dict(), card.name)
     about = {"weights": weights.WEIGHTS, "parameters": sum(p.numel() for p in module.network.parameters())}
     return weights.write(card.model_copy(update=about), content, directory)
-
-

@@ -11,8 +11,10 @@ import numpy as np
 from geoml.errors import InputError
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe
+from geoml.forecasting.rows.calibrated import answers
 from geoml.forecasting.rows.fit import (
     FittedTable,
+    all_steps,
     card_of,
     estimate,
     fitted,
@@ -97,7 +99,7 @@ def simple_methods(found: FittedTable, train: Numbers) -> Iterator[tuple[str, Ta
 
 
 def _scored(method: TableForecaster, found: FittedTable, at: Numbers, truth: Floats) -> dict[str, Any]:
-    return _compute(found.card, method.quantiles(found.windows, at), truth)
+    return _compute(found.card, answers(method, found.windows, at), truth)
 
 
 def _compute(card: ForecastCard, quantiles: Floats, truth: Floats) -> dict[str, Any]:
@@ -131,15 +133,15 @@ def refitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel) -> tu
     if not len(test) or len(train) < 2:
         raise InputError("split: refit needs two reference times to train and one of test, with a history and a target")
     errors: dict[str, list[tuple[Floats, Floats]]] = {}
-    answers: dict[str, list[Floats]] = {}
+    said: dict[str, list[Floats]] = {}
     truths: list[Floats] = []
     for now in np.unique(np.concatenate([train[1:], test])):
         known = panel.between(panel.first, int(now))
-        before = reference_steps(recipe, known, "all")
+        before = all_steps(known, card.history, card.steps)
         if not len(before):
             continue
         one = np.array([now])
-        past = fitted(recipe, card, known, before)
+        past = fitted(card, known, before)
         later = FittedTable(panel, past.forecaster, past.forecaster.windows(panel), card)
         truth = truth_of(later, one)
         if now in test:
@@ -149,15 +151,15 @@ def refitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel) -> tu
             raw = method.raw(later.windows, one)
             z = np.sort(raw + shifts[method.season(later.windows, one), np.arange(len(card.steps))][:, None], -1)
             if now in test:
-                answers.setdefault(name, []).append(method.physical(z))
+                said.setdefault(name, []).append(method.physical(z))
             errors.setdefault(name, []).append((raw[0] * float(method.std[0]), method_unit(method, truth[0])))
     truth = np.concatenate(truths)
-    rows = {name: _compute(card, np.concatenate(found), truth) for name, found in answers.items()}
-    by_time = _by_time(panel, card, test, answers, truth)
+    rows = {name: _compute(card, np.concatenate(found), truth) for name, found in said.items()}
+    by_time = _by_time(panel, card, test, said, truth)
     target = card.table.variables[0]
-    said = {**told(rows, recipe.name), "split": "test", "variable": target.said, "unit": target.unit,
+    scores = {**told(rows, recipe.name), "split": "test", "variable": target.said, "unit": target.unit,
             "times": len(test), "places": len(card.places), "by_time": by_time}  # fmt: skip
-    return _shifts(errors[recipe.name], card), said
+    return _shifts(errors[recipe.name], card), scores
 
 
 def method_unit(method: TableForecaster, truth: Floats) -> Floats:
@@ -173,7 +175,7 @@ def _shifts(errors: list[tuple[Floats, Floats]], card: ForecastCard) -> Floats:
 
 
 def _by_time(
-    panel: TimePanel, card: ForecastCard, test: Numbers, answers: Mapping[str, list[Floats]], truth: Floats
+    panel: TimePanel, card: ForecastCard, test: Numbers, said: Mapping[str, list[Floats]], truth: Floats
 ) -> dict[str, Any]:
     """Scores of each reference time by itself: what a year of drought does is lost in the mean."""
     out: dict[str, Any] = {}
@@ -185,6 +187,6 @@ def _by_time(
                 for key, row in _compute(card, found[k], truth[k : k + 1])["leads"][card.leads[0]].items()
                 if key in ("n", "mae", "rmse", "bias", "crps", "coverage")
             }
-            for name, found in answers.items()
+            for name, found in said.items()
         }
     return out

@@ -29,6 +29,10 @@ HELD, HELD_BYTES = 200_000, 2**28
 """Rows, and their bytes, that are sorted at once."""
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 BBOX = pa.struct([(edge, pa.float64()) for edge in EDGES])
+WKB_TYPES = {
+    1: "Point", 2: "LineString", 3: "Polygon", 4: "MultiPoint", 5: "MultiLineString", 6: "MultiPolygon",
+    7: "GeometryCollection",
+}  # fmt: skip
 _BITS = 32
 """Of a place on the curve."""
 
@@ -163,10 +167,9 @@ def bounds_of(table: pa.Table) -> NDArray[np.float64]:
 
 
 def types_of(table: pa.Table) -> set[str]:
-    """Types of the polygons and multipolygons of the column ``geometry``."""
-    several = int(shapely.GeometryType.MULTIPOLYGON)
+    """Types of the column ``geometry``, which is WKB in little endian."""
     found = set(pc.unique(pc.binary_slice(table["geometry"], 1, 2)).to_pylist())
-    return {"MultiPolygon" if kind[0] == several else "Polygon" for kind in found}
+    return {WKB_TYPES[kind[0]] for kind in found}
 
 
 def bbox_column(bounds: NDArray[np.float64]) -> pa.Array:

@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -18,7 +19,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError, NothingFound
-from geoml.io.tables.step_axis import OFF, StepAxis, zone_of
+from geoml.io.tables.durations import zone_of
+from geoml.io.tables.step_axis import OFF, StepAxis
 from geoml.io.tables.table_source import Columns, PlaceFile, TableLayout
 from geoml.texts import listed
 
@@ -95,10 +97,14 @@ def read_panel(
         frame, times = frame[known.to_numpy()], times[known.to_numpy()]
     if not len(frame):
         raise NothingFound(f"table: {path} has no row{'' if until is None else f' at {until.isoformat()} or before'}")
-    axis = StepAxis(layout.duration, layout.zone or "UTC", layout.label, _phase(times, layout) if phase is None else phase)
+    axis = StepAxis(
+        layout.duration, layout.zone or "UTC", layout.label, _phase(times, layout) if phase is None else phase
+    )
     number, off = axis.number(pd.DatetimeIndex(times))
     if off:
-        raise DataError(f"{_named(layout.time)}: {off} rows are off their step of {layout.step} by more than {OFF:.0%}")
+        raise DataError(
+            f"{_named(layout.time)}: {off} rows are off their step of {layout.step} by over {OFF:.0%} of it"
+        )
     ids = _ids(frame, layout.id)
     if places is None:
         places = _own_places(frame, ids, path)
@@ -113,10 +119,23 @@ def read_panel(
     if last - first > LONGEST:
         raise DataError(f"{_named(layout.time)}: {last - first} steps of {layout.step}; expected at most {LONGEST}")
     values = np.full((len(layout.variables), last - first + 1, len(places.ids)), np.nan)
-    column = pd.Index(places.ids).get_indexer(ids)
+    column = pd.Index(places.ids).get_indexer(pd.Index(ids))
     for k, variable in enumerate(layout.variables):
         values[k, number - first, column] = _numbers(frame[variable.column], variable.column, variable.missing)
     return TimePanel(axis, first, values, places, left_out)
+
+
+def place_columns(path: Path, wanted: Sequence[str], usual: Columns) -> Columns:
+    """The columns of a file of places whose ids are among the wanted: ``usual`` where it has these, else the one with
+    most of them. Raises InputError where none has any."""
+    frame = _places_frame(path)
+    names = [c for c in frame.columns if c != "geometry"]
+    ways = [*([usual] if set(usual) <= set(names) else []), *((str(c),) for c in names)]
+    known = set(wanted)
+    count = [len(known & set(_ids(frame, way))) for way in ways]
+    if not count or not max(count):
+        raise InputError(f"places: no column of {path} has an id of the table or the model; it has {listed(names)}")
+    return ways[count.index(max(count))]
 
 
 def read_places(path: Path, file: PlaceFile) -> PlaceTable:
@@ -139,35 +158,43 @@ def read_places(path: Path, file: PlaceFile) -> PlaceTable:
         names = sorted(set(moved["_id"]))
         places = moved.drop_duplicates(["_id", "_lon", "_lat"])["_id"].value_counts()
         what = "has two positions" if (places > 1).any() else "stands twice"
-        raise DataError(f"places: {path}: {len(names)} ids come more than once, {names[0]!r} {what}; expected each once")
+        raise DataError(
+            f"places: {path}: {len(names)} ids come more than once, {names[0]!r} {what}; expected each once"
+        )
     return PlaceTable(tuple(ids), lonlat, geometries)
+
+
+def columns_of(path: Path) -> list[str]:
+    """Names of the columns of a table. Raises InputError."""
+    return [str(c) for c in _table(path, {}).columns]
 
 
 def _read(path: Path, layout: TableLayout) -> pd.DataFrame:
     """The columns that are needed, ids as text."""
     needed = [*layout.id, *layout.time, *(v.column for v in layout.variables)]
-    try:
-        if path.suffix.lower() in (".parquet", ".geoparquet"):
-            frame = pd.read_parquet(path)
-        else:
-            with path.open(encoding="utf-8-sig") as file:
-                first = file.readline()
-            separator = max(",;\t", key=first.count)
-            frame = pd.read_csv(path, sep=separator, dtype=dict.fromkeys(layout.id, str), low_memory=False)
-    except (OSError, ValueError, pa.ArrowException, pd.errors.ParserError) as err:
-        raise InputError(f"table: {path} cannot be read ({str(err)[:200]}); expected CSV or Parquet") from err
+    frame = _table(path, dict.fromkeys(layout.id, str))
     if missing := [c for c in needed if c not in frame]:
         raise InputError(f"table: {path} has no column {listed(missing)}; it has {listed(map(str, frame.columns))}")
     return frame
+
+
+def _table(path: Path, types: dict[str, type]) -> pd.DataFrame:
+    try:
+        if path.suffix.lower() in (".parquet", ".geoparquet"):
+            return pd.read_parquet(path)
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+        return pd.read_csv(path, sep=max(",;\t", key=first.count), dtype=types, low_memory=False)
+    except (OSError, ValueError, pa.ArrowException, pd.errors.ParserError) as err:
+        raise InputError(f"table: {path} cannot be read ({str(err)[:200]}); expected CSV or Parquet") from err
 
 
 def _times(frame: pd.DataFrame, layout: TableLayout, path: Path, until: pd.Timestamp | None) -> pd.Series:
     """UTC."""
     name = _named(layout.time)
     if len(layout.time) > 1 or pd.api.types.is_numeric_dtype(frame[layout.time[0]]):
-        parts = {part: pd.to_numeric(frame[c], errors="coerce") for part, c in zip(PARTS, layout.time, strict=False)}
-        parts = {"month": 1, "day": 1} | parts
-        whole = pd.to_datetime(pd.DataFrame(parts, index=frame.index), errors="coerce")
+        given = {part: pd.to_numeric(frame[c], errors="coerce") for part, c in zip(PARTS, layout.time, strict=False)}
+        whole = pd.to_datetime(pd.DataFrame({"month": 1, "day": 1} | given, index=frame.index), errors="coerce")
         zoned = pd.Series(whole)
     else:
         zoned = _parsed(frame[layout.time[0]], name)
@@ -176,7 +203,9 @@ def _times(frame: pd.DataFrame, layout: TableLayout, path: Path, until: pd.Times
     if getattr(zoned.dt, "tz", None) is not None:
         return zoned.dt.tz_convert("UTC")
     if layout.zone is None:
-        raise InputError(f"zone: {len(zoned)} rows of {name} say none; expected that of the table, such as UTC or +08:00")
+        raise InputError(
+            f"zone: {len(zoned)} rows of {name} say none; expected that of the table, such as UTC or +08:00"
+        )
     return _localised(zoned, zone_of(layout.zone), layout, until)
 
 
@@ -195,12 +224,12 @@ def _localised(naive: pd.Series, zone: dt.tzinfo, layout: TableLayout, until: pd
     """Local times as UTC. Those that come twice or never are an error where they may be known at ``until``."""
     name = _named(layout.time)
     nominal = naive.dt.tz_localize(zone, ambiguous=np.ones(len(naive), bool), nonexistent="shift_backward")
-    utc = nominal.dt.tz_convert("UTC")
+    utc: pd.Series = nominal.dt.tz_convert("UTC")
     early = np.ones(len(naive), bool) if until is None else (utc <= until - _period(layout)).to_numpy()
     if layout.duration.seconds and layout.duration.seconds % 86_400:
         for what, words in (("ambiguous", "come twice"), ("nonexistent", "do not exist")):
-            how = {"ambiguous": np.ones(len(naive), bool), "nonexistent": "shift_backward"} | {what: "NaT"}
-            lost = naive.dt.tz_localize(zone, **how).isna().to_numpy() & early
+            how: dict[str, Any] = {"ambiguous": np.ones(len(naive), bool), "nonexistent": "shift_backward"}
+            lost = naive.dt.tz_localize(zone, **(how | {what: "NaT"})).isna().to_numpy() & early
             if lost.any():
                 raise DataError(
                     f"{name}: {int(lost.sum())} local times {words} in {layout.zone} (first {naive[lost].iloc[0]});"
@@ -282,10 +311,13 @@ def _places_frame(path: Path) -> pd.DataFrame:
             return pd.read_csv(path, sep=separator, dtype=str)
         else:
             frame = geopandas.read_file(path)
-        return frame.to_crs(4326) if frame.crs is not None else frame.set_crs(4326)
+        placed: pd.DataFrame = frame.to_crs(4326) if frame.crs is not None else frame.set_crs(4326)
+        return placed
     except (OSError, ValueError, RuntimeError, pa.ArrowException, pd.errors.ParserError) as err:
         why = str(err)[:200]
-        raise InputError(f"places: {path} cannot be read ({why}); expected CSV, GeoParquet, GeoPackage or GeoJSON") from err
+        raise InputError(
+            f"places: {path} cannot be read ({why}); expected CSV, GeoParquet, GeoPackage or GeoJSON"
+        ) from err
 
 
 def _lonlat(frame: pd.DataFrame, lon: str, lat: str, what: str) -> Floats:

@@ -1,72 +1,18 @@
-"""An axis of equal steps, of seconds or of the calendar, and durations as ISO 8601 writes them."""
+"""An axis of equal steps, of seconds or of the calendar."""
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from dataclasses import dataclass
-from typing import Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
+from geoml.io.tables.durations import DAY, StepDuration, zone_of
 
-_ISO = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
-_DAY = 86_400
 OFF = 0.1
 """Share of a step that a time may be off its axis."""
-
-
-@dataclass(frozen=True)
-class StepDuration:
-    """Either ``months`` of the calendar or ``seconds``."""
-
-    months: int = 0
-    seconds: int = 0
-
-    @classmethod
-    def parse(cls, text: str, field: str = "duration") -> Self:
-        """Raises InputError, naming the field, for what is no duration above nothing, or mixes months and days."""
-        found = _ISO.fullmatch(text) if isinstance(text, str) else None
-        years, months, weeks, days, hours, minutes, seconds = (int(g or 0) for g in (found.groups() if found else [0] * 7))
-        out = cls(12 * years + months, ((weeks * 7 + days) * 24 + hours) * 3600 + minutes * 60 + seconds)
-        if found is None or (out.months == 0) == (out.seconds == 0):
-            raise InputError(f"{field}: {text!r}; expected an ISO 8601 duration such as PT1H, P1D, P1M or P1Y")
-        return out
-
-    def __str__(self) -> str:
-        if self.months:
-            years, months = divmod(self.months, 12)
-            return "P" + (f"{years}Y" if years else "") + (f"{months}M" if months else "")
-        days, rest = divmod(self.seconds, _DAY)
-        if not rest:
-            return f"P{days}D"
-        hours, rest = divmod(self.seconds, 3600)
-        minutes, seconds = divmod(rest, 60)
-        return "PT" + "".join(f"{n}{u}" for n, u in ((hours, "H"), (minutes, "M"), (seconds, "S")) if n)
-
-    def steps(self, step: StepDuration, field: str = "leads") -> int:
-        """How many steps this is. Raises InputError for no whole number of them."""
-        mine, other = (self.months, step.months) if step.months else (self.seconds, step.seconds)
-        if not mine or mine % other:
-            raise InputError(f"{field}: {self}; expected a multiple of the step, which is {step}")
-        return mine // other
-
-
-def zone_of(name: str) -> dt.tzinfo:
-    """A zone by its name, as Asia/Shanghai, or its distance from UTC, as +08:00. Raises InputError."""
-    if found := re.fullmatch(r"([+-])(\d\d):(\d\d)", name):
-        sign, hours, minutes = found.groups()
-        away = dt.timedelta(hours=int(hours), minutes=int(minutes))
-        if away < dt.timedelta(hours=24):
-            return dt.timezone(-away if sign == "-" else away)
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as err:
-        raise InputError(f"zone: {name!r}; expected a name such as Europe/Berlin or UTC, or +08:00") from err
 
 
 @dataclass(frozen=True)
@@ -82,7 +28,7 @@ class StepAxis:
     @property
     def days(self) -> int:
         """Whole days of a step, 0 for one of hours or of months."""
-        return 0 if self.step.months or self.step.seconds % _DAY else self.step.seconds // _DAY
+        return 0 if self.step.months or self.step.seconds % DAY else self.step.seconds // DAY
 
     def number(self, times: pd.DatetimeIndex) -> tuple[NDArray[np.int64], int]:
         """The step of each time (UTC), and how many are off the axis by more than `OFF` of a step."""
@@ -91,7 +37,7 @@ class StepAxis:
             if self.step.months:
                 return ((local.year * 12 + local.month - 1) // self.step.months).to_numpy(np.int64), 0
             naive = local.tz_localize(None).normalize()
-            return (_seconds(naive) // _DAY) // self.days, 0
+            return (_seconds(naive) // DAY) // self.days, 0
         seconds = _seconds(times) - self.phase
         size = self.step.seconds
         near = (seconds + size // 2) // size
@@ -119,7 +65,9 @@ class StepAxis:
         if reference not in times:
             shown = [t.isoformat().replace("+00:00", "Z") for t in times]
             before = max((s for s, t in zip(shown, times, strict=True) if t < reference), default=shown[0])
-            raise InputError(f"reference-time: {reference.isoformat()}; lies between steps of {self.step}, try {before}")
+            raise InputError(
+                f"reference-time: {reference.isoformat()}; lies between steps of {self.step}, try {before}"
+            )
         return int(near[list(times).index(reference)])
 
 

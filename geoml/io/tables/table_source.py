@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from geoml.errors import InputError
-from geoml.io.tables.step_axis import StepDuration, zone_of
+from geoml.io.tables.durations import StepDuration, zone_of
 from geoml.recipe import Frozen, Place
 
 
@@ -109,5 +109,3 @@ class TableSource(TableLayout):
 def _twice(words: Iterable[str]) -> set[str]:
     seen: set[str] = set()
     return {w for w in words if w in seen or seen.add(w)}  # type: ignore[func-returns-value]
-
-

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from geoml.errors import InputError
 from geoml.nn.forecast.layout import Layout
-from geoml.nn.forecast.quantiles import LEVELS, check_levels
+from geoml.nn.forecast.levels import LEVELS, check_levels
 
 
 @dataclass(frozen=True)
 class ForecastConfig:
-    """``history`` steps of ``variables``, of which the first is the target, are seen; ``leads`` are steps ahead, rising.
+    """``history`` steps of ``variables``, the first of which is the target, are seen; ``leads`` are steps ahead, rising.
 
-    ``futures`` is how many features of each lead are known in advance; ``background`` and ``guess`` say whether a
+    ``futures`` is how many features of a lead are known ahead; ``background`` and ``guess`` say whether a
     climatology and a simple forecast are among the channels; ``levels`` are those of the quantiles, rising, with 0.5.
 
-    Raises InputError for what makes no layout, leads that do not rise, and levels as `check_levels` says.
+    Raises InputError for what makes no layout, leads that do not rise, and as `check_levels` does.
     """
 
     history: int

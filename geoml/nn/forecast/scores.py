@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 
 
 def pinball(
-    quantiles: Float[ndarray, "level *shape"], truth: Float[ndarray, "*shape"], levels: Sequence[float]
-) -> Float[ndarray, "level *shape"]:
+    quantiles: Float[ndarray, "level ..."], truth: Float[ndarray, " ..."], levels: Sequence[float]
+) -> Float[ndarray, "level ..."]:
     """Pinball loss of each level, in the unit of the truth; NaN where the truth or the quantile is."""
     at = np.asarray(levels, np.float64).reshape(-1, *[1] * truth.ndim)
     error = np.asarray(truth, np.float64)[None] - quantiles
@@ -28,14 +28,14 @@ def pinball(
 
 
 def crps_of_quantiles(
-    quantiles: Float[ndarray, "level *shape"], truth: Float[ndarray, "*shape"], levels: Sequence[float]
-) -> Float[ndarray, "*shape"]:
+    quantiles: Float[ndarray, "level ..."], truth: Float[ndarray, " ..."], levels: Sequence[float]
+) -> Float[ndarray, " ..."]:
     """Twice the mean pinball loss: the CRPS as far as so many levels tell it. Say how many there were."""
     out: Floats = 2 * pinball(quantiles, truth, levels).mean(0)
     return out
 
 
-def fair_crps(members: Float[ndarray, "member *shape"], truth: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:
+def fair_crps(members: Float[ndarray, "member ..."], truth: Float[ndarray, " ..."]) -> Float[ndarray, " ..."]:
     """CRPS of the distribution that an ensemble of two members or more was drawn from, without bias by its size.
 
     C. A. T. Ferro (2014): Fair scores for ensemble forecasts, https://doi.org/10.1002/qj.2270. NaN in any member or in
@@ -50,7 +50,7 @@ def fair_crps(members: Float[ndarray, "member *shape"], truth: Float[ndarray, "*
 
 
 def coverage(
-    low: Float[ndarray, "*shape"], high: Float[ndarray, "*shape"], truth: Float[ndarray, "*shape"]
+    low: Float[ndarray, " ..."], high: Float[ndarray, " ..."], truth: Float[ndarray, " ..."]
 ) -> tuple[float | None, float | None]:
     """Share of what is known that lies between both ends, these included, and the mean width; None without any."""
     known = np.isfinite(truth) & np.isfinite(low) & np.isfinite(high)
@@ -60,7 +60,7 @@ def coverage(
     return float(((low <= truth) & (truth <= high)).mean()), float((high - low).mean())
 
 
-def pit(quantiles: Float[ndarray, "level *shape"], truth: Float[ndarray, "*shape"]) -> Float[ndarray, "bin"]:
+def pit(quantiles: Float[ndarray, "level ..."], truth: Float[ndarray, " ..."]) -> Float[ndarray, " bin"]:
     """Share of the truth between each two quantiles, below the first and above the last: of a reliable forecast the
     distances of the levels. A truth on a quantile counts half to either side. Sums to 1; NaN where nothing is known.
     """
@@ -104,9 +104,7 @@ class LeadScores:
         quantiles = np.concatenate([np.empty((0, *shape)), *(q for q, _ in self._parts)])
         truth = np.concatenate([np.empty((0, shape[0])), *(t for _, t in self._parts)])
         rows = {lead: self._of(quantiles[:, k], truth[:, k]) for k, lead in enumerate(self.leads)}
-        means = {
-            name: _mean([row[name] for row in rows.values() if row[name] is not None]) for name in ("mae", "crps")
-        }
+        means = {name: _mean([row[name] for row in rows.values() if row[name] is not None]) for name in ("mae", "crps")}
         return {**means, "levels": list(self.levels), "leads": rows}
 
     def _of(self, quantiles: Floats, truth: Floats) -> dict[str, Any]:

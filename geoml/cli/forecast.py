@@ -1,0 +1,39 @@
+"""``geoml forecast``: what comes next at stations and polygons, with quantiles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoml.cli import options
+from geoml.cli.common import Json, command, out_console, print_warnings
+from geoml.forecasting.recipe import ForecastRunRecipe
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "forecast")(forecast)
+
+
+@options.from_recipe(ForecastRunRecipe)
+def forecast(
+    recipe: ForecastRunRecipe,
+    out: Annotated[Path, typer.Option("--out", help="folder of the run")],
+    as_json: Json = False,
+) -> None:
+    """Forecasts with quantiles from what was known at a reference time."""
+    from geoml.forecasting import steps
+
+    record = steps.forecast(out, **dict(recipe))
+    if as_json:
+        print(json.dumps(record))
+        return
+    out_console.print(
+        f"{record['rows']} rows in {out / 'rows.parquet'}: {record['variable']} at {record['places']} places,"
+        f" {', '.join(record['leads'])} after {record['reference_time']}, by {record['model']}",
+        highlight=False,
+    )
+    print_warnings(record)

@@ -1,0 +1,107 @@
+"""Forecasts with quantiles, of stations and polygons; trained, chosen, calibrated and tested by time.
+
+How it learns is `geoml.forecasting.rows.fit`; what others call it is fitted beside it, so that its skill can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+from geoml.engine.task import OnEpoch
+from geoml.errors import InputError
+from geoml.forecasting.cards.forecast import ForecastCard
+from geoml.forecasting.recipe import ForecastRecipe
+from geoml.io.report.score_table import ScoreTable
+from geoml.recipe import Frozen
+
+SCORES = {"mae": "MAE", "rmse": "RMSE", "crps": "CRPS"}
+
+
+@final
+class Task:
+    """Scored by the CRPS at every lead, beside persistence, climatology, damped anomaly and ridge regression."""
+
+    name: ClassVar[str] = "forecast"
+    recipe: ClassVar[type[Frozen]] = ForecastRecipe
+    card: ClassVar[type[Frozen]] = ForecastCard
+    input: ClassVar[str] = "table"
+    output: ClassVar[str] = "rows"
+    key: ClassVar[str] = "crps"
+    larger_is_better: ClassVar[bool] = False
+
+    @staticmethod
+    def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
+        """As `geoml.forecasting.rows.fit.fit`, which also says what is raised; InputError for a source that is not a
+        table."""
+        _check(recipe)
+        from geoml.forecasting.rows.fit import fit  # torch, which a task that is only named does without
+
+        fit(recipe, out, on_epoch)
+
+    @staticmethod
+    def score(model: str | Path, recipe: ForecastRecipe, split: str) -> dict[str, Any]:
+        """As `geoml.forecasting.rows.score.score`."""
+        _check(recipe)
+        from geoml.forecasting.rows.score import score
+
+        return score(model, recipe, split)
+
+    @staticmethod
+    def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
+        """A row for each method with its scores by lead, and the skill against the best of the simple ones."""
+        name, unit = scores["name"], scores["unit"]
+        leads = list(scores["methods"][name]["leads"])
+        parts: list[ScoreTable | str] = [
+            f"{scores['variable']}, {scores['split']}: {scores['times']} reference times, {scores['places']} places;"
+            f" CRPS {_digits(scores['crps'])} {unit} in the mean of {len(leads)} leads, from {len(scores['levels'])}"
+            " quantiles"
+        ]
+        for key, title in SCORES.items():
+            rows = [
+                (method, *(_digits(row["leads"][lead][key]) for lead in leads))
+                for method, row in scores["methods"].items()
+            ]
+            rows.append(("skill", *(_skill(scores["skill"][lead].get(key)) for lead in leads)))
+            parts.append(ScoreTable(f"{title}, {unit or 'in its unit'}", ("method", *leads), tuple(rows)))
+        covered = [
+            (f"{method}, {interval} %", *(_share(row["leads"][lead]["coverage"].get(interval)) for lead in leads))
+            for method, row in scores["methods"].items()
+            for interval in (next(iter(row["leads"].values()))["coverage"] if method == name else ())
+        ]
+        parts.append(ScoreTable("intervals cover", ("method", *leads), tuple(covered)))
+        if by_time := scores.get("by_time"):
+            shown = [
+                (time, *(f"{_digits(row['rmse'])} ({_share(row['coverage'].get('90'))})" for row in methods.values()))
+                for time, methods in by_time.items()
+            ]
+            columns = ("reference time", *next(iter(by_time.values())))
+            parts.append(ScoreTable("RMSE by reference time (cover of 90 %)", columns, tuple(shown)))
+        return parts
+
+    @staticmethod
+    def page(scores: Mapping[str, Any]) -> str:
+        """Scores and skill by lead, and reliability."""
+        from geoml.forecasting.rows.page import score_page
+
+        return score_page(scores, Task.table(scores))
+
+
+def _check(recipe: ForecastRecipe) -> None:
+    if recipe.source.kind != "table":
+        raise InputError(f"source: kind {recipe.source.kind}; expected table")
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _skill(found: Mapping[str, Any] | None) -> str:
+    if not found or found["skill"] is None:
+        return ""
+    return f"{found['skill']:+.1%} on {found['best']}"
