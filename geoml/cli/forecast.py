@@ -1,4 +1,4 @@
-"""``geoml forecast``: what comes next at stations and polygons, with quantiles."""
+"""``geoml forecast``: what comes next, on grids as a COG for each lead, at stations and polygons as rows."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ def forecast(
     """Forecasts with quantiles from what was known at a reference time."""
     from geoml.forecasting import steps
 
+    if recipe.cube is not None:
+        _grid(recipe, out, as_json=as_json)
+        return
     record = steps.forecast(out, **dict(recipe))
     if as_json:
         print(json.dumps(record))
@@ -36,4 +39,20 @@ def forecast(
         f" {', '.join(record['leads'])} after {record['reference_time']}, by {record['model']}",
         highlight=False,
     )
+    print_warnings(record)
+
+
+def _grid(recipe: ForecastRunRecipe, out: Path, *, as_json: bool) -> None:
+    from geoml import pipeline
+    from geoml.cli.predict import outputs
+    from geoml.cli.progress import progress_bar
+    from geoml.forecasting import steps
+
+    made = steps.grid_run(recipe, out)
+    with progress_bar() as bar:
+        record = pipeline.predict(made, out, progress=bar.advance, started=bar.start)
+    if as_json:
+        print(json.dumps(record))
+        return
+    outputs(out, record)
     print_warnings(record)

@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from geoml.errors import InputError
+from geoml.fields import Spelled
 from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableSource
 from geoml.nn.forecast.levels import LEVELS, check_levels
@@ -178,15 +179,30 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class ForecastRunRecipe(Frozen):
-    """One run: a model, a table and a reference time in; quantiles for each place and lead out."""
+    """One run: a model, a table or a cube, and a reference time in; quantiles of each place or pixel and lead out."""
 
     model: Place = Field(
         description="name, folder or URL of a package; or persistence, climatology, damped, ridge: these are fitted on"
-        " the table itself, up to the reference time"
+        " the table itself, up to the reference time; of a cube persistence or advection"
     )
-    table: Place = Field(
-        description="CSV or Parquet, a row for each place and time; may go on after the reference time"
+    table: Place | None = Field(
+        default=None,
+        description="CSV or Parquet, a row for each place and time; may go on after the reference time. Give this or a"
+        " cube",
     )
+    cube: Place | None = Field(
+        default=None, description="file or folder of the steps of a grid; may go on after the reference time"
+    )
+    reads: Place | None = Field(
+        default=None,
+        description="of a cube, what its numbers mean: a name in catalogs/cubes, or a YAML file; by default as the"
+        " model was trained",
+    )
+    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
+        default=None, description="of a cube, degrees; by default all of it"
+    )
+    region: Place | None = Field(default=None, description="of a cube, polygons: GeoJSON, GeoPackage or GeoParquet")
+    block_size: int = Field(default=2048, ge=64, le=65536, description="of a cube, pixels; does not change the result")
     places: Place | None = Field(
         default=None,
         description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else lon"
@@ -211,6 +227,14 @@ class ForecastRunRecipe(Frozen):
     )
     step: str | None = Field(default=None, description="of a model without package: ISO 8601, by default the commonest")
     history: int | None = Field(default=None, ge=1, description="of a model without package: steps that it sees")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.table is None) == (self.cube is None):
+            raise ValueError("table, cube: give exactly one of them")
+        if self.bbox is not None and self.region is not None:
+            raise ValueError("bbox, region: give one of them")
+        return self
 
 
 def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:

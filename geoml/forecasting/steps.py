@@ -7,7 +7,7 @@ from typing import Any
 
 from geoml.errors import limits
 from geoml.forecasting.recipe import ForecastRunRecipe
-from geoml.recipe import parse
+from geoml.recipe import PredictRecipe, parse
 
 
 @limits("forecast")
@@ -22,3 +22,14 @@ def forecast(out: str | Path, **options: object) -> dict[str, Any]:
     from geoml.forecasting.rows.run import run  # torch, which a command that is only described does without
 
     return run(recipe, out)
+
+
+@limits("forecast")
+def grid_run(recipe: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
+    """The recipe of the run over blocks that forecasts a cube; its catalog and package lie in ``out`` then.
+
+    Raises what `geoml.forecasting.grids.run.prepared` does.
+    """
+    from geoml.forecasting.grids.run import prepared  # GDAL
+
+    return prepared(recipe, out)

@@ -7,6 +7,7 @@ all of its region, and kept in the plan; a block reads as far around itself as a
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -161,11 +162,8 @@ class Input(Unfitted):
         ]
         stored, valid = read(bands, plane.geobox(window), resampling="nearest")
         values = np.where(valid, stored.astype(np.float32), np.float32(np.nan))
-        reference = reference_of(self.terms, plan.recipe.query.datetime[-1])
-        when = [reference - n * self.terms.step for n in range(self.terms.history - 1, -1, -1)]
-        when += [reference + lead for lead in self.terms.leads]
         found = []
-        for time in when:
+        for time in [*self._seen_times(plan.recipe), *self._lead_times(plan.recipe)]:
             field = at_time(values, int(time.timestamp()), said.annual, said.diurnal)[None]
             known = np.isfinite(field[0])
             filled = np.where(known, field, np.float32(0))
@@ -177,6 +175,22 @@ class Input(Unfitted):
             pixels = composite(plan, those, plane, window, n)
             return self._seen(_physical(pixels), plane, window, pixels.items)
         return self._seen(self._nothing(window), plane, window)
+
+    def _seen_times(self, recipe: PredictRecipe) -> list[dt.datetime]:
+        reference = reference_of(self.terms, recipe.query.datetime[-1])
+        return [reference - n * self.terms.step for n in range(self.terms.history - 1, -1, -1)]
+
+    def _lead_times(self, recipe: PredictRecipe) -> list[dt.datetime]:
+        reference = reference_of(self.terms, recipe.query.datetime[-1])
+        return [reference + lead for lead in self.terms.leads]
+
+    def _months(self) -> tuple[int, ...]:
+        """Of every step and lead among the channels, 0 to 11; none where no run asks."""
+        if self.recipe is None:
+            return ()
+        seen, ahead = self._seen_times(self.recipe), self._lead_times(self.recipe)
+        usual = [*seen, *ahead] if self.terms.background is not None else []
+        return tuple(t.month - 1 for t in [*seen, *usual, *(ahead if self.terms.advected else [])])
 
     def _nothing(self, window: Window) -> NDArray[np.float32]:
         return np.full((len(self.card.bands), *window.shape), np.nan, np.float32)
@@ -218,17 +232,20 @@ class Input(Unfitted):
         return (1.0,) * channels, (0.0,) * channels
 
     def together(self, steps: Sequence[Pixels]) -> Pixels:
-        """All of them as channels, 0 where one has no data; the count is that of the steps with data."""
+        """All of them as channels, 0 where one has no data. The count is that of the steps with data; it is one where
+        only what has moved there is known."""
         looks = np.stack([s.valid for s in steps])
+        seen = looks[: self.terms.history].sum(axis=0, dtype=np.uint16)
         scale, offset = self._as_is(len(steps))
         return replace(
             steps[0],
             data=np.concatenate([s.data for s in steps]),
-            count=looks.sum(axis=0, dtype=np.uint16),
+            count=np.maximum(seen, looks.any(axis=0).astype(np.uint16)),
             scale=scale,
             offset=offset,
             items=tuple(i for s in steps for i in s.items),
             looks=looks,
+            months=self._months(),
         )
 
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
@@ -250,8 +267,8 @@ class Input(Unfitted):
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
         """The step of the reference time, as the model sees it."""
         last, bands = self.terms.history - 1, len(self.card.bands)
-        assert pixels.looks is not None
-        count, data = pixels.looks[last].astype(np.uint16), pixels.data[last * bands : (last + 1) * bands]
+        count = pixels.count if pixels.looks is None else pixels.looks[last].astype(np.uint16)
+        data = pixels.data[last * bands : (last + 1) * bands]
         scale, offset = self._as_is(1)
         return {"preview": replace(pixels, data=data, count=count, scale=scale, offset=offset, looks=None)}
 

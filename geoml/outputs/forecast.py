@@ -35,7 +35,7 @@ BROKEN: Final = -32_767
 """Stored as int16 where the output was not finite; `Output.stored` refuses it."""
 NODATA: Final[Mapping[str, float]] = {"int16": -32_768.0, "float32": float(np.finfo(np.float32).min)}
 TINY: Final[Mapping[str, object]] = {
-    "task": "forecast",
+    "task": "grid_forecast",
     "channels": 6,
     "dates": 2,
     "made": {
@@ -158,15 +158,15 @@ class Output:
         return {layer.key: np.where(known, a, np.asarray(layer.nodata, a.dtype)) for layer, a in pairs}
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
-        """(lead, quantile, y, x) float32 in the unit; NaN where nothing is said."""
-        found = []
+        """Of each lead and quantile (y, x) float32 in the unit; NaN where nothing is said."""
+        found: list[NDArray[np.number]] = []
         for layer in self.layers:
             a = rows[layer.key]
             unknown = a == np.asarray(layer.nodata, a.dtype)
             scale = self.terms.resolution if a.dtype == np.int16 else 1.0
             values = np.multiply(a, scale, dtype=np.float32, casting="unsafe")
-            found.append(np.where(unknown, np.float32(np.nan), values))
-        return (np.stack(found),)
+            found += list(np.where(unknown, np.float32(np.nan), values))
+        return tuple(found)
 
     # the run
 

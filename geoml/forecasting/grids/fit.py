@@ -173,7 +173,6 @@ def hashed(seen: SeenCube, steps: NDArray[np.int64]) -> str:
 def card_of(recipe: ForecastRecipe, seen: SeenCube, cube: Cube) -> MapCard:
     """The card before anything is learnt."""
     terms, box = seen.terms, cube.geobox
-    metres = abs(box.affine.e) * (DEGREE if box.crs is not None and box.crs.geographic else 1.0)
     config = {
         **recipe.config, "history": terms.history, "leads": list(terms.numbers), "levels": list(terms.quantiles),
         "background": terms.background is not None, "guess": terms.advected,
@@ -187,8 +186,8 @@ def card_of(recipe: ForecastRecipe, seen: SeenCube, cube: Cube) -> MapCard:
         architecture=recipe.architecture,
         config=config,
         bands=(Band(name=cube.variable, mean=seen.mean, std=seen.std, unit=cube.unit),),
-        gsd=metres,
-        anchor=_anchor(box.affine.c, box.affine.a),
+        gsd=metres_of(cube),
+        anchor=phase_of(cube),
         dates=terms.channels,
         chip_size=recipe.chip_size,
         classes=(),
@@ -199,9 +198,16 @@ def card_of(recipe: ForecastRecipe, seen: SeenCube, cube: Cube) -> MapCard:
     )
 
 
-def _anchor(origin: float, size: float) -> float:
-    phase = abs(origin / size - round(origin / size))
-    return 0.5 if phase > 0.25 else 0.0
+def metres_of(cube: Cube) -> float:
+    """The size of a pixel; of degrees along the equator."""
+    box = cube.geobox
+    return float(abs(box.affine.e) * (DEGREE if box.crs is not None and box.crs.geographic else 1.0))
+
+
+def phase_of(cube: Cube) -> float:
+    """The anchor of its plane."""
+    turns = cube.geobox.affine.c / cube.geobox.affine.a
+    return 0.5 if abs(turns - round(turns)) > 0.25 else 0.0
 
 
 def _climatology(seen: SeenCube, steps: NDArray[np.int64], folder: Path) -> None:

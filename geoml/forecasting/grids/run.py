@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import shapely
@@ -20,13 +19,14 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.grids.fit import TASK, metres_of, phase_of
 from geoml.forecasting.grids.frames import CubeFrames, step_seconds
-from geoml.forecasting.recipe import CubeSource, GridRun
-from geoml.io.cards.forecast import ForecastTerms, spelled
+from geoml.forecasting.recipe import CubeSource, ForecastRunRecipe
+from geoml.io.cards.forecast import ForecastTerms, period, spelled
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.cubes.catalog import outline_of, write_catalog
 from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import load_cube_spec
 from geoml.io.stac.step_times import steps_of
+from geoml.io.stac.times import instant
 from geoml.io.stores.store import within, write_json
 from geoml.recipe import PredictRecipe, parse
 
@@ -36,13 +36,15 @@ HISTORY = 4
 """Steps that they see, of which advection takes its motion."""
 
 
-def prepared(asked: GridRun, out: str | Path) -> PredictRecipe:
+def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     """The recipe of the run in ``out``, whose folder has its catalog and its package then.
 
     Raises InputError for a reference time in the future or between steps, a lead that the model does not have and a
     cube that does not fit it; NothingFound where nothing is known at the reference time; and what reading raises.
     """
-    reference = asked.reference
+    reference = instant(asked.reference_time)
+    if asked.cube is None:
+        raise InputError("cube: not given; expected a file or a folder")
     if reference > dt.datetime.now(dt.UTC):
         raise InputError(f"reference-time: {reference:%FT%TZ} is in the future; expected one up to now")
     card = None if asked.model in SIMPLE else cards.read(asked.model, MapCard)
@@ -50,7 +52,7 @@ def prepared(asked: GridRun, out: str | Path) -> PredictRecipe:
     folder = claim(out).local / STATE
     with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor) as cube:
         card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
-        terms = terms.asking(asked.leads)
+        terms = terms.asking([period(text) for text in asked.leads])
         catalog = write_catalog(cube, _steps(cube, terms, reference), folder / "steps")
         region = _region(asked, cube, folder)
     made = terms.model_dump(mode="json", exclude_defaults=True)
@@ -60,7 +62,7 @@ def prepared(asked: GridRun, out: str | Path) -> PredictRecipe:
     return parse(PredictRecipe, run, "forecast")
 
 
-def _source(asked: GridRun, card: MapCard | None) -> CubeSource:
+def _source(asked: ForecastRunRecipe, card: MapCard | None) -> CubeSource:
     """How the cube is read: as the recipe of the package says, or as asked."""
     trained = {} if card is None else card.training.get("recipe", {}).get("source", {})
     reads = asked.reads or trained.get("cube")
@@ -99,17 +101,17 @@ def _terms(card: MapCard, cube: Cube) -> ForecastTerms:
     return terms
 
 
-def _untrained(asked: GridRun, cube: Cube) -> tuple[MapCard, ForecastTerms]:
+def _untrained(asked: ForecastRunRecipe, cube: Cube) -> tuple[MapCard, ForecastTerms]:
     """The card of a simple method, for what the cube holds."""
     advected = asked.model == "advection"
     if not asked.leads:
         raise InputError(f"leads: {asked.model} is for any; expected some, such as PT15M,PT30M")
-    low = cube.spec.plausible[0]
+    low, leads = cube.spec.plausible[0], sorted(map(period, set(asked.leads)))
     terms = parse(
         ForecastTerms,
         {
             "variable": cube.variable, "standard_name": cube.variable, "unit": cube.unit, "step": cube.spec.step,
-            "history": HISTORY, "leads": [spelled(v) for v in sorted(set(asked.leads))], "advected": advected,
+            "history": HISTORY, "leads": [spelled(v) for v in leads], "advected": advected,
             "accumulated": cube.spec.time.label != "instant", "floor": 0.0 if low == 0 else None,
         },
         "forecast",
@@ -144,18 +146,13 @@ def _write_package(model: str, card: MapCard, folder: Path) -> None:
     cards.write(card, folder)
 
 
-def _region(asked: GridRun, cube: Cube, folder: Path) -> dict[str, object]:
+def _region(asked: ForecastRunRecipe, cube: Cube, folder: Path) -> dict[str, object]:
     """What is asked, or all of the grid."""
     if asked.bbox is not None:
         return {"bbox": asked.bbox}
     if asked.region is not None:
         return {"region": asked.region}
     path = within(folder, "grid.geojson")
-    shape = json.loads(shapely.to_geojson(outline_of(cube)))
+    shape = json.loads(shapely.to_geojson(outline_of(cube.geobox)))
     write_json(path, {"type": "Feature", "properties": {}, "geometry": shape})
     return {"region": str(path)}
-
-
-def leads_of(texts: Sequence[str]) -> tuple[dt.timedelta, ...]:
-    """Durations of ISO 8601."""
-    return tuple(parse(_Lead, {"lead": text}, "leads").lead for text in texts)

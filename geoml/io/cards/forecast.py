@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PlainSerializer, TypeAdapter, model_validator
+from pydantic import Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
 
 from geoml.errors import InputError
 from geoml.recipe import Frozen
@@ -23,6 +23,17 @@ Period = Annotated[
 def spelled(period: dt.timedelta) -> str:
     """As ISO 8601: PT15M."""
     return str(_PERIOD.dump_python(period, mode="json"))
+
+
+def period(text: str) -> dt.timedelta:
+    """Of ISO 8601 in days, hours, minutes and seconds. Raises InputError for others."""
+    try:
+        found = _PERIOD.validate_python(text)
+    except ValidationError:
+        found = dt.timedelta(0)
+    if found <= dt.timedelta(0):
+        raise InputError(f"leads: {text!r}; expected an ISO 8601 duration such as PT15M or P1D")
+    return found
 
 
 class MotionTerms(Frozen):

@@ -220,7 +220,7 @@ def _cog(cube: Cube, path: Path, info: CogInfo, pixels: str) -> dict[str, object
 
 def _place(box: GeoBox) -> dict[str, Any]:
     """Geometry, bbox and fields of the projection extension, the same for every item."""
-    outline = _outline(box)
+    outline = outline_of(box)
     degrees = bool(box.crs is not None and box.crs.geographic)
     crs = projection(str(box.crs))
     wkt = {"proj:wkt2": pyproj.CRS.from_user_input(str(box.crs)).to_wkt()} if crs["proj:code"] is None else {}
@@ -235,7 +235,7 @@ def _place(box: GeoBox) -> dict[str, Any]:
     return {"geometry": mapping(outline), "bbox": bbox_of(outline), "properties": fields}
 
 
-def _outline(box: GeoBox) -> BaseGeometry:
+def outline_of(box: GeoBox) -> BaseGeometry:
     """The grid in degrees, cut at the antimeridian and the poles."""
     left, bottom, right, top = box.boundingbox.bbox
     if box.crs is not None and box.crs.geographic:

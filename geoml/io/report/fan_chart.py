@@ -22,6 +22,7 @@ def fan_chart(labels: Sequence[str], quantiles: Mapping[float, Line], unit: str,
     if not values or not labels:
         return Markup("<p>No value is known.</p>")
     low, high = min(values), max(values)
+    low = 0.0 if 0 < low < high else low  # what is small beside its level should look so
     span = (high - low) or 1.0
     x = [WIDTH * (n + 0.5) / len(labels) for n in range(len(labels))]
 

@@ -66,7 +66,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPar
     if (region := run.get("region_pixels")) and view:  # not only the blocks that had images
         coverage = float(run.get("valid_pixels") or 0) / float(region)
     return _page(
-        title=str(run.get("title") or f"{card.task} by {card.name}"),
+        title=str(run.get("title") or f"{card.task.replace('_', ' ')} by {card.name}"),
         kind="map",
         verdict=_verdict(planned, len(done), len(failed), problems, coverage),
         domain=domain_view(run.get("domain"), card, sources.kinds),
