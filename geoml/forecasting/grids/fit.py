@@ -46,6 +46,7 @@ TASK = "grid_forecast"
 CLIMATOLOGY = "climatology.tif"
 DAYS = 548
 """From so many days of training time on, the climatology has harmonics of the year."""
+FOLDS = 4
 ESTIMATED = 96
 """Windows that a forecast without training is estimated on."""
 CALIBRATED = 20_000
@@ -254,9 +255,26 @@ def drawn(seen: SeenCube, at: Sequence[int], size: int, seed: Sequence[int]) -> 
 
 
 def _estimate(net: EstimatedForecast, seen: SeenCube, train: Sequence[int], recipe: ForecastRecipe) -> None:
-    count = max(ESTIMATED, len(train))
-    parts = [drawn(seen, train, recipe.chip_size, (recipe.seed, n)) for n in range(count)]
+    """On windows of training time. A climatology looks better on the days that it was made of than on others, so
+    windows of each part of the time are seen beside that of the others."""
+    folds = np.array_split(np.array(train), FOLDS) if seen.climatology is not None and len(train) >= FOLDS else [train]
+    count = -(-max(ESTIMATED, len(train)) // len(folds))
+    every, parts = seen.climatology, []
+    for fold, times in enumerate(folds):
+        mine = [int(t) for t in times]
+        if len(folds) > 1:
+            others = np.setdiff1d(trained_steps(seen, train), trained_steps(seen, mine))
+            seen.climatology = _harmonics(seen, others)
+        parts += [drawn(seen, mine, recipe.chip_size, (recipe.seed, fold, n)) for n in range(count)]
+    seen.climatology = every
     net.estimate(*(torch.stack(part) for part in zip(*parts, strict=True)))
+
+
+def _harmonics(seen: SeenCube, steps: NDArray[np.int64]) -> NDArray[np.float32]:
+    said = seen.terms.background
+    assert said is not None
+    each = ((seen.frames.seconds_of(int(n)), seen.transformed(seen.frame(int(n)))) for n in steps)
+    return fit_harmonics(each, said.annual, said.diurnal)
 
 
 def calibrated(found: FittedGrid, at: Sequence[int]) -> tuple[tuple[float, ...], ...]:

@@ -1,0 +1,169 @@
+"""Forecasts of a made radar: known motion, any cut and any worker, what comes later, gaps, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from geoml import pipeline
+from geoml.errors import InputError, NothingFound
+from geoml.forecasting import steps
+from geoml.forecasting.recipe import ForecastRunRecipe
+from geoml.testing.radar import showers, time_of, write_radar
+from tests.e2e.printed import Cli, prints
+
+NOW = 11
+LEADS = ("PT10M", "PT20M", "PT30M")
+SHAPE = (120, 160)
+UNKNOWN = (slice(100, 120), slice(0, 30))
+
+
+@pytest.fixture(scope="module")
+def truth() -> NDArray[np.float32]:
+    return showers(range(NOW + 7), SHAPE)
+
+
+@pytest.fixture(scope="module")
+def radar(truth: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML file of a folder that goes on after the reference time."""
+    frames = truth.copy()
+    frames[:, *UNKNOWN] = np.nan
+    return write_radar(tmp_path_factory.mktemp("radar") / "rain", frames)
+
+
+def run(radar: Path, out: Path, model: str | Path = "advection", **changes: Any) -> dict[str, Any]:
+    given = {"model": str(model), "cube": str(radar.with_suffix("")), "reads": str(radar), "leads": LEADS}
+    asked = ForecastRunRecipe.model_validate({**given, "reference_time": time_of(NOW), "block_size": 64, **changes})
+    return pipeline.predict(steps.grid_run(asked, out), out)
+
+
+def forecast(out: Path, lead: str, band: int = 1) -> NDArray[np.float32]:
+    """(y, x) on the grid of the radar, NaN where nothing is said."""
+    found = np.full(SHAPE, np.nan, np.float32)
+    for path in out.glob(f"cogs/*/lead_{lead}.tif"):
+        with rasterio.open(path) as file:
+            values = np.where(file.read_masks(band) > 0, file.read(band) * file.scales[band - 1], np.nan)
+            y, x = round((3_000_000 - file.transform.f) / 1000), round((file.transform.c - 4_000_000) / 1000)
+        here = slice(max(y, 0), min(y + 64, SHAPE[0])), slice(max(x, 0), min(x + 64, SHAPE[1]))
+        if here[0].start < here[0].stop and here[1].start < here[1].stop:
+            found[here] = values[here[0].start - y : here[0].stop - y, here[1].start - x : here[1].stop - x]
+    return found
+
+
+def bytes_of(out: Path, size: int) -> dict[tuple[str, int, int], bytes]:
+    """Stored values by lead and place in squares of 64 pixels of the plane, for any size of blocks."""
+    found = {}
+    for path in out.glob("cogs/*/lead_*.tif"):
+        with rasterio.open(path) as file:
+            values = file.read()
+            y, x = round(-file.transform.f / 1000), round(file.transform.c / 1000)
+        for i in range(0, size, 64):
+            for j in range(0, size, 64):
+                found[path.stem, y + i, x + j] = values[:, i : i + 64, j : j + 64].tobytes()
+    return found
+
+
+def test_showers_that_move_are_foretold_where_they_will_be(
+    radar: Path, truth: NDArray[np.float32], tmp_path: Path
+) -> None:
+    run(radar, tmp_path / "run")
+    run(radar, tmp_path / "stay", "persistence")
+    for lead, ahead in zip(LEADS, (2, 4, 6), strict=True):
+        found, seen = forecast(tmp_path / "run", lead), truth[NOW + ahead]
+        known = np.isfinite(found)
+        assert known.mean() > 0.6
+        error, stays = np.abs(found - seen)[known].mean(), np.abs(truth[NOW] - seen)[known].mean()
+        assert error < 0.25 * stays, f"{lead}: {error} beside {stays} of persistence"
+        kept = forecast(tmp_path / "stay", lead)
+        np.testing.assert_allclose(kept[:90], truth[NOW][:90], atol=0.006)
+    # showers come from the east, so nothing is known of what was beyond it
+    assert np.isfinite(forecast(tmp_path / "run", "PT30M")[:, -5:]).mean() < 0.2
+    assert not np.isfinite(forecast(tmp_path / "stay", "PT30M")[UNKNOWN]).any()
+
+
+def test_the_answer_does_not_hang_on_blocks_or_workers(
+    radar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(radar, tmp_path / "small")
+    run(radar, tmp_path / "large", block_size=256)
+    monkeypatch.setenv("GEOML_WORKERS", "2")
+    run(radar, tmp_path / "workers")
+    small, large, workers = (bytes_of(tmp_path / k, n) for k, n in (("small", 64), ("large", 256), ("workers", 64)))
+    assert len(small) > 12
+    assert small == workers
+    assert all(large[place] == values for place, values in small.items())
+
+
+def test_nothing_after_the_reference_time_changes_a_byte(
+    truth: NDArray[np.float32], radar: Path, tmp_path: Path
+) -> None:
+    run(radar, tmp_path / "before")
+    changed = truth.copy()
+    changed[:, *UNKNOWN] = np.nan
+    changed[NOW + 1 :] = 150
+    other = write_radar(tmp_path / "changed", changed)
+    run(other, tmp_path / "after")
+    assert bytes_of(tmp_path / "before", 64) == bytes_of(tmp_path / "after", 64)
+
+
+def test_items_say_of_when_they_are_and_when_they_were_made(
+    radar: Path, tmp_path: Path, validate_stac: Callable[[dict[str, Any]], list[str]]
+) -> None:
+    run(radar, tmp_path / "run")
+    items = [json.loads(path.read_text()) for path in (tmp_path / "run/items").glob("*.json")]
+    assert items
+    for item in items:
+        assert any("forecast/v0.2.0" in uri for uri in validate_stac(item))
+        assert item["properties"]["forecast:reference_datetime"] == time_of(NOW)
+        assert item["properties"]["start_datetime"] == time_of(NOW + 2)
+        assert item["properties"]["end_datetime"] == time_of(NOW + 6)
+        asset = item["assets"]["lead_PT20M"]
+        assert asset["datetime"] == time_of(NOW + 4)
+        assert (asset["forecast:horizon"], asset["forecast:duration"]) == ("PT20M", "PT5M")
+        assert asset["bands"][0]["unit"] == "mm/h"
+    validate_stac(json.loads((tmp_path / "run/collection.json").read_text()))
+
+
+def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: Path, tmp_path: Path) -> None:
+    frames = sorted(radar.with_suffix("").glob("*.tif"))
+    some = tmp_path / "some"
+    some.mkdir()
+    for k, path in enumerate(frames):
+        if k != NOW - 1:
+            (some / path.name).symlink_to(path)
+    spec = some.with_suffix(".yaml")
+    spec.write_text(radar.read_text())
+    record = run(spec, tmp_path / "run", "persistence")
+    assert any("no item for 1 of 4 steps" in words for words in record["warnings"])
+    with pytest.raises(
+        NothingFound, match=rf"no step of {time_of(NOW - 1)}; the latest before it is of {time_of(NOW - 2)}"
+    ):
+        run(spec, tmp_path / "stale", "persistence", reference_time=time_of(NOW - 1))
+    with pytest.raises(InputError, match="lies between steps of PT5M"):
+        run(spec, tmp_path / "between", reference_time="2024-06-01T12:52:00Z")
+    with pytest.raises(InputError, match="is in the future"):
+        run(spec, tmp_path / "future", reference_time="2999-01-01T00:00:00Z")
+    with pytest.raises(InputError, match="no multiple of the step"):
+        run(spec, tmp_path / "leads", leads=["PT7M"])
+
+
+@prints("forecast")
+def test_what_is_printed_names_the_files(cli: Cli, radar: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    said = cli(
+        "forecast", "--model", "advection", "--cube", radar.with_suffix(""), "--reads", radar, "--reference-time",
+        time_of(NOW), "--leads", "PT10M,PT30M", "--out", out,
+    )  # fmt: skip
+    assert said.exit_code == 0, said.output
+    assert "rainfall_rate at each lead" in said.output
+    assert {p.name for p in out.glob("cogs/*/lead_*")} == {"lead_PT10M.tif", "lead_PT30M.tif"}
+    page = (out / "report.html").read_text()
+    assert "30M ahead" in page
+    assert "it was not scored on later data" in page
