@@ -33,9 +33,10 @@ SOURCES: dict[str, tuple[str, ...]] = {
 class TimeSpec(Frozen):
     """When a frame was. Times without a zone are UTC."""
 
-    source: Literal["", "axis", "message", "name", "attribute", "item"] = Field(
-        default="",
-        description="axis: dimension of the file; message: of GRIB; name: of the file; attribute; item: STAC",
+    source: Literal["axis", "message", "name", "attribute", "item"] | None = Field(
+        default=None,
+        description="the dimension of the file, a message of GRIB, the name of the file, an attribute or a STAC item;"
+        " by default axis for netCDF and Zarr, message for GRIB, else name",
     )
     pattern: str = Field(default="", description="of strptime, for the whole file name or the attribute")
     attribute: str = Field(default="", description="name as GDAL has it, groups joined by _")
@@ -80,7 +81,7 @@ class CubeSpec(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    title: str = ""
+    title: str = Field(default="", description="for people")
     licence: str = Field(default="other", description="SPDX identifier, for the catalog that is written")
     driver: Driver
     files: str = Field(default="*", description="names of the files in a folder that is given, as a glob")
