@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from geoml.io.cubes.spec import CubeSpec
 from geoml.io.stac.catalog import CatalogFile
 from geoml.pipeline import training
 from geoml.recipe import PredictRecipe, parse
@@ -114,6 +115,8 @@ def check_yaml(block: Block) -> None:
     value = yaml.safe_load(block.text)
     if "collections" in value:
         parse(CatalogFile, value, block.id)
+    elif "driver" in value:
+        parse(CubeSpec, value, block.id)
     elif "query" in value:
         parse(PredictRecipe, value, block.id)
     else:

@@ -24,6 +24,7 @@ from geoml.io.cog.write import CogInfo, CogWriter
 from geoml.io.crs import FULL_TURN
 from geoml.io.cubes.calendars import named
 from geoml.io.cubes.cube import Cube
+from geoml.io.tables.durations import StepDuration
 from geoml.io.stac.items import COG, LARGEST_ITEM, bbox_of, extensions, projection
 from geoml.io.stac.times import rfc3339
 from geoml.io.stores.multihash import multihash
@@ -86,7 +87,7 @@ def _stamps(cube: Cube, step: int) -> dict[str, str]:
 def _moment(cube: Cube, tick: int) -> str:
     when = named(tick, cube.calendar)
     try:
-        if cube.calendar != "standard" and cube.spec.duration.months is None:
+        if cube.calendar != "standard" and not cube.spec.duration.months:
             day = None
         else:
             day = dt.datetime(when.year, when.month, when.day, tzinfo=dt.UTC)
@@ -254,7 +255,9 @@ def _item(
     properties = {**stamps, **place["properties"], "geoml:calendar": cube.calendar}
     known, schemas = cube.reference_time, extensions(properties, asset)
     if known is not None:
-        properties |= {"forecast:reference_datetime": f"{known}Z", "forecast:variable": cube.variable}
+        ahead = int((np.datetime64(stamps["datetime"].removesuffix("Z"), "s") - known).astype(np.int64))
+        lead = {"forecast:horizon": str(StepDuration(seconds=ahead))} if ahead > 0 else {}
+        properties |= {"forecast:reference_datetime": f"{known}Z", "forecast:variable": cube.variable, **lead}
         schemas.append(FORECAST)
     above = {"href": "../collection.json", "type": "application/json"}
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -19,13 +20,13 @@ from rasterio.windows import Window
 from geoml.errors import DataError, GeomlError, InputError
 from geoml.io.cubes.calendars import Calendar, CalendarTime, iso, named
 from geoml.io.cubes.files import environment, explained, open_file, paths_of
-from geoml.io.cubes.frames import Found, Frame, FrameReader
+from geoml.io.cubes.frames import CubeFrame, Found, FrameReader
 from geoml.io.cubes.grib import find_grib
 from geoml.io.cubes.netcdf import find_netcdf
 from geoml.io.cubes.place import CubeGrid, check_range, check_same
 from geoml.io.cubes.rasters import find_rasters
 from geoml.io.cubes.spec import CubeSpec
-from geoml.io.cubes.steps import check_spacing
+from geoml.io.cubes.steps import check_spacing, moved, period
 from geoml.io.cubes.values import physical
 from geoml.io.cubes.zarr_store import ZarrReader, find_zarr
 from geoml.io.stores.hrefs import gdal_path
@@ -44,7 +45,7 @@ class Cube:
     """
 
     def __init__(
-        self, spec: CubeSpec, frames: Sequence[Frame], grid: CubeGrid, reader: FrameReader, factor: int = 1
+        self, spec: CubeSpec, frames: Sequence[CubeFrame], grid: CubeGrid, reader: FrameReader, factor: int = 1
     ) -> None:
         self.spec, self._frames, self._grid, self._reader = spec, tuple(frames), grid, reader
         self.factor = factor
@@ -100,11 +101,11 @@ class Cube:
         made[:] = [named(tick, self.calendar) for tick in ends]
         return made
 
-    @property
-    def periods(self) -> list[tuple[int, int]]:
+    @cached_property
+    def periods(self) -> tuple[tuple[int, int], ...]:
         """First and last tick of the period of each step, the same twice for instants."""
         step, label = self.spec.duration, self.spec.time.label
-        return [step.period(frame.tick, label, self.calendar) for frame in self._frames]
+        return tuple(period(frame.tick, label, step, self.calendar) for frame in self._frames)
 
     @property
     def reference_time(self) -> np.datetime64 | None:
@@ -171,7 +172,7 @@ class Cube:
         self.close()
 
     def _stored(
-        self, frame: Frame, rows: slice, columns: slice
+        self, frame: CubeFrame, rows: slice, columns: slice
     ) -> tuple[NDArray[np.number], NDArray[np.bool_], float, float]:
         stored = self._grid.stored_rows(rows)
         parts = [self._reader.read(frame, stored, part) for part in self._grid.stored_columns(columns)]
@@ -185,7 +186,7 @@ class Cube:
     ) -> tuple[NDArray[np.number], NDArray[np.bool_]]:
         """Sums since the reference time made those of the step: less the sum of the step before, if it is there."""
         frame, length = self._frames[step], self.spec.duration
-        begun = length.moved(frame.tick, -2, self.calendar)
+        begun = moved(frame.tick, -2, length, self.calendar)
         if begun == frame.reference:
             return numbers, valid
         before = self._frames[step - 1] if step else None
@@ -204,7 +205,7 @@ class Cube:
 class _naming:
     """Errors of a frame with its file and time."""
 
-    def __init__(self, frame: Frame, calendar: Calendar) -> None:
+    def __init__(self, frame: CubeFrame, calendar: Calendar) -> None:
         self._frame, self._calendar = frame, calendar
 
     def __enter__(self) -> None:
@@ -282,7 +283,7 @@ class _GdalReader:
         self._dataset: rasterio.DatasetReader | None = None
 
     def read(
-        self, frame: Frame, rows: slice, columns: slice
+        self, frame: CubeFrame, rows: slice, columns: slice
     ) -> tuple[NDArray[np.number], NDArray[np.bool_], float, float]:
         with explained(frame.path), environment():
             dataset = self._open(frame.path)

@@ -39,9 +39,9 @@ def paths_of(source: str | Path | list[str | Path], spec: CubeSpec) -> list[Path
             raise InputError(f"cube: {redact(str(part))!r} is no local path; expected a file or folder of this machine")
         path = Path(part)
         if path.is_dir() and spec.driver != "Zarr":
-            found |= {p.resolve() for p in path.glob(spec.files) if p.is_file() and not p.name.startswith(".")}
+            found |= {p.absolute() for p in path.glob(spec.files) if p.is_file() and not p.name.startswith(".")}
         elif path.exists():
-            found.add(path.resolve())
+            found.add(path.absolute())  # a link keeps its own name, which may say the time
         else:
             raise InputError(f"cube: {str(part)!r} is not there; expected a file or folder")
     if not found:

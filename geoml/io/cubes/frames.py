@@ -21,7 +21,7 @@ from geoml.io.unit_names import unit
 
 
 @dataclass(frozen=True)
-class Frame:
+class CubeFrame:
     """One step of one file; ``tick`` is its time as the file has it, see `geoml.io.cubes.calendars`."""
 
     path: Path
@@ -41,7 +41,7 @@ class Frame:
 class Found:
     """The frames of one file, all on one grid."""
 
-    frames: tuple[Frame, ...]
+    frames: tuple[CubeFrame, ...]
     grid: CubeGrid
 
 
@@ -49,7 +49,7 @@ class FrameReader(Protocol):
     """Reads stored numbers."""
 
     def read(
-        self, frame: Frame, rows: slice, columns: slice
+        self, frame: CubeFrame, rows: slice, columns: slice
     ) -> tuple[NDArray[np.number], NDArray[np.bool_], float, float]:
         """(y, x) numbers, where the file itself does not exclude them, and its scale and offset."""
         ...

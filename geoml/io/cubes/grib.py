@@ -10,9 +10,10 @@ from pathlib import Path
 from geoml.errors import DataError
 from geoml.io.cubes.calendars import iso
 from geoml.io.cubes.files import check_kind, opened
-from geoml.io.cubes.frames import Found, Frame, check_unit, crs_of
+from geoml.io.cubes.frames import CubeFrame, Found, check_unit, crs_of
 from geoml.io.cubes.place import from_position
 from geoml.io.cubes.spec import CubeSpec
+from geoml.io.cubes.steps import moved
 from geoml.texts import listed
 
 PERIODS = range(8, 16)
@@ -48,7 +49,7 @@ def find_grib(path: Path, spec: CubeSpec) -> Found:
 
 @dataclass(frozen=True)
 class _Message:
-    frame: Frame
+    frame: CubeFrame
     begun: int | None
     """The first tick of the period it is of; None for an instant, and where GRIB1 does not say it."""
 
@@ -63,10 +64,10 @@ def _message(path: Path, band: int, tags: Mapping[str, str], period: bool) -> _M
         raise DataError(
             f"band {band}: known {iso(known, 'standard')} and {later} s ahead, but valid {iso(tick, 'standard')}"
         )
-    return _Message(Frame(path, band, tick, known), begun if period else None)
+    return _Message(CubeFrame(path, band, tick, known), begun if period else None)
 
 
-def _wanted(messages: list[_Message], spec: CubeSpec) -> list[Frame]:
+def _wanted(messages: list[_Message], spec: CubeSpec) -> list[CubeFrame]:
     """Those of the period that the spec is about. Raises DataError for forecasts where analyses are expected."""
     periods = [m for m in messages if m.begun is not None]
     if periods and spec.time.label != "end":
@@ -76,7 +77,7 @@ def _wanted(messages: list[_Message], spec: CubeSpec) -> list[Frame]:
         m.frame
         for m in messages
         if m.begun is None
-        or m.begun == (m.frame.reference if spec.accumulated else step.moved(m.frame.tick, -2, "standard"))
+        or m.begun == (m.frame.reference if spec.accumulated else moved(m.frame.tick, -2, step, "standard"))
     ]
     if not kept:
         first = periods[0]

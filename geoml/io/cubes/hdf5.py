@@ -29,7 +29,7 @@ def check_hdf5(path: Path) -> None:
     except ImportError as err:
         raise MissingExtra("HDF5 and NetCDF-4: h5py is not installed; pip install 'geoml[cube]'") from err
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             _walk(file, str(path))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as err:
         raise DataError(f"{path}: not a readable HDF5 file ({err})") from err

@@ -9,7 +9,7 @@ import rasterio
 
 from geoml.errors import DataError, InputError
 from geoml.io.cubes.files import check_kind, opened
-from geoml.io.cubes.frames import Found, Frame, axis_ticks, check_unit, crs_of, flat_tags
+from geoml.io.cubes.frames import CubeFrame, Found, axis_ticks, check_unit, crs_of, flat_tags
 from geoml.io.cubes.place import from_position
 from geoml.io.cubes.spec import CubeSpec
 from geoml.texts import listed
@@ -30,7 +30,7 @@ def find_netcdf(path: Path, spec: CubeSpec) -> Found:
         calendar = tags.get(f"{time}#calendar", "standard")
         made = axis_ticks(numbers, tags[f"{time}#units"], calendar, f"{path}: {time}", spec)
         found = from_position(spec.position, tags, dataset.transform, crs_of(dataset), dataset.shape)
-    return Found(tuple(Frame(path, b, int(t)) for b, t in zip(bands, made, strict=True)), found)
+    return Found(tuple(CubeFrame(path, b, int(t)) for b, t in zip(bands, made, strict=True)), found)
 
 
 def _number(dataset: rasterio.DatasetReader, band: int, dimension: str) -> float:

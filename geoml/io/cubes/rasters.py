@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geoml.errors import DataError
 from geoml.io.cubes.files import check_kind, opened
-from geoml.io.cubes.frames import Found, Frame, check_unit, crs_of, flat_tags
+from geoml.io.cubes.frames import CubeFrame, Found, check_unit, crs_of, flat_tags
 from geoml.io.cubes.place import from_position
 from geoml.io.cubes.spec import CubeSpec
 
@@ -23,7 +23,7 @@ def find_rasters(path: Path, spec: CubeSpec, when: dt.datetime | None = None) ->
         found = from_position(spec.position, tags, dataset.transform, crs_of(dataset), dataset.shape)
         moment = when or _moment(path, spec, tags)
     tick = round(moment.timestamp())
-    return Found((Frame(path, spec.band, tick),), found)
+    return Found((CubeFrame(path, spec.band, tick),), found)
 
 
 def _moment(path: Path, spec: CubeSpec, tags: dict[str, str]) -> dt.datetime:

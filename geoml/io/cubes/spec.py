@@ -10,7 +10,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from geoml.errors import unknown
 from geoml.io.cubes.calendars import Calendar
-from geoml.io.cubes.steps import Label, Step, parse_step
+from geoml.io.cubes.steps import Label
+from geoml.io.tables.durations import StepDuration
 from geoml.io.unit_names import Unit
 from geoml.io.units import mismatch
 from geoml.recipe import Frozen, load_yaml, parse
@@ -32,9 +33,10 @@ SOURCES: dict[str, tuple[str, ...]] = {
 class TimeSpec(Frozen):
     """When a frame was. Times without a zone are UTC."""
 
-    source: Literal["", "axis", "message", "name", "attribute", "item"] = Field(
-        default="",
-        description="axis: dimension of the file; message: of GRIB; name: of the file; attribute; item: STAC",
+    source: Literal["axis", "message", "name", "attribute", "item"] | None = Field(
+        default=None,
+        description="the dimension of the file, a message of GRIB, the name of the file, an attribute or a STAC item;"
+        " by default axis for netCDF and Zarr, message for GRIB, else name",
     )
     pattern: str = Field(default="", description="of strptime, for the whole file name or the attribute")
     attribute: str = Field(default="", description="name as GDAL has it, groups joined by _")
@@ -79,7 +81,7 @@ class CubeSpec(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    title: str = ""
+    title: str = Field(default="", description="for people")
     licence: str = Field(default="other", description="SPDX identifier, for the catalog that is written")
     driver: Driver
     files: str = Field(default="*", description="names of the files in a folder that is given, as a glob")
@@ -112,7 +114,7 @@ class CubeSpec(Frozen):
     @field_validator("step")
     @classmethod
     def _duration(cls, value: str) -> str:
-        parse_step(value)
+        StepDuration.parse(value, "step")
         return value
 
     @model_validator(mode="after")
@@ -145,7 +147,7 @@ class CubeSpec(Frozen):
             raise ValueError(f"unit: {want}; conversion {self.conversion} gives mm/h")
         if self.conversion == "dbz" and have != "dBZ":
             raise ValueError(f"file_unit: {have}; conversion dbz expects dBZ")
-        if self.conversion == "rate" and (mismatch(self.name, {have}, "mm") or self.duration.seconds is None):
+        if self.conversion == "rate" and (mismatch(self.name, {have}, "mm") or not self.duration.seconds):
             raise ValueError("conversion: rate makes mm, kg m-2 or m of a step of hours, minutes or days mm/h")
         return self
 
@@ -155,9 +157,9 @@ class CubeSpec(Frozen):
         return self.time.source or SOURCES[self.driver][0]
 
     @property
-    def duration(self) -> Step:
+    def duration(self) -> StepDuration:
         """From one frame to the next."""
-        return parse_step(self.step)
+        return StepDuration.parse(self.step)
 
     @property
     def hours(self) -> float:

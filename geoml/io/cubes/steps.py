@@ -2,72 +2,49 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from geoml.errors import DataError
-from geoml.io.cubes.calendars import DAY, Calendar, Ticks, iso, month_of, month_start
+from geoml.io.cubes.calendars import Calendar, Ticks, iso, month_of, month_start
+from geoml.io.tables.durations import StepDuration
 
 Label = Literal["instant", "start", "end", "middle"]
-
-_DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 
 OFF = 0.25
 """Steps. Further off its place a frame could be that of the place before or behind."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """Seconds, or else months of the calendar."""
-
-    seconds: int | None = None
-    months: int | None = None
-
-    def places(self, times: Sequence[int] | Ticks, calendar: Calendar) -> list[float]:
-        """Times in steps from an origin of no meaning."""
-        if self.seconds is not None:
-            origin = int(times[0]) if len(times) else 0
-            return [(int(t) - origin) / self.seconds for t in times]
-        return [sum(month_of(int(t), calendar)) / (self.months or 1) for t in times]
-
-    def moved(self, tick: int, half_steps: int, calendar: Calendar) -> int:
-        """The tick so many halves of a step later."""
-        if self.seconds is not None:
-            return tick + half_steps * self.seconds // 2
-        month, share = month_of(tick, calendar)
-        whole, odd = divmod(half_steps * (self.months or 1), 2)
-        position = month + share + whole + 0.5 * odd
-        month = int(np.floor(position + 1e-9))
-        start = month_start(month, calendar)
-        days = (month_start(month + 1, calendar) - start) * max(position - month, 0.0)
-        return start + round(days)
-
-    def period(self, tick: int, label: Label, calendar: Calendar) -> tuple[int, int]:
-        """First and last tick of the period that ``label`` says ``tick`` to be of."""
-        before, after = {"instant": (0, 0), "start": (0, 2), "end": (-2, 0), "middle": (-1, 1)}[label]
-        return self.moved(tick, before, calendar), self.moved(tick, after, calendar)
+def places(times: Sequence[int] | Ticks, step: StepDuration, calendar: Calendar) -> list[float]:
+    """Times in steps from an origin of no meaning."""
+    if step.seconds:
+        origin = int(times[0]) if len(times) else 0
+        return [(int(t) - origin) / step.seconds for t in times]
+    return [sum(month_of(int(t), calendar)) / step.months for t in times]
 
 
-def parse_step(text: str) -> Step:
-    """A step of an ISO 8601 duration. Raises ValueError for another text, months beside days, or none at all."""
-    found = _DURATION.fullmatch(text)
-    if found is None or text.endswith("T"):
-        raise ValueError(f"{text!r}; expected an ISO 8601 duration such as PT5M, PT1H, P1D, P1M")
-    years, months, days, hours, minutes, seconds = (int(g or 0) for g in found.groups())
-    length = days * DAY + hours * 3600 + minutes * 60 + seconds
-    if (total := years * 12 + months) and length:
-        raise ValueError(f"{text!r}: months have no one length; expected months or days")
-    if not total and not length:
-        raise ValueError(f"{text!r}: no time; expected a duration such as PT5M")
-    return Step(months=total) if total else Step(seconds=length)
+def moved(tick: int, half_steps: int, step: StepDuration, calendar: Calendar) -> int:
+    """The tick so many halves of a step later."""
+    if step.seconds:
+        return tick + half_steps * step.seconds // 2
+    month, share = month_of(tick, calendar)
+    whole, odd = divmod(half_steps * step.months, 2)
+    position = month + share + whole + 0.5 * odd
+    month = int(np.floor(position + 1e-9))
+    start = month_start(month, calendar)
+    return start + round((month_start(month + 1, calendar) - start) * max(position - month, 0.0))
 
 
-def check_spacing(times: Sequence[int], names: Sequence[str], step: Step, calendar: Calendar) -> None:
+def period(tick: int, label: Label, step: StepDuration, calendar: Calendar) -> tuple[int, int]:
+    """First and last tick of the period that ``label`` says ``tick`` to be of."""
+    before, after = {"instant": (0, 0), "start": (0, 2), "end": (-2, 0), "middle": (-1, 1)}[label]
+    return moved(tick, before, step, calendar), moved(tick, after, step, calendar)
+
+
+def check_spacing(times: Sequence[int], names: Sequence[str], step: StepDuration, calendar: Calendar) -> None:
     """Refuse frames (in order of time, with what errors call them) that do not lie a whole number of steps apart.
 
     Frames may be missing, and each may lie a little off its place. Raises DataError, naming the frame, for two of one
@@ -77,11 +54,10 @@ def check_spacing(times: Sequence[int], names: Sequence[str], step: Step, calend
         if times[k] == times[k - 1]:
             same = sum(t == times[k] for t in times)
             raise DataError(f"{same} frames of {iso(times[k], calendar)}: {names[k - 1]} and {names[k]}; expected one")
-    places = np.array(step.places(times, calendar))
-    phase = Counter(np.round(places % 1, 6)).most_common(1)[0][0] if len(places) else 0.0
-    places = places - phase
-    slots = np.rint(places).astype(np.int64)
-    off = places - slots
+    at = np.array(places(times, step, calendar))
+    at = at - (Counter(np.round(at % 1, 6)).most_common(1)[0][0] if len(at) else 0.0)
+    slots = np.rint(at).astype(np.int64)
+    off = at - slots
     taken = Counter(slots.tolist())
     for k in np.argsort(-np.abs(off), kind="stable").tolist():  # the one that is most off is to blame
         slot = int(slots[k])
@@ -95,7 +71,7 @@ def check_spacing(times: Sequence[int], names: Sequence[str], step: Step, calend
             )
 
 
-def check_axis(times: Ticks, where: str, step: Step, calendar: Calendar, longest: int | None) -> None:
+def check_axis(times: Ticks, where: str, step: StepDuration, calendar: Calendar, longest: int | None) -> None:
     """Refuse the time axis of a file that does not rise, or leaps: later times were appended in another unit.
 
     ``longest`` is the longest leap in steps; None: as many as the axis has. Raises DataError.
@@ -109,7 +85,7 @@ def check_axis(times: Ticks, where: str, step: Step, calendar: Calendar, longest
     if (back := int((rise < 0).sum())) > 0:
         when = iso(int(times[int(np.argmax(rise < 0)) + 1]), calendar)
         raise DataError(f"{where}: times out of order at {when} ({back} of {len(times)} steps go back)")
-    leaps = np.diff(step.places(times, calendar))
+    leaps = np.diff(places(times, step, calendar))
     limit = max(len(times), 2) if longest is None else longest
     if (k := int(np.argmax(leaps))) >= 0 and leaps[k] > limit:
         raise DataError(

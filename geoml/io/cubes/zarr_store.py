@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError, MissingExtra
 from geoml.io.cubes.files import explained
-from geoml.io.cubes.frames import Found, Frame, axis_ticks, check_unit
+from geoml.io.cubes.frames import CubeFrame, Found, axis_ticks, check_unit
 from geoml.io.cubes.place import MAX_PIXELS, from_position
 from geoml.io.cubes.spec import CubeSpec
+from geoml.io.cubes.steps import places
 from geoml.io.cubes.zarr_meta import ArrayMeta, check_names, inside, read_meta
 from geoml.texts import listed
 
@@ -46,13 +47,13 @@ def find_zarr(path: Path, spec: CubeSpec) -> Found:
         calendar, where = str(about.get("calendar", "standard")), f"{path}: {time}"
         numbers = _values(path, coordinates[time], zero=True)
         made = axis_ticks(numbers, str(about["units"]), calendar, where, spec)
-        _check_zero(path, coordinates[time], spec.duration.places(made, spec.time.calendar))
+        _check_zero(path, coordinates[time], places(made, spec.duration, spec.time.calendar))
         _others(path, meta, coordinates, time, spec)  # refuses what is not there
         y, x = (_values(path, coordinates[name]) for name in meta.dims[-2:])
         transform = _transform(y, x, meta.dims[-2:])
         tags = {k: str(v) for k, v in meta.attributes.items()}
         found = from_position(spec.position, tags, transform, _crs(path, meta), (meta.shape[-2], meta.shape[-1]))
-    return Found(tuple(Frame(path, k + 1, int(t)) for k, t in enumerate(made)), found)
+    return Found(tuple(CubeFrame(path, k + 1, int(t)) for k, t in enumerate(made)), found)
 
 
 def _beside(variable: str, name: str) -> str:
@@ -84,14 +85,14 @@ def _values(path: Path, meta: ArrayMeta, *, zero: bool = False) -> NDArray[np.fl
     return np.asarray(_open(path, meta)[:], np.float64)
 
 
-def _check_zero(path: Path, meta: ArrayMeta, places: list[float]) -> None:
+def _check_zero(path: Path, meta: ArrayMeta, at: list[float]) -> None:
     """Refuse a first time whose chunk is missing, unless it lies one step before the second, as 0 would by chance only.
 
     Raises DataError.
     """
     first = _there(path, meta, (slice(0, 1),))[0]
-    if not first and len(places) > 1 and abs(places[1] - places[0] - 1) > 1e-6:
-        raise DataError(f"{meta.name}: the first of {len(places)} values is missing (no chunk)")
+    if not first and len(at) > 1 and abs(at[1] - at[0] - 1) > 1e-6:
+        raise DataError(f"{meta.name}: the first of {len(at)} values is missing (no chunk)")
 
 
 def _there(path: Path, meta: ArrayMeta, part: tuple[slice, ...]) -> NDArray[np.bool_]:
@@ -112,7 +113,7 @@ def _others(
     names = [name for name in meta.dims[:-2] if name != time]
     if strange := sorted(spec.at.keys() - set(names)):
         raise InputError(f"at: {strange[0]} is no dimension of {meta.name}; it has {listed(meta.dims)}")
-    places = {}
+    chosen = {}
     for name in names:
         values = _values(path, coordinates[name])
         if name not in spec.at and len(values) > 1:
@@ -122,8 +123,8 @@ def _others(
             raise InputError(
                 f"at: {name} {spec.at[name]:g} is there {same.sum()} times; expected once, of {listed(values)}"
             )
-        places[name] = int(np.argmax(same))
-    return places
+        chosen[name] = int(np.argmax(same))
+    return chosen
 
 
 def _transform(y: NDArray[np.float64], x: NDArray[np.float64], names: tuple[str, ...]) -> Affine:
@@ -163,7 +164,7 @@ class ZarrReader:
         self._at: dict[str, int] = {}
 
     def read(
-        self, frame: Frame, rows: slice, columns: slice
+        self, frame: CubeFrame, rows: slice, columns: slice
     ) -> tuple[NDArray[np.number], NDArray[np.bool_], float, float]:
         """(y, x) numbers, where there is a chunk and no fill value, scale and offset."""
         with explained(frame.path):

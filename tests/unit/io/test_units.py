@@ -63,6 +63,12 @@ EXACT = {
     ("1", "reflectance"): lambda v: v,
     ("1", "linear power"): lambda v: v,
     ("dB", "dB"): lambda v: v,
+    ("m", "mm"): lambda v: v * 1000,
+    ("mm", "m"): lambda v: v / 1000,
+    ("mm", "kg m-2"): lambda v: v,
+    ("kg m-2", "m"): lambda v: v / 1000,
+    ("mm/h", "kg m-2 s-1"): lambda v: v / 3600,
+    ("kg m-2 s-1", "mm/h"): lambda v: v * 3600,
     (None, "dB"): lambda v: v,
     ("dB", None): lambda v: v,
 }

@@ -83,7 +83,7 @@ def test_a_file_of_knmis_kind_is_looked_at_too(tmp_path: Path) -> None:
 def test_a_file_cut_short_is_an_error_of_ours(tmp_path: Path, keep: int) -> None:
     path = made.netcdf(tmp_path / "a.nc", frames(), range(4))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match="a.nc: not a readable HDF5 file"):
+    with pytest.raises(DataError, match=r"a.nc: not a readable HDF5 file"):
         open_cube(path, spec("netCDF"))
 
 
