@@ -75,8 +75,8 @@ def _harmonics(design: Floats, values: Floats) -> Floats:
 
 
 def _trend(design: Floats, values: Floats) -> Floats:
-    """A slope that all places share, from changes within each, and levels that are shrunk to that of all by how few
-    values there are of a place (empirical Bayes)."""
+    """A slope that all places share, from changes within each and as far as it is sure, and levels that are shrunk to
+    that of all by how few values there are of a place (empirical Bayes)."""
     known = np.isfinite(values)
     count = known.sum(0)
     year = np.where(known, design[:, 1:2], np.nan)
@@ -86,6 +86,7 @@ def _trend(design: Floats, values: Floats) -> Floats:
     away = np.where(known, year - mean_year, 0.0)
     spread = (away**2).sum()
     slope = (away * np.where(known, values - mean, 0.0)).sum() / spread if spread > 0 else 0.0
+    slope *= _sure(np.where(known, values - mean - slope * away, np.nan), design[:, 1], slope)
     level = mean - slope * mean_year
     middle = float(np.average(level[seen], weights=count[seen])) if seen.any() else 0.0
     left = np.where(known, values - level - slope * design[:, 1:2], 0.0)
@@ -93,3 +94,14 @@ def _trend(design: Floats, values: Floats) -> Floats:
     between = max(1e-9, float(np.var(level[seen])) - within * float(np.mean(1 / count[seen]))) if seen.any() else 1.0
     share = count / (count + within / between)
     return np.column_stack([np.where(seen, middle + share * (level - middle), middle), np.full(len(count), slope)])
+
+
+def _sure(left: Floats, years: Floats, slope: float) -> float:
+    """What is kept of a slope, 0 to 1 (positive-part James and Stein), given what is ``left`` of (time, place) beside
+    it: years are good or bad for all places at once, so years are what there is few of."""
+    seen = np.isfinite(left).any(1)
+    if seen.sum() < 3 or slope == 0:
+        return 0.0
+    common, year = np.nanmean(left[seen], 1), years[seen]
+    variance = (common**2).sum() / (seen.sum() - 2) / ((year - year.mean()) ** 2).sum()
+    return max(0.0, 1 - variance / slope**2)
