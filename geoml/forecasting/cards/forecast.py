@@ -93,7 +93,7 @@ class ForecastCard(ModelCard):
             "bands": [{"name": v.said} | ({"unit": v.unit} if v.unit else {}) for v in self.table.variables],
             "mlm:architecture": self.architecture,
             "mlm:tasks": ["regression"],
-            "mlm:hyperparameters": self.config,
+            "mlm:hyperparameters": {**self.config, "history": self.history, "leads": list(self.leads)},
             "mlm:input": [
                 {
                     "name": "history",
