@@ -7,7 +7,7 @@ other software can use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -16,6 +16,9 @@ from geoml.io.cards.card import ModelCard
 from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableLayout
 from geoml.recipe import Frozen
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 SECTION = "forecast"
 
@@ -84,6 +87,11 @@ class ForecastCard(ModelCard):
     def row(self) -> tuple[str, str, str, str]:
         names = " ".join(v.said for v in self.table.variables)
         return self.task, names, self.table.step, f"{len(self.places)} places, to {self.leads[-1]}"
+
+    def footprint(self) -> BaseGeometry:
+        from shapely.geometry import box
+
+        return box(*self.bbox)  # of one station a point
 
     def to_mlm(self) -> dict[str, object]:
         names = [v.said for v in self.table.variables]

@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 YEAR, DAY = 365.2425, 86_400
 ANNUAL, DIURNAL = 3, 3
 """Harmonics."""
+LEAST_OF_A_YEAR = 300
+"""Days of training below which there is no wave of the year."""
 SHRINK = 1e-3
 """Penalty of a harmonic, for each known value, in standardised units."""
 
@@ -57,7 +59,16 @@ class PlaceClimatology(nn.Module):
     def fit(self, times: pd.DatetimeIndex, values: Floats) -> None:
         """Take (time, place), NaN where not known. A place without any is as the mean of all."""
         design = basis(times, self.step)
-        weights = _trend(design, values) if self.step.months >= 12 else _harmonics(design, values)
+        if self.step.months >= 12:
+            weights = _trend(design, values)
+        else:
+            span = (times.max() - times.min()).total_seconds() / DAY if len(times) else 0.0
+            fits = np.ones(design.shape[1], bool)
+            if span < LEAST_OF_A_YEAR:  # a wave that was seen in part is anything elsewhere
+                fits[1 : 1 + 2 * ANNUAL] = False
+                fits[1 + 2 * ANNUAL + 2 * DIURNAL :] = False
+            weights = np.zeros((values.shape[1], design.shape[1]))
+            weights[:, fits] = _harmonics(design[:, fits], values)
         self.weights.copy_(torch.from_numpy(weights))
 
 
