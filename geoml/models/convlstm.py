@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -89,7 +89,7 @@ class ConvLSTM(nn.Module):
         last.bias = nn.Parameter(bias.flatten())
 
     def forward(
-        self, x: Float[Tensor, "batch channel y x"], looks: Float[Tensor, "batch look y x"] | None = None
+        self, x: Float[Tensor, "batch channel y x"], looks: Bool[Tensor, "batch look y x"] | None = None
     ) -> Float[Tensor, "batch output y x"]:
         height, width = x.shape[-2:]
         more = (0, -width % self.stride, 0, -height % self.stride)

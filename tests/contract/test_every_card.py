@@ -16,11 +16,13 @@ import pytest
 from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
+from geoml.forecasting.cards.forecast import CardPlace, ForecastCard
 from geoml.io.cards import mlm
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.kinds import card_of, kinds
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.cards.profile import BandProfile
+from geoml.io.tables.table_source import TableLayout, TableVariable
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {p.parent.name: p for p in sorted((ROOT / "catalogs" / "models").glob("*/model.json"))}
@@ -50,7 +52,21 @@ MADE: dict[type[ModelCard], ModelCard] = {
         steps=24,
         width=128,
         profile=BandProfile(center=(-1.0, -0.5), factor=(4.0, 0.5, 3.0), low=1e-3, high=2.0, pixels=9, source="made"),
-    )
+    ),
+    ForecastCard: ForecastCard(
+        name="made",
+        architecture="graph",
+        table=TableLayout(
+            step="PT1H", zone="+08:00", variables=(TableVariable(column="PM2.5", unit="ug m-3", transform="log1p"),)
+        ),
+        places=(CardPlace(id="a", lon=116.0, lat=40.0), CardPlace(id="b", lon=116.5, lat=39.5)),
+        bbox=(116.0, 39.5, 116.5, 40.0),
+        history=24,
+        leads=("PT1H", "PT3H"),
+        levels=(0.1, 0.5, 0.9),
+        trained=("2013-03-01T00:00:00+00:00", "2015-01-01T00:00:00+00:00"),
+        times_sha256="ab" * 32,
+    ),
 }
 """Of kinds that are not shipped."""
 

@@ -7,7 +7,7 @@ other software can use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -16,6 +16,9 @@ from geoml.io.cards.card import ModelCard
 from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableLayout
 from geoml.recipe import Frozen
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 SECTION = "forecast"
 
@@ -85,6 +88,11 @@ class ForecastCard(ModelCard):
         names = " ".join(v.said for v in self.table.variables)
         return self.task, names, self.table.step, f"{len(self.places)} places, to {self.leads[-1]}"
 
+    def footprint(self) -> BaseGeometry:
+        from shapely.geometry import box
+
+        return box(*self.bbox)  # of one station a point
+
     def to_mlm(self) -> dict[str, object]:
         names = [v.said for v in self.table.variables]
         target = self.table.variables[0]
@@ -93,7 +101,7 @@ class ForecastCard(ModelCard):
             "bands": [{"name": v.said} | ({"unit": v.unit} if v.unit else {}) for v in self.table.variables],
             "mlm:architecture": self.architecture,
             "mlm:tasks": ["regression"],
-            "mlm:hyperparameters": self.config,
+            "mlm:hyperparameters": {**self.config, "history": self.history, "leads": list(self.leads)},
             "mlm:input": [
                 {
                     "name": "history",

@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 YEAR, DAY = 365.2425, 86_400
 ANNUAL, DIURNAL = 3, 3
 """Harmonics."""
+LEAST_OF_A_YEAR = 300
+"""Days of training below which there is no wave of the year."""
 SHRINK = 1e-3
 """Penalty of a harmonic, for each known value, in standardised units."""
 
@@ -57,7 +59,16 @@ class PlaceClimatology(nn.Module):
     def fit(self, times: pd.DatetimeIndex, values: Floats) -> None:
         """Take (time, place), NaN where not known. A place without any is as the mean of all."""
         design = basis(times, self.step)
-        weights = _trend(design, values) if self.step.months >= 12 else _harmonics(design, values)
+        if self.step.months >= 12:
+            weights = _trend(design, values)
+        else:
+            span = (times.max() - times.min()).total_seconds() / DAY if len(times) else 0.0
+            fits = np.ones(design.shape[1], bool)
+            if span < LEAST_OF_A_YEAR:  # a wave that was seen in part is anything elsewhere
+                fits[1 : 1 + 2 * ANNUAL] = False
+                fits[1 + 2 * ANNUAL + 2 * DIURNAL :] = False
+            weights = np.zeros((values.shape[1], design.shape[1]))
+            weights[:, fits] = _harmonics(design[:, fits], values)
         self.weights.copy_(torch.from_numpy(weights))
 
 
@@ -75,8 +86,8 @@ def _harmonics(design: Floats, values: Floats) -> Floats:
 
 
 def _trend(design: Floats, values: Floats) -> Floats:
-    """A slope that all places share, from changes within each, and levels that are shrunk to that of all by how few
-    values there are of a place (empirical Bayes)."""
+    """A slope that all places share, from changes within each and as far as it is sure, and levels that are shrunk to
+    that of all by how few values there are of a place (empirical Bayes)."""
     known = np.isfinite(values)
     count = known.sum(0)
     year = np.where(known, design[:, 1:2], np.nan)
@@ -86,6 +97,7 @@ def _trend(design: Floats, values: Floats) -> Floats:
     away = np.where(known, year - mean_year, 0.0)
     spread = (away**2).sum()
     slope = (away * np.where(known, values - mean, 0.0)).sum() / spread if spread > 0 else 0.0
+    slope *= _sure(np.where(known, values - mean - slope * away, np.nan), design[:, 1], slope)
     level = mean - slope * mean_year
     middle = float(np.average(level[seen], weights=count[seen])) if seen.any() else 0.0
     left = np.where(known, values - level - slope * design[:, 1:2], 0.0)
@@ -93,3 +105,14 @@ def _trend(design: Floats, values: Floats) -> Floats:
     between = max(1e-9, float(np.var(level[seen])) - within * float(np.mean(1 / count[seen]))) if seen.any() else 1.0
     share = count / (count + within / between)
     return np.column_stack([np.where(seen, middle + share * (level - middle), middle), np.full(len(count), slope)])
+
+
+def _sure(left: Floats, years: Floats, slope: float) -> float:
+    """What is kept of a slope, 0 to 1 (positive-part James and Stein), given what is ``left`` of (time, place) beside
+    it: years are good or bad for all places at once, so years are what there is few of."""
+    seen = np.isfinite(left).any(1)
+    if seen.sum() < 3 or slope == 0:
+        return 0.0
+    common, year = np.nanmean(left[seen], 1), years[seen]
+    variance = (common**2).sum() / (seen.sum() - 2) / ((year - year.mean()) ** 2).sum()
+    return max(0.0, 1 - variance / slope**2)

@@ -76,7 +76,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> F
     if recipe.split.refit:
         found = fitted(card, panel, all_steps(panel, card.history, card.steps))
         shifts, scores = refitted(recipe, card, panel)
-        found.forecaster.shifts.copy_(torch.from_numpy(shifts))
+        found.forecaster.shifts.copy_(torch.from_numpy(shifts) / found.forecaster.std[0])
         history: list[Any] = []
     else:
         found, history = trained(recipe, card, panel, claim, on_epoch)

@@ -24,7 +24,7 @@ from geoml.forecasting.rows.fit import (
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.windows import Numbers
 from geoml.io.tables.long_table import Floats, TimePanel
-from geoml.nn.forecast.calibration import conformal_shifts
+from geoml.nn.forecast.calibration import symmetric_shifts
 from geoml.nn.forecast.scores import LeadScores
 
 SCORES = ("mae", "rmse", "crps")
@@ -127,7 +127,7 @@ def told(rows: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
 
 def refitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel) -> tuple[Floats, dict[str, Any]]:
     """Each reference time of the test by what is fitted on all that was known by then, its quantiles shifted by the
-    errors of the times before; the shifts after the last of them, and the scores."""
+    errors of the times before; the shifts (in the unit of the target) after the last of them, and the scores."""
     train = reference_steps(recipe, panel, "train")
     test = reference_steps(recipe, panel, "test", recipe.every)
     if not len(test) or len(train) < 2:
@@ -147,7 +147,7 @@ def refitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel) -> tu
         if now in test:
             truths.append(truth)
         for name, method in ((recipe.name, past.forecaster), *simple_methods(past, before)):
-            shifts = _shifts(errors.get(name, []), card)
+            shifts = _shifts(errors.get(name, []), card) / float(method.std[0])
             raw = method.raw(later.windows, one)
             z = np.sort(raw + shifts[method.season(later.windows, one), np.arange(len(card.steps))][:, None], -1)
             if now in test:
@@ -171,7 +171,7 @@ def _shifts(errors: list[tuple[Floats, Floats]], card: ForecastCard) -> Floats:
     if not errors:
         return np.zeros((card.seasons, len(card.steps), len(card.levels)))
     raw, truth = (np.concatenate([e[k] for e in errors]) for k in (0, 1))
-    return conformal_shifts(raw, truth, card.levels, None, card.seasons)
+    return np.tile(symmetric_shifts(raw, truth, card.levels), (card.seasons, 1, 1))
 
 
 def _by_time(

@@ -214,10 +214,13 @@ def _parsed(column: pd.Series, name: str) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(column):
         return column
     text = column.astype(str)
+    whole = pd.to_datetime(text, errors="coerce", utc=True, format="ISO8601")
+    if whole.isna().any():
+        return whole
     with_zone = text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True)
     if with_zone.any() and not with_zone.all():
         raise DataError(f"{name}: {int(with_zone.sum())} of {len(text)} rows say a zone; expected all or none")
-    return pd.to_datetime(text, errors="coerce", utc=bool(with_zone.any()), format="ISO8601")
+    return whole if with_zone.any() else pd.to_datetime(text, format="ISO8601")
 
 
 def _localised(naive: pd.Series, zone: dt.tzinfo, layout: TableLayout, until: pd.Timestamp | None) -> pd.Series:

@@ -43,6 +43,26 @@ def conformal_shifts(
     return out
 
 
+def symmetric_shifts(
+    quantiles: Float[ndarray, "n lead level"], truth: Float[ndarray, "n lead"], levels: Sequence[float]
+) -> Float[ndarray, "lead level"]:
+    """What widens both ends of each interval alike, as in the paper; the median stays.
+
+    For few independent times, of which a common error says little about the next one. 0 where nothing is known.
+    """
+    out = np.zeros(quantiles.shape[1:])
+    last = len(levels) - 1
+    for lead in range(quantiles.shape[1]):
+        known = np.isfinite(truth[:, lead]) & np.isfinite(quantiles[:, lead]).all(1)
+        q, y = quantiles[known, lead], truth[known, lead]
+        for k in range(len(levels) // 2) if len(y) else ():
+            outside = np.sort(np.maximum(q[:, k] - y, y - q[:, last - k]))
+            share = levels[last - k] - levels[k]
+            wider = outside[min(len(y), int(np.ceil((len(y) + 1) * share - 1e-9))) - 1]
+            out[lead, k], out[lead, last - k] = -wider, wider
+    return out
+
+
 def _order_statistics(error: Floats, levels: Sequence[float]) -> Floats:
     n = len(error)
     if not n:

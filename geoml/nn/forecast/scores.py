@@ -7,7 +7,7 @@ https://doi.org/10.1198/016214506000001437.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -94,7 +94,7 @@ class LeadScores:
         """Count forecasts and what came true, in one unit."""
         self._parts.append((np.asarray(quantiles, np.float64), np.asarray(truth, np.float64)))
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: LeadScores) -> None:
         self._parts += other._parts
 
     def compute(self) -> dict[str, Any]:
