@@ -344,12 +344,12 @@ def swapped(classes: Sequence[ClassInfo]) -> tuple[int, ...]:
 
 def _counted(model: BaseModel) -> dict[str, Any]:
     """What counts for the hash, as plain JSON values."""
-    late = model.later if isinstance(model, Frozen) else ()
+    late, earlier = (model.later, model.earlier) if isinstance(model, Frozen) else ((), {})
     fields = type(model).model_fields
     kept = {
         k: getattr(model, k)
         for k in fields
-        if k not in late or getattr(model, k) != fields[k].get_default(call_default_factory=True)
+        if k not in late or getattr(model, k) != earlier.get(k, fields[k].get_default(call_default_factory=True))
     }
     dump = model.model_dump(mode="json", include=set(kept))
     return {k: _nested(v, dump[k]) for k, v in kept.items()}

@@ -90,7 +90,8 @@ class _Schema:
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         kinds = {
-            name: handler.resolve_ref_schema(handler(config_of(name).__pydantic_core_schema__)) for name in SOURCES.names()
+            name: handler.resolve_ref_schema(handler(config_of(name).__pydantic_core_schema__))
+            for name in SOURCES.names()
         }
         return {"oneOf": list(kinds.values()), "discriminator": {"propertyName": "kind"}}
 

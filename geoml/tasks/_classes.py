@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ from geoml.io.report.score_notes import few_labels
 from geoml.nn.change_scores import ChangeScores
 from geoml.nn.metrics import ClassScores
 from geoml.nn.support import Support
+from geoml.outputs.classes import TEMPERATURE
+
+if TYPE_CHECKING:
+    from geoml.data.prepare import Splits
+    from geoml.engine.packages.calibrate import Read
+    from geoml.engine.packages.package import Package
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +60,13 @@ def notes(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64])
         "class_weights": class_weights(recipe, train),
     }
     return said | ({"absent": absent} if absent else {})
+
+
+def calibration(package: Package, recipe: TrainRecipe, splits: Splits, read: Read) -> dict[str, Any]:
+    """``made`` with the temperature that fits the validation split."""
+    from geoml.engine.train.calibration import fitted_temperature
+
+    return {"made": {**package.card.made, TEMPERATURE: fitted_temperature([(package, splits["val"])], recipe, read)}}
 
 
 def check_classes(card: MapCard, recipe: TrainRecipe) -> None:

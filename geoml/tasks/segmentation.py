@@ -21,7 +21,7 @@ from geoml.nn.metrics import ClassScores
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import _loop
-from geoml.tasks._classes import HeldOutClasses, check_classes, notes
+from geoml.tasks._classes import HeldOutClasses, calibration, check_classes, notes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ class Task:
         return HeldOutClasses([c.name for c in card.classes], ClassScores(len(card.classes), STEPS))
 
     check_labels = staticmethod(_loop.any_labels)
-    judged = staticmethod(_loop.no_record)
+    judged = staticmethod(calibration)
     more = staticmethod(_loop.no_more)
     fit = staticmethod(_loop.fit)
     score = staticmethod(_loop.score)
