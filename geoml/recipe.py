@@ -97,8 +97,6 @@ class Frozen(BaseModel):
 
     later: ClassVar[tuple[str, ...]] = ()
     """Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
-    earlier: ClassVar[Mapping[str, Any]] = {}
-    """Of such fields, what recipes did that had none, where it is not the default of today."""
 
 
 class Query(Frozen):

@@ -22,7 +22,7 @@ from geoml import models
 from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
 from geoml.engine.following import Follower
 from geoml.errors import InputError, ModelError
-from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.map_card import TEMPERATURE, MapCard
 from geoml.io.report.images import rgb
 from geoml.recipe import PredictRecipe
 
@@ -38,8 +38,6 @@ SCALE: Final = 1 / STEPS
 NODATA: Final = 255
 BROKEN: Final = 254
 """Stored where the logits were not finite; `Output.stored` refuses it."""
-TEMPERATURE: Final = "temperature"
-"""In ``made`` of a card."""
 FEATURES: Final = "features.parquet"
 TINY: Final[Mapping[str, object]] = {"classes": ("low", "middle", "high")}
 """Arguments of `geoml.testing.card`, for the contract tests."""

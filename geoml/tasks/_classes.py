@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from geoml.data.recipe import TrainRecipe
 from geoml.errors import InputError
 from geoml.grid.plane import Window
-from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.map_card import TEMPERATURE, MapCard
 from geoml.io.report.score_notes import few_labels
 from geoml.nn.change_scores import ChangeScores
 from geoml.nn.metrics import ClassScores
 from geoml.nn.support import Support
-from geoml.outputs.classes import TEMPERATURE
 
 if TYPE_CHECKING:
     from geoml.data.prepare import Splits
@@ -40,6 +39,21 @@ def class_weights(recipe: TrainRecipe, labelled: NDArray[np.int64]) -> list[floa
     return [float(w) for w in raw / (raw * share).sum()]
 
 
+RARE = 0.05
+"""Share of the labelled pixels below which a class is rare."""
+
+
+def loss_parts(recipe: TrainRecipe, labelled: NDArray[np.int64]) -> dict[str, float]:
+    """What the recipe says; for ``auto`` Dice, which does not see how many pixels a class has, beside cross-entropy, or
+    beside focal loss where a class is rare."""
+    given = recipe.loss.parts
+    if given != "auto":
+        return dict(given)
+    seen = labelled[labelled > 0]
+    rare = seen.size > 0 and seen.min() < RARE * seen.sum()
+    return {"focal" if rare else "cross_entropy": 1.0, "dice": 0.5}
+
+
 def notes(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> dict[str, Any]:
     """For the card: labelled pixels (K,) of train by class, weights, and classes without one; these are logged too."""
     names = [c.name for c in recipe.classes]
@@ -58,6 +72,7 @@ def notes(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64])
     said = {
         "labelled_pixels": dict(zip(names, train.tolist(), strict=True)),
         "class_weights": class_weights(recipe, train),
+        "loss": loss_parts(recipe, train),
     }
     return said | ({"absent": absent} if absent else {})
 

@@ -67,7 +67,7 @@ class Task:
     def learning(recipe: ChangeRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
         """As of segmentation."""
         said = notes(recipe, train, val)
-        return Task(len(recipe.classes), recipe.loss.parts, said["class_weights"], said)
+        return Task(len(recipe.classes), said["loss"], said["class_weights"], said)
 
     @property
     def _plain(self) -> segmentation.Task:

@@ -67,7 +67,7 @@ class Task:
     def learning(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
         """By the labelled pixels (K,) of both splits; logs which classes have none."""
         said = notes(recipe, train, val)
-        return Task(len(recipe.classes), recipe.loss.parts, said["class_weights"], said)
+        return Task(len(recipe.classes), said["loss"], said["class_weights"], said)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Scalar float32 loss of (B, K, H, W) logits against (B, H, W) int64 class indices, `IGNORE` left out."""

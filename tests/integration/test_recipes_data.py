@@ -6,79 +6,27 @@ The thresholds are the baselines of docs/scores.md: chosen on train, scored on t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from geoml.data.chips import Reader, measure
 from geoml.data.prepare import prepare
 from geoml.data.recipe import Lists
-from geoml.data.scene import Piece
 from geoml.errors import InputError
 from geoml.nn.metrics import IGNORE
 from geoml.pipeline import training
+from tests.benchmarks.defaults import INDEX, threshold
 
 pytestmark = [
     pytest.mark.data,
     pytest.mark.skipif("GEOML_DATA" not in os.environ, reason="GEOML_DATA is not set"),
 ]
 
-Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-
-def ndvi(x):
-    return (x[3] - x[0]) / np.maximum(x[3] + x[0], 1)
-
-
-INDEX: dict[str, Index] = {
-    "sen1floods11-water": lambda x: x[1],  # VH
-    "osm-buildings": lambda x: x[0] - x[1],  # red minus green: roofs and earth against plants
-    "urban-trees": ndvi,
-}
-
-
-def pixels(pieces: Sequence[Piece], index: Index) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The index and the truth (class 1) of every known pixel."""
-    values, truth = [], []
-    for piece in pieces:
-        sample = piece.scene.read()
-        part = piece.window.slices(piece.scene.window)
-        known = sample.target[part] != IGNORE
-        values.append(index(sample.image.astype(float))[part][known])
-        truth.append(sample.target[part][known] == 1)
-    return np.concatenate(values), np.concatenate(truth)
-
 
 def shipped(name: str) -> Any:
     return training(name)[1]
-
-
-def iou(guess: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    return float((guess & truth).sum() / max(1, (guess | truth).sum()))
-
-
-def threshold(name: str) -> dict[str, float]:
-    """The threshold and side with the best IoU on train, and its scores on test."""
-    splits = prepare(shipped(name))
-    values, truth = pixels(splits["train"], INDEX[name])
-    best = max(
-        (iou(s * values > s * t, truth), s, t)
-        for s in (1, -1)
-        for t in np.quantile(values, np.linspace(0.01, 0.99, 99))
-    )
-    values, truth = pixels(splits["test"], INDEX[name])
-    guess = best[1] * values > best[1] * best[2]
-    return {
-        "side": best[1],
-        "threshold": float(best[2]),
-        "iou": iou(guess, truth),
-        "miou": (iou(guess, truth) + iou(~guess, ~truth)) / 2,
-        "accuracy": float((guess == truth).mean()),
-        "pixels": len(truth),
-    }
 
 
 @pytest.mark.parametrize("name", sorted(INDEX))

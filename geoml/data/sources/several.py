@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
 
-from geoml.data.recipe import RasterRecipe
+from geoml.data.recipe import NAME, RasterRecipe
 from geoml.data.scene import LabelledScene
 from geoml.data.source import SOURCES, SourceConfig, of_kind
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=NAME)]
 Part = Annotated[SerializeAsAny[SourceConfig], BeforeValidator(of_kind), WithJsonSchema({"type": "object"})]
 
 

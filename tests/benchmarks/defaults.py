@@ -1,0 +1,159 @@
+"""What the defaults of training are worth: shipped recipes, and these with parts taken away, over folds of ground.
+
+Each group of scenes is held out in turn (`geoml.engine.train.folds`), so that every row is of ground that its network
+has not seen. Beside it the best threshold of one index on the same ground, chosen on the other groups. Prints IoU or
+average precision and ECE, mean and range over seeds. Trainings are kept below ``--out``: give the same command again
+after a stop, and it goes on.
+
+    python -m tests.benchmarks.defaults osm-buildings --seeds 1 2 3 --out DIR [--variant shipped before]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoml.data.chips import Reader
+from geoml.data.prepare import prepare
+from geoml.data.recipe import Folds, RasterRecipe
+from geoml.data.scene import Piece
+from geoml.engine.train.fit import fit
+from geoml.engine.train.folds import score_folds, train_folds
+from geoml.nn.metrics import IGNORE
+from geoml.pipeline import training
+from geoml.recipe import parse
+
+Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def ndvi(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (x[3] - x[0]) / np.maximum(x[3] + x[0], 1)
+
+
+INDEX: dict[str, Index] = {
+    "sen1floods11-water": lambda x: x[1],  # VH
+    "osm-buildings": lambda x: x[0] - x[1],  # red minus green: roofs and earth against plants
+    "urban-trees": ndvi,
+}
+
+
+def pixels(pieces: Sequence[Piece], index: Index) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The index and the truth (class 1) of every known pixel."""
+    values, truth = [], []
+    for piece in pieces:
+        sample = piece.scene.read()
+        part = piece.window.slices(piece.scene.window)
+        known = sample.target[part] != IGNORE
+        values.append(index(sample.image.astype(float))[part][known])
+        truth.append(sample.target[part][known] == 1)
+    return np.concatenate(values), np.concatenate(truth)
+
+
+def iou(guess: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((guess & truth).sum() / max(1, (guess | truth).sum()))
+
+
+def threshold(recipe: RasterRecipe, learnt: Sequence[str] = ("train",)) -> dict[str, float]:
+    """The threshold and side with the best IoU on the splits ``learnt``, and its scores on test."""
+    splits, index = prepare(recipe), INDEX[recipe.name]
+    values, truth = pixels([p for name in learnt for p in splits[name]], index)
+    best = max(
+        (iou(s * values > s * t, truth), s, t)
+        for s in (1, -1)
+        for t in np.quantile(values, np.linspace(0.01, 0.99, 99))
+    )
+    values, truth = pixels(splits["test"], index)
+    guess = best[1] * values > best[1] * best[2]
+    return {
+        "side": best[1],
+        "threshold": float(best[2]),
+        "iou": iou(guess, truth),
+        "miou": (iou(guess, truth) + iou(~guess, ~truth)) / 2,
+        "accuracy": float((guess == truth).mean()),
+        "pixels": len(truth),
+    }
+
+
+VARIANTS: dict[str, Mapping[str, Any]] = {
+    "shipped": {},
+    "before": {
+        "model": {"architecture": "unet", "config": {"encoder": "resnet18", "depth": 5}},
+        "init": None,
+        "augmentation": {"flips": True, "brightness": 0.3, "contrast": 0.25, "band_jitter": 0.15},
+        "sampling": {"kind": "uniform", "samples": 128},
+        "averaging": None,
+    },
+    "random weights": {"init": None},
+    "weak augmentation": {"augmentation": {"flips": True, "brightness": 0.3, "contrast": 0.25, "band_jitter": 0.15}},
+    "uniform crops": {"sampling": {"kind": "uniform", "samples": 128}},
+    "focal": {"loss": {"parts": {"focal": 1.0, "dice": 1.0}}},
+    "no averaging": {"averaging": None},
+}
+"""What is taken away of a shipped recipe."""
+
+
+def run(recipe: RasterRecipe, seed: int, folder: Path) -> dict[str, Any]:
+    """Scores of the folds of a recipe; they are kept in the folder when they are there."""
+    kept = folder / "scores.json"
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return found
+    began = time.process_time()
+    asked = recipe.model_copy(update={"seed": seed})
+    folds = train_folds(asked, folder, fit)
+    scores, temperature = score_folds(folds, asked, Reader())
+    found = {**scores, "temperature": temperature, "cpu": time.process_time() - began}
+    kept.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def figures(scores: Mapping[str, Any]) -> dict[str, float]:
+    """What the table shows of scores: the classes but the first, and how wrong the confidence is."""
+    change = scores.get("change") or {}
+    shown = {f"IoU {name}": v for name, v in list(scores["iou"].items())[1:]} if not change else {}
+    if change:
+        shown = {"AP": change["average_precision"], "F1": change["f1"]}
+    return {**shown, "ECE": scores["ece"]}
+
+
+def said(values: Sequence[float]) -> str:
+    """Mean, and range where there are several."""
+    spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=["shipped"])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    shipped = training(given.recipe)[1]
+    assert isinstance(shipped, RasterRecipe), given.recipe
+    assert isinstance(shipped.split, Folds), f"{given.recipe}: not a split by folds"
+    for name in given.variant:
+        recipe = parse(type(shipped), {**shipped.model_dump(mode="json"), **VARIANTS[name]}, name)
+        rows = [run(recipe, s, given.out / shipped.name / name.replace(" ", "-") / str(s)) for s in given.seeds]
+        for fold in (*shipped.split.of, "all"):
+            parts = [figures(row["folds"][fold] if fold != "all" else row) for row in rows]
+            line = "  ".join(f"{k} {said([p[k] for p in parts])}" for k in parts[0])
+            print(f"{name:18} {fold:12} {line}", flush=True)
+        print(f"{name:18} {sum(r['cpu'] for r in rows) / 60:.1f} CPU minutes", flush=True)
+    for fold in shipped.split.of if shipped.name in INDEX else ():
+        held = shipped.model_copy(update={"split": shipped.split.model_copy(update={"hold": fold})})
+        best = threshold(held, ("train", "val"))
+        print(f"threshold          {fold:12} IoU {best['iou']:.3f} at {best['side']:+.0f} x {best['threshold']:.1f}")
+
+
+if __name__ == "__main__":
+    main()
