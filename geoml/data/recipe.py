@@ -101,6 +101,7 @@ class Folds(Frozen):
     of: dict[Annotated[str, Field(pattern=NAME)], tuple[str, ...]] = Field(
         min_length=2, description="name of a group: shell patterns of scene ids; scenes of no group always train"
     )
+    never: tuple[str, ...] = Field(default=(), description="patterns of scenes that are not used, for a last look")
     hold: str | None = Field(default=None, description="the one group that is test, in a training on the others only")
     carve: Carve
 

@@ -154,12 +154,17 @@ def _by_pattern(name: str, split: Files) -> str | None:
 
 def _by_fold(scenes: Sequence[LabelledScene], split: Folds) -> list[Piece]:
     """All in train but the group that is held out. Raises InputError for an empty group and a scene in two."""
-    groups = {s.id: [n for n, ps in split.of.items() if any(fnmatch.fnmatchcase(s.id, p) for p in ps)] for s in scenes}
+    scenes = [s for s in scenes if not _fits(s, split.never)]
+    groups = {s.id: [name for name, patterns in split.of.items() if _fits(s, patterns)] for s in scenes}
     if twice := next((i for i, names in groups.items() if len(names) > 1), None):
         raise InputError(f"split: {twice} is in the folds {' and '.join(groups[twice])}")
     if empty := set(split.of) - {n for names in groups.values() for n in names}:
         raise InputError(f"split: no scene of {len(scenes)} is in the fold {min(empty)}")
     return [Piece(s, s.window, "test" if split.hold in groups[s.id] else "train") for s in scenes]
+
+
+def _fits(scene: LabelledScene, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(scene.id, pattern) for pattern in patterns)
 
 
 def _carve(pieces: Sequence[Piece], carve: Carve, seed: int) -> list[Piece]:

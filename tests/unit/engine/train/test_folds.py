@@ -63,6 +63,11 @@ def test_scenes_of_no_group_always_train(problem):
     assert {"v0", "t0"} <= {p.scene.id for p in (*splits["train"], *splits["val"])}
 
 
+def test_scenes_that_are_kept_for_later_are_not_used(problem):
+    splits = prepare(problem(split={**FOLDS, "never": ["t*"]}))
+    assert {p.scene.id for p in splits["unused"]} == {"t0"}
+
+
 @pytest.mark.parametrize(
     ("of", "says"),
     [
