@@ -30,10 +30,13 @@ from geoml.engine.packages.compare import compare
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.fit import fit
 from geoml.engine.train.folds import score_folds, train_folds
+from geoml.models.despeckled import Config as Despeckled
+from geoml.nn import speckle
 from geoml.nn.metrics import IGNORE
 from geoml.pipeline import training
 from geoml.recipe import parse
 
+LOOKS = Despeckled.looks
 Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -41,8 +44,28 @@ def ndvi(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return (x[3] - x[0]) / np.maximum(x[3] + x[0], 1)
 
 
+def vh(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return x[1]
+
+
+def filtered(how: Callable[[torch.Tensor], torch.Tensor]) -> Index:
+    """VH without its speckle, dB."""
+
+    def index(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = speckle.decibels(how(speckle.power(torch.from_numpy(x[None, 1:2])))).numpy()[0, 0]
+        return found
+
+    return index
+
+
+SPECKLE: dict[str, Index] = {
+    "VH": vh,
+    "VH, boxcar 7": filtered(lambda power: speckle.boxcar(power, 7)),
+    "VH, Lee 3": filtered(lambda power: speckle.lee(power, 3, LOOKS)),
+    "VH, Lee 7": filtered(lambda power: speckle.lee(power, 7, LOOKS)),
+}
 INDEX: dict[str, Index] = {
-    "sen1floods11-water": lambda x: x[1],  # VH
+    "sen1floods11-water": vh,
     "osm-buildings": lambda x: x[0] - x[1],  # red minus green: roofs and earth against plants
     "urban-trees": ndvi,
 }
@@ -64,9 +87,9 @@ def iou(guess: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float((guess & truth).sum() / max(1, (guess | truth).sum()))
 
 
-def threshold(recipe: RasterRecipe, learnt: Sequence[str] = ("train",)) -> dict[str, float]:
+def threshold(recipe: RasterRecipe, learnt: Sequence[str] = ("train",), index: Index | None = None) -> dict[str, float]:
     """The threshold and side with the best IoU on the splits ``learnt``, and its scores on test."""
-    splits, index = prepare(recipe), INDEX[recipe.name]
+    splits, index = prepare(recipe), index or INDEX[recipe.name]
     values, truth = pixels([p for name in learnt for p in splits[name]], index)
     best = max(
         (iou(s * values > s * t, truth), s, t)
@@ -87,6 +110,10 @@ def threshold(recipe: RasterRecipe, learnt: Sequence[str] = ("train",)) -> dict[
 
 LITE0 = STANDARD.model_dump(mode="json")
 SIAMESE = {**LITE0, "architecture": "siamese_unet"}
+WATER = {
+    "architecture": "unet",
+    "config": {"encoder": "resnet18", "depth": 4, "decoder_channels": [128, 64, 32, 16]},
+}
 VARIANTS: dict[str, dict[str, Mapping[str, Any]]] = {
     "osm-buildings": {
         "shipped": {},
@@ -105,7 +132,11 @@ VARIANTS: dict[str, dict[str, Mapping[str, Any]]] = {
     },
     "urban-trees": {"shipped": {}, "lite0": {"model": LITE0, "init": BY_BAND, "loss": {"parts": "auto"}}},
     "tree-change": {"shipped": {}, "lite0": {"model": SIAMESE, "init": BY_BAND, "loss": {"parts": "auto"}}},
-    "sen1floods11-water": {"shipped": {}, "lite0": {"model": LITE0, "init": BY_BAND}},
+    "sen1floods11-water": {
+        "shipped": {},
+        "lite0": {"model": LITE0, "init": BY_BAND},
+        "despeckled": {"model": {"architecture": "despeckled", "config": WATER}},
+    },
 }
 """What is changed of a shipped recipe."""
 LAST = ("claremont_*_15", "claremont_*_73", "long_*_46", "palm_*_71", "palm_*_87", "riverside_*_87", "santa_*_68")
@@ -190,7 +221,7 @@ def main() -> None:
     parser.add_argument("recipe", choices=list(VARIANTS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--variant", nargs="+", default=["shipped"])
+    parser.add_argument("--variant", nargs="*", default=["shipped"], help="none: the thresholds alone")
     parser.add_argument("--epochs", type=int, help="instead of those of the recipe")
     parser.add_argument("--samples", type=int, help="crops in an epoch, instead of those of the recipe")
     parser.add_argument("--compare", type=Path, help="folder of a recipe of one date, whose maps are compared")
@@ -211,10 +242,12 @@ def main() -> None:
             show(name, fold, [row["folds"][fold] for row in rows])
         show(name, "all", rows)
         print(f"{name:18} {sum(r['cpu'] for r in rows) / 60:.1f} CPU minutes", flush=True)
-    for fold in split.of if given.recipe in INDEX else ():
-        held = shipped.model_copy(update={"split": split.model_copy(update={"hold": fold})})
-        best = threshold(held, ("train", "val"))
-        print(f"threshold          {fold:12} IoU {best['iou']:.3f} at {best['side']:+.0f} x {best['threshold']:.3f}")
+    table = SPECKLE if given.recipe == "sen1floods11-water" else {"threshold": INDEX.get(given.recipe)}
+    for name, index in table.items():
+        for fold in split.of if index else ():
+            held = shipped.model_copy(update={"split": split.model_copy(update={"hold": fold})})
+            best = threshold(held, ("train", "val"), index)
+            print(f"{name:18} {fold:12} IoU {best['iou']:.3f} at {best['side']:+.0f} x {best['threshold']:.3f}")
 
 
 if __name__ == "__main__":
