@@ -4,6 +4,9 @@ Lee: Digital image enhancement and noise filtering by use of local statistics. I
 https://doi.org/10.1109/TPAMI.1980.4766994. The filter is a part of the network, so that training and prediction see the
 same, a block sees its neighbours as far as the window reaches, and the package alone says that there is one. A pixel
 without data counts as the mean of its band.
+
+Speckle multiplies: the more power, the more noise. So means are taken of power, never of decibels, whose mean is of
+another quantity and too low.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from geoml import models
 from geoml.errors import InputError
-from geoml.nn.speckle import decibels, lee, power
 
 TASKS = ("segmentation",)
 TINY = {"architecture": "unet", "config": {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}}
+FLOOR = 1e-12
+"""Of power (-120 dB), so that its logarithm is finite."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,35 @@ class Despeckled(nn.Module):
         smooth = decibels(lee(power(x.float() * std + mean), self.size, self.looks))
         logits: Tensor = self.net(((smooth - mean) / std).to(x.dtype))
         return logits
+
+
+def power(decibels: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Linear power of decibels."""
+    return torch.pow(10, decibels / 10)
+
+
+def decibels(power: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Decibels of linear power."""
+    return 10 * torch.log10(power.clamp(min=FLOOR))
+
+
+def boxcar(image: Float[Tensor, "batch channel y x"], size: int) -> Float[Tensor, "batch channel y x"]:
+    """The mean of the ``size`` x ``size`` pixels around each, ``size`` odd; beyond the edges these go on."""
+    half = size // 2
+    return F.avg_pool2d(F.pad(image, (half,) * 4, mode="replicate"), size, stride=1)
+
+
+def lee(image: Float[Tensor, "batch channel y x"], size: int, looks: float) -> Float[Tensor, "batch channel y x"]:
+    """Power: the mean of the window where speckle explains what is seen in it, the pixel itself where it does not.
+
+    The pixel weighs as much as the variance of the window is more than that of speckle, mean² / ``looks`` (equivalent
+    number of them), so edges stay and flat ground becomes flat. Lee 1980, https://doi.org/10.1109/TPAMI.1980.4766994.
+    """
+    mean = boxcar(image, size)
+    spread = (boxcar(image.square(), size) - mean.square()).clamp(min=0)
+    signal = (spread - mean.square() / looks).clamp(min=0) / (1 + 1 / looks)
+    weight = torch.where(spread > 0, signal / spread.clamp(min=FLOOR**2), torch.zeros_like(spread))
+    return mean + weight * (image - mean)
 
 
 build = Despeckled

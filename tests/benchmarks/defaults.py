@@ -30,13 +30,12 @@ from geoml.engine.packages.compare import compare
 from geoml.engine.train.evaluate import score
 from geoml.engine.train.fit import fit
 from geoml.engine.train.folds import score_folds, train_folds
-from geoml.models.despeckled import Config as Despeckled
-from geoml.nn import speckle
+from geoml.models import despeckled as speckle
 from geoml.nn.metrics import IGNORE
 from geoml.pipeline import training
 from geoml.recipe import parse
 
-LOOKS = Despeckled.looks
+LOOKS = speckle.Config.looks
 Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoml import models
 from geoml.errors import InputError
-from geoml.nn.speckle import boxcar, decibels, lee, power
+from geoml.models.despeckled import boxcar, decibels, lee, power
 
 LOOKS = 4.0
 
