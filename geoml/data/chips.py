@@ -129,7 +129,12 @@ class EvalBatches:
     """Every pixel of the pieces once, in order."""
 
     def __init__(
-        self, pieces: Sequence[Piece], kind: Target, size: int, batch: int, reader: Reader | None = None
+        self,
+        pieces: Sequence[Piece],
+        kind: Target,
+        size: int,
+        batch: int,
+        reader: Callable[[LabelledScene], Sample] | None = None,
     ) -> None:
         self.pieces, self.kind, self.size, self.batch = pieces, kind, size, batch
         self.reader = reader or Reader()

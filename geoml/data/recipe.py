@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from geoml.data.target import Target
     from geoml.data.targets.classes import ClassTarget
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Pattern of a name that may be one of a file."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -91,7 +93,26 @@ class ByLabel(Frozen):
     carve: Carve | None = None
 
 
-Split = Annotated[Lists | Blocks | Files | ByLabel, Field(discriminator="kind")]
+class Folds(Frozen):
+    """Every group of scenes is held out once, by a training of its own on the others, and scored; the package then
+    learns from all of them."""
+
+    kind: Literal["folds"]
+    of: dict[Annotated[str, Field(pattern=NAME)], tuple[str, ...]] = Field(
+        min_length=2, description="name of a group: shell patterns of scene ids; scenes of no group always train"
+    )
+    never: tuple[str, ...] = Field(default=(), description="patterns of scenes that are not used, for a last look")
+    hold: str | None = Field(default=None, description="the one group that is test, in a training on the others only")
+    carve: Carve
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.hold is not None and self.hold not in self.of:
+            raise ValueError(f"hold: {self.hold!r}; expected one of {', '.join(self.of)}")
+        return self
+
+
+Split = Annotated[Lists | Blocks | Files | ByLabel | Folds, Field(discriminator="kind")]
 
 
 class Model(Frozen):
@@ -139,9 +160,10 @@ class Augmentation(Frozen):
 class Loss(Frozen):
     """The training loss; pixels without label or data have no part in it."""
 
-    parts: dict[str, float] = Field(
+    parts: dict[str, float] | Literal["auto"] = Field(
         default_factory=lambda: {"cross_entropy": 1.0},
-        description="share of cross_entropy, focal, dice; by default the first alone",
+        description="share of cross_entropy, focal, dice; by default the first alone. auto, where nothing is said of"
+        " the loss: dice beside cross_entropy, or beside focal where a class has less than 5 % of the labelled pixels",
     )
     weights: Literal["none", "auto"] | tuple[float, ...] = Field(
         default="none", description="of classes; auto: inverse to the labelled train pixels, at most 10 x the smallest"
@@ -194,17 +216,18 @@ class RasterRecipe(Frozen, ABC):
     What is learnt is `target`, which the recipe of each task says in its own fields.
     """
 
-    later: ClassVar[tuple[str, ...]] = ("task", "dates", "units")
+    later: ClassVar[tuple[str, ...]] = ("task", "dates", "units", "averaging")
     compares: ClassVar[bool] = False
     """Labels say what changed between dates."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the package")
+    name: str = Field(pattern=NAME, description="of the package")
     description: str = Field(default="", description="goes to the card")
     license: str = Field(default="Apache-2.0", description="goes to the card")
     task: str = Field(default="segmentation", description="name of a file in geoml/tasks; goes to the card")
     model: Model
     init: Place | None = Field(
-        default=None, description="imagenet, efficientnet-lite0, or a model package to start from"
+        default=None,
+        description="imagenet, efficientnet-lite0, or a model package to start from",
     )
     freeze: Literal["none", "encoder"] | FreezeFor = Field(
         default="none", description="or {epochs: n}: the encoder for the first n epochs"
@@ -227,6 +250,9 @@ class RasterRecipe(Frozen, ABC):
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     sampling: Sampling = Sampling()
+    averaging: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of a moving average of the weights by step, which is what is kept"
+    )
     early_stopping: EarlyStopping | None = EarlyStopping()
     epochs: int = Field(default=50, ge=1, description="at most, see early_stopping")
     batch: int = Field(default=8, ge=1, description="chips in one step")
@@ -276,13 +302,34 @@ class RasterRecipe(Frozen, ABC):
         return tuple(self.units.get(b, self.units.get(EVERY)) for b in self.bands)
 
 
-class TrainRecipe(RasterRecipe):
-    """A training run of a task of classes."""
+STANDARD = Model(
+    architecture="unet",
+    config={"encoder": "tu-tf_efficientnet_lite0", "decoder_channels": [128, 64, 32, 24, 16]},
+)
+"""What a recipe gets that names no model; its encoder starts from ImageNet."""
+BY_BAND = "efficientnet-lite0-by-band"
+STRONG = Augmentation(rotate=45, scale=0.4, brightness=0.5, contrast=0.4, band_jitter=0.25)
+"""What a recipe gets that says nothing of augmentation; docs/scores.md has what it is worth."""
 
+
+def _start(known: dict[str, Any]) -> str | None:
+    return BY_BAND if known.get("model") == STANDARD else None
+
+
+class TrainRecipe(RasterRecipe):
+    """A training run of a task of classes. What it does not say is what did best on ground that no network had seen."""
+
+    model: Model = Field(default=STANDARD, description="by default a U-Net on EfficientNet-Lite0")
+    init: Place | None = Field(
+        default_factory=_start,
+        description="imagenet, efficientnet-lite0, or a model package to start from; efficientnet-lite0-by-band, of"
+        " which every band has the filters of its name, where the recipe names no model",
+    )
+    augmentation: Augmentation = STRONG
     classes: tuple[ClassInfo, ...] = Field(
         min_length=2, description="value, name and color, at least two; of a change before and after too"
     )
-    loss: Loss = Loss()
+    loss: Loss = Loss(parts="auto")
 
     @property
     def target(self) -> ClassTarget:

@@ -74,7 +74,7 @@ def config_of(kind: str) -> type[SourceConfig]:
     return found
 
 
-def _of_kind(value: Any) -> Any:
+def of_kind(value: Any) -> Any:
     """Plain values as the ``Config`` that their kind names. Raises InputError for no kind or an unknown one."""
     if not isinstance(value, Mapping):
         return value
@@ -89,8 +89,11 @@ class _Schema:
     """One of all sources, told apart by their kind."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        kinds = {name: handler(config_of(name).__pydantic_core_schema__) for name in SOURCES.names()}
+        kinds = {
+            name: handler.resolve_ref_schema(handler(config_of(name).__pydantic_core_schema__))
+            for name in SOURCES.names()
+        }
         return {"oneOf": list(kinds.values()), "discriminator": {"propertyName": "kind"}}
 
 
-Source = Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_of_kind), _Schema(), Chosen()]
+Source = Annotated[SerializeAsAny[SourceConfig], BeforeValidator(of_kind), _Schema(), Chosen()]

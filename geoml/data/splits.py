@@ -18,7 +18,7 @@ import numpy as np
 import pyproj
 import shapely
 
-from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Lists, RightPart, Split, resolve
+from geoml.data.recipe import Blocks, ByLabel, Carve, Files, Folds, Lists, RightPart, Split, resolve
 from geoml.data.scene import LabelledScene, Piece, fingerprint, outline, overlap
 from geoml.errors import InputError
 from geoml.grid.plane import Window
@@ -38,6 +38,8 @@ def assign(scenes: Sequence[LabelledScene], split: Split, root: str | None, seed
         pieces = _by_list(scenes, split, root)
     elif isinstance(split, Files):
         pieces = [Piece(s, s.window, name) for s in scenes if (name := _by_pattern(s.id, split)) is not None]
+    elif isinstance(split, Folds):
+        pieces = _by_fold(scenes, split)
     else:
         pieces = [Piece(s, s.window, s.split) for s in scenes if s.split is not None]
     if not isinstance(split, Blocks) and split.carve is not None:
@@ -148,6 +150,21 @@ def _by_pattern(name: str, split: Files) -> str | None:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in getattr(split, part)):
             return part
     return None
+
+
+def _by_fold(scenes: Sequence[LabelledScene], split: Folds) -> list[Piece]:
+    """All in train but the group that is held out. Raises InputError for an empty group and a scene in two."""
+    scenes = [s for s in scenes if not _fits(s, split.never)]
+    groups = {s.id: [name for name, patterns in split.of.items() if _fits(s, patterns)] for s in scenes}
+    if twice := next((i for i, names in groups.items() if len(names) > 1), None):
+        raise InputError(f"split: {twice} is in the folds {' and '.join(groups[twice])}")
+    if empty := set(split.of) - {n for names in groups.values() for n in names}:
+        raise InputError(f"split: no scene of {len(scenes)} is in the fold {min(empty)}")
+    return [Piece(s, s.window, "test" if split.hold in groups[s.id] else "train") for s in scenes]
+
+
+def _fits(scene: LabelledScene, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(scene.id, pattern) for pattern in patterns)
 
 
 def _carve(pieces: Sequence[Piece], carve: Carve, seed: int) -> list[Piece]:

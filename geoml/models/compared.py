@@ -7,6 +7,7 @@ of the two maps are multiplied, as of independent observations, instead of compa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -31,7 +32,8 @@ class Config:
     """Arguments of `build`: ``architecture`` and ``config`` of the segmentation, and its number of classes ``inner``.
 
     ``classes`` is 2 (unchanged, changed) or ``inner * (inner - 1) + 1`` (unchanged, then from class 0 to 1, 0 to 2, …,
-    1 to 0, …). Without ``inner`` it is what ``classes`` says, and 2 where that is 2.
+    1 to 0, …). Without ``inner`` it is what ``classes`` says, and 2 where that is 2. ``temperature`` divides the logits
+    of each date.
     """
 
     bands: int
@@ -40,10 +42,13 @@ class Config:
     dates: int = 2
     classes: int = 2
     inner: int | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.bands < 1:
             raise InputError(f"bands: {self.bands}; expected at least one")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature: {self.temperature}; expected a number above zero")
         if self.dates != 2:
             raise InputError(f"dates: {self.dates}; expected 2")
         if self.inner is not None and not 2 <= self.inner <= 255:
@@ -72,6 +77,7 @@ class Compared(nn.Module):
         fixed = models.fixed_by_data(config.architecture, config.bands, 1, config.count)
         self.net = models.build(config.architecture, {**config.config, **fixed})
         self.stride = self.net.stride
+        self.temperature = config.temperature
         self.bands, self.binary = config.bands, config.classes == 2
         pairs = [(i, j) for i in range(config.count) for j in range(config.count) if i != j]
         self.before: Tensor
@@ -82,7 +88,7 @@ class Compared(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         both = self.net(torch.cat([x[:, : self.bands], x[:, self.bands :]]))
-        first, second = F.log_softmax(both.float(), dim=1).chunk(2)
+        first, second = F.log_softmax(both.float() / self.temperature, dim=1).chunk(2)
         unchanged = torch.logsumexp(first + second, dim=1, keepdim=True)
         changed = _differ(first, second) if self.binary else first[:, self.before] + second[:, self.after]
         return torch.cat([unchanged, changed], dim=1)

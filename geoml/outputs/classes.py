@@ -7,6 +7,7 @@ ask the output.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from geoml import models
 from geoml.engine.contract import BlockRun, FinishedRun, Layer, Rows
 from geoml.engine.following import Follower
 from geoml.errors import InputError, ModelError
-from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.map_card import TEMPERATURE, MapCard
 from geoml.io.report.images import rgb
 from geoml.recipe import PredictRecipe
 
@@ -106,11 +107,19 @@ class Output:
     def _sure_layer(self) -> Layer:
         return _share(self.beside, self.means)
 
+    @cached_property
+    def temperature(self) -> float:
+        """Divides the logits, see `geoml.nn.linear_heads.temperature`. Raises InputError where it is not above zero."""
+        found = self.card.made.get(TEMPERATURE, 1.0)
+        if not isinstance(found, int | float) or not 0 < found < math.inf:
+            raise InputError(f"{self.card.name}: {TEMPERATURE} {found!r}; expected a number above zero")
+        return float(found)
+
     # on the device
 
     def average(self, raw: Tensor) -> Tensor:
         """(B, K, y, x) float32 probabilities of logits."""
-        return raw.float().softmax(dim=1)
+        return (raw.float() / self.temperature).softmax(dim=1)
 
     def sure(self, probability: Tensor, top: Tensor) -> Tensor:
         """(B, y, x) what is stored beside the class, of (B, K, y, x) probabilities and the largest of them."""
@@ -127,7 +136,7 @@ class Output:
         if self.probabilities:
             return self.encode(self.average(raw))
         top, index = raw.max(dim=1)  # many times faster than argmax, and the softmax needs the maximum anyway
-        total = (raw - top.unsqueeze(1)).float().exp_().sum(dim=1)
+        total = (raw - top.unsqueeze(1)).float().div_(self.temperature).exp_().sum(dim=1)
         return [index.byte().unsqueeze(1), _steps(total.reciprocal_()).unsqueeze(1)]
 
     # on the host

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from geoml.data.recipe import TrainRecipe
 from geoml.errors import InputError
 from geoml.grid.plane import Window
-from geoml.io.cards.map_card import MapCard
+from geoml.io.cards.map_card import TEMPERATURE, MapCard
 from geoml.io.report.score_notes import few_labels
 from geoml.nn.change_scores import ChangeScores
 from geoml.nn.metrics import ClassScores
 from geoml.nn.support import Support
+
+if TYPE_CHECKING:
+    from geoml.data.prepare import Splits
+    from geoml.engine.packages.calibrate import Read
+    from geoml.engine.packages.package import Package
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,21 @@ def class_weights(recipe: TrainRecipe, labelled: NDArray[np.int64]) -> list[floa
     raw = 1 / np.maximum(share, 1e-12)
     raw = np.minimum(raw, 10 * raw.min())
     return [float(w) for w in raw / (raw * share).sum()]
+
+
+RARE = 0.05
+"""Share of the labelled pixels below which a class is rare."""
+
+
+def loss_parts(recipe: TrainRecipe, labelled: NDArray[np.int64]) -> dict[str, float]:
+    """What the recipe says; for ``auto`` Dice, which does not see how many pixels a class has, beside cross-entropy, or
+    beside focal loss where a class is rare."""
+    given = recipe.loss.parts
+    if given != "auto":
+        return dict(given)
+    seen = labelled[labelled > 0]
+    rare = seen.size > 0 and seen.min() < RARE * seen.sum()
+    return {"focal" if rare else "cross_entropy": 1.0, "dice": 0.5}
 
 
 def notes(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> dict[str, Any]:
@@ -52,8 +72,16 @@ def notes(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64])
     said = {
         "labelled_pixels": dict(zip(names, train.tolist(), strict=True)),
         "class_weights": class_weights(recipe, train),
+        "loss": loss_parts(recipe, train),
     }
     return said | ({"absent": absent} if absent else {})
+
+
+def calibration(package: Package, recipe: TrainRecipe, splits: Splits, read: Read) -> dict[str, Any]:
+    """``made`` with the temperature that fits the validation split."""
+    from geoml.engine.train.calibration import fitted_temperature
+
+    return {"made": {**package.card.made, TEMPERATURE: fitted_temperature([(package, splits["val"])], recipe, read)}}
 
 
 def check_classes(card: MapCard, recipe: TrainRecipe) -> None:

@@ -23,7 +23,7 @@ from geoml.nn.metrics import IGNORE
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import _loop, segmentation
-from geoml.tasks._classes import HeldOutClasses, check_classes, notes
+from geoml.tasks._classes import HeldOutClasses, calibration, check_classes, notes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ class Task:
     larger_is_better: ClassVar = ChangeScores.larger_is_better
 
     check_labels = staticmethod(_loop.any_labels)
-    judged = staticmethod(_loop.no_record)
+    judged = staticmethod(calibration)
     fit = staticmethod(_loop.fit)
     score = staticmethod(_loop.score)
     page = staticmethod(segmentation.Task.page)
@@ -67,7 +67,7 @@ class Task:
     def learning(recipe: ChangeRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
         """As of segmentation."""
         said = notes(recipe, train, val)
-        return Task(len(recipe.classes), recipe.loss.parts, said["class_weights"], said)
+        return Task(len(recipe.classes), said["loss"], said["class_weights"], said)
 
     @property
     def _plain(self) -> segmentation.Task:

@@ -21,7 +21,7 @@ from geoml.nn.metrics import ClassScores
 from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import _loop
-from geoml.tasks._classes import HeldOutClasses, check_classes, notes
+from geoml.tasks._classes import HeldOutClasses, calibration, check_classes, notes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ class Task:
     def learning(recipe: TrainRecipe, train: NDArray[np.int64], val: NDArray[np.int64]) -> Task:
         """By the labelled pixels (K,) of both splits; logs which classes have none."""
         said = notes(recipe, train, val)
-        return Task(len(recipe.classes), recipe.loss.parts, said["class_weights"], said)
+        return Task(len(recipe.classes), said["loss"], said["class_weights"], said)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Scalar float32 loss of (B, K, H, W) logits against (B, H, W) int64 class indices, `IGNORE` left out."""
@@ -91,7 +91,7 @@ class Task:
         return HeldOutClasses([c.name for c in card.classes], ClassScores(len(card.classes), STEPS))
 
     check_labels = staticmethod(_loop.any_labels)
-    judged = staticmethod(_loop.no_record)
+    judged = staticmethod(calibration)
     more = staticmethod(_loop.no_more)
     fit = staticmethod(_loop.fit)
     score = staticmethod(_loop.score)

@@ -56,7 +56,8 @@ def recipe(folder: Path, given: argparse.Namespace, epochs: int) -> Any:
               "file_bands": list(BANDS), "ignore": [-1]}  # fmt: skip
     classes = [{"value": k, "name": n, "color": f"#00000{k}"} for k, n in enumerate(("low", "middle", "high"))]
     return TrainRecipe.model_validate({
-        "name": "bench", "model": {"architecture": "unet", "config": {"encoder": "resnet18"}}, "bands": BANDS,
+        "name": "bench", "augmentation": {"flips": True},
+        "model": {"architecture": "unet", "config": {"encoder": "resnet18"}}, "bands": BANDS,
         "gsd": 10, "classes": classes, "source": source, "split": {"kind": "files", "val": ["v*"], "test": ["t*"]},
         "sampling": {"samples": given.samples}, "epochs": epochs, "batch": 8, "chip_size": given.chip,
         "precision": given.precision, "early_stopping": None,

@@ -52,6 +52,7 @@ def recipe(folder):
             ],
             "source": {**source, "file_bands": ["grey"]},
             "split": {"kind": "files", "val": ["v"]},
+            "augmentation": {"flips": True},
             "sampling": {"samples": 8},
             "epochs": 40,
             "early_stopping": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from geoml.engine.packages.package import Package, build
 from geoml.errors import InputError
-from geoml.io.cards.map_card import ClassInfo, MapCard
+from geoml.io.cards.map_card import TEMPERATURE, ClassInfo, MapCard
 from geoml.models.compared import kinds
 
 UNCHANGED = ClassInfo(value=0, name="unchanged", color="#d9d9d9")
@@ -34,12 +34,13 @@ def compare(package: Package, *, binary: bool = False) -> Package:
         )
     fixed = ("bands", "dates", "classes", "encoder_weights")  # by the data, and where the weights came from
     config = {k: v for k, v in card.config.items() if k not in fixed}
+    calibrated = {TEMPERATURE: card.made[TEMPERATURE]} if TEMPERATURE in card.made else {}
     new = MapCard(
         name=f"{card.name}-compared",
         description=f"Change between two maps of {card.name}",
         license=card.license,
         architecture="compared",
-        config={"architecture": card.architecture, "config": config, "inner": count},
+        config={"architecture": card.architecture, "config": config, "inner": count, **calibrated},
         task="change",
         bands=card.bands,
         gsd=card.gsd,

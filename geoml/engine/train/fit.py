@@ -20,7 +20,7 @@ from geoml import models
 from geoml.backends.torch import Device, choose
 from geoml.data.chips import EvalBatches, OwnRows, PixelStatistics, Reader, TrainBatches, measure
 from geoml.data.prepare import Splits, bounds, check, prepare, summary
-from geoml.data.recipe import FreezeFor, RasterRecipe, Schedule
+from geoml.data.recipe import BY_BAND, FreezeFor, RasterRecipe, Schedule
 from geoml.data.recipe import Optimiser as HowToStep
 from geoml.engine.contract import AnyOutput, Rows, output_of
 from geoml.engine.inference.predict import rows_of
@@ -28,14 +28,15 @@ from geoml.engine.packages import cards, package
 from geoml.engine.run.domain import measured
 from geoml.engine.task import PixelTask, find_pixel_task
 from geoml.engine.train.evaluate import score
+from geoml.engine.train.folds import score_folds, train_folds
 from geoml.engine.train.loop import FrozenParts, Training, TrainingBatch, TrainingState, learn
 from geoml.engine.train.solve import Described, Solvable, Solved, labelled, penalties_of, solve
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
-from geoml.engine.train.transfer import encoder_parts, transfer
+from geoml.engine.train.transfer import encoder_parts, take, transfer
 from geoml.errors import InputError, ModelError
 from geoml.grid.plane import Window
-from geoml.io.cards.map_card import Band, MapCard
+from geoml.io.cards.map_card import TEMPERATURE, Band, MapCard
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ VAL_CHIP = 256
 """Validation chips are at least as large, so that what their edges lack hardly counts."""
 
 WEIGHTS = ("imagenet", "efficientnet-lite0")
+RGB = ("red", "green", "blue")
+"""Bands of the filters of networks that have seen photos."""
 
 
 def fit(
@@ -85,6 +88,7 @@ def fit(
     device = choose(precision=None if recipe.precision == "auto" else recipe.precision)
     pixels = _Pixels(task, module, output_of(card), device, *_batches(recipe, splits, seen, reader))
     folder = claim.take(afresh=not resume)
+    folds = train_folds(recipe, folder / "folds", partial(fit, on_epoch=on_epoch))
     if isinstance(module, Described):
         where = [b.wavelength for b in card.bands] * recipe.dates
         module.describe(pixels.train.mean.tolist(), pixels.train.std.tolist(), where)
@@ -105,10 +109,15 @@ def fit(
         "history": done.history,
     }
     card = card.model_copy(update={"domain": measured(splits, recipe, reader)})
-    scored_on = "test" if splits["test"] else "val"
     card = package.save(module, card.model_copy(update={"training": told}), out)
     card = card.model_copy(update=dict(kind.judged(package.Package(module, card, out), recipe, splits, reader)))
-    scores = {"split": scored_on, **score(package.Package(module, card, out), splits[scored_on], recipe, reader)}
+    if folds:
+        scores, temperature = score_folds(folds, recipe, reader)
+        if temperature is not None:
+            card = card.model_copy(update={"made": {**card.made, TEMPERATURE: temperature}})
+    else:
+        scored_on = "test" if splits["test"] else "val"
+        scores = {"split": scored_on, **score(package.Package(module, card, out), splits[scored_on], recipe, reader)}
     card = card.model_copy(update={"scores": scores})
     cards.write(card, out)
     claim.forget()
@@ -137,6 +146,12 @@ def build(recipe: RasterRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, An
         module = models.build(recipe.model.architecture, {**config, "encoder_weights": recipe.init})
         return module, config, {"weights": recipe.init}
     module = models.build(recipe.model.architecture, config)
+    if recipe.init == BY_BAND:
+        published = models.build(
+            recipe.model.architecture, {**config, "bands": len(RGB), "encoder_weights": WEIGHTS[1]}
+        )
+        take(module, published.state_dict(), RGB, recipe.bands)
+        return module, config, {"weights": recipe.init}
     return module, config, transfer(module, recipe.init, recipe.bands) if recipe.init else {}
 
 
@@ -239,6 +254,7 @@ def _training(recipe: RasterRecipe, module: nn.Module, pixels: _Pixels, parts: S
         schedule=partial(_schedule, recipe.schedule, recipe.epochs * len(train)), epochs=recipe.epochs,
         frozen=None if how == "none" else FrozenParts(parts, how.epochs if isinstance(how, FreezeFor) else None),
         device=pixels.device, seed=recipe.seed, validation=pixels, stopping=recipe.early_stopping,
+        averaging=recipe.averaging,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 from geoml.backends.torch import Device
 from geoml.data.chips import OwnRows
@@ -34,6 +35,7 @@ LAST = "last.ckpt"
 
 CPU = Device(torch.device("cpu"), bf16=False, batch=1)
 Row = dict[str, float | None]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class TrainingBatch(NamedTuple):
@@ -104,6 +106,8 @@ class Training:
     stopping: EarlyStopping | None = None
     generators: Sequence[np.random.Generator | torch.Generator] = ()
     """Where ``batches`` takes its random numbers from, as far as they do not start anew with the epoch."""
+    averaging: float | None = None
+    """Decay of a moving average of the weights, which is validated and kept in their place."""
     buffers: bool = True
     """Whether buffers of the network change in training, so belong to the state."""
     about: dict[str, Any] = field(default_factory=dict)
@@ -184,6 +188,7 @@ class Loop:
         self.training, self.folder, self.team = training, folder, of
         self.progress = TrainingState(training)
         self.net: nn.Module | None = None
+        self.averaged: AveragedModel | None = None
         self.optimiser: Optimizer | None = None
         self.schedule: LRScheduler | None = None
 
@@ -213,6 +218,8 @@ class Loop:
             self._resume()
         if self.folder is not None and self.training.validation is not None:
             net.load_state_dict(load_file(_best(self.folder, progress.best_epoch)))
+        elif self.averaged is not None:
+            net.load_state_dict(self.averaged.module.state_dict())
         net.cpu().eval().requires_grad_(True)
         return progress
 
@@ -243,6 +250,8 @@ class Loop:
                 nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], how.clip)
             self.optimiser.step()
             self.schedule.step()
+            if self.averaged is not None:
+                self.averaged.update_parameters(how.net)
         values: list[float] = torch.stack(losses).tolist()  # once an epoch: every look makes a GPU wait
         if strange := [v for v in values if not math.isfinite(v)]:
             raise ModelError(
@@ -264,10 +273,15 @@ class Loop:
     def _target(self, batch: TrainingBatch) -> Tensor:
         return self.team.whole(batch.target.to(self.team.device), batch.size)
 
+    @property
+    def _kept(self) -> nn.Module:
+        """The network with the weights that are validated and kept."""
+        return self.training.net if self.averaged is None else self.averaged.module
+
     @torch.inference_mode()
     def _validate(self, how: Validation) -> float | None:
         """The score over the whole validation set, the same in every process."""
-        net = self.training.net.eval()
+        net = self._kept.eval()
         how.start()
         for batch in how.batches(self.team.rows):
             x = [part.to(self.team.device) for part in batch.x]
@@ -283,7 +297,7 @@ class Loop:
         best = _best(folder, progress.best_epoch)
         if how.validation is not None and progress.best_epoch == len(progress.history) - 1:
             with atomic(best) as tmp:
-                save_file({k: v.detach().cpu().contiguous() for k, v in how.net.state_dict().items()}, tmp)
+                save_file({k: v.detach().cpu().contiguous() for k, v in self._kept.state_dict().items()}, tmp)
         state = {
             "about": how.about,
             "net": how.net.state_dict() if how.buffers else {k: v.detach() for k, v in how.net.named_parameters()},
@@ -291,6 +305,7 @@ class Loop:
             "schedule": self.schedule.state_dict(),
             "history": progress.history,
             "losses": torch.tensor(progress.losses, dtype=torch.float64),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "random": torch.get_rng_state(),
             "generators": [
                 g.get_state() if isinstance(g, torch.Generator) else dict(g.bit_generator.state) for g in how.generators
@@ -304,6 +319,10 @@ class Loop:
 
     def _resume(self) -> None:
         """Take over the state, if there is one. Raises ModelError for a damaged one."""
+        if self.training.averaging is not None:
+            self.averaged = AveragedModel(
+                self.training.net, multi_avg_fn=_moving(self.training.averaging), use_buffers=True
+            )
         state = None if self.folder is None else _read(self.folder)
         if state is None:
             return
@@ -316,6 +335,8 @@ class Loop:
             if self.optimiser is not None and self.schedule is not None:
                 self.optimiser.load_state_dict(state["optimiser"])
                 self.schedule.load_state_dict(state["schedule"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
             progress.history, progress.losses = list(state["history"]), state["losses"].tolist()
             torch.set_rng_state(state["random"])
             for generator, value in zip(how.generators, state["generators"], strict=True):
@@ -325,6 +346,22 @@ class Loop:
                     generator.bit_generator.state = value
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as err:
             raise _damaged(self.folder, err) from err
+
+
+def _moving(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Moves averages towards the current values, and at first further, so that the beginning is forgotten.
+
+    Polyak and Juditsky 1992, https://doi.org/10.1137/0330046, as an exponential mean.
+    """
+
+    def move(averages: Tensors, values: Tensors, steps: Tensor | int) -> None:
+        if not averages[0].is_floating_point():
+            torch._foreach_copy_(averages, values)
+            return
+        n = int(steps)
+        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return move
 
 
 def _best(folder: Path, epoch: int) -> Path:

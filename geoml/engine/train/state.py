@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from geoml.engine.packages.cards import CARD
 from geoml.engine.train.loop import LAST
 from geoml.errors import DataError, InputError
 from geoml.io.stores.store import read_small, within, write_json
@@ -41,8 +42,8 @@ class FolderClaim:
 
     @property
     def begun(self) -> bool:
-        """True where an epoch has been finished, of any part of a training."""
-        return any(any(self.state.glob(name)) for last in (LAST, *EARLIER) for name in (last, f"*/{last}"))
+        """True where an epoch has been finished, of any part of a training, or a part of it has become a package."""
+        return any(any(self.state.rglob(name)) for name in (LAST, *EARLIER, CARD))
 
     def check(self) -> None:
         """Raise InputError, naming the fields that differ, when another recipe is being trained there, and for the

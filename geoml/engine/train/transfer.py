@@ -25,18 +25,23 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
     if path.suffix != ".safetensors":
         raise InputError(f"init: {source} is an exported program; expected a package with .safetensors weights")
     tensors = weights.read_tensors(content, path)
-    copied = copy_matching(module, tensors)
+    copied = take(module, tensors, [b.name for b in card.bands], bands)
     if not copied:
         raise InputError(f"init: no tensor of {path} fits this architecture")
-    known = [b.name for b in card.bands]
-    first = first_convolution(module)
-    bands = tuple(bands) * max(1, len(module.state_dict()[first][0]) // len(bands))
-    if tuple(known) != bands and any(b in known for b in bands):
-        _by_name(module, first, tensors, known, bands)
-        copied = sorted({*copied, first})
     total = sum(t.numel() for t in module.state_dict().values())
     taken = sum(module.state_dict()[name].numel() for name in copied)
     return {"package": card.name, "sha256": card.sha256, "share": round(taken / total, 4), "tensors": len(copied)}
+
+
+def take(module: nn.Module, tensors: Mapping[str, Tensor], known: Sequence[str], bands: Sequence[str]) -> list[str]:
+    """Copy what fits of the tensors of a network of the bands ``known``, see `transfer`; the names that were copied."""
+    copied = copy_matching(module, tensors)
+    first = first_convolution(module)
+    bands = tuple(bands) * max(1, len(module.state_dict()[first][0]) // len(bands))
+    if copied and tuple(known) != bands and any(b in known for b in bands):
+        _by_name(module, first, tensors, known, bands)
+        copied = sorted({*copied, first})
+    return copied
 
 
 def _by_name(

@@ -37,6 +37,8 @@ REPORTS = ("training", "scores", "domain", "int8", "short_radius", "detection")
 WIDE = 16
 """Channels of raw output from which on the cores of chips are smaller: rows of a block are held until they are written.
 """
+TEMPERATURE = "temperature"
+"""In ``made``: what divides the logits of classes."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
 

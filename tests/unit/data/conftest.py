@@ -60,6 +60,8 @@ def recipe(tmp_path: Path) -> Callable[..., TrainRecipe]:
                 "ignore": [-1],
             },
             "split": {"kind": "files", "val": ["v*"], "test": ["t*"]},
+            "augmentation": {"flips": True},
+            "loss": {"parts": {"cross_entropy": 1.0}},
         }
         kind = ChangeRecipe if changes.get("task") == "change" else TrainRecipe
         return kind.model_validate({**value, **changes})

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geoml.data import sources
@@ -41,8 +42,8 @@ def scenes(source, recipe):
 
     def read(n):
         image = np.zeros((len(recipe.bands), 16, 16), np.float32)
-        image[:, :, n + 4 :] = 1
-        target = kind.of_raster(image[0], np.ones((16, 16), bool), "made", {}, ())
+        image[:, :, n + 4 :] = source.count
+        target = kind.of_raster(np.minimum(image[0], 1), np.ones((16, 16), bool), "made", {}, ())
         return Sample.of(image, np.ones((16, 16), bool), target, kind)
 
     names = "tva" + "a" * (source.count - 3)
@@ -72,7 +73,7 @@ def test_a_source_is_added_as_a_file(recipe):
     assert "stripes" in kinds
     (piece,) = prepare(made.model_copy(update={"seed": 1}))["test"]
     sample = piece.scene.read()
-    assert (sample.target == sample.image[0]).all()
+    assert (sample.target == np.minimum(sample.image[0], 1)).all()
 
 
 def schema() -> dict:
@@ -102,3 +103,27 @@ def test_every_source_says_its_fields_and_their_meaning():
 def test_a_wrong_source_is_named(recipe, source, says):
     with pytest.raises(InputError, match=says):
         parse(TrainRecipe, {**recipe().model_dump(mode="json"), "source": source}, "recipe")
+
+
+@pytest.mark.usefixtures("stripes")
+def test_one_of_several_sources_is_held_out_as_a_whole(recipe):
+    towns = {name: {"kind": "stripes", "count": n} for name, n in (("north", 4), ("south", 3))}
+    split = {"kind": "files", "test": ["south/*"], "val": ["north/v*"]}
+    value = recipe().model_dump(mode="json") | {"source": {"kind": "several", "of": towns}, "split": split}
+    made = parse(TrainRecipe, value, "recipe")
+    assert parse(TrainRecipe, made.model_dump(mode="json"), "again").hash == made.hash
+    splits = prepare(made)
+    assert [p.scene.id for p in splits["test"]] == ["south/t0", "south/v1", "south/a2"]
+    assert [p.scene.id for p in splits["val"]] == ["north/v1"]
+    sample = splits["train"][0].scene.read()
+    assert (sample.target == np.minimum(sample.image[0], 1)).all()
+    longer = {**value, "source": {"kind": "several", "of": {**towns, "south": {"kind": "stripes", "count": 9}}}}
+    assert parse(TrainRecipe, longer, "recipe").hash != made.hash
+
+
+def test_several_sources_have_equally_many_dates(recipe):
+    one = recipe().model_dump(mode="json")["source"]
+    two = {"kind": "change_pairs", "root": ".", "images": ["a{id}", "b{id}"], "labels": "{id}", "file_bands": ["red"]}
+    value = recipe().model_dump(mode="json") | {"source": {"kind": "several", "of": {"one": one, "two": two}}}
+    with pytest.raises(InputError, match="different dates"):
+        parse(TrainRecipe, value, "recipe")

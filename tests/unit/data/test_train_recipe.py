@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from geoml.data.recipe import ChangeRecipe, TrainRecipe, resolve, swapped
+from geoml.data.recipe import BY_BAND, STANDARD, STRONG, ChangeRecipe, TrainRecipe, resolve, swapped
 from geoml.errors import InputError
 from geoml.io.cards.map_card import ClassInfo
 from geoml.pipeline import training
 from geoml.recipe import load_yaml, parse
 from geoml.settings import settings
+from geoml.tasks._classes import loss_parts
 
 FOLDER = Path(__file__).parents[3] / "catalogs" / "recipes"
 RECIPES = {p.stem: load_yaml(p) for p in FOLDER.glob("*.yaml")}
@@ -60,7 +62,6 @@ def test_hashes_from_before_pairs_still_hold():
     """As `geoml train` wrote them to cards before recipes knew dates, swap, same, buffer, before and after."""
     known = {
         "demo-itaipu": "f9571bfb3cadf3d21aec95ee964bb8a9d520b0b06b7eddd4bb361b52c5721407",
-        "osm-buildings": "18022a663dca5113d95516bab5dd3fcdc2ad394756c8b7bdafae2a89a5b495f0",
         "sen1floods11-water": "5940098b564d7e2f67ee44e5a033961123ebe6f0b3b8967aa03ecbecb2846f31",
         "urban-trees": "5f6f467840d7794ac5663304cfe32534d04c47e1cf61cfaf1b38c0755e8fcd09",
     }
@@ -141,3 +142,30 @@ def test_a_wrong_field_is_named(recipe, change, says):
 def test_an_unknown_recipe_is_an_input_error():
     with pytest.raises(InputError, match="no-such"):
         shipped("no-such")
+
+
+def test_what_a_recipe_does_not_say(recipe):
+    value = recipe().model_dump(mode="json")
+    silent = {k: v for k, v in value.items() if k not in ("model", "init", "augmentation", "loss")}
+    found = parse(TrainRecipe, silent, "recipe")
+    assert (found.model, found.init, found.augmentation, found.loss.parts) == (STANDARD, BY_BAND, STRONG, "auto")
+    assert found.hash == parse(TrainRecipe, found.model_dump(mode="json"), "recipe").hash
+    assert parse(TrainRecipe, {**silent, "init": None}, "recipe").init is None
+    said = {**silent, "model": value["model"], "augmentation": {"flips": False}, "loss": {"weights": "auto"}}
+    found = parse(TrainRecipe, said, "recipe")
+    assert (found.init, found.augmentation.rotate, found.loss.parts) == (None, 0, {"cross_entropy": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("pixels", "parts"),
+    [
+        ((50, 50), {"cross_entropy": 1.0, "dice": 0.5}),
+        ((940, 60), {"cross_entropy": 1.0, "dice": 0.5}),
+        ((960, 40), {"focal": 1.0, "dice": 0.5}),
+        ((960, 0), {"cross_entropy": 1.0, "dice": 0.5}),
+    ],
+)
+def test_the_loss_goes_by_the_rarest_class(recipe, pixels, parts):
+    found = recipe(loss={"parts": "auto"})
+    assert loss_parts(found, np.array(pixels)) == parts
+    assert loss_parts(recipe(loss={"parts": {"dice": 2.0}}), np.array(pixels)) == {"dice": 2.0}

@@ -65,6 +65,8 @@ def problem_in(folder: Path) -> Callable[..., TrainRecipe]:
                 "ignore": [-1],
             },
             "split": {"kind": "files", "val": ["v*"], "test": ["t*"]},
+            "augmentation": {"flips": True},
+            "loss": {"parts": {"cross_entropy": 1.0}},
             "sampling": {"samples": 12},
             "optimiser": {"lr": 0.01},
             "epochs": 3,

