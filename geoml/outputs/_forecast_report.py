@@ -62,9 +62,8 @@ class ForecastReport:
     def facts(self) -> Sequence[tuple[str, str]]:
         """Means of the first and the last lead."""
         ends = dict.fromkeys((0, len(self.leads) - 1))
-        return tuple(
-            (f"mean at {spelled(self.terms.written[n])}", self._text(self._mean(self._key(self.leads[n])))) for n in ends
-        )
+        means = {spelled(self.terms.written[n]): self._mean(self._key(self.leads[n])) for n in ends}
+        return tuple((f"mean at {lead}", self._text(mean)) for lead, mean in means.items())
 
     def drawings(self, stored: Mapping[str, NDArray[np.number]], canvas: Canvas) -> Sequence[Drawing]:
         """Maps of the median at some leads, all in the same colours."""
@@ -119,8 +118,10 @@ class ForecastReport:
             for of in leads
         ]
         title = "<h3>Mean absolute error on later data, beside the simple methods</h3>"
-        note = "<p class='small soft'>Skill is 1 - error / error of the best simple method; below 0 that one is better.</p>"
-        return Markup("{}<table><tr>{}</tr>{}</table>{}").format(Markup(title), head, Markup().join(rows), Markup(note))
+        note = "Skill is 1 - error / error of the best simple method; below 0 that one is better."
+        return Markup("{}<table><tr>{}</tr>{}</table><p class='small soft'>{}</p>").format(
+            Markup(title), head, Markup().join(rows), note
+        )
 
     def _key(self, lead: str) -> str:
         return self.names[lead, self.median]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +113,13 @@ def test_nothing_after_the_reference_time_changes_a_byte(
 
 
 def test_items_say_of_when_they_are_and_when_they_were_made(
-    radar: Path, tmp_path: Path, validate_stac: Callable[[dict[str, Any]], list[str]]
+    radar: Path, tmp_path: Path, stac_schemas: Any
 ) -> None:
     run(radar, tmp_path / "run")
     items = [json.loads(path.read_text()) for path in (tmp_path / "run/items").glob("*.json")]
     assert items
     for item in items:
-        assert any("forecast/v0.2.0" in uri for uri in validate_stac(item))
+        assert any("forecast/v0.2.0" in uri for uri in stac_schemas.validate(item))
         assert item["properties"]["forecast:reference_datetime"] == time_of(NOW)
         assert item["properties"]["start_datetime"] == time_of(NOW + 2)
         assert item["properties"]["end_datetime"] == time_of(NOW + 6)
@@ -128,7 +127,7 @@ def test_items_say_of_when_they_are_and_when_they_were_made(
         assert asset["datetime"] == time_of(NOW + 4)
         assert (asset["forecast:horizon"], asset["forecast:duration"]) == ("PT20M", "PT5M")
         assert asset["bands"][0]["unit"] == "mm/h"
-    validate_stac(json.loads((tmp_path / "run/collection.json").read_text()))
+    stac_schemas.validate(json.loads((tmp_path / "run/collection.json").read_text()))
 
 
 def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.cog.write import CogWriter
 from geoml.io.cubes.cube import Cube
 from geoml.io.stores.store import sha256, within
-from geoml.io.tables.step_axis import StepDuration
+from geoml.io.tables.durations import StepDuration
 from geoml.nn.forecast.calibration import conformal_shifts
 from geoml.nn.forecast.estimated import EstimatedForecast
 from geoml.nn.forecast.quantiles import pinball_loss

@@ -101,6 +101,8 @@ def run(asked: ForecastRunRecipe, out: str | Path) -> dict[str, Any]:
 
 def forecast(asked: ForecastRunRecipe, reference: pd.Timestamp) -> TableForecast:
     """What a model says at a reference time (UTC)."""
+    if asked.table is None:
+        raise InputError("table: not given; expected CSV or Parquet")
     path = Path(asked.table)
     module, card, places = _model(asked, path, reference)
     leads = asked.leads or card.leads

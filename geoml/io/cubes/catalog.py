@@ -24,11 +24,11 @@ from geoml.io.cog.write import CogInfo, CogWriter
 from geoml.io.crs import FULL_TURN
 from geoml.io.cubes.calendars import named
 from geoml.io.cubes.cube import Cube
-from geoml.io.tables.durations import StepDuration
 from geoml.io.stac.items import COG, LARGEST_ITEM, bbox_of, extensions, projection
 from geoml.io.stac.times import rfc3339
 from geoml.io.stores.multihash import multihash
 from geoml.io.stores.store import read_small, within, write_json
+from geoml.io.tables.durations import StepDuration
 
 STRIP = 512
 """Rows that are read and written at once."""
