@@ -17,7 +17,7 @@ from geoml.errors import DataError, InputError, NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRunRecipe, lead_steps
 from geoml.forecasting.rows.calibrated import answers, reach
-from geoml.forecasting.rows.fit import hashed
+from geoml.forecasting.rows.fitted import hashed
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.page import run_page
 from geoml.forecasting.rows.simple import SIMPLE, layout_of, simple_model
