@@ -274,3 +274,21 @@ def test_years_are_refitted_one_by_one(tmp_path: Path) -> None:
     assert record["rows"] == 60
     rows_of = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
     assert set(rows_of.valid_time) == {pd.Timestamp("2015-01-01T00:00Z")}
+
+
+def test_what_a_transformer_looks_at_is_a_file(tmp_path: Path) -> None:
+    path = made.write(tmp_path)
+    value = made.recipe(
+        path, architecture="tft", config={"hidden": 8, "heads": 2}, guess="ridge", epochs=1, train_every=12, every=12
+    )
+    pipeline.train(value, tmp_path / "package")
+    forecast(tmp_path, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "explained.json").read_text())
+    assert list(found["importance"]) == ["pm", "wind", "climatology"]
+    assert sum(found["importance"].values()) == pytest.approx(1)
+    for lead, others in (("PT1H", ["PT6H"]), ("PT6H", [])):
+        weights = found["attention"][lead]
+        assert next(iter(weights)) == "-23"
+        assert list(weights)[-3:] == ["-0", "PT1H", "PT6H"]
+        assert sum(weights.values()) == pytest.approx(1)
+        assert all(weights[other] == 0 for other in others), "no lead looks at one after it"
