@@ -160,9 +160,8 @@ def _explained(module: TableForecaster, windows: SeriesWindows, at: Numbers) -> 
     steps = [f"-{card.history - 1 - k}" for k in range(card.history)] + list(card.leads)
     return {
         "importance": dict(zip(names, weights.tolist(), strict=True)),
-        "attention": {
-            lead: dict(zip(steps, row, strict=True)) for lead, row in zip(card.leads, attention.tolist(), strict=True)
-        },
+        "steps": steps,
+        "attention": dict(zip(card.leads, attention.tolist(), strict=True)),
     }
 
 
