@@ -115,4 +115,4 @@ def _sure(left: Floats, years: Floats, slope: float) -> float:
         return 0.0
     common, year = np.nanmean(left[seen], 1), years[seen]
     variance = (common**2).sum() / (seen.sum() - 2) / ((year - year.mean()) ** 2).sum()
-    return max(0.0, 1 - variance / slope**2)
+    return float(max(0.0, 1 - variance / slope**2))

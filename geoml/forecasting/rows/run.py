@@ -5,22 +5,24 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import shapely
 import torch
+from torch import Tensor
 
 from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRunRecipe, lead_steps
 from geoml.forecasting.rows.calibrated import answers, reach
-from geoml.forecasting.rows.fit import hashed
+from geoml.forecasting.rows.fitted import hashed
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.page import run_page
 from geoml.forecasting.rows.simple import SIMPLE, layout_of, simple_model
+from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.forecasting.rows.write import write_rows
 from geoml.io.software import software
 from geoml.io.stores.store import within, write_json, write_text
@@ -28,7 +30,7 @@ from geoml.io.tables.long_table import Floats, PlaceTable, TimePanel, place_colu
 from geoml.io.tables.table_source import PlaceFile
 from geoml.texts import listed
 
-ROWS, RECORD, PAGE = "rows.parquet", "run.json", "report.html"
+ROWS, RECORD, PAGE, EXPLAINED = "rows.parquet", "run.json", "report.html", "explained.json"
 MOVED = 0.01
 """Degrees, about a kilometre: a place that is further off than in training is another one."""
 
@@ -49,6 +51,7 @@ class TableForecast:
     seen: pd.DatetimeIndex
     left_out: dict[str, str]
     used: str
+    explained: dict[str, Any] | None
 
     @property
     def answered(self) -> list[int]:
@@ -94,6 +97,8 @@ def run(asked: ForecastRunRecipe, out: str | Path) -> dict[str, Any]:
         "warnings": warnings, "versions": dict(software()),
     }  # fmt: skip
     write_text(within(folder, PAGE), run_page(found, reference, warnings))
+    if found.explained is not None:
+        write_json(within(folder, EXPLAINED), found.explained)
     record |= {"started": started.isoformat(), "finished": dt.datetime.now(dt.UTC).isoformat()}
     write_json(within(folder, RECORD), record)
     return record
@@ -116,6 +121,7 @@ def forecast(asked: ForecastRunRecipe, reference: pd.Timestamp) -> TableForecast
     windows = module.windows(panel, _ahead(path, card, places, panel))
     quantiles = answers(module, windows, np.array([last]))[0]
     used = hashed(panel, np.ones(panel.values.shape[1], bool))
+    explained = _explained(module, windows, np.array([last]))
     panel = panel.between(last - card.history + 1, last)
     chosen = [card.leads.index(lead) for lead in leads]
     valid = panel.axis.time(last + np.array([steps[lead] for lead in leads]))
@@ -131,7 +137,32 @@ def forecast(asked: ForecastRunRecipe, reference: pd.Timestamp) -> TableForecast
         panel.axis.time(panel.numbers),
         left_out,
         used,
+        explained,
     )
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A network that says what it looks at, as `geoml.models.tft.TemporalFusion` does."""
+
+    def explain(self, x: Tensor, looks: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the variables of the past, and (lead, step) of the steps."""
+        ...
+
+
+def _explained(module: TableForecaster, windows: SeriesWindows, at: Numbers) -> dict[str, Any] | None:
+    """Weights of each variable of the past and, for each lead, of each step that it looks at."""
+    network, card = module.network, module.card
+    if not isinstance(network, Explained):
+        return None
+    weights, attention = network.explain(*module.given(windows, at)[:2])
+    names = [*(v.said for v in card.table.seen), *(["climatology"] if card.background else [])]
+    steps = [f"-{card.history - 1 - k}" for k in range(card.history)] + list(card.leads)
+    return {
+        "importance": dict(zip(names, weights.tolist(), strict=True)),
+        "steps": steps,
+        "attention": dict(zip(card.leads, attention.tolist(), strict=True)),
+    }
 
 
 def instant_of(text: str) -> pd.Timestamp:

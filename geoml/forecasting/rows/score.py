@@ -12,7 +12,7 @@ from geoml.errors import InputError
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.forecasting.rows.calibrated import answers
-from geoml.forecasting.rows.fit import (
+from geoml.forecasting.rows.fitted import (
     FittedTable,
     all_steps,
     card_of,

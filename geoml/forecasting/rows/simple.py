@@ -10,7 +10,7 @@ import pandas as pd
 from geoml.errors import InputError, NothingFound
 from geoml.forecasting.cards.forecast import CardPlace, ForecastCard
 from geoml.forecasting.recipe import ForecastRunRecipe
-from geoml.forecasting.rows.fit import all_steps, fitted
+from geoml.forecasting.rows.fitted import all_steps, fitted
 from geoml.forecasting.rows.forecaster import TableForecaster
 from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.long_table import PlaceTable, columns_of, read_panel

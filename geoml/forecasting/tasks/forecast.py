@@ -33,17 +33,22 @@ class Task:
 
     @staticmethod
     def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """As `geoml.forecasting.rows.fit.fit`, which also says what is raised; InputError for a source that is not a
-        table."""
-        _check(recipe)
-        from geoml.forecasting.rows.fit import fit  # torch, which a task that is only named does without
+        """As `geoml.forecasting.rows.fit.fit` of a table and `geoml.forecasting.grids.fit.fit` of a cube, which also
+        say what is raised."""
+        if recipe.source.kind == "table":
+            from geoml.forecasting.rows.fit import fit as fit_table  # torch, which a task that is named does without
 
-        fit(recipe, out, on_epoch)
+            fit_table(recipe, out, on_epoch)
+        else:
+            from geoml.forecasting.grids.fit import fit as fit_grid
+
+            fit_grid(recipe, out, on_epoch)
 
     @staticmethod
     def score(model: str | Path, recipe: ForecastRecipe, split: str) -> dict[str, Any]:
         """As `geoml.forecasting.rows.score.score`."""
-        _check(recipe)
+        if recipe.source.kind != "table":
+            raise InputError(f"source: kind {recipe.source.kind}; the scores of a cube stand in its card")
         from geoml.forecasting.rows.score import score
 
         return score(model, recipe, split)
@@ -86,11 +91,6 @@ class Task:
         from geoml.forecasting.rows.page import score_page
 
         return score_page(scores, Task.table(scores))
-
-
-def _check(recipe: ForecastRecipe) -> None:
-    if recipe.source.kind != "table":
-        raise InputError(f"source: kind {recipe.source.kind}; expected table")
 
 
 def _digits(value: float | None) -> str:

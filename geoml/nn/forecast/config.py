@@ -11,7 +11,7 @@ from geoml.nn.forecast.levels import LEVELS, check_levels
 
 @dataclass(frozen=True)
 class ForecastConfig:
-    """``history`` steps of ``variables``, the first of which is the target, are seen; ``leads`` are steps ahead, rising.
+    """``history`` steps of ``variables``, the first of which is the target, are seen; ``leads`` are steps ahead.
 
     ``futures`` is how many features of a lead are known ahead; ``background`` and ``guess`` say whether a
     climatology and a simple forecast are among the channels; ``levels`` are those of the quantiles, rising, with 0.5.

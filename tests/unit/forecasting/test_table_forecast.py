@@ -1,4 +1,4 @@
-"""A forecast of a table from its recipe to its rows: no leak, nothing invented, and everything that cannot be refused."""
+"""A forecast of a table from its recipe to its rows: no leak, nothing invented, and what cannot be is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.forecasting import steps
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.forecasting.rows import forecaster
-from geoml.forecasting.rows.fit import card_of, fitted, read, reference_steps
+from geoml.forecasting.rows.fitted import card_of, fitted, read, reference_steps
 from geoml.recipe import parse
 from tests.unit.forecasting import made
 
@@ -131,7 +131,7 @@ def test_a_reference_time_without_data_is_refused(place: Path, tmp_path: Path) -
             forecast(place, tmp_path / "out", reference_time=when)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "x").write_text("")
-    with pytest.raises(InputError, match="out: .* holds other files"):
+    with pytest.raises(InputError, match=r"out: .* holds other files"):
         forecast(place, tmp_path / "other")
 
 
@@ -251,7 +251,8 @@ def test_years_are_refitted_one_by_one(tmp_path: Path) -> None:
     years, counties = np.arange(2000, 2014), [f"c{k:02d}" for k in range(60)]
     level, common = random.normal(40, 6, len(counties)), random.normal(0, 2, len(years))
     rows = [
-        {"id": c, "year": y, "crop": level[k] + 0.8 * (y - 2000) + common[t] + random.normal(0, 3), "lon": k / 10, "lat": 40}
+        {"id": c, "year": y, "crop": level[k] + 0.8 * (y - 2000) + common[t] + random.normal(0, 3), "lon": k / 10,
+         "lat": 40}
         for k, c in enumerate(counties) for t, y in enumerate(years)
     ]  # fmt: skip
     path = made.write(tmp_path, pd.DataFrame(rows))
@@ -273,3 +274,20 @@ def test_years_are_refitted_one_by_one(tmp_path: Path) -> None:
     assert record["rows"] == 60
     rows_of = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
     assert set(rows_of.valid_time) == {pd.Timestamp("2015-01-01T00:00Z")}
+
+
+def test_what_a_transformer_looks_at_is_a_file(tmp_path: Path) -> None:
+    path = made.write(tmp_path)
+    value = made.recipe(
+        path, architecture="tft", config={"hidden": 8, "heads": 2}, guess="ridge", epochs=1, train_every=12, every=12
+    )
+    pipeline.train(value, tmp_path / "package")
+    forecast(tmp_path, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "explained.json").read_text())
+    assert set(found["importance"]) == {"pm", "wind", "climatology"}
+    assert found["steps"] == [*(f"-{k}" for k in range(23, -1, -1)), "PT1H", "PT6H"]
+    assert sum(found["importance"].values()) == pytest.approx(1)
+    for weights in found["attention"].values():
+        assert sum(weights) == pytest.approx(1)
+    assert found["attention"]["PT1H"][-1] == 0, "no lead looks at one after it"
+    assert found["attention"]["PT6H"][-1] > 0

@@ -1,0 +1,207 @@
+"""Temporal Fusion Transformer: which variables count at which step, and which steps of the past each lead looks at.
+
+B. Lim, S. Ö. Arık, N. Loeff and T. Pfister (2021): Temporal Fusion Transformers for interpretable multi-horizon time
+series forecasting, https://doi.org/10.1016/j.ijforecast.2021.03.012, also https://arxiv.org/abs/1912.09363. Every place
+is a series of its own with the same weights and, where ``places`` are known, an embedding as its static covariate. As
+in the paper: gated residual networks, variable selection, an LSTM over past and leads, static enrichment, and attention
+whose heads share their values, so that its weights can be read. Its answer is what is added to the guess, else to the
+last value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geoml.errors import InputError
+from geoml.nn.forecast.config import ForecastConfig
+from geoml.nn.forecast.layout import ForecastWindow
+from geoml.nn.forecast.quantiles import rising
+
+TASKS = ("forecast",)
+TINY = {"history": 4, "leads": (1, 3), "background": True, "hidden": 8, "heads": 2, "futures": 2}
+
+
+@dataclass(frozen=True)
+class Config(ForecastConfig):
+    """``places`` have an embedding; 0: all are alike. ``hidden`` is the width, of which each of ``heads`` has a part.
+
+    Raises InputError for others.
+    """
+
+    places: int = 0
+    hidden: int = 32
+    heads: int = 4
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.places < 0 or self.heads < 1 or self.hidden % self.heads or not 0 <= self.dropout < 1:
+            raise InputError(f"tft: {self}; expected places from 0, a width that heads divide, dropout below 1")
+
+
+class GatedResidual(nn.Module):
+    """``LayerNorm(a + GLU(dense(ELU(dense(x) + dense(c)))))``: what is not needed passes by (equations 2 to 5)."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float, context: int = 0) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+        self.context = nn.Linear(context, hidden, bias=False) if context else None
+        self.gate = nn.Linear(hidden, 2 * outputs)
+        self.skip = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
+        self.norm, self.dropout = nn.LayerNorm(outputs), nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "... feature"], context: Float[Tensor, "... _"] | None = None
+    ) -> Float[Tensor, "... output"]:
+        inner = self.first(x)
+        if self.context is not None and context is not None:
+            inner = inner + self.context(context)
+        inner = self.dropout(self.second(F.elu(inner)))
+        out: Tensor = self.norm(self.skip(x) + F.glu(self.gate(inner), -1))
+        return out
+
+
+class VariableSelection(nn.Module):
+    """Weights of the variables of a step, and their sum so weighted (section 4.2)."""
+
+    def __init__(self, variables: int, hidden: int, dropout: float, context: int = 0) -> None:
+        super().__init__()
+        self.embed = nn.ModuleList(nn.Linear(2, hidden) for _ in range(variables))
+        self.each = nn.ModuleList(GatedResidual(hidden, hidden, hidden, dropout) for _ in range(variables))
+        self.choose = GatedResidual(variables * hidden, hidden, variables, dropout, context)
+
+    def forward(
+        self, x: Float[Tensor, "row step variable 2"], context: Float[Tensor, "row 1 _"] | None
+    ) -> tuple[Float[Tensor, "row step hidden"], Float[Tensor, "row step variable"]]:
+        """Of values and whether they are known."""
+        parts = [layer(x[:, :, k]) for k, layer in enumerate(self.embed)]
+        weights = torch.softmax(self.choose(torch.cat(parts, 2), context), 2)
+        said = torch.stack([layer(part) for layer, part in zip(self.each, parts, strict=True)], 3)
+        return (said * weights[:, :, None]).sum(3), weights
+
+
+class TemporalFusion(nn.Module):
+    """Places are all pixels of the input: stations along x, or the cells of a grid."""
+
+    stride = 1
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        hidden, drop = config.hidden, config.dropout
+        own = hidden if config.places else 0
+        self.places = nn.Parameter(0.1 * torch.randn(config.places, hidden)) if own else None
+        self.past = VariableSelection(config.variables + int(config.background), hidden, drop, own)
+        ahead = 1 + int(config.background) + int(config.guess) + config.futures
+        self.ahead = VariableSelection(ahead, hidden, drop, own)
+        self.encoder = nn.LSTM(hidden, hidden, batch_first=True)
+        self.decoder = nn.LSTM(hidden, hidden, batch_first=True)
+        self.after_lstm = _Gate(hidden, drop)
+        self.enrich = GatedResidual(hidden, hidden, hidden, drop, own)
+        self.query, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.value, self.merge = nn.Linear(hidden, hidden // config.heads), nn.Linear(hidden // config.heads, hidden)
+        self.after_attention = _Gate(hidden, drop)
+        self.feed, self.after_feed = GatedResidual(hidden, hidden, hidden, drop), _Gate(hidden, drop)
+        self.head = nn.Linear(hidden, len(config.levels))
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, -2.0)
+        with torch.no_grad():
+            self.head.bias[len(config.levels) // 2] = 0.0
+
+    def forward(
+        self, x: Float[Tensor, "batch channel y x"], looks: Bool[Tensor, "batch look y x"] | None = None
+    ) -> Float[Tensor, "batch output y x"]:
+        """Raises InputError for another number of channels or places."""
+        window = self.config.layout.split(x, looks)
+        raw, _, _ = self._said(window)
+        batch, (height, width) = len(x), x.shape[-2:]
+        raw = torch.unflatten(raw, 0, (batch, height, width)).permute(0, 3, 4, 1, 2)
+        base = window.last()[0][:, None] if window.guess is None else window.guess
+        return (rising(raw) + base[:, :, None]).flatten(1, 2)
+
+    @torch.no_grad()
+    def explain(
+        self, x: Float[Tensor, "batch channel y x"], looks: Bool[Tensor, "batch look y x"] | None = None
+    ) -> tuple[Float[Tensor, " variable"], Float[Tensor, "lead step"]]:
+        """Mean weights of the variables of the past (the target, the others, the climatology), which sum to 1, and of
+        the steps that each lead looks at: those of the history, then the leads up to it."""
+        _, chosen, attention = self._said(self.config.layout.split(x, looks))
+        return chosen.mean((0, 1)), attention.mean(0)
+
+    def _said(self, window: ForecastWindow) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw output (row, lead, level) of every place as a row, selection weights of the past, attention."""
+        history, known = (_rows(v) for v in (window.history, window.known.to(window.history.dtype)))
+        parts = [torch.stack([history, known], 3)]
+        last, seen = window.last()
+        leads = len(self.config.leads)
+        told = [last[:, None].expand(-1, leads, -1, -1)]
+        if window.past is not None and window.background is not None:
+            parts.append(_known(_rows(window.past[:, :, None])))
+            told.append(window.background)
+        if window.guess is not None:
+            told.append(window.guess)
+        ahead = torch.cat([torch.stack(told, 2), window.future], 2)
+        rows = len(history)
+        own = None
+        if self.places is not None:
+            places = last.shape[1] * last.shape[2]
+            if places != len(self.places):
+                raise InputError(f"places: {places}; the network has embeddings for {len(self.places)}")
+            own = self.places.repeat(rows // places, 1)[:, None]
+        past, chosen = self.past(torch.cat(parts, 2), own)
+        there = _known(_rows(ahead))
+        there[:, :, 0, 1] = seen.flatten()[:, None].to(there.dtype)
+        future, _ = self.ahead(there, own)
+        encoded, state = self.encoder(past)
+        decoded, _ = self.decoder(future, state)
+        whole = self.after_lstm(torch.cat([encoded, decoded], 1), torch.cat([past, future], 1))
+        rich = self.enrich(whole, own)
+        attended, weights = self._attend(rich)
+        out = self.after_attention(attended, rich[:, -leads:])
+        out = self.after_feed(self.feed(out), whole[:, -leads:])
+        return self.head(out), chosen, weights
+
+    def _attend(self, rich: Tensor) -> tuple[Tensor, Tensor]:
+        """Interpretable attention (section 4.4): heads have queries and keys of their own and share the values."""
+        heads, leads = self.config.heads, len(self.config.leads)
+        query = torch.unflatten(self.query(rich[:, -leads:]), 2, (heads, -1))
+        key = torch.unflatten(self.key(rich), 2, (heads, -1))
+        scores = torch.einsum("rlhd,rshd->rhls", query, key) / key.shape[-1] ** 0.5
+        steps = rich.shape[1]
+        later = (
+            torch.arange(steps, device=rich.device) > torch.arange(steps - leads, steps, device=rich.device)[:, None]
+        )
+        weights = torch.softmax(scores.masked_fill(later, -torch.inf), 3).mean(1)
+        return self.merge(weights @ self.value(rich)), weights
+
+
+class _Gate(nn.Module):
+    """``LayerNorm(skip + GLU(x))``."""
+
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.gate, self.norm, self.dropout = nn.Linear(hidden, 2 * hidden), nn.LayerNorm(hidden), nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "row step hidden"], skip: Float[Tensor, "row step hidden"]
+    ) -> Float[Tensor, "row step hidden"]:
+        out: Tensor = self.norm(skip + F.glu(self.gate(self.dropout(x)), -1))
+        return out
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(batch, step, variable, y, x) as (batch * y * x, step, variable)."""
+    return x.permute(0, 3, 4, 1, 2).flatten(0, 2)
+
+
+def _known(x: Tensor) -> Tensor:
+    """Values (row, step, variable) with a 1 beside each: it is known."""
+    return torch.stack([x, torch.ones_like(x)], 3)
+
+
+build = TemporalFusion
