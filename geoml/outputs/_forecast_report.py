@@ -103,24 +103,20 @@ class ForecastReport:
         )
 
     def _skill(self) -> Markup:
-        leads = self.scores.get("leads")
-        if not leads:
+        methods = self.scores.get("methods")
+        if not methods:
             return Markup("<p>Nothing is known of the skill of this forecast: it was not scored on later data.</p>")
-        names = list(leads[0]["mae"])
-        head = Markup().join(Markup("<th>{}</th>").format(n) for n in ("lead", *names, "skill"))
-        cell = Markup("<td>{}</td>")
-        rows = [
-            Markup("<tr><th>{}</th>{}{}</tr>").format(
-                of["lead"],
-                Markup().join(cell.format(self._number(of["mae"].get(n))) for n in names),
-                cell.format(self._number(of.get("skill"))),
-            )
-            for of in leads
-        ]
-        title = "<h3>Mean absolute error on later data, beside the simple methods</h3>"
+        cell, row = Markup("<td>{}</td>"), Markup("<tr><th>{}</th>{}</tr>")
+        rows = []
+        for lead in map(spelled, self.terms.written):
+            errors = [self._number(of["leads"].get(lead, {}).get("mae")) for of in methods.values()]
+            skill = self.scores.get("skill", {}).get(lead, {}).get("mae", {}).get("skill")
+            rows.append(row.format(lead, Markup().join(cell.format(v) for v in (*errors, self._number(skill)))))
+        head = Markup().join(Markup("<th>{}</th>").format(n) for n in ("lead", *methods, "skill"))
+        title = Markup("<h3>Mean absolute error on later data, beside the simple methods</h3>")
         note = "Skill is 1 - error / error of the best simple method; below 0 that one is better."
         return Markup("{}<table><tr>{}</tr>{}</table><p class='small soft'>{}</p>").format(
-            Markup(title), head, Markup().join(rows), note
+            title, head, Markup().join(rows), note
         )
 
     def _key(self, lead: str) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from numpy.typing import NDArray
 
-from geoml import pipeline
+from geoml import pipeline, testing
+from geoml.engine.packages import package
 from geoml.errors import InputError, NothingFound
 from geoml.forecasting import steps
 from geoml.forecasting.recipe import ForecastRunRecipe
+from geoml.io.cards.map_card import Band
 from geoml.testing.radar import showers, time_of, write_radar
 from tests.e2e.printed import Cli, prints
 
@@ -88,11 +92,11 @@ def test_showers_that_move_are_foretold_where_they_will_be(
 
 
 def test_the_answer_does_not_hang_on_blocks_or_workers(
-    radar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    radar: Path, tmp_path: Path, machine: Callable[..., None]
 ) -> None:
     run(radar, tmp_path / "small")
     run(radar, tmp_path / "large", block_size=256)
-    monkeypatch.setenv("GEOML_WORKERS", "2")
+    machine(workers="processes:3")
     run(radar, tmp_path / "workers")
     small, large, workers = (bytes_of(tmp_path / k, n) for k, n in (("small", 64), ("large", 256), ("workers", 64)))
     assert len(small) > 12
@@ -112,9 +116,7 @@ def test_nothing_after_the_reference_time_changes_a_byte(
     assert bytes_of(tmp_path / "before", 64) == bytes_of(tmp_path / "after", 64)
 
 
-def test_items_say_of_when_they_are_and_when_they_were_made(
-    radar: Path, tmp_path: Path, stac_schemas: Any
-) -> None:
+def test_items_say_of_when_they_are_and_when_they_were_made(radar: Path, tmp_path: Path, stac_schemas: Any) -> None:
     run(radar, tmp_path / "run")
     items = [json.loads(path.read_text()) for path in (tmp_path / "run/items").glob("*.json")]
     assert items
@@ -166,3 +168,31 @@ def test_what_is_printed_names_the_files(cli: Cli, radar: Path, tmp_path: Path) 
     page = (out / "report.html").read_text()
     assert "30M ahead" in page
     assert "it was not scored on later data" in page
+
+
+def test_a_network_that_sees_around_itself_gives_the_same_bytes_for_any_blocks(radar: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    leads = (2, 6)
+    terms = {
+        "variable": "rainfall_rate", "unit": "mm/h", "step": "PT5M", "history": 3, "leads": ["PT10M", "PT30M"],
+        "quantiles": [0.1, 0.5, 0.9], "transform": "log", "floor": 0.0, "advected": True, "accumulated": True,
+    }  # fmt: skip
+    card = testing.card(
+        "net", [Band(name="rainfall_rate", mean=1.0, std=2.0, unit="mm/h")], [], task="grid_forecast", gsd=1000.0,
+        architecture="convlstm", dates=5, channels=6, made=terms, float32=True,
+        config={"history": 3, "leads": list(leads), "levels": [0.1, 0.5, 0.9], "guess": True, "width": 8, "patch": 2},
+    )  # fmt: skip
+    net = package.build(card)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight += 0.3 * torch.randn_like(weight)
+    package.save(net, card, tmp_path / "net")
+    for size in (64, 256):
+        run(radar, tmp_path / str(size), tmp_path / "net", block_size=size, leads=["PT10M", "PT30M"])
+    small, large = (bytes_of(tmp_path / str(n), n) for n in (64, 256))
+    assert all(large[place] == values for place, values in small.items())
+    low, middle, high = (forecast(tmp_path / "64", "PT30M", band) for band in (1, 2, 3))
+    known = np.isfinite(middle)
+    assert known.mean() > 0.5
+    assert ((low <= middle) & (middle <= high))[known].all()
+    assert (high > low)[known].mean() > 0.1

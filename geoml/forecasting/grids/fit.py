@@ -27,10 +27,10 @@ from geoml.engine.train.loop import Training, TrainingBatch, learn
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
-from geoml.forecasting.grids.frames import CubeFrames, opened
+from geoml.forecasting.grids.frames import CubeFrames, opened, source_of
 from geoml.forecasting.grids.score import raw_of, scores_of
 from geoml.forecasting.grids.seen import SeenCube
-from geoml.forecasting.recipe import CubeSource, ForecastRecipe, check_gaps, lead_steps
+from geoml.forecasting.recipe import ForecastRecipe, check_gaps, lead_steps
 from geoml.grid.plane import Window
 from geoml.io.cards.forecast import BackgroundTerms, ForecastTerms
 from geoml.io.cards.map_card import Band, MapCard
@@ -85,7 +85,9 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
     claim.check()
     with opened(source_of(recipe)) as cube:
         found, history = fitted(recipe, cube, claim, on_epoch)
-        scores = scores_of(found.net, found.seen, references(recipe, found, "test"), source_of(recipe).thresholds)
+        scores = scores_of(
+            recipe.name, found.net, found.seen, references(recipe, found, "test"), source_of(recipe).thresholds
+        )
         split = {part: list(getattr(recipe.split, part)) for part in ("train", "val", "test")}
         told = {**found.card.training, **recipe.about(), "history": history, "split": split}
         card = found.card.model_copy(update={"training": told, "scores": {"split": "test", **scores}})
@@ -97,13 +99,6 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
     if claim.state.exists():
         claim.forget()
     return card
-
-
-def source_of(recipe: ForecastRecipe) -> CubeSource:
-    """The cube of a recipe. Raises InputError for another source."""
-    if not isinstance(recipe.source, CubeSource):
-        raise InputError(f"source: kind {recipe.source.kind}; expected a cube")
-    return recipe.source
 
 
 def terms_of(recipe: ForecastRecipe, cube: Cube) -> ForecastTerms:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.data.recipe import resolve
 from geoml.errors import InputError
-from geoml.forecasting.recipe import CubeSource, TimeSplit
+from geoml.forecasting.recipe import CubeSource, ForecastRecipe, TimeSplit
 from geoml.io.cards.forecast import ForecastTerms
 from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import load_cube_spec
@@ -85,6 +84,8 @@ def opened(source: CubeSource) -> Cube:
     return open_cube(resolve(source.path), load_cube_spec(source.cube), source.factor)
 
 
-def known_at(frames: CubeFrames, numbers: Sequence[int]) -> list[int]:
-    """Those of the steps that are there."""
-    return [n for n in numbers if frames.step(n) is not None]
+def source_of(recipe: ForecastRecipe) -> CubeSource:
+    """The cube of a recipe. Raises InputError for another source."""
+    if not isinstance(recipe.source, CubeSource):
+        raise InputError(f"source: kind {recipe.source.kind}; expected a cube")
+    return recipe.source

@@ -30,8 +30,12 @@ from geoml.io.stac.times import instant
 from geoml.io.stores.store import within, write_json
 from geoml.recipe import PredictRecipe, parse
 
+ASKED = "forecast.json"
+"""In the folder of the run's state: what was asked."""
 SIMPLE = ("persistence", "advection")
 """Models that need no package."""
+LEAST, WIDEST = 64, 30.0
+"""Pixels of a side of a block, and degrees."""
 HISTORY = 4
 """Steps that they see, of which advection takes its motion."""
 
@@ -53,13 +57,24 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor) as cube:
         card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
+        size = _block_size(asked.block_size, cube)
         catalog = write_catalog(cube, _steps(cube, terms, reference), folder / "steps")
         region = _region(asked, cube, folder)
     made = terms.model_dump(mode="json", exclude_defaults=True)
     _write_package(asked.model, card.model_copy(update={"made": made}), folder / "forecast")
+    write_json(within(folder, ASKED), asked.model_dump(mode="json"))
     query = {"catalog": str(catalog), "datetime": steps_of(terms, reference), **region}
-    run = {"model": str(folder / "forecast"), "crs": "data", "block_size": asked.block_size, "query": query}
+    run = {"model": str(folder / "forecast"), "crs": "data", "block_size": size, "query": query}
     return parse(PredictRecipe, run, "forecast")
+
+
+def _block_size(asked: int, cube: Cube) -> int:
+    """What is asked; of degrees no more than lies on the globe, since what lies beyond has no place on a map."""
+    box = cube.geobox
+    if box.crs is not None and box.crs.geographic:
+        while asked > LEAST and asked * abs(box.affine.e) > WIDEST:
+            asked = max(LEAST, asked // 2)
+    return asked
 
 
 def _source(asked: ForecastRunRecipe, card: MapCard | None) -> CubeSource:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from geoml.errors import NothingFound
+from geoml.engine.packages import package
+from geoml.errors import InputError, ModelError, NothingFound
+from geoml.forecasting.grids.frames import CubeFrames, opened, source_of
 from geoml.forecasting.grids.seen import SeenCube
+from geoml.forecasting.recipe import ForecastRecipe
+from geoml.forecasting.rows.score import told
 from geoml.grid.plane import Window
-from geoml.io.cards.forecast import spelled
+from geoml.io.cards.forecast import ForecastTerms, spelled
+from geoml.io.stores.store import sha256, within
 from geoml.nn.forecast.fields import FieldScores
 from geoml.nn.forecast.layout import SAID
+from geoml.recipe import parse
 
 Floats = NDArray[np.float32]
 
@@ -55,25 +63,75 @@ def quantiles_of(net: nn.Module, seen: SeenCube, at: int) -> Floats:
     return seen.physical(values)
 
 
-def scores_of(net: nn.Module, seen: SeenCube, at: Sequence[int], thresholds: Sequence[float]) -> dict[str, Any]:
-    """By lead the scores of the model, of each simple method, and the skill against the best of them.
+def score(model: str | Path, recipe: ForecastRecipe, split: str) -> dict[str, Any]:
+    """Scores of a package on the times of a recipe.
+
+    Raises InputError for another split than ``test`` or ``val`` or a package of other steps or leads, NothingFound
+    without a reference time, and what reading raises.
+    """
+    if split not in ("test", "val"):
+        raise InputError(f"split: {split!r}; expected test or val")
+    loaded = package.load(model)
+    terms = parse(ForecastTerms, dict(loaded.card.made), f"{loaded.card.name}: made")
+    source = source_of(recipe)
+    if (terms.history, [spelled(v) for v in terms.leads]) != (recipe.history, list(recipe.leads)):
+        raise InputError(f"model: {loaded.card.name} has other history or leads than the recipe {recipe.name}")
+    with opened(source) as cube:
+        frames, band = CubeFrames(cube), loaded.card.bands[0]
+        seen = SeenCube(frames, terms, band.mean, band.std, climatology_of(loaded.path, terms))
+        at = frames.references(recipe.split, split, terms, recipe.every)
+        found = scores_of(loaded.card.name, loaded.module, seen, at, source.thresholds)
+    about = {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash}
+    return {**found, "split": split, **about}
+
+
+def climatology_of(folder: Path, terms: ForecastTerms) -> Floats | None:
+    """(feature, y, x) of a package; None where it has none. Raises ModelError for a file that is not the card's."""
+    if terms.background is None:
+        return None
+    path = within(folder, terms.background.file)
+    if sha256(path) != terms.background.sha256:
+        raise ModelError(f"{path}: not the climatology of the package; copy the package again")
+    with rasterio.open(path) as file:
+        found: Floats = file.read()
+    return found
+
+
+def scores_of(
+    name: str, net: nn.Module, seen: SeenCube, at: Sequence[int], thresholds: Sequence[float]
+) -> dict[str, Any]:
+    """By lead the scores of the model ``name`` and of each simple method, and the skill against the best of these.
 
     Raises NothingFound without a reference time.
     """
     if not at:
         raise NothingFound("split: no reference time to score in the cube")
-    methods: dict[str, Callable[[int], Floats]] = {"model": lambda time: quantiles_of(net, seen, time)}
-    methods |= simple(seen)
-    sums = {name: [_empty(seen, thresholds, quantiles=name == "model") for _ in seen.terms.leads] for name in methods}
+    methods: dict[str, Callable[[int], Floats]] = {name: lambda time: quantiles_of(net, seen, time)}
+    methods |= {said: method for said, method in simple(seen).items() if said != name}
+    sums = {said: [_empty(seen, thresholds, quantiles=said == name) for _ in seen.terms.leads] for said in methods}
     for time in at:
         truth = seen.truth(time, seen.whole)
-        for name, forecast in methods.items():
+        for said, forecast in methods.items():
             found = forecast(time)
-            for lead, scores in enumerate(sums[name]):
+            for lead, scores in enumerate(sums[said]):
                 scores.update(found[lead], truth[lead])
-    computed = {name: [s.compute() for s in of] for name, of in sums.items()}
-    leads = [_row(spelled(lead), {n: of[k] for n, of in computed.items()}) for k, lead in enumerate(seen.terms.leads)]
-    return {"unit": seen.terms.unit, "times": len(at), "levels": list(seen.terms.quantiles), "leads": leads}
+    leads = [spelled(v) for v in seen.terms.leads]
+    rows = {
+        said: {
+            "leads": (by_lead := {lead: s.compute() for lead, s in zip(leads, of, strict=True)}),
+            **{key: _mean([row[key] for row in by_lead.values()]) for key in ("mae", "crps")},
+            "levels": list(of[0].levels),
+        }
+        for said, of in sums.items()
+    }
+    size = seen.frames.shape[0] * seen.frames.shape[1]
+    about = {"variable": seen.terms.variable, "unit": seen.terms.unit or "", "times": len(at), "places": size}
+    return {**told(rows, name), **about}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _empty(seen: SeenCube, thresholds: Sequence[float], *, quantiles: bool) -> FieldScores:
@@ -104,13 +162,3 @@ def simple(seen: SeenCube) -> dict[str, Callable[[int], Floats]]:
     if seen.terms.advected:
         found["advection"] = lambda time: seen.advected(time, seen.whole, numbers)[:, None]
     return found
-
-
-def _row(lead: str, of: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Errors of all by name, the rest of the model alone; skill by the mean absolute error."""
-    errors = {name: scores["mae"] for name, scores in of.items()}
-    others = [v for name, v in errors.items() if name != "model" and v]
-    skill = 1 - errors["model"] / min(others) if others and errors["model"] is not None else None
-    more = {key: {name: scores[key] for name, scores in of.items()} for key in ("rmse", "crps", "csi", "fss", "unsaid")}
-    told = {key: of["model"][key] for key in ("n", "bias", "coverage", "coverage_wet")}
-    return {"lead": lead, "mae": errors, "skill": skill, **more, **told}

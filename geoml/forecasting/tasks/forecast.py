@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from geoml.engine.task import OnEpoch
-from geoml.errors import InputError
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.io.report.score_table import ScoreTable
@@ -46,12 +45,14 @@ class Task:
 
     @staticmethod
     def score(model: str | Path, recipe: ForecastRecipe, split: str) -> dict[str, Any]:
-        """As `geoml.forecasting.rows.score.score`."""
-        if recipe.source.kind != "table":
-            raise InputError(f"source: kind {recipe.source.kind}; the scores of a cube stand in its card")
-        from geoml.forecasting.rows.score import score
+        """As `geoml.forecasting.rows.score.score` of a table and `geoml.forecasting.grids.score.score` of a cube."""
+        if recipe.source.kind == "table":
+            from geoml.forecasting.rows.score import score
 
-        return score(model, recipe, split)
+            return score(model, recipe, split)
+        from geoml.forecasting.grids.score import score as score_grid
+
+        return score_grid(model, recipe, split)
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:

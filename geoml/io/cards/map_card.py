@@ -7,6 +7,7 @@ there, so items of others load too; the rest travels as ``geoml:…`` properties
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -181,7 +182,9 @@ class MapCard(ModelCard):
             return ChipGrid(core + 2 * self.radius, core, self.radius, self.stride, whole=True)
         if join != "blend" and self.radius is not None:
             core = CORE * WIDE // max(self.channels or WIDE, WIDE)
-            return exact_grid(self.chip_size, self.radius, self.stride, core)
+            grid = exact_grid(self.chip_size, self.radius, self.stride, core)
+            # a radius is measured to a hundred-thousandth, which what is stored as it is would show
+            return replace(grid, whole=True) if self.float32 and self.radius else grid
         if join == "exact":
             raise InputError(
                 f"join: {self.name} sees its whole chip, so no halo makes it exact; expected auto or blend"

@@ -77,6 +77,7 @@ class FieldScores:
         self.pixels = self.unsaid = self.wet = 0
         self.absolute = self.square = self.error = self.loss = 0.0
         self.inside = np.zeros((2, self.middle), np.int64)
+        self.exceeded = np.zeros(len(self.levels))
         self.events = np.zeros((len(self.thresholds), 3), np.int64)
         self.squares = np.zeros((len(self.thresholds), len(self.sides), 2))
 
@@ -94,6 +95,8 @@ class FieldScores:
         at = np.array(self.levels)[:, None]
         off = y - q
         self.loss += float(np.maximum(at * off, (at - 1) * off).mean(0).sum() * 2)
+        # a truth on a quantile, as dry ground is, counts half to either side
+        self.exceeded += ((q < y).sum(1) + (q <= y).sum(1)) / 2
         something = (y >= self.faint) | (q[-1] >= self.faint)
         self.wet += int(something.sum())
         for n, part in enumerate((np.ones_like(something), something)):
@@ -106,8 +109,9 @@ class FieldScores:
 
     def compute(self) -> dict[str, Any]:
         """``mae``, ``rmse``, ``bias``, ``crps`` (twice the mean pinball loss of the levels), ``csi`` by threshold,
-        ``fss`` by threshold and square, ``unsaid`` (the share of the truth that nothing was said of), and
-        ``coverage`` of the intervals by percent, over all and where there is something to say. None without truth."""
+        ``fss`` by threshold and square, ``unsaid`` (the share of the truth that nothing was said of), ``pit`` as
+        `geoml.nn.forecast.scores.pit`, and ``coverage`` of the intervals by percent, over all and where there is
+        something to say. None without truth."""
         n = self.pixels
         total = n + self.unsaid
         names = ("mae", "rmse", "bias", "crps")
@@ -125,6 +129,7 @@ class FieldScores:
                 f"{t:g}": {str(s): fss(*map(float, v)) for s, v in zip(self.sides, row, strict=True)}
                 for t, row in zip(self.thresholds, self.squares, strict=True)
             },
+            "pit": (-np.diff([1.0, *(self.exceeded / n), 0.0])).tolist() if n else [],
             "coverage": self._coverage(0, n),
             "coverage_wet": self._coverage(1, self.wet),
         }
