@@ -36,8 +36,8 @@ def physical(
     """
     seen = valid & np.isfinite(numbers)
     for number in spec.missing:
-        seen &= ~_equal(numbers, number)
-    dry = seen & _equal(numbers, spec.undetected) if spec.undetected is not None else None
+        seen &= ~equal(numbers, number)
+    dry = seen & equal(numbers, spec.undetected) if spec.undetected is not None else None
     scale = scale if spec.scale is None else spec.scale
     offset = offset if spec.offset is None else spec.offset
     values: NDArray[np.floating] = np.where(seen, numbers, np.nan).astype(np.float64) * scale + offset
@@ -55,7 +55,7 @@ def physical(
     return made
 
 
-def _equal(numbers: Numbers, number: float) -> NDArray[np.bool_]:
+def equal(numbers: Numbers, number: float) -> NDArray[np.bool_]:
     """Where the numbers are this one, as their type has it."""
     if numbers.dtype.kind in "iub":
         return np.asarray(numbers == number) if float(number).is_integer() else np.zeros(numbers.shape, bool)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError, MissingExtra
 from geoml.io.cubes.files import explained
-from geoml.io.cubes.frames import CubeFrame, Found, axis_ticks, check_unit
+from geoml.io.cubes.frames import CubeFrame, Found, axis_ticks, check_unit, no_data
 from geoml.io.cubes.place import MAX_PIXELS, from_position
 from geoml.io.cubes.spec import CubeSpec
 from geoml.io.cubes.steps import places
+from geoml.io.cubes.values import equal
 from geoml.io.cubes.zarr_meta import ArrayMeta, check_names, inside, read_meta
 from geoml.texts import listed
 
@@ -23,7 +24,7 @@ REGULAR = 0.02
 """Pixels that a coordinate may lie off its place; single precision rounds."""
 
 
-def find_zarr(path: Path, spec: CubeSpec) -> Found:
+def find_zarr(path: Path, spec: CubeSpec, until: int | None) -> Found:
     """The frames of the spec's variable. Raises DataError that names store and field, MissingExtra without zarr."""
     with explained(path):
         if not path.is_dir():
@@ -46,14 +47,14 @@ def find_zarr(path: Path, spec: CubeSpec) -> Found:
         about = coordinates[time].attributes
         calendar, where = str(about.get("calendar", "standard")), f"{path}: {time}"
         numbers = _values(path, coordinates[time], zero=True)
-        made = axis_ticks(numbers, str(about["units"]), calendar, where, spec)
+        kept, made = axis_ticks(numbers, str(about["units"]), calendar, where, spec, until)
         _check_zero(path, coordinates[time], places(made, spec.duration, spec.time.calendar))
         _others(path, meta, coordinates, time, spec)  # refuses what is not there
         y, x = (_values(path, coordinates[name]) for name in meta.dims[-2:])
         transform = _transform(y, x, meta.dims[-2:])
         tags = {k: str(v) for k, v in meta.attributes.items()}
         found = from_position(spec.position, tags, transform, _crs(path, meta), (meta.shape[-2], meta.shape[-1]))
-    return Found(tuple(CubeFrame(path, k + 1, int(t)) for k, t in enumerate(made)), found)
+    return Found(tuple(CubeFrame(path, k + 1, int(t)) for k, t in zip(kept, made, strict=True)), found)
 
 
 def _beside(variable: str, name: str) -> str:
@@ -178,8 +179,9 @@ class ZarrReader:
                 numbers = np.asarray(self._array[part]).reshape(shape)
             except Exception as err:  # codecs raise many kinds for damaged chunks
                 raise DataError(f"{meta.name}: not readable ({type(err).__name__}: {err})") from err
-            for number in self._no_data(meta):
-                valid &= numbers != numbers.dtype.type(number)
+            valid &= ~no_data(numbers, meta.attributes)
+            if meta.version == 2 and meta.fill:  # a fill of 0 is not one of missing data, since 0 is dry
+                valid &= ~equal(numbers, meta.fill)
             return numbers, valid, self._said(meta, "scale_factor", 1.0), self._said(meta, "add_offset", 0.0)
 
     def close(self) -> None:
@@ -191,12 +193,6 @@ class ZarrReader:
         if not isinstance(value, int | float):
             raise DataError(f"{meta.name}: {name} {value!r}; expected a number")
         return float(value)
-
-    def _no_data(self, meta: ArrayMeta) -> list[float]:
-        """Numbers of missing data; a fill of 0 is not one, since 0 is dry."""
-        said = [meta.attributes.get(k) for k in ("_FillValue", "missing_value")]
-        numbers = [float(n) for n in said if isinstance(n, int | float)]
-        return numbers + ([meta.fill] if meta.version == 2 and meta.fill else [])
 
     def _opened(self, path: Path) -> ArrayMeta:
         if self._meta is None or self._path != path:
