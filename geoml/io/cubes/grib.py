@@ -16,6 +16,9 @@ from geoml.io.cubes.spec import CubeSpec
 from geoml.io.cubes.steps import moved
 from geoml.texts import listed
 
+MAX_MESSAGE = 2**28
+"""Pixels: 2 GiB as GDAL decodes them."""
+
 PERIODS = range(8, 16)
 """Product definition templates of sums, means and extremes over a period (GRIB2, code table 4.0)."""
 
@@ -25,6 +28,8 @@ def find_grib(path: Path, spec: CubeSpec, until: int | None) -> Found:
     check_kind(path, spec)
     messages, there, later = [], Counter[str](), 0
     with opened(path, spec) as dataset:
+        if (pixels := dataset.width * dataset.height) > MAX_MESSAGE:
+            raise DataError(f"declares {pixels} pixels a message, decoded whole; at most {MAX_MESSAGE} are read")
         for band in range(1, dataset.count + 1):
             tags = dataset.tags(band)
             period = int(tags.get("GRIB_PDS_PDTN", "0")) in PERIODS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +69,20 @@ def _open(path: Path, meta: ArrayMeta) -> Any:
         import zarr
     except ImportError as err:
         raise MissingExtra("Zarr: zarr is not installed; pip install 'geoml[cube]'") from err
-    return zarr.open_array(
-        zarr.storage.LocalStore(path, read_only=True),
-        path=meta.name,
-        mode="r",
-        zarr_format=2 if meta.version == 2 else 3,
-    )
+    store = zarr.storage.LocalStore(path, read_only=True)
+    with _readable(meta):
+        return zarr.open_array(store, path=meta.name, mode="r", zarr_format=2 if meta.version == 2 else 3)
+
+
+@contextmanager
+def _readable(meta: ArrayMeta) -> Iterator[None]:
+    """Errors of zarr and its codecs, which are of many kinds, as one of ours."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as err:
+        raise DataError(f"{meta.name}: not readable ({type(err).__name__}: {err})") from err
 
 
 def _values(path: Path, meta: ArrayMeta, *, zero: bool = False) -> NDArray[np.float64]:
@@ -83,7 +93,9 @@ def _values(path: Path, meta: ArrayMeta, *, zero: bool = False) -> NDArray[np.fl
     there = _there(path, meta, (slice(0, meta.shape[0]),))
     if not there[int(zero and meta.fill in (0, None)) :].all():
         raise DataError(f"{meta.name}: {int((~there).sum())} of {there.size} values are missing (no chunk)")
-    return np.asarray(_open(path, meta)[:], np.float64)
+    array = _open(path, meta)
+    with _readable(meta):
+        return np.asarray(array[:], np.float64)
 
 
 def _check_zero(path: Path, meta: ArrayMeta, at: list[float]) -> None:
@@ -175,10 +187,8 @@ class ZarrReader:
             part = (*(slice(k, k + 1) for k in at), rows, columns)
             shape = rows.stop - rows.start, columns.stop - columns.start
             valid = _there(frame.path, meta, part).reshape(shape)
-            try:
+            with _readable(meta):
                 numbers = np.asarray(self._array[part]).reshape(shape)
-            except Exception as err:  # codecs raise many kinds for damaged chunks
-                raise DataError(f"{meta.name}: not readable ({type(err).__name__}: {err})") from err
             valid &= ~no_data(numbers, meta.attributes)
             if meta.version == 2 and meta.fill:  # a fill of 0 is not one of missing data, since 0 is dry
                 valid &= ~equal(numbers, meta.fill)
