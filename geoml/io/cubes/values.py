@@ -15,6 +15,10 @@ HAIL = 53.0
 """dBZ; more is hail and not more rain (75 mm/h)."""
 
 
+LARGEST = 1e30
+"""No unit needs more, and single precision holds it."""
+
+
 def rain_rate(dbz: NDArray[np.floating]) -> NDArray[np.floating]:
     """Rain in mm/h of reflectivity in dBZ: Z = 200 R^1.6 (Marshall, Gunn and Palmer 1955), capped at `HAIL`."""
     return np.asarray((10.0 ** (np.minimum(dbz, HAIL) / 10) / 200) ** (1 / 1.6))
@@ -40,7 +44,10 @@ def physical(
     dry = seen & equal(numbers, spec.undetected) if spec.undetected is not None else None
     scale = scale if spec.scale is None else spec.scale
     offset = offset if spec.offset is None else spec.offset
-    values: NDArray[np.floating] = np.where(seen, numbers, np.nan).astype(np.float64) * scale + offset
+    with np.errstate(over="ignore"):
+        values: NDArray[np.floating] = np.where(seen, numbers, np.nan).astype(np.float64) * scale + offset
+    if count := int((np.abs(values) > LARGEST).sum()):  # NaN is not
+        raise DataError(f"{count} values of {spec.name} are beyond {LARGEST:g}; is scale {scale:g} right?")
     if spec.conversion == "dbz":
         values = rain_rate(values)
     elif spec.conversion == "rate":
