@@ -112,6 +112,9 @@ def test_nothing_after_the_reference_time_changes_a_byte(
     changed[:, *UNKNOWN] = np.nan
     changed[NOW + 1 :] = 150
     other = write_radar(tmp_path / "changed", changed)
+    first, second = sorted((tmp_path / "changed").glob("*.tif"))[NOW + 1 : NOW + 3]
+    first.write_text("damaged")
+    second.rename(second.with_name(second.name.replace("0.tif", "1.tif").replace("5.tif", "6.tif")))
     run(other, tmp_path / "after")
     assert bytes_of(tmp_path / "before", 64) == bytes_of(tmp_path / "after", 64)
 

@@ -54,7 +54,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     card = None if asked.model in SIMPLE else cards.read(asked.model, MapCard)
     source = _source(asked, card)
     folder = claim(out).local / STATE
-    with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor) as cube:
+    with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
         card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
         size = _block_size(asked.block_size, cube)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
-from geoml.errors import DataError, GeomlError, InputError
+from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io.cubes.calendars import Calendar, CalendarTime, iso, named
 from geoml.io.cubes.files import environment, explained, open_file, paths_of
-from geoml.io.cubes.frames import CubeFrame, Found, FrameReader
+from geoml.io.cubes.frames import CubeFrame, Found, FrameReader, no_data
 from geoml.io.cubes.grib import find_grib
 from geoml.io.cubes.netcdf import find_netcdf
 from geoml.io.cubes.place import CubeGrid, check_range, check_same
@@ -217,18 +218,28 @@ class _naming:
             raise type(error)(f"{self._frame.name}, {iso(self._frame.tick, self._calendar)}: {text}") from error
 
 
-def open_cube(source: Source | Sequence[Source], spec: CubeSpec, factor: int = 1) -> Cube:
+def open_cube(
+    source: Source | Sequence[Source], spec: CubeSpec, factor: int = 1, until: dt.datetime | None = None
+) -> Cube:
     """The cube of a file, a folder, a list of files or of STAC items, as ``spec`` says.
 
     With a ``factor`` above one its pixels are means of squares of so many values in the wanted unit, of which at least
     half are known; what is left over in the south and east is left out.
 
+    Steps that could not be known by ``until`` are not there and say nothing: files that are later by their name or item
+    are not opened, later times of an axis are not checked.
+
     Only headers are read. Files may come in any order; an axis inside of a file must rise. Raises InputError for what
     was asked wrongly, MissingExtra where a package for the kind of file is not installed, and DataError, naming file
     and field, for two frames of one time or out of step, for frames on different grids, and for broken or dishonest
-    files; see docs/cubes.md.
+    files; see docs/cubes.md. NothingFound where no step could be known.
     """
-    found = _found(list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source], spec)
+    if until is not None and spec.time.calendar != "standard":
+        raise InputError(f"until: {until}; days of the calendar {spec.time.calendar} are not those of everyday life")
+    parts = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+    found = _found(parts, spec, None if until is None else math.floor(until.timestamp()))
+    if not found:
+        raise NothingFound(f"cube: no step of {spec.name} is known by {until}")
     for other in found[1:]:
         try:
             check_same(found[0].grid, other.grid)
@@ -247,20 +258,21 @@ def _reader(spec: CubeSpec) -> FrameReader:
     return ZarrReader(spec) if spec.driver == "Zarr" else _GdalReader(spec)
 
 
-def _found(sources: list[Source], spec: CubeSpec) -> list[Found]:
+def _found(sources: list[Source], spec: CubeSpec, until: int | None) -> list[Found]:
+    """What the files hold that have a frame that counts."""
     items = [part for part in sources if isinstance(part, pystac.Item)]
     if bool(items) != (spec.source == "item") or 0 < len(items) < len(sources):
         raise InputError(
             f"cube: {len(items)} of {len(sources)} are STAC items; expected all with time.source item, or none"
         )
     if items:
-        return [_of_item(item, spec) for item in items]
+        return [found for item in items if (found := _of_item(item, spec, until)) is not None]
     paths = paths_of([part for part in sources if not isinstance(part, pystac.Item)], spec)
     find = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr}.get(spec.driver, find_rasters)
-    return [find(path, spec) for path in paths]
+    return [found for path in paths if (found := find(path, spec, until)) is not None and found.frames]
 
 
-def _of_item(item: pystac.Item, spec: CubeSpec) -> Found:
+def _of_item(item: pystac.Item, spec: CubeSpec, until: int | None) -> Found | None:
     asset = item.assets.get(spec.variable or next(iter(item.assets), ""))
     if asset is None:
         raise DataError(f"item {item.id}: no asset {spec.variable}; it has {', '.join(item.assets) or 'none'}")
@@ -271,7 +283,7 @@ def _of_item(item: pystac.Item, spec: CubeSpec) -> Found:
     if item.datetime is None:
         raise DataError(f"item {item.id}: no datetime; an interval alone does not say when")
     moment = item.datetime if item.datetime.tzinfo else item.datetime.replace(tzinfo=dt.UTC)
-    return find_rasters(path, spec, moment)
+    return find_rasters(path, spec, until, moment)
 
 
 class _GdalReader:
@@ -281,6 +293,9 @@ class _GdalReader:
         self._spec, self._stack = spec, ExitStack()
         self._path: Path | None = None
         self._dataset: rasterio.DatasetReader | None = None
+        self._scales: tuple[float, ...] = ()
+        self._offsets: tuple[float, ...] = ()
+        self._nodata: tuple[float | None, ...] = ()
 
     def read(
         self, frame: CubeFrame, rows: slice, columns: slice
@@ -289,11 +304,10 @@ class _GdalReader:
             dataset = self._open(frame.path)
             window = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
             numbers = dataset.read(frame.band, window=window)
-            valid = dataset.read_masks(frame.band, window=window) != 0
-            for tag in ("missing_value", "_FillValue"):
-                if (number := _float(dataset.tags(frame.band).get(tag))) is not None:
-                    valid &= numbers != numbers.dtype.type(number)
-            return numbers, valid, dataset.scales[frame.band - 1], dataset.offsets[frame.band - 1]
+            valid = ~no_data(numbers, {"_FillValue": self._nodata[frame.band - 1], **dataset.tags(frame.band)})
+            if self._spec.driver == "GeoTIFF":  # the only one of them with masks
+                valid &= dataset.read_masks(frame.band, window=window) != 0
+            return numbers, valid, self._scales[frame.band - 1], self._offsets[frame.band - 1]
 
     def close(self) -> None:
         self._stack.close()
@@ -303,11 +317,7 @@ class _GdalReader:
         if self._dataset is None or self._path != path:
             self.close()
             self._dataset, self._path = self._stack.enter_context(open_file(path, self._spec)), path
+            # each of them goes over all bands
+            self._scales, self._offsets = self._dataset.scales, self._dataset.offsets
+            self._nodata = self._dataset.nodatavals
         return self._dataset
-
-
-def _float(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

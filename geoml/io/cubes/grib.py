@@ -10,21 +10,26 @@ from pathlib import Path
 from geoml.errors import DataError
 from geoml.io.cubes.calendars import iso
 from geoml.io.cubes.files import check_kind, opened
-from geoml.io.cubes.frames import CubeFrame, Found, check_unit, crs_of
+from geoml.io.cubes.frames import CubeFrame, Found, check_unit, crs_of, known_by
 from geoml.io.cubes.place import from_position
 from geoml.io.cubes.spec import CubeSpec
 from geoml.io.cubes.steps import moved
 from geoml.texts import listed
 
+MAX_MESSAGE = 2**28
+"""Pixels: 2 GiB as GDAL decodes them."""
+
 PERIODS = range(8, 16)
 """Product definition templates of sums, means and extremes over a period (GRIB2, code table 4.0)."""
 
 
-def find_grib(path: Path, spec: CubeSpec) -> Found:
+def find_grib(path: Path, spec: CubeSpec, until: int | None) -> Found:
     """The messages of the spec's element and level. Raises DataError that names file and field."""
     check_kind(path, spec)
-    messages, there = [], Counter[str]()
+    messages, there, later = [], Counter[str](), 0
     with opened(path, spec) as dataset:
+        if (pixels := dataset.width * dataset.height) > MAX_MESSAGE:
+            raise DataError(f"declares {pixels} pixels a message, decoded whole; at most {MAX_MESSAGE} are read")
         for band in range(1, dataset.count + 1):
             tags = dataset.tags(band)
             period = int(tags.get("GRIB_PDS_PDTN", "0")) in PERIODS
@@ -36,13 +41,17 @@ def find_grib(path: Path, spec: CubeSpec) -> Found:
                 level,
             ):
                 check_unit(tags.get("GRIB_UNIT"), spec)
-                messages.append((_message(path, band, tags, period), level))
-        if not messages:
+                message = _message(path, band, tags, period)
+                known = message.frame.reference if spec.time.forecast else None
+                counts = known_by(until, message.frame.tick, spec, known)
+                messages += [(message, level)] if counts else []
+                later += not counts
+        if not messages and not later:
             wanted = f"{spec.variable} {spec.level or ''}".strip()
             raise DataError(f"no message of {wanted}; it has {listed(f'{n} x {name}' for name, n in there.items())}")
         if len(levels := sorted({level for _, level in messages})) > 1:
             raise DataError(f"{spec.variable} has {len(levels)} levels; expected level in the YAML: {listed(levels)}")
-        frames = _wanted([message for message, _ in messages], spec)
+        frames = _wanted([message for message, _ in messages], spec) if messages else []
         found = from_position(spec.position, {}, dataset.transform, crs_of(dataset), dataset.shape)
     return Found(tuple(frames), found)
 

@@ -15,7 +15,7 @@ from geoml.io.cubes.spec import CubeSpec
 from geoml.texts import listed
 
 
-def find_netcdf(path: Path, spec: CubeSpec) -> Found:
+def find_netcdf(path: Path, spec: CubeSpec, until: int | None) -> Found:
     """The frames of a file. Raises DataError that names file and field, InputError for a spec that asks wrongly."""
     check_kind(path, spec)
     with opened(path, spec) as dataset:
@@ -28,9 +28,9 @@ def find_netcdf(path: Path, spec: CubeSpec) -> Found:
         bands = _bands(dataset, [d for d in extra if d != time], time, spec)
         numbers = np.array([_number(dataset, band, time) for band in bands])
         calendar = tags.get(f"{time}#calendar", "standard")
-        made = axis_ticks(numbers, tags[f"{time}#units"], calendar, f"{path}: {time}", spec)
+        kept, made = axis_ticks(numbers, tags[f"{time}#units"], calendar, f"{path}: {time}", spec, until)
         found = from_position(spec.position, tags, dataset.transform, crs_of(dataset), dataset.shape)
-    return Found(tuple(CubeFrame(path, b, int(t)) for b, t in zip(bands, made, strict=True)), found)
+    return Found(tuple(CubeFrame(path, bands[k], int(t)) for k, t in zip(kept, made, strict=True)), found)
 
 
 def _number(dataset: rasterio.DatasetReader, band: int, dimension: str) -> float:

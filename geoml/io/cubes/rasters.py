@@ -7,13 +7,20 @@ from pathlib import Path
 
 from geoml.errors import DataError
 from geoml.io.cubes.files import check_kind, opened
-from geoml.io.cubes.frames import CubeFrame, Found, check_unit, crs_of, flat_tags
+from geoml.io.cubes.frames import CubeFrame, Found, check_unit, crs_of, flat_tags, known_by
 from geoml.io.cubes.place import from_position
 from geoml.io.cubes.spec import CubeSpec
 
 
-def find_rasters(path: Path, spec: CubeSpec, when: dt.datetime | None = None) -> Found:
-    """The frame of a file; ``when`` is the time of its item. Raises DataError that names file and field."""
+def find_rasters(path: Path, spec: CubeSpec, until: int | None, when: dt.datetime | None = None) -> Found | None:
+    """The frame of a file; ``when`` is the time of its item. None for one that is not known by ``until``.
+
+    A file whose name or item says that it is later is not opened. Raises DataError that names file and field.
+    """
+    if spec.source == "name":
+        when = _moment(path.name, spec)
+    if when is not None and not known_by(until, round(when.timestamp()), spec):
+        return None
     check_kind(path, spec)
     with opened(path, spec) as dataset:
         tags = flat_tags(dataset)
@@ -21,18 +28,16 @@ def find_rasters(path: Path, spec: CubeSpec, when: dt.datetime | None = None) ->
             raise DataError(f"band {spec.band} is not there; the file has {dataset.count}")
         check_unit(dataset.units[spec.band - 1], spec)
         found = from_position(spec.position, tags, dataset.transform, crs_of(dataset), dataset.shape)
-        moment = when or _moment(path, spec, tags)
-    tick = round(moment.timestamp())
-    return Found((CubeFrame(path, spec.band, tick),), found)
+        if when is None:
+            if spec.time.attribute not in tags:
+                raise DataError(f"attribute {spec.time.attribute} is not there; time.attribute needs it")
+            when = _moment(tags[spec.time.attribute].strip(), spec)
+    tick = round(when.timestamp())
+    return Found((CubeFrame(path, spec.band, tick),), found) if known_by(until, tick, spec) else None
 
 
-def _moment(path: Path, spec: CubeSpec, tags: dict[str, str]) -> dt.datetime:
-    """The time of a frame, UTC where it says no zone."""
-    text = path.name
-    if spec.source == "attribute":
-        if spec.time.attribute not in tags:
-            raise DataError(f"attribute {spec.time.attribute} is not there; time.attribute needs it")
-        text = tags[spec.time.attribute].strip()
+def _moment(text: str, spec: CubeSpec) -> dt.datetime:
+    """The time that a name or an attribute says, UTC where it says no zone."""
     try:
         moment = dt.datetime.strptime(text, spec.time.pattern)
     except ValueError as err:

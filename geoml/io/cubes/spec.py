@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,7 +13,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from geoml.errors import unknown
 from geoml.io.cubes.calendars import Calendar
 from geoml.io.cubes.steps import Label
-from geoml.io.tables.durations import StepDuration
+from geoml.io.tables.durations import DAY, StepDuration
 from geoml.io.unit_names import Unit
 from geoml.io.units import mismatch
 from geoml.recipe import Frozen, load_yaml, parse
@@ -28,6 +30,10 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "GeoTIFF": ("name", "attribute", "item"),
 }
 """Where the time of a frame can come from, by driver; the first is the default."""
+
+
+LONGEST_STEP = 12_000
+"""Months."""
 
 
 class TimeSpec(Frozen):
@@ -48,6 +54,18 @@ class TimeSpec(Frozen):
     longest_gap: int | None = Field(
         default=None, ge=1, description="steps; a longer one in the axis of a file is an error; by default its length"
     )
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_pattern(cls, value: str) -> str:
+        try:
+            dt.datetime.strptime("", value)
+        except re.error as err:
+            raise ValueError(f"{value!r} names a part twice ({err})") from err
+        except ValueError as err:
+            if "does not match" not in str(err):
+                raise
+        return value
 
 
 class Position(Frozen):
@@ -114,7 +132,16 @@ class CubeSpec(Frozen):
     @field_validator("step")
     @classmethod
     def _duration(cls, value: str) -> str:
-        StepDuration.parse(value, "step")
+        step = StepDuration.parse(value, "step")
+        if step.months > LONGEST_STEP or step.seconds > LONGEST_STEP * 31 * DAY:
+            raise ValueError(f"{value}; expected at most a thousand years")
+        return value
+
+    @field_validator("files")
+    @classmethod
+    def _below(cls, value: str) -> str:
+        if value.startswith("/") or ".." in value.split("/") or not value:
+            raise ValueError(f"{value!r}; expected a glob of names in the folder, such as *.tif")
         return value
 
     @model_validator(mode="after")

@@ -15,6 +15,10 @@ HAIL = 53.0
 """dBZ; more is hail and not more rain (75 mm/h)."""
 
 
+LARGEST = 1e30
+"""No unit needs more, and single precision holds it."""
+
+
 def rain_rate(dbz: NDArray[np.floating]) -> NDArray[np.floating]:
     """Rain in mm/h of reflectivity in dBZ: Z = 200 R^1.6 (Marshall, Gunn and Palmer 1955), capped at `HAIL`."""
     return np.asarray((10.0 ** (np.minimum(dbz, HAIL) / 10) / 200) ** (1 / 1.6))
@@ -36,11 +40,14 @@ def physical(
     """
     seen = valid & np.isfinite(numbers)
     for number in spec.missing:
-        seen &= ~_equal(numbers, number)
-    dry = seen & _equal(numbers, spec.undetected) if spec.undetected is not None else None
+        seen &= ~equal(numbers, number)
+    dry = seen & equal(numbers, spec.undetected) if spec.undetected is not None else None
     scale = scale if spec.scale is None else spec.scale
     offset = offset if spec.offset is None else spec.offset
-    values: NDArray[np.floating] = np.where(seen, numbers, np.nan).astype(np.float64) * scale + offset
+    with np.errstate(over="ignore"):
+        values: NDArray[np.floating] = np.where(seen, numbers, np.nan).astype(np.float64) * scale + offset
+    if count := int((np.abs(values) > LARGEST).sum()):  # NaN is not
+        raise DataError(f"{count} values of {spec.name} are beyond {LARGEST:g}; is scale {scale:g} right?")
     if spec.conversion == "dbz":
         values = rain_rate(values)
     elif spec.conversion == "rate":
@@ -55,7 +62,7 @@ def physical(
     return made
 
 
-def _equal(numbers: Numbers, number: float) -> NDArray[np.bool_]:
+def equal(numbers: Numbers, number: float) -> NDArray[np.bool_]:
     """Where the numbers are this one, as their type has it."""
     if numbers.dtype.kind in "iub":
         return np.asarray(numbers == number) if float(number).is_integer() else np.zeros(numbers.shape, bool)

@@ -133,6 +133,9 @@ def _version3(name: str, about: Mapping[str, Any]) -> ArrayMeta:
     if "sharding_indexed" in codecs:
         raise DataError("packed in shards, in which a missing chunk cannot be told from zeros; expected single chunks")
     _check_codecs(codecs, 3)
+    attributes = about.get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise TypeError("attributes are no mapping")
     grid, keys = about["chunk_grid"], about.get("chunk_key_encoding", {"name": "default"})
     if grid["name"] != "regular" or keys["name"] not in ("default", "v2"):
         raise DataError(f"chunks {grid['name']}, keys {keys['name']}; expected regular ones, default or v2")
@@ -143,12 +146,12 @@ def _version3(name: str, about: Mapping[str, Any]) -> ArrayMeta:
         _whole(about["shape"]),
         _whole(grid["configuration"]["chunk_shape"]),
         str(about["data_type"]),
-        tuple(map(str, about.get("dimension_names") or about.get("attributes", {}).get("_ARRAY_DIMENSIONS", ()))),
+        tuple(map(str, about.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS", ()))),
         _number(about.get("fill_value")),
         3,
         separator,
         f"c{separator}" if default else "",
-        about.get("attributes", {}),
+        attributes,
     )
 
 

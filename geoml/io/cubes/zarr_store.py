@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError, MissingExtra
 from geoml.io.cubes.files import explained
-from geoml.io.cubes.frames import CubeFrame, Found, axis_ticks, check_unit
+from geoml.io.cubes.frames import CubeFrame, Found, axis_ticks, check_unit, no_data
 from geoml.io.cubes.place import MAX_PIXELS, from_position
 from geoml.io.cubes.spec import CubeSpec
 from geoml.io.cubes.steps import places
+from geoml.io.cubes.values import equal
 from geoml.io.cubes.zarr_meta import ArrayMeta, check_names, inside, read_meta
 from geoml.texts import listed
 
@@ -23,7 +26,7 @@ REGULAR = 0.02
 """Pixels that a coordinate may lie off its place; single precision rounds."""
 
 
-def find_zarr(path: Path, spec: CubeSpec) -> Found:
+def find_zarr(path: Path, spec: CubeSpec, until: int | None) -> Found:
     """The frames of the spec's variable. Raises DataError that names store and field, MissingExtra without zarr."""
     with explained(path):
         if not path.is_dir():
@@ -46,14 +49,14 @@ def find_zarr(path: Path, spec: CubeSpec) -> Found:
         about = coordinates[time].attributes
         calendar, where = str(about.get("calendar", "standard")), f"{path}: {time}"
         numbers = _values(path, coordinates[time], zero=True)
-        made = axis_ticks(numbers, str(about["units"]), calendar, where, spec)
+        kept, made = axis_ticks(numbers, str(about["units"]), calendar, where, spec, until)
         _check_zero(path, coordinates[time], places(made, spec.duration, spec.time.calendar))
         _others(path, meta, coordinates, time, spec)  # refuses what is not there
         y, x = (_values(path, coordinates[name]) for name in meta.dims[-2:])
         transform = _transform(y, x, meta.dims[-2:])
         tags = {k: str(v) for k, v in meta.attributes.items()}
         found = from_position(spec.position, tags, transform, _crs(path, meta), (meta.shape[-2], meta.shape[-1]))
-    return Found(tuple(CubeFrame(path, k + 1, int(t)) for k, t in enumerate(made)), found)
+    return Found(tuple(CubeFrame(path, k + 1, int(t)) for k, t in zip(kept, made, strict=True)), found)
 
 
 def _beside(variable: str, name: str) -> str:
@@ -66,12 +69,20 @@ def _open(path: Path, meta: ArrayMeta) -> Any:
         import zarr
     except ImportError as err:
         raise MissingExtra("Zarr: zarr is not installed; pip install 'geoml[cube]'") from err
-    return zarr.open_array(
-        zarr.storage.LocalStore(path, read_only=True),
-        path=meta.name,
-        mode="r",
-        zarr_format=2 if meta.version == 2 else 3,
-    )
+    store = zarr.storage.LocalStore(path, read_only=True)
+    with _readable(meta):
+        return zarr.open_array(store, path=meta.name, mode="r", zarr_format=2 if meta.version == 2 else 3)
+
+
+@contextmanager
+def _readable(meta: ArrayMeta) -> Iterator[None]:
+    """Errors of zarr and its codecs, which are of many kinds, as one of ours."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as err:
+        raise DataError(f"{meta.name}: not readable ({type(err).__name__}: {err})") from err
 
 
 def _values(path: Path, meta: ArrayMeta, *, zero: bool = False) -> NDArray[np.float64]:
@@ -82,7 +93,9 @@ def _values(path: Path, meta: ArrayMeta, *, zero: bool = False) -> NDArray[np.fl
     there = _there(path, meta, (slice(0, meta.shape[0]),))
     if not there[int(zero and meta.fill in (0, None)) :].all():
         raise DataError(f"{meta.name}: {int((~there).sum())} of {there.size} values are missing (no chunk)")
-    return np.asarray(_open(path, meta)[:], np.float64)
+    array = _open(path, meta)
+    with _readable(meta):
+        return np.asarray(array[:], np.float64)
 
 
 def _check_zero(path: Path, meta: ArrayMeta, at: list[float]) -> None:
@@ -174,12 +187,11 @@ class ZarrReader:
             part = (*(slice(k, k + 1) for k in at), rows, columns)
             shape = rows.stop - rows.start, columns.stop - columns.start
             valid = _there(frame.path, meta, part).reshape(shape)
-            try:
+            with _readable(meta):
                 numbers = np.asarray(self._array[part]).reshape(shape)
-            except Exception as err:  # codecs raise many kinds for damaged chunks
-                raise DataError(f"{meta.name}: not readable ({type(err).__name__}: {err})") from err
-            for number in self._no_data(meta):
-                valid &= numbers != numbers.dtype.type(number)
+            valid &= ~no_data(numbers, meta.attributes)
+            if meta.version == 2 and meta.fill:  # a fill of 0 is not one of missing data, since 0 is dry
+                valid &= ~equal(numbers, meta.fill)
             return numbers, valid, self._said(meta, "scale_factor", 1.0), self._said(meta, "add_offset", 0.0)
 
     def close(self) -> None:
@@ -191,12 +203,6 @@ class ZarrReader:
         if not isinstance(value, int | float):
             raise DataError(f"{meta.name}: {name} {value!r}; expected a number")
         return float(value)
-
-    def _no_data(self, meta: ArrayMeta) -> list[float]:
-        """Numbers of missing data; a fill of 0 is not one, since 0 is dry."""
-        said = [meta.attributes.get(k) for k in ("_FillValue", "missing_value")]
-        numbers = [float(n) for n in said if isinstance(n, int | float)]
-        return numbers + ([meta.fill] if meta.version == 2 and meta.fill else [])
 
     def _opened(self, path: Path) -> ArrayMeta:
         if self._meta is None or self._path != path:

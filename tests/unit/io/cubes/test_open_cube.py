@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoml.errors import DataError, InputError
+from geoml.errors import DataError, InputError, NothingFound
 from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import CubeSpec
 from tests import made_cubes as made
@@ -336,3 +337,65 @@ def test_steps_and_windows_that_are_not_there(tmp_path: Path, step: int, rows: s
     cube = open_cube(made.tiffs(tmp_path / "a", frames()), spec("GeoTIFF"))
     with pytest.raises(InputError, match="expected"):
         cube.read(step, rows)
+
+
+@pytest.mark.parametrize("label", ["instant", "start", "end"])
+def test_what_comes_after_is_not_there_and_not_even_opened(tmp_path: Path, label: str) -> None:
+    """Damaged, twice, out of step, on another grid: later frames change nothing."""
+    data = frames()
+    folder = made.tiffs(tmp_path / "a", data)
+    wanted = spec("GeoTIFF", time={"source": "name", "pattern": "%Y%m%d%H%M.tif", "label": label})
+    noon = dt.datetime(2024, 1, 1, 2, tzinfo=dt.UTC)
+    before = open_cube(folder, wanted, until=noon)
+    assert len(before) == (2 if label == "start" else 3)
+    (folder / "202401010300.tif").write_text("damaged")
+    _other_shape(folder / "202401010301.tif")
+    after = open_cube(folder, wanted, until=noon)
+    np.testing.assert_array_equal(after.times, before.times)
+    check(after, data[: len(after)])
+    with pytest.raises(DataError, match=r"202401010300.tif: not GeoTIFF"):
+        open_cube(folder, wanted)
+    with pytest.raises(NothingFound, match="no step of rainfall_rate is known by 2023"):
+        open_cube(folder, wanted, until=noon.replace(year=2023))
+
+
+def test_later_times_of_an_axis_say_nothing(tmp_path: Path) -> None:
+    path = made.netcdf(tmp_path / "a.nc", frames(), [0, 1, 2, 2])
+    noon = dt.datetime(2024, 1, 1, 1, tzinfo=dt.UTC)
+    check(open_cube(path, spec("netCDF"), until=noon), frames()[:2])
+    with pytest.raises(DataError, match="stands twice"):
+        open_cube(path, spec("netCDF"))
+
+
+def test_a_forecast_is_known_at_its_reference_time(tmp_path: Path) -> None:
+    data = frames(2) / 10
+    path = made.grib(tmp_path / "a.grib2", [made.message(data[0], ahead=24), made.message(data[1], ahead=24, day=2)])
+    wanted = grib_spec(time={"forecast": True}, step="P1D")
+    cube = open_cube(path, wanted, until=dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC))
+    assert [str(t) for t in cube.times] == ["2024-01-02T00:00:00"]
+    with pytest.raises(NothingFound):
+        open_cube(path, wanted, until=dt.datetime(2023, 12, 31, tzinfo=dt.UTC))
+
+
+def test_valid_ranges_of_cf_are_missing_data(tmp_path: Path) -> None:
+    about = {"valid_range": np.array([3, 40], np.int16)}
+    path = made.netcdf(tmp_path / "a.nc", frames(1), [0], attributes=about)
+    read = open_cube(path, spec("netCDF")).read(0)
+    np.testing.assert_array_equal(np.isfinite(read), (frames(1)[0] >= 3) & (frames(1)[0] <= 40))
+
+
+def test_a_fill_value_that_its_type_cannot_hold_says_nothing(tmp_path: Path) -> None:
+    path = made.netcdf(tmp_path / "a.nc", frames(1), [0], attributes={"missing_value": 1e20})
+    np.testing.assert_array_equal(open_cube(path, spec("netCDF")).read(0), frames(1)[0])
+
+
+def test_a_frame_without_any_value_is_a_frame(tmp_path: Path) -> None:
+    path = made.tiff(tmp_path / "202401010000.tif", np.full((6, 8), np.nan, np.float32))
+    assert np.isnan(open_cube(path, spec("GeoTIFF")).read(0)).all()
+
+
+def test_a_link_keeps_its_name(tmp_path: Path) -> None:
+    made.tiff(tmp_path / "blob", frames(1)[0])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "202401010000.tif").symlink_to(tmp_path / "blob")
+    np.testing.assert_array_equal(open_cube(tmp_path / "a", spec("GeoTIFF")).read(0), frames(1)[0])

@@ -47,6 +47,11 @@ def test_infinite_and_what_the_file_excludes_are_missing() -> None:
     np.testing.assert_array_equal(made, np.array([1, np.nan, np.nan, np.nan, np.nan], np.float32))
 
 
+def test_a_scale_beyond_all_is_no_missing_data() -> None:
+    with pytest.raises(DataError, match=r"2 values of rainfall_rate are beyond 1e\+30; is scale 1e\+300 right"):
+        values([1, 2, 0], scale=1e300)
+
+
 def test_a_number_of_single_precision_is_found_by_its_text() -> None:
     assert np.isnan(values([1e20, 3.0], "float32", missing=[1e20])).tolist() == [True, False]
     assert np.isnan(values([0.1, 3.0], "float64", missing=[0.1])).tolist() == [True, False]
@@ -67,6 +72,11 @@ def test_kelvin_under_a_tag_of_celsius_is_refused_by_range() -> None:
         ({"step": "5 minutes"}, "step"),
         ({"time": {"source": "axis"}}, "time.source"),
         ({"time": {"source": "name"}}, "time.pattern"),
+        ({"time": {"source": "name", "pattern": "%Y%Y"}}, "time.pattern"),
+        ({"time": {"source": "name", "pattern": "%Y%"}}, "time.pattern"),
+        ({"files": "../*.tif"}, "files"),
+        ({"files": "/*.tif"}, "files"),
+        ({"step": "P99999999Y"}, "step"),
         ({"accumulated": True}, "accumulated"),
         ({"name": "../rain"}, "name"),
         ({"scale": float("nan")}, "scale"),

@@ -230,3 +230,13 @@ def test_memory_is_that_of_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(type(cube), "read", counted)
     write_catalog(cube, [0], tmp_path / "out")
     assert asked == [512, 512, 76]
+
+
+def test_all_dry_and_nothing_seen_are_two_frames(tmp_path: Path, stac_schemas: ModuleType) -> None:
+    data = np.stack([np.zeros((6, 8), np.float32), np.full((6, 8), np.nan, np.float32)])
+    cube = open_cube(made.tiffs(tmp_path / "a", data), spec("GeoTIFF"))
+    dry, unseen = items_of(write_catalog(cube, [0, 1], tmp_path / "out"))
+    for item, truth in ((dry, data[0]), (unseen, data[1])):
+        stac_schemas.validate(json.loads(Path(item.get_self_href() or "").read_text()))
+        with rasterio.open(item.assets["rainfall_rate"].get_absolute_href()) as file:
+            np.testing.assert_array_equal(file.read(1), truth)

@@ -6,6 +6,7 @@ import builtins
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geoml.errors import DataError, GeomlError, MissingExtra
 from geoml.io.cubes.cube import open_cube
@@ -288,3 +291,34 @@ def test_without_zarr_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtra, match=r"geoml\[cube\]"):
         open_cube(path, spec("Zarr"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**13), 10**13) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.zarr(tmp_path_factory.mktemp("store") / "a.zarr", frames(), version=request.param)
+
+
+@given(st.data())
+def test_any_metadata_are_read_or_an_error_of_ours(store: Path, data: st.DataObject) -> None:
+    """Of each array, any field replaced by anything; what is not used may be anything."""
+    paths = [store / n / f for n in ("rain", "time", "x") for f in ("zarr.json", ".zarray", ".zattrs")]
+    path = data.draw(st.sampled_from([p for p in paths if p.exists()]))
+    whole = path.read_bytes()
+    about = json.loads(whole)
+    if data.draw(st.booleans()) and isinstance(about.get("attributes"), dict):
+        about["attributes"][data.draw(st.sampled_from(sorted(about["attributes"])))] = data.draw(JSON)
+    else:
+        about[data.draw(st.sampled_from(sorted(about)))] = data.draw(JSON)
+    path.write_text(json.dumps(about))
+    try:
+        with suppress(GeomlError), open_cube(store, spec("Zarr")) as cube:
+            cube.read(0)
+    finally:
+        path.write_bytes(whole)

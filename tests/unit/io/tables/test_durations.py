@@ -19,7 +19,7 @@ def test_seconds_or_months(text: str, seconds: int, months: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "P", "PT", "5M", "P1M1D", "PT0S", "P-1D", "5 minutes"])
 def test_other_texts_are_refused_by_field(text: str) -> None:
-    with pytest.raises(InputError, match="step: .*expected an ISO 8601 duration"):
+    with pytest.raises(InputError, match=r"step: .*expected an ISO 8601 duration"):
         StepDuration.parse(text, "step")
 
 
