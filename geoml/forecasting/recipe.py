@@ -225,7 +225,7 @@ class ForecastRunRecipe(Frozen):
     label: Literal["start", "end"] = Field(
         default="end", description="of a model without package: what end of its period a time is"
     )
-    step: str | None = Field(default=None, description="of a model without package: ISO 8601, by default the commonest")
+    step: str | None = Field(default=None, description="of a model without package, which needs it: ISO 8601")
     history: int | None = Field(default=None, ge=1, description="of a model without package: steps that it sees")
 
     @model_validator(mode="after")

@@ -20,6 +20,11 @@ loop, for each of the ``PENALTIES`` of its file, of which validation chooses one
 A file with ``encoder(config)`` has a part that makes an embedding of each pixel, and is of use without classes: a
 network that maps the same to (batch, width, y, x), with integers ``width`` and ``steps``, the most that a series has.
 
+The file of a forecast has ``TASKS = ("forecast",)`` and a ``Config`` that extends
+`geoml.nn.forecast.config.ForecastConfig` in place of bands and classes: the network maps the channels of
+`geoml.nn.forecast.layout` to (batch, leads * quantiles, y, x), quantiles that never cross. One that needs no training
+extends `geoml.nn.forecast.estimated.EstimatedForecast`.
+
 A file with ``calibrate(network, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
 pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values; a fresh network takes its
 state from them and sets its buffer ``ready``. Where it has a method ``doubt(pixels)``, that says in a sentence what

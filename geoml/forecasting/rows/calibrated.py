@@ -13,6 +13,7 @@ from geoml.forecasting.rows.forecaster import TableForecaster
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.io.tables.long_table import Floats
 from geoml.nn.forecast.calibration import conformal_shifts
+from geoml.nn.forecast.estimated import EstimatedForecast
 
 ENOUGH = 0.5
 """Share of the errors that there can be: with fewer the shifts of the card count."""
@@ -25,6 +26,8 @@ def answers(forecaster: TableForecaster, windows: SeriesWindows, at: Numbers) ->
     shifts = forecaster.shifts.numpy()[forecaster.season(windows, at), np.arange(len(card.steps))]
     if card.rolling:
         shifts = _rolled(forecaster, windows, at, shifts)
+    if isinstance(forecaster.network, EstimatedForecast) and forecaster.network.exact:
+        shifts[..., len(card.levels) // 2] = 0.0
     return forecaster.physical(np.sort(raw + shifts[:, None], -1))
 
 

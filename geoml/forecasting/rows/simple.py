@@ -45,12 +45,10 @@ def layout_of(asked: ForecastRunRecipe, path: Path) -> TableLayout:
         variable = others[0]
     else:
         variable = asked.variable
-    step = asked.step or "PT1H"
-    given = {"id": ids, "time": times, "zone": asked.zone, "label": asked.label}
-    layout = TableLayout(**given, step=step, variables=(TableVariable(column=variable, unit=asked.unit),))
     if asked.step is None:
         raise InputError(f"step: say that of {path}, as PT1H, P1D or P1Y")
-    return layout
+    given = {"id": ids, "time": times, "zone": asked.zone, "label": asked.label}
+    return TableLayout(**given, step=asked.step, variables=(TableVariable(column=variable, unit=asked.unit),))
 
 
 def simple_model(
