@@ -126,7 +126,7 @@ VARIANTS: dict[str, dict[str, Mapping[str, Any]]] = {
         "weak augmentation": {
             "augmentation": {"flips": True, "brightness": 0.3, "contrast": 0.25, "band_jitter": 0.15}
         },
-        "uniform crops": {"sampling": {"kind": "uniform", "samples": 128}},
+        "by size": {"sampling": {"kind": "labelled", "samples": 128}},
         "averaged": {"averaging": 0.99},
     },
     "urban-trees": {"shipped": {}, "lite0": {"model": LITE0, "init": BY_BAND, "loss": {"parts": "auto"}}},
