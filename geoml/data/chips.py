@@ -174,7 +174,7 @@ class TrainBatches:
         self.recipe, self.kind, self.mean, self.std = recipe, recipe.target, mean, std
         self.size, self.batch = recipe.chip_size, recipe.batch
         self.reader = reader or Reader()
-        self.places = _Places(pieces, self.kind, self.reader)
+        self.places = _Places(pieces, self.kind, self.reader, recipe.sampling.equally)
         tiling = sum(max(1, round(y * x / self.size**2)) for y, x in (p.window.shape for p in pieces))
         self.count = recipe.sampling.samples or tiling
 
@@ -203,8 +203,9 @@ class _Places:
     PIXELS = 4096
     """Positions kept for each stratum and piece."""
 
-    def __init__(self, pieces: Sequence[Piece], kind: Target, reader: Reader) -> None:
+    def __init__(self, pieces: Sequence[Piece], kind: Target, reader: Reader, equally: bool = False) -> None:
         self.pieces: list[Piece] = []
+        self.equally = equally
         self.by_stratum: dict[int, list[tuple[int, NDArray[np.int64], int]]] = {}
         rng = np.random.default_rng(0)
         for piece in pieces:
@@ -217,7 +218,7 @@ class _Places:
         if not self.pieces:
             raise NothingFound("split: no labelled pixel with data in train")
         area = np.array([p.window.shape[0] * p.window.shape[1] for p in self.pieces], float)
-        self.by_area = area / area.sum()
+        self.by_area = self._shares(area, range(len(self.pieces)))
 
     def draw(self, rng: np.random.Generator, kind: str, size: int) -> tuple[Piece, Window]:
         if kind == "uniform":
@@ -230,11 +231,21 @@ class _Places:
             totals = np.array([sum(n for *_, n in self.by_stratum[s]) for s in strata], float)
             k = strata[int(rng.choice(len(strata), p=totals / totals.sum()))]
         options = self.by_stratum[k]
-        counts = np.array([n for *_, n in options], float)
-        which, places, _ = options[int(rng.choice(len(options), p=counts / counts.sum()))]
+        shares = self._shares(np.array([n for *_, n in options], float), [which for which, *_ in options])
+        which, places, _ = options[int(rng.choice(len(options), p=shares))]
         y, x = places[int(rng.integers(len(places)))]
         piece = self.pieces[which]
         return piece, _crop(rng, piece.window, size, (int(y), int(x)))
+
+    def _shares(self, sizes: NDArray[np.float64], which: Sequence[int]) -> NDArray[np.float64]:
+        """Chances of pieces by their sizes; ``equally``: of each source together the same, see `sources.several`."""
+        if self.equally:
+            ids = [self.pieces[k].scene.id for k in which]
+            names = [id_.partition("/")[0] if "/" in id_ else "" for id_ in ids]
+            total = {name: sizes[[n == name for n in names]].sum() for name in set(names)}
+            sizes = sizes / np.array([total[name] for name in names])
+        shares: NDArray[np.float64] = sizes / sizes.sum()
+        return shares
 
 
 def _crop(rng: np.random.Generator, within: Window, size: int, hold: tuple[int, int] | None = None) -> Window:

@@ -186,12 +186,17 @@ class Schedule(Frozen):
 class Sampling(Frozen):
     """How training crops are drawn; validation and test always see every pixel once."""
 
+    later: ClassVar[tuple[str, ...]] = ("equally",)
+
     kind: Literal["uniform", "labelled", "balanced"] = Field(
         default="uniform",
         description="crops anywhere, around a labelled pixel, or around a pixel of a class drawn uniformly",
     )
     samples: int | None = Field(
         default=None, ge=1, description="crops in an epoch; by default as many as tile the ground"
+    )
+    equally: bool = Field(
+        default=False, description="as many crops of each of several sources, whatever their size; see source several"
     )
 
 

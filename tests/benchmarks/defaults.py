@@ -86,14 +86,24 @@ def iou(guess: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float((guess & truth).sum() / max(1, (guess | truth).sum()))
 
 
+def _iou_at(side: int, t: float, every: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """IoU of what is above ``t`` (below it, for side -1) with what is true, of sorted values."""
+    if side > 0:
+        called, hit = (len(v) - np.searchsorted(v, t, "right") for v in (every, true))
+    else:
+        called, hit = (np.searchsorted(v, t, "left") for v in (every, true))
+    return float(hit / max(1, called + len(true) - hit))
+
+
 def threshold(recipe: RasterRecipe, learnt: Sequence[str] = ("train",), index: Index | None = None) -> dict[str, float]:
     """The threshold and side with the best IoU on the splits ``learnt``, and its scores on test."""
     splits, index = prepare(recipe), index or INDEX[recipe.name]
     values, truth = pixels([p for name in learnt for p in splits[name]], index)
+    every, true = np.sort(values), np.sort(values[truth])
     best = max(
-        (iou(s * values > s * t, truth), s, t)
+        (_iou_at(s, float(t), every, true), s, float(t))
         for s in (1, -1)
-        for t in np.quantile(values, np.linspace(0.01, 0.99, 99))
+        for t in np.quantile(every, np.linspace(0.01, 0.99, 99))
     )
     values, truth = pixels(splits["test"], index)
     guess = best[1] * values > best[1] * best[2]
@@ -126,7 +136,7 @@ VARIANTS: dict[str, dict[str, Mapping[str, Any]]] = {
         "weak augmentation": {
             "augmentation": {"flips": True, "brightness": 0.3, "contrast": 0.25, "band_jitter": 0.15}
         },
-        "uniform crops": {"sampling": {"kind": "uniform", "samples": 128}},
+        "by size": {"sampling": {"kind": "labelled", "samples": 128}},
         "averaged": {"averaging": 0.99},
     },
     "urban-trees": {"shipped": {}, "lite0": {"model": LITE0, "init": BY_BAND, "loss": {"parts": "auto"}}},

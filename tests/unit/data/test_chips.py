@@ -131,6 +131,24 @@ def test_labelled_crops_always_hold_a_label(train):
             assert (batch.target != IGNORE).flatten(1).any(1).all()
 
 
+@pytest.mark.parametrize("kind", ["uniform", "labelled", "balanced"])
+def test_sources_are_drawn_by_their_size_or_equally(train, kind):
+    """Of images whose values say from which source they are: one of 400 pixels beside two of 3600."""
+    towns = {"small/a": (20, 20), "big/a": (60, 60), "big/b/c": (60, 60)}
+    pieces = []
+    for value, (name, shape) in enumerate(towns.items(), 1):
+        image = np.full((1, *shape), value, np.uint8)
+        target = np.random.default_rng(value).integers(0, 3, shape).astype(np.uint8)
+        made = Sample(image, np.ones(shape, bool), target)
+        pieces.append(whole(LabelledScene(name, shape, lambda made=made: made)))
+    for equally, least, most in ((False, 0, 40), (True, 160, 240)):
+        sampling = Sampling(kind=kind, samples=400, equally=equally)
+        seen = torch.cat([b.image.amax((1, 2, 3)) for b in train(pieces, sampling=sampling, chip_size=8).of(0)])
+        counts = [int((seen == value).sum()) for value in (1, 2, 3)]
+        assert least <= counts[0] <= most, counts
+        assert min(counts[1:]) > 0.3 * sum(counts[1:]), counts
+
+
 def test_balanced_crops_draw_classes_alike(train):
     rare = scene(shape=(100, 100), known=1.0)
     sample = rare.read()
