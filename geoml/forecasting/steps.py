@@ -7,7 +7,11 @@ from typing import Any
 
 from geoml.errors import limits
 from geoml.forecasting.recipe import ForecastRunRecipe
+from geoml.io.stores.store import within
 from geoml.recipe import PredictRecipe, parse
+
+VERIFICATION = "verification.parquet"
+"""In the folder of a run."""
 
 
 @limits("forecast")
@@ -33,3 +37,20 @@ def grid_run(recipe: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     from geoml.forecasting.grids.run import prepared  # GDAL
 
     return prepared(recipe, out)
+
+
+@limits("verify")
+def verify(run: str | Path, *, table: str | None = None, cube: str | None = None) -> list[dict[str, Any]]:
+    """What came true of the forecast in the folder ``run``: a row a lead, which ``verification.parquet`` has too.
+
+    It may be said again when more is known. ``table`` or ``cube`` is where the values lie now, by default where they
+    lay. Raises what `geoml.forecasting.rows.verify.verified` and `geoml.forecasting.grids.verify.verified` do.
+    """
+    from geoml.forecasting.grids import verify as grids
+    from geoml.forecasting.rows import verify as rows
+    from geoml.io.tables.verification import write_verification
+
+    folder = Path(run)
+    found = grids.verified(folder, cube) if grids.is_grid(folder) else rows.verified(folder, table)
+    write_verification(found, within(folder, VERIFICATION))
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 import torch
@@ -199,3 +200,26 @@ def test_a_network_that_sees_around_itself_gives_the_same_bytes_for_any_blocks(r
     assert known.mean() > 0.5
     assert ((low <= middle) & (middle <= high))[known].all()
     assert (high > low)[known].mean() > 0.1
+
+
+@prints("verify")
+def test_what_came_true_is_scored_by_lead(cli: Cli, radar: Path, truth: NDArray[np.float32], tmp_path: Path) -> None:
+    out, now = tmp_path / "run", NOW + 2
+    run(radar, out, reference_time=time_of(now))
+    told = cli("verify", out)
+    assert told.exit_code == 0, told.output
+    assert "not known yet: PT30M" in told.output
+    rows = {row["lead"]: row for row in pq.read_table(out / "verification.parquet").to_pylist()}
+    assert list(rows) == list(LEADS)
+    found, seen = forecast(out, "PT20M"), truth[now + 4].copy()
+    seen[UNKNOWN] = np.nan
+    known = np.isfinite(found) & np.isfinite(seen)
+    mae = float(np.abs(found - seen)[known].mean())
+    assert rows["PT20M"]["mae"] == pytest.approx(mae, rel=1e-4)
+    assert f"{mae:.3f}" in told.output
+    assert rows["PT20M"]["n"] == known.sum()
+    assert rows["PT20M"]["skill"] > 0.5
+    assert rows["PT30M"]["n"] == 0
+    assert rows["PT30M"]["mae"] is None
+    with pytest.raises(InputError, match="holds no forecast"):
+        steps.verify(tmp_path)

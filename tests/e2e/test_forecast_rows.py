@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import geopandas
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from tests.e2e.printed import prints, rows, said, wide
@@ -39,3 +43,24 @@ def test_forecast(said: Callable[..., str], tmp_path: Path) -> None:
     words = ("forecast", "--model", "persistence", "--table", table, "--variable", "pm", "--step", "PT1H")
     told = said(*words, "--leads", "PT1H", "--reference-time", "2024-02-10T12:00Z", "--out", tmp_path / "simple")
     assert "3 rows in" in told
+
+
+def test_what_came_true_is_filled_in_and_scored(said: Callable[..., str], tmp_path: Path) -> None:
+    made.write(tmp_path)
+    table, out = tmp_path / "table.parquet", tmp_path / "out"
+    words = ("forecast", "--model", "persistence", "--table", table, "--variable", "pm", "--step", "PT1H")
+    said(*words, "--leads", "PT1H,PT3H", "--reference-time", "2024-02-10T12:00Z", "--out", out)
+    before = geopandas.read_parquet(out / "rows.parquet")
+    assert before.observed.isna().all()
+    told = said("verify", out)
+    after = geopandas.read_parquet(out / "rows.parquet")
+    values = pd.read_parquet(table)
+    values["time"] = pd.to_datetime(values.time, utc=True)
+    values = values.set_index(["station", "time"]).pm
+    expected = [values.get((p, t)) for p, t in zip(after.place, after.valid_time, strict=True)]
+    np.testing.assert_allclose(after.observed, np.array(expected, float))
+    rows_of = {row["lead"]: row for row in pq.read_table(out / "verification.parquet").to_pylist()}
+    hour = after[after.lead == "PT3H"].dropna(subset="observed")
+    assert rows_of["PT3H"]["mae"] == pytest.approx((hour.q50 - hour.observed).abs().mean())
+    assert f"{rows_of['PT3H']['mae']:.3f}" in told
+    pd.testing.assert_frame_equal(before.drop(columns="observed"), after.drop(columns="observed"))

@@ -35,6 +35,7 @@ from geoml.grid.plane import Window
 from geoml.io.cards.forecast import BackgroundTerms, ForecastTerms
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.cog.write import CogWriter
+from geoml.io.cubes.catalog import outline_of
 from geoml.io.cubes.cube import Cube
 from geoml.io.stores.store import sha256, within
 from geoml.io.tables.durations import StepDuration
@@ -173,7 +174,7 @@ def card_of(recipe: ForecastRecipe, seen: SeenCube, cube: Cube) -> MapCard:
         **recipe.config, "history": terms.history, "leads": list(terms.numbers), "levels": list(terms.quantiles),
         "background": terms.background is not None, "guess": terms.advected,
     }  # fmt: skip
-    west, south, east, north = box.geographic_extent.boundingbox.bbox
+    west, south, east, north = outline_of(box).bounds
     return MapCard(
         name=recipe.name,
         description=recipe.description,

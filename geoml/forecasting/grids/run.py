@@ -32,6 +32,7 @@ from geoml.recipe import PredictRecipe, parse
 
 ASKED = "forecast.json"
 """In the folder of the run's state: what was asked."""
+PACKAGE = "forecast"
 SIMPLE = ("persistence", "advection")
 """Models that need no package."""
 LEAST, WIDEST = 64, 30.0
@@ -52,7 +53,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     if reference > dt.datetime.now(dt.UTC):
         raise InputError(f"reference-time: {reference:%FT%TZ} is in the future; expected one up to now")
     card = None if asked.model in SIMPLE else cards.read(asked.model, MapCard)
-    source = _source(asked, card)
+    source = source_asked(asked, card)
     folder = claim(out).local / STATE
     with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
         card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
@@ -61,10 +62,10 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
         catalog = write_catalog(cube, _steps(cube, terms, reference), folder / "steps")
         region = _region(asked, cube, folder)
     made = terms.model_dump(mode="json", exclude_defaults=True)
-    _write_package(asked.model, card.model_copy(update={"made": made}), folder / "forecast")
+    _write_package(asked.model, card.model_copy(update={"made": made}), folder / PACKAGE)
     write_json(within(folder, ASKED), asked.model_dump(mode="json"))
     query = {"catalog": str(catalog), "datetime": steps_of(terms, reference), **region}
-    run = {"model": str(folder / "forecast"), "crs": "data", "block_size": size, "query": query}
+    run = {"model": str(folder / PACKAGE), "crs": "data", "block_size": size, "query": query}
     return parse(PredictRecipe, run, "forecast")
 
 
@@ -77,7 +78,7 @@ def _block_size(asked: int, cube: Cube) -> int:
     return asked
 
 
-def _source(asked: ForecastRunRecipe, card: MapCard | None) -> CubeSource:
+def source_asked(asked: ForecastRunRecipe, card: MapCard | None) -> CubeSource:
     """How the cube is read: as the recipe of the package says, or as asked."""
     trained = {} if card is None else card.training.get("recipe", {}).get("source", {})
     reads = asked.reads or trained.get("cube")

@@ -1,0 +1,54 @@
+"""``geoml verify``: what came true of a forecast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from geoml.cli.common import Json, command, out_console
+
+
+def register(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "verify")(verify)
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="folder that geoml forecast wrote")],
+    table: Annotated[str | None, typer.Option("--table", help="values as they are now; by default as forecast")] = None,
+    cube: Annotated[str | None, typer.Option("--cube", help="steps as they are now; by default as forecast")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fill in what came true of a forecast, and score it by lead: RUN/verification.parquet."""
+    from geoml.forecasting import steps
+
+    rows = steps.verify(run, table=table, cube=cube)
+    if as_json:
+        print(json.dumps(rows, default=str))
+        return
+    unit = f", {rows[0]['unit']}" if rows and rows[0]["unit"] else ""
+    shown = Table(title=f"{run / steps.VERIFICATION}: {rows[0]['model']} of {rows[0]['reference_time']:%FT%TZ}{unit}")
+    names = ("lead", "n", "MAE", "persistence", "skill", "CRPS", "50 %", "80 %", "90 %")
+    for name in names:
+        shown.add_column(name)
+    for row in rows:
+        cover = (row["cover50"], row["cover80"], row["cover90"])
+        shown.add_row(
+            row["lead"], str(row["n"]), _number(row["mae"]), _number(row["persistence_mae"]), _share(row["skill"]),
+            _number(row["crps"]), *map(_share, cover),
+        )  # fmt: skip
+    out_console.print(shown)
+    if missing := [row["lead"] for row in rows if not row["n"]]:
+        out_console.print(f"not known yet: {', '.join(missing)}", highlight=False)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

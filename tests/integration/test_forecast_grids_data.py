@@ -1,0 +1,40 @@
+"""Forecasts of grids on the real data of $GEOML_DATA: radar of KNMI, ERA5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geoml import pipeline
+from geoml.recipe import load_yaml
+from geoml.settings import settings
+
+RECIPES = Path(__file__).parents[2] / "catalogs" / "recipes"
+
+pytestmark = pytest.mark.skipif(
+    not (settings().data or Path("none")).joinpath("forecasting").is_dir(), reason="GEOML_DATA is not set"
+)
+
+
+def scores(name: str, out: Path, **changes: Any) -> dict[str, Any]:
+    recipe = {**load_yaml(RECIPES / f"{name}.yaml"), **changes}
+    pipeline.train(recipe, out)
+    return pipeline.evaluate(out, recipe)
+
+
+def test_advection_of_the_radar_is_as_good_as_is_said(tmp_path: Path) -> None:
+    found = scores("knmi-nowcast", tmp_path / "model", architecture="advection", config={})
+    leads = found["methods"]["knmi-nowcast"]["leads"]
+    for lead, least in (("PT15M", 0.60), ("PT30M", 0.46), ("PT1H", 0.35)):
+        assert leads[lead]["csi"]["1"] > least
+        assert leads[lead]["mae"] < found["methods"]["persistence"]["leads"][lead]["mae"]
+
+
+def test_temperature_is_better_than_simple_methods_to_six_hours(tmp_path: Path) -> None:
+    found = scores("era5-temperature", tmp_path / "model")
+    for lead in ("PT1H", "PT3H", "PT6H"):
+        assert found["skill"][lead]["rmse"]["skill"] > 0.1
+        assert 0.85 < found["methods"]["era5-temperature"]["leads"][lead]["coverage"]["90"] < 0.97
+    assert found["skill"]["P1D"]["rmse"]["skill"] < 0, "the documents say that yesterday is better a day ahead"
