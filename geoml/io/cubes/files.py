@@ -12,6 +12,7 @@ from rasterio.errors import RasterioError
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError, out_of_memory
 from geoml.io.cog.source import MAX_BANDS, bounded
+from geoml.io.cubes.classic import check_classic
 from geoml.io.cubes.hdf5 import check_hdf5
 from geoml.io.cubes.spec import CubeSpec
 from geoml.redacted import redact
@@ -66,6 +67,8 @@ def check_kind(path: Path, spec: CubeSpec) -> None:
         raise DataError(f"{path}: not {spec.driver}, it starts with {head[:16]!r}")
     if head.startswith(HDF):
         check_hdf5(path)
+    elif spec.driver == "netCDF":
+        check_classic(path)
 
 
 def gdal_name(path: Path, spec: CubeSpec) -> str:

@@ -6,11 +6,13 @@ lead to one; all three are looked for in the whole file, by its own library, wit
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from geoml.errors import DataError, MissingExtra
 from geoml.io.cog.source import MAX_BLOCK_BYTES
+from geoml.io.cubes.classic import SINGLE
 
 MAX_OBJECTS = 100_000
 """Links of one file."""
@@ -73,6 +75,12 @@ def _address(thing: Any) -> int:
 def _check(dataset: Any, where: str) -> None:
     import h5py
 
+    for name in SINGLE:
+        if h5py.h5a.exists(dataset, name.encode()):
+            attribute = h5py.h5a.open(dataset, name.encode())
+            text = attribute.get_type().get_class() == h5py.h5t.STRING
+            if not text and (count := math.prod(attribute.shape)) != 1:
+                raise DataError(f"{where}: {name} has {count} values; expected one")
     made = dataset.get_create_plist()
     if made.get_external_count():
         raise DataError(f"{where} keeps its data in another file (external storage); expected a file that names none")

@@ -14,6 +14,7 @@ import rasterio
 from affine import Affine
 
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.io.cubes.classic import check_classic
 from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import CubeSpec
 from tests import made_cubes as made
@@ -399,3 +400,24 @@ def test_a_link_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "202401010000.tif").symlink_to(tmp_path / "blob")
     np.testing.assert_array_equal(open_cube(tmp_path / "a", spec("GeoTIFF")).read(0), frames(1)[0])
+
+
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA"])
+def test_several_numbers_where_cf_has_one_are_refused(tmp_path: Path, kind: str) -> None:
+    good = made.netcdf(tmp_path / "good.nc", frames(), range(4), kind=kind, attributes={"valid_min": np.int16(0)})
+    if kind == "NETCDF3_64BIT_DATA":
+        check_classic(good)  # GDAL of rasterio's wheels does not read them
+    else:
+        check(open_cube(good, spec("netCDF")), frames())
+    about = {"valid_min": np.array([0, 1], np.int16)}
+    path = made.netcdf(tmp_path / "a.nc", frames(), range(4), kind=kind, attributes=about)
+    with pytest.raises(DataError, match=r"a.nc: /?rain: valid_min has 2 values; expected one"):
+        open_cube(path, spec("netCDF"))
+
+
+@pytest.mark.parametrize("keep", [4, 30, 200])
+def test_a_classic_header_cut_short_is_an_error_of_ours(tmp_path: Path, keep: int) -> None:
+    path = made.netcdf(tmp_path / "a.nc", frames(), range(4), kind="NETCDF3_CLASSIC")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=rf"a.nc: not a readable header of netCDF .it ends after {keep} bytes"):
+        open_cube(path, spec("netCDF"))
