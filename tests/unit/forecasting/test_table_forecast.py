@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import shapely
+import torch
 
 from geoml import pipeline
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.forecasting import steps
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.forecasting.rows import forecaster
+from geoml.forecasting.rows.fit import training_of
 from geoml.forecasting.rows.fitted import card_of, fitted, read, reference_steps
 from geoml.recipe import parse
 from tests.unit.forecasting import made
@@ -243,6 +247,37 @@ def test_what_is_learnt_goes_on_where_it_was_stopped_and_needs_times_that_choose
         pipeline.train(value, tmp_path / "three")
     with pytest.raises(InputError, match="of another recipe"):
         pipeline.train({**value, "epochs": 3}, tmp_path / "one")
+
+
+def test_a_training_can_go_to_another_process(tmp_path: Path) -> None:
+    recipe = parse(
+        ForecastRecipe,
+        made.recipe(made.write(tmp_path), architecture="graph", config={"hidden": 4}, guess="ridge", train_every=12),
+        "r",
+    )
+    panel = read(recipe)
+    found = fitted(card_of(recipe, panel), panel, reference_steps(recipe, panel, "train", 12))
+
+    def whole(size: int) -> slice:
+        return slice(0, size)
+
+    training = training_of(recipe, found, reference_steps(recipe, panel, "val", 12))
+    one = next(iter(training.batches(0, whole)))
+    again = pickle.loads(pickle.dumps(training))
+    other = next(iter(again.batches(0, whole)))
+    assert torch.equal(one.x[0], other.x[0])
+    assert torch.equal(training.net.eval()(*one.x), again.net.eval()(*other.x))
+
+
+def test_polygons_keep_their_shape(place: Path, tmp_path: Path) -> None:
+    points = made.table().drop_duplicates("station")
+    squares = shapely.box(*(points[n].to_numpy() + d for d in (-0.04, 0.04) for n in ("lon", "lat")))
+    shapes = geopandas.GeoDataFrame({"name": points.station.to_numpy()}, geometry=squares, crs=4326)
+    shapes.iloc[:2].to_parquet(tmp_path / "places.parquet")
+    forecast(place, tmp_path / "out", places=str(tmp_path / "places.parquet"))
+    rows = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
+    assert rows.geometry.geom_type.tolist() == ["Polygon"] * 4 + ["Point"] * 2
+    assert rows.geometry.iloc[0].equals(squares[0])
 
 
 def test_years_are_refitted_one_by_one(tmp_path: Path) -> None:
