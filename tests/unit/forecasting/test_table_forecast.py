@@ -20,6 +20,7 @@ from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.forecasting import steps
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.forecasting.rows import forecaster
+from geoml.forecasting.rows.calibrated import answers
 from geoml.forecasting.rows.fit import training_of
 from geoml.forecasting.rows.fitted import card_of, fitted, read, reference_steps
 from geoml.recipe import parse
@@ -160,6 +161,20 @@ def test_covariates_of_the_future_have_to_reach_the_longest_lead(tmp_path: Path)
     end = pd.Timestamp(NOW) + pd.Timedelta("6h")
     with pytest.raises(InputError, match=r"wind: 3 values at the leads, which end at .*18:00"):
         forecast(tmp_path, tmp_path / "short", known[known.time < end])
+
+
+def test_a_run_says_what_was_scored(place: Path, tmp_path: Path) -> None:
+    """Its few days of table give the quantiles that the whole table gives at this time."""
+    forecast(place, tmp_path / "out")
+    rows = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
+    package = forecaster.load(place / "package")
+    panel = read(parse(ForecastRecipe, made.recipe(place / "table.parquet"), "r"))
+    at = np.array([panel.axis.last_known(pd.Timestamp(NOW))])
+    whole = answers(package.module, package.module.windows(panel), at)[0]
+    said = rows[["q05", "q10", "q25", "q50", "q75", "q90", "q95"]].to_numpy().reshape(whole.shape)
+    np.testing.assert_allclose(said, whole, rtol=1e-6)
+    fixed = answers(package.module, package.module.windows(panel.between(int(at[0]) - 23, int(at[0]))), at)[0]
+    assert np.abs(fixed - whole).max() > 0.01, "the days before have to count"
 
 
 # --- what a package knows
