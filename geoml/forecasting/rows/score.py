@@ -58,8 +58,12 @@ def score_of(found: FittedTable, recipe: ForecastRecipe, split: str) -> dict[str
     """The model and every simple method that is fitted on the same training times, at the same times and places."""
     train = reference_steps(recipe, found.panel, "train", recipe.train_every)
     at = reference_steps(recipe, found.panel, split, recipe.every)
-    if not len(at):
-        raise InputError(f"split: no reference time of {split} with a whole history and a target")
+    for part, those in ((split, at), ("train", train)):
+        if not len(those):
+            raise InputError(
+                f"split: the table has no reference time of {part} with a whole history and a target; simple methods are"
+                " fitted on train"
+            )
     truth = truth_of(found, at)
     rows = {recipe.name: _scored(found.forecaster, found, at, truth)}
     for name, method in simple_methods(found, train):

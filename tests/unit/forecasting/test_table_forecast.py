@@ -192,6 +192,10 @@ def test_scores_stand_beside_every_simple_method_and_the_seed_decides(place: Pat
         assert scores["skill"][lead]["crps"]["skill"] == pytest.approx(1 - row["crps"] / best)
     with pytest.raises(InputError, match="split"):
         pipeline.evaluate(place / "package", made.recipe(place / "table.parquet"), "train")
+    frame = made.table()
+    late = made.write(tmp_path, frame[frame.time >= pd.Timestamp("2024-02-01T00:00Z")])
+    with pytest.raises(InputError, match="no reference time of train"):
+        pipeline.evaluate(place / "package", made.recipe(late, rolling="P5D"))
     with pytest.raises(InputError, match="another table, history or leads"):
         pipeline.evaluate(place / "package", made.recipe(place / "table.parquet", history=12))
 
