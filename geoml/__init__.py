@@ -1,8 +1,8 @@
 """A region, a time range and a model in; a map that people can trust out.
 
-``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.geolocate`` and
-``geoml.track`` are the steps of the commands of the same names. They are imported on first use, so ``import geoml``
-stays light.
+``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.forecast`` (of
+tables), ``geoml.geolocate`` and ``geoml.track`` are the steps of the commands of the same names. They are imported on
+first use, so ``import geoml`` stays light.
 """
 
 import importlib
@@ -21,6 +21,7 @@ from geoml.errors import (
 if TYPE_CHECKING:
     from geoml.engine.run.search import search
     from geoml.engine.stream.run import stream
+    from geoml.forecasting.steps import forecast
     from geoml.geolocation.steps import geolocate, track
     from geoml.pipeline import evaluate, predict, train
 
@@ -35,6 +36,7 @@ __all__ = [
     "NothingFound",
     "TransientError",
     "evaluate",
+    "forecast",
     "geolocate",
     "predict",
     "search",
@@ -46,6 +48,7 @@ __all__ = [
 
 _STEPS = {
     "evaluate": "geoml.pipeline",
+    "forecast": "geoml.forecasting.steps",
     "geolocate": "geoml.geolocation.steps",
     "predict": "geoml.pipeline",
     "search": "geoml.engine.run.search",

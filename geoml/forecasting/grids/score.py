@@ -17,7 +17,7 @@ from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.grids.frames import CubeFrames, opened, source_of
 from geoml.forecasting.grids.seen import SeenCube
 from geoml.forecasting.recipe import ForecastRecipe
-from geoml.forecasting.rows.score import told
+from geoml.forecasting.skill import told
 from geoml.grid.plane import Window
 from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.stores.store import sha256, within

@@ -47,7 +47,7 @@ def errors_of(
     if until is not None:
         truth = np.where((at[:, None] + np.array(forecaster.steps) <= until)[:, None], truth, np.nan)
     rows = truth.shape[0] * truth.shape[1]
-    return raw.reshape(rows, *raw.shape[2:]), truth.reshape(rows, -1)
+    return raw.reshape(rows, *raw.shape[2:]), truth.reshape(rows, truth.shape[2])
 
 
 def _rolled(forecaster: TableForecaster, windows: SeriesWindows, at: Numbers, fixed: Floats) -> Floats:

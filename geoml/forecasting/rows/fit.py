@@ -6,14 +6,15 @@ keeps a hash of each. What is estimated in closed form needs no loop; all else g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -126,28 +127,42 @@ class ForecastValidation:
         return sum(s for s, _ in self.sums) / known if known else None
 
 
+def training_of(recipe: ForecastRecipe, found: FittedTable, val: Numbers) -> Training:
+    """What the loop trains, all of which can go to another process."""
+    net = found.forecaster.network
+    at = reference_steps(recipe, found.panel, "train", recipe.train_every)
+    steps = max(1, len(at) // recipe.batch)
+    return Training(
+        name=recipe.name, lower="lr", net=net, batches=partial(_epoch, recipe, found, at, steps),
+        loss=partial(_loss, recipe.levels), optimiser=partial(_optimiser, net, recipe.weight_decay),
+        schedule=partial(OneCycleLR, max_lr=recipe.lr, total_steps=steps * recipe.epochs),
+        epochs=recipe.epochs, device=choose(), clip=1.0, seed=recipe.seed,
+        validation=ForecastValidation(found, val, recipe.batch),
+    )  # fmt: skip
+
+
 def _learn(
     recipe: ForecastRecipe, found: FittedTable, val: Numbers, claim: FolderClaim, on_epoch: OnEpoch | None
 ) -> list[Any]:
     torch.manual_seed(recipe.seed)
     found.forecaster.network = TableForecaster(found.card).network
-    net = found.forecaster.network
-    at = reference_steps(recipe, found.panel, "train", recipe.train_every)
-    steps = max(1, len(at) // recipe.batch)
+    return list(learn(training_of(recipe, found, val), claim.take(), on_epoch).history)
 
-    def batches(epoch: int, rows: OwnRows) -> Iterable[TrainingBatch]:
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(at)
-        return _batches(found, order[: steps * recipe.batch], recipe.batch, rows)
 
-    training = Training(
-        name=recipe.name, lower="lr", net=net, batches=batches,
-        loss=lambda raw, target: pinball_loss(raw, target, recipe.levels),
-        optimiser=lambda: AdamW(net.parameters(), weight_decay=recipe.weight_decay),
-        schedule=lambda o: OneCycleLR(o, max_lr=recipe.lr, total_steps=steps * recipe.epochs),
-        epochs=recipe.epochs, device=choose(), clip=1.0, seed=recipe.seed,
-        validation=ForecastValidation(found, val, recipe.batch),
-    )  # fmt: skip
-    return list(learn(training, claim.take(), on_epoch).history)
+def _optimiser(net: nn.Module, decay: float) -> AdamW:
+    return AdamW(net.parameters(), weight_decay=decay)
+
+
+def _loss(levels: Sequence[float], raw: Tensor, target: Tensor) -> Tensor:
+    return pinball_loss(raw, target, levels)
+
+
+def _epoch(
+    recipe: ForecastRecipe, found: FittedTable, at: Numbers, steps: int, epoch: int, rows: OwnRows
+) -> Iterator[TrainingBatch]:
+    """Whole batches of training times in an order of the epoch."""
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(at)
+    return _batches(found, order[: steps * recipe.batch], recipe.batch, rows)
 
 
 def _batches(found: FittedTable, at: Numbers, size: int, part: OwnRows) -> Iterator[TrainingBatch]:

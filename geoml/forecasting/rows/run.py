@@ -94,7 +94,8 @@ def run(asked: ForecastRunRecipe, out: str | Path) -> dict[str, Any]:
         "reference_time": reference.isoformat(), "leads": list(found.leads), "places": len(answered), "rows": len(rows),
         "without_history": silent, "left_out": found.left_out, "newest_known": found.seen[newest].isoformat(),
         "levels": list(found.card.levels), "data_sha256": found.used, "recipe": asked.model_dump(mode="json"),
-        "warnings": warnings, "versions": dict(software()),
+        "warnings": warnings, "versions": dict(software()), "domain": None,
+        "backend": {"name": "torch", "precision": "fp32", "reason": "rows of a table", "proof": None},
     }  # fmt: skip
     write_text(within(folder, PAGE), run_page(found, reference, warnings))
     if found.explained is not None:

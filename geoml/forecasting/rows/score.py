@@ -23,11 +23,10 @@ from geoml.forecasting.rows.fitted import (
 )
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.windows import Numbers
+from geoml.forecasting.skill import told
 from geoml.io.tables.long_table import Floats, TimePanel
 from geoml.nn.forecast.calibration import symmetric_shifts
 from geoml.nn.forecast.scores import LeadScores
-
-SCORES = ("mae", "rmse", "crps")
 
 
 def score(model: str | Path, recipe: ForecastRecipe, split: str) -> dict[str, Any]:
@@ -59,8 +58,12 @@ def score_of(found: FittedTable, recipe: ForecastRecipe, split: str) -> dict[str
     """The model and every simple method that is fitted on the same training times, at the same times and places."""
     train = reference_steps(recipe, found.panel, "train", recipe.train_every)
     at = reference_steps(recipe, found.panel, split, recipe.every)
-    if not len(at):
-        raise InputError(f"split: no reference time of {split} with a whole history and a target")
+    for part, those in ((split, at), ("train", train)):
+        if not len(those):
+            raise InputError(
+                f"split: the table has no reference time of {part} with a whole history and a target; simple methods"
+                " are fitted on train"
+            )
     truth = truth_of(found, at)
     rows = {recipe.name: _scored(found.forecaster, found, at, truth)}
     for name, method in simple_methods(found, train):
@@ -106,23 +109,6 @@ def _compute(card: ForecastCard, quantiles: Floats, truth: Floats) -> dict[str, 
     scores = LeadScores(card.leads, card.levels)
     scores.update(quantiles.reshape(-1, *quantiles.shape[2:]), truth.reshape(-1, truth.shape[2]))
     return scores.compute()
-
-
-def told(rows: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """The scores of the model ``name`` and, by lead, its skill against the best of the other rows for each score."""
-    skill: dict[str, Any] = {}
-    for lead, mine in rows[name]["leads"].items():
-        skill[lead] = {}
-        for score_name in SCORES:
-            others = {other: row["leads"][lead][score_name] for other, row in rows.items() if other != name}
-            known = {k: v for k, v in others.items() if v is not None}
-            if not known or mine[score_name] is None:
-                continue
-            best = min(known, key=lambda k: known[k])
-            part = 1 - mine[score_name] / known[best] if known[best] > 0 else None
-            skill[lead][score_name] = {"best": best, "error": known[best], "skill": part}
-    return {"crps": rows[name]["crps"], "mae": rows[name]["mae"], "levels": rows[name]["levels"], "name": name,
-            "methods": {k: dict(v) for k, v in rows.items()}, "skill": skill}  # fmt: skip
 
 
 def refitted(recipe: ForecastRecipe, card: ForecastCard, panel: TimePanel) -> tuple[Floats, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import shapely
+import torch
 
 from geoml import pipeline
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.forecasting import steps
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.forecasting.rows import forecaster
+from geoml.forecasting.rows.calibrated import answers
+from geoml.forecasting.rows.fit import training_of
 from geoml.forecasting.rows.fitted import card_of, fitted, read, reference_steps
 from geoml.recipe import parse
 from tests.unit.forecasting import made
@@ -158,6 +163,20 @@ def test_covariates_of_the_future_have_to_reach_the_longest_lead(tmp_path: Path)
         forecast(tmp_path, tmp_path / "short", known[known.time < end])
 
 
+def test_a_run_says_what_was_scored(place: Path, tmp_path: Path) -> None:
+    """Its few days of table give the quantiles that the whole table gives at this time."""
+    forecast(place, tmp_path / "out")
+    rows = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
+    package = forecaster.load(place / "package")
+    panel = read(parse(ForecastRecipe, made.recipe(place / "table.parquet"), "r"))
+    at = np.array([panel.axis.last_known(pd.Timestamp(NOW))])
+    whole = answers(package.module, package.module.windows(panel), at)[0]
+    said = rows[["q05", "q10", "q25", "q50", "q75", "q90", "q95"]].to_numpy().reshape(whole.shape)
+    np.testing.assert_allclose(said, whole, rtol=1e-6)
+    fixed = answers(package.module, package.module.windows(panel.between(int(at[0]) - 23, int(at[0]))), at)[0]
+    assert np.abs(fixed - whole).max() > 0.01, "the days before have to count"
+
+
 # --- what a package knows
 
 
@@ -173,6 +192,10 @@ def test_scores_stand_beside_every_simple_method_and_the_seed_decides(place: Pat
         assert scores["skill"][lead]["crps"]["skill"] == pytest.approx(1 - row["crps"] / best)
     with pytest.raises(InputError, match="split"):
         pipeline.evaluate(place / "package", made.recipe(place / "table.parquet"), "train")
+    frame = made.table()
+    late = made.write(tmp_path, frame[frame.time >= pd.Timestamp("2024-02-01T00:00Z")])
+    with pytest.raises(InputError, match="no reference time of train"):
+        pipeline.evaluate(place / "package", made.recipe(late, rolling="P5D"))
     with pytest.raises(InputError, match="another table, history or leads"):
         pipeline.evaluate(place / "package", made.recipe(place / "table.parquet", history=12))
 
@@ -243,6 +266,37 @@ def test_what_is_learnt_goes_on_where_it_was_stopped_and_needs_times_that_choose
         pipeline.train(value, tmp_path / "three")
     with pytest.raises(InputError, match="of another recipe"):
         pipeline.train({**value, "epochs": 3}, tmp_path / "one")
+
+
+def test_a_training_can_go_to_another_process(tmp_path: Path) -> None:
+    recipe = parse(
+        ForecastRecipe,
+        made.recipe(made.write(tmp_path), architecture="graph", config={"hidden": 4}, guess="ridge", train_every=12),
+        "r",
+    )
+    panel = read(recipe)
+    found = fitted(card_of(recipe, panel), panel, reference_steps(recipe, panel, "train", 12))
+
+    def whole(size: int) -> slice:
+        return slice(0, size)
+
+    training = training_of(recipe, found, reference_steps(recipe, panel, "val", 12))
+    one = next(iter(training.batches(0, whole)))
+    again = pickle.loads(pickle.dumps(training))
+    other = next(iter(again.batches(0, whole)))
+    assert torch.equal(one.x[0], other.x[0])
+    assert torch.equal(training.net.eval()(*one.x), again.net.eval()(*other.x))
+
+
+def test_polygons_keep_their_shape(place: Path, tmp_path: Path) -> None:
+    points = made.table().drop_duplicates("station")
+    squares = shapely.box(*(points[n].to_numpy() + d for d in (-0.04, 0.04) for n in ("lon", "lat")))
+    shapes = geopandas.GeoDataFrame({"name": points.station.to_numpy()}, geometry=squares, crs=4326)
+    shapes.iloc[:2].to_parquet(tmp_path / "places.parquet")
+    forecast(place, tmp_path / "out", places=str(tmp_path / "places.parquet"))
+    rows = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
+    assert rows.geometry.geom_type.tolist() == ["Polygon"] * 4 + ["Point"] * 2
+    assert rows.geometry.iloc[0].equals(squares[0])
 
 
 def test_years_are_refitted_one_by_one(tmp_path: Path) -> None:
