@@ -314,7 +314,7 @@ STANDARD = Model(
 """What a recipe gets that names no model; its encoder starts from ImageNet."""
 BY_BAND = "efficientnet-lite0-by-band"
 STRONG = Augmentation(rotate=45, scale=0.4, brightness=0.5, contrast=0.4, band_jitter=0.25)
-"""What a recipe gets that says nothing of augmentation; docs/scores.md has what it is worth."""
+"""What a recipe gets that says nothing of augmentation; docs/scores.md has what was measured."""
 
 
 def _start(known: dict[str, Any]) -> str | None:
@@ -322,7 +322,7 @@ def _start(known: dict[str, Any]) -> str | None:
 
 
 class TrainRecipe(RasterRecipe):
-    """A training run of a task of classes. What it does not say is what did best on ground that no network had seen."""
+    """A training run of a task of classes. What it does not say has the defaults of docs/training.md."""
 
     model: Model = Field(default=STANDARD, description="by default a U-Net on EfficientNet-Lite0")
     init: Place | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,21 @@ def test_without_the_probabilities_the_same_is_stored() -> None:
     quick, whole = rows(output(), raw), rows(output(probabilities=True), raw)
     assert (quick["class"] == whole["class"]).all()
     assert np.abs(quick["confidence"].astype(int) - whole["confidence"]).max() <= 1  # another order of sums
+
+
+@pytest.mark.parametrize("kind", [classes.Output, changes.Output])
+def test_a_temperature_changes_the_confidence_and_no_class(kind: type[classes.Output]) -> None:
+    raw = 3 * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    plain = output(kind)
+    made = replace(plain, card=plain.card.model_copy(update={"made": {"temperature": 2.5}}))
+    found, expected = rows(made, raw), rows(plain, raw / 2.5)
+    assert (found["class"] == rows(plain, raw)["class"]).all()
+    key = made.layers[1].key
+    assert np.abs(found[key].astype(int) - expected[key]).max() <= 1
+    for wrong in (0, -1.0, "warm", float("inf")):
+        bad = replace(plain, card=plain.card.model_copy(update={"made": {"temperature": wrong}}))
+        with pytest.raises(InputError, match="expected a number above zero"):
+            rows(bad, raw)
 
 
 def test_values_of_the_card_come_back_as_indices() -> None:
