@@ -55,7 +55,7 @@ LISTED: dict[str, Listed] = {
 _SAID = {
     "apache": "Apache-2.0", "apache2": "Apache-2.0", "apache20": "Apache-2.0", "apachesoftware": "Apache-2.0",
     "artistic": "Artistic", "bsd": "BSD-3-Clause", "bsd2clause": "BSD-2-Clause", "bsd3clause": "BSD-3-Clause",
-    "3clausebsd": "BSD-3-Clause", "freebsd": "BSD-2-Clause",
+    "3clausebsd": "BSD-3-Clause", "freebsd": "BSD-2-Clause", "simplifiedbsd": "BSD-2-Clause",
     "newbsd": "BSD-3-Clause", "gnugeneralpublicgpl": "GPL", "gnugeneralpublicv2orlatergplv2": "GPL-2.0-or-later",
     "isc": "ISC", "iscl": "ISC", "isciscl": "ISC", "mit": "MIT", "mitmit": "MIT", "mozillapublic20mpl20": "MPL-2.0",
     "mpl20": "MPL-2.0", "nvidiaproprietarysoftware": "LicenseRef-NVIDIA-Proprietary", "psf20": "PSF-2.0",

@@ -19,7 +19,6 @@ from geoml.data.recipe import RasterRecipe, recipe_file
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
-from geoml.engine.run.claim import claim
 from geoml.engine.run.collect import collect as collect
 from geoml.engine.run.collect import collected
 from geoml.engine.run.domain import compare
@@ -35,6 +34,7 @@ from geoml.errors import GeomlError, InputError, NothingFound, limits
 from geoml.io.cards.domain import describe
 from geoml.io.software import item_software, other_versions
 from geoml.io.stac import search as stac
+from geoml.io.stores.claim import claim
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.recipe import Frozen, PredictRecipe, differences, load_yaml, parse
 
@@ -59,7 +59,7 @@ def plan(
     ``out`` holds the run of another recipe, ModelError for images that are out of the model's domain in a way that the
     recipe does not allow; see `geoml.engine.run.plan.make_plan` for the rest.
     """
-    store = claim(out)
+    store = claim(out, planning.STATE)
     made, items = planning.make_plan(recipe, dates)
     if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json"):
         before = planning.read_plan(store)
@@ -98,7 +98,7 @@ def locked(out: str | Path | RunStore) -> Iterator[RunStore]:
     of `run_blocks` need not. Raises TransientError, saying who, when another process works on it; what a killed one
     left is taken over.
     """
-    store = claim(out)
+    store = claim(out, planning.STATE)
     with store.lock():
         yield store
 
@@ -177,7 +177,7 @@ def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]
     """
     from geoml.engine.learn.fit import fit, map_recipe  # torch
 
-    place = claim(out).local / "model"
+    place = claim(out, planning.STATE).local / "model"
     return fit(recipe, place), map_recipe(recipe, place)
 
 
@@ -245,7 +245,7 @@ def scan(
     """
     from geoml.engine.run import gather as gathering  # tables, which a run of one date does without
 
-    claim(out)
+    claim(out, planning.STATE)
     result = monitoring.Scan(monitoring.claim_series(recipe, out))
     entries, result.record = gathering.read_state(out)
     first, last = monitoring.window(lookback, until)

@@ -34,7 +34,7 @@ LEAST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
+class MotionField:
     """Velocity on nodes that lie ``every`` pixels apart.
 
     ``velocity`` is (2, y, x) float64, pixels in y and x for one step; the first node is at the middle of pixel
@@ -65,7 +65,7 @@ class Motion:
 
 def fit_motion(
     frames: NDArray[np.float32], faint: float, y0: int = 0, x0: int = 0, every: int = EVERY, spread: float = SPREAD
-) -> Motion:
+) -> MotionField:
     """The motion in (step, y, x) frames of neighbouring steps, NaN where nothing is known; steps without data are NaN.
 
     ``faint`` is what counts as nothing to see, in the unit of the frames. Frames without anything give no motion.
@@ -93,7 +93,7 @@ def fit_motion(
 
     near = smooth(weight)
     velocity = np.stack([(smooth(t) + m * LEAST) / (near + LEAST) for t, m in zip(total, mean, strict=True)])
-    return Motion(velocity, y0, x0, every)
+    return MotionField(velocity, y0, x0, every)
 
 
 def _bright(frame: NDArray[np.float32], faint: float) -> NDArray[np.uint8]:
@@ -102,7 +102,7 @@ def _bright(frame: NDArray[np.float32], faint: float) -> NDArray[np.uint8]:
     return np.clip(above * LEVELS, 0, 255).astype(np.uint8)
 
 
-def paths(motion: Motion, window: Window, steps: int) -> Iterator[NDArray[np.float32]]:
+def paths(motion: MotionField, window: Window, steps: int) -> Iterator[NDArray[np.float32]]:
     """Where the pixels of a window come from, after 1, 2, … ``steps``: (2, y, x) pixels to go back in y and x.
 
     Followed backwards from nodes of the plane by the midpoint rule, and bilinear between them, so that a pixel's path

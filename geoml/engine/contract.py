@@ -229,19 +229,6 @@ class Input(Protocol):
 
 
 @runtime_checkable
-class FittedInput(Protocol):
-    """An input that measures on the whole region what blocks read by.
-
-    ``made`` of the card of a plan is what it measured there, once for all blocks.
-    """
-
-    def fitted(self, plan: Plan, items: Sequence[pystac.Item]) -> dict[str, Any]:
-        """What ``made`` of the card says. ``items`` are those of the run. Raises what reading raises, NothingFound
-        where the region has not what is needed."""
-        ...
-
-
-@runtime_checkable
 class BlockPart(Protocol):
     """What an output gathers of a block beside its COGs, for `Output.collect`."""
 
@@ -395,18 +382,6 @@ class ChangeOutput(PixelOutput, Protocol):
 
     def called(self, rows: Rows) -> NDArray[np.bool_]:
         """(y, x) of rows: called changed."""
-        ...
-
-
-class FittedOutput(PixelOutput, Protocol):
-    """The output of an encoder's maps, which stores embeddings by what they are on a sample of the region.
-
-    ``made`` of the card of a plan is what it measured there, once for all blocks.
-    """
-
-    @staticmethod
-    def fitted(vectors: NDArray[np.float32]) -> dict[str, Any]:
-        """What ``made`` of the card says, of the (N, width) embeddings of a sample."""
         ...
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import pandas as pd
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from geoml.errors import InputError
@@ -15,6 +14,9 @@ from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableSource
 from geoml.nn.forecast.levels import LEVELS, check_levels
 from geoml.recipe import Frozen, Place, digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Feature = Literal["hour", "day_of_year"]
 
@@ -71,6 +73,8 @@ class TimeSplit(Frozen):
 
 def interval(text: str, field: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     """First and last instant (UTC) of ``a/b`` or ``a``; of a year, month or day its whole. Raises ValueError."""
+    import pandas as pd  # which a recipe that is only described does without
+
     first, _, last = text.partition("/")
     try:
         ends = pd.Period(first.strip()), pd.Period((last or first).strip())
@@ -247,6 +251,8 @@ def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
 
 def check_gaps(split: TimeSplit, step: StepDuration, least: int) -> None:
     """Raise InputError where two parts are nearer to each other than ``least`` steps: history and longest lead."""
+    import pandas as pd
+
     gap = pd.DateOffset(months=step.months * least) if step.months else pd.Timedelta(seconds=step.seconds * least)
     every = sorted((*ends, part) for part in ("train", "val", "test") for ends in split.of(part))
     for (_, end, one), (start, _, other) in pairwise(every):

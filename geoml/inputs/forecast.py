@@ -196,12 +196,12 @@ class Input(Unfitted):
         return np.full((len(self.card.bands), *window.shape), np.nan, np.float32)
 
     def _advected(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        from geoml.cube.motion import Motion, moved, paths
+        from geoml.cube.motion import MotionField, moved, paths
 
         said = self.terms.fitted
         if said is None:
             raise InputError(f"{self.card.name}: the plan does not know the motion; plan the run again")
-        motion = Motion(np.array(said.velocity, np.float64), said.y0, said.x0, said.every)
+        motion = MotionField(np.array(said.velocity, np.float64), said.y0, said.x0, said.every)
         numbers = self.terms.numbers
         around = window.expand(math.ceil(motion.fastest * numbers[-1]) + 2)
         last, those = self.terms.history - 1, self._by_step(plan, items)[-1]

@@ -12,14 +12,14 @@ import json
 import logging
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import pystac
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EMBEDDING
-from geoml.engine.contract import FittedInput, FittedOutput, input_of, output_of
+from geoml.engine.contract import PixelOutput, input_of, output_of
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.domain import SQUARES, sampled_squares
 from geoml.engine.run.plan import STATE, Plan
@@ -36,6 +36,31 @@ WINDOW, APART = 4, 16
 """Pixels of a side of the windows, which lie on the plane so far apart."""
 LEAST = 256
 """Pixels in windows; with fewer all of the squares are taken."""
+
+
+@runtime_checkable
+class FittedInput(Protocol):
+    """An input that measures on the whole region what blocks read by.
+
+    ``made`` of the card of a plan is what it measured there, once for all blocks.
+    """
+
+    def fitted(self, plan: Plan, items: Sequence[pystac.Item]) -> dict[str, Any]:
+        """What ``made`` of the card says. ``items`` are those of the run. Raises what reading raises, NothingFound
+        where the region has not what is needed."""
+        ...
+
+
+class FittedOutput(PixelOutput, Protocol):
+    """The output of an encoder's maps, which stores embeddings by what they are on a sample of the region.
+
+    ``made`` of the card of a plan is what it measured there, once for all blocks.
+    """
+
+    @staticmethod
+    def fitted(vectors: NDArray[np.float32]) -> dict[str, Any]:
+        """What ``made`` of the card says, of the (N, width) embeddings of a sample."""
+        ...
 
 
 def with_fitted(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Plan:

@@ -14,7 +14,6 @@ from pathlib import Path
 import shapely
 
 from geoml.engine.packages import cards, package
-from geoml.engine.run.claim import claim
 from geoml.engine.run.plan import STATE
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.grids.fit import TASK, metres_of, phase_of
@@ -27,6 +26,7 @@ from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import load_cube_spec
 from geoml.io.stac.step_times import steps_of
 from geoml.io.stac.times import instant
+from geoml.io.stores.claim import claim
 from geoml.io.stores.store import within, write_json
 from geoml.recipe import PredictRecipe, parse
 
@@ -54,7 +54,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
         raise InputError(f"reference-time: {reference:%FT%TZ} is in the future; expected one up to now")
     card = None if asked.model in SIMPLE else cards.read(asked.model, MapCard)
     source = source_asked(asked, card)
-    folder = claim(out).local / STATE
+    folder = claim(out, STATE).local / STATE
     with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
         card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])

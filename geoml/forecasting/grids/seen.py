@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.cube.harmonics import at_time
-from geoml.cube.motion import Motion, fit_motion, moved, paths
+from geoml.cube.motion import MotionField, fit_motion, moved, paths
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.forecast import ForecastTerms
@@ -54,7 +54,7 @@ class SeenCube:
     climatology: Floats | None = None
     """(feature, y, x) weights of `geoml.cube.harmonics` of the values as the model sees them."""
     _kept: OrderedDict[int, Floats | None] = field(default_factory=OrderedDict)
-    _motions: dict[int, Motion | None] = field(default_factory=dict)
+    _motions: dict[int, MotionField | None] = field(default_factory=dict)
 
     @property
     def whole(self) -> Window:
@@ -79,13 +79,14 @@ class SeenCube:
     def physical(self, values: Floats) -> Floats:
         """Back in the unit."""
         if self.terms.transform == "log":
-            values = np.float32(self.terms.faint) * (np.exp2(values) - 1)
+            with np.errstate(invalid="ignore", over="ignore"):  # what is unknown, and what no threshold needs to know
+                values = np.float32(self.terms.faint) * (np.exp2(values) - 1)
         return values if self.terms.floor is None else np.maximum(values, np.float32(self.terms.floor))
 
     def history(self, at: int) -> range:
         return range(at - self.terms.history + 1, at + 1)
 
-    def motion(self, at: int) -> Motion | None:
+    def motion(self, at: int) -> MotionField | None:
         """Of the history up to a step; None where no two neighbours are known."""
         if at not in self._motions:
             try:

@@ -37,7 +37,7 @@ def period(text: str) -> dt.timedelta:
 
 
 class MotionTerms(Frozen):
-    """A `geoml.cube.motion.Motion`, rounded; ``velocity`` is of rows of nodes, in pixels of y and of x."""
+    """A `geoml.cube.motion.MotionField`, rounded; ``velocity`` is of rows of nodes, in pixels of y and of x."""
 
     velocity: tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]
     y0: int

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from geoml.cube.motion import Motion, fit_motion, moved, paths
+from geoml.cube.motion import MotionField, fit_motion, moved, paths
 from geoml.errors import InputError
 from geoml.grid.plane import Window
 from geoml.testing.radar import showers
@@ -18,11 +18,11 @@ FRAMES = showers(range(4), (120, 160), SPEED)
 WHOLE = Window(-40, 7, 80, 167)
 
 
-def rotation() -> Motion:
+def rotation() -> MotionField:
     """About the pixel (20, 90), two degrees a step."""
     y, x = np.meshgrid(np.arange(-40, 81, 8.0), np.arange(7, 168, 8.0), indexing="ij")
     turn = np.radians(2)
-    return Motion(np.stack([turn * (x - 90), -turn * (y - 20)]), -40, 7, 8)
+    return MotionField(np.stack([turn * (x - 90), -turn * (y - 20)]), -40, 7, 8)
 
 
 def test_the_speed_of_showers_is_found_where_there_are_some() -> None:
@@ -84,7 +84,7 @@ def test_what_has_moved_is_interpolated_as_scipy_does_and_unknown_from_beyond() 
 
 
 def test_a_frame_that_stays_is_itself() -> None:
-    still = Motion(np.zeros((2, 16, 21)), 0, 0, 8)
+    still = MotionField(np.zeros((2, 16, 21)), 0, 0, 8)
     origin = Window(0, 0, 120, 160)
     (back,) = paths(still, origin, 1)
     np.testing.assert_array_equal(moved(FRAMES[0], origin, back, origin), FRAMES[0])
