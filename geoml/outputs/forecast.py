@@ -23,6 +23,7 @@ from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.step_times import reference_of
 from geoml.io.stac.times import rfc3339
+from geoml.outputs.quantity import BROKEN, LARGEST, NODATA
 from geoml.recipe import PredictRecipe, parse
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
     from geoml.outputs._forecast_report import ForecastReport
 
-LARGEST: Final = 32_766
-BROKEN: Final = -32_767
-"""Stored as int16 where the output was not finite; `Output.stored` refuses it."""
-NODATA: Final[Mapping[str, float]] = {"int16": -32_768.0, "float32": float(np.finfo(np.float32).min)}
 TINY: Final[Mapping[str, object]] = {
     "task": "grid_forecast",
     "channels": 6,

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 LARGEST: Final = 32_766
 BROKEN: Final = -32_767
 """Stored as int16 where the output was not finite; `Output.stored` refuses it."""
-NODATA: Final[Mapping[str, float]] = {"int16": -32_768.0, "float32": float(np.finfo(np.float32).min)}
+NODATA: Final[Mapping[str, float]] = {"int16": -32_768.0, "float32": -99_999.0}
+"""Not the lowest float32: rasterio.merge takes that for nothing, and what it merges for 0."""
 TINY: Final[Mapping[str, object]] = {
     "task": "regression",
     "channels": 2,
