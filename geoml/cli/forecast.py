@@ -28,7 +28,7 @@ def forecast(
     from geoml.forecasting import steps
 
     if recipe.cube is not None:
-        _grid(recipe, out, as_json=as_json)
+        forecast_grid(recipe, out, as_json=as_json)
         return
     record = steps.forecast(out, **dict(recipe))
     if as_json:
@@ -42,7 +42,8 @@ def forecast(
     print_warnings(record)
 
 
-def _grid(recipe: ForecastRunRecipe, out: Path, *, as_json: bool) -> None:
+def forecast_grid(recipe: ForecastRunRecipe, out: Path, *, as_json: bool = False) -> None:
+    """Forecast a cube over blocks, and say what was written."""
     from geoml import pipeline
     from geoml.cli.predict import outputs
     from geoml.cli.progress import progress_bar

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -30,8 +31,15 @@ def verify(
     if as_json:
         print(json.dumps(rows, default=str))
         return
+    print_verification(rows, run)
+
+
+def print_verification(rows: Sequence[Mapping[str, Any]], run: Path) -> None:
+    """A table of the leads."""
+    from geoml.forecasting.steps import VERIFICATION
+
     unit = f", {rows[0]['unit']}" if rows and rows[0]["unit"] else ""
-    shown = Table(title=f"{run / steps.VERIFICATION}: {rows[0]['model']} of {rows[0]['reference_time']:%FT%TZ}{unit}")
+    shown = Table(title=f"{run / VERIFICATION}: {rows[0]['model']} of {rows[0]['reference_time']:%FT%TZ}{unit}")
     names = ("lead", "n", "MAE", "persistence", "skill", "CRPS", "50 %", "80 %", "90 %")
     for name in names:
         shown.add_column(name)

@@ -1,4 +1,4 @@
-"""A picture made smaller by averages, by OpenCV (the extra ``geolocate``)."""
+"""A picture made smaller by averages, by OpenCV (the extras ``geolocate`` and ``cube``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as err:
-        raise MissingExtra("keypoints need OpenCV: install geoml[geolocate]") from err
+        raise MissingExtra("OpenCV is not installed: install geoml[geolocate] or geoml[cube]") from err
     return cv2
 
 

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CATALOGS = ROOT / "catalogs"
 KIT = ("CC BY 3.0", "KIT AIS Data Set")
+KNMI = ("CC BY 4.0", "Royal Netherlands Meteorological Institute")
 PRESTO = ("MIT", "(c) 2024 Presto Authors")
 """Licence and holder, as both texts have to write them."""
 
@@ -33,6 +34,10 @@ def test_every_shipped_model_has_a_licence_that_is_looked_after() -> None:
 @pytest.mark.parametrize("folder", ["models/kit-cars", "demo/cars"])
 def test_what_is_made_of_photos_of_kit_names_kit(folder: str) -> None:
     assert lacking(CATALOGS / folder) == []
+
+
+def test_the_radar_names_its_institute() -> None:
+    assert lacking(CATALOGS / "demo" / "radar", KNMI) == []
 
 
 def test_the_weights_of_presto_name_their_authors() -> None:
