@@ -173,7 +173,7 @@ def _write(
         output.collect(FinishedRun(out, plan, done, ends, sources, partial(_parts, out, plan, done)))
         assets |= {Path(name).stem: _file(out / name, title, ("data",)) for name, title in output.tables.items()}
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
-    about = f"{plan.card.task.replace('_', ' ')} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}"
+    about = plan.title
     made = collection(
         blocks,
         id=plan.output_id,

@@ -152,7 +152,7 @@ def _documents(
     if read_series(store.local / MODEL) != card:
         write_json(store.inside(MODEL), card)
         store.push(MODEL)
-    about = f"{plan.card.task.replace('_', ' ')} by {plan.card.name} over {plan.collection or plan.recipe.query.catalog}, day by day"
+    about = f"{plan.title}, day by day"
     last = run_store(day_out(out, max(entries))) if entries else store
     last.pull("collection.json")
     files = {name: FILES[name] for name in tables(plan)}

@@ -135,6 +135,12 @@ class Plan(Frozen):
         """Id of the collection that the run writes."""
         return f"{self.card.name}-{self.hash[:12]}"
 
+    @property
+    def title(self) -> str:
+        """What is made by which model of what."""
+        task = self.card.task.replace("_", " ")
+        return f"{task} by {self.card.name} over {self.collection or self.recipe.query.catalog}"
+
     _date_of: tuple[object, dict[str, int]] | None = PrivateAttr(None)
 
     def by_date(self, items: Sequence[pystac.Item]) -> list[list[pystac.Item]]:
