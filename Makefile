@@ -82,6 +82,9 @@ bench-start: env  ## CPU seconds and memory of commands before they do any work;
 bench-stream: env  ## latency of one chip through the warm model, p50 and p99
 	$(BIN)/python -m tests.benchmarks.stream $(ARGS)
 
+bench-nowcast: env  ## motion and leads of a radar frame, beside pysteps (PYSTEPS_PYTHON)
+	$(BIN)/python -m tests.benchmarks.nowcast $(PYSTEPS_PYTHON)
+
 bench-objects: env  ## joining 10^4 to 10^6 boxes, beside torchvision and SAHI (SAHI_PYTHON)
 	$(BIN)/python tests/benchmarks/objects.py
 
