@@ -19,7 +19,7 @@ DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
-	bench-growth bench-start bench-stream bench-objects bench-detect bench-track bench-gpu bench-backends bench-rate \
+	bench-growth bench-start bench-stream bench-nowcast bench-objects bench-detect bench-track bench-gpu bench-backends bench-rate \
 	bench-similar env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done

@@ -42,7 +42,7 @@ def radar(truth: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) 
     return write_radar(tmp_path_factory.mktemp("radar") / "rain", frames)
 
 
-def run(radar: Path, out: Path, model: str | Path = "advection", **changes: Any) -> dict[str, Any]:
+def run(radar: Path, out: Path | str, model: str | Path = "advection", **changes: Any) -> dict[str, Any]:
     given = {"model": str(model), "cube": str(radar.with_suffix("")), "reads": str(radar), "leads": LEADS}
     asked = ForecastRunRecipe.model_validate({**given, "reference_time": time_of(NOW), "block_size": 64, **changes})
     return pipeline.predict(steps.grid_run(asked, out), out)
@@ -157,6 +157,14 @@ def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: P
         run(spec, tmp_path / "future", reference_time="2999-01-01T00:00:00Z")
     with pytest.raises(InputError, match="no multiple of the step"):
         run(spec, tmp_path / "leads", leads=["PT7M"])
+    with pytest.raises(InputError, match="expected RFC 3339"):
+        run(spec, tmp_path / "text", reference_time="noon")
+    with pytest.raises(InputError, match="keeps its steps beside it"):
+        run(spec, "s3://bucket/run")
+    again = run(spec, tmp_path / "run", "persistence", block_size=64)
+    assert again["blocks"] == record["blocks"]
+    with pytest.raises(InputError, match="holds another forecast: leads is"):
+        run(spec, tmp_path / "run", "persistence", leads=["PT10M"])
 
 
 @prints("forecast")

@@ -26,9 +26,10 @@ from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import load_cube_spec
 from geoml.io.stac.step_times import steps_of
 from geoml.io.stac.times import instant
+from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
-from geoml.io.stores.store import within, write_json
-from geoml.recipe import PredictRecipe, parse
+from geoml.io.stores.store import read_small, within, write_json
+from geoml.recipe import PredictRecipe, differences, parse
 
 ASKED = "forecast.json"
 """In the folder of the run's state: what was asked."""
@@ -44,17 +45,19 @@ HISTORY = 4
 def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     """The recipe of the run in ``out``, whose folder has its catalog and its package then.
 
-    Raises InputError for a reference time in the future or between steps, a lead that the model does not have and a
-    cube that does not fit it; NothingFound where nothing is known at the reference time; and what reading raises.
+    Raises InputError for a reference time in the future or between steps, a lead that the model does not have, a cube
+    that does not fit it and a folder with the forecast of another recipe; NothingFound where nothing is known at the
+    reference time; and what reading raises.
     """
-    reference = instant(asked.reference_time)
+    reference = reference_asked(asked)
     if asked.cube is None:
         raise InputError("cube: not given; expected a file or a folder")
-    if reference > dt.datetime.now(dt.UTC):
-        raise InputError(f"reference-time: {reference:%FT%TZ} is in the future; expected one up to now")
+    if is_bucket(out):
+        raise InputError(f"out: {out} is a bucket; a forecast of a grid keeps its steps beside it, expected a folder")
     card = None if asked.model in SIMPLE else cards.read(asked.model, MapCard)
     source = source_asked(asked, card)
     folder = claim(out, STATE).local / STATE
+    _check_same(asked, folder)
     with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
         card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
@@ -67,6 +70,26 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     query = {"catalog": str(catalog), "datetime": steps_of(terms, reference), **region}
     run = {"model": str(folder / PACKAGE), "crs": "data", "block_size": size, "query": query}
     return parse(PredictRecipe, run, "forecast")
+
+
+def reference_asked(asked: ForecastRunRecipe) -> dt.datetime:
+    """The reference time in UTC. Raises InputError for text that is none, and for one in the future."""
+    try:
+        found = instant(asked.reference_time)
+    except ValueError as err:
+        raise InputError(f"reference-time: {err}; expected RFC 3339 such as 2024-06-01T12:00:00Z") from err
+    if found > dt.datetime.now(dt.UTC):
+        raise InputError(f"reference-time: {found:%FT%TZ} is in the future; expected one up to now")
+    return found
+
+
+def _check_same(asked: ForecastRunRecipe, folder: Path) -> None:
+    """Raise InputError where blocks of another forecast are done."""
+    before = read_small(folder / ASKED)
+    if before is None or not any((folder.parent / "items").glob("*.json")):
+        return
+    if changes := differences(json.loads(before), asked, ("block_size",)):
+        raise InputError(f"out: {folder.parent} holds another forecast: {changes}; expected an empty folder")
 
 
 def _block_size(asked: int, cube: Cube) -> int:
@@ -153,8 +176,10 @@ def _untrained(asked: ForecastRunRecipe, cube: Cube) -> tuple[MapCard, ForecastT
 
 def _write_package(model: str, card: MapCard, folder: Path) -> None:
     """The package as this run asks for it: its own weights, and of its leads those that are written."""
-    if (folder / cards.CARD).is_file() and cards.read_in(folder, MapCard).made == card.made:
-        return
+    if (folder / cards.CARD).is_file():
+        before = cards.read_in(folder, MapCard)
+        if before.made == card.made and (model in SIMPLE or before.sha256 == card.sha256):
+            return
     if model in SIMPLE:
         package.save(package.build(card), card, folder)
         return

@@ -15,13 +15,12 @@ from geoml.engine.packages import cards
 from geoml.engine.run.plan import STATE
 from geoml.errors import DataError
 from geoml.forecasting.grids.frames import CubeFrames
-from geoml.forecasting.grids.run import ASKED, PACKAGE, source_asked
+from geoml.forecasting.grids.run import ASKED, PACKAGE, reference_asked, source_asked
 from geoml.forecasting.recipe import ForecastRunRecipe
 from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cubes.cube import open_cube
 from geoml.io.cubes.spec import load_cube_spec
-from geoml.io.stac.times import instant
 from geoml.io.stores.store import read_small
 from geoml.io.tables.verification import lead_row
 from geoml.nn.forecast.fields import FieldScores
@@ -38,7 +37,7 @@ def verified(run: Path, cube: str | None = None) -> list[dict[str, Any]]:
     asked = parse(ForecastRunRecipe, json.loads(read_small(run / STATE / ASKED) or b"{}"), str(run))
     card = cards.read_in(run / STATE / PACKAGE, MapCard)
     terms = parse(ForecastTerms, dict(card.made), f"{card.name}: made")
-    source, reference = source_asked(asked, card), instant(asked.reference_time)
+    source, reference = source_asked(asked, card), reference_asked(asked)
     rows = []
     with open_cube(Path(cube or str(asked.cube)), load_cube_spec(source.cube), source.factor) as opened:
         frames = CubeFrames(opened)
