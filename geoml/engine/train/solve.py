@@ -49,7 +49,8 @@ class Solved:
 def penalties_of(recipe: RasterRecipe) -> tuple[float, ...]:
     """Those of the file of its model. Raises InputError for what a recipe asks of a loop that is not gone through."""
     name = recipe.model.architecture
-    if not isinstance(recipe, TrainRecipe) or recipe.loss != Loss() or recipe.init or recipe.freeze != "none":
+    said = not isinstance(recipe, TrainRecipe) or recipe.loss not in (Loss(), Loss(parts="auto"))
+    if said or recipe.init or recipe.freeze != "none":
         raise InputError(f"model: {name} is solved for the cross entropy of classes; expected no loss, init or freeze")
     found: tuple[float, ...] = models.find(name).PENALTIES
     return found

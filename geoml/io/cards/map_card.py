@@ -40,6 +40,8 @@ WIDE = 16
 """
 TEMPERATURE = "temperature"
 """In ``made``: what divides the logits of classes."""
+WHOLE = 256
+"""Core of chips that are never trimmed, so that a small block does not cost a large chip."""
 SIDES = ("before", "after")
 """Fields of a class of a change."""
 
@@ -182,9 +184,10 @@ class MapCard(ModelCard):
             return ChipGrid(core + 2 * self.radius, core, self.radius, self.stride, whole=True)
         if join != "blend" and self.radius is not None:
             core = CORE * WIDE // max(self.channels or WIDE, WIDE)
-            grid = exact_grid(self.chip_size, self.radius, self.stride, core)
-            # a radius is measured to a hundred-thousandth, which what is stored as it is would show
-            return replace(grid, whole=True) if self.float32 and self.radius else grid
+            # a radius is measured to a hundred-thousandth, which what is stored as it is would show: chips stay whole
+            whole = self.float32 and self.radius > 0
+            grid = exact_grid(self.chip_size, self.radius, self.stride, min(core, WHOLE) if whole else core)
+            return replace(grid, whole=whole)
         if join == "exact":
             raise InputError(
                 f"join: {self.name} sees its whole chip, so no halo makes it exact; expected auto or blend"

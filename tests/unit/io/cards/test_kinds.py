@@ -12,6 +12,7 @@ import geoml
 from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
+from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.io.cards import mlm
 from geoml.io.cards.kinds import card_of, kinds
@@ -63,7 +64,7 @@ def test_a_task_of_its_own_gets_its_card(added: Any, tmp_path: Path) -> None:
 
 
 def test_an_item_is_that_of_its_task_else_of_its_section_else_of_a_map() -> None:
-    assert kinds() == {"encoder": EncoderCard, "locator": LocatorCard}
+    assert kinds() == {"encoder": EncoderCard, "forecast": ForecastCard, "locator": LocatorCard}
     for name, kind in kinds().items():
         for properties in ({f"geoml:{name}": None}, {"geoml:task": name}):
             assert card_of({"properties": properties}) is kind
