@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import pytest
 
 from geoml import pipeline
 from geoml.recipe import load_yaml
-from geoml.settings import settings
 
 RECIPES = Path(__file__).parents[2] / "catalogs" / "recipes"
 
-pytestmark = pytest.mark.skipif(
-    not (settings().data or Path("none")).joinpath("forecasting").is_dir(), reason="GEOML_DATA is not set"
-)
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.skipif("GEOML_DATA" not in os.environ, reason="GEOML_DATA is not set"),
+]
 
 
 def scores(name: str, out: Path, **changes: Any) -> dict[str, Any]:
