@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from geoml import models
 from geoml.errors import InputError
+from geoml.nn.padding import padded
 
 TASKS = ("segmentation",)
 TINY = {"architecture": "unet", "config": {"encoder": "resnet18", "depth": 3, "decoder_channels": (16, 16, 8)}}
@@ -61,7 +62,8 @@ class Despeckled(nn.Module):
         super().__init__()
         fixed = models.fixed_by_data(config.architecture, config.bands, 1, config.classes)
         self.net = models.build(config.architecture, {**config.config, **fixed})
-        self.stride, self.size, self.looks = self.net.stride, config.size, config.looks
+        self.stride = int(getattr(self.net, "stride", 1))
+        self.size, self.looks = config.size, config.looks
         self.register_buffer("mean", torch.zeros(config.bands))
         self.register_buffer("std", torch.ones(config.bands))
 
@@ -71,6 +73,9 @@ class Despeckled(nn.Module):
         self.std.copy_(torch.tensor(std))
 
     def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
+        return padded(self._behind, x, self.stride)  # before the filter, as back ends do for programs of fixed steps
+
+    def _behind(self, x: Tensor) -> Tensor:
         mean, std = self.mean.view(-1, 1, 1), self.std.view(-1, 1, 1)
         smooth = decibels(lee(power(x.float() * std + mean), self.size, self.looks))
         logits: Tensor = self.net(((smooth - mean) / std).to(x.dtype))

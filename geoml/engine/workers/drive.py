@@ -78,9 +78,13 @@ def _run(store: RunStore, ids: Sequence[str], batch: int, progress: Progress | N
         return _drive(pool, store, _cut(ids, batch, len(pool.idle())), progress)
 
 
+WRITTEN = (".", "items", ".geoml", ".geoml/blocks", ".geoml/parts", ".geoml/failed")
+"""Folders of a run that files are written to, beside those of its blocks."""
+
+
 def _sweep(out: Path, ids: Sequence[str]) -> None:
     """Remove temporary files and folders of writers that were killed; nobody writes now."""
-    for folder in (".", "items", ".geoml", ".geoml/parts", ".geoml/failed", *(f"cogs/{key}" for key in ids)):
+    for folder in (*WRITTEN, *(f"cogs/{key}" for key in ids)):
         try:
             here = within(out, f"{folder}/part").parent
         except DataError:  # what lies behind a link is not ours
