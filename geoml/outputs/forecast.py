@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.contract import BlockPart, BlockRun, FinishedRun, Layer, Rows
-from geoml.errors import InputError, ModelError
+from geoml.engine.stored import BROKEN, LARGEST, NODATA, stored
+from geoml.errors import InputError
 from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.step_times import reference_of
 from geoml.io.stac.times import rfc3339
-from geoml.outputs.quantity import BROKEN, LARGEST, NODATA
 from geoml.recipe import PredictRecipe, parse
 
 if TYPE_CHECKING:
@@ -148,11 +148,7 @@ class Output:
 
     def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
         """As `geoml.engine.contract.PixelOutput.stored`."""
-        wrong = [(a == BROKEN if a.dtype == np.int16 else ~np.isfinite(a)).any(0) for a in encoded]
-        if bad := int((np.logical_or.reduce(wrong) & known).sum()):
-            raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
-        pairs = zip(self.layers, encoded, strict=True)
-        return {layer.key: np.where(known, a, np.asarray(layer.nodata, a.dtype)) for layer, a in pairs}
+        return stored(self.layers, encoded, known)
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """Of each lead and quantile (y, x) float32 in the unit; NaN where nothing is said."""

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from geoml.engine.contract import BlockPart, BlockRun, FinishedRun, Layer, Rows
-from geoml.errors import InputError, ModelError
+from geoml.engine.stored import BROKEN, LARGEST, NODATA, stored
+from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.recipe import Frozen, PredictRecipe, parse
 
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
     from geoml.outputs._quantity_report import QuantityReport
 
-LARGEST: Final = 32_766
-BROKEN: Final = -32_767
-"""Stored as int16 where the output was not finite; `Output.stored` refuses it."""
-NODATA: Final[Mapping[str, float]] = {"int16": -32_768.0, "float32": -99_999.0}
-"""Not the lowest float32: rasterio.merge takes that for nothing, and what it merges for 0."""
 TINY: Final[Mapping[str, object]] = {
     "task": "regression",
     "channels": 2,
@@ -121,11 +117,7 @@ class Output:
 
     def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
         """As `geoml.engine.contract.PixelOutput.stored`."""
-        wrong = [(a[0] == BROKEN) if a.dtype == np.int16 else ~np.isfinite(a[0]) for a in encoded]
-        if bad := int((np.logical_or.reduce(wrong) & known).sum()):
-            raise ModelError(f"the output of the model is not finite in {bad} pixels; check weights and normalisation")
-        pairs = zip(self.layers, encoded, strict=True)
-        return {layer.key: np.where(known, a, np.asarray(layer.nodata, a.dtype)) for layer, a in pairs}
+        return stored(self.layers, encoded, known)
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
         """Value and spread in the unit, (y, x) float32 each; NaN where nothing is known."""
