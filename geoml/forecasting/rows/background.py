@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from geoml.cube.harmonics import waves
 from geoml.io.tables.durations import StepDuration
 
 Floats = NDArray[np.float64]
@@ -27,17 +28,12 @@ def basis(times: pd.DatetimeIndex, step: StepDuration) -> Floats:
     one = np.ones((len(times), 1))
     if step.months >= 12:
         return np.concatenate([one, (seconds[:, None] / DAY - 10_957) / YEAR], 1)
-    year = _waves(seconds / (YEAR * DAY), ANNUAL)
+    year = waves(seconds / (YEAR * DAY), ANNUAL)
     if step.months or step.seconds >= DAY:
         return np.concatenate([one, year], 1)
-    day = _waves(seconds / DAY, DIURNAL)
+    day = waves(seconds / DAY, DIURNAL)
     both = (year[:, :2, None] * day[:, None, :4]).reshape(len(times), -1)
     return np.concatenate([one, year, day, both], 1)
-
-
-def _waves(turns: Floats, count: int) -> Floats:
-    angles = 2 * np.pi * turns[:, None] * np.arange(1, count + 1)
-    return np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(turns), -1)
 
 
 class PlaceClimatology(nn.Module):
