@@ -29,7 +29,7 @@ from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.contract import input_of
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.learn.pretrain_recipe import PretrainRecipe
-from geoml.engine.packages import cards, encoder
+from geoml.engine.packages import encoder
 from geoml.engine.run.domain import one_level
 from geoml.engine.run.plan import make_plan
 from geoml.engine.run.search import region_of
@@ -127,11 +127,8 @@ def fit(recipe: PretrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> E
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)
-    if (out / cards.CARD).exists() and not claim.state.exists():
-        card = cards.read_in(out, EncoderCard)
-        if card.training.get("recipe_hash") != recipe.hash:
-            raise InputError(f"out: {out} holds the package {card.name} of another recipe; choose another folder")
-        return card
+    if (earlier := claim.finished(EncoderCard)) is not None:
+        return earlier
     claim.check()
     torch.manual_seed(recipe.seed)
     module, blank = start(recipe)

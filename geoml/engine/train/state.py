@@ -6,15 +6,19 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from geoml.engine.packages import cards
 from geoml.engine.packages.cards import CARD
 from geoml.engine.train.loop import LAST
 from geoml.errors import DataError, InputError
+from geoml.io.cards.card import ModelCard
 from geoml.io.stores.store import read_small, within, write_json
 from geoml.recipe import differences
+
+C = TypeVar("C", bound=ModelCard)
 
 STATE = ".fit"
 """Folder below the output that holds the state of a training; it is removed when the package is complete."""
@@ -67,6 +71,18 @@ class FolderClaim:
                 f"out: {self.out} holds an unfinished run of another version of geoml, which cannot go on here; "
                 f"choose another folder, or delete {self.state} to start afresh"
             )
+
+    def finished(self, kind: type[C]) -> C | None:
+        """The card of the package that this recipe has made there; None where it still has to be trained.
+
+        Raises InputError for the package of another recipe.
+        """
+        if self.state.exists() or not (self.out / cards.CARD).exists():
+            return None
+        card = cards.read_in(self.out, kind)
+        if card.training.get("recipe_hash") != self.hash:
+            raise InputError(f"out: {self.out} holds the package {card.name} of another recipe; choose another folder")
+        return card
 
     def other(self, before: dict[str, Any] | None) -> str:
         """What differs between a recipe that was written down and this one, and what to do."""

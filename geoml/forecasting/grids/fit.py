@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from geoml.backends.torch import choose
 from geoml.cube.harmonics import fit_harmonics
 from geoml.data.chips import OwnRows
-from geoml.engine.packages import cards, package
+from geoml.engine.packages import package
 from geoml.engine.train.loop import Training, TrainingBatch, learn
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
@@ -78,11 +78,8 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)
-    if (out / cards.CARD).exists() and not claim.state.exists():
-        card = cards.read_in(out, MapCard)
-        if card.training.get("recipe_hash") != recipe.hash:
-            raise InputError(f"out: {out} holds the package {card.name} of another recipe; choose another folder")
-        return card
+    if (earlier := claim.finished(MapCard)) is not None:
+        return earlier
     claim.check()
     with opened(source_of(recipe)) as cube:
         found, history = fitted(recipe, cube, claim, on_epoch)

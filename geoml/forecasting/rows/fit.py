@@ -20,7 +20,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml.backends.torch import choose
 from geoml.data.chips import OwnRows
-from geoml.engine.packages import cards
 from geoml.engine.train.loop import Training, TrainingBatch, learn
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
@@ -54,11 +53,8 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> F
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)
-    if (out / cards.CARD).exists() and not claim.state.exists():
-        card = cards.read_in(out, ForecastCard)
-        if card.training.get("recipe_hash") != recipe.hash:
-            raise InputError(f"out: {out} holds the package {card.name} of another recipe; choose another folder")
-        return card
+    if (earlier := claim.finished(ForecastCard)) is not None:
+        return earlier
     claim.check()
     panel = read(recipe)
     card = card_of(recipe, panel)
