@@ -157,6 +157,7 @@ TREES = {
 }
 FOLDED: dict[str, Mapping[str, Any]] = {
     "urban-trees": TREES,
+    "urban-trees-points": TREES,
     "tree-change": TREES,
     "sen1floods11-water": {
         "kind": "folds",

@@ -28,6 +28,7 @@ from geoml.engine.run.plan import Plan, Zone, read_plan
 from geoml.errors import DataError, InputError
 from geoml.grid.plane import Block, Plane, Window
 from geoml.grid.region import blocks_of
+from geoml.io.local_files import local_files
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import within
 from geoml.io.tables.chip_vectors import ChipVectors, read_chips
@@ -214,7 +215,7 @@ class EmbeddingIndex:
             return None
         (top, bottom), (left, right) = ((s.start, s.stop) for s in window.slices(block.window))
         try:
-            with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as file:
+            with local_files(), rasterio.open(path, driver="GTiff") as file:
                 found: NDArray[np.int8] = file.read(window=((top, bottom), (left, right)))
         except RasterioError as err:
             raise DataError(f"{path}: cannot be read ({err})") from err

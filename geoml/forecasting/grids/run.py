@@ -59,7 +59,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     folder = claim(out, STATE).local / STATE
     _check_same(asked, folder)
     with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
-        card, terms = _untrained(asked, cube) if card is None else (card, _terms(card, cube))
+        card, terms = untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
         size = _block_size(asked.block_size, cube)
         catalog = write_catalog(cube, _steps(cube, terms, reference), folder / "steps")
@@ -140,7 +140,7 @@ def _terms(card: MapCard, cube: Cube) -> ForecastTerms:
     return terms
 
 
-def _untrained(asked: ForecastRunRecipe, cube: Cube) -> tuple[MapCard, ForecastTerms]:
+def untrained(asked: ForecastRunRecipe, cube: Cube) -> tuple[MapCard, ForecastTerms]:
     """The card of a simple method, for what the cube holds."""
     advected = asked.model == "advection"
     if not asked.leads:

@@ -16,6 +16,7 @@ from rasterio.windows import Window
 from geoml.errors import DataError, NothingFound
 from geoml.grid.ellipsoid import WGS84
 from geoml.io.georef import edge_points
+from geoml.io.local_files import local_files
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
 
@@ -95,7 +96,7 @@ def open_map(run: str | Path) -> ClassMap:
 @contextmanager
 def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     try:
-        with rasterio.open(path, driver="GTiff") as source:
+        with local_files(), rasterio.open(path, driver="GTiff") as source:
             yield source
     except rasterio.errors.RasterioError as err:
         raise DataError(f"{path}: not readable ({err})") from err

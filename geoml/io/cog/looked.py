@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError
 from geoml.grid.plane import Block, Plane
+from geoml.io.local_files import local_files
 
 BATCH = 4096
 """Outlines whose pixels are in memory at a time."""
@@ -92,7 +93,7 @@ def _counts(
         top, left = int(row.min()), int(col.min())
         part = Part(left, top, int(col.max()) - left + 1, int(row.max()) - top + 1)
         try:
-            with rasterio.open(path, driver="GTiff") as file:
+            with local_files(), rasterio.open(path, driver="GTiff") as file:
                 count, outside = file.read(1, window=part), file.nodata
         except (OSError, RasterioError) as err:
             raise DataError(f"{path}: the count of valid observations cannot be read ({err})") from err

@@ -26,6 +26,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError
 from geoml.grid.plane import Plane
+from geoml.io.local_files import local_files
 from geoml.io.report.canvas import Canvas, Floats, Slices
 from geoml.io.report.counts import COUNTS, UNKNOWN, BlockCounter, observed_of
 from geoml.io.report.part import ReportLayer, ReportPart
@@ -123,7 +124,7 @@ def read_blocks(
 
 def _read_block(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart, stage: Stage) -> BlockView:
     try:
-        with stage(item), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
+        with stage(item), local_files():
             return _read(root, item, canvas, part)
     except (RasterioError, OSError, ValueError, LookupError, TypeError, DataError) as err:
         return BlockView(item.id, problem=str(err))
