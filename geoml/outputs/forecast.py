@@ -11,6 +11,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -114,15 +115,17 @@ class Output:
 
         terms, band = self.terms, self.card.bands[0]
         raw = raw.float()
-        values = raw * band.std + band.mean
+        values = (raw * band.std).add_(band.mean)
         if terms.offsets:
-            values = values + torch.tensor(terms.offsets, device=raw.device).flatten()[:, None, None]
-            values = torch.unflatten(values, 1, (len(terms.leads), -1)).cummax(2).values.flatten(1, 2)
+            values += torch.tensor(terms.offsets, device=raw.device).flatten()[:, None, None]
+            levels = torch.unflatten(values, 1, (len(terms.leads), -1)).unbind(2)
+            for below, level in pairwise(levels):  # cummax takes five times as long, and indices with it
+                torch.maximum(below, level, out=level)
         if terms.transform == "log":
-            values = terms.faint * (torch.exp2(values) - 1)
+            values.exp2_().sub_(1).mul_(terms.faint)
         if terms.floor is not None:
-            values = values.clamp(min=terms.floor)
-        return torch.where(raw <= SAID, UNKNOWN, values)
+            values.clamp_(min=terms.floor)
+        return values.masked_fill_(raw <= SAID, UNKNOWN)
 
     def encode(self, averaged: Tensor) -> list[Tensor]:
         """Of each lead (B, quantiles, y, x)."""
@@ -134,9 +137,9 @@ class Output:
         if self.terms.dtype == "float32":
             values = torch.where(silent, nodata, averaged)
         else:
-            steps = (averaged / self.terms.resolution).round().clamp(-LARGEST, LARGEST)
-            steps = torch.where(torch.isfinite(averaged), steps, float(BROKEN))
-            values = torch.where(silent, nodata, steps).to(torch.int16)
+            steps = (averaged / self.terms.resolution).round_().clamp_(-LARGEST, LARGEST)
+            steps.masked_fill_(~torch.isfinite(averaged), float(BROKEN))
+            values = steps.masked_fill_(silent, nodata).to(torch.int16)
         each = dict(zip(self.terms.leads, values.chunk(len(self.terms.leads), 1), strict=True))
         return [each[lead] for lead in self.terms.written]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from geoml.errors import InputError, NothingFound
 from geoml.forecasting import steps
 from geoml.forecasting.recipe import ForecastRunRecipe
 from geoml.io.cards.map_card import Band
-from geoml.testing.radar import showers, time_of, write_radar
+from geoml.testing.radar import START, showers, time_of, write_radar
 from tests.e2e.printed import Cli, prints
 
 NOW = 11
@@ -103,6 +104,16 @@ def test_the_answer_does_not_hang_on_blocks_or_workers(
     assert len(small) > 12
     assert small == workers
     assert all(large[place] == values for place, values in small.items())
+
+
+def test_a_catalog_of_steps_is_forecast_by_predict(radar: Path, tmp_path: Path) -> None:
+    run(radar, tmp_path / "run")
+    state = tmp_path / "run/.geoml"
+    middles = [f"{START + dt.timedelta(minutes=5 * n - 2.5):%FT%TZ}" for n in range(NOW - 3, NOW + 1)]
+    query = {"catalog": str(state / "steps/catalog.json"), "region": str(state / "grid.geojson"), "datetime": middles}
+    asked = {"model": str(state / "forecast"), "crs": "data", "block_size": 64, "query": query}
+    pipeline.predict(asked, tmp_path / "predicted")
+    assert bytes_of(tmp_path / "predicted", 64) == bytes_of(tmp_path / "run", 64)
 
 
 def test_nothing_after_the_reference_time_changes_a_byte(
