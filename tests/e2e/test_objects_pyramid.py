@@ -104,7 +104,7 @@ def test_two_thousand_objects_of_8_to_600_pixels(
     finder: str,
     tmp_path: Path,
 ) -> None:
-    """Blocks of 512, 1024 and 4096, by one process and by three, killed and resumed, and by another corner."""
+    """Blocks of 4096, of 512 by three processes, of 1024 killed and resumed, and by another corner."""
     share = np.random.default_rng(1).random(2000)
     longer = 1 / (1 / 8 - share * (1 / 8 - 1 / 600))  # of twice the size there are a quarter as many
     longer[:2] = 8, 600
@@ -114,9 +114,8 @@ def test_two_thousand_objects_of_8_to_600_pixels(
     out = predict(finder, catalog, large.bbox(), "4096", block_size=4096, **how)
     check_truth(out, large, truth)
     first = bytes_of(out)
-    for size, workers in ((512, "here"), (1024, "processes:3")):
-        machine(workers=workers, precision="fp32", device="cpu", threads=1)
-        assert bytes_of(predict(finder, catalog, large.bbox(), str(size), block_size=size, **how)) == first, size
+    machine(workers="processes:3", precision="fp32", device="cpu", threads=1)
+    assert bytes_of(predict(finder, catalog, large.bbox(), "512", block_size=512, **how)) == first
     machine(workers="here", precision="fp32", device="cpu", threads=1)
     killed, box = tmp_path / "killed", [f"{v:.17g}" for v in large.bbox()]
     words = [

@@ -72,7 +72,7 @@ def test_no_cut_changes_a_byte(
     model = short(64)
     first = maps(model, "a", block_size=512)
     assert (first != maps(unet, "exact", block_size=512)).any(), "a halo that is wide enough would prove nothing"
-    for size in (64, 300, 1024, 2048):
+    for size in (300, 2048):
         assert maps(model, f"b{size}", block_size=size).tobytes() == first.tobytes()
     part = maps(model, "c", inner=0.17, block_size=256)
     seen = part[0] != 255
