@@ -14,6 +14,8 @@ from geoml import fields
 from geoml.engine.packages.cards import names
 from geoml.errors import InputError
 from geoml.fields import Option
+from geoml.forecasting.grids.run import SIMPLE as GRIDS
+from geoml.forecasting.rows.simple import SIMPLE as TABLES
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.catalog import catalog_names
@@ -58,6 +60,7 @@ Size = Annotated[float, Field(ge=0)]
 CHOICES = {
     "catalog": _choice(_choices(catalog_names), "URL or file"),
     "model": _choice(_choices(lambda: names(MapCard)), "folder or URL of a package"),
+    "forecast": _choice(sorted({*GRIDS, *TABLES}), "folder or URL of a package"),
     "locator": _choice(_choices(lambda: names(LocatorCard)), "folder or URL of a package"),
 }
 """What a field of this name offers."""

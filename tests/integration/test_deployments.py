@@ -90,7 +90,7 @@ def server(prefect_server: Any) -> Server:
     """The server with everything deployed to the process pool ``geoml``, as an engineer does it once."""
     prefect_server.command("work-pool", "create", "geoml", "--type", "process", "--overwrite")
     told = prefect_server.command("deploy", "--all", "--prefect-file", FILE)
-    assert told.count("successfully created") == 4, told
+    assert told.count("successfully created") == 5, told
     return Server(prefect_server)
 
 

@@ -62,7 +62,9 @@ def verified(run: Path, table: str | None = None) -> list[dict[str, Any]]:
             "model": record["model"], "variable": record["variable"], "unit": rows["unit"][0].as_py(),
             "reference_time": reference.to_pydatetime(), "valid_time": valid.iloc[0].to_pydatetime(), "lead": lead,
         }  # fmt: skip
-        found.append(lead_row(about, model.compute()["leads"][lead], stays.compute()["leads"][lead]["mae"]))
+        found.append(
+            lead_row(about, model.compute()["leads"][lead], {"persistence": stays.compute()["leads"][lead]["mae"]})
+        )
     return found
 
 
