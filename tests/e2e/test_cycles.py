@@ -22,12 +22,16 @@ from geoml import pipeline
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.forecasting import steps
 from geoml.forecasting.cycles.folder import Cycle, begun, issued
+from geoml.forecasting.cycles.scores import summary
 from geoml.forecasting.recipe import CycleRecipe
+from geoml.recipe import Query
 from geoml.testing.radar import showers, time_of, write_radar
-from tests.e2e.printed import Cli, prints
+from tests.e2e.printed import Cli, prints, rows, wide
+
+__all__ = ["wide"]  # a fixture
 
 SHAPE = (48, 64)
-LEADS = ("PT5M", "PT15M")
+LEADS = ("PT5M", "PT10M")
 FIRST = 3
 """The first reference time: as many steps before it as the model sees."""
 
@@ -113,9 +117,9 @@ def running(out: Path) -> pd.DataFrame:
 
 
 def current(out: Path) -> pd.DataFrame:
-    rows = running(out)
-    rows = rows[rows.version == rows.groupby("reference_time").version.transform("max")]
-    return rows.drop(columns="version").reset_index(drop=True)
+    kept = running(out)
+    kept = kept[kept.version == kept.groupby("reference_time").version.transform("max")]
+    return kept.drop(columns="version").reset_index(drop=True)
 
 
 def same_end(out: Path, clean: Path) -> None:
@@ -126,6 +130,17 @@ def same_end(out: Path, clean: Path) -> None:
         assert values_of(out, cycle) == values_of(clean, theirs[name]) != {}, name
         assert said_of(out, cycle) == said_of(clean, theirs[name]), name
     pd.testing.assert_frame_equal(current(out), current(clean), check_exact=True)
+    assert summary(out) == summary(clean)
+    for folder in (out, clean):
+        told = json.loads((folder / "days/2024-06-01/catalog.json").read_text())
+        links = {link["href"][2:-5] for link in told["links"] if link["rel"] == "item"}
+        assert links == {
+            f"{cycle.name}-{path.stem}" for cycle in begun(folder) for path in cycle.within(folder).glob("items/*.json")
+        }
+        items = [json.loads((folder / f"days/2024-06-01/{name}.json").read_text())["properties"] for name in links]
+        assert sum("deprecated" not in item for item in items) == sum(
+            len(said_of(folder, c)) for c in newest(folder).values()
+        )
     key = ["reference_time", "version", "lead"]
     assert not running(out).duplicated(key).any()
 
@@ -189,22 +204,29 @@ def test_late_and_corrected_frames_issue_a_cycle_again(
     (second,) = again.issued
     assert (second.reference, second.version) == (cycle.reference, 2)
     assert values_of(out, cycle) == before != values_of(out, second)
-    for old, new in zip(*(sorted((c.within(out) / "items").glob("*.json")) for c in (cycle, second)), strict=True):
-        gone, here = (json.loads(p.read_text()) for p in (old, new))
-        assert gone["properties"]["deprecated"]
-        assert (gone["properties"]["version"], here["properties"]["version"]) == ("1", "2")
-        assert "deprecated" not in here["properties"]
-        links = {
-            link["rel"]: (old.parent / link["href"]).resolve() for link in gone["links"] if "successor" in link["rel"]
-        }
-        assert links == {"successor-version": new}
-        assert [link for link in here["links"] if link["rel"] == "predecessor-version"]
-        for item in (gone, here):
-            assert sum("version" in uri or "forecast" in uri for uri in stac_schemas.validate(item)) == 2
-    for place in (out / "cycles" / cycle.name, out / "cycles" / second.name, out, out / "days"):
-        for path in place.glob("*.json"):
-            if path.name in ("collection.json", "2024-06-01.json"):
-                stac_schemas.validate(json.loads(path.read_text()))
+    for folder, names in {
+        "cycles/{}/items": sorted(p.name for p in (cycle.within(out) / "items").iterdir()),
+        "days/2024-06-01": sorted(p.name[16:] for p in (out / "days/2024-06-01").glob(f"{cycle.name}-30*.json")),
+    }.items():
+        assert names
+        for name in names:
+            paths = [
+                out / folder.format(c.name) / (name if "{}" in folder else f"{c.name}{name}") for c in (cycle, second)
+            ]
+            gone, here = (json.loads(path.read_text()) for path in paths)
+            assert gone["properties"]["deprecated"]
+            assert (gone["properties"]["version"], here["properties"]["version"]) == ("1", "2")
+            assert "deprecated" not in here["properties"]
+            assert linked(paths[0], gone, "successor-version") == paths[1]
+            assert linked(paths[1], here, "predecessor-version") == paths[0]
+            for path, item in zip(paths, (gone, here), strict=True):
+                assert sum("version" in uri or "forecast" in uri for uri in stac_schemas.validate(item)) == 2
+                assert all((path.parent / asset["href"]).is_file() for asset in item["assets"].values())
+    for path in (*out.glob("cycles/*/collection.json"), out / "collection.json", out / "days/2024-06-01/catalog.json"):
+        stac_schemas.validate(json.loads(path.read_text()))
+    query = {"catalog": str(out / "collection.json"), "bbox": [-180, -90, 180, 90], "datetime": [time_of(4)]}
+    ids = {item.id[:19] for item in pipeline.search(Query.model_validate(query))}
+    assert ids == {"20240601T121500Z-30", "20240601T121500Z-v2"}
     with pytest.raises(NothingFound, match="nothing new: the newest step is of 2024-06-01T12:15:00Z"):
         look(given, out)
     with rasterio.open(rain / name_of(3), "r+") as file:
@@ -212,6 +234,12 @@ def test_late_and_corrected_frames_issue_a_cycle_again(
     third = look(given, out)
     assert [c.version for c in third.issued] == [3]
     assert [c.version for c in newest(out).values()] == [3]
+
+
+def linked(path: Path, item: dict[str, Any], rel: str) -> Path:
+    """Where the one link of a kind leads."""
+    (href,) = (link["href"] for link in item["links"] if link["rel"] == rel)
+    return (path.parent / href).resolve()
 
 
 def tree(out: Path) -> dict[str, int]:
@@ -222,19 +250,19 @@ def test_what_came_true_is_kept_for_all_cycles_and_looked_up_once(whole: Path, r
     out, given = tmp_path / "out", recipe(whole, rain)
     put(whole, rain, *range(5))
     look(given, out)
-    rows = running(out)
-    assert rows.lead.tolist() == ["PT5M"]  # of the first cycle, at the second
-    put(whole, rain, 5, 6)
+    kept = running(out)
+    assert kept.lead.tolist() == ["PT5M"]  # of the first cycle, at the second
+    put(whole, rain, 5)
     look(given, out)
-    rows = running(out)
-    assert [(f"{r.reference_time:%H%M}", r.lead) for r in rows.itertuples()] == [
-        ("1215", "PT5M"), ("1215", "PT15M"), ("1220", "PT5M"), ("1225", "PT5M")
+    kept = running(out)
+    assert [(f"{r.reference_time:%H%M}", r.lead) for r in kept.itertuples()] == [
+        ("1215", "PT5M"), ("1215", "PT10M"), ("1220", "PT5M")
     ]  # fmt: skip
-    assert (rows.best == "persistence").all()
-    np.testing.assert_allclose(rows.skill, 1 - rows.mae / rows.best_mae)
-    assert (rows.skill > 0.4).all()
+    assert (kept.best == "persistence").all()
+    np.testing.assert_allclose(kept.skill, 1 - kept.mae / kept.best_mae)
+    assert (kept.skill > 0.4).all()
     by_hand = {row["lead"]: row for row in steps.verify(out / "cycles" / "20240601T121500Z")}
-    assert rows.mae[1] == by_hand["PT15M"]["mae"]
+    assert kept.mae[1] == by_hand["PT10M"]["mae"]
     before = tree(out)
     with pytest.raises(NothingFound, match="nothing new"):
         look(given, out)
@@ -256,13 +284,13 @@ def test_stale_data_is_refused_or_its_age_is_said(whole: Path, rain: Path, tmp_p
     shutil.copy(whole.with_name("odd") / "unit-5", rain / name_of(5))
     with pytest.raises(DataError, match=r"max_age: .* 25 minutes old; .*left out: rain-202406011225.tif: its unit is"):
         look({**given, "until": "2024-06-01T12:45:00Z"}, tmp_path / "late")
-    with pytest.raises(NothingFound, match=r"can be used by 2024-06-01T11:00:00Z"):
+    with pytest.raises(NothingFound, match="is known by 2024-06-01T11:00:00Z"):
         look({**given, "until": "2024-06-01T11:00:00Z"}, tmp_path / "early")
 
 
 def test_what_does_not_fit_is_refused(whole: Path, rain: Path, tmp_path: Path) -> None:
-    put(whole, rain, *range(5))
-    out, given = tmp_path / "out", recipe(whole, rain)
+    put(whole, rain, *range(4))
+    out, given = tmp_path / "out", recipe(whole, rain, model="persistence")
     look(given, out)
     with pytest.raises(InputError, match="holds cycles of another recipe: leads is"):
         look({**given, "leads": ["PT10M"]}, out)
@@ -273,8 +301,8 @@ def test_what_does_not_fit_is_refused(whole: Path, rain: Path, tmp_path: Path) -
     for name, value in {"since": "noon", "reissue": "6 hours", "max_age": "P0D"}.items():
         with pytest.raises(ValueError, match=name):
             CycleRecipe.model_validate({**given, name: value})
-    every = look({**given, "every": "PT10M", "since": time_of(2)}, tmp_path / "two")
-    assert [f"{c.reference:%H%M}" for c in every.issued] == ["1210", "1220"]
+    asked = CycleRecipe.model_validate({**given, "every": "PT10M", "since": time_of(1)})
+    assert [f"{c.reference:%H%M}" for c in steps.look(asked, tmp_path / "two").todo] == ["1205", "1215"]
 
 
 def test_a_cycle_of_which_nothing_can_be_said_stops_no_other(whole: Path, rain: Path, tmp_path: Path) -> None:
@@ -288,19 +316,20 @@ def test_a_cycle_of_which_nothing_can_be_said_stops_no_other(whole: Path, rain: 
 
 @prints("cycles")
 def test_what_is_printed(cli: Cli, whole: Path, rain: Path, tmp_path: Path) -> None:
-    put(whole, rain, 0, 1, 3, 4)
+    put(whole, rain, 0, 1, 3)
     words = (
         "cycles", "--model", "advection", "--cube", rain, "--reads", whole.with_suffix(".yaml"), "--leads", "PT5M",
-        "--since", time_of(FIRST), "--out", tmp_path / "out",
+        "--since", time_of(FIRST), "--block-size", "256", "--out", tmp_path / "out",
     )  # fmt: skip
     told = cli(*words)
     assert told.exit_code == 0, told.output
     assert f"20240601T121500Z: issued; without {time_of(2)}" in told.output
-    assert "2 issued; the newest step is of 2024-06-01T12:20:00Z" in told.output
-    assert "PT5M" in told.output
-    put(whole, rain, 2)
+    assert "1 issued; the newest step is of 2024-06-01T12:15:00Z" in told.output
+    put(whole, rain, 2, 4)
     told = cli(*words)
     assert "20240601T121500Z-v2: issued again, version 2, for its data have changed" in told.output
+    assert "1 issued, 1 issued again; the newest step is of 2024-06-01T12:20:00Z" in told.output
+    assert rows(told.output)["PT5M"][0] == "1"
     assert cli(*words).exit_code == NothingFound.exit_code
 
 
@@ -326,8 +355,8 @@ def test_tables_have_cycles_too(tmp_path: Path, conforms: Callable[[Path], bool]
     assert [c.version for c in look(given, out).issued] == [2, 2]
     frame.to_parquet(path)
     assert [c.version for c in look(given, out).issued] == [1, 1]
-    rows = running(out)
-    assert len(rows) == len(rows.drop_duplicates(["reference_time", "version", "lead"])) == 9
+    kept = running(out)
+    assert len(kept) == len(kept.drop_duplicates(["reference_time", "version", "lead"])) == 9
     place = out / "cycles" / "20240603T080000Z-v2"
     written = pq.read_table(place / "rows.parquet").to_pandas()
     assert set(written.version) == {2}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from geoml.errors import GeomlError
 from geoml.forecasting.cycles.folder import Cycle, begun, issued
 from geoml.forecasting.cycles.look import CycleLook
 from geoml.forecasting.recipe import CycleRecipe
@@ -27,8 +28,7 @@ MEANS = ("mae", "crps", "cover50", "cover80", "cover90")
 def verify_cycles(recipe: CycleRecipe, look: CycleLook) -> int:
     """Verify the issues of which a step has come, or was corrected, since the last look; how many rows are new.
 
-    The table says of each row what it was held against, so that nothing is done twice. Raises what `geoml.forecasting
-    .grids.verify.verified` and `geoml.forecasting.rows.verify.verified` do.
+    The table says of each row what it was held against, so that nothing is done twice. ``look`` notes what fails.
     """
     path = within(look.out, VERIFICATION)
     rows = {_key(row): row for row in read_running(path)}
@@ -45,7 +45,12 @@ def verify_cycles(recipe: CycleRecipe, look: CycleLook) -> int:
         }
         if not due:
             continue
-        for row in _verified(recipe, look, cycle):
+        try:
+            found = _verified(recipe, look, cycle)
+        except GeomlError as err:
+            look.failed[f"{cycle.name}, what came true"] = err
+            continue
+        for row in found:
             if row["lead"] in due:
                 more = {"version": cycle.version, "truth_sha256": due[row["lead"]]}
                 row = {**row, "reference_time": cycle.reference, **more}

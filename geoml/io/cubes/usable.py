@@ -65,7 +65,8 @@ def usable_frames(
     Every one of them is read once to its end; ``hashes`` of an earlier look spare those that have not changed. Two
     frames of one time count as one where their values are the same, and as none where they differ.
 
-    Raises InputError for what was asked wrongly and for forecasts, NothingFound where no frame counts.
+    Raises InputError for what was asked wrongly and for forecasts, NothingFound where there is no frame yet, and
+    DataError, saying why, where none of them counts.
     """
     root, limit = Path(source), math.floor(until.timestamp())
     left: dict[str, str] = {}
@@ -87,8 +88,10 @@ def usable_frames(
     grid, frames = _of_one_grid(found, left, name_of)
     kept = _read(frames, begin, UsableFrames(spec, grid, factor, (), {}, left), hashes, name_of) if grid else None
     if grid is None or kept is None or not kept[0]:
-        said = listed((f"{name}: {why}" for name, why in left.items()), "none", joined="; ")
-        raise NothingFound(f"cube: no step of {spec.name} can be used by {until:%FT%TZ}; left out: {said}")
+        if not left:
+            raise NothingFound(f"cube: no step of {spec.name} is known by {until:%FT%TZ}")
+        said = listed((f"{name}: {why}" for name, why in left.items()), joined="; ")
+        raise DataError(f"cube: no step of {spec.name} can be used by {until:%FT%TZ}; left out: {said}")
     return UsableFrames(spec, grid, factor, tuple(kept[0]), kept[1], left)
 
 

@@ -126,7 +126,9 @@ def test_what_is_too_old_or_too_new_is_not_opened(tmp_path: Path) -> None:
     assert (hours(found), found.left_out) == ([3, 4], {})
     for path in folder.glob("*.tif"):
         path.write_bytes(b"broken")
-    with pytest.raises(NothingFound, match=r"left out: 202401010000\.tif: not GeoTIFF"):
+    with pytest.raises(NothingFound, match="is known by"):
+        found_in(folder, LATE.replace(year=2023))
+    with pytest.raises(DataError, match=r"left out: 202401010000\.tif: not GeoTIFF"):
         found_in(folder)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match="no file"):
