@@ -54,6 +54,7 @@ def forecast(recipe: CycleRecipe, out: form.Text, batch: form.Count = 8, wait: f
             for cycle in found.todo:
                 forecasting.issue(recipe, found, cycle, blocks)
             scores = settle(recipe, found)
+            found.verdict()
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
     rows = [{"lead": r["lead"], "cycles": r["cycles"], "MAE": r["mae"], "best simple": r["best"], "skill": r["skill"]}

@@ -42,11 +42,12 @@ def cycles(
     if as_json:
         issued = {cycle.name: about for cycle, about in found.issued.items()}
         age = int(found.age.total_seconds())
-        print(json.dumps({"cycles": issued, "age_seconds": age, "scores": scores, "warnings": found.warnings()}))
-        return
-    print_cycles(found, out)
-    print_running(scores, out)
+        print(json.dumps({"cycles": issued, "age_seconds": age, "scores": scores}, default=str))
+    elif found.issued or found.verified:
+        print_cycles(found, out)
+        print_running(scores, out)
     print_warnings({"warnings": found.warnings()})
+    found.verdict()
 
 
 def print_cycles(found: CycleLook, out: Path) -> None:

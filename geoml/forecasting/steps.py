@@ -80,13 +80,12 @@ def issue(recipe: CycleRecipe, found: CycleLook, cycle: Cycle, predict: Predict)
 @limits("cycles")
 def settle(recipe: CycleRecipe, found: CycleLook) -> list[dict[str, Any]]:
     """After the last cycle of a look: verify what has come true, write the collection of all cycles; the scores over
-    them by lead. Raises what `geoml.forecasting.cycles.look.CycleLook.verdict` does."""
+    them by lead. What failed, and whether anything is new, `geoml.forecasting.cycles.look.CycleLook.verdict` says."""
     from geoml.forecasting.cycles.catalog import write_catalog
     from geoml.forecasting.cycles.issue import deprecate_replaced
     from geoml.forecasting.cycles.scores import summary, verify_cycles
 
-    deprecate_replaced(found.out)
-    new = verify_cycles(recipe, found)
+    deprecate_replaced(found)
+    verify_cycles(recipe, found)
     write_catalog(recipe, found)
-    found.verdict(new)
     return summary(found.out)

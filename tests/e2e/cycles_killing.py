@@ -32,8 +32,9 @@ def cycles(recipe: Mapping[str, Any], out: Path) -> None:
         found = steps.look(asked, out)
         for cycle in found.todo:
             steps.issue(asked, found, cycle, pipeline.predict)
-        with suppress(NothingFound):
-            steps.settle(asked, found)
+        steps.settle(asked, found)
+    with suppress(NothingFound):
+        found.verdict()
 
 
 def arrive(events: list[list[str]], made: Path, rain: Path) -> None:

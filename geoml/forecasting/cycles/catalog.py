@@ -26,12 +26,12 @@ VERSIONS = ("predecessor-version", "successor-version")
 
 def write_catalog(recipe: CycleRecipe, look: CycleLook) -> None:
     """Write the items and days of the look, as far as they differ, and ``collection.json``."""
-    out, wanted = look.out, set(look.references)
+    out = look.out
     name = f"{Path(recipe.model).name}-cycles"
     about = f"Forecasts by {Path(recipe.model).name}"
     found: dict[str, list[dict[str, Any]]] = {}
     for cycle in begun(out):
-        if cycle.reference in wanted and issued(out, cycle) is not None:
+        if cycle.reference >= look.first and issued(out, cycle) is not None:
             items = [_copy(out, cycle, path, name) for path in sorted((cycle.within(out) / "items").glob("*.json"))]
             found.setdefault(f"{cycle.reference:%Y-%m-%d}", []).extend(items)
     for day in found:

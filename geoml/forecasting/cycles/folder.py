@@ -66,19 +66,25 @@ def begun(out: Path) -> list[Cycle]:
     return sorted(cycle for name in names if (cycle := Cycle.named(name)) is not None)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none that can be read."""
+    try:
+        found = json.loads(read_small(path) or b"{}")
+    except (ValueError, RecursionError, DataError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def issued(out: Path, cycle: Cycle) -> dict[str, Any] | None:
     """What ``run.json`` says of an issued cycle; None of one that is not."""
-    try:
-        found = json.loads(read_small(cycle.within(out) / "run.json") or b"{}").get(SECTION)
-    except (ValueError, AttributeError, DataError):
-        return None
+    found = read_json(cycle.within(out) / "run.json").get(SECTION)
     return found if isinstance(found, dict) and {"values_sha256", "leads"} <= found.keys() else None
 
 
 def write_section(out: Path, cycle: Cycle, **about: object) -> None:
     """Say something of a cycle in its ``run.json``."""
     path = cycle.within(out) / "run.json"
-    run = json.loads(read_small(path) or b"{}")
+    run = read_json(path)
     write_json(path, {**run, SECTION: {**run.get(SECTION, {}), **about}})
 
 
@@ -92,26 +98,26 @@ def claim_cycles(recipe: CycleRecipe, out: str | Path) -> tuple[Path, dict[str, 
     folder = claim(out, STATE).local
     if (folder / STATE / "plan.json").is_file():
         raise InputError(f"out: {folder} holds a single run; expected an empty folder or one of earlier cycles")
-    try:
-        record = json.loads(read_small(folder / RECORD) or b"{}")
-        before = record.get("recipe")
-    except (ValueError, AttributeError) as err:
-        raise DataError(f"{folder / RECORD}: cannot be read ({err}); expected what geoml cycles wrote") from err
+    record = read_json(folder / RECORD)
+    if not record and begun(folder):
+        raise DataError(f"{folder / RECORD}: cannot be read, and there are cycles; expected what geoml cycles wrote")
+    before = record.get("recipe")
     if before is not None and before != recipe.same:
         other = differences(before, recipe, ("block_size", "since", "until", "reissue", "max_age"))
         raise InputError(f"out: {folder} holds cycles of another recipe: {other}; expected another folder")
-    return folder, dict(record)
+    return folder, record
 
 
 def write_record(recipe: CycleRecipe, out: Path, sha256: str, since: dt.datetime) -> None:
-    """Note what the folder is of."""
-    write_json(within(out, RECORD), {"recipe": recipe.same, "sha256": sha256, "since": rfc3339(since)})
+    """Note what the folder is of, where that is not noted."""
+    record = {"recipe": recipe.same, "sha256": sha256, "since": rfc3339(since)}
+    if read_json(out / RECORD) != record:
+        write_json(within(out, RECORD), record)
 
 
 def read_hashes(out: Path) -> dict[str, list[str]]:
     """Empty where there is none that can be read: then all is read again."""
     try:
-        found = json.loads(read_small(out / HASHES) or b"{}")
-        return {str(k): [str(v[0]), str(v[1])] for k, v in found.items()}
-    except (ValueError, LookupError, TypeError, AttributeError, DataError):
+        return {k: [str(v[0]), str(v[1])] for k, v in read_json(out / HASHES).items()}
+    except (LookupError, TypeError):
         return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from geoml.engine.run.plan import STATE
 from geoml.errors import GeomlError, InputError, NothingFound, TransientError
-from geoml.forecasting.cycles.folder import Cycle, begun, issued, write_section
+from geoml.forecasting.cycles.folder import Cycle, begun, issued, read_json, write_section
 from geoml.forecasting.cycles.look import CycleLook
 from geoml.forecasting.cycles.versions import write_version
 from geoml.forecasting.recipe import CycleRecipe
 from geoml.io.stac.times import rfc3339
-from geoml.io.stores.store import read_small, within, write_json
+from geoml.io.stores.store import within, write_json
 from geoml.recipe import PredictRecipe
 
 if TYPE_CHECKING:
@@ -57,11 +56,11 @@ def _grid(recipe: CycleRecipe, look: CycleLook, cycle: Cycle, predict: Predict) 
 
     place, used = cycle.within(look.out), cast("UsedSteps", look.used)
     values = {"values_sha256": look.todo[cycle]}
-    if json.loads(read_small(place / CLAIMED) or b"{}") != values:
+    if read_json(place / CLAIMED) != values:
         shutil.rmtree(place, ignore_errors=True)  # begun of other values
         write_json(within(look.out, f"{place.relative_to(look.out).as_posix()}/{CLAIMED}"), values)
     made = prepared(recipe.at(cycle.reference), place, used.open)
-    steps = [json.loads(path.read_bytes()) for path in sorted((place / STATE / "steps" / "items").glob("*.json"))]
+    steps = [read_json(path) for path in sorted((place / STATE / "steps" / "items").glob("*.json"))]
     pixels = [asset["geoml:pixels"] for item in steps for asset in item["assets"].values()]
     if pixels != used.pixels(cycle.reference):
         shutil.rmtree(place, ignore_errors=True)
@@ -105,11 +104,11 @@ def _finished(look: CycleLook, cycle: Cycle, leads: dict[str, str]) -> dict[str,
     return about
 
 
-def deprecate_replaced(out: Path) -> None:
+def deprecate_replaced(look: CycleLook) -> None:
     """Mark every issue deprecated that a newer one has replaced, where a kill came between."""
-    for old, new in pairwise(begun(out)):
-        if old.reference == new.reference and issued(out, new) is not None:
-            _deprecate(out, old, new)
+    for old, new in pairwise(cycle for cycle in begun(look.out) if cycle.reference >= look.first):
+        if old.reference == new.reference and issued(look.out, new) is not None:
+            _deprecate(look.out, old, new)
 
 
 def _deprecate(out: Path, old: Cycle, new: Cycle) -> None:

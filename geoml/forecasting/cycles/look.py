@@ -26,8 +26,10 @@ from geoml.texts import listed
 class Used(Protocol):
     """What a table or a cube holds, as it was read once."""
 
+    newest: dt.datetime
+    """Step that is there."""
     references: tuple[dt.datetime, ...]
-    """Steps that are there, rising."""
+    """Steps that are there with all that a forecast from them would see, rising."""
     left_out: dict[str, str]
     """What does not count, and why."""
     longest: dt.timedelta
@@ -60,36 +62,35 @@ class CycleLook:
     used: Used
     age: dt.timedelta
     """Of the newest step."""
-    references: list[dt.datetime]
-    """That were looked at."""
+    first: dt.datetime
+    """Reference time from which on an earlier look that was killed may have left something undone."""
     todo: dict[Cycle, str]
     issued: dict[Cycle, dict[str, Any]] = field(default_factory=dict)
     """In this look."""
     unsaid: dict[str, GeomlError] = field(default_factory=dict)
     """Cycles of which nothing can be said, such as one without a step before it."""
     failed: dict[str, GeomlError] = field(default_factory=dict)
+    verified: int = 0
+    """Leads that came true since the last look."""
 
     @property
     def newest(self) -> dt.datetime:
-        return self.used.references[-1]
+        return self.used.newest
 
     def warnings(self) -> list[str]:
         """What has to be known of it."""
         words = [f"{name} is left out: {why}" for name, why in self.used.left_out.items()]
         return words + [f"{name} is not forecast: {err}" for name, err in self.unsaid.items()]
 
-    def verdict(self, verified: int) -> None:
-        """Raise, after all that could be issued is, what the cycles that failed raised; NothingFound for nothing new.
-
-        ``verified`` counts the leads that came true since the last look.
-        """
+    def verdict(self) -> None:
+        """Raise what the cycles that failed raised, after all others are issued; NothingFound for nothing new."""
         ever = self.issued or any(issued(self.out, cycle) for cycle in begun(self.out))
         failed = self.failed or ({} if ever else self.unsaid)
         if failed:
             first = next(iter(failed.values()))
             told = listed((f"{name}: {err}" for name, err in failed.items()), joined="; ", most=3)
             raise type(first)(f"{len(failed)} cycles failed, the others are issued: {told}")
-        if not self.issued and not verified:
+        if not self.issued and not self.verified:
             raise NothingFound(f"nothing new: the newest step is of {self.newest:%FT%TZ}, {old(self.age)}")
 
 
@@ -125,7 +126,7 @@ def look(recipe: CycleRecipe, out: str | Path) -> CycleLook:
     used = _read(recipe, folder, now, last, back)
     if record and record["sha256"] != used.sha256:
         raise InputError(f"out: {folder} holds cycles of other weights of {recipe.model}; expected another folder")
-    newest, age = used.references[-1], now - used.references[-1]
+    newest, age = used.newest, now - used.newest
     if recipe.max_age is not None and newest < StepDuration.parse(recipe.max_age, "max_age").before(now):
         left = listed((f"{name}: {why}" for name, why in used.left_out.items()), "nothing", joined="; ")
         raise DataError(
@@ -146,7 +147,7 @@ def look(recipe: CycleRecipe, out: str | Path) -> CycleLook:
         values = used.used(reference)
         if not those or those[-1][1]["values_sha256"] != values:
             todo[Cycle(reference, those[-1][0].version + 1 if those else 1)] = values
-    return CycleLook(folder, used, age, references, todo)
+    return CycleLook(folder, used, age, back.before(begin), todo)
 
 
 def _read(recipe: CycleRecipe, out: Path, now: dt.datetime, last: dt.datetime | None, back: StepDuration) -> Used:
@@ -168,9 +169,9 @@ def _every(recipe: CycleRecipe, used: Used) -> int:
     """Steps from one reference time to the next. Raises InputError for a duration that is no whole number of them."""
     if recipe.every is None:
         return 1
-    early = StepDuration.parse(recipe.every, "every").before(used.references[-1])
+    early = StepDuration.parse(recipe.every, "every").before(used.newest)
     try:
-        count = used.number(used.references[-1]) - used.number(early)
+        count = used.number(used.newest) - used.number(early)
     except InputError as err:
         raise InputError(f"every: {recipe.every} is no multiple of the step") from err
     return max(count, 1)

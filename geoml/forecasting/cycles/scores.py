@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from geoml.errors import GeomlError
 from geoml.forecasting.cycles.folder import Cycle, begun, issued
@@ -13,7 +16,7 @@ from geoml.forecasting.cycles.look import CycleLook
 from geoml.forecasting.recipe import CycleRecipe
 from geoml.io.stac.times import instant
 from geoml.io.stores.store import within
-from geoml.io.tables.verification import RUNNING, best_of, read_running, write_verification
+from geoml.io.tables.verification import RUNNING, best_of, read_running, write_running, write_verification
 
 if TYPE_CHECKING:
     from geoml.forecasting.grids.used import UsedSteps
@@ -22,44 +25,47 @@ VERIFICATION = "verification.parquet"
 """In the folder of a cycle, and of all of them."""
 
 Key = tuple[dt.datetime, int, str]
+ROWS = 20_000
 MEANS = ("mae", "crps", "cover50", "cover80", "cover90")
 
 
-def verify_cycles(recipe: CycleRecipe, look: CycleLook) -> int:
-    """Verify the issues of which a step has come, or was corrected, since the last look; how many rows are new.
+def verify_cycles(recipe: CycleRecipe, look: CycleLook) -> None:
+    """Verify the issues of which a step has come, or was corrected, since the last look; ``look`` counts the new rows.
 
     The table says of each row what it was held against, so that nothing is done twice. ``look`` notes what fails.
     """
-    path = within(look.out, VERIFICATION)
-    rows = {_key(row): row for row in read_running(path)}
-    first = min(look.references, default=look.newest) - look.used.longest
-    new = 0
+    path, first = within(look.out, VERIFICATION), look.first - look.used.longest
+    table = read_running(path)
+    recent = pc.greater_equal(table["reference_time"], pa.scalar(first, table["reference_time"].type))
+    rows = {_key(row): row for row in table.filter(recent).to_pylist()}
     for cycle in begun(look.out):
-        if cycle.reference < first or (about := issued(look.out, cycle)) is None:
-            continue
-        truth = {lead: look.used.at(instant(valid)) for lead, valid in about["leads"].items()}
-        due = {
-            lead: hashed
-            for lead, hashed in truth.items()
-            if hashed and rows.get((cycle.reference, cycle.version, lead), {}).get("truth_sha256") != hashed
-        }
-        if not due:
-            continue
-        try:
-            found = _verified(recipe, look, cycle)
-        except GeomlError as err:
-            look.failed[f"{cycle.name}, what came true"] = err
-            continue
-        for row in found:
-            if row["lead"] in due:
-                more = {"version": cycle.version, "truth_sha256": due[row["lead"]]}
-                row = {**row, "reference_time": cycle.reference, **more}
-                rows[_key(row)] = row
-                new += 1
-    if new:
+        if cycle.reference >= first and (about := issued(look.out, cycle)) is not None:
+            try:
+                found = _due(recipe, look, cycle, about["leads"], rows)
+            except GeomlError as err:
+                look.failed[f"{cycle.name}, what came true"] = err
+                continue
+            rows |= {_key(row): row for row in found}
+            look.verified += len(found)
+    if look.verified:
         order = sorted(rows.values(), key=lambda r: (r["reference_time"], r["version"], r["valid_time"]))
-        write_verification(order, path, RUNNING)
-    return new
+        now = pa.Table.from_pylist(order, RUNNING)
+        write_running(pa.concat_tables([table.filter(pc.invert(recent)), now]), path)
+
+
+def _due(
+    recipe: CycleRecipe, look: CycleLook, cycle: Cycle, leads: Mapping[str, str], rows: Mapping[Key, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows of the leads whose step is not the one that they were held against."""
+    truth = {lead: look.used.at(instant(valid)) for lead, valid in leads.items()}
+    due = {
+        lead: hashed
+        for lead, hashed in truth.items()
+        if hashed and rows.get((cycle.reference, cycle.version, lead), {}).get("truth_sha256") != hashed
+    }
+    about = {"reference_time": cycle.reference, "version": cycle.version}
+    found = _verified(recipe, look, cycle) if due else []
+    return [{**row, **about, "truth_sha256": due[row["lead"]]} for row in found if row["lead"] in due]
 
 
 def _key(row: dict[str, Any]) -> Key:
@@ -81,9 +87,10 @@ def _verified(recipe: CycleRecipe, look: CycleLook, cycle: Cycle) -> list[dict[s
 
 
 def summary(out: Path) -> list[dict[str, Any]]:
-    """By lead, over the newest issue of every cycle: how many ``cycles``, ``n`` values, and the means of scores over
-    these; the best simple method over all of them, and the skill against it."""
-    rows = read_running(out / VERIFICATION)
+    """By lead, over the newest issue of every cycle, of the last `ROWS` of the table: how many ``cycles`` and ``n``
+    values, and the means of scores over these; the best simple method over all of them, and the skill against it."""
+    table = read_running(out / VERIFICATION)
+    rows = table.slice(max(0, len(table) - ROWS)).to_pylist()
     newest: dict[tuple[dt.datetime, str], dict[str, Any]] = {}
     for row in rows:
         if row["n"] and row["version"] >= newest.get((row["reference_time"], row["lead"]), row)["version"]:

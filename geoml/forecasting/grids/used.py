@@ -39,15 +39,20 @@ class UsedSteps:
         days = dt.timedelta(days=-(-self.longest // dt.timedelta(days=1))) if terms and terms.background else step
         before = max((self.history + 1) * step, days + step)
 
+        begun = []
+
         def begin(newest: int) -> int:
             first = back.before(dt.datetime.fromtimestamp(newest, dt.UTC))
-            return int((min(filter(None, (first, last))) - before).timestamp())
+            begun.append(min(filter(None, (first, last))))
+            return int((begun[-1] - before).timestamp())
 
         self.frames = usable_frames(str(asked.cube), spec, source.factor, until, begin, hashes)
         self.left_out = self.frames.left_out
         self.steps = CubeFrames(self.frames.open())
         self._pixels = dict(zip(self.steps.numbers.tolist(), self.frames.pixels.values(), strict=True))
-        self.references = tuple(self.steps.time(n) for n in self._pixels)
+        times = [self.steps.time(n) for n in self._pixels]
+        self.newest = times[-1]
+        self.references = tuple(time for time in times if time >= max(begun))  # whose history was read too
 
     def number(self, time: dt.datetime) -> int:
         return self.steps.number(time)

@@ -57,6 +57,7 @@ class UsedRows:
         times = self.panel.axis.time(self.panel.numbers)
         self._numbers = dict(zip(times.to_pydatetime(), self.panel.numbers.tolist(), strict=True))
         self.references = tuple(times[known].to_pydatetime())
+        self.newest = self.references[-1]
         self._there = frozenset(self.references)
         self._longest = max(steps, default=1)
         ends = self.panel.axis.time(self.panel.numbers[-1:] + self._longest)

@@ -46,18 +46,22 @@ def best_of(mae: float | None, simple: Mapping[str, float]) -> dict[str, Any]:
     return {"best": best, "best_mae": least, "skill": 1 - mae / least if mae is not None and least else None}
 
 
-def write_verification(rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema = SCHEMA) -> None:
+def write_verification(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Atomic. Raises DataError where nothing can be written."""
+    write_running(pa.Table.from_pylist([dict(r) for r in rows], SCHEMA), path)
+
+
+def write_running(table: pa.Table, path: Path) -> None:
     """Atomic. Raises DataError where nothing can be written."""
     with atomic(path) as temporary:
-        pq.write_table(pa.Table.from_pylist([dict(r) for r in rows], schema), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
 
 
-def read_running(path: Path) -> list[dict[str, Any]]:
-    """The rows of `RUNNING` in a file; none where there is none. Raises DataError for a damaged one."""
+def read_running(path: Path) -> pa.Table:
+    """A table of `RUNNING`, empty where there is no file. Raises DataError for a damaged one."""
     if not path.is_file():
-        return []
+        return RUNNING.empty_table()
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path, schema=RUNNING).to_pylist()
-    except (OSError, pa.ArrowException) as err:
+        return pq.read_table(path).cast(RUNNING)
+    except (OSError, pa.ArrowException, ValueError) as err:
         raise DataError(f"{path}: cannot be read ({err}); delete it, what came true is looked up again") from err
-    return rows
