@@ -10,6 +10,7 @@ from typing import Any, cast
 from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterBindError, ParameterTypeError
+from pydantic import BaseModel
 
 from flows.server import patiently
 from geoml import fields
@@ -22,16 +23,18 @@ from geoml.texts import plain
 AnyFlow = Flow[..., Any]
 
 
-def run_with_recipe(run: AnyFlow, argv: Sequence[str] | None = None) -> int:
-    """Run a flow of prediction parameters once, from a recipe file; the others are options of the command.
+def run_with_recipe(run: AnyFlow, argv: Sequence[str] | None = None, kind: type[BaseModel] = PredictRecipe) -> int:
+    """Run a flow of a ``kind`` of recipe once, from a recipe file; its other parameters are options of the command.
 
     The exit code is that of the error table.
     """
     parser, parameters = _parser(run), run.parameters.properties
-    parser.add_argument("recipe", help="YAML file with the fields of a prediction recipe")
-    arguments = _arguments(parser, run, argv, fields.options(PredictRecipe))
+    parser.add_argument("recipe", help="YAML file with the fields of the recipe")
+    arguments = _arguments(parser, run, argv, fields.options(kind))
     file = arguments.pop("recipe")
-    return exit_code(lambda: cast(Any, run)(**_recipe_parameters(file, parameters), **arguments, return_state=True))
+    return exit_code(
+        lambda: cast(Any, run)(**_recipe_parameters(file, parameters, kind), **arguments, return_state=True)
+    )
 
 
 def run_with_arguments(run: AnyFlow, argv: Sequence[str] | None = None) -> int:
@@ -65,12 +68,14 @@ def _arguments(
     return vars(parser.parse_args(argv))
 
 
-def _recipe_parameters(file: str, parameters: Container[str]) -> dict[str, object]:
+def _recipe_parameters(
+    file: str, parameters: Container[str], kind: type[BaseModel] = PredictRecipe
+) -> dict[str, object]:
     """The parameters of a recipe file that a flow takes; it may leave ``datetime`` out where the flow does not."""
     value = load_yaml(file)
     if "datetime" not in parameters and isinstance(value.get("query"), dict):
         value["query"].setdefault("datetime", [".."])
-    return {k: v for k, v in fields.flat(parse(PredictRecipe, value, file)).items() if k in parameters}
+    return {k: v for k, v in fields.flat(parse(kind, value, file)).items() if k in parameters}
 
 
 def exit_code(run: Callable[[], State[Any]]) -> int:

@@ -14,8 +14,11 @@ from geoml import fields
 from geoml.engine.packages.cards import names
 from geoml.errors import InputError
 from geoml.fields import Option
+from geoml.forecasting.grids.run import SIMPLE as GRIDS
+from geoml.forecasting.rows.simple import SIMPLE as TABLES
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.io.cards.map_card import MapCard
+from geoml.io.cubes.spec import cube_names
 from geoml.io.stac.catalog import catalog_names
 from geoml.recipe import parse
 from geoml.settings import settings
@@ -58,6 +61,8 @@ Size = Annotated[float, Field(ge=0)]
 CHOICES = {
     "catalog": _choice(_choices(catalog_names), "URL or file"),
     "model": _choice(_choices(lambda: names(MapCard)), "folder or URL of a package"),
+    "forecast": _choice(sorted({*GRIDS, *TABLES}), "folder or URL of a package"),
+    "reads": _choice(_choices(cube_names), "YAML file"),
     "locator": _choice(_choices(lambda: names(LocatorCard)), "folder or URL of a package"),
 }
 """What a field of this name offers."""

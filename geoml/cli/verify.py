@@ -40,23 +40,30 @@ def print_verification(rows: Sequence[Mapping[str, Any]], run: Path) -> None:
 
     unit = f", {rows[0]['unit']}" if rows and rows[0]["unit"] else ""
     shown = Table(title=f"{run / VERIFICATION}: {rows[0]['model']} of {rows[0]['reference_time']:%FT%TZ}{unit}")
-    names = ("lead", "n", "MAE", "persistence", "skill", "CRPS", "50 %", "80 %", "90 %")
+    names = ("lead", "n", "MAE", "best simple", "skill", "CRPS", "50 %", "80 %", "90 %")
     for name in names:
         shown.add_column(name)
     for row in rows:
         cover = (row["cover50"], row["cover80"], row["cover90"])
         shown.add_row(
-            row["lead"], str(row["n"]), _number(row["mae"]), _number(row["persistence_mae"]), _share(row["skill"]),
-            _number(row["crps"]), *map(_share, cover),
+            row["lead"], str(row["n"]), number(row["mae"]), best_simple(row), share(row["skill"]),
+            number(row["crps"]), *map(share, cover),
         )  # fmt: skip
     out_console.print(shown)
     if missing := [row["lead"] for row in rows if not row["n"]]:
         out_console.print(f"not known yet: {', '.join(missing)}", highlight=False)
 
 
-def _number(value: float | None) -> str:
+def best_simple(row: Mapping[str, Any]) -> str:
+    """The error of the best simple method, and which it is."""
+    return "" if row["best"] is None else f"{row['best_mae']:.3f} {row['best']}"
+
+
+def number(value: float | None) -> str:
+    """Three digits; nothing for None."""
     return "" if value is None else f"{value:.3f}"
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """As percent; nothing for None."""
     return "" if value is None else f"{value:.1%}"

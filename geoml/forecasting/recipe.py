@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -182,8 +183,8 @@ def _words(value: object) -> object:
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
-class ForecastRunRecipe(Frozen):
-    """One run: a model, a table or a cube, and a reference time in; quantiles of each place or pixel and lead out."""
+class ForecastFrom(Frozen):
+    """A model and a table or a cube, at no reference time yet."""
 
     model: Place = Field(
         description="name, folder or URL of a package; or persistence, climatology, damped, ridge: these are fitted on"
@@ -212,9 +213,6 @@ class ForecastRunRecipe(Frozen):
         description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else lon"
         " and lat of the table",
     )
-    reference_time: Annotated[str, BeforeValidator(_text)] = Field(
-        description="RFC 3339, UTC unless it says a zone: nothing after it is used"
-    )
     leads: Words = Field(default=(), description="ISO 8601, as PT1H,PT3H; by default all of the package")
     places_id: Words = Field(default=(), description="column of the id in the file of places; by default what fits")
     id: Words = Field(
@@ -239,6 +237,72 @@ class ForecastRunRecipe(Frozen):
         if self.bbox is not None and self.region is not None:
             raise ValueError("bbox, region: give one of them")
         return self
+
+
+class ForecastRunRecipe(ForecastFrom):
+    """One run: a model, a table or a cube, and a reference time in; quantiles of each place or pixel and lead out."""
+
+    reference_time: Annotated[str, BeforeValidator(_text)] = Field(
+        description="RFC 3339, UTC unless it says a zone: nothing after it is used"
+    )
+
+
+class CycleRecipe(ForecastFrom):
+    """Forecasts again and again, at every reference time whose step is there: one is a cycle."""
+
+    since: str | None = Field(
+        default=None, description="the first reference time, RFC 3339; by default the newest step at the first look"
+    )
+    until: str | None = Field(
+        default=None, description="look as of then, RFC 3339, as for events of the past; by default now"
+    )
+    every: str | None = Field(
+        default=None, description="ISO 8601, from one reference time to the next; by default the step"
+    )
+    reissue: str = Field(
+        default="PT6H",
+        description="ISO 8601: reference times so long before the newest are looked at again, for steps that came late"
+        " or were corrected",
+    )
+    max_age: str | None = Field(
+        default=None, description="ISO 8601: a newest step that is older is an error; by default its age is said"
+    )
+
+    @model_validator(mode="after")
+    def _periods(self) -> Self:
+        try:
+            for name in ("every", "reissue", "max_age", "step"):
+                if (text := getattr(self, name)) is not None:
+                    StepDuration.parse(text, name)
+            for name in ("since", "until"):
+                if (text := getattr(self, name)) is not None:
+                    utc(text, name)
+        except InputError as err:
+            raise ValueError(str(err)) from err
+        return self
+
+    def at(self, reference: dt.datetime) -> ForecastRunRecipe:
+        """The run of one reference time (UTC)."""
+        from geoml.io.stac.times import rfc3339
+
+        own = {n: getattr(self, n) for n in ForecastFrom.model_fields}
+        return ForecastRunRecipe(**own, reference_time=rfc3339(reference))
+
+    @property
+    def same(self) -> dict[str, Any]:
+        """What all cycles of a folder have in common, as plain JSON."""
+        names = set(ForecastFrom.model_fields) - {"block_size"}
+        return self.model_dump(mode="json", include=names | {"every"})
+
+
+def utc(text: str, field: str) -> dt.datetime:
+    """A time in UTC. Raises InputError that names the field for text that is none."""
+    from geoml.io.stac.times import instant  # pystac, which a recipe that is only described does without
+
+    try:
+        return instant(text)
+    except ValueError as err:
+        raise InputError(f"{field}: {err}; expected RFC 3339 such as 2024-06-01T12:00:00Z") from err
 
 
 def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoml.errors import limits
-from geoml.forecasting.recipe import ForecastRunRecipe
+from geoml.forecasting.recipe import CycleRecipe, ForecastRunRecipe
 from geoml.io.stores.store import within
 from geoml.recipe import PredictRecipe, parse
+
+if TYPE_CHECKING:
+    from geoml.forecasting.cycles.folder import Cycle
+    from geoml.forecasting.cycles.issue import Predict
+    from geoml.forecasting.cycles.look import CycleLook
 
 VERIFICATION = "verification.parquet"
 """In the folder of a run."""
@@ -54,3 +59,33 @@ def verify(run: str | Path, *, table: str | None = None, cube: str | None = None
     found = grids.verified(folder, cube) if grids.is_grid(folder) else rows.verified(folder, table)
     write_verification(found, within(folder, VERIFICATION))
     return found
+
+
+@limits("cycles")
+def look(recipe: CycleRecipe, out: str | Path) -> CycleLook:
+    """Read what is there, and tell which cycles are due in the folder ``out``; one driver at a time, see
+    `geoml.pipeline.locked`. Raises what `geoml.forecasting.cycles.look.look` does."""
+    from geoml.forecasting.cycles.look import look as look_at
+
+    return look_at(recipe, out)
+
+
+def issue(recipe: CycleRecipe, found: CycleLook, cycle: Cycle, predict: Predict) -> dict[str, Any] | None:
+    """Issue one of ``found.todo``; see `geoml.forecasting.cycles.issue.issue`."""
+    from geoml.forecasting.cycles.issue import issue as issue_one
+
+    return issue_one(recipe, found, cycle, predict)
+
+
+@limits("cycles")
+def settle(recipe: CycleRecipe, found: CycleLook) -> list[dict[str, Any]]:
+    """After the last cycle of a look: verify what has come true, write the collection of all cycles; the scores over
+    them by lead. What failed, and whether anything is new, `geoml.forecasting.cycles.look.CycleLook.verdict` says."""
+    from geoml.forecasting.cycles.catalog import write_catalog
+    from geoml.forecasting.cycles.issue import deprecate_replaced
+    from geoml.forecasting.cycles.scores import summary, verify_cycles
+
+    deprecate_replaced(found)
+    verify_cycles(recipe, found)
+    write_catalog(recipe, found)
+    return summary(found.out)

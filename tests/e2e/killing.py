@@ -55,10 +55,14 @@ def load(recipe: Mapping[str, Any], out: Path) -> None:
     """Run once undisturbed, then load here what that took."""
     from geoml import pipeline
 
-    names = out.with_name("modules.json")
+    load_of(lambda: pipeline.predict(recipe, out), out.with_name("modules.json"))
+
+
+def load_of(work: Callable[[], object], names: Path) -> None:
+    """Do ``work`` once in a child, then load here the modules that it took, which ``names`` then lists."""
 
     def whole() -> None:
-        pipeline.predict(recipe, out)
+        work()
         names.write_text(json.dumps(sorted(sys.modules)))
 
     os.waitpid(fork(whole), 0)

@@ -25,6 +25,7 @@ from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.schema_tools.validation import is_valid
 
 import geoml
+from flows import forecast as forecasting
 from flows import form, show, steps
 from flows import geolocate as locating
 from flows import monitor as nightly
@@ -36,6 +37,7 @@ from geoml.engine.run.state import state as state_of
 from geoml.errors import DataError, InputError, ModelError, TransientError
 from geoml.recipe import PredictRecipe
 from geoml.testing import pictures as testing_photos
+from geoml.testing.radar import showers, time_of, write_radar
 
 pytestmark = pytest.mark.integration
 
@@ -194,14 +196,17 @@ def test_a_parameter_names_what_signs_its_url(
     assert b"S3CRET" not in kept_by_prefect()
 
 
-@pytest.mark.parametrize("name", ["predict", "monitor", "geolocate"])
+@pytest.mark.parametrize("name", ["predict", "monitor", "geolocate", "forecast"])
 def test_forms_take_no_secret(name: str) -> None:
     """Prefect's API checks parameters of a deployment by this before it keeps them."""
-    run: Any = {"predict": module.predict, "monitor": nightly.monitor, "geolocate": locating.geolocate}[name]
+    flows = {"predict": module.predict, "monitor": nightly.monitor, "geolocate": locating.geolocate}
+    run: Any = {**flows, "forecast": forecasting.forecast}[name]
     schema = run.parameters.model_dump()
     texts = {"sources": ["x"]} if name == "geolocate" else {"catalog": "x", "region": "x", "datetime": ["2024"]}
     if name == "monitor":
         del texts["datetime"]
+    if name == "forecast":
+        texts = {"cube": "x", "reads": "x", "places": "x"}
     good = {"model": "x", "out": "s3://bucket/a@b", **texts}
     assert is_valid(good, schema)
     for key in ("model", "out", *(k for k in texts if k != "datetime")):
@@ -398,3 +403,33 @@ def test_pictures_by_flow_are_those_by_command(prefect: None, tmp_path: Path) ->
     fields = locating.geolocate.parameters.properties
     assert all(f["description"] for f in fields.values())
     assert fields["use"]["items"]["enum"] == ["time", "text", "position", "altitude"]
+
+
+def test_cycles_by_flow_are_those_by_command(prefect: None, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    radar = write_radar(tmp_path / "rain", showers(range(5), (48, 64)))
+    given = {"model": "advection", "cube": str(tmp_path / "rain"), "reads": str(radar), "leads": ["PT5M"]}
+    given |= {"since": time_of(3), "block_size": 256}
+    state = forecasting.forecast(**given, out=str(tmp_path / "flow"), return_state=True)
+    assert state.is_completed()
+    assert state.message.startswith("2 issued; the newest step is of 2024-06-01T12:20:00Z, ")
+    (row,) = json.loads(newest("verification").data)
+    assert (row["lead"], row["cycles"], row["best simple"]) == ("PT5M", 1, "persistence")
+    words = [w for k, v in given.items() for w in (f"--{k.replace('_', '-')}", v[0] if isinstance(v, list) else v)]
+    assert cli("cycles", *words, "--out", tmp_path / "command").exit_code == 0
+    by_flow, by_command = tmp_path / "flow", tmp_path / "command"
+    names, others = (
+        {p.relative_to(out) for p in out.rglob("*") if p.is_file() and ".geoml" not in p.relative_to(out).parts}
+        for out in (by_command, by_flow)
+    )
+    assert names == others
+    tiffs = [name for name in names if name.suffix == ".tif" and "cogs" in name.parts]
+    assert tiffs
+    assert all((by_flow / name).read_bytes() == (by_command / name).read_bytes() for name in tiffs)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(given))
+    assert forecasting.main([str(tmp_path / "recipe.yaml"), "--out", str(by_flow)]) == 3
+    state = forecasting.forecast(**given, out=str(by_flow), return_state=True)
+    assert (state.name, state.message[:11]) == ("Skipped", "nothing new")
+    stale = forecasting.forecast(**given, out=str(by_flow), max_age="PT1H", return_state=True)
+    assert stale.is_failed()
+    with pytest.raises(DataError, match="max_age: the newest step is of"):
+        stale.result()

@@ -43,6 +43,13 @@ def test_forecast(said: Callable[..., str], tmp_path: Path) -> None:
     words = ("forecast", "--model", "persistence", "--table", table, "--variable", "pm", "--step", "PT1H")
     told = said(*words, "--leads", "PT1H", "--reference-time", "2024-02-10T12:00Z", "--out", tmp_path / "simple")
     assert "3 rows in" in told
+    words = ("cycles", "--model", tmp_path / "package", "--table", table, "--since", "2024-02-10T11:00Z", "--leads",
+             "PT1H", "--until", "2024-02-10T12:00Z", "--out", tmp_path / "cycles")  # fmt: skip
+    told = said(*words)
+    assert "2 issued; the newest step is of 2024-02-10T12:00:00Z, 0 seconds old" in told
+    (row,) = pq.read_table(tmp_path / "cycles" / "verification.parquet").to_pylist()
+    assert dict(row["simple"]).keys() == {"persistence", "climatology"}
+    assert row["best_mae"] == min(dict(row["simple"]).values())
 
 
 def test_what_came_true_is_filled_in_and_scored(said: Callable[..., str], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from geoml import pipeline, testing
 from geoml.engine.run.state import state
 from geoml.errors import TransientError
 from geoml.recipe import PredictRecipe, Query
+from geoml.testing.radar import showers, write_radar
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -90,7 +91,7 @@ def server(prefect_server: Any) -> Server:
     """The server with everything deployed to the process pool ``geoml``, as an engineer does it once."""
     prefect_server.command("work-pool", "create", "geoml", "--type", "process", "--overwrite")
     told = prefect_server.command("deploy", "--all", "--prefect-file", FILE)
-    assert told.count("successfully created") == 4, told
+    assert told.count("successfully created") == 5, told
     return Server(prefect_server)
 
 
@@ -219,6 +220,24 @@ def test_the_monitor_runs_by_schedule_as_items_arrive(server: Server, worker: An
     month = json.loads((out / "months" / "2024-06.json").read_text())
     children = [k["title"] for k in month["links"] if k["rel"] == "child"]
     assert children == ["2024-06-01", "2024-06-02", "2024-06-03"]
+
+
+def test_cycles_run_by_their_deployment(server: Server, worker: Any, tmp_path: Path) -> None:
+    cycles = server.deployment("forecast/cycles")
+    (schedule,) = cycles["schedules"]
+    assert (schedule["active"], schedule["schedule"]["cron"]) == (False, "*/5 * * * *")
+    form = cycles["parameter_openapi_schema"]
+    assert form["required"] == ["model", "out"]
+    assert all(f["description"] for f in form["properties"].values())
+    assert "advection" in form["properties"]["model"]["anyOf"][0]["enum"]
+    assert "knmi-radar" in form["properties"]["reads"]["anyOf"][0]["enum"]
+    radar = write_radar(tmp_path / "rain", showers(range(4), (48, 64)))
+    given = {"cube": str(tmp_path / "rain"), "reads": str(radar), "leads": ["PT5M"], "block_size": 256, "max_age": None}
+    done = run(server, "forecast/cycles", {**given, "out": str(tmp_path / "out")}, "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + worker.tail()
+    last = server.runs(cycles["id"])[-1]
+    assert last["state"]["message"].startswith("1 issued; the newest step is of 2024-06-01T12:15:00Z, ")
+    assert (tmp_path / "out/cycles/20240601T121500Z/run.json").is_file()
 
 
 class held:

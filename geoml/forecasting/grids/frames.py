@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ class CubeFrames:
     def __init__(self, cube: Cube) -> None:
         self.cube, self.seconds = cube, step_seconds(cube)
         ticks = np.asarray(cube.times, "datetime64[s]").astype(np.int64)
-        self.phase = int(ticks[0] % self.seconds)
+        # each may be a little off its place
+        self.phase = int(Counter((ticks % self.seconds).tolist()).most_common(1)[0][0])
         self.numbers: NDArray[np.int64] = (ticks - self.phase + self.seconds // 2) // self.seconds
         self._at = {int(n): k for k, n in enumerate(self.numbers)}
         self.shape = cube.shape

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import shapely
@@ -18,14 +19,13 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.grids.fit import TASK, metres_of, phase_of
 from geoml.forecasting.grids.frames import CubeFrames, step_seconds
-from geoml.forecasting.recipe import CubeSource, ForecastRunRecipe
+from geoml.forecasting.recipe import CubeSource, ForecastFrom, ForecastRunRecipe, utc
 from geoml.io.cards.forecast import ForecastTerms, period, spelled
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.cubes.catalog import outline_of, write_catalog
 from geoml.io.cubes.cube import Cube, open_cube
-from geoml.io.cubes.spec import load_cube_spec
+from geoml.io.cubes.spec import CubeSpec, load_cube_spec
 from geoml.io.stac.step_times import steps_of
-from geoml.io.stac.times import instant
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
 from geoml.io.stores.store import read_small, within, write_json
@@ -42,7 +42,11 @@ HISTORY = 4
 """Steps that they see, of which advection takes its motion."""
 
 
-def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
+Opener = Callable[[Path, CubeSpec, int, dt.datetime], Cube]
+"""Of a cube: what it is of, how it is read, its factor, and when it has to be known."""
+
+
+def prepared(asked: ForecastRunRecipe, out: str | Path, opener: Opener = open_cube) -> PredictRecipe:
     """The recipe of the run in ``out``, whose folder has its catalog and its package then.
 
     Raises InputError for a reference time in the future or between steps, a lead that the model does not have, a cube
@@ -58,7 +62,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
     source = source_asked(asked, card)
     folder = claim(out, STATE).local / STATE
     _check_same(asked, folder)
-    with open_cube(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
+    with opener(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
         card, terms = untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
         size = _block_size(asked.block_size, cube)
@@ -74,10 +78,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
 
 def reference_asked(asked: ForecastRunRecipe) -> dt.datetime:
     """The reference time in UTC. Raises InputError for text that is none, and for one in the future."""
-    try:
-        found = instant(asked.reference_time)
-    except ValueError as err:
-        raise InputError(f"reference-time: {err}; expected RFC 3339 such as 2024-06-01T12:00:00Z") from err
+    found = utc(asked.reference_time, "reference-time")
     if found > dt.datetime.now(dt.UTC):
         raise InputError(f"reference-time: {found:%FT%TZ} is in the future; expected one up to now")
     return found
@@ -101,7 +102,7 @@ def _block_size(asked: int, cube: Cube) -> int:
     return asked
 
 
-def source_asked(asked: ForecastRunRecipe, card: MapCard | None) -> CubeSource:
+def source_asked(asked: ForecastFrom, card: MapCard | None) -> CubeSource:
     """How the cube is read: as the recipe of the package says, or as asked."""
     trained = {} if card is None else card.training.get("recipe", {}).get("source", {})
     reads = asked.reads or trained.get("cube")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import DataError
 from geoml.forecasting.grids.frames import CubeFrames
 from geoml.forecasting.grids.run import ASKED, PACKAGE, reference_asked, source_asked
+from geoml.forecasting.grids.score import climatology_of, simple
+from geoml.forecasting.grids.seen import SeenCube
 from geoml.forecasting.recipe import ForecastRunRecipe
 from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.cards.map_card import MapCard
-from geoml.io.cubes.cube import open_cube
+from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import load_cube_spec
 from geoml.io.stores.store import read_small
 from geoml.io.tables.verification import lead_row
@@ -28,9 +30,15 @@ from geoml.recipe import parse
 
 Floats = NDArray[np.float32]
 
+PIXELS = 4_000_000
+"""Of a field, as many as all methods are held beside."""
 
-def verified(run: Path, cube: str | None = None) -> list[dict[str, Any]]:
+
+def verified(run: Path, cube: str | None = None, opener: Callable[..., Cube] = open_cube) -> list[dict[str, Any]]:
     """A row of each lead. ``cube`` is where its steps lie now; by default as the run was told.
+
+    Beside it stand the simple methods of `geoml.forecasting.grids.score.simple`, of fields of more than `PIXELS`
+    persistence alone.
 
     Raises InputError for a folder that is no run of a forecast, DataError for files that cannot be read.
     """
@@ -39,26 +47,45 @@ def verified(run: Path, cube: str | None = None) -> list[dict[str, Any]]:
     terms = parse(ForecastTerms, dict(card.made), f"{card.name}: made")
     source, reference = source_asked(asked, card), reference_asked(asked)
     rows = []
-    with open_cube(Path(cube or str(asked.cube)), load_cube_spec(source.cube), source.factor) as opened:
+    with opener(Path(cube or str(asked.cube)), load_cube_spec(source.cube), source.factor) as opened:
         frames = CubeFrames(opened)
         now = frames.number(reference)
         known = {int(n): k for k, n in enumerate(frames.numbers)}
+        due = [lead for lead in terms.written if now + lead // terms.step in known]
+        others = _simple(run / STATE / PACKAGE, card, terms, frames, now) if due else {"persistence": None}
         for lead in terms.written:
-            mine, stays = (FieldScores(q, (), (), 0.0) for q in (terms.quantiles or (0.5,), (0.5,)))
-            step = known.get(now + lead // terms.step)
+            mine = FieldScores(terms.quantiles or (0.5,), (), (), 0.0)
+            sums: dict[str, FieldScores] = {}
             for found, part in _blocks(run, f"lead_{spelled(lead)}.tif", opened.geobox.affine, opened.shape):
-                if step is None:
+                if lead not in due:
                     continue
-                truth = opened.read(step, *part)
+                truth = opened.read(known[now + lead // terms.step], *part)
                 mine.update(found, truth)
-                if (last := known.get(now)) is not None:
-                    stays.update(opened.read(last, *part)[None], truth)
+                for name, fields in others.items():
+                    if fields is not None:
+                        field = fields[terms.leads.index(lead)][0][part][None]
+                        sums.setdefault(name, FieldScores((0.5,))).update(field, truth)
             about = {
                 "model": card.name, "variable": terms.variable, "unit": terms.unit, "reference_time": reference,
                 "valid_time": reference + lead, "lead": spelled(lead),
             }  # fmt: skip
-            rows.append(lead_row(about, mine.compute(), stays.compute()["mae"]))
+            maes = {name: sums[name].compute()["mae"] if name in sums else None for name in others}
+            rows.append(lead_row(about, mine.compute(), maes))
     return rows
+
+
+def _simple(
+    package: Path, card: MapCard, terms: ForecastTerms, frames: CubeFrames, now: int
+) -> dict[str, Sequence[Floats] | None]:
+    """By method (lead)(1, y, x) in the unit; None where what it is made of is not known."""
+    seen = SeenCube(frames, terms, card.bands[0].mean, card.bands[0].std)
+    if frames.step(now) is None:
+        return {"persistence": None}
+    if frames.shape[0] * frames.shape[1] > PIXELS:
+        return {"persistence": [seen.frame(now)[None]] * len(terms.leads)}
+    seen.climatology = climatology_of(package, terms)
+    methods = {name: method for name, method in simple(seen).items() if name != card.name or name == "persistence"}
+    return {name: list(method(now)) for name, method in methods.items()}
 
 
 def _blocks(run: Path, name: str, grid: Any, shape: tuple[int, int]) -> Iterator[tuple[Floats, tuple[slice, slice]]]:

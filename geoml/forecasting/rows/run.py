@@ -59,8 +59,8 @@ class TableForecast:
         return [int(k) for k in np.flatnonzero(np.isfinite(self.history).any(0))]
 
 
-def run(asked: ForecastRunRecipe, out: str | Path) -> dict[str, Any]:
-    """Write a forecast to the folder ``out``; what its ``run.json`` says.
+def run(asked: ForecastRunRecipe, out: str | Path, version: int = 1) -> dict[str, Any]:
+    """Write a forecast to the folder ``out``; what its ``run.json`` says. ``version`` goes to its rows.
 
     Raises InputError for a reference time in the future or between steps, leads that the model does not have,
     covariates that end before the longest lead, or a folder with other files; NothingFound where nothing is known at
@@ -76,8 +76,9 @@ def run(asked: ForecastRunRecipe, out: str | Path) -> dict[str, Any]:
     if not answered:
         raise NothingFound(f"reference-time: no place has a value in the {found.card.history} steps up to it")
     rows = write_rows(
-        within(folder, ROWS), found.card, found.places, answered, found.leads, reference, found.valid, found.quantiles
-    )
+        within(folder, ROWS), found.card, found.places, answered, found.leads, reference, found.valid, found.quantiles,
+        version,
+    )  # fmt: skip
     silent = [name for k, name in enumerate(found.places.ids) if k not in set(answered)]
     newest = int(np.flatnonzero(np.isfinite(found.history).any(1))[-1])
     warnings = (

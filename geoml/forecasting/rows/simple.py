@@ -9,7 +9,7 @@ import pandas as pd
 
 from geoml.errors import InputError, NothingFound
 from geoml.forecasting.cards.forecast import CardPlace, ForecastCard
-from geoml.forecasting.recipe import ForecastRunRecipe
+from geoml.forecasting.recipe import ForecastFrom, ForecastRunRecipe
 from geoml.forecasting.rows.fitted import all_steps, fitted
 from geoml.forecasting.rows.forecaster import TableForecaster
 from geoml.io.tables.durations import StepDuration
@@ -27,7 +27,7 @@ DAYS, YEARS = 1, 5
 """History where none is asked for: so many days of steps, else so many steps."""
 
 
-def layout_of(asked: ForecastRunRecipe, path: Path) -> TableLayout:
+def layout_of(asked: ForecastFrom, path: Path) -> TableLayout:
     """How to read the table, from what was asked and the names of its columns. Raises InputError."""
     names = columns_of(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ import shapely
 
 from geoml.errors import DataError, InputError
 from geoml.forecasting.recipe import ForecastRunRecipe
-from geoml.forecasting.rows.forecaster import load
+from geoml.forecasting.rows.forecaster import ForecastPackage, TableForecaster, load
 from geoml.forecasting.rows.run import RECORD, ROWS, instant_of
 from geoml.forecasting.rows.simple import SIMPLE, layout_of
 from geoml.forecasting.rows.write import quantile_name
 from geoml.io.stores.store import read_small, within
 from geoml.io.tables.geoparquet import write_in_order
-from geoml.io.tables.long_table import PlaceTable, TimePanel, read_panel
+from geoml.io.tables.long_table import Floats, PlaceTable, TimePanel, read_panel
 from geoml.io.tables.verification import lead_row
 from geoml.nn.forecast.scores import LeadScores
 from geoml.recipe import parse
@@ -42,43 +43,59 @@ def verified(run: Path, table: str | None = None) -> list[dict[str, Any]]:
     except (OSError, pa.ArrowException) as err:
         raise DataError(f"{run / ROWS}: cannot be read ({err})") from err
     reference = instant_of(asked.reference_time)
-    panel = _panel(asked, Path(table or str(asked.table)), rows)
+    package = None if asked.model in SIMPLE else load(asked.model)
+    panel = _panel(asked, Path(table or str(asked.table)), rows, package)
     observed = _at(panel, rows["place"].to_pylist(), rows["valid_time"].to_pandas())
     column = rows.schema.get_field_index("observed")
     filled = pa.array(observed, pa.float64(), mask=~np.isfinite(observed))
     write_in_order(rows.set_column(column, rows.schema.field("observed"), filled), within(run, ROWS))
-    last = _at(panel, rows["place"].to_pylist(), pd.Series([reference] * len(rows)))
+    simple = {"persistence": _at(panel, rows["place"].to_pylist(), pd.Series([reference] * len(rows)))}
+    if package is not None:
+        simple["climatology"] = _usual(package.module, rows)
     levels = record["levels"]
     quantiles = np.stack([rows[quantile_name(q)].to_numpy() for q in levels], 1)
     leads = np.array(rows["lead"].to_pylist())
     found = []
     for lead in record["leads"]:
         mine = leads == lead
-        model, stays = LeadScores((lead,), levels), LeadScores((lead,), (0.5,))
-        model.update(quantiles[mine][:, None], observed[mine][:, None])
-        stays.update(last[mine][:, None, None], observed[mine][:, None])
+        scores = _scored(lead, levels, quantiles[mine], observed[mine])
+        maes = {k: _scored(lead, (0.5,), values[mine][:, None], observed[mine])["mae"] for k, values in simple.items()}
         valid = rows["valid_time"].to_pandas()[mine]
         about = {
             "model": record["model"], "variable": record["variable"], "unit": rows["unit"][0].as_py(),
             "reference_time": reference.to_pydatetime(), "valid_time": valid.iloc[0].to_pydatetime(), "lead": lead,
         }  # fmt: skip
-        found.append(lead_row(about, model.compute()["leads"][lead], stays.compute()["leads"][lead]["mae"]))
+        found.append(lead_row(about, scores, maes))
     return found
 
 
-def _panel(asked: ForecastRunRecipe, path: Path, rows: pa.Table) -> TimePanel:
+def _scored(lead: str, levels: Sequence[float], quantiles: Floats, truth: Floats) -> dict[str, Any]:
+    """Of (place, level) quantiles."""
+    scores = LeadScores((lead,), levels)
+    scores.update(quantiles[:, None], truth[:, None])
+    return dict(scores.compute()["leads"][lead])
+
+
+def _usual(module: TableForecaster, rows: pa.Table) -> Floats:
+    """The climatology of the package at each row."""
+    times = pd.DatetimeIndex(rows["valid_time"].to_pandas()).tz_convert(dt.UTC)
+    place = {p.id: k for k, p in enumerate(module.card.places)}
+    usual = module.physical(module.climatology.at(times))
+    return usual[np.arange(len(rows)), [place[name] for name in rows["place"].to_pylist()]]
+
+
+def _panel(asked: ForecastRunRecipe, path: Path, rows: pa.Table, package: ForecastPackage | None) -> TimePanel:
     """The table with the places of the rows."""
     shapes = dict(zip(rows["place"].to_pylist(), shapely.from_wkb(rows["geometry"].to_pylist()), strict=True))
     geometries = np.array(list(shapes.values()), object)
     lonlat = np.stack([shapely.get_x(shapely.centroid(geometries)), shapely.get_y(shapely.centroid(geometries))], 1)
     places = PlaceTable(tuple(shapes), lonlat, geometries)
-    if asked.model in SIMPLE:
+    if package is None:
         return read_panel(path, layout_of(asked, path), places)
-    card = load(asked.model).card
-    return read_panel(path, card.table, places, phase=card.phase)
+    return read_panel(path, package.card.table, places, phase=package.card.phase)
 
 
-def _at(panel: TimePanel, names: list[str], times: pd.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _at(panel: TimePanel, names: list[str], times: pd.Series) -> Floats:
     """The target of each place at each time, NaN where it is not known."""
     step = {t: k for k, t in enumerate(panel.axis.time(panel.numbers))}
     place = {name: k for k, name in enumerate(panel.places.ids)}

@@ -41,6 +41,7 @@ def quantile_name(level: float) -> str:
 def write_rows(
     path: Path, card: ForecastCard, places: PlaceTable, answered: Sequence[int], leads: Sequence[str],
     reference: pd.Timestamp, valid: pd.DatetimeIndex, quantiles: Float[ndarray, "place lead level"],
+    version: int = 1,
 ) -> pa.Table:  # fmt: skip
     """Write the rows of the places that are ``answered`` (by number); the table as written.
 
@@ -61,7 +62,7 @@ def write_rows(
         **{quantile_name(level): those[:, k] for k, level in enumerate(card.levels)},
         "mean": mean_of(those, card.levels),
         "observed": [None] * (count * ahead),
-        "version": [1] * (count * ahead),
+        "version": [version] * (count * ahead),
         "bbox": bbox_column(shapely.bounds(shapes).reshape(-1, 4)),
         "geometry": shapely.to_wkb(shapes, byte_order=1),
     }

@@ -72,6 +72,21 @@ def item_id(cube: Cube, step: int) -> str:
     return f"{cube.variable}-{moment}" + ("" if known is None else f"-of-{_compact(f'{known}Z')}")
 
 
+def pixels_of(cube: Cube, step: int) -> str | None:
+    """SHA-256 of the grid and the values of a step, as ``geoml:pixels`` of its item has it; None where no value is
+    known. Raises what `Cube.read` raises."""
+    known = False
+
+    def looked_at() -> Iterator[NDArray[np.float32]]:
+        nonlocal known
+        for rows in _strips(cube, step):
+            known = known or bool(np.isfinite(rows).any())
+            yield rows
+
+    found = _hashed(cube, looked_at(), None)
+    return found if known else None
+
+
 def _compact(text: str) -> str:
     return text.replace("-", "").replace(":", "")
 

@@ -251,10 +251,11 @@ def open_cube(
         texts = ", ".join(iso(c, "standard") for c in cycles[:5])
         raise DataError(f"{frames[0].path}: forecasts of {len(cycles)} reference times ({texts}); expected one")
     check_spacing([f.tick for f in frames], [f.name for f in frames], spec.duration, spec.time.calendar)
-    return Cube(spec, frames, found[0].grid, _reader(spec), factor)
+    return Cube(spec, frames, found[0].grid, reader_of(spec), factor)
 
 
-def _reader(spec: CubeSpec) -> FrameReader:
+def reader_of(spec: CubeSpec) -> FrameReader:
+    """What reads the stored numbers of frames."""
     return ZarrReader(spec) if spec.driver == "Zarr" else _GdalReader(spec)
 
 
@@ -268,8 +269,13 @@ def _found(sources: list[Source], spec: CubeSpec, until: int | None) -> list[Fou
     if items:
         return [found for item in items if (found := _of_item(item, spec, until)) is not None]
     paths = paths_of([part for part in sources if not isinstance(part, pystac.Item)], spec)
+    return [found for path in paths if (found := frames_in(path, spec, until)) is not None and found.frames]
+
+
+def frames_in(path: Path, spec: CubeSpec, until: int | None) -> Found | None:
+    """The frames of a file that are known by a tick. Raises DataError that names file and field."""
     find = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr}.get(spec.driver, find_rasters)
-    return [found for path in paths if (found := find(path, spec, until)) is not None and found.frames]
+    return find(path, spec, until)
 
 
 def _of_item(item: pystac.Item, spec: CubeSpec, until: int | None) -> Found | None:

@@ -18,7 +18,7 @@ def find_rasters(path: Path, spec: CubeSpec, until: int | None, when: dt.datetim
     A file whose name or item says that it is later is not opened. Raises DataError that names file and field.
     """
     if spec.source == "name":
-        when = _moment(path.name, spec)
+        when = moment_of(path.name, spec)
     if when is not None and not known_by(until, round(when.timestamp()), spec):
         return None
     check_kind(path, spec)
@@ -31,13 +31,13 @@ def find_rasters(path: Path, spec: CubeSpec, until: int | None, when: dt.datetim
         if when is None:
             if spec.time.attribute not in tags:
                 raise DataError(f"attribute {spec.time.attribute} is not there; time.attribute needs it")
-            when = _moment(tags[spec.time.attribute].strip(), spec)
+            when = moment_of(tags[spec.time.attribute].strip(), spec)
     tick = round(when.timestamp())
     return Found((CubeFrame(path, spec.band, tick),), found) if known_by(until, tick, spec) else None
 
 
-def _moment(text: str, spec: CubeSpec) -> dt.datetime:
-    """The time that a name or an attribute says, UTC where it says no zone."""
+def moment_of(text: str, spec: CubeSpec) -> dt.datetime:
+    """The time that a name or an attribute says, UTC where it says no zone. Raises DataError where it says none."""
     try:
         moment = dt.datetime.strptime(text, spec.time.pattern)
     except ValueError as err:

@@ -54,6 +54,12 @@ def check_spacing(times: Sequence[int], names: Sequence[str], step: StepDuration
         if times[k] == times[k - 1]:
             same = sum(t == times[k] for t in times)
             raise DataError(f"{same} frames of {iso(times[k], calendar)}: {names[k - 1]} and {names[k]}; expected one")
+    if (found := misfit(times, step, calendar)) is not None:
+        raise DataError(f"{names[found[0]]}: {found[1]}")
+
+
+def misfit(times: Sequence[int], step: StepDuration, calendar: Calendar) -> tuple[int, str] | None:
+    """The one of different times, in order, that is most out of step with the others, and why; None where none is."""
     at = np.array(places(times, step, calendar))
     at = at - (Counter(np.round(at % 1, 6)).most_common(1)[0][0] if len(at) else 0.0)
     slots = np.rint(at).astype(np.int64)
@@ -65,10 +71,10 @@ def check_spacing(times: Sequence[int], names: Sequence[str], step: StepDuration
         unsure = abs(off[k]) > OFF and slots[0] <= other <= slots[-1] and other not in taken
         if taken[slot] > 1 or unsure or abs(off[k]) > 0.5 - 1e-6:
             near = "two frames are next to one place" if taken[slot] > 1 else f"{abs(off[k]):.2f} steps off the others"
-            raise DataError(
-                f"{names[k]}: {iso(times[k], calendar)} is out of step, {near}; expected frames a whole number of steps"
-                " apart"
+            return k, (
+                f"{iso(times[k], calendar)} is out of step, {near}; expected frames a whole number of steps apart"
             )
+    return None
 
 
 def check_axis(times: Ticks, where: str, step: StepDuration, calendar: Calendar, longest: int | None) -> None:

@@ -52,6 +52,13 @@ class StepDuration:
             raise InputError(f"{field}: {self}; expected a multiple of the step, which is {step}")
         return mine // other
 
+    def before(self, time: dt.datetime) -> dt.datetime:
+        """So much earlier; of months on the same day, or on the 28th where it is later."""
+        if not self.months:
+            return time - dt.timedelta(seconds=self.seconds)
+        year, month = divmod(time.year * 12 + time.month - 1 - self.months, 12)
+        return time.replace(year=year, month=month + 1, day=min(time.day, 28))
+
 
 def zone_of(name: str) -> dt.tzinfo:
     """A zone by its name, as Asia/Shanghai, or its distance from UTC, as +08:00. Raises InputError."""
