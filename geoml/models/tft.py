@@ -58,8 +58,8 @@ class Affine(nn.Module):
         return _mapped(x, self.weight, self.bias)
 
     def after(self, other: Affine, x: Float[Tensor, "*row input"]) -> Float[Tensor, "*row output"]:
-        """``self(other(x))`` in one product. Where ``other`` has a map for each variable and ``self`` takes what they say
-        as one row, ``x`` is one of all inputs."""
+        """``self(other(x))`` in one product. Where ``other`` has a map for each variable and ``self`` takes what
+        they say as one row, ``x`` is one of all inputs."""
         weight = self.weight
         if weight.ndim < other.weight.ndim:
             weight = torch.unflatten(weight, 0, (len(other.weight), -1))
