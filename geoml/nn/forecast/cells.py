@@ -1,4 +1,4 @@
-"""What the cells of a grid say to each other: the same everywhere, and only so far, so that no cut of the grid counts."""
+"""What the cells of a grid say to each other: the same everywhere, and only so far, so that no cut of it counts."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_part_of_a_grid_with_its_radius_around_it_says_what_the_whole_says() -
 
 
 def test_a_field_that_moves_is_foretold_from_the_neighbours() -> None:
-    """By one cell a step, in either direction along x: what comes to a cell is beside it now, and history says where."""
+    """By one cell a step, in either direction along x: what comes is beside a cell now, and history says where."""
     module = graph().train()
     optimiser = torch.optim.Adam(module.parameters(), lr=2e-2)
     for step in range(70):
