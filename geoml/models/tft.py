@@ -60,7 +60,7 @@ class Affine(nn.Module):
     def after(self, other: Affine, x: Float[Tensor, "*row input"]) -> Float[Tensor, "*row output"]:
         """``self(other(x))`` in one product. Where ``other`` has a map for each variable and ``self`` takes what
         they say as one row, ``x`` is one of all inputs."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if weight.ndim < other.weight.ndim:
             weight = torch.unflatten(weight, 0, (len(other.weight), -1))
         joined, moved = other.weight @ weight, other.bias @ weight

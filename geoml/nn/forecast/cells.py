@@ -20,6 +20,8 @@ class CellMessages(nn.Module):
     https://doi.org/10.1109/CVPR.1993.341081), which leaves out what is not known or lies beyond the edge.
     """
 
+    away: Tensor
+
     def __init__(self, reach: int, kernels: int) -> None:
         super().__init__()
         self.reach, self.sides = reach, 1 + kernels
