@@ -19,8 +19,8 @@ DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
-	bench-growth bench-start bench-stream bench-nowcast bench-objects bench-detect bench-track bench-gpu bench-backends bench-rate \
-	bench-similar env requirements pin-base stack stack-down stack-local images
+	bench-growth bench-start bench-stream bench-nowcast bench-tables bench-objects bench-detect bench-track bench-gpu \
+	bench-backends bench-rate bench-similar env requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -84,6 +84,9 @@ bench-stream: env  ## latency of one chip through the warm model, p50 and p99
 
 bench-nowcast: env  ## motion and leads of a radar frame, beside pysteps (PYSTEPS_PYTHON)
 	$(BIN)/python -m tests.benchmarks.nowcast $(PYSTEPS_PYTHON)
+
+bench-tables: env  ## rows a second of forecasts of a table, beside pytorch-forecasting (PF_PYTHON)
+	$(BIN)/python -m tests.benchmarks.tables $(PF_PYTHON)
 
 bench-objects: env  ## joining 10^4 to 10^6 boxes, beside torchvision and SAHI (SAHI_PYTHON)
 	$(BIN)/python tests/benchmarks/objects.py

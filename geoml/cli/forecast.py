@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,9 @@ def forecast(
         f" {', '.join(record['leads'])} after {record['reference_time']}, by {record['model']}",
         highlight=False,
     )
+    age = timedelta(seconds=record["age_seconds"])
+    when = f"{age} before it" if age else "the reference time"
+    out_console.print(f"The newest value is of {record['newest_known']}, {when}", highlight=False)
     print_warnings(record)
 
 

@@ -98,16 +98,9 @@ class ConvLSTM(nn.Module):
             looks = None if looks is None else F.pad(looks, more)
         window = self.config.layout.split(x, looks)
         found = rising(self._raw(window))
-        centre, known = self._centre(window)
+        centre, known = window.start(len(self.config.leads))
         out = torch.where(known[:, :, None], found + centre[:, :, None], UNKNOWN)
         return out.flatten(1, 2)[..., :height, :width]
-
-    def _centre(self, window: ForecastWindow) -> tuple[Tensor, Tensor]:
-        if window.guess is not None and window.guess_known is not None:
-            return window.guess, window.guess_known
-        leads = len(self.config.leads)
-        value, known = window.last()
-        return value[:, None].expand(-1, leads, -1, -1), known[:, None].expand(-1, leads, -1, -1)
 
     def _raw(self, window: ForecastWindow) -> Float[Tensor, "batch lead level y x"]:
         state: State | None = None
@@ -115,7 +108,7 @@ class ConvLSTM(nn.Module):
             state = self.encoder(self._seen(window.history[:, step, 0], window.known[:, step, 0]), state)
         assert state is not None
         hidden, cell = state
-        centre, known = self._centre(window)
+        centre, known = window.start(len(self.config.leads))
         raw = []
         for lead in range(len(self.config.leads)):
             seen = self._seen(centre[:, lead], known[:, lead])

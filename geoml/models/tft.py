@@ -44,26 +44,75 @@ class Config(ForecastConfig):
             raise InputError(f"tft: {self}; expected places from 0, a width that heads divide, dropout below 1")
 
 
-class GatedResidual(nn.Module):
-    """``LayerNorm(a + GLU(dense(ELU(dense(x) + dense(c)))))``: what is not needed passes by (equations 2 to 5)."""
+class Affine(nn.Module):
+    """``x @ weight + bias``; with ``each`` a map of its own for each of so many variables, which ``x`` begins with."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float, context: int = 0) -> None:
+    def __init__(self, inputs: int, outputs: int, each: int = 0) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+        lead = (each,) if each else ()
+        most = inputs**-0.5  # as nn.Linear begins
+        self.weight = nn.Parameter(torch.empty(*lead, inputs, outputs).uniform_(-most, most))
+        self.bias = nn.Parameter(torch.empty(*lead, 1, outputs).uniform_(-most, most))
+
+    def forward(self, x: Float[Tensor, "*row input"]) -> Float[Tensor, "*row output"]:
+        return _mapped(x, self.weight, self.bias)
+
+    def after(self, other: Affine, x: Float[Tensor, "*row input"]) -> Float[Tensor, "*row output"]:
+        """``self(other(x))`` in one product. Where ``other`` has a map for each variable and ``self`` takes what
+        they say as one row, ``x`` is one of all inputs."""
+        weight: Tensor = self.weight
+        if weight.ndim < other.weight.ndim:
+            weight = torch.unflatten(weight, 0, (len(other.weight), -1))
+        joined, moved = other.weight @ weight, other.bias @ weight
+        if joined.ndim > self.weight.ndim:
+            joined, moved = joined.flatten(0, 1), moved.sum(0)
+        return _mapped(x, joined, moved + self.bias)
+
+
+def _mapped(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if weight.ndim == 3:
+        return torch.baddbmm(bias, x, weight)
+    return F.linear(x, weight.mT, bias[0])
+
+
+class GatedResidual(nn.Module):
+    """``LayerNorm(a + GLU(dense(ELU(dense(x) + dense(c)))))``: what is not needed passes by (equations 2 to 5).
+
+    With ``each`` there is one of its own for each of so many variables, which ``x`` begins with.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float, context: int = 0, each: int = 0) -> None:
+        super().__init__()
+        self.first, self.second = Affine(inputs, hidden, each), Affine(hidden, hidden, each)
         self.context = nn.Linear(context, hidden, bias=False) if context else None
-        self.gate = nn.Linear(hidden, 2 * outputs)
-        self.skip = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
-        self.norm, self.dropout = nn.LayerNorm(outputs), nn.Dropout(dropout)
+        self.gate = Affine(hidden, 2 * outputs, each)
+        self.skip = Affine(inputs, outputs, each) if inputs != outputs else None
+        self.dropout = nn.Dropout(dropout)
+        self.scale = nn.Parameter(torch.ones(*((each, 1) if each else ()), outputs))
+        self.shift = nn.Parameter(torch.zeros(*((each, 1) if each else ()), outputs))
 
     def forward(
-        self, x: Float[Tensor, "... feature"], context: Float[Tensor, "... _"] | None = None
-    ) -> Float[Tensor, "... output"]:
-        inner = self.first(x)
+        self, x: Float[Tensor, "*row feature"], context: Float[Tensor, "... _"] | None = None
+    ) -> Float[Tensor, "*row output"]:
+        return self.gated(self.first(x), x if self.skip is None else self.skip(x), context)
+
+    def of(
+        self, embed: Affine, x: Float[Tensor, "*row input"], context: Float[Tensor, "... _"] | None = None
+    ) -> Float[Tensor, "*row output"]:
+        """The same of ``embed(x)``."""
+        skip = embed(x) if self.skip is None else self.skip.after(embed, x)
+        return self.gated(self.first.after(embed, x), skip, context)
+
+    def gated(
+        self, inner: Float[Tensor, "*row hidden"], skip: Float[Tensor, "*row output"],
+        context: Float[Tensor, "... _"] | None,
+    ) -> Float[Tensor, "*row output"]:  # fmt: skip
         if self.context is not None and context is not None:
             inner = inner + self.context(context)
-        inner = self.dropout(self.second(F.elu(inner)))
-        out: Tensor = self.norm(self.skip(x) + F.glu(self.gate(inner), -1))
-        return out
+        inner = F.elu(inner, inplace=True)
+        gate = self.gate(self.dropout(self.second(inner))) if self.training else self.gate.after(self.second, inner)
+        normal = F.layer_norm(F.glu(gate, -1).add_(skip), skip.shape[-1:])
+        return torch.addcmul(self.shift, normal, self.scale)
 
 
 class VariableSelection(nn.Module):
@@ -71,18 +120,22 @@ class VariableSelection(nn.Module):
 
     def __init__(self, variables: int, hidden: int, dropout: float, context: int = 0) -> None:
         super().__init__()
-        self.embed = nn.ModuleList(nn.Linear(2, hidden) for _ in range(variables))
-        self.each = nn.ModuleList(GatedResidual(hidden, hidden, hidden, dropout) for _ in range(variables))
+        self.embed = Affine(2, hidden, variables)
+        self.each = GatedResidual(hidden, hidden, hidden, dropout, each=variables)
         self.choose = GatedResidual(variables * hidden, hidden, variables, dropout, context)
 
     def forward(
         self, x: Float[Tensor, "row step variable 2"], context: Float[Tensor, "row 1 _"] | None
     ) -> tuple[Float[Tensor, "row step hidden"], Float[Tensor, "row step variable"]]:
         """Of values and whether they are known."""
-        parts = [layer(x[:, :, k]) for k, layer in enumerate(self.embed)]
-        weights = torch.softmax(self.choose(torch.cat(parts, 2), context), 2)
-        said = torch.stack([layer(part) for layer, part in zip(self.each, parts, strict=True)], 3)
-        return (said * weights[:, :, None]).sum(3), weights
+        rows, steps = x.shape[:2]
+        by_variable = x.flatten(0, 1).transpose(0, 1)
+        weights = torch.softmax(self.choose.of(self.embed, x.flatten(2), context), 2)
+        said = self.each.of(self.embed, by_variable)
+        chosen = torch.zeros_like(said[0])
+        for part, weight in zip(said, weights.flatten(0, 1).T, strict=True):
+            chosen = torch.addcmul(chosen, part, weight[:, None])
+        return torch.unflatten(chosen, 0, (rows, steps)), weights
 
 
 class TemporalFusion(nn.Module):
@@ -153,7 +206,7 @@ class TemporalFusion(nn.Module):
             if places != len(self.places):
                 raise InputError(f"places: {places}; the network has embeddings for {len(self.places)}")
             own = self.places.repeat(rows // places, 1)[:, None]
-        past, chosen = self.past(torch.cat(parts, 2), own)
+        past, chosen = self._past(torch.cat(parts, 2), len(last), own)
         there = _known(_rows(ahead))
         there[:, :, 0, 1] = seen.flatten()[:, None].to(there.dtype)
         future, _ = self.ahead(there, own)
@@ -166,17 +219,30 @@ class TemporalFusion(nn.Module):
         out = self.after_feed(self.feed(out), whole[:, -leads:])
         return self.head(out), chosen, weights
 
+    def _past(self, x: Tensor, batch: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Selection of (row, step, variable, 2). A step that several windows see is selected once where windows slide
+        along one series, as those of a calibration or of a test do."""
+        windows = torch.unflatten(x, 0, (batch, -1))
+        slide = 0 if self.training else _slide(windows)
+        if not slide:
+            both: tuple[Tensor, Tensor] = self.past(x, own)
+            return both
+        series = torch.cat([windows[0], *windows[1:, :, -slide:]], 1)
+        said = self.past(series, None if own is None else own[: len(series)])
+        past, chosen = (v.unfold(1, x.shape[1], slide).permute(1, 0, 3, 2).flatten(0, 1) for v in said)
+        return past, chosen
+
     def _attend(self, rich: Tensor) -> tuple[Tensor, Tensor]:
         """Interpretable attention (section 4.4): heads have queries and keys of their own and share the values."""
         heads, leads = self.config.heads, len(self.config.leads)
-        query = torch.unflatten(self.query(rich[:, -leads:]), 2, (heads, -1))
-        key = torch.unflatten(self.key(rich), 2, (heads, -1))
-        scores = torch.einsum("rlhd,rshd->rhls", query, key) / key.shape[-1] ** 0.5
+        query = torch.unflatten(self.query(rich[:, -leads:]), 2, (heads, -1)).transpose(1, 2)
+        key = torch.unflatten(self.key(rich), 2, (heads, -1)).permute(0, 2, 3, 1)
+        scores = (query / key.shape[2] ** 0.5) @ key
         steps = rich.shape[1]
         later = (
             torch.arange(steps, device=rich.device) > torch.arange(steps - leads, steps, device=rich.device)[:, None]
         )
-        weights = torch.softmax(scores.masked_fill(later, -torch.inf), 3).mean(1)
+        weights = torch.softmax(scores.masked_fill_(later, -torch.inf), 3).mean(1)
         return self.merge(weights @ self.value(rich)), weights
 
 
@@ -192,6 +258,13 @@ class _Gate(nn.Module):
     ) -> Float[Tensor, "row step hidden"]:
         out: Tensor = self.norm(skip + F.glu(self.gate(self.dropout(x)), -1))
         return out
+
+
+def _slide(windows: Tensor) -> int:
+    """By how many steps each of (window, place, step, ...) goes on from the one before; 0 where they do not."""
+    steps = windows.shape[2] if len(windows) > 1 else 0
+    found = (n for n in range(1, steps) if torch.equal(windows[1:, :, :-n], windows[:-1, :, n:]))
+    return next(found, 0)
 
 
 def _rows(x: Tensor) -> Tensor:

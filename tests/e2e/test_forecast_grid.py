@@ -193,7 +193,13 @@ def test_what_is_printed_names_the_files(cli: Cli, radar: Path, tmp_path: Path) 
     assert "it was not scored on later data" in page
 
 
-def test_a_network_that_sees_around_itself_gives_the_same_bytes_for_any_blocks(radar: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [("convlstm", {"width": 8, "patch": 2}), ("graph", {"hidden": 8, "reach": 3, "kernels": 2})],
+)
+def test_a_network_that_sees_around_itself_gives_the_same_bytes_for_any_blocks(
+    radar: Path, tmp_path: Path, architecture: str, config: dict[str, Any]
+) -> None:
     torch.manual_seed(0)
     leads = (2, 6)
     terms = {
@@ -202,8 +208,8 @@ def test_a_network_that_sees_around_itself_gives_the_same_bytes_for_any_blocks(r
     }  # fmt: skip
     card = testing.card(
         "net", [Band(name="rainfall_rate", mean=1.0, std=2.0, unit="mm/h")], [], task="grid_forecast", gsd=1000.0,
-        architecture="convlstm", dates=5, channels=6, made=terms, float32=True,
-        config={"history": 3, "leads": list(leads), "levels": [0.1, 0.5, 0.9], "guess": True, "width": 8, "patch": 2},
+        architecture=architecture, dates=5, channels=6, made=terms, float32=True,
+        config={"history": 3, "leads": list(leads), "levels": [0.1, 0.5, 0.9], "guess": True, **config},
     )  # fmt: skip
     net = package.build(card)
     with torch.no_grad():

@@ -22,10 +22,13 @@ ENOUGH = 0.5
 def answers(forecaster: TableForecaster, windows: SeriesWindows, at: Numbers) -> Floats:
     """(time, place, lead, level) calibrated quantiles, in the unit of the target; they never cross."""
     card = forecaster.card
-    raw = forecaster.raw(windows, at)
+    past = _calibrating(card, windows, at) if card.rolling else at[:0]
+    needed = np.union1d(past, at)
+    every = forecaster.raw(windows, needed)  # once: what is asked for may calibrate what comes later
+    raw = every[np.searchsorted(needed, at)]
     shifts = forecaster.shifts.numpy()[forecaster.season(windows, at), np.arange(len(card.steps))]
     if card.rolling:
-        shifts = _rolled(forecaster, windows, at, shifts)
+        shifts = _rolled(card, windows, at, past, every[np.searchsorted(needed, past)], shifts)
     if isinstance(forecaster.network, EstimatedForecast) and forecaster.network.exact:
         shifts[..., len(card.levels) // 2] = 0.0
     return forecaster.physical(np.sort(raw + shifts[:, None], -1))
@@ -36,29 +39,28 @@ def reach(card: ForecastCard) -> int:
     return card.history + (card.rolling + card.update + card.steps[-1] if card.rolling else 0)
 
 
-def errors_of(
-    forecaster: TableForecaster, windows: SeriesWindows, at: Numbers, until: int | None = None
-) -> tuple[Floats, Floats]:
-    """(n, lead, level) what the network says and (n, lead) what came true, in the normalised unit; what is not known at
-    step ``until``, or has no history, is NaN."""
-    raw = forecaster.raw(windows, at)
+def came_true(windows: SeriesWindows, at: Numbers) -> Floats:
+    """(time * place, lead) in the normalised unit; NaN where it is not known or the place has no history."""
     truth = windows.targets(at)[:, :, 0].numpy().transpose(0, 2, 1).astype(np.float64)
     truth = np.where(windows.has_history(at)[:, :, None], truth, np.nan)
-    if until is not None:
-        truth = np.where((at[:, None] + np.array(forecaster.steps) <= until)[:, None], truth, np.nan)
-    rows = truth.shape[0] * truth.shape[1]
-    return raw.reshape(rows, *raw.shape[2:]), truth.reshape(rows, truth.shape[2])
+    return truth.reshape(-1, truth.shape[2])
 
 
-def _rolled(forecaster: TableForecaster, windows: SeriesWindows, at: Numbers, fixed: Floats) -> Floats:
-    """(time, lead, level): shifts by what came true in the steps before, renewed every ``update`` steps of the axis."""
-    card, out = forecaster.card, fixed.copy()
+def _calibrating(card: ForecastCard, windows: SeriesWindows, at: Numbers) -> Numbers:
+    """Steps whose errors count for the answers at ``at``."""
     renewed = at // card.update * card.update
-    first = windows.first + card.history - 1
-    earliest = max(first, int(renewed.min()) - card.rolling)
-    past = np.arange(-(-earliest // card.every) * card.every, int(renewed.max()) + 1, card.every)
-    raw, truth = errors_of(forecaster, windows, past)
-    places = len(card.places)
+    earliest = max(windows.first + card.history - 1, int(renewed.min()) - card.rolling)
+    return np.arange(-(-earliest // card.every) * card.every, int(renewed.max()) + 1, card.every)
+
+
+def _rolled(
+    card: ForecastCard, windows: SeriesWindows, at: Numbers, past: Numbers, raw: Floats, fixed: Floats
+) -> Floats:
+    """(time, lead, level): shifts by what came true in the steps before, renewed every ``update`` steps of the axis;
+    ``raw`` is of ``past``."""
+    out, renewed = fixed.copy(), at // card.update * card.update
+    truth, places = came_true(windows, past), len(card.places)
+    raw = raw.reshape(-1, *raw.shape[2:])
     number = np.repeat(past, places)
     for now in np.unique(renewed):
         mine = (number > now - card.rolling) & (number <= now)

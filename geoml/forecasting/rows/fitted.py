@@ -15,7 +15,7 @@ from geoml.data.recipe import resolve
 from geoml.errors import InputError, NothingFound
 from geoml.forecasting.cards.forecast import CardPlace, ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe, TimeSplit
-from geoml.forecasting.rows.calibrated import errors_of
+from geoml.forecasting.rows.calibrated import came_true
 from geoml.forecasting.rows.forecaster import TableForecaster
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.io.tables.durations import StepDuration
@@ -132,9 +132,9 @@ def estimate(forecaster: TableForecaster, windows: SeriesWindows, at: Numbers) -
 def calibrate(found: FittedTable, at: Numbers) -> None:
     """Shift the quantiles by their errors at reference steps that nothing was fitted on."""
     forecaster = found.forecaster
-    raw, truth = errors_of(forecaster, found.windows, at)
+    raw, truth = forecaster.raw(found.windows, at), came_true(found.windows, at)
     season = forecaster.season(found.windows, at).repeat(len(found.card.places), 0)
-    shifts = conformal_shifts(raw, truth, found.card.levels, season, found.card.seasons)
+    shifts = conformal_shifts(raw.reshape(-1, *raw.shape[2:]), truth, found.card.levels, season, found.card.seasons)
     forecaster.shifts.copy_(torch.from_numpy(shifts))
 
 

@@ -22,8 +22,8 @@ from geoml.io.tables.table_source import TableVariable
 from geoml.nn.context import asked
 from geoml.nn.forecast.estimated import EstimatedForecast
 
-BATCH = 256
-"""Reference times at once."""
+ROWS = 256
+"""Places at reference times that are answered at once: more no longer fit the caches of a processor."""
 
 
 class TableForecaster(nn.Module):
@@ -138,8 +138,9 @@ class TableForecaster(nn.Module):
         self.network.eval()
         levels = len(self.card.levels)
         out = []
-        for start in range(0, len(at), BATCH):
-            found = self.network(*self.given(windows, at[start : start + BATCH]))
+        batch = max(1, ROWS // len(self.card.places))
+        for start in range(0, len(at), batch):
+            found = self.network(*self.given(windows, at[start : start + batch]))
             out.append(found.unflatten(1, (-1, levels))[:, :, :, 0].permute(0, 3, 1, 2).double().numpy())
         answer = np.concatenate([np.empty((0, len(self.card.places), len(self.steps), levels)), *out])
         if not np.isfinite(answer).all():

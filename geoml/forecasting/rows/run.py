@@ -80,20 +80,24 @@ def run(asked: ForecastRunRecipe, out: str | Path, version: int = 1) -> dict[str
         version,
     )  # fmt: skip
     silent = [name for k, name in enumerate(found.places.ids) if k not in set(answered)]
-    newest = int(np.flatnonzero(np.isfinite(found.history).any(1))[-1])
+    ages = _ages(found)
+    newest = len(found.history) - 1 - min(ages.values())
     warnings = (
         [f"{len(silent)} places have no known value in the history and get no rows: {listed(silent, most=5)}"]
         if silent
         else []
     )
-    age = len(found.history) - 1 - newest
-    if age:
+    if age := min(ages.values()):
         warnings.append(f"the newest value is {age} steps of {found.card.table.step} older than the reference time")
+    if late := [name for name, steps in ages.items() if steps > age]:
+        warnings.append(f"{len(late)} places have no value as new as that; the oldest newest one is"
+                        f" {max(ages.values())} steps before the reference time: {listed(late, most=5)}")  # fmt: skip
     record = {
         "kind": "forecast", "model": found.card.name, "sha256": found.card.sha256,
         "variable": rows["variable"][0].as_py(),
         "reference_time": reference.isoformat(), "leads": list(found.leads), "places": len(answered), "rows": len(rows),
         "without_history": silent, "left_out": found.left_out, "newest_known": found.seen[newest].isoformat(),
+        "age_seconds": int((reference - found.seen[newest]).total_seconds()),
         "levels": list(found.card.levels), "data_sha256": found.used, "recipe": asked.model_dump(mode="json"),
         "warnings": warnings, "versions": dict(software()), "domain": None,
         "backend": {"name": "torch", "precision": "fp32", "reason": "rows of a table", "proof": None},
@@ -104,6 +108,12 @@ def run(asked: ForecastRunRecipe, out: str | Path, version: int = 1) -> dict[str
     record |= {"started": started.isoformat(), "finished": dt.datetime.now(dt.UTC).isoformat()}
     write_json(within(folder, RECORD), record)
     return record
+
+
+def _ages(found: TableForecast) -> dict[str, int]:
+    """Of each place that is answered, how many steps before the reference time its newest known value lies."""
+    back = np.isfinite(found.history[::-1])
+    return {found.places.ids[k]: int(back[:, k].argmax()) for k in found.answered}
 
 
 def forecast(asked: ForecastRunRecipe, reference: pd.Timestamp) -> TableForecast:

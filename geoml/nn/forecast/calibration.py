@@ -36,10 +36,11 @@ def conformal_shifts(
     out = np.zeros((seasons, *error.shape[1:]))
     for lead in range(error.shape[1]):
         known = np.isfinite(error[:, lead]).all(1)
-        common = _order_statistics(error[known, lead], levels)
-        for one in range(seasons):
-            mine = known & (where[:, lead] == one)
-            out[one, lead] = _order_statistics(error[mine, lead], levels) if mine.sum() >= LEAST else common
+        each = [known & (where[:, lead] == one) for one in range(seasons)]
+        few = [mine.sum() < LEAST for mine in each]
+        common = _order_statistics(error[known, lead], levels) if any(few) else out[0, lead]
+        for one, mine in enumerate(each):
+            out[one, lead] = common if few[one] else _order_statistics(error[mine, lead], levels)
     return out
 
 
@@ -67,13 +68,13 @@ def _order_statistics(error: Floats, levels: Sequence[float]) -> Floats:
     n = len(error)
     if not n:
         return np.zeros(len(levels))
-    ordered = np.sort(error, 0)
     out = np.empty(len(levels))
-    for k, level in enumerate(levels):
-        if level > 0.5:
-            out[k] = ordered[min(n, int(np.ceil((n + 1) * level - 1e-9))) - 1, k]
-        elif level < 0.5:
-            out[k] = ordered[max(1, int(np.floor((n + 1) * level + 1e-9))) - 1, k]
-        else:
-            out[k] = np.median(ordered[:, k])
+    for k, (level, column) in enumerate(zip(levels, np.ascontiguousarray(error.T), strict=True)):
+        if level == 0.5:
+            out[k] = np.median(column)
+            continue
+        high = min(n, int(np.ceil((n + 1) * level - 1e-9))) - 1
+        low = max(1, int(np.floor((n + 1) * level + 1e-9))) - 1
+        at = high if level > 0.5 else low
+        out[k] = np.partition(column, at)[at]
     return out

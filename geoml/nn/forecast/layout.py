@@ -50,6 +50,13 @@ class ForecastWindow:
             value, known = torch.where(seen, self.history[:, step, 0], value), known | seen
         return value, known
 
+    def start(self, leads: int) -> tuple[Float[Tensor, "batch lead y x"], Bool[Tensor, "batch lead y x"]]:
+        """What a learnt model adds to: the guess, else the latest known value; and where there is one."""
+        if self.guess is not None and self.guess_known is not None:
+            return self.guess, self.guess_known
+        value, known = self.last()
+        return value[:, None].expand(-1, leads, -1, -1), known[:, None].expand(-1, leads, -1, -1)
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -110,6 +110,14 @@ def test_an_old_value_is_said_to_be_old(place: Path, tmp_path: Path) -> None:
     frame = made.table()
     record = forecast(place, tmp_path / "out", frame[frame.time <= pd.Timestamp(NOW) - pd.Timedelta("5h")])
     assert any("the newest value is 5 steps of PT1H older" in w for w in record["warnings"])
+    assert record["age_seconds"] == 5 * 3600
+    late = frame.station.isin(["east", "south"]) & (frame.time > pd.Timestamp(NOW) - pd.Timedelta("7h"))
+    frame = frame[frame.time <= pd.Timestamp(NOW)]
+    record = forecast(place, tmp_path / "some", frame.assign(pm=frame.pm.mask(late)))
+    assert record["age_seconds"] == 0
+    assert any(
+        "2 places have no value as new as that; the oldest newest one is 7 steps" in w for w in record["warnings"]
+    ), record["warnings"]
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,33 @@ def test_the_transformer_looks_at_no_lead_after_its_own() -> None:
         change = torch.unflatten(module(x) - module(other), 1, (3, 7)).abs().amax((0, 2, 3, 4))
     assert float(change[:2].max()) < 1e-6
     assert float(change[2]) > 1e-4
+
+
+def test_what_windows_share_is_selected_once_and_the_answer_is_that_of_each_alone() -> None:
+    """Windows that slide along one series, by one step and by two; shuffled ones are answered as they are."""
+    torch.manual_seed(0)
+    module = models.build("tft", {"history": 6, "leads": (1, 2), "places": 3, "hidden": 8, "heads": 2}).eval()
+    assert isinstance(module, TemporalFusion)
+    seen: list[int] = []
+    module.past.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[0] * given[0].shape[1]))
+    series = noise(3, 20)
+    for at, steps in ((range(10), 15), (range(0, 10, 2), 14), ((4, 0, 7), 18)):
+        x = torch.stack([series[:, k : k + 6].T for k in at])[:, :, None]
+        with torch.no_grad():
+            module.head.weight.normal_()
+            together = module(x)
+            assert seen.pop() == 3 * steps
+            alone = torch.cat([module(x[k : k + 1]) for k in range(len(at))])
+        torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+
+
+def test_maps_that_follow_each_other_are_joined_without_another_answer() -> None:
+    """In training the network takes them one after the other, with what is dropped in between: here nothing."""
+    torch.manual_seed(0)
+    module = models.build(
+        "tft", {"history": 6, "leads": (1, 2), "variables": 2, "hidden": 8, "heads": 2, "dropout": 0.0}
+    )
+    with torch.no_grad():
+        module.head.weight.normal_()  # type: ignore[operator, union-attr]
+        x = noise(5, 12, 1, 3)
+        torch.testing.assert_close(module.train()(x), module.eval()(x), atol=1e-6, rtol=1e-5)
