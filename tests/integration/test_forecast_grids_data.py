@@ -39,3 +39,13 @@ def test_temperature_is_better_than_simple_methods_to_six_hours(tmp_path: Path) 
         assert found["skill"][lead]["rmse"]["skill"] > 0.1
         assert 0.85 < found["methods"]["era5-temperature"]["leads"][lead]["coverage"]["90"] < 0.97
     assert found["skill"]["P1D"]["rmse"]["skill"] < 0, "the documents say that yesterday is better a day ahead"
+
+
+def test_vegetation_under_clouds_is_told_by_how_long_ago_it_was_seen(tmp_path: Path) -> None:
+    found = scores("eolearn-ndvi", tmp_path / "model")
+    leads = found["methods"]["eolearn-ndvi"]["leads"]
+    for (row, mine), most in zip(leads.items(), (0.129, 0.117, 0.134, 0.140), strict=True):
+        assert mine["rmse"] <= most
+        assert found["skill"][row]["rmse"]["skill"] > -0.005
+        assert mine["unsaid"] == 0
+        assert 0.88 < mine["coverage"]["90"] < 0.97

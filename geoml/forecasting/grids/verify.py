@@ -16,6 +16,7 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import DataError
 from geoml.forecasting.grids.frames import CubeFrames
 from geoml.forecasting.grids.run import ASKED, PACKAGE, reference_asked, source_asked
+from geoml.forecasting.grids.seen import SeenCube
 from geoml.forecasting.recipe import ForecastRunRecipe
 from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.cards.map_card import MapCard
@@ -41,7 +42,8 @@ def verified(run: Path, cube: str | None = None) -> list[dict[str, Any]]:
     rows = []
     with open_cube(Path(cube or str(asked.cube)), load_cube_spec(source.cube), source.factor) as opened:
         frames = CubeFrames(opened)
-        now = frames.number(reference)
+        now = frames.number(reference, between=terms.latest)
+        plain = SeenCube(frames, terms.model_copy(update={"background": None}))
         known = {int(n): k for k, n in enumerate(frames.numbers)}
         for lead in terms.written:
             mine, stays = (FieldScores(q, (), (), 0.0) for q in (terms.quantiles or (0.5,), (0.5,)))
@@ -51,7 +53,9 @@ def verified(run: Path, cube: str | None = None) -> list[dict[str, Any]]:
                     continue
                 truth = opened.read(step, *part)
                 mine.update(found, truth)
-                if (last := known.get(now)) is not None:
+                if terms.latest:
+                    stays.update(plain.physical(plain.latest(now)[:1])[:, *part], truth)
+                elif (last := known.get(now)) is not None:
                     stays.update(opened.read(last, *part)[None], truth)
             about = {
                 "model": card.name, "variable": terms.variable, "unit": terms.unit, "reference_time": reference,

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io.cubes.calendars import Calendar, CalendarTime, iso, named
+from geoml.io.cubes.eopatch import EOPatchReader, find_eopatch
 from geoml.io.cubes.files import environment, explained, open_file, paths_of
 from geoml.io.cubes.frames import CubeFrame, Found, FrameReader, no_data
 from geoml.io.cubes.grib import find_grib
@@ -255,7 +256,8 @@ def open_cube(
 
 
 def _reader(spec: CubeSpec) -> FrameReader:
-    return ZarrReader(spec) if spec.driver == "Zarr" else _GdalReader(spec)
+    made: dict[str, type[ZarrReader | EOPatchReader]] = {"Zarr": ZarrReader, "EOPatch": EOPatchReader}
+    return made.get(spec.driver, _GdalReader)(spec)
 
 
 def _found(sources: list[Source], spec: CubeSpec, until: int | None) -> list[Found]:
@@ -268,7 +270,8 @@ def _found(sources: list[Source], spec: CubeSpec, until: int | None) -> list[Fou
     if items:
         return [found for item in items if (found := _of_item(item, spec, until)) is not None]
     paths = paths_of([part for part in sources if not isinstance(part, pystac.Item)], spec)
-    find = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr}.get(spec.driver, find_rasters)
+    finders = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr, "EOPatch": find_eopatch}
+    find = finders.get(spec.driver, find_rasters)
     return [found for path in paths if (found := find(path, spec, until)) is not None and found.frames]
 
 

@@ -13,6 +13,7 @@ from geoml.models.graph import GraphForecast
 from geoml.models.ridge import RidgeForecast
 from geoml.models.tft import TemporalFusion
 from geoml.nn.forecast.estimated import EstimatedForecast
+from geoml.nn.forecast.layout import SAID
 
 
 def estimated(name: str, x: torch.Tensor, target: torch.Tensor, **config: object) -> EstimatedForecast:
@@ -60,6 +61,40 @@ def test_the_anomaly_is_damped_as_least_squares_say() -> None:
     for name in ("damped", "climatology"):
         with pytest.raises(InputError, match="background"):
             models.build(name, {"history": 2, "leads": (1,)})
+
+
+def test_by_distance_phi_is_of_age_and_lead_and_nothing_is_said_of_what_is_not_known() -> None:
+    """An autoregression around 3, seen once, 0 to 15 steps ago: of it 0.95 to the power of age and lead is left."""
+    random = np.random.default_rng(0)
+    count, leads = 40_000, (1, 8)
+    age = random.integers(0, 16, count)
+    seen = random.normal(size=count)
+    distance = age[:, None] + np.array(leads)
+    left = 0.95**distance
+    later = left * seen[:, None] + np.sqrt(1 - left**2) * random.normal(size=(count, 2))
+    channels = [seen + 3, age, np.full(count, 3.0), np.full(count, 3.0), np.full(count, 3.0)]
+    x = torch.from_numpy(np.stack(channels, 1)).float()[:, :, None, None]
+    target = torch.from_numpy(later + 3).float()[:, :, None, None]
+    module = estimated("damped", x, target, history=1, aged=16, leads=leads, background=True, levels=(0.1, 0.5, 0.9))
+    phi = module.phi
+    assert isinstance(phi, torch.Tensor)
+    for knot in (1, 2, 3, 4):
+        assert float(phi[knot]) == pytest.approx(0.95 ** (2**knot), abs=0.05)
+    asked = torch.tensor([5.0, 4.0, 3.0, 3.0, 3.0])[None, :, None, None].repeat(4, 1, 1, 1)
+    asked[3, 1] = 90
+    looks = torch.ones(4, 5, 1, 1, dtype=torch.bool)
+    looks[1, :3], looks[2, 4] = False, False
+    said = module(asked, looks)[:, :, 0, 0]
+    assert said.shape == (4, 7), "two leads of three levels, and the age"
+    assert said[0, 1].item() == pytest.approx(3 + 2 * 0.95**5, abs=0.06)
+    wide = 2 * 1.2816 * (1 - 0.95**10) ** 0.5
+    assert (said[0, 2] - said[0, 0]).item() == pytest.approx(wide, rel=0.15)
+    assert bool((said[1] < SAID).all()), "never known"
+    assert bool((said[2, 3:6] < SAID).all()), "no climatology at the second lead"
+    assert said[2, 6].item() == 4
+    assert bool((said[3, :6] < SAID).all()), "older than anything in training"
+    with pytest.raises(InputError, match="aged: 4; expected 0"):
+        models.build("damped", {"history": 4, "aged": 4, "leads": (1,), "background": True})
 
 
 def test_persistence_is_the_last_known_value_or_that_of_a_period_before() -> None:
