@@ -39,7 +39,7 @@ from geoml.io.cubes.catalog import outline_of
 from geoml.io.cubes.cube import Cube
 from geoml.io.stores.store import sha256, within
 from geoml.io.tables.durations import StepDuration
-from geoml.nn.forecast.calibration import conformal_shifts
+from geoml.nn.forecast.calibration import conformal_shifts, symmetric_shifts
 from geoml.nn.forecast.estimated import EstimatedForecast
 from geoml.nn.forecast.quantiles import pinball_loss
 
@@ -52,6 +52,7 @@ ESTIMATED = 96
 """Windows that a forecast without training is estimated on."""
 CALIBRATED = 20_000
 """Pixels of each reference time that calibrate, at most."""
+FEW_DAYS = 30
 DEGREE = 111_319.490793
 """Metres, as `geoml.grid.region.plane_of` has it."""
 
@@ -271,12 +272,14 @@ def _estimate(net: EstimatedForecast, seen: SeenCube, train: Sequence[int], reci
     every, wanted, parts = seen.climatology, seen.wanted, []
     steps = trained_steps(seen, train)
     of = np.array(train if wanted is None else sorted(wanted))
-    folds = np.array_split(of, FOLDS) if every is not None and len(train) >= FOLDS else [of]
+    folds = _folds(seen, of) if every is not None and len(train) >= FOLDS else [of]
     count = -(-max(ESTIMATED, len(train)) // len(folds))
     for fold, times in enumerate(folds):
         mine = [int(t) for t in times]
         if wanted is None:
             others = np.setdiff1d(steps, trained_steps(seen, mine))
+            if seen.terms.background and not seen.terms.background.annual:
+                others = np.intersect1d(others, trained_steps(seen, [int(t) for t in folds[1 - fold]]))
         else:  # what is foretold is held out, and not what was known before
             seen.wanted = frozenset(mine)
             others = np.setdiff1d(steps, times)
@@ -286,6 +289,16 @@ def _estimate(net: EstimatedForecast, seen: SeenCube, train: Sequence[int], reci
         parts += [drawn(seen, [mine[n % len(mine)]], recipe.chip_size, (recipe.seed, fold, n)) for n in range(count)]
     seen.climatology, seen.wanted = every, wanted
     net.estimate(*(torch.stack(part) for part in zip(*parts, strict=True)))
+
+
+def _folds(seen: SeenCube, of: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Parts of the training time. A climatology that knows no season ages with it: there, the first and the last third
+    are seen beside that of each other, as far away as what is forecast will be."""
+    said = seen.terms.background
+    if said is None or said.annual:
+        return np.array_split(of, FOLDS)
+    first, _, last = np.array_split(of, 3)
+    return [first, last]
 
 
 def _spread(net: EstimatedForecast, seen: SeenCube, val: Sequence[int], recipe: ForecastRecipe) -> None:
@@ -306,7 +319,8 @@ def _harmonics(seen: SeenCube, steps: NDArray[np.int64], least: int) -> NDArray[
 
 def calibrated(found: FittedGrid, at: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """What is added to the quantiles of each lead, in the unit as the model sees it, so that they hold at times that
-    nothing was fitted on. Where the highest one says less than what hardly counts, as on dry ground, none calibrates.
+    nothing was fitted on. Of few days the errors in common say little of the next ones, and the median stays. Where the
+    highest one says less than what hardly counts, as on dry ground, none calibrates.
     """
     seen, terms = found.seen, found.terms
     quantiles, truth = [], []
@@ -321,9 +335,12 @@ def calibrated(found: FittedGrid, at: Sequence[int]) -> tuple[tuple[float, ...],
         quantiles.append(np.moveaxis(raw.reshape(*raw.shape[:2], -1)[:, :, place], -1, 0))
         masked = np.where(counts, target, np.nan).reshape(len(target), -1)
         truth.append(masked[:, place].T)
-    shifts = conformal_shifts(
-        np.concatenate(quantiles).astype(np.float64), np.concatenate(truth).astype(np.float64), terms.quantiles
-    )[0]
+    each = np.concatenate(quantiles).astype(np.float64), np.concatenate(truth).astype(np.float64)
+    days = (seen.frames.seconds_of(at[-1]) - seen.frames.seconds_of(at[0])) / 86_400
+    if days < FEW_DAYS and terms.transform == "none":
+        shifts = symmetric_shifts(*each, terms.quantiles)
+    else:
+        shifts = conformal_shifts(*each, terms.quantiles)[0]
     return tuple(tuple(round(float(v), 6) for v in row) for row in shifts * seen.std)
 
 

@@ -48,10 +48,12 @@ class SkillMap:
 
     def update(self, row: int, forecasts: Sequence[Floats], truth: Floats) -> None:
         """Count (y, x) values of each method, NaN where nothing is said or known."""
-        errors = np.abs(np.stack(forecasts).astype(np.float64) - truth)
-        known = np.asarray(np.isfinite(errors).all(0))
+        known = np.isfinite(truth)
+        for forecast in forecasts:
+            known = known & np.isfinite(forecast)
         self.count[row] += squares(known, self.side)
-        self.errors[row] += squares(np.where(known, errors, 0), self.side)
+        for method, forecast in enumerate(forecasts):
+            self.errors[row, method] += squares(np.where(known, np.abs(forecast - truth), np.float32(0)), self.side)
 
     def widen(self) -> None:
         """Double the squares until most of those that know something, at each row, know enough: of few reference times
@@ -91,7 +93,8 @@ def squares(values: NDArray[Any], side: int) -> NDArray[Any]:
     pads = [(0, 0)] * (values.ndim - 2) + [(0, -height % side), (0, -width % side)]
     padded = np.pad(values, pads)
     *front, height, width = padded.shape
-    found: NDArray[Any] = padded.reshape(*front, height // side, side, width // side, side).sum((-3, -1))
+    kind = np.int64 if values.dtype.kind in "bi" else np.float64
+    found: NDArray[Any] = padded.reshape(*front, height // side, side, width // side, side).sum((-3, -1), dtype=kind)
     return found
 
 

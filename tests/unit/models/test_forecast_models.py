@@ -158,3 +158,33 @@ def test_the_transformer_looks_at_no_lead_after_its_own() -> None:
         change = torch.unflatten(module(x) - module(other), 1, (3, 7)).abs().amax((0, 2, 3, 4))
     assert float(change[:2].max()) < 1e-6
     assert float(change[2]) > 1e-4
+
+
+def test_a_blend_takes_the_forecast_that_is_right_and_is_no_worse_than_any_on_other_windows() -> None:
+    """An oscillation that the lags tell, and nothing else; and a period that comes again in noise."""
+    random = np.random.default_rng(0)
+
+    def windows(series: np.ndarray, at: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        past = np.stack([series[at - k] for k in range(7, -1, -1)] + [np.zeros(len(at))] * 9, 1)
+        return torch.from_numpy(past).float()[:, :, None, None], torch.from_numpy(series[at + 3]).float()[
+            :, None, None, None
+        ]
+
+    def shares(series: np.ndarray) -> list[float]:
+        x, target = windows(series, np.arange(8, 1500))
+        module = estimated("blend", x, target, history=8, leads=(3,), background=True, period=8)
+        other, truth = windows(series, np.arange(1500, 1900))
+        split = module.config.layout.split(other)
+        error = (module.centre(split)[:, 0] - truth[:, 0]).square().mean()
+        each = (module.simple(split)[:, 0] - truth).square().mean((0, 2, 3))  # type: ignore[operator]
+        assert error < 1.05 * each.min()
+        return [float(v) for v in module.shares[0]]  # type: ignore[index, union-attr]
+
+    told = np.zeros(2000)
+    for t in range(2, 2000):
+        told[t] = 1.6 * told[t - 1] - 0.95 * told[t - 2] + random.normal(0, 0.1)
+    assert shares(told)[4] > 0.9
+    again = np.tile(random.normal(0, 1, 8), 250) + random.normal(0, 0.1, 2000)
+    found = shares(again)
+    assert sum(found) == pytest.approx(1)
+    assert found[1] + found[4] > 0.95
