@@ -192,4 +192,4 @@ class Output:
         """Maps of some leads, the fan of all, and what is known of its skill."""
         from geoml.outputs._forecast_report import ForecastReport
 
-        return ForecastReport(self.terms, self.layers[: len(self.terms.written)], self.card.scores)
+        return ForecastReport(self.terms, self.layers, self.card.scores)

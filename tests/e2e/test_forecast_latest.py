@@ -103,6 +103,9 @@ def test_a_run_says_how_old_what_it_knew_was_and_nothing_where_it_knew_too_littl
     assert np.abs(middle[said] - known).mean() < 0.03, "as the process that made it says"
     older = old[said] > 15
     assert (high - low)[said][older].mean() > 1.2 * (high - low)[said][~older].mean()
+    page = (tmp_path / "run/report.html").read_text()
+    assert "age of the last known value at the reference time" in page
+    assert "beside the simple methods, by the time since the last known value" in page
     steps.verify(tmp_path / "run")
     rows = {row["lead"]: row for row in pq.read_table(tmp_path / "run/verification.parquet").to_pylist()}
     assert list(rows) == list(LEADS)
