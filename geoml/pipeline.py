@@ -28,7 +28,7 @@ from geoml.engine.run.sample import with_sample
 from geoml.engine.run.search import search as search
 from geoml.engine.run.span_search import SpanSearch
 from geoml.engine.run.tally import Progress, Tally, is_done
-from geoml.engine.task import DEFAULT, Task, find
+from geoml.engine.task import DEFAULT, Task, find, with_maps
 from geoml.engine.workers.drive import run_all
 from geoml.errors import GeomlError, InputError, NothingFound, limits
 from geoml.io.cards.domain import describe
@@ -182,10 +182,18 @@ def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]
 
 
 @limits("evaluate")
-def evaluate(model: str | Path, recipe: str | Path | Mapping[str, object], split: str = "test") -> dict[str, Any]:
+def evaluate(
+    model: str | Path,
+    recipe: str | Path | Mapping[str, object],
+    split: str = "test",
+    maps: str | Path | None = None,
+) -> dict[str, Any]:
     """Scores of a model package on a split of a training recipe, as ``score`` of the task that the recipe names gives
-    them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised."""
+    them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised. Where the task has a map of its
+    scores, the COG ``maps`` is written too."""
     task, parsed = _settled(recipe)
+    if maps is not None and (mapped := with_maps(task)):
+        return mapped.mapped(model, parsed, split, Path(maps))
     return task.score(model, parsed, split)
 
 

@@ -42,13 +42,16 @@ def evaluate(
         str, typer.Option("--split", help="test, val or train; all: of a model that learns nothing")
     ] = "test",
     as_json: Json = False,
-    report: Annotated[Path | None, typer.Option("--report", help="also write an HTML report")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="also write an HTML report, and beside it a map of what is scored by place"),
+    ] = None,
 ) -> None:
     """Scores of a model on a split of a recipe."""
     from geoml import pipeline
     from geoml.io.stores.store import write_text
 
-    scores = pipeline.evaluate(model, recipe, split)
+    scores = pipeline.evaluate(model, recipe, split, report and report.with_suffix(".skill.tif"))
     task, _ = pipeline.training(recipe)
     if as_json:
         print(json.dumps(scores))

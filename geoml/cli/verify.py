@@ -38,7 +38,7 @@ def print_verification(rows: Sequence[Mapping[str, Any]], run: Path) -> None:
     """A table of the leads."""
     from geoml.forecasting.steps import VERIFICATION
 
-    unit = f", {rows[0]['unit']}" if rows and rows[0]["unit"] else ""
+    unit = f", {rows[0]['unit']}" if rows and rows[0]["unit"] not in (None, "", "1") else ""
     shown = Table(title=f"{run / VERIFICATION}: {rows[0]['model']} of {rows[0]['reference_time']:%FT%TZ}{unit}")
     names = ("lead", "n", "MAE", "best simple", "skill", "CRPS", "50 %", "80 %", "90 %")
     for name in names:

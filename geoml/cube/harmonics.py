@@ -27,11 +27,13 @@ def basis(seconds: NDArray[np.int64], annual: int, diurnal: int) -> Floats:
     )
 
 
-def fit_harmonics(steps: Iterable[tuple[int, NDArray[np.float32]]], annual: int, diurnal: int) -> NDArray[np.float32]:
+def fit_harmonics(
+    steps: Iterable[tuple[int, NDArray[np.float32]]], annual: int, diurnal: int, least: int = 1
+) -> NDArray[np.float32]:
     """(feature, y, x) weights of `basis`, of (seconds, (y, x) values) one after the other, NaN where not known.
 
-    Harmonics are shrunk a little towards none; a pixel that is never known has NaN. Memory grows with the square of the
-    number of features, and not with that of steps. No step gives an empty array.
+    Harmonics are shrunk a little towards none; a pixel that is known fewer than ``least`` times has NaN. Memory grows
+    with the square of the number of features, and not with that of steps. No step gives an empty array.
     """
     gram = right = count = None
     for seconds, values in steps:
@@ -49,7 +51,7 @@ def fit_harmonics(steps: Iterable[tuple[int, NDArray[np.float32]]], annual: int,
     shrink[0] = 1e-9
     gram += np.maximum(count, 1)[..., None, None] * np.diag(shrink)
     weights = np.linalg.solve(gram, right[..., None])[..., 0]
-    return np.moveaxis(np.where(count[..., None] > 0, weights, np.nan), -1, 0).astype(np.float32)
+    return np.moveaxis(np.where(count[..., None] >= least, weights, np.nan), -1, 0).astype(np.float32)
 
 
 def at_time(weights: NDArray[np.float32], seconds: int, annual: int, diurnal: int) -> NDArray[np.float32]:

@@ -79,6 +79,21 @@ class Task(MapTask, Protocol):
         ...
 
 
+class MappedTask(Task, Protocol):
+    """A task that also says where its models are good."""
+
+    @staticmethod
+    def mapped(model: str | Path, recipe: Any, split: str, path: Path) -> dict[str, Any]:
+        """As `score`, which may leave out the map: written to ``path`` where there is one, and named in the scores."""
+        ...
+
+
+def with_maps(task: type[Task]) -> type[MappedTask] | None:
+    """The task if it is a `MappedTask`."""
+    found: Any = task
+    return found if "mapped" in dir(task) else None
+
+
 class BatchScores(Protocol):
     """Metrics of the validation data, batch by batch."""
 

@@ -100,6 +100,27 @@ class CubeSource(Frozen):
     faint: float = Field(default=0.1, gt=0, description="what hardly counts, in the unit: for log, and for motion")
     floor: float | None = Field(default=None, description="the least that there can be, such as 0 for rain")
     thresholds: tuple[float, ...] = Field(default=(), description="in the unit, for scores of events")
+    latest: bool = Field(
+        default=False,
+        description="the model sees the last known value of each pixel in the history and its age, for what is seen"
+        " between clouds on some days; the split is of the times that are forecast then, so it needs no gap",
+    )
+    distances: tuple[str, ...] = Field(
+        default=(),
+        description="ISO 8601, rising: of latest, up to what times since the last known value scores are told",
+    )
+    annual: int | None = Field(
+        default=None, ge=0, le=8, description="harmonics of the year of the climatology; by default 2 from 548 days on"
+    )
+    least: int = Field(
+        default=1, ge=1, description="known values of a pixel in training time, of fewer it has no climatology"
+    )
+
+    @model_validator(mode="after")
+    def _of_latest(self) -> Self:
+        if self.distances and not self.latest:
+            raise ValueError("distances: expected with latest only")
+        return self
 
 
 class ForecastRecipe(Frozen):
@@ -311,6 +332,14 @@ def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
     if list(steps) != sorted(set(steps)):
         raise InputError(f"leads: {', '.join(leads)}; expected them to rise")
     return steps
+
+
+def check_order(split: TimeSplit) -> None:
+    """Raise InputError where a part begins before an earlier one of train, val and test has ended."""
+    ends = [(a, b, part) for part in ("train", "val", "test") for a, b in sorted(split.of(part))]
+    for (_, end, one), (start, _, other) in pairwise(ends):
+        if start <= end:
+            raise InputError(f"split: {other} begins at {start.isoformat()}, before {one} ends; expected it to follow")
 
 
 def check_gaps(split: TimeSplit, step: StepDuration, least: int) -> None:

@@ -1,7 +1,8 @@
 """The steps of a forecast: those up to the reference time, and what the last one becomes as it moves on.
 
 Every ``datetime`` of the recipe is a step, an instant or a range about it, one step apart, and the last one is the
-reference time: what comes after it is never read. Every step keeps its own mask. Motion is fitted once for a run, over
+reference time: what comes after it is never read. Every step keeps its own mask. Where the model sees what was last
+known, steps are read from the last one back, until every pixel is known. Motion is fitted once for a run, over
 all of its region, and kept in the plan; a block reads as far around itself as anything comes from in the longest lead.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -20,6 +21,7 @@ import numpy as np
 import pystac
 from numpy.typing import NDArray
 
+from geoml.cube.latest import latest_known
 from geoml.engine.contract import BlockPixels
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan
@@ -29,7 +31,7 @@ from geoml.grid.plane import Block, Plane, Window
 from geoml.grid.region import project
 from geoml.inputs._unfitted import Unfitted
 from geoml.inputs.mosaic import composite
-from geoml.io.cards.forecast import BackgroundTerms, ForecastTerms, MotionTerms, spelled
+from geoml.io.cards.forecast import ForecastTerms, MotionTerms, spelled
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stac.query import middle
@@ -38,6 +40,8 @@ from geoml.io.stac.times import rfc3339
 from geoml.io.stores.store import sha256, within
 from geoml.recipe import PredictRecipe, parse
 from geoml.texts import listed
+
+Weights = NDArray[np.float32] | None
 
 TINY: dict[str, Any] = {
     "dates": 3,
@@ -65,8 +69,8 @@ class Input(Unfitted):
     def __post_init__(self) -> None:
         if self.card.dates != self.terms.channels:
             raise InputError(f"dates: {self.card.dates}; {self.card.name} sees {self.terms.channels} steps and leads")
-        if self.terms.advected and len(self.card.bands) > 1:
-            raise InputError(f"bands: {len(self.card.bands)}; what moves on is one variable")
+        if (self.terms.advected or self.terms.latest) and len(self.card.bands) > 1:
+            raise InputError(f"bands: {len(self.card.bands)}; what moves on, or was last known, is one variable")
 
     @cached_property
     def terms(self) -> ForecastTerms:
@@ -93,7 +97,7 @@ class Input(Unfitted):
         Raises NothingFound where the step of the reference time is missing, since an older one is not the last;
         InputError for a region on several planes or without two neighbouring steps, and what reading raises.
         """
-        if plan.dates and not plan.dates[-1]:
+        if plan.dates and not plan.dates[-1] and not self.terms.latest:
             when = plan.recipe.query.datetime
             latest = next((w for w, those in zip(when[::-1], plan.dates[::-1], strict=True) if those), "none")
             raise NothingFound(f"reference time: no data of {when[-1]}; the latest before it are of {latest}")
@@ -143,16 +147,47 @@ class Input(Unfitted):
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
         TransientError when a server does not answer.
         """
-        found = [self._step(plan, those, plane, window, n) for n, those in enumerate(self._by_step(plan, items))]
-        if self.terms.background is not None:
-            found += self._background(self.terms.background, plan, plane, window)
+        weights = self._weights(plan, plane, window)
+        by_step = list(enumerate(self._by_step(plan, items)))
+        if self.terms.latest:
+            found = self._latest(plan, by_step, plane, window, weights)
+        else:
+            found = [self._step(plan, those, plane, window, n) for n, those in by_step]
+            found += [
+                self._usual(t, weights, plane, window) for t in self._seen_times(plan.recipe) if weights is not None
+            ]
+        found += [self._usual(t, weights, plane, window) for t in self._lead_times(plan.recipe) if weights is not None]
         return [*found, *self._advected(plan, items, plane, window)] if self.terms.advected else found
 
-    def _background(self, said: BackgroundTerms, plan: Plan, plane: Plane, window: Window) -> list[Pixels]:
-        """The climatology at the steps and at the leads."""
-        from geoml.cube.harmonics import at_time
+    def _latest(
+        self, plan: Plan, by_step: list[tuple[int, list[pystac.Item]]], plane: Plane, window: Window, weights: Weights
+    ) -> list[Pixels]:
+        """The last known value of each pixel, its age, and what was usual then."""
+        times = self._seen_times(plan.recipe)
+        items: list[pystac.Item] = []
+
+        def steps() -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+            for n, those in reversed(by_step):
+                if those or (plan.numbers and plan.numbers[n]):
+                    seen = self._step(plan, those, plane, window, n)
+                    items.extend(seen.items)
+                    usual = (
+                        np.full(window.shape, np.nan, np.float32) if weights is None else self._field(times[n], weights)
+                    )
+                    yield len(times) - 1 - n, np.where(seen.valid, seen.data[0], np.float32(np.nan)), usual
+
+        value, age, past = latest_known(steps(), window.shape)
+        band = self.card.bands[0]
+        parts = [value, age * np.float32(band.std) + np.float32(band.mean)]  # which the card's normalisation takes back
+        parts += [] if weights is None else [past]
+        return [self._channel(a, window, plane, tuple(items) if n == 0 else ()) for n, a in enumerate(parts)]
+
+    def _weights(self, plan: Plan, plane: Plane, window: Window) -> Weights:
+        """Of the climatology, (feature, y, x); None where the model has none."""
         from geoml.io.cog.read import read
 
+        if (said := self.terms.background) is None:
+            return None
         path = within(Path(plan.model_path), said.file)
         if sha256(path) != said.sha256:
             raise ModelError(f"{path}: not the climatology of the package; copy the package again")
@@ -161,14 +196,27 @@ class Input(Unfitted):
             for n in range(said.features)
         ]
         stored, valid = read(bands, plane.geobox(window), resampling="nearest")
-        values = np.where(valid, stored.astype(np.float32), np.float32(np.nan))
-        found = []
-        for time in [*self._seen_times(plan.recipe), *self._lead_times(plan.recipe)]:
-            field = at_time(values, int(time.timestamp()), said.annual, said.diurnal)[None]
-            known = np.isfinite(field[0])
-            filled = np.where(known, field, np.float32(0))
-            found.append(Pixels(filled, known.astype(np.uint16), *self._as_is(1), window, (), plane))
-        return found
+        return np.where(valid, stored.astype(np.float32), np.float32(np.nan))
+
+    def _field(self, time: dt.datetime, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(y, x) of the climatology at a time."""
+        from geoml.cube.harmonics import at_time
+
+        said = self.terms.background
+        assert said is not None
+        return at_time(weights, int(time.timestamp()), said.annual, said.diurnal)
+
+    def _usual(self, time: dt.datetime, weights: Weights, plane: Plane, window: Window) -> Pixels:
+        assert weights is not None
+        return self._channel(self._field(time, weights), window, plane)
+
+    def _channel(
+        self, values: NDArray[np.float32], window: Window, plane: Plane, items: tuple[pystac.Item, ...] = ()
+    ) -> Pixels:
+        """(y, x) as the model sees it, NaN where nothing is known."""
+        known = np.isfinite(values)
+        filled = np.where(known, values, np.float32(0))[None]
+        return Pixels(filled, known.astype(np.uint16), *self._as_is(1), window, items, plane)
 
     def _step(self, plan: Plan, those: Sequence[pystac.Item], plane: Plane, window: Window, n: int) -> Pixels:
         if those or (plan.numbers and plan.numbers[n]):
@@ -189,8 +237,10 @@ class Input(Unfitted):
         if self.recipe is None:
             return ()
         seen, ahead = self._seen_times(self.recipe), self._lead_times(self.recipe)
-        usual = [*seen, *ahead] if self.terms.background is not None else []
-        return tuple(t.month - 1 for t in [*seen, *usual, *(ahead if self.terms.advected else [])])
+        now = seen[-1:] if self.terms.latest else seen
+        usual = [*now, *ahead] if self.terms.background is not None else []
+        aged = now * self.terms.latest
+        return tuple(t.month - 1 for t in [*now, *aged, *usual, *(ahead if self.terms.advected else [])])
 
     def _nothing(self, window: Window) -> NDArray[np.float32]:
         return np.full((len(self.card.bands), *window.shape), np.nan, np.float32)
@@ -235,7 +285,7 @@ class Input(Unfitted):
         """All of them as channels, 0 where one has no data. The count is that of the steps with data; it is one where
         only what has moved there is known."""
         looks = np.stack([s.valid for s in steps])
-        seen = looks[: self.terms.history].sum(axis=0, dtype=np.uint16)
+        seen = looks[: self.terms.seen].sum(axis=0, dtype=np.uint16)
         scale, offset = self._as_is(len(steps))
         return replace(
             steps[0],
@@ -255,7 +305,7 @@ class Input(Unfitted):
         TransientError when a server does not answer.
         """
         steps = self.steps(plan, items, block.plane, window)
-        pixels, dates = self.together(steps), tuple(s.items for s in steps[: self.terms.history])
+        pixels, dates = self.together(steps), tuple(s.items for s in steps[: self.terms.seen])
         reference = reference_of(self.terms, plan.recipe.query.datetime[-1])
         about = {
             "forecast:reference_datetime": rfc3339(reference),
@@ -266,7 +316,7 @@ class Input(Unfitted):
 
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
         """The step of the reference time, as the model sees it."""
-        last, bands = self.terms.history - 1, len(self.card.bands)
+        last, bands = self.terms.seen - 1, len(self.card.bands)
         count = pixels.count if pixels.looks is None else pixels.looks[last].astype(np.uint16)
         data = pixels.data[last * bands : (last + 1) * bands]
         scale, offset = self._as_is(1)
@@ -275,7 +325,7 @@ class Input(Unfitted):
     def warnings(self, plan: Plan) -> list[str]:
         """The steps that no item was found for."""
         found = zip(plan.recipe.query.datetime, plan.dates, strict=False)
-        if not (empty := [when for when, those in found if not those]):
+        if not (empty := [when for when, those in found if not those]) or self.terms.latest:
             return []
         return [f"{plan.card.name}: no item for {len(empty)} of {self.terms.history} steps: {listed(empty)}"]
 

@@ -3,13 +3,13 @@
 J. M. Bates and C. W. J. Granger (1969): The Combination of Forecasts, https://doi.org/10.1057/jors.1969.103; shares
 that are no less than nothing and add up to one are those of L. Breiman (1996): Stacked Regressions,
 https://doi.org/10.1007/BF00117832. What is blended: the last value, the value a whole number of periods before, the
-climatology, and the climatology with all of the last anomaly; so persistence, yesterday and the damped anomaly are
-blends too, and on the data that it is fitted on none of them is better.
+climatology, the climatology with all of the last anomaly, and a ridge regression on the lags; so persistence, yesterday
+and the damped anomaly are blends too. Shares are of regressions that were fitted on the other half of the windows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 
 import torch
@@ -18,21 +18,26 @@ from torch import Tensor
 
 from geoml.errors import InputError
 from geoml.models.damped import last_anomaly
+from geoml.models.ridge import Config as RidgeConfig
+from geoml.models.ridge import RidgeForecast
 from geoml.nn.forecast.config import ForecastConfig
 from geoml.nn.forecast.estimated import EstimatedForecast
 from geoml.nn.forecast.layout import ForecastWindow
 
 TASKS = ("forecast",)
 TINY = {"history": 4, "leads": (1, 3), "background": True, "period": 2}
-NAMES = ("last", "periodic", "climatology", "climatology and last anomaly")
+NAMES = ("last", "periodic", "climatology", "climatology and last anomaly", "regression")
 
 
 @dataclass(frozen=True)
 class Config(ForecastConfig):
-    """``period`` is in steps, such as 24 of hours. Raises InputError without a background, and for a period longer than
-    the history."""
+    """``period`` is in steps, such as 24 of hours; ``penalty`` is that of `geoml.models.ridge`.
+
+    Raises InputError without a background, and for a period longer than the history.
+    """
 
     period: int = 24
+    penalty: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,6 +55,8 @@ class Blend(EstimatedForecast):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.period = config.period
+        own = {f.name: getattr(config, f.name) for f in fields(ForecastConfig)}
+        self.regression = RidgeForecast(RidgeConfig(**own, penalty=config.penalty))
         self.register_buffer("shares", torch.full((len(config.leads), len(NAMES)), 1 / len(NAMES)))
 
     def simple(self, window: ForecastWindow) -> Float[Tensor, "batch lead simple y x"]:
@@ -57,17 +64,25 @@ class Blend(EstimatedForecast):
         assert window.background is not None
         anomaly, known = last_anomaly(window)
         last, _ = window.last()
-        each = []
+        regressed, each = self.regression.centre(window), []
         for n, lead in enumerate(self.config.leads):
             usual = window.background[:, n]
             back = -(-lead // self.period) * self.period - lead
             step = self.config.history - 1 - back
             before = torch.where(window.known[:, step, 0], window.history[:, step, 0], usual)
-            each.append(torch.stack([torch.where(known, last, usual), before, usual, usual + anomaly], 1))
+            each.append(
+                torch.stack([torch.where(known, last, usual), before, usual, usual + anomaly, regressed[:, n]], 1)
+            )
         return torch.stack(each, 1)
 
     def fit_centre(self, window: ForecastWindow, target: Float[Tensor, "batch lead y x"]) -> None:
-        simple = self.simple(window)
+        halves = [slice(None, len(target) // 2), slice(len(target) // 2, None)]
+        found = []
+        for mine, other in (halves, halves[::-1]) if len(target) > 1 else ():
+            self.regression.fit_centre(_part(window, other), target[other])
+            found.append(self.simple(_part(window, mine)))
+        self.regression.fit_centre(window, target)
+        simple = torch.cat(found) if found else self.simple(window)
         for lead in range(target.shape[1]):
             y = target[:, lead].flatten()
             known = torch.isfinite(y)
@@ -77,6 +92,12 @@ class Blend(EstimatedForecast):
 
     def centre(self, window: ForecastWindow) -> Float[Tensor, "batch lead y x"]:
         return (self.simple(window) * self.shares[None, :, :, None, None]).sum(2)
+
+
+def _part(window: ForecastWindow, mine: slice) -> ForecastWindow:
+    """Some of the batch."""
+    tensors = {f.name: getattr(window, f.name) for f in fields(window)}
+    return replace(window, **{name: t[mine] for name, t in tensors.items() if t is not None})
 
 
 def best_shares(forecasts: Float[Tensor, "row simple"], truth: Float[Tensor, " row"]) -> Float[Tensor, " simple"]:

@@ -32,6 +32,8 @@ class ForecastReport:
 
     def __init__(self, terms: ForecastTerms, layers: Sequence[Layer], scores: Mapping[str, Any]) -> None:
         self.terms, self.scores = terms, scores
+        self.unit = "" if terms.unit in (None, "1") else terms.unit
+        layers, ages = layers[: len(terms.written)], layers[len(terms.written) :]
         self.scale = of_each(layers[0].scale, 1)[0]
         self.nodata = float(layers[0].nodata or 0)
         self.names: dict[tuple[str, int], str] = {}
@@ -43,6 +45,9 @@ class ForecastReport:
                 what = f"{layer.title} ({name})"
                 self.layers[key] = ReportLayer(layer.key, what, Resampling.nearest, self.nodata, layer.dtype, band)
         self.leads = [layer.key for layer in layers]
+        self.ages = {layer.key: layer for layer in ages}
+        for age in ages:
+            self.layers[age.key] = ReportLayer(age.key, age.title, Resampling.nearest, self.nodata, age.dtype, 1)
         self.median = 1 + (terms.quantiles.index(0.5) if 0.5 in terms.quantiles else 0)
         self.tallies = {key: LayerNumbers() for key in self.layers}
 
@@ -73,14 +78,25 @@ class ForecastReport:
         values = [m[m != np.asarray(self.nodata, m.dtype)] for m in maps.values()]
         every = np.concatenate(values) if values else np.zeros(0)
         low, high = np.percentile(every, (2, 98)) if len(every) else (0.0, 1.0)
-        return tuple(self._drawing(n, m, float(low), float(high), canvas.extent()) for n, m in maps.items())
+        found = []
+        for n, lead in maps.items():
+            title = f"{self.terms.variable}, {spelled(self.terms.written[n])} ahead"
+            ends = [self._text(v * self.scale) for v in (low, high)]
+            found.append(self._drawing(title, lead, (float(low), float(high)), ends, canvas.extent()))
+        for key in self.ages.keys() & stored.keys():
+            tally, scale = self.tallies[key], of_each(self.ages[key].scale, 1)[0]
+            low, high = (v if math.isfinite(v) else 0.0 for v in (tally.low, tally.high))
+            ends = [f"{v * scale:g} days" for v in (low, high)]
+            found.append(self._drawing(self.ages[key].title, stored[key], (low, high), ends, canvas.extent()))
+        return tuple(found)
 
-    def _drawing(self, n: int, stored: NDArray[Any], low: float, high: float, extent: str) -> Drawing:
+    def _drawing(
+        self, title: str, stored: NDArray[Any], of: tuple[float, float], ends: Sequence[str], extent: str
+    ) -> Drawing:
+        low, high = of
         known = stored != np.asarray(self.nodata, stored.dtype)
         colours = images.ramp((stored.ravel() - low) / max(high - low, 1e-9)).reshape(*stored.shape, 4)
         colours[~known] = images.CLEAR
-        ends = [self._text(v * self.scale) for v in (low, high)]
-        title = f"{self.terms.variable}, {spelled(self.terms.written[n])} ahead"
         bar = Markup('<p class="small soft">{} <span style="background:{};padding:0 4em"></span> {}</p>')
         alt = f"Map of {title}, from {ends[0]} to {ends[1]}; {extent}."
         return Drawing(title, colours, alt, bar.format(ends[0], images.gradient(), ends[1]))
@@ -89,7 +105,7 @@ class ForecastReport:
         """The mean of the region by lead as a fan, a table of it, and the skill that was measured before."""
         of = self.terms.quantiles or (0.5,)
         fan = {q: [self._mean(self.names[lead, band]) for lead in self.leads] for band, q in enumerate(of, 1)}
-        chart = fan_chart([spelled(v) for v in self.terms.written], fan, self.terms.unit or "", {})
+        chart = fan_chart([spelled(v) for v in self.terms.written], fan, self.unit, {})
         row = Markup("<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>")
         rows = []
         for lead, key in zip(self.terms.written, map(self._key, self.leads), strict=True):
@@ -108,12 +124,15 @@ class ForecastReport:
             return Markup("<p>Nothing is known of the skill of this forecast: it was not scored on later data.</p>")
         cell, row = Markup("<td>{}</td>"), Markup("<tr><th>{}</th>{}</tr>")
         rows = []
-        for lead in map(spelled, self.terms.written):
+        apart = self.scores.get("by") == "distances"
+        known = list(next(iter(methods.values()))["leads"])
+        for lead in known if apart else map(spelled, self.terms.written):
             errors = [self._number(of["leads"].get(lead, {}).get("mae")) for of in methods.values()]
             skill = self.scores.get("skill", {}).get(lead, {}).get("mae", {}).get("skill")
             rows.append(row.format(lead, Markup().join(cell.format(v) for v in (*errors, self._number(skill)))))
-        head = Markup().join(Markup("<th>{}</th>").format(n) for n in ("lead", *methods, "skill"))
-        title = Markup("<h3>Mean absolute error on later data, beside the simple methods</h3>")
+        head = Markup().join(Markup("<th>{}</th>").format(n) for n in ("up to" if apart else "lead", *methods, "skill"))
+        said = ", by the time since the last known value" if apart else ""
+        title = Markup("<h3>Mean absolute error on later data, beside the simple methods{}</h3>").format(said)
         note = "Skill is 1 - error / error of the best simple method; below 0 that one is better."
         return Markup("{}<table><tr>{}</tr>{}</table><p class='small soft'>{}</p>").format(
             title, head, Markup().join(rows), note
@@ -127,7 +146,7 @@ class ForecastReport:
         return None if mean is None else mean * self.scale
 
     def _text(self, value: float | None) -> str:
-        return "–" if value is None else f"{value:.4g} {self.terms.unit or ''}".rstrip()
+        return "–" if value is None else f"{value:.4g} {self.unit}".rstrip()
 
     @staticmethod
     def _number(value: object) -> str:

@@ -1,4 +1,5 @@
-"""A forecast: a COG for each lead, ``lead_PT15M``, whose bands are quantiles, or one value.
+"""A forecast: a COG for each lead, ``lead_PT15M``, whose bands are quantiles, or one value; and ``age`` where it is of
+what was last known of each pixel.
 
 Raw output is (B, leads * quantiles, y, x) as `geoml.nn.forecast.layout` says. What ``made`` of a card says is
 `geoml.io.cards.forecast.ForecastTerms`. Metadata: https://github.com/stac-extensions/forecast (v0.2.0), whose
@@ -23,6 +24,7 @@ from geoml.engine.stored import BROKEN, LARGEST, NODATA, stored
 from geoml.errors import InputError
 from geoml.io.cards.forecast import ForecastTerms, spelled
 from geoml.io.cards.map_card import MapCard
+from geoml.io.cog.each_band import of_each
 from geoml.io.stac.step_times import reference_of
 from geoml.io.stac.times import rfc3339
 from geoml.recipe import PredictRecipe, parse
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from geoml.outputs._forecast_report import ForecastReport
+
+AGE = "age"
+"""Of what was last known: file and asset."""
 
 TINY: Final[Mapping[str, object]] = {
     "task": "grid_forecast",
@@ -64,7 +69,7 @@ class Output:
 
     @property
     def raw(self) -> int:
-        return len(self.terms.leads) * self.terms.values
+        return self.terms.raw
 
     @property
     def channels(self) -> int:
@@ -76,7 +81,14 @@ class Output:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        return tuple(self._layer(lead) for lead in self.terms.written)
+        leads = tuple(self._layer(lead) for lead in self.terms.written)
+        return (*leads, self._age()) if self.terms.latest else leads
+
+    def _age(self) -> Layer:
+        """How old what was last known is; where it is nodata, nothing was known, and nothing is said."""
+        days = self.terms.step / dt.timedelta(days=1)
+        said = "age of the last known value at the reference time"
+        return Layer(key=AGE, title=said, dtype="int16", nodata=NODATA["int16"], scale=days, unit="d", description=said)
 
     def _layer(self, lead: dt.timedelta) -> Layer:
         terms, text = self.terms, spelled(lead)
@@ -114,7 +126,8 @@ class Output:
         from geoml.nn.forecast.layout import SAID, UNKNOWN
 
         terms, band = self.terms, self.card.bands[0]
-        raw = raw.float()
+        said = len(terms.leads) * terms.values
+        raw, age = raw[:, :said].float(), raw[:, said:].float()
         values = (raw * band.std).add_(band.mean)
         if terms.offsets:
             values += torch.tensor(terms.offsets, device=raw.device).flatten()[:, None, None]
@@ -125,14 +138,18 @@ class Output:
             values.exp2_().sub_(1).mul_(terms.faint)
         if terms.floor is not None:
             values.clamp_(min=terms.floor)
-        return values.masked_fill_(raw <= SAID, UNKNOWN)
+        values.masked_fill_(raw <= SAID, UNKNOWN)
+        return torch.cat([values, age], 1) if terms.latest else values
 
     def encode(self, averaged: Tensor) -> list[Tensor]:
-        """Of each lead (B, quantiles, y, x)."""
+        """Of each lead (B, quantiles, y, x), and (B, 1, y, x) of the age where there is one."""
         import torch
 
         from geoml.nn.forecast.layout import SAID
 
+        said = len(self.terms.leads) * self.terms.values
+        averaged, age = averaged[:, :said], averaged[:, said:]
+        ages = torch.where(age <= SAID, NODATA["int16"], age.round()).to(torch.int16)
         nodata, silent = NODATA[self.terms.dtype], averaged <= SAID
         if self.terms.dtype == "float32":
             values = torch.where(silent, nodata, averaged)
@@ -141,7 +158,7 @@ class Output:
             steps.masked_fill_(~torch.isfinite(averaged), float(BROKEN))
             values = steps.masked_fill_(silent, nodata).to(torch.int16)
         each = dict(zip(self.terms.leads, values.chunk(len(self.terms.leads), 1), strict=True))
-        return [each[lead] for lead in self.terms.written]
+        return [each[lead] for lead in self.terms.written] + [ages] * self.terms.latest
 
     def encode_raw(self, raw: Tensor) -> list[Tensor]:
         """As `encode`."""
@@ -154,13 +171,12 @@ class Output:
         return stored(self.layers, encoded, known)
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
-        """Of each lead and quantile (y, x) float32 in the unit; NaN where nothing is said."""
+        """Of each lead and quantile (y, x) float32 in the unit, and the age in days; NaN where nothing is said."""
         found: list[NDArray[np.number]] = []
         for layer in self.layers:
             a = rows[layer.key]
             unknown = a == np.asarray(layer.nodata, a.dtype)
-            scale = self.terms.resolution if a.dtype == np.int16 else 1.0
-            values = np.multiply(a, scale, dtype=np.float32, casting="unsafe")
+            values = np.multiply(a, of_each(layer.scale, 1)[0], dtype=np.float32, casting="unsafe")
             found += list(np.where(unknown, np.float32(np.nan), values))
         return tuple(found)
 

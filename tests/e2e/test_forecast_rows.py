@@ -41,12 +41,6 @@ def test_forecast(said: Callable[..., str], tmp_path: Path) -> None:
     again = json.loads(said(*words, "--leads", "PT6H", "--out", out, "--json"))
     assert again["rows"] == 3
     assert set(geopandas.read_parquet(out / "rows.parquet").lead) == {"PT6H"}
-    words = ("forecast", "--model", "persistence", "--table", table, "--variable", "pm", "--step", "PT1H")
-    values = pd.read_parquet(table)
-    values[values.time <= pd.Timestamp("2024-02-10T07:00Z")].to_parquet(table)
-    told = said(*words, "--leads", "PT1H", "--reference-time", "2024-02-10T12:00Z", "--out", tmp_path / "simple")
-    assert "3 rows in" in told
-<<<<<<< HEAD
     words = ("cycles", "--model", tmp_path / "package", "--table", table, "--since", "2024-02-10T11:00Z", "--leads",
              "PT1H", "--until", "2024-02-10T12:00Z", "--out", tmp_path / "cycles")  # fmt: skip
     told = said(*words)
@@ -54,9 +48,12 @@ def test_forecast(said: Callable[..., str], tmp_path: Path) -> None:
     (row,) = pq.read_table(tmp_path / "cycles" / "verification.parquet").to_pylist()
     assert dict(row["simple"]).keys() == {"persistence", "climatology"}
     assert row["best_mae"] == min(dict(row["simple"]).values())
-=======
+    words = ("forecast", "--model", "persistence", "--table", table, "--variable", "pm", "--step", "PT1H")
+    values = pd.read_parquet(table)
+    values[values.time <= pd.Timestamp("2024-02-10T07:00Z")].to_parquet(table)
+    told = said(*words, "--leads", "PT1H", "--reference-time", "2024-02-10T12:00Z", "--out", tmp_path / "simple")
+    assert "3 rows in" in told
     assert "The newest value is of 2024-02-10T07:00:00+00:00, 5:00:00 before it" in told
->>>>>>> tables
 
 
 def test_what_came_true_is_filled_in_and_scored(said: Callable[..., str], tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ from geoml.engine.train.loop import Training, TrainingBatch, learn
 from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
-from geoml.forecasting.grids.frames import CubeFrames, opened, source_of
+from geoml.forecasting.grids.frames import CubeFrames, opened, resolution_of, source_of
 from geoml.forecasting.grids.score import raw_of, scores_of
 from geoml.forecasting.grids.seen import SeenCube
-from geoml.forecasting.recipe import ForecastRecipe, check_gaps, lead_steps
+from geoml.forecasting.recipe import CubeSource, ForecastRecipe, check_gaps, check_order, lead_steps
 from geoml.grid.plane import Window
 from geoml.io.cards.forecast import BackgroundTerms, ForecastTerms
 from geoml.io.cards.map_card import Band, MapCard
@@ -39,7 +39,7 @@ from geoml.io.cubes.catalog import outline_of
 from geoml.io.cubes.cube import Cube
 from geoml.io.stores.store import sha256, within
 from geoml.io.tables.durations import StepDuration
-from geoml.nn.forecast.calibration import conformal_shifts
+from geoml.nn.forecast.calibration import conformal_shifts, symmetric_shifts
 from geoml.nn.forecast.estimated import EstimatedForecast
 from geoml.nn.forecast.quantiles import pinball_loss
 
@@ -52,6 +52,7 @@ ESTIMATED = 96
 """Windows that a forecast without training is estimated on."""
 CALIBRATED = 20_000
 """Pixels of each reference time that calibrate, at most."""
+FEW_DAYS = 30
 DEGREE = 111_319.490793
 """Metres, as `geoml.grid.region.plane_of` has it."""
 
@@ -83,9 +84,9 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
     claim.check()
     with opened(source_of(recipe)) as cube:
         found, history = fitted(recipe, cube, claim, on_epoch)
-        scores = scores_of(
-            recipe.name, found.net, found.seen, references(recipe, found, "test"), source_of(recipe).thresholds
-        )
+        if found.terms.latest:
+            found.seen.wanted = found.frames.targets(recipe.split, "test")
+        scores, _ = scores_of(recipe.name, found.net, found.seen, references(recipe, found, "test"), source_of(recipe))
         split = {part: list(getattr(recipe.split, part)) for part in ("train", "val", "test")}
         told = {**found.card.training, **recipe.about(), "history": history, "split": split}
         card = found.card.model_copy(update={"training": told, "scores": {"split": "test", **scores}})
@@ -103,13 +104,17 @@ def terms_of(recipe: ForecastRecipe, cube: Cube) -> ForecastTerms:
     """What the card says of the forecast. Raises InputError for leads that are no steps, and too small a gap."""
     source, step = source_of(recipe), StepDuration.parse(cube.spec.step)
     numbers = lead_steps(recipe.leads, step)
-    check_gaps(recipe.split, step, recipe.history + numbers[-1])
+    if source.latest:  # what is forecast is of one part alone, whatever was known before
+        check_order(recipe.split)
+    else:
+        check_gaps(recipe.split, step, recipe.history + numbers[-1])
     return ForecastTerms.model_validate(
         {
             "variable": cube.variable, "standard_name": cube.variable, "unit": cube.unit, "step": cube.spec.step,
             "history": recipe.history, "leads": recipe.leads, "quantiles": recipe.levels,
             "accumulated": cube.spec.time.label != "instant", "transform": source.transform, "faint": source.faint,
-            "floor": source.floor, "advected": recipe.guess == "advection",
+            "floor": source.floor, "advected": recipe.guess == "advection", "latest": source.latest,
+            "resolution": resolution_of(cube),
         }
     )  # fmt: skip
 
@@ -123,22 +128,31 @@ def fitted(
     train = frames.references(recipe.split, "train", seen.terms, recipe.train_every)
     if not train:
         raise NothingFound(f"split: no reference time of train in {cube.times[0]} to {cube.times[-1]}")
+    if seen.terms.latest:
+        seen.wanted = frames.targets(recipe.split, "train")
     steps = trained_steps(seen, train)
     seen.measure(steps)
     if recipe.background:
-        _climatology(seen, steps, claim.take())
+        _climatology(seen, steps, claim.take(), source_of(recipe))
     found = FittedGrid(frames, seen, card_of(recipe, seen, cube), nn.Identity())
     torch.manual_seed(recipe.seed)
     found.net = package.build(found.card)
     history: list[Any] = []
     if isinstance(found.net, EstimatedForecast):
         _estimate(found.net, seen, train, recipe)
+    elif seen.terms.latest:
+        raise InputError(f"architecture: {recipe.architecture} is learnt; latest expects one that is not, as damped")
     else:
         history = _learn(recipe, found, train, references(recipe, found, "val"), claim, on_epoch)
     told = {"trained_sha256": hashed(seen, steps)}
+    if seen.terms.latest:
+        seen.wanted = frames.targets(recipe.split, "val")
     if val := references(recipe, found, "val"):
-        made = seen.terms.model_copy(update={"offsets": calibrated(found, val)})
-        seen.terms = made
+        if isinstance(found.net, EstimatedForecast) and seen.terms.latest:
+            _spread(found.net, seen, val, recipe)
+        else:
+            seen.terms = seen.terms.model_copy(update={"offsets": calibrated(found, val)})
+        made = seen.terms
         told["calibrated_sha256"] = hashed(seen, trained_steps(seen, val))
         found.card = found.card.model_copy(update={"made": made.model_dump(mode="json", exclude_defaults=True)})
     found.card = found.card.model_copy(update={"training": told})
@@ -151,9 +165,12 @@ def references(recipe: ForecastRecipe, found: FittedGrid, part: str) -> list[int
 
 
 def trained_steps(seen: SeenCube, at: Sequence[int]) -> NDArray[np.int64]:
-    """All steps that reference times see or foretell."""
-    every = {n for t in at for n in (*seen.history(t), *(t + k for k in seen.terms.numbers))}
-    return np.array(sorted(every & {int(n) for n in seen.frames.numbers}), np.int64)
+    """All steps that reference times see or foretell; of what was last known those that are foretold, and all before
+    them that are seen."""
+    ahead = {t + k for t in at for k in seen.terms.numbers}
+    ahead = ahead if seen.wanted is None else ahead & seen.wanted
+    behind = {n for t in at for n in seen.history(t) if seen.wanted is None or n <= max(ahead, default=n)}
+    return np.array(sorted((ahead | behind) & {int(n) for n in seen.frames.numbers}), np.int64)
 
 
 def hashed(seen: SeenCube, steps: NDArray[np.int64]) -> str:
@@ -168,7 +185,8 @@ def card_of(recipe: ForecastRecipe, seen: SeenCube, cube: Cube) -> MapCard:
     """The card before anything is learnt."""
     terms, box = seen.terms, cube.geobox
     config = {
-        **recipe.config, "history": terms.history, "leads": list(terms.numbers), "levels": list(terms.quantiles),
+        **recipe.config, "history": terms.seen, "aged": terms.history * terms.latest,
+        "leads": list(terms.numbers), "levels": list(terms.quantiles),
         "background": terms.background is not None, "guess": terms.advected,
     }  # fmt: skip
     west, south, east, north = outline_of(box).bounds
@@ -185,7 +203,7 @@ def card_of(recipe: ForecastRecipe, seen: SeenCube, cube: Cube) -> MapCard:
         dates=terms.channels,
         chip_size=recipe.chip_size,
         classes=(),
-        channels=len(terms.leads) * terms.values,
+        channels=terms.raw,
         made=terms.model_dump(mode="json", exclude_defaults=True),
         float32=True,
         bbox=(max(west, -180.0), max(south, -90.0), min(east, 180.0), min(north, 90.0)),
@@ -204,12 +222,13 @@ def phase_of(cube: Cube) -> float:
     return 0.5 if abs(turns - round(turns)) > 0.25 else 0.0
 
 
-def _climatology(seen: SeenCube, steps: NDArray[np.int64], folder: Path) -> None:
+def _climatology(seen: SeenCube, steps: NDArray[np.int64], folder: Path, source: CubeSource) -> None:
     """Fit it on training times, and write it where the package will lie."""
     days = (seen.frames.seconds_of(int(steps[-1])) - seen.frames.seconds_of(int(steps[0]))) / 86_400
-    annual, diurnal = 2 * (days >= DAYS), 3 * (seen.terms.step.total_seconds() < 86_400 and days >= 2)
+    annual = 2 * (days >= DAYS) if source.annual is None else source.annual
+    diurnal = 3 * (seen.terms.step.total_seconds() < 86_400 and days >= 2)
     each = ((seen.frames.seconds_of(int(n)), seen.transformed(seen.frame(int(n)))) for n in steps)
-    seen.climatology = fit_harmonics(each, annual, diurnal)
+    seen.climatology = fit_harmonics(each, annual, diurnal, source.least)
     path = within(folder, CLIMATOLOGY)
     assert isinstance(seen.frames, CubeFrames)
     names = tuple(f"weight-{n}" for n in range(len(seen.climatology)))
@@ -250,29 +269,58 @@ def drawn(seen: SeenCube, at: Sequence[int], size: int, seed: Sequence[int]) -> 
 def _estimate(net: EstimatedForecast, seen: SeenCube, train: Sequence[int], recipe: ForecastRecipe) -> None:
     """On windows of training time. A climatology looks better on the days that it was made of than on others, so
     windows of each part of the time are seen beside that of the others."""
-    folds = np.array_split(np.array(train), FOLDS) if seen.climatology is not None and len(train) >= FOLDS else [train]
+    every, wanted, parts = seen.climatology, seen.wanted, []
+    steps = trained_steps(seen, train)
+    of = np.array(train if wanted is None else sorted(wanted))
+    folds = _folds(seen, of) if every is not None and len(train) >= FOLDS else [of]
     count = -(-max(ESTIMATED, len(train)) // len(folds))
-    every, parts = seen.climatology, []
     for fold, times in enumerate(folds):
         mine = [int(t) for t in times]
+        if wanted is None:
+            others = np.setdiff1d(steps, trained_steps(seen, mine))
+            if seen.terms.background and not seen.terms.background.annual:
+                others = np.intersect1d(others, trained_steps(seen, [int(t) for t in folds[1 - fold]]))
+        else:  # what is foretold is held out, and not what was known before
+            seen.wanted = frozenset(mine)
+            others = np.setdiff1d(steps, times)
+            mine = [t for t in train if any(t + k in seen.wanted for k in seen.terms.numbers)]
         if len(folds) > 1:
-            others = np.setdiff1d(trained_steps(seen, train), trained_steps(seen, mine))
-            seen.climatology = _harmonics(seen, others)
-        parts += [drawn(seen, mine, recipe.chip_size, (recipe.seed, fold, n)) for n in range(count)]
-    seen.climatology = every
+            seen.climatology = _harmonics(seen, others, source_of(recipe).least)
+        parts += [drawn(seen, [mine[n % len(mine)]], recipe.chip_size, (recipe.seed, fold, n)) for n in range(count)]
+    seen.climatology, seen.wanted = every, wanted
     net.estimate(*(torch.stack(part) for part in zip(*parts, strict=True)))
 
 
-def _harmonics(seen: SeenCube, steps: NDArray[np.int64]) -> NDArray[np.float32]:
+def _folds(seen: SeenCube, of: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Parts of the training time. A climatology that knows no season ages with it: there, the first and the last third
+    are seen beside that of each other, as far away as what is forecast will be."""
+    said = seen.terms.background
+    if said is None or said.annual:
+        return np.array_split(of, FOLDS)
+    first, _, last = np.array_split(of, 3)
+    return [first, last]
+
+
+def _spread(net: EstimatedForecast, seen: SeenCube, val: Sequence[int], recipe: ForecastRecipe) -> None:
+    """Quantiles by distance from the times that calibrate, in place of those of training time."""
+    count = max(ESTIMATED, len(val))
+    parts = [drawn(seen, [val[n % len(val)]], recipe.chip_size, (recipe.seed, n)) for n in range(count)]
+    x, looks, target = (torch.stack(part) for part in zip(*parts, strict=True))
+    window = net.config.layout.split(x, looks)
+    net.fit_spread(window, torch.where(net.said(window), target, torch.nan))
+
+
+def _harmonics(seen: SeenCube, steps: NDArray[np.int64], least: int) -> NDArray[np.float32]:
     said = seen.terms.background
     assert said is not None
     each = ((seen.frames.seconds_of(int(n)), seen.transformed(seen.frame(int(n)))) for n in steps)
-    return fit_harmonics(each, said.annual, said.diurnal)
+    return fit_harmonics(each, said.annual, said.diurnal, least)
 
 
 def calibrated(found: FittedGrid, at: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """What is added to the quantiles of each lead, in the unit as the model sees it, so that they hold at times that
-    nothing was fitted on. Where the highest one says less than what hardly counts, as on dry ground, none calibrates.
+    nothing was fitted on. Of few days the errors in common say little of the next ones, and the median stays. Where the
+    highest one says less than what hardly counts, as on dry ground, none calibrates.
     """
     seen, terms = found.seen, found.terms
     quantiles, truth = [], []
@@ -287,9 +335,12 @@ def calibrated(found: FittedGrid, at: Sequence[int]) -> tuple[tuple[float, ...],
         quantiles.append(np.moveaxis(raw.reshape(*raw.shape[:2], -1)[:, :, place], -1, 0))
         masked = np.where(counts, target, np.nan).reshape(len(target), -1)
         truth.append(masked[:, place].T)
-    shifts = conformal_shifts(
-        np.concatenate(quantiles).astype(np.float64), np.concatenate(truth).astype(np.float64), terms.quantiles
-    )[0]
+    each = np.concatenate(quantiles).astype(np.float64), np.concatenate(truth).astype(np.float64)
+    days = (seen.frames.seconds_of(at[-1]) - seen.frames.seconds_of(at[0])) / 86_400
+    if days < FEW_DAYS and terms.transform == "none":
+        shifts = symmetric_shifts(*each, terms.quantiles)
+    else:
+        shifts = conformal_shifts(*each, terms.quantiles)[0]
     return tuple(tuple(round(float(v), 6) for v in row) for row in shifts * seen.std)
 
 

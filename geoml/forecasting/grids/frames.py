@@ -15,6 +15,9 @@ from geoml.io.cards.forecast import ForecastTerms
 from geoml.io.cubes.cube import Cube, open_cube
 from geoml.io.cubes.spec import load_cube_spec
 
+SMALL = 3.0
+"""Values up to which fit into 16 bits in steps of a ten-thousandth."""
+
 
 class CubeFrames:
     """`geoml.forecasting.grids.seen.Frames` of a cube of everyday time and a step of seconds.
@@ -48,18 +51,29 @@ class CubeFrames:
         """Valid time of a step, in UTC."""
         return dt.datetime.fromtimestamp(self.seconds_of(number), dt.UTC)
 
-    def number(self, time: dt.datetime) -> int:
-        """The step at a time. Raises InputError for a time between two steps."""
+    def number(self, time: dt.datetime, *, between: bool = False) -> int:
+        """The step at a time, or the last one before it. Raises InputError for a time between two steps, unless that
+        is allowed."""
         away = int(time.timestamp()) - self.phase
-        if away % self.seconds:
+        if not between and away % self.seconds:
             below = self.time(away // self.seconds)
             raise InputError(
                 f"reference-time: {time:%FT%TZ} lies between steps of {self.cube.spec.step}; try {below:%FT%TZ}"
             )
         return away // self.seconds
 
+    def targets(self, split: TimeSplit, part: str) -> frozenset[int]:
+        """Steps that are there in a part of a split."""
+        return frozenset(int(n) for n in self.numbers if any(a <= self.time(int(n)) <= b for a, b in split.of(part)))
+
     def references(self, split: TimeSplit, part: str, terms: ForecastTerms, every: int = 1) -> list[int]:
-        """Steps that are there at reference times of a part of a split, with the longest lead before the end of all."""
+        """Steps that are there at reference times of a part of a split, with the longest lead before the end of all.
+
+        Where the model sees what was last known, those from which some step of the part is foretold.
+        """
+        if terms.latest:
+            mine = self.targets(split, part)
+            return [int(n) for n in self.numbers if any(int(n) + k in mine for k in terms.numbers)][::every]
         last = int(self.numbers[-1]) - terms.numbers[-1]
         first = int(self.numbers[0]) + terms.history - 1
         inside = [
@@ -79,6 +93,11 @@ def step_seconds(cube: Cube) -> int:
             " to days of everyday time"
         )
     return int(seconds)
+
+
+def resolution_of(cube: Cube) -> float:
+    """Of stored values, in the unit: finer for those that are small, such as indices and shares."""
+    return 1e-4 if max(map(abs, cube.spec.plausible)) <= SMALL else 0.01
 
 
 def opened(source: CubeSource) -> Cube:

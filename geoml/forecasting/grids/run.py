@@ -18,7 +18,7 @@ from geoml.engine.packages import cards, package
 from geoml.engine.run.plan import STATE
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.grids.fit import TASK, metres_of, phase_of
-from geoml.forecasting.grids.frames import CubeFrames, step_seconds
+from geoml.forecasting.grids.frames import CubeFrames, resolution_of, step_seconds
 from geoml.forecasting.recipe import CubeSource, ForecastFrom, ForecastRunRecipe, utc
 from geoml.io.cards.forecast import ForecastTerms, period, spelled
 from geoml.io.cards.map_card import Band, MapCard
@@ -115,12 +115,18 @@ def source_asked(asked: ForecastFrom, card: MapCard | None) -> CubeSource:
 def _steps(cube: Cube, terms: ForecastTerms, reference: dt.datetime) -> list[int]:
     """Positions of the steps up to the reference time that are there. Raises NothingFound without the last one."""
     frames = CubeFrames(cube)
-    last = frames.number(reference)
+    last = frames.number(reference, between=terms.latest)
+    wanted = range(last - terms.history + 1, last + 1)
+    if terms.latest:
+        if not (found := [step for n in wanted if (step := frames.step(n)) is not None]):
+            raise NothingFound(
+                f"reference-time: nothing is known in the {terms.history} steps up to {reference:%FT%TZ}"
+            )
+        return found
     if frames.step(last) is None:
         before = [n for n in frames.numbers if n < last]
         said = f"the latest before it is of {frames.time(int(before[-1])):%FT%TZ}" if before else "none is before it"
         raise NothingFound(f"reference-time: no step of {reference:%FT%TZ}; {said}")
-    wanted = range(last - terms.history + 1, last + 1)
     return [step for n in wanted if (step := frames.step(n)) is not None]
 
 
@@ -153,6 +159,7 @@ def untrained(asked: ForecastRunRecipe, cube: Cube) -> tuple[MapCard, ForecastTe
             "variable": cube.variable, "standard_name": cube.variable, "unit": cube.unit, "step": cube.spec.step,
             "history": HISTORY, "leads": [spelled(v) for v in leads], "advected": advected,
             "accumulated": cube.spec.time.label != "instant", "floor": 0.0 if low == 0 else None,
+            "resolution": resolution_of(cube),
         },
         "forecast",
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from geoml.engine.packages import package
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.grids.frames import CubeFrames, opened, source_of
 from geoml.forecasting.grids.seen import SeenCube
-from geoml.forecasting.recipe import ForecastRecipe
+from geoml.forecasting.grids.skill_map import LEAST, SkillMap
+from geoml.forecasting.recipe import CubeSource, ForecastRecipe
 from geoml.forecasting.skill import told
 from geoml.grid.plane import Window
-from geoml.io.cards.forecast import ForecastTerms, spelled
+from geoml.io.cards.forecast import ForecastTerms, period, spelled
 from geoml.io.stores.store import sha256, within
 from geoml.nn.forecast.fields import FieldScores
 from geoml.nn.forecast.layout import SAID
@@ -34,7 +36,7 @@ SQUARE = 5
 
 
 def raw_of(net: nn.Module, seen: SeenCube, at: int) -> Floats:
-    """(lead * level, y, x) raw output at a reference time, NaN where nothing is said."""
+    """(lead * level, y, x) raw output at a reference time, without the age, NaN where nothing is said."""
     rows, columns = seen.frames.shape
     out: Floats | None = None
     net = net.eval()
@@ -49,6 +51,7 @@ def raw_of(net: nn.Module, seen: SeenCube, at: int) -> Floats:
                 out = np.empty((len(raw), rows, columns), np.float32)
             out[:, *core.slices(seen.whole)] = raw[:, *core.slices(around)]
     assert out is not None
+    out = out[: len(seen.terms.leads) * seen.terms.values]
     return np.where(out > SAID, out, np.float32(np.nan))
 
 
@@ -63,8 +66,8 @@ def quantiles_of(net: nn.Module, seen: SeenCube, at: int) -> Floats:
     return seen.physical(values)
 
 
-def score(model: str | Path, recipe: ForecastRecipe, split: str) -> dict[str, Any]:
-    """Scores of a package on the times of a recipe.
+def score(model: str | Path, recipe: ForecastRecipe, split: str, maps: Path | None = None) -> dict[str, Any]:
+    """Scores of a package on the times of a recipe; the map of its skill becomes the file ``maps``.
 
     Raises InputError for another split than ``test`` or ``val`` or a package of other steps or leads, NothingFound
     without a reference time, and what reading raises.
@@ -80,7 +83,14 @@ def score(model: str | Path, recipe: ForecastRecipe, split: str) -> dict[str, An
         frames, band = CubeFrames(cube), loaded.card.bands[0]
         seen = SeenCube(frames, terms, band.mean, band.std, climatology_of(loaded.path, terms))
         at = frames.references(recipe.split, split, terms, recipe.every)
-        found = scores_of(loaded.card.name, loaded.module, seen, at, source.thresholds)
+        if terms.latest:
+            seen.wanted = frames.targets(recipe.split, split)
+        found, skill_map = scores_of(loaded.card.name, loaded.module, seen, at, source)
+        if maps is not None:
+            best = {row: of["mae"]["best"] for row, of in found["skill"].items() if "mae" in of}
+            skill_map.widen()
+            skill_map.write(maps, cube.geobox, skill_map.skill(best, loaded.card.name))
+            found["skill_map"] = {"path": str(maps), "side": skill_map.side, "least": LEAST, "best": best}
     about = {"model": loaded.card.name, "sha256": loaded.card.sha256, "recipe": recipe.hash}
     return {**found, "split": split, **about}
 
@@ -98,35 +108,64 @@ def climatology_of(folder: Path, terms: ForecastTerms) -> Floats | None:
 
 
 def scores_of(
-    name: str, net: nn.Module, seen: SeenCube, at: Sequence[int], thresholds: Sequence[float]
-) -> dict[str, Any]:
-    """By lead the scores of the model ``name`` and of each simple method, and the skill against the best of these.
+    name: str, net: nn.Module, seen: SeenCube, at: Sequence[int], source: CubeSource
+) -> tuple[dict[str, Any], SkillMap]:
+    """By lead the scores of the model ``name`` and of each simple method, and the skill against the best of these; and
+    where it has it. Where the recipe names distances from what was last known, they stand in place of leads.
 
     Raises NothingFound without a reference time.
     """
     if not at:
         raise NothingFound("split: no reference time to score in the cube")
+    rows = ScoreRows(seen, source)
     methods: dict[str, Callable[[int], Floats]] = {name: lambda time: quantiles_of(net, seen, time)}
     methods |= {said: method for said, method in simple(seen).items() if said != name}
-    sums = {said: [_empty(seen, thresholds, quantiles=said == name) for _ in seen.terms.leads] for said in methods}
+    sums = {said: [_empty(seen, source.thresholds, quantiles=said == name) for _ in rows.names] for said in methods}
+    skill_map = SkillMap(seen.frames.shape, rows.names, list(methods))
     for time in at:
         truth = seen.truth(time, seen.whole)
-        for said, forecast in methods.items():
-            found = forecast(time)
-            for lead, scores in enumerate(sums[said]):
-                scores.update(found[lead], truth[lead])
-    leads = [spelled(v) for v in seen.terms.leads]
-    rows = {
+        forecasts = {said: forecast(time) for said, forecast in methods.items()}
+        for lead, row, known in rows.of(time, truth):
+            for said, found in forecasts.items():
+                sums[said][row].update(found[lead], known)
+            skill_map.update(row, [found[lead, found.shape[1] // 2] for found in forecasts.values()], known)
+    scored = {
         said: {
-            "leads": (by_lead := {lead: s.compute() for lead, s in zip(leads, of, strict=True)}),
-            **{key: _mean([row[key] for row in by_lead.values()]) for key in ("mae", "crps")},
+            "leads": (by_row := {row: s.compute() for row, s in zip(rows.names, of, strict=True)}),
+            **{key: _mean([row[key] for row in by_row.values()]) for key in ("mae", "crps")},
             "levels": list(of[0].levels),
         }
         for said, of in sums.items()
     }
     size = seen.frames.shape[0] * seen.frames.shape[1]
-    about = {"variable": seen.terms.variable, "unit": seen.terms.unit or "", "times": len(at), "places": size}
-    return {**told(rows, name), **about}
+    unit = "" if seen.terms.unit in (None, "1") else seen.terms.unit
+    about = {"variable": seen.terms.variable, "unit": unit, "times": len(at), "places": size, "by": rows.by}
+    return {**told(scored, name), **about}, skill_map
+
+
+class ScoreRows:
+    """What scores are told by: leads, or how long ago the last known value of a pixel is at what is foretold."""
+
+    def __init__(self, seen: SeenCube, source: CubeSource) -> None:
+        self.seen, self.far = seen, [period(text) // seen.terms.step for text in source.distances]
+        if self.far != sorted(set(self.far)):
+            raise InputError(f"distances: {', '.join(source.distances)}; expected them to rise")
+        self.by = "distances" if self.far else "leads"
+        self.names = tuple(source.distances) or tuple(spelled(v) for v in seen.terms.leads)
+
+    def of(self, time: int, truth: Floats) -> Iterator[tuple[int, int, Floats]]:
+        """Lead, row, and (y, x) what is known of it, of (lead, y, x) truth; nothing where nothing is."""
+        age = self.seen.latest(time)[1] if self.far else None
+        for lead, number in enumerate(self.seen.terms.numbers):
+            if not np.isfinite(truth[lead]).any():
+                continue
+            if age is None:
+                yield lead, lead, truth[lead]
+                continue
+            for row, (more, most) in enumerate(pairwise([-1, *self.far])):
+                mine = (age + number > more) & (age + number <= most)
+                if mine.any():
+                    yield lead, row, np.where(mine, truth[lead], np.float32(np.nan))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -144,7 +183,8 @@ def simple(seen: SeenCube) -> dict[str, Callable[[int], Floats]]:
     numbers = seen.terms.numbers
 
     def last(time: int) -> Floats:
-        return np.repeat(seen.frame(time)[None, None], len(numbers), 0)
+        value = seen.physical(seen.latest(time)[0]) if seen.terms.latest else seen.frame(time)
+        return np.repeat(value[None, None], len(numbers), 0)
 
     def yesterday(time: int) -> Floats:
         days = [-(-n // day) * day - n for n in numbers]

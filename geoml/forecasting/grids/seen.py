@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoml.cube.harmonics import at_time
+from geoml.cube.latest import latest_known
 from geoml.cube.motion import MotionField, fit_motion, moved, paths
 from geoml.errors import InputError
 from geoml.grid.plane import Window
@@ -53,6 +55,8 @@ class SeenCube:
     std: float = 1.0
     climatology: Floats | None = None
     """(feature, y, x) weights of `geoml.cube.harmonics` of the values as the model sees them."""
+    wanted: frozenset[int] | None = None
+    """Steps that may be foretold; None: all. Others are not known as targets."""
     _kept: OrderedDict[int, Floats | None] = field(default_factory=OrderedDict)
     _motions: dict[int, MotionField | None] = field(default_factory=dict)
 
@@ -108,15 +112,30 @@ class SeenCube:
     def channels(self, at: int, window: Window) -> tuple[Floats, NDArray[np.bool_]]:
         """(channel, y, x) normalised, 0 where nothing is known, and where something is."""
         part = window.slices(self.whole)
-        steps = [self.transformed(self.frame(n)[part]) for n in self.history(at)]
+        if self.terms.latest:
+            value, age, past = (a[part] for a in self.latest(at))
+            steps = [value, age * np.float32(self.std) + np.float32(self.mean)]  # which is taken back below
+        else:
+            steps, past = [self.transformed(self.frame(n)[part]) for n in self.history(at)], None
         if self.terms.background is not None:
-            ahead = (at + n for n in self.terms.numbers)
-            steps += [self.usual(n)[part] for n in (*self.history(at), *ahead)]
+            steps += [self.usual(n)[part] for n in self.history(at)] if past is None else [past]
+            steps += [self.usual(at + n)[part] for n in self.terms.numbers]
         if self.terms.advected:
             steps += list(self.transformed(self.advected(at, window, self.terms.numbers)))
         values = np.stack(steps)
         known = np.isfinite(values)
         return np.where(known, self.normalised(values), np.float32(0)), known
+
+    def latest(self, at: int) -> Floats:
+        """(3, y, x) of all of the grid: as `geoml.cube.latest.latest_known` has it, values as the model sees them."""
+        none = np.full(self.frames.shape, np.nan, np.float32)
+        there = (n for n in reversed(self.history(at)) if n in self._there)
+        usual = self.usual if self.terms.background is not None else lambda n: none
+        return latest_known(((at - n, self.transformed(self.frame(n)), usual(n)) for n in there), self.frames.shape)
+
+    @cached_property
+    def _there(self) -> frozenset[int]:
+        return frozenset(int(n) for n in self.frames.numbers)
 
     def usual(self, number: int) -> Floats:
         """(y, x) climatology of a step, as the model sees it."""
@@ -131,7 +150,13 @@ class SeenCube:
     def truth(self, at: int, window: Window) -> Floats:
         """(lead, y, x) physical values of the leads, NaN where nothing is known."""
         part = window.slices(self.whole)
-        return np.stack([self.frame(at + n)[part] for n in self.terms.numbers])
+        wanted = self.wanted
+        return np.stack(
+            [
+                self.frame(n)[part] if wanted is None or n in wanted else np.full(window.shape, np.nan, np.float32)
+                for n in (at + k for k in self.terms.numbers)
+            ]
+        )
 
     def target(self, at: int, window: Window) -> Floats:
         """(lead, y, x) normalised, NaN where nothing is known."""

@@ -49,7 +49,7 @@ def verified(run: Path, cube: str | None = None, opener: Callable[..., Cube] = o
     rows = []
     with opener(Path(cube or str(asked.cube)), load_cube_spec(source.cube), source.factor) as opened:
         frames = CubeFrames(opened)
-        now = frames.number(reference)
+        now = frames.number(reference, between=terms.latest)
         known = {int(n): k for k, n in enumerate(frames.numbers)}
         due = [lead for lead in terms.written if now + lead // terms.step in known]
         others = _simple(run / STATE / PACKAGE, card, terms, frames, now) if due else {"persistence": None}
@@ -79,9 +79,9 @@ def _simple(
 ) -> dict[str, Sequence[Floats] | None]:
     """By method (lead)(1, y, x) in the unit; None where what it is made of is not known."""
     seen = SeenCube(frames, terms, card.bands[0].mean, card.bands[0].std)
-    if frames.step(now) is None:
+    if frames.step(now) is None and not terms.latest:
         return {"persistence": None}
-    if frames.shape[0] * frames.shape[1] > PIXELS:
+    if frames.shape[0] * frames.shape[1] > PIXELS and not terms.latest:
         return {"persistence": [seen.frame(now)[None]] * len(terms.leads)}
     seen.climatology = climatology_of(package, terms)
     methods = {name: method for name, method in simple(seen).items() if name != card.name or name == "persistence"}

@@ -77,8 +77,11 @@ def _fan(found: TableForecast, k: int, reference: pd.Timestamp) -> dict[str, Any
             "low": f"{low:.3g}", "high": f"{high:.3g}", "said": said}  # fmt: skip
 
 
-def score_page(scores: Mapping[str, Any], parts: Iterable[ScoreTable | str]) -> str:
-    """Tables, skill by lead against the best simple method, and how often the truth lies below each quantile."""
+def score_page(
+    scores: Mapping[str, Any], parts: Iterable[ScoreTable | str], maps: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Tables, skill by lead against the best simple method, how often the truth lies below each quantile, and maps of
+    the skill: of each ``title``, ``src``, ``alt`` and ``text``."""
     methods = scores["methods"]
     mine = methods[scores["name"]]["leads"]
     lines = [
@@ -101,6 +104,8 @@ def score_page(scores: Mapping[str, Any], parts: Iterable[ScoreTable | str]) -> 
         parts=[p if isinstance(p, str) else {"title": p.title, "columns": p.columns, "rows": p.rows} for p in parts],
         lines=lines,
         bars=bars,
+        maps=maps,
+        about=scores.get("skill_map"),
         side=SIDE,
     )
 

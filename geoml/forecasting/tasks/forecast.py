@@ -55,14 +55,24 @@ class Task:
         return score_grid(model, recipe, split)
 
     @staticmethod
+    def mapped(model: str | Path, recipe: ForecastRecipe, split: str, path: Path) -> dict[str, Any]:
+        """As `score`; of a cube ``path`` is the skill at every place then."""
+        if recipe.source.kind == "table":
+            return Task.score(model, recipe, split)
+        from geoml.forecasting.grids.score import score
+
+        return score(model, recipe, split, path)
+
+    @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
         """A row for each method with its scores by lead, and the skill against the best of the simple ones."""
-        name, unit = scores["name"], scores["unit"]
+        crps = f"{_digits(scores['crps'])} {scores['unit']}".strip()
+        name, unit, by = scores["name"], scores["unit"], scores.get("by", "leads")
         leads = list(scores["methods"][name]["leads"])
         parts: list[ScoreTable | str] = [
             f"{scores['variable']}, {scores['split']}: {scores['times']} reference times, {scores['places']} places;"
-            f" CRPS {_digits(scores['crps'])} {unit} in the mean of {len(leads)} leads, from {len(scores['levels'])}"
-            " quantiles"
+            f" CRPS {crps} in the mean of {len(leads)} {by}, from"
+            f" {len(scores['levels'])} quantiles"
         ]
         for key, title in SCORES.items():
             rows = [
@@ -88,10 +98,15 @@ class Task:
 
     @staticmethod
     def page(scores: Mapping[str, Any]) -> str:
-        """Scores and skill by lead, and reliability."""
+        """Scores and skill by lead, reliability, and of a cube maps of the skill."""
         from geoml.forecasting.rows.page import score_page
 
-        return score_page(scores, Task.table(scores))
+        maps: list[dict[str, Any]] = []
+        if "skill_map" in scores:
+            from geoml.forecasting.grids.skill_map import pictures
+
+            maps = pictures(scores["skill_map"])
+        return score_page(scores, Task.table(scores), maps)
 
 
 def _digits(value: float | None) -> str:

@@ -79,6 +79,9 @@ class ForecastTerms(Frozen):
     faint: float = Field(default=0.1, gt=0, description="what hardly counts, in the unit: for log, and for motion")
     floor: float | None = Field(default=None, description="the least that there can be, such as 0 for rain")
     advected: bool = Field(default=False, description="the model sees the last step as it moves on")
+    latest: bool = Field(
+        default=False, description="the model sees the last known value of each pixel and its age, not every step"
+    )
     background: BackgroundTerms | None = Field(default=None, description="the model sees a climatology")
     dtype: Literal["int16", "float32"] = "int16"
     resolution: float = Field(default=0.01, gt=0, description="of int16, in the unit")
@@ -87,6 +90,8 @@ class ForecastTerms(Frozen):
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
+        if self.latest and self.advected:
+            raise ValueError("latest: what was last known of each pixel does not move; expected no advection")
         if any(b <= a for a, b in pairwise(self.leads)):
             raise ValueError("leads: expected each longer than the one before")
         if odd := [spelled(v) for v in self.leads if v % self.step]:
@@ -114,9 +119,19 @@ class ForecastTerms(Frozen):
 
     @property
     def channels(self) -> int:
-        """Steps that the model sees, climatology and leads of what has moved on: ``dates`` of the card."""
-        leads = len(self.leads)
-        return self.history + (self.history + leads) * (self.background is not None) + leads * self.advected
+        """Steps that the model sees, the age, climatology and leads of what has moved on: ``dates`` of the card."""
+        leads, usual = len(self.leads), self.background is not None
+        return self.seen + self.latest + (self.seen + leads) * usual + leads * self.advected
+
+    @property
+    def seen(self) -> int:
+        """Steps of the history that the model sees: all that are read, or the last known one."""
+        return 1 if self.latest else self.history
+
+    @property
+    def raw(self) -> int:
+        """Channels of the answer: what is said of each lead, and the age of what was last known."""
+        return len(self.leads) * self.values + self.latest
 
     def asking(self, leads: Sequence[dt.timedelta]) -> ForecastTerms:
         """The same for a run that writes these leads. Raises InputError for one that the model does not have."""

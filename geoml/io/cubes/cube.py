@@ -20,6 +20,7 @@ from rasterio.windows import Window
 
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io.cubes.calendars import Calendar, CalendarTime, iso, named
+from geoml.io.cubes.eopatch import EOPatchReader, find_eopatch
 from geoml.io.cubes.files import environment, explained, open_file, paths_of
 from geoml.io.cubes.frames import CubeFrame, Found, FrameReader, no_data
 from geoml.io.cubes.grib import find_grib
@@ -256,7 +257,8 @@ def open_cube(
 
 def reader_of(spec: CubeSpec) -> FrameReader:
     """What reads the stored numbers of frames."""
-    return ZarrReader(spec) if spec.driver == "Zarr" else _GdalReader(spec)
+    made: dict[str, type[ZarrReader | EOPatchReader]] = {"Zarr": ZarrReader, "EOPatch": EOPatchReader}
+    return made.get(spec.driver, _GdalReader)(spec)
 
 
 def _found(sources: list[Source], spec: CubeSpec, until: int | None) -> list[Found]:
@@ -274,8 +276,8 @@ def _found(sources: list[Source], spec: CubeSpec, until: int | None) -> list[Fou
 
 def frames_in(path: Path, spec: CubeSpec, until: int | None) -> Found | None:
     """The frames of a file that are known by a tick. Raises DataError that names file and field."""
-    find = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr}.get(spec.driver, find_rasters)
-    return find(path, spec, until)
+    finders = {"netCDF": find_netcdf, "GRIB": find_grib, "Zarr": find_zarr, "EOPatch": find_eopatch}
+    return finders.get(spec.driver, find_rasters)(path, spec, until)
 
 
 def _of_item(item: pystac.Item, spec: CubeSpec, until: int | None) -> Found | None:

@@ -39,7 +39,7 @@ def paths_of(source: str | Path | list[str | Path], spec: CubeSpec) -> list[Path
         if "://" in str(part) or "\0" in str(part):
             raise InputError(f"cube: {redact(str(part))!r} is no local path; expected a file or folder of this machine")
         path = Path(part)
-        if path.is_dir() and spec.driver != "Zarr":
+        if path.is_dir() and spec.driver not in ("Zarr", "EOPatch"):
             found |= {p.absolute() for p in path.glob(spec.files) if p.is_file() and not p.name.startswith(".")}
         elif path.exists():
             found.add(path.absolute())  # a link keeps its own name, which may say the time

@@ -19,12 +19,13 @@ from geoml.io.units import mismatch
 from geoml.recipe import Frozen, load_yaml, parse
 from geoml.settings import settings
 
-Driver = Literal["netCDF", "HDF5", "GRIB", "GeoTIFF", "Zarr"]
+Driver = Literal["netCDF", "HDF5", "GRIB", "GeoTIFF", "Zarr", "EOPatch"]
 Corner = tuple[float | str, float | str]
 
 SOURCES: dict[str, tuple[str, ...]] = {
     "netCDF": ("axis",),
     "Zarr": ("axis",),
+    "EOPatch": ("axis",),
     "GRIB": ("message",),
     "HDF5": ("name", "attribute"),
     "GeoTIFF": ("name", "attribute", "item"),
@@ -42,7 +43,7 @@ class TimeSpec(Frozen):
     source: Literal["axis", "message", "name", "attribute", "item"] | None = Field(
         default=None,
         description="the dimension of the file, a message of GRIB, the name of the file, an attribute or a STAC item;"
-        " by default axis for netCDF and Zarr, message for GRIB, else name",
+        " by default axis for netCDF, Zarr and EOPatch, message for GRIB, else name",
     )
     pattern: str = Field(default="", description="of strptime, for the whole file name or the attribute")
     attribute: str = Field(default="", description="name as GDAL has it, groups joined by _")
@@ -105,11 +106,13 @@ class CubeSpec(Frozen):
     files: str = Field(default="*", description="names of the files in a folder that is given, as a glob")
     variable: str | None = Field(
         default=None,
-        description="netCDF, Zarr: variable; HDF5: path of the data set; GRIB: element; GeoTIFF: asset of items",
+        description="netCDF, Zarr: variable; HDF5: path of the data set; GRIB: element; GeoTIFF: asset of items;"
+        " EOPatch: feature, such as data/NDVI",
     )
+    mask: str | None = Field(default=None, description="EOPatch: a feature that is not 0 where clouds are")
     level: str | None = Field(default=None, description="GRIB: the short name of the level, such as 0-SFC")
     at: dict[str, float] = Field(default_factory=dict, description="netCDF, Zarr: value of each further dimension")
-    band: int = Field(default=1, ge=1, description="GeoTIFF: band of the file")
+    band: int = Field(default=1, ge=1, description="GeoTIFF: band of the file; EOPatch: of the feature")
     name: str = Field(
         min_length=1, pattern=r"^[A-Za-z0-9_]+$", description="of the variable; the CF name if it has one"
     )
@@ -159,6 +162,8 @@ class CubeSpec(Frozen):
             raise ValueError("time.calendar: expected with an axis only")
         if self.variable is None and self.driver != "GeoTIFF":
             raise ValueError(f"variable: expected a name for {self.driver}")
+        if self.mask is not None and self.driver != "EOPatch":
+            raise ValueError("mask: expected for EOPatch only; masks of other files are read as they are")
         if (self.accumulated or self.time.forecast) and self.driver != "GRIB":
             raise ValueError("accumulated, time.forecast: expected for GRIB only")
         if self.accumulated and not (self.time.forecast and self.time.label == "end"):

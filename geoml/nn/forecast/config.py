@@ -15,6 +15,7 @@ class ForecastConfig:
 
     ``futures`` is how many features of a lead are known ahead; ``background`` and ``guess`` say whether a
     climatology and a simple forecast are among the channels; ``levels`` are those of the quantiles, rising, with 0.5.
+    ``aged``, if not 0: the history is one step, the last known value, and its age is a channel, below ``aged`` steps.
 
     Raises InputError for what makes no layout, leads that do not rise, and as `check_levels` does.
     """
@@ -25,19 +26,24 @@ class ForecastConfig:
     futures: int = 0
     background: bool = False
     guess: bool = False
+    aged: int = 0
     levels: tuple[float, ...] = LEVELS
 
     def __post_init__(self) -> None:
         if list(self.leads) != sorted(set(self.leads)) or min(self.leads, default=0) < 1:
             raise InputError(f"leads: {list(self.leads)}; expected whole steps from 1 on, rising")
         check_levels(self.levels)
+        if self.aged < 0 or (self.aged and self.history * self.variables > 1):
+            raise InputError(f"aged: {self.aged}; expected 0, or the longest history of one variable, seen as one step")
         _ = self.layout
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.history, len(self.leads), self.variables, self.futures, self.background, self.guess)
+        return Layout(
+            self.history, len(self.leads), self.variables, self.futures, self.background, self.guess, self.aged > 0
+        )
 
     @property
     def outputs(self) -> int:
-        """Channels of the answer: quantile after quantile of each lead."""
-        return len(self.leads) * len(self.levels)
+        """Channels of the answer: quantile after quantile of each lead, and the age where there is one."""
+        return len(self.leads) * len(self.levels) + (self.aged > 0)

@@ -5,6 +5,7 @@
 ==============  ===========================  =====================================================================
 ``history``     history * variables          steps up to the reference time, the earliest first; of each the target,
                                              then the other variables
+``age``         1, if ``aged``               how many steps old the target is: history is its last known value then
 ``past``        history, if ``background``   climatology of the target at those steps
 ``background``  leads, if ``background``     climatology of the target at the leads
 ``guess``       leads, if ``guess``          what a simple method says: the advected frame, a ridge regression
@@ -32,12 +33,14 @@ SAID = -1e29
 
 @dataclass(frozen=True)
 class ForecastWindow:
-    """The channels of a batch by their meaning; ``known`` and ``guess_known`` are True where there is data."""
+    """The channels of a batch by their meaning; those that end in ``known`` are True where there is data."""
 
     history: Float[Tensor, "batch step variable y x"]
     known: Bool[Tensor, "batch step variable y x"]
+    age: Float[Tensor, "batch 1 y x"] | None
     past: Float[Tensor, "batch step y x"] | None
     background: Float[Tensor, "batch lead y x"] | None
+    background_known: Bool[Tensor, "batch lead y x"] | None
     guess: Float[Tensor, "batch lead y x"] | None
     guess_known: Bool[Tensor, "batch lead y x"] | None
     future: Float[Tensor, "batch lead feature y x"]
@@ -68,16 +71,18 @@ class Layout:
     futures: int = 0
     background: bool = False
     guess: bool = False
+    aged: bool = False
 
     def __post_init__(self) -> None:
         if min(self.history, self.leads, self.variables) < 1 or self.futures < 0:
             raise InputError(f"forecast: {self}; expected at least one step, lead and variable")
 
     @property
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels of history, past, background, guess and future."""
+    def sizes(self) -> tuple[int, int, int, int, int, int]:
+        """Channels of history, age, past, background, guess and future."""
         return (
             self.history * self.variables,
+            int(self.aged),
             self.history * self.background,
             self.leads * self.background,
             self.leads * self.guess,
@@ -98,31 +103,35 @@ class Layout:
         """
         if x.shape[1] != self.channels:
             raise InputError(f"forecast: {x.shape[1]} channels; expected {self.channels} ({self})")
-        history, past, background, guess, future = torch.split(x, list(self.sizes), dim=1)
-        known, guess_known = self._known(history, guess, looks)
+        history, age, past, background, guess, future = torch.split(x, list(self.sizes), dim=1)
+        known, background_known, guess_known = self._known(history, background, guess, looks)
         steps: Tensor = torch.unflatten(history, 1, (self.history, self.variables))
         ahead: Tensor = torch.unflatten(future, 1, (self.leads, self.futures))
         return ForecastWindow(
             steps,
             known,
+            age if self.aged else None,
             past if self.background else None,
             background if self.background else None,
+            background_known if self.background else None,
             guess if self.guess else None,
             guess_known if self.guess else None,
             ahead,
         )
 
-    def _known(self, history: Tensor, guess: Tensor, looks: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, history, variables, y, x) and (B, leads, y, x) bool."""
+    def _known(
+        self, history: Tensor, background: Tensor, guess: Tensor, looks: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, history, variables, y, x), and twice (B, leads, y, x), bool."""
         shape, most = (self.history, self.variables), self.history * self.variables
-        every = torch.ones_like(guess, dtype=torch.bool)
+        usual, every = torch.ones_like(background, dtype=torch.bool), torch.ones_like(guess, dtype=torch.bool)
         if looks is None:
             looks = torch.ones_like(history, dtype=torch.bool)
         elif looks.shape[1] == self.channels:
-            every = torch.split(looks, list(self.sizes), dim=1)[3]
+            usual, every = torch.split(looks, list(self.sizes), dim=1)[3:5]
             looks = looks[:, :most]
         if looks.shape[1] == self.history:
-            return looks[:, :, None].expand(-1, -1, self.variables, -1, -1), every
+            return looks[:, :, None].expand(-1, -1, self.variables, -1, -1), usual, every
         if looks.shape[1] != most:
             raise InputError(f"forecast: {looks.shape[1]} looks; expected one of each of {self.history} steps")
-        return torch.unflatten(looks, 1, shape), every
+        return torch.unflatten(looks, 1, shape), usual, every

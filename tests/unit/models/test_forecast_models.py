@@ -13,6 +13,7 @@ from geoml.models.graph import GraphForecast
 from geoml.models.ridge import RidgeForecast
 from geoml.models.tft import TemporalFusion
 from geoml.nn.forecast.estimated import EstimatedForecast
+from geoml.nn.forecast.layout import SAID
 
 
 def estimated(name: str, x: torch.Tensor, target: torch.Tensor, **config: object) -> EstimatedForecast:
@@ -60,6 +61,40 @@ def test_the_anomaly_is_damped_as_least_squares_say() -> None:
     for name in ("damped", "climatology"):
         with pytest.raises(InputError, match="background"):
             models.build(name, {"history": 2, "leads": (1,)})
+
+
+def test_by_distance_phi_is_of_age_and_lead_and_nothing_is_said_of_what_is_not_known() -> None:
+    """An autoregression around 3, seen once, 0 to 15 steps ago: of it 0.95 to the power of age and lead is left."""
+    random = np.random.default_rng(0)
+    count, leads = 40_000, (1, 8)
+    age = random.integers(0, 16, count)
+    seen = random.normal(size=count)
+    distance = age[:, None] + np.array(leads)
+    left = 0.95**distance
+    later = left * seen[:, None] + np.sqrt(1 - left**2) * random.normal(size=(count, 2))
+    channels = [seen + 3, age, np.full(count, 3.0), np.full(count, 3.0), np.full(count, 3.0)]
+    x = torch.from_numpy(np.stack(channels, 1)).float()[:, :, None, None]
+    target = torch.from_numpy(later + 3).float()[:, :, None, None]
+    module = estimated("damped", x, target, history=1, aged=16, leads=leads, background=True, levels=(0.1, 0.5, 0.9))
+    phi = module.phi
+    assert isinstance(phi, torch.Tensor)
+    for knot in (1, 2, 3, 4):
+        assert float(phi[knot]) == pytest.approx(0.95 ** (2**knot), abs=0.05)
+    asked = torch.tensor([5.0, 4.0, 3.0, 3.0, 3.0])[None, :, None, None].repeat(4, 1, 1, 1)
+    asked[3, 1] = 90
+    looks = torch.ones(4, 5, 1, 1, dtype=torch.bool)
+    looks[1, :3], looks[2, 4] = False, False
+    said = module(asked, looks)[:, :, 0, 0]
+    assert said.shape == (4, 7), "two leads of three levels, and the age"
+    assert said[0, 1].item() == pytest.approx(3 + 2 * 0.95**5, abs=0.06)
+    wide = 2 * 1.2816 * (1 - 0.95**10) ** 0.5
+    assert (said[0, 2] - said[0, 0]).item() == pytest.approx(wide, rel=0.15)
+    assert bool((said[1] < SAID).all()), "never known"
+    assert bool((said[2, 3:6] < SAID).all()), "no climatology at the second lead"
+    assert said[2, 6].item() == 4
+    assert bool((said[3, :6] < SAID).all()), "older than anything in training"
+    with pytest.raises(InputError, match="aged: 4; expected 0"):
+        models.build("damped", {"history": 4, "aged": 4, "leads": (1,), "background": True})
 
 
 def test_persistence_is_the_last_known_value_or_that_of_a_period_before() -> None:
@@ -153,3 +188,33 @@ def test_maps_that_follow_each_other_are_joined_without_another_answer() -> None
         module.head.weight.normal_()  # type: ignore[operator, union-attr]
         x = noise(5, 12, 1, 3)
         torch.testing.assert_close(module.train()(x), module.eval()(x), atol=1e-6, rtol=1e-5)
+
+
+def test_a_blend_takes_the_forecast_that_is_right_and_is_no_worse_than_any_on_other_windows() -> None:
+    """An oscillation that the lags tell, and nothing else; and a period that comes again in noise."""
+    random = np.random.default_rng(0)
+
+    def windows(series: np.ndarray, at: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        past = np.stack([series[at - k] for k in range(7, -1, -1)] + [np.zeros(len(at))] * 9, 1)
+        return torch.from_numpy(past).float()[:, :, None, None], torch.from_numpy(series[at + 3]).float()[
+            :, None, None, None
+        ]
+
+    def shares(series: np.ndarray) -> list[float]:
+        x, target = windows(series, np.arange(8, 1500))
+        module = estimated("blend", x, target, history=8, leads=(3,), background=True, period=8)
+        other, truth = windows(series, np.arange(1500, 1900))
+        split = module.config.layout.split(other)
+        error = (module.centre(split)[:, 0] - truth[:, 0]).square().mean()
+        each = (module.simple(split)[:, 0] - truth).square().mean((0, 2, 3))  # type: ignore[operator]
+        assert error < 1.05 * each.min()
+        return [float(v) for v in module.shares[0]]  # type: ignore[index, union-attr]
+
+    told = np.zeros(2000)
+    for t in range(2, 2000):
+        told[t] = 1.6 * told[t - 1] - 0.95 * told[t - 2] + random.normal(0, 0.1)
+    assert shares(told)[4] > 0.9
+    again = np.tile(random.normal(0, 1, 8), 250) + random.normal(0, 0.1, 2000)
+    found = shares(again)
+    assert sum(found) == pytest.approx(1)
+    assert found[1] + found[4] > 0.95

@@ -15,7 +15,7 @@ def test_shipped_cubes_are_sound(name: str) -> None:
     spec = load_cube_spec(name)
     assert spec.title
     assert spec.licence
-    assert spec.files != "*"
+    assert spec.files != "*" or spec.driver == "EOPatch"
 
 
 def test_there_are_some_and_a_misspelt_one_is_guessed() -> None:
