@@ -51,17 +51,17 @@ def test_a_connection_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "code", "said"),
+    ("what", "seconds", "code", "said"),
     [
-        ("time.sleep(60)", 8, "hangs: "),
-        ("held.append(bytearray(300 * 2**20)); time.sleep(60)", 9, "holds "),
-        ("time.sleep(0.5)", 0, "done"),
+        ("time.sleep(60)", 1, 8, "hangs: "),
+        ("held.append(bytearray(300 * 2**20)); time.sleep(60)", 50, 9, "holds "),
+        ("time.sleep(0.5)", 50, 0, "done"),
     ],
 )
-def test_what_hangs_or_eats_ends_with_its_example(what: str, code: int, said: str) -> None:
+def test_what_hangs_or_eats_ends_with_its_example(what: str, seconds: int, code: int, said: str) -> None:
     ended = run(
         "import time\nfrom tests.fuzz.guard import Watchdog\nheld = []\n"
-        "dog = Watchdog(1.0, 200, 'the line to repeat it')\n"
+        f"dog = Watchdog({seconds}, 200, 'the line to repeat it')\n"
         f"with dog.example({{'id': 'odd'}}):\n    {what}\nprint('done')"
     )
     assert ended.returncode == code, ended.stderr
