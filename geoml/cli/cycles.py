@@ -32,12 +32,15 @@ def cycles(
 ) -> None:
     """Every forecast that is due, issued again where late data changed it, and what came true of those before."""
     from geoml import pipeline
+    from geoml.cli.progress import counter
     from geoml.forecasting import steps
 
     with pipeline.locked(out):
         found = steps.look(recipe, out)
-        for cycle in found.todo:
-            steps.issue(recipe, found, cycle, pipeline.predict)
+        with counter(f"of {len(found.todo)} cycles") as advance:
+            for cycle in found.todo:
+                steps.issue(recipe, found, cycle, pipeline.predict)
+                advance(1)
         scores = steps.settle(recipe, found)
     if as_json:
         issued = {cycle.name: about for cycle, about in found.issued.items()}

@@ -33,7 +33,13 @@ PLACE: dict[str, Any] = {"crs": "EPSG:32621", "transform": Affine(10, 0, 600_000
 
 
 def test_every_command_has_a_test_of_its_printed_output() -> None:
-    for name in ("test_every_geolocate_command", "test_forecast_rows", "test_learn"):
+    for name in (
+        "test_cycles",
+        "test_every_geolocate_command",
+        "test_forecast_grid",
+        "test_forecast_rows",
+        "test_learn",
+    ):
         import_module(f"tests.e2e.{name}")
     assert set(PRINTED) == commands()
 
