@@ -91,8 +91,6 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
         told = {**found.card.training, **recipe.about(), "history": history, "split": split}
         card = found.card.model_copy(update={"training": told, "scores": {"split": "test", **scores}})
         if found.seen.climatology is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            claim.state.mkdir(exist_ok=True)
             (claim.state / CLIMATOLOGY).replace(within(out, CLIMATOLOGY))
         card = package.save(found.net, card, out)
     if claim.state.exists():
@@ -132,8 +130,9 @@ def fitted(
         seen.wanted = frames.targets(recipe.split, "train")
     steps = trained_steps(seen, train)
     seen.measure(steps)
+    state = claim.take()  # once: to take what has no epoch yet empties it
     if recipe.background:
-        _climatology(seen, steps, claim.take(), source_of(recipe))
+        _climatology(seen, steps, state, source_of(recipe))
     found = FittedGrid(frames, seen, card_of(recipe, seen, cube), nn.Identity())
     torch.manual_seed(recipe.seed)
     found.net = package.build(found.card)
@@ -143,7 +142,7 @@ def fitted(
     elif seen.terms.latest:
         raise InputError(f"architecture: {recipe.architecture} is learnt; latest expects one that is not, as damped")
     else:
-        history = _learn(recipe, found, train, references(recipe, found, "val"), claim, on_epoch)
+        history = _learn(recipe, found, train, references(recipe, found, "val"), state, on_epoch)
     told = {"trained_sha256": hashed(seen, steps)}
     if seen.terms.latest:
         seen.wanted = frames.targets(recipe.split, "val")
@@ -392,7 +391,7 @@ def _learn(
     found: FittedGrid,
     train: Sequence[int],
     val: Sequence[int],
-    claim: FolderClaim,
+    state: Path,
     on_epoch: OnEpoch | None,
 ) -> list[Any]:
     if not val:
@@ -416,4 +415,4 @@ def _learn(
         epochs=recipe.epochs, device=choose(), clip=1.0, seed=recipe.seed,
         validation=GridValidation(seen, val, recipe.levels),
     )  # fmt: skip
-    return list(learn(training, claim.take(), on_epoch).history)
+    return list(learn(training, state, on_epoch).history)
