@@ -39,6 +39,20 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def day(patch: Patch) -> int:
+    """A reference time without an image."""
+    return int(patch.days[-12]) + 3
+
+
+@pytest.fixture(scope="module")
+def done(model: Path, folder: Path, day: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from then."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    run(model, folder, out, day)
+    return out
+
+
 def run(model: Path, folder: Path, out: Path, day: int, **changed: Any) -> dict[str, Any]:
     asked = ForecastRunRecipe.model_validate(
         {"model": str(model), "cube": str(folder), "reference_time": time_of(day), "leads": LEADS, **changed}
@@ -82,11 +96,9 @@ def test_anomalies_decay_with_the_time_since_a_place_was_clear(folder: Path, mod
 
 
 def test_a_run_says_how_old_what_it_knew_was_and_nothing_where_it_knew_too_little(
-    patch: Patch, folder: Path, model: Path, tmp_path: Path
+    patch: Patch, day: int, done: Path
 ) -> None:
-    day = int(patch.days[-12]) + 3  # no image on it
-    run(model, folder, tmp_path / "run", day)
-    age, ahead = layer(tmp_path / "run", "age")[0], layer(tmp_path / "run", "lead_P5D")
+    age, ahead = layer(done, "age")[0], layer(done, "lead_P5D")
     value, old = last_clear(patch, day)
     np.testing.assert_array_equal(age, old)
     assert np.isnan(age[NEVER]).all()
@@ -103,25 +115,25 @@ def test_a_run_says_how_old_what_it_knew_was_and_nothing_where_it_knew_too_littl
     assert np.abs(middle[said] - known).mean() < 0.03, "as the process that made it says"
     older = old[said] > 15
     assert (high - low)[said][older].mean() > 1.2 * (high - low)[said][~older].mean()
-    page = (tmp_path / "run/report.html").read_text()
+    page = (done / "report.html").read_text()
     assert "age of the last known value at the reference time" in page
     assert "beside the simple methods, by the time since the last known value" in page
-    steps.verify(tmp_path / "run")
-    rows = {row["lead"]: row for row in pq.read_table(tmp_path / "run/verification.parquet").to_pylist()}
+    steps.verify(done)
+    rows = {row["lead"]: row for row in pq.read_table(done / "verification.parquet").to_pylist()}
     assert list(rows) == list(LEADS)
     assert any(row["n"] for row in rows.values()) or not {day + 5, day + 20} & set(patch.days.tolist())
 
 
-def test_blocks_and_what_comes_later_change_no_byte(patch: Patch, folder: Path, model: Path, tmp_path: Path) -> None:
-    day = int(patch.days[-12])
-    run(model, folder, tmp_path / "run", day)
+def test_blocks_and_what_comes_later_change_no_byte(
+    patch: Patch, day: int, done: Path, model: Path, tmp_path: Path
+) -> None:
     later = patch.days > day
     ndvi, clouds = patch.ndvi.copy(), patch.clouds.copy()
     ndvi[later], clouds[later] = 9.0, False
     other = made_patch.write(Patch(patch.days, ndvi, clouds), tmp_path / "other")
     run(model, other, tmp_path / "later", day, block_size=64)
     for name in ("age", *(f"lead_{lead}" for lead in LEADS)):
-        np.testing.assert_array_equal(layer(tmp_path / "run", name), layer(tmp_path / "later", name))
+        np.testing.assert_array_equal(layer(done, name), layer(tmp_path / "later", name))
 
 
 def test_what_does_not_fit_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
