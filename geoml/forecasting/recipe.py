@@ -228,7 +228,13 @@ class ForecastFrom(Frozen):
         default=None, description="of a cube, degrees; by default all of it"
     )
     region: Place | None = Field(default=None, description="of a cube, polygons: GeoJSON, GeoPackage or GeoParquet")
-    block_size: int = Field(default=2048, ge=64, le=65536, description="of a cube, pixels; does not change the result")
+    block_size: int = Field(
+        default=2048,
+        ge=64,
+        le=65536,
+        description="of a cube, pixels; halved where many leads and quantiles would fill the memory; does not change"
+        " the result",
+    )
     places: Place | None = Field(
         default=None,
         description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else lon"

@@ -63,7 +63,9 @@ def main() -> None:
     took = time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     chips, alone = bare(recipe)
-    print(f"{record['region_pixels'] / 1e6:.1f} megapixels in {record['blocks']['done']} blocks, peak {peak:.2f} GiB")
+    print(
+        f"{record['region_pixels'] / 1e6:.1f} megapixels in {len(record['blocks']['done'])} blocks, peak {peak:.2f} GiB"
+    )
     print(f"run {took:.1f} CPU s ({ready:.1f} of them to make ready), network alone over {chips} chips {alone:.1f}")
     print(f"{alone / took:.2f} of the bare network, {alone / (took - ready):.2f} without making ready")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,8 @@ SIMPLE = ("persistence", "advection")
 """Models that need no package."""
 LEAST, WIDEST = 64, 30.0
 """Pixels of a side of a block, and degrees."""
+ROOM = 2**27
+"""Values of a block, of all its leads and quantiles."""
 HISTORY = 4
 """Steps that they see, of which advection takes its motion."""
 
@@ -65,7 +68,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path, opener: Opener = open_cu
     with opener(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
         card, terms = untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
-        size = _block_size(asked.block_size, cube)
+        size = _block_size(asked.block_size, cube, terms.values * len(terms.written))
         catalog = write_catalog(cube, _steps(cube, terms, reference), folder / "steps")
         region = _region(asked, cube, folder)
     made = terms.model_dump(mode="json", exclude_defaults=True)
@@ -93,12 +96,13 @@ def _check_same(asked: ForecastRunRecipe, folder: Path) -> None:
         raise InputError(f"out: {folder.parent} holds another forecast: {changes}; expected an empty folder")
 
 
-def _block_size(asked: int, cube: Cube) -> int:
-    """What is asked; of degrees no more than lies on the globe, since what lies beyond has no place on a map."""
+def _block_size(asked: int, cube: Cube, bands: int) -> int:
+    """What is asked; no more than there is room for in memory with so many bands, and of degrees no more than lies on
+    the globe, since what lies beyond has no place on a map."""
     box = cube.geobox
-    if box.crs is not None and box.crs.geographic:
-        while asked > LEAST and asked * abs(box.affine.e) > WIDEST:
-            asked = max(LEAST, asked // 2)
+    widest = WIDEST if box.crs is not None and box.crs.geographic else math.inf
+    while asked > LEAST and (asked**2 * bands > ROOM or asked * abs(box.affine.e) > widest):
+        asked = max(LEAST, asked // 2)
     return asked
 
 
