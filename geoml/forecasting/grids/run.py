@@ -68,7 +68,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path, opener: Opener = open_cu
     with opener(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
         card, terms = untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
-        size = _block_size(asked.block_size, cube, terms.values * len(terms.written))
+        size = block_size(asked.block_size, cube, terms.values * len(terms.written))
         catalog = write_catalog(cube, _steps(cube, terms, reference), folder / "steps")
         region = _region(asked, cube, folder)
     made = terms.model_dump(mode="json", exclude_defaults=True)
@@ -96,7 +96,7 @@ def _check_same(asked: ForecastRunRecipe, folder: Path) -> None:
         raise InputError(f"out: {folder.parent} holds another forecast: {changes}; expected an empty folder")
 
 
-def _block_size(asked: int, cube: Cube, bands: int) -> int:
+def block_size(asked: int, cube: Cube, bands: int) -> int:
     """What is asked; no more than there is room for in memory with so many bands, and of degrees no more than lies on
     the globe, since what lies beyond has no place on a map."""
     box = cube.geobox
