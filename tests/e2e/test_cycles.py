@@ -302,7 +302,7 @@ def test_what_does_not_fit_is_refused(whole: Path, rain: Path, tmp_path: Path) -
     for name, value in {"since": "noon", "reissue": "6 hours", "max_age": "P0D"}.items():
         with pytest.raises(ValueError, match=name):
             CycleRecipe.model_validate({**given, name: value})
-    asked = CycleRecipe.model_validate({**given, "every": "PT10M", "since": time_of(1)})
+    asked = CycleRecipe.model_validate({**given, "every": "PT10M", "since": time_of(1), "reissue": "PT5M"})
     assert [f"{c.reference:%H%M}" for c in steps.look(asked, tmp_path / "two").todo] == ["1205", "1215"]
 
 

@@ -114,14 +114,15 @@ def look(recipe: CycleRecipe, out: str | Path) -> CycleLook:
     """Read what is there and tell which cycles are due: each reference time whose step is there has one of the values
     that are there now.
 
-    Looked at are the times of ``reissue`` before the newest step, and all since the last cycle where that is longer
-    ago; none before ``since``. Raises InputError for what was asked wrongly, DataError for a newest step older than
-    ``max_age``, NothingFound without any step, and what reading raises.
+    Looked at are the times of ``reissue`` before the newest step, and all since the last cycle (at the first look since
+    ``since``) where that is longer ago; none before ``since``. Raises InputError for what was asked wrongly, DataError
+    for a newest step older than ``max_age``, NothingFound without any step, and what reading raises.
     """
     folder, record = claim_cycles(recipe, out)
     now = dt.datetime.now(dt.UTC) if recipe.until is None else utc(recipe.until, "until")
     known = begun(folder)
-    last = known[-1].reference if known else None
+    given = None if recipe.since is None else utc(recipe.since, "since")
+    last = known[-1].reference if known else given
     back = StepDuration.parse(recipe.reissue, "reissue")
     used = _read(recipe, folder, now, last, back)
     if record and record["sha256"] != used.sha256:

@@ -170,10 +170,11 @@ def _read(
         if pixels is None:
             left[_called(frame, spec, name_of)] = "no value in it is known"
             continue
-        now[key] = [mark, pixels]
+        if frame.path.is_file():  # the stamp of a folder does not tell what is in it
+            now[key] = [mark, pixels]
         read.setdefault(frame.tick, []).append((frame, pixels))
     hashes.clear()
-    hashes.update(now if spec.driver != "Zarr" else {})  # the stamp of a folder does not tell what is in it
+    hashes.update(now)
     kept = {tick: those[0] for tick, those in sorted(read.items()) if len({pixels for _, pixels in those}) == 1}
     for tick, those in read.items():
         for frame, _ in those if tick not in kept else those[1:]:
@@ -193,7 +194,7 @@ def _called(frame: CubeFrame, spec: CubeSpec, name_of: Callable[[Path], str]) ->
 
 
 def _hash(frame: CubeFrame, bare: UsableFrames, before: list[str] | None, mark: str) -> str | None:
-    if before is not None and before[0] == mark and bare.spec.driver != "Zarr":
+    if before is not None and before[0] == mark:
         return before[1]
     with Cube(bare.spec, [frame], bare.grid, reader_of(bare.spec), bare.factor) as cube:
         return pixels_of(cube, 0)
