@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="of the starts that have all leads")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.1, 1.0, 5.0])
     given = parser.parse_args()
-    source = CubeSource(kind="cube", path=str(given.cube), cube=given.reads, factor=given.factor)
+    source = CubeSource(
+        kind="cube", path=str(given.cube), cube=given.reads, factor=given.factor, thresholds=given.thresholds
+    )
     asked = ForecastRunRecipe(
         model="advection", cube=str(given.cube), reads=given.reads, leads=given.leads.split(","), reference_time="-"
     )
@@ -36,7 +38,7 @@ def main() -> None:
         seen = SeenCube(frames, terms)
         first, last = int(frames.numbers[0]) + terms.history - 1, int(frames.numbers[-1]) - terms.numbers[-1]
         at = [int(n) for n in frames.numbers if first <= n <= last][:: given.every]
-        found = scores_of(card.name, package.build(card), seen, at, given.thresholds)
+        found, _ = scores_of(card.name, package.build(card), seen, at, source)
     print(f"{frames.shape[0]} x {frames.shape[1]} pixels, {len(at)} starts from {frames.time(at[0]):%FT%TZ}")
     for name, method in found["methods"].items():
         for lead, row in method["leads"].items():

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -181,6 +182,70 @@ def logarithms(tiles: Tiles) -> Floats:
     return found.permute(0, 2, 3, 1).numpy()
 
 
+def superpixels(tiles: Tiles, values: Floats, count: int = 64) -> Floats:
+    """Each pixel's features; what its superpixel has beside them, and what that one's neighbours have beside it: one
+    step over the graph of regions, as in Wu et al. 2019 (https://arxiv.org/abs/1902.07153). Made without labels."""
+    rows, cols = np.indices(tiles.labels.shape[1:]).reshape(2, -1)
+    few, found = window(tiles, side=1).reshape(len(values), -1, 8), []
+    for spectra, mine in zip(few, values.reshape(len(values), -1, values.shape[-1]), strict=True):
+        at = np.column_stack([spectra, rows * 0.3, cols * 0.3])
+        region = KMeans(count, n_init=1, max_iter=30, random_state=0).fit_predict(at)
+        member = np.eye(count, dtype=np.float32)[region]
+        square = region.reshape(tiles.labels.shape[1:])
+        beside = np.zeros((count, count), np.float32)
+        for a, b in ((square[1:], square[:-1]), (square[:, 1:], square[:, :-1])):
+            beside[a, b] = beside[b, a] = 1
+        np.fill_diagonal(beside, 0)
+        means = member.T @ mine / np.maximum(member.sum(0)[:, None], 1)
+        around_it = beside @ means / np.maximum(beside.sum(1)[:, None], 1)
+        found.append(np.concatenate([mine, means[region] - mine, (around_it - means)[region]], -1))
+    return np.stack(found).reshape(*tiles.labels.shape, -1).astype(np.float32)
+
+
+class Attending(torch.nn.Module):
+    """Logits of a pixel's own spectrum, and of what it attends to in the window around it."""
+
+    def __init__(self, own: int, side: int, parts: int, hidden: int = 24) -> None:
+        super().__init__()
+        self.own, self.shape = own, (side * side, parts)
+        self.tokens, self.query = torch.nn.Linear(parts, 2 * hidden), torch.nn.Linear(own, hidden)
+        self.place = torch.nn.Parameter(torch.zeros(side * side))
+        self.plain, self.seen = torch.nn.Linear(own, 7), torch.nn.Linear(hidden, 7, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mine, around = x[:, : self.own], x[:, self.own :].unflatten(1, self.shape)
+        key, value = self.tokens(around).chunk(2, -1)
+        weights = (torch.einsum("nd,nkd->nk", self.query(mine), key) / key.shape[-1] ** 0.5 + self.place).softmax(1)
+        return self.plain(mine) + self.seen(torch.einsum("nk,nkd->nd", weights, value))
+
+
+def attention(own: int, side: int, parts: int, rounds: tuple[float, ...] = (50, 150, 450)) -> Learner:
+    """Attention over a window, trained for as many rounds as are best on inner folds."""
+
+    def learn(x: Floats, y: Ints, tile: Ints) -> Fitted:
+        def fit(count: float, x: Floats, y: Ints) -> Fitted:
+            torch.manual_seed(0)
+            mean, std = x.mean(0), x.std(0) + 1e-6
+            net, target = Attending(own, side, parts), torch.from_numpy(y)
+            ready = torch.from_numpy((x - mean) / std)
+            optimiser = torch.optim.AdamW(net.parameters(), lr=0.003, weight_decay=0.1)
+            for _ in range(int(count)):
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(net(ready), target).backward()
+                optimiser.step()
+
+            @torch.inference_mode()
+            def answer(z: Floats) -> NDArray[np.float64]:
+                found: NDArray[np.float64] = net(torch.from_numpy((z - mean) / std)).softmax(1).double().numpy()
+                return found
+
+            return answer
+
+        return fit(chosen(rounds, fit, x, y, tile), x, y)
+
+    return learn
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
@@ -208,6 +273,12 @@ def main() -> None:
         ("context: logarithms and slopes, and 3 x 3 around less own, logistic regression", every, around(logs, 3),
          standard(lambda c: [LogisticRegression(C=c, max_iter=400)], (0.1,)), 0),
         ("context: PCA 8 of 7 x 7 windows + SVM", every, window(every), patch, 0),
+        ("context: graph over superpixels, logistic regression", every, superpixels(every, logs),
+         standard(lambda c: [LogisticRegression(C=c, max_iter=400)], (0.1, 0.01)), 0),
+        ("context: attention over 5 x 5", every, np.concatenate([logs, window(every, 5, 16)], -1),
+         attention(logs.shape[-1], 5, 16), 0),
+        ("attention without its window", every, np.concatenate([logs, window(every, 1, 16)], -1),
+         attention(logs.shape[-1], 1, 16), 0),
     ]  # fmt: skip
     print("| method | random pixels | whole tiles held out | CPU s |\n|---|---|---|---|")
     for name, tiles, features, learner, blur in rows:
