@@ -86,8 +86,8 @@ def _brief(value: Any) -> Any:
 
 @command(models, "import")
 def models_import(
-    kind: Annotated[str, typer.Argument(help="a file of geoml/engine/importers: dynamic-world, galileo, presto")],
-    source: Annotated[Path, typer.Argument(help="folder with the published weights")],
+    kind: Annotated[str, typer.Argument(help="of geoml/engine/importers: dynamic-world, galileo, lite0, presto")],
+    source: Annotated[Path, typer.Argument(help="folder with the published weights; of lite0 none")] = Path(),
     out: Annotated[Path | None, typer.Option("--out", help="folder of the new package; the kind, if none")] = None,
 ) -> None:
     """Turn published weights into a model package."""

@@ -274,8 +274,8 @@ def test_every_model_says_what_it_says_in_torch(name: str, backend_name: str, mo
     file = BACKENDS.find(backend_name)
     made: Backend = file.Backend(module, card.signature, chosen(backend_name))
     packs = hasattr(models.find(name), "encoder")
-    if getattr(module, "whole_chip", False) or packs:  # it chooses by values, which no program of fixed steps does
-        with pytest.raises(ModelError, match="cannot be converted"):
+    if getattr(module, "whole_chip", False) or packs:  # it chooses by values or by the size, which no fixed steps do
+        with pytest.raises(ModelError, match=r"cannot be converted|% of the classes are those of torch"):
             made.prove(64)
         return
     proof = made.prove(64)

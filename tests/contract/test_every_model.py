@@ -352,7 +352,7 @@ def test_an_encoder_takes_no_more_steps_than_it_has_places_for(name: str) -> Non
         models.encoder(f"{name}s", {"bands": 3})
 
 
-@every_encoder
+@pytest.mark.parametrize("name", [n for n in ENCODERS if "months" in asked(encoder_of(n))])
 @torch.no_grad()
 def test_months_reach_the_answer_of_an_encoder(name: str) -> None:
     module = encoder_of(name)

@@ -3,6 +3,7 @@ the data's descriptions."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.data
 
 FOLDERS = {
     "a1b-temperature": "climate_grids",
+    "eolearn-ndvi": "../timeseries/eolearn_testeopatch/TestEOPatch",
     "era5-t2m": "era5_uk",
     "fmi-radar": "fmi_radar",
     "hadgem-tasmax": "climate_grids",
@@ -91,6 +93,17 @@ def test_mrms() -> None:
     np.testing.assert_array_equal(made.read(2), truth)
     assert np.isnan(truth).mean() == pytest.approx(0.358, abs=1e-3)
     np.testing.assert_array_equal(made.read(2, slice(1000, 1010), slice(3000, 3020)), truth[1000:1010, 3000:3020])
+
+
+def test_eolearn_ndvi() -> None:
+    """68 dates of 67 days, clouds as what is missing."""
+    made, folder = cube("eolearn-ndvi"), data("eolearn-ndvi")
+    values, clouds = np.load(folder / "data/NDVI.npy")[..., 0], np.load(folder / "mask/CLM.npy")[..., 0] > 0
+    dates = [text[:10] for text in json.loads((folder / "timestamps.json").read_text())]
+    assert (len(dates), len(made), made.shape) == (68, 67, values.shape[1:])
+    for step in (0, 33, 66):
+        (at,) = (k for k, date in enumerate(dates) if date == str(made.times[step])[:10])
+        np.testing.assert_allclose(made.read(step), np.where(clouds[at], np.nan, values[at]), atol=1e-6)
 
 
 def test_era5() -> None:
