@@ -126,7 +126,7 @@ def forecast(asked: ForecastRunRecipe, reference: pd.Timestamp) -> TableForecast
     if strange := [lead for lead in leads if lead not in card.leads]:
         raise InputError(f"leads: {listed(strange)}; {card.name} has {listed(card.leads)}")
     steps = dict(zip(card.leads, lead_steps(card.leads, card.table.duration), strict=True))
-    leads = tuple(sorted(leads, key=lambda lead: steps[lead]))
+    leads = tuple(sorted(set(leads), key=lambda lead: steps[lead]))
     panel = read_panel(path, card.table, places, until=reference, phase=card.phase)
     last = panel.axis.last_known(reference)
     panel = panel.between(last - reach(card) + 1, last)

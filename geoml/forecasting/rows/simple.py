@@ -14,8 +14,9 @@ from geoml.forecasting.rows.fitted import all_steps, fitted
 from geoml.forecasting.rows.forecaster import TableForecaster
 from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.long_table import PlaceTable, columns_of, read_panel
-from geoml.io.tables.table_source import TableLayout, TableVariable
+from geoml.io.tables.table_source import TableLayout
 from geoml.nn.forecast.levels import LEVELS
+from geoml.recipe import parse
 from geoml.texts import listed
 
 SIMPLE = ("persistence", "climatology", "damped", "ridge")
@@ -48,7 +49,8 @@ def layout_of(asked: ForecastFrom, path: Path) -> TableLayout:
     if asked.step is None:
         raise InputError(f"step: say that of {path}, as PT1H, P1D or P1Y")
     given = {"id": ids, "time": times, "zone": asked.zone, "label": asked.label}
-    return TableLayout(**given, step=asked.step, variables=(TableVariable(column=variable, unit=asked.unit),))
+    columns = [{"column": variable, "unit": asked.unit}]
+    return parse(TableLayout, {**given, "step": asked.step, "variables": columns}, "forecast")
 
 
 def simple_model(
@@ -65,7 +67,8 @@ def simple_model(
     step = layout.duration
     usual = YEARS if step.months or step.seconds >= 86_400 else DAYS * 86_400 // step.seconds
     history = asked.history or usual
-    steps = tuple(StepDuration.parse(text, "leads").steps(step) for text in asked.leads)
+    leads = {StepDuration.parse(text, "leads").steps(step): text for text in asked.leads}
+    steps = tuple(sorted(leads))
     last = panel.axis.last_known(reference)
     panel = panel.between(panel.first, max(last, panel.first))
     at = all_steps(panel, history, steps)
@@ -75,7 +78,7 @@ def simple_model(
     lonlat = panel.places.lonlat
     card = ForecastCard(
         name=asked.model, description="fitted on the table up to the reference time", architecture=asked.model,
-        table=layout, phase=panel.axis.phase, history=history, leads=asked.leads, levels=LEVELS,
+        table=layout, phase=panel.axis.phase, history=history, leads=tuple(leads[k] for k in steps), levels=LEVELS,
         config={"places": 0} if asked.model == "ridge" else {},
         places=tuple(CardPlace(id=n, lon=float(x), lat=float(y))
                      for n, (x, y) in zip(panel.places.ids, lonlat, strict=True)),

@@ -27,6 +27,7 @@ from geoml.recipe import parse
 from tests.unit.forecasting import made
 
 NOW = "2024-02-10T12:00Z"
+SIMPLE = {"model": "damped", "variable": "pm", "step": "PT1H", "leads": "PT6H,PT1H"}
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +132,22 @@ def test_an_old_value_is_said_to_be_old(place: Path, tmp_path: Path) -> None:
         ({"model": "damped", "leads": "PT1H", "variable": "pm"}, "step: say that"),
         ({"model": "damped", "leads": "PT1H", "step": "PT1H"}, "variable: .* has pm, wind"),
         ({"model": "dampd"}, "model: 'dampd' is not known"),
+        ({**SIMPLE, "zone": "Berlin"}, "zone: 'Berlin'; expected a name"),
+        ({**SIMPLE, "step": "hour"}, "step: 'hour'; expected an ISO 8601"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused(place: Path, tmp_path: Path, options: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         forecast(place, tmp_path / "out", **options)
+
+
+def test_an_interval_is_of_errors_that_were_seen(place: Path, tmp_path: Path) -> None:
+    """A lead beyond the table has none: its quantiles would all be one number, as if it were sure."""
+    assert forecast(place, tmp_path / "out", **SIMPLE)["leads"] == ["PT1H", "PT6H"]
+    rows = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
+    assert (rows.q95 > rows.q05 + 1).all()
+    with pytest.raises(NothingFound, match=r"leads: 0 values are known 2160 steps after .* the quantile 0.05 needs 20"):
+        forecast(place, tmp_path / "far", **SIMPLE | {"leads": "PT1H,P90D"})
 
 
 def test_a_reference_time_without_data_is_refused(place: Path, tmp_path: Path) -> None:
