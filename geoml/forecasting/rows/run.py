@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-import shapely
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from geoml.errors import DataError, InputError, NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRunRecipe, lead_steps
 from geoml.forecasting.rows.calibrated import answers, reach
-from geoml.forecasting.rows.fitted import hashed
+from geoml.forecasting.rows.fitted import hashed, places_of
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.page import run_page
 from geoml.forecasting.rows.simple import SIMPLE, layout_of, simple_model
@@ -26,13 +25,11 @@ from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.forecasting.rows.write import write_rows
 from geoml.io.software import software
 from geoml.io.stores.store import within, write_json, write_text
-from geoml.io.tables.long_table import Floats, PlaceTable, TimePanel, place_columns, read_panel, read_places
+from geoml.io.tables.long_table import MOVED, Floats, PlaceTable, TimePanel, place_columns, read_panel, read_places
 from geoml.io.tables.table_source import PlaceFile
 from geoml.texts import listed
 
 ROWS, RECORD, PAGE, EXPLAINED = "rows.parquet", "run.json", "report.html", "explained.json"
-MOVED = 0.01
-"""Degrees, about a kilometre: a place that is further off than in training is another one."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +193,7 @@ def _model(
         return simple_model(asked, path, places, reference)
     torch.manual_seed(0)
     package = load(asked.model)
-    known = package.card.places
-    lonlat = np.array([[p.lon, p.lat] for p in known])
-    own = PlaceTable(tuple(p.id for p in known), lonlat, shapely.points(lonlat))
+    own = places_of(package.card)
     if file is None:
         return package.module, package.card, own
     columns = asked.places_id or place_columns(file, own.ids, package.card.table.id)

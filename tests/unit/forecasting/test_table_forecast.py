@@ -167,6 +167,16 @@ def test_a_station_that_moved_is_refused(place: Path, tmp_path: Path) -> None:
     places.assign(lon=places.lon + 0.05).to_csv(tmp_path / "moved.csv", index=False)
     with pytest.raises(DataError, match="places: 3 lie elsewhere than in training"):
         forecast(place, tmp_path / "moved", places=str(tmp_path / "moved.csv"))
+    frame = made.table()
+    with pytest.raises(DataError, match="lon, lat: 3 places lie elsewhere than before, the first 'east'"):
+        forecast(place, tmp_path / "table", frame.assign(lon=frame.lon + 0.05))
+
+
+def test_a_table_without_a_value_says_nothing(place: Path, tmp_path: Path) -> None:
+    frame = made.table().assign(pm=np.nan)
+    for options, says in (({}, "no place has a value"), (SIMPLE, "pm: no value in the times that are fitted on")):
+        with pytest.raises(NothingFound, match=says):
+            forecast(place, tmp_path / "out", frame, **options)
 
 
 def test_covariates_of_the_future_have_to_reach_the_longest_lead(tmp_path: Path) -> None:
