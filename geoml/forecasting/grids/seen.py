@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoml.cube.harmonics import at_time
 from geoml.cube.latest import latest_known
 from geoml.cube.motion import MotionField, fit_motion, moved, paths
-from geoml.errors import InputError
+from geoml.errors import NothingFound
 from geoml.grid.plane import Window
 from geoml.io.cards.forecast import ForecastTerms
 
@@ -95,7 +95,7 @@ class SeenCube:
         if at not in self._motions:
             try:
                 self._motions[at] = fit_motion(np.stack([self.frame(n) for n in self.history(at)]), self.terms.faint)
-            except InputError:
+            except NothingFound:
                 self._motions[at] = None
         return self._motions[at]
 
