@@ -20,7 +20,7 @@ from geoml.forecasting.rows.calibrated import answers, reach
 from geoml.forecasting.rows.fitted import hashed, places_of
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.page import run_page
-from geoml.forecasting.rows.simple import SIMPLE, layout_of, simple_model
+from geoml.forecasting.rows.simple import SIMPLE, simple_model
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.forecasting.rows.write import write_rows
 from geoml.io.software import software
@@ -186,11 +186,9 @@ def instant_of(text: str) -> pd.Timestamp:
 def _model(
     asked: ForecastRunRecipe, path: Path, reference: pd.Timestamp
 ) -> tuple[TableForecaster, ForecastCard, PlaceTable]:
-    file = None if asked.places is None else Path(asked.places)
     if asked.model in SIMPLE and asked.model not in cards.names():
-        layout = layout_of(asked, path)
-        places = None if file is None else read_places(file, PlaceFile(path=str(file), id=asked.places_id or layout.id))
-        return simple_model(asked, path, places, reference)
+        return simple_model(asked, path, reference)
+    file = None if asked.places is None else Path(asked.places)
     torch.manual_seed(0)
     package = load(asked.model)
     own = places_of(package.card)

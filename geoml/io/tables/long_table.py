@@ -174,6 +174,11 @@ def read_places(path: Path, file: PlaceFile) -> PlaceTable:
     return PlaceTable(tuple(ids), lonlat, geometries)
 
 
+def ids_of(path: Path, columns: Columns) -> list[str]:
+    """Places of a table, each once. Raises InputError for columns that are not there."""
+    return [str(name) for name in _ids(_with(path, columns, columns), columns).dropna().unique()]
+
+
 def columns_of(path: Path) -> list[str]:
     """Names of the columns of a table. Raises InputError."""
     return [str(c) for c in _table(path, {}).columns]
@@ -182,7 +187,12 @@ def columns_of(path: Path) -> list[str]:
 def _read(path: Path, layout: TableLayout) -> pd.DataFrame:
     """The columns that are needed, ids as text."""
     needed = [*layout.id, *layout.time, *(v.column for v in layout.variables)]
-    frame = _table(path, dict.fromkeys(layout.id, str))
+    return _with(path, needed, layout.id)
+
+
+def _with(path: Path, needed: Sequence[str], ids: Columns) -> pd.DataFrame:
+    """A table that has the columns that are needed."""
+    frame = _table(path, dict.fromkeys(ids, str))
     if missing := [c for c in needed if c not in frame]:
         raise InputError(f"table: {path} has no column {listed(missing)}; it has {listed(map(str, frame.columns))}")
     return frame
