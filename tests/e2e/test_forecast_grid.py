@@ -196,6 +196,7 @@ def test_what_is_printed_names_the_files(cli: Cli, radar: Path, tmp_path: Path) 
     assert {p.name for p in out.glob("cogs/*/lead_*")} == {"lead_PT10M.tif", "lead_PT30M.tif"}
     page = (out / "report.html").read_text()
     assert "30M ahead" in page
+    assert "known at 2024-06-01 12:55:00 UTC" in page
     assert "it was not scored on later data" in page
 
 
