@@ -163,12 +163,13 @@ class SeenCube:
         return self.normalised(self.transformed(self.truth(at, window)))
 
     def measure(self, numbers: NDArray[np.int64]) -> None:
-        """Take mean and deviation of what the model sees in these steps."""
+        """Take mean and deviation of what the model sees in these steps. Raises NothingFound without a value."""
         total = square = count = 0.0
         for n in numbers:
             values = self.transformed(self.frame(int(n)))
             values = values[np.isfinite(values)].astype(np.float64)
             total, square, count = total + float(values.sum()), square + float((values**2).sum()), count + len(values)
-        if count:
-            self.mean = total / count
-            self.std = max(math.sqrt(max(square / count - self.mean**2, 0.0)), 1e-6)
+        if not count:
+            raise NothingFound(f"{self.terms.variable}: no value in the {len(numbers)} steps that are fitted on")
+        self.mean = total / count
+        self.std = max(math.sqrt(max(square / count - self.mean**2, 0.0)), 1e-6)
