@@ -51,7 +51,7 @@ def print_verification(rows: Sequence[Mapping[str, Any]], run: Path) -> None:
         )  # fmt: skip
     out_console.print(shown)
     if missing := [row["lead"] for row in rows if not row["n"]]:
-        out_console.print(f"not known yet: {', '.join(missing)}", highlight=False)
+        out_console.print(f"not known yet, or nothing was forecast: {', '.join(missing)}", highlight=False)
 
 
 def best_simple(row: Mapping[str, Any]) -> str:

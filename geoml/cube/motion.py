@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.cube.resize import opencv
-from geoml.errors import InputError
+from geoml.errors import NothingFound
 from geoml.grid.plane import Window
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ def fit_motion(
     """The motion in (step, y, x) frames of neighbouring steps, NaN where nothing is known; steps without data are NaN.
 
     ``faint`` is what counts as nothing to see, in the unit of the frames. Frames without anything give no motion.
-    Raises InputError where no two neighbouring steps have data, MissingExtra without OpenCV.
+    Raises NothingFound where no two neighbouring steps have data, MissingExtra without OpenCV.
     """
     seen = [_bright(f, faint) if np.isfinite(f).any() else None for f in frames]
     pairs = [(a, b) for a, b in pairwise(seen) if a is not None and b is not None]
     if not pairs:
-        raise InputError(f"motion: {len(frames)} steps, of which no two neighbours have data; expected two")
+        raise NothingFound(f"motion: {len(frames)} steps, of which no two neighbours have data")
     cv2 = opencv()
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     total = np.zeros((2, *frames.shape[1:]), np.float32)

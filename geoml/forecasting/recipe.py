@@ -201,6 +201,10 @@ def _words(value: object) -> object:
     return tuple(word.strip() for text in texts for word in str(text).split(",") if word.strip())
 
 
+OF_CUBES = ("reads", "bbox", "region")
+OF_TABLES = ("places", "places_id", "id", "time", "variable", "unit", "zone", "label", "step", "history")
+"""Options that say nothing with the other source; the size of blocks, which changes nothing, may be given with any."""
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -263,6 +267,11 @@ class ForecastFrom(Frozen):
             raise ValueError("table, cube: give exactly one of them")
         if self.bbox is not None and self.region is not None:
             raise ValueError("bbox, region: give one of them")
+        strange = OF_TABLES if self.table is None else OF_CUBES
+        fields = type(self).model_fields
+        if given := [n for n in strange if getattr(self, n) != fields[n].default]:
+            source, other = ("cube", "table") if self.table is None else ("table", "cube")
+            raise ValueError(f"{', '.join(given)}: of a {other}; expected no such option with a {source}")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoml.errors import limits
+from geoml.errors import InputError, limits
 from geoml.forecasting.recipe import CycleRecipe, ForecastRunRecipe
 from geoml.io.stores.store import within
 from geoml.recipe import PredictRecipe, parse
@@ -49,14 +49,18 @@ def verify(run: str | Path, *, table: str | None = None, cube: str | None = None
     """What came true of the forecast in the folder ``run``: a row a lead, which ``verification.parquet`` has too.
 
     It may be said again when more is known. ``table`` or ``cube`` is where the values lie now, by default where they
-    lay. Raises what `geoml.forecasting.rows.verify.verified` and `geoml.forecasting.grids.verify.verified` do.
+    lay. Raises InputError for the wrong one of them, and what `geoml.forecasting.rows.verify.verified` and
+    `geoml.forecasting.grids.verify.verified` do.
     """
     from geoml.forecasting.grids import verify as grids
     from geoml.forecasting.rows import verify as rows
     from geoml.io.tables.verification import write_verification
 
-    folder = Path(run)
-    found = grids.verified(folder, cube) if grids.is_grid(folder) else rows.verified(folder, table)
+    folder, grid = Path(run), grids.is_grid(Path(run))
+    if (table if grid else cube) is not None:
+        kinds = ("table", "cube") if grid else ("cube", "table")
+        raise InputError(f"{kinds[0]}: {folder} is no forecast of a {kinds[0]}; expected --{kinds[1]}")
+    found = grids.verified(folder, cube) if grid else rows.verified(folder, table)
     write_verification(found, within(folder, VERIFICATION))
     return found
 

@@ -94,8 +94,8 @@ class Input(Unfitted):
     def fitted(self, plan: Plan, items: Sequence[pystac.Item]) -> dict[str, Any]:
         """``made`` of the card, with the motion of the region where the model sees what has moved.
 
-        Raises NothingFound where the step of the reference time is missing, since an older one is not the last;
-        InputError for a region on several planes or without two neighbouring steps, and what reading raises.
+        Raises NothingFound where the step of the reference time is missing, since an older one is not the last, and
+        for a motion without two neighbouring steps; InputError for a region on several planes, and what reading raises.
         """
         if plan.dates and not plan.dates[-1] and not self.terms.latest:
             when = plan.recipe.query.datetime

@@ -34,6 +34,7 @@ class ForecastReport:
         self.terms, self.scores = terms, scores
         self.unit = "" if terms.unit in (None, "1") else terms.unit
         layers, ages = layers[: len(terms.written)], layers[len(terms.written) :]
+        self.reference = str(layers[0].fields.get("forecast:reference_datetime", "")).rstrip("Z").replace("T", " ")
         self.scale = of_each(layers[0].scale, 1)[0]
         self.nodata = float(layers[0].nodata or 0)
         self.names: dict[tuple[str, int], str] = {}
@@ -113,7 +114,10 @@ class ForecastReport:
             ends = [self._text(v * self.scale if math.isfinite(v) else None) for v in (tally.low, tally.high)]
             rows.append(row.format(spelled(lead), ends[0], self._text(self._mean(key)), ends[1]))
         head = Markup("<tr><th>lead</th><th>least</th><th>mean</th><th>largest</th></tr>")
-        said = Markup("<p class='small soft'>Means over the region of what is said of each pixel at each lead.</p>")
+        said = Markup(
+            "<p class='small soft'>From what was known at {} UTC, nothing later was used. Means over the region of what"
+            " is said of each pixel at each lead.</p>"
+        ).format(self.reference)
         return Markup("<section><h2>By lead</h2>{}{}<table>{}{}</table>{}</section>").format(
             chart, said, head, Markup().join(rows), self._skill()
         )

@@ -172,6 +172,12 @@ def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: P
         run(spec, tmp_path / "text", reference_time="noon")
     with pytest.raises(InputError, match="keeps its steps beside it"):
         run(spec, "s3://bucket/run")
+    with pytest.raises(ValueError, match="zone, step: of a table; expected no such option with a cube"):
+        run(spec, tmp_path / "table", step="PT5M", zone="UTC")
+    empty = write_radar(tmp_path / "empty", np.full((4, *SHAPE), np.nan, np.float32), NOW - 3)
+    for model in ("persistence", "advection"):
+        with pytest.raises(NothingFound):
+            run(empty, tmp_path / f"empty-{model}", model)
     again = run(spec, tmp_path / "run", "persistence", block_size=64)
     assert again["blocks"] == record["blocks"]
     with pytest.raises(InputError, match="holds another forecast: leads is"):
@@ -190,6 +196,7 @@ def test_what_is_printed_names_the_files(cli: Cli, radar: Path, tmp_path: Path) 
     assert {p.name for p in out.glob("cogs/*/lead_*")} == {"lead_PT10M.tif", "lead_PT30M.tif"}
     page = (out / "report.html").read_text()
     assert "30M ahead" in page
+    assert "known at 2024-06-01 12:55:00 UTC" in page
     assert "it was not scored on later data" in page
 
 
@@ -248,7 +255,10 @@ def test_what_came_true_is_scored_by_lead(cli: Cli, radar: Path, truth: NDArray[
     run(radar, out, reference_time=time_of(now))
     told = cli("verify", out)
     assert told.exit_code == 0, told.output
-    assert "not known yet: PT30M" in told.output
+    assert "not known yet, or nothing was forecast: PT30M" in told.output
+    other = cli("verify", out, "--table", "rain.csv")
+    assert other.exit_code == 2
+    assert "table: " in other.output
     rows = {row["lead"]: row for row in pq.read_table(out / "verification.parquet").to_pylist()}
     assert list(rows) == list(LEADS)
     found, seen = forecast(out, "PT20M"), truth[now + 4].copy()

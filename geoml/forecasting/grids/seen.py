@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoml.cube.harmonics import at_time
 from geoml.cube.latest import latest_known
 from geoml.cube.motion import MotionField, fit_motion, moved, paths
-from geoml.errors import InputError
+from geoml.errors import NothingFound
 from geoml.grid.plane import Window
 from geoml.io.cards.forecast import ForecastTerms
 
@@ -95,7 +95,7 @@ class SeenCube:
         if at not in self._motions:
             try:
                 self._motions[at] = fit_motion(np.stack([self.frame(n) for n in self.history(at)]), self.terms.faint)
-            except InputError:
+            except NothingFound:
                 self._motions[at] = None
         return self._motions[at]
 
@@ -163,12 +163,13 @@ class SeenCube:
         return self.normalised(self.transformed(self.truth(at, window)))
 
     def measure(self, numbers: NDArray[np.int64]) -> None:
-        """Take mean and deviation of what the model sees in these steps."""
+        """Take mean and deviation of what the model sees in these steps. Raises NothingFound without a value."""
         total = square = count = 0.0
         for n in numbers:
             values = self.transformed(self.frame(int(n)))
             values = values[np.isfinite(values)].astype(np.float64)
             total, square, count = total + float(values.sum()), square + float((values**2).sum()), count + len(values)
-        if count:
-            self.mean = total / count
-            self.std = max(math.sqrt(max(square / count - self.mean**2, 0.0)), 1e-6)
+        if not count:
+            raise NothingFound(f"{self.terms.variable}: no value in the {len(numbers)} steps that are fitted on")
+        self.mean = total / count
+        self.std = max(math.sqrt(max(square / count - self.mean**2, 0.0)), 1e-6)

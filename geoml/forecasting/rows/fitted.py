@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import shapely
 import torch
 from numpy.typing import NDArray
 
@@ -19,7 +20,7 @@ from geoml.forecasting.rows.calibrated import came_true
 from geoml.forecasting.rows.forecaster import TableForecaster
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.io.tables.durations import StepDuration
-from geoml.io.tables.long_table import TimePanel, read_panel, read_places
+from geoml.io.tables.long_table import PlaceTable, TimePanel, read_panel, read_places
 from geoml.io.tables.table_source import TableLayout, TableSource
 from geoml.nn.forecast.calibration import conformal_shifts
 from geoml.nn.forecast.estimated import EstimatedForecast
@@ -73,6 +74,14 @@ def card_of(recipe: ForecastRecipe, panel: TimePanel) -> ForecastCard:
         places=places,
         bbox=tuple(box),
     )
+
+
+def places_of(card: ForecastCard) -> PlaceTable:
+    """Where the places of a package lay in training."""
+    lonlat = np.array([[p.lon, p.lat] for p in card.places])
+    source = card.training.get("recipe", {}).get("source", {"places": ""})
+    of_table = source.get("places") is None
+    return PlaceTable(tuple(p.id for p in card.places), lonlat, shapely.points(lonlat), of_table)
 
 
 def reference_steps(recipe: ForecastRecipe, panel: TimePanel, part: str, every: int = 1) -> Numbers:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from geoml import models
 from geoml.engine.packages import weights
-from geoml.errors import InputError, ModelError
+from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.rows.background import PlaceClimatology
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows, windows_of
@@ -92,7 +92,7 @@ class TableForecaster(nn.Module):
             known = transformed(variable, panel.values[k][train])
             known = known[np.isfinite(known)]
             if not len(known):
-                raise InputError(f"split: no value of {variable.column} in the times that train")
+                raise NothingFound(f"{variable.column}: no value in the times that are fitted on")
             self.mean[k] = float(known.mean())
             self.std[k] = max(float(known.std()), 1e-6)
         times = panel.axis.time(panel.numbers[train])

@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-import shapely
 import torch
 from torch import Tensor
 
@@ -18,21 +17,19 @@ from geoml.errors import DataError, InputError, NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRunRecipe, lead_steps
 from geoml.forecasting.rows.calibrated import answers, reach
-from geoml.forecasting.rows.fitted import hashed
+from geoml.forecasting.rows.fitted import hashed, places_of
 from geoml.forecasting.rows.forecaster import TableForecaster, load
 from geoml.forecasting.rows.page import run_page
-from geoml.forecasting.rows.simple import SIMPLE, layout_of, simple_model
+from geoml.forecasting.rows.simple import SIMPLE, simple_model
 from geoml.forecasting.rows.windows import Numbers, SeriesWindows
 from geoml.forecasting.rows.write import write_rows
 from geoml.io.software import software
 from geoml.io.stores.store import within, write_json, write_text
-from geoml.io.tables.long_table import Floats, PlaceTable, TimePanel, place_columns, read_panel, read_places
+from geoml.io.tables.long_table import MOVED, Floats, PlaceTable, TimePanel, place_columns, read_panel, read_places
 from geoml.io.tables.table_source import PlaceFile
 from geoml.texts import listed
 
 ROWS, RECORD, PAGE, EXPLAINED = "rows.parquet", "run.json", "report.html", "explained.json"
-MOVED = 0.01
-"""Degrees, about a kilometre: a place that is further off than in training is another one."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def forecast(asked: ForecastRunRecipe, reference: pd.Timestamp) -> TableForecast
     if strange := [lead for lead in leads if lead not in card.leads]:
         raise InputError(f"leads: {listed(strange)}; {card.name} has {listed(card.leads)}")
     steps = dict(zip(card.leads, lead_steps(card.leads, card.table.duration), strict=True))
-    leads = tuple(sorted(leads, key=lambda lead: steps[lead]))
+    leads = tuple(sorted(set(leads), key=lambda lead: steps[lead]))
     panel = read_panel(path, card.table, places, until=reference, phase=card.phase)
     last = panel.axis.last_known(reference)
     panel = panel.between(last - reach(card) + 1, last)
@@ -189,16 +186,12 @@ def instant_of(text: str) -> pd.Timestamp:
 def _model(
     asked: ForecastRunRecipe, path: Path, reference: pd.Timestamp
 ) -> tuple[TableForecaster, ForecastCard, PlaceTable]:
-    file = None if asked.places is None else Path(asked.places)
     if asked.model in SIMPLE and asked.model not in cards.names():
-        layout = layout_of(asked, path)
-        places = None if file is None else read_places(file, PlaceFile(path=str(file), id=asked.places_id or layout.id))
-        return simple_model(asked, path, places, reference)
+        return simple_model(asked, path, reference)
+    file = None if asked.places is None else Path(asked.places)
     torch.manual_seed(0)
     package = load(asked.model)
-    known = package.card.places
-    lonlat = np.array([[p.lon, p.lat] for p in known])
-    own = PlaceTable(tuple(p.id for p in known), lonlat, shapely.points(lonlat))
+    own = places_of(package.card)
     if file is None:
         return package.module, package.card, own
     columns = asked.places_id or place_columns(file, own.ids, package.card.table.id)

@@ -13,9 +13,10 @@ from geoml.forecasting.recipe import ForecastFrom, ForecastRunRecipe
 from geoml.forecasting.rows.fitted import all_steps, fitted
 from geoml.forecasting.rows.forecaster import TableForecaster
 from geoml.io.tables.durations import StepDuration
-from geoml.io.tables.long_table import PlaceTable, columns_of, read_panel
-from geoml.io.tables.table_source import TableLayout, TableVariable
+from geoml.io.tables.long_table import PlaceTable, columns_of, ids_of, place_columns, read_panel, read_places
+from geoml.io.tables.table_source import PlaceFile, TableLayout
 from geoml.nn.forecast.levels import LEVELS
+from geoml.recipe import parse
 from geoml.texts import listed
 
 SIMPLE = ("persistence", "climatology", "damped", "ridge")
@@ -48,11 +49,22 @@ def layout_of(asked: ForecastFrom, path: Path) -> TableLayout:
     if asked.step is None:
         raise InputError(f"step: say that of {path}, as PT1H, P1D or P1Y")
     given = {"id": ids, "time": times, "zone": asked.zone, "label": asked.label}
-    return TableLayout(**given, step=asked.step, variables=(TableVariable(column=variable, unit=asked.unit),))
+    columns = [{"column": variable, "unit": asked.unit}]
+    return parse(TableLayout, {**given, "step": asked.step, "variables": columns}, "forecast")
+
+
+def places_asked(asked: ForecastFrom, path: Path, layout: TableLayout) -> PlaceTable | None:
+    """Those of the file that was given, by the column that was said or that has most ids of the table; None without a
+    file. Raises what `place_columns` and `read_places` raise."""
+    if asked.places is None:
+        return None
+    file = Path(asked.places)
+    columns = asked.places_id or place_columns(file, ids_of(path, layout.id), layout.id)
+    return read_places(file, PlaceFile(path=str(file), id=columns))
 
 
 def simple_model(
-    asked: ForecastRunRecipe, path: Path, places: PlaceTable | None, reference: pd.Timestamp
+    asked: ForecastRunRecipe, path: Path, reference: pd.Timestamp
 ) -> tuple[TableForecaster, ForecastCard, PlaceTable]:
     """A model fitted on what is known at the reference time, its card and its places.
 
@@ -61,11 +73,12 @@ def simple_model(
     if not asked.leads:
         raise InputError(f"leads: none; {asked.model} has no package that says them, expected such as PT1H,PT3H")
     layout = layout_of(asked, path)
-    panel = read_panel(path, layout, places, until=reference)
+    panel = read_panel(path, layout, places_asked(asked, path, layout), until=reference)
     step = layout.duration
     usual = YEARS if step.months or step.seconds >= 86_400 else DAYS * 86_400 // step.seconds
     history = asked.history or usual
-    steps = tuple(StepDuration.parse(text, "leads").steps(step) for text in asked.leads)
+    leads = {StepDuration.parse(text, "leads").steps(step): text for text in asked.leads}
+    steps = tuple(sorted(leads))
     last = panel.axis.last_known(reference)
     panel = panel.between(panel.first, max(last, panel.first))
     at = all_steps(panel, history, steps)
@@ -75,7 +88,7 @@ def simple_model(
     lonlat = panel.places.lonlat
     card = ForecastCard(
         name=asked.model, description="fitted on the table up to the reference time", architecture=asked.model,
-        table=layout, phase=panel.axis.phase, history=history, leads=asked.leads, levels=LEVELS,
+        table=layout, phase=panel.axis.phase, history=history, leads=tuple(leads[k] for k in steps), levels=LEVELS,
         config={"places": 0} if asked.model == "ridge" else {},
         places=tuple(CardPlace(id=n, lon=float(x), lat=float(y))
                      for n, (x, y) in zip(panel.places.ids, lonlat, strict=True)),

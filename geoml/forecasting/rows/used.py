@@ -7,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import shapely
 
 from geoml.engine.packages import cards
 from geoml.errors import NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import CycleRecipe
 from geoml.forecasting.rows.calibrated import reach
-from geoml.forecasting.rows.fitted import hashed
-from geoml.forecasting.rows.simple import SIMPLE, layout_of
+from geoml.forecasting.rows.fitted import hashed, places_of
+from geoml.forecasting.rows.simple import SIMPLE, layout_of, places_asked
 from geoml.io.tables.durations import StepDuration
-from geoml.io.tables.long_table import PlaceTable, read_panel, read_places
-from geoml.io.tables.table_source import PlaceFile
+from geoml.io.tables.long_table import read_panel
 from geoml.recipe import digest
 
 
@@ -35,16 +33,12 @@ class UsedRows:
         self._ahead = None
         if asked.model in SIMPLE and asked.model not in cards.names():
             layout, self.sha256, self._reach, phase = layout_of(asked, path), "", None, None
-            file = asked.places and read_places(
-                Path(asked.places), PlaceFile(path=asked.places, id=asked.places_id or layout.id)
-            )
-            places, leads = file or None, asked.leads
-            steps = [StepDuration.parse(text, "leads").steps(layout.duration) for text in leads]
+            places = places_asked(asked, path, layout)
+            steps = [StepDuration.parse(text, "leads").steps(layout.duration) for text in asked.leads]
         else:
             card = cards.read(asked.model, ForecastCard)
             layout, self.sha256, self._reach, phase = card.table, card.sha256, reach(card), card.phase
-            lonlat = np.array([[p.lon, p.lat] for p in card.places])
-            places = PlaceTable(tuple(p.id for p in card.places), lonlat, shapely.points(lonlat))
+            places = places_of(card)
             steps = list(card.steps)
             if card.table.ahead:
                 rest = layout.model_copy(update={"variables": card.table.ahead})

@@ -28,20 +28,24 @@ Floats = NDArray[np.float64]
 PARTS = ("year", "month", "day", "hour", "minute")
 LONGEST = 2_000_000
 """Steps of an axis; a table of more has a wrong time or a wrong step."""
+MOVED = 0.01
+"""Degrees, about a kilometre: a place that is further off than before is another one."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlaceTable:
-    """Places by id, with a point (n, 2) of degrees and the geometry of each."""
+    """Places by id, with a point (n, 2) of degrees and the geometry of each. ``of_table`` is for points that a table
+    said, so that another table has to say the same."""
 
     ids: tuple[str, ...]
     lonlat: Floats
     geometries: NDArray[np.object_]
+    of_table: bool = False
 
     def take(self, ids: Sequence[str]) -> PlaceTable:
         at = {name: k for k, name in enumerate(self.ids)}
         order = [at[name] for name in ids]
-        return PlaceTable(tuple(ids), self.lonlat[order], self.geometries[order])
+        return PlaceTable(tuple(ids), self.lonlat[order], self.geometries[order], self.of_table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +91,12 @@ def read_panel(
 
     Raises InputError for columns that are not there and times without a zone, DataError, naming column and count, for
     times that are none, do not exist or come twice in their zone, or are off the axis; for two rows of a place and
-    time, rows out of order, values that are no numbers or infinite, and a place with two positions; NothingFound
-    without a row.
+    time, rows out of order, values that are no numbers or infinite, rows without a place, and a place with two
+    positions or another one than before; NothingFound without a row.
     """
     frame = _read(path, layout)
+    if not len(frame):
+        raise NothingFound(f"table: {path} has no row")
     times = _times(frame, layout, path, until)
     if until is not None:
         known = times <= until - _period(layout)
@@ -105,9 +111,12 @@ def read_panel(
         raise DataError(
             f"{_named(layout.time)}: {off} rows are off their step of {layout.step} by over {OFF:.0%} of it"
         )
+    _check_ids(frame, layout.id)
     ids = _ids(frame, layout.id)
     if places is None:
         places = _own_places(frame, ids, path)
+    else:
+        _check_still(frame, ids, places)
     left_out = {}
     placed = ids.isin(places.ids).to_numpy()
     if not placed.all():
@@ -143,6 +152,7 @@ def read_places(path: Path, file: PlaceFile) -> PlaceTable:
     frame = _places_frame(path)
     if missing := [c for c in file.id if c not in frame]:
         raise InputError(f"places: {path} has no column {listed(missing)}; it has {listed(map(str, frame.columns))}")
+    _check_ids(frame, file.id)
     ids = _ids(frame, file.id)
     if isinstance(frame, geopandas.GeoDataFrame):
         geometries = np.asarray(frame.geometry.to_numpy(), object)
@@ -164,6 +174,11 @@ def read_places(path: Path, file: PlaceFile) -> PlaceTable:
     return PlaceTable(tuple(ids), lonlat, geometries)
 
 
+def ids_of(path: Path, columns: Columns) -> list[str]:
+    """Places of a table, each once. Raises InputError for columns that are not there."""
+    return [str(name) for name in _ids(_with(path, columns, columns), columns).dropna().unique()]
+
+
 def columns_of(path: Path) -> list[str]:
     """Names of the columns of a table. Raises InputError."""
     return [str(c) for c in _table(path, {}).columns]
@@ -172,7 +187,12 @@ def columns_of(path: Path) -> list[str]:
 def _read(path: Path, layout: TableLayout) -> pd.DataFrame:
     """The columns that are needed, ids as text."""
     needed = [*layout.id, *layout.time, *(v.column for v in layout.variables)]
-    frame = _table(path, dict.fromkeys(layout.id, str))
+    return _with(path, needed, layout.id)
+
+
+def _with(path: Path, needed: Sequence[str], ids: Columns) -> pd.DataFrame:
+    """A table that has the columns that are needed."""
+    frame = _table(path, dict.fromkeys(ids, str))
     if missing := [c for c in needed if c not in frame]:
         raise InputError(f"table: {path} has no column {listed(missing)}; it has {listed(map(str, frame.columns))}")
     return frame
@@ -291,6 +311,27 @@ def _ids(frame: pd.DataFrame, columns: Columns) -> pd.Series:
     return out
 
 
+def _check_ids(frame: pd.DataFrame, columns: Columns) -> None:
+    """Raise DataError for rows that do not say their place."""
+    if lost := int(frame[list(columns)].isna().any(axis=1).sum()):
+        raise DataError(f"{_named(columns)}: {lost} of {len(frame)} rows have no place")
+
+
+def _check_still(frame: pd.DataFrame, ids: pd.Series, places: PlaceTable) -> None:
+    """Raise DataError for places that lie elsewhere by the table's own positions, if it has any, than at first."""
+    if not {"lon", "lat"} <= set(frame.columns):
+        return
+    where = pd.DataFrame({"id": ids, **{c: pd.to_numeric(frame[c], errors="coerce") for c in ("lon", "lat")}})
+    where = where.dropna().drop_duplicates().set_index("id")
+    first = where[~where.index.duplicated()]
+    if places.of_table:
+        first = pd.DataFrame(places.lonlat, pd.Index(places.ids), columns=["lon", "lat"])
+    away = (where - first.reindex(where.index)).abs().max(axis=1)
+    if moved := sorted(set(away.index[away > MOVED])):
+        raise DataError(f"lon, lat: {len(moved)} places lie elsewhere than before, the first {moved[0]!r}; a station"
+                        " that moved is another one")  # fmt: skip
+
+
 def _own_places(frame: pd.DataFrame, ids: pd.Series, path: Path) -> PlaceTable:
     """Positions that stand in the table itself."""
     if not {"lon", "lat"} <= set(frame.columns):
@@ -301,7 +342,7 @@ def _own_places(frame: pd.DataFrame, ids: pd.Series, path: Path) -> PlaceTable:
         raise DataError(f"lon, lat: {moved.nunique()} places have two positions, the first {moved.iloc[0]!r}")
     where = where.sort_values("id")
     lonlat = _lonlat(where, "lon", "lat", "table")
-    return PlaceTable(tuple(where["id"]), lonlat, shapely.points(lonlat))
+    return PlaceTable(tuple(where["id"]), lonlat, shapely.points(lonlat), of_table=True)
 
 
 def _places_frame(path: Path) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from geoml.errors import NothingFound
 from geoml.nn.forecast.config import ForecastConfig
 from geoml.nn.forecast.layout import UNKNOWN, ForecastWindow
 
@@ -55,7 +56,10 @@ class EstimatedForecast(nn.Module, ABC):
         looks: Bool[Tensor, "batch look y x"] | None,
         target: Float[Tensor, "batch lead y x"],
     ) -> None:
-        """Take all that is estimated from windows of training time at once; NaN in ``target`` is not known."""
+        """Take all that is estimated from windows of training time at once; NaN in ``target`` is not known.
+
+        Raises NothingFound for a lead with fewer known errors than the outermost quantile needs.
+        """
         window = self.config.layout.split(x, looks)
         target = torch.where(self.said(window), target, torch.nan)
         self.fit_centre(window, target)
@@ -65,7 +69,13 @@ class EstimatedForecast(nn.Module, ABC):
         """Take the quantiles of the errors, and how far they reach."""
         error = target - self.centre(window)
         if not self.knots:
-            for lead in range(error.shape[1]):
+            for lead, ahead in enumerate(self.config.leads):
+                count, least = int(torch.isfinite(error[:, lead]).sum()), math.ceil(1 / self.config.levels[0])
+                if count < least:  # the quantiles would be those of no error, as if it were sure
+                    raise NothingFound(
+                        f"leads: {count} values are known {ahead} steps after the times that are fitted on; the"
+                        f" quantile {self.config.levels[0]:g} needs {least}"
+                    )
                 self._take(lead, error[:, lead])
             return
         distance = self.distance(window)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from geoml.cube.motion import MotionField, fit_motion, moved, paths
-from geoml.errors import InputError
+from geoml.errors import NothingFound
 from geoml.grid.plane import Window
 from geoml.testing.radar import showers
 
@@ -38,7 +38,7 @@ def test_frames_that_are_missing_or_empty_move_nothing() -> None:
     gap[1] = np.nan
     assert np.abs(np.median(fit_motion(gap, 0.1).velocity, axis=(1, 2)) - SPEED).max() < 1
     gap[3] = np.nan
-    with pytest.raises(InputError, match="no two neighbours have data"):
+    with pytest.raises(NothingFound, match="no two neighbours have data"):
         fit_motion(gap, 0.1)
     assert fit_motion(np.zeros_like(FRAMES), 0.1).fastest == 0
 

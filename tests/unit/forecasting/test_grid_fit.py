@@ -10,6 +10,8 @@ import pytest
 
 from geoml import pipeline
 from geoml.engine.packages import package
+from geoml.errors import NothingFound
+from geoml.testing.radar import write_radar
 from tests import made_cubes
 
 DAYS, DRIFT, NOISE = 21, 0.12, 0.3
@@ -26,6 +28,21 @@ def cube(folder: Path) -> Path:
     about = "variable: rain\nname: air_temperature\nfile_unit: K\nunit: K\nplausible: [200, 330]\nstep: PT1H\n"
     reads.write_text(f"driver: netCDF\n{about}")
     return reads
+
+
+def test_nothing_is_learnt_of_steps_without_a_value(tmp_path: Path) -> None:
+    """Though later steps have some: what was estimated would be as sure as if nothing ever changed."""
+    frames = np.full((12, 20, 20), np.nan, np.float32)
+    frames[9:] = 1
+    spec = write_radar(tmp_path / "rain", frames)
+    recipe = {
+        "name": "rain", "task": "forecast",
+        "source": {"kind": "cube", "path": str(tmp_path / "rain"), "cube": str(spec)},
+        "architecture": "damped", "history": 2, "leads": ["PT5M"], "chip_size": 16,
+        "split": {"train": "2024-06-01T12:00/2024-06-01T12:20", "test": "2024-06-01T12:50/2024-06-01T12:55"},
+    }  # fmt: skip
+    with pytest.raises(NothingFound, match="rainfall_rate: no value in the 6 steps that are fitted on"):
+        pipeline.train(recipe, tmp_path / "model")
 
 
 def test_an_old_climatology_is_trusted_as_little_as_it_deserves(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from geoml.recipe import parse
 from tests.unit.forecasting import made
 
 NOW = "2024-02-10T12:00Z"
+SIMPLE = {"model": "damped", "variable": "pm", "step": "PT1H", "leads": "PT6H,PT1H"}
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +132,23 @@ def test_an_old_value_is_said_to_be_old(place: Path, tmp_path: Path) -> None:
         ({"model": "damped", "leads": "PT1H", "variable": "pm"}, "step: say that"),
         ({"model": "damped", "leads": "PT1H", "step": "PT1H"}, "variable: .* has pm, wind"),
         ({"model": "dampd"}, "model: 'dampd' is not known"),
+        ({"bbox": (0, 0, 1, 1), "reads": "knmi-radar"}, "reads, bbox: of a cube"),
+        ({**SIMPLE, "zone": "Berlin"}, "zone: 'Berlin'; expected a name"),
+        ({**SIMPLE, "step": "hour"}, "step: 'hour'; expected an ISO 8601"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused(place: Path, tmp_path: Path, options: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         forecast(place, tmp_path / "out", **options)
+
+
+def test_an_interval_is_of_errors_that_were_seen(place: Path, tmp_path: Path) -> None:
+    """A lead beyond the table has none: its quantiles would all be one number, as if it were sure."""
+    assert forecast(place, tmp_path / "out", **SIMPLE)["leads"] == ["PT1H", "PT6H"]
+    rows = geopandas.read_parquet(tmp_path / "out" / "rows.parquet")
+    assert (rows.q95 > rows.q05 + 1).all()
+    with pytest.raises(NothingFound, match=r"leads: 0 values are known 2160 steps after .* the quantile 0.05 needs 20"):
+        forecast(place, tmp_path / "far", **SIMPLE | {"leads": "PT1H,P90D"})
 
 
 def test_a_reference_time_without_data_is_refused(place: Path, tmp_path: Path) -> None:
@@ -152,9 +165,21 @@ def test_a_station_that_moved_is_refused(place: Path, tmp_path: Path) -> None:
     places = made.table().drop_duplicates("station")[["station", "lon", "lat"]]
     places.to_csv(tmp_path / "places.csv", index=False)
     assert forecast(place, tmp_path / "out", places=str(tmp_path / "places.csv"))["rows"] == 6
+    places.rename(columns={"station": "name"}).to_csv(tmp_path / "named.csv", index=False)
+    assert forecast(place, tmp_path / "simple", places=str(tmp_path / "named.csv"), **SIMPLE)["rows"] == 6
     places.assign(lon=places.lon + 0.05).to_csv(tmp_path / "moved.csv", index=False)
     with pytest.raises(DataError, match="places: 3 lie elsewhere than in training"):
         forecast(place, tmp_path / "moved", places=str(tmp_path / "moved.csv"))
+    frame = made.table()
+    with pytest.raises(DataError, match="lon, lat: 3 places lie elsewhere than before, the first 'east'"):
+        forecast(place, tmp_path / "table", frame.assign(lon=frame.lon + 0.05))
+
+
+def test_a_table_without_a_value_says_nothing(place: Path, tmp_path: Path) -> None:
+    frame = made.table().assign(pm=np.nan)
+    for options, says in (({}, "no place has a value"), (SIMPLE, "pm: no value in the times that are fitted on")):
+        with pytest.raises(NothingFound, match=says):
+            forecast(place, tmp_path / "out", frame, **options)
 
 
 def test_covariates_of_the_future_have_to_reach_the_longest_lead(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def changed(frame: pd.DataFrame, what: str) -> pd.DataFrame:
         return frame.assign(time=frame.time.where(frame.index != 7, frame.time + pd.Timedelta("35min")))
     if what == "no time":
         return frame.assign(time=frame.time.astype(str).where(frame.index != 7, "soon"))
+    if what == "no place":
+        return frame.assign(id=frame.id.mask(frame.index == 7, None))
     return frame.assign(lon=13.0, lat=np.where(frame.index == 7, 52.1, 52.0))
 
 
@@ -76,6 +79,7 @@ def changed(frame: pd.DataFrame, what: str) -> pd.DataFrame:
         ("text", "v: 1 values are no numbers"),
         ("off", "time: 1 rows are off their step of PT1H"),
         ("no time", "time: 1 of 96 rows have no time"),
+        ("no place", "id: 1 of 96 rows have no place"),
         ("moved", "lon, lat: 1 places have two positions"),
     ],
 )
@@ -176,6 +180,19 @@ def test_places_are_points_or_polygons_and_stand_once(tmp_path: Path) -> None:
         read_places(tmp_path / "p.csv", PlaceFile(path="p", id="key"))
 
 
+def test_a_place_that_moved_is_refused_by_what_the_table_says(tmp_path: Path) -> None:
+    """Also where positions come from elsewhere; where they came from a table, another table has to say the same."""
+    moved = changed(hours(), "moved")
+    with pytest.raises(DataError, match=r"lon, lat: 1 places lie elsewhere than before, the first 'a'"):
+        read_panel(saved(moved, tmp_path), layout(), PLACES)
+    before = pd.Timestamp("2024-01-01T06:00Z")
+    assert read_panel(saved(moved, tmp_path), layout(), PLACES, until=before).values.shape == (1, 7, 2)
+    still = saved(hours().assign(lon=14.0, lat=52.0), tmp_path)
+    assert read_panel(still, layout(), PLACES).values.shape == (1, 48, 2)
+    with pytest.raises(DataError, match=r"lon, lat: 2 places lie elsewhere than before, the first 'a'"):
+        read_panel(still, layout(), replace(PLACES, of_table=True))
+
+
 def test_a_place_without_a_position_is_left_out_and_counted(tmp_path: Path) -> None:
     frame = pd.concat([hours(), hours().assign(id="c")]).drop_duplicates(["id", "time"])
     panel = read_panel(saved(frame, tmp_path), layout(), PLACES)
@@ -185,7 +202,9 @@ def test_a_place_without_a_position_is_left_out_and_counted(tmp_path: Path) -> N
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"no table")
-    for path, says in ((tmp_path / "t.parquet", "cannot be read"), (tmp_path / "x.csv", "cannot be read")):
+    (tmp_path / "e.csv").write_text("id,time,v\n")
+    for name, says in (("t.parquet", "cannot be read"), ("x.csv", "cannot be read"), ("e.csv", "has no row")):
+        path = tmp_path / name
         with pytest.raises(GeomlError, match=says):
             read_panel(path, layout(), PLACES)
     with pytest.raises(InputError, match="no column w"):
