@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -15,6 +16,7 @@ from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableSource
 from geoml.nn.forecast.levels import LEVELS, check_levels
 from geoml.recipe import Frozen, Place, digest
+from geoml.registry import Registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -347,6 +349,14 @@ def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
     if list(steps) != sorted(set(steps)):
         raise InputError(f"leads: {', '.join(leads)}; expected them to rise")
     return steps
+
+
+def check_trained(model: str, packages: Sequence[str], simple: Sequence[str]) -> None:
+    """Raise InputError for an architecture that is no package: it has to be trained first."""
+    if model not in packages and not Path(model).exists() and model in Registry("geoml.models", "model").names():
+        raise InputError(
+            f"model: {model} has to be trained; expected a package of geoml train, or one of {', '.join(simple)}"
+        )
 
 
 def check_order(split: TimeSplit) -> None:

@@ -174,6 +174,10 @@ def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: P
         run(spec, "s3://bucket/run")
     with pytest.raises(ValueError, match="zone, step: of a table; expected no such option with a cube"):
         run(spec, tmp_path / "table", step="PT5M", zone="UTC")
+    with pytest.raises(InputError, match=r"model: damped has to be trained; .* persistence, advection"):
+        run(spec, tmp_path / "model", "damped")
+    with pytest.raises(InputError, match="reads: 'knmi' is not known; did you mean 'knmi-radar'"):
+        run(spec, tmp_path / "reads", reads="knmi")
     empty = write_radar(tmp_path / "empty", np.full((4, *SHAPE), np.nan, np.float32), NOW - 3)
     for model in ("persistence", "advection"):
         with pytest.raises(NothingFound):

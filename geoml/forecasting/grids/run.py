@@ -20,7 +20,7 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import InputError, ModelError, NothingFound
 from geoml.forecasting.grids.fit import TASK, metres_of, phase_of
 from geoml.forecasting.grids.frames import CubeFrames, resolution_of, step_seconds
-from geoml.forecasting.recipe import CubeSource, ForecastFrom, ForecastRunRecipe, utc
+from geoml.forecasting.recipe import CubeSource, ForecastFrom, ForecastRunRecipe, check_trained, utc
 from geoml.io.cards.forecast import ForecastTerms, period, spelled
 from geoml.io.cards.map_card import Band, MapCard
 from geoml.io.cubes.catalog import outline_of, write_catalog
@@ -61,11 +61,14 @@ def prepared(asked: ForecastRunRecipe, out: str | Path, opener: Opener = open_cu
         raise InputError("cube: not given; expected a file or a folder")
     if is_bucket(out):
         raise InputError(f"out: {out} is a bucket; a forecast of a grid keeps its steps beside it, expected a folder")
-    card = None if asked.model in SIMPLE else cards.read(asked.model, MapCard)
+    card = None
+    if asked.model not in SIMPLE:
+        check_trained(asked.model, cards.names(), SIMPLE)
+        card = cards.read(asked.model, MapCard)
     source = source_asked(asked, card)
     folder = claim(out, STATE).local / STATE
     _check_same(asked, folder)
-    with opener(Path(asked.cube), load_cube_spec(source.cube), source.factor, reference) as cube:
+    with opener(Path(asked.cube), load_cube_spec(source.cube, "reads"), source.factor, reference) as cube:
         card, terms = untrained(asked, cube) if card is None else (card, _terms(card, cube))
         terms = terms.asking([period(text) for text in asked.leads])
         size = block_size(asked.block_size, cube, terms.values * len(terms.written))

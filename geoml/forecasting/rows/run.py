@@ -15,7 +15,7 @@ from torch import Tensor
 from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.forecasting.cards.forecast import ForecastCard
-from geoml.forecasting.recipe import ForecastRunRecipe, lead_steps
+from geoml.forecasting.recipe import ForecastRunRecipe, check_trained, lead_steps
 from geoml.forecasting.rows.calibrated import answers, reach
 from geoml.forecasting.rows.fitted import hashed, places_of
 from geoml.forecasting.rows.forecaster import TableForecaster, load
@@ -188,6 +188,7 @@ def _model(
 ) -> tuple[TableForecaster, ForecastCard, PlaceTable]:
     if asked.model in SIMPLE and asked.model not in cards.names():
         return simple_model(asked, path, reference)
+    check_trained(asked.model, cards.names(), SIMPLE)
     file = None if asked.places is None else Path(asked.places)
     torch.manual_seed(0)
     package = load(asked.model)

@@ -204,12 +204,13 @@ def cube_names() -> list[str]:
     return sorted(p.stem for p in (settings().catalogs / "cubes").glob("*.yaml"))
 
 
-def load_cube_spec(text: str | Path) -> CubeSpec:
-    """The spec that ``text`` names: one of `cube_names`, or a YAML file. Raises InputError for anything else."""
+def load_cube_spec(text: str | Path, field: str = "cube") -> CubeSpec:
+    """The spec that ``text`` names: one of `cube_names`, or a YAML file. Raises InputError, naming the field where it
+    stood, for anything else."""
     if str(text) in cube_names():
         path = settings().catalogs / "cubes" / f"{text}.yaml"
     elif Path(text).suffix in (".yaml", ".yml"):
         path = Path(text)
     else:
-        raise unknown("cube", str(text), cube_names())
+        raise unknown(field, str(text), cube_names())
     return parse(CubeSpec, load_yaml(path), str(path))

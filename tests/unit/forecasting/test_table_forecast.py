@@ -132,6 +132,10 @@ def test_an_old_value_is_said_to_be_old(place: Path, tmp_path: Path) -> None:
         ({"model": "damped", "leads": "PT1H", "variable": "pm"}, "step: say that"),
         ({"model": "damped", "leads": "PT1H", "step": "PT1H"}, "variable: .* has pm, wind"),
         ({"model": "dampd"}, "model: 'dampd' is not known"),
+        (
+            {"model": "advection"},
+            "model: advection has to be trained; expected a package of geoml train, or one of pers",
+        ),
         ({"bbox": (0, 0, 1, 1), "reads": "knmi-radar"}, "reads, bbox: of a cube"),
         ({**SIMPLE, "zone": "Berlin"}, "zone: 'Berlin'; expected a name"),
         ({**SIMPLE, "step": "hour"}, "step: 'hour'; expected an ISO 8601"),
