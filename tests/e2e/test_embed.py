@@ -35,7 +35,6 @@ MONTHS = ("2024-04", "2024-05", "2024-07")
 WITHOUT = 1
 """A step without any item."""
 SHAPE = (100, 150)
-WIDTH = 32
 ENCODERS = [n for n in models.names() if hasattr(models.find(n), "encoder")]
 DATA = np.stack([testing.smooth((2, *SHAPE), seed=k, low=300, high=3000) for k in range(3)])
 SEEN = np.random.default_rng(1).random((3, *SHAPE)) < 0.8
@@ -64,7 +63,9 @@ SCENE = scenes()[0]
 def package(folder: Path, name: str = "presto", **changes: Any) -> str:
     """An encoder with weights by chance, which takes near infrared first."""
     torch.manual_seed(0)
-    config = {**models.find(name).TINY, "ndvi": [1, 0], "groups": [[0], [1]]}
+    tokens = {"ndvi": [1, 0], "groups": [[0], [1]]}
+    known = models.find(name).Config.__dataclass_fields__
+    config = {**models.find(name).TINY, **{k: v for k, v in tokens.items() if k in known}}
     module = models.encoder(name, {**config, "bands": 2})
     card = EncoderCard(
         name=f"small-{name}",
@@ -73,7 +74,7 @@ def package(folder: Path, name: str = "presto", **changes: Any) -> str:
         bands=(Band(name="nir", std=0.5, unit="reflectance"), Band(name="red", unit="reflectance")),
         gsd=10,
         steps=24,
-        width=WIDTH,
+        width=int(module.width),
         **changes,
     )
     encoder.save(module, card, folder / name)
@@ -119,7 +120,7 @@ def test_is_what_the_encoder_says_of_each_pixel_in_int8(run: tuple[str, Path]) -
     np.testing.assert_array_equal(stored == -128, np.broadcast_to(~VALID, stored.shape))
     with rasterio.open(next(out.rglob("embedding.tif"))) as file:
         scale, offset = (np.array(v)[:, None] for v in (file.scales, file.offsets))
-        assert file.count == WIDTH
+        assert file.count == encoder.load(model).card.width
         assert len(set(file.scales)) > 1
     steps = (wanted[:, VALID] - offset) / scale
     kept = np.abs(steps) < 127

