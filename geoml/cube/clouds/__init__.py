@@ -1,0 +1,1 @@
+"""Points of a block, and surfaces through them."""

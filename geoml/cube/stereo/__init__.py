@@ -1,0 +1,1 @@
+"""Heights from two views: sensor models, matching and triangulation."""

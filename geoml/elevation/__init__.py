@@ -1,0 +1,1 @@
+"""Heights: terrain and surface from points and stereo pairs, on a stated datum."""

@@ -1,0 +1,1 @@
+"""What packages of this wing say of themselves."""

@@ -1,0 +1,1 @@
+"""From files of points or a pair to a run over blocks."""

@@ -1,0 +1,1 @@
+"""The steps of this wing as plain functions."""
