@@ -1,1 +1,83 @@
-"""What a run is asked for heights."""
+"""What a run is asked for heights: from which points or pair, by which ground filter, above which datum."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from geoml.fields import Spelled, Unhashed
+from geoml.recipe import Frozen, Place, When
+
+
+class ElevationRecipe(Frozen):
+    """One run of heights."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    points: tuple[Place, ...] = Field(
+        default=(),
+        description="LAS, LAZ, COPC or EPT: files, folders of them, or URLs. Give this, stereo or catalog",
+    )
+    stereo: Annotated[tuple[Place, Place] | None, Spelled("ITEM ITEM")] = Field(
+        default=None, description="two pictures of one place with RPC: files, or STAC items"
+    )
+    catalog: Place | None = Field(
+        default=None, description="a name in catalogs/, a STAC API or a static catalog whose items are clouds of points"
+    )
+    collection: str | None = Field(default=None, description="collection id of the catalog")
+    datetime: When | None = Field(default=None, description="RFC 3339 instant or interval, of the catalog")
+    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
+        default=None, description="west, south, east, north in degrees; by default all that there is"
+    )
+    region: Place | None = Field(default=None, description="polygons, in place of bbox")
+    ground: Place = Field(
+        default="smrf",
+        description="which points are ground: smrf, pmf, delivered (the classes of the files), or a package",
+    )
+    res: float = Field(default=1.0, gt=0, le=1000, description="metres of a side of a cell")
+    crs: str | None = Field(default=None, description="horizontal CRS of points that say none, such as EPSG:28992")
+    vertical: str | None = Field(default=None, description="CRS of heights that say none, such as EPSG:5709")
+    datum: str | None = Field(
+        default=None,
+        description="CRS that heights are converted to, such as EPSG:5773 or ellipsoid; by default they stay as they"
+        " are",
+    )
+    reach: float = Field(
+        default=40.0,
+        gt=0,
+        le=1000,
+        description="metres; a triangle of the terrain whose circle is larger in radius is a void",
+    )
+    dem: Place | None = Field(
+        default=None, description="coarse heights, to bound what is searched between two pictures"
+    )
+    buildings: bool = Field(default=True, description="also outline buildings, where classes tell them")
+    min_area: float = Field(default=10.0, ge=0, description="m²; smaller buildings are left out")
+    check_points: Annotated[Place | None, Unhashed("it scores the heights and changes none")] = Field(
+        default=None, description="points with x, y, z that were measured apart: GeoPackage, GeoParquet or CSV"
+    )
+    check_crs: Annotated[str | None, Unhashed("it scores the heights and changes none")] = Field(
+        default=None, description="CRS of check points that say none, compound where their heights have another datum"
+    )
+    write_classes: Annotated[bool, Unhashed("it adds files")] = Field(
+        default=False, description="also write the points back as LAZ with the classes that were used"
+    )
+    block_size: Annotated[int, Unhashed("a height does not depend on its block")] = Field(
+        default=512, ge=64, le=65536, description="cells of a side of a block; does not change the result"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [n for n in ("points", "stereo", "catalog") if getattr(self, n)]
+        if len(given) != 1:
+            raise ValueError(f"points, stereo, catalog: {' and '.join(given) or 'none'} given; expected one of them")
+        if self.bbox is not None and self.region is not None:
+            raise ValueError("bbox, region: both given; expected one of them")
+        if self.catalog is None and (self.collection or self.datetime):
+            raise ValueError("collection, datetime: these are of a catalog; expected --catalog")
+        if self.catalog is not None and self.datetime is None:
+            raise ValueError("datetime: not given; a catalog is searched by time, such as 2019 or ../..")
+        if self.catalog is not None and self.bbox is None and self.region is None:
+            raise ValueError("bbox, region: none given; expected one of them for a catalog")
+        return self

@@ -118,6 +118,8 @@ class Layer:
     colormap: Colormap | None = None
     fields: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the asset, such as ``classification:classes``."""
+    vertical: str | None = None
+    """CRS of its values where they are heights; the CRS of its file is then that of the plane with it."""
     extra: bool = False
     """On top of what a run always has: behind the count of valid observations in the item."""
 
@@ -167,6 +169,8 @@ class Input(Protocol):
 
     every: ClassVar[bool]
     """True where a pixel needs all dates; else one of them is enough, and a date without any item is no error."""
+    rasters: ClassVar[bool]
+    """False where files have no pixels of the ground, so that none is held against what its item says of its grid."""
 
     def __init__(self, card: MapCard, recipe: PredictRecipe | None = None) -> None: ...
 
@@ -257,6 +261,8 @@ class FinishedRun:
     parts: Callable[[Callable[[Path], Any]], Iterator[tuple[Block, Any]]]
     """``parts(read)`` gives each block with what ``read`` makes of the file that its `BlockPart` wrote. A damaged one
     is removed, so that the next run does its block again, and raises DataError."""
+    pull: Callable[..., object] = lambda *names: None
+    """Brings files of the run, by their names, into ``out`` where they are elsewhere."""
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ class Unfitted:
     """Part of an `geoml.engine.contract.Input`."""
 
     fits: ClassVar[bool] = False
+    rasters: ClassVar[bool] = True
 
     def fit(self, plan: Plan, squares: list[list[Pixels]]) -> SampleFit:
         """Nothing is measured."""

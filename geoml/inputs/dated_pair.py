@@ -103,6 +103,7 @@ class Input:
     recipe: PredictRecipe | None = None
 
     every: ClassVar[bool] = True
+    rasters: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.card.dates < 2:

@@ -72,6 +72,16 @@ def horizontal(crs: pyproj.CRS) -> pyproj.CRS:
     return crs.to_2d() if (crs.is_geographic or crs.is_projected) and len(crs.axis_info) == 3 else crs
 
 
+@lru_cache(maxsize=256)
+def with_heights(plane: str, vertical: str | None) -> str:
+    """WKT of the compound of a horizontal and a vertical CRS, or ``plane`` without one. Raises ProjError where they do
+    not go together."""
+    if vertical is None:
+        return plane
+    parts = pyproj.CRS.from_user_input(plane), pyproj.CRS.from_user_input(vertical)
+    return str(pyproj.crs.CompoundCRS(" + ".join(p.name for p in parts), list(parts)).to_wkt())
+
+
 @lru_cache(maxsize=1024)
 def crs_name(crs: pyproj.CRS) -> str:
     """One text for one CRS: its EPSG code, that of the UTM zone with the same numbers, another code, else its WKT."""

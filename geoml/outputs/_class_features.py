@@ -25,7 +25,10 @@ from geoml.vector.polygons import Polygons
 
 @dataclass
 class ClassPart:
-    """Classes of a block and the layer ``beside`` them, until they are polygons; the class ``quiet`` is none."""
+    """Classes of a block and the layer ``beside`` them, until they are polygons; the class ``quiet`` is none.
+
+    ``of`` is the layer of the classes.
+    """
 
     block: Block
     beside: str
@@ -33,6 +36,7 @@ class ClassPart:
     quiet: int | None = None
     whole: bool = True
     """Polygons inside of the block are finished with it."""
+    of: str = "class"
     classes: NDArray[np.uint8] = field(init=False)
     confidence: NDArray[np.uint8] = field(init=False)
 
@@ -42,7 +46,7 @@ class ClassPart:
     def add(self, rows: Rows) -> None:
         """Keep rows."""
         part = rows.window.slices(self.block.window)
-        self.classes[part], self.confidence[part] = rows["class"][0], rows[self.beside][0]
+        self.classes[part], self.confidence[part] = rows[self.of][0], rows[self.beside][0]
 
     def write(self, path: Path, outside: NDArray[np.bool_] | None) -> None:
         """Write the polygons. Raises DataError."""

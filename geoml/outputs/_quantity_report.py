@@ -16,6 +16,7 @@ from rasterio.enums import Resampling
 from geoml.engine.contract import Layer
 from geoml.io.cog.each_band import of_each
 from geoml.io.report import images
+from geoml.io.report.blocks import is_known
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.part import Drawing, ReportLayer
 
@@ -55,7 +56,7 @@ class QuantityCounter:
         """As `geoml.io.report.part.PartCounter.add`."""
         for key in self.nodata.keys() & layers.keys():
             stored = layers[key]
-            known = stored != np.asarray(self.nodata[key], stored.dtype)
+            known = is_known(stored, self.nodata[key])
             if count := int(known.sum()):
                 self.pixels[key] += count
                 self.sums[key] += np.where(known, stored, 0).astype(np.float64).sum(axis=1).tolist()

@@ -23,8 +23,8 @@ from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.metrics import IGNORE
-from geoml.outputs._objects_levels import Level, gaps, levels_of_sizes, said
-from geoml.outputs._objects_tables import SIDES, TABLES
+from geoml.outputs._objects.levels import Level, gaps, levels_of_sizes, said
+from geoml.outputs._objects.tables import SIDES, TABLES
 from geoml.recipe import PredictRecipe
 from geoml.vector.boxes import COLUMNS, LEVEL, ORIENTED
 from geoml.vector.masks import MASK, WORDS
@@ -32,9 +32,9 @@ from geoml.vector.masks import MASK, WORDS
 if TYPE_CHECKING:  # a plan asks an output for its layers and needs no torch, table or page
     from torch import Tensor
 
-    from geoml.outputs._objects_follower import ObjectFollower
-    from geoml.outputs._objects_part import ObjectPart
-    from geoml.outputs._objects_report import ObjectReport
+    from geoml.outputs._objects.follower import ObjectFollower
+    from geoml.outputs._objects.part import ObjectPart
+    from geoml.outputs._objects.report import ObjectReport
 
 TINY = {"classes": ("car", "house"), "task": "detection"}
 """Arguments of `geoml.testing.card`, for the contract tests."""
@@ -94,7 +94,7 @@ class Output:
         ``y`` and ``x`` are the pixel of the peak. No side is farther from it than the card's chips are wide: of more
         the network cannot see the other end. Raises ModelError in a run for more than `MOST`.
         """
-        from geoml.outputs._objects_peaks import candidates
+        from geoml.outputs._objects.peaks import candidates
 
         values = [c.value for c in self.card.classes]
         found = candidates(raw, chip, known, values, self.least, self.card.chip_size)
@@ -140,24 +140,24 @@ class Output:
 
     def part(self, run: BlockRun) -> ObjectPart:
         """Boxes of a block."""
-        from geoml.outputs._objects_part import ObjectPart
+        from geoml.outputs._objects.part import ObjectPart
 
         return ObjectPart(run, (*self._columns, *((LEVEL,) if self.factors else ())))
 
     def collect(self, run: FinishedRun) -> None:
         """Objects as GeoParquet, and their summary."""
-        from geoml.outputs._objects_features import write_tables
+        from geoml.outputs._objects.features import write_tables
 
         write_tables(run, OVERLAP, SCORE)
 
     def follower(self) -> ObjectFollower:
         """An object that is seen again keeps its id."""
-        from geoml.outputs._objects_follower import ObjectFollower
+        from geoml.outputs._objects.follower import ObjectFollower
 
         return ObjectFollower(self.card)
 
     def report(self, out: Path) -> ObjectReport:
         """Boxes on the map, and their numbers."""
-        from geoml.outputs._objects_report import ObjectReport
+        from geoml.outputs._objects.report import ObjectReport
 
         return ObjectReport(out, self.card, SCORE, self.levels())

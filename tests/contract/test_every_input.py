@@ -22,7 +22,8 @@ from geoml.grid.plane import Window
 from geoml.io.stac import search as stac
 from geoml.recipe import PredictRecipe, parse
 
-EVERY = INPUTS.names()
+EVERY = [n for n in INPUTS.names() if INPUTS.find(n).Input.rasters]
+"""The files of others have no pixels of the ground."""
 BANDS = ("red", "nir")
 MONTHS = [f"2023-{m:02d}" for m in range(1, 13)]
 SHAPE = (96, 128)

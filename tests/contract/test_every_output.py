@@ -27,6 +27,8 @@ from geoml.errors import ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.template import of_each
+from geoml.io.crs import with_heights
+from geoml.io.report.blocks import is_known
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.counts import BlockCounter
 from geoml.recipe import PredictRecipe, parse
@@ -104,7 +106,7 @@ def test_nothing_known_is_nodata_in_every_layer(output: PixelOutput) -> None:
     for layer in output.layers:
         assert layer.nodata is not None
         assert rows[layer.key].shape == (len(layer.names), SIZE, SIZE)
-        np.testing.assert_array_equal(rows[layer.key], np.asarray(layer.nodata, layer.dtype))
+        assert not is_known(rows[layer.key], layer.nodata).any()
 
 
 def test_raw_output_that_is_not_finite_is_refused_where_something_is_known(output: PixelOutput) -> None:
@@ -114,7 +116,9 @@ def test_raw_output_that_is_not_finite_is_refused_where_something_is_known(outpu
         stored(output, raw, known)
     known[0, 5, 7] = False
     rows = stored(output, raw, known)
-    assert rows[output.layers[0].key][0, 5, 7] == output.layers[0].nodata
+    first = output.layers[0]
+    assert first.nodata is not None
+    assert not is_known(rows[first.key], first.nodata)[0, 5, 7]
 
 
 def test_no_known_pixel_is_stored_as_nodata_and_the_answer_comes_back(output: PixelOutput) -> None:
@@ -122,7 +126,8 @@ def test_no_known_pixel_is_stored_as_nodata_and_the_answer_comes_back(output: Pi
     known[0, :9] = False
     rows = stored(output, raw_of(output), known)
     for layer in output.layers:
-        assert ((rows[layer.key] != layer.nodata) == known).all()
+        assert layer.nodata is not None
+        assert (is_known(rows[layer.key], layer.nodata) == known).all()
     whole = output.answer(rows)
     top, rest = (
         Rows(Window(a, 0, b, SIZE), {k: v[:, a:b] for k, v in rows.arrays.items()}) for a, b in ((0, 20), (20, SIZE))
@@ -191,11 +196,12 @@ def test_gdal_reads_what_was_stored(output: Any, filled: Any, tmp_path: Path) ->
     for layer in output.layers:
         with rasterio.open(next(tmp_path.rglob(f"{layer.key}.tif"))) as file:
             found = file.read()
-            assert (file.nodata, file.crs) == (layer.nodata, run.block.plane.crs)
+            np.testing.assert_equal(file.nodata, layer.nodata)
+            assert file.crs == with_heights(run.block.plane.crs, layer.vertical)
             assert set(file.dtypes) == {layer.dtype}
             assert (file.scales, file.offsets) == tuple(of_each(v, file.count) for v in (layer.scale, layer.offset))
             assert file.descriptions == (layer.descriptions or layer.names)
-        assert (found[:, :, :13] == layer.nodata).all()  # outside of the region
+        assert not is_known(found[:, :, :13], layer.nodata).any()  # outside of the region
         np.testing.assert_array_equal(found[:, :, 13:], rows[layer.key][:, :, 13:])
 
 
@@ -208,7 +214,8 @@ def test_the_item_says_how_to_read_each_layer(output: Any, filled: Any, tmp_path
         assert asset.title == layer.title
         scales = of_each(layer.scale, len(layer.names))
         for band, name, scale in zip(asset.extra_fields["bands"], layer.names, scales, strict=True):
-            assert (band["name"], band["data_type"], band["nodata"]) == (name, layer.dtype, layer.nodata)
+            nodata = "nan" if layer.nodata != layer.nodata else layer.nodata
+            assert (band["name"], band["data_type"], band["nodata"]) == (name, layer.dtype, nodata)
             assert band.get("raster:scale", 1.0) == scale
             assert band.get("unit") == layer.unit
             assert band["statistics"]["valid_percent"] > 0
@@ -219,7 +226,7 @@ def test_a_block_without_data_is_whole(output: Any, filled: Any, tmp_path: Path)
     names = written(tmp_path, output, run, rows, [0])
     for layer in output.layers:
         with rasterio.open(tmp_path / next(n for n in names if n.endswith(f"/{layer.key}.tif"))) as file:
-            np.testing.assert_array_equal(file.read(), np.asarray(layer.nodata, layer.dtype))
+            assert not is_known(file.read(), layer.nodata).any()
 
 
 def test_the_page_shows_it(output: Any, filled: Any, tmp_path: Path) -> None:

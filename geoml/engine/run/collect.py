@@ -170,7 +170,7 @@ def _write(
     if output.tables:
         store.pull(*(PART.format(key) for key in done))
         ends = [pystac.Item.from_dict(item, preserve_dict=False) for item in blocks.ends or ()]
-        output.collect(FinishedRun(out, plan, done, ends, sources, partial(_parts, out, plan, done)))
+        output.collect(FinishedRun(out, plan, done, ends, sources, partial(_parts, out, plan, done), store.pull))
         assets |= {Path(name).stem: _file(out / name, title, ("data",)) for name, title in output.tables.items()}
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
     about = plan.title

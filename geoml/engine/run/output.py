@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from geoml.cube.preview import SIDE, channels, quicklook
@@ -21,6 +22,7 @@ from geoml.engine.run.plan import MODEL, PART, Plan
 from geoml.io.cards import domain
 from geoml.io.cog.overview import Statistics
 from geoml.io.cog.write import CogWriter
+from geoml.io.crs import with_heights
 from geoml.io.report.counts import COUNTS, SKETCH, BlockCounter
 from geoml.io.stac.items import AssetInfo, block_footprint, block_item, write_item
 from geoml.io.stac.times import time_range
@@ -71,9 +73,10 @@ class BlockWriter:
         self.valid = run.asked & run.inner.valid
 
     def _cog(self, layer: Layer) -> CogWriter:
+        box, plane = self.run.block.geobox, self.run.block.plane
         return CogWriter(
             self.folder / f"{layer.key}.tif",
-            self.run.block.geobox,
+            GeoBox(box.shape, box.affine, with_heights(plane.crs, layer.vertical)),
             layer.dtype,
             bands=len(layer.names),
             nodata=layer.nodata,

@@ -46,7 +46,7 @@ from geoml.io.stac.bands import BandSpec
 from geoml.io.stac.item_table import item_table
 from geoml.io.stac.left_out import with_left_out
 from geoml.io.stac.query import check_query
-from geoml.io.stac.usable import Usable, checked, require_any
+from geoml.io.stac.usable import Usable, checked, require_any, without_pixels
 from geoml.io.stores.remote import RunStore, is_url, run_store
 from geoml.io.stores.store import read_small, stamp, write_bytes, write_json
 from geoml.recipe import Frozen, Place, PredictRecipe, digest, parse
@@ -316,6 +316,10 @@ def _fitting(
     names, mine = [b.asked for b in card.bands], stac.LeftOut(left.strict)
     where = f"{card.name} does not fit {collection or catalog.name}"
     profile = catalog.profile(collection)
+    if not input_of(card, recipe).rasters:
+        kept = require_any(without_pixels(items, names, mine), mine, where)
+        left.update(mine)
+        return kept
     try:
         fit = checked(items, names, profile, catalog, mine, mask=recipe.mask, gsd=card.gsd)
         kept = require_any(of_spectra(fit, card.bands, mine), mine, where)

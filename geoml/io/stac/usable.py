@@ -58,6 +58,22 @@ def checked(
     return fit
 
 
+def without_pixels(items: Sequence[pystac.Item], bands: Sequence[str], left: LeftOut) -> list[Usable]:
+    """The items that have an area, with the file of their first asset as that of all bands: for inputs whose files have
+    no pixels of the ground, and are looked at by these inputs. The others go to ``left`` with the reason."""
+    fit = []
+    for item in items:
+        try:
+            key, asset = next(iter(item.assets.items()))
+            specs = tuple(BandSpec(item.id, key, asset.href, name, dtype="float32") for name in bands)
+            fit.append(Usable(item, specs, _area(item)))
+        except StopIteration:
+            left.add(item.id, DataError(f"item {item.id}: no asset; expected a file"))
+        except DataError as err:
+            left.add(item.id, err)
+    return fit
+
+
 def require_any(items: list[T], left: LeftOut, where: str) -> list[T]:
     """``items``, after one warning about those that were left out; raises the class of the first when none is left."""
     if not items:
@@ -74,10 +90,7 @@ def check(
     quality = mask_spec(item, profile, catalog) if mask == "auto" else None
     for spec in [*specs, *([quality.band] if quality else [])]:
         _allowed(spec)
-    try:
-        area = from_geometry(item.geometry or {})
-    except InputError as err:
-        raise DataError(f"item {item.id}: {str(err).removeprefix('region: ')}") from err
+    area = _area(item)
     finest, name = min(((s.gsd, s.name) for s in specs if s.gsd), default=(0.0, ""), key=lambda pair: pair[0])
     # a model of 10 m may well take bands of 20 m beside those of 10 m, but not nothing else
     if gsd and finest > gsd * COARSER:
@@ -86,6 +99,14 @@ def check(
             f"most {gsd * COARSER:g} m"
         )
     return Usable(item, tuple(specs), area)
+
+
+def _area(item: pystac.Item) -> MultiPolygon:
+    """Where an item is, degrees. Raises DataError for one that is nowhere."""
+    try:
+        return from_geometry(item.geometry or {})
+    except InputError as err:
+        raise DataError(f"item {item.id}: {str(err).removeprefix('region: ')}") from err
 
 
 def _allowed(spec: BandSpec) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from geoml import testing
 from geoml.io.cards.detection import Detection, FoundClass, Sizes
-from geoml.outputs._objects_levels import SHARED, gaps, learnt, levels_of_sizes
+from geoml.outputs._objects.levels import SHARED, gaps, learnt, levels_of_sizes
 from geoml.outputs.objects import Output
 from geoml.recipe import PredictRecipe, parse
 from geoml.vector.boxes import edges

@@ -13,8 +13,8 @@ from geoml.engine.packages.score_scale import ScoreScale
 from geoml.grid.plane import Plane
 from geoml.io.tables.geoparquet import HELD, Extent, Spill, bounds_of, scratch, types_of, write_sorted
 from geoml.io.tables.objects import SCHEMA, ObjectRows, Searched, box_areas, read_found, write_summary
-from geoml.outputs._objects_summary import Summary
-from geoml.outputs._objects_tables import FEATURES, SUMMARY
+from geoml.outputs._objects.summary import Summary
+from geoml.outputs._objects.tables import FEATURES, SUMMARY
 from geoml.vector.boxes import Boxes, Suppression, take, together
 
 

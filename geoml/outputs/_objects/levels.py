@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.io.cards.map_card import MapCard
-from geoml.outputs._objects_tables import SIDES
+from geoml.outputs._objects.tables import SIDES
 from geoml.vector.boxes import LEVEL, take
 
 SHARED = 0.75

@@ -12,7 +12,7 @@ from geoml.grid.plane import Block
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.looked import looked_share
 from geoml.io.tables.sightings import read_seen, read_sightings, write_sightings
-from geoml.outputs._objects_tables import FEATURES
+from geoml.outputs._objects.tables import FEATURES
 from geoml.texts import listed
 from geoml.vector.sightings import Sightings, sighted
 

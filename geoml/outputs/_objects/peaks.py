@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from geoml.errors import ModelError
 from geoml.grid.plane import Window
-from geoml.outputs._objects_tables import SIDES
+from geoml.outputs._objects.tables import SIDES
 from geoml.vector.boxes import ANGLE
 from geoml.vector.masks import MASK, WORDS
 

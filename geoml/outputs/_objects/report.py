@@ -26,7 +26,7 @@ from geoml.io.report.page import area
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.report.score_table import sentence
 from geoml.io.report.template import template
-from geoml.outputs._objects_tables import FEATURES, SUMMARY
+from geoml.outputs._objects.tables import FEATURES, SUMMARY
 
 SIDE = 200
 """Of a plot."""
@@ -183,5 +183,5 @@ class ObjectReport:
             raise DataError(f"{name}: cannot be read ({err})") from err
 
     def _part(self, name: str, *more: object) -> Markup:
-        module = template(Path(__file__).with_name("_objects_report.html.j2")).module
+        module = template(Path(__file__).with_name("report.html.j2")).module
         return Markup(str(vars(module)[name](self.rows, *more)).rstrip("\n"))

@@ -15,7 +15,7 @@ from geoml.grid.ellipsoid import area
 from geoml.io.cards.map_card import MapCard
 from geoml.io.tables.objects import Searched
 from geoml.nn.objects.expected_count import Correction
-from geoml.outputs._objects_levels import levels_of_sizes
+from geoml.outputs._objects.levels import levels_of_sizes
 from geoml.vector.boxes import Boxes
 
 SHARES = 2**40

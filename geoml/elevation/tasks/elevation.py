@@ -1,0 +1,18 @@
+"""Heights: names what a run from points or a pair reads and makes. Nothing is trained by it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from geoml.io.cards.map_card import MapCard
+from geoml.recipe import Frozen
+
+
+@final
+class Task:
+    """COGs of surfaces for every block."""
+
+    name: ClassVar = "elevation"
+    card: ClassVar[type[Frozen]] = MapCard
+    input: ClassVar = "points"
+    output: ClassVar = "elevation"

@@ -1,0 +1,27 @@
+"""What ``made`` of a card says of a run of heights: what it reads, how, and above what its heights are."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from geoml.recipe import Frozen
+
+LayerName = Literal["dtm", "dsm", "height", "count", "spread", "distance", "building"]
+OF_POINTS: Final[tuple[LayerName, ...]] = ("dtm", "dsm", "height", "count", "spread", "distance", "building")
+OF_PAIRS: Final[tuple[LayerName, ...]] = ("dsm", "count", "spread")
+
+
+class HeightTerms(Frozen):
+    """Layers, in the order of the channels that the input gives, and how they come about."""
+
+    kind: Literal["points", "stereo"] = "points"
+    layers: tuple[LayerName, ...] = OF_POINTS
+    vertical: str | None = Field(default=None, description="CRS of the heights; None: not known")
+    vertical_name: str = "not known"
+    ground: str = Field(
+        default="smrf", description="a ground filter, delivered for the classes of the files, or a package"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="of the surfaces, or of the matching")
+    sources: dict[str, Any] = Field(default_factory=dict, description="what each file or picture is, by its item")

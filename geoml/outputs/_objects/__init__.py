@@ -1,0 +1,1 @@
+"""Parts of the output of objects."""
