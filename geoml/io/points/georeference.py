@@ -1,0 +1,217 @@
+"""Where the numbers of a cloud lie: its horizontal CRS, its heights and both units, as its file says them.
+
+What comes out is in metres: a CRS in feet is replaced by the same projection in metres, and the factor is exact (US
+survey foot: 1200/3937 m). Nothing is guessed: without a CRS, or with heights of no unit beside feet, the caller is
+asked.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+import pyproj
+from pyproj.exceptions import ProjError
+
+from geoml.errors import InputError
+from geoml.io.crs import crs_name, horizontal
+from geoml.io.points.header import LasHeader
+
+METRE = Fraction(1)
+FOOT = Fraction(3048, 10000)
+US_FOOT = Fraction(1200, 3937)
+UNITS = {"m": METRE, "ft": FOOT, "ftUS": US_FOOT}
+"""Units by the words that an option may use."""
+
+_UNIT_CODES = {9001: METRE, 9002: FOOT, 9003: US_FOOT}
+_KEYS = ("LASF_Projection", 34735)
+_WKT = ("LASF_Projection", 2112)
+_OWN = 32767
+"""GeoKeys: what is meant stands in other keys."""
+
+_OLD_VERTICAL = range(5101, 5107)
+"""Codes of GeoTIFF 1.0 for heights; EPSG has them as CRSs 600 higher."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What one source says: a CRS for x and y, one for heights, and metres of their units; None: it does not say."""
+
+    crs: pyproj.CRS | None = None
+    xy: Fraction | None = None
+    vertical: pyproj.CRS | None = None
+    z: Fraction | None = None
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a cloud lies, in metres; ``vertical`` None: heights above nobody knows what."""
+
+    crs: str
+    vertical: str | None
+    xy: Fraction
+    """Metres of one unit of x and y."""
+    z: Fraction
+    """Metres of one unit of z."""
+
+
+def from_file(header: LasHeader) -> Stated:
+    """What the records of a LAS file say: the WKT where global encoding bit 4 is set, else the GeoKeys, else a WKT."""
+    wkt, keys = _from_wkt(header), _from_keys(header)
+    first, second = (wkt, keys) if header.encoding & 16 else (keys, wkt)
+    return first if first.crs is not None else second
+
+
+def stated(text: str) -> Stated:
+    """What a code, WKT or PROJJSON says; nothing where it is no CRS."""
+    try:
+        crs = pyproj.CRS.from_user_input(text)
+    except (ProjError, ValueError, TypeError):
+        return Stated()
+    if crs.is_vertical and not crs.is_compound:  # pyproj calls a compound one both
+        return Stated(vertical=crs, z=unit_of(crs))
+    while crs.is_bound and crs.source_crs is not None:
+        crs = crs.source_crs
+    if crs.is_compound:
+        flat, upright = crs.sub_crs_list[0], next((c for c in crs.sub_crs_list[1:] if c.is_vertical), None)
+        flat = horizontal(flat)
+        return Stated(flat, unit_of(flat), upright, None if upright is None else unit_of(upright))
+    if len(crs.axis_info) == 3 and not crs.is_geocentric:  # heights above the ellipsoid
+        return Stated(horizontal(crs), unit_of(crs), ellipsoidal(crs), _exact(crs.axis_info[2].unit_conversion_factor))
+    return Stated(crs, unit_of(crs))
+
+
+def ellipsoidal(crs: pyproj.CRS) -> pyproj.CRS | None:
+    """The geographic 3D CRS of ``crs``: heights above its ellipsoid."""
+    base = crs.geodetic_crs
+    return None if base is None else base.to_3d()
+
+
+def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeference:
+    """Where a cloud lies, by what its sources say and by what the caller says, which counts first.
+
+    ``vertical`` is a CRS of heights, or only their unit: m, ft or ftUS. Raises InputError that names the option where
+    something is missing.
+    """
+    asked = Stated() if crs is None else stated(crs)
+    if crs is not None and asked.crs is None:
+        raise InputError(f"--crs: {crs[:80]!r} is no horizontal CRS; expected one such as EPSG:32632")
+    flat, xy = (asked.crs, asked.xy) if asked.crs is not None else (found.crs, found.xy)
+    if flat is None or xy is None:
+        raise InputError(
+            "says no CRS; name it with --crs, such as --crs EPSG:7415, and that of heights with --vertical"
+        )
+    if not flat.is_projected:
+        raise InputError(f"--crs: {flat.name} is not projected; points are read in metres, expected a projected CRS")
+    upright, z = (asked.vertical, asked.z) if asked.vertical is not None else (found.vertical, found.z)
+    if vertical in UNITS:
+        z = UNITS[vertical]
+    elif vertical is not None:
+        said = _vertical(vertical)
+        upright, z = said.vertical, said.z
+    if z is None and xy != METRE:
+        raise InputError(
+            "x and y are in feet and nothing says the unit of heights; name it with --vertical m, ft or ftUS, or name"
+            " their CRS, such as --vertical EPSG:6360"
+        )
+    return Georeference(
+        crs_name(_in_metres(flat)),
+        None if upright is None else crs_name(_in_metres(upright)),
+        xy,
+        METRE if z is None else z,
+    )
+
+
+def _vertical(text: str) -> Stated:
+    said = stated(text)
+    if said.vertical is None and said.crs is not None and said.crs.is_geographic:  # EPSG:4979 comes as its 2D part
+        return Stated(vertical=ellipsoidal(said.crs), z=METRE)
+    if said.vertical is None:
+        raise InputError(
+            f"--vertical: {text[:80]!r} is no CRS of heights; expected one such as EPSG:5773, or m, ft, ftUS"
+        )
+    return said
+
+
+def unit_of(crs: pyproj.CRS) -> Fraction:
+    """Metres of the unit of the first axis of a projected or vertical CRS, exactly."""
+    return _exact(crs.axis_info[0].unit_conversion_factor)
+
+
+def _exact(metres: float) -> Fraction:
+    near = (u for u in UNITS.values() if abs(metres - float(u)) <= 1e-9 * metres)
+    return next(near, Fraction(repr(metres)))
+
+
+@lru_cache(maxsize=256)
+def _in_metres(crs: pyproj.CRS) -> pyproj.CRS:
+    """The same CRS with its lengths in metres; its name loses the unit."""
+    if crs.is_geographic or unit_of(crs) == METRE:
+        return crs
+    said = crs.to_json_dict()
+    for axis in said["coordinate_system"]["axis"]:
+        axis["unit"] = "metre"
+    said["name"] = re.sub(r" \(ft\w*\)$", "", said["name"])
+    for key in ("id", "ids", "usages", "scope", "area", "bbox"):
+        said.pop(key, None)
+    twin = pyproj.CRS.from_json_dict(said)
+    code = twin.to_epsg(min_confidence=25)
+    return _same(pyproj.CRS.from_epsg(code), twin) if code is not None else twin
+
+
+def _same(known: pyproj.CRS, twin: pyproj.CRS) -> pyproj.CRS:
+    """``known`` where it places points as ``twin`` does to a millimetre, else ``twin``."""
+    if twin.is_vertical:
+        alike = known.is_vertical and unit_of(known) == METRE
+        return known if alike and known.datum == twin.datum else twin
+    if not known.is_projected or unit_of(known) != METRE or known.area_of_use is None:
+        return twin
+    area = known.area_of_use
+    lon, lat = (area.west + area.east) / 2, (area.south + area.north) / 2
+    places = [pyproj.Proj(c)(lon, lat) for c in (known, twin)]
+    off = max(abs(a - b) for a, b in zip(*places, strict=True))
+    return known if off < 1e-3 and known.geodetic_crs == twin.geodetic_crs else twin
+
+
+def _from_wkt(header: LasHeader) -> Stated:
+    data = header.record(*_WKT) or b""
+    text = data.split(b"\0")[0].decode("utf-8", "replace").strip()
+    return stated(text) if text and len(text) <= 2**16 else Stated()
+
+
+def _from_keys(header: LasHeader) -> Stated:
+    """What GeoKeys say (OGC 19-008r4): 3072 the projected CRS, 3076 its unit, 4096 that of heights, 4099 their unit."""
+    keys = _geokeys(header.record(*_KEYS) or b"")
+    code = keys.get(3072)
+    flat = None if code in (None, 0, _OWN) else stated(f"EPSG:{code}").crs
+    if flat is None and keys.get(2048) not in (None, 0, _OWN) and 3072 not in keys:
+        flat = stated(f"EPSG:{keys[2048]}").crs
+    xy = None if flat is None else _key_unit(keys.get(3076)) or (unit_of(flat) if flat.is_projected else METRE)
+    upright = keys.get(4096)
+    if upright is not None and upright in _OLD_VERTICAL:
+        upright += 600
+    above = None if upright in (None, 0, _OWN) else stated(f"EPSG:{upright}").vertical
+    return Stated(flat, xy, above, _key_unit(keys.get(4099)) or (None if above is None else unit_of(above)))
+
+
+def _geokeys(data: bytes) -> dict[int, int]:
+    """Keys whose value stands in the directory itself."""
+    if len(data) < 8:
+        return {}
+    count = min(struct.unpack_from("<4H", data)[3], (len(data) - 8) // 8)
+    entries = (struct.unpack_from("<4H", data, 8 + 8 * n) for n in range(count))
+    return {key: value for key, place, _, value in entries if place == 0}
+
+
+def _key_unit(code: int | None) -> Fraction | None:
+    if code in (None, 0, _OWN):
+        return None
+    if code in _UNIT_CODES:
+        return _UNIT_CODES[code]
+    for unit in pyproj.get_units_map(auth_name="EPSG", category="linear").values():
+        if unit.code == str(code):
+            return Fraction(repr(unit.conv_factor))
+    return None

@@ -1,0 +1,180 @@
+"""The header of a LAS file, checked against the file before anything believes it (LAS 1.0 to 1.4, formats 0 to 10).
+
+Offsets and sizes are those of the ASPRS LAS Specification 1.4 R15.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from geoml.errors import DataError
+from geoml.io.points.files import PointBytes
+
+RECORD_BYTES = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9: 59, 10: 67}
+"""Bytes of a point of each format, extra bytes left out."""
+
+MAX_VLR_BYTES = 2**24
+"""All variable-length records of a header; more is no header."""
+
+MAX_EVLR_BYTES = 2**20
+"""One extended record that is read; others are passed over, however long."""
+
+MAX_EVLRS = 4096
+MAX_COORDINATE = 1e12
+_EXTRA = (0, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8, *(n * w for n in (2, 3) for w in (1, 1, 2, 2, 4, 4, 8, 8, 4, 8)))
+"""Bytes of an extra value by its type; type 0 says its own count."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One variable-length record."""
+
+    user: str
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class LasHeader:
+    """What a LAS file says of itself, in its own units."""
+
+    version: tuple[int, int]
+    encoding: int
+    """Global encoding; bit 4 says that the CRS is a WKT."""
+    format: int
+    """Point format, 0 to 10, without the bits of LASzip."""
+    compressed: bool
+    record_bytes: int
+    count: int
+    start: int
+    """Offset of the point data."""
+    scales: tuple[float, float, float]
+    offsets: tuple[float, float, float]
+    mins: tuple[float, float, float]
+    maxs: tuple[float, float, float]
+    records: tuple[Record, ...]
+    end: int
+    """Offset of the first extended record, else the size of the file: points end before it."""
+
+    def record(self, user: str, number: int) -> bytes | None:
+        """The data of the first record of a kind; None without one."""
+        return next((r.data for r in self.records if (r.user, r.number) == (user, number)), None)
+
+
+def read_header(file: PointBytes) -> LasHeader:
+    """The checked header of a file. Raises DataError that says what is wrong with it."""
+    head = file.read(0, 375)
+    if not head.startswith(b"LASF"):
+        raise DataError(f"not a LAS or LAZ file, it starts with {head[:40]!r}")
+    if len(head) < 227:
+        raise DataError(f"cut in its header: {len(head)} bytes")
+    version = (head[24], head[25])
+    if version not in ((1, 0), (1, 1), (1, 2), (1, 3), (1, 4)):
+        raise DataError(f"LAS {version[0]}.{version[1]}; versions 1.0 to 1.4 are read")
+    size, start, vlrs, kind, record_bytes, count = struct.unpack_from("<HIIBHI", head, 94)
+    first_evlr, evlrs = 0, 0
+    if version == (1, 4):
+        if len(head) < 375 or size < 375:
+            raise DataError(f"a header of {size} bytes; LAS 1.4 has 375")
+        first_evlr, evlrs, now = struct.unpack_from("<QIQ", head, 235)
+        count = now or count
+    if not 227 <= size <= start:
+        raise DataError(f"a header of {size} bytes before points at {start}")
+    if start > file.size:
+        raise DataError(f"points begin at byte {start} of a file of {file.size}")
+    point_format = kind & 0x3F
+    if point_format not in RECORD_BYTES or kind & 0x40:
+        raise DataError(f"point format {kind}; 0 to 10 are read")
+    if record_bytes < RECORD_BYTES[point_format]:
+        raise DataError(
+            f"points of {record_bytes} bytes; format {point_format} has at least {RECORD_BYTES[point_format]}"
+        )
+    numbers = struct.unpack_from("<12d", head, 131)
+    scales, offsets = numbers[0:3], numbers[3:6]
+    if not all(math.isfinite(s) and s > 0 for s in scales):
+        raise DataError(f"scales {scales}; expected numbers above 0")
+    if not all(math.isfinite(o) and abs(o) <= MAX_COORDINATE for o in offsets) or max(scales) * 2**31 > MAX_COORDINATE:
+        raise DataError(f"offsets {offsets} and scales {scales} lead to no place on the Earth")
+    end = file.size
+    if evlrs:
+        if not start <= first_evlr < file.size:
+            raise DataError(f"extended records at byte {first_evlr} of a file of {file.size}")
+        end = first_evlr
+    compressed = bool(kind & 0x80)
+    if not compressed and start + count * record_bytes > end:
+        raise DataError(f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: cut, or it lies")
+    records = [*_vlrs(file, size, start, vlrs), *_evlrs(file, first_evlr, evlrs)]
+    header = LasHeader(
+        version=version,
+        encoding=struct.unpack_from("<H", head, 6)[0],
+        format=point_format,
+        compressed=compressed,
+        record_bytes=record_bytes,
+        count=count,
+        start=start,
+        scales=scales,
+        offsets=offsets,
+        mins=(numbers[7], numbers[9], numbers[11]),
+        maxs=(numbers[6], numbers[8], numbers[10]),
+        records=tuple(records),
+        end=end,
+    )
+    _check_extra_bytes(header)
+    return header
+
+
+def _vlrs(file: PointBytes, place: int, start: int, count: int) -> Iterator[Record]:
+    if count * 54 > start - place or start - place > MAX_VLR_BYTES:
+        raise DataError(f"{count} records between byte {place} and {start}; at most {MAX_VLR_BYTES} bytes are read")
+    block = file.read(place, start - place)
+    at = 0
+    for number in range(count):
+        if at + 54 > len(block):
+            raise DataError(f"record {number + 1} of {count} lies beyond the header")
+        user, kind, length = struct.unpack_from("<16sHH", block, at + 2)
+        at += 54
+        if at + length > len(block):
+            raise DataError(f"record {number + 1} of {count} has {length} bytes, more than the header")
+        yield Record(_text(user), kind, block[at : at + length])
+        at += length
+
+
+def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[Record]:
+    """Extended records that may hold a CRS; others are not read."""
+    if count > MAX_EVLRS:
+        raise DataError(f"{count} extended records; at most {MAX_EVLRS} are read")
+    for number in range(count):
+        head = file.read(place, 60)
+        if len(head) < 60:
+            raise DataError(f"extended record {number + 1} of {count} lies beyond the file")
+        user, kind, length = struct.unpack_from("<16sHQ", head, 2)
+        if place + 60 + length > file.size:
+            raise DataError(f"extended record {number + 1} of {count} has {length} bytes, more than the file")
+        if _text(user) == "LASF_Projection":
+            if length > MAX_EVLR_BYTES:
+                raise DataError(f"a CRS of {length} bytes; at most {MAX_EVLR_BYTES} are read")
+            yield Record(_text(user), kind, file.read(place + 60, length))
+        place += 60 + length
+
+
+def _text(value: bytes) -> str:
+    return value.split(b"\0")[0].decode("ascii", "replace").strip()
+
+
+def _check_extra_bytes(header: LasHeader) -> None:
+    """Raises DataError when more extra bytes are described than a point has."""
+    data = header.record("LASF_Spec", 4)
+    if data is None:
+        return
+    have = header.record_bytes - RECORD_BYTES[header.format]
+    described = 0
+    for at in range(0, len(data) - len(data) % 192, 192):
+        kind, options = data[at + 2], data[at + 3]
+        if kind >= len(_EXTRA):
+            raise DataError(f"extra bytes of the unknown type {kind}")
+        described += options if kind == 0 else _EXTRA[kind]
+    if len(data) % 192 or described > have:
+        raise DataError(f"extra bytes of {described} bytes are described, a point has {have}")

@@ -1,0 +1,149 @@
+"""Points of a LAS or LAZ file in parts, decoded by lazrs after every offset and size of it was checked.
+
+Chunks are those of LASzip (Isenburg, "LASzip: lossless compression of LiDAR data", 2013): each decodes alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from types import ModuleType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.errors import DataError, MissingExtra
+from geoml.io.points.files import PointBytes
+from geoml.io.points.header import LasHeader
+
+T = TypeVar("T")
+
+PART = 2**18
+"""Points that are read at once where nothing else says it."""
+
+MAX_CHUNK_BYTES = 2**28
+"""A chunk that decodes to more is refused."""
+
+_VARIABLE = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Points that lie together: ``start`` and ``size`` in bytes of the file."""
+
+    start: int
+    size: int
+    count: int
+
+
+def backend() -> ModuleType:
+    """lazrs. Raises MissingExtra without it."""
+    try:
+        import lazrs
+    except ImportError as err:
+        raise MissingExtra("points: lazrs is not installed; pip install 'geoml[points]'") from err
+    return lazrs  # type: ignore[no-any-return]
+
+
+def laszip_record(header: LasHeader) -> bytes:
+    """The checked record of LASzip. Raises DataError for one that lies or is not read."""
+    data = header.record("laszip encoded", 22204)
+    if data is None or len(data) < 34:
+        raise DataError("compressed, but without the record of LASzip")
+    compressor, coder = struct.unpack_from("<HH", data, 0)
+    (items,) = struct.unpack_from("<H", data, 32)
+    if compressor not in (2, 3) or coder != 0:
+        raise DataError(f"LASzip compressor {compressor} and coder {coder}; 2 and 3 (chunks) with 0 are read")
+    if items > 32 or len(data) < 34 + 6 * items:
+        raise DataError(f"LASzip lists {items} items in {len(data)} bytes")
+    sizes = [struct.unpack_from("<H", data, 34 + 6 * n + 2)[0] for n in range(items)]
+    if sum(sizes) != header.record_bytes:
+        raise DataError(f"LASzip has points of {sum(sizes)} bytes, the header of {header.record_bytes}")
+    return data
+
+
+def chunks(file: PointBytes, header: LasHeader) -> list[Chunk]:
+    """Where the points lie, in the order of the file. Raises DataError for a table that lies or a file that is cut."""
+    if not header.compressed:
+        step = header.record_bytes
+        return [
+            Chunk(header.start + at * step, min(PART, header.count - at) * step, min(PART, header.count - at))
+            for at in range(0, header.count, PART)
+        ]
+    record = laszip_record(header)
+    table = _table(file, header, record)
+    (most,) = struct.unpack_from("<I", record, 12)
+    found, place, left = [], header.start + 8, header.count
+    for number, (count, size) in enumerate(table):
+        take = count if most == _VARIABLE else min(most, left)
+        _check_chunk(header, number, take, size, place, left)
+        found.append(Chunk(place, size, take))
+        place, left = place + size, left - take
+    if left:
+        raise DataError(f"{len(table)} chunks hold {header.count - left} points, the header says {header.count}")
+    return found
+
+
+def _table(file: PointBytes, header: LasHeader, record: bytes) -> list[tuple[int, int]]:
+    """(points or 0, bytes) of each chunk."""
+    (place,) = struct.unpack("<q", file.read(header.start, 8).ljust(8, b"\xff"))
+    if place == -1:  # written by a program that could not go back
+        (place,) = struct.unpack("<q", file.read(file.size - 8, 8))
+    if not header.start + 8 <= place <= file.size - 8:
+        raise DataError(f"its table of chunks would be at byte {place} of a file of {file.size}: cut, or it lies")
+    version, count = struct.unpack("<II", file.read(place, 8))
+    (most,) = struct.unpack_from("<I", record, 12)
+    bound = file.size - header.start if most == _VARIABLE else -(-header.count // max(1, most))
+    if version != 0 or most == 0 or count > bound:
+        raise DataError(f"its table of chunks has version {version} and {count} chunks for {header.count} points")
+    if count == 0:
+        return []
+    data = file.read(place, min(file.size - place, 16 + 16 * count))
+    return decoding(lambda: list(backend().read_chunk_table_only(BytesIO(data), backend().LazVlr(record))))
+
+
+def _check_chunk(header: LasHeader, number: int, count: int, size: int, place: int, left: int) -> None:
+    if not 0 < count <= left or not 0 < size <= header.end - place:
+        raise DataError(f"chunk {number} has {count} points in {size} bytes from byte {place}: cut, or its table lies")
+    check_size(header, count, f"chunk {number}")
+
+
+def check_size(header: LasHeader, count: int, what: str) -> None:
+    """Raises DataError for points that could not be decoded in bounded memory."""
+    if count * header.record_bytes > MAX_CHUNK_BYTES:
+        raise DataError(f"{what} decodes to {count * header.record_bytes} bytes; at most {MAX_CHUNK_BYTES} are read")
+
+
+def decoding(action: Callable[[], T]) -> T:
+    """What ``action`` of lazrs returns; what it raises, a panic too, is a DataError."""
+    try:
+        return action()
+    except MemoryError:
+        raise
+    except BaseException as err:  # a panic of Rust is no Exception
+        if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
+            raise
+        raise DataError(f"cannot be decoded ({str(err)[:120]}): cut or damaged") from err
+
+
+def decompressed(header: LasHeader, record: bytes, parts: list[tuple[bytes, int]]) -> NDArray[np.uint8]:
+    """Records of chunks (their bytes, their points), one after the other. Raises DataError for damaged ones."""
+    out = np.zeros(sum(n for _, n in parts) * header.record_bytes, np.uint8)
+    table = [(n, len(body)) for body, n in parts]
+    whole = b"".join(body for body, _ in parts)
+    lazrs = backend()
+    decoding(lambda: lazrs.decompress_points_with_chunk_table(whole, record, out, table))
+    return out
+
+
+def raw_parts(file: PointBytes, header: LasHeader) -> Iterator[bytes | NDArray[np.uint8]]:
+    """Records of all points, in parts, in the order of the file."""
+    record = laszip_record(header) if header.compressed else b""
+    for chunk in chunks(file, header):
+        body = file.read(chunk.start, chunk.size)
+        if len(body) < chunk.size:
+            raise DataError(f"cut: {len(body)} of {chunk.size} bytes from byte {chunk.start}")
+        yield decompressed(header, record, [(body, chunk.count)]) if header.compressed else body
