@@ -19,6 +19,11 @@ class Unfitted:
     fits: ClassVar[bool] = False
     rasters: ClassVar[bool] = True
 
+    @property
+    def around(self) -> int:
+        """None."""
+        return 0
+
     def fit(self, plan: Plan, squares: list[list[Pixels]]) -> SampleFit:
         """Nothing is measured."""
         return SampleFit(squares)

@@ -114,6 +114,11 @@ class Input:
         """True where dates are registered or harmonised."""
         return self.recipe is not None and (self.recipe.max_shift > 0 or self.recipe.harmonise != "none")
 
+    @property
+    def around(self) -> int:
+        """None."""
+        return 0
+
     def check(self, when: Sequence[str]) -> None:
         """Raise InputError unless there are as many as the model takes, the earlier first and none in another."""
         check_number(self.card, when)

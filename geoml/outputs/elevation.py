@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from geoml.engine.contract import BlockPart, BlockRun, FinishedRun, Layer, Rows
 from geoml.errors import InputError, ModelError
-from geoml.io.cards.elevation import HeightTerms, LayerName
+from geoml.io.cards.elevation import VOID, HeightTerms, LayerName
 from geoml.io.cards.map_card import MapCard
 from geoml.recipe import PredictRecipe, parse
 
@@ -43,8 +43,6 @@ TINY: Final[Mapping[str, object]] = {
 }
 """Arguments of `geoml.testing.card`, for the contract tests."""
 
-VOID: Final = -1e30
-"""What an input gives where a layer has no value: no height, and finite."""
 MOST: Final = 32_767
 NONE: Final = -1
 """nodata of counts."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.cube.clouds.cells import Flags, Floats, cell_of, extreme, summarised
+from geoml.cube.clouds.cells import Flags, cell_of, extreme, summarised
 from geoml.cube.clouds.distance import capped
 from geoml.cube.clouds.tin import sampled, triangulated
 from geoml.grid.plane import Plane, Window

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.engine.contract import output_of
+from geoml.engine.contract import input_of, output_of
 from geoml.engine.inference.lattice import levels_of, margin_of
 from geoml.engine.run.block_table import BlockTable, columns
 from geoml.engine.run.item_version import item_version
@@ -60,6 +60,7 @@ def planned_blocks(
 
     ``into`` says what else decides a pixel, if anything does: units that values are converted to, marks of the card.
     """
+    around = input_of(card, recipe).around
     found = list(_found(recipe, card, planes, cuts, dates, every=every))
     items = [u.item for those in dates for u in those]
     query = recipe.query.model_dump(mode="json", include={"filter"})
@@ -71,7 +72,8 @@ def planned_blocks(
 
     def said(of: _Found) -> str:
         """sha256 of [card, options, query, id, part, [[item, version], …], units], put together of texts made once."""
-        pairs = ",".join(versions[k] for k in of.items)
+        decide = (*of.items, *of.near) if around else of.items
+        pairs = ",".join(versions[k] for k in decide)
         text = f"[{head},{canonical(of.block.id)},{parts[of.zone]},[{pairs}]{tail}]"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -96,6 +98,7 @@ def _found(
 ) -> Iterator[_Found]:
     output = output_of(card, recipe)
     margin = margin_of(levels_of(card, output, recipe.join, factors=recipe.pyramid), output.joiner)
+    margin += input_of(card, recipe).around
     reach = math.ceil(recipe.max_shift) + 2  # a date is read wider where it is moved
     areas = Areas([u.area for those in dates for u in those])
     date = np.repeat(np.arange(len(dates)), [len(those) for those in dates])

@@ -1,0 +1,46 @@
+"""``geoml elevation``: terrain, surface, heights and buildings from points or from two views."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from geoml.cli import options
+from geoml.cli.common import Json, command, print_warnings
+from geoml.elevation.recipe import ElevationRecipe
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "elevation")(elevation)
+
+
+@options.from_recipe(ElevationRecipe)
+def elevation(
+    recipe: ElevationRecipe,
+    out: Annotated[Path, typer.Option("--out", help="folder of the run")],
+    as_json: Json = False,
+) -> None:
+    """Terrain and surface above a stated datum, heights and buildings, from points or from two views."""
+    record = run_elevation(recipe, out, quiet=as_json)
+    if as_json:
+        print(json.dumps(record))
+
+
+def run_elevation(recipe: ElevationRecipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Make the heights, and say what was written; what ``run.json`` says."""
+    from geoml import pipeline
+    from geoml.cli.predict import outputs
+    from geoml.cli.progress import progress_bar
+    from geoml.elevation import steps
+
+    made = steps.elevation_run(recipe, out)
+    with progress_bar() as bar:
+        record = pipeline.predict(made, out, progress=bar.advance, started=bar.start)
+    if not quiet:
+        outputs(out, record)
+        print_warnings(record)
+    return record

@@ -1,0 +1,205 @@
+"""Make ready what a run over blocks needs for heights from points: a catalog of the files, a package, and its recipe.
+
+Files are opened for their headers only. The catalog lies in the folder of the run and names each file where it is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import pyproj
+import pystac
+import shapely
+
+from geoml.elevation.recipe import ElevationRecipe
+from geoml.engine.packages import package
+from geoml.engine.run.plan import STATE
+from geoml.errors import DataError, GeomlError, InputError, NothingFound
+from geoml.io.cards.elevation import OF_POINTS, HeightTerms
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.io.points.item import outline, to_item
+from geoml.io.points.source import PointSource, open_source
+from geoml.io.stac.times import rfc3339
+from geoml.io.stores.claim import claim
+from geoml.io.stores.hrefs import redact
+from geoml.io.stores.store import read_small, within, write_json
+from geoml.recipe import PredictRecipe, differences, parse
+
+log = logging.getLogger(__name__)
+
+ASKED: Final = "elevation.json"
+"""In the folder of the run's state: what was asked, and which files were left out."""
+PACKAGE: Final = "surfaces"
+SUFFIXES: Final = (".las", ".laz")
+CLASSES: Final = (
+    ClassInfo(value=0, name="other", color="#b0b0b0"),
+    ClassInfo(value=1, name="building", color="#c0392b"),
+)
+
+
+def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
+    """The recipe of the run in ``out``, whose folder has its catalog and its package then.
+
+    A file of a folder or a catalog that cannot be used is left out and named; one that was named is an error. Raises
+    InputError for files that do not fit each other and for a folder with another run, NothingFound without a file, and
+    what `open_source` raises.
+    """
+    store = claim(out, STATE)
+    folder = store.local / STATE
+    check_same(asked, folder)
+    named, listed = places(asked)
+    sources, left = opened(asked, named, listed)
+    crs, vertical = one_of(sources, "crs"), one_of(sources, "vertical")
+    if crs is None:
+        raise InputError("crs: not known; expected --crs, such as EPSG:28992")
+    catalog = write_catalog(sources, folder / "points")
+    region = region_of(asked, [outline(s) for s in sources], folder)
+    terms = HeightTerms(
+        layers=tuple(name for name in OF_POINTS if asked.buildings or name != "building"),
+        vertical=vertical,
+        vertical_name=name_of(vertical),
+        ground=asked.ground,
+        options={"reach": asked.reach},
+    )
+    write_package(terms, asked, folder / PACKAGE)
+    write_json(within(folder, ASKED), {**asked.model_dump(mode="json"), "left_out": left})
+    query = {"catalog": str(catalog), "datetime": "../..", **region}
+    run = {
+        "model": str(folder / PACKAGE),
+        "crs": crs,
+        "block_size": asked.block_size,
+        "min_area": asked.min_area,
+        "query": query,
+    }
+    return parse(PredictRecipe, run, "elevation")
+
+
+def check_same(asked: ElevationRecipe, folder: Path) -> None:
+    """Raise InputError where blocks of another run are done."""
+    before = read_small(folder / ASKED)
+    if before is None or not any((folder.parent / "items").glob("*.json")):
+        return
+    was = {k: v for k, v in json.loads(before).items() if k != "left_out"}
+    if changes := differences(was, asked, ("check_points", "check_crs", "write_classes")):
+        raise InputError(f"out: {folder.parent} holds other heights: {changes}; expected an empty folder")
+
+
+def places(asked: ElevationRecipe) -> tuple[list[str], list[str]]:
+    """Files that were named, and files of folders and catalogs."""
+    named, listed = list[str](), list[str]()
+    for place in asked.points:
+        path = Path(place)
+        if "://" not in place and path.is_dir() and not (path / "ept.json").is_file():
+            found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not found:
+                raise NothingFound(f"points: {place} has no file named {' or '.join(SUFFIXES)}")
+            listed += found
+        else:
+            named.append(place)
+    return named, listed
+
+
+def opened(
+    asked: ElevationRecipe, named: Iterable[str], listed: Iterable[str]
+) -> tuple[list[PointSource], dict[str, str]]:
+    """The sources, and why others are left out, by their place."""
+    found = [open_source(place, asked.crs, asked.vertical) for place in named]
+    left: dict[str, str] = {}
+    first: GeomlError | None = None
+    for place in listed:
+        try:
+            found.append(open_source(place, asked.crs, asked.vertical))
+        except (DataError, InputError) as err:
+            log.warning("left out: %s", err)
+            left[redact(place)] = str(err)
+            first = first or err
+    found = [s for s in found if s.count]
+    if not found:
+        raise first or NothingFound("points: none of the files holds a point")
+    return found, left
+
+
+def one_of(sources: Sequence[PointSource], field: str) -> str | None:
+    """What all sources say. Raises InputError where they differ."""
+    found = {getattr(s, field): s.href for s in sources}
+    if len(found) > 1:
+        named = " and ".join(f"{str(value)[:60]} ({redact(href)})" for value, href in list(found.items())[:2])
+        option = "crs" if field == "crs" else "vertical"
+        raise InputError(f"{option}: files differ: {named}; expected one, run each apart")
+    value: str | None = next(iter(found))
+    return value
+
+
+def name_of(vertical: str | None) -> str:
+    """The CRS of heights in words."""
+    return "not known" if vertical is None else str(pyproj.CRS.from_user_input(vertical).name)
+
+
+def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:
+    """A static catalog with an item for each file; gives its ``catalog.json``."""
+    top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
+    links = [top]
+    for source in sorted(sources, key=lambda s: s.href):
+        item = _item(source)
+        item.set_self_href(None)
+        value = item.to_dict(include_self_link=False, transform_hrefs=False)
+        write_json(within(folder, f"items/{item.id}.json"), value)
+        links.append({"rel": "item", "href": f"./items/{item.id}.json", "type": "application/geo+json"})
+    about = {"type": "Catalog", "stac_version": "1.1.0", "id": "points", "description": "clouds of points of a run"}
+    write_json(within(folder, "catalog.json"), {**about, "links": links})
+    return folder / "catalog.json"
+
+
+def _item(source: PointSource) -> pystac.Item:
+    said = {**asdict(source), "xy": str(source.xy), "z": str(source.z), "href": redact(source.href)}
+    stamp = ""
+    if "://" not in source.href:
+        look = Path(source.href).stat()
+        stamp = f"{look.st_size} {look.st_mtime_ns}"
+    version = hashlib.sha256(f"{json.dumps(said, sort_keys=True)} {stamp}".encode()).hexdigest()[:16]
+    stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(redact(source.href)).stem)[:80]
+    name = f"{stem}-{hashlib.sha256(redact(source.href).encode()).hexdigest()[:8]}"
+    when = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+    log.debug("%s: %s", name, rfc3339(when))
+    return to_item(source, name, when, version)
+
+
+def write_package(terms: HeightTerms, asked: ElevationRecipe, folder: Path) -> None:
+    """The package of a run that learns nothing: what it makes, and the identity."""
+    layers = len(terms.layers)
+    card = MapCard(
+        name=f"elevation-{terms.ground if terms.kind == 'points' else terms.kind}",
+        description="Heights, worked out and not learnt.",
+        task="elevation" if terms.kind == "points" else "stereo_elevation",
+        architecture="given",
+        config={"bands": 1, "dates": layers},
+        bands=(Band(name="z", unit="m"),),
+        gsd=asked.res,
+        dates=layers,
+        chip_size=512,
+        radius=0,
+        classes=CLASSES,
+        channels=layers,
+        made=terms.model_dump(mode="json", exclude_defaults=True),
+        float32=True,
+    )
+    package.save(package.build(card), card, folder)
+
+
+def region_of(asked: ElevationRecipe, outlines: Sequence[shapely.Geometry], folder: Path) -> dict[str, object]:
+    """What is asked, or all of the files."""
+    if asked.bbox is not None:
+        return {"bbox": asked.bbox}
+    if asked.region is not None:
+        return {"region": asked.region}
+    path = within(folder, "region.geojson")
+    shape = json.loads(shapely.to_geojson(shapely.union_all(outlines)))
+    write_json(path, {"type": "Feature", "properties": {}, "geometry": shape})
+    return {"region": str(path)}

@@ -1,0 +1,164 @@
+"""Clouds of points: surfaces through those of a block and around it, by a ground filter and a triangulation.
+
+Each item is a file, whose `PointSource` is in its properties. Everything that decides a cell lies within `around` of
+it, so a block has the same bytes however the region is cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+
+from geoml.engine.contract import BlockPixels
+from geoml.engine.pixels import Pixels
+from geoml.engine.run.plan import Plan
+from geoml.errors import InputError
+from geoml.grid.plane import Block, Plane, Window
+from geoml.grid.relief import relief
+from geoml.inputs._unfitted import Unfitted
+from geoml.io.cards.elevation import VOID, HeightTerms
+from geoml.io.cards.map_card import MapCard
+from geoml.recipe import PredictRecipe, parse
+
+if TYPE_CHECKING:
+    from geoml.cube.clouds.ground import GroundFilter
+    from geoml.cube.clouds.surfaces import SurfaceOptions
+    from geoml.io.points.cloud import Cloud
+
+GROUND: Final = 2
+BUILDING: Final = 6
+DELIVERED: Final = "delivered"
+"""In place of a filter: what the files call ground."""
+TINY: Mapping[str, object] = {"dates": 7, "task": "elevation", "made": {}}
+"""Arguments of `geoml.testing.card`, for the contract tests."""
+
+
+@dataclass(frozen=True)
+class Input(Unfitted):
+    """See `geoml.engine.contract.Input`."""
+
+    card: MapCard
+    recipe: PredictRecipe | None = None
+
+    every: ClassVar[bool] = True
+    rasters: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.card.dates != len(self.terms.layers):
+            raise InputError(f"dates: {self.card.dates}; {self.card.name} has {len(self.terms.layers)} layers")
+
+    @cached_property
+    def terms(self) -> HeightTerms:
+        return parse(HeightTerms, dict(self.card.made), f"{self.card.name}: made")
+
+    @cached_property
+    def options(self) -> SurfaceOptions:
+        from geoml.cube.clouds.surfaces import SurfaceOptions
+
+        return SurfaceOptions(**self.terms.options)
+
+    @cached_property
+    def filter(self) -> GroundFilter | None:
+        """What tells the ground; None where the classes of the files do."""
+        from geoml.cube.clouds.ground import FILTERS
+
+        return None if self.terms.ground == DELIVERED else FILTERS.build(self.terms.ground, {})
+
+    @property
+    def around(self) -> int:
+        """Cells around a block whose points decide it."""
+        return math.ceil((self._halo + (self.filter.halo if self.filter else 0.0)) / self.card.gsd)
+
+    @property
+    def _halo(self) -> float:
+        from geoml.cube.clouds.surfaces import halo
+
+        return halo(self.options, self.card.gsd)
+
+    def check(self, when: Sequence[str]) -> None:
+        """Raise InputError unless there is one time range."""
+        if len(when) != 1:
+            raise InputError(f"datetime: {len(when)} given; {self.card.name} takes one range of all files")
+
+    def reference(self, when: Sequence[str]) -> str | None:
+        """Raises InputError: clouds are not looked at day by day."""
+        raise InputError(f"datetime: {self.card.name} reads clouds of points; expected geoml elevation")
+
+    def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
+        """One for each layer; see `read`."""
+        pixels = self._pixels(items, plane, window)
+        return [replace(pixels, data=layer[None], scale=(1.0,), offset=(0.0,)) for layer in pixels.data]
+
+    def together(self, steps: Sequence[Pixels]) -> Pixels:
+        """All layers as channels."""
+        ones, zeros = (1.0,) * len(steps), (0.0,) * len(steps)
+        return replace(steps[0], data=np.concatenate([s.data for s in steps]), scale=ones, offset=zeros)
+
+    def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
+        """The layers of the window, VOID where one has no value.
+
+        Raises DataError for a broken file, InputError for files that do not fit each other, TransientError when a
+        server does not answer.
+        """
+        pixels = self._pixels(items, block.plane, window)
+        return BlockPixels(pixels, (tuple(items),))
+
+    def _pixels(self, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
+        from geoml.cube.clouds.surfaces import surfaces
+
+        cloud, ground = self._classified(items, plane, window)
+        found = dict(surfaces(cloud, ground, plane, window, self.options))
+        found["building"] = self._buildings(cloud, plane, window)
+        layers = np.stack([found[name] for name in self.terms.layers]).astype(np.float32)
+        known = np.isfinite(found["dsm"]) | np.isfinite(found["dtm"])
+        count = np.where(known, np.clip(found["count"], 1, 65535), 0).astype(np.uint16)
+        data = np.where(np.isfinite(layers), layers, np.float32(VOID))
+        ones, zeros = (1.0,) * len(layers), (0.0,) * len(layers)
+        return Pixels(data, count, ones, zeros, window, tuple(items), plane)
+
+    def _classified(
+        self, items: Sequence[pystac.Item], plane: Plane, window: Window
+    ) -> tuple[Cloud, NDArray[np.bool_]]:
+        """The points of the window and as far around it as surfaces need, and which of them are ground."""
+        from geoml.io.points.item import source_of
+        from geoml.io.points.read import inside, read_window
+
+        wide = plane.bounds(window.expand(self.around))
+        cloud = read_window([source_of(item) for item in items], wide)
+        if self.filter is None:
+            ground = cloud.classification == GROUND
+        else:
+            ground = self.filter.ground(cloud.x, cloud.y, cloud.z)
+        near = plane.bounds(window.expand(math.ceil(self._halo / plane.res)))
+        kept = inside(cloud.x, cloud.y, near)
+        return cloud.take(kept), ground[kept]
+
+    def _buildings(self, cloud: Cloud, plane: Plane, window: Window) -> NDArray[np.float32]:
+        """(y, x) 1 where a cell has points of buildings."""
+        from geoml.cube.clouds.cells import cell_of
+        from geoml.cube.clouds.surfaces import cell_counts
+
+        counts = cell_counts(cell_of(plane, window, cloud.x, cloud.y), cloud.classification == BUILDING, window)
+        return (counts > 0).astype(np.float32)
+
+    def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
+        """The surface as shaded relief."""
+        dsm = pixels.data[self.terms.layers.index("dsm")]
+        heights = np.where(dsm > VOID / 2, dsm, np.nan)
+        light = relief(heights, self.card.gsd)
+        shown = np.nan_to_num(4 * light - 2).astype(np.float32)  # a picture shows two deviations around the mean
+        count = np.where(np.isfinite(light), pixels.count, 0).astype(np.uint16)
+        return {"preview": replace(pixels, data=shown[None], count=count, scale=(1.0,), offset=(0.0,))}
+
+    def warnings(self, plan: Plan) -> list[str]:
+        """Heights above nobody knows what."""
+        if self.terms.vertical is None:
+            return ["heights: the files do not say above what; expected --vertical, such as EPSG:5773"]
+        return []
