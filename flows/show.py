@@ -22,7 +22,7 @@ from geoml import pipeline
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
 from geoml.engine.run.tally import Tally
-from geoml.io.cards.domain import describe
+from geoml.io.cards.domain import described
 from geoml.texts import listed
 
 P = ParamSpec("P")
@@ -109,7 +109,7 @@ def changes(out: str, rows: Sequence[Mapping[str, object]], failed: Mapping[str,
 
 def completed(run: dict[str, Any]) -> Any:
     """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
-    said = [describe(run.get("domain")), *warning_line(run.get("warnings") or [])]
+    said = [*filter(None, [described(run)]), *warning_line(run.get("warnings") or [])]
     return Completed(data=run, message="; ".join(said))
 
 

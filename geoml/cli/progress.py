@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from geoml.cli.terminal import Terminal, escaped
-from geoml.io.cards.domain import describe
+from geoml.io.cards.domain import described
 
 if TYPE_CHECKING:
     from geoml.engine.run.plan import Plan
@@ -63,10 +63,12 @@ def progress_bar() -> Iterator[Bar]:
 
 def print_domain(run: Mapping[str, Any]) -> None:
     """One line on standard error: whether the images of a run are like the training data of its model."""
-    domain = run.get("domain")
+    domain, words = run.get("domain"), described(run)
+    if not words:
+        return
     style = {"inside": "green", "outside": "red"}.get(domain["verdict"], "yellow") if domain else ""
     mark = "" if domain is None or domain["verdict"] == "inside" else "Warning: "
-    Terminal(stderr=True, soft_wrap=True).print(escaped(f"{mark}{describe(domain)}", style))
+    Terminal(stderr=True, soft_wrap=True).print(escaped(f"{mark}{words}", style))
 
 
 @contextmanager

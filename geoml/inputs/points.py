@@ -118,7 +118,7 @@ class Input(Unfitted):
         found["building"] = self._buildings(cloud, plane, window)
         layers = np.stack([found[name] for name in self.terms.layers]).astype(np.float32)
         known = np.isfinite(found["dsm"]) | np.isfinite(found["dtm"])
-        count = np.where(known, np.clip(found["count"], 1, 65535), 0).astype(np.uint16)
+        count = known.astype(np.uint16)
         data = np.where(np.isfinite(layers), layers, np.float32(VOID))
         ones, zeros = (1.0,) * len(layers), (0.0,) * len(layers)
         return Pixels(data, count, ones, zeros, window, tuple(items), plane)

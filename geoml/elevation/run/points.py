@@ -26,7 +26,7 @@ from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.points.item import outline, to_item
 from geoml.io.points.source import PointSource, open_source
-from geoml.io.stac.times import rfc3339
+from geoml.io.stac.items import united
 from geoml.io.stores.claim import claim
 from geoml.io.stores.hrefs import redact
 from geoml.io.stores.store import read_small, within, write_json
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 ASKED: Final = "elevation.json"
 """In the folder of the run's state: what was asked, and which files were left out."""
 PACKAGE: Final = "surfaces"
+COLLECTION: Final = "points"
 SUFFIXES: Final = (".las", ".laz")
 CLASSES: Final = (
     ClassInfo(value=0, name="other", color="#b0b0b0"),
@@ -70,7 +71,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     )
     write_package(terms, asked, folder / PACKAGE)
     write_json(within(folder, ASKED), {**asked.model_dump(mode="json"), "left_out": left})
-    query = {"catalog": str(catalog), "datetime": "../..", **region}
+    query = {"catalog": str(catalog), "collection": COLLECTION, "datetime": "../..", **region}
     run = {
         "model": str(folder / PACKAGE),
         "crs": crs,
@@ -144,16 +145,24 @@ def name_of(vertical: str | None) -> str:
 
 def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:
     """A static catalog with an item for each file; gives its ``catalog.json``."""
-    top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
-    links = [top]
+    above = {"href": "../collection.json", "type": "application/json"}
+    names, boxes, times = [], [], []
     for source in sorted(sources, key=lambda s: s.href):
         item = _item(source)
-        item.set_self_href(None)
         value = item.to_dict(include_self_link=False, transform_hrefs=False)
+        value |= {"collection": COLLECTION, "links": [{"rel": rel, **above} for rel in ("parent", "collection")]}
         write_json(within(folder, f"items/{item.id}.json"), value)
-        links.append({"rel": "item", "href": f"./items/{item.id}.json", "type": "application/geo+json"})
-    about = {"type": "Catalog", "stac_version": "1.1.0", "id": "points", "description": "clouds of points of a run"}
-    write_json(within(folder, "catalog.json"), {**about, "links": links})
+        names.append(item.id)
+        boxes.append(value["bbox"])
+        times.append(value["properties"]["datetime"])
+    top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
+    extent = {"spatial": {"bbox": [united(boxes)]}, "temporal": {"interval": [[min(times), max(times)]]}}
+    links = [{"rel": "item", "href": f"./items/{name}.json", "type": "application/geo+json"} for name in names]
+    about = {"stac_version": "1.1.0", "id": COLLECTION, "description": "clouds of points of a run"}
+    collection = {"type": "Collection", **about, "license": "other", "extent": extent}
+    write_json(within(folder, "collection.json"), {**collection, "links": [top, {**top, "rel": "parent"}, *links]})
+    child = {"rel": "child", "href": "./collection.json", "type": "application/json"}
+    write_json(within(folder, "catalog.json"), {"type": "Catalog", **about, "links": [top, child]})
     return folder / "catalog.json"
 
 
@@ -166,21 +175,19 @@ def _item(source: PointSource) -> pystac.Item:
     version = hashlib.sha256(f"{json.dumps(said, sort_keys=True)} {stamp}".encode()).hexdigest()[:16]
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(redact(source.href)).stem)[:80]
     name = f"{stem}-{hashlib.sha256(redact(source.href).encode()).hexdigest()[:8]}"
-    when = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-    log.debug("%s: %s", name, rfc3339(when))
-    return to_item(source, name, when, version)
+    return to_item(source, name, dt.datetime(2000, 1, 1, tzinfo=dt.UTC), version)
 
 
 def write_package(terms: HeightTerms, asked: ElevationRecipe, folder: Path) -> None:
     """The package of a run that learns nothing: what it makes, and the identity."""
     layers = len(terms.layers)
     card = MapCard(
-        name=f"elevation-{terms.ground if terms.kind == 'points' else terms.kind}",
+        name=Path(terms.ground).name if terms.kind == "points" else terms.kind,
         description="Heights, worked out and not learnt.",
         task="elevation" if terms.kind == "points" else "stereo_elevation",
         architecture="given",
         config={"bands": 1, "dates": layers},
-        bands=(Band(name="z", unit="m"),),
+        bands=(Band(name="z"),),
         gsd=asked.res,
         dates=layers,
         chip_size=512,

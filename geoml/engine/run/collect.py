@@ -248,7 +248,12 @@ def _summary(
     return {
         "recipe": plan.recipe.model_dump(mode="json"),
         "hash": plan.hash,
-        "model": {"name": plan.card.name, "version": plan.card.version, "sha256": plan.card.sha256},
+        "model": {
+            "name": plan.card.name,
+            "version": plan.card.version,
+            "sha256": plan.card.sha256,
+            **({} if plan.card.learnt else {"learnt": False}),
+        },
         "collection": plan.collection,
         "zones": [z.model_dump(mode="json", exclude={"part", "pixels"}) for z in plan.zones],
         "blocks": {"planned": len(plan.blocks), "done": blocks.ids, "failed": failed},

@@ -84,6 +84,11 @@ def describe(domain: Mapping[str, Any] | None) -> str:
     )
 
 
+def described(run: Mapping[str, Any]) -> str:
+    """As `describe`, of what ``run.json`` says; "" where its model learnt nothing that data could be unlike."""
+    return describe(run.get("domain")) if run.get("model", {}).get("learnt", True) else ""
+
+
 def percent_of(share: float) -> str:
     """A share as text; what is not nothing never reads as none, what is not all of it never as 100 %."""
     return "none" if share == 0 else f"{min(max(100 * share, 0.1), 99.9 if share < 1 else 100):.3g} %"

@@ -40,6 +40,8 @@ WIDE = 16
 """
 TEMPERATURE = "temperature"
 """In ``made``: what divides the logits of classes."""
+UNLEARNT = ("given", "persistence", "advection")
+"""Architectures that learn nothing."""
 WHOLE = 256
 """Core of chips that are never trimmed, so that a small block does not cost a large chip."""
 SIDES = ("before", "after")
@@ -150,6 +152,11 @@ class MapCard(ModelCard):
     detection: Detection | None = Field(
         default=None, exclude_if=_empty, description="thresholds and worth of its scores; None: it finds no objects"
     )
+
+    @property
+    def learnt(self) -> bool:
+        """False of what has no parameters of its own, for which no data are unlike any other."""
+        return self.architecture not in UNLEARNT
 
     @property
     def signature(self) -> Signature:

@@ -69,7 +69,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPar
         title=str(run.get("title") or f"{card.task.replace('_', ' ')} by {card.name}"),
         kind="map",
         verdict=_verdict(planned, len(done), len(failed), problems, coverage),
-        domain=domain_view(run.get("domain"), card, sources.kinds),
+        domain=domain_view(run.get("domain"), card, sources.kinds) if card.learnt else None,
         view=view,
         section=part.section(scores) if view else "",
         coverage=coverage,

@@ -82,7 +82,7 @@ class ElevationReport:
         title, ends = self.titles[key], [self._text(v) for v in (low, high)]
         bar = Markup('<p class="small soft">{} <span style="background:{};padding:0 4em"></span> {}</p>')
         alt = f"Map of {title}, from {ends[0]} to {ends[1]}; {extent}."
-        return Drawing(title.capitalize(), colours, alt, bar.format(ends[0], images.gradient(), ends[1]))
+        return Drawing(title[:1].upper() + title[1:], colours, alt, bar.format(ends[0], images.gradient(), ends[1]))
 
     def section(self, scores: Mapping[str, Any] | None) -> Markup:
         """Numbers of each layer, and what check points say."""
