@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from geoml.errors import DataError
+from geoml.errors import DataError, GeomlError, InputError
+from geoml.io.stores.hrefs import gdal_path, redact
+from geoml.io.stores.ranges import Denied, RemoteFile, check_head, remote_file
+from geoml.io.stores.sign import sign_href
+from geoml.settings import settings
+
+T = TypeVar("T")
+
+HEAD = 2**11
+"""Bytes of the first read: the header of nearly every file and its records."""
+
+LAS, JSON = "LAS file", "JSON document"
+
+
+@dataclass(frozen=True)
+class PointPlace:
+    """Where a file is and how it may be asked for, as `geoml.io.stac.bands.BandSpec` has it for rasters."""
+
+    href: str
+    sign: str | None = None
+    remote: bool = False
+    root: str | None = None
+    keys: bool = True
 
 
 class PointBytes(Protocol):
-    """A file that is read by range; both methods raise errors of ours."""
+    """A file that is read by range; its methods raise errors of ours."""
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
 
+    @property
+    def version(self) -> tuple[int, str]:
+        """What changes when the file does."""
+
     def read(self, start: int, count: int) -> bytes:
         """``count`` bytes from ``start``, fewer at the end of the file."""
 
     def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """As `read` for many (start, stop), in as few requests as there are places."""
+        """As `read` for many (start, stop), near ones in one request."""
 
 
 class LocalBytes:
@@ -29,9 +57,10 @@ class LocalBytes:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self.size = path.stat().st_size
+            stat = path.stat()
         except OSError as err:
             raise DataError(f"cannot be read ({err.strerror})") from err
+        self.size, self.version = stat.st_size, (stat.st_size, str(stat.st_mtime_ns))
 
     def read(self, start: int, count: int) -> bytes:
         try:
@@ -43,3 +72,93 @@ class LocalBytes:
 
     def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return [self.read(start, stop - start) for start, stop in ranges]
+
+
+class MemoryBytes:
+    """A file that is here already."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size, self.version = len(content), (len(content), "")
+
+    def read(self, start: int, count: int) -> bytes:
+        return self._content[start : start + max(0, count)]
+
+    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self._content[start:stop] for start, stop in ranges]
+
+
+class RemoteBytes:
+    """A file elsewhere: what is asked for and no more, as pages of an octree are kept decoded."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._file = file
+        self._head = b"" if file.version else self._range(0, HEAD)
+        if self._head:
+            check_head(self._head, file.kind)
+
+    @property
+    def version(self) -> tuple[int, str]:
+        return self._file.version or (0, "")
+
+    @property
+    def size(self) -> int:
+        return self._file.size
+
+    def read(self, start: int, count: int) -> bytes:
+        stop = max(start, min(start + count, self.size))
+        at_hand = self._head[start:stop]
+        return at_hand + self._range(start + len(at_hand), stop)
+
+    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        wanted = [(start, min(stop, self.size)) for start, stop in ranges]
+        parts = self._file.read_all(wanted)
+        self._check()
+        for (start, stop), part in zip(wanted, parts, strict=True):
+            if len(part) != stop - start:
+                raise DataError(f"{len(part)} bytes for bytes {start}-{stop - 1}")
+        return parts
+
+    def _range(self, start: int, stop: int) -> bytes:
+        body = self._file.read_all([(start, stop)])[0] if start < stop else b""
+        self._check()
+        return body
+
+    def _check(self) -> None:
+        if self._file.failure is not None:
+            raise self._file.failure
+
+
+def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str = LAS) -> T:
+    """``action`` on the file of a place; a signature that is refused is renewed once.
+
+    Raises InputError for an href that is not allowed, TransientError when a server still fails after
+    ``settings().retries`` tries or the file changed meanwhile, DataError for what trying again does not mend; all name
+    the file.
+    """
+    for fresh in (False, True):
+        try:
+            return action(_opened(place, kind, fresh))
+        except Denied as err:
+            if fresh or place.sign is None:
+                raise _named(place.href, err) from err
+        except GeomlError as err:
+            raise _named(place.href, err) from err
+    raise AssertionError("unreachable")
+
+
+def _opened(place: PointPlace, kind: str, fresh: bool) -> PointBytes:
+    href = sign_href(place.href, place.sign, fresh=fresh) if place.sign else place.href
+    path = gdal_path(href, remote=place.remote, root=Path(place.root) if place.root else None)
+    if "://" not in path:
+        return LocalBytes(Path(path))
+    until = time.monotonic() + 4 * settings().timeout
+    return RemoteBytes(remote_file(place.href, path, until, keys=place.keys, kind=kind))
+
+
+def _named(href: str, err: GeomlError) -> GeomlError:
+    """The error with the file in front, once."""
+    name, text = redact(href), str(err)
+    if isinstance(err, InputError) and text.startswith("href: "):
+        return err
+    return type(err)(text if text.startswith(name) else f"{name}: {text}")

@@ -61,8 +61,7 @@ class Georeference:
 def from_file(header: LasHeader) -> Stated:
     """What the records of a LAS file say: the WKT where global encoding bit 4 is set, else the GeoKeys, else a WKT."""
     wkt, keys = _from_wkt(header), _from_keys(header)
-    first, second = (wkt, keys) if header.encoding & 16 else (keys, wkt)
-    return first if first.crs is not None else second
+    return first(wkt, keys) if header.encoding & 16 else first(keys, wkt)
 
 
 def stated(text: str) -> Stated:
@@ -88,6 +87,14 @@ def ellipsoidal(crs: pyproj.CRS) -> pyproj.CRS | None:
     """The geographic 3D CRS of ``crs``: heights above its ellipsoid."""
     base = crs.geodetic_crs
     return None if base is None else base.to_3d()
+
+
+def first(*said: Stated) -> Stated:
+    """The first that says a CRS, with heights and their unit of the first that says them."""
+    flat = next((s for s in said if s.crs is not None), Stated())
+    above = next((s for s in said if s.vertical is not None), Stated())
+    unit = next((s.z for s in said if s.z is not None), None)
+    return Stated(flat.crs, flat.xy, above.vertical, flat.z or above.z or unit)
 
 
 def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeference:

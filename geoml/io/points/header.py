@@ -29,7 +29,7 @@ _EXTRA = (0, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8, *(n * w for n in (2, 3) for w in (1, 
 
 
 @dataclass(frozen=True)
-class Record:
+class VariableRecord:
     """One variable-length record."""
 
     user: str
@@ -55,7 +55,7 @@ class LasHeader:
     offsets: tuple[float, float, float]
     mins: tuple[float, float, float]
     maxs: tuple[float, float, float]
-    records: tuple[Record, ...]
+    records: tuple[VariableRecord, ...]
     end: int
     """Offset of the first extended record, else the size of the file: points end before it."""
 
@@ -126,7 +126,7 @@ def read_header(file: PointBytes) -> LasHeader:
     return header
 
 
-def _vlrs(file: PointBytes, place: int, start: int, count: int) -> Iterator[Record]:
+def _vlrs(file: PointBytes, place: int, start: int, count: int) -> Iterator[VariableRecord]:
     if count * 54 > start - place or start - place > MAX_VLR_BYTES:
         raise DataError(f"{count} records between byte {place} and {start}; at most {MAX_VLR_BYTES} bytes are read")
     block = file.read(place, start - place)
@@ -138,11 +138,11 @@ def _vlrs(file: PointBytes, place: int, start: int, count: int) -> Iterator[Reco
         at += 54
         if at + length > len(block):
             raise DataError(f"record {number + 1} of {count} has {length} bytes, more than the header")
-        yield Record(_text(user), kind, block[at : at + length])
+        yield VariableRecord(_text(user), kind, block[at : at + length])
         at += length
 
 
-def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[Record]:
+def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[VariableRecord]:
     """Extended records that may hold a CRS; others are not read."""
     if count > MAX_EVLRS:
         raise DataError(f"{count} extended records; at most {MAX_EVLRS} are read")
@@ -156,7 +156,7 @@ def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[Record]:
         if _text(user) == "LASF_Projection":
             if length > MAX_EVLR_BYTES:
                 raise DataError(f"a CRS of {length} bytes; at most {MAX_EVLR_BYTES} are read")
-            yield Record(_text(user), kind, file.read(place + 60, length))
+            yield VariableRecord(_text(user), kind, file.read(place + 60, length))
         place += 60 + length
 
 

@@ -13,7 +13,7 @@ _EXACT = 2**53
 
 
 @dataclass(frozen=True)
-class Axis:
+class MetreAxis:
     """metres = (integer * ``step`` + ``start``) / ``parts``, exactly; None in ``parts`` where no int64 holds that."""
 
     scale: float
@@ -30,7 +30,7 @@ class Axis:
         return (integers.astype(np.int64) * self.step + self.start) / self.parts
 
 
-def axis(scale: float, offset: float, factor: Fraction) -> Axis:
+def axis(scale: float, offset: float, factor: Fraction) -> MetreAxis:
     """An axis whose numbers are integer * ``scale`` + ``offset`` in units of ``factor`` metres.
 
     The scale and offset of a file are decimal numbers that binary ones only come near to: 0.01 is taken for 1/100.
@@ -39,4 +39,4 @@ def axis(scale: float, offset: float, factor: Fraction) -> Axis:
     parts = int(np.lcm.reduce([step.denominator, start.denominator], dtype=object))
     one, first = int(step * parts), int(start * parts)
     fits = parts <= _EXACT and one * 2**31 + abs(first) < _WIDE
-    return Axis(scale, offset, factor, one, first, parts if fits else None)
+    return MetreAxis(scale, offset, factor, one, first, parts if fits else None)

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.errors import DataError, InputError
+from geoml.errors import InputError
 from geoml.io.points.cloud import Cloud, joined
-from geoml.io.points.header import read_header
+from geoml.io.points.copc import read_nodes
+from geoml.io.points.files import PointBytes, using_points
+from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.laz import raw_parts
-from geoml.io.points.records import decoded
-from geoml.io.points.source import PointSource, axes, open_bytes
-from geoml.io.stores.hrefs import redact
+from geoml.io.points.records import Points, decoded
+from geoml.io.points.source import PointSource, axes
 
 Bounds = tuple[float, float, float, float]
 
@@ -43,17 +44,25 @@ def _touches(one: Bounds, other: Bounds) -> bool:
     )
 
 
-def _read(source: PointSource, bounds: Bounds) -> Iterator[Cloud]:
-    try:
-        file = open_bytes(source.href)
-        header = read_header(file)
-        at = axes(header, source)
-        for raw in raw_parts(file, header):
-            points = decoded(raw, header.format, header.record_bytes)
-            cloud = points.cloud(at)
-            yield cloud.take(points.kept & inside(cloud.x, cloud.y, bounds))
-    except (DataError, InputError) as err:
-        raise type(err)(f"{redact(source.href)}: {err}") from err
+def _read(source: PointSource, bounds: Bounds) -> list[Cloud]:
+    return using_points(source.place, lambda file: list(_clouds(file, source, bounds)))
+
+
+def _clouds(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[Cloud]:
+    for header, points in _points(file, source, bounds):
+        cloud = points.cloud(axes(header, source))
+        yield cloud.take(points.kept & inside(cloud.x, cloud.y, bounds))
+
+
+def _points(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[tuple[LasHeader, Points]]:
+    unit = float(source.xy)
+    left, bottom, right, top = (v / unit for v in bounds)
+    if source.kind == "copc":
+        yield from read_nodes(file, source.place, (left, bottom, right, top))
+        return
+    header = read_header(file)
+    for raw in raw_parts(file, header):
+        yield header, decoded(raw, header.format, header.record_bytes)
 
 
 def inside(x: NDArray[np.float64], y: NDArray[np.float64], bounds: Bounds) -> NDArray[np.bool_]:

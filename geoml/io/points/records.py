@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.io.points.cloud import Cloud
-from geoml.io.points.lattice import Axis
+from geoml.io.points.lattice import MetreAxis
 
 NOISE = (7, 18)
 """Classes of low and high noise, which are left out."""
@@ -34,7 +34,7 @@ class Points:
         """(n,) True for points that are neither withheld nor noise."""
         return ~self.withheld & ~np.isin(self.classification, NOISE)
 
-    def cloud(self, axes: tuple[Axis, Axis, Axis]) -> Cloud:
+    def cloud(self, axes: tuple[MetreAxis, MetreAxis, MetreAxis]) -> Cloud:
         """The same points in metres, neither sorted nor sifted."""
         x, y, z = (a.metres(v) for a, v in zip(axes, (self.x, self.y, self.z), strict=True))
         rest = self.classification, self.returned, self.returns, self.intensity, self.synthetic

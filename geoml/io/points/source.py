@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
-from geoml.errors import DataError, InputError
-from geoml.io.points.files import LocalBytes, PointBytes
-from geoml.io.points.georeference import Georeference, from_file, resolved
+from geoml.io.points.copc import is_copc
+from geoml.io.points.files import PointBytes, PointPlace, using_points
+from geoml.io.points.georeference import Georeference, Stated, first, from_file, resolved
 from geoml.io.points.header import LasHeader, read_header
-from geoml.io.points.lattice import Axis, axis
-from geoml.io.stores.hrefs import gdal_path, redact
+from geoml.io.points.lattice import MetreAxis, axis
 
 
 @dataclass(frozen=True)
 class PointSource:
     """One file of points: plain values, so that a plan or an item can hold it."""
 
-    href: str
     kind: str
     """las, laz, copc, ept or bins."""
     count: int
@@ -34,40 +31,48 @@ class PointSource:
     """Metres of one unit of z in the file."""
     point_format: int
 
+    place: PointPlace
+    """Where the file is and how it may be asked for."""
+
+    @property
+    def href(self) -> str:
+        """The href as it was named."""
+        return self.place.href
+
 
 def open_source(href: str, crs: str | None = None, vertical: str | None = None) -> PointSource:
-    """What a file of points says of itself; ``crs`` and ``vertical`` count before what it says.
+    """What a file of points that the caller names says of itself; ``crs`` and ``vertical`` count before what it says.
 
     Raises InputError that names the option where a CRS is missing, DataError for a broken file, both with the file.
     """
-    try:
-        file = open_bytes(href)
-        header = read_header(file)
-        place = resolved(from_file(header), crs, vertical)
-    except (DataError, InputError) as err:
-        raise type(err)(f"{redact(href)}: {err}") from err
-    unit = float(place.xy)
+    return open_place(PointPlace(href), Stated(), crs, vertical)
+
+
+def open_place(place: PointPlace, item: Stated, crs: str | None = None, vertical: str | None = None) -> PointSource:
+    """As `open_source`; what the ``item`` says counts where the file is silent."""
+    return using_points(place, lambda file: _described(file, place, item, crs, vertical))
+
+
+def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | None, vertical: str | None) -> PointSource:
+    header = read_header(file)
+    where = resolved(first(from_file(header), item), crs, vertical)
     left, bottom, right, top = (header.mins[0], header.mins[1], header.maxs[0], header.maxs[1])
+    unit = float(where.xy)
     return PointSource(
-        href=href,
-        kind="laz" if header.compressed else "las",
+        kind="copc" if is_copc(header) else "laz" if header.compressed else "las",
         count=header.count,
         bounds=(left * unit, bottom * unit, right * unit, top * unit),
-        crs=place.crs,
-        vertical=place.vertical,
-        xy=place.xy,
-        z=place.z,
+        crs=where.crs,
+        vertical=where.vertical,
+        xy=where.xy,
+        z=where.z,
         point_format=header.format,
+        place=place,
     )
 
 
-def axes(header: LasHeader, place: Georeference | PointSource) -> tuple[Axis, Axis, Axis]:
+def axes(header: LasHeader, place: Georeference | PointSource) -> tuple[MetreAxis, MetreAxis, MetreAxis]:
     """How the integers of a file become metres."""
     factors = (place.xy, place.xy, place.z)
     x, y, z = (axis(*values) for values in zip(header.scales, header.offsets, factors, strict=True))
     return x, y, z
-
-
-def open_bytes(href: str) -> PointBytes:
-    """The bytes of a file."""
-    return LocalBytes(Path(gdal_path(href, remote=False)))

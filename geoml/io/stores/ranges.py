@@ -48,7 +48,12 @@ LARGEST = 2**22
 """Bytes of one request."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
+MAGICS = {
+    "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "LAS file": (b"LASF",),
+    "JSON document": (b"{", b"\xef\xbb\xbf", b" ", b"\t", b"\r", b"\n"),
+}
+"""What each kind of file begins with; a JPEG 2000 passes for a TIFF, as both are rasters."""
 
 
 class Denied(DataError):
@@ -59,9 +64,15 @@ class Changed(TransientError):
     """The file is not the one that was opened; start again from its header."""
 
 
+def check_head(head: bytes, kind: str) -> None:
+    """Raises DataError unless a file begins as one of a kind of `MAGICS` does."""
+    if not head.startswith(MAGICS[kind]):
+        raise DataError(f"not a {kind}, it starts with {head[:40]!r}")
+
+
 def is_raster(head: bytes) -> bool:
     """Whether a file begins like a TIFF or a JPEG 2000."""
-    return head.startswith(_MAGIC)
+    return head.startswith(MAGICS["TIFF"])
 
 
 @dataclass
@@ -129,7 +140,8 @@ class RemoteFile(ABC):
     a read failed: the first error stays in ``failure``, which readers must check also when GDAL is content.
     """
 
-    def __init__(self, href: str, until: float, tries: int) -> None:
+    def __init__(self, href: str, until: float, tries: int, kind: str) -> None:
+        self.kind = kind
         self.failure: GeomlError | None = None
         self._tries = tries
         self.name = f"geoml-{next(_numbers)}{'.jp2' if urlsplit(href).path.lower().endswith('.jp2') else '.tif'}"
@@ -150,16 +162,21 @@ class RemoteFile(ABC):
         _cache.forget(self._href)
 
     def check(self) -> None:
-        """Read the head, unless it is cached. Raises ``failure``; DataError when this is no TIFF or JPEG 2000."""
+        """Read the head, unless it is cached. Raises ``failure``; DataError when it is not one of the ``kind``."""
         head = self._guarded(lambda: self._page(0), b"")
-        if self.failure is None and not is_raster(head):
-            self.failure = DataError(f"not a TIFF, it starts with {head[:40]!r}")
+        self._guarded(lambda: check_head(head, self.kind), None)
         if self.failure is not None:
             raise self.failure
 
     @property
     def size(self) -> int:
         return self._opened.size if self._opened else 0
+
+    @property
+    def version(self) -> tuple[int, str] | None:
+        """Size and tag of the file; None as long as this process has not asked for it."""
+        self._opened = self._opened or _cache.file(self._href)
+        return (self._opened.size, self._opened.tag) if self._opened else None
 
     def read(self, start: int, count: int) -> bytes:
         """``count`` bytes from ``start``, fewer at the end of the file; none after a failure.
@@ -242,8 +259,8 @@ class RemoteFile(ABC):
 class WebFile(RemoteFile):
     """A file on a web server; ``url`` is what to ask for now (signed)."""
 
-    def __init__(self, href: str, url: str, until: float) -> None:
-        super().__init__(href, until, settings().retries + 1)
+    def __init__(self, href: str, url: str, until: float, kind: str = "TIFF") -> None:
+        super().__init__(href, until, settings().retries + 1, kind)
         self._url = url
 
     def _request(self, start: int, stop: int, info: _FileInfo | None) -> tuple[bytes, _FileInfo]:
@@ -251,7 +268,7 @@ class WebFile(RemoteFile):
         answer = self._hops(location or self._url, start, stop)
         if location and answer.status in (401, 403, 404, 410):  # where it led is often signed for a short time
             answer = self._hops(self._url, start, stop)
-        body, size = _checked(answer, start, stop)
+        body, size = _checked(answer, start, stop, self.kind)
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         return body, _FileInfo(size, tag, answer.url if answer.url != self._url else None)
 
@@ -273,8 +290,8 @@ class WebFile(RemoteFile):
 class BucketFile(RemoteFile):
     """An object of ``s3://``, ``gs://`` or ``az://``; obstore compares each answer with the range, and tries again."""
 
-    def __init__(self, href: str, until: float) -> None:
-        super().__init__(href, until, 2)  # obstore counts its own
+    def __init__(self, href: str, until: float, kind: str = "TIFF") -> None:
+        super().__init__(href, until, 2, kind)  # obstore counts its own
         scheme, _, path = href.partition("://")
         bucket, _, self._key = path.partition("/")
         self._bucket = _bucket(f"{scheme}://{bucket}")
@@ -286,18 +303,18 @@ class BucketFile(RemoteFile):
         return body, _FileInfo(state.size, state.tag or "", None)
 
 
-def remote_file(href: str, url: str, until: float, *, keys: bool = True) -> RemoteFile:
-    """The file of an ``href`` that is to be asked for as ``url`` now, until the time ``until``.
+def remote_file(href: str, url: str, until: float, *, keys: bool = True, kind: str = "TIFF") -> RemoteFile:
+    """The file of an ``href`` that is to be asked for as ``url`` now, until the time ``until``; a kind of `MAGICS`.
 
     Without ``keys`` an object is read as anybody could, over https from its store's public endpoint. Raises InputError
     where it has none.
     """
     if not is_bucket(url):
-        return WebFile(href, url, until)
+        return WebFile(href, url, until, kind)
     if keys:
-        return BucketFile(url, until)
+        return BucketFile(url, until, kind)
     public = public_url(url)
-    return WebFile(public, public, until)
+    return WebFile(public, public, until, kind)
 
 
 @lru_cache(maxsize=64)
@@ -316,7 +333,7 @@ def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return jobs
 
 
-def _checked(answer: Answer, start: int, stop: int) -> tuple[bytes, int]:
+def _checked(answer: Answer, start: int, stop: int, kind: str) -> tuple[bytes, int]:
     """(the bytes, size of the file) of an answer. Raises TransientError, Denied or DataError for any other answer."""
     where, status, headers = redact(answer.url), answer.status, answer.headers
     if status in RETRIED:
@@ -325,8 +342,8 @@ def _checked(answer: Answer, start: int, stop: int) -> tuple[bytes, int]:
         raise Denied(f"{where}: HTTP {status}")
     if status == 416 and headers.get("Content-Range", "").endswith("*/0"):
         return b"", 0
-    if status == 200 and start == 0 and answer.body and not is_raster(answer.body):
-        raise DataError(f"not a TIFF, it starts with {answer.body[:40]!r}")
+    if status == 200 and start == 0 and answer.body:
+        check_head(answer.body, kind)
     if status == 200:
         raise TransientError(f"{where}: the whole file (HTTP 200) instead of a range")
     if status != 206:

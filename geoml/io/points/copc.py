@@ -1,0 +1,153 @@
+"""COPC: a LAZ 1.4 file whose chunks are the nodes of an octree (COPC specification 1.0, copc.io).
+
+Of a file elsewhere the header, the pages of the hierarchy that a window touches and its nodes are read; header and
+pages are kept, so that the next window costs its nodes only.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from geoml.errors import DataError
+from geoml.io.points.files import PointBytes, PointPlace
+from geoml.io.points.header import LasHeader, read_header
+from geoml.io.points.laz import Chunk, check_size, decompressed, laszip_record
+from geoml.io.points.octree import NodeKey, Octree, Square, checked_key
+from geoml.io.points.records import Points, decoded
+
+KEPT = 64
+"""Files whose header and hierarchy this process keeps."""
+
+BATCH = 2**25
+"""Bytes of chunks that are decoded at once."""
+
+MAX_PAGE = 2**26
+_ENTRY = struct.Struct("<4iQii")
+
+
+@dataclass(frozen=True)
+class HierarchyPage:
+    """Where a page lies in the file."""
+
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class CopcFile:
+    """What is kept of a file."""
+
+    header: LasHeader
+    laszip: bytes
+    tree: Octree[Chunk, HierarchyPage]
+    lock: threading.Lock
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self._files: OrderedDict[tuple[PointPlace, tuple[int, str]], CopcFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, place: PointPlace, file: PointBytes) -> CopcFile:
+        with self._lock:
+            if (kept := self._files.get((place, file.version))) is not None:
+                return kept
+        opened = _opened(file, read_header(file))
+        with self._lock:
+            self._files[place, file.version] = opened
+            while len(self._files) > KEPT:
+                self._files.popitem(last=False)
+        return opened
+
+
+_kept = _Kept()
+
+
+def is_copc(header: LasHeader) -> bool:
+    """Whether the header has the record that makes a LAZ file a COPC."""
+    return header.record("copc", 1) is not None
+
+
+def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[tuple[LasHeader, Points]]:
+    """Points of the nodes that touch a window in units of the file; some of them lie beyond it.
+
+    Raises DataError for a hierarchy or chunks that lie.
+    """
+    kept = _kept.get(place, file)
+    with kept.lock:
+        nodes = kept.tree.touching(
+            window,
+            max(kept.header.scales),
+            lambda p: _pages(file, kept.header, p),
+            lambda e: isinstance(e, HierarchyPage),
+        )
+    nodes = sorted((n for n in nodes if n.count), key=lambda n: n.start)
+    while nodes:
+        take = 1
+        while take < len(nodes) and sum(n.size for n in nodes[: take + 1]) <= BATCH:
+            take += 1
+        batch, nodes = nodes[:take], nodes[take:]
+        bodies = file.read_all([(n.start, n.start + n.size) for n in batch])
+        for node, body in zip(batch, bodies, strict=True):
+            _check_count(kept.header, node, body)
+        parts = [(body, node.count) for body, node in zip(bodies, batch, strict=True)]
+        raw = decompressed(kept.header, kept.laszip, parts)
+        yield kept.header, decoded(raw, kept.header.format, kept.header.record_bytes)
+
+
+def _opened(file: PointBytes, header: LasHeader) -> CopcFile:
+    info = header.record("copc", 1) or b""
+    if len(info) < 72 or not header.compressed or header.format not in (6, 7, 8):
+        raise DataError("a COPC without its information, or of a point format that COPC does not have")
+    x, y, _z, half, _spacing, start, size = struct.unpack_from("<5d2Q", info)
+    tree: Octree[Chunk, HierarchyPage] = Octree((x - half, y - half), 2 * half)
+    tree.pages[NodeKey(0, 0, 0, 0)] = _page(file, start, size)
+    return CopcFile(header, laszip_record(header), tree, threading.Lock())
+
+
+def _page(file: PointBytes, start: int, size: int) -> HierarchyPage:
+    if not 0 < size <= MAX_PAGE or size % _ENTRY.size or start + size > file.size:
+        raise DataError(f"a page of its hierarchy has {size} bytes at byte {start} of a file of {file.size}")
+    return HierarchyPage(start, size)
+
+
+def _pages(
+    file: PointBytes, header: LasHeader, pages: Sequence[HierarchyPage]
+) -> list[dict[NodeKey, Chunk | HierarchyPage]]:
+    bodies = file.read_all([(p.start, p.start + p.size) for p in pages])
+    return [_entries(file, header, body) for body in bodies]
+
+
+def _entries(file: PointBytes, header: LasHeader, body: bytes) -> dict[NodeKey, Chunk | HierarchyPage]:
+    found: dict[NodeKey, Chunk | HierarchyPage] = {}
+    for level, x, y, z, start, size, count in _ENTRY.iter_unpack(body):
+        key = checked_key(level, x, y, z)
+        if count == -1:
+            found[key] = _page(file, start, size)
+        elif count == 0:
+            found[key] = Chunk(0, 0, 0)
+        else:
+            found[key] = _chunk(file, header, key, Chunk(start, size, count))
+    return found
+
+
+def _chunk(file: PointBytes, header: LasHeader, key: NodeKey, chunk: Chunk) -> Chunk:
+    least = header.record_bytes + 4
+    inside = header.start <= chunk.start <= file.size - chunk.size
+    if not 0 < chunk.count <= header.count or chunk.size < least or not inside:
+        raise DataError(
+            f"node {key} has {chunk.count} points in {chunk.size} bytes from byte {chunk.start}, which lies"
+        )
+    check_size(header, chunk.count, f"node {key}")
+    return chunk
+
+
+def _check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
+    """A chunk of layers says how many points it has, after the first one (LAS 1.4 compression of LASzip)."""
+    (count,) = struct.unpack_from("<I", body, header.record_bytes)
+    if count != chunk.count:
+        raise DataError(f"the chunk at byte {chunk.start} has {count} points, its hierarchy says {chunk.count}")
