@@ -57,7 +57,7 @@ def summarised(cell: Ints, z: Floats, window: Window) -> Cells:
 
 
 def extreme(cell: Ints, z: Floats, window: Window, of: np.ufunc) -> Floats:
-    """(y, x) the lowest or highest, by ``np.fmin`` or ``np.fmax``, of the points of each cell; NaN where it is empty."""
+    """(y, x) the lowest or highest, by ``np.fmin`` or ``np.fmax``, of the points of each cell; NaN where empty."""
     out = np.full(window.shape[0] * window.shape[1], np.nan)
     of.at(out, cell, z)
     return out.reshape(window.shape)

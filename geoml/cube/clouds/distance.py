@@ -16,6 +16,6 @@ def capped(some: Flags, res: float, cap: float) -> Floats:
     if not some.any():
         return np.full(some.shape, float(cap))
     nearest = ndimage.distance_transform_edt(~some, return_distances=False, return_indices=True)
-    rows, cols = np.indices(some.shape, sparse=True)
+    rows, cols = np.ogrid[: some.shape[0], : some.shape[1]]
     squared = (nearest[0] - rows) ** 2 + (nearest[1] - cols) ** 2
-    return np.minimum(np.sqrt(squared) * res, cap)
+    return np.asarray(np.minimum(np.sqrt(squared) * res, cap))

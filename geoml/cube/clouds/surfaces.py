@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def surfaces(
     first = cloud.returned <= 1
     dsm = extreme(cell[first & (cell >= 0)], cloud.z[first & (cell >= 0)], wide, np.fmax)[here]
     distance = capped(cell_counts(cell, ground & ~cloud.synthetic, wide) > 0, plane.res, options.farthest)
-    out = {"dtm": dtm, "dsm": dsm, "height": dsm.astype(np.float32) - dtm.astype(np.float32)}
+    out: dict[str, NDArray[Any]] = {"dtm": dtm, "dsm": dsm, "height": dsm.astype(np.float32) - dtm.astype(np.float32)}
     out |= {"count": measured[here], "distance": distance[here], "spread": cells.spread[here]}
     out |= {"lowest": cells.lowest[here], "highest": cells.highest[here]}
     return {name: layer.astype(np.float32) for name, layer in out.items()}
