@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,7 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
-from geoml.io.points.item import outline, to_item
+from geoml.io.points.item import outline, plain, to_item
 from geoml.io.points.source import PointSource, open_source
 from geoml.io.stac.items import united
 from geoml.io.stores.claim import claim
@@ -167,7 +166,7 @@ def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:
 
 
 def _item(source: PointSource) -> pystac.Item:
-    said = {**asdict(source), "xy": str(source.xy), "z": str(source.z), "href": redact(source.href)}
+    said = {**plain(source), "place": redact(source.href)}
     stamp = ""
     if "://" not in source.href:
         look = Path(source.href).stat()
@@ -175,7 +174,16 @@ def _item(source: PointSource) -> pystac.Item:
     version = hashlib.sha256(f"{json.dumps(said, sort_keys=True)} {stamp}".encode()).hexdigest()[:16]
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(redact(source.href)).stem)[:80]
     name = f"{stem}-{hashlib.sha256(redact(source.href).encode()).hexdigest()[:8]}"
-    return to_item(source, name, dt.datetime(2000, 1, 1, tzinfo=dt.UTC), version)
+    return to_item(source, name, _when(source), version)
+
+
+def _when(source: PointSource) -> dt.datetime:
+    """The day that the file says it was made, else the time of its last change; without both, now."""
+    if source.made is not None:
+        return dt.datetime.combine(dt.date.fromisoformat(source.made), dt.time(), dt.UTC)
+    if "://" not in source.href:
+        return dt.datetime.fromtimestamp(Path(source.href).stat().st_mtime, dt.UTC)
+    return dt.datetime.now(dt.UTC)
 
 
 def write_package(terms: HeightTerms, asked: ElevationRecipe, folder: Path) -> None:

@@ -5,6 +5,7 @@ Offsets and sizes are those of the ASPRS LAS Specification 1.4 R15.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import struct
 from collections.abc import Iterator
@@ -58,6 +59,8 @@ class LasHeader:
     records: tuple[VariableRecord, ...]
     end: int
     """Offset of the first extended record, else the size of the file: points end before it."""
+    made: dt.date | None = None
+    """Day on which the file was made; None: it does not say."""
 
     def record(self, user: str, number: int) -> bytes | None:
         """The data of the first record of a kind; None without one."""
@@ -121,9 +124,17 @@ def read_header(file: PointBytes) -> LasHeader:
         maxs=(numbers[6], numbers[8], numbers[10]),
         records=tuple(records),
         end=end,
+        made=_day(*struct.unpack_from("<HH", head, 90)),
     )
     _check_extra_bytes(header)
     return header
+
+
+def _day(day: int, year: int) -> dt.date | None:
+    """Of a day of a year, from 1."""
+    if not (1 <= day <= 366 and 1970 <= year <= 2100):
+        return None
+    return dt.date(year, 1, 1) + dt.timedelta(days=day - 1)
 
 
 def _vlrs(file: PointBytes, place: int, start: int, count: int) -> Iterator[VariableRecord]:

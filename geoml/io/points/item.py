@@ -18,6 +18,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError
+from geoml.io.points.files import PointPlace
 from geoml.io.points.source import PointSource
 from geoml.io.stac.items import bbox_of, projection
 
@@ -43,7 +44,7 @@ def to_item(source: PointSource, name: str, when: dt.datetime, version: str) -> 
         **projection(source.crs),
         "proj:bbox": list(source.bounds),
         "processing:version": version,
-        OWN: {**asdict(source), "xy": str(source.xy), "z": str(source.z)},
+        OWN: plain(source),
     }
     item = pystac.Item(name, shapely.geometry.mapping(shape), bbox_of(shape), when, properties)
     item.stac_extensions = [POINTCLOUD, "https://stac-extensions.github.io/projection/v2.0.0/schema.json"]
@@ -51,12 +52,18 @@ def to_item(source: PointSource, name: str, when: dt.datetime, version: str) -> 
     return item
 
 
+def plain(source: PointSource) -> dict[str, Any]:
+    """A source as JSON."""
+    return {**asdict(source), "xy": str(source.xy), "z": str(source.z)}
+
+
 def source_of(item: pystac.Item) -> PointSource:
     """What `to_item` was given. Raises DataError for an item of another kind."""
     value: Any = item.properties.get(OWN)
     try:
         known: Mapping[str, Any] = {**value, "bounds": tuple(value["bounds"])}
-        return PointSource(**{**known, "xy": Fraction(known["xy"]), "z": Fraction(known["z"])})
+        exact = {"xy": Fraction(known["xy"]), "z": Fraction(known["z"]), "place": PointPlace(**known["place"])}
+        return PointSource(**{**known, **exact})
     except (TypeError, KeyError, ValueError) as err:
         raise DataError(f"item {item.id}: says nothing of its points ({err})") from err
 

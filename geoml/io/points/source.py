@@ -34,6 +34,9 @@ class PointSource:
     place: PointPlace
     """Where the file is and how it may be asked for."""
 
+    made: str | None = None
+    """Day on which the file was made, RFC 3339; None: it does not say."""
+
     @property
     def href(self) -> str:
         """The href as it was named."""
@@ -68,6 +71,7 @@ def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | Non
         z=where.z,
         point_format=header.format,
         place=place,
+        made=header.made.isoformat() if header.made else None,
     )
 
 
