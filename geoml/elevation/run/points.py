@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,16 +18,21 @@ import pystac
 import shapely
 
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.search import SUFFIXES, found_places
 from geoml.engine.packages import package
 from geoml.engine.run.plan import STATE
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.io.points.files import PointPlace
+from geoml.io.points.georeference import Stated
 from geoml.io.points.item import outline, plain, to_item
-from geoml.io.points.source import PointSource, open_source
+from geoml.io.points.source import PointSource, open_place
 from geoml.io.stac.items import united
+from geoml.io.stac.left_out import LeftOut
 from geoml.io.stores.claim import claim
 from geoml.io.stores.hrefs import redact
+from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, within, write_json
 from geoml.recipe import PredictRecipe, differences, parse
 
@@ -37,7 +42,8 @@ ASKED: Final = "elevation.json"
 """In the folder of the run's state: what was asked, and which files were left out."""
 PACKAGE: Final = "surfaces"
 COLLECTION: Final = "points"
-SUFFIXES: Final = (".las", ".laz")
+Place = tuple[PointPlace, Stated]
+"""A file, and what is said of it elsewhere."""
 CLASSES: Final = (
     ClassInfo(value=0, name="other", color="#b0b0b0"),
     ClassInfo(value=1, name="building", color="#c0392b"),
@@ -49,13 +55,12 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
 
     A file of a folder or a catalog that cannot be used is left out and named; one that was named is an error. Raises
     InputError for files that do not fit each other and for a folder with another run, NothingFound without a file, and
-    what `open_source` raises.
+    what `open_place` raises.
     """
     store = claim(out, STATE)
     folder = store.local / STATE
     check_same(asked, folder)
-    named, listed = places(asked)
-    sources, left = opened(asked, named, listed)
+    sources, left = opened(asked)
     crs, vertical = one_of(sources, "crs"), one_of(sources, "vertical")
     if crs is None:
         raise InputError("crs: not known; expected --crs, such as EPSG:28992")
@@ -91,34 +96,37 @@ def check_same(asked: ElevationRecipe, folder: Path) -> None:
         raise InputError(f"out: {folder.parent} holds other heights: {changes}; expected an empty folder")
 
 
-def places(asked: ElevationRecipe) -> tuple[list[str], list[str]]:
-    """Files that were named, and files of folders and catalogs."""
-    named, listed = list[str](), list[str]()
-    for place in asked.points:
-        path = Path(place)
-        if "://" not in place and path.is_dir() and not (path / "ept.json").is_file():
-            found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-            if not found:
-                raise NothingFound(f"points: {place} has no file named {' or '.join(SUFFIXES)}")
-            listed += found
-        else:
-            named.append(place)
+def places(asked: ElevationRecipe, left: dict[str, str]) -> tuple[list[Place], list[Place]]:
+    """Files that were named, and files of folders and catalogs. Those of items that have none go to ``left``."""
+    named, listed = list[Place](), list[Place]()
+    for text in asked.points:
+        path = Path(text)
+        if is_url(text) or not path.is_dir():
+            named.append((PointPlace(text), Stated()))
+            continue
+        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise NothingFound(f"points: {text} has no file named {' or '.join(SUFFIXES)}")
+        listed += [(PointPlace(place), Stated()) for place in found]
+    if asked.catalog is not None:
+        out = LeftOut(strict=False)
+        listed = found_places(asked, out)
+        left |= out.items
     return named, listed
 
 
-def opened(
-    asked: ElevationRecipe, named: Iterable[str], listed: Iterable[str]
-) -> tuple[list[PointSource], dict[str, str]]:
-    """The sources, and why others are left out, by their place."""
-    found = [open_source(place, asked.crs, asked.vertical) for place in named]
+def opened(asked: ElevationRecipe) -> tuple[list[PointSource], dict[str, str]]:
+    """The sources, and why others are left out, by their place or item. Raises NothingFound where none has a point."""
     left: dict[str, str] = {}
+    named, listed = places(asked, left)
+    found = [open_place(place, said, asked.crs, asked.vertical) for place, said in named]
     first: GeomlError | None = None
-    for place in listed:
+    for place, said in listed:
         try:
-            found.append(open_source(place, asked.crs, asked.vertical))
+            found.append(open_place(place, said, asked.crs, asked.vertical))
         except (DataError, InputError) as err:
             log.warning("left out: %s", err)
-            left[redact(place)] = str(err)
+            left[redact(place.href)] = str(err)
             first = first or err
     found = [s for s in found if s.count]
     if not found:
@@ -168,7 +176,7 @@ def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:
 def _item(source: PointSource) -> pystac.Item:
     said = {**plain(source), "place": redact(source.href)}
     stamp = ""
-    if "://" not in source.href:
+    if not is_url(source.href):
         look = Path(source.href).stat()
         stamp = f"{look.st_size} {look.st_mtime_ns}"
     version = hashlib.sha256(f"{json.dumps(said, sort_keys=True)} {stamp}".encode()).hexdigest()[:16]
@@ -181,7 +189,7 @@ def _when(source: PointSource) -> dt.datetime:
     """The day that the file says it was made, else the time of its last change; without both, now."""
     if source.made is not None:
         return dt.datetime.combine(dt.date.fromisoformat(source.made), dt.time(), dt.UTC)
-    if "://" not in source.href:
+    if not is_url(source.href):
         return dt.datetime.fromtimestamp(Path(source.href).stat().st_mtime, dt.UTC)
     return dt.datetime.now(dt.UTC)
 
