@@ -39,7 +39,9 @@ def run_elevation(recipe: ElevationRecipe, out: Path, *, quiet: bool = False) ->
 
     made = steps.elevation_run(recipe, out)
     with progress_bar() as bar:
-        record = pipeline.predict(made, out, progress=bar.advance, started=bar.start)
+        pipeline.predict(made, out, progress=bar.advance, started=bar.start)
+    with pipeline.locked(out):
+        record = steps.finish(recipe, out)
     if not quiet:
         outputs(out, record)
         print_warnings(record)

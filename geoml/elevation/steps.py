@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.errors import limits
@@ -18,3 +19,14 @@ def elevation_run(recipe: ElevationRecipe, out: str | Path) -> PredictRecipe:
     from geoml.elevation.run.points import prepared  # GDAL
 
     return prepared(recipe, out)
+
+
+@limits("elevation")
+def finish(recipe: ElevationRecipe, out: str | Path) -> dict[str, Any]:
+    """What comes after the blocks: check points, classes written back, and what was left out; what ``run.json`` says.
+
+    One driver at a time, see `geoml.pipeline.locked`. Raises what `geoml.elevation.run.finish.finished` does.
+    """
+    from geoml.elevation.run.finish import finished  # GDAL
+
+    return finished(recipe, out)

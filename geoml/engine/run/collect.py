@@ -18,7 +18,7 @@ from geoml.engine.run.domain import of_pixels
 from geoml.engine.run.made_by import count_backends
 from geoml.engine.run.plan import MODEL, PART, STATE, Plan, PlannedBlock, read_plan
 from geoml.engine.run.tally import Tally, finished_item
-from geoml.errors import DataError, GeomlError, NothingFound, TransientError, limits, out_of_memory
+from geoml.errors import DataError, GeomlError, InputError, NothingFound, TransientError, limits, out_of_memory
 from geoml.grid.plane import Block
 from geoml.io.software import count_versions
 from geoml.io.stac import search as stac
@@ -195,6 +195,42 @@ def _write(
     store.push(*(n for n in files if (out / n).is_file() and n not in last), *last)
     if len(done) == len(plan.blocks):
         store.free("cogs")  # every block is done, so they will not be read again
+    return run
+
+
+@limits("the outputs of the run")
+def republish(
+    out: str | Path | RunStore,
+    *,
+    files: Mapping[str, str] | None = None,
+    left_out: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+) -> RunJson:
+    """Say more of the finished run in ``out``: further ``files`` that lie there, with their titles, what was
+    ``left_out`` before its plan, and ``warnings``. The page is made again where something is new. What ``run.json``
+    says then. Raises InputError where there is no finished run.
+    """
+    from geoml.io.report.page import map_report
+
+    store = run_store(out)
+    plan = read_plan(store)
+    store.pull("run.json")
+    before = _read_run(store.local)
+    if before is None:
+        raise InputError(f"out: {store.url} holds no finished run; expected one")
+    run = {
+        **before,
+        "files": {**before["files"], **(files or {})},
+        "left_out": {**before.get("left_out", {}), **(left_out or {})},
+        "warnings": list(dict.fromkeys([*before.get("warnings", ()), *warnings])),
+    }
+    if run == before and not files:
+        return run
+    here = store.local
+    page = map_report(here, run, plan.card, output_of(plan.card, plan.recipe).report(here), partial(_fetched, store))
+    write_text(here / "report.html", page)
+    write_json(here / "run.json", run)
+    store.push(*(files or {}), "report.html", "run.json")
     return run
 
 
