@@ -44,6 +44,8 @@ class CopcFile:
     header: LasHeader
     laszip: bytes
     tree: Octree[Chunk, HierarchyPage]
+    spare: int
+    """Bytes between nodes that a window may cost besides: as many as the first page has, which is read once."""
     lock: threading.Lock
 
 
@@ -52,11 +54,11 @@ class _Kept:
         self._files: OrderedDict[tuple[PointPlace, tuple[int, str]], CopcFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, place: PointPlace, file: PointBytes) -> CopcFile:
+    def get(self, place: PointPlace, file: PointBytes, header: LasHeader | None = None) -> CopcFile:
         with self._lock:
             if (kept := self._files.get((place, file.version))) is not None:
                 return kept
-        opened = _opened(file, read_header(file))
+        opened = _opened(file, header or read_header(file))
         with self._lock:
             self._files[place, file.version] = opened
             while len(self._files) > KEPT:
@@ -67,9 +69,12 @@ class _Kept:
 _kept = _Kept()
 
 
-def is_copc(header: LasHeader) -> bool:
-    """Whether the header has the record that makes a LAZ file a COPC."""
-    return header.record("copc", 1) is not None
+def is_copc(file: PointBytes, place: PointPlace, header: LasHeader) -> bool:
+    """Whether the header has the record that makes a LAZ file a COPC; then it is kept for the windows to come."""
+    if header.record("copc", 1) is None:
+        return False
+    _kept.get(place, file, header)
+    return True
 
 
 def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[tuple[LasHeader, Points]]:
@@ -91,7 +96,7 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
         while take < len(nodes) and sum(n.size for n in nodes[: take + 1]) <= BATCH:
             take += 1
         batch, nodes = nodes[:take], nodes[take:]
-        bodies = file.read_all([(n.start, n.start + n.size) for n in batch])
+        bodies = file.read_all([(n.start, n.start + n.size) for n in batch], kept.spare)
         for node, body in zip(batch, bodies, strict=True):
             _check_count(kept.header, node, body)
         parts = [(body, node.count) for body, node in zip(bodies, batch, strict=True)]
@@ -106,7 +111,7 @@ def _opened(file: PointBytes, header: LasHeader) -> CopcFile:
     x, y, _z, half, _spacing, start, size = struct.unpack_from("<5d2Q", info)
     tree: Octree[Chunk, HierarchyPage] = Octree((x - half, y - half), 2 * half)
     tree.pages[NodeKey(0, 0, 0, 0)] = _page(file, start, size)
-    return CopcFile(header, laszip_record(header), tree, threading.Lock())
+    return CopcFile(header, laszip_record(header), tree, size, threading.Lock())
 
 
 def _page(file: PointBytes, start: int, size: int) -> HierarchyPage:

@@ -59,7 +59,7 @@ def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | Non
     left, bottom, right, top = (header.mins[0], header.mins[1], header.maxs[0], header.maxs[1])
     unit = float(where.xy)
     return PointSource(
-        kind="copc" if is_copc(header) else "laz" if header.compressed else "las",
+        kind="copc" if is_copc(file, place, header) else "laz" if header.compressed else "las",
         count=header.count,
         bounds=(left * unit, bottom * unit, right * unit, top * unit),
         crs=where.crs,
