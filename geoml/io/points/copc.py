@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from geoml.errors import DataError
 from geoml.io.points.files import PointBytes, PointPlace
 from geoml.io.points.header import LasHeader, read_header
-from geoml.io.points.laz import Chunk, check_size, decompressed, laszip_record
+from geoml.io.points.kept import kept_nodes
+from geoml.io.points.laz import Chunk, check_count, check_size, decompressed, laszip_record
 from geoml.io.points.octree import NodeKey, Octree, Square, checked_key
 from geoml.io.points.records import Points, decoded
 
@@ -90,18 +91,30 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
             lambda p: _pages(file, kept.header, p),
             lambda e: isinstance(e, HierarchyPage),
         )
-    nodes = sorted((n for n in nodes if n.count), key=lambda n: n.start)
-    while nodes:
+    known = {n: kept_nodes.get((place, file.version, n.start)) for n in nodes if n.count}
+    yield from (node for node in known.values() if node is not None)
+    missing = sorted((n for n, node in known.items() if node is None), key=lambda n: n.start)
+    while missing:
         take = 1
-        while take < len(nodes) and sum(n.size for n in nodes[: take + 1]) <= BATCH:
+        while take < len(missing) and sum(n.size for n in missing[: take + 1]) <= BATCH:
             take += 1
-        batch, nodes = nodes[:take], nodes[take:]
-        bodies = file.read_all([(n.start, n.start + n.size) for n in batch], kept.spare)
-        for node, body in zip(batch, bodies, strict=True):
-            _check_count(kept.header, node, body)
-        parts = [(body, node.count) for body, node in zip(bodies, batch, strict=True)]
-        raw = decompressed(kept.header, kept.laszip, parts)
-        yield kept.header, decoded(raw, kept.header.format, kept.header.record_bytes)
+        for chunk, points in zip(missing[:take], _decoded(file, kept, missing[:take]), strict=True):
+            kept_nodes.add((place, file.version, chunk.start), (kept.header, points))
+            yield kept.header, points
+        missing = missing[take:]
+
+
+def _decoded(file: PointBytes, kept: CopcFile, nodes: Sequence[Chunk]) -> Iterator[Points]:
+    """The points of each node."""
+    bodies = file.read_all([(n.start, n.start + n.size) for n in nodes], kept.spare)
+    for node, body in zip(nodes, bodies, strict=True):
+        check_count(kept.header, node, body)
+    raw = decompressed(kept.header, kept.laszip, [(body, n.count) for body, n in zip(bodies, nodes, strict=True)])
+    at = 0
+    for node in nodes:
+        size = node.count * kept.header.record_bytes
+        yield decoded(raw[at : at + size], kept.header.format, kept.header.record_bytes)
+        at += size
 
 
 def _opened(file: PointBytes, header: LasHeader) -> CopcFile:
@@ -149,10 +162,3 @@ def _chunk(file: PointBytes, header: LasHeader, key: NodeKey, chunk: Chunk) -> C
         )
     check_size(header, chunk.count, f"node {key}")
     return chunk
-
-
-def _check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
-    """A chunk of layers says how many points it has, after the first one (LAS 1.4 compression of LASzip)."""
-    (count,) = struct.unpack_from("<I", body, header.record_bytes)
-    if count != chunk.count:
-        raise DataError(f"the chunk at byte {chunk.start} has {count} points, its hierarchy says {chunk.count}")

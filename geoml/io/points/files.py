@@ -111,6 +111,7 @@ class RemoteBytes:
         return at_hand + self._range(start + len(at_hand), stop)
 
     def read_all(self, ranges: Sequence[tuple[int, int]], spare: int = 0) -> list[bytes]:
+        self._file.until = _until()  # each read has its time; a large file takes many
         wanted = [(start, min(stop, self.size)) for start, stop in ranges]
         parts = self._file.read_all(wanted, spare)
         self._check()
@@ -120,6 +121,7 @@ class RemoteBytes:
         return parts
 
     def _range(self, start: int, stop: int) -> bytes:
+        self._file.until = _until()
         body = self._file.read_all([(start, stop)], 0)[0] if start < stop else b""
         self._check()
         return body
@@ -152,8 +154,11 @@ def _opened(place: PointPlace, kind: str, fresh: bool) -> PointBytes:
     path = gdal_path(href, remote=place.remote, root=Path(place.root) if place.root else None)
     if "://" not in path:
         return LocalBytes(Path(path))
-    until = time.monotonic() + 4 * settings().timeout
-    return RemoteBytes(remote_file(place.href, path, until, keys=place.keys, kind=kind))
+    return RemoteBytes(remote_file(place.href, path, _until(), keys=place.keys, kind=kind))
+
+
+def _until() -> float:
+    return time.monotonic() + 4 * settings().timeout
 
 
 def _named(href: str, err: GeomlError) -> GeomlError:

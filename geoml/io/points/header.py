@@ -110,7 +110,7 @@ def read_header(file: PointBytes) -> LasHeader:
     if not compressed and start + count * record_bytes > end:
         raise DataError(f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: cut, or it lies")
     records = list(_vlrs(file, size, start, vlrs))
-    if not any(r.user == PROJECTION for r in records):
+    if not any(r.user in (PROJECTION, "copc") for r in records):  # a COPC says its CRS there or nowhere
         records += _evlrs(file, first_evlr, evlrs)
     header = LasHeader(
         version=version,

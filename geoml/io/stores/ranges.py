@@ -145,7 +145,7 @@ class RemoteFile(ABC):
         self.failure: GeomlError | None = None
         self._tries = tries
         self.name = f"geoml-{next(_numbers)}{'.jp2' if urlsplit(href).path.lower().endswith('.jp2') else '.tif'}"
-        self._href, self._until = href, until
+        self._href, self.until = href, until
         self._opened: _FileInfo | None = None  # the file must stay this one
 
     @abstractmethod
@@ -240,7 +240,7 @@ class RemoteFile(ABC):
             except Changed:
                 raise
             except TransientError as err:
-                if attempt + 1 == self._tries or time.monotonic() > self._until:
+                if attempt + 1 == self._tries or time.monotonic() > self.until:
                     self.failure = TransientError(f"{err}; bytes {start}-{stop - 1}, {attempt + 1} tries")
                     raise self.failure from err
                 back_off(attempt, err)
