@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from geoml.errors import DataError
 from geoml.io.points.files import PointBytes, PointPlace
 from geoml.io.points.header import LasHeader, read_header
-from geoml.io.points.laz import Chunk, check_size, decompressed, laszip_record
+from geoml.io.points.kept import kept_nodes
+from geoml.io.points.laz import Chunk, check_count, check_size, decompressed, laszip_record
 from geoml.io.points.octree import NodeKey, Octree, Square, checked_key
 from geoml.io.points.records import Points, decoded
 
@@ -44,6 +45,8 @@ class CopcFile:
     header: LasHeader
     laszip: bytes
     tree: Octree[Chunk, HierarchyPage]
+    spare: int
+    """Bytes between nodes that a window may cost besides: as many as the first page has, which is read once."""
     lock: threading.Lock
 
 
@@ -52,11 +55,11 @@ class _Kept:
         self._files: OrderedDict[tuple[PointPlace, tuple[int, str]], CopcFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, place: PointPlace, file: PointBytes) -> CopcFile:
+    def get(self, place: PointPlace, file: PointBytes, header: LasHeader | None = None) -> CopcFile:
         with self._lock:
             if (kept := self._files.get((place, file.version))) is not None:
                 return kept
-        opened = _opened(file, read_header(file))
+        opened = _opened(file, header or read_header(file))
         with self._lock:
             self._files[place, file.version] = opened
             while len(self._files) > KEPT:
@@ -67,9 +70,12 @@ class _Kept:
 _kept = _Kept()
 
 
-def is_copc(header: LasHeader) -> bool:
-    """Whether the header has the record that makes a LAZ file a COPC."""
-    return header.record("copc", 1) is not None
+def is_copc(file: PointBytes, place: PointPlace, header: LasHeader) -> bool:
+    """Whether the header has the record that makes a LAZ file a COPC; then it is kept for the windows to come."""
+    if header.record("copc", 1) is None:
+        return False
+    _kept.get(place, file, header)
+    return True
 
 
 def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[tuple[LasHeader, Points]]:
@@ -85,18 +91,30 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
             lambda p: _pages(file, kept.header, p),
             lambda e: isinstance(e, HierarchyPage),
         )
-    nodes = sorted((n for n in nodes if n.count), key=lambda n: n.start)
-    while nodes:
+    known = {n: kept_nodes.get((place, file.version, n.start)) for n in nodes if n.count}
+    yield from (node for node in known.values() if node is not None)
+    missing = sorted((n for n, node in known.items() if node is None), key=lambda n: n.start)
+    while missing:
         take = 1
-        while take < len(nodes) and sum(n.size for n in nodes[: take + 1]) <= BATCH:
+        while take < len(missing) and sum(n.size for n in missing[: take + 1]) <= BATCH:
             take += 1
-        batch, nodes = nodes[:take], nodes[take:]
-        bodies = file.read_all([(n.start, n.start + n.size) for n in batch])
-        for node, body in zip(batch, bodies, strict=True):
-            _check_count(kept.header, node, body)
-        parts = [(body, node.count) for body, node in zip(bodies, batch, strict=True)]
-        raw = decompressed(kept.header, kept.laszip, parts)
-        yield kept.header, decoded(raw, kept.header.format, kept.header.record_bytes)
+        for chunk, points in zip(missing[:take], _decoded(file, kept, missing[:take]), strict=True):
+            kept_nodes.add((place, file.version, chunk.start), (kept.header, points))
+            yield kept.header, points
+        missing = missing[take:]
+
+
+def _decoded(file: PointBytes, kept: CopcFile, nodes: Sequence[Chunk]) -> Iterator[Points]:
+    """The points of each node."""
+    bodies = file.read_all([(n.start, n.start + n.size) for n in nodes], kept.spare)
+    for node, body in zip(nodes, bodies, strict=True):
+        check_count(kept.header, node, body)
+    raw = decompressed(kept.header, kept.laszip, [(body, n.count) for body, n in zip(bodies, nodes, strict=True)])
+    at = 0
+    for node in nodes:
+        size = node.count * kept.header.record_bytes
+        yield decoded(raw[at : at + size], kept.header.format, kept.header.record_bytes)
+        at += size
 
 
 def _opened(file: PointBytes, header: LasHeader) -> CopcFile:
@@ -106,7 +124,7 @@ def _opened(file: PointBytes, header: LasHeader) -> CopcFile:
     x, y, _z, half, _spacing, start, size = struct.unpack_from("<5d2Q", info)
     tree: Octree[Chunk, HierarchyPage] = Octree((x - half, y - half), 2 * half)
     tree.pages[NodeKey(0, 0, 0, 0)] = _page(file, start, size)
-    return CopcFile(header, laszip_record(header), tree, threading.Lock())
+    return CopcFile(header, laszip_record(header), tree, size, threading.Lock())
 
 
 def _page(file: PointBytes, start: int, size: int) -> HierarchyPage:
@@ -144,10 +162,3 @@ def _chunk(file: PointBytes, header: LasHeader, key: NodeKey, chunk: Chunk) -> C
         )
     check_size(header, chunk.count, f"node {key}")
     return chunk
-
-
-def _check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
-    """A chunk of layers says how many points it has, after the first one (LAS 1.4 compression of LASzip)."""
-    (count,) = struct.unpack_from("<I", body, header.record_bytes)
-    if count != chunk.count:
-        raise DataError(f"the chunk at byte {chunk.start} has {count} points, its hierarchy says {chunk.count}")

@@ -47,8 +47,8 @@ class PointBytes(Protocol):
     def read(self, start: int, count: int) -> bytes:
         """``count`` bytes from ``start``, fewer at the end of the file."""
 
-    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """As `read` for many (start, stop), near ones in one request."""
+    def read_all(self, ranges: Sequence[tuple[int, int]], spare: int = 0) -> list[bytes]:
+        """As `read` for many (start, stop), near ones in one request; ``spare`` bytes between them may be read too."""
 
 
 class LocalBytes:
@@ -70,7 +70,7 @@ class LocalBytes:
         except OSError as err:
             raise DataError(f"cannot be read ({err.strerror})") from err
 
-    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_all(self, ranges: Sequence[tuple[int, int]], spare: int = 0) -> list[bytes]:
         return [self.read(start, stop - start) for start, stop in ranges]
 
 
@@ -84,7 +84,7 @@ class MemoryBytes:
     def read(self, start: int, count: int) -> bytes:
         return self._content[start : start + max(0, count)]
 
-    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_all(self, ranges: Sequence[tuple[int, int]], spare: int = 0) -> list[bytes]:
         return [self._content[start:stop] for start, stop in ranges]
 
 
@@ -110,9 +110,10 @@ class RemoteBytes:
         at_hand = self._head[start:stop]
         return at_hand + self._range(start + len(at_hand), stop)
 
-    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_all(self, ranges: Sequence[tuple[int, int]], spare: int = 0) -> list[bytes]:
+        self._file.until = _until()  # each read has its time; a large file takes many
         wanted = [(start, min(stop, self.size)) for start, stop in ranges]
-        parts = self._file.read_all(wanted)
+        parts = self._file.read_all(wanted, spare)
         self._check()
         for (start, stop), part in zip(wanted, parts, strict=True):
             if len(part) != stop - start:
@@ -120,7 +121,8 @@ class RemoteBytes:
         return parts
 
     def _range(self, start: int, stop: int) -> bytes:
-        body = self._file.read_all([(start, stop)])[0] if start < stop else b""
+        self._file.until = _until()
+        body = self._file.read_all([(start, stop)], 0)[0] if start < stop else b""
         self._check()
         return body
 
@@ -152,8 +154,11 @@ def _opened(place: PointPlace, kind: str, fresh: bool) -> PointBytes:
     path = gdal_path(href, remote=place.remote, root=Path(place.root) if place.root else None)
     if "://" not in path:
         return LocalBytes(Path(path))
-    until = time.monotonic() + 4 * settings().timeout
-    return RemoteBytes(remote_file(place.href, path, until, keys=place.keys, kind=kind))
+    return RemoteBytes(remote_file(place.href, path, _until(), keys=place.keys, kind=kind))
+
+
+def _until() -> float:
+    return time.monotonic() + 4 * settings().timeout
 
 
 def _named(href: str, err: GeomlError) -> GeomlError:

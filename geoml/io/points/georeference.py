@@ -18,7 +18,7 @@ from pyproj.exceptions import ProjError
 
 from geoml.errors import InputError
 from geoml.io.crs import crs_name, horizontal
-from geoml.io.points.header import LasHeader
+from geoml.io.points.header import PROJECTION, LasHeader
 
 METRE = Fraction(1)
 FOOT = Fraction(3048, 10000)
@@ -27,8 +27,8 @@ UNITS = {"m": METRE, "ft": FOOT, "ftUS": US_FOOT}
 """Units by the words that an option may use."""
 
 _UNIT_CODES = {9001: METRE, 9002: FOOT, 9003: US_FOOT}
-_KEYS = ("LASF_Projection", 34735)
-_WKT = ("LASF_Projection", 2112)
+_KEYS = (PROJECTION, 34735)
+_WKT = (PROJECTION, 2112)
 _OWN = 32767
 """GeoKeys: what is meant stands in other keys."""
 

@@ -24,6 +24,9 @@ MAX_EVLR_BYTES = 2**20
 """One extended record that is read; others are passed over, however long."""
 
 MAX_EVLRS = 4096
+PROJECTION = "LASF_Projection"
+"""The user of records that say where a file lies."""
+
 MAX_COORDINATE = 1e12
 _EXTRA = (0, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8, *(n * w for n in (2, 3) for w in (1, 1, 2, 2, 4, 4, 8, 8, 4, 8)))
 """Bytes of an extra value by its type; type 0 says its own count."""
@@ -109,7 +112,9 @@ def read_header(file: PointBytes) -> LasHeader:
     compressed = bool(kind & 0x80)
     if not compressed and start + count * record_bytes > end:
         raise DataError(f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: cut, or it lies")
-    records = [*_vlrs(file, size, start, vlrs), *_evlrs(file, first_evlr, evlrs)]
+    records = list(_vlrs(file, size, start, vlrs))
+    if not any(r.user in (PROJECTION, "copc") for r in records):  # a COPC says its CRS there or nowhere
+        records += _evlrs(file, first_evlr, evlrs)
     header = LasHeader(
         version=version,
         encoding=struct.unpack_from("<H", head, 6)[0],
@@ -154,7 +159,7 @@ def _vlrs(file: PointBytes, place: int, start: int, count: int) -> Iterator[Vari
 
 
 def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[VariableRecord]:
-    """Extended records that may hold a CRS; others are not read."""
+    """Extended records that may hold a CRS, for a file whose header has none; others are not read."""
     if count > MAX_EVLRS:
         raise DataError(f"{count} extended records; at most {MAX_EVLRS} are read")
     for number in range(count):
@@ -164,7 +169,7 @@ def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[VariableRecord]
         user, kind, length = struct.unpack_from("<16sHQ", head, 2)
         if place + 60 + length > file.size:
             raise DataError(f"extended record {number + 1} of {count} has {length} bytes, more than the file")
-        if _text(user) == "LASF_Projection":
+        if _text(user) == PROJECTION:
             if length > MAX_EVLR_BYTES:
                 raise DataError(f"a CRS of {length} bytes; at most {MAX_EVLR_BYTES} are read")
             yield VariableRecord(_text(user), kind, file.read(place + 60, length))

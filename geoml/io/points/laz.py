@@ -6,7 +6,7 @@ Chunks are those of LASzip (Isenburg, "LASzip: lossless compression of LiDAR dat
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from types import ModuleType
@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 PART = 2**18
 """Points that are read at once where nothing else says it."""
+
+GROUP = 2**23
+"""Bytes of chunks that are read at once."""
 
 MAX_CHUNK_BYTES = 2**28
 """A chunk that decodes to more is refused."""
@@ -140,10 +143,43 @@ def decompressed(header: LasHeader, record: bytes, parts: list[tuple[bytes, int]
 
 
 def raw_parts(file: PointBytes, header: LasHeader) -> Iterator[bytes | NDArray[np.uint8]]:
-    """Records of all points, in parts, in the order of the file."""
+    """Records of all points, in parts of some megabytes, in the order of the file."""
     record = laszip_record(header) if header.compressed else b""
-    for chunk in chunks(file, header):
-        body = file.read(chunk.start, chunk.size)
-        if len(body) < chunk.size:
-            raise DataError(f"cut: {len(body)} of {chunk.size} bytes from byte {chunk.start}")
-        yield decompressed(header, record, [(body, chunk.count)]) if header.compressed else body
+    for group in _groups(chunks(file, header), header.record_bytes):
+        start, size = group[0].start, sum(c.size for c in group)
+        body = file.read(start, size)
+        if len(body) < size:
+            raise DataError(f"cut: {len(body)} of {size} bytes from byte {start}")
+        if not header.compressed:
+            yield body
+            continue
+        parts = [(body[c.start - start : c.start - start + c.size], c.count) for c in group]
+        for chunk, (part, _) in zip(group, parts, strict=True):
+            check_count(header, chunk, part)
+        yield decompressed(header, record, parts)
+
+
+def _groups(found: Sequence[Chunk], record_bytes: int) -> Iterator[list[Chunk]]:
+    """Chunks that follow each other, as many as are read and decoded at once."""
+    group: list[Chunk] = []
+    for chunk in found:
+        together = [*group, chunk]
+        if group and (
+            sum(c.size for c in together) > GROUP or sum(c.count for c in together) * record_bytes > 4 * GROUP
+        ):
+            yield group
+            group = []
+        group.append(chunk)
+    if group:
+        yield group
+
+
+def check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
+    """Raises DataError where a chunk in layers (formats 6 to 10) says, after its first point, another count."""
+    if header.format < 6:
+        return
+    if len(body) < header.record_bytes + 4:
+        raise DataError(f"the chunk at byte {chunk.start} has {len(body)} bytes, less than a point")
+    (count,) = struct.unpack_from("<I", body, header.record_bytes)
+    if count != chunk.count:
+        raise DataError(f"the chunk at byte {chunk.start} has {count} points, not {chunk.count}: its table lies")

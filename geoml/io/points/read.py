@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
+from geoml.io.points.bins import read_squares
 from geoml.io.points.cloud import Cloud, joined
 from geoml.io.points.copc import read_nodes
+from geoml.io.points.ept import read_tiles
 from geoml.io.points.files import PointBytes, using_points
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.laz import raw_parts
@@ -45,7 +47,9 @@ def _touches(one: Bounds, other: Bounds) -> bool:
 
 
 def _read(source: PointSource, bounds: Bounds) -> list[Cloud]:
-    return using_points(source.place, lambda file: list(_clouds(file, source, bounds)))
+    if source.kind == "bins":
+        return [c.take(inside(c.x, c.y, bounds)) for c in read_squares(source, bounds)]
+    return using_points(source.place, lambda file: list(_clouds(file, source, bounds)), source.begins)
 
 
 def _clouds(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[Cloud]:
@@ -59,6 +63,9 @@ def _points(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[t
     left, bottom, right, top = (v / unit for v in bounds)
     if source.kind == "copc":
         yield from read_nodes(file, source.place, (left, bottom, right, top))
+        return
+    if source.kind == "ept":
+        yield from read_tiles(source.place, file, (left, bottom, right, top))
         return
     header = read_header(file)
     for raw in raw_parts(file, header):

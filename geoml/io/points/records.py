@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +35,10 @@ class Points:
         """(n,) True for points that are neither withheld nor noise."""
         return ~self.withheld & ~np.isin(self.classification, NOISE)
 
+    def take(self, chosen: NDArray[np.bool_]) -> Points:
+        """The points where the (n,) mask is True."""
+        return Points(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
     def cloud(self, axes: tuple[MetreAxis, MetreAxis, MetreAxis]) -> Cloud:
         """The same points in metres, neither sorted nor sifted."""
         x, y, z = (a.metres(v) for a, v in zip(axes, (self.x, self.y, self.z), strict=True))
@@ -59,6 +64,11 @@ def decoded(raw: bytes | NDArray[np.uint8], point_format: int, record_bytes: int
     else:
         returned, returns = bits & 15, bits >> 4
         classification, synthetic, withheld = table["classification"].copy(), flags & 1, flags & 4
-    x, y, z, intensity = (np.ascontiguousarray(table[n]) for n in ("x", "y", "z", "intensity"))
+    x, y, z, intensity = (table[n].copy() for n in ("x", "y", "z", "intensity"))
     classes, first, last = (np.asarray(v, np.uint8) for v in (classification, returned, returns))
     return Points(x, y, z, classes, first, last, intensity, synthetic != 0, withheld != 0)
+
+
+def together(parts: Sequence[Points]) -> Points:
+    """The points of all parts, one after the other."""
+    return Points(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Points)))

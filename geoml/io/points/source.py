@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from geoml.io.points.copc import is_copc
-from geoml.io.points.files import PointBytes, PointPlace, using_points
+from geoml.io.points.ept import is_ept, read_document
+from geoml.io.points.files import JSON, LAS, PointBytes, PointPlace, using_points
 from geoml.io.points.georeference import Georeference, Stated, first, from_file, resolved
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.lattice import MetreAxis, axis
@@ -29,7 +30,8 @@ class PointSource:
     """Metres of one unit of x and y in the file."""
     z: Fraction
     """Metres of one unit of z in the file."""
-    point_format: int
+    point_format: int | None
+    """0 to 10; None: that of each tile of an EPT."""
 
     place: PointPlace
     """Where the file is and how it may be asked for."""
@@ -42,6 +44,11 @@ class PointSource:
         """The href as it was named."""
         return self.place.href
 
+    @property
+    def begins(self) -> str:
+        """The kind of file that it begins like."""
+        return JSON if self.kind == "ept" else LAS
+
 
 def open_source(href: str, crs: str | None = None, vertical: str | None = None) -> PointSource:
     """What a file of points that the caller names says of itself; ``crs`` and ``vertical`` count before what it says.
@@ -53,23 +60,46 @@ def open_source(href: str, crs: str | None = None, vertical: str | None = None) 
 
 def open_place(place: PointPlace, item: Stated, crs: str | None = None, vertical: str | None = None) -> PointSource:
     """As `open_source`; what the ``item`` says counts where the file is silent."""
+    if is_ept(place.href):
+        return using_points(place, lambda file: _described_ept(file, place, item, crs, vertical), JSON)
     return using_points(place, lambda file: _described(file, place, item, crs, vertical))
+
+
+def _described_ept(
+    file: PointBytes, place: PointPlace, item: Stated, crs: str | None, vertical: str | None
+) -> PointSource:
+    said = read_document(file)
+    where = resolved(first(said.stated, item), crs, vertical)
+    return _source("ept", said.count, said.bounds, where, None, place)
 
 
 def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | None, vertical: str | None) -> PointSource:
     header = read_header(file)
     where = resolved(first(from_file(header), item), crs, vertical)
-    left, bottom, right, top = (header.mins[0], header.mins[1], header.maxs[0], header.maxs[1])
+    box = (header.mins[0], header.mins[1], header.maxs[0], header.maxs[1])
+    kind = "copc" if is_copc(file, place, header) else "laz" if header.compressed else "las"
+    return _source(kind, header.count, box, where, header.format, place)
+
+
+def _source(
+    kind: str,
+    count: int,
+    box: tuple[float, float, float, float],
+    where: Georeference,
+    point_format: int | None,
+    place: PointPlace,
+) -> PointSource:
+    left, bottom, right, top = box
     unit = float(where.xy)
     return PointSource(
-        kind="copc" if is_copc(header) else "laz" if header.compressed else "las",
-        count=header.count,
+        kind=kind,
+        count=count,
         bounds=(left * unit, bottom * unit, right * unit, top * unit),
         crs=where.crs,
         vertical=where.vertical,
         xy=where.xy,
         z=where.z,
-        point_format=header.format,
+        point_format=point_format,
         place=place,
         made=header.made.isoformat() if header.made else None,
     )

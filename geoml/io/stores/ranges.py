@@ -145,7 +145,7 @@ class RemoteFile(ABC):
         self.failure: GeomlError | None = None
         self._tries = tries
         self.name = f"geoml-{next(_numbers)}{'.jp2' if urlsplit(href).path.lower().endswith('.jp2') else '.tif'}"
-        self._href, self._until = href, until
+        self._href, self.until = href, until
         self._opened: _FileInfo | None = None  # the file must stay this one
 
     @abstractmethod
@@ -185,9 +185,12 @@ class RemoteFile(ABC):
         """
         return self._guarded(lambda: self._read(start, min(start + count, self.size)), b"")
 
-    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """As `read` for many (start, stop), at the same time; neighbours in one request."""
-        return self._guarded(lambda: self._read_all(ranges), [b""] * len(ranges))
+    def read_all(self, ranges: Sequence[tuple[int, int]], spare: int | None = None) -> list[bytes]:
+        """As `read` for many (start, stop), at the same time; neighbours in one request.
+
+        ``spare``: bytes between them that may be read too, of the smallest gaps; None: all gaps up to `GAP`.
+        """
+        return self._guarded(lambda: self._read_all(ranges, spare), [b""] * len(ranges))
 
     def _guarded(self, action: Callable[[], T], otherwise: T) -> T:
         if self.failure is not None:
@@ -217,8 +220,8 @@ class RemoteFile(ABC):
         _cache.add_page(self._href, number, content)
         return content
 
-    def _read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        jobs = _merged(ranges)
+    def _read_all(self, ranges: Sequence[tuple[int, int]], spare: int | None) -> list[bytes]:
+        jobs = _merged(ranges, GAP if spare is None else _widest(ranges, spare))
         bodies = [self._range(*job) for job in jobs] if len(jobs) == 1 else _pool().map(lambda j: self._range(*j), jobs)
         parts = []
         by_job = dict(zip(jobs, bodies, strict=True))
@@ -237,7 +240,7 @@ class RemoteFile(ABC):
             except Changed:
                 raise
             except TransientError as err:
-                if attempt + 1 == self._tries or time.monotonic() > self._until:
+                if attempt + 1 == self._tries or time.monotonic() > self.until:
                     self.failure = TransientError(f"{err}; bytes {start}-{stop - 1}, {attempt + 1} tries")
                     raise self.failure from err
                 back_off(attempt, err)
@@ -322,11 +325,19 @@ def _bucket(url: str) -> Bucket:
     return Bucket(url, "href")
 
 
-def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def _widest(ranges: Sequence[tuple[int, int]], spare: int) -> int:
+    """The widest gap such that all up to it are ``spare`` bytes together."""
+    ordered = sorted(ranges)
+    gaps = sorted(max(0, b[0] - a[1]) for a, b in itertools.pairwise(ordered))
+    total = itertools.accumulate(gaps)
+    return max((gap for gap, upto in zip(gaps, total, strict=True) if upto <= spare), default=0)
+
+
+def _merged(ranges: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
     jobs: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):
-        low, high = jobs[-1] if jobs else (start, -GAP - 1)
-        if start <= high + GAP and (max(stop, high) - low <= LARGEST or stop <= high):
+        low, high = jobs[-1] if jobs else (start, -gap - 1)
+        if start <= high + gap and (max(stop, high) - low <= LARGEST or stop <= high):
             jobs[-1] = low, max(stop, high)
         else:
             jobs.append((start, stop))
