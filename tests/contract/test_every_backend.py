@@ -259,7 +259,7 @@ def pairs() -> list[Any]:
         pytest.param(model, name.values[0], marks=name.marks)
         for name in each(CONVERTED)
         for model in models.names()
-        if "forecast" not in models.find(model).TASKS  # whose blocks torch runs
+        if not {"forecast", "point_classes"} & set(models.find(model).TASKS)  # which torch runs
         if model in FEW or BACKENDS.find(str(name.values[0])).Backend.auto != ("cuda",)
     ]
 

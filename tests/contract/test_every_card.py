@@ -14,6 +14,7 @@ import pystac
 import pytest
 
 from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.cards.point_classes import PointCard, PointClass
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
 from geoml.forecasting.cards.forecast import CardPlace, ForecastCard
@@ -66,6 +67,14 @@ MADE: dict[type[ModelCard], ModelCard] = {
         levels=(0.1, 0.5, 0.9),
         trained=("2013-03-01T00:00:00+00:00", "2015-01-01T00:00:00+00:00"),
         times_sha256="ab" * 32,
+    ),
+    PointCard: PointCard(
+        name="made",
+        architecture="pointnet2",
+        config={"voxel": 0.5},
+        voxel=0.5,
+        radius=56.75,
+        classes=(PointClass(value=2, name="ground"), PointClass(value=6, name="building")),
     ),
 }
 """Of kinds that are not shipped."""

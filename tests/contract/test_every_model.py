@@ -18,8 +18,9 @@ from geoml.nn.context import asked
 from geoml.nn.weights import first_convolution
 from tests.contract.lessons import ClassLesson, Lesson, Loss, lesson_of
 
-NAMES = [n for n in models.names() if set(models.find(n).TASKS) - {"forecast"}]
-"""Forecasts have other channels (`tests.contract.test_every_forecast_model`), and what is of no task is never trained.
+NAMES = [n for n in models.names() if set(models.find(n).TASKS) - {"forecast", "point_classes"}]
+"""Forecasts have other channels (`test_every_forecast_model`), points no pixels (`test_every_point_model`), and what is
+of no task is never trained.
 """
 LEARNED = [n for n in NAMES if not models.calibrated(n)]
 CHANGE = [n for n in NAMES if "change" in models.find(n).TASKS]

@@ -25,7 +25,7 @@ NAMES = [name for name in tasks.names() if "fit" in dir(tasks.find_any(name))]
 LEARNED = [name for name in NAMES if "loss" in dir(tasks.find(name))]
 PIXELS = [name for name in LEARNED if OUTPUTS.find(tasks.find(name).output).Output.joiner == "pixels"]
 
-WITHOUT_A_PAGE = ("retrieval", "pretrain")
+WITHOUT_A_PAGE = ("retrieval", "pretrain", "point_classes")
 
 every_task = pytest.mark.parametrize("name", NAMES)
 

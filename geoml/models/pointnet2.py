@@ -1,0 +1,150 @@
+"""PointNet++: classes of the points of a cloud, from voxels of a lattice that are grouped at growing scales.
+
+Qi et al. 2017, https://arxiv.org/abs/1706.02413: set abstraction (sample, group, shared perceptron, maximum) and
+feature propagation. Samples are centroids of voxels of a lattice in place of farthest points
+(`geoml.cube.clouds.pyramid`), and in eval mode every layer is exact (`geoml.nn.points.exact`): the class of a point is
+the same bit for bit whichever other points are given, as long as those within `Config.halo` are. What a point knows at
+first is where it lies in its voxel, which return it is, and how high it stands above openings of the lowest points
+(`geoml.cube.clouds.openings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geoml.cube.clouds.openings import heights_above_openings, reach
+from geoml.cube.clouds.pyramid import Pyramid, PyramidShape, pyramid
+from geoml.errors import InputError
+from geoml.nn.points.exact import ExactOutput, held
+from geoml.nn.points.sets import FeaturePropagation, SetAbstraction, group_maximum, perceptron
+
+TASKS = ("point_classes",)
+TINY = {"classes": 3, "widths": (8, 8, 12), "openings": (1, 2), "head": 8}
+
+OF_A_GROUP = 5
+"""Tensors of each level above the finest: see `geoml.cube.clouds.pyramid.Group`."""
+RETURNS = ("first", "last", "single", "share")
+
+
+@dataclass(frozen=True)
+class Config:
+    """``voxel`` is the side of the finest voxels in metres; there is one level for each of the ``widths``, each with
+    twice the side. ``openings`` are the half widths, in cells of ``cell`` metres, of those that heights are above.
+    ``head`` is the width of the last layer, ``dropout`` the share of it that is left out in training.
+
+    Raises InputError for others.
+    """
+
+    classes: int
+    voxel: float = 0.5
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    openings: tuple[int, ...] = (1, 2, 4, 8, 16)
+    cell: float = 1.0
+    head: int = 64
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise InputError(f"classes: {self.classes}; expected at least two")
+        for name in ("voxel", "cell"):
+            if (
+                not 0.01 <= getattr(self, name) <= 100
+                or round(getattr(self, name) * 1000) != getattr(self, name) * 1000
+            ):
+                raise InputError(f"{name}: {getattr(self, name)}; expected whole millimetres from 0.01 to 100 m")
+        if not 2 <= len(self.widths) <= 8 or not all(1 <= w <= 128 for w in (*self.widths, self.head)):
+            raise InputError(f"widths: {self.widths}, head: {self.head}; expected two to eight widths from 1 to 128")
+        if not all(1 <= r <= 64 for r in self.openings) or list(self.openings) != sorted(set(self.openings)):
+            raise InputError(f"openings: {self.openings}; expected whole cells from 1 to 64, rising")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout: {self.dropout}; expected 0 to below 1")
+
+    @property
+    def shape(self) -> PyramidShape:
+        return PyramidShape(round(self.voxel * 1000), len(self.widths))
+
+    @property
+    def halo(self) -> float:
+        """Metres along x or y within which lies all that the class of a point depends on."""
+        return self.shape.reach(reach(round(self.cell * 1000), self.openings)) / 1000
+
+
+class PointNet2(nn.Module):
+    """`tensors` makes its arguments of a cloud, rows in the order of `geoml.cube.clouds.pyramid.Pyramid.order`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.halo = config.halo
+        first, *above = config.widths
+        self.points = perceptron(3 + len(RETURNS) + len(config.openings), first, first)
+        self.down = nn.ModuleList(SetAbstraction(a, b) for a, b in zip(config.widths, above, strict=False))
+        told = config.widths[-1]
+        up = []
+        for own in reversed(config.widths[:-1]):
+            up.append(FeaturePropagation(told, own, width := max(own, config.head)))
+            told = width
+        self.up = nn.ModuleList(up)
+        self.mixed = perceptron(told + first, config.head)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classes = ExactOutput(config.head, config.classes)
+
+    def forward(
+        self, values: Float[Tensor, "point column"], count: Int[Tensor, " voxel"], *groups: Tensor
+    ) -> Float[Tensor, "point class"]:
+        """Logits of points in the order of their voxels, of which each holds ``count``; float64 in eval mode.
+
+        ``groups`` are five tensors for each level above, the fields of `geoml.cube.clouds.pyramid.Group`.
+        """
+        kind = torch.float32 if self.training else torch.float64
+        values = values.to(kind) if self.training else held(values.to(kind))
+        levels = [_typed(groups[k : k + OF_A_GROUP], kind, self.training) for k in range(0, len(groups), OF_A_GROUP)]
+        own = self.points(values)
+        known = [group_maximum(own, count)]
+        for layer, (source, number, place, _, _) in zip(self.down, levels, strict=True):
+            known.append(layer(known[-1], source, number, place))
+        told = known.pop()
+        for layer, (_, _, _, near, weight) in zip(self.up, reversed(levels), strict=True):
+            told = layer(told, known.pop(), near, weight)
+        of = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+        out: Tensor = self.classes(self.dropout(self.mixed(torch.cat([told[of], own], 1))))
+        return out
+
+
+def _typed(group: tuple[Tensor, ...], kind: torch.dtype, training: bool) -> tuple[Tensor, ...]:
+    source, number, place, near, weight = group
+    return source, number, place.to(kind) if training else held(place.to(kind)), near, weight.to(kind)
+
+
+def tensors(
+    config: Config, points: NDArray[np.int64], returned: NDArray[np.uint8], returns: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], tuple[Tensor, ...]]:
+    """Order and arguments of the network for ``points`` (n, 3), mm from the origin of the CRS; at least one.
+
+    ``returned`` and ``returns`` (n,) are number of the return and how many there were.
+    """
+    built = pyramid(points, config.shape)
+    height = heights_above_openings(points, round(config.cell * 1000), config.openings)[built.order] / 1000
+    own, all_ = returned[built.order].astype(np.float64), np.maximum(returns[built.order].astype(np.float64), 1)
+    echo = [own <= 1, own >= all_, all_ == 1, np.minimum(own / all_, 1)]
+    columns = [built.place, np.stack(echo, 1), np.sign(height) * np.sqrt(np.abs(height))]
+    return built.order, tuple(torch.from_numpy(a) for a in _flat(built, np.concatenate(columns, 1)))
+
+
+def _flat(built: Pyramid, values: NDArray[np.float64]) -> Iterator[NDArray[np.generic]]:
+    yield values
+    yield built.count
+    for group in built.groups:
+        yield from group
+
+
+def build(config: Config) -> PointNet2:
+    """The network of a `Config`."""
+    return PointNet2(config)

@@ -1,0 +1,80 @@
+"""Set abstraction and feature propagation of PointNet++ over given groups.
+
+Qi et al. 2017, https://arxiv.org/abs/1706.02413, sections 3.2 to 3.4: a group of places is mapped by a shared
+perceptron and its maximum is what the centre knows; on the way back finer places are interpolated from coarser ones.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from geoml.nn.points.exact import ExactLayer, held
+
+PART = 1 << 17
+"""Rows of groups at a time in eval mode."""
+
+
+def perceptron(*widths: int) -> nn.Sequential:
+    """Layers from each width to the next."""
+    return nn.Sequential(*(ExactLayer(a, b) for a, b in pairwise(widths)))
+
+
+def group_maximum(rows: Float[Tensor, "row width"], count: Int[Tensor, " group"]) -> Float[Tensor, "group width"]:
+    """The largest value of each group of ``count`` rows, one after the other; no group is empty."""
+    out: Tensor = torch.segment_reduce(rows, "max", lengths=count, axis=0)
+    return out
+
+
+class SetAbstraction(nn.Module):
+    """What the centres know: the maximum over their groups of what is known of each place and where it lies."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.layers = perceptron(inputs + 3, width, width)
+
+    def forward(
+        self,
+        known: Float[Tensor, "fine inputs"],
+        source: Int[Tensor, " edge"],
+        count: Int[Tensor, " coarse"],
+        place: Float[Tensor, "edge 3"],
+    ) -> Float[Tensor, "coarse width"]:
+        """Each group has ``count`` rows: ``source``, which places they are, and ``place``, where these lie from it."""
+        if self.training:
+            return group_maximum(self.layers(torch.cat([known[source], place], 1)), count)
+        ends = torch.cumsum(count, 0)
+        cuts = torch.searchsorted(ends, torch.arange(PART, int(ends[-1]) + PART, PART, device=ends.device), right=True)
+        out, begun, start = [], 0, 0
+        for cut in cuts.tolist():
+            if cut > begun:
+                end = int(ends[cut - 1])
+                rows = torch.cat([known[source[start:end]], place[start:end]], 1)
+                out.append(group_maximum(self.layers(rows), count[begun:cut]))
+                begun, start = cut, end
+        return torch.cat(out)
+
+
+class FeaturePropagation(nn.Module):
+    """What finer places know, after those about them have told what they know."""
+
+    def __init__(self, coarse: int, fine: int, width: int) -> None:
+        super().__init__()
+        self.layers = perceptron(coarse + fine, width)
+
+    def forward(
+        self,
+        coarse: Float[Tensor, "coarse inputs"],
+        fine: Float[Tensor, "fine own"],
+        near: Int[Tensor, "fine nearest"],
+        weight: Float[Tensor, "fine nearest"],
+    ) -> Float[Tensor, "fine width"]:
+        """``near`` are the coarser places to interpolate from, ``weight`` says how much each counts."""
+        told = coarse[near[:, 0]] * weight[:, :1]
+        for k in range(1, near.shape[1]):
+            told = told + coarse[near[:, k]] * weight[:, k : k + 1]
+        out: Tensor = self.layers(torch.cat([told if self.training else held(told), fine], 1))
+        return out
