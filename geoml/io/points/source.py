@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from geoml.io.points.copc import is_copc
@@ -78,7 +78,8 @@ def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | Non
     where = resolved(first(from_file(header), item), crs, vertical)
     box = (header.mins[0], header.mins[1], header.maxs[0], header.maxs[1])
     kind = "copc" if is_copc(file, place, header) else "laz" if header.compressed else "las"
-    return _source(kind, header.count, box, where, header.format, place)
+    found = _source(kind, header.count, box, where, header.format, place)
+    return replace(found, made=header.made.isoformat() if header.made else None)
 
 
 def _source(
@@ -101,7 +102,6 @@ def _source(
         z=where.z,
         point_format=point_format,
         place=place,
-        made=header.made.isoformat() if header.made else None,
     )
 
 

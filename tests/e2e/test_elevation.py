@@ -1,0 +1,231 @@
+"""Heights of a made town: the known ground and roofs, any cut, order and worker, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from geoml import pipeline
+from geoml.elevation import steps
+from geoml.elevation.recipe import ElevationRecipe
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.io.report.blocks import is_known
+from tests import made_town
+from tests.e2e.printed import Cli, prints, rows, said, wide
+
+__all__ = ["said", "wide"]  # fixtures
+
+LAYERS = ("dtm", "dsm", "height", "count", "spread", "distance", "building")
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return made_town.write_town(tmp_path_factory.mktemp("town"))
+
+
+@pytest.fixture(scope="module")
+def heights(town: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in blocks of 64 cells of a metre."""
+    out = tmp_path_factory.mktemp("heights") / "run"
+    run(town, out)
+    return out
+
+
+def run(town: list[Path], out: Path, **changes: Any) -> dict[str, Any]:
+    asked = ElevationRecipe.model_validate({"points": [str(p) for p in town], "block_size": 64, **changes})
+    pipeline.predict(steps.elevation_run(asked, out), out)
+    return steps.finish(asked, out)
+
+
+def squares(out: Path, size: int) -> dict[tuple[str, int, int], bytes]:
+    """Stored values of each layer by place in squares of 64 cells of the plane, where anything is known."""
+    found = {}
+    for name in LAYERS:
+        for path in out.glob(f"cogs/*/{name}.tif"):
+            with rasterio.open(path) as file:
+                values, nodata = file.read(1), file.nodata
+                y, x = round(-file.transform.f), round(file.transform.c)
+            for i in range(0, size, 64):
+                for j in range(0, size, 64):
+                    part = values[i : i + 64, j : j + 64]
+                    if is_known(part, nodata).any():
+                        found[name, y + i, x + j] = part.tobytes()
+    return found
+
+
+def layer(out: Path, name: str) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Known values of a layer with the x and y of the middles of their cells."""
+    values, xs, ys = [], [], []
+    for path in out.glob(f"cogs/*/{name}.tif"):
+        with rasterio.open(path) as file:
+            band = file.read(1)
+            known = is_known(band, file.nodata)
+            row, col = np.nonzero(known)
+            x, y = file.transform.c + col + 0.5, file.transform.f - row - 0.5
+        values.append(band[known])
+        xs.append(x)
+        ys.append(y)
+    return np.concatenate(values), np.concatenate(xs), np.concatenate(ys)
+
+
+def test_the_ground_lies_where_it_was_made(heights: Path) -> None:
+    dtm, x, y = layer(heights, "dtm")
+    error = dtm - made_town.terrain(x, y)
+    assert len(dtm) > 0.9 * made_town.WIDTH * made_town.HEIGHT
+    assert np.sqrt((error**2).mean()) < 0.1
+    dsm, x, y = layer(heights, "dsm")
+    house = made_town.HOUSES[2]
+    inside = (np.abs(x - made_town.X0 - house.x - 10) < 9) & (np.abs(y - made_town.Y0 - house.y - 10) < 9)
+    np.testing.assert_allclose(dsm[inside], house.roof, atol=0.01)
+    assert (layer(heights, "count")[0] >= 0).all()
+    distance, _, _ = layer(heights, "distance")
+    assert distance.min() == 0
+    assert distance.max() > 9  # in the middle of a house
+
+
+def test_houses_have_their_heights(heights: Path) -> None:
+    found = geopandas.read_parquet(heights / "buildings.parquet").to_crs("EPSG:32632")
+    assert len(found) == len(made_town.HOUSES)
+    for house in made_town.HOUSES:
+        middle = made_town.X0 + house.x + house.wide / 2, made_town.Y0 + house.y + house.deep / 2
+        row = found[found.contains(geopandas.points_from_xy([middle[0]], [middle[1]])[0])].iloc[0]
+        ground = float(made_town.terrain(*(np.array([v]) for v in middle))[0])
+        assert row["roof"] == pytest.approx(house.roof, abs=0.01)
+        assert row["height"] == pytest.approx(house.roof - ground, abs=0.4)
+        assert row["area_m2"] == pytest.approx(house.wide * house.deep, rel=0.1)
+        assert row["count"] > 2 * house.wide * house.deep
+        assert 0 <= row["empty"] < 0.2
+
+
+def test_files_say_above_what_they_are(heights: Path) -> None:
+    path = next(heights.glob("cogs/*/dtm.tif"))
+    with rasterio.open(path) as file:
+        assert np.isnan(file.nodata)
+        assert file.units == ("metre",) or file.units == ("m",)
+        assert "EGM96" in file.crs.to_wkt()
+    with rasterio.open(path.with_name("height.tif")) as file:
+        assert file.crs.to_epsg() == 32632
+    item = pystac.Item.from_file(str(next((heights / "items").glob("*.json"))))
+    assert item.properties["proj:code"] == "EPSG:32632"
+    assert "EGM96" in item.assets["dtm"].title
+    assert item.assets["dtm"].extra_fields["bands"][0]["unit"] == "m"
+
+
+@pytest.mark.parametrize("size", [128, 512])
+def test_the_heights_do_not_hang_on_blocks_or_the_order_of_files(
+    heights: Path, town: list[Path], tmp_path: Path, size: int
+) -> None:
+    run(town[::-1], tmp_path / "large", block_size=size)
+    small, large = squares(heights, 64), squares(tmp_path / "large", size)
+    assert len(small) > 7 * 6
+    assert small == large
+    assert (heights / "buildings.parquet").read_bytes() == (tmp_path / "large/buildings.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_heights_do_not_hang_on_workers_or_a_stop(
+    heights: Path, town: list[Path], tmp_path: Path, machine: Callable[..., None]
+) -> None:
+    machine(workers="processes:3")
+    out = tmp_path / "workers"
+    run(town, out)
+    assert squares(heights, 64) == squares(out, 64)
+    gone = next((out / "items").glob("*.json"))
+    before = {p: p.stat().st_mtime_ns for p in out.glob("cogs/*/dtm.tif")}
+    gone.unlink()
+    run(town, out)
+    again = {p for p in before if p.stat().st_mtime_ns != before[p]}
+    assert {p.parent.name for p in again} == {gone.stem}
+    assert squares(heights, 64) == squares(out, 64)
+
+
+def test_a_file_that_changed_does_its_blocks_again(town: list[Path], tmp_path: Path) -> None:
+    here = made_town.write_town(tmp_path / "town")
+    out = tmp_path / "run"
+    run(here, out, block_size=512)
+    before, _, _ = layer(out, "dsm")
+    made = made_town.columns(seed=1)
+    here[0].write_bytes(made_town.las_bytes(made, crs=made_town.CRS))
+    run(here, out, block_size=512)
+    assert not np.array_equal(before, layer(out, "dsm")[0])
+
+
+def test_a_folder_goes_on_without_its_broken_file_and_names_it(town: list[Path], tmp_path: Path) -> None:
+    here = made_town.write_town(tmp_path / "town")
+    here[1].write_bytes(here[1].read_bytes()[:2000])
+    record = run([tmp_path / "town"], tmp_path / "run", block_size=512)
+    ((name, why),) = record["left_out"].items()
+    assert name.endswith("east.las")
+    assert "of a file of 2000" in why
+    with pytest.raises(DataError, match=r"east\.las"):
+        run(here, tmp_path / "other", block_size=512)
+
+
+def test_what_cannot_be_placed_is_refused_by_the_name_of_the_option(tmp_path: Path, cli: Cli) -> None:
+    here = made_town.write_town(tmp_path / "town", crs=None)
+    with pytest.raises(InputError, match="--crs"):
+        run(here, tmp_path / "run")
+    told = cli("elevation", "--points", here[0], "--out", tmp_path / "run")
+    assert told.exit_code == 2
+    mixed = [here[0], made_town.write_town(tmp_path / "other", crs="EPSG:32633+5773")[1]]
+    mixed[0].write_bytes(made_town.write_town(tmp_path / "third")[0].read_bytes())
+    with pytest.raises(InputError, match="files differ"):
+        run(mixed, tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NothingFound, match="no file named"):
+        run([tmp_path / "empty"], tmp_path / "run")
+
+
+def test_other_heights_do_not_share_a_folder(heights: Path, town: list[Path]) -> None:
+    with pytest.raises(InputError, match="other heights"):
+        run(town, heights, ground="pmf")
+
+
+def test_heights_above_nobody_knows_what_say_so(tmp_path: Path) -> None:
+    here = made_town.write_town(tmp_path / "town", crs="EPSG:32632")
+    record = run(here, tmp_path / "run", block_size=512)
+    assert any("--vertical" in words for words in record["warnings"])
+    with rasterio.open(next((tmp_path / "run").glob("cogs/*/dtm.tif"))) as file:
+        assert file.crs.to_epsg() == 32632
+    page = (tmp_path / "run/report.html").read_text()
+    assert "not known" in page
+
+
+def test_a_catalog_of_clouds_is_searched(town: list[Path], heights: Path, tmp_path: Path) -> None:
+    catalog = heights / ".geoml/points"
+    home = tmp_path / "catalog"
+    (home / "items").mkdir(parents=True)
+    for path in catalog.rglob("*.json"):
+        value = json.loads(path.read_text())
+        for asset in value.get("assets", {}).values():
+            name = Path(asset["href"]).name
+            (home / name).write_bytes(Path(asset["href"]).read_bytes())
+            asset["href"] = f"../{name}"
+        (home / path.relative_to(catalog)).write_text(json.dumps(value))
+    asked = ElevationRecipe.model_validate({
+        "catalog": str(home / "catalog.json"),
+        "datetime": "../..",
+        "region": str(heights / ".geoml/region.geojson"),
+        "block_size": 64,
+    })  # fmt: skip
+    out = tmp_path / "run"
+    pipeline.predict(steps.elevation_run(asked, out), out)
+    assert squares(out, 64) == squares(heights, 64)
+
+
+@prints("elevation")
+def test_the_command_says_what_it_wrote(said: Callable[..., str], town: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    told = said("elevation", "--points", *town[:1], "--res", "2", "--block-size", "512", "--out", out)
+    assert "buildings with their heights" in " ".join(rows(told)["buildings.parquet"])
+    assert "% of the region has data" in told
+    assert "training data" not in told
