@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         description="folder for working copies of runs in buckets, and files fetched from URLs; yours alone, no link,"
         " or refused; by default in /tmp",
     )
+    grids: Path | None = Field(
+        default=None,
+        description="folder with grids of PROJ, such as /usr/share/proj with Debian's proj-data: geoids, without which"
+        " heights do not change their datum",
+    )
     lease: float = Field(
         default=60.0, ge=0.01, le=86400, description="seconds; the lock of a run that nobody renewed is taken over"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,3 +95,16 @@ def write_copc(path: Path, source: Path, per_node: int = 10_000, levels: int = 6
         if not len(left):
             break
     writer.Close()
+
+
+def with_record(las: bytes, user: str, number: int, data: bytes) -> bytes:
+    """A LAS file with one more record in its header."""
+    out = bytearray(las)
+    (start, count) = struct.unpack_from("<II", out, 96)
+    record = struct.pack("<H16sHH32s", 0, user.encode(), number, len(data), b"") + data
+    struct.pack_into("<II", out, 96, start + len(record), count + 1)
+    out[start:start] = record
+    if out[104] & 0x80:  # where the table of chunks is
+        (table,) = struct.unpack_from("<q", out, start + len(record))
+        struct.pack_into("<q", out, start + len(record), table + len(record))
+    return bytes(out)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +157,8 @@ def _layout(path: Path) -> _Layout:
     if not head.startswith(_MAGIC):
         raise DataError(f"{path}: no file of squares")
     said = json.loads(head[len(_MAGIC) :].rstrip(b"\0"))
-    return _Layout(**{name: tuple(v) if isinstance(v, list) else v for name, v in said.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+    return _Layout(**values)
 
 
 def read_squares(source: PointSource, bounds: tuple[float, float, float, float]) -> Iterator[Cloud]:
@@ -166,10 +167,11 @@ def read_squares(source: PointSource, bounds: tuple[float, float, float, float])
     layout = _layout(path)
     at = [axis(*v) for v in zip(layout.scales, layout.offsets, (source.xy, source.xy, source.z), strict=True)]
     index = np.memmap(path, _INDEX, "r", _HEAD + layout.count * _RECORD.itemsize, (layout.pieces,))
-    left, bottom, right, top = (math.floor(v / layout.side) for v in bounds)
+    low, high = np.maximum(bounds[:2], layout.bounds[:2]), np.minimum(bounds[2:], layout.bounds[2:])
+    left, bottom, right, top = (math.floor(v / layout.side) for v in (*low, *high))
     for row in range(bottom, top + 1):
-        low, high = (row * 2 * _WIDE + column + _WIDE for column in (left, right))
-        first, last = np.searchsorted(index["square"], [low, high + 1])
+        ends = (row * 2 * _WIDE + column + _WIDE for column in (left, right + 1))
+        first, last = np.searchsorted(index["square"], list(ends))
         pieces = [_piece(path, int(start), int(count)) for _, start, count in index[first:last]]
         if pieces:
             yield _cloud(np.concatenate(pieces), at)

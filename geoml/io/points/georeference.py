@@ -7,18 +7,27 @@ asked.
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+import numpy as np
 import pyproj
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_crs_info
+from pyproj.enums import PJType
 from pyproj.exceptions import ProjError
 
 from geoml.errors import InputError
 from geoml.io.crs import crs_name, horizontal
 from geoml.io.points.header import PROJECTION, LasHeader
+
+log = logging.getLogger(__name__)
 
 METRE = Fraction(1)
 FOOT = Fraction(3048, 10000)
@@ -26,6 +35,10 @@ US_FOOT = Fraction(1200, 3937)
 UNITS = {"m": METRE, "ft": FOOT, "ftUS": US_FOOT}
 """Units by the words that an option may use."""
 
+SLACK = 0.01
+"""Degrees by which a cloud may lie beside the box of its item."""
+
+_WRONG = "its CRS or unit is wrong, name the right CRS with --crs"
 _UNIT_CODES = {9001: METRE, 9002: FOOT, 9003: US_FOOT}
 _KEYS = (PROJECTION, 34735)
 _WKT = (PROJECTION, 2112)
@@ -165,22 +178,33 @@ def _in_metres(crs: pyproj.CRS) -> pyproj.CRS:
     for key in ("id", "ids", "usages", "scope", "area", "bbox"):
         said.pop(key, None)
     twin = pyproj.CRS.from_json_dict(said)
-    code = twin.to_epsg(min_confidence=25)
-    return _same(pyproj.CRS.from_epsg(code), twin) if code is not None else twin
+    known = (pyproj.CRS.from_epsg(code) for code in _codes_near(crs, twin))
+    return next((k for k in known if _same(k, twin)), twin)
 
 
-def _same(known: pyproj.CRS, twin: pyproj.CRS) -> pyproj.CRS:
-    """``known`` where it places points as ``twin`` does to a millimetre, else ``twin``."""
+def _codes_near(crs: pyproj.CRS, twin: pyproj.CRS) -> Iterator[int]:
+    """EPSG codes that may be those of a CRS in metres: the likeliest first, then all of its area."""
+    if (code := twin.to_epsg(min_confidence=25)) is not None:
+        yield code
+    if crs.area_of_use is not None and crs.is_projected:
+        area = crs.area_of_use
+        box = AreaOfInterest(area.west, area.south, area.east, area.north)
+        found = query_crs_info("EPSG", PJType.PROJECTED_CRS, area_of_interest=box, contains=True)
+        yield from (int(f.code) for f in found if not f.deprecated)
+
+
+def _same(known: pyproj.CRS, twin: pyproj.CRS) -> bool:
+    """Whether ``known`` is in metres and places points as ``twin`` does, to a millimetre."""
+    if unit_of(known) != METRE:
+        return False
     if twin.is_vertical:
-        alike = known.is_vertical and unit_of(known) == METRE
-        return known if alike and known.datum == twin.datum else twin
-    if not known.is_projected or unit_of(known) != METRE or known.area_of_use is None:
-        return twin
+        return bool(known.is_vertical and known.datum == twin.datum)
+    if not known.is_projected or known.area_of_use is None or known.geodetic_crs != twin.geodetic_crs:
+        return False
     area = known.area_of_use
-    lon, lat = (area.west + area.east) / 2, (area.south + area.north) / 2
-    places = [pyproj.Proj(c)(lon, lat) for c in (known, twin)]
-    off = max(abs(a - b) for a, b in zip(*places, strict=True))
-    return known if off < 1e-3 and known.geodetic_crs == twin.geodetic_crs else twin
+    lon, lat = [area.west, area.east, (area.west + area.east) / 2], [area.south, area.north, area.north]
+    one, other = (np.array(pyproj.Proj(c)(lon, lat)) for c in (known, twin))
+    return bool(np.abs(one - other).max() < 1e-3)
 
 
 def _from_wkt(header: LasHeader) -> Stated:
@@ -222,3 +246,37 @@ def _key_unit(code: int | None) -> Fraction | None:
         if unit.code == str(code):
             return Fraction(repr(unit.conv_factor))
     return None
+
+
+def check_place(crs: str, bounds: tuple[float, float, float, float], item: tuple[float, ...] | None = None) -> None:
+    """Raises InputError where points in metres of ``crs`` lie far outside its area of use, or outside their item.
+
+    ``bounds``: left, bottom, right, top; ``item``: west, south, east, north in degrees. Feet that are read as metres,
+    and a zone or country by mistake, lie far away; a survey that goes over the edge of a zone does not: what lies
+    outside by less than the area's own size is logged as a warning.
+    """
+    flat = pyproj.CRS.from_user_input(crs)
+    to = pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
+    lon, lat = to.transform((bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2)
+    if not (math.isfinite(lon) and math.isfinite(lat)):
+        raise InputError(f"by {flat.name} its numbers lie nowhere on the Earth; {_WRONG}")
+    where = f"by {flat.name} its middle lies at {lon:.2f} E {lat:.2f} N"
+    if (area := flat.area_of_use) is not None:
+        box = (area.west, area.south, area.east, area.north)
+        outside = f"outside of that CRS's area of use ({area.name[:80]}); {_WRONG}"
+        if not _near(box, lon, lat, 1.0):
+            raise InputError(f"{where}, far {outside}")
+        if not _near(box, lon, lat, 0.0):
+            log.warning("points: %s, %s if it does not lie there", where, outside)
+    if item is not None:
+        west, south, east, north = to.transform_bounds(*bounds)
+        if west > item[2] + SLACK or item[0] > east + SLACK or south > item[3] + SLACK or item[1] > north + SLACK:
+            raise InputError(f"{where}, its item says {', '.join(f'{v:.4f}' for v in item)}; {_WRONG}")
+
+
+def _near(area: tuple[float, float, float, float], lon: float, lat: float, share: float) -> bool:
+    """Whether a place lies in an area, widened on each side by a share of its size, at least half a degree."""
+    west, south, east, north = area
+    width = (east - west) % 360 or 360
+    more = max(0.5, share * width), max(0.5, share * (north - south))
+    return (lon - west + more[0]) % 360 <= width + 2 * more[0] and south - more[1] <= lat <= north + more[1]

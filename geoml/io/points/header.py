@@ -104,6 +104,9 @@ def read_header(file: PointBytes) -> LasHeader:
         raise DataError(f"scales {scales}; expected numbers above 0")
     if not all(math.isfinite(o) and abs(o) <= MAX_COORDINATE for o in offsets) or max(scales) * 2**31 > MAX_COORDINATE:
         raise DataError(f"offsets {offsets} and scales {scales} lead to no place on the Earth")
+    mins, maxs = (numbers[7], numbers[9], numbers[11]), (numbers[6], numbers[8], numbers[10])
+    if count and not all(-math.inf < low <= high < math.inf for low, high in zip(mins, maxs, strict=True)):
+        raise DataError(f"a box from {mins} to {maxs}, which holds no point")
     end = file.size
     if evlrs:
         if not start <= first_evlr < file.size:
@@ -125,8 +128,8 @@ def read_header(file: PointBytes) -> LasHeader:
         start=start,
         scales=scales,
         offsets=offsets,
-        mins=(numbers[7], numbers[9], numbers[11]),
-        maxs=(numbers[6], numbers[8], numbers[10]),
+        mins=mins,
+        maxs=maxs,
         records=tuple(records),
         end=end,
         made=_day(*struct.unpack_from("<HH", head, 90)),

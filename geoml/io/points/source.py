@@ -8,7 +8,7 @@ from fractions import Fraction
 from geoml.io.points.copc import is_copc
 from geoml.io.points.ept import is_ept, read_document
 from geoml.io.points.files import JSON, LAS, PointBytes, PointPlace, using_points
-from geoml.io.points.georeference import Georeference, Stated, first, from_file, resolved
+from geoml.io.points.georeference import Georeference, Stated, check_place, first, from_file, resolved
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.lattice import MetreAxis, axis
 
@@ -92,6 +92,8 @@ def _source(
 ) -> PointSource:
     left, bottom, right, top = box
     unit = float(where.xy)
+    if count:
+        check_place(where.crs, (left * unit, bottom * unit, right * unit, top * unit))
     return PointSource(
         kind=kind,
         count=count,

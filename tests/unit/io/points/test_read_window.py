@@ -88,7 +88,7 @@ def test_sources_in_two_systems_are_refused(tmp_path: Path) -> None:
     for zone in (32, 33):
         write_las(tmp_path / f"{zone}.laz", crs=f"EPSG:326{zone}")
     sources = [open_source(str(tmp_path / f"{zone}.laz")) for zone in (32, 33)]
-    with pytest.raises(InputError, match="crs differs .EPSG:32632, EPSG:32633"):
+    with pytest.raises(InputError, match=r"crs differs .EPSG:32632, EPSG:32633"):
         read_window(sources, ALL)
 
 
