@@ -148,9 +148,9 @@ def read_rpc(path: Path) -> RpcCoefficients:
             data = file.read(MOST + 1)
     except OSError as err:
         raise InputError(f"rpc: {path.name} cannot be read ({err.strerror})") from err
+    if len(data) > MOST or b"\0" in data:
+        raise DataError(f"{path.name}: expected text of at most {MOST} bytes")
     try:
-        if len(data) > MOST or b"\0" in data:
-            raise DataError(f"RPC: expected text of at most {MOST} bytes")
         if data.lstrip().startswith(b"<"):
             return _dimap(data)
         text = data.decode("utf-8", "replace")

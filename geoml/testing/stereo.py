@@ -29,8 +29,8 @@ STEP = 0.5
 
 @dataclass(frozen=True)
 class Roof:
-    """A plane over a turned rectangle: ``height`` metres above the ellipsoid in the middle, metres of rise by metre along
-    the two sides, ``size`` in metres, ``angle`` in radians from the east."""
+    """A plane over a turned rectangle: ``height`` metres above the ellipsoid in the middle, rise by metre along the
+    two sides, ``size`` in metres, ``angle`` in radians from the east."""
 
     x: float
     y: float
@@ -96,7 +96,7 @@ def town(seed: int = 0, side: float = 120.0, count: int = 8) -> Scene:
 def made_rpc(
     size: int, gsd: float, tilt: tuple[float, float], *, first: tuple[int, int] = (0, 0), turn: float = 0.1
 ) -> RpcCoefficients:
-    """The RPC of a picture of ``size`` pixels a side around `CENTRE`, ``gsd`` metres a pixel, turned by ``turn`` radians.
+    """The RPC of a picture of ``size`` pixels a side around `CENTRE`, ``gsd`` metres a pixel, turned by ``turn``.
 
     A metre of height moves what is seen by ``tilt`` (east, north) metres; ``first`` is the (row, column) of the sensor
     image where the picture begins. Small terms of higher order and denominators make it a true rational function.
@@ -216,8 +216,8 @@ def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], s
     spread = abs(scene.slope[0]) * size + abs(scene.slope[1]) * size + scene.wave
     high, low = max(tops) + spread, scene.height - spread
     ends = []
-    for h in (high, low):  # straight between them to a thousandth of a pixel
-        lon, lat = sensor.inverse(row, column, np.full(row.shape, h))
+    for level in (high, low):  # straight between them to a thousandth of a pixel
+        lon, lat = sensor.inverse(row, column, np.full(row.shape, level))
         ends.append(np.stack(to_plane.transform(lon, lat)))
     (x0, y0), (x1, y1) = ends
 

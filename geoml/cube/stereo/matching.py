@@ -11,21 +11,26 @@ from numpy.typing import NDArray
 
 from geoml.cube.resize import opencv
 from geoml.cube.stereo.census import Costs, census_costs
-from geoml.cube.stereo.pair import Pair
+from geoml.cube.stereo.pair import Overlap, Pair
 from geoml.cube.stereo.sgm import Disparities, aggregate
 from geoml.cube.stereo.tile import CORE, Tile, ToPlane, Views, tile, views
 from geoml.io.rpc import Floats
 
-SPECKLE = 40
+SPECKLE = 100
 """Pixels; smaller islands that lie apart from all around them are left out."""
+LEAST_ERROR, ERROR_RISE, PAID = np.float32(0.12), np.float32(0.5), np.float32(90)
+"""Pixels where the least total is 0, pixels more where it is ``PAID``; it rises with its square."""
 KEPT = 64
 """Tiles whose points are remembered; at most 2.5 MB each."""
 
 
 @dataclass(frozen=True, eq=False)
 class MatchedPoints:
-    """``xyz`` (3, n) float64 in metres of the plane and above the ellipsoid, and their expected standard error ``spread``
-    (n,) float32 in metres; in the order of tiles and of their pixels. ``asked`` pixels are what both pictures show."""
+    """``xyz`` (3, n) float64 in metres of the plane and above the ellipsoid, and their expected standard error
+    ``spread`` (n,) float32 in metres; in the order of tiles and of their pixels.
+
+    ``asked`` pixels lie in both pictures if the surface is where the middle of its range is.
+    """
 
     xyz: Floats
     spread: NDArray[np.float32]
@@ -37,10 +42,15 @@ class MatchedPoints:
 
 @dataclass(eq=False)
 class Matcher:
-    """Matches a pair tile by tile and remembers the last tiles. ``to_plane`` leads to the plane of the run."""
+    """Matches a pair, corrected for its parallax, tile by tile and remembers the last tiles.
+
+    ``to_plane`` leads from lon, lat to the plane of the run and ``from_plane`` back.
+    """
 
     pair: Pair
+    shared: Overlap
     to_plane: ToPlane
+    from_plane: ToPlane
     costs: Costs = census_costs
     _tiles: OrderedDict[tuple[int, int], Tile | None] = field(default_factory=OrderedDict)
     _points: OrderedDict[tuple[int, int], MatchedPoints] = field(default_factory=OrderedDict)
@@ -67,13 +77,26 @@ class Matcher:
     def within(self, bounds: tuple[float, float, float, float]) -> Iterator[MatchedPoints]:
         """The points of all tiles that may have some within ``bounds`` (left, bottom, right, top) of the plane, in the
         order of the lattice; most of the points of a tile lie outside."""
-        first, shape = self.pair.left.first, self.pair.left.shape
-        rows, columns = (range(f // CORE, (f + n - 1) // CORE + 1) for f, n in zip(first, shape, strict=True))
-        for row in rows:
-            for column in columns:
-                made = self.tile(row, column)
-                if made is not None and _meet(made.bounds, bounds):
-                    yield self.points(row, column)
+        for row, column in self._candidates(bounds):
+            made = self.tile(row, column)
+            if made is not None and _meet(made.bounds, bounds):
+                yield self.points(row, column)
+
+    def _candidates(self, bounds: tuple[float, float, float, float]) -> Iterator[tuple[int, int]]:
+        """Tiles that may see the ground within bounds at any height of the run, and one more around them, since a
+        coarse surface may be higher or lower between the places where the run looked at it."""
+        x, y = (a.ravel() for a in np.meshgrid(np.linspace(*bounds[::2], 3), np.linspace(*bounds[1::2], 3)))
+        lon, lat = self.from_plane(x, y)
+        left = self.pair.left
+        ends = [left.sensor.forward(lon, lat, np.full(x.shape, h)) for h in (self.shared.lowest, self.shared.highest)]
+        places = np.concatenate(ends, axis=1)
+        ranges = []
+        for k, (first, size) in enumerate(zip(left.first, left.shape, strict=True)):
+            low, high = int(places[k].min() // CORE) - 1, int(places[k].max() // CORE) + 1
+            ranges.append(range(max(low, first // CORE), min(high, (first + size - 1) // CORE) + 1))
+        for row in ranges[0]:
+            for column in ranges[1]:
+                yield row, column
 
     def _matched(self, row: int, column: int) -> MatchedPoints:
         made = self.tile(row, column)
@@ -90,7 +113,14 @@ class Matcher:
         y, x = np.nonzero(good & core)
         xyz = made.points(y, x, found.position[y, x].astype(np.float64) + made.first)
         spread = error(found)[y, x] * np.float32(made.metres)
-        return MatchedPoints(xyz, spread.astype(np.float32), int((core & _shown(found, seen)).sum()))
+        return MatchedPoints(xyz, spread.astype(np.float32), self._asked(places[:, core]))
+
+    def _asked(self, places: Floats) -> int:
+        """How many of (2, n) places of the left sensor image lie in the right picture in the middle of their range."""
+        heights = self.pair.heights
+        h = self.pair.ground(places[0], places[1])[2] + (heights.above - heights.below) / 2
+        row, column, h = (a[np.isfinite(h)] for a in (*places, h))
+        return int(self.pair.right.holds(self.pair.across(row, column, h)).sum())
 
 
 def accepted(found: Disparities, seen: Views) -> NDArray[np.bool_]:
@@ -111,8 +141,12 @@ def _shown(found: Disparities, seen: Views) -> NDArray[np.bool_]:
 
 
 def error(found: Disparities) -> NDArray[np.float32]:
-    """The expected standard error of positions (y, x) in pixels."""
-    return np.full(found.index.shape, 0.3, np.float32)
+    """The expected standard error of positions (y, x) in pixels, of what eight paths still pay where they end.
+
+    Measured on made pairs of five levels of noise: of what pays nothing 68 % err by less than 0.12 pixels, of what pays
+    90 by less than 0.6, and beyond that lie false matches.
+    """
+    return np.asarray(LEAST_ERROR + ERROR_RISE * (found.total / PAID) ** 2, np.float32)
 
 
 def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

@@ -96,21 +96,27 @@ class Pair:
         return np.stack([lon, lat, np.where(np.isfinite(known), h, np.nan)])
 
     def across(self, row: Floats, column: Floats, h: Floats) -> Floats:
-        """(2, n) row and column of the right sensor image that see what the left one sees at (n,) if it is ``h`` high."""
+        """(2, n) row and column of the right sensor image that see what the left one sees at (n,), ``h`` high."""
         lon, lat = self.left.sensor.inverse(row, column, h)
         return self.right.sensor.forward(lon, lat, h)
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two pictures share: ``share`` of the left one, ``rows`` and ``columns`` (start, stop) of its sensor image,
-    metres of height of a pixel, and base to height."""
+    """What two pictures share: ``share`` of the left one, ``rows`` and ``columns`` (start, stop) of its sensor image.
+
+    ``metres`` of height move the right picture by a pixel, which is ``gsd`` metres wide; ``ratio`` is base to height.
+    The surface lies between ``lowest`` and ``highest`` metres above the ellipsoid.
+    """
 
     share: float
     rows: tuple[int, int]
     columns: tuple[int, int]
     metres: float
     ratio: float
+    gsd: float
+    lowest: float
+    highest: float
 
 
 def overlap(pair: Pair) -> Overlap:
@@ -137,11 +143,13 @@ def overlap(pair: Pair) -> Overlap:
     if not both.any():
         raise InputError(f"stereo: {names} show no common ground at the heights given")
     moved = np.hypot(*(ends[1] - ends[0])).mean() / (pair.heights.below + pair.heights.above)
-    ratio = float(moved * _gsd(left.sensor, row, column, h))
+    gsd = _gsd(left.sensor, row, column, h)
+    ratio = float(moved * gsd)
     if ratio < FLAT:
         raise InputError(f"stereo: {names} look from one place (base to height {ratio:.4f}); expected {FLAT} or more")
     rows, columns = ((int(p[both].min()), int(p[both].max()) + 1) for p in (row, column))
-    return Overlap(float(both.sum() / LATTICE**2), rows, columns, float(1 / moved), ratio)
+    lowest, highest = float(h.min() - pair.heights.below), float(h.max() + pair.heights.above)
+    return Overlap(float(both.sum() / LATTICE**2), rows, columns, float(1 / moved), ratio, gsd, lowest, highest)
 
 
 def _same(left: Picture, right: Picture) -> bool:

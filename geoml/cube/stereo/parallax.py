@@ -1,7 +1,7 @@
 """How far the RPC of two pictures disagree across the epipolar lines: measured by tie points, then corrected.
 
-A match along the epipolar line fits some height whatever it is, so an error along it cannot be seen; one across it makes
-every row of a rectified pair look at another row. Tie points are found in two dimensions and tell it.
+A match along the epipolar line fits some height whatever it is, so an error along it cannot be seen; one across it
+makes every row of a rectified pair look at another row. Tie points are found in two dimensions and tell it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TILTS = 60
 
 @dataclass(frozen=True)
 class Parallax:
-    """``shift`` (2, 3) for the right `Sensor`, as nested tuples; ``across`` pixels of it in the middle of the tie points.
+    """``shift`` (2, 3) for the right `Sensor`, as nested tuples; ``across`` pixels of it amid the tie points.
 
     ``agreed`` of ``found`` tie points lie within a pixel of the fit, ``spread`` pixels around it (NMAD).
     """
@@ -63,9 +63,9 @@ def parallax(pair: Pair, shared: Overlap) -> Parallax:
     left, right = tie_points(pair, shared)
     if len(left) < NEEDED:
         raise DataError(f"stereo: {names} have {len(left)} tie points; expected {NEEDED} or more")
-    h = pair.ground(*left.T)[2]
+    h = pair.ground(left[:, 0], left[:, 1])[2]
     left, right, h = (a[np.isfinite(h)] for a in (left, right, h))
-    low, high = (pair.across(*left.T, h + d).T for d in (-pair.heights.below, pair.heights.above))
+    low, high = (pair.across(left[:, 0], left[:, 1], h + d).T for d in (-pair.heights.below, pair.heights.above))
     along = high - low
     length = np.linalg.norm(along, axis=1)
     unit = along / length[:, None]
@@ -158,7 +158,7 @@ def _densest(values: Floats) -> NDArray[np.bool_]:
     ordered = np.sort(values)
     counts = np.searchsorted(ordered, ordered + 2 * WITHIN, side="right") - np.arange(len(ordered))
     start = ordered[int(counts.argmax())]
-    return (values >= start) & (values <= start + 2 * WITHIN)
+    return np.asarray((values >= start) & (values <= start + 2 * WITHIN))
 
 
 def _wide(places: Floats, shared: Overlap) -> bool:

@@ -50,7 +50,7 @@ class Disparities:
     @property
     def agree(self) -> NDArray[np.bool_]:
         """Where left and right say the same to one pixel, and the least total is inside of the volume."""
-        return (np.abs(self.index - self.other) <= 1) & np.isfinite(self.position)
+        return np.asarray((np.abs(self.index - self.other) <= 1) & np.isfinite(self.position))
 
 
 class _Paths:

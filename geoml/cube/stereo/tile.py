@@ -41,7 +41,7 @@ ToPlane = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 @dataclass(frozen=True)
 class Polynomial:
-    """Of third degree in three variables, each brought to -1..1 by ``middle`` and ``half``."""
+    """Of third degree in three variables, each brought to -1..1 by ``middle`` and ``half`` (3,)."""
 
     middle: Floats
     half: Floats
@@ -53,7 +53,7 @@ class Polynomial:
         low, high = places.min(1), places.max(1)
         made = cls((low + high) / 2, np.maximum((high - low) / 2, 1e-9), np.zeros((len(values), 20)))
         weights = np.linalg.lstsq(made._terms(places).T, values.T, rcond=None)[0].T
-        full = cls(made.middle, made.half, weights)
+        full = cls(made.middle, made.half, np.asarray(weights, np.float64))
         return full, float(np.abs(full(places) - values).max())
 
     def _terms(self, places: Floats) -> Floats:
@@ -61,7 +61,8 @@ class Polynomial:
         one = np.ones_like(x)
         return np.stack([
             one, x, y, z, x * x, x * y, x * z, y * y, y * z, z * z,
-            x * x * x, x * x * y, x * x * z, x * y * y, x * y * z, x * z * z, y * y * y, y * y * z, y * z * z, z * z * z,
+            x * x * x, x * x * y, x * x * z, x * y * y, x * y * z, x * z * z, y * y * y, y * y * z, y * z * z,
+            z * z * z,
         ])  # fmt: skip
 
     def __call__(self, places: Floats) -> Floats:
@@ -78,8 +79,8 @@ class Tile:
     """The geometry of a tile, in its rectified frame of ``shape`` (rows, columns).
 
     ``to_left`` and ``to_right`` (2, 3) take (1, x, y) of the frame to (row, column) of a sensor image; a pixel of the
-    left frame at x matches the right one at x minus its disparity, which is ``first`` to ``first + depth - 1`` and grows
-    with height. ``solve`` takes (x, y, disparity) to height and ``place`` (x, y, height) to x, y of the plane.
+    left frame at x matches the right one at x minus its disparity, which is ``first`` to ``first + depth - 1`` and
+    grows with height. ``solve`` takes (x, y, disparity) to height and ``place`` (x, y, height) to x, y of the plane.
     """
 
     row: int
@@ -131,7 +132,7 @@ def tile(pair: Pair, row: int, column: int, to_plane: ToPlane) -> Tile | None:
         return None
     lefts = np.tile(np.stack([rows, columns]), LEVELS)
     rights = np.concatenate(seen, axis=1)
-    frame = _Frame.fitted(lefts, rights, (rows, columns), _near(pair, rows, columns, h))
+    frame = _Frame.fitted(lefts, rights, (rows, columns), pair.across(rows, columns, h))
     x, y = frame.left(lefts)
     bent = float(np.abs(y - frame.right(rights)[1]).max())
     if bent > BENT:
@@ -148,10 +149,6 @@ def tile(pair: Pair, row: int, column: int, to_plane: ToPlane) -> Tile | None:
     # where heights are asked at the same places of the frame and at evenly spaced heights of the whole tile
     low, high = float(h.min() - pair.heights.below), float(h.max() + pair.heights.above)
     return _solved(pair, frame, (row, column), corner, shape, (first, last), (low, high), to_plane)
-
-
-def _near(pair: Pair, rows: Floats, columns: Floats, h: Floats) -> Floats:
-    return pair.across(rows, columns, h)
 
 
 def _reaches(pair: Pair, places: Floats) -> bool:
@@ -232,8 +229,8 @@ def _solved(
     place, beside = Polynomial.fitted(np.stack([x, y, h]), plane)
     if max(missed, beside) > MISFIT:
         raise DataError(
-            f"stereo: heights of a tile of {pair.left.name} are off by {max(missed, beside):.3f} m; expected sensors that"
-            f" are smooth to {MISFIT} m"
+            f"stereo: heights of a tile of {pair.left.name} are off by {max(missed, beside):.3f} m; expected sensors"
+            f" that are smooth to {MISFIT} m"
         )
     metres = (heights[1] - heights[0]) / float(np.ptp((x - far).reshape(-1, LEVELS), axis=1).mean())
     bounds = (float(plane[0].min()), float(plane[1].min()), float(plane[0].max()), float(plane[1].max()))
