@@ -127,11 +127,15 @@ class Input(Unfitted):
         self, items: Sequence[pystac.Item], plane: Plane, window: Window
     ) -> tuple[Cloud, NDArray[np.bool_]]:
         """The points of the window and as far around it as surfaces need, and which of them are ground."""
+        from geoml.io.heights import HeightShift
         from geoml.io.points.item import source_of
         from geoml.io.points.read import inside, read_window
 
         wide = plane.bounds(window.expand(self.around))
         cloud = read_window([source_of(item) for item in items], wide)
+        if self.terms.shift:
+            shift = HeightShift(**{**self.terms.shift, "grids": tuple(self.terms.shift["grids"])})
+            cloud = replace(cloud, z=shift.apply(cloud.x, cloud.y, cloud.z))
         if self.filter is None:
             ground = cloud.classification == GROUND
         else:

@@ -78,8 +78,18 @@ def with_heights(plane: str, vertical: str | None) -> str:
     not go together."""
     if vertical is None:
         return plane
-    parts = pyproj.CRS.from_user_input(plane), pyproj.CRS.from_user_input(vertical)
-    return str(pyproj.crs.CompoundCRS(" + ".join(p.name for p in parts), list(parts)).to_wkt())
+    parts = [pyproj.CRS.from_user_input(plane), pyproj.CRS.from_user_input(vertical)]
+    if parts[1].is_geographic:  # a GeoTIFF has no keys for a projected CRS of three axes, and would lose all of it
+        axis = {"name": "Up", "abbreviation": "h", "direction": "up", "unit": "metre"}
+        above = f"height above the ellipsoid of {parts[1].name}"
+        said = {
+            "type": "VerticalCRS",
+            "name": above,
+            "datum": {"type": "VerticalReferenceFrame", "name": "Ellipsoid"},
+            "coordinate_system": {"subtype": "vertical", "axis": [axis]},
+        }
+        parts[1] = pyproj.CRS.from_json_dict(said)
+    return str(pyproj.crs.CompoundCRS(" + ".join(p.name for p in parts), parts).to_wkt())
 
 
 @lru_cache(maxsize=1024)

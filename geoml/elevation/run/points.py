@@ -10,9 +10,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyproj
 import pystac
 import shapely
@@ -24,6 +26,7 @@ from geoml.engine.run.plan import STATE
 from geoml.errors import DataError, GeomlError, InputError, NothingFound
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.io.heights import height_shift, vertical_name
 from geoml.io.points.files import PointPlace
 from geoml.io.points.georeference import Stated
 from geoml.io.points.item import outline, plain, to_item
@@ -64,12 +67,14 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     crs, vertical = one_of(sources, "crs"), one_of(sources, "vertical")
     if crs is None:
         raise InputError("crs: not known; expected --crs, such as EPSG:28992")
+    vertical, shift = on_datum(asked, sources, crs, vertical)
     catalog = write_catalog(sources, folder / "points")
     region = region_of(asked, [outline(s) for s in sources], folder)
     terms = HeightTerms(
         layers=tuple(name for name in OF_POINTS if asked.buildings or name != "building"),
         vertical=vertical,
         vertical_name=name_of(vertical),
+        shift=shift,
         ground=asked.ground,
         options={"reach": asked.reach},
     )
@@ -145,9 +150,30 @@ def one_of(sources: Sequence[PointSource], field: str) -> str | None:
     return value
 
 
+def on_datum(
+    asked: ElevationRecipe, sources: Sequence[PointSource], crs: str, vertical: str | None
+) -> tuple[str | None, dict[str, object]]:
+    """The CRS of the heights that are asked for, and how those of the files become them; nothing where they stay.
+
+    Raises InputError where it is not known above what the files are, and as `geoml.io.heights.height_shift`.
+    """
+    if asked.datum is None:
+        return vertical, {}
+    if vertical is None:
+        raise InputError("datum: the files do not say above what their heights are; expected --vertical too")
+    left, bottom, right, top = np.array([s.bounds for s in sources]).T
+    bounds = float(left.min()), float(bottom.min()), float(right.max()), float(top.max())
+    shift = height_shift(crs, vertical, asked.datum, bounds)
+    log.info("heights: %s", shift.description)
+    return vertical_name(crs, asked.datum), asdict(shift)
+
+
 def name_of(vertical: str | None) -> str:
     """The CRS of heights in words."""
-    return "not known" if vertical is None else str(pyproj.CRS.from_user_input(vertical).name)
+    if vertical is None:
+        return "not known"
+    crs = pyproj.CRS.from_user_input(vertical)
+    return f"the ellipsoid of {crs.name}" if crs.is_geographic else str(crs.name)
 
 
 def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:

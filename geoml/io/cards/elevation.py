@@ -23,6 +23,7 @@ class HeightTerms(Frozen):
     layers: tuple[LayerName, ...] = OF_POINTS
     vertical: str | None = Field(default=None, description="CRS of the heights; None: not known")
     vertical_name: str = "not known"
+    shift: dict[str, Any] = Field(default_factory=dict, description="of heights to that CRS; empty: they stay")
     ground: str = Field(
         default="smrf", description="a ground filter, delivered for the classes of the files, or a package"
     )
