@@ -59,44 +59,6 @@ def write_las(path: Path, **options: object) -> dict[str, NDArray[np.generic]]:
     return columns
 
 
-def write_copc(path: Path, source: Path, per_node: int = 10_000, levels: int = 6, pages: bool = False) -> None:
-    """The points of a LAS file as COPC, each node with a random share of what lies below it, level after level."""
-    import copclib
-
-    las = laspy.convert(laspy.read(source), point_format_id=6, file_version="1.4")
-    scale, offset = las.header.scales, las.header.offsets
-    low, high = las.header.mins, las.header.maxs
-    config = copclib.CopcConfigWriter(6, copclib.Vector3(*scale), copclib.Vector3(*offset), "")
-    config.las_header.min, config.las_header.max = copclib.Vector3(*low), copclib.Vector3(*high)
-    middle, half = (low + high) / 2, float((high - low).max() / 2 + 0.01)
-    config.copc_info.center_x, config.copc_info.center_y, config.copc_info.center_z = map(float, middle)
-    config.copc_info.halfsize, config.copc_info.spacing = half, half / 64
-    writer = copclib.FileWriter(str(path), config)
-    places = np.stack([np.asarray(v) for v in (las.x, las.y, las.z)], 1)
-    raw = las.points.array
-    left = np.random.default_rng(0).permutation(len(raw))
-    for level in range(levels + 1):
-        keys = np.floor((places[left] - (middle - half)) / (2 * half / 2**level)).astype(int)
-        _, node = np.unique(keys, axis=0, return_inverse=True)
-        node = node.reshape(-1)
-        order = np.argsort(node, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(node[order]) > 0])
-        rest = []
-        for chosen in np.split(order, starts[1:]):
-            here = chosen if level == levels else chosen[:per_node]
-            rest.append(chosen[len(here) :])
-            key = copclib.VoxelKey(level, *map(int, keys[chosen[0]]))
-            page = copclib.VoxelKey(0, 0, 0, 0)
-            if pages and level >= 2:
-                page = copclib.VoxelKey(2, *(int(v) >> (level - 2) for v in keys[chosen[0]]))
-            body = np.sort(left[here])
-            writer.AddNode(key, copclib.VectorChar(np.frombuffer(raw[body].tobytes(), np.int8)), page)
-        left = left[np.concatenate(rest)]
-        if not len(left):
-            break
-    writer.Close()
-
-
 def with_record(las: bytes, user: str, number: int, data: bytes) -> bytes:
     """A LAS file with one more record in its header."""
     out = bytearray(las)

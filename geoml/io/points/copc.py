@@ -17,7 +17,7 @@ from geoml.io.points.files import PointBytes, PointPlace
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.kept import kept_nodes
 from geoml.io.points.laz import Chunk, check_count, check_size, decompressed, laszip_record
-from geoml.io.points.octree import NodeKey, Octree, Square, checked_key
+from geoml.io.points.octree import ROOT, NodeKey, Octree, Square, checked_key
 from geoml.io.points.records import Points, decoded
 
 KEPT = 64
@@ -89,7 +89,7 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
             window,
             max(kept.header.scales),
             lambda p: _pages(file, kept.header, p),
-            lambda e: isinstance(e, HierarchyPage),
+            _is_page,
         )
     known = {n: kept_nodes.get((place, file.version, n.start)) for n in nodes if n.count}
     yield from (node for node in known.values() if node is not None)
@@ -123,7 +123,8 @@ def _opened(file: PointBytes, header: LasHeader) -> CopcFile:
         raise DataError("a COPC without its information, or of a point format that COPC does not have")
     x, y, _z, half, _spacing, start, size = struct.unpack_from("<5d2Q", info)
     tree: Octree[Chunk, HierarchyPage] = Octree((x - half, y - half), 2 * half)
-    tree.pages[NodeKey(0, 0, 0, 0)] = _page(file, start, size)
+    tree.pages[ROOT] = _page(file, start, size)
+    tree.load([ROOT], lambda pages: _pages(file, header, pages), _is_page)
     return CopcFile(header, laszip_record(header), tree, size, threading.Lock())
 
 
@@ -131,6 +132,10 @@ def _page(file: PointBytes, start: int, size: int) -> HierarchyPage:
     if not 0 < size <= MAX_PAGE or size % _ENTRY.size or start + size > file.size:
         raise DataError(f"a page of its hierarchy has {size} bytes at byte {start} of a file of {file.size}")
     return HierarchyPage(start, size)
+
+
+def _is_page(entry: Chunk | HierarchyPage) -> bool:
+    return isinstance(entry, HierarchyPage)
 
 
 def _pages(

@@ -20,7 +20,7 @@ from geoml.io.points.georeference import Stated, stated
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.kept import kept_nodes
 from geoml.io.points.laz import MAX_CHUNK_BYTES, raw_parts
-from geoml.io.points.octree import NodeKey, Octree, Square, checked_key
+from geoml.io.points.octree import ROOT, NodeKey, Octree, Square, checked_key
 from geoml.io.points.records import Points, decoded
 from geoml.io.stores.signed import join_url
 
@@ -95,7 +95,7 @@ def _tree(
     place: PointPlace, version: tuple[int, str], said: EptDocument
 ) -> tuple[Octree[Node, NodeKey], threading.Lock]:
     tree: Octree[Node, NodeKey] = Octree(said.corner, said.side)
-    tree.pages[NodeKey(0, 0, 0, 0)] = NodeKey(0, 0, 0, 0)
+    tree.pages[ROOT] = ROOT
     return tree, threading.Lock()
 
 

@@ -19,6 +19,9 @@ T = TypeVar("T")
 HEAD = 2**11
 """Bytes of the first read: the header of nearly every file and its records."""
 
+KEPT_BLOCK = 2**20
+"""Bytes of a read that are kept while the file is open: headers, records and pages."""
+
 LAS, JSON = "LAS file", "JSON document"
 
 
@@ -89,13 +92,14 @@ class MemoryBytes:
 
 
 class RemoteBytes:
-    """A file elsewhere: what is asked for and no more, as pages of an octree are kept decoded."""
+    """A file elsewhere: what is asked for and no more; what was read of it once is not asked for again."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
-        self._head = b"" if file.version else self._range(0, HEAD)
-        if self._head:
-            check_head(self._head, file.kind)
+        self._blocks: list[tuple[int, bytes]] = []
+        if not file.version:
+            self._blocks += [(0, self._ranges([(0, HEAD)], 0)[0])]
+            check_head(self._blocks[0][1], file.kind)
 
     @property
     def version(self) -> tuple[int, str]:
@@ -107,28 +111,37 @@ class RemoteBytes:
 
     def read(self, start: int, count: int) -> bytes:
         stop = max(start, min(start + count, self.size))
-        at_hand = self._head[start:stop]
-        return at_hand + self._range(start + len(at_hand), stop)
-
-    def read_all(self, ranges: Sequence[tuple[int, int]], spare: int = 0) -> list[bytes]:
-        self._file.until = _until()  # each read has its time; a large file takes many
-        wanted = [(start, min(stop, self.size)) for start, stop in ranges]
-        parts = self._file.read_all(wanted, spare)
-        self._check()
-        for (start, stop), part in zip(wanted, parts, strict=True):
-            if len(part) != stop - start:
-                raise DataError(f"{len(part)} bytes for bytes {start}-{stop - 1}")
-        return parts
-
-    def _range(self, start: int, stop: int) -> bytes:
-        self._file.until = _until()
-        body = self._file.read_all([(start, stop)], 0)[0] if start < stop else b""
-        self._check()
+        if (body := self._at_hand(start, stop)) is not None:
+            return body
+        head = self._blocks[0][1] if self._blocks and start < HEAD else b""
+        body = head[start:] + self._ranges([(max(start, len(head)), stop)], 0)[0]
+        if len(body) <= KEPT_BLOCK:
+            self._blocks.append((start, body))
         return body
 
-    def _check(self) -> None:
+    def read_all(self, ranges: Sequence[tuple[int, int]], spare: int = 0) -> list[bytes]:
+        wanted = [(start, min(stop, self.size)) for start, stop in ranges]
+        found = {span: self._at_hand(*span) for span in wanted}
+        missing = [span for span in wanted if found[span] is None]
+        if missing:
+            found |= dict(zip(missing, self._ranges(missing, spare), strict=True))
+        return [found[span] or b"" for span in wanted]
+
+    def _at_hand(self, start: int, stop: int) -> bytes | None:
+        if start >= stop:
+            return b""
+        blocks = ((low, body) for low, body in self._blocks if low <= start and stop <= low + len(body))
+        return next((body[start - low : stop - low] for low, body in blocks), None)
+
+    def _ranges(self, wanted: Sequence[tuple[int, int]], spare: int) -> list[bytes]:
+        self._file.until = _until()  # each read has its time; a large file takes many
+        parts = self._file.read_all(wanted, spare)
         if self._file.failure is not None:
             raise self._file.failure
+        for (start, stop), part in zip(wanted, parts, strict=True):
+            if len(part) != min(stop, self.size) - start:
+                raise DataError(f"{len(part)} bytes for bytes {start}-{stop - 1}")
+        return parts
 
 
 def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str = LAS) -> T:

@@ -116,7 +116,7 @@ def read_header(file: PointBytes) -> LasHeader:
     if not compressed and start + count * record_bytes > end:
         raise DataError(f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: cut, or it lies")
     records = list(_vlrs(file, size, start, vlrs))
-    if not any(r.user in (PROJECTION, "copc") for r in records):  # a COPC says its CRS there or nowhere
+    if not any(r.user == PROJECTION for r in records):
         records += _evlrs(file, first_evlr, evlrs)
     header = LasHeader(
         version=version,
@@ -165,6 +165,8 @@ def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[VariableRecord]
     """Extended records that may hold a CRS, for a file whose header has none; others are not read."""
     if count > MAX_EVLRS:
         raise DataError(f"{count} extended records; at most {MAX_EVLRS} are read")
+    if count and file.size - place <= MAX_EVLR_BYTES:
+        file.read(place, file.size - place)  # all of them at once, as a file elsewhere keeps what was read
     for number in range(count):
         head = file.read(place, 60)
         if len(head) < 60:

@@ -78,7 +78,7 @@ class Octree(Generic[N, P]):
         found, level = [], [ROOT]
         while level:
             here = [key for key in level if self._meets(key, window, step)]
-            self._load([key for key in here if key in self.pages], fetch, is_page)
+            self.load([key for key in here if key in self.pages], fetch, is_page)
             inner = [key for key in here if key in self.nodes]
             found += [self.nodes[key] for key in inner]
             level = [child for key in inner for child in key.children() if child in self.nodes or child in self.pages]
@@ -94,12 +94,13 @@ class Octree(Generic[N, P]):
             and window[1] <= bottom + side + step
         )
 
-    def _load(
+    def load(
         self,
         keys: Sequence[NodeKey],
         fetch: Callable[[Sequence[P]], Sequence[Mapping[NodeKey, N | P]]],
         is_page: Callable[[N | P], bool],
     ) -> None:
+        """Read the pages of these keys, and those that they are only links to."""
         while keys:
             pages = [self.pages.pop(key) for key in keys]
             if any(page in self.seen for page in pages) or len(set(pages)) < len(pages):

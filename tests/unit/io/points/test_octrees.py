@@ -1,0 +1,119 @@
+"""COPC, EPT and files of squares give the same points as the file they were made of, window by window."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geoml.io.points.bins import binned
+from geoml.io.points.files import PointPlace
+from geoml.io.points.kept import KeptNodes
+from geoml.io.points.read import read_window
+from geoml.io.points.source import PointSource, open_source
+from tests.made_clouds import las_bytes, made_points
+from tests.made_octrees import write_copc, write_ept
+from tests.unit.io.points.test_read_window import ALL, same
+
+DATA = Path(os.environ.get("GEOML_DATA", "")) / "elevation"
+WINDOWS = [
+    ALL,
+    (500_000.0, 5_000_000.0, 500_050.0, 5_000_050.0),
+    (500_012.5, 5_000_031.0, 500_017.5, 5_000_036.0),
+    (500_050.0, 5_000_050.0, 500_050.01, 5_000_050.01),
+    (499_000.0, 5_000_000.0, 499_990.0, 5_000_100.0),
+]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> PointSource:
+    path = tmp_path_factory.mktemp("plain") / "made.laz"
+    path.write_bytes(las_bytes(made_points(5000), crs="EPSG:32632+5773"))
+    return open_source(str(path))
+
+
+@pytest.mark.parametrize("kind", ["copc", "pages", "ept", "bins"])
+def test_windows_hold_the_points_of_the_plain_file(plain: PointSource, tmp_path: Path, kind: str) -> None:
+    if kind == "ept":
+        source = open_source(str(write_ept(tmp_path / "tiles", made_points(5000))))
+    elif kind == "bins":
+        (source,) = binned([plain], tmp_path)
+    else:
+        write_copc(tmp_path / "a.copc.laz", Path(plain.href), per_node=100, levels=4, pages=kind == "pages")
+        source = open_source(str(tmp_path / "a.copc.laz"))
+    assert source.kind == ("copc" if kind == "pages" else kind)
+    assert (source.crs, source.vertical) == ("EPSG:32632", "EPSG:5773")
+    for window in WINDOWS:
+        assert same(read_window([source], window), read_window([plain], window))
+    assert len(read_window([source], WINDOWS[2])) > 5
+
+
+def test_squares_are_made_once_and_bound_what_the_header_does_not(plain: PointSource, tmp_path: Path) -> None:
+    stale = replace(plain, bounds=(500_000.0, 5_000_000.0, 500_001.0, 5_000_001.0))
+    (source,) = binned([stale], tmp_path)
+    assert source.bounds[2] > 500_090
+    (made,) = tmp_path.iterdir()
+    before = made.stat().st_mtime_ns
+    assert binned([stale], tmp_path) == [source]
+    assert made.stat().st_mtime_ns == before
+    assert same(read_window([source], ALL), read_window([plain], ALL))
+
+
+def test_squares_of_many_parts_are_whole(plain: PointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoml.io.points.bins.PART", 400)
+    monkeypatch.setattr("geoml.io.points.bins.LEAST", 8.0)
+    monkeypatch.setattr("geoml.io.points.laz.PART", 150)
+    path = tmp_path / "a.las"
+    path.write_bytes(las_bytes(made_points(5000), compressed=False))
+    (source,) = binned([open_source(str(path))], tmp_path)
+    for window in WINDOWS:
+        assert same(read_window([source], window), read_window([plain], window))
+
+
+def test_an_empty_file_has_no_points(tmp_path: Path) -> None:
+    for compressed in (True, False):
+        path = tmp_path / f"{compressed}.laz"
+        path.write_bytes(las_bytes(made_points(0), compressed=compressed))
+        source = open_source(str(path))
+        assert len(read_window([source, *binned([source], tmp_path)], ALL)) == 0
+
+
+def test_kept_nodes_have_a_bound(plain: PointSource) -> None:
+    from geoml.io.points.files import MemoryBytes
+    from geoml.io.points.header import read_header
+    from geoml.io.points.laz import raw_parts
+    from geoml.io.points.records import decoded
+
+    file = MemoryBytes(Path(plain.href).read_bytes())
+    header = read_header(file)
+    (raw,) = raw_parts(file, header)
+    node = header, decoded(raw, header.format, header.record_bytes)
+    kept = KeptNodes(largest=4 * 5000 * 19)
+    for key in range(9):
+        kept.add((PointPlace("a"), key), node)
+    assert [kept.get((PointPlace("a"), key)) is not None for key in range(9)].count(True) == 4
+    assert kept.get((PointPlace("a"), 8)) == node
+    kept.add("huge", (header, decoded(np.tile(raw, 9), header.format, header.record_bytes)))
+    assert kept.get("huge") is None
+
+
+@pytest.mark.data
+def test_real_copc_has_all_its_points_on_its_pages() -> None:
+    names = ("1.2-with-color.copc.laz", "simple_with_page.copc.laz")
+    one, other = (open_source(str(DATA / "lidar_small" / name)) for name in names)
+    first, second = (read_window([s], (0.0, 0.0, 1e7, 1e7)) for s in (one, other))
+    assert len(first) == 1065
+    assert same(first, second)
+
+
+@pytest.mark.data
+def test_adjacent_tiles_of_two_formats_have_one_answer(tmp_path: Path) -> None:
+    sources = [open_source(str(p)) for p in sorted((DATA / "lidarhd_tiles").glob("*.laz"))]
+    squares = binned(sources, tmp_path)
+    for window in ((770_500.0, 6_277_500.0, 770_600.0, 6_277_600.0), (770_540.0, 6_277_540.0, 770_560.5, 6_277_560.0)):
+        whole = read_window(sources, window)
+        assert same(whole, read_window(squares[::-1], window))
+    assert len(read_window(sources, (770_540.0, 6_277_540.0, 770_560.0, 6_277_560.0))) > 5000
