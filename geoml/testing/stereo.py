@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from geoml.cube.stereo.pair import Heights, Pair, Picture, between
 from geoml.cube.stereo.rpc import Sensor
 from geoml.io.rpc import Floats, RpcCoefficients
 
@@ -132,6 +134,14 @@ class MadePair:
     ratio: float
     gsd: float
 
+    def pair(self, heights: Heights | None = None) -> Pair:
+        """The pictures with their RPC as delivered; by default the surface lies within 17 m of the middle of it."""
+        left, right = (
+            Picture(name, Sensor(rpc), first, data.shape, partial(_part, data))
+            for name, rpc, first, data in zip(("left", "right"), self.rpcs, self.firsts, self.pictures, strict=True)
+        )
+        return Pair(left, right, heights or between(self.scene.height - 12, self.scene.height + 22))
+
     def write(self, folder: Path) -> tuple[Path, Path]:
         """left.tif and right.tif with RPC in their tags and their place in the transform."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,6 +155,22 @@ class MadePair:
                 file.write(picture, 1)
                 file.rpcs = rasterio_rpc(rpc)
         return paths[0], paths[1]
+
+
+def _part(data: NDArray[np.uint16], top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
+    return data[top:bottom, left:right].astype(np.float32)
+
+
+def to_plane(lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+    """x, y in metres of `CRS` of degrees."""
+    x, y = Transformer.from_crs("EPSG:4326", CRS, always_xy=True).transform(lon, lat)
+    return x, y
+
+
+def from_plane(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Degrees of x, y in metres of `CRS`."""
+    lon, lat = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True).transform(x, y)
+    return lon, lat
 
 
 def rasterio_rpc(rpc: RpcCoefficients) -> rasterio.rpc.RPC:

@@ -73,8 +73,8 @@ class _Paths:
 
     def _close(self, cells: Bytes) -> None:
         plane = cells.reshape(self.shape)
-        plane[:, 0] = BEYOND
-        plane[:, -1] = BEYOND
+        plane[:, 0] = 0  # a path that begins here pays what the pixel costs, as in the first row
+        plane[:, -1] = 0
 
     def row(self, costs: Bytes, out: Bytes) -> None:
         """Go on to the next row with ``costs``; ``out`` becomes the sum over the paths. Both flat."""
