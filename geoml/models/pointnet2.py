@@ -23,7 +23,7 @@ from geoml.cube.clouds.openings import heights_above_openings, reach
 from geoml.cube.clouds.pyramid import Pyramid, PyramidShape, pyramid
 from geoml.errors import InputError
 from geoml.nn.points.exact import ExactOutput, held
-from geoml.nn.points.sets import FeaturePropagation, SetAbstraction, group_maximum, perceptron
+from geoml.nn.points.sets import FeaturePropagation, SetAbstraction, group_maximum, perceptron, taken
 
 TASKS = ("point_classes",)
 TINY = {"classes": 3, "widths": (8, 8, 12), "openings": (1, 2), "head": 8}
@@ -114,7 +114,7 @@ class PointNet2(nn.Module):
         for layer, (_, _, _, near, weight) in zip(self.up, reversed(levels), strict=True):
             told = layer(told, known.pop(), near, weight)
         of = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-        out: Tensor = self.classes(self.dropout(self.mixed(torch.cat([told[of], own], 1))))
+        out: Tensor = self.classes(self.dropout(self.mixed(torch.cat([taken(told, of), own], 1))))
         return out
 
 

@@ -17,7 +17,7 @@ from geoml.engine.cards.point_classes import PointCard, PointClass
 from geoml.engine.packages import points
 from geoml.engine.packages.points import PointColumns, PointPackage
 from geoml.errors import InputError, ModelError
-from tests.unit.elevation.made import BUILDING, GROUND, TREE, scanned
+from tests.unit.elevation.made import BUILDING, GROUND, TREE, cloud_of, scanned
 
 NAMES = [n for n in models.names() if "point_classes" in models.find(n).TASKS]
 CLASSES = tuple(PointClass(value=v, name=n) for v, n in ((GROUND, "ground"), (TREE, "tree"), (BUILDING, "building")))
@@ -113,7 +113,7 @@ def test_the_halo_is_not_much_too_large(name: str) -> None:
 def test_a_large_cloud_is_classified_in_parts_with_the_same_answer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     package = package_of(name)
     columns, _ = scanned(3, 4 * package.halo, density=1.0)
-    whole = package.classify(columns)
+    whole = package.classify(cloud_of(columns))
     assert len(np.unique(whole)) > 1
     seen: list[int] = []
     answer = points.answer
@@ -124,7 +124,7 @@ def test_a_large_cloud_is_classified_in_parts_with_the_same_answer(name: str, mo
 
     monkeypatch.setattr(points, "MOST_POINTS", len(whole) // 3)
     monkeypatch.setattr(points, "answer", counted)
-    assert (package.classify(columns) == whole).all()
+    assert (package.classify(cloud_of(columns)) == whole).all()
     assert len(seen) > 2
     assert max(seen) < len(whole)
 
@@ -134,11 +134,11 @@ def test_a_large_cloud_is_classified_in_parts_with_the_same_answer(name: str, mo
 def test_takes_few_points_and_the_same_one_again(name: str, count: int) -> None:
     package = package_of(name)
     columns = PointColumns(*(column[:count] for column in scanned(0, 4)[0]))
-    found = package.classify(columns)
+    found = package.classify(cloud_of(columns))
     assert found.dtype == np.uint8
     assert set(found.tolist()) <= {c.value for c in CLASSES}
     twice = columns.take(np.repeat(np.arange(count), 2))
-    assert package.classify(twice).shape == (2 * count,)
+    assert package.classify(cloud_of(twice)).shape == (2 * count,)
 
 
 @every_model

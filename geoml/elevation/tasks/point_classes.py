@@ -20,7 +20,7 @@ from geoml.recipe import Frozen
 
 @final
 class Task:
-    """Scored by the IoU of each class and by the errors of ground, beside the commonest class."""
+    """Scored by the IoU of each class and by the errors of ground, beside the commonest class and filters."""
 
     name: ClassVar[str] = "point_classes"
     recipe: ClassVar[type[Frozen]] = PointRecipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 
 from geoml.data.recipe import resolve
 from geoml.elevation.training.recipe import CloudFiles, PointAugmentation, PointRecipe
-from geoml.engine.packages.points import PointColumns
-from geoml.errors import DataError, InputError, MissingExtra, NothingFound
+from geoml.engine.packages.points import PointColumns, columns_of
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.io.points.cloud import Cloud
+from geoml.io.points.read import read_window
+from geoml.io.points.source import open_source
 
 SHIFT = 16_000
 """mm that a training cloud is shifted by against the lattice at most; voxels of the upper levels are smaller."""
@@ -26,9 +30,11 @@ SHARED = 0.01
 
 @dataclass(frozen=True, eq=False)
 class LabelledCloud:
-    """``may`` (n,) int64: the classes that each point may be as bits, 0 where that is not known."""
+    """``columns`` are what a network sees of the ``cloud``. ``may`` (n,) int64: the classes that each point may be as
+    bits, 0 where that is not known."""
 
     name: str
+    cloud: Cloud
     columns: PointColumns
     may: NDArray[np.int64]
 
@@ -55,29 +61,18 @@ def clouds(recipe: PointRecipe, *splits: str) -> list[LabelledCloud]:
 
 
 def read(path: Path, source: CloudFiles, meant: dict[int, int]) -> LabelledCloud:
-    """One file, without points that are withheld or noise (classes 7 and 18), and without the same point twice.
+    """One file as `geoml.io.points.read.read_window` gives it: in metres, without withheld points and noise.
 
-    Raises DataError for one that cannot be read, MissingExtra without laspy.
+    Raises InputError for one without a CRS, DataError for one that cannot be read, MissingExtra without laspy.
     """
-    try:
-        import laspy
-    except ImportError as err:
-        raise MissingExtra("clouds of points: install geoml[points] (laspy, lazrs)") from err
-    try:
-        las = laspy.read(path)
-        xyz = np.stack([np.asarray(axis, np.float64) for axis in (las.x, las.y, las.z)], 1)
-        code, withheld = np.asarray(las.classification, np.uint8), np.asarray(las.withheld, np.bool_)
-        returned, returns = (np.asarray(v, np.uint8) for v in (las.return_number, las.number_of_returns))
-    except (OSError, ValueError, RuntimeError, LookupError, laspy.errors.LaspyException) as err:
-        raise DataError(f"{path}: not a readable cloud ({err})") from err
-    kept = ~withheld & (code != 7) & (code != 18)
-    points = np.rint(xyz[kept] * (1000 * source.unit)).astype(np.int64)
-    order = np.lexsort((returned[kept], code[kept], *points.T[[2, 0, 1]]))
-    columns = PointColumns(points, returned[kept], returns[kept]).take(order)
+    everywhere = (-math.inf, -math.inf, math.inf, math.inf)
+    cloud = read_window([open_source(str(path), source.crs, source.vertical)], everywhere)
+    if not len(cloud):
+        raise DataError(f"{path}: no point in it; expected some with classes")
     bits = np.zeros(256, np.int64)
     for value, classes in meant.items():
         bits[value] = classes
-    return LabelledCloud(path.name, columns, bits[code[kept][order]])
+    return LabelledCloud(path.name, cloud, columns_of(cloud), bits[cloud.classification])
 
 
 def chip(

@@ -29,9 +29,8 @@ class CloudFiles(Frozen):
         description="code: the class that it is, or those that it may be, as code 1 of many deliveries is anything that"
         " has no other code; points of other codes are not learnt and not scored",
     )
-    unit: float = Field(
-        default=1.0, gt=0, description="metres of a unit of the coordinates: 1200/3937 of US survey feet"
-    )
+    crs: str | None = Field(default=None, description="horizontal CRS of files that say none, such as EPSG:28992")
+    vertical: str | None = Field(default=None, description="CRS of heights that say none, such as EPSG:5709")
 
 
 class CloudSplit(Frozen):

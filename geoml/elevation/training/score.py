@@ -1,4 +1,4 @@
-"""Held-out scores of a classifier of points, beside the commonest class of the training clouds."""
+"""Held-out scores of a classifier of points, beside the commonest class and the untrained filters of ground."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from geoml.cube.clouds.ground import FILTERS
 from geoml.elevation.accuracy.point_scores import PointScores
 from geoml.elevation.training.clouds import LabelledCloud, clouds
 from geoml.elevation.training.recipe import PointRecipe
@@ -31,19 +32,36 @@ def score(model: str | Path, recipe: PointRecipe, split: str) -> dict[str, Any]:
 
 
 def scores_of(package: PointPackage, recipe: PointRecipe, split: str) -> dict[str, Any]:
-    """The package and what is to be beaten, each over all clouds of a split, and the package cloud by cloud."""
+    """The package and what is to be beaten, each over all clouds of a split, and the package cloud by cloud.
+
+    Filters say what is ground and nothing of the rest, so they are beside it where there is a class of this name.
+    """
     names = [c.name for c in recipe.classes]
     commonest = _commonest(clouds(recipe, "train"), len(names))
-    rows = {name: PointScores(names) for name in (package.card.name, f"all {names[commonest]}")}
+    mine, same = package.card.name, f"all {names[commonest]}"
+    filters = {name: FILTERS.build(name, {}) for name in FILTERS.names()} if "ground" in names else {}
+    rows = {name: PointScores(names) for name in (mine, same, *filters)}
     by_cloud = {}
     for cloud in clouds(recipe, split):
         own = PointScores(names)
         own.update(points.answer(package.module, package.card, cloud.columns), cloud.may)
         by_cloud[cloud.name] = own.compute()
-        rows[package.card.name].merge(own)
-        rows[f"all {names[commonest]}"].update(np.full(len(cloud), commonest), cloud.may)
-    found = rows[package.card.name].compute()
-    return {**found, "split": split, "methods": {k: v.compute() for k, v in rows.items()}, "clouds": by_cloud}
+        rows[mine].merge(own)
+        rows[same].update(np.full(len(cloud), commonest), cloud.may)
+        for name, found in filters.items():
+            ground = found.ground(cloud.cloud.x, cloud.cloud.y, cloud.cloud.z)
+            rows[name].update(np.where(ground, names.index("ground"), -1), cloud.may)
+    told = {name: _told(row, name in filters) for name, row in rows.items()}
+    return {**told[mine], "split": split, "methods": told, "clouds": by_cloud}
+
+
+def _told(scores: PointScores, ground_only: bool) -> dict[str, Any]:
+    """Scores; of a filter only those of ground, since it tells no other class."""
+    found = scores.compute()
+    if not ground_only:
+        return found
+    iou = {name: value if name == "ground" else None for name, value in found["iou"].items()}
+    return {**found, "miou": None, "iou": iou, "right": None}
 
 
 def _commonest(train: list[LabelledCloud], classes: int) -> int:

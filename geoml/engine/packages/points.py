@@ -15,14 +15,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoml import models
+from geoml.cube.clouds.pyramid import millimetres
 from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.packages import weights
 from geoml.errors import InputError, ModelError
+from geoml.io.points.cloud import Cloud
 
 MOST_POINTS = 1_500_000
 """That are classified at once, where the cloud can be cut; some 3 kB each."""
 
 Bools = NDArray[np.bool_]
+
+
+def columns_of(cloud: Cloud) -> PointColumns:
+    """What a network sees of a cloud: coordinates to the millimetre, and returns."""
+    return PointColumns(millimetres(cloud.x, cloud.y, cloud.z), cloud.returned, cloud.returns)
 
 
 class PointColumns(NamedTuple):
@@ -50,11 +57,12 @@ class PointPackage:
         """Metres along x or y within which lies all that the class of a point depends on."""
         return self.card.radius
 
-    def classify(self, columns: PointColumns) -> NDArray[np.uint8]:
+    def classify(self, cloud: Cloud) -> NDArray[np.uint8]:
         """Codes of the classes (n,), as the card lists them.
 
         The class of a point is the same whichever others are given, as long as those within `halo` are, in any order.
         """
+        columns = columns_of(cloud)
         codes = np.array([c.value for c in self.card.classes], np.uint8)
         found = np.zeros(len(columns.points), np.uint8)
         for seen, own in _parts(columns.points, round(self.halo * 1000)):

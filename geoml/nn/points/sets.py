@@ -23,6 +23,11 @@ def perceptron(*widths: int) -> nn.Sequential:
     return nn.Sequential(*(ExactLayer(a, b) for a, b in pairwise(widths)))
 
 
+def taken(rows: Float[Tensor, "row width"], which: Int[Tensor, " taken"]) -> Float[Tensor, "taken width"]:
+    """``rows[which]``, with a gradient that several threads add up in one order, as that of an index does not."""
+    return rows.index_select(0, which)
+
+
 def group_maximum(rows: Float[Tensor, "row width"], count: Int[Tensor, " group"]) -> Float[Tensor, "group width"]:
     """The largest value of each group of ``count`` rows, one after the other; no group is empty."""
     out: Tensor = torch.segment_reduce(rows, "max", lengths=count, axis=0)
@@ -45,14 +50,14 @@ class SetAbstraction(nn.Module):
     ) -> Float[Tensor, "coarse width"]:
         """Each group has ``count`` rows: ``source``, which places they are, and ``place``, where these lie from it."""
         if self.training:
-            return group_maximum(self.layers(torch.cat([known[source], place], 1)), count)
+            return group_maximum(self.layers(torch.cat([taken(known, source), place], 1)), count)
         ends = torch.cumsum(count, 0)
         cuts = torch.searchsorted(ends, torch.arange(PART, int(ends[-1]) + PART, PART, device=ends.device), right=True)
         out, begun, start = [], 0, 0
         for cut in cuts.tolist():
             if cut > begun:
                 end = int(ends[cut - 1])
-                rows = torch.cat([known[source[start:end]], place[start:end]], 1)
+                rows = torch.cat([taken(known, source[start:end]), place[start:end]], 1)
                 out.append(group_maximum(self.layers(rows), count[begun:cut]))
                 begun, start = cut, end
         return torch.cat(out)
@@ -73,8 +78,8 @@ class FeaturePropagation(nn.Module):
         weight: Float[Tensor, "fine nearest"],
     ) -> Float[Tensor, "fine width"]:
         """``near`` are the coarser places to interpolate from, ``weight`` says how much each counts."""
-        told = coarse[near[:, 0]] * weight[:, :1]
+        told = taken(coarse, near[:, 0]) * weight[:, :1]
         for k in range(1, near.shape[1]):
-            told = told + coarse[near[:, k]] * weight[:, k : k + 1]
+            told = told + taken(coarse, near[:, k]) * weight[:, k : k + 1]
         out: Tensor = self.layers(torch.cat([told if self.training else held(told), fine], 1))
         return out

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.packages.points import PointColumns
+from geoml.io.points.cloud import Cloud
 
 GROUND, TREE, BUILDING = 2, 5, 6
 
@@ -42,7 +43,7 @@ def scanned(
 
 
 def write(path: Path, columns: PointColumns, code: NDArray[np.uint8], **more: Any) -> Path:
-    """A LAZ file of a cloud, in millimetres."""
+    """A LAZ file of a cloud, in millimetres, without a CRS."""
     header = laspy.LasHeader(point_format=6, version="1.4")
     header.scales, header.offsets = np.full(3, 0.001), np.zeros(3)
     las = laspy.LasData(header)
@@ -53,3 +54,10 @@ def write(path: Path, columns: PointColumns, code: NDArray[np.uint8], **more: An
     path.parent.mkdir(parents=True, exist_ok=True)
     las.write(path)
     return path
+
+
+def cloud_of(columns: PointColumns) -> Cloud:
+    """The same points as they are read, in their own order."""
+    x, y, z = columns.points.T / 1000
+    none = np.zeros(len(x), np.uint8)
+    return Cloud(x, y, z, none, columns.returned, columns.returns, none.astype(np.uint16), none > 0)

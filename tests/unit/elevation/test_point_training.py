@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe(folder: Path, **changes: Any) -> PointRecipe:
     tiny = {"widths": [8, 8, 12], "openings": [1, 2, 4], "head": 8, "dropout": 0.1}
     about = {"name": "made", "classes": [{"value": v, "name": n} for v, n in CODES.items()], "config": tiny}
-    source = {"files": str(folder / "*.laz"), "codes": CODES}
+    source = {"files": str(folder / "*.laz"), "codes": CODES, "crs": "EPSG:28992"}
     how = {"split": {"test": "tile_2*"}, "steps": 12, "epochs": 3, "chip": 30, "lr": 0.02}
     return parse(PointRecipe, {**about, "sources": [source], **how, **changes}, "made")
 
@@ -114,7 +114,7 @@ def test_withheld_points_and_noise_are_left_out_and_feet_become_metres(tmp_path:
     withheld[20:24] = 1
     write(tmp_path / "odd.laz", columns, code, withheld=withheld)
     codes = {**CODES, 99: ["tree", "building"]}
-    source = {"files": str(tmp_path / "*.laz"), "codes": codes, "unit": 1200 / 3937}
+    source = {"files": str(tmp_path / "*.laz"), "codes": codes, "crs": "EPSG:2257", "vertical": "EPSG:6360"}
     (cloud,) = clouds(recipe(tmp_path, sources=[source]), "train")
     assert len(cloud) == len(code) - 12
     assert (cloud.may == 0b110).sum() == 2
