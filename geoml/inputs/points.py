@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import pystac
 from numpy.typing import NDArray
 
+from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.contract import BlockPixels
+from geoml.engine.packages import cards
 from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan
-from geoml.errors import InputError
+from geoml.errors import InputError, ModelError
 from geoml.grid.plane import Block, Plane, Window
 from geoml.grid.relief import relief
 from geoml.inputs._unfitted import Unfitted
@@ -30,6 +32,7 @@ from geoml.recipe import PredictRecipe, parse
 if TYPE_CHECKING:
     from geoml.cube.clouds.ground import GroundFilter
     from geoml.cube.clouds.surfaces import SurfaceOptions
+    from geoml.engine.packages.points import PointPackage
     from geoml.io.points.cloud import Cloud
 
 GROUND: Final = 2
@@ -38,6 +41,16 @@ DELIVERED: Final = "delivered"
 """In place of a filter: what the files call ground."""
 TINY: Mapping[str, object] = {"dates": 7, "task": "elevation", "made": {}}
 """Arguments of `geoml.testing.card`, for the contract tests."""
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, sha256: str) -> PointPackage:
+    from geoml.engine.packages.points import load  # torch
+
+    package = load(name)
+    if package.card.sha256 != sha256:
+        raise ModelError(f"{name}: not the package that the run was planned with; expected weights {sha256[:12]}")
+    return package
 
 
 @dataclass(frozen=True)
@@ -66,15 +79,27 @@ class Input(Unfitted):
 
     @cached_property
     def filter(self) -> GroundFilter | None:
-        """What tells the ground; None where the classes of the files do."""
+        """What tells the ground; None where classes do."""
         from geoml.cube.clouds.ground import FILTERS
 
-        return None if self.terms.ground == DELIVERED else FILTERS.build(self.terms.ground, {})
+        if self.terms.package or self.terms.ground == DELIVERED:
+            return None
+        found: GroundFilter = FILTERS.build(self.terms.ground, {})
+        return found
+
+    @cached_property
+    def classifier(self) -> PointPackage | None:
+        """The package that tells classes; None where a filter or the files do."""
+        return _loaded(self.terms.ground, self.terms.package) if self.terms.package else None
 
     @property
     def around(self) -> int:
         """Cells around a block whose points decide it."""
-        return math.ceil((self._halo + (self.filter.halo if self.filter else 0.0)) / self.card.gsd)
+        if self.terms.package:
+            told = cards.read(self.terms.ground, PointCard).radius
+        else:
+            told = self.filter.halo if self.filter else 0.0
+        return math.ceil((self._halo + told) / self.card.gsd)
 
     @property
     def _halo(self) -> float:
@@ -136,6 +161,8 @@ class Input(Unfitted):
         if self.terms.shift:
             shift = HeightShift(**{**self.terms.shift, "grids": tuple(self.terms.shift["grids"])})
             cloud = replace(cloud, z=shift.apply(cloud.x, cloud.y, cloud.z))
+        if self.classifier is not None:
+            cloud = replace(cloud, classification=self.classifier.classify(cloud))
         if self.filter is None:
             ground = cloud.classification == GROUND
         else:

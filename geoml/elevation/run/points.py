@@ -19,11 +19,14 @@ import pyproj
 import pystac
 import shapely
 
+from geoml.cube.clouds.ground import FILTERS
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.elevation.run.search import SUFFIXES, found_places
-from geoml.engine.packages import package
+from geoml.engine.cards.point_classes import PointCard
+from geoml.engine.packages import cards, package
 from geoml.engine.run.plan import STATE
-from geoml.errors import DataError, GeomlError, InputError, NothingFound
+from geoml.errors import DataError, GeomlError, InputError, NothingFound, unknown
+from geoml.inputs.points import DELIVERED
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.heights import height_shift, vertical_name
@@ -70,12 +73,14 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     vertical, shift = on_datum(asked, sources, crs, vertical)
     catalog = write_catalog(sources, folder / "points")
     region = region_of(asked, [outline(s) for s in sources], folder)
+    ground, weights = ground_by(asked.ground)
     terms = HeightTerms(
         layers=tuple(name for name in OF_POINTS if asked.buildings or name != "building"),
         vertical=vertical,
         vertical_name=name_of(vertical),
         shift=shift,
-        ground=asked.ground,
+        ground=ground,
+        package=weights,
         options={"reach": asked.reach},
     )
     write_package(terms, asked, folder / PACKAGE)
@@ -89,6 +94,17 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
         "query": query,
     }
     return parse(PredictRecipe, run, "elevation")
+
+
+def ground_by(name: str) -> tuple[str, str]:
+    """What tells the ground, and the sha256 of its weights where it is a package. Raises InputError for another name,
+    ModelError for a package of another kind."""
+    known = [DELIVERED, *FILTERS.names()]
+    if name in known:
+        return name, ""
+    if "/" not in name and name not in cards.names():
+        raise unknown("ground", name, [*known, *cards.names(PointCard)])
+    return str(cards.find(name)), cards.read(name, PointCard).sha256
 
 
 def check_same(asked: ElevationRecipe, folder: Path) -> None:

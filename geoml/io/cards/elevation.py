@@ -27,5 +27,6 @@ class HeightTerms(Frozen):
     ground: str = Field(
         default="smrf", description="a ground filter, delivered for the classes of the files, or a package"
     )
+    package: str = Field(default="", description="sha256 of the weights of a package that tells the ground")
     options: dict[str, Any] = Field(default_factory=dict, description="of the surfaces, or of the matching")
     sources: dict[str, Any] = Field(default_factory=dict, description="what each file or picture is, by its item")
