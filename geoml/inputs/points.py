@@ -6,10 +6,12 @@ it, so a block has the same bytes however the region is cut.
 
 from __future__ import annotations
 
+import fcntl
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
@@ -34,9 +36,12 @@ if TYPE_CHECKING:
     from geoml.cube.clouds.surfaces import SurfaceOptions
     from geoml.engine.packages.points import PointPackage
     from geoml.io.points.cloud import Cloud
+    from geoml.io.points.source import PointSource
 
 GROUND: Final = 2
 BUILDING: Final = 6
+LARGE: Final = 1_000_000
+"""Points of a file without an index that is read as a whole for each block; a larger one is sorted first."""
 DELIVERED: Final = "delivered"
 """In place of a filter: what the files call ground."""
 TINY: Mapping[str, object] = {"dates": 7, "task": "elevation", "made": {}}
@@ -51,6 +56,25 @@ def _loaded(name: str, sha256: str) -> PointPackage:
     if package.card.sha256 != sha256:
         raise ModelError(f"{name}: not the package that the run was planned with; expected weights {sha256[:12]}")
     return package
+
+
+def squares_of(recipe: PredictRecipe) -> Path:
+    """The folder of a run for files without an index, sorted by place."""
+    return Path(recipe.query.catalog).parent / "squares"
+
+
+def sources_of(items: Sequence[pystac.Item], folder: Path) -> list[PointSource]:
+    """The files of items; large ones without an index as they are sorted in ``folder``, which happens once in a run."""
+    from geoml.io.points.bins import binned
+    from geoml.io.points.item import source_of
+
+    sources = [source_of(item) for item in items]
+    if all(s.count <= LARGE for s in sources):
+        return sources
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one worker sorts, the others wait for what they need too
+        return [s if s.count <= LARGE else binned([s], folder)[0] for s in sources]
 
 
 @dataclass(frozen=True)
@@ -95,11 +119,14 @@ class Input(Unfitted):
     @property
     def around(self) -> int:
         """Cells around a block whose points decide it."""
+        return math.ceil(self._halo / self.card.gsd) + math.ceil(self._told_from / self.card.gsd)
+
+    @property
+    def _told_from(self) -> float:
+        """Metres around a point that decide whether it is ground."""
         if self.terms.package:
-            told = cards.read(self.terms.ground, PointCard).radius
-        else:
-            told = self.filter.halo if self.filter else 0.0
-        return math.ceil((self._halo + told) / self.card.gsd)
+            return cards.read(self.terms.ground, PointCard).radius
+        return self.filter.halo if self.filter else 0.0
 
     @property
     def _halo(self) -> float:
@@ -118,7 +145,7 @@ class Input(Unfitted):
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
         """One for each layer; see `read`."""
-        pixels = self._pixels(items, plane, window)
+        pixels = self._pixels(plan, items, plane, window)
         return [replace(pixels, data=layer[None], scale=(1.0,), offset=(0.0,)) for layer in pixels.data]
 
     def together(self, steps: Sequence[Pixels]) -> Pixels:
@@ -132,13 +159,14 @@ class Input(Unfitted):
         Raises DataError for a broken file, InputError for files that do not fit each other, TransientError when a
         server does not answer.
         """
-        pixels = self._pixels(items, block.plane, window)
+        pixels = self._pixels(plan, items, block.plane, window)
         return BlockPixels(pixels, (tuple(items),))
 
-    def _pixels(self, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
+    def _pixels(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
         from geoml.cube.clouds.surfaces import surfaces
 
-        cloud, ground = self._classified(items, plane, window)
+        wide = window.expand(math.ceil(self._halo / plane.res))
+        cloud, ground = self.classified(sources_of(items, squares_of(plan.recipe)), plane, wide)
         found = dict(surfaces(cloud, ground, plane, window, self.options))
         found["building"] = self._buildings(cloud, plane, window)
         layers = np.stack([found[name] for name in self.terms.layers]).astype(np.float32)
@@ -148,16 +176,17 @@ class Input(Unfitted):
         ones, zeros = (1.0,) * len(layers), (0.0,) * len(layers)
         return Pixels(data, count, ones, zeros, window, tuple(items), plane)
 
-    def _classified(
-        self, items: Sequence[pystac.Item], plane: Plane, window: Window
+    def classified(
+        self, sources: Sequence[PointSource], plane: Plane, window: Window
     ) -> tuple[Cloud, NDArray[np.bool_]]:
-        """The points of the window and as far around it as surfaces need, and which of them are ground."""
+        """The points of a window with the classes that are used, and which of them (n,) are ground.
+
+        Raises what `geoml.io.points.read.read_window` does, and DataError where heights cannot be shifted.
+        """
         from geoml.io.heights import HeightShift
-        from geoml.io.points.item import source_of
         from geoml.io.points.read import inside, read_window
 
-        wide = plane.bounds(window.expand(self.around))
-        cloud = read_window([source_of(item) for item in items], wide)
+        cloud = read_window(sources, plane.bounds(window.expand(math.ceil(self._told_from / plane.res))))
         if self.terms.shift:
             shift = HeightShift(**{**self.terms.shift, "grids": tuple(self.terms.shift["grids"])})
             cloud = replace(cloud, z=shift.apply(cloud.x, cloud.y, cloud.z))
@@ -167,8 +196,7 @@ class Input(Unfitted):
             ground = cloud.classification == GROUND
         else:
             ground = self.filter.ground(cloud.x, cloud.y, cloud.z)
-        near = plane.bounds(window.expand(math.ceil(self._halo / plane.res)))
-        kept = inside(cloud.x, cloud.y, near)
+        kept = inside(cloud.x, cloud.y, plane.bounds(window))
         return cloud.take(kept), ground[kept]
 
     def _buildings(self, cloud: Cloud, plane: Plane, window: Window) -> NDArray[np.float32]:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.classes import CLASSIFIED, write_all
 from geoml.elevation.run.points import ASKED
 from geoml.engine.run.collect import republish
-from geoml.engine.run.plan import STATE
+from geoml.engine.run.plan import STATE, read_plan
+from geoml.inputs.points import squares_of
 from geoml.io.stores.remote import run_store
 from geoml.io.stores.store import read_small
 
 
 def finished(asked: ElevationRecipe, out: str | Path) -> dict[str, Any]:
-    """Complete the run in ``out``; what ``run.json`` says then."""
+    """Complete the run in ``out``; what ``run.json`` says then.
+
+    Raises InputError where there is no finished run, and what reading points or check points raises.
+    """
     store = run_store(out)
     said = json.loads(read_small(store.local / STATE / ASKED) or b"{}")
+    plan = read_plan(store)
     files: dict[str, str] = {}
+    if asked.write_classes and asked.stereo is None:
+        write_all(plan, store.local)
+        files[CLASSIFIED] = "the points with the classes that were used"
+    shutil.rmtree(squares_of(plan.recipe), ignore_errors=True)
     return republish(store, files=files, left_out=said.get("left_out") or {})

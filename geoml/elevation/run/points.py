@@ -36,6 +36,7 @@ from geoml.io.points.item import outline, plain, to_item
 from geoml.io.points.source import PointSource, open_place
 from geoml.io.stac.items import united
 from geoml.io.stac.left_out import LeftOut
+from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
 from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
@@ -63,8 +64,9 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     InputError for files that do not fit each other and for a folder with another run, NothingFound without a file, and
     what `open_place` raises.
     """
-    store = claim(out, STATE)
-    folder = store.local / STATE
+    if is_bucket(out):
+        raise InputError(f"out: {out} is a bucket; a run of heights keeps its catalog beside it, expected a folder")
+    folder = claim(out, STATE).local / STATE
     check_same(asked, folder)
     sources, left = opened(asked)
     crs, vertical = one_of(sources, "crs"), one_of(sources, "vertical")

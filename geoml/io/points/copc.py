@@ -91,6 +91,7 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
             lambda p: _pages(file, kept.header, p),
             _is_page,
         )
+        kept.tree.check_sum((n.count for n in kept.tree.nodes.values()), kept.header.count)
     known = {n: kept_nodes.get((place, file.version, n.start)) for n in nodes if n.count}
     yield from (node for node in known.values() if node is not None)
     missing = sorted((n for n, node in known.items() if node is None), key=lambda n: n.start)

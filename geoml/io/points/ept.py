@@ -78,11 +78,13 @@ def read_tiles(place: PointPlace, file: PointBytes, window: Square) -> Iterator[
 
     Raises DataError for a hierarchy or tiles that lie.
     """
-    tree, lock = _tree(place, file.version, read_document(file))
+    said = read_document(file)
+    tree, lock = _tree(place, file.version, said)
     with lock:
         nodes = tree.touching(
             window, 1e-3, lambda keys: [_page(place, k) for k in keys], lambda e: isinstance(e, NodeKey)
         )
+        tree.check_sum((count for _, count in tree.nodes.values()), said.count)
     for key, count in sorted(n for n in nodes if n[1]):
         if (known := kept_nodes.get((place, file.version, key))) is None:
             known = using_points(_beside(place, f"ept-data/{_name(key)}.laz"), partial(_tile, key=key, count=count))

@@ -6,6 +6,7 @@ Offsets and sizes are those of the ASPRS LAS Specification 1.4 R15.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import math
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 from geoml.errors import DataError
 from geoml.io.points.files import PointBytes
+
+log = logging.getLogger(__name__)
 
 RECORD_BYTES = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9: 59, 10: 67}
 """Bytes of a point of each format, extra bytes left out."""
@@ -135,6 +138,11 @@ def read_header(file: PointBytes) -> LasHeader:
         made=_day(*struct.unpack_from("<HH", head, 90)),
     )
     _check_extra_bytes(header)
+    by_return = struct.unpack_from("<15Q", head, 255) if version == (1, 4) else struct.unpack_from("<5I", head, 111)
+    if sum(by_return) > count:
+        log.warning(
+            "points: a header says %d points, and %d by their returns; %d are read", count, sum(by_return), count
+        )
     return header
 
 

@@ -31,6 +31,8 @@ MAX_CHUNK_BYTES = 2**28
 """A chunk that decodes to more is refused."""
 
 _VARIABLE = 2**32 - 1
+_LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
+"""Layers of each kind of item of LASzip 3; 14, the extra bytes, has one for each byte."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,23 @@ def _groups(found: Sequence[Chunk], record_bytes: int) -> Iterator[list[Chunk]]:
 
 
 def check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
-    """Raises DataError where a chunk in layers (formats 6 to 10) says, after its first point, another count."""
+    """Raises DataError where a chunk in layers (formats 6 to 10) contradicts its own size, or the count of its table.
+
+    After its first point such a chunk has its count and the sizes of its layers (LASzip 3), which are believed when it
+    is decoded.
+    """
     if header.format < 6:
         return
-    if len(body) < header.record_bytes + 4:
+    record, fixed = laszip_record(header), header.record_bytes + 4
+    (items,) = struct.unpack_from("<H", record, 32)
+    kinds = [struct.unpack_from("<HH", record, 34 + 6 * n) for n in range(items)]
+    layers = sum(size if kind == 14 else _LAYERS.get(kind, 0) for kind, size in kinds)
+    if len(body) < fixed + 4 * layers:
         raise DataError(f"the chunk at byte {chunk.start} has {len(body)} bytes, less than a point")
     (count,) = struct.unpack_from("<I", body, header.record_bytes)
-    if count != chunk.count:
-        raise DataError(f"the chunk at byte {chunk.start} has {count} points, not {chunk.count}: its table lies")
+    sizes = struct.unpack_from(f"<{layers}I", body, fixed)
+    if count != chunk.count or fixed + 4 * layers + sum(sizes) != len(body):
+        raise DataError(
+            f"the chunk at byte {chunk.start} says {count} points and layers of {sum(sizes)} bytes, its table"
+            f" {chunk.count} points in {len(body)}: damaged, or one of them lies"
+        )

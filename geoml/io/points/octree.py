@@ -7,7 +7,7 @@ step of the integers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -59,6 +59,7 @@ class Octree(Generic[N, P]):
     nodes: dict[NodeKey, N] = field(default_factory=dict)
     pages: dict[NodeKey, P] = field(default_factory=dict)
     seen: set[P] = field(default_factory=set)
+    summed: bool = False
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.corner)) or not 0 < self.side <= 1e12:
@@ -83,6 +84,14 @@ class Octree(Generic[N, P]):
             found += [self.nodes[key] for key in inner]
             level = [child for key in inner for child in key.children() if child in self.nodes or child in self.pages]
         return found
+
+    def check_sum(self, counts: Iterable[int], said: int) -> None:
+        """Raises DataError when all pages are read and their nodes do not have as many points as the file says."""
+        if self.pages or self.summed:
+            return
+        if (count := sum(counts)) != said:
+            raise DataError(f"its hierarchy has {count} points, its header says {said}")
+        self.summed = True
 
     def _meets(self, key: NodeKey, window: Square, step: float) -> bool:
         side = self.side / (1 << key.level)
