@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 GROUND: Final = 2
 BUILDING: Final = 6
+NEVER_GROUND: Final = (9, 17)
+"""Water and bridges, where the files tell them; a filter of places cannot."""
 LARGE: Final = 1_000_000
 """Points of a file without an index that is read as a whole for each block; a larger one is sorted first."""
 DELIVERED: Final = "delivered"
@@ -195,7 +197,7 @@ class Input(Unfitted):
         if self.filter is None:
             ground = cloud.classification == GROUND
         else:
-            ground = self.filter.ground(cloud.x, cloud.y, cloud.z)
+            ground = self.filter.ground(cloud.x, cloud.y, cloud.z) & ~np.isin(cloud.classification, NEVER_GROUND)
         kept = inside(cloud.x, cloud.y, plane.bounds(window))
         return cloud.take(kept), ground[kept]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import laspy
 import numpy as np
 import pystac
 import pytest
@@ -229,3 +230,15 @@ def test_the_command_says_what_it_wrote(said: Callable[..., str], town: list[Pat
     assert "buildings with their heights" in " ".join(rows(told)["buildings.parquet"])
     assert "% of the region has data" in told
     assert "training data" not in told
+
+
+def test_points_come_back_with_the_classes_that_were_used(tmp_path: Path) -> None:
+    bare = made_town.columns()
+    bare["classification"] = np.ones(len(bare["classification"]), np.uint8)
+    (tmp_path / "bare.laz").write_bytes(made_town.las_bytes(bare, crs=made_town.CRS))
+    run([tmp_path / "bare.laz"], tmp_path / "run", block_size=512, write_classes=True)
+    (path,) = (tmp_path / "run/points").glob("*.laz")
+    written, known = laspy.read(path), made_town.columns()
+    np.testing.assert_array_equal(np.asarray(written.x).round(2), np.asarray(known["x"]).round(2))
+    ground = np.asarray(written.classification) == 2
+    assert (ground == (known["classification"] == 2)).mean() > 0.99

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,12 @@ def write_all(plan: Plan, out: Path) -> None:
     table = item_table(out / "sources.parquet")
     items = table.items(table.ids)
     reads, plane = Input(plan.card, plan.recipe), plan.zones[0].plane
-    sources = sources_of(items, squares_of(plan.recipe))
+    sources, shifted = sources_of(items, squares_of(plan.recipe)), bool(reads.terms.shift)
     for item, sorted_one in zip(items, sources, strict=True):
         path = within(out, f"{CLASSIFIED}/{item.id}.laz")
         if not path.is_file():
             keys, classes = told(reads, plane, sorted_one, sources)
-            write_classes(source_of(item), lambda part, k=keys, c=classes: _looked_up(part, k, c, reads), path)
+            write_classes(source_of(item), partial(_looked_up, keys, classes, shifted), path)
 
 
 def told(reads: Input, plane: Plane, of: PointSource, sources: Sequence[PointSource]) -> tuple[Keys, NDArray[np.uint8]]:
@@ -50,17 +51,18 @@ def told(reads: Input, plane: Plane, of: PointSource, sources: Sequence[PointSou
         if reads.filter is not None:
             found[(found == GROUND) & ~ground] = UNASSIGNED
             found[ground] = GROUND
-        keys.append(key_of(cloud))
+        keys.append(key_of(cloud, shifted=bool(reads.terms.shift)))
         classes.append(found)
     every = np.concatenate(keys)
     order = np.argsort(every, kind="stable")
     return every[order], np.concatenate(classes)[order]
 
 
-def key_of(cloud: Cloud) -> Keys:
-    """(n,) of x, y and the intensity and return of each point: heights may have been shifted."""
+def key_of(cloud: Cloud, *, shifted: bool) -> Keys:
+    """(n,) of the place and the return of each point; without its height where heights are ``shifted``."""
     mixed = np.full(len(cloud), 0x9E3779B97F4A7C15, np.uint64)
-    columns = (cloud.x.view(np.uint64), cloud.y.view(np.uint64), cloud.intensity, cloud.returned, cloud.returns)
+    place = (cloud.x, cloud.y) if shifted else (cloud.x, cloud.y, cloud.z)
+    columns: list[NDArray[Any]] = [*(c.view(np.uint64) for c in place), cloud.intensity, cloud.returned, cloud.returns]
     with np.errstate(over="ignore"):
         for column in columns:
             mixed ^= column.astype(np.uint64)
@@ -69,11 +71,11 @@ def key_of(cloud: Cloud) -> Keys:
     return mixed
 
 
-def _looked_up(part: Cloud, keys: Keys, classes: NDArray[np.uint8], reads: Input) -> NDArray[np.uint8]:
+def _looked_up(keys: Keys, classes: NDArray[np.uint8], shifted: bool, part: Cloud) -> NDArray[np.uint8]:
     """The classes of points of a file; those that were left out keep theirs."""
     found = part.classification.copy()
     if len(keys):
-        mine = key_of(part)
+        mine = key_of(part, shifted=shifted)
         at = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
         known = keys[at] == mine
         found[known] = classes[at[known]]
