@@ -68,7 +68,7 @@ def squares_of(recipe: PredictRecipe) -> Path:
 def sources_of(items: Sequence[pystac.Item], folder: Path) -> list[PointSource]:
     """The files of items; large ones without an index as they are sorted in ``folder``, which happens once in a run."""
     from geoml.io.points.bins import binned
-    from geoml.io.points.item import source_of
+    from geoml.io.points.items import source_of
 
     sources = [source_of(item) for item in items]
     if all(s.count <= LARGE for s in sources):

@@ -14,7 +14,7 @@ from geoml.engine.run.plan import Plan
 from geoml.grid.plane import Plane, blocks_touching
 from geoml.inputs.points import GROUND, Input, sources_of, squares_of
 from geoml.io.points.cloud import Cloud
-from geoml.io.points.item import source_of
+from geoml.io.points.items import source_of
 from geoml.io.points.source import PointSource
 from geoml.io.points.write import write_classes
 from geoml.io.stac.item_table import item_table

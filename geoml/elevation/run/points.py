@@ -9,8 +9,9 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,27 +22,26 @@ import shapely
 
 from geoml.cube.clouds.ground import FILTERS
 from geoml.elevation.recipe import ElevationRecipe
-from geoml.elevation.run.search import SUFFIXES, found_places
 from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.packages import cards, package
 from geoml.engine.run.plan import STATE
+from geoml.engine.run.search import search
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, unknown
 from geoml.inputs.points import DELIVERED
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.heights import height_shift, vertical_name
-from geoml.io.points.files import PointPlace
-from geoml.io.points.georeference import Stated
-from geoml.io.points.item import outline, plain, to_item
-from geoml.io.points.source import PointSource, open_place
+from geoml.io.points.items import item_source, outline, source_item
+from geoml.io.points.source import PointSource, open_source
 from geoml.io.stac.items import united
 from geoml.io.stac.left_out import LeftOut
+from geoml.io.stac.search import open_catalog
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
 from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, within, write_json
-from geoml.recipe import PredictRecipe, differences, parse
+from geoml.recipe import PredictRecipe, Query, differences, parse
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ ASKED: Final = "elevation.json"
 """In the folder of the run's state: what was asked, and which files were left out."""
 PACKAGE: Final = "surfaces"
 COLLECTION: Final = "points"
-Place = tuple[PointPlace, Stated]
-"""A file, and what is said of it elsewhere."""
+SUFFIXES: Final = (".las", ".laz")
+"""Of files of a folder."""
 CLASSES: Final = (
     ClassInfo(value=0, name="other", color="#b0b0b0"),
     ClassInfo(value=1, name="building", color="#c0392b"),
@@ -62,7 +62,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
 
     A file of a folder or a catalog that cannot be used is left out and named; one that was named is an error. Raises
     InputError for files that do not fit each other and for a folder with another run, NothingFound without a file, and
-    what `open_place` raises.
+    what `open_source` raises.
     """
     if is_bucket(out):
         raise InputError(f"out: {out} is a bucket; a run of heights keeps its catalog beside it, expected a folder")
@@ -119,42 +119,56 @@ def check_same(asked: ElevationRecipe, folder: Path) -> None:
         raise InputError(f"out: {folder.parent} holds other heights: {changes}; expected an empty folder")
 
 
-def places(asked: ElevationRecipe, left: dict[str, str]) -> tuple[list[Place], list[Place]]:
-    """Files that were named, and files of folders and catalogs. Those of items that have none go to ``left``."""
-    named, listed = list[Place](), list[Place]()
-    for text in asked.points:
-        path = Path(text)
-        if is_url(text) or not path.is_dir():
-            named.append((PointPlace(text), Stated()))
-            continue
-        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not found:
-            raise NothingFound(f"points: {text} has no file named {' or '.join(SUFFIXES)}")
-        listed += [(PointPlace(place), Stated()) for place in found]
-    if asked.catalog is not None:
-        out = LeftOut(strict=False)
-        listed = found_places(asked, out)
-        left |= out.items
-    return named, listed
-
-
 def opened(asked: ElevationRecipe) -> tuple[list[PointSource], dict[str, str]]:
     """The sources, and why others are left out, by their place or item. Raises NothingFound where none has a point."""
+    options = asked.crs, asked.vertical
     left: dict[str, str] = {}
-    named, listed = places(asked, left)
-    found = [open_place(place, said, asked.crs, asked.vertical) for place, said in named]
+    found: list[PointSource] = []
     first: GeomlError | None = None
-    for place, said in listed:
+    for name, named, open_one in candidates(asked, options, left):
         try:
-            found.append(open_place(place, said, asked.crs, asked.vertical))
+            found.append(open_one())
         except (DataError, InputError) as err:
+            if named:
+                raise
             log.warning("left out: %s", err)
-            left[redact(place.href)] = str(err)
+            left[name] = str(err)
             first = first or err
-    found = [s for s in found if s.count]
+    found = list({s.href: s for s in found if s.count}.values())
     if not found:
         raise first or NothingFound("points: none of the files holds a point")
     return found, left
+
+
+Candidate = tuple[str, bool, Callable[[], PointSource]]
+"""Its name, whether it was named itself, and what opens it."""
+
+
+def candidates(
+    asked: ElevationRecipe, options: tuple[str | None, str | None], left: dict[str, str]
+) -> Iterator[Candidate]:
+    """The files that were named, and those of folders and catalogs. Items that cannot be placed go to ``left``."""
+    for text in asked.points:
+        path = Path(text)
+        if is_url(text) or not path.is_dir():
+            yield redact(text), True, partial(open_source, text, *options)
+            continue
+        files = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise NothingFound(f"points: {text} has no file named {' or '.join(SUFFIXES)}")
+        yield from ((redact(place), False, partial(open_source, place, *options)) for place in files)
+    if asked.catalog is not None:
+        query = Query(
+            catalog=asked.catalog,
+            collection=asked.collection,
+            bbox=asked.bbox,
+            region=asked.region,
+            datetime=(asked.datetime or "../..",),
+        )
+        catalog, out = open_catalog(asked.catalog), LeftOut(strict=False)
+        for item in search(query, out):
+            yield item.id, False, partial(item_source, item, catalog, *options)
+        left |= out.items
 
 
 def one_of(sources: Sequence[PointSource], field: str) -> str | None:
@@ -218,7 +232,7 @@ def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:
 
 
 def _item(source: PointSource) -> pystac.Item:
-    said = {**plain(source), "place": redact(source.href)}
+    said = {**source.as_plain(), "place": redact(source.href)}
     stamp = ""
     if not is_url(source.href):
         look = Path(source.href).stat()
@@ -226,7 +240,7 @@ def _item(source: PointSource) -> pystac.Item:
     version = hashlib.sha256(f"{json.dumps(said, sort_keys=True)} {stamp}".encode()).hexdigest()[:16]
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(redact(source.href)).stem)[:80]
     name = f"{stem}-{hashlib.sha256(redact(source.href).encode()).hexdigest()[:8]}"
-    return to_item(source, name, _when(source), version)
+    return source_item(source, name, _when(source), version)
 
 
 def _when(source: PointSource) -> dt.datetime:

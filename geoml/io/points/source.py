@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from geoml.io.points.copc import is_copc
 from geoml.io.points.ept import is_ept, read_document
@@ -44,6 +46,17 @@ class PointSource:
         """The href as it was named."""
         return self.place.href
 
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "xy": str(self.xy), "z": str(self.z)}
+
+    @classmethod
+    def from_plain(cls, said: Mapping[str, Any]) -> PointSource:
+        """What `as_plain` gave; for files of our own, since it says how the file may be asked for."""
+        left, bottom, right, top = said["bounds"]
+        exact = {name: Fraction(said[name]) for name in ("xy", "z")}
+        return cls(**{**said, **exact, "bounds": (left, bottom, right, top), "place": PointPlace(**said["place"])})
+
     @property
     def begins(self) -> str:
         """The kind of file that it begins like."""
@@ -59,7 +72,7 @@ def open_source(href: str, crs: str | None = None, vertical: str | None = None) 
 
 
 def open_place(place: PointPlace, item: Stated, crs: str | None = None, vertical: str | None = None) -> PointSource:
-    """As `open_source`; what the ``item`` says counts where the file is silent."""
+    """As `open_source` for any place; what the ``item`` says counts where the file is silent."""
     if is_ept(place.href):
         return using_points(place, lambda file: _described_ept(file, place, item, crs, vertical), JSON)
     return using_points(place, lambda file: _described(file, place, item, crs, vertical))

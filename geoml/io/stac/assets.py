@@ -84,6 +84,32 @@ def why_none(item: pystac.Item) -> str:
     return f"; passed over: {listed(reasons, most=8)}" if reasons else ""
 
 
+def asset_href(asset: pystac.Asset) -> str:
+    """The asset's href; a relative one as seen from its item."""
+    if "://" in asset.href or asset.href.startswith(("/", "<")):
+        return asset.href
+    return asset.get_absolute_href() or asset.href
+
+
+def point_clouds(item: pystac.Item) -> list[str]:
+    """Keys of assets that are clouds of points, by media type, name or the pointcloud extension; COPC and EPT first.
+
+    Of an item that has its points in several ways the first is the one to read.
+    """
+    ranks = {key: _point_rank(asset) for key, asset in item.assets.items()}
+    return sorted((key for key, rank in ranks.items() if rank), key=lambda key: ranks[key])
+
+
+def _point_rank(asset: pystac.Asset) -> int:
+    """1 for what is read by window, 2 for a plain file, 0 for no cloud of points."""
+    kind, name = _media_type(asset), PurePosixPath(unquote(urlsplit(asset.href).path)).name.lower()
+    if SIDE_ROLES & lowercase_words(asset.roles) and "data" not in lowercase_words(asset.roles):
+        return 0
+    if "copc" in kind or name.endswith(".copc.laz") or name == "ept.json":
+        return 1
+    return 2 if "laszip" in kind or "vnd.las" in kind or name.endswith((".las", ".laz")) else 0
+
+
 def _media_type(asset: pystac.Asset) -> str:
     """The media type in lower case, without its parameters where it is generic."""
     kind = asset.media_type.strip().lower() if isinstance(asset.media_type, str) else ""

@@ -24,7 +24,7 @@ from geoml.errors import DataError, InputError
 from geoml.io import spectrum
 from geoml.io.projection import Projection
 from geoml.io.stac.asset_projection import projection
-from geoml.io.stac.assets import data_type, rasters, why_none
+from geoml.io.stac.assets import asset_href, data_type, rasters, why_none
 from geoml.io.stac.catalog import BandMeta, Catalog, OffsetRule, Profile
 from geoml.io.stac.provenance import is_remote, may_use_keys
 from geoml.io.stores.sign import sign_href
@@ -222,7 +222,7 @@ def _located(item: pystac.Item, key: str, name: str, index: int, profile: Profil
     A YAML's tokens are for its own catalog, not for documents elsewhere.
     """
     asset, remote = item.assets[key], is_remote(item, catalog)
-    href, checksum = _href(asset), asset.extra_fields.get("file:checksum")
+    href, checksum = asset_href(asset), asset.extra_fields.get("file:checksum")
     linked = remote and not catalog.remote and catalog.kind == "static"
     return BandSpec(
         item=item.id,
@@ -330,13 +330,6 @@ def _declared(asset: pystac.Asset) -> list[dict[str, object]]:
         for into, band in zip(merged, bands, strict=False):
             into.update({k: v for k, v in band.items() if v is not None} if isinstance(band, dict) else {})
     return merged
-
-
-def _href(asset: pystac.Asset) -> str:
-    """The asset's href; a relative one as seen from its item."""
-    if "://" in asset.href or asset.href.startswith(("/", "<")):
-        return asset.href
-    return asset.get_absolute_href() or asset.href
 
 
 def _first(values: Mapping[str, object], *keys: str) -> Any:

@@ -46,6 +46,7 @@ _EXTENSIONS = {
     "processing": "processing/v1.2.0",
     "file": "file/v2.1.0",
     "forecast": "forecast/v0.2.0",
+    "pc": "pointcloud/v1.0.0",
 }
 """Extensions and their versions by the prefix of their fields."""
 
