@@ -32,28 +32,34 @@ def cell_of(plane: Plane, window: Window, x: Floats, y: Floats) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """(y, x) arrays of a window: how many points a cell holds, and the lowest and highest; NaN where there are none."""
+    """(y, x) arrays of a window: how many points a cell holds, the lowest, the highest and their deviation in metres.
+
+    NaN where there are none.
+    """
 
     count: Ints
     lowest: Floats
     highest: Floats
-
-    @property
-    def spread(self) -> Floats:
-        """(y, x) metres from the lowest to the highest."""
-        return self.highest - self.lowest
+    spread: Floats
 
 
 def summarised(cell: Ints, z: Floats, window: Window) -> Cells:
-    """Points ``z`` (n,) of cells ``cell`` (n,), those of cell -1 left out."""
+    """Points ``z`` (n,) of cells ``cell`` (n,), those of cell -1 left out; added up in the order that they come in."""
     inside = cell >= 0
     cell, z = cell[inside], z[inside]
-    count = np.bincount(cell, minlength=window.shape[0] * window.shape[1])
-    return Cells(
-        count.reshape(window.shape),
-        extreme(cell, z, window, np.fmin),
-        extreme(cell, z, window, np.fmax),
-    )
+    count, lowest = counted(cell, window), extreme(cell, z, window, np.fmin)
+    over = z - lowest.ravel()[cell]
+    first, second = (np.bincount(cell, a, count.size).reshape(window.shape) for a in (over, over * over))
+    with np.errstate(invalid="ignore"):  # cells without points
+        spread = np.sqrt(np.maximum(second / count - (first / count) ** 2, 0))
+    return Cells(count, lowest, extreme(cell, z, window, np.fmax), spread)
+
+
+def counted(cell: Ints, window: Window, chosen: Flags | None = None) -> Ints:
+    """(y, x) how many points (n,), or those ``chosen``, lie in each cell; those of cell -1 in none."""
+    height, width = window.shape
+    kept = cell >= 0 if chosen is None else (cell >= 0) & chosen
+    return np.bincount(cell[kept], minlength=height * width).reshape(height, width)
 
 
 def extreme(cell: Ints, z: Floats, window: Window, of: np.ufunc) -> Floats:

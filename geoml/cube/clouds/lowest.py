@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from geoml.cube.clouds.cells import Flags, Floats, Ints, cell_of, extreme
-from geoml.cube.clouds.morphology import Surface, around
+from geoml.cube.clouds.morphology import Surface, around, dilated
 from geoml.errors import InputError
 from geoml.grid.plane import Plane, Window
 
@@ -49,5 +48,4 @@ def lattice(x: Floats, y: Floats, z: Floats, size: float, spare: int) -> Lattice
     low[np.isnan(low)] = np.inf
     beside = around(low, REACH)
     low[np.isfinite(beside) & (low < beside - np.float32(PIT))] = np.inf
-    near = ndimage.maximum_filter(np.isfinite(low), 2 * NEAR + 1)
-    return Lattice(plane, window, cell, low, near)
+    return Lattice(plane, window, cell, low, dilated(np.isfinite(low), NEAR))

@@ -8,6 +8,7 @@ be filled in before, and what lies beyond the window is empty too.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,12 @@ def eroded(z: Surface, radius: int) -> Surface:
     return out
 
 
+def dilated(some: Flags, cells: int) -> Flags:
+    """(y, x) True within ``cells`` rows and columns of a cell of ``some`` (y, x) that is."""
+    wide = np.pad(~some, cells, constant_values=True)
+    return np.asarray(~_line(_line(wide, 2 * cells + 1, 1, 0), 2 * cells + 1, 0, 1))
+
+
 def around(z: Surface, cells: int) -> Surface:
     """(y, x) the lowest ``z`` (y, x) up to ``cells`` rows and columns away, a cell's own left out; inf where empty."""
     height, width = z.shape
@@ -64,7 +71,7 @@ def around(z: Surface, cells: int) -> Surface:
     return np.minimum(np.minimum(above, below), np.minimum(left, right))
 
 
-def _line(z: Surface, length: int, dy: int, dx: int) -> Surface:
+def _line(z: NDArray[Any], length: int, dy: int, dx: int) -> NDArray[Any]:
     """The lowest of ``length`` cells in direction (dy, dx), of all places where they fit."""
     done = 1
     while done < length:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.cube.clouds.cells import Flags, cell_of, extreme, summarised
+from geoml.cube.clouds import first_surface, local_plane
+from geoml.cube.clouds.cells import Flags, Floats, Ints, cell_of, counted, extreme, summarised
 from geoml.cube.clouds.distance import capped
+from geoml.cube.clouds.morphology import dilated
 from geoml.cube.clouds.tin import sampled, triangulated
 from geoml.grid.plane import Plane, Window
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 WATER = 9
 LAYERS = ("dtm", "dsm", "height", "count", "distance", "spread", "lowest", "highest")
+RIM = 2
+"""Cells beside one without a plane whose points may be corners of its triangle."""
+
+EDGE = RIM + local_plane.REACH + 2
 
 
 @dataclass(frozen=True)
@@ -30,16 +36,17 @@ class SurfaceOptions:
     """What surfaces may bridge; all in metres."""
 
     reach: float = 30.0
-    """Largest circumradius of a triangle: terrain is bridged under what is up to twice as wide."""
+    """Largest circumradius of a triangle of the terrain, which is bridged under what is up to twice as wide."""
     void: float = 6.0
-    """Terrain and surface have no value farther than this from any point; for terrain, water is none."""
+    """Terrain has no value farther than this from any point but of water; the largest circumradius of the surface."""
     farthest: float = 30.0
     """Distances to ground stop here."""
 
 
 def halo(options: SurfaceOptions, res: float) -> float:
     """Metres around a window whose points `surfaces` needs, of cells of ``res`` metres."""
-    return max(2 * options.reach, options.void, options.farthest) + 2 * res
+    terrain = 2 * options.reach + options.void + EDGE * res
+    return max(terrain, first_surface.reach(options.void, res), options.farthest + 2 * res)
 
 
 def surfaces(
@@ -48,29 +55,57 @@ def surfaces(
     """`LAYERS` of the window's cells, float32 (y, x), NaN where there is nothing to say.
 
     ``cloud`` holds all points of the window and `halo` metres around it, ``ground`` (n,) which of them are ground;
-    ``plane`` is in metres. ``dtm`` is the linear TIN of ground at cell centres, ``dsm`` the highest first return of a
-    cell, ``height`` their difference; ``count`` of measured points (0 where none), ``lowest``, ``highest`` and
-    ``spread`` (highest - lowest) of all points; ``distance`` metres to the nearest cell with a measured ground point,
-    at most ``options.farthest``. Raises MissingExtra where startinpy is not installed.
+    ``plane`` is in metres. ``dtm`` is terrain at cell centres, ``dsm`` the highest first return of a cell, ``height``
+    their difference; ``count`` is of measured points (0 where none), ``lowest``, ``highest`` and ``spread`` (standard
+    deviation) of the heights of all; ``distance`` is metres to the nearest cell with a measured ground point, at most
+    ``options.farthest``. Raises MissingExtra where startinpy is not installed.
     """
     wide = window.expand(math.ceil(halo(options, plane.res) / plane.res))
+    if len(cloud):  # cells far from all points are as good as none
+        held = plane.window(cloud.x.min(), cloud.y.min(), cloud.x.max(), cloud.y.max())
+        wide = window.union(wide.intersect(held.expand(math.ceil(options.void / plane.res) + EDGE)))
     here = window.slices(wide)
     cell = cell_of(plane, wide, cloud.x, cloud.y)
-    cells = summarised(cell, cloud.z, wide)
-    measured = cell_counts(cell, ~cloud.synthetic, wide)
-    near_land = capped(cell_counts(cell, cloud.classification != WATER, wide) > 0, plane.res, 2 * options.void)
-    dtm = sampled(triangulated(cloud.x[ground], cloud.y[ground], cloud.z[ground], options.reach), plane, window)
-    dtm[near_land[here] > options.void] = np.nan
-    first = cloud.returned <= 1
-    dsm = extreme(cell[first & (cell >= 0)], cloud.z[first & (cell >= 0)], wide, np.fmax)[here]
-    distance = capped(cell_counts(cell, ground & ~cloud.synthetic, wide) > 0, plane.res, options.farthest)
-    out: dict[str, NDArray[Any]] = {"dtm": dtm, "dsm": dsm, "height": dsm.astype(np.float32) - dtm.astype(np.float32)}
-    out |= {"count": measured[here], "distance": distance[here], "spread": cells.spread[here]}
-    out |= {"lowest": cells.lowest[here], "highest": cells.highest[here]}
-    return {name: layer.astype(np.float32) for name, layer in out.items()}
+    ground = ground & (cloud.classification != WATER)
+    dtm = terrain(cloud, ground, cell, plane, wide, options)[here]
+    first = cloud.returned <= 1  # 0 where a file does not say
+    dsm = first_surface.first_surface(
+        cell[first], cloud.x[first], cloud.y[first], cloud.z[first], options.void, plane, wide
+    )[here]
+    known = counted(cell, wide, ground & ~cloud.synthetic) > 0
+    cells = summarised(cell_of(plane, window, cloud.x, cloud.y), cloud.z, window)
+    return {
+        "dtm": dtm.astype(np.float32),
+        "dsm": dsm.astype(np.float32),
+        "height": dsm.astype(np.float32) - dtm.astype(np.float32),
+        "count": counted(cell, wide, ~cloud.synthetic)[here].astype(np.float32),
+        "distance": capped(known, plane.res, options.farthest)[here].astype(np.float32),
+        "spread": cells.spread.astype(np.float32),
+        "lowest": cells.lowest.astype(np.float32),
+        "highest": cells.highest.astype(np.float32),
+    }
 
 
-def cell_counts(cell: NDArray[np.int64], chosen: Flags, window: Window) -> NDArray[np.int64]:
-    """(y, x) how many of the ``chosen`` (n,) points lie in each cell."""
-    height, width = window.shape
-    return np.bincount(cell[chosen & (cell >= 0)], minlength=height * width).reshape(height, width)
+def terrain(cloud: Cloud, ground: Flags, cell: Ints, plane: Plane, window: Window, options: SurfaceOptions) -> Floats:
+    """(y, x) heights of ground at the window's cell centres, NaN in voids.
+
+    Where ground is smooth and points lie all around it is their plane, see `local_plane`, elsewhere the linear
+    interpolation of the Delaunay triangles among the points beside such places: all of them beside a cell without one,
+    elsewhere the one of each cell that is nearest to its centre.
+    """
+    x, y, z, at = cloud.x[ground], cloud.y[ground], cloud.z[ground], cell[ground]
+    smooth = local_plane.fitted(at, x, y, z, plane, window)
+    land = counted(cell, window, cloud.classification != WATER) > 0
+    open_ = np.isnan(smooth) & (capped(land, plane.res, 2 * options.void) <= options.void)
+    rim = (at >= 0) & dilated(open_, RIM).ravel()[at]
+    rim[rim] = _needed(at[rim], x[rim], y[rim], plane, window)
+    bridged = sampled(triangulated(x[rim], y[rim], z[rim], options.reach), plane, window, open_)
+    return np.where(open_, bridged, smooth)
+
+
+def _needed(cell: Ints, x: Floats, y: Floats, plane: Plane, window: Window) -> Flags:
+    """(n,) the point of each cell that is nearest to its centre; all points beside a cell without one."""
+    u, v = x / plane.res - plane.anchor, -y / plane.res - plane.anchor
+    far = (u - np.floor(u) - 0.5) ** 2 + (v - np.floor(v) - 0.5) ** 2
+    nearest = extreme(cell, far, window, np.fmin)
+    return np.asarray((far == nearest.ravel()[cell]) | dilated(np.isnan(nearest), 1).ravel()[cell])

@@ -3,7 +3,7 @@
 A Delaunay triangle is one whose circumscribed circle holds no other point. One of a circle of at most ``reach`` metres
 is therefore decided by the points within twice as far, so a window that was read with that much around it has exactly
 the small triangles of the whole cloud; larger ones are dropped, which is also the rule of what is void. Points of
-one circle, of which grids are full, are told apart by a shift below a quarter of a millimetre that comes from a hash of
+one circle, of which grids are full, are told apart by a shift below an eighth of a millimetre that comes from a hash of
 their coordinates. Triangles are of startinpy (MIT), whose predicates are exact.
 """
 
@@ -23,15 +23,14 @@ GRAIN = 2.0**-12
 FINE = 4096
 """Units of a grain; a shift takes up to half of them."""
 METRE = FINE / GRAIN
-SLACK = 1e-9
-"""How far outside a triangle, in its own coordinates, a cell centre still belongs to it, so that none falls between."""
-CANDIDATES = 2_000_000
-"""Pairs of triangle and cell that are looked at together."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tin:
-    """Points ``x`` and ``y`` (n,) in `METRE` units from the origin of the CRS, ``z`` (n,), ``triangles`` (m, 3)."""
+    """Points ``x`` and ``y`` (n,) in units of which `METRE` make one, from the origin of the CRS, and ``z`` (n,).
+
+    Points are sorted by y; ``triangles`` (m, 3) are their numbers, ascending.
+    """
 
     x: Ints
     y: Ints
@@ -39,87 +38,83 @@ class Tin:
     triangles: Ints
 
 
-def triangulated(x: Floats, y: Floats, z: Floats, reach: float, highest: bool = False) -> Tin:
+def triangulated(x: Floats, y: Floats, z: Floats, reach: float, of: np.ufunc = np.minimum) -> Tin:
     """The triangles of circumradius up to ``reach`` metres among points (n,), given in metres of the CRS.
 
-    Of points at one place the lowest or the highest counts. Fewer than three places have no triangle. Raises
-    MissingExtra where startinpy is not installed.
+    Of points at one place the lowest counts, or the highest by ``of=np.maximum``. Fewer than three places have no
+    triangle. Raises MissingExtra where startinpy is not installed.
     """
+    if not len(z):
+        return Tin(np.zeros(0, np.int64), np.zeros(0, np.int64), z, np.empty((0, 3), np.int64))
     across, up = np.rint(x / GRAIN).astype(np.int64), np.rint(y / GRAIN).astype(np.int64)
-    order = np.lexsort((-z if highest else z, across, up))
-    across, up, z = across[order], up[order], z[order]
-    first = np.ones(len(z), bool)
-    first[1:] = (np.diff(across) != 0) | (np.diff(up) != 0)
-    across, up, z = across[first], up[first], z[first]
+    left, low = across.min(), up.min()
+    key = (up - low << 32) + (across - left)
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    z = of.reduceat(z[order], first)
+    across, up = (key[first] & 0xFFFFFFFF) + left, (key[first] >> 32) + low
     shift = _hash(across, up)
     px = across * FINE + (shift & (FINE // 2 - 1)).astype(np.int64)
     py = up * FINE + (shift >> np.uint64(32) & (FINE // 2 - 1)).astype(np.int64)
-    triangles = _delaunay(px, py)
-    # the first by place of a triangle's points is what it is interpolated from, whatever the window
-    triangles = np.sort(triangles, axis=1)
+    order = np.argsort(py, kind="stable")
+    px, py, z = px[order], py[order], z[order]
+    triangles = np.sort(_delaunay(px, py), axis=1)
     return Tin(px, py, z, triangles[_small(px, py, triangles, reach)])
 
 
 def sampled(tin: Tin, plane: Plane, window: Window, wanted: Flags | None = None) -> Floats:
-    """(y, x) heights at the centres of a window's cells, NaN outside all triangles and where not ``wanted`` (y, x)."""
+    """(y, x) heights at the centres of a window's cells, NaN outside all triangles and where not ``wanted`` (y, x).
+
+    Where edges cross a row of centres is worked out from the edge alone, so neighbours share none and leave none out.
+    """
     height, width = window.shape
     out = np.full(height * width, np.nan)
-    cx = np.rint((np.arange(window.x0, window.x1) + 0.5 + plane.anchor) * plane.res * METRE).astype(np.int64)
-    cy = np.rint(-(np.arange(window.y0, window.y1) + 0.5 + plane.anchor) * plane.res * METRE).astype(np.int64)
-    if not len(tin.triangles) or window.empty:
-        return out.reshape(window.shape)
-    a, b, c = tin.triangles.T
-    step = plane.res * METRE
-    left = np.minimum(np.minimum(tin.x[a], tin.x[b]), tin.x[c])
-    right = np.maximum(np.maximum(tin.x[a], tin.x[b]), tin.x[c])
-    low = np.minimum(np.minimum(tin.y[a], tin.y[b]), tin.y[c])
-    top = np.maximum(np.maximum(tin.y[a], tin.y[b]), tin.y[c])
-    tiny = 1e-6
-    c0 = np.clip(np.ceil((left - cx[0]) / step - tiny), 0, width).astype(np.int64)
-    c1 = np.clip(np.floor((right - cx[0]) / step + tiny) + 1, 0, width).astype(np.int64)
-    r0 = np.clip(np.ceil((cy[0] - top) / step - tiny), 0, height).astype(np.int64)
-    r1 = np.clip(np.floor((cy[0] - low) / step + tiny) + 1, 0, height).astype(np.int64)
-    pairs = np.maximum(c1 - c0, 0) * np.maximum(r1 - r0, 0)
-    some = np.flatnonzero(pairs)
-    ends = np.cumsum(pairs[some])
-    for start, stop in _parts(ends):
-        chosen = some[start:stop]
-        n = pairs[chosen]
-        t = np.repeat(chosen, n)
-        k = np.arange(len(t)) - np.repeat(np.cumsum(n) - n, n)
-        wide = (c1 - c0)[t]
-        row = r0[t] + k // wide
-        col = c0[t] + k % wide
-        if wanted is not None:
-            asked = wanted[row, col]
-            t, row, col = t[asked], row[asked], col[asked]
-        z, inside = _interpolated(tin, t, cx[col], cy[row])
-        np.fmin.at(out, (row * width + col)[inside], z[inside])  # on an edge the lower of two: no order matters
+    p = tin.x / METRE / plane.res - 0.5 - plane.anchor  # columns and rows of the CRS, whole at centres
+    q = -tin.y / METRE / plane.res - 0.5 - plane.anchor
+    above = np.floor(q).astype(np.int64)
+    low, mid, top = tin.triangles.T  # by y
+    start = np.maximum(above[top] + 1, window.y0)
+    rows = np.minimum(above[low] + 1, window.y1) - start
+    kept = np.flatnonzero((rows > 0) & (p[tin.triangles].max(axis=1) >= window.x0) if len(rows) else rows > 0)
+    low, mid, top, start, rows = low[kept], mid[kept], top[kept], start[kept], rows[kept]
+    east, south = _gradient(p, q, tin.z, low, mid, top)
+    t, row = _runs(start, rows)
+    one = _crossing(p, q, top[t], low[t], row)
+    upper = row <= above[mid[t]]
+    two = _crossing(p, q, np.where(upper, top[t], mid[t]), np.where(upper, mid[t], low[t]), row)
+    begin = np.maximum(np.ceil(np.minimum(one, two)).astype(np.int64), window.x0)
+    cols = np.minimum(np.ceil(np.maximum(one, two)).astype(np.int64), window.x1) - begin
+    some = np.flatnonzero(cols > 0)
+    run, col = _runs(begin[some], cols[some])
+    t, row = t[some][run], row[some][run]
+    at = (row - window.y0) * width + (col - window.x0)
+    if wanted is not None:
+        asked = np.flatnonzero(wanted.ravel()[at])
+        at, t, row, col = at[asked], t[asked], row[asked], col[asked]
+    a = low[t]
+    out[at] = tin.z[a] + east[t] * (col - p[a]) + south[t] * (row - q[a])
     return out.reshape(window.shape)
 
 
-def _parts(ends: Ints) -> list[tuple[int, int]]:
-    """Runs of at most `CANDIDATES` pairs, or of one triangle, by the running count of pairs."""
-    parts, start = [], 0
-    while start < len(ends):
-        done = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + CANDIDATES, side="right")))
-        parts.append((start, stop))
-        start = stop
-    return parts
+def _runs(start: Ints, length: Ints) -> tuple[Ints, Ints]:
+    """The numbers of runs, each as often as it is long, and the whole numbers from its start on."""
+    run = np.repeat(np.arange(len(length)), length)
+    ends = np.cumsum(length)
+    return run, np.arange(len(run)) + np.repeat(start - (ends - length), length)
 
 
-def _interpolated(tin: Tin, t: Ints, cx: Ints, cy: Ints) -> tuple[Floats, Flags]:
-    """Heights at places (n,) of the planes of triangles ``t`` (n,), and whether the place lies in it."""
-    a, b, c = tin.triangles[t].T
-    bx, by = (tin.x[b] - tin.x[a]).astype(float), (tin.y[b] - tin.y[a]).astype(float)
-    ex, ey = (tin.x[c] - tin.x[a]).astype(float), (tin.y[c] - tin.y[a]).astype(float)
-    px, py = (cx - tin.x[a]).astype(float), (cy - tin.y[a]).astype(float)
-    det = bx * ey - ex * by
-    second = (px * ey - py * ex) / det
-    third = (py * bx - px * by) / det
-    inside = (second >= -SLACK) & (third >= -SLACK) & (second + third <= 1 + SLACK)
-    return tin.z[a] + second * (tin.z[b] - tin.z[a]) + third * (tin.z[c] - tin.z[a]), inside
+def _crossing(p: Floats, q: Floats, top: Ints, low: Ints, row: Ints) -> Floats:
+    """The column at which edges (n,) cross rows (n,)."""
+    return np.asarray(p[top] + (row - q[top]) * ((p[low] - p[top]) / (q[low] - q[top])))
+
+
+def _gradient(p: Floats, q: Floats, z: Floats, a: Ints, b: Ints, c: Ints) -> tuple[Floats, Floats]:
+    """Metres of height a column and a row, of triangles (n,)."""
+    bp, bq, bz = p[b] - p[a], q[b] - q[a], z[b] - z[a]
+    cp, cq, cz = p[c] - p[a], q[c] - q[a], z[c] - z[a]
+    det = bp * cq - cp * bq
+    return (bz * cq - cz * bq) / det, (bp * cz - cp * bz) / det
 
 
 def _small(x: Ints, y: Ints, triangles: Ints, reach: float) -> Flags:
@@ -127,8 +122,7 @@ def _small(x: Ints, y: Ints, triangles: Ints, reach: float) -> Flags:
     a, b, c = triangles.T
     bx, by = (x[b] - x[a]) / METRE, (y[b] - y[a]) / METRE
     cx, cy = (x[c] - x[a]) / METRE, (y[c] - y[a]) / METRE
-    opposite = (bx - cx) ** 2 + (by - cy) ** 2
-    sides = (bx * bx + by * by) * (cx * cx + cy * cy) * opposite
+    sides = (bx * bx + by * by) * (cx * cx + cy * cy) * ((bx - cx) ** 2 + (by - cy) ** 2)
     return np.asarray(sides <= (2 * reach * (bx * cy - cx * by)) ** 2)
 
 
@@ -140,22 +134,30 @@ def _delaunay(x: Ints, y: Ints) -> Ints:
         import startinpy
     except ImportError:
         raise MissingExtra("surfaces through points need startinpy: pip install 'geoml[points]'") from None
-    px, py = (x - x.min()) / METRE, (y - y.min()) / METRE  # exact: whole units of less than 2**53
-    order = _boustrophedon(px, py)
+    place = np.zeros((len(x), 3))  # exact: whole units of less than 2**53
+    place[:, 0], place[:, 1] = (x - x.min()) / METRE, (y - y.min()) / METRE
+    order = _insertion(place[:, 0], place[:, 1], _hash(x, y))
     tin = startinpy.DT()
     tin.snap_tolerance = 0.25 / METRE
-    tin.insert(np.column_stack([px[order], py[order], np.zeros(len(px))]))
+    tin.insert(place[order])
     if tin.number_of_triangles() == 0:
         return np.empty((0, 3), np.int64)
-    triangles: Ints = order[tin.triangles.astype(np.int64) - 1]  # its vertex 0 is the one at infinity
+    triangles: Ints = np.concatenate([[-1], order])[tin.triangles]  # its vertex 0 is the one at infinity
     return triangles
 
 
-def _boustrophedon(x: Floats, y: Floats) -> Ints:
-    """An order along strips of some points across, there and back: each point lies near the one before."""
-    strip = 2.0 * np.sqrt(max(np.ptp(x) * np.ptp(y), 1e-12) / len(x))
-    row = np.floor(y / strip).astype(np.int64)
-    return np.lexsort((np.where(row % 2 == 0, x, -x), row))
+def _insertion(x: Floats, y: Floats, chance: NDArray[np.uint64]) -> Ints:
+    """An order in rounds by chance, each twice as large as the one before, along strips there and back in each.
+
+    Amenta, Choi and Rote 2003, "Incremental constructions con BRIO": points lie near the one before, and none is
+    put into large triangles more than a few times.
+    """
+    bit = chance & (~chance + np.uint64(1))  # the lowest that is set: 1 of every second, 2 of every fourth, ...
+    late = np.log2(np.maximum(bit, np.uint64(1)).astype(np.float64))
+    width, height = float(x.max()) + 1.0, float(y.max()) + 1.0
+    row = np.floor(y / (2.0 * np.sqrt(width * height / len(x) * 2.0**late)))
+    along = row * width + np.where(row % 2 == 0, x, width - x)
+    return np.lexsort((along, -late))
 
 
 def _hash(x: Ints, y: Ints) -> NDArray[np.uint64]:
