@@ -1,9 +1,9 @@
 """Classes of points, two ways of learning them, over folds of ground: PointNet++, and a U-Net over rasters of cells.
 
 Each cloud of a recipe is held out in turn and both ways are trained on the others, from the same chips by the same loop
-and for as many steps. The rasters have, per cell of 0.5 m, lowest and highest height above openings, count, mean number
-of the return and share of first returns; what the U-Net says of a cell goes back to its points beside what each knows of
-itself. Prints IoU by class, errors of ground, CPU seconds. Trainings are kept below ``--out``.
+and for as many steps. The rasters have, per cell of 0.5 m, lowest and highest height above openings, count, mean
+number of the return and share of first returns; what the U-Net says of a cell goes back to its points beside what each
+knows of itself. Prints IoU by class, errors of ground, CPU seconds. Trainings are kept below ``--out``.
 
     python -m tests.benchmarks.point_classes point-classes --out DIR [--ways points rasters] [--folds NAME …]
 """
@@ -47,7 +47,7 @@ OWN = len(OPENINGS) + 5
 
 
 class Rasters(nn.Module):
-    """Logits (n, class) of points: a U-Net over (1, layers, y, x) cells, then a perceptron of each point and its cell."""
+    """Logits (n, class) of points: a U-Net over (1, layers, y, x) cells, then a perceptron of point and cell."""
 
     def __init__(self, classes: int, width: int = 32) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ class PointScores:
         """``miou``, the mean over the classes that the truth has; ``iou`` by name; ``right``, the share of points;
         ``ground`` against all others where there is a class of this name; ``points``. None for what has no meaning."""
         iou = {name: self._iou(k) for k, name in enumerate(self.classes)}
-        known = [v for k, v in enumerate(iou.values()) if v is not None and 1 << k in self.counts]
+        known = [v for v in iou.values() if v is not None]
         right = sum(
             int(count[k]) for truth, count in self.counts.items() for k in range(len(self.classes)) if truth >> k & 1
         )
@@ -61,10 +61,12 @@ class PointScores:
         }
 
     def _iou(self, k: int) -> float | None:
-        sure = self.counts.get(1 << k, np.zeros(len(self.classes) + 1, np.int64))
+        """None where no point surely is of the class: those that may be are no truth to find."""
+        sure = self.counts.get(1 << k)
+        if sure is None:
+            return None
         wrong = sum(int(count[k]) for truth, count in self.counts.items() if not truth >> k & 1)
-        every = int(sure.sum()) + wrong
-        return int(sure[k]) / every if every else None
+        return int(sure[k]) / (int(sure.sum()) + wrong)
 
     def _against(self, k: int) -> dict[str, float | None]:
         """Of points that surely are class ``k`` (a) or surely are not (b): shares that are lost and wrongly taken,

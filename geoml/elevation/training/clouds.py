@@ -78,12 +78,12 @@ def read(path: Path, source: CloudFiles, meant: dict[int, int]) -> LabelledCloud
 def chip(
     clouds: Sequence[LabelledCloud], size: float, how: PointAugmentation, random: np.random.Generator
 ) -> tuple[PointColumns, NDArray[np.int64]]:
-    """A piece of one of the clouds, by the ground that they cover, turned, scaled, thinned and shifted by chance.
+    """A piece of one of the clouds, by how many points they have, turned, scaled, thinned and shifted by chance.
 
     Its columns (n rows) and which classes each point may be (n,).
     """
-    area = np.array([np.prod(np.ptp(cloud.columns.points[:, :2], axis=0)) for cloud in clouds], np.float64)
-    cloud = clouds[random.choice(len(clouds), p=area / area.sum())]
+    count = np.array([len(cloud) for cloud in clouds], np.float64)
+    cloud = clouds[random.choice(len(clouds), p=count / count.sum())]
     points = cloud.columns.points.astype(np.float64)
     points -= points.mean(0)
     angle = random.uniform(0, 2 * np.pi)
