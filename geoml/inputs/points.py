@@ -203,11 +203,10 @@ class Input(Unfitted):
 
     def _buildings(self, cloud: Cloud, plane: Plane, window: Window) -> NDArray[np.float32]:
         """(y, x) 1 where a cell has points of buildings."""
-        from geoml.cube.clouds.cells import cell_of
-        from geoml.cube.clouds.surfaces import cell_counts
+        from geoml.cube.clouds.cells import cell_of, counted
 
-        counts = cell_counts(cell_of(plane, window, cloud.x, cloud.y), cloud.classification == BUILDING, window)
-        return (counts > 0).astype(np.float32)
+        counts = counted(cell_of(plane, window, cloud.x, cloud.y), window, cloud.classification == BUILDING)
+        return np.asarray(counts > 0, np.float32)
 
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
         """The surface as shaded relief."""

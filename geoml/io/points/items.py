@@ -37,7 +37,8 @@ _SCHEMA = (
 def source_item(source: PointSource, name: str, when: dt.datetime, version: str = "") -> pystac.Item:
     """An item of one source: its outline in degrees, count, encoding and CRS, and what `PointSource.from_plain` takes.
 
-    ``geoml:points`` of its asset is that; it is believed in catalogs of our own only. ``version`` changes with the file.
+    ``geoml:points`` of its asset is that; it is believed in catalogs of our own only. ``version`` changes as the file
+    does.
     """
     degrees = outline(source)
     properties = {
