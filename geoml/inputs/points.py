@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from geoml.io.points.source import PointSource
 
 GROUND: Final = 2
-BUILDING: Final = 6
 NEVER_GROUND: Final = (9, 17)
 """Water and bridges, where the files tell them; a filter of places cannot."""
 LARGE: Final = 1_000_000
@@ -202,11 +201,10 @@ class Input(Unfitted):
         return cloud.take(kept), ground[kept]
 
     def _buildings(self, cloud: Cloud, plane: Plane, window: Window) -> NDArray[np.float32]:
-        """(y, x) 1 where a cell has points of buildings."""
-        from geoml.cube.clouds.cells import cell_of, counted
+        """(y, x) 1 where points of buildings say that one stands."""
+        from geoml.cube.clouds.buildings import footprints
 
-        counts = counted(cell_of(plane, window, cloud.x, cloud.y), window, cloud.classification == BUILDING)
-        return np.asarray(counts > 0, np.float32)
+        return footprints(cloud, plane, window).astype(np.float32)
 
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
         """The surface as shaded relief."""

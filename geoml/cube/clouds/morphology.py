@@ -68,7 +68,7 @@ def around(z: Surface, cells: int) -> Surface:
     above, below = _line(rows, cells, 1, 0)[:height], _line(rows, cells, 1, 0)[cells + 1 :]
     row = wide[cells : cells + height]
     left, right = _line(row, cells, 0, 1)[:, :width], _line(row, cells, 0, 1)[:, cells + 1 :]
-    return np.minimum(np.minimum(above, below), np.minimum(left, right))
+    return np.asarray(np.minimum(np.minimum(above, below), np.minimum(left, right)))
 
 
 def _line(z: NDArray[Any], length: int, dy: int, dx: int) -> NDArray[Any]:
