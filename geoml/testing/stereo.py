@@ -124,13 +124,15 @@ def made_rpc(
 @dataclass(frozen=True, eq=False)
 class MadePair:
     """``pictures`` (rows, columns) uint16 of left and right, their RPC as delivered, where they begin in their sensor
-    images, the true sensors, and the scene. ``ratio`` is base to height, ``gsd`` metres."""
+    images, the true sensors, and the scene. ``heights`` (rows, columns) are those that the left picture sees, NaN where a
+    pixel sees several surfaces. ``ratio`` is base to height, ``gsd`` metres."""
 
     pictures: tuple[NDArray[np.uint16], NDArray[np.uint16]]
     rpcs: tuple[RpcCoefficients, RpcCoefficients]
     firsts: tuple[tuple[int, int], tuple[int, int]]
     sensors: tuple[Sensor, Sensor]
     scene: Scene
+    heights: Floats
     ratio: float
     gsd: float
 
@@ -208,13 +210,14 @@ def made_pair(
     sensors = (Sensor(rpcs[0]), Sensor(rpcs[1], moved))
     rng = np.random.default_rng(seed)
     texture = _texture(scene, size * gsd)
-    pictures = []
+    pictures, heights = [], []
     for sensor, first, gain, offset in zip(sensors, firsts, (150.0, 135.0), (600.0, 660.0), strict=True):
-        seen = _seen(scene, texture, sensor, first, size)
+        seen, tops = _seen(scene, texture, sensor, first, size)
+        heights.append(tops)
         seen = seen * gain + offset + rng.normal(0, noise * gain, seen.shape)
         pictures.append(np.clip(np.rint(seen), 1, 4095).astype(np.uint16))
     real = float(np.hypot(*(np.array(tilts[0]) - tilts[1])))
-    return MadePair((pictures[0], pictures[1]), (rpcs[0], rpcs[1]), firsts, sensors, scene, real, gsd)
+    return MadePair((pictures[0], pictures[1]), (rpcs[0], rpcs[1]), firsts, sensors, scene, heights[0], real, gsd)
 
 
 def _texture(scene: Scene, side: float) -> Floats:
@@ -233,8 +236,8 @@ def _texture(scene: Scene, side: float) -> Floats:
     return out
 
 
-def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], size: int) -> Floats:
-    """What a sensor sees: the mean of 2 x 2 rays a pixel, each ending where it first meets the surface."""
+def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], size: int) -> tuple[Floats, Floats]:
+    """What a sensor sees: the mean of 2 x 2 rays a pixel, each ending where it first meets the surface, and how high."""
     to_plane = Transformer.from_crs("EPSG:4326", CRS, always_xy=True)
     offsets = (np.arange(2 * size) + 0.5) / 2 - 0.5
     row, column = (a.ravel() for a in np.meshgrid(first[0] + offsets, first[1] + offsets, indexing="ij"))
@@ -272,4 +275,6 @@ def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], s
     n = len(texture)
     place = [(y - CENTRE[1]) / TEXEL + n / 2 - 0.5, (x - CENTRE[0]) / TEXEL + n / 2 - 0.5]
     rays = scipy.ndimage.map_coordinates(texture, place, order=1, mode="wrap")
-    return np.asarray(rays.reshape(size, 2, size, 2).mean((1, 3)))
+    tall = h.reshape(size, 2, size, 2)
+    level = np.where(np.ptp(tall, axis=(1, 3)) < 1.0, tall.mean((1, 3)), np.nan)
+    return np.asarray(rays.reshape(size, 2, size, 2).mean((1, 3))), level
