@@ -131,9 +131,10 @@ class Input(Unfitted):
 
     @property
     def _halo(self) -> float:
+        from geoml.cube.clouds import buildings
         from geoml.cube.clouds.surfaces import halo
 
-        return halo(self.options, self.card.gsd)
+        return max(halo(self.options, self.card.gsd), buildings.reach(self.card.gsd))
 
     def check(self, when: Sequence[str]) -> None:
         """Raise InputError unless there is one time range."""
@@ -164,12 +165,13 @@ class Input(Unfitted):
         return BlockPixels(pixels, (tuple(items),))
 
     def _pixels(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
+        from geoml.cube.clouds.buildings import footprints
         from geoml.cube.clouds.surfaces import surfaces
 
         wide = window.expand(math.ceil(self._halo / plane.res))
         cloud, ground = self.classified(sources_of(items, squares_of(plan.recipe)), plane, wide)
         found = dict(surfaces(cloud, ground, plane, window, self.options))
-        found["building"] = self._buildings(cloud, plane, window)
+        found["building"] = footprints(cloud, plane, window).astype(np.float32)
         layers = np.stack([found[name] for name in self.terms.layers]).astype(np.float32)
         known = np.isfinite(found["dsm"]) | np.isfinite(found["dtm"])
         count = known.astype(np.uint16)
@@ -199,12 +201,6 @@ class Input(Unfitted):
             ground = self.filter.ground(cloud.x, cloud.y, cloud.z) & ~np.isin(cloud.classification, NEVER_GROUND)
         kept = inside(cloud.x, cloud.y, plane.bounds(window))
         return cloud.take(kept), ground[kept]
-
-    def _buildings(self, cloud: Cloud, plane: Plane, window: Window) -> NDArray[np.float32]:
-        """(y, x) 1 where points of buildings say that one stands."""
-        from geoml.cube.clouds.buildings import footprints
-
-        return footprints(cloud, plane, window).astype(np.float32)
 
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
         """The surface as shaded relief."""
