@@ -22,7 +22,7 @@ from geoml.grid.plane import Window
 from geoml.io.stac import search as stac
 from geoml.recipe import PredictRecipe, parse
 
-EVERY = [n for n in INPUTS.names() if INPUTS.find(n).Input.rasters]
+EVERY = [n for n in INPUTS.names() if getattr(INPUTS.find(n).Input, "rasters", True)]
 """The files of others have no pixels of the ground."""
 BANDS = ("red", "nir")
 MONTHS = [f"2023-{m:02d}" for m in range(1, 13)]

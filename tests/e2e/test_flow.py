@@ -25,6 +25,7 @@ from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.schema_tools.validation import is_valid
 
 import geoml
+from flows import elevation as heights
 from flows import forecast as forecasting
 from flows import form, show, steps
 from flows import geolocate as locating
@@ -196,27 +197,30 @@ def test_a_parameter_names_what_signs_its_url(
     assert b"S3CRET" not in kept_by_prefect()
 
 
-@pytest.mark.parametrize("name", ["predict", "monitor", "geolocate", "forecast"])
+@pytest.mark.parametrize("name", ["predict", "monitor", "geolocate", "forecast", "elevation"])
 def test_forms_take_no_secret(name: str) -> None:
     """Prefect's API checks parameters of a deployment by this before it keeps them."""
     flows = {"predict": module.predict, "monitor": nightly.monitor, "geolocate": locating.geolocate}
-    run: Any = {**flows, "forecast": forecasting.forecast}[name]
+    run: Any = {**flows, "forecast": forecasting.forecast, "elevation": heights.elevation}[name]
     schema = run.parameters.model_dump()
     texts = {"sources": ["x"]} if name == "geolocate" else {"catalog": "x", "region": "x", "datetime": ["2024"]}
     if name == "monitor":
         del texts["datetime"]
     if name == "forecast":
         texts = {"cube": "x", "reads": "x", "places": "x"}
-    good = {"model": "x", "out": "s3://bucket/a@b", **texts}
+    model = "ground" if name == "elevation" else "model"
+    if name == "elevation":
+        texts = {"points": ["x"], "dem": "x", "check_points": "x"}
+    good = {model: "x", "out": "s3://bucket/a@b", **texts}
     assert is_valid(good, schema)
-    for key in ("model", "out", *(k for k in texts if k != "datetime")):
+    for key in (model, "out", *(k for k in texts if k != "datetime")):
         for value, allowed in {
             "https://a.example/x.json": True, "https://a.example/x.json?{today}": True, "./a#b c.json": True,
             "https://a.example/x?sig=S3CRET": False, "https://me:S3CRET@a.example/x": False,
             "HTTPS://me@a.example": False, "https://a.example/x#S3CRET": False, "https:/me:x@h": False,
             "https://a.example/x?{today}&sig=S3CRET": False,
         }.items():  # fmt: skip
-            asked = {**good, key: [value] if key == "sources" else value}
+            asked = {**good, key: [value] if key in ("sources", "points") else value}
             assert is_valid(asked, schema) is allowed, (key, value)
 
 
@@ -433,3 +437,17 @@ def test_cycles_by_flow_are_those_by_command(prefect: None, tmp_path: Path, cli:
     assert stale.is_failed()
     with pytest.raises(DataError, match="max_age: the newest step is of"):
         stale.result()
+
+
+def test_heights_by_flow_are_those_by_command(prefect: None, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    points = [str(p) for p in write_town(tmp_path / "town")]
+    state = heights.elevation(points=points, res=2, block_size=64, out=str(tmp_path / "flow"), return_state=True)
+    assert state.is_completed()
+    assert state.result()["files"]["buildings.parquet"]
+    words = [w for p in points for w in ("--points", p)]
+    assert cli("elevation", *words, "--res", "2", "--block-size", "64", "--out", tmp_path / "command").exit_code == 0
+    by_flow, by_command = tmp_path / "flow", tmp_path / "command"
+    tiffs = [p.relative_to(by_command) for p in by_command.glob("cogs/*/*.tif")]
+    assert len(tiffs) > 7
+    for name in (*tiffs, "buildings.parquet"):
+        assert (by_flow / name).read_bytes() == (by_command / name).read_bytes()
