@@ -147,7 +147,8 @@ def over_http(path: Path) -> None:
             more = sum(b[1] > a[1] for a, b in zip(laspys, geomls, strict=True))
             print(
                 f"  {name}: laspy {requests[0]:g} requests, {sizes[0]:,.0f} bytes;"
-                f" geoml {requests[1]:g}, {sizes[1]:,.0f}; ratio of requests {ratio:.2f}; more bytes in {more} of {len(cases)}"
+                f" geoml {requests[1]:g}, {sizes[1]:,.0f}; ratio of requests {ratio:.2f};"
+                f" more bytes in {more} of {len(cases)}"
             )
 
 
