@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from geoml.errors import DataError
-from geoml.io.points.files import PointBytes, PointPlace
+from geoml.io.points.files import HEAD, PointBytes, PointPlace
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.kept import kept_nodes
 from geoml.io.points.laz import Chunk, check_count, check_size, decompressed, laszip_record
 from geoml.io.points.octree import ROOT, NodeKey, Octree, Square, checked_key
 from geoml.io.points.records import Points, decoded
+from geoml.io.stores.ranges import gaps_read
 
 KEPT = 64
 """Files whose header and hierarchy this process keeps."""
@@ -46,11 +47,13 @@ class CopcFile:
     laszip: bytes
     tree: Octree[Chunk, HierarchyPage]
     spare: int
-    """Bytes between nodes that a window may cost besides: as many as the first page has, which is read once."""
+    """Bytes that a window may cost besides, for fewer requests: as many as the first page has, which is read once."""
     lock: threading.Lock
 
 
-class _Kept:
+class KeptFiles:
+    """Headers and hierarchies of the files that were used last, for all threads."""
+
     def __init__(self) -> None:
         self._files: OrderedDict[tuple[PointPlace, tuple[int, str]], CopcFile] = OrderedDict()
         self._lock = threading.Lock()
@@ -66,15 +69,20 @@ class _Kept:
                 self._files.popitem(last=False)
         return opened
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._files.clear()
 
-_kept = _Kept()
+
+kept_files = KeptFiles()
 
 
 def is_copc(file: PointBytes, place: PointPlace, header: LasHeader) -> bool:
     """Whether the header has the record that makes a LAZ file a COPC; then it is kept for the windows to come."""
     if header.record("copc", 1) is None:
         return False
-    _kept.get(place, file, header)
+    kept_files.get(place, file, header)
     return True
 
 
@@ -83,14 +91,17 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
 
     Raises DataError for a hierarchy or chunks that lie.
     """
-    kept = _kept.get(place, file)
+    kept = kept_files.get(place, file)
+    spare = kept.spare
+
+    def fetch(pages: Sequence[HierarchyPage]) -> list[dict[NodeKey, Chunk | HierarchyPage]]:
+        nonlocal spare
+        before = spare
+        spare -= gaps_read([(p.start, p.start + p.size) for p in pages], spare)
+        return _pages(file, kept.header, pages, before)
+
     with kept.lock:
-        nodes = kept.tree.touching(
-            window,
-            max(kept.header.scales),
-            lambda p: _pages(file, kept.header, p),
-            _is_page,
-        )
+        nodes = kept.tree.touching(window, max(kept.header.scales), fetch, _is_page)
         kept.tree.check_sum((n.count for n in kept.tree.nodes.values()), kept.header.count)
     known = {n: kept_nodes.get((place, file.version, n.start)) for n in nodes if n.count}
     yield from (node for node in known.values() if node is not None)
@@ -99,15 +110,15 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
         take = 1
         while take < len(missing) and sum(n.size for n in missing[: take + 1]) <= BATCH:
             take += 1
-        for chunk, points in zip(missing[:take], _decoded(file, kept, missing[:take]), strict=True):
+        for chunk, points in zip(missing[:take], _decoded(file, kept, missing[:take], spare), strict=True):
             kept_nodes.add((place, file.version, chunk.start), (kept.header, points))
             yield kept.header, points
         missing = missing[take:]
 
 
-def _decoded(file: PointBytes, kept: CopcFile, nodes: Sequence[Chunk]) -> Iterator[Points]:
+def _decoded(file: PointBytes, kept: CopcFile, nodes: Sequence[Chunk], spare: int) -> Iterator[Points]:
     """The points of each node."""
-    bodies = file.read_all([(n.start, n.start + n.size) for n in nodes], kept.spare)
+    bodies = file.read_all([(n.start, n.start + n.size) for n in nodes], spare)
     for node, body in zip(nodes, bodies, strict=True):
         check_count(kept.header, node, body)
     raw = decompressed(kept.header, kept.laszip, [(body, n.count) for body, n in zip(bodies, nodes, strict=True)])
@@ -126,7 +137,7 @@ def _opened(file: PointBytes, header: LasHeader) -> CopcFile:
     tree: Octree[Chunk, HierarchyPage] = Octree((x - half, y - half), 2 * half)
     tree.pages[ROOT] = _page(file, start, size)
     tree.load([ROOT], lambda pages: _pages(file, header, pages), _is_page)
-    return CopcFile(header, laszip_record(header), tree, size, threading.Lock())
+    return CopcFile(header, laszip_record(header), tree, max(0, size - max(0, HEAD - header.start)), threading.Lock())
 
 
 def _page(file: PointBytes, start: int, size: int) -> HierarchyPage:
@@ -140,9 +151,9 @@ def _is_page(entry: Chunk | HierarchyPage) -> bool:
 
 
 def _pages(
-    file: PointBytes, header: LasHeader, pages: Sequence[HierarchyPage]
+    file: PointBytes, header: LasHeader, pages: Sequence[HierarchyPage], spare: int = 0
 ) -> list[dict[NodeKey, Chunk | HierarchyPage]]:
-    bodies = file.read_all([(p.start, p.start + p.size) for p in pages])
+    bodies = file.read_all([(p.start, p.start + p.size) for p in pages], spare)
     return [_entries(file, header, body) for body in bodies]
 
 

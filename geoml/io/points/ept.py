@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from geoml.errors import DataError
-from geoml.io.points.files import JSON, PointBytes, PointPlace, using_points
+from geoml.io.points.files import JSON, WHOLE, MemoryBytes, PointBytes, PointPlace, using_points
 from geoml.io.points.georeference import Stated, stated
 from geoml.io.points.header import LasHeader, read_header
-from geoml.io.points.kept import kept_nodes
+from geoml.io.points.kept import Decoded, kept_nodes
 from geoml.io.points.laz import MAX_CHUNK_BYTES, raw_parts
 from geoml.io.points.octree import ROOT, NodeKey, Octree, Square, checked_key
 from geoml.io.points.records import Points, decoded
@@ -26,6 +28,12 @@ from geoml.io.stores.signed import join_url
 
 MAX_JSON = 2**26
 """Bytes of a document or a page of the hierarchy."""
+
+AT_ONCE = 8
+"""Files in flight."""
+
+KEPT = 64
+"""Documents that this process keeps."""
 
 MAX_TILE = 2**28
 EDGE = 0.1
@@ -78,31 +86,48 @@ def read_tiles(place: PointPlace, file: PointBytes, window: Square) -> Iterator[
 
     Raises DataError for a hierarchy or tiles that lie.
     """
-    said = read_document(file)
-    tree, lock = _tree(place, file.version, said)
+    said, tree, lock = kept_document(place, file)
     with lock:
-        nodes = tree.touching(
-            window, 1e-3, lambda keys: [_page(place, k) for k in keys], lambda e: isinstance(e, NodeKey)
-        )
+        nodes = tree.touching(window, EDGE, partial(_pages, place), lambda e: isinstance(e, NodeKey))
         tree.check_sum((count for _, count in tree.nodes.values()), said.count)
-    for key, count in sorted(n for n in nodes if n[1]):
-        if (known := kept_nodes.get((place, file.version, key))) is None:
-            known = using_points(_beside(place, f"ept-data/{_name(key)}.laz"), partial(_tile, key=key, count=count))
-            kept_nodes.add((place, file.version, key), known)
-        yield known
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(partial(_node, place, file.version), sorted(n for n in nodes if n[1]))
 
 
-@lru_cache(maxsize=64)
-def _tree(
-    place: PointPlace, version: tuple[int, str], said: EptDocument
-) -> tuple[Octree[Node, NodeKey], threading.Lock]:
-    tree: Octree[Node, NodeKey] = Octree(said.corner, said.side)
-    tree.pages[ROOT] = ROOT
-    return tree, threading.Lock()
+def _node(place: PointPlace, version: tuple[int, str], node: Node) -> Decoded:
+    key, count = node
+    if (known := kept_nodes.get((place, version, key))) is None:
+        tile = _beside(place, f"ept-data/{_name(key)}.laz")
+        known = using_points(tile, partial(_tile, count=count), head=WHOLE)
+        kept_nodes.add((place, version, key), known)
+    return known
 
 
-def _page(place: PointPlace, page: NodeKey) -> dict[NodeKey, Node | NodeKey]:
-    return using_points(_beside(place, f"ept-hierarchy/{_name(page)}.json"), _entries, JSON)
+KeptDocument = tuple[EptDocument, Octree[Node, NodeKey], threading.Lock]
+_files: OrderedDict[tuple[PointPlace, tuple[int, str]], KeptDocument] = OrderedDict()
+_files_lock = threading.Lock()
+
+
+def kept_document(place: PointPlace, file: PointBytes) -> KeptDocument:
+    """The document and what was read of its hierarchy; those of the files that were used last are kept."""
+    with _files_lock:
+        known = _files.get((place, file.version))
+    if known is None:
+        said = read_document(file)
+        tree: Octree[Node, NodeKey] = Octree(said.corner, said.side)
+        tree.pages[ROOT] = ROOT
+        known = said, tree, threading.Lock()
+        with _files_lock:
+            _files[place, file.version] = known
+            while len(_files) > KEPT:
+                _files.popitem(last=False)
+    return known
+
+
+def _pages(place: PointPlace, pages: Sequence[NodeKey]) -> list[dict[NodeKey, Node | NodeKey]]:
+    places = [_beside(place, f"ept-hierarchy/{_name(page)}.json") for page in pages]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda p: using_points(p, _entries, JSON, WHOLE), places))
 
 
 def _entries(file: PointBytes) -> dict[NodeKey, Node | NodeKey]:
@@ -116,13 +141,14 @@ def _entries(file: PointBytes) -> dict[NodeKey, Node | NodeKey]:
     return found
 
 
-def _tile(file: PointBytes, key: NodeKey, count: int) -> tuple[LasHeader, Points]:
+def _tile(file: PointBytes, count: int) -> Decoded:
     header = read_header(file)
     if header.count != count:
         raise DataError(f"has {header.count} points, its hierarchy says {count}")
     if file.size > MAX_TILE or count * header.record_bytes > MAX_CHUNK_BYTES:
         raise DataError(f"{count} points in {file.size} bytes are too many for one node")
-    raw = b"".join(bytes(part) for part in raw_parts(file, header))
+    content = MemoryBytes(file.read(0, file.size))
+    raw = b"".join(bytes(part) for part in raw_parts(content, header))
     return header, decoded(raw, header.format, header.record_bytes)
 
 

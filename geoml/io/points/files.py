@@ -19,6 +19,9 @@ T = TypeVar("T")
 HEAD = 2**11
 """Bytes of the first read: the header of nearly every file and its records."""
 
+WHOLE = 2**22
+"""Bytes of the first read of a file that is read whole."""
+
 KEPT_BLOCK = 2**20
 """Bytes of a read that are kept while the file is open: headers, records and pages."""
 
@@ -94,11 +97,11 @@ class MemoryBytes:
 class RemoteBytes:
     """A file elsewhere: what is asked for and no more; what was read of it once is not asked for again."""
 
-    def __init__(self, file: RemoteFile) -> None:
+    def __init__(self, file: RemoteFile, head: int) -> None:
         self._file = file
         self._blocks: list[tuple[int, bytes]] = []
         if not file.version:
-            self._blocks += [(0, self._ranges([(0, HEAD)], 0)[0])]
+            self._blocks += [(0, self._ranges([(0, head)], 0)[0])]
             check_head(self._blocks[0][1], file.kind)
 
     @property
@@ -113,8 +116,8 @@ class RemoteBytes:
         stop = max(start, min(start + count, self.size))
         if (body := self._at_hand(start, stop)) is not None:
             return body
-        head = self._blocks[0][1] if self._blocks and start < HEAD else b""
-        body = head[start:] + self._ranges([(max(start, len(head)), stop)], 0)[0]
+        known = next((body[start - low :] for low, body in self._blocks if low <= start < low + len(body)), b"")
+        body = known + self._ranges([(start + len(known), stop)], 0)[0]
         if len(body) <= KEPT_BLOCK:
             self._blocks.append((start, body))
         return body
@@ -144,8 +147,10 @@ class RemoteBytes:
         return parts
 
 
-def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str = LAS) -> T:
-    """``action`` on the file of a place; a signature that is refused is renewed once.
+def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str = LAS, head: int = HEAD) -> T:
+    """``action`` on the file of a place, of which ``head`` bytes are asked for first.
+
+    A signature that is refused is renewed once.
 
     Raises InputError for an href that is not allowed, TransientError when a server still fails after
     ``settings().retries`` tries or the file changed meanwhile, DataError for what trying again does not mend; all name
@@ -153,7 +158,7 @@ def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str
     """
     for fresh in (False, True):
         try:
-            return action(_opened(place, kind, fresh))
+            return action(_opened(place, kind, fresh, head))
         except Denied as err:
             if fresh or place.sign is None:
                 raise _named(place.href, err) from err
@@ -162,12 +167,12 @@ def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str
     raise AssertionError("unreachable")
 
 
-def _opened(place: PointPlace, kind: str, fresh: bool) -> PointBytes:
+def _opened(place: PointPlace, kind: str, fresh: bool, head: int) -> PointBytes:
     href = sign_href(place.href, place.sign, fresh=fresh) if place.sign else place.href
     path = gdal_path(href, remote=place.remote, root=Path(place.root) if place.root else None)
     if "://" not in path:
         return LocalBytes(Path(path))
-    return RemoteBytes(remote_file(place.href, path, _until(), keys=place.keys, kind=kind))
+    return RemoteBytes(remote_file(place.href, path, _until(), keys=place.keys, kind=kind), head)
 
 
 def _until() -> float:

@@ -73,8 +73,11 @@ class LasHeader:
         return next((r.data for r in self.records if (r.user, r.number) == (user, number)), None)
 
 
-def read_header(file: PointBytes) -> LasHeader:
-    """The checked header of a file. Raises DataError that says what is wrong with it."""
+def read_header(file: PointBytes, extended: bool = False) -> LasHeader:
+    """The checked header of a file, with what ``extended`` records say of its CRS if asked for.
+
+    Raises DataError that says what is wrong with it.
+    """
     head = file.read(0, 375)
     if not head.startswith(b"LASF"):
         raise DataError(f"not a LAS or LAZ file, it starts with {head[:40]!r}")
@@ -111,6 +114,8 @@ def read_header(file: PointBytes) -> LasHeader:
     if count and not all(-math.inf < low <= high < math.inf for low, high in zip(mins, maxs, strict=True)):
         raise DataError(f"a box from {mins} to {maxs}, which holds no point")
     end = file.size
+    if evlrs > MAX_EVLRS:
+        raise DataError(f"{evlrs} extended records; at most {MAX_EVLRS} are read")
     if evlrs:
         if not start <= first_evlr < file.size:
             raise DataError(f"extended records at byte {first_evlr} of a file of {file.size}")
@@ -119,7 +124,7 @@ def read_header(file: PointBytes) -> LasHeader:
     if not compressed and start + count * record_bytes > end:
         raise DataError(f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: cut, or it lies")
     records = list(_vlrs(file, size, start, vlrs))
-    if not any(r.user == PROJECTION for r in records):
+    if extended:
         records += _evlrs(file, first_evlr, evlrs)
     header = LasHeader(
         version=version,
@@ -170,9 +175,7 @@ def _vlrs(file: PointBytes, place: int, start: int, count: int) -> Iterator[Vari
 
 
 def _evlrs(file: PointBytes, place: int, count: int) -> Iterator[VariableRecord]:
-    """Extended records that may hold a CRS, for a file whose header has none; others are not read."""
-    if count > MAX_EVLRS:
-        raise DataError(f"{count} extended records; at most {MAX_EVLRS} are read")
+    """Extended records that may hold a CRS; others are not read."""
     if count and file.size - place <= MAX_EVLR_BYTES:
         file.read(place, file.size - place)  # all of them at once, as a file elsewhere keeps what was read
     for number in range(count):

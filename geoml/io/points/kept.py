@@ -39,6 +39,12 @@ class KeptNodes:
             while self._bytes > self._largest:
                 self._bytes -= _bytes(self._nodes.popitem(last=False)[1])
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._nodes.clear()
+            self._bytes = 0
+
 
 def _bytes(node: Decoded) -> int:
     return sum(getattr(node[1], f.name).nbytes for f in fields(Points))

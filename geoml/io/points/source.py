@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from geoml.io.points.copc import is_copc
-from geoml.io.points.ept import is_ept, read_document
+from geoml.io.points.ept import is_ept, kept_document
 from geoml.io.points.files import JSON, LAS, PointBytes, PointPlace, using_points
 from geoml.io.points.georeference import Georeference, Stated, check_place, first, from_file, resolved
 from geoml.io.points.header import LasHeader, read_header
@@ -81,14 +81,17 @@ def open_place(place: PointPlace, item: Stated, crs: str | None = None, vertical
 def _described_ept(
     file: PointBytes, place: PointPlace, item: Stated, crs: str | None, vertical: str | None
 ) -> PointSource:
-    said = read_document(file)
+    said, _, _ = kept_document(place, file)
     where = resolved(first(said.stated, item), crs, vertical)
     return _source("ept", said.count, said.bounds, where, None, place)
 
 
 def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | None, vertical: str | None) -> PointSource:
     header = read_header(file)
-    where = resolved(first(from_file(header), item), crs, vertical)
+    said = from_file(header)
+    if said.crs is None and crs is None:
+        said = from_file(read_header(file, extended=True))
+    where = resolved(first(said, item), crs, vertical)
     box = (header.mins[0], header.mins[1], header.maxs[0], header.maxs[1])
     kind = "copc" if is_copc(file, place, header) else "laz" if header.compressed else "las"
     found = _source(kind, header.count, box, where, header.format, place)

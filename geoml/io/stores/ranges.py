@@ -221,7 +221,7 @@ class RemoteFile(ABC):
         return content
 
     def _read_all(self, ranges: Sequence[tuple[int, int]], spare: int | None) -> list[bytes]:
-        jobs = _merged(ranges, GAP if spare is None else _widest(ranges, spare))
+        jobs = merged(ranges, GAP if spare is None else widest(ranges, spare))
         bodies = [self._range(*job) for job in jobs] if len(jobs) == 1 else _pool().map(lambda j: self._range(*j), jobs)
         parts = []
         by_job = dict(zip(jobs, bodies, strict=True))
@@ -325,7 +325,7 @@ def _bucket(url: str) -> Bucket:
     return Bucket(url, "href")
 
 
-def _widest(ranges: Sequence[tuple[int, int]], spare: int) -> int:
+def widest(ranges: Sequence[tuple[int, int]], spare: int) -> int:
     """The widest gap such that all up to it are ``spare`` bytes together."""
     ordered = sorted(ranges)
     gaps = sorted(max(0, b[0] - a[1]) for a, b in itertools.pairwise(ordered))
@@ -333,7 +333,18 @@ def _widest(ranges: Sequence[tuple[int, int]], spare: int) -> int:
     return max((gap for gap, upto in zip(gaps, total, strict=True) if upto <= spare), default=0)
 
 
-def _merged(ranges: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+def forget(href: str) -> None:
+    """Request everything of a file anew."""
+    _cache.forget(href)
+
+
+def gaps_read(ranges: Sequence[tuple[int, int]], spare: int) -> int:
+    """Bytes that `RemoteFile.read_all` reads between ``ranges``."""
+    return sum(b - a for a, b in merged(ranges, widest(ranges, spare))) - sum(b - a for a, b in ranges)
+
+
+def merged(ranges: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    """Requests for ``ranges``, those in one that are no farther apart than ``gap``, up to `LARGEST` bytes."""
     jobs: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):
         low, high = jobs[-1] if jobs else (start, -gap - 1)
