@@ -14,11 +14,11 @@ from geoml.recipe import PredictRecipe
 def elevation_run(recipe: ElevationRecipe, out: str | Path) -> PredictRecipe:
     """The recipe of the run over blocks that makes heights; its catalog and package lie in ``out`` then.
 
-    Raises what `geoml.elevation.run.points.prepared` does.
+    Raises what ``prepared`` of `geoml.elevation.run.points` or of `geoml.elevation.run.pair` does.
     """
-    from geoml.elevation.run.points import prepared  # GDAL
+    from geoml.elevation.run import pair, points  # GDAL
 
-    return prepared(recipe, out)
+    return (points if recipe.stereo is None else pair).prepared(recipe, out)
 
 
 @limits("elevation")
