@@ -16,9 +16,13 @@ def elevation_run(recipe: ElevationRecipe, out: str | Path) -> PredictRecipe:
 
     Raises what ``prepared`` of `geoml.elevation.run.points` or of `geoml.elevation.run.pair` does.
     """
-    from geoml.elevation.run import pair, points  # GDAL
+    if recipe.stereo is not None:
+        from geoml.elevation.run.pair import prepared as of_pair  # GDAL
 
-    return (points if recipe.stereo is None else pair).prepared(recipe, out)
+        return of_pair(recipe, out)
+    from geoml.elevation.run.points import prepared  # GDAL
+
+    return prepared(recipe, out)
 
 
 @limits("elevation")

@@ -142,7 +142,8 @@ class Input(Unfitted):
         x = (window.x0 + column + 0.5 + plane.anchor) * plane.res
         y = -(window.y0 + row + 0.5 + plane.anchor) * plane.res
         out = dsm.copy()
-        out[row, column] = shift.apply(x, y, dsm[row, column].astype(np.float64))
+        places = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        out[row, column] = shift.apply(*places, dsm[row, column].astype(np.float64))
         return out
 
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:

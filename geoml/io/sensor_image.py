@@ -23,7 +23,8 @@ FIELDS = ("offsets", "scales", "line_num", "line_den", "samp_num", "samp_den")
 
 @dataclass(frozen=True, eq=False)
 class SensorImage:
-    """A file of ``shape`` (rows, columns) that begins at ``first`` (row, column) of its sensor image; its first band."""
+    """A file of ``shape`` (rows, columns) that begins at ``first`` (row, column) of its sensor image. One band counts:
+    the first."""
 
     href: str
     rpc: RpcCoefficients

@@ -43,8 +43,9 @@ from geoml.io.local_files import local_files
 from geoml.io.rpc import Floats
 from geoml.io.sensor_image import SensorImage, open_image
 from geoml.io.stac.items import extensions
+from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
-from geoml.io.stores.remote import is_bucket, is_url
+from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import sha256, within, write_json
 from geoml.recipe import PredictRecipe, parse
 
