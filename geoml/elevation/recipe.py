@@ -50,7 +50,17 @@ class ElevationRecipe(Frozen):
         description="metres; a triangle of the terrain whose circle is larger in radius is a void",
     )
     dem: Place | None = Field(
-        default=None, description="coarse heights, to bound what is searched between two pictures"
+        default=None,
+        description="coarse heights, to bound what is searched between two pictures; --vertical says above what",
+    )
+    heights: Annotated[tuple[float, float] | None, Spelled("LOW HIGH")] = Field(
+        default=None, description="metres above the ellipsoid between which pictures are searched, in place of a DEM"
+    )
+    margin: float = Field(default=60.0, gt=0, le=2000, description="metres below and above the DEM that are searched")
+    matching: Place = Field(
+        default="census",
+        description="what says that pixels of two pictures are alike: census, mccnn (its weights, where they are"
+        " installed), or a network's .safetensors",
     )
     buildings: bool = Field(default=True, description="also outline buildings, where classes tell them")
     min_area: float = Field(default=10.0, ge=0, description="m²; smaller buildings are left out")
@@ -72,6 +82,10 @@ class ElevationRecipe(Frozen):
         given = [n for n in ("points", "stereo", "catalog") if getattr(self, n)]
         if len(given) != 1:
             raise ValueError(f"points, stereo, catalog: {' and '.join(given) or 'none'} given; expected one of them")
+        if self.stereo is not None and (self.dem is None) == (self.heights is None):
+            raise ValueError("dem, heights: expected one of them for two pictures")
+        if self.stereo is not None and self.dem is not None and self.vertical is None:
+            raise ValueError("vertical: not given; expected what the DEM is above, such as EPSG:5773 or ellipsoid")
         if self.bbox is not None and self.region is not None:
             raise ValueError("bbox, region: both given; expected one of them")
         if self.catalog is None and (self.collection or self.datetime):

@@ -14,8 +14,12 @@ from geoml.recipe import PredictRecipe
 def elevation_run(recipe: ElevationRecipe, out: str | Path) -> PredictRecipe:
     """The recipe of the run over blocks that makes heights; its catalog and package lie in ``out`` then.
 
-    Raises what `geoml.elevation.run.points.prepared` does.
+    Raises what ``prepared`` of `geoml.elevation.run.points` or of `geoml.elevation.run.pair` does.
     """
+    if recipe.stereo is not None:
+        from geoml.elevation.run.pair import prepared as of_pair  # GDAL
+
+        return of_pair(recipe, out)
     from geoml.elevation.run.points import prepared  # GDAL
 
     return prepared(recipe, out)

@@ -13,15 +13,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    import rasterio
 
 MOST = 2**20
 """Bytes of a file of RPC; they have some KiB."""

@@ -124,8 +124,8 @@ def made_rpc(
 @dataclass(frozen=True, eq=False)
 class MadePair:
     """``pictures`` (rows, columns) uint16 of left and right, their RPC as delivered, where they begin in their sensor
-    images, the true sensors, and the scene. ``heights`` (rows, columns) are those that the left picture sees, NaN where a
-    pixel sees several surfaces. ``ratio`` is base to height, ``gsd`` metres."""
+    images, the true sensors, and the scene. ``heights`` (rows, columns) are those that the left picture sees, NaN where
+    a pixel sees several surfaces. ``ratio`` is base to height, ``gsd`` metres."""
 
     pictures: tuple[NDArray[np.uint16], NDArray[np.uint16]]
     rpcs: tuple[RpcCoefficients, RpcCoefficients]
@@ -237,7 +237,7 @@ def _texture(scene: Scene, side: float) -> Floats:
 
 
 def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], size: int) -> tuple[Floats, Floats]:
-    """What a sensor sees: the mean of 2 x 2 rays a pixel, each ending where it first meets the surface, and how high."""
+    """What a sensor sees, the mean of 2 x 2 rays a pixel that end where they first meet the surface, and how high."""
     to_plane = Transformer.from_crs("EPSG:4326", CRS, always_xy=True)
     offsets = (np.arange(2 * size) + 0.5) / 2 - 0.5
     row, column = (a.ravel() for a in np.meshgrid(first[0] + offsets, first[1] + offsets, indexing="ij"))
@@ -254,11 +254,11 @@ def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], s
         part = (high - h) / (high - low)
         return x0 + (x1 - x0) * part, y0 + (y1 - y0) * part
 
-    h = np.full(row.shape, scene.height)
+    h: Floats = np.full(row.shape, scene.height)
     for _ in range(12):  # the ground is flat enough for this to converge
         h = scene.ground(*at(h))
     for roof in scene.roofs:
-        top = np.full(row.shape, roof.height)
+        top: Floats = np.full(row.shape, roof.height)
         for _ in range(12):
             top = roof.z(*at(top))
         near = np.hypot(*(a - m for a, m in zip(at(top), (roof.x, roof.y), strict=True))) < np.hypot(*roof.size)
@@ -276,5 +276,5 @@ def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], s
     place = [(y - CENTRE[1]) / TEXEL + n / 2 - 0.5, (x - CENTRE[0]) / TEXEL + n / 2 - 0.5]
     rays = scipy.ndimage.map_coordinates(texture, place, order=1, mode="wrap")
     tall = h.reshape(size, 2, size, 2)
-    level = np.where(np.ptp(tall, axis=(1, 3)) < 1.0, tall.mean((1, 3)), np.nan)
-    return np.asarray(rays.reshape(size, 2, size, 2).mean((1, 3))), level
+    height = np.where(np.ptp(tall, axis=(1, 3)) < 1.0, tall.mean((1, 3)), np.nan)
+    return np.asarray(rays.reshape(size, 2, size, 2).mean((1, 3))), height

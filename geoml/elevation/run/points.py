@@ -73,7 +73,8 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     if crs is None:
         raise InputError("crs: not known; expected --crs, such as EPSG:28992")
     vertical, shift = on_datum(asked, sources, crs, vertical)
-    catalog = write_catalog(sources, folder / "points")
+    items = [_item(source) for source in sorted(sources, key=lambda s: s.href)]
+    catalog = write_catalog(items, folder / "points", "clouds of points of a run")
     region = region_of(asked, [outline(s) for s in sources], folder)
     ground, weights = ground_by(asked.ground)
     terms = HeightTerms(
@@ -208,12 +209,11 @@ def name_of(vertical: str | None) -> str:
     return f"the ellipsoid of {crs.name}" if crs.is_geographic else str(crs.name)
 
 
-def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:
-    """A static catalog with an item for each file; gives its ``catalog.json``."""
+def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) -> Path:
+    """A static catalog of items; gives its ``catalog.json``."""
     above = {"href": "../collection.json", "type": "application/json"}
     names, boxes, times = [], [], []
-    for source in sorted(sources, key=lambda s: s.href):
-        item = _item(source)
+    for item in items:
         value = item.to_dict(include_self_link=False, transform_hrefs=False)
         value |= {"collection": COLLECTION, "links": [{"rel": rel, **above} for rel in ("parent", "collection")]}
         write_json(within(folder, f"items/{item.id}.json"), value)
@@ -223,7 +223,7 @@ def write_catalog(sources: Sequence[PointSource], folder: Path) -> Path:
     top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
     extent = {"spatial": {"bbox": [united(boxes)]}, "temporal": {"interval": [[min(times), max(times)]]}}
     links = [{"rel": "item", "href": f"./items/{name}.json", "type": "application/geo+json"} for name in names]
-    about = {"stac_version": "1.1.0", "id": COLLECTION, "description": "clouds of points of a run"}
+    about = {"stac_version": "1.1.0", "id": COLLECTION, "description": description}
     collection = {"type": "Collection", **about, "license": "other", "extent": extent}
     write_json(within(folder, "collection.json"), {**collection, "links": [top, {**top, "rel": "parent"}, *links]})
     child = {"rel": "child", "href": "./collection.json", "type": "application/json"}
@@ -238,9 +238,13 @@ def _item(source: PointSource) -> pystac.Item:
         look = Path(source.href).stat()
         stamp = f"{look.st_size} {look.st_mtime_ns}"
     version = hashlib.sha256(f"{json.dumps(said, sort_keys=True)} {stamp}".encode()).hexdigest()[:16]
-    stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(redact(source.href)).stem)[:80]
-    name = f"{stem}-{hashlib.sha256(redact(source.href).encode()).hexdigest()[:8]}"
-    return source_item(source, name, _when(source), version)
+    return source_item(source, item_name(source.href), _when(source), version)
+
+
+def item_name(href: str) -> str:
+    """A name for the item of a file, of its own name and of where it is."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(redact(href)).stem)[:80]
+    return f"{stem}-{hashlib.sha256(redact(href).encode()).hexdigest()[:8]}"
 
 
 def _when(source: PointSource) -> dt.datetime:

@@ -21,8 +21,8 @@ NEAR = 1.0
 
 @dataclass(frozen=True, eq=False)
 class KnownTile:
-    """Views of a tile with the disparity (y, x) float32 of the left one, as an index into the ``depth`` that were asked;
-    NaN where it is not known."""
+    """Views of a tile with the disparity (y, x) float32 of the left one, as an index into the ``depth`` that were
+    asked; NaN where it is not known."""
 
     views: Views
     disparity: NDArray[np.float32]
@@ -48,7 +48,7 @@ def fit(
         if loss is None:
             continue
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return network.eval()

@@ -43,13 +43,15 @@ MAX_BANDS = 4096
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
-def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T]) -> T:
+def using(spec: BandSpec, action: Callable[[rasterio.DatasetReader], T], *, placed: bool = True) -> T:
     """``action`` on the opened and checked file of ``spec``. Raises the errors of `using_bytes`."""
-    return using_bytes(spec, lambda dataset, _: action(dataset))
+    return using_bytes(spec, lambda dataset, _: action(dataset), placed=placed)
 
 
-def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes], T]) -> T:
+def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes], T], *, placed: bool = True) -> T:
     """``action`` on the opened and checked file of ``spec`` and its bytes; transient failures are retried with backoff.
+
+    ``placed``: it has to lie on a grid, as all but pictures of a sensor do.
 
     Raises InputError for an href that is not allowed, TransientError when a server still fails after
     ``settings().retries`` tries, DataError for everything that trying again does not mend.
@@ -61,7 +63,7 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
         path = gdal_path(sign(spec, fresh=fresh), remote=spec.remote, root=root)
         far = remote_file(spec.href, path, until, keys=spec.keys) if "://" in path else None
         try:
-            return _once(spec, path, far, action)
+            return _once(spec, path, far, action, placed)
         except (RasterioError, CPLE_BaseError, ProjError, OSError, ValueError, MemoryError, GeomlError) as err:
             failure, again = _explain(err, spec, path, far, attempt)
             if isinstance(failure, Denied) and spec.sign and not fresh:
@@ -74,13 +76,19 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
     raise AssertionError("unreachable")
 
 
-def _once(spec: BandSpec, path: str, far: RemoteFile | None, action: Callable[[rasterio.DatasetReader, Bytes], T]) -> T:
+def _once(
+    spec: BandSpec,
+    path: str,
+    far: RemoteFile | None,
+    action: Callable[[rasterio.DatasetReader, Bytes], T],
+    placed: bool,
+) -> T:
     if far is not None:
         far.check()
     elif spec.checksum and settings().verify:
         _verify(spec, Path(path))
     with rasterio.Env(**_options()), open_path(path, far=far) as dataset:
-        _check(dataset, spec)
+        _check(dataset, spec, placed)
         done = action(dataset, far.read if far is not None else partial(_part, Path(path)))
     if far is not None and far.failure is not None:  # GDAL may have taken missing bytes for zeros
         raise far.failure
@@ -128,7 +136,7 @@ def _options() -> dict[str, object]:
     }
 
 
-def _check(dataset: rasterio.DatasetReader, spec: BandSpec) -> None:
+def _check(dataset: rasterio.DatasetReader, spec: BandSpec, placed: bool) -> None:
     """Raises DataError when the header alone says that this file cannot or must not be read."""
     where = label(spec)
     if dataset.count > MAX_BANDS:
@@ -139,7 +147,8 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec) -> None:
     if any(np.dtype(d).kind == "c" for d in dataset.dtypes):
         raise DataError(f"{where}: complex numbers; expected integers or floats")
     try:
-        placement_of(dataset, spec.projection)
+        if placed:
+            placement_of(dataset, spec.projection)
     except DataError as err:
         raise DataError(f"{where}: {err}") from err
 

@@ -1,0 +1,91 @@
+"""Pictures as a sensor took them: never on a grid, placed by an RPC; read by window like other rasters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window as PixelWindow
+
+from geoml.errors import DataError, InputError
+from geoml.io.cog.source import using
+from geoml.io.rpc import RpcCoefficients, beside, crop_offset, rpc_of
+from geoml.io.stac.bands import BandSpec
+from geoml.io.stores.hrefs import redact
+from geoml.io.stores.remote import is_url
+
+FIELDS = ("offsets", "scales", "line_num", "line_den", "samp_num", "samp_den")
+
+
+@dataclass(frozen=True, eq=False)
+class SensorImage:
+    """A file of ``shape`` (rows, columns) that begins at ``first`` (row, column) of its sensor image. One band counts:
+    the first."""
+
+    href: str
+    rpc: RpcCoefficients
+    first: tuple[int, int]
+    shape: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return redact(self.href).rsplit("/", 1)[-1]
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
+        """(y, x) float32 of rows and columns of the file, NaN without data.
+
+        Raises DataError for a broken file, TransientError when a server does not answer.
+        """
+        window = PixelWindow(left, top, right - left, bottom - top)
+
+        def action(dataset: rasterio.DatasetReader) -> NDArray[np.float32]:
+            values = dataset.read(1, window=window).astype(np.float32)
+            return np.where(dataset.read_masks(1, window=window) > 0, values, np.float32(np.nan))
+
+        return using(_spec(self.href), action, placed=False)
+
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON; numbers come back the same."""
+        rpc = {name: getattr(self.rpc, name).tolist() for name in FIELDS}
+        return {"href": self.href, "rpc": rpc, "first": list(self.first), "shape": list(self.shape)}
+
+    @classmethod
+    def from_plain(cls, said: Any) -> SensorImage:
+        """What `as_plain` gave. Raises DataError for something else."""
+        try:
+            rpc = RpcCoefficients(*(np.array(said["rpc"][name], np.float64) for name in FIELDS))
+            (row, column), (rows, columns) = said["first"], said["shape"]
+            return cls(str(said["href"]), rpc, (int(row), int(column)), (int(rows), int(columns)))
+        except (LookupError, TypeError, ValueError) as err:
+            raise DataError(f"stereo: says nothing of its pictures ({err})") from err
+
+
+def open_image(href: str) -> SensorImage:
+    """The picture at a path or URL, with the RPC of a file beside it or of its tags; its header is read.
+
+    Raises InputError for a picture without RPC, DataError for one with a damaged RPC, or one of another crop.
+    """
+    if not is_url(href):
+        if not Path(href).is_file():
+            raise InputError(f"stereo: {href} is not there; expected a picture")
+        href = str(Path(href).resolve())
+    file = None if is_url(href) else beside(Path(href))
+
+    def action(dataset: rasterio.DatasetReader) -> SensorImage:
+        rpc = rpc_of(dataset, file)
+        first = crop_offset(dataset.transform, dataset.crs is not None, dataset.shape, rpc)
+        return SensorImage(href, rpc, first, dataset.shape)
+
+    try:
+        return using(_spec(href), action, placed=False)
+    except (DataError, InputError) as err:
+        raise type(err)(f"stereo: {redact(href)}: {err}") from err
+
+
+def _spec(href: str) -> BandSpec:
+    return BandSpec("stereo", "picture", href, "1", remote=is_url(href))
