@@ -30,7 +30,7 @@ def finish(recipe: ElevationRecipe, out: str) -> dict[str, Any]:
 
 
 @signatures.flow("elevation", "Terrain, surface, heights and buildings from clouds of points or from two views.")
-@form.parameters_from(ElevationRecipe)
+@form.parameters_from(ElevationRecipe, choices={"ground": "ground"})
 def elevation(recipe: ElevationRecipe, out: form.Text, batch: form.Count = 8, wait: form.Size = 600.0) -> Any:
     """Points or two views in; terrain, surface, heights and buildings out, on a stated datum.
 

@@ -11,12 +11,15 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from flows import signatures
 from geoml import fields
+from geoml.cube.clouds.ground import FILTERS
+from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.packages.cards import names
 from geoml.errors import InputError
 from geoml.fields import Option
 from geoml.forecasting.grids.run import SIMPLE as GRIDS
 from geoml.forecasting.rows.simple import SIMPLE as TABLES
 from geoml.geolocation.cards.locator import LocatorCard
+from geoml.inputs.points import DELIVERED
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cubes.spec import cube_names
 from geoml.io.stac.catalog import catalog_names
@@ -51,7 +54,9 @@ def _recipes() -> list[str]:
     return [name for name, text in texts.items() if "\ntask:" in text or "\nquery:" not in text]
 
 
-Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": signatures.PATTERN})]
+PLACE: Schema = {"type": "string", "pattern": signatures.PATTERN}
+"""A path or a URL that holds no secret."""
+Text = Annotated[str, WithJsonSchema(PLACE)]
 TrainingRecipe = Annotated[str, WithJsonSchema(_choice(_choices(_recipes), "YAML file"))]
 Sources = Annotated[list[Text], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -63,6 +68,7 @@ CHOICES = {
     "model": _choice(_choices(lambda: names(MapCard)), "folder or URL of a package"),
     "forecast": _choice(sorted({*GRIDS, *TABLES}), "folder or URL of a package"),
     "reads": _choice(_choices(cube_names), "YAML file"),
+    "ground": _choice([DELIVERED, *FILTERS.names(), *_choices(lambda: names(PointCard))], "folder of a package"),
     "locator": _choice(_choices(lambda: names(LocatorCard)), "folder or URL of a package"),
 }
 """What a field of this name offers."""
@@ -95,9 +101,11 @@ def _parameter(option: Option, choice: Schema | None) -> inspect.Parameter:
     """A field as a parameter that Prefect shows by its JSON schema, and takes as it comes."""
     schema = choice or dict(option.schema)
     if schema.get("format") == "path":
-        schema = {"type": "string", "pattern": signatures.PATTERN}
+        schema = PLACE
+    if isinstance(items := schema.get("items"), dict) and items.get("format") == "path":
+        schema["items"] = PLACE
     if (inner := schema.pop("prefixItems", None)) is not None:
-        schema["items"] = inner[0]
+        schema["items"] = PLACE if inner[0].get("format") == "path" else inner[0]
     kept = {k: v for k, v in schema.items() if k not in ("title", "description", "default")}
     if option.required and kept.get("type") == "array":
         kept["minItems"] = 1

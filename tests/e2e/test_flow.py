@@ -39,6 +39,7 @@ from geoml.errors import DataError, InputError, ModelError, TransientError
 from geoml.recipe import PredictRecipe
 from geoml.testing import pictures as testing_photos
 from geoml.testing.radar import showers, time_of, write_radar
+from tests.made_town import write_town
 
 pytestmark = pytest.mark.integration
 
