@@ -19,6 +19,8 @@ NMAD: Final = 1.4826
 SQUARE: Final = 50.0
 """Metres of a side of the squares that are drawn again."""
 DRAWS: Final = 500
+MOST: Final = 10_000
+"""Errors that are drawn from, evenly out of all; squares decide the width of an interval, not their errors."""
 COVERED: Final = (0.025, 0.975)
 LEVELS: Final = {"le68": 0.68, "le90": 0.90, "le95": 0.95}
 
@@ -57,6 +59,8 @@ def summary(errors: Floats, square: Ints) -> dict[str, Any]:
 
 
 def _drawn(errors: Floats, square: Ints) -> dict[str, list[float]] | None:
+    every = -(-len(errors) // MOST)
+    errors, square = errors[::every], square[::every]
     count = int(square.max()) + 1
     if len(np.unique(square)) < 2:
         return None

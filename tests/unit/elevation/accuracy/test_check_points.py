@@ -94,15 +94,15 @@ def test_rows_without_a_number_are_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_numbers_are_those_of_normal_errors() -> None:
     rng = np.random.default_rng(0)
-    errors = rng.normal(0.1, 0.5, 200_000)
+    errors = rng.normal(0.1, 0.5, 40_000)
     found = summary(errors, rng.integers(0, 100, len(errors)))
     assert found["mean"] == pytest.approx(0.1, abs=0.01)
     assert found["rmse"] == pytest.approx(np.hypot(0.1, 0.5), rel=0.01)
-    assert found["nmad"] == pytest.approx(0.5, rel=0.01)
+    assert found["nmad"] == pytest.approx(0.5, rel=0.02)
     assert found["le68"] < found["le90"] < found["le95"]
     low, high = found["intervals"]["rmse"]
     assert low < found["rmse"] < high
-    assert high - low < 0.02
+    assert high - low < 0.05
 
 
 def test_a_wild_error_moves_the_rmse_and_not_the_nmad() -> None:
