@@ -19,10 +19,10 @@ Surface = NDArray[np.float32]
 
 
 def radii(largest: float) -> list[int]:
-    """Whole cells from one to ``largest``, each at most a third and at least one more than the one before."""
+    """Whole cells from one to ``largest``, each at most half and at least one more than the one before."""
     out = [1]
     while out[-1] < largest:
-        out.append(min(out[-1] + max(1, out[-1] // 3), math.ceil(largest)))
+        out.append(min(out[-1] + max(1, out[-1] // 2), math.ceil(largest)))
     return out
 
 

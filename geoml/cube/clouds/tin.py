@@ -54,7 +54,7 @@ def triangulated(x: Floats, y: Floats, z: Floats, reach: float, of: np.ufunc = n
     first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     z = of.reduceat(z[order], first)
     across, up = (key[first] & 0xFFFFFFFF) + left, (key[first] >> 32) + low
-    shift = _hash(across, up)
+    shift = place_hash(across, up)
     px = across * FINE + (shift & (FINE // 2 - 1)).astype(np.int64)
     py = up * FINE + (shift >> np.uint64(32) & (FINE // 2 - 1)).astype(np.int64)
     order = np.argsort(py, kind="stable")
@@ -136,7 +136,7 @@ def _delaunay(x: Ints, y: Ints) -> Ints:
         raise MissingExtra("surfaces through points need startinpy: pip install 'geoml[points]'") from None
     place = np.zeros((len(x), 3))  # exact: whole units of less than 2**53
     place[:, 0], place[:, 1] = (x - x.min()) / METRE, (y - y.min()) / METRE
-    order = _insertion(place[:, 0], place[:, 1], _hash(x, y))
+    order = _insertion(place[:, 0], place[:, 1], place_hash(x, y))
     tin = startinpy.DT()
     tin.snap_tolerance = 0.25 / METRE
     tin.insert(place[order])
@@ -160,7 +160,7 @@ def _insertion(x: Floats, y: Floats, chance: NDArray[np.uint64]) -> Ints:
     return np.lexsort((along, -late))
 
 
-def _hash(x: Ints, y: Ints) -> NDArray[np.uint64]:
+def place_hash(x: Ints, y: Ints) -> NDArray[np.uint64]:
     """(n,) 64 bits of each place (the finaliser of SplitMix64, Steele et al. 2014)."""
     h = x.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + y.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
     h = (h ^ h >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
