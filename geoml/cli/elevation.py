@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from geoml.cli import options
-from geoml.cli.common import Json, command, print_warnings
+from geoml.cli.common import Json, command, out_console, print_warnings
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.io.cards.elevation import ACCURACY
 
 
 def register(app: typer.Typer) -> None:
@@ -44,5 +46,21 @@ def run_elevation(recipe: ElevationRecipe, out: Path, *, quiet: bool = False) ->
         record = steps.finish(recipe, out)
     if not quiet:
         outputs(out, record)
+        print_accuracy(out)
         print_warnings(record)
     return record
+
+
+def print_accuracy(out: Path) -> None:
+    """What check points say, where there were some."""
+    path = out / ACCURACY
+    if not path.is_file():
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    head, *rows = found["table"]
+    table = Table(*head, title="Errors at check points")
+    for row in rows:
+        table.add_row(*row)
+    out_console.print(table)
+    for words in found["notes"]:
+        out_console.print(words, highlight=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,27 @@ from geoml.io.stores.store import within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+LAYERS = ("dtm", "distance")
 
 
-def sampled(out: Path, plane: Plane, size: int, done: Iterable[str], x: Floats, y: Floats) -> dict[str, Floats]:
+def sampled(
+    out: Path, plane: Plane, size: int, done: Iterable[str], x: Floats, y: Floats, layers: Sequence[str] = LAYERS
+) -> dict[str, Floats]:
     """(n,) ``dtm``, its ``slope`` in degrees and ``distance`` at places (n,), NaN where a block or value is missing.
 
-    ``dtm`` and ``slope`` are bilinear between four cell centres, ``distance`` of the cell. ``out`` is the folder of a
-    run, whose blocks of ``size`` cells are ``done`` by their ids. Raises DataError for a file that cannot be read.
+    ``dtm`` and ``slope`` are bilinear between four cell centres, ``distance`` of the cell. Of a run without terrain
+    among its ``layers`` they are those of its surface. ``out`` is the folder of a run, whose blocks of ``size`` cells
+    are ``done`` by their ids. Raises DataError for a file that cannot be read.
     """
     ready = set(done)
-    terrain = between(plane, x, y, lambda row, col: _cells(out, plane, size, ready, "dtm", row, col))
+    main = "dtm" if "dtm" in layers else "dsm"
+    heights = between(plane, x, y, lambda row, col: _cells(out, plane, size, ready, main, row, col))
     row, col = (np.floor(v / plane.res - plane.anchor).astype(np.int64) for v in (-y, x))
+    known = "distance" in layers
     return {
-        "dtm": terrain.value,
-        "slope": np.degrees(np.arctan(terrain.gradient / plane.res)),
-        "distance": _cells(out, plane, size, ready, "distance", row, col),
+        "dtm": heights.value,
+        "slope": np.degrees(np.arctan(heights.gradient / plane.res)),
+        "distance": _cells(out, plane, size, ready, "distance", row, col) if known else np.full(len(x), np.nan),
     }
 
 

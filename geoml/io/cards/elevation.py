@@ -11,6 +11,9 @@ from geoml.recipe import Frozen
 VOID: Final = -1e30
 """What an input gives where a layer has no value: no height, and finite."""
 
+ACCURACY: Final = "accuracy.json"
+"""In the folder of a run with check points."""
+
 LayerName = Literal["dtm", "dsm", "height", "count", "spread", "distance", "building"]
 OF_POINTS: Final[tuple[LayerName, ...]] = ("dtm", "dsm", "height", "count", "spread", "distance", "building")
 OF_PAIRS: Final[tuple[LayerName, ...]] = ("dsm", "count", "spread")

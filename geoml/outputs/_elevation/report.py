@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 
 from geoml.engine.contract import Layer
 from geoml.grid.relief import relief
-from geoml.io.cards.elevation import HeightTerms
+from geoml.io.cards.elevation import ACCURACY, HeightTerms
 from geoml.io.report import images
 from geoml.io.report.blocks import is_known
 from geoml.io.report.canvas import Canvas
@@ -24,8 +24,6 @@ from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.stores.store import read_small
 from geoml.outputs._quantity_report import LayerNumbers, QuantityCounter
 
-ACCURACY: Final = "accuracy.json"
-"""In the folder of a run with check points."""
 DRAWN: Final = ("dtm", "dsm", "height", "distance", "spread")
 SHADED: Final = ("dtm", "dsm")
 
