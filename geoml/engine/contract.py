@@ -177,12 +177,10 @@ class Input(Protocol):
     @property
     def fits(self) -> bool:
         """True where the pixels of blocks hang on what `fit` measures."""
-        ...
 
     @property
     def around(self) -> int:
         """Pixels around what the model sees whose files decide it, and count in the hash of a block."""
-        ...
 
     def check(self, when: Sequence[str]) -> None:
         """Raise InputError unless these, the ``datetime`` of a recipe, are the dates that are read."""
