@@ -37,6 +37,8 @@ class PointSource:
 
     place: PointPlace
     """Where the file is and how it may be asked for."""
+    plain: PointPlace | None = None
+    """Of a file of squares, the one that it was made of."""
 
     @property
     def href(self) -> str:
@@ -52,7 +54,8 @@ class PointSource:
         """What `as_plain` gave; for files of our own, since it says how the file may be asked for."""
         left, bottom, right, top = said["bounds"]
         exact = {name: Fraction(said[name]) for name in ("xy", "z")}
-        return cls(**{**said, **exact, "bounds": (left, bottom, right, top), "place": PointPlace(**said["place"])})
+        places = {name: PointPlace(**said[name]) for name in ("place", "plain") if said[name] is not None}
+        return cls(**{**said, **exact, **places, "bounds": (left, bottom, right, top)})
 
     @property
     def begins(self) -> str:
