@@ -20,7 +20,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-KINDS = ("items", "cards", "hrefs", "archives", "locks", "lists")
+KINDS = ("items", "cards", "hrefs", "archives", "locks", "lists", "clouds")
 BATCH = 50
 """Examples under one seed."""
 ENVIRONMENT = {

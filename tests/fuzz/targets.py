@@ -24,9 +24,14 @@ from geoml.engine.packages import package
 from geoml.engine.run.state import state
 from geoml.errors import GeomlError
 from geoml.geolocation.pictures import lists as photo_lists
+from geoml.io.points.bins import binned
+from geoml.io.points.read import read_window
+from geoml.io.points.source import open_source
 from geoml.io.stores.store import sha256
 from tests.fuzz import mutate
 from tests.fuzz.guard import Served
+from tests.made_clouds import las_bytes, made_points
+from tests.made_octrees import write_copc, write_ept
 
 BANDS = ("red", "nir")
 
@@ -237,6 +242,39 @@ def lists(world: World) -> Target:
     )
 
 
+def clouds(world: World) -> Target:
+    """A LAS, LAZ or COPC file with changed bytes, or an EPT with a changed document or page."""
+    folder = world.folder / "clouds"
+    folder.mkdir(exist_ok=True)
+    files = {
+        "old.laz": las_bytes(made_points(300), "1.2", 1, crs=None),
+        "new.laz": las_bytes(made_points(300), point_format=8),
+        "flat.las": las_bytes(made_points(300), compressed=False),
+    }
+    (folder / "whole.laz").write_bytes(files["new.laz"])
+    write_copc(folder / "whole.copc.laz", folder / "whole.laz", per_node=50, levels=3, pages=True)
+    files["a.copc.laz"] = (folder / "whole.copc.laz").read_bytes()
+    document = write_ept(folder / "tiles", made_points(300), per_node=50)
+    page = document.parent / "ept-hierarchy" / "0-0-0-0.json"
+    texts = {path: path.read_text(encoding="utf-8") for path in (document, page)}
+
+    def check(value: tuple[str | Path, bytes]) -> None:
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+        path = folder / value[0]
+        path.write_bytes(value[1])
+        source = open_source(str(document if path in texts else path), "EPSG:32632")
+        read_window([source], (499_000, 4_999_000, 501_000, 5_001_000))
+        binned([source], folder / "squares")
+
+    edits = [mutate.edited(las).map(lambda b, n=name: (n, b)) for name, las in files.items()]  # type: ignore[misc]
+    pages = [
+        mutate.changed(json.loads(text)).map(lambda v, p=path: (p, mutate.text_of(v).encode("utf-8", "surrogatepass")))  # type: ignore[misc]
+        for path, text in texts.items()
+    ]
+    return Target(st.one_of(*edits, *pages), check)
+
+
 def _csv(head: list[str], rows: list[list[str]], delimiter: str) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter)
@@ -247,6 +285,7 @@ def _csv(head: list[str], rows: list[list[str]], delimiter: str) -> bytes:
 
 TARGETS: dict[str, Callable[[World], Target]] = {
     "items": items, "cards": cards, "hrefs": hrefs, "archives": archives, "locks": locks, "lists": lists,
+    "clouds": clouds,
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from geoml.io.points.lattice import MetreAxis, axis
 from geoml.io.points.laz import raw_parts
 from geoml.io.points.records import Points, decoded, together
 from geoml.io.points.source import PointSource, axes
+from geoml.io.stores.scratch import scratch
 from geoml.io.stores.store import atomic
 
 PART = 2**20
@@ -82,7 +83,8 @@ def _from_file(file: PointBytes, source: PointSource, folder: Path) -> PointSour
         with atomic(path) as temporary, temporary.open("w+b") as out:
             _write(file, source, out)
     layout = _layout(path)
-    return replace(source, kind="bins", count=layout.count, bounds=layout.bounds, place=PointPlace(str(path)))
+    place = PointPlace(str(path))
+    return replace(source, kind="bins", count=layout.count, bounds=layout.bounds, place=place, plain=source.place)
 
 
 def _write(file: PointBytes, source: PointSource, out: BinaryIO) -> None:
@@ -164,6 +166,8 @@ def _layout(path: Path) -> _Layout:
 def read_squares(source: PointSource, bounds: tuple[float, float, float, float]) -> Iterator[Cloud]:
     """Points of the squares that a window in metres touches; some of them lie beyond it."""
     path = Path(source.href)
+    if not path.is_file() and source.plain is not None:  # made on another machine: once more for the blocks of this one
+        path = Path(_binned(replace(source, place=source.plain, plain=None), scratch("points")).href)
     layout = _layout(path)
     at = [axis(*v) for v in zip(layout.scales, layout.offsets, (source.xy, source.xy, source.z), strict=True)]
     index = np.memmap(path, _INDEX, "r", _HEAD + layout.count * _RECORD.itemsize, (layout.pieces,))

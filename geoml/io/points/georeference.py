@@ -25,6 +25,7 @@ from pyproj.exceptions import ProjError
 
 from geoml.errors import InputError
 from geoml.io.crs import crs_name, horizontal
+from geoml.io.points.geokeys import DIRECTORY, spelled_out
 from geoml.io.points.header import PROJECTION, LasHeader
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ SLACK = 0.01
 
 _WRONG = "its CRS or unit is wrong, name the right CRS with --crs"
 _UNIT_CODES = {9001: METRE, 9002: FOOT, 9003: US_FOOT}
-_KEYS = (PROJECTION, 34735)
+_KEYS = (PROJECTION, DIRECTORY)
 _WKT = (PROJECTION, 2112)
 _OWN = 32767
 """GeoKeys: what is meant stands in other keys."""
@@ -220,6 +221,8 @@ def _from_keys(header: LasHeader) -> Stated:
     flat = None if code in (None, 0, _OWN) else stated(f"EPSG:{code}").crs
     if flat is None and keys.get(2048) not in (None, 0, _OWN) and 3072 not in keys:
         flat = stated(f"EPSG:{keys[2048]}").crs
+    if code == _OWN and (flat := spelled_out(header)) is not None:
+        keys.pop(3076, None)  # its CRS is in that unit
     xy = None if flat is None else _key_unit(keys.get(3076)) or (unit_of(flat) if flat.is_projected else METRE)
     upright = keys.get(4096)
     if upright is not None and upright in _OLD_VERTICAL:

@@ -30,6 +30,9 @@ GROUP = 2**23
 MAX_CHUNK_BYTES = 2**28
 """A chunk that decodes to more is refused."""
 
+_WANTED = ("XY_RETURNS_CHANNEL", "Z", "CLASSIFICATION", "FLAGS", "INTENSITY")
+"""Layers that are decoded where a format has layers."""
+
 _VARIABLE = 2**32 - 1
 _LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 """Layers of each kind of item of LASzip 3; 14, the extra bytes, has one for each byte."""
@@ -107,7 +110,8 @@ def _table(file: PointBytes, header: LasHeader, record: bytes) -> list[tuple[int
     if count == 0:
         return []
     data = file.read(place, min(file.size - place, 16 + 16 * count))
-    return decoding(lambda: list(backend().read_chunk_table_only(BytesIO(data), backend().LazVlr(record))))
+    lazrs = backend()
+    return decoding(lambda: list(lazrs.read_chunk_table_only(BytesIO(data), lazrs.LazVlr(record))))
 
 
 def _check_chunk(header: LasHeader, number: int, count: int, size: int, place: int, left: int) -> None:
@@ -135,12 +139,16 @@ def decoding(action: Callable[[], T]) -> T:
 
 
 def decompressed(header: LasHeader, record: bytes, parts: list[tuple[bytes, int]]) -> NDArray[np.uint8]:
-    """Records of chunks (their bytes, their points), one after the other. Raises DataError for damaged ones."""
+    """Records of chunks (their bytes, their points), one after the other; of formats 6 to 10 without times and colours.
+
+    Raises DataError for damaged ones.
+    """
     out = np.zeros(sum(n for _, n in parts) * header.record_bytes, np.uint8)
     table = [(n, len(body)) for body, n in parts]
     whole = b"".join(body for body, _ in parts)
     lazrs = backend()
-    decoding(lambda: lazrs.decompress_points_with_chunk_table(whole, record, out, table))
+    wanted = lazrs.DecompressionSelection(sum(getattr(lazrs, f"SELECTIVE_DECOMPRESS_{name}") for name in _WANTED))
+    decoding(lambda: lazrs.decompress_points_with_chunk_table(whole, record, out, table, wanted))
     return out
 
 

@@ -37,6 +37,8 @@ class PointSource:
 
     place: PointPlace
     """Where the file is and how it may be asked for."""
+    plain: PointPlace | None = None
+    """Of a file of squares, the one that it was made of."""
 
     made: str | None = None
     """Day on which the file was made, RFC 3339; None: it does not say."""
@@ -55,7 +57,8 @@ class PointSource:
         """What `as_plain` gave; for files of our own, since it says how the file may be asked for."""
         left, bottom, right, top = said["bounds"]
         exact = {name: Fraction(said[name]) for name in ("xy", "z")}
-        return cls(**{**said, **exact, "bounds": (left, bottom, right, top), "place": PointPlace(**said["place"])})
+        places = {name: PointPlace(**said[name]) for name in ("place", "plain") if said[name] is not None}
+        return cls(**{**said, **exact, **places, "bounds": (left, bottom, right, top)})
 
     @property
     def begins(self) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyproj
 import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
 
 from geoml.errors import InputError
 from geoml.io.points import georeference
@@ -92,6 +95,41 @@ def test_feet_without_a_word_on_heights_are_refused(tmp_path: Path) -> None:
     assert open_source(str(path), vertical="ft").z == Fraction(3048, 10000)
     source = open_source(str(path), vertical="EPSG:6360")
     assert (source.vertical, source.z) == ("EPSG:5703", US_FOOT)
+
+
+@pytest.mark.parametrize("units", ["m", "us-ft"])
+def test_keys_that_spell_out_a_projection_are_read(tmp_path: Path, units: str) -> None:
+    """As GDAL writes them into a TIFF for a CRS without a code."""
+    text = f"+proj=tmerc +lat_0=40 +lon_0=-100 +k=0.9999 +x_0=300000 +y_0=0 +datum=NAD83 +units={units} +type=crs"
+    with rasterio.open(
+        tmp_path / "a.tif",
+        "w",
+        driver="GTiff",
+        width=1,
+        height=1,
+        count=1,
+        dtype="uint8",
+        crs=text,
+        transform=Affine(2, 0, 7, 0, -2, 9),
+    ) as file:
+        file.write(np.zeros((1, 1, 1), np.uint8))
+    with Image.open(tmp_path / "a.tif") as picture:
+        tags = dict(picture.tag_v2)
+    directory = struct.pack(f"<{len(tags[34735])}H", *tags[34735])
+    numbers = struct.pack(f"<{len(tags[34736])}d", *tags[34736])
+    columns = made_points(50)
+    columns["x"], columns["y"] = columns["x"] + 300_000, columns["y"] - 4_800_000
+    las = las_bytes(columns, "1.2", 1, crs=None, compressed=False)
+    las = with_record(las, "LASF_Projection", 34735, directory)
+    las = with_record(las, "LASF_Projection", 34736, numbers)
+    (tmp_path / "a.las").write_bytes(with_record(las, "LASF_Projection", 34737, tags[34737].encode() + b"\0"))
+    source = open_source(str(tmp_path / "a.las"), vertical="m")
+    assert source.xy == (1 if units == "m" else US_FOOT)
+    ours = pyproj.Transformer.from_crs(source.crs, "EPSG:4269", always_xy=True)
+    x, y = source.bounds[0], source.bounds[1]
+    unit = float(source.xy)
+    expected = pyproj.Transformer.from_crs(text, "EPSG:4269", always_xy=True).transform(x / unit, y / unit)
+    np.testing.assert_allclose(ours.transform(x, y), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4979", "EPSG:4978"])

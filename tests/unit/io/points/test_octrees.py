@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from geoml.errors import MissingExtra
 from geoml.io.points.bins import binned
 from geoml.io.points.files import PointPlace
 from geoml.io.points.kept import KeptNodes
@@ -71,6 +75,23 @@ def test_squares_of_many_parts_are_whole(plain: PointSource, tmp_path: Path, mon
     (source,) = binned([open_source(str(path))], tmp_path)
     for window in WINDOWS:
         assert same(read_window([source], window), read_window([plain], window))
+
+
+def test_squares_that_another_machine_made_are_made_again(
+    plain: PointSource, tmp_path: Path, machine: Callable[..., None]
+) -> None:
+    machine(scratch=tmp_path / "scratch")
+    (source,) = binned([plain], tmp_path / "run")
+    assert PointSource.from_plain(json.loads(json.dumps(source.as_plain()))) == source
+    Path(source.href).unlink()
+    assert same(read_window([source], ALL), read_window([plain], ALL))
+    assert [p.suffix for p in (tmp_path / "scratch" / "points").iterdir()] == [".points"]
+
+
+def test_without_the_extra_it_is_named(plain: PointSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lazrs", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'geoml\[points\]'"):
+        read_window([plain], ALL)
 
 
 def test_an_empty_file_has_no_points(tmp_path: Path) -> None:
