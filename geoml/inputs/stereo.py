@@ -51,7 +51,7 @@ class StereoTerms(Frozen):
     """The item of the picture whose pixels are asked; `HeightTerms.sources` has both by their items."""
     right: str
     shift: tuple[tuple[float, float, float], tuple[float, float, float]]
-    """Of the right sensor, see `geoml.cube.stereo.rpc.Sensor`."""
+    """Of the right sensor, see `geoml.cube.stereo.rpc.SensorModel`."""
     west: float
     north: float
     step: float
@@ -178,8 +178,8 @@ def _matcher(model: Path, options: StereoTerms, sources: _Sources, crs: str) -> 
     from geoml.cube.stereo.census import census_costs
     from geoml.cube.stereo.coarse import CoarseSurface
     from geoml.cube.stereo.matching import Matcher
-    from geoml.cube.stereo.pair import Heights, Pair, Picture, overlap
-    from geoml.cube.stereo.rpc import Sensor
+    from geoml.cube.stereo.pair import HeightBounds, Pair, SensorView, overlap
+    from geoml.cube.stereo.rpc import SensorModel
     from geoml.io.sensor_image import SensorImage
 
     path = within(model, SURFACE)
@@ -187,8 +187,8 @@ def _matcher(model: Path, options: StereoTerms, sources: _Sources, crs: str) -> 
         raise ModelError(f"{path}: not the coarse surface that the run was planned with")
     coarse = CoarseSurface(np.load(path, allow_pickle=False), options.west, options.north, options.step)
     images = [SensorImage.from_plain(sources.get(name)) for name in (options.left, options.right)]
-    left, right = (Picture(i.name, Sensor(i.rpc), i.first, i.shape, i.read) for i in images)
-    pair = Pair(left, right, Heights(coarse, options.below, options.above)).shifted(np.array(options.shift))
+    left, right = (SensorView(i.name, SensorModel(i.rpc), i.first, i.shape, i.read) for i in images)
+    pair = Pair(left, right, HeightBounds(coarse, options.below, options.above)).shifted(np.array(options.shift))
     costs = census_costs
     if options.matching:
         from geoml.engine.packages.matching import load

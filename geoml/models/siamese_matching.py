@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from geoml.cube.stereo.census import blinded
 from geoml.cube.stereo.sgm import MAX_COST
-from geoml.cube.stereo.tile import Views
+from geoml.cube.stereo.tile import TileViews
 from geoml.errors import InputError, ModelError
 
 TASKS = ()
@@ -100,7 +100,7 @@ class NetworkCosts:
     network: SiameseMatching
 
     @torch.inference_mode()
-    def __call__(self, views: Views, depth: int) -> NDArray[np.uint8]:
+    def __call__(self, views: TileViews, depth: int) -> NDArray[np.uint8]:
         """(y, disparity, x). Raises ModelError for features that are not finite."""
         left, right = (
             self.network(normalised(p, k))[0].permute(1, 2, 0).contiguous()

@@ -14,8 +14,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from geoml.cube.stereo.pair import Heights, Pair, Picture, between
-from geoml.cube.stereo.rpc import Sensor
+from geoml.cube.stereo.pair import HeightBounds, Pair, SensorView, between
+from geoml.cube.stereo.rpc import SensorModel
 from geoml.io.rpc import Floats, RpcCoefficients
 
 CRS = "EPSG:32631"
@@ -58,7 +58,7 @@ class Roof:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Town:
     """Sloping and waving ground around ``height`` metres above the ellipsoid with roofs; x, y are metres of `CRS`."""
 
     roofs: tuple[Roof, ...]
@@ -80,10 +80,10 @@ class Scene:
         return out
 
 
-def town(seed: int = 0, side: float = 120.0, count: int = 8) -> Scene:
+def town(seed: int = 0, side: float = 120.0, count: int = 8) -> Town:
     """A scene of ``side`` metres with at most ``count`` roofs that do not touch, flat and pitched."""
     rng = np.random.default_rng(seed)
-    bare = Scene(())
+    bare = Town(())
     roofs: list[Roof] = []
     for _ in range(count * 20):
         x, y = (float(c + rng.uniform(-0.42, 0.42) * side) for c in CENTRE)
@@ -92,7 +92,7 @@ def town(seed: int = 0, side: float = 120.0, count: int = 8) -> Scene:
             rise = (0.0, 0.0) if rng.random() < 0.5 else tuple(rng.uniform(-0.25, 0.25, 2).tolist())
             top = float(bare.ground(np.array(x), np.array(y))) + float(rng.uniform(5, 15))
             roofs.append(Roof(x, y, size, float(rng.uniform(0, np.pi)), top, rise))
-    return Scene(tuple(roofs), seed=seed)
+    return Town(tuple(roofs), seed=seed)
 
 
 def made_rpc(
@@ -130,16 +130,16 @@ class MadePair:
     pictures: tuple[NDArray[np.uint16], NDArray[np.uint16]]
     rpcs: tuple[RpcCoefficients, RpcCoefficients]
     firsts: tuple[tuple[int, int], tuple[int, int]]
-    sensors: tuple[Sensor, Sensor]
-    scene: Scene
+    sensors: tuple[SensorModel, SensorModel]
+    scene: Town
     heights: Floats
     ratio: float
     gsd: float
 
-    def pair(self, heights: Heights | None = None) -> Pair:
+    def pair(self, heights: HeightBounds | None = None) -> Pair:
         """The pictures with their RPC as delivered; by default the surface lies within 17 m of the middle of it."""
         left, right = (
-            Picture(name, Sensor(rpc), first, data.shape, partial(_part, data))
+            SensorView(name, SensorModel(rpc), first, data.shape, partial(_part, data))
             for name, rpc, first, data in zip(("left", "right"), self.rpcs, self.firsts, self.pictures, strict=True)
         )
         return Pair(left, right, heights or between(self.scene.height - 12, self.scene.height + 22))
@@ -186,7 +186,7 @@ def rasterio_rpc(rpc: RpcCoefficients) -> rasterio.rpc.RPC:
 
 
 def made_pair(
-    scene: Scene,
+    scene: Town,
     *,
     size: int = 256,
     gsd: float = 0.5,
@@ -207,7 +207,7 @@ def made_pair(
     normal = np.array([-along[1], along[0]]) / np.hypot(*along)
     moved = np.zeros((2, 3))
     moved[:, 0] = parallax * normal
-    sensors = (Sensor(rpcs[0]), Sensor(rpcs[1], moved))
+    sensors = (SensorModel(rpcs[0]), SensorModel(rpcs[1], moved))
     rng = np.random.default_rng(seed)
     texture = _texture(scene, size * gsd)
     pictures, heights = [], []
@@ -220,7 +220,7 @@ def made_pair(
     return MadePair((pictures[0], pictures[1]), (rpcs[0], rpcs[1]), firsts, sensors, scene, heights[0], real, gsd)
 
 
-def _texture(scene: Scene, side: float) -> Floats:
+def _texture(scene: Town, side: float) -> Floats:
     """Noise of several sizes over the scene and as much around it; each roof is brighter or darker as a whole."""
     rng = np.random.default_rng(scene.seed + 1000)
     n = int(side * 2 / TEXEL)
@@ -236,7 +236,7 @@ def _texture(scene: Scene, side: float) -> Floats:
     return out
 
 
-def _seen(scene: Scene, texture: Floats, sensor: Sensor, first: Sequence[int], size: int) -> tuple[Floats, Floats]:
+def _seen(scene: Town, texture: Floats, sensor: SensorModel, first: Sequence[int], size: int) -> tuple[Floats, Floats]:
     """What a sensor sees, the mean of 2 x 2 rays a pixel that end where they first meet the surface, and how high."""
     to_plane = Transformer.from_crs("EPSG:4326", CRS, always_xy=True)
     offsets = (np.arange(2 * size) + 0.5) / 2 - 0.5

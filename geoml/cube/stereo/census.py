@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoml.cube.resize import opencv
 from geoml.cube.stereo.sgm import MAX_COST
-from geoml.cube.stereo.tile import Views
+from geoml.cube.stereo.tile import TileViews
 
 RADIUS = 2
 """Pixels around the one in the middle: 24 comparisons."""
@@ -20,8 +20,8 @@ SUPPORT = (3, 3)
 """Pixels over which costs are averaged, along the disparity that is asked."""
 
 Bytes = NDArray[np.uint8]
-Costs = Callable[[Views, int], Bytes]
-"""(y, disparity, x) uint8 of 0 to `MAX_COST` of two views and a number of disparities; see `Views` for what matches."""
+Costs = Callable[[TileViews, int], Bytes]
+"""(y, disparity, x) uint8 of 0 to `MAX_COST` of two views and a number of disparities; see `TileViews`."""
 
 
 def census(picture: NDArray[np.float32]) -> NDArray[np.uint32]:
@@ -37,7 +37,7 @@ def census(picture: NDArray[np.float32]) -> NDArray[np.uint32]:
     return out
 
 
-def census_costs(views: Views, depth: int) -> Bytes:
+def census_costs(views: TileViews, depth: int) -> Bytes:
     """See `Costs`: the number of bits that differ. Raises MissingExtra."""
     cv2 = opencv()
     left, right = census(views.left), census(views.right)
@@ -49,7 +49,7 @@ def census_costs(views: Views, depth: int) -> Bytes:
     return blinded(out, views)
 
 
-def blinded(costs: Bytes, views: Views) -> Bytes:
+def blinded(costs: Bytes, views: TileViews) -> Bytes:
     """The same costs, changed in place, where one of both is not known: the largest where it is the right one, and
     equal ones where it is the left one, so that what is around decides."""
     _, depth, width = costs.shape

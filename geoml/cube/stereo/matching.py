@@ -13,7 +13,7 @@ from geoml.cube.resize import opencv
 from geoml.cube.stereo.census import Costs, census_costs
 from geoml.cube.stereo.pair import Overlap, Pair
 from geoml.cube.stereo.sgm import Disparities, aggregate
-from geoml.cube.stereo.tile import CORE, Tile, ToPlane, Views, tile, views
+from geoml.cube.stereo.tile import CORE, Tile, TileViews, ToPlane, tile, views
 from geoml.io.rpc import Floats
 
 SPECKLE = 100
@@ -123,7 +123,7 @@ class Matcher:
         return int(self.pair.right.holds(self.pair.across(row, column, h)).sum())
 
 
-def accepted(found: Disparities, seen: Views) -> NDArray[np.bool_]:
+def accepted(found: Disparities, seen: TileViews) -> NDArray[np.bool_]:
     """(y, x) pixels whose match stands: both pictures agree, both are known there, and it is no speck."""
     good = found.agree & seen.left_known & _shown(found, seen)
     # in sixteenths of a pixel, as OpenCV has it; what is not good is one large region that is apart from all others
@@ -132,7 +132,7 @@ def accepted(found: Disparities, seen: Views) -> NDArray[np.bool_]:
     return np.asarray(good & (coded != -32))
 
 
-def _shown(found: Disparities, seen: Views) -> NDArray[np.bool_]:
+def _shown(found: Disparities, seen: TileViews) -> NDArray[np.bool_]:
     """Whether the right view is known where each pixel matches."""
     height, width = found.index.shape
     depth = seen.right.shape[1] - width + 1

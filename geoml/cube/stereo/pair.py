@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geoml.cube.stereo.rpc import Sensor
+from geoml.cube.stereo.rpc import SensorModel
 from geoml.errors import InputError
 from geoml.io.rpc import Floats
 
@@ -17,12 +17,15 @@ FLAT = 0.02
 LATTICE = 33
 """Places along each side of a picture where the overlap is looked at."""
 
+LEVELS = 17
+"""Heights at which it is looked at."""
+
 Surface = Callable[[Floats, Floats], Floats]
 """Heights (n,) in metres above the ellipsoid of lon, lat (n,) in degrees; NaN where unknown."""
 
 
 @dataclass(frozen=True, eq=False)
-class Heights:
+class HeightBounds:
     """Where the surface may lie: from ``below`` metres under to ``above`` metres over a coarse surface."""
 
     surface: Surface
@@ -34,22 +37,22 @@ class Heights:
             raise InputError(f"heights: {self.below} m below and {self.above} m above; expected metres, not both zero")
 
 
-def between(lowest: float, highest: float) -> Heights:
+def between(lowest: float, highest: float) -> HeightBounds:
     """Heights without a coarse surface, from ``lowest`` to ``highest`` metres above the ellipsoid."""
     if not lowest < highest:
         raise InputError(f"heights: {lowest} to {highest} m; expected the lower one first")
-    return Heights(lambda lon, _: np.full(lon.shape, lowest), 0.0, highest - lowest)
+    return HeightBounds(lambda lon, _: np.full(lon.shape, lowest), 0.0, highest - lowest)
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class SensorView:
     """A sensor image or a crop of it: ``first`` (row, column) is where ``shape`` (rows, columns) begins in it.
 
     ``read`` gives (y, x) float32 of rows and columns (start, stop, start, stop) of the *file*, NaN without data.
     """
 
     name: str
-    sensor: Sensor
+    sensor: SensorModel
     first: tuple[int, int]
     shape: tuple[int, int]
     read: Callable[[int, int, int, int], NDArray[np.float32]]
@@ -76,12 +79,12 @@ class Picture:
 class Pair:
     """Two pictures and where the surface may lie."""
 
-    left: Picture
-    right: Picture
-    heights: Heights
+    left: SensorView
+    right: SensorView
+    heights: HeightBounds
 
     def shifted(self, shift: Floats) -> Pair:
-        """With the right sensor moved by ``shift`` (2, 3), see `Sensor`."""
+        """With the right sensor moved by ``shift`` (2, 3), see `SensorModel`."""
         sensor = replace(self.right.sensor, shift=shift)
         return replace(self, right=replace(self.right, sensor=sensor))
 
@@ -138,11 +141,11 @@ def overlap(pair: Pair) -> Overlap:
     if not known.any():
         raise InputError(f"stereo: the coarse heights are unknown wherever {left.name} lies")
     row, column, h = row[known], column[known], h[known]
-    ends = [pair.across(row, column, h + d) for d in (-pair.heights.below, pair.heights.above)]
-    both = right.holds(ends[0]) | right.holds(ends[1])
+    ends = [pair.across(row, column, h + d) for d in np.linspace(-pair.heights.below, pair.heights.above, LEVELS)]
+    both = np.logical_or.reduce([right.holds(e) for e in ends])
     if not both.any():
         raise InputError(f"stereo: {names} show no common ground at the heights given")
-    moved = np.hypot(*(ends[1] - ends[0])).mean() / (pair.heights.below + pair.heights.above)
+    moved = np.hypot(*(ends[-1] - ends[0])).mean() / (pair.heights.below + pair.heights.above)
     gsd = _gsd(left.sensor, row, column, h)
     ratio = float(moved * gsd)
     if ratio < FLAT:
@@ -152,7 +155,7 @@ def overlap(pair: Pair) -> Overlap:
     return Overlap(float(both.sum() / LATTICE**2), rows, columns, float(1 / moved), ratio, gsd, lowest, highest)
 
 
-def _same(left: Picture, right: Picture) -> bool:
+def _same(left: SensorView, right: SensorView) -> bool:
     """Whether the middle of both files holds the same numbers."""
     starts = [max(0, n // 2 - 128) for n in left.shape]
     stops = [min(n, s + 256) for n, s in zip(left.shape, starts, strict=True)]
@@ -160,7 +163,7 @@ def _same(left: Picture, right: Picture) -> bool:
     return np.array_equal(left.read(*window), right.read(*window), equal_nan=True)
 
 
-def _gsd(sensor: Sensor, row: Floats, column: Floats, h: Floats) -> float:
+def _gsd(sensor: SensorModel, row: Floats, column: Floats, h: Floats) -> float:
     """Metres of ground that a pixel is wide: the square root of its mean area."""
     lon, lat = sensor.inverse(row, column, h)
     metres = np.array([111_320 * np.cos(np.radians(lat.mean())), 110_950.0])

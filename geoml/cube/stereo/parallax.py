@@ -32,7 +32,7 @@ TILTS = 60
 
 @dataclass(frozen=True)
 class Parallax:
-    """``shift`` (2, 3) for the right `Sensor`, as nested tuples; ``across`` pixels of it amid the tie points.
+    """``shift`` (2, 3) for the right `SensorModel`, as nested tuples; ``across`` pixels of it amid the tie points.
 
     ``agreed`` of ``found`` tie points lie within a pixel of the fit, ``spread`` pixels around it (NMAD).
     """

@@ -1,7 +1,7 @@
 """Ground to image and back by rational polynomials (RPC00B, NGA STDI-0002), float64, in numpy.
 
 Rows and columns count from the *centre* of the first pixel of the sensor image (see `geoml.io.rpc`); heights are metres
-above the ellipsoid. A `Sensor` is such a model with a correction in the image (Fraser and Hanley 2003,
+above the ellipsoid. A `SensorModel` is such a model with a correction in the image (Fraser and Hanley 2003,
 https://doi.org/10.14358/PERS.69.1.53), since RPC of two pictures disagree by some pixels.
 """
 
@@ -44,7 +44,7 @@ def _slopes(x: Floats, y: Floats, z: Floats) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True, eq=False)
-class Sensor:
+class SensorModel:
     """Where a sensor image shows the ground.
 
     ``shift`` (2, 3) is added to (row, column) as a function of (1, row, column), the last two in half widths of the

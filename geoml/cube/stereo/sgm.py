@@ -24,7 +24,7 @@ P2 = 48
 """Added where it changes by more."""
 BEYOND = 160
 """Stands for 'no such cell': more than any path carries, and less than 256 with P1 added."""
-UNKNOWN = np.iinfo(np.int32).max
+UNKNOWN = np.iinfo(np.uint16).max
 
 Bytes = NDArray[np.uint8]
 
@@ -108,9 +108,9 @@ def aggregate(costs: Bytes) -> Disparities:
         raise InputError(f"costs: {costs.shape} {costs.dtype}; expected (y, disparity, x) uint8 of three or more")
     height, depth, columns = costs.shape
     width = columns + 2
+    along = _along_rows(costs, width)
     wide = np.zeros((height, depth, width), np.uint8)
     wide[:, :, 1:-1] = costs
-    along = _along_rows(costs, width)
     down = np.empty_like(wide)
     paths = _Paths(depth, width, (0, -1, 1))
     for y in range(height):
@@ -139,6 +139,7 @@ def _along_rows(costs: Bytes, width: int) -> Bytes:
     for x in range(columns - 1, -1, -1):
         paths.row(turned[x].reshape(-1), there)
         np.add(back[x].reshape(-1), there, out=back[x].reshape(-1))
+    del turned
     out = np.zeros((height, depth, width), np.uint8)
     for k in range(depth):
         out[:, k, 1:-1] = cv2.transpose(back[:, k])
@@ -152,43 +153,51 @@ class _Chosen:
         self.columns, self.depth = width - 2, depth
         shape = (height, self.columns)
         self.index, self.other = np.empty(shape, np.int32), np.empty(shape, np.int32)
-        self.position, self.total = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self.bend = np.empty(shape, np.float32)
-        self.sums = np.empty((depth, width), np.uint16)
-        # the total above its index: the least of it has both, and the first of equal ones
+        self.around = np.empty((3, *shape), np.uint16)
         self.spare = depth - 1
-        self.packed = np.full((depth, self.columns + 2 * self.spare), UNKNOWN, np.int32)
-        self.bits = int(depth - 1).bit_length()
-        self.names = np.arange(depth, dtype=np.int32)[:, None]
-        one = self.packed.itemsize
-        across = self.packed.shape[1] * one
+        self.sums = np.full((depth, self.columns + 2 * self.spare), UNKNOWN, np.uint16)
+        self.inner = self.sums[:, self.spare : self.spare + self.columns]
+        one = self.sums.itemsize
+        across = self.sums.shape[1] * one
         # row k of it is shifted by k columns: columns of it are pixels of the right picture
         self.right = np.lib.stride_tricks.as_strided(
-            self.packed, (depth, self.columns + self.spare), (across + one, one), writeable=False
+            self.sums, (depth, self.columns + self.spare), (across + one, one), writeable=False
         )
+        kind = np.uint8 if depth <= 255 else np.uint16
+        self.names = np.arange(depth, dtype=kind)[:, None]
+        self.beside = np.empty(self.right.shape, kind)
         self.at = np.arange(self.columns)
+        self.flat = self.sums.reshape(-1)
 
     def row(self, y: int, *parts: Bytes) -> None:
-        sums = self.sums
-        np.add(parts[0], parts[1], out=sums, dtype=np.uint16)
-        np.add(sums, parts[2], out=sums)
-        inner = self.packed[:, self.spare : self.spare + self.columns]
-        np.left_shift(sums[:, 1:-1], self.bits, out=inner, dtype=np.int32)
-        np.bitwise_or(inner, self.names, out=inner)
-        mask = (1 << self.bits) - 1
-        best = np.minimum.reduce(inner, axis=0) & mask
-        theirs = np.minimum.reduce(self.right, axis=0) & mask
+        np.add(parts[0][:, 1:-1], parts[1][:, 1:-1], out=self.inner, dtype=np.uint16)
+        np.add(self.inner, parts[2][:, 1:-1], out=self.inner)
+        best, theirs = self._first_least(self.inner), self._first_least(self.right)
         self.index[y] = best
         # pixel x at index k is column x - k of the right picture, which is column x - k + spare of `right`
         self.other[y] = theirs[self.at - best + self.spare]
-        middle = np.clip(best, 1, self.depth - 2)
-        low, mid, high = (sums[middle + s, self.at + 1].astype(np.float32) for s in (-1, 0, 1))
-        self.total[y] = mid
-        self.bend[y] = low + high - 2 * mid
-        self.position[y] = np.where(best == middle, middle + _fraction(low, mid, high), np.nan)
+        line = self.sums.shape[1]
+        place = np.minimum(np.maximum(best, 1), self.depth - 2) * line + self.at + self.spare
+        for k, step in enumerate((-line, 0, line)):
+            self.flat.take(place + step, out=self.around[k, y], mode="clip")
+
+    def _first_least(self, totals: NDArray[np.uint16]) -> NDArray[np.int32]:
+        """Of each column the row of its least number, the first of equal ones; many times faster than ``argmin``."""
+        beside = self.beside[:, : totals.shape[1]]
+        least = np.minimum.reduce(totals, axis=0)
+        if beside.itemsize == 1:  # no need to turn truth into bytes
+            np.not_equal(totals, least, out=beside.view(np.bool_))
+        else:
+            np.not_equal(totals, least, out=beside, casting="unsafe")
+        np.negative(beside, out=beside)  # all bits where it is not the least
+        np.bitwise_or(beside, self.names, out=beside)
+        return np.minimum.reduce(beside, axis=0).astype(np.int32)
 
     def done(self) -> Disparities:
-        return Disparities(self.index, self.position, self.other, self.total, self.bend)
+        low, mid, high = self.around.astype(np.float32)
+        inside = (self.index > 0) & (self.index < self.depth - 1)
+        position = np.where(inside, self.index + _fraction(low, mid, high), np.nan).astype(np.float32)
+        return Disparities(self.index, position, self.other, mid, low + high - 2 * mid)
 
 
 def _fraction(low: NDArray[np.float32], mid: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -239,7 +239,7 @@ def _solved(
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class TileViews:
     """Both pictures in the frame of a tile: (y, x) float32 of left, and of right with ``depth - 1`` columns more.
 
     A pixel of the left view at column x and disparity index k is column ``x + depth - 1 - k`` of the right view.
@@ -252,7 +252,7 @@ class Views:
     right_known: NDArray[np.bool_]
 
 
-def views(pair: Pair, made: Tile) -> Views:
+def views(pair: Pair, made: Tile) -> TileViews:
     """Both pictures resampled by bicubic interpolation. Raises what their readers raise, MissingExtra."""
     height, width = made.shape
     # the right view begins at the column that the first pixel matches at the last disparity
@@ -261,7 +261,7 @@ def views(pair: Pair, made: Tile) -> Views:
     moved[:, 0] += moved[:, 1] * start
     left = _resampled(pair.left.window, made.to_left, (height, width))
     right = _resampled(pair.right.window, moved, (height, width + made.depth - 1))
-    return Views(left[0], right[0], left[1], right[1])
+    return TileViews(left[0], right[0], left[1], right[1])
 
 
 def _resampled(

@@ -17,9 +17,10 @@ import scipy.ndimage
 import shapely
 
 from geoml.cube.stereo.coarse import CoarseSurface
-from geoml.cube.stereo.pair import Heights, Pair, Picture, overlap
+from geoml.cube.stereo.pair import HeightBounds, Pair, SensorView, overlap
 from geoml.cube.stereo.parallax import Parallax, parallax
-from geoml.cube.stereo.rpc import Sensor
+from geoml.cube.stereo.rpc import SensorModel
+from geoml.cube.stereo.tile import CORE, tile
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.elevation.run.points import (
     ASKED,
@@ -72,10 +73,12 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     images = [open_image(place) for place in asked.stereo]
     names = [item_name(i.href) for i in images]
     coarse, below, above = bounding(asked, images)
-    left, right = (Picture(i.name, Sensor(i.rpc), i.first, i.shape, i.read) for i in images)
-    pair = Pair(left, right, Heights(coarse, below, above))
+    left, right = (SensorView(i.name, SensorModel(i.rpc), i.first, i.shape, i.read) for i in images)
+    pair = Pair(left, right, HeightBounds(coarse, below, above))
     shared = overlap(pair)
     found = parallax(pair, shared)
+    middle = ((a + b) // 2 // CORE for a, b in (shared.rows, shared.columns))
+    tile(pair.shifted(np.array(found.shift)), *middle, lambda lon, lat: (lon, lat))  # heights that are known too badly
     log.info("stereo: %s", found.text)
     outlines = [outline(i, (shared.lowest + shared.highest) / 2) for i in images]
     common = shapely.intersection_all(outlines)
@@ -144,7 +147,7 @@ def outline(image: SensorImage, h: float) -> shapely.Polygon:
     (top, left), (rows, columns) = image.first, image.shape
     border = shapely.segmentize(shapely.box(left, top, left + columns - 1, top + rows - 1), max(rows, columns) / 8)
     x, y = shapely.get_coordinates(border).T
-    lon, lat = Sensor(image.rpc).inverse(y, x, np.full(x.shape, h))
+    lon, lat = SensorModel(image.rpc).inverse(y, x, np.full(x.shape, h))
     return shapely.Polygon(np.column_stack([lon, lat]))
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from geoml.cube.stereo.tile import Views
+from geoml.cube.stereo.tile import TileViews
 from geoml.models.siamese_matching import Config, SiameseMatching, cosines, normalised
 
 SIDE = 96
@@ -24,7 +24,7 @@ class KnownTile:
     """Views of a tile with the disparity (y, x) float32 of the left one, as an index into the ``depth`` that were
     asked; NaN where it is not known."""
 
-    views: Views
+    views: TileViews
     disparity: NDArray[np.float32]
     depth: int
 

@@ -1,4 +1,4 @@
-"""Heights of a made pair, the same bytes for any blocks."""
+"""HeightBounds of a made pair, the same bytes for any blocks."""
 
 from __future__ import annotations
 

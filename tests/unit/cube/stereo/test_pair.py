@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from geoml.cube.stereo.pair import Heights, between, overlap
+from geoml.cube.stereo.pair import HeightBounds, between, overlap
 from geoml.cube.stereo.parallax import Parallax, parallax
 from geoml.errors import DataError, InputError
 from geoml.testing.stereo import MadePair
@@ -75,6 +75,6 @@ def test_heights_have_an_order_and_are_known_somewhere(made: MadePair) -> None:
     with pytest.raises(InputError, match="lower one first"):
         between(5.0, 5.0)
     with pytest.raises(InputError, match="metres"):
-        Heights(lambda lon, _: lon, -1.0, 5.0)
+        HeightBounds(lambda lon, _: lon, -1.0, 5.0)
     with pytest.raises(InputError, match="unknown"):
-        overlap(made.pair(Heights(lambda lon, _: np.full(lon.shape, np.nan), 1.0, 1.0)))
+        overlap(made.pair(HeightBounds(lambda lon, _: np.full(lon.shape, np.nan), 1.0, 1.0)))

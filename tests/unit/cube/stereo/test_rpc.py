@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import RPCTransformer
 
-from geoml.cube.stereo.rpc import Sensor
+from geoml.cube.stereo.rpc import SensorModel
 from geoml.errors import DataError
 from geoml.io.rpc import read_rpc
 from geoml.testing.stereo import made_rpc, rasterio_rpc
@@ -44,7 +44,7 @@ SHARELOC = {
 def test_equal_to_shareloc(side: str) -> None:
     """Shareloc counts from the corner of the first pixel, RPC from its centre: half a pixel, both ways."""
     folder = Path(os.environ["GEOML_DATA"]) / "elevation" / "stereo_ventoux"
-    sensor = Sensor(read_rpc(folder / f"{side}_image.geom"))
+    sensor = SensorModel(read_rpc(folder / f"{side}_image.geom"))
     there, back = SHARELOC[side]
     np.testing.assert_allclose(sensor.forward(LON, LAT, H) + 0.5, there, rtol=0, atol=1e-8)
     np.testing.assert_allclose(sensor.inverse(ROW - 0.5, COLUMN - 0.5, H), back, rtol=0, atol=1e-10)
@@ -54,7 +54,7 @@ def test_equal_to_gdal() -> None:
     """Forward only: back, GDAL stops at a tenth of a pixel. RPC_HEIGHT is added to heights, and both count."""
     lon, lat = RPC.offsets[3] + np.array([-2e-4, 0, 1e-4]), RPC.offsets[2] + np.array([1e-4, 0, -3e-4])
     h = np.array([250.0, 300, 420])
-    ours = Sensor(RPC).forward(lon, lat, h)
+    ours = SensorModel(RPC).forward(lon, lat, h)
     for extra, options in ((0.0, {}), (100.0, {"RPC_HEIGHT": 100.0})):
         with RPCTransformer(rasterio_rpc(RPC), **options) as theirs:
             found = np.stack(theirs.rowcol(lon, lat, zs=h - extra, op=lambda v: v))
@@ -63,7 +63,7 @@ def test_equal_to_gdal() -> None:
 
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-0.5, 0.5), st.floats(-20, 20))
 def test_there_and_back(row: float, column: float, h: float, shift: float) -> None:
-    sensor = Sensor(RPC, np.array([[shift, 0.5, -0.2], [-shift, 0.1, 0.3]]))
+    sensor = SensorModel(RPC, np.array([[shift, 0.5, -0.2], [-shift, 0.1, 0.3]]))
     places = [np.array([v * RPC.scales[k] + RPC.offsets[k]]) for k, v in ((0, row), (1, column), (4, h))]
     lon, lat = sensor.inverse(*places)
     np.testing.assert_allclose(sensor.forward(lon, lat, places[2]), np.stack(places[:2]), rtol=0, atol=2e-6)
@@ -71,11 +71,11 @@ def test_there_and_back(row: float, column: float, h: float, shift: float) -> No
 
 def test_what_cannot_be_seen_is_refused() -> None:
     with pytest.raises(DataError, match="no ground"):
-        Sensor(RPC).inverse(np.array([1e7]), np.array([0.0]), np.array([0.0]))
+        SensorModel(RPC).inverse(np.array([1e7]), np.array([0.0]), np.array([0.0]))
 
 
 def test_a_denominator_with_zeros_is_refused() -> None:
     below = RPC.line_den.copy()
     below[1] = 1.5
     with pytest.raises(DataError, match="has zeros"):
-        Sensor(replace(RPC, line_den=below))
+        SensorModel(replace(RPC, line_den=below))

@@ -65,6 +65,12 @@ def test_the_largest_costs_do_not_overflow() -> None:
     assert np.array_equal(aggregate(costs).index, defined(costs).argmin(1))
 
 
+def test_more_disparities_than_a_byte_counts() -> None:
+    costs = np.random.default_rng(0).integers(0, MAX_COST + 1, (2, 270, 3), dtype=np.uint8)
+    costs[:, 262] = 0
+    assert np.array_equal(aggregate(costs).index, defined(costs).argmin(1))
+
+
 def test_other_arrays_are_refused() -> None:
     for bad in (np.zeros((3, 2, 3), np.uint8), np.zeros((3, 3, 3), np.uint16), np.zeros((3, 3), np.uint8)):
         with pytest.raises(InputError, match="uint8 of three"):
