@@ -20,7 +20,7 @@ STAND = 5.0
 AROUND = 1.5
 ROUNDS = 3
 """Birds above each other that are looked for in one cell."""
-MOST = 5
+MOST = 4
 RIM = 2
 """Cells beside a hole whose points may bridge it."""
 
@@ -33,8 +33,8 @@ def reach(bridged: float, res: float) -> float:
 def first_surface(cell: Ints, x: Floats, y: Floats, z: Floats, bridged: float, plane: Plane, window: Window) -> Floats:
     """(y, x) heights of first returns (n,), of cells ``cell`` (n,) of the window; NaN where there are none.
 
-    A cell without one takes the median of the eight around it where most have one, else the triangle of circumradius
-    up to ``bridged`` metres that its centre lies in.
+    A cell without one takes the median of the eight around it where `MOST` or more have one, else the triangle of
+    circumradius up to ``bridged`` metres that its centre lies in.
     """
     inside = cell >= 0
     cell, x, y, z = cell[inside], x[inside], y[inside], z[inside]

@@ -18,7 +18,7 @@ LEAST = (4.0, 8.0, 64.0)
 """Sum of weights in the cell itself, in nine and in 25, where the cell has 1, 4 and 36 of 1, 16 and 256."""
 FLATTEST = (0.0015, 0.02, 0.2)
 """Determinant of the points' covariance, cells to the fourth; 0.007, 0.34 and 1.2 where even, 0 on a line."""
-ROUGHEST = 0.05
+ROUGHEST = (0.15, 0.05, 0.05)
 """Metres, the root mean square from the plane: where ground bends more, the points themselves decide."""
 STRIP = 48
 """Rows that are worked on together."""
@@ -38,19 +38,19 @@ def fitted(cell: Ints, x: Floats, y: Floats, z: Floats, plane: Plane, window: Wi
     v = -y / plane.res - plane.anchor - 0.5 - (window.y0 + cell // width)
     values = (None, u, v, u * u, u * v, v * v, z, u * z, v * z, z * z)
     sums = [np.bincount(cell, a, height * width).reshape(height, width).astype(np.float64) for a in values]
-    out = _centre(sums, LEAST[0], FLATTEST[0])
+    out = _centre(sums, 0)
     for first in range(0, height, STRIP):  # what a processor's cache holds
         lo, hi = max(first - REACH, 0), min(first + STRIP + REACH, height)
         own = slice(first - lo, first - lo + STRIP)
         part = [a[lo:hi] for a in sums]
         here = out[first : first + STRIP]
-        for least, flattest in zip(LEAST[1:], FLATTEST[1:], strict=True):
+        for ring in (1, 2):
             part = _gathered(_gathered(part, 1), 0)
-            here[:] = np.where(np.isnan(here), _centre([a[own] for a in part], least, flattest), here)
+            here[:] = np.where(np.isnan(here), _centre([a[own] for a in part], ring), here)
     return out
 
 
-def _centre(sums: list[Floats], least: float, flattest: float) -> Floats:
+def _centre(sums: list[Floats], ring: int) -> Floats:
     """The plane of these moments at u = v = 0, NaN where the points do not surround it."""
     n, su, sv, suu, suv, svv, sz, suz, svz, szz = sums
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -62,7 +62,8 @@ def _centre(sums: list[Floats], least: float, flattest: float) -> Floats:
         east, south = (uz * vv - vz * uv) / det, (vz * uu - uz * uv) / det
         at = mz - (mu * east + mv * south)
         rough = szz / n - mz * mz - (east * uz + south * vz)
-        good = (n >= least) & (det >= flattest) & (aside <= FARTHEST**2) & (rough <= ROUGHEST**2)
+        good = (n >= LEAST[ring]) & (det >= FLATTEST[ring]) & (aside <= FARTHEST**2)
+        good &= rough <= ROUGHEST[ring] ** 2
     return np.where(good, at, np.nan)
 
 

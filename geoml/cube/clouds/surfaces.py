@@ -98,14 +98,14 @@ def terrain(cloud: Cloud, ground: Flags, cell: Ints, plane: Plane, window: Windo
     land = counted(cell, window, cloud.classification != WATER) > 0
     open_ = np.isnan(smooth) & (capped(land, plane.res, 2 * options.void) <= options.void)
     rim = (at >= 0) & dilated(open_, RIM).ravel()[at]
-    rim[rim] = _needed(at[rim], x[rim], y[rim], plane, window)
+    rim[rim] = _needed(at[rim], x[rim], y[rim], counted(at, window) == 0, plane, window)
     bridged = sampled(triangulated(x[rim], y[rim], z[rim], options.reach), plane, window, open_)
     return np.where(open_, bridged, smooth)
 
 
-def _needed(cell: Ints, x: Floats, y: Floats, plane: Plane, window: Window) -> Flags:
-    """(n,) the point of each cell that is nearest to its centre; all points beside a cell without one."""
+def _needed(cell: Ints, x: Floats, y: Floats, empty: Flags, plane: Plane, window: Window) -> Flags:
+    """(n,) the point of each cell that is nearest to its centre; all points beside a cell that is ``empty``."""
     u, v = x / plane.res - plane.anchor, -y / plane.res - plane.anchor
     far = (u - np.floor(u) - 0.5) ** 2 + (v - np.floor(v) - 0.5) ** 2
     nearest = extreme(cell, far, window, np.fmin)
-    return np.asarray((far == nearest.ravel()[cell]) | dilated(np.isnan(nearest), 1).ravel()[cell])
+    return np.asarray((far == nearest.ravel()[cell]) | dilated(empty, 1).ravel()[cell])

@@ -28,7 +28,7 @@ class Config:
     """One set for town, open country and forest; metres, and metres of height a metre."""
 
     cell: float = 1.0
-    window: float = 18.0
+    window: float = 25.0
     """Half the width of the largest building."""
     slope: float = 0.2
     """The steepest ground among buildings: what is opened by more at a distance is an object."""
