@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from geoml.cube.clouds.openings import heights_above_openings, reach
 from geoml.cube.clouds.pyramid import Pyramid, PyramidShape, pyramid
 from geoml.errors import InputError
-from geoml.nn.points.exact import ExactOutput, held
-from geoml.nn.points.sets import FeaturePropagation, SetAbstraction, group_maximum, perceptron, taken
+from geoml.nn.points.exact import ExactLayer, ExactOutput, held, taken
+from geoml.nn.points.sets import FeaturePropagation, SetAbstraction, group_maximum, perceptron
 
 TASKS = ("point_classes",)
 TINY = {"classes": 3, "widths": (8, 8, 12), "openings": (1, 2), "head": 8}
@@ -99,7 +99,9 @@ class PointNet2(nn.Module):
     def forward(
         self, values: Float[Tensor, "point column"], count: Int[Tensor, " voxel"], *groups: Tensor
     ) -> Float[Tensor, "point class"]:
-        """Logits of points in the order of their voxels, of which each holds ``count``; float64 in eval mode.
+        """Logits of points in the order of their voxels, of which each holds ``count``.
+
+        In eval mode they are float64, whole numbers of `geoml.nn.points.exact.VALUE`.
 
         ``groups`` are five tensors for each level above, the fields of `geoml.cube.clouds.pyramid.Group`.
         """
@@ -114,7 +116,13 @@ class PointNet2(nn.Module):
         for layer, (_, _, _, near, weight) in zip(self.up, reversed(levels), strict=True):
             told = layer(told, known.pop(), near, weight)
         of = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-        out: Tensor = self.classes(self.dropout(self.mixed(torch.cat([taken(told, of), own], 1))))
+        (mixed,) = self.mixed
+        assert isinstance(mixed, ExactLayer)
+        if self.training:
+            last = mixed(torch.cat([taken(told, of), own], 1))
+        else:
+            last = mixed.beside(mixed.of_known(told), of, own)
+        out: Tensor = self.classes(self.dropout(last))
         return out
 
 

@@ -12,20 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from geoml.nn.points.exact import ExactLayer, held
+from geoml.nn.points.exact import ExactLayer, taken
 
-PART = 1 << 17
+PART = 1 << 14
 """Rows of groups at a time in eval mode."""
 
 
 def perceptron(*widths: int) -> nn.Sequential:
     """Layers from each width to the next."""
     return nn.Sequential(*(ExactLayer(a, b) for a, b in pairwise(widths)))
-
-
-def taken(rows: Float[Tensor, "row width"], which: Int[Tensor, " taken"]) -> Float[Tensor, "taken width"]:
-    """``rows[which]``, with a gradient that several threads add up in one order, as that of an index does not."""
-    return rows.index_select(0, which)
 
 
 def group_maximum(rows: Float[Tensor, "row width"], count: Int[Tensor, " group"]) -> Float[Tensor, "group width"]:
@@ -51,14 +46,17 @@ class SetAbstraction(nn.Module):
         """Each group has ``count`` rows: ``source``, which places they are, and ``place``, where these lie from it."""
         if self.training:
             return group_maximum(self.layers(torch.cat([taken(known, source), place], 1)), count)
+        first, second = self.layers
+        assert isinstance(first, ExactLayer)
+        brought = first.of_known(known)
         ends = torch.cumsum(count, 0)
         cuts = torch.searchsorted(ends, torch.arange(PART, int(ends[-1]) + PART, PART, device=ends.device), right=True)
         out, begun, start = [], 0, 0
         for cut in cuts.tolist():
             if cut > begun:
                 end = int(ends[cut - 1])
-                rows = torch.cat([taken(known, source[start:end]), place[start:end]], 1)
-                out.append(group_maximum(self.layers(rows), count[begun:cut]))
+                rows = second(first.beside(brought, source[start:end], place[start:end]))
+                out.append(group_maximum(rows, count[begun:cut]))
                 begun, start = cut, end
         return torch.cat(out)
 
@@ -81,5 +79,5 @@ class FeaturePropagation(nn.Module):
         told = taken(coarse, near[:, 0]) * weight[:, :1]
         for k in range(1, near.shape[1]):
             told = told + taken(coarse, near[:, k]) * weight[:, k : k + 1]
-        out: Tensor = self.layers(torch.cat([told if self.training else held(told), fine], 1))
+        out: Tensor = self.layers(torch.cat([told if self.training else told.round_(), fine], 1))
         return out
