@@ -114,7 +114,15 @@ def _upright(flat: pyproj.CRS, text: str) -> pyproj.CRS:
         raise InputError(
             f"datum: {text[:80]!r} is none; expected {ELLIPSOID}, {', '.join(NAMES)} or a CRS such as EPSG:5773"
         ) from None
-    if crs is None or (crs.is_geographic and not crs.is_compound and len(crs.axis_info) == 3):
+    if crs is None:
+        return flat.to_3d()
+    if crs.is_geographic and not crs.is_compound and len(crs.axis_info) == 3:
+        one, other = crs.ellipsoid, flat.ellipsoid
+        if one is None or other is None or abs(one.semi_minor_metre - other.semi_minor_metre) > 1:  # GRS 80 is WGS 84
+            raise InputError(
+                f"datum: {crs.name} has heights above {one and one.name}, places of {flat.name} lie on"
+                f" {other and other.name}; expected {ELLIPSOID}, which is that of the places"
+            )
         return flat.to_3d()
     part = next((c for c in crs.sub_crs_list if c.is_vertical), None) if crs.is_compound else crs
     if part is None or not part.is_vertical:

@@ -88,3 +88,10 @@ def test_heights_that_are_not_finite_are_refused() -> None:
 def test_the_real_geoid_at_mont_ventoux(machine: Callable[..., None]) -> None:
     machine(grids=DATA)
     assert shifted("ellipsoid", "EPSG:5773") - 100 == pytest.approx(-50.85, abs=0.01)
+
+
+def test_heights_above_another_ellipsoid_are_refused() -> None:
+    """They would be those of the places under another name; GRS 80 and WGS 84 are alike to a tenth of a millimetre."""
+    assert height_shift("EPSG:25832", "ellipsoid", "EPSG:4979", (5e5, 5e6, 5.1e5, 5.1e6)).pipeline == ""
+    with pytest.raises(InputError, match="Bessel"):
+        height_shift("EPSG:28992", "ellipsoid", "EPSG:4979", (85e3, 447e3, 86e3, 448e3))
