@@ -31,7 +31,7 @@ def cell_of(plane: Plane, window: Window, x: Floats, y: Floats) -> Ints:
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class CellHeights:
     """(y, x) arrays of a window: how many points a cell holds, the lowest, the highest and their deviation in metres.
 
     NaN where there are none.
@@ -43,7 +43,7 @@ class Cells:
     spread: Floats
 
 
-def summarised(cell: Ints, z: Floats, window: Window) -> Cells:
+def summarised(cell: Ints, z: Floats, window: Window) -> CellHeights:
     """Points ``z`` (n,) of cells ``cell`` (n,), those of cell -1 left out; added up in the order that they come in."""
     inside = cell >= 0
     cell, z = cell[inside], z[inside]
@@ -52,7 +52,7 @@ def summarised(cell: Ints, z: Floats, window: Window) -> Cells:
     first, second = (np.bincount(cell, a, count.size).reshape(window.shape) for a in (over, over * over))
     with np.errstate(invalid="ignore"):  # cells without points
         spread = np.sqrt(np.maximum(second / count - (first / count) ** 2, 0))
-    return Cells(count, lowest, extreme(cell, z, window, np.fmax), spread)
+    return CellHeights(count, lowest, extreme(cell, z, window, np.fmax), spread)
 
 
 def counted(cell: Ints, window: Window, chosen: Flags | None = None) -> Ints:

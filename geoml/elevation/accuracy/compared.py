@@ -23,7 +23,7 @@ Grid = tuple[CRS, Affine, tuple[int, int]]
 
 
 def compared(reference: str | Path, other: str | Path) -> dict[str, Any]:
-    """The `Shift` that lays ``other`` on ``reference``, as plain data with the ``crs`` and ``res`` that it is in.
+    """The `Displacement` that lays ``other`` on ``reference``, as plain data with its ``crs`` and ``res``.
 
     Both are read bilinearly on the grid of the reference, or in the UTM zone of its middle where that is in degrees;
     their heights must be in metres above one datum. Raises DataError for a file that cannot be read, InputError as

@@ -30,7 +30,7 @@ LEAST: Final = 200
 
 
 @dataclass(frozen=True)
-class Shift:
+class Displacement:
     """What has to be added to the places and heights of the other surface to lay it on the reference, in metres."""
 
     east: float
@@ -51,7 +51,7 @@ class Shift:
         return asdict(self)
 
 
-def coregistered(reference: Floats, other: Floats, res: tuple[float, float]) -> Shift:
+def coregistered(reference: Floats, other: Floats, res: tuple[float, float]) -> Displacement:
     """The shift of ``other`` (y, x) against ``reference`` (y, x), metres on one grid, rows to the south, NaN unknown.
 
     ``res`` is the height and width of a pixel in metres. Raises InputError where the shapes differ, where they share
@@ -72,7 +72,7 @@ def coregistered(reference: Floats, other: Floats, res: tuple[float, float]) -> 
         rounds, far = rounds + 1, float(np.hypot(*step))
     after = _known(_moved(other, rows) - reference)
     up = -float(np.median(after))
-    return Shift(
+    return Displacement(
         east=float(rows[1] * res[1]),
         north=float(-rows[0] * res[0]),
         up=up,
