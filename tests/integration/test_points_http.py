@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from geoml.errors import DataError, GeomlError, InputError, TransientError
 from geoml.io.points import copc
 from geoml.io.points.bins import binned
+from geoml.io.points.files import PointPlace
+from geoml.io.points.georeference import Stated
 from geoml.io.points.kept import kept_nodes
 from geoml.io.points.read import read_window
-from geoml.io.points.source import open_source
+from geoml.io.points.source import open_place, open_source
 from geoml.io.stores import hrefs, ranges
 from tests.integration import fault_server
 from tests.made_clouds import las_bytes, made_points
@@ -133,6 +136,26 @@ def test_a_server_that_recovers_gives_all_points(server: Any, folder: Path, mach
     machine(private_hosts=True, retries=5, timeout=5)
     server.script = ["503", "short", "ok", "reset"]
     assert same(read_window([source], WINDOW), read_window([open_source(str(folder / "a.laz"))], WINDOW))
+
+
+def test_a_signature_that_is_refused_is_renewed_once(server: Any) -> None:
+    asked: list[str] = []
+
+    def token(*_: object) -> tuple[int, bytes]:
+        asked.append("")
+        said = {"token": f"sig={len(asked)}", "msft:expiry": "2100-01-01T00:00:00+00:00"}
+        return 200, json.dumps(said).encode()
+
+    server.files["/data/a.laz"] = server.files["/a.laz"]
+    server.pages["/sign/127.0.0.1/data"] = token
+    server.allow = lambda seen: not seen.path.startswith("/data") or seen.query == "sig=2"
+    place = PointPlace(f"{server.url}/data/a.laz", sign=f"{server.url}/sign", remote=True)
+    assert open_place(place, Stated()).count == 20_000
+    assert len(asked) == 2
+    server.allow = lambda seen: not seen.path.startswith("/data")
+    ranges.forget(place.href)
+    with pytest.raises(DataError, match="HTTP 403"):
+        open_place(place, Stated())
 
 
 def test_a_login_page_and_a_private_host_are_named(server: Any, machine: Callable[..., None]) -> None:

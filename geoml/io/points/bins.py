@@ -23,8 +23,8 @@ from geoml.io.points.cloud import Cloud
 from geoml.io.points.files import PointBytes, PointPlace, using_points
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.lattice import MetreAxis, axis
-from geoml.io.points.laz import raw_parts
-from geoml.io.points.records import Points, decoded, together
+from geoml.io.points.plain import plain_points
+from geoml.io.points.records import Points, together
 from geoml.io.points.source import PointSource, axes
 from geoml.io.stores.scratch import scratch
 from geoml.io.stores.store import atomic
@@ -95,7 +95,7 @@ def _write(file: PointBytes, source: PointSource, out: BinaryIO) -> None:
     index: list[NDArray[np.void]] = []
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])
     done = 0
-    for points in _parts(file, header):
+    for points in _parts(file, header, source.href):
         x, y = at[0].metres(points.x), at[1].metres(points.y)
         if not len(x):
             continue
@@ -118,11 +118,10 @@ def _write(file: PointBytes, source: PointSource, out: BinaryIO) -> None:
     out.write(_MAGIC + json.dumps(asdict(layout)).encode())
 
 
-def _parts(file: PointBytes, header: LasHeader) -> Iterator[Points]:
+def _parts(file: PointBytes, header: LasHeader, href: str) -> Iterator[Points]:
     """All points that are kept, in parts of `PART` points or little more."""
     waiting: list[Points] = []
-    for raw in raw_parts(file, header):
-        points = decoded(raw, header.format, header.record_bytes)
+    for points in plain_points(file, header, href):
         waiting.append(points.take(points.kept))
         if sum(len(p.x) for p in waiting) >= PART:
             yield together(waiting)

@@ -14,8 +14,8 @@ from geoml.io.points.copc import read_nodes
 from geoml.io.points.ept import read_tiles
 from geoml.io.points.files import PointBytes, using_points
 from geoml.io.points.header import LasHeader, read_header
-from geoml.io.points.laz import raw_parts
-from geoml.io.points.records import Points, decoded
+from geoml.io.points.plain import plain_points
+from geoml.io.points.records import Points
 from geoml.io.points.source import PointSource, axes
 
 Bounds = tuple[float, float, float, float]
@@ -68,8 +68,8 @@ def _points(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[t
         yield from read_tiles(source.place, file, (left, bottom, right, top))
         return
     header = read_header(file)
-    for raw in raw_parts(file, header):
-        yield header, decoded(raw, header.format, header.record_bytes)
+    for points in plain_points(file, header, source.href):
+        yield header, points
 
 
 def inside(x: NDArray[np.float64], y: NDArray[np.float64], bounds: Bounds) -> NDArray[np.bool_]:

@@ -166,6 +166,14 @@ def test_points_without_a_word(tmp_path: Path) -> None:
     assert read(tmp_path / "b.laz", las_bytes(one)) == 1
 
 
+def test_a_stale_box_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        read(tmp_path / "a.las", FLAT)
+        assert not caplog.records
+        read(tmp_path / "a.las", patched(FLAT, 179, "<d", 500_050.0))  # the largest x
+    assert "points lie beyond the box of its header" in caplog.text
+
+
 Change = Callable[[bytearray, int], None]
 """Of a file, and where the first entry of its first page is."""
 
