@@ -16,7 +16,7 @@ from geoml.errors import DataError
 from geoml.io.points.files import HEAD, PointBytes, PointPlace
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.kept import kept_nodes
-from geoml.io.points.laz import Chunk, check_count, check_size, decompressed, laszip_record
+from geoml.io.points.laz import Chunk, check_count, check_size, decompressed, groups, laszip_record
 from geoml.io.points.octree import ROOT, NodeKey, Octree, Square, checked_key
 from geoml.io.points.records import Points, decoded
 from geoml.io.stores.ranges import gaps_read
@@ -106,14 +106,10 @@ def read_nodes(file: PointBytes, place: PointPlace, window: Square) -> Iterator[
     known = {n: kept_nodes.get((place, file.version, n.start)) for n in nodes if n.count}
     yield from (node for node in known.values() if node is not None)
     missing = sorted((n for n, node in known.items() if node is None), key=lambda n: n.start)
-    while missing:
-        take = 1
-        while take < len(missing) and sum(n.size for n in missing[: take + 1]) <= BATCH:
-            take += 1
-        for chunk, points in zip(missing[:take], _decoded(file, kept, missing[:take], spare), strict=True):
+    for group in groups(missing, kept.header.record_bytes, BATCH):
+        for chunk, points in zip(group, _decoded(file, kept, group, spare), strict=True):
             kept_nodes.add((place, file.version, chunk.start), (kept.header, points))
             yield kept.header, points
-        missing = missing[take:]
 
 
 def _decoded(file: PointBytes, kept: CopcFile, nodes: Sequence[Chunk], spare: int) -> Iterator[Points]:

@@ -155,7 +155,7 @@ def decompressed(header: LasHeader, record: bytes, parts: list[tuple[bytes, int]
 def raw_parts(file: PointBytes, header: LasHeader) -> Iterator[bytes | NDArray[np.uint8]]:
     """Records of all points, in parts of some megabytes, in the order of the file."""
     record = laszip_record(header) if header.compressed else b""
-    for group in _groups(chunks(file, header), header.record_bytes):
+    for group in groups(chunks(file, header), header.record_bytes):
         start, size = group[0].start, sum(c.size for c in group)
         body = file.read(start, size)
         if len(body) < size:
@@ -169,16 +169,15 @@ def raw_parts(file: PointBytes, header: LasHeader) -> Iterator[bytes | NDArray[n
         yield decompressed(header, record, parts)
 
 
-def _groups(found: Sequence[Chunk], record_bytes: int) -> Iterator[list[Chunk]]:
-    """Chunks that follow each other, as many as are read and decoded at once."""
+def groups(found: Sequence[Chunk], record_bytes: int, size: int = GROUP) -> Iterator[list[Chunk]]:
+    """Chunks in their order, as many together as are read (``size`` bytes) and decoded (four times that) at once."""
     group: list[Chunk] = []
+    packed = unpacked = 0
     for chunk in found:
-        together = [*group, chunk]
-        if group and (
-            sum(c.size for c in together) > GROUP or sum(c.count for c in together) * record_bytes > 4 * GROUP
-        ):
+        packed, unpacked = packed + chunk.size, unpacked + chunk.count * record_bytes
+        if group and (packed > size or unpacked > 4 * size):
             yield group
-            group = []
+            group, packed, unpacked = [], chunk.size, chunk.count * record_bytes
         group.append(chunk)
     if group:
         yield group

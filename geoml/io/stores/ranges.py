@@ -14,11 +14,13 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -226,7 +228,7 @@ class RemoteFile(ABC):
         parts = []
         by_job = dict(zip(jobs, bodies, strict=True))
         for start, stop in ranges:
-            low, _ = job = next(j for j in jobs if j[0] <= start and stop <= j[1])
+            low, _ = job = jobs[bisect_right(jobs, start, key=itemgetter(0)) - 1]
             parts.append(by_job[job][start - low : stop - low])
         return parts
 

@@ -13,6 +13,7 @@ import pytest
 
 from geoml.errors import DataError, GeomlError, InputError
 from geoml.io.points.bins import binned
+from geoml.io.points.laz import GROUP, Chunk, groups
 from geoml.io.points.read import read_window
 from geoml.io.points.source import open_source
 from tests.made_clouds import las_bytes, made_points, with_record
@@ -164,6 +165,14 @@ def test_points_without_a_word(tmp_path: Path) -> None:
     one = {name: np.repeat(values[:1], 400) for name, values in columns.items()}
     one |= {"withheld": np.zeros(400, bool), "classification": np.full(400, 2, np.uint8)}
     assert read(tmp_path / "b.laz", las_bytes(one)) == 1
+
+
+def test_a_million_chunks_of_a_point_are_read_together() -> None:
+    found = [Chunk(40 * n, 40, 1) for n in range(1_000_000)]
+    together = list(groups(found, 30))
+    assert [c for group in together for c in group] == found
+    assert len(together) == 5
+    assert all(sum(c.size for c in group) <= GROUP for group in together)
 
 
 def test_a_stale_box_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
