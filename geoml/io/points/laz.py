@@ -21,6 +21,9 @@ from geoml.io.points.header import LasHeader
 
 T = TypeVar("T")
 
+MAX_CHUNKS = 2**24
+"""Chunks of a file that are believed."""
+
 PART = 2**18
 """Points that are read at once where nothing else says it."""
 
@@ -104,7 +107,9 @@ def _table(file: PointBytes, header: LasHeader, record: bytes) -> list[tuple[int
         raise DataError(f"its table of chunks would be at byte {place} of a file of {file.size}: cut, or it lies")
     version, count = struct.unpack("<II", file.read(place, 8))
     (most,) = struct.unpack_from("<I", record, 12)
-    bound = file.size - header.start if most == _VARIABLE else -(-header.count // max(1, most))
+    bound = min(MAX_CHUNKS, (file.size - header.start) // header.record_bytes + 1)  # each has its first point as it is
+    if most != _VARIABLE:
+        bound = min(bound, -(-header.count // max(1, most)))
     if version != 0 or most == 0 or count > bound:
         raise DataError(f"its table of chunks has version {version} and {count} chunks for {header.count} points")
     if count == 0:

@@ -89,6 +89,12 @@ LIES: dict[str, tuple[bytes, str]] = {
     "table before": (patched(NEW, at(NEW), "<q", 5), "table of chunks would be at byte 5"),
     "table beyond": (patched(NEW, at(NEW), "<q", 2**62), "table of chunks would be at"),
     "many chunks": (patched(NEW, table(NEW), "<II", 0, 2**32 - 1), "4294967295 chunks"),
+    "many chunks of many points": (
+        patched(patched(NEW, COUNT, "<Q", 2**62), laszip(NEW) + 12, "<I", 1)[: table(NEW)]
+        + struct.pack("<II", 0, 2**32 - 1)
+        + NEW[table(NEW) + 8 :],
+        "4294967295 chunks",
+    ),
     "table of another kind": (patched(NEW, table(NEW), "<II", 7, 1), "table of chunks has version 7"),
     "no chunk": (patched(NEW, table(NEW), "<II", 0, 0), "0 chunks hold 0 points"),
     "chunks of no point": (patched(NEW, laszip(NEW) + 12, "<I", 0), "chunks"),
