@@ -20,7 +20,8 @@ COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) c
 
 .PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
 	bench-growth bench-start bench-stream bench-nowcast bench-tables bench-objects bench-detect bench-track bench-gpu \
-	bench-backends bench-rate bench-similar bench-ground env requirements pin-base stack stack-down stack-local images
+	bench-backends bench-rate bench-similar bench-ground bench-surfaces env \
+	requirements pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -102,6 +103,9 @@ bench-similar: env  ## search among embeddings, what int8 costs it, and speed an
 
 bench-ground: env  ## ground filters on real clouds, beside CSF and Whitebox (GROUND_PYTHON)
 	$(BIN)/python -m tests.benchmarks.ground $(GROUND_PYTHON)
+
+bench-surfaces: env  ## terrain at points left out beside a linear TIN, and cells a second
+	$(BIN)/python -m tests.benchmarks.surfaces
 
 bench-gpu: env  ## tests/gpu and the table of a GPU; says so where there is none. ARGS=--rehearse tries the script without
 	$(BIN)/python -m tests.gpu.measure $(ARGS)
