@@ -84,7 +84,10 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     common = shapely.intersection_all(outlines)
     if common.is_empty:
         raise InputError(f"stereo: {left.name} and {right.name} show no common ground")
-    crs = asked.crs or utm_crs(common.centroid.x, common.centroid.y)
+    crs = asked.crs or str(utm_crs(common.centroid.x, common.centroid.y))
+    units = {axis.unit_name for axis in pyproj.CRS.from_user_input(crs).axis_info}
+    if units != {"metre"}:
+        raise InputError(f"crs: {crs} is in {' and '.join(sorted(units))}; expected one in metres")
     datum = asked.datum or ELLIPSOID
     shift = height_shift("EPSG:4326", ELLIPSOID, datum, common.bounds) if datum != ELLIPSOID else None
     if shift is not None:
