@@ -77,8 +77,8 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     pair = Pair(left, right, HeightBounds(coarse, below, above))
     shared = overlap(pair)
     found = parallax(pair, shared)
-    middle = ((a + b) // 2 // CORE for a, b in (shared.rows, shared.columns))
-    tile(pair.shifted(np.array(found.shift)), *middle, lambda lon, lat: (lon, lat))  # heights that are known too badly
+    row, column = ((a + b) // 2 // CORE for a, b in (shared.rows, shared.columns))
+    tile(pair, row, column, lambda lon, lat: (lon, lat))  # heights that are known too badly are refused now
     log.info("stereo: %s", found.text)
     outlines = [outline(i, (shared.lowest + shared.highest) / 2) for i in images]
     common = shapely.intersection_all(outlines)
