@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window as PixelWindow
@@ -14,6 +16,7 @@ from rasterio.windows import Window as PixelWindow
 from geoml.errors import DataError, InputError
 from geoml.io.cog.source import using
 from geoml.io.rpc import RpcCoefficients, beside, crop_offset, rpc_of
+from geoml.io.stac.assets import lowercase_words
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
@@ -65,16 +68,18 @@ class SensorImage:
             raise DataError(f"stereo: says nothing of its pictures ({err})") from err
 
 
-def open_image(href: str) -> SensorImage:
-    """The picture at a path or URL, with the RPC of a file beside it or of its tags; its header is read.
+def open_image(place: str) -> SensorImage:
+    """The picture at a path or URL, or of a STAC item of this machine, with the RPC of a file that is named or lies
+    beside it, or of its tags; its header is read.
 
     Raises InputError for a picture without RPC, DataError for one with a damaged RPC, or one of another crop.
     """
+    href, file = _of_item(Path(place)) if place.lower().endswith(".json") else (place, None)
     if not is_url(href):
         if not Path(href).is_file():
             raise InputError(f"stereo: {href} is not there; expected a picture")
         href = str(Path(href).resolve())
-    file = None if is_url(href) else beside(Path(href))
+        file = file or beside(Path(href))
 
     def action(dataset: rasterio.DatasetReader) -> SensorImage:
         rpc = rpc_of(dataset, file)
@@ -85,6 +90,31 @@ def open_image(href: str) -> SensorImage:
         return using(_spec(href), action, placed=False)
     except (DataError, InputError) as err:
         raise type(err)(f"stereo: {redact(href)}: {err}") from err
+
+
+def _of_item(path: Path) -> tuple[str, Path | None]:
+    """The picture of an item, and the file of its RPC where an asset called ``rpc`` or with that role has it."""
+    if is_url(str(path)) or not path.is_file():
+        raise InputError(f"stereo: {path} is not there; expected an item of this machine")
+    try:
+        item = pystac.Item.from_dict(json.loads(path.read_bytes()), href=str(path.resolve()))
+        assets = {key: (asset.get_absolute_href() or "", asset) for key, asset in item.assets.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError) as err:
+        raise DataError(f"stereo: {path}: no STAC item ({err})") from err
+    data = [h for h, a in assets.values() if "data" in lowercase_words(a.roles) and is_picture(h, a.media_type)]
+    if len(data) != 1:
+        raise DataError(f"stereo: {path}: {len(data)} pictures with the role data; expected one GeoTIFF or JPEG 2000")
+    rpc = [h for key, (h, a) in assets.items() if key.lower() == "rpc" or "rpc" in lowercase_words(a.roles)]
+    if rpc and is_url(rpc[0]):
+        raise InputError(f"stereo: {path}: its RPC is elsewhere ({redact(rpc[0])}); expected a file of this machine")
+    return data[0], Path(rpc[0]) if rpc else None
+
+
+def is_picture(href: str, media_type: object) -> bool:
+    """Whether an asset is a GeoTIFF or JPEG 2000, by its media type or its name."""
+    kind = media_type.lower() if isinstance(media_type, str) else ""
+    name = href.split("?")[0].lower()
+    return "tiff" in kind or "jp2" in kind or name.endswith((".tif", ".tiff", ".jp2"))
 
 
 def _spec(href: str) -> BandSpec:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geoml.cube.stereo.census import blinded
+from geoml.cube.stereo.census import blinded, census_costs
 from geoml.cube.stereo.sgm import MAX_COST
 from geoml.cube.stereo.tile import TileViews
 from geoml.errors import InputError, ModelError
@@ -94,14 +94,21 @@ def normalised(picture: NDArray[np.float32], known: NDArray[np.bool_]) -> Tensor
 
 @dataclass(frozen=True, eq=False)
 class NetworkCosts:
-    """`geoml.cube.stereo.census.Costs` of a network: 0 where features are the same, the largest where they are at right
-    angles or beyond."""
+    """`geoml.cube.stereo.census.Costs` of a network and of the census, halves of both: on made pairs that is better on
+    planes than either alone, since a network looks further and a census more closely."""
 
     network: SiameseMatching
 
-    @torch.inference_mode()
     def __call__(self, views: TileViews, depth: int) -> NDArray[np.uint8]:
-        """(y, disparity, x). Raises ModelError for features that are not finite."""
+        """(y, disparity, x). Raises ModelError for features that are not finite, MissingExtra."""
+        out = census_costs(views, depth)
+        out += self.alone(views, depth) + np.uint8(1)
+        out >>= 1
+        return out
+
+    @torch.inference_mode()
+    def alone(self, views: TileViews, depth: int) -> NDArray[np.uint8]:
+        """Of the network: 0 where features are the same, the largest where they are at right angles or beyond."""
         left, right = (
             self.network(normalised(p, k))[0].permute(1, 2, 0).contiguous()
             for p, k in ((views.left, views.left_known), (views.right, views.right_known))

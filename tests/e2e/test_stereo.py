@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj import Transformer
 
 from geoml import pipeline
 from geoml.elevation import steps
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.pair import sampled
 from geoml.errors import DataError, InputError
 from geoml.recipe import parse
+from geoml.settings import settings
 from geoml.testing.stereo import MadePair, made_pair, town
 
 HEIGHTS = (288.0, 322.0)
@@ -86,6 +93,40 @@ def test_heights_say_what_they_are_above(heights: Path) -> None:
         assert file.units == ("metre",)
         assert np.isnan(file.nodata)
         assert "32631" in file.crs.to_wkt()
+
+
+def test_items_name_their_picture_and_its_rpc(
+    pictures: tuple[Path, Path], heights: Path, made: MadePair, tmp_path: Path
+) -> None:
+    items = []
+    for path in pictures:
+        item = pystac.Item(path.stem, None, None, datetime(2020, 1, 1, tzinfo=UTC), {})
+        item.add_asset("pan", pystac.Asset(str(path), media_type="image/tiff; application=geotiff", roles=["data"]))
+        items.append(tmp_path / f"{path.stem}.json")
+        items[-1].write_text(json.dumps(item.to_dict(include_self_link=False)))
+    run((items[0], items[1]), tmp_path / "run")
+    assert cells(tmp_path / "run", "dsm")[2].tobytes() == cells(heights, "dsm")[2].tobytes()
+    (tmp_path / "other.json").write_text("{}")
+    refused((items[0], tmp_path / "other.json"), tmp_path / "x", DataError, r"other\.json: no STAC item")
+
+
+@pytest.mark.data
+def test_ventoux_lies_on_srtm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real pair with .geom files, 4.8 pixels of parallax and heights above the geoid."""
+    folder = Path(os.environ["GEOML_DATA"]) / "elevation" / "stereo_ventoux"
+    monkeypatch.setenv("GEOML_GRIDS", str(folder))
+    settings.cache_clear()
+    dem = folder / "srtm_crop_egm96.tif"
+    pair = (folder / "left_image.tif", folder / "right_image.tif")
+    given = {"heights": None, "dem": str(dem), "vertical": "EPSG:5773", "datum": "EPSG:5773"}
+    record = run(pair, tmp_path / "run", **given)
+    assert any("4.8" in w or "4.7" in w for w in record["warnings"])
+    row, column, z = cells(tmp_path / "run", "dsm")
+    to = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True)
+    off = z - sampled(str(dem), *to.transform((column + 0.5) * 0.5, -(row + 0.5) * 0.5))
+    assert abs(np.median(off)) < 5
+    assert len(z) > 0.85 * 73_378  # cells of half a metre; so many pixels of half a metre both show
+    settings.cache_clear()
 
 
 def refused(pictures: tuple[Path, Path], out: Path, kind: type[Exception], says: str, **changes: Any) -> None:

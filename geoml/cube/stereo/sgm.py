@@ -191,7 +191,7 @@ class _Chosen:
             np.not_equal(totals, least, out=beside, casting="unsafe")
         np.negative(beside, out=beside)  # all bits where it is not the least
         np.bitwise_or(beside, self.names, out=beside)
-        return np.minimum.reduce(beside, axis=0).astype(np.int32)
+        return np.asarray(np.minimum.reduce(beside, axis=0), np.int32)
 
     def done(self) -> Disparities:
         low, mid, high = self.around.astype(np.float32)

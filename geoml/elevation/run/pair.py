@@ -77,14 +77,17 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     pair = Pair(left, right, HeightBounds(coarse, below, above))
     shared = overlap(pair)
     found = parallax(pair, shared)
-    middle = ((a + b) // 2 // CORE for a, b in (shared.rows, shared.columns))
-    tile(pair.shifted(np.array(found.shift)), *middle, lambda lon, lat: (lon, lat))  # heights that are known too badly
+    row, column = ((a + b) // 2 // CORE for a, b in (shared.rows, shared.columns))
+    tile(pair, row, column, lambda lon, lat: (lon, lat))  # heights that are known too badly are refused now
     log.info("stereo: %s", found.text)
     outlines = [outline(i, (shared.lowest + shared.highest) / 2) for i in images]
     common = shapely.intersection_all(outlines)
     if common.is_empty:
         raise InputError(f"stereo: {left.name} and {right.name} show no common ground")
-    crs = asked.crs or utm_crs(common.centroid.x, common.centroid.y)
+    crs = asked.crs or str(utm_crs(common.centroid.x, common.centroid.y))
+    units = {axis.unit_name for axis in pyproj.CRS.from_user_input(crs).axis_info}
+    if units != {"metre"}:
+        raise InputError(f"crs: {crs} is in {' and '.join(sorted(units))}; expected one in metres")
     datum = asked.datum or ELLIPSOID
     shift = height_shift("EPSG:4326", ELLIPSOID, datum, common.bounds) if datum != ELLIPSOID else None
     if shift is not None:
