@@ -10,7 +10,7 @@ first is where it lies in its voxel, which return it is, and how high it stands 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from geoml.cube.clouds.openings import heights_above_openings, reach
 from geoml.cube.clouds.pyramid import Pyramid, PyramidShape, pyramid
 from geoml.errors import InputError
 from geoml.nn.points.exact import ExactLayer, ExactOutput, held, taken
-from geoml.nn.points.sets import FeaturePropagation, SetAbstraction, group_maximum, perceptron
+from geoml.nn.points.sets import FeaturePropagation, SetAbstraction, group_maximum, parts, perceptron
 
 TASKS = ("point_classes",)
 TINY = {"classes": 3, "widths": (8, 8, 12), "openings": (1, 2), "head": 8}
@@ -75,6 +75,11 @@ class Config:
         """Metres along x or y within which lies all that the class of a point depends on."""
         return self.shape.reach(reach(round(self.cell * 1000), self.openings)) / 1000
 
+    @property
+    def seen(self) -> float:
+        """The same of points that know already what `known_of` says."""
+        return self.shape.reach() / 1000
+
 
 class PointNet2(nn.Module):
     """`tensors` makes its arguments of a cloud, rows in the order of `geoml.cube.clouds.pyramid.Pyramid.order`."""
@@ -106,23 +111,39 @@ class PointNet2(nn.Module):
         ``groups`` are five tensors for each level above, the fields of `geoml.cube.clouds.pyramid.Group`.
         """
         kind = torch.float32 if self.training else torch.float64
-        values = values.to(kind) if self.training else held(values.to(kind))
         levels = [_typed(groups[k : k + OF_A_GROUP], kind, self.training) for k in range(0, len(groups), OF_A_GROUP)]
-        own = self.points(values)
-        known = [group_maximum(own, count)]
+        if self.training:
+            own = self.points(values.to(kind))
+            told = self._told(group_maximum(own, count), levels)
+            of = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+            last: Tensor = self.classes(self.dropout(self.mixed(torch.cat([taken(told, of), own], 1))))
+            return last
+        known = [group_maximum(self._own(values[rows]), count[voxels]) for voxels, rows in parts(count)]
+        told = self._told(torch.cat(known), levels)
+        return torch.cat([self._of_points(told, values, count, voxels, rows) for voxels, rows in parts(count)])
+
+    def _told(self, finest: Tensor, levels: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        """What the finest voxels know after all levels, of what they know of their points."""
+        known = [finest]
         for layer, (source, number, place, _, _) in zip(self.down, levels, strict=True):
             known.append(layer(known[-1], source, number, place))
         told = known.pop()
         for layer, (_, _, _, near, weight) in zip(self.up, reversed(levels), strict=True):
             told = layer(told, known.pop(), near, weight)
-        of = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+        return told
+
+    def _own(self, values: Tensor) -> Tensor:
+        """What points know of themselves, in eval mode."""
+        out: Tensor = self.points(held(values.double()))
+        return out
+
+    def _of_points(self, told: Tensor, values: Tensor, count: Tensor, voxels: slice, rows: slice) -> Tensor:
+        """Logits of some points in eval mode; what they know of themselves is cheaper to make again than to keep."""
         (mixed,) = self.mixed
         assert isinstance(mixed, ExactLayer)
-        if self.training:
-            last = mixed(torch.cat([taken(told, of), own], 1))
-        else:
-            last = mixed.beside(mixed.of_known(told), of, own)
-        out: Tensor = self.classes(self.dropout(last))
+        number = count[voxels]
+        of = torch.repeat_interleave(torch.arange(len(number), device=number.device), number)
+        out: Tensor = self.classes(mixed.beside(mixed.of_known(told[voxels]), of, self._own(values[rows])))
         return out
 
 
@@ -131,19 +152,27 @@ def _typed(group: tuple[Tensor, ...], kind: torch.dtype, training: bool) -> tupl
     return source, number, place.to(kind) if training else held(place.to(kind)), near, weight.to(kind)
 
 
-def tensors(
+def known_of(
     config: Config, points: NDArray[np.int64], returned: NDArray[np.uint8], returns: NDArray[np.uint8]
-) -> tuple[NDArray[np.int64], tuple[Tensor, ...]]:
-    """Order and arguments of the network for ``points`` (n, 3), mm from the origin of the CRS; at least one.
+) -> NDArray[np.float64]:
+    """(n, columns) what each of the ``points`` (n, 3), mm from the origin of the CRS, knows before the network.
 
-    ``returned`` and ``returns`` (n,) are number of the return and how many there were.
+    ``returned`` and ``returns`` (n,) are number of the return and how many there were. It depends on points farther
+    away than the network sees, and costs little.
     """
+    height = heights_above_openings(points, round(config.cell * 1000), config.openings) / 1000
+    all_ = np.maximum(returns, 1).astype(np.float64)
+    echo = [returned <= 1, returned >= all_, all_ == 1, np.minimum(returned / all_, 1)]
+    return np.concatenate([np.stack(echo, 1), np.sign(height) * np.sqrt(np.abs(height))], 1)
+
+
+def tensors(
+    config: Config, points: NDArray[np.int64], known: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], tuple[Tensor, ...]]:
+    """Order and arguments of the network for ``points`` (n, 3), at least one, that know ``known`` (`known_of`)."""
     built = pyramid(points, config.shape)
-    height = heights_above_openings(points, round(config.cell * 1000), config.openings)[built.order] / 1000
-    own, all_ = returned[built.order].astype(np.float64), np.maximum(returns[built.order].astype(np.float64), 1)
-    echo = [own <= 1, own >= all_, all_ == 1, np.minimum(own / all_, 1)]
-    columns = [built.place, np.stack(echo, 1), np.sign(height) * np.sqrt(np.abs(height))]
-    return built.order, tuple(torch.from_numpy(a) for a in _flat(built, np.concatenate(columns, 1)))
+    values = np.concatenate([built.place, known[built.order]], 1)
+    return built.order, tuple(torch.from_numpy(a) for a in _flat(built, values))
 
 
 def _flat(built: Pyramid, values: NDArray[np.float64]) -> Iterator[NDArray[np.generic]]:

@@ -116,14 +116,14 @@ def test_a_large_cloud_is_classified_in_parts_with_the_same_answer(name: str, mo
     whole = package.classify(cloud_of(columns))
     assert len(np.unique(whole)) > 1
     seen: list[int] = []
-    answer = points.answer
+    tensors = models.find(name).tensors
 
-    def counted(module: Any, card: PointCard, part: PointColumns) -> NDArray[np.int64]:
-        seen.append(len(part.points))
-        return answer(module, card, part)
+    def counted(config: Any, some: NDArray[np.int64], known: NDArray[np.float64]) -> Any:
+        seen.append(len(some))
+        return tensors(config, some, known)
 
     monkeypatch.setattr(points, "MOST_POINTS", len(whole) // 3)
-    monkeypatch.setattr(points, "answer", counted)
+    monkeypatch.setattr(models.find(name), "tensors", counted)
     assert (package.classify(cloud_of(columns)) == whole).all()
     assert len(seen) > 2
     assert max(seen) < len(whole)

@@ -42,9 +42,11 @@ def scores_of(package: PointPackage, recipe: PointRecipe, split: str) -> dict[st
     filters = {name: FILTERS.build(name, {}) for name in FILTERS.names()} if "ground" in names else {}
     rows = {name: PointScores(names) for name in (mine, same, *filters)}
     by_cloud = {}
+    index = np.zeros(256, np.int64)
+    index[[c.value for c in recipe.classes]] = np.arange(len(names))
     for cloud in clouds(recipe, split):
         own = PointScores(names)
-        own.update(points.answer(package.module, package.card, cloud.columns), cloud.may)
+        own.update(index[package.classify(cloud.cloud)], cloud.may)
         by_cloud[cloud.name] = own.compute()
         rows[mine].merge(own)
         rows[same].update(np.full(len(cloud), commonest), cloud.may)

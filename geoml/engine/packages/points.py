@@ -21,8 +21,8 @@ from geoml.engine.packages import weights
 from geoml.errors import InputError, ModelError
 from geoml.io.points.cloud import Cloud
 
-MOST_POINTS = 1_500_000
-"""That are classified at once, where the cloud can be cut; some 3 kB each."""
+MOST_POINTS = 1_000_000
+"""That the network sees at once, where the cloud can be cut; some 1 kB each."""
 
 Bools = NDArray[np.bool_]
 
@@ -64,17 +64,17 @@ class PointPackage:
         """
         columns = columns_of(cloud)
         codes = np.array([c.value for c in self.card.classes], np.uint8)
-        found = np.zeros(len(columns.points), np.uint8)
-        for seen, own in _parts(columns.points, round(self.halo * 1000)):
-            part = columns.take(seen)
-            found[seen[own]] = codes[answer(self.module, self.card, part)[own]]
+        found = np.zeros(len(cloud), np.uint8)
+        if not len(cloud):
+            return found
+        known = _file(self.card).known_of(_config(self.card), *columns)
+        for seen, own in _parts(columns.points, round(_config(self.card).seen * 1000)):
+            found[seen[own]] = codes[_answer(self, columns.points[seen], known[seen])[own]]
         return found
 
 
 def _parts(points: NDArray[np.int64], halo: int) -> Iterator[tuple[NDArray[np.intp], Bools]]:
     """Points to look at (indices), and which of these are decided then; each is decided once."""
-    if not len(points):
-        return
     todo = [(np.arange(len(points)), np.ones(len(points), np.bool_))]
     while todo:
         seen, own = todo.pop()
@@ -93,13 +93,14 @@ def _parts(points: NDArray[np.int64], halo: int) -> Iterator[tuple[NDArray[np.in
 
 
 @torch.inference_mode()
-def answer(module: nn.Module, card: PointCard, columns: PointColumns) -> NDArray[np.int64]:
-    """Index of the class of each point (n,), of all points at once; the first of those that are equally likely.
+def _answer(package: PointPackage, points: NDArray[np.int64], known: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index of the class of each point (n,); the first of those that are equally likely.
 
     Raises ModelError where the network gives another number of classes than the card has.
     """
-    order, arguments = _file(card).tensors(_config(card), *columns)
-    logits = module(*arguments)
+    card = package.card
+    order, arguments = _file(card).tensors(_config(card), points, known)
+    logits = package.module(*arguments)
     if logits.shape[1] != len(card.classes):
         raise ModelError(f"{card.name}: {logits.shape[1]} classes come out, the card lists {len(card.classes)}")
     best = np.empty(len(order), np.int64)
@@ -108,8 +109,9 @@ def answer(module: nn.Module, card: PointCard, columns: PointColumns) -> NDArray
 
 
 def arguments_of(card: PointCard, columns: PointColumns) -> tuple[NDArray[np.int64], tuple[torch.Tensor, ...]]:
-    """The order of the rows, and the arguments of the network, for points."""
-    order, arguments = _file(card).tensors(_config(card), *columns)
+    """The order of the rows, and the arguments of the network, for points that are looked at all at once."""
+    file, config = _file(card), _config(card)
+    order, arguments = file.tensors(config, columns.points, file.known_of(config, *columns))
     return order, arguments
 
 

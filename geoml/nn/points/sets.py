@@ -6,6 +6,7 @@ perceptron and its maximum is what the centre knows; on the way back finer place
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -29,6 +30,18 @@ def group_maximum(rows: Float[Tensor, "row width"], count: Int[Tensor, " group"]
     return out
 
 
+def parts(count: Int[Tensor, " group"]) -> Iterator[tuple[slice, slice]]:
+    """Whole groups with some `PART` rows together, one after the other, and their rows."""
+    ends = torch.cumsum(count, 0)
+    cuts = torch.searchsorted(ends, torch.arange(PART, int(ends[-1]) + PART, PART, device=ends.device), right=True)
+    begun = start = 0
+    for cut in [*cuts.tolist(), len(count)]:
+        if cut > begun:
+            end = int(ends[cut - 1])
+            yield slice(begun, cut), slice(start, end)
+            begun, start = cut, end
+
+
 class SetAbstraction(nn.Module):
     """What the centres know: the maximum over their groups of what is known of each place and where it lies."""
 
@@ -49,15 +62,10 @@ class SetAbstraction(nn.Module):
         first, second = self.layers
         assert isinstance(first, ExactLayer)
         brought = first.of_known(known)
-        ends = torch.cumsum(count, 0)
-        cuts = torch.searchsorted(ends, torch.arange(PART, int(ends[-1]) + PART, PART, device=ends.device), right=True)
-        out, begun, start = [], 0, 0
-        for cut in cuts.tolist():
-            if cut > begun:
-                end = int(ends[cut - 1])
-                rows = second(first.beside(brought, source[start:end], place[start:end]))
-                out.append(group_maximum(rows, count[begun:cut]))
-                begun, start = cut, end
+        out = []
+        for groups, rows in parts(count):
+            found = second(first.beside(brought, source[rows], place[rows]))
+            out.append(group_maximum(found, count[groups]))
         return torch.cat(out)
 
 
