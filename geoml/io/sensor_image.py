@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ def open_image(place: str) -> SensorImage:
     def action(dataset: rasterio.DatasetReader) -> SensorImage:
         rpc = rpc_of(dataset, file)
         first = crop_offset(dataset.transform, dataset.crs is not None, dataset.shape, rpc)
+        piece = re.search(r"_R(\d+)C(\d+)$", Path(href.split("?")[0]).stem)
+        if piece is not None and piece.groups() != ("1", "1") and first == (0, 0):
+            raise DataError("a tile of a larger picture that does not say where it begins; expected an offset in it")
         return SensorImage(href, rpc, first, dataset.shape)
 
     try:

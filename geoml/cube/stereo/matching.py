@@ -21,7 +21,7 @@ SPECKLE = 100
 LEAST_ERROR, ERROR_RISE, PAID = np.float32(0.12), np.float32(0.5), np.float32(90)
 """Pixels where the least total is 0, pixels more where it is ``PAID``; it rises with its square."""
 KEPT = 64
-"""Tiles whose points are remembered; at most 2.5 MB each."""
+"""Tiles whose points are remembered; at most 3 MB each."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,10 +30,14 @@ LATTICE = 9
 """Places along each side of a tile where sensors are asked."""
 LEVELS = 5
 """Heights at each of them."""
-BENT = 0.1
+SMALLEST = 64
+"""Pixels along each side that are matched at least, for a crop may have a few pixels of a tile only."""
+EDGE = 8
+"""Pixels around the left picture to which tiles reach: beyond it its RPC may be valid no more."""
+BENT = 0.3
 """Pixels that a tile may deviate from affine across the epipolar lines."""
 MISFIT = 0.02
-"""Metres that the polynomials may miss what the sensors say."""
+"""Pixels, as their metres of height, and metres that the polynomials may miss what the sensors say; the larger one."""
 
 ToPlane = Callable[[Floats, Floats], tuple[Floats, Floats]]
 """x, y (n,) in metres of the plane of a run of lon, lat (n,) in degrees."""
@@ -114,13 +118,18 @@ class Tile:
 
 
 def tile(pair: Pair, row: int, column: int, to_plane: ToPlane) -> Tile | None:
-    """The tile of that place on the lattice; None where heights are unknown or the right picture does not reach.
+    """The tile of that place on the lattice; None where heights are unknown or one of the pictures does not reach.
 
     Raises InputError for heights that need more than `DEPTH` disparities, DataError where the sensors are not affine
     over a tile or the places lie beyond their validity.
     """
-    top, left = row * CORE, column * CORE
-    sides = [np.linspace(s - MARGIN, s + CORE + MARGIN - 1, LATTICE) for s in (top, left)]
+    sides = []
+    for start, first, size in zip((row * CORE, column * CORE), pair.left.first, pair.left.shape, strict=True):
+        if start >= first + size or start + CORE <= first:
+            return None
+        low, high = max(start - MARGIN, first - EDGE), min(start + CORE + MARGIN, first + size + EDGE)
+        more = max(0, SMALLEST - (high - low))
+        sides.append(np.linspace(low - more // 2, high + more - more // 2 - 1, LATTICE))
     rows, columns = (a.ravel() for a in np.meshgrid(*sides, indexing="ij"))
     h = pair.ground(rows, columns)[2]
     if not np.isfinite(h).any():
@@ -227,12 +236,12 @@ def _solved(
         raise DataError(f"stereo: the plane of the run does not reach where {pair.left.name} lies")
     solve, missed = Polynomial.fitted(np.stack([x, y, x - far]), h[None])
     place, beside = Polynomial.fitted(np.stack([x, y, h]), plane)
-    if max(missed, beside) > MISFIT:
+    metres = (heights[1] - heights[0]) / float(np.ptp((x - far).reshape(-1, LEVELS), axis=1).mean())
+    if max(missed, beside) > MISFIT * max(1.0, metres):
         raise DataError(
             f"stereo: heights of a tile of {pair.left.name} are off by {max(missed, beside):.3f} m; expected sensors"
-            f" that are smooth to {MISFIT} m"
+            f" that are smooth to {MISFIT * max(1.0, metres):.3f} m"
         )
-    metres = (heights[1] - heights[0]) / float(np.ptp((x - far).reshape(-1, LEVELS), axis=1).mean())
     bounds = (float(plane[0].min()), float(plane[1].min()), float(plane[0].max()), float(plane[1].max()))
     first, last = disparities
     return Tile(*which, shape, to_left, to_right, first, last - first + 1, solve, place, bounds, metres)
