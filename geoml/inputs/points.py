@@ -29,6 +29,7 @@ from geoml.grid.relief import relief
 from geoml.inputs._unfitted import Unfitted
 from geoml.io.cards.elevation import VOID, HeightTerms
 from geoml.io.cards.map_card import MapCard
+from geoml.io.stores.remote import is_url
 from geoml.recipe import PredictRecipe, parse
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ GROUND: Final = 2
 NEVER_GROUND: Final = (9, 17)
 """Water and bridges, where the files tell them; a filter of places cannot."""
 LARGE: Final = 1_000_000
-"""Points of a file without an index that is read as a whole for each block; a larger one is sorted first."""
+"""Points of a file of this machine without an index that is read as a whole for each block; others are sorted first."""
 DELIVERED: Final = "delivered"
 """In place of a filter: what the files call ground."""
 TINY: Mapping[str, object] = {"dates": 7, "task": "elevation", "made": {}}
@@ -70,12 +71,13 @@ def sources_of(items: Sequence[pystac.Item], folder: Path) -> list[PointSource]:
     from geoml.io.points.items import source_of
 
     sources = [source_of(item) for item in items]
-    if all(s.count <= LARGE for s in sources):
+    sort = [s.kind in ("las", "laz") and (s.count > LARGE or is_url(s.href)) for s in sources]
+    if not any(sort):
         return sources
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # one worker sorts, the others wait for what they need too
-        return [s if s.count <= LARGE else binned([s], folder)[0] for s in sources]
+        return [binned([s], folder)[0] if large else s for s, large in zip(sources, sort, strict=True)]
 
 
 @dataclass(frozen=True)
