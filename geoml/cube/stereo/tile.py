@@ -127,9 +127,9 @@ def tile(pair: Pair, row: int, column: int, to_plane: ToPlane) -> Tile | None:
     for start, first, size in zip((row * CORE, column * CORE), pair.left.first, pair.left.shape, strict=True):
         if start >= first + size or start + CORE <= first:
             return None
-        low, high = max(start - MARGIN, first - EDGE), min(start + CORE + MARGIN, first + size + EDGE)
-        more = max(0, SMALLEST - (high - low))
-        sides.append(np.linspace(low - more // 2, high + more - more // 2 - 1, LATTICE))
+        begin, end = max(start - MARGIN, first - EDGE), min(start + CORE + MARGIN, first + size + EDGE)
+        more = max(0, SMALLEST - (end - begin))
+        sides.append(np.linspace(begin - more // 2, end + more - more // 2 - 1, LATTICE))
     rows, columns = (a.ravel() for a in np.meshgrid(*sides, indexing="ij"))
     h = pair.ground(rows, columns)[2]
     if not np.isfinite(h).any():

@@ -19,11 +19,11 @@ from geoml.testing.stereo import made_rpc, rasterio_rpc
 RPC = made_rpc(64, 0.5, (0.05, 0.2), first=(300, 200))
 
 
-def write(path: Path, transform: Affine | None = None) -> Path:
+def write(path: Path, *, placed: bool = True) -> Path:
     values = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-    transform = Affine.translation(200, 300) if transform is None else transform
     profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint16", "nodata": 0}
-    with rasterio.open(path, "w", transform=transform, **profile) as file:
+    place = {"transform": Affine.translation(200, 300)} if placed else {}
+    with rasterio.open(path, "w", **profile, **place) as file:
         file.write(values, 1)
         file.rpcs = rasterio_rpc(RPC)
     return path
@@ -45,7 +45,7 @@ def test_a_picture_is_read_by_window_with_its_place(tmp_path: Path) -> None:
 def test_a_tile_without_its_place_is_refused(tmp_path: Path) -> None:
     rpc = made_rpc(64, 0.5, (0.05, 0.2))
     for name, refused in (("IMG_x_R1C1.tif", False), ("IMG_x_R2C1.tif", True)):
-        path = write(tmp_path / name, Affine.identity())
+        path = write(tmp_path / name, placed=False)
         with rasterio.open(path, "r+") as file:
             file.rpcs = rasterio_rpc(rpc)
         if refused:
