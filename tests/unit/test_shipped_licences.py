@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 CATALOGS = ROOT / "catalogs"
 KIT = ("CC BY 3.0", "KIT AIS Data Set")
 KNMI = ("CC BY 4.0", "Royal Netherlands Meteorological Institute")
+IGN = ("Etalab 2.0", "(c) IGN")
 PRESTO = ("MIT", "(c) 2024 Presto Authors")
 """Licence and holder, as both texts have to write them."""
 
@@ -28,7 +29,8 @@ def test_every_shipped_model_has_a_licence_that_is_looked_after() -> None:
     """Apache-2.0 is that of geoml itself; for any other one a test stands below."""
     cards = {p.parent.name: json.loads(p.read_text("utf-8")) for p in (CATALOGS / "models").glob("*/model.json")}
     licences = {name: card["properties"]["license"] for name, card in cards.items()}
-    assert {k: v for k, v in licences.items() if v != "Apache-2.0"} == {"kit-cars": "CC-BY-3.0", "presto": "MIT"}
+    others = {"kit-cars": "CC-BY-3.0", "point-classes": "etalab-2.0", "presto": "MIT"}
+    assert {k: v for k, v in licences.items() if v != "Apache-2.0"} == others
 
 
 @pytest.mark.parametrize("folder", ["models/kit-cars", "demo/cars"])
@@ -42,6 +44,10 @@ def test_the_radar_names_its_institute() -> None:
 
 def test_the_weights_of_presto_name_their_authors() -> None:
     assert lacking(CATALOGS / "models" / "presto", PRESTO) == []
+
+
+def test_the_classes_of_points_name_the_institute_of_their_clouds() -> None:
+    assert lacking(CATALOGS / "models" / "point-classes", IGN) == []
 
 
 def test_a_folder_without_attribution_is_seen() -> None:
