@@ -71,7 +71,7 @@ def layer(out: Path, name: str) -> tuple[NDArray[Any], NDArray[np.float64], NDAr
             band = file.read(1)
             known = is_known(band, file.nodata)
             row, col = np.nonzero(known)
-            x, y = file.transform.c + col + 0.5, file.transform.f - row - 0.5
+            x, y = file.transform.c + file.res[0] * (col + 0.5), file.transform.f - file.res[0] * (row + 0.5)
         values.append(band[known])
         xs.append(x)
         ys.append(y)
@@ -242,3 +242,32 @@ def test_points_come_back_with_the_classes_that_were_used(tmp_path: Path) -> Non
     np.testing.assert_array_equal(np.asarray(written.x).round(2), np.asarray(known["x"]).round(2))
     ground = np.asarray(written.classification) == 2
     assert (ground == (known["classification"] == 2)).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("withheld", {"withheld": True}),
+        ("noise", {"classification": 7}),
+        ("one place", {"x": made_town.X0 + 10, "y": made_town.Y0 + 10, "z": 100.0}),
+        ("one line", {"y": made_town.Y0 + 10}),
+    ],
+)
+def test_clouds_without_a_surface_say_so(tmp_path: Path, name: str, columns: dict[str, Any]) -> None:
+    made = made_town.columns(density=0.5)
+    made |= {k: np.full(len(made["x"]), v) for k, v in columns.items()}
+    path = tmp_path / "cloud.laz"
+    path.write_bytes(made_town.las_bytes(made, crs=made_town.CRS))
+    with pytest.raises(NothingFound):
+        run([path], tmp_path / "run", block_size=512, res=2)
+
+
+def test_water_has_a_surface_and_no_terrain(tmp_path: Path) -> None:
+    made = made_town.columns(density=1.0)
+    made["classification"] = np.full(len(made["x"]), 9, np.uint8)
+    path = tmp_path / "cloud.laz"
+    path.write_bytes(made_town.las_bytes(made, crs=made_town.CRS))
+    run([path], tmp_path / "run", block_size=512, res=2)
+    assert not len(layer(tmp_path / "run", "dtm")[0])
+    assert len(layer(tmp_path / "run", "dsm")[0]) > 1000
+    assert not len(geopandas.read_parquet(tmp_path / "run/buildings.parquet"))

@@ -24,7 +24,6 @@ from geoml.cube.stereo.tile import CORE, tile
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.elevation.run.points import (
     ASKED,
-    COLLECTION,
     PACKAGE,
     check_same,
     item_name,
@@ -111,7 +110,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     write_json(within(folder, ASKED), {**asked.model_dump(mode="json"), "left_out": {}})
     query = {
         "catalog": str(catalog),
-        "collection": COLLECTION,
+        "collection": catalog.parent.name,
         "datetime": "../..",
         **region_of(asked, [common], folder),
     }

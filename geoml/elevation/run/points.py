@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 ASKED: Final = "elevation.json"
 """In the folder of the run's state: what was asked, and which files were left out."""
 PACKAGE: Final = "surfaces"
-COLLECTION: Final = "points"
 SUFFIXES: Final = (".las", ".laz")
 """Of files of a folder."""
 CLASSES: Final = (
@@ -88,7 +87,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     )
     write_package(terms, asked, folder / PACKAGE)
     write_json(within(folder, ASKED), {**asked.model_dump(mode="json"), "left_out": left})
-    query = {"catalog": str(catalog), "collection": COLLECTION, "datetime": "../..", **region}
+    query = {"catalog": str(catalog), "collection": catalog.parent.name, "datetime": "../..", **region}
     run = {
         "model": str(folder / PACKAGE),
         "crs": crs,
@@ -210,12 +209,12 @@ def name_of(vertical: str | None) -> str:
 
 
 def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) -> Path:
-    """A static catalog of items; gives its ``catalog.json``."""
+    """A static catalog of items, whose collection is called as its folder; gives its ``catalog.json``."""
     above = {"href": "../collection.json", "type": "application/json"}
     names, boxes, times = [], [], []
     for item in items:
         value = item.to_dict(include_self_link=False, transform_hrefs=False)
-        value |= {"collection": COLLECTION, "links": [{"rel": rel, **above} for rel in ("parent", "collection")]}
+        value |= {"collection": folder.name, "links": [{"rel": rel, **above} for rel in ("parent", "collection")]}
         write_json(within(folder, f"items/{item.id}.json"), value)
         names.append(item.id)
         boxes.append(value["bbox"])
@@ -223,7 +222,7 @@ def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) 
     top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
     extent = {"spatial": {"bbox": [united(boxes)]}, "temporal": {"interval": [[min(times), max(times)]]}}
     links = [{"rel": "item", "href": f"./items/{name}.json", "type": "application/geo+json"} for name in names]
-    about = {"stac_version": "1.1.0", "id": COLLECTION, "description": description}
+    about = {"stac_version": "1.1.0", "id": folder.name, "description": description}
     collection = {"type": "Collection", **about, "license": "other", "extent": extent}
     write_json(within(folder, "collection.json"), {**collection, "links": [top, {**top, "rel": "parent"}, *links]})
     child = {"rel": "child", "href": "./collection.json", "type": "application/json"}
@@ -260,7 +259,7 @@ def write_package(terms: HeightTerms, asked: ElevationRecipe, folder: Path) -> N
     """The package of a run that learns nothing: what it makes, and the identity."""
     layers = len(terms.layers)
     card = MapCard(
-        name=Path(terms.ground).name if terms.kind == "points" else terms.kind,
+        name=Path(terms.ground).name if terms.kind == "points" else Path(asked.matching).stem,
         description="Heights, worked out and not learnt.",
         task="elevation" if terms.kind == "points" else "stereo_elevation",
         architecture="given",

@@ -67,8 +67,8 @@ def source_of(item: pystac.Item) -> PointSource:
 
 
 def outline(source: PointSource) -> BaseGeometry:
-    """The box of a file in degrees."""
-    left, bottom, right, top = source.bounds
+    """The box of a file in degrees, half a metre wider on each side: a line of points has an area then."""
+    left, bottom, right, top = shapely.box(*source.bounds).buffer(0.5).bounds
     to = pyproj.Transformer.from_crs(pyproj.CRS.from_user_input(source.crs), "EPSG:4326", always_xy=True)
     edge = shapely.segmentize(shapely.box(left, bottom, right, top), max(right - left, top - bottom, 1.0) / 8)
     return shapely.transform(edge, to.transform, interleaved=False)
