@@ -58,9 +58,10 @@ def print_accuracy(out: Path) -> None:
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     head, *rows = found["table"]
-    table = Table(*head, title="Errors at check points")
+    table = Table(*head, title="Errors at points that the heights did not see")
     for row in rows:
         table.add_row(*row)
-    out_console.print(table)
+    if rows:
+        out_console.print(table)
     for words in found["notes"]:
         out_console.print(words, highlight=False)

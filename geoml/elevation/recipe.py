@@ -65,10 +65,17 @@ class ElevationRecipe(Frozen):
     buildings: bool = Field(default=True, description="also outline buildings, where classes tell them")
     min_area: float = Field(default=10.0, ge=0, description="m²; smaller buildings are left out")
     check_points: Annotated[Place | None, Unhashed("it scores the heights and changes none")] = Field(
-        default=None, description="points with x, y, z that were measured apart: GeoPackage, GeoParquet or CSV"
+        default=None,
+        description="points with x, y, z that were measured apart (GeoPackage, GeoParquet, CSV), or another model of"
+        " the heights (GeoTIFF)",
     )
     check_crs: Annotated[str | None, Unhashed("it scores the heights and changes none")] = Field(
         default=None, description="CRS of check points that say none, compound where their heights have another datum"
+    )
+    left_out: Annotated[bool, Unhashed("it scores the heights and changes none")] = Field(
+        default=False,
+        description="also say how far the terrain is from points of the ground that are left out, by chance and as"
+        " squares of 10 m, in one block",
     )
     write_classes: Annotated[bool, Unhashed("it adds files")] = Field(
         default=False, description="also write the points back as LAZ with the classes that were used"

@@ -19,6 +19,7 @@ from geoml import pipeline
 from geoml.elevation import steps
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.io.crs import with_heights
 from geoml.io.report.blocks import is_known
 from tests import made_town
 from tests.e2e.printed import Cli, prints, rows, said, wide
@@ -271,3 +272,43 @@ def test_water_has_a_surface_and_no_terrain(tmp_path: Path) -> None:
     assert not len(layer(tmp_path / "run", "dtm")[0])
     assert len(layer(tmp_path / "run", "dsm")[0]) > 1000
     assert not len(geopandas.read_parquet(tmp_path / "run/buildings.parquet"))
+
+
+def test_ground_that_was_left_out_is_missed_by_more_than_points_by_chance(town: list[Path], tmp_path: Path) -> None:
+    record = run(town, tmp_path / "run", block_size=128, left_out=True)
+    found = json.loads((tmp_path / "run/accuracy.json").read_text())
+    assert record["files"]["accuracy.json"]
+    assert found["left_out"]["random"]["n"] > 100
+    assert found["left_out"]["random"]["rmse"] < found["left_out"]["squares"]["rmse"] < 0.3
+    assert [r[0] for r in found["table"][1:]] == ["1 in 10 left out by chance", "squares of 10 m left out"]
+    assert "squares of 10 m left out" in (tmp_path / "run/report.html").read_text()
+
+
+def test_another_model_of_the_heights_is_laid_on_the_run(tmp_path: Path) -> None:
+    made = made_town.columns()
+    x, y = (np.asarray(made[k], float) for k in "xy")
+    made |= {"z": np.round(100 + 8 * np.sin(x / 15) * np.cos(y / 20), 2)}
+    path = tmp_path / "hills.laz"
+    path.write_bytes(made_town.las_bytes(made, crs=made_town.CRS))
+    asked: dict[str, Any] = {"block_size": 128, "ground": "delivered"}
+    run([path], tmp_path / "run", **asked, check_points=str(hills(tmp_path / "dem.tif", 2, -1, -3)))
+    found = json.loads((tmp_path / "run/accuracy.json").read_text())
+    assert (found["dem"]["east"], found["dem"]["north"]) == pytest.approx((2, -1), abs=0.1)
+    assert found["dem"]["up"] == pytest.approx(-3, abs=0.05)
+    assert found["dem"]["nmad_after"] < 0.1 < found["dem"]["nmad_before"]
+    assert found["notes"][0].startswith("dem.tif: ")
+    assert found["notes"][0][:20] in (tmp_path / "run/report.html").read_text()
+    other = hills(tmp_path / "other.tif", 0, 0, 0, with_heights("EPSG:32632", "EPSG:3855"))
+    with pytest.raises(InputError, match="one datum"):
+        run([path], tmp_path / "run", **asked, check_points=str(other))
+
+
+def hills(path: Path, east: float, north: float, up: float, crs: str = "EPSG:32632") -> Path:
+    """The hills moved by so many metres, as a DEM."""
+    left, top = made_town.X0 + 20, made_town.Y0 + 110
+    x, y = np.meshgrid(left + 0.5 + np.arange(110), top - 0.5 - np.arange(90))
+    heights = 100 + 8 * np.sin((x - east) / 15) * np.cos((y - north) / 20) + up
+    profile = {"driver": "GTiff", "width": 110, "height": 90, "count": 1, "dtype": "float32", "crs": crs}
+    with rasterio.open(path, "w", **profile, transform=rasterio.Affine(1, 0, left, 0, -1, top)) as file:
+        file.write(heights.astype(np.float32), 1)
+    return path

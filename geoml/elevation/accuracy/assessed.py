@@ -51,11 +51,12 @@ def _named(low: float, high: float, unit: str) -> str:
 
 
 def _table(out: Mapping[str, Any]) -> list[Sequence[str]]:
-    rows: list[Sequence[str]] = [list(HEAD), _row("all", out["all"])]
-    rows += [_row(f"slope {name}", values) for name, values in out["slope"].items()]
-    return rows + [_row(f"ground at {name}", values) for name, values in out["distance"].items()]
+    rows: list[Sequence[str]] = [list(HEAD), row("all", out["all"])]
+    rows += [row(f"slope {name}", values) for name, values in out["slope"].items()]
+    return rows + [row(f"ground at {name}", values) for name, values in out["distance"].items()]
 
 
-def _row(name: str, values: Mapping[str, Any]) -> list[str]:
+def row(name: str, values: Mapping[str, Any]) -> list[str]:
+    """Of the table under `HEAD`."""
     cells = [str(values["n"]), *(f"{values[k]:.3f} m" if k in values else "–" for k in SHOWN[1:])]
     return [name, *cells, f"{100 * values['complete']:.1f} %"]

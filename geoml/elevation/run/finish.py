@@ -7,19 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from geoml.elevation.accuracy.assessed import assessed
-from geoml.elevation.accuracy.check_points import read_check_points
-from geoml.elevation.accuracy.sampled import sampled
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.against import scored
 from geoml.elevation.run.classes import CLASSIFIED, write_all
 from geoml.elevation.run.points import ASKED
 from geoml.engine.run.collect import republish
-from geoml.engine.run.plan import STATE, Plan, read_plan
+from geoml.engine.run.plan import STATE, read_plan
 from geoml.inputs.points import squares_of
-from geoml.io.cards.elevation import ACCURACY, HeightTerms
-from geoml.io.stores.remote import RunStore, run_store
+from geoml.io.cards.elevation import ACCURACY
+from geoml.io.stores.remote import run_store
 from geoml.io.stores.store import read_small, write_json
-from geoml.recipe import parse
 
 
 def finished(asked: ElevationRecipe, out: str | Path) -> dict[str, Any]:
@@ -34,19 +31,8 @@ def finished(asked: ElevationRecipe, out: str | Path) -> dict[str, Any]:
     if asked.write_classes and asked.stereo is None:
         write_all(plan, store.local)
         files[CLASSIFIED] = "the points with the classes that were used"
-    if asked.check_points is not None:
+    if asked.check_points is not None or asked.left_out:
         write_json(store.inside(ACCURACY), scored(asked, plan, store))
-        files[ACCURACY] = "errors at check points, by slope and by distance to the ground"
+        files[ACCURACY] = "how far the heights are from others"
     shutil.rmtree(squares_of(plan.recipe), ignore_errors=True)
     return republish(store, files=files, left_out=said.get("left_out") or {})
-
-
-def scored(asked: ElevationRecipe, plan: Plan, store: RunStore) -> dict[str, Any]:
-    """What ``accuracy.json`` says. Raises what `geoml.elevation.accuracy.check_points.read_check_points` does."""
-    assert asked.check_points is not None
-    (zone,) = plan.zones
-    terms = parse(HeightTerms, dict(plan.card.made), "made")
-    points = read_check_points(asked.check_points, zone.crs, terms.vertical, asked.check_crs)
-    done = [path.stem for path in (store.local / "items").glob("*.json")]
-    size = plan.recipe.block_size
-    return assessed(points, sampled(store.local, zone.plane, size, done, points.x, points.y, terms.layers))

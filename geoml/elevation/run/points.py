@@ -115,7 +115,7 @@ def check_same(asked: ElevationRecipe, folder: Path) -> None:
     if before is None or not any((folder.parent / "items").glob("*.json")):
         return
     was = {k: v for k, v in json.loads(before).items() if k != "left_out"}
-    if changes := differences(was, asked, ("check_points", "check_crs", "write_classes")):
+    if changes := differences(was, asked, ("check_points", "check_crs", "left_out", "write_classes", "block_size")):
         raise InputError(f"out: {folder.parent} holds other heights: {changes}; expected an empty folder")
 
 

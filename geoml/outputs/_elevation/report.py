@@ -98,7 +98,7 @@ class ElevationReport:
     def _accuracy(self) -> Markup:
         try:
             found = json.loads(read_small(self.out / ACCURACY) or b"{}")
-            rows = found["table"]
+            rows, notes = found["table"], [str(words) for words in found["notes"]]
         except (ValueError, LookupError, TypeError):
             return Markup(
                 "<p>No check points were given: nothing is known of how far the heights are from the truth"
@@ -107,7 +107,9 @@ class ElevationReport:
         cell = Markup("<td>{}</td>")
         head = Markup().join(Markup("<th>{}</th>").format(name) for name in rows[0])
         body = Markup().join(Markup("<tr>{}</tr>").format(Markup().join(cell.format(v) for v in r)) for r in rows[1:])
-        return Markup("<h3>Check points</h3><table><tr>{}</tr>{}</table>").format(head, body)
+        said = Markup().join(Markup("<p>{}</p>").format(words) for words in notes)
+        table = Markup("<table><tr>{}</tr>{}</table>").format(head, body) if body else Markup()
+        return Markup("<h3>Against others</h3>{}{}").format(table, said)
 
     def _number(self, key: str, value: float | None) -> str:
         if value is None or not math.isfinite(value):
