@@ -148,11 +148,22 @@ def predict(
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, recipe, "recipe")
     planning.check(recipe)
     with graceful_shutdown(), locked(out) as store:
-        made = plan(recipe, store)
-        left = todo(store)
-        if started:
-            started(made, left)
-        return collect(store, run_all(store.url, left, progress=progress))
+        return run_planned(recipe, store, progress=progress, started=started)
+
+
+def run_planned(
+    recipe: PredictRecipe,
+    store: RunStore,
+    *,
+    progress: Progress | None = None,
+    started: Callable[[planning.Plan, Sequence[str]], None] | None = None,
+) -> dict[str, Any]:
+    """As `predict`, of a run that the caller holds, see `locked`."""
+    made = plan(recipe, store)
+    left = todo(store)
+    if started:
+        started(made, left)
+    return collect(store, run_all(store.url, left, progress=progress))
 
 
 @limits("train")

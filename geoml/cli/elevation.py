@@ -38,11 +38,12 @@ def run_elevation(recipe: ElevationRecipe, out: Path, *, quiet: bool = False) ->
     from geoml.cli.predict import outputs
     from geoml.cli.progress import progress_bar
     from geoml.elevation import steps
+    from geoml.engine.machine.shutdown import graceful_shutdown
 
-    made = steps.elevation_run(recipe, out)
-    with progress_bar() as bar:
-        pipeline.predict(made, out, progress=bar.advance, started=bar.start)
-    with pipeline.locked(out):
+    with graceful_shutdown(), pipeline.locked(out) as store:
+        made = steps.elevation_run(recipe, out)
+        with progress_bar() as bar:
+            pipeline.run_planned(made, store, progress=bar.advance, started=bar.start)
         record = steps.finish(recipe, out)
     if not quiet:
         outputs(out, record)

@@ -9,6 +9,10 @@ from pydantic import ConfigDict, Field, model_validator
 from geoml.fields import Spelled, Unhashed
 from geoml.recipe import Frozen, Place, When
 
+POINTS_ONLY = ("ground", "reach", "buildings", "min_area", "left_out", "write_classes")
+PAIRS_ONLY = ("dem", "heights", "margin", "matching")
+"""Options that say nothing of the other kind of source."""
+
 
 class ElevationRecipe(Frozen):
     """One run of heights."""
@@ -20,7 +24,7 @@ class ElevationRecipe(Frozen):
         description="LAS, LAZ, COPC or EPT: files, folders of them, or URLs. Give this, stereo or catalog",
     )
     stereo: Annotated[tuple[Place, Place] | None, Spelled("ITEM ITEM")] = Field(
-        default=None, description="two pictures of one place with RPC: files, or STAC items"
+        default=None, description="two pictures of one place with RPC: files, or STAC items on this machine"
     )
     catalog: Place | None = Field(
         default=None, description="a name in catalogs/, a STAC API or a static catalog whose items are clouds of points"
@@ -36,8 +40,16 @@ class ElevationRecipe(Frozen):
         description="which points are ground: smrf, pmf, delivered (the classes of the files), or a package",
     )
     res: float = Field(default=1.0, gt=0, le=1000, description="metres of a side of a cell")
-    crs: str | None = Field(default=None, description="horizontal CRS of points that say none, such as EPSG:28992")
-    vertical: str | None = Field(default=None, description="CRS of heights that say none, such as EPSG:5709")
+    crs: str | None = Field(
+        default=None,
+        description="horizontal CRS of the points, in place of what files say, such as EPSG:28992;"
+        " of pictures that of the output",
+    )
+    vertical: str | None = Field(
+        default=None,
+        description="CRS of the heights, in place of what files say, such as EPSG:5709; or only their unit: m, ft or"
+        " ftUS",
+    )
     datum: str | None = Field(
         default=None,
         description="CRS that heights are converted to, such as EPSG:5773 or ellipsoid; by default they stay as they"
@@ -59,8 +71,8 @@ class ElevationRecipe(Frozen):
     margin: float = Field(default=60.0, gt=0, le=2000, description="metres below and above the DEM that are searched")
     matching: Place = Field(
         default="census",
-        description="what says that pixels of two pictures are alike: census, mccnn (its weights, where they are"
-        " installed), or a network's .safetensors",
+        description="cost of matching two pictures: census, mccnn (its weights, where they are installed), or a"
+        " network's .safetensors",
     )
     buildings: bool = Field(default=True, description="also outline buildings, where classes tell them")
     min_area: float = Field(default=10.0, ge=0, description="m²; smaller buildings are left out")
@@ -74,8 +86,8 @@ class ElevationRecipe(Frozen):
     )
     left_out: Annotated[bool, Unhashed("it scores the heights and changes none")] = Field(
         default=False,
-        description="also say how far the terrain is from points of the ground that are left out, by chance and as"
-        " squares of 10 m, in one block",
+        description="also report errors of the terrain at ground points that are held back in one block, at random and"
+        " in squares of 10 m",
     )
     write_classes: Annotated[bool, Unhashed("it adds files")] = Field(
         default=False, description="also write the points back as LAZ with the classes that were used"
@@ -93,6 +105,9 @@ class ElevationRecipe(Frozen):
             raise ValueError("dem, heights: expected one of them for two pictures")
         if self.stereo is not None and self.dem is not None and self.vertical is None:
             raise ValueError("vertical: not given; expected what the DEM is above, such as EPSG:5773 or ellipsoid")
+        other = POINTS_ONLY if self.stereo else PAIRS_ONLY
+        if strange := [n for n in other if getattr(self, n) != type(self).model_fields[n].default]:
+            raise ValueError(f"{', '.join(strange)}: not of {'two pictures' if self.stereo else 'points'}")
         if self.bbox is not None and self.region is not None:
             raise ValueError("bbox, region: both given; expected one of them")
         if self.catalog is None and (self.collection or self.datetime):

@@ -42,8 +42,12 @@ def heights(town: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def recipe(town: list[Path], **changes: Any) -> ElevationRecipe:
+    return ElevationRecipe.model_validate({"points": [str(p) for p in town], "block_size": 64, **changes})
+
+
 def run(town: list[Path], out: Path, **changes: Any) -> dict[str, Any]:
-    asked = ElevationRecipe.model_validate({"points": [str(p) for p in town], "block_size": 64, **changes})
+    asked = recipe(town, **changes)
     pipeline.predict(steps.elevation_run(asked, out), out)
     return steps.finish(asked, out)
 
@@ -312,3 +316,27 @@ def hills(path: Path, east: float, north: float, up: float, crs: str = "EPSG:326
     with rasterio.open(path, "w", **profile, transform=rasterio.Affine(1, 0, left, 0, -1, top)) as file:
         file.write(heights.astype(np.float32), 1)
     return path
+
+
+def test_a_run_goes_on_from_wherever_it_is_asked(town: list[Path], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(town, Path("run"), block_size=512)
+    path = next((tmp_path / "run/cogs").glob("*/dtm.tif"))
+    before = path.stat().st_mtime_ns
+    run(town, tmp_path / "run", block_size=512)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_what_decides_a_height_is_in_the_hash_of_its_block(town: list[Path], tmp_path: Path) -> None:
+    hashes = set()
+    for number, changes in enumerate(({}, {"ground": "pmf"}, {"reach": 20.0})):
+        out = tmp_path / str(number)
+        made = pipeline.plan(steps.elevation_run(recipe(town, block_size=512, **changes), out), out)
+        hashes |= {made.card.marks}
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(("given", "word"), [({"matching": "mccnn"}, "matching"), ({"margin": 20.0}, "margin")])
+def test_options_of_pictures_are_not_of_points(town: list[Path], given: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=f"{word}: not of points"):
+        recipe(town, **given)

@@ -33,6 +33,6 @@ def finished(asked: ElevationRecipe, out: str | Path) -> dict[str, Any]:
         files[CLASSIFIED] = "the points with the classes that were used"
     if asked.check_points is not None or asked.left_out:
         write_json(store.inside(ACCURACY), scored(asked, plan, store))
-        files[ACCURACY] = "how far the heights are from others"
+        files[ACCURACY] = "errors against check points, a DEM or ground that was held back"
     shutil.rmtree(squares_of(plan.recipe), ignore_errors=True)
     return republish(store, files=files, left_out=said.get("left_out") or {})

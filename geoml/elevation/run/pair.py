@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
 import logging
@@ -25,6 +24,7 @@ from geoml.elevation.recipe import ElevationRecipe
 from geoml.elevation.run.points import (
     ASKED,
     PACKAGE,
+    changed_at,
     check_same,
     item_name,
     name_of,
@@ -67,7 +67,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     assert asked.stereo is not None
     if is_bucket(out):
         raise InputError(f"out: {out} is a bucket; a run of heights keeps its catalog beside it, expected a folder")
-    folder = claim(out, STATE).local / STATE
+    folder = (claim(out, STATE).local / STATE).resolve()
     check_same(asked, folder)
     images = [open_image(place) for place in asked.stereo]
     names = [item_name(i.href) for i in images]
@@ -213,11 +213,10 @@ def _bounds(shape: shapely.Geometry, crs: str) -> tuple[float, float, float, flo
 
 def _item(name: str, image: SensorImage, shape: shapely.Polygon) -> pystac.Item:
     """The item of a picture; its version changes with the file."""
-    stamp, when = "", dt.datetime.now(dt.UTC)
+    stamp, when = "", changed_at(image.href)
     if not is_url(image.href):
         look = Path(image.href).stat()
         stamp = f"{look.st_size} {look.st_mtime_ns}"
-        when = dt.datetime.fromtimestamp(look.st_mtime, dt.UTC)
     said = json.dumps(image.as_plain(), sort_keys=True)
     properties = {"processing:version": hashlib.sha256(f"{said} {stamp}".encode()).hexdigest()[:16]}
     item = pystac.Item(name, shapely.geometry.mapping(shape), list(shape.bounds), when, properties)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 ASKED: Final = "elevation.json"
 """In the folder of the run's state: what was asked, and which files were left out."""
 PACKAGE: Final = "surfaces"
+UNDATED: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+"""The time of an item has to be one; that of a file elsewhere without a date is the same in each run."""
 SUFFIXES: Final = (".las", ".laz")
 """Of files of a folder."""
 CLASSES: Final = (
@@ -65,7 +67,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     """
     if is_bucket(out):
         raise InputError(f"out: {out} is a bucket; a run of heights keeps its catalog beside it, expected a folder")
-    folder = claim(out, STATE).local / STATE
+    folder = (claim(out, STATE).local / STATE).resolve()  # the same whoever asks from wherever
     check_same(asked, folder)
     sources, left = opened(asked)
     crs, vertical = one_of(sources, "crs"), one_of(sources, "vertical")
@@ -167,8 +169,15 @@ def candidates(
         )
         catalog, out = open_catalog(asked.catalog), LeftOut(strict=False)
         for item in search(query, out):
-            yield item.id, False, partial(item_source, item, catalog, *options)
+            yield item.id, False, partial(_dated_source, item, partial(item_source, item, catalog, *options))
         left |= out.items
+
+
+def _dated_source(item: pystac.Item, opened: Callable[[], PointSource]) -> PointSource:
+    """The source of an item, of the day that the item says."""
+    when = item.datetime or item.common_metadata.start_datetime
+    source = opened()
+    return source if when is None else replace(source, made=when.astimezone(dt.UTC).date().isoformat())
 
 
 def one_of(sources: Sequence[PointSource], field: str) -> str | None:
@@ -231,12 +240,8 @@ def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) 
 
 
 def _item(source: PointSource) -> pystac.Item:
-    said = {**source.as_plain(), "place": redact(source.href)}
-    stamp = ""
-    if not is_url(source.href):
-        look = Path(source.href).stat()
-        stamp = f"{look.st_size} {look.st_mtime_ns}"
-    version = hashlib.sha256(f"{json.dumps(said, sort_keys=True)} {stamp}".encode()).hexdigest()[:16]
+    said = json.dumps({**source.as_plain(), "place": redact(source.href)}, sort_keys=True)
+    version = hashlib.sha256(said.encode()).hexdigest()[:16]
     return source_item(source, item_name(source.href), _when(source), version)
 
 
@@ -247,12 +252,16 @@ def item_name(href: str) -> str:
 
 
 def _when(source: PointSource) -> dt.datetime:
-    """The day that the file says it was made, else the time of its last change; without both, now."""
+    """The day that the file, or its item, says it was made, else the time of its last change; of a file elsewhere that
+    says none, `UNDATED`."""
     if source.made is not None:
         return dt.datetime.combine(dt.date.fromisoformat(source.made), dt.time(), dt.UTC)
-    if not is_url(source.href):
-        return dt.datetime.fromtimestamp(Path(source.href).stat().st_mtime, dt.UTC)
-    return dt.datetime.now(dt.UTC)
+    return changed_at(source.href)
+
+
+def changed_at(href: str) -> dt.datetime:
+    """When a file of this machine was changed last; `UNDATED` of one elsewhere."""
+    return UNDATED if is_url(href) else dt.datetime.fromtimestamp(Path(href).stat().st_mtime, dt.UTC)
 
 
 def write_package(terms: HeightTerms, asked: ElevationRecipe, folder: Path) -> None:

@@ -23,7 +23,7 @@ from geoml.io.cards.profile import BandProfile, Level
 from geoml.io.cards.short_radius import ShortRadius
 from geoml.io.cards.signature import Signature
 from geoml.io.unit_names import Unit, unit
-from geoml.recipe import Frozen, Phase
+from geoml.recipe import Frozen, Phase, digest
 from geoml.texts import listed
 
 TASKS = {
@@ -40,7 +40,9 @@ WIDE = 16
 """
 TEMPERATURE = "temperature"
 """In ``made``: what divides the logits of classes."""
-UNLEARNT = ("given", "persistence", "advection")
+GIVEN = "given"
+"""The architecture that passes on what its input worked out, as ``made`` says."""
+UNLEARNT = (GIVEN, "persistence", "advection")
 """Architectures that learn nothing."""
 WHOLE = 256
 """Core of chips that are never trimmed, so that a small block does not cost a large chip."""
@@ -219,9 +221,10 @@ class MapCard(ModelCard):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What of the card decides the class of a pixel beside weights, for hashes: empty without `short_radius`."""
+        """What of the card decides a pixel beside weights, for hashes: of a network as it is, nothing."""
         record = self.short_radius
-        return (f"radius {self.radius}, core {record.core}",) if record else ()
+        made = (digest(self.made),) if self.architecture == GIVEN else ()
+        return (f"radius {self.radius}, core {record.core}",) if record else made
 
     @model_validator(mode="after")
     def _detection_of_the_classes(self) -> Self:

@@ -43,6 +43,9 @@ class PointSource:
     made: str | None = None
     """Day on which the file was made, RFC 3339; None: it does not say."""
 
+    stamp: str = ""
+    """What changes when the file does: its size, and its time or the tag that its server gives it."""
+
     @property
     def href(self) -> str:
         """The href as it was named."""
@@ -86,7 +89,7 @@ def _described_ept(
 ) -> PointSource:
     said, _, _ = kept_document(place, file)
     where = resolved(first(said.stated, item), crs, vertical)
-    return _source("ept", said.count, said.bounds, where, None, place)
+    return replace(_source("ept", said.count, said.bounds, where, None, place), stamp=_stamp(file))
 
 
 def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | None, vertical: str | None) -> PointSource:
@@ -98,7 +101,11 @@ def _described(file: PointBytes, place: PointPlace, item: Stated, crs: str | Non
     box = (header.mins[0], header.mins[1], header.maxs[0], header.maxs[1])
     kind = "copc" if is_copc(file, place, header) else "laz" if header.compressed else "las"
     found = _source(kind, header.count, box, where, header.format, place)
-    return replace(found, made=header.made.isoformat() if header.made else None)
+    return replace(found, made=header.made.isoformat() if header.made else None, stamp=_stamp(file))
+
+
+def _stamp(file: PointBytes) -> str:
+    return " ".join(map(str, file.version))
 
 
 def _source(

@@ -109,7 +109,7 @@ class ElevationReport:
         body = Markup().join(Markup("<tr>{}</tr>").format(Markup().join(cell.format(v) for v in r)) for r in rows[1:])
         said = Markup().join(Markup("<p>{}</p>").format(words) for words in notes)
         table = Markup("<table><tr>{}</tr>{}</table>").format(head, body) if body else Markup()
-        return Markup("<h3>Against others</h3>{}{}").format(table, said)
+        return Markup("<h3>Accuracy</h3>{}{}").format(table, said)
 
     def _number(self, key: str, value: float | None) -> str:
         if value is None or not math.isfinite(value):

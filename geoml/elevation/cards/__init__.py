@@ -1,1 +1,0 @@
-"""What packages of this wing say of themselves."""
