@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import laspy.copc
 import numpy as np
+import pystac
 import pytest
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
@@ -16,9 +18,11 @@ from geoml.io.points import copc
 from geoml.io.points.bins import binned
 from geoml.io.points.files import PointPlace
 from geoml.io.points.georeference import Stated
+from geoml.io.points.items import item_source
 from geoml.io.points.kept import kept_nodes
 from geoml.io.points.read import read_window
 from geoml.io.points.source import open_place, open_source
+from geoml.io.stac.catalog import Catalog
 from geoml.io.stores import hrefs, ranges
 from tests.integration import fault_server
 from tests.made_clouds import las_bytes, made_points
@@ -199,6 +203,19 @@ def test_a_signature_that_is_refused_is_renewed_once(server: Any) -> None:
     ranges.forget(place.href)
     with pytest.raises(DataError, match="HTTP 403"):
         open_place(place, Stated())
+
+
+def test_a_signed_href_of_an_item_is_asked_for_bare_and_says_what_to_do(server: Any, tmp_path: Path) -> None:
+    catalog = Catalog("here", str(tmp_path / "catalog.json"), "static", remote=False, root=tmp_path)
+    item = pystac.Item("tile", {"type": "Point", "coordinates": [9, 45]}, None, dt.datetime(2024, 1, 1), {})
+    item.add_asset("cloud", pystac.Asset(f"{server.url}/a.laz?sig=S3CRET"))
+    source = item_source(item, catalog, "EPSG:32632")
+    assert "S3CRET" not in json.dumps(source.as_plain())
+    ranges.forget(source.href)
+    server.allow = lambda seen: seen.query == "sig=S3CRET"
+    with pytest.raises(DataError, match=r"item tile: .*HTTP 403 .*sign: in the catalog's YAML") as caught:
+        item_source(item, catalog, "EPSG:32632")
+    assert "S3CRET" not in str(caught.value)
 
 
 def test_a_login_page_and_a_private_host_are_named(server: Any, machine: Callable[..., None]) -> None:

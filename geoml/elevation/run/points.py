@@ -42,6 +42,7 @@ from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, within, write_json
 from geoml.recipe import PredictRecipe, Query, differences, parse
+from geoml.redacted import bare
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,9 @@ def candidates(
     asked: ElevationRecipe, options: tuple[str | None, str | None], left: dict[str, str]
 ) -> Iterator[Candidate]:
     """The files that were named, and those of folders and catalogs. Items that cannot be placed go to ``left``."""
+    urls = [bare(text) for text in dict.fromkeys(asked.points) if is_url(text)]
+    if twice := next((url for url in urls if urls.count(url) > 1), None):
+        raise InputError(f"points: {twice} is named twice, with other queries; expected a path for each file")
     for text in asked.points:
         path = Path(text)
         if is_url(text) or not path.is_dir():
