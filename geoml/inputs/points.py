@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 GROUND: Final = 2
 NEVER_GROUND: Final = (9, 17)
-"""Water and bridges, where the files tell them; a filter of places cannot."""
+"""Water and bridges, where the files tell them; neither a filter of places nor a package can."""
 LARGE: Final = 1_000_000
 """Points of a file of this machine without an index that is read as a whole for each block; others are sorted first."""
 DELIVERED: Final = "delivered"
@@ -196,7 +196,9 @@ class Input(Unfitted):
             shift = HeightShift(**{**self.terms.shift, "grids": tuple(self.terms.shift["grids"])})
             cloud = replace(cloud, z=shift.apply(cloud.x, cloud.y, cloud.z))
         if self.classifier is not None:
-            cloud = replace(cloud, classification=self.classifier.classify(cloud))
+            learned = self.classifier.classify(cloud)
+            told = np.isin(cloud.classification, NEVER_GROUND)
+            cloud = replace(cloud, classification=np.where(told, cloud.classification, learned))
         if self.filter is None:
             ground = cloud.classification == GROUND
         else:
