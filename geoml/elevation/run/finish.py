@@ -24,7 +24,6 @@ from geoml.io.stores.remote import run_store
 from geoml.io.stores.store import read_small, within, write_bytes, write_json
 from geoml.recipe import PredictRecipe, digest
 
-
 MADE_OF: Final = "made_of.txt"
 """In the folder of the run's state: a digest of what the files of `TITLES` were made of."""
 TITLES: Final = {

@@ -27,7 +27,7 @@ from geoml.engine.packages import cards, package
 from geoml.engine.run.plan import STATE
 from geoml.engine.run.search import search
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, unknown
-from geoml.inputs.points import DELIVERED
+from geoml.inputs.points import CATALOG, DELIVERED
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.heights import height_shift, vertical_name
@@ -74,7 +74,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
         raise InputError("crs: not known; expected --crs, such as EPSG:28992")
     vertical, shift = on_datum(asked, sources, crs, vertical)
     items = [_item(source) for source in sorted(sources, key=lambda s: s.href)]
-    catalog = write_catalog(items, folder / "points", "clouds of points of a run")
+    catalog = write_catalog(items, folder / CATALOG, "clouds of points of a run")
     region = region_of(asked, [outline(s) for s in sources], folder)
     ground, weights = ground_by(asked.ground)
     terms = HeightTerms(

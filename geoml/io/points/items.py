@@ -41,8 +41,8 @@ _UNSIGNED = "its URL was asked for without its query, which no file may keep; ex
 def source_item(source: PointSource, name: str, when: dt.datetime, version: str = "") -> pystac.Item:
     """An item of one source: its outline in degrees, count, encoding and CRS, and what `PointSource.from_plain` takes.
 
-    ``geoml:points`` of its asset is that; it is believed in catalogs of our own only. ``version`` changes as the file
-    does.
+    ``geoml:points`` of its asset is that; it is believed in the catalog that a run wrote only, see
+    `geoml.inputs.points.catalog_of`. ``version`` changes as the file does.
     """
     degrees = outline(source)
     properties = {
