@@ -16,13 +16,15 @@ def elevation_run(recipe: ElevationRecipe, out: str | Path) -> PredictRecipe:
 
     Raises what ``prepared`` of `geoml.elevation.run.points` or of `geoml.elevation.run.pair` does.
     """
+    from geoml.elevation.run.finish import forget_older  # GDAL
+
     if recipe.stereo is not None:
-        from geoml.elevation.run.pair import prepared as of_pair  # GDAL
-
-        return of_pair(recipe, out)
-    from geoml.elevation.run.points import prepared  # GDAL
-
-    return prepared(recipe, out)
+        from geoml.elevation.run.pair import prepared
+    else:
+        from geoml.elevation.run.points import prepared
+    made = prepared(recipe, out)
+    forget_older(made, out)
+    return made
 
 
 @limits("elevation")

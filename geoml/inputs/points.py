@@ -29,6 +29,7 @@ from geoml.grid.relief import relief
 from geoml.inputs._unfitted import Unfitted
 from geoml.io.cards.elevation import VOID, HeightTerms
 from geoml.io.cards.map_card import MapCard
+from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
 from geoml.recipe import PredictRecipe, parse
 
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from geoml.io.points.cloud import Cloud
     from geoml.io.points.source import PointSource
 
+CATALOG: Final = "points"
+"""Folder of the catalog that a run writes of its clouds."""
 GROUND: Final = 2
 NEVER_GROUND: Final = (9, 17)
-"""Water and bridges, where the files tell them; a filter of places cannot."""
+"""Water and bridges, where the files tell them; neither a filter of places nor a package can."""
 LARGE: Final = 1_000_000
 """Points of a file of this machine without an index that is read as a whole for each block; others are sorted first."""
 DELIVERED: Final = "delivered"
@@ -60,9 +63,24 @@ def _loaded(name: str, sha256: str) -> PointPackage:
     return package
 
 
+def catalog_of(recipe: PredictRecipe) -> Path:
+    """The catalog of a run, in the folder `CATALOG` beside its package.
+
+    What its items say is believed: which files are opened and how they are asked for. Raises InputError for any other
+    catalog, wherever it is.
+    """
+    catalog = Path(recipe.model).absolute().parent / CATALOG / "catalog.json"
+    if is_url(recipe.query.catalog) or Path(recipe.query.catalog).absolute() != catalog:
+        raise InputError(
+            f"catalog: {redact(recipe.query.catalog)} is not that of the run that made the model"
+            f" {Path(recipe.model).name}; expected geoml elevation --catalog"
+        )
+    return catalog
+
+
 def squares_of(recipe: PredictRecipe) -> Path:
     """The folder of a run for files without an index, sorted by place."""
-    return Path(recipe.query.catalog).parent / "squares"
+    return catalog_of(recipe).parent / "squares"
 
 
 def sources_of(items: Sequence[pystac.Item], folder: Path) -> list[PointSource]:
@@ -139,9 +157,11 @@ class Input(Unfitted):
         return max(halo(self.options, self.card.gsd), buildings.reach(self.card.gsd))
 
     def check(self, when: Sequence[str]) -> None:
-        """Raise InputError unless there is one time range."""
+        """Raise InputError unless there is one time range, and the catalog is the run's own."""
         if len(when) != 1:
             raise InputError(f"datetime: {len(when)} given; {self.card.name} takes one range of all files")
+        if self.recipe is not None:
+            catalog_of(self.recipe)
 
     def reference(self, when: Sequence[str]) -> str | None:
         """Raises InputError: clouds are not looked at day by day."""
@@ -196,7 +216,9 @@ class Input(Unfitted):
             shift = HeightShift(**{**self.terms.shift, "grids": tuple(self.terms.shift["grids"])})
             cloud = replace(cloud, z=shift.apply(cloud.x, cloud.y, cloud.z))
         if self.classifier is not None:
-            cloud = replace(cloud, classification=self.classifier.classify(cloud))
+            learned = self.classifier.classify(cloud)
+            told = np.isin(cloud.classification, NEVER_GROUND)
+            cloud = replace(cloud, classification=np.where(told, cloud.classification, learned))
         if self.filter is None:
             ground = cloud.classification == GROUND
         else:

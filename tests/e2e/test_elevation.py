@@ -249,6 +249,31 @@ def test_points_come_back_with_the_classes_that_were_used(tmp_path: Path) -> Non
     assert (ground == (known["classification"] == 2)).mean() > 0.99
 
 
+def test_what_was_written_after_other_heights_goes_with_them(town: list[Path], tmp_path: Path) -> None:
+    path, out = tmp_path / "a.laz", tmp_path / "run"
+    made = made_town.columns(density=1.0)
+    path.write_bytes(made_town.las_bytes(made, crs=made_town.CRS))
+    run([path], out, block_size=512, res=2, write_classes=True, left_out=True)
+    (classes,) = (out / "points").glob("*.laz")
+    assert len(laspy.read(classes).points) == len(made["x"])
+    assert "left out by chance" in (out / "report.html").read_text()
+    before = classes.stat().st_mtime_ns
+    same = run([path], out, block_size=512, res=2)  # the same heights: what is known of them stays
+    assert {"points", "accuracy.json"} <= set(same["files"])
+    assert run([path], out, block_size=512, res=2, write_classes=True)["files"]["points"]
+    assert classes.stat().st_mtime_ns == before
+
+    fewer = {k: v[::2] for k, v in made.items()}
+    path.write_bytes(made_town.las_bytes(fewer, crs=made_town.CRS))
+    record = run([path], out, block_size=512, res=2)
+    assert not (out / "points").exists()
+    assert not (out / "accuracy.json").exists()
+    assert not {"points", "accuracy.json"} & set(record["files"])
+    assert "left out by chance" not in (out / "report.html").read_text()
+    run([path], out, block_size=512, res=2, write_classes=True)
+    assert len(laspy.read(classes).points) == len(fewer["x"])
+
+
 @pytest.mark.parametrize(
     ("name", "columns"),
     [

@@ -13,12 +13,19 @@ from typing import Any
 import pytest
 
 from geoml import pipeline
+from geoml.elevation import steps
+from geoml.elevation.recipe import ElevationRecipe
 from geoml.engine.packages import cards
 from geoml.engine.run.blocks import _loaded
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
 from geoml.errors import InputError, NothingFound
+from geoml.io.points import copc, ept
+from geoml.io.points.kept import kept_nodes
 from geoml.io.stores import signed
+from tests import made_town
+from tests.made_clouds import made_points
+from tests.made_octrees import write_copc, write_ept
 
 SECOND = "S3CRETofTUESDAY"
 
@@ -110,6 +117,45 @@ def test_workers_elsewhere_get_it_with_their_batch(days: Any, tmp_path: Path, wo
     assert run.returncode == 0, run.stderr
     assert "S3CRET" not in run.stdout + run.stderr
     assert keeping(tmp_path / "out", tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "copc", "ept"])
+def test_heights_of_signed_points_keep_no_signature(days: Any, tmp_path: Path, kind: str) -> None:
+    out, home = tmp_path / "out", days.folder / "signed"
+    made_town.write_town(home)
+    if kind == "copc":
+        write_copc(home / "west.copc.laz", home / "west.laz", per_node=3000, levels=2, pages=True)
+    elif kind == "ept":
+        write_ept(home / "tiles", made_points(4000), per_node=500, levels=1)
+    name = {"plain": "west.laz", "copc": "west.copc.laz", "ept": "tiles/ept.json"}[kind]
+
+    def heights() -> dict[str, Any]:
+        points = [f"{days.url}/signed/{name}?sig={days.signature}"]
+        asked = ElevationRecipe.model_validate({"points": points, "res": 4, "block_size": 64})
+        pipeline.predict(steps.elevation_run(asked, out), out)
+        return steps.finish(asked, out)
+
+    first = heights()
+    assert first["blocks"]["done"]
+    assert keeping(out, tmp_path / "scratch") == []
+    (out / "items" / f"{first['blocks']['done'][0]}.json").unlink()
+    another_day(days)
+    for kept in (copc.kept_files, kept_nodes, ept._files):
+        kept.clear()
+    assert heights()["hash"] == first["hash"]
+    assert keeping(out, tmp_path / "scratch") == []
+
+
+def test_one_path_under_two_signatures_is_refused(days: Any, tmp_path: Path) -> None:
+    points = [f"{days.url}/signed/dl?sig=S3CRET{n}" for n in (1, 2)]
+    with pytest.raises(InputError, match="named twice") as caught:
+        steps.elevation_run(ElevationRecipe.model_validate({"points": points}), tmp_path / "out")
+    assert "S3CRET" not in str(caught.value)
+    with pytest.raises(InputError, match="fragment") as caught:
+        steps.elevation_run(
+            ElevationRecipe.model_validate({"points": [f"{days.url}/a.laz;sig=S3CRET"]}), tmp_path / "out"
+        )
+    assert "S3CRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize("what", ["model", "catalog", "region"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import laspy.copc
 import numpy as np
+import pystac
 import pytest
 
 from geoml.errors import DataError, GeomlError, InputError, TransientError
@@ -16,9 +18,11 @@ from geoml.io.points import copc
 from geoml.io.points.bins import binned
 from geoml.io.points.files import PointPlace
 from geoml.io.points.georeference import Stated
+from geoml.io.points.items import item_source
 from geoml.io.points.kept import kept_nodes
 from geoml.io.points.read import read_window
 from geoml.io.points.source import open_place, open_source
+from geoml.io.stac.catalog import Catalog
 from geoml.io.stores import hrefs, ranges
 from tests.integration import fault_server
 from tests.made_clouds import las_bytes, made_points
@@ -53,6 +57,13 @@ def cost(server: Any, name: str) -> tuple[int, int]:
     """Requests and bytes so far."""
     size = len(server.files[f"/{name}"])
     return len(server.seen), sum(min(stop, size) - start for start, stop in server.ranges())
+
+
+def serve_folder(server: Any, folder: Path) -> None:
+    """The files of an EPT below ``/tiles``."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            server.files[f"/tiles/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
 
 
 def laspy_cost(server: Any, windows: list[tuple[float, ...]]) -> tuple[int, int, int]:
@@ -93,9 +104,7 @@ def test_a_plain_file_is_read_once_in_a_run(server: Any, folder: Path, tmp_path:
 
 def test_an_ept_is_read_over_http(server: Any, tmp_path: Path) -> None:
     document = write_ept(tmp_path / "tiles", made_points(2000), per_node=300)
-    for path in document.parent.rglob("*"):
-        if path.is_file():
-            server.files[f"/tiles/{path.relative_to(document.parent).as_posix()}"] = path.read_bytes()
+    serve_folder(server, document.parent)
     source = open_source(f"{server.url}/tiles/ept.json")
     assert same(read_window([source], ALL), read_window([open_source(str(document))], ALL))
     assert len({s.path for s in server.seen}) == len(server.seen)  # each file in one request
@@ -138,6 +147,44 @@ def test_a_server_that_recovers_gives_all_points(server: Any, folder: Path, mach
     assert same(read_window([source], WINDOW), read_window([open_source(str(folder / "a.laz"))], WINDOW))
 
 
+@pytest.mark.parametrize("fate", ["503", "404", "short", "html"])
+@pytest.mark.parametrize("kind", ["copc", "ept"])
+def test_a_page_of_a_hierarchy_that_failed_is_no_hole_afterwards(
+    server: Any, folder: Path, tmp_path: Path, kind: str, fate: str
+) -> None:
+    if kind == "copc":
+        url, whole = f"{server.url}/a.copc.laz", open_source(str(folder / "a.laz"))
+        source = open_source(url)
+        server.only = "a.copc.laz"
+    else:
+        document = write_ept(tmp_path / "tiles", made_points(2000), per_node=100)
+        serve_folder(server, document.parent)
+        source, whole = open_source(f"{server.url}/tiles/ept.json"), open_source(str(document))
+        server.only = "ept-hierarchy/1-"
+    server.last = fate
+    with pytest.raises(GeomlError):
+        read_window([source], ALL)
+    server.last = "ok"
+    assert same(read_window([source], ALL), read_window([whole], ALL))
+
+
+def test_a_signature_that_ends_between_pages_leaves_no_hole(server: Any, folder: Path) -> None:
+    asked: list[str] = []
+
+    def token(*_: object) -> tuple[int, bytes]:
+        asked.append("")
+        said = {"token": f"sig={len(asked)}", "msft:expiry": "2100-01-01T00:00:00+00:00"}
+        return 200, json.dumps(said).encode()
+
+    server.files["/late/a.copc.laz"] = server.files["/a.copc.laz"]
+    server.pages["/sign/127.0.0.1/late"] = token
+    place = PointPlace(f"{server.url}/late/a.copc.laz", sign=f"{server.url}/sign", remote=True)
+    source = open_place(place, Stated(), "EPSG:32632")
+    server.allow = lambda seen: not seen.path.startswith("/late") or seen.query == "sig=2"  # the first one has ended
+    assert same(read_window([source], ALL), read_window([open_source(str(folder / "a.laz"))], ALL))
+    assert len(asked) == 2
+
+
 def test_a_signature_that_is_refused_is_renewed_once(server: Any) -> None:
     asked: list[str] = []
 
@@ -156,6 +203,19 @@ def test_a_signature_that_is_refused_is_renewed_once(server: Any) -> None:
     ranges.forget(place.href)
     with pytest.raises(DataError, match="HTTP 403"):
         open_place(place, Stated())
+
+
+def test_a_signed_href_of_an_item_is_asked_for_bare_and_says_what_to_do(server: Any, tmp_path: Path) -> None:
+    catalog = Catalog("here", str(tmp_path / "catalog.json"), "static", remote=False, root=tmp_path)
+    item = pystac.Item("tile", {"type": "Point", "coordinates": [9, 45]}, None, dt.datetime(2024, 1, 1), {})
+    item.add_asset("cloud", pystac.Asset(f"{server.url}/a.laz?sig=S3CRET"))
+    source = item_source(item, catalog, "EPSG:32632")
+    assert "S3CRET" not in json.dumps(source.as_plain())
+    ranges.forget(source.href)
+    server.allow = lambda seen: seen.query == "sig=S3CRET"
+    with pytest.raises(DataError, match=r"item tile: .*HTTP 403 .*sign: in the catalog's YAML") as caught:
+        item_source(item, catalog, "EPSG:32632")
+    assert "S3CRET" not in str(caught.value)
 
 
 def test_a_login_page_and_a_private_host_are_named(server: Any, machine: Callable[..., None]) -> None:

@@ -27,7 +27,7 @@ from geoml.engine.packages import cards, package
 from geoml.engine.run.plan import STATE
 from geoml.engine.run.search import search
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, unknown
-from geoml.inputs.points import DELIVERED
+from geoml.inputs.points import CATALOG, DELIVERED
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.heights import height_shift, vertical_name
@@ -42,6 +42,7 @@ from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, within, write_json
 from geoml.recipe import PredictRecipe, Query, differences, parse
+from geoml.redacted import bare
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
         raise InputError("crs: not known; expected --crs, such as EPSG:28992")
     vertical, shift = on_datum(asked, sources, crs, vertical)
     items = [_item(source) for source in sorted(sources, key=lambda s: s.href)]
-    catalog = write_catalog(items, folder / "points", "clouds of points of a run")
+    catalog = write_catalog(items, folder / CATALOG, "clouds of points of a run")
     region = region_of(asked, [outline(s) for s in sources], folder)
     ground, weights = ground_by(asked.ground)
     terms = HeightTerms(
@@ -150,6 +151,9 @@ def candidates(
     asked: ElevationRecipe, options: tuple[str | None, str | None], left: dict[str, str]
 ) -> Iterator[Candidate]:
     """The files that were named, and those of folders and catalogs. Items that cannot be placed go to ``left``."""
+    urls = [bare(text) for text in dict.fromkeys(asked.points) if is_url(text)]
+    if twice := next((url for url in urls if urls.count(url) > 1), None):
+        raise InputError(f"points: {twice} is named twice, with other queries; expected a path for each file")
     for text in asked.points:
         path = Path(text)
         if is_url(text) or not path.is_dir():

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from geoml.errors import DataError
@@ -55,11 +54,6 @@ class EptDocument:
     stated: Stated
     corner: tuple[float, float]
     side: float
-
-
-def is_ept(href: str) -> bool:
-    """Whether an href is that of an EPT, by its name."""
-    return PurePosixPath(href.split("?")[0]).name == "ept.json"
 
 
 def read_document(file: PointBytes) -> EptDocument:

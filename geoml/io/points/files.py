@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 
 from geoml.errors import DataError, GeomlError, InputError
 from geoml.io.stores.hrefs import gdal_path, redact
 from geoml.io.stores.ranges import Denied, RemoteFile, check_head, remote_file
 from geoml.io.stores.sign import sign_href
+from geoml.io.stores.signed import signed
+from geoml.redacted import bare
 from geoml.settings import settings
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ class PointPlace:
     """Where a file is and how it may be asked for, as `geoml.io.stac.bands.BandSpec` has it for rasters."""
 
     href: str
+    """Without a signature, since files keep it; see `unsigned`."""
     sign: str | None = None
     remote: bool = False
     root: str | None = None
@@ -147,6 +150,25 @@ class RemoteBytes:
         return parts
 
 
+def is_ept(href: str) -> bool:
+    """Whether an href is that of an EPT, by its name."""
+    return PurePosixPath(href.split("?")[0]).name == "ept.json"
+
+
+def unsigned(href: str) -> str:
+    """An href that the caller names, without the query that signs it, which is remembered for reading.
+
+    Raises InputError for a URL whose query is not all that files may not keep.
+    """
+    if "://" not in href:
+        return href
+    plain = bare(href)
+    if plain != href.partition("?")[0]:
+        raise InputError(f"points: {redact(href)}: a URL with a fragment or parameters; expected a path and a query")
+    signed(href, "tiles" if is_ept(plain) else "points")
+    return plain
+
+
 def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str = LAS, head: int = HEAD) -> T:
     """``action`` on the file of a place, of which ``head`` bytes are asked for first.
 
@@ -168,7 +190,10 @@ def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str
 
 
 def _opened(place: PointPlace, kind: str, fresh: bool, head: int) -> PointBytes:
-    href = sign_href(place.href, place.sign, fresh=fresh) if place.sign else place.href
+    if place.sign:
+        href = sign_href(place.href, place.sign, fresh=fresh)
+    else:
+        href = place.href if place.remote else signed(place.href, "points")
     path = gdal_path(href, remote=place.remote, root=Path(place.root) if place.root else None)
     if "://" not in path:
         return LocalBytes(Path(path))

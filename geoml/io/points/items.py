@@ -21,6 +21,7 @@ from geoml.io.stac.assets import asset_href, point_clouds
 from geoml.io.stac.catalog import Catalog
 from geoml.io.stac.items import extensions, projection
 from geoml.io.stac.provenance import is_remote, may_use_keys
+from geoml.redacted import bare
 
 KEY = "points"
 """The asset of an item that is made here."""
@@ -34,11 +35,14 @@ _SCHEMA = (
 )
 
 
+_UNSIGNED = "its URL was asked for without its query, which no file may keep; expected sign: in the catalog's YAML"
+
+
 def source_item(source: PointSource, name: str, when: dt.datetime, version: str = "") -> pystac.Item:
     """An item of one source: its outline in degrees, count, encoding and CRS, and what `PointSource.from_plain` takes.
 
-    ``geoml:points`` of its asset is that; it is believed in catalogs of our own only. ``version`` changes as the file
-    does.
+    ``geoml:points`` of its asset is that; it is believed in the catalog that a run wrote only, see
+    `geoml.inputs.points.catalog_of`. ``version`` changes as the file does.
     """
     degrees = outline(source)
     properties = {
@@ -86,7 +90,8 @@ def item_source(
     if not keys:
         raise InputError(f"item {item.id}: no asset is a cloud of points; expected LAS, LAZ, COPC or EPT")
     asset, remote = item.assets[keys[0]], is_remote(item, catalog)
-    href = asset_href(asset)
+    named = asset_href(asset)
+    href = bare(named)
     linked = remote and not catalog.remote and catalog.kind == "static"
     place = PointPlace(
         href,
@@ -101,7 +106,8 @@ def item_source(
             west, south, east, north = (item.bbox[n] for n in ((0, 1, 2, 3) if len(item.bbox) == 4 else (0, 1, 3, 4)))
             check_place(source.crs, source.bounds, (west, south, east, north))
     except (DataError, InputError) as err:
-        raise type(err)(f"item {item.id}: {err}") from err
+        hint = f" ({_UNSIGNED})" if href != named and "HTTP 40" in str(err) else ""
+        raise type(err)(f"item {item.id}: {err}{hint}") from err
     return source
 
 

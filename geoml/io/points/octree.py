@@ -109,24 +109,31 @@ class Octree(Generic[N, P]):
         fetch: Callable[[Sequence[P]], Sequence[Mapping[NodeKey, N | P]]],
         is_page: Callable[[N | P], bool],
     ) -> None:
-        """Read the pages of these keys, and those that they are only links to."""
+        """Read the pages of these keys, and those that they are only links to.
+
+        A page that could not be read, or that lies, stays among those to read: the next window fails as this one does,
+        or finds it.
+        """
         while keys:
-            pages = [self.pages.pop(key) for key in keys]
+            pages = [self.pages[key] for key in keys]
             if any(page in self.seen for page in pages) or len(set(pages)) < len(pages):
                 raise DataError("a page of its hierarchy leads to itself")
-            self.seen.update(pages)
-            for key, entries in zip(keys, fetch(pages), strict=True):
-                self._add(key, entries, is_page)
+            fetched = list(zip(keys, fetch(pages), strict=True))
+            for key, entries in fetched:
+                self._check(key, entries)
+            self.seen.update(self.pages.pop(key) for key in keys)
+            for _, entries in fetched:
+                for below, entry in entries.items():
+                    if is_page(entry):
+                        self.pages[below] = entry  # type: ignore[assignment]
+                    else:
+                        self.nodes.setdefault(below, entry)  # type: ignore[arg-type]
             keys = [key for key in keys if key in self.pages]
 
-    def _add(self, page: NodeKey, entries: Mapping[NodeKey, N | P], is_page: Callable[[N | P], bool]) -> None:
-        for key, entry in entries.items():
+    def _check(self, page: NodeKey, entries: Mapping[NodeKey, N | P]) -> None:
+        for key in entries:
             below = key.level - page.level
             if below < 0 or (key.x >> below, key.y >> below, key.z >> below) != page[1:]:
                 raise DataError(f"a page of its hierarchy for {page} has {key}, which lies elsewhere")
-            if is_page(entry):
-                self.pages[key] = entry  # type: ignore[assignment]
-            else:
-                self.nodes.setdefault(key, entry)  # type: ignore[arg-type]
-        if len(self.nodes) > MAX_NODES:
+        if len(self.nodes) + len(entries) > MAX_NODES:
             raise DataError(f"its hierarchy has more than {MAX_NODES} nodes")

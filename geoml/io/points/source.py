@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from geoml.io.points.copc import is_copc
-from geoml.io.points.ept import is_ept, kept_document
-from geoml.io.points.files import JSON, LAS, PointBytes, PointPlace, using_points
+from geoml.io.points.ept import kept_document
+from geoml.io.points.files import JSON, LAS, PointBytes, PointPlace, is_ept, unsigned, using_points
 from geoml.io.points.georeference import Georeference, Stated, check_place, first, from_file, resolved
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.lattice import MetreAxis, axis
@@ -48,7 +48,7 @@ class PointSource:
 
     @property
     def href(self) -> str:
-        """The href as it was named."""
+        """The href as it was named, without a signature."""
         return self.place.href
 
     def as_plain(self) -> dict[str, Any]:
@@ -72,9 +72,10 @@ class PointSource:
 def open_source(href: str, crs: str | None = None, vertical: str | None = None) -> PointSource:
     """What a file of points that the caller names says of itself; ``crs`` and ``vertical`` count before what it says.
 
+    The signature of a URL is remembered in memory; the source, which files keep, has none.
     Raises InputError that names the option where a CRS is missing, DataError for a broken file, both with the file.
     """
-    return open_place(PointPlace(href), Stated(), crs, vertical)
+    return open_place(PointPlace(unsigned(href)), Stated(), crs, vertical)
 
 
 def open_place(place: PointPlace, item: Stated, crs: str | None = None, vertical: str | None = None) -> PointSource:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-KINDS = ("model", "catalog", "region")
+FOLDERS = ("model", "tiles")
+"""Fields whose URL signs every file of its folder."""
+KINDS = (*FOLDERS, "catalog", "region", "points")
 """Fields of a recipe whose URLs are remembered; what items and lists name is not."""
 
 _remembered: dict[str, str] = {}
@@ -50,7 +52,7 @@ def signed(url: str, what: str) -> str:
     place, mark, query = url.partition("?")
     with _lock:
         if mark:
-            _remembered[place.rpartition("/")[0] if what == "model" else place] = query
+            _remembered[place.rpartition("/")[0] if what in FOLDERS else place] = query
             return url
         while place.count("/") > 2:  # the host alone signs nothing
             if place in _remembered:

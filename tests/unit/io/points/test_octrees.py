@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from geoml.errors import MissingExtra
+from geoml.errors import DataError, MissingExtra, TransientError
 from geoml.io.points.bins import binned
 from geoml.io.points.files import PointPlace
 from geoml.io.points.kept import KeptNodes
+from geoml.io.points.octree import ROOT, NodeKey, Octree
 from geoml.io.points.read import read_window
 from geoml.io.points.source import PointSource, open_source
 from tests.made_clouds import las_bytes, made_points
@@ -86,6 +87,41 @@ def test_squares_that_another_machine_made_are_made_again(
     Path(source.href).unlink()
     assert same(read_window([source], ALL), read_window([plain], ALL))
     assert [p.suffix for p in (tmp_path / "scratch" / "points").iterdir()] == [".points"]
+
+
+def test_a_page_that_could_not_be_read_is_asked_for_again() -> None:
+    tree: Octree[int, str] = Octree((0.0, 0.0), 8.0)
+    tree.pages[ROOT] = "root"
+    pages: dict[str, dict[NodeKey, int | str]] = {
+        "root": {ROOT: 1, NodeKey(1, 0, 0, 0): "low", NodeKey(1, 1, 1, 0): "high"},
+        "low": {NodeKey(1, 0, 0, 0): 2, NodeKey(2, 1, 1, 0): 3},
+        "high": {NodeKey(1, 1, 1, 0): 4},
+    }
+    broken = {"low": TransientError("HTTP 503")}
+
+    def fetch(asked: Sequence[str]) -> list[dict[NodeKey, int | str]]:
+        if failed := next((name for name in asked if name in broken), None):
+            raise broken.pop(failed)
+        return [pages[name] for name in asked]
+
+    def found() -> list[int]:
+        return tree.touching((0.0, 0.0, 8.0, 8.0), 0.0, fetch, lambda entry: isinstance(entry, str))
+
+    with pytest.raises(TransientError):
+        found()
+    assert sorted(found()) == sorted(found()) == [1, 2, 3, 4]
+
+
+def test_a_page_that_lies_is_an_error_of_every_window() -> None:
+    tree: Octree[int, str] = Octree((0.0, 0.0), 8.0)
+    tree.pages[ROOT] = "root"
+    pages: dict[str, dict[NodeKey, int | str]] = {
+        "root": {ROOT: 1, NodeKey(1, 0, 0, 0): "low"},
+        "low": {NodeKey(1, 0, 0, 0): 2, NodeKey(1, 1, 0, 0): 3},
+    }
+    for _ in range(2):
+        with pytest.raises(DataError, match="lies elsewhere"):
+            tree.touching((0, 0, 8, 8), 0.0, lambda asked: [pages[n] for n in asked], lambda e: isinstance(e, str))
 
 
 def test_without_the_extra_it_is_named(plain: PointSource, monkeypatch: pytest.MonkeyPatch) -> None:
