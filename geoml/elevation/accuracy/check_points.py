@@ -63,8 +63,9 @@ def read_check_points(place: str | Path, crs: str, vertical: str | None, check_c
         given = pyproj.CRS.from_user_input(check_crs)
         upright = given.sub_crs_list[-1] if given.is_compound else given if given.is_vertical else None
     x, y = pyproj.Transformer.from_crs(flat.to_2d(), crs, always_xy=True).transform(x, y)
-    z = z * (upright.axis_info[0].unit_conversion_factor if upright is not None else 1.0)
-    have = upright if upright is not None else flat if len(flat.axis_info) == 3 else None
+    axis = upright.axis_info[0] if upright is not None else flat.axis_info[2] if len(flat.axis_info) == 3 else None
+    z = z * (axis.unit_conversion_factor if axis is not None else 1.0)
+    have = upright if upright is not None or axis is None or flat.geodetic_crs is None else flat.geodetic_crs.to_3d()
     if have is None or vertical is None:
         notes.append("of check points or heights the datum is not known: they are taken to have the same")
     else:

@@ -60,6 +60,24 @@ def test_feet_are_feet(tmp_path: Path) -> None:
     assert found.z == pytest.approx([30.48006096])
 
 
+@pytest.mark.parametrize("feet", ["EPSG:32613+6360", "EPSG:2257+6360"])
+def test_feet_above_the_datum_of_the_run_are_converted_once(tmp_path: Path, feet: str) -> None:
+    path = tmp_path / "points.csv"
+    x, y = pyproj.Transformer.from_crs("EPSG:32613", feet.split("+")[0], always_xy=True).transform(500_000, 3_900_000)
+    path.write_text(f"x,y,z\n{x},{y},{100 * 3937 / 1200}\n")
+    found = read_check_points(path, "EPSG:32613", "EPSG:5703", feet)
+    assert found.z == pytest.approx([100.0], abs=1e-6)
+    assert (found.x[0], found.y[0]) == pytest.approx((500_000, 3_900_000), abs=0.01)
+
+
+def test_heights_of_a_projected_crs_of_three_axes_are_above_its_ellipsoid(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("x,y,z\n500000,3900000,100\n")
+    found = read_check_points(path, "EPSG:32613", "EPSG:4979", pyproj.CRS("EPSG:32613").to_3d().to_wkt())
+    assert found.z == pytest.approx([100.0])
+    assert found.notes == ()
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     path.write_text("x,y,z\n1,2,3\n")
