@@ -20,7 +20,9 @@ from geoml import pipeline
 from geoml.elevation import steps
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.elevation.run.pair import sampled
+from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError
+from geoml.io.cards.map_card import MapCard
 from geoml.recipe import parse
 from geoml.settings import settings
 from geoml.testing.stereo import MadePair, made_pair, town
@@ -93,6 +95,21 @@ def test_heights_say_what_they_are_above(heights: Path) -> None:
         assert file.units == ("metre",)
         assert np.isnan(file.nodata)
         assert "32631" in file.crs.to_wkt()
+
+
+def test_a_crs_on_another_ellipsoid_is_refused(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    """Heights of an RPC are above WGS 84, tens of metres from Bessel's ellipsoid in the Netherlands."""
+    for datum in (None, "ellipsoid", "EPSG:5709"):
+        refused(pictures, tmp_path / "x", InputError, r"Bessel.*another --crs", crs="EPSG:28992", datum=datum)
+    asked = parse(
+        ElevationRecipe,
+        {"stereo": [str(p) for p in pictures], "heights": HEIGHTS, "crs": "EPSG:25831", "datum": "ellipsoid"},
+        "elevation",
+    )
+    steps.elevation_run(asked, tmp_path / "like")
+    said = cards.read(tmp_path / "like/.geoml/surfaces", MapCard).made
+    assert said["vertical_name"] == "the ellipsoid of ETRS89"
+    assert "shift" not in said
 
 
 def test_items_name_their_picture_and_its_rpc(

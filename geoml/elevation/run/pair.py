@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 MOST = 512
 """Places along each side of the coarse surface."""
+OF_RPC = "EPSG:4979"
+"""What heights of an RPC are above: WGS 84, whatever ellipsoid the CRS of the run has."""
 KEY = "picture"
 """Of the asset."""
 
@@ -60,9 +62,9 @@ KEY = "picture"
 def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     """The recipe of the run in ``out``, whose folder has its catalog and its package then.
 
-    Raises InputError for pictures without RPC, of one view or without common ground, for heights whose datum needs a
-    grid that is missing, and for a folder with another run; DataError for a broken file and where the tie points do not
-    agree; MissingExtra.
+    Raises InputError for pictures without RPC, of one view or without common ground, for a CRS on another ellipsoid
+    than WGS 84, for heights whose datum needs a grid that is missing, and for a folder with another run; DataError for
+    a broken file and where the tie points do not agree; MissingExtra.
     """
     assert asked.stereo is not None
     if is_bucket(out):
@@ -87,10 +89,8 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     units = {axis.unit_name for axis in pyproj.CRS.from_user_input(crs).axis_info}
     if units != {"metre"}:
         raise InputError(f"crs: {crs} is in {' and '.join(sorted(units))}; expected one in metres")
-    datum = asked.datum or ELLIPSOID
-    shift = height_shift("EPSG:4326", ELLIPSOID, datum, common.bounds) if datum != ELLIPSOID else None
-    if shift is not None:
-        shift = height_shift(crs, ELLIPSOID, datum, _bounds(common, crs))
+    datum = asked.datum or OF_RPC
+    shift = height_shift(crs, OF_RPC, datum, _bounds(common, crs))
     items = [_item(n, i, o) for n, i, o in zip(names, images, outlines, strict=True)]
     catalog = write_catalog(items, folder / "pictures", "two pictures of a run")
     package = folder / PACKAGE
@@ -102,7 +102,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
         layers=OF_PAIRS,
         vertical=vertical,
         vertical_name=name_of(vertical),
-        shift={} if shift is None else asdict(shift),
+        shift=asdict(shift) if shift.pipeline else {},
         options=_options(asked, names, found, coarse, (below, above), package).model_dump(mode="json"),
         sources={n: i.as_plain() for n, i in zip(names, images, strict=True)},
     )
