@@ -24,7 +24,7 @@ from pyproj.transformer import TransformerGroup
 
 from geoml.errors import DataError, InputError
 from geoml.io.crs import crs_name
-from geoml.io.lengths import in_metres
+from geoml.io.lengths import in_metres, unit_of
 from geoml.settings import settings
 
 Floats = NDArray[np.float64]
@@ -108,14 +108,26 @@ def vertical_name(crs: str, text: str) -> str:
     return crs_name(part) if part is not None else found.to_wkt()
 
 
-def _upright(flat: pyproj.CRS, text: str) -> pyproj.CRS:
-    """``flat`` with heights in metres, also where ``text`` is a CRS in feet: PROJ would turn its numbers into feet."""
+def metres_of(text: str) -> float:
+    """Metres of the unit of a datum that `height_shift` takes. Raises InputError for what is none."""
+    crs = _parsed(text)
+    parts = [] if crs is None else [c for c in crs.sub_crs_list or [crs] if c.is_vertical]
+    return float(unit_of(parts[0])) if parts else 1.0
+
+
+def _parsed(text: str) -> pyproj.CRS | None:
+    """The CRS of a datum; None: the ellipsoid of the places."""
     try:
-        crs = None if text.lower() == ELLIPSOID else pyproj.CRS.from_user_input(NAMES.get(text.lower(), text))
+        return None if text.lower() == ELLIPSOID else pyproj.CRS.from_user_input(NAMES.get(text.lower(), text))
     except (ProjError, ValueError, TypeError):
         raise InputError(
             f"datum: {text[:80]!r} is none; expected {ELLIPSOID}, {', '.join(NAMES)} or a CRS such as EPSG:5773"
         ) from None
+
+
+def _upright(flat: pyproj.CRS, text: str) -> pyproj.CRS:
+    """``flat`` with heights in metres, also where ``text`` is a CRS in feet: PROJ would turn its numbers into feet."""
+    crs = _parsed(text)
     if crs is None:
         return flat.to_3d()
     if crs.is_geographic and not crs.is_compound and len(crs.axis_info) == 3:
@@ -150,8 +162,10 @@ def _eastward(crs: pyproj.CRS) -> pyproj.CRS:
 
 def _area(flat: pyproj.CRS, bounds: tuple[float, float, float, float]) -> AreaOfInterest:
     to = pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
-    west, south, east, north = to.transform_bounds(*bounds)
-    return AreaOfInterest(west, south, east, north)
+    degrees = to.transform_bounds(*bounds)
+    if not np.isfinite(degrees).all():
+        raise InputError(f"heights: by {flat.name} their places lie nowhere on the Earth; expected the CRS they are of")
+    return AreaOfInterest(*degrees)
 
 
 def _with_files(pipeline: str) -> tuple[str, set[str]]:

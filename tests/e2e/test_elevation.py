@@ -307,6 +307,20 @@ def test_another_model_of_the_heights_is_laid_on_the_run(tmp_path: Path) -> None
         run([path], tmp_path / "run", **asked, check_points=str(other))
 
 
+def test_a_run_is_laid_on_another_run_above_the_ellipsoid(tmp_path: Path) -> None:
+    made = made_town.columns()
+    x, y = (np.asarray(made[k], float) for k in "xy")
+    made |= {"z": np.round(100 + 8 * np.sin(x / 15) * np.cos(y / 20), 2)}
+    path = tmp_path / "hills.laz"
+    path.write_bytes(made_town.las_bytes(made, crs=made_town.CRS))
+    asked: dict[str, Any] = {"block_size": 512, "ground": "delivered", "vertical": "EPSG:4979"}
+    run([path], tmp_path / "run", **asked)
+    (dtm,) = (tmp_path / "run").glob("cogs/*/dtm.tif")
+    run([path], tmp_path / "again", **asked, check_points=str(dtm))
+    found = json.loads((tmp_path / "again/accuracy.json").read_text())["dem"]
+    assert (found["east"], found["north"], found["up"]) == pytest.approx((0, 0, 0), abs=0.01)
+
+
 def hills(path: Path, east: float, north: float, up: float, crs: str = "EPSG:32632") -> Path:
     """The hills moved by so many metres, as a DEM."""
     left, top = made_town.X0 + 20, made_town.Y0 + 110

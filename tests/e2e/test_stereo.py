@@ -187,3 +187,20 @@ def test_a_dem_bounds_what_is_searched(
     assert 1.4826 * np.median(np.abs(off - np.median(off))) < 0.25 * made.gsd / made.ratio
     assert len(z) > 0.9 * len(cells(heights, "dsm")[2])
     refused(pictures, tmp_path / "x", InputError, "vertical: not given", heights=None, dem=str(dem))
+
+
+def test_a_dem_is_read_in_its_unit(tmp_path: Path) -> None:
+    """Of the band, else of --vertical; places that it does not reach have none."""
+    profile = {"driver": "GTiff", "width": 30, "height": 30, "count": 1, "dtype": "int16"}
+    place = Affine(20.0, 0, 499_700.0, 0, -20.0, 4_900_300.0)
+    lon, lat = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True).transform(
+        np.array([500_000.0, 800_000.0]), np.array([4_900_000.0, 4_900_000.0])
+    )
+    for name, unit in (("none", None), ("feet", "ft")):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", crs="EPSG:32631", transform=place, **profile) as file:
+            file.write(np.full((1, 30, 30), 1000, np.int16))
+            file.scales, file.units = (0.5,), (unit,)
+    for name, vertical, metres in (("none", "egm96", 500), ("none", "EPSG:8228", 152.4), ("feet", "egm96", 152.4)):
+        found = sampled(str(tmp_path / f"{name}.tif"), lon, lat, vertical)
+        assert found[0] == pytest.approx(metres)
+        assert np.isnan(found[1])

@@ -6,9 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import pyproj
-import rasterio
 from rasterio.merge import merge
+from rasterio.windows import Window
 
 from geoml.elevation.accuracy.assessed import HEAD, assessed, row
 from geoml.elevation.accuracy.check_points import read_check_points
@@ -20,6 +19,7 @@ from geoml.engine.run.plan import STATE, Plan
 from geoml.errors import InputError
 from geoml.inputs.points import Input, sources_of, squares_of
 from geoml.io.cards.elevation import HeightTerms
+from geoml.io.dem import heights_crs, heights_of, opened, same_heights, vertical_part
 from geoml.io.local_files import local_files
 from geoml.io.stac.item_table import item_table
 from geoml.io.stores.remote import RunStore
@@ -61,7 +61,8 @@ def against_dem(dem: Path, plan: Plan, terms: HeightTerms, store: RunStore) -> d
     Raises InputError where both say above what their heights are and it differs, and what `compared` does.
     """
     layer = "dtm" if "dtm" in terms.layers else "dsm"
-    check_datum(dem, terms)
+    (zone,) = plan.zones
+    check_datum(dem, zone.crs, terms.vertical)
     files = [within(store.local, f"cogs/{key}/{layer}.tif") for key in done(store)]
     with TemporaryDirectory(dir=store.local / STATE, prefix=".dem.") as folder, local_files():
         whole = Path(folder) / f"{layer}.tif"
@@ -69,17 +70,18 @@ def against_dem(dem: Path, plan: Plan, terms: HeightTerms, store: RunStore) -> d
         return compared(dem, whole)
 
 
-def check_datum(dem: Path, terms: HeightTerms) -> None:
-    """Raise InputError for heights above another datum than those of a run."""
-    with local_files(), rasterio.open(dem) as file:
-        crs = pyproj.CRS.from_wkt(file.crs.to_wkt()) if file.crs else None
-    theirs = next((c for c in crs.sub_crs_list if c.is_vertical), None) if crs is not None and crs.is_compound else None
-    if theirs is None or terms.vertical is None:
+def check_datum(dem: Path, crs: str, vertical: str | None) -> None:
+    """Raise InputError for heights above another datum than those of a run in ``crs``, and what reading them raises."""
+    with opened(dem, "check_points") as file:
+        heights_of(file, Window(0, 0, 1, 1))
+        theirs = heights_crs(file)
+    if theirs is None or vertical is None:
         return
-    if theirs != pyproj.CRS.from_user_input(terms.vertical):
+    ours = vertical_part(crs, vertical)
+    if not same_heights(theirs, ours):
         raise InputError(
-            f"check_points: {dem.name} has heights above {theirs.name}, the run above {terms.vertical_name}; expected"
-            " one datum, see --datum"
+            f"check_points: heights of {dem.name}: {theirs.name}; of the run: {ours.name}; expected one datum, see"
+            " --datum"
         )
 
 

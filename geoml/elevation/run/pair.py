@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyproj
 import pystac
-import rasterio
 import scipy.ndimage
 import shapely
+from rasterio.windows import Window
 
 from geoml.cube.stereo.coarse import CoarseSurface
 from geoml.cube.stereo.pair import HeightBounds, Pair, SensorView, overlap
@@ -34,12 +34,12 @@ from geoml.elevation.run.points import (
 )
 from geoml.engine.packages.matching import file_of, sha256_of
 from geoml.engine.run.plan import STATE
-from geoml.errors import DataError, InputError
+from geoml.errors import InputError
 from geoml.grid.region import utm_crs
 from geoml.inputs.stereo import SURFACE, StereoTerms
 from geoml.io.cards.elevation import OF_PAIRS, HeightTerms
-from geoml.io.heights import ELLIPSOID, height_shift, vertical_name
-from geoml.io.local_files import local_files
+from geoml.io.dem import heights_of, opened
+from geoml.io.heights import ELLIPSOID, height_shift, metres_of, vertical_name
 from geoml.io.rpc import Floats
 from geoml.io.sensor_image import SensorImage, open_image
 from geoml.io.stac.items import extensions
@@ -173,7 +173,7 @@ def bounding(asked: ElevationRecipe, images: list[SensorImage]) -> tuple[CoarseS
         return CoarseSurface(np.full((rows, columns), low), west, north, step), 0.0, high - low
     assert asked.dem is not None
     assert asked.vertical is not None
-    heights = sampled(asked.dem, lon, lat)
+    heights = sampled(asked.dem, lon, lat, asked.vertical)
     known = np.isfinite(heights)
     if not known.any():
         raise InputError(f"dem: {asked.dem} has no heights where {images[0].name} lies")
@@ -182,25 +182,22 @@ def bounding(asked: ElevationRecipe, images: list[SensorImage]) -> tuple[CoarseS
     return CoarseSurface(heights.reshape(rows, columns), west, north, step), asked.margin, asked.margin
 
 
-def sampled(dem: str, lon: Floats, lat: Floats) -> Floats:
-    """Heights (n,) of a DEM in metres at degrees, bilinear; NaN where it has none. Raises InputError, DataError."""
-    if is_url(dem) or not Path(dem).is_file():
-        raise InputError(f"dem: {dem} is not there; expected a raster of this machine")
-    try:
-        with local_files(), rasterio.open(dem) as file:
-            if file.crs is None:
-                raise InputError(f"dem: {dem} has no CRS")
-            x, y = pyproj.Transformer.from_crs("EPSG:4326", file.crs, always_xy=True).transform(lon, lat)
-            column, row = ~file.transform * (np.asarray(x), np.asarray(y))
-            top, left = (int(max(0, np.floor(a.min()) - 2)) for a in (row, column))
-            bottom, right = (int(min(n, np.ceil(a.max()) + 2)) for a, n in ((row, file.height), (column, file.width)))
-            if bottom - top < 2 or right - left < 2:
-                return np.full(lon.shape, np.nan)
-            window = ((top, bottom), (left, right))
-            values = file.read(1, window=window).astype(np.float64)
-            values[file.read_masks(1, window=window) == 0] = np.nan
-    except rasterio.errors.RasterioError as err:
-        raise DataError(f"dem: {dem} cannot be read ({err})") from err
+def sampled(dem: str, lon: Floats, lat: Floats, vertical: str = ELLIPSOID) -> Floats:
+    """Heights (n,) of a DEM in metres at degrees, bilinear; NaN where it has none.
+
+    Those of a band without a unit are in that of ``vertical``. Raises InputError, DataError.
+    """
+    with opened(dem, "dem") as file:
+        x, y = pyproj.Transformer.from_crs("EPSG:4326", file.crs, always_xy=True).transform(lon, lat)
+        column, row = ~file.transform * (np.asarray(x), np.asarray(y))
+        known = np.isfinite(row) & np.isfinite(column)  # its CRS may not reach so far
+        row, column = np.where(known, row, -9.0), np.where(known, column, -9.0)
+        top, left = (int(max(0, np.floor(a.min()) - 2)) for a in (row, column))
+        bottom, right = (int(min(n, np.ceil(a.max()) + 2)) for a, n in ((row, file.height), (column, file.width)))
+        if bottom - top < 2 or right - left < 2:
+            return np.full(lon.shape, np.nan)
+        window = Window(left, top, right - left, bottom - top)
+        values = heights_of(file, window, metres_of(vertical))
     places = [row - top - 0.5, column - left - 0.5]
     return np.asarray(scipy.ndimage.map_coordinates(values, places, order=1, mode="constant", cval=np.nan))
 
