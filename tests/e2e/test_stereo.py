@@ -169,6 +169,8 @@ def test_pairs_that_tell_nothing_are_refused(pictures: tuple[Path, Path], made: 
     refused(pictures, tmp_path / "d", InputError, "disparities", heights=(-500.0, 900.0))
     refused(pictures, tmp_path / "e", InputError, "lower one first", heights=(9.0, 3.0))
     refused(pictures, tmp_path / "f", InputError, "dem, heights", heights=None)
+    refused(pictures, tmp_path / "g", InputError, "check_points: .* is not there", check_points=str(tmp_path / "g.tif"))
+    assert not list((tmp_path / "g").glob("items/*"))
 
 
 def test_a_dem_bounds_what_is_searched(

@@ -29,11 +29,26 @@ from geoml.recipe import parse
 RASTERS: Final = (".tif", ".tiff")
 
 
+def check_first(asked: ElevationRecipe, crs: str, vertical: str | None) -> None:
+    """Raise what `scored` would of the check file, before a block of the run in ``crs`` is done."""
+    if asked.check_points is None:
+        return
+    if is_raster(asked.check_points):
+        check_datum(Path(asked.check_points), crs, vertical)
+    else:
+        read_check_points(asked.check_points, crs, vertical, asked.check_crs)
+
+
+def is_raster(place: str) -> bool:
+    """Whether a check file is another model of the heights, by its name."""
+    return Path(place).suffix.lower() in RASTERS
+
+
 def scored(asked: ElevationRecipe, plan: Plan, store: RunStore) -> dict[str, Any]:
     """What ``accuracy.json`` says. Raises what `read_check_points` and `compared` do, and what reading points does."""
     found: dict[str, Any] = {"unit": "m", "notes": [], "table": [list(HEAD)]}
     terms = parse(HeightTerms, dict(plan.card.made), "made")
-    if asked.check_points is not None and Path(asked.check_points).suffix.lower() in RASTERS:
+    if asked.check_points is not None and is_raster(asked.check_points):
         found["dem"] = against_dem(Path(asked.check_points), plan, terms, store)
         found["notes"] = [told(Path(asked.check_points).name, found["dem"])]
     elif asked.check_points is not None:

@@ -21,6 +21,7 @@ from geoml.cube.stereo.parallax import Parallax, parallax
 from geoml.cube.stereo.rpc import SensorModel
 from geoml.cube.stereo.tile import CORE, tile
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.against import check_first
 from geoml.elevation.run.points import (
     ASKED,
     PACKAGE,
@@ -97,6 +98,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     package.mkdir(parents=True, exist_ok=True)
     np.save(within(package, SURFACE), coarse.heights)
     vertical = vertical_name(crs, datum)
+    check_first(asked, crs, vertical)
     terms = HeightTerms(
         kind="stereo",
         layers=OF_PAIRS,
