@@ -170,6 +170,8 @@ def test_pairs_that_tell_nothing_are_refused(pictures: tuple[Path, Path], made: 
     refused(pictures, tmp_path / "e", InputError, "lower one first", heights=(9.0, 3.0))
     refused(pictures, tmp_path / "f", InputError, "dem, heights", heights=None)
     refused(pictures, tmp_path / "g", InputError, "check_points: .* is not there", check_points=str(tmp_path / "g.tif"))
+    refused(pictures, tmp_path / "h", InputError, "crs: 'nonsense' is none", crs="nonsense")
+    refused(pictures, tmp_path / "i", InputError, "crs: EPSG:2257 is in US survey foot", crs="EPSG:2257")
     assert not list((tmp_path / "g").glob("items/*"))
 
 

@@ -39,6 +39,7 @@ from geoml.errors import InputError
 from geoml.grid.region import utm_crs
 from geoml.inputs.stereo import SURFACE, StereoTerms
 from geoml.io.cards.elevation import OF_PAIRS, HeightTerms
+from geoml.io.crs import crs_name, parse_crs
 from geoml.io.dem import heights_of, opened
 from geoml.io.heights import ELLIPSOID, height_shift, metres_of, vertical_name
 from geoml.io.rpc import Floats
@@ -73,6 +74,8 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     folder = (claim(out, STATE).local / STATE).resolve()
     check_same(asked, folder)
     images = [open_image(place) for place in asked.stereo]
+    if images[0].href == images[1].href and is_url(images[0].href):
+        raise InputError(f"stereo: {images[0].href} is named twice; expected a path for each picture")
     names = [item_name(i.href) for i in images]
     coarse, below, above = bounding(asked, images)
     left, right = (SensorView(i.name, SensorModel(i.rpc), i.first, i.shape, i.read) for i in images)
@@ -86,8 +89,11 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     common = shapely.intersection_all(outlines)
     if common.is_empty:
         raise InputError(f"stereo: {left.name} and {right.name} show no common ground")
-    crs = asked.crs or str(utm_crs(common.centroid.x, common.centroid.y))
-    units = {axis.unit_name for axis in pyproj.CRS.from_user_input(crs).axis_info}
+    flat = parse_crs(asked.crs or utm_crs(common.centroid.x, common.centroid.y))
+    if flat is None:
+        raise InputError(f"crs: {str(asked.crs)[:80]!r} is none; expected one in metres, such as EPSG:32632")
+    crs = crs_name(flat)
+    units = {axis.unit_name for axis in flat.axis_info}
     if units != {"metre"}:
         raise InputError(f"crs: {crs} is in {' and '.join(sorted(units))}; expected one in metres")
     datum = asked.datum or OF_RPC

@@ -10,7 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-KINDS = ("model", "catalog", "region")
+from geoml.errors import InputError
+from geoml.redacted import bare
+
+KINDS = ("model", "catalog", "region", "stereo")
 """Fields of a recipe whose URLs are remembered; what items and lists name is not."""
 
 _remembered: dict[str, str] = {}
@@ -57,6 +60,18 @@ def signed(url: str, what: str) -> str:
                 return f"{url}?{_remembered[place]}"
             place = place.rpartition("/")[0]
     return url
+
+
+def unsigned(url: str, what: str) -> str:
+    """``url`` of the field ``what`` as files keep it; what signs it is remembered for `signed`.
+
+    Raises InputError for a URL with more than a path and a query, such as a fragment or a user name.
+    """
+    plain = bare(url)
+    if plain != url.partition("?")[0]:
+        raise InputError(f"{what}: {plain}: has more than a path and a query; expected a plain URL")
+    signed(url, what)
+    return plain
 
 
 def join_url(folder: str, name: str) -> str:
