@@ -24,6 +24,7 @@ from pyproj.transformer import TransformerGroup
 
 from geoml.errors import DataError, InputError
 from geoml.io.crs import crs_name
+from geoml.io.lengths import in_metres, unit_of
 from geoml.settings import settings
 
 Floats = NDArray[np.float64]
@@ -67,8 +68,9 @@ NO_SHIFT = HeightShift("", "the same datum", 0.0, ())
 def height_shift(crs: str, have: str, want: str, bounds: tuple[float, float, float, float]) -> HeightShift:
     """The way from heights above ``have`` to ones above ``want``, for ``bounds`` (left, bottom, right, top) of ``crs``.
 
-    Both are a vertical CRS (a code, WKT, or one of `NAMES`), a geographic 3D CRS or ``ellipsoid``. Raises InputError
-    for what is none, and naming the grid that is missing where only a guess is left.
+    Both are a vertical CRS (a code, WKT, or one of `NAMES`), a geographic 3D CRS or ``ellipsoid``; of one in feet the
+    datum counts, since heights are in metres. Raises InputError for what is none, for depths, and naming the grid that
+    is missing where only a guess is left.
     """
     flat = _eastward(pyproj.CRS.from_user_input(crs))
     one, other = _upright(flat, have), _upright(flat, want)
@@ -99,21 +101,33 @@ def height_shift(crs: str, have: str, want: str, bounds: tuple[float, float, flo
 
 
 def vertical_name(crs: str, text: str) -> str:
-    """The code of a datum that `height_shift` takes, for outputs. Raises InputError for what is none."""
+    """The code of a datum that `height_shift` takes, in metres, for outputs. Raises InputError for what is none."""
     found = _upright(_eastward(pyproj.CRS.from_user_input(crs)), text)
     base = found.sub_crs_list[-1] if found.is_compound else found.geodetic_crs
     part = base if base is None or base.is_vertical else base.to_3d()
     return crs_name(part) if part is not None else found.to_wkt()
 
 
-def _upright(flat: pyproj.CRS, text: str) -> pyproj.CRS:
-    """``flat`` with heights."""
+def metres_of(text: str) -> float:
+    """Metres of the unit of a datum that `height_shift` takes. Raises InputError for what is none."""
+    crs = _parsed(text)
+    parts = [] if crs is None else [c for c in crs.sub_crs_list or [crs] if c.is_vertical]
+    return float(unit_of(parts[0])) if parts else 1.0
+
+
+def _parsed(text: str) -> pyproj.CRS | None:
+    """The CRS of a datum; None: the ellipsoid of the places."""
     try:
-        crs = None if text.lower() == ELLIPSOID else pyproj.CRS.from_user_input(NAMES.get(text.lower(), text))
+        return None if text.lower() == ELLIPSOID else pyproj.CRS.from_user_input(NAMES.get(text.lower(), text))
     except (ProjError, ValueError, TypeError):
         raise InputError(
             f"datum: {text[:80]!r} is none; expected {ELLIPSOID}, {', '.join(NAMES)} or a CRS such as EPSG:5773"
         ) from None
+
+
+def _upright(flat: pyproj.CRS, text: str) -> pyproj.CRS:
+    """``flat`` with heights in metres, also where ``text`` is a CRS in feet: PROJ would turn its numbers into feet."""
+    crs = _parsed(text)
     if crs is None:
         return flat.to_3d()
     if crs.is_geographic and not crs.is_compound and len(crs.axis_info) == 3:
@@ -121,7 +135,7 @@ def _upright(flat: pyproj.CRS, text: str) -> pyproj.CRS:
         if one is None or other is None or abs(one.semi_minor_metre - other.semi_minor_metre) > 1:  # GRS 80 is WGS 84
             raise InputError(
                 f"datum: {crs.name} has heights above {one and one.name}, places of {flat.name} lie on"
-                f" {other and other.name}; expected {ELLIPSOID}, which is that of the places"
+                f" {other and other.name}; expected another --crs, or heights above the ellipsoid of this one"
             )
         return flat.to_3d()
     part = next((c for c in crs.sub_crs_list if c.is_vertical), None) if crs.is_compound else crs
@@ -129,6 +143,9 @@ def _upright(flat: pyproj.CRS, text: str) -> pyproj.CRS:
         raise InputError(
             f"datum: {text[:80]!r} has no heights; expected {ELLIPSOID} or a vertical CRS such as EPSG:5773"
         )
+    if (way := part.axis_info[0].direction.lower()) != "up":
+        raise InputError(f"datum: {part.name} counts {way}; expected heights, which count up, such as EPSG:5773")
+    part = in_metres(part)
     return CompoundCRS(f"{flat.name} + {part.name}", [flat, part])
 
 
@@ -145,8 +162,10 @@ def _eastward(crs: pyproj.CRS) -> pyproj.CRS:
 
 def _area(flat: pyproj.CRS, bounds: tuple[float, float, float, float]) -> AreaOfInterest:
     to = pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
-    west, south, east, north = to.transform_bounds(*bounds)
-    return AreaOfInterest(west, south, east, north)
+    degrees = to.transform_bounds(*bounds)
+    if not np.isfinite(degrees).all():
+        raise InputError(f"heights: by {flat.name} their places lie nowhere on the Earth; expected the CRS they are of")
+    return AreaOfInterest(*degrees)
 
 
 def _with_files(pipeline: str) -> tuple[str, set[str]]:

@@ -21,6 +21,7 @@ from geoml.io.stac.assets import lowercase_words
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
+from geoml.io.stores.signed import signed, unsigned
 
 FIELDS = ("offsets", "scales", "line_num", "line_den", "samp_num", "samp_den")
 
@@ -31,6 +32,7 @@ class SensorImage:
     the first."""
 
     href: str
+    """Without what signs it, since files keep it; that is remembered in memory (`geoml.io.stores.signed`)."""
     rpc: RpcCoefficients
     first: tuple[int, int]
     shape: tuple[int, int]
@@ -73,10 +75,13 @@ def open_image(place: str) -> SensorImage:
     """The picture at a path or URL, or of a STAC item of this machine, with the RPC of a file that is named or lies
     beside it, or of its tags; its header is read.
 
-    Raises InputError for a picture without RPC, DataError for one with a damaged RPC, or one of another crop.
+    Raises InputError for a picture without RPC and for a URL with more than a path and a query, DataError for a
+    damaged RPC, or one of another crop.
     """
     href, file = _of_item(Path(place)) if place.lower().endswith(".json") else (place, None)
-    if not is_url(href):
+    if is_url(href):
+        href = unsigned(href, "stereo")
+    else:
         if not Path(href).is_file():
             raise InputError(f"stereo: {href} is not there; expected a picture")
         href = str(Path(href).resolve())
@@ -85,7 +90,7 @@ def open_image(place: str) -> SensorImage:
     def action(dataset: rasterio.DatasetReader) -> SensorImage:
         rpc = rpc_of(dataset, file)
         first = crop_offset(dataset.transform, dataset.crs is not None, dataset.shape, rpc)
-        piece = re.search(r"_R(\d+)C(\d+)$", Path(href.split("?")[0]).stem)
+        piece = re.search(r"_R(\d+)C(\d+)$", Path(href).stem)
         if piece is not None and piece.groups() != ("1", "1") and first == (0, 0):
             raise DataError("a tile of a larger picture that does not say where it begins; expected an offset in it")
         return SensorImage(href, rpc, first, dataset.shape)
@@ -122,4 +127,4 @@ def is_picture(href: str, media_type: object) -> bool:
 
 
 def _spec(href: str) -> BandSpec:
-    return BandSpec("stereo", "picture", href, "1", remote=is_url(href))
+    return BandSpec("stereo", "picture", signed(href, "stereo"), "1", remote=is_url(href))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -168,7 +168,7 @@ def known_of(
 
 def tensors(
     config: Config, points: NDArray[np.int64], known: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], tuple[Tensor, ...]]:
+) -> tuple[NDArray[np.int64], tuple[Shaped[Tensor, ...], ...]]:
     """Order and arguments of the network for ``points`` (n, 3), at least one, that know ``known`` (`known_of`)."""
     built = pyramid(points, config.shape)
     values = np.concatenate([built.place, known[built.order]], 1)

@@ -84,7 +84,7 @@ def cosines(
     return torch.cat(parts, 1)
 
 
-def normalised(picture: NDArray[np.float32], known: NDArray[np.bool_]) -> Tensor:
+def normalised(picture: NDArray[np.float32], known: NDArray[np.bool_]) -> Float[Tensor, "1 1 y x"]:
     """(1, 1, y, x) float32 of (y, x): mean 0 and deviation 1 of what is known, 0 elsewhere."""
     values = picture[known]
     mean, deviation = (float(values.mean()), float(values.std())) if values.size else (0.0, 1.0)

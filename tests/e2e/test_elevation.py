@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,40 @@ def test_another_model_of_the_heights_is_laid_on_the_run(tmp_path: Path) -> None
     other = hills(tmp_path / "other.tif", 0, 0, 0, with_heights("EPSG:32632", "EPSG:3855"))
     with pytest.raises(InputError, match="one datum"):
         run([path], tmp_path / "run", **asked, check_points=str(other))
+
+
+def test_a_run_is_laid_on_another_run_above_the_ellipsoid(tmp_path: Path) -> None:
+    made = made_town.columns()
+    x, y = (np.asarray(made[k], float) for k in "xy")
+    made |= {"z": np.round(100 + 8 * np.sin(x / 15) * np.cos(y / 20), 2)}
+    path = tmp_path / "hills.laz"
+    path.write_bytes(made_town.las_bytes(made, crs=made_town.CRS))
+    asked: dict[str, Any] = {"block_size": 512, "ground": "delivered", "vertical": "EPSG:4979"}
+    run([path], tmp_path / "run", **asked)
+    (dtm,) = (tmp_path / "run").glob("cogs/*/dtm.tif")
+    run([path], tmp_path / "again", **asked, check_points=str(dtm))
+    found = json.loads((tmp_path / "again/accuracy.json").read_text())["dem"]
+    assert (found["east"], found["north"], found["up"]) == pytest.approx((0, 0, 0), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("none.tif", None, InputError),
+        ("text.tif", "no raster", DataError),
+        ("none.gpkg", None, DataError),
+        ("text.gpkg", "no table", DataError),
+        ("far.csv", "x,y,z\n500000,5000000,1\n", InputError),
+    ],
+)
+def test_a_check_file_is_looked_at_before_the_blocks(
+    town: list[Path], tmp_path: Path, name: str, text: str | None, kind: type[Exception]
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    given = {"points": [str(p) for p in town], "check_points": str(tmp_path / name), "check_crs": "EPSG:4979"}
+    with pytest.raises(kind, match=re.escape(name)):
+        steps.elevation_run(ElevationRecipe.model_validate(given), tmp_path / "run")
 
 
 def hills(path: Path, east: float, north: float, up: float, crs: str = "EPSG:32632") -> Path:

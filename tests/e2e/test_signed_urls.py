@@ -7,9 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+import pystac
 import pytest
 
 from geoml import pipeline
@@ -20,9 +23,11 @@ from geoml.engine.run.blocks import _loaded
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
 from geoml.errors import InputError, NothingFound
+from geoml.inputs.stereo import _matcher
 from geoml.io.points import copc, ept
 from geoml.io.points.kept import kept_nodes
 from geoml.io.stores import signed
+from geoml.testing.stereo import made_pair, town
 from tests import made_town
 from tests.made_clouds import made_points
 from tests.made_octrees import write_copc, write_ept
@@ -156,6 +161,44 @@ def test_one_path_under_two_signatures_is_refused(days: Any, tmp_path: Path) -> 
             ElevationRecipe.model_validate({"points": [f"{days.url}/a.laz;sig=S3CRET"]}), tmp_path / "out"
         )
     assert "S3CRET" not in str(caught.value)
+
+
+def test_heights_of_signed_pictures_keep_no_signature(days: Any, tmp_path: Path) -> None:
+    """One is named by its URL, the other by an item."""
+    out = tmp_path / "out"
+    made_pair(town(1, side=100.0, count=5), size=200, parallax=-3.0).write(days.folder / "signed")
+
+    def heights() -> dict[str, Any]:
+        left, right = (f"{days.url}/signed/{side}.tif?sig={days.signature}" for side in ("left", "right"))
+        item = pystac.Item("right", None, None, datetime(2020, 1, 1, tzinfo=UTC), {})
+        item.add_asset("pan", pystac.Asset(right, media_type="image/tiff; application=geotiff", roles=["data"]))
+        (tmp_path / "right.json").write_text(json.dumps(item.to_dict(include_self_link=False)))
+        given = {"stereo": [left, str(tmp_path / "right.json")], "heights": (288, 322), "res": 2, "block_size": 64}
+        pipeline.predict(steps.elevation_run(ElevationRecipe.model_validate(given), out), out)
+        return steps.finish(ElevationRecipe.model_validate(given), out)
+
+    first = heights()
+    assert first["blocks"]["done"]
+    assert keeping(out, tmp_path / "scratch") == []
+    rows = str(pq.read_table(out / "sources.parquet").to_pylist())
+    assert "left.tif" in rows
+    assert "S3CRET" not in rows
+    (out / "items" / f"{first['blocks']['done'][0]}.json").unlink()
+    another_day(days)
+    _matcher.cache_clear()
+    assert heights()["hash"] == first["hash"]
+    assert keeping(out, tmp_path / "scratch") == []
+
+
+def test_pictures_whose_urls_differ_by_more_than_a_signature_are_refused(days: Any, tmp_path: Path) -> None:
+    made_pair(town(1, side=100.0, count=5), size=100, parallax=-3.0).write(days.folder)
+    twice = [f"{days.url}/left.tif?sig=S3CRET{n}" for n in (1, 2)]
+    for pair, says in ((twice, "named twice"), ([f"{days.url}/left.tif#S3CRET", twice[0]], "more than a path")):
+        asked = ElevationRecipe.model_validate({"stereo": pair, "heights": (288, 322)})
+        with pytest.raises(InputError, match=says) as caught:
+            steps.elevation_run(asked, tmp_path / "out")
+        assert "S3CRET" not in str(caught.value)
+    assert keeping(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("what", ["model", "catalog", "region"])

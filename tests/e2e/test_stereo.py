@@ -20,7 +20,9 @@ from geoml import pipeline
 from geoml.elevation import steps
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.elevation.run.pair import sampled
+from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError
+from geoml.io.cards.map_card import MapCard
 from geoml.recipe import parse
 from geoml.settings import settings
 from geoml.testing.stereo import MadePair, made_pair, town
@@ -95,6 +97,21 @@ def test_heights_say_what_they_are_above(heights: Path) -> None:
         assert "32631" in file.crs.to_wkt()
 
 
+def test_a_crs_on_another_ellipsoid_is_refused(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    """Heights of an RPC are above WGS 84, tens of metres from Bessel's ellipsoid in the Netherlands."""
+    for datum in (None, "ellipsoid", "EPSG:5709"):
+        refused(pictures, tmp_path / "x", InputError, r"Bessel.*another --crs", crs="EPSG:28992", datum=datum)
+    asked = parse(
+        ElevationRecipe,
+        {"stereo": [str(p) for p in pictures], "heights": HEIGHTS, "crs": "EPSG:25831", "datum": "ellipsoid"},
+        "elevation",
+    )
+    steps.elevation_run(asked, tmp_path / "like")
+    said = cards.read(tmp_path / "like/.geoml/surfaces", MapCard).made
+    assert said["vertical_name"] == "the ellipsoid of ETRS89"
+    assert "shift" not in said
+
+
 def test_items_name_their_picture_and_its_rpc(
     pictures: tuple[Path, Path], heights: Path, made: MadePair, tmp_path: Path
 ) -> None:
@@ -152,6 +169,10 @@ def test_pairs_that_tell_nothing_are_refused(pictures: tuple[Path, Path], made: 
     refused(pictures, tmp_path / "d", InputError, "disparities", heights=(-500.0, 900.0))
     refused(pictures, tmp_path / "e", InputError, "lower one first", heights=(9.0, 3.0))
     refused(pictures, tmp_path / "f", InputError, "dem, heights", heights=None)
+    refused(pictures, tmp_path / "g", InputError, "check_points: .* is not there", check_points=str(tmp_path / "g.tif"))
+    refused(pictures, tmp_path / "h", InputError, "crs: 'nonsense' is none", crs="nonsense")
+    refused(pictures, tmp_path / "i", InputError, "crs: EPSG:2257 is in US survey foot", crs="EPSG:2257")
+    assert not list((tmp_path / "g").glob("items/*"))
 
 
 def test_a_dem_bounds_what_is_searched(
@@ -170,3 +191,20 @@ def test_a_dem_bounds_what_is_searched(
     assert 1.4826 * np.median(np.abs(off - np.median(off))) < 0.25 * made.gsd / made.ratio
     assert len(z) > 0.9 * len(cells(heights, "dsm")[2])
     refused(pictures, tmp_path / "x", InputError, "vertical: not given", heights=None, dem=str(dem))
+
+
+def test_a_dem_is_read_in_its_unit(tmp_path: Path) -> None:
+    """Of the band, else of --vertical; places that it does not reach have none."""
+    profile = {"driver": "GTiff", "width": 30, "height": 30, "count": 1, "dtype": "int16"}
+    place = Affine(20.0, 0, 499_700.0, 0, -20.0, 4_900_300.0)
+    lon, lat = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True).transform(
+        np.array([500_000.0, 800_000.0]), np.array([4_900_000.0, 4_900_000.0])
+    )
+    for name, unit in (("none", None), ("feet", "ft")):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", crs="EPSG:32631", transform=place, **profile) as file:
+            file.write(np.full((1, 30, 30), 1000, np.int16))
+            file.scales, file.units = (0.5,), (unit,)
+    for name, vertical, metres in (("none", "egm96", 500), ("none", "EPSG:8228", 152.4), ("feet", "egm96", 152.4)):
+        found = sampled(str(tmp_path / f"{name}.tif"), lon, lat, vertical)
+        assert found[0] == pytest.approx(metres)
+        assert np.isnan(found[1])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyproj
@@ -15,6 +16,8 @@ from pyproj.exceptions import ProjError
 from geoml.data.labels import read_vectors
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.io.heights import height_shift
+from geoml.io.stores.hrefs import redact
+from geoml.io.stores.remote import is_url
 
 Floats = NDArray[np.float64]
 
@@ -36,18 +39,21 @@ def read_check_points(place: str | Path, crs: str, vertical: str | None, check_c
 
     Heights of the latter are those of the geometry, else a column z. ``crs`` and ``vertical`` are those of the run,
     None where nothing is known of its datum; ``check_crs`` is that of points that say none, compound where their
-    heights have a datum. Raises InputError for a CRS or column that is missing and for a datum that cannot be
-    converted, DataError for a file that cannot be read, NothingFound for one without a point.
+    heights have a datum. Raises InputError for a CRS or column that is missing, for points that by their CRS lie
+    nowhere and for a datum that cannot be converted, DataError for a file that cannot be read, NothingFound for one
+    without a point.
     """
     path = Path(place)
+    if is_url(str(place)):
+        raise InputError(f"check_points: {redact(str(place))} is elsewhere; expected a file of this machine")
     x, y, z, said = _table(path) if path.suffix.lower() in TABLES else _features(path)
-    text = said or check_crs
-    if text is None:
+    given = None if check_crs is None else _crs(check_crs)
+    found = given if said is None else _crs(said)
+    if found is None:
         raise InputError(f"check_crs: {path.name} says none; expected one such as EPSG:7415")
-    try:
-        found = pyproj.CRS.from_user_input(text)
-    except ProjError:
-        raise InputError(f"check_crs: {str(text)[:80]!r} is none; expected one such as EPSG:7415") from None
+    flat, have, metres = _parts(found)
+    if flat is None or not (flat.is_projected or flat.is_geographic):
+        raise InputError(f"check_crs: {found.name} tells no places on the Earth; expected one such as EPSG:7415")
     known = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
     notes = (
         [f"{int((~known).sum())} check points without a finite place or height were left out"]
@@ -57,20 +63,43 @@ def read_check_points(place: str | Path, crs: str, vertical: str | None, check_c
     if not known.any():
         raise NothingFound(f"check_points: {path.name} has no point with a place and a height")
     x, y, z = x[known], y[known], z[known]
-    flat = found.sub_crs_list[0] if found.is_compound else found
-    upright = found.sub_crs_list[-1] if found.is_compound else None
-    if said and upright is None and check_crs is not None:  # the file has places only
-        given = pyproj.CRS.from_user_input(check_crs)
-        upright = given.sub_crs_list[-1] if given.is_compound else given if given.is_vertical else None
-    x, y = pyproj.Transformer.from_crs(flat.to_2d(), crs, always_xy=True).transform(x, y)
-    z = z * (upright.axis_info[0].unit_conversion_factor if upright is not None else 1.0)
-    have = upright if upright is not None else flat if len(flat.axis_info) == 3 else None
+    if have is None and given is not None:  # the file has places only
+        _, have, metres = _parts(given)
+    try:
+        x, y = pyproj.Transformer.from_crs(flat.to_2d(), crs, always_xy=True).transform(x, y)
+    except ProjError as err:
+        raise InputError(f"check_crs: PROJ knows no way from {flat.name} to {crs[:80]} ({err})") from err
+    if nowhere := int((~(np.isfinite(x) & np.isfinite(y))).sum()):
+        raise InputError(
+            f"check_crs: by {flat.name} {nowhere} of {len(x)} points of {path.name} lie nowhere in the CRS of the run;"
+            " expected the one that their numbers are of"
+        )
+    z = z * metres
     if have is None or vertical is None:
         notes.append("of check points or heights the datum is not known: they are taken to have the same")
     else:
         bounds = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
         z = height_shift(crs, have.to_wkt(), vertical, bounds).apply(x, y, z)
     return CheckPoints(x, y, z, tuple(notes))
+
+
+def _crs(text: Any) -> pyproj.CRS:
+    try:
+        return pyproj.CRS.from_user_input(text)
+    except (ProjError, ValueError, TypeError):
+        raise InputError(f"check_crs: {str(text)[:80]!r} is none; expected one such as EPSG:7415") from None
+
+
+def _parts(crs: pyproj.CRS) -> tuple[pyproj.CRS | None, pyproj.CRS | None, float]:
+    """That of places, that of heights, and metres of the unit of these."""
+    flat, upright = (None, crs) if crs.is_vertical else (crs, None)
+    if crs.is_compound:
+        flat, upright = crs.sub_crs_list[0], next((c for c in crs.sub_crs_list[1:] if c.is_vertical), None)
+    if upright is not None:
+        return flat, upright, upright.axis_info[0].unit_conversion_factor
+    if len(crs.axis_info) == 3 and not crs.is_geocentric and crs.geodetic_crs is not None:
+        return crs, crs.geodetic_crs.to_3d(), crs.axis_info[2].unit_conversion_factor
+    return flat, None, 1.0
 
 
 def _table(path: Path) -> tuple[Floats, Floats, Floats, Any]:
@@ -87,6 +116,8 @@ def _table(path: Path) -> tuple[Floats, Floats, Floats, Any]:
 
 def _features(path: Path) -> tuple[Floats, Floats, Floats, Any]:
     frame = read_vectors(path)
+    if not isinstance(frame, gpd.GeoDataFrame):  # a table of a GeoPackage
+        raise InputError(f"check_points: {path.name} holds no geometries; expected points")
     shapes = frame.geometry[frame.geometry.notna() & ~frame.geometry.is_empty]
     if set(shapes.geom_type) - {"Point"}:
         raise InputError(f"check_points: {path.name} holds {', '.join(sorted(set(shapes.geom_type)))}; expected points")

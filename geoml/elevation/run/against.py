@@ -6,9 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import pyproj
-import rasterio
 from rasterio.merge import merge
+from rasterio.windows import Window
 
 from geoml.elevation.accuracy.assessed import HEAD, assessed, row
 from geoml.elevation.accuracy.check_points import read_check_points
@@ -20,6 +19,7 @@ from geoml.engine.run.plan import STATE, Plan
 from geoml.errors import InputError
 from geoml.inputs.points import Input, sources_of, squares_of
 from geoml.io.cards.elevation import HeightTerms
+from geoml.io.dem import heights_crs, heights_of, opened, same_heights, vertical_part
 from geoml.io.local_files import local_files
 from geoml.io.stac.item_table import item_table
 from geoml.io.stores.remote import RunStore
@@ -29,11 +29,26 @@ from geoml.recipe import parse
 RASTERS: Final = (".tif", ".tiff")
 
 
+def check_first(asked: ElevationRecipe, crs: str, vertical: str | None) -> None:
+    """Raise what `scored` would of the check file, before a block of the run in ``crs`` is done."""
+    if asked.check_points is None:
+        return
+    if is_raster(asked.check_points):
+        check_datum(Path(asked.check_points), crs, vertical)
+    else:
+        read_check_points(asked.check_points, crs, vertical, asked.check_crs)
+
+
+def is_raster(place: str) -> bool:
+    """Whether a check file is another model of the heights, by its name."""
+    return Path(place).suffix.lower() in RASTERS
+
+
 def scored(asked: ElevationRecipe, plan: Plan, store: RunStore) -> dict[str, Any]:
     """What ``accuracy.json`` says. Raises what `read_check_points` and `compared` do, and what reading points does."""
     found: dict[str, Any] = {"unit": "m", "notes": [], "table": [list(HEAD)]}
     terms = parse(HeightTerms, dict(plan.card.made), "made")
-    if asked.check_points is not None and Path(asked.check_points).suffix.lower() in RASTERS:
+    if asked.check_points is not None and is_raster(asked.check_points):
         found["dem"] = against_dem(Path(asked.check_points), plan, terms, store)
         found["notes"] = [told(Path(asked.check_points).name, found["dem"])]
     elif asked.check_points is not None:
@@ -61,7 +76,8 @@ def against_dem(dem: Path, plan: Plan, terms: HeightTerms, store: RunStore) -> d
     Raises InputError where both say above what their heights are and it differs, and what `compared` does.
     """
     layer = "dtm" if "dtm" in terms.layers else "dsm"
-    check_datum(dem, terms)
+    (zone,) = plan.zones
+    check_datum(dem, zone.crs, terms.vertical)
     files = [within(store.local, f"cogs/{key}/{layer}.tif") for key in done(store)]
     with TemporaryDirectory(dir=store.local / STATE, prefix=".dem.") as folder, local_files():
         whole = Path(folder) / f"{layer}.tif"
@@ -69,17 +85,18 @@ def against_dem(dem: Path, plan: Plan, terms: HeightTerms, store: RunStore) -> d
         return compared(dem, whole)
 
 
-def check_datum(dem: Path, terms: HeightTerms) -> None:
-    """Raise InputError for heights above another datum than those of a run."""
-    with local_files(), rasterio.open(dem) as file:
-        crs = pyproj.CRS.from_wkt(file.crs.to_wkt()) if file.crs else None
-    theirs = next((c for c in crs.sub_crs_list if c.is_vertical), None) if crs is not None and crs.is_compound else None
-    if theirs is None or terms.vertical is None:
+def check_datum(dem: Path, crs: str, vertical: str | None) -> None:
+    """Raise InputError for heights above another datum than those of a run in ``crs``, and what reading them raises."""
+    with opened(dem, "check_points") as file:
+        heights_of(file, Window(0, 0, 1, 1))
+        theirs = heights_crs(file)
+    if theirs is None or vertical is None:
         return
-    if theirs != pyproj.CRS.from_user_input(terms.vertical):
+    ours = vertical_part(crs, vertical)
+    if not same_heights(theirs, ours):
         raise InputError(
-            f"check_points: {dem.name} has heights above {theirs.name}, the run above {terms.vertical_name}; expected"
-            " one datum, see --datum"
+            f"check_points: heights of {dem.name}: {theirs.name}; of the run: {ours.name}; expected one datum, see"
+            " --datum"
         )
 
 

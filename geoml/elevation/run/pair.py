@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyproj
 import pystac
-import rasterio
 import scipy.ndimage
 import shapely
+from rasterio.windows import Window
 
 from geoml.cube.stereo.coarse import CoarseSurface
 from geoml.cube.stereo.pair import HeightBounds, Pair, SensorView, overlap
@@ -21,6 +21,7 @@ from geoml.cube.stereo.parallax import Parallax, parallax
 from geoml.cube.stereo.rpc import SensorModel
 from geoml.cube.stereo.tile import CORE, tile
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.against import check_first
 from geoml.elevation.run.points import (
     ASKED,
     PACKAGE,
@@ -34,12 +35,13 @@ from geoml.elevation.run.points import (
 )
 from geoml.engine.packages.matching import file_of, sha256_of
 from geoml.engine.run.plan import STATE
-from geoml.errors import DataError, InputError
+from geoml.errors import InputError
 from geoml.grid.region import utm_crs
 from geoml.inputs.stereo import SURFACE, StereoTerms
 from geoml.io.cards.elevation import OF_PAIRS, HeightTerms
-from geoml.io.heights import ELLIPSOID, height_shift, vertical_name
-from geoml.io.local_files import local_files
+from geoml.io.crs import crs_name, parse_crs
+from geoml.io.dem import heights_of, opened
+from geoml.io.heights import ELLIPSOID, height_shift, metres_of, vertical_name
 from geoml.io.rpc import Floats
 from geoml.io.sensor_image import SensorImage, open_image
 from geoml.io.stac.items import extensions
@@ -53,6 +55,8 @@ log = logging.getLogger(__name__)
 
 MOST = 512
 """Places along each side of the coarse surface."""
+OF_RPC = "EPSG:4979"
+"""What heights of an RPC are above: WGS 84, whatever ellipsoid the CRS of the run has."""
 KEY = "picture"
 """Of the asset."""
 
@@ -60,9 +64,9 @@ KEY = "picture"
 def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     """The recipe of the run in ``out``, whose folder has its catalog and its package then.
 
-    Raises InputError for pictures without RPC, of one view or without common ground, for heights whose datum needs a
-    grid that is missing, and for a folder with another run; DataError for a broken file and where the tie points do not
-    agree; MissingExtra.
+    Raises InputError for pictures without RPC, of one view or without common ground, for a CRS on another ellipsoid
+    than WGS 84, for heights whose datum needs a grid that is missing, and for a folder with another run; DataError for
+    a broken file and where the tie points do not agree; MissingExtra.
     """
     assert asked.stereo is not None
     if is_bucket(out):
@@ -70,6 +74,8 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     folder = (claim(out, STATE).local / STATE).resolve()
     check_same(asked, folder)
     images = [open_image(place) for place in asked.stereo]
+    if images[0].href == images[1].href and is_url(images[0].href):
+        raise InputError(f"stereo: {images[0].href} is named twice; expected a path for each picture")
     names = [item_name(i.href) for i in images]
     coarse, below, above = bounding(asked, images)
     left, right = (SensorView(i.name, SensorModel(i.rpc), i.first, i.shape, i.read) for i in images)
@@ -83,26 +89,28 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     common = shapely.intersection_all(outlines)
     if common.is_empty:
         raise InputError(f"stereo: {left.name} and {right.name} show no common ground")
-    crs = asked.crs or str(utm_crs(common.centroid.x, common.centroid.y))
-    units = {axis.unit_name for axis in pyproj.CRS.from_user_input(crs).axis_info}
+    flat = parse_crs(asked.crs or utm_crs(common.centroid.x, common.centroid.y))
+    if flat is None:
+        raise InputError(f"crs: {str(asked.crs)[:80]!r} is none; expected one in metres, such as EPSG:32632")
+    crs = crs_name(flat)
+    units = {axis.unit_name for axis in flat.axis_info}
     if units != {"metre"}:
         raise InputError(f"crs: {crs} is in {' and '.join(sorted(units))}; expected one in metres")
-    datum = asked.datum or ELLIPSOID
-    shift = height_shift("EPSG:4326", ELLIPSOID, datum, common.bounds) if datum != ELLIPSOID else None
-    if shift is not None:
-        shift = height_shift(crs, ELLIPSOID, datum, _bounds(common, crs))
+    datum = asked.datum or OF_RPC
+    shift = height_shift(crs, OF_RPC, datum, _bounds(common, crs))
     items = [_item(n, i, o) for n, i, o in zip(names, images, outlines, strict=True)]
     catalog = write_catalog(items, folder / "pictures", "two pictures of a run")
     package = folder / PACKAGE
     package.mkdir(parents=True, exist_ok=True)
     np.save(within(package, SURFACE), coarse.heights)
     vertical = vertical_name(crs, datum)
+    check_first(asked, crs, vertical)
     terms = HeightTerms(
         kind="stereo",
         layers=OF_PAIRS,
         vertical=vertical,
         vertical_name=name_of(vertical),
-        shift={} if shift is None else asdict(shift),
+        shift=asdict(shift) if shift.pipeline else {},
         options=_options(asked, names, found, coarse, (below, above), package).model_dump(mode="json"),
         sources={n: i.as_plain() for n, i in zip(names, images, strict=True)},
     )
@@ -173,7 +181,7 @@ def bounding(asked: ElevationRecipe, images: list[SensorImage]) -> tuple[CoarseS
         return CoarseSurface(np.full((rows, columns), low), west, north, step), 0.0, high - low
     assert asked.dem is not None
     assert asked.vertical is not None
-    heights = sampled(asked.dem, lon, lat)
+    heights = sampled(asked.dem, lon, lat, asked.vertical)
     known = np.isfinite(heights)
     if not known.any():
         raise InputError(f"dem: {asked.dem} has no heights where {images[0].name} lies")
@@ -182,25 +190,22 @@ def bounding(asked: ElevationRecipe, images: list[SensorImage]) -> tuple[CoarseS
     return CoarseSurface(heights.reshape(rows, columns), west, north, step), asked.margin, asked.margin
 
 
-def sampled(dem: str, lon: Floats, lat: Floats) -> Floats:
-    """Heights (n,) of a DEM in metres at degrees, bilinear; NaN where it has none. Raises InputError, DataError."""
-    if is_url(dem) or not Path(dem).is_file():
-        raise InputError(f"dem: {dem} is not there; expected a raster of this machine")
-    try:
-        with local_files(), rasterio.open(dem) as file:
-            if file.crs is None:
-                raise InputError(f"dem: {dem} has no CRS")
-            x, y = pyproj.Transformer.from_crs("EPSG:4326", file.crs, always_xy=True).transform(lon, lat)
-            column, row = ~file.transform * (np.asarray(x), np.asarray(y))
-            top, left = (int(max(0, np.floor(a.min()) - 2)) for a in (row, column))
-            bottom, right = (int(min(n, np.ceil(a.max()) + 2)) for a, n in ((row, file.height), (column, file.width)))
-            if bottom - top < 2 or right - left < 2:
-                return np.full(lon.shape, np.nan)
-            window = ((top, bottom), (left, right))
-            values = file.read(1, window=window).astype(np.float64)
-            values[file.read_masks(1, window=window) == 0] = np.nan
-    except rasterio.errors.RasterioError as err:
-        raise DataError(f"dem: {dem} cannot be read ({err})") from err
+def sampled(dem: str, lon: Floats, lat: Floats, vertical: str = ELLIPSOID) -> Floats:
+    """Heights (n,) of a DEM in metres at degrees, bilinear; NaN where it has none.
+
+    Those of a band without a unit are in that of ``vertical``. Raises InputError, DataError.
+    """
+    with opened(dem, "dem") as file:
+        x, y = pyproj.Transformer.from_crs("EPSG:4326", file.crs, always_xy=True).transform(lon, lat)
+        column, row = ~file.transform * (np.asarray(x), np.asarray(y))
+        known = np.isfinite(row) & np.isfinite(column)  # its CRS may not reach so far
+        row, column = np.where(known, row, -9.0), np.where(known, column, -9.0)
+        top, left = (int(max(0, np.floor(a.min()) - 2)) for a in (row, column))
+        bottom, right = (int(min(n, np.ceil(a.max()) + 2)) for a, n in ((row, file.height), (column, file.width)))
+        if bottom - top < 2 or right - left < 2:
+            return np.full(lon.shape, np.nan)
+        window = Window(left, top, right - left, bottom - top)
+        values = heights_of(file, window, metres_of(vertical))
     places = [row - top - 0.5, column - left - 0.5]
     return np.asarray(scipy.ndimage.map_coordinates(values, places, order=1, mode="constant", cval=np.nan))
 

@@ -22,6 +22,7 @@ import shapely
 
 from geoml.cube.clouds.ground import FILTERS
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.against import check_first
 from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.packages import cards, package
 from geoml.engine.run.plan import STATE
@@ -75,6 +76,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     if crs is None:
         raise InputError("crs: not known; expected --crs, such as EPSG:28992")
     vertical, shift = on_datum(asked, sources, crs, vertical)
+    check_first(asked, crs, vertical)
     items = [_item(source) for source in sorted(sources, key=lambda s: s.href)]
     catalog = write_catalog(items, folder / CATALOG, "clouds of points of a run")
     region = region_of(asked, [outline(s) for s in sources], folder)

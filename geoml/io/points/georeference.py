@@ -9,32 +9,20 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
-import numpy as np
 import pyproj
-from pyproj.aoi import AreaOfInterest
-from pyproj.database import query_crs_info
-from pyproj.enums import PJType
 from pyproj.exceptions import ProjError
 
 from geoml.errors import InputError
 from geoml.io.crs import crs_name, horizontal
+from geoml.io.lengths import FOOT, METRE, UNITS, US_FOOT, exact, in_metres, unit_of
 from geoml.io.points.geokeys import DIRECTORY, spelled_out
 from geoml.io.points.header import PROJECTION, LasHeader
 
 log = logging.getLogger(__name__)
-
-METRE = Fraction(1)
-FOOT = Fraction(3048, 10000)
-US_FOOT = Fraction(1200, 3937)
-UNITS = {"m": METRE, "ft": FOOT, "ftUS": US_FOOT}
-"""Units by the words that an option may use."""
 
 SLACK = 0.01
 """Degrees by which a cloud may lie beside the box of its item."""
@@ -93,7 +81,7 @@ def stated(text: str) -> Stated:
         flat = horizontal(flat)
         return Stated(flat, unit_of(flat), upright, None if upright is None else unit_of(upright))
     if len(crs.axis_info) == 3 and not crs.is_geocentric:  # heights above the ellipsoid
-        return Stated(horizontal(crs), unit_of(crs), ellipsoidal(crs), _exact(crs.axis_info[2].unit_conversion_factor))
+        return Stated(horizontal(crs), unit_of(crs), ellipsoidal(crs), exact(crs.axis_info[2].unit_conversion_factor))
     return Stated(crs, unit_of(crs))
 
 
@@ -139,8 +127,8 @@ def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeferen
             " their CRS, such as --vertical EPSG:6360"
         )
     return Georeference(
-        crs_name(_in_metres(flat)),
-        None if upright is None else crs_name(_in_metres(upright)),
+        crs_name(in_metres(flat)),
+        None if upright is None else crs_name(in_metres(upright)),
         xy,
         METRE if z is None else z,
     )
@@ -155,57 +143,6 @@ def _vertical(text: str) -> Stated:
             f"--vertical: {text[:80]!r} is no CRS of heights; expected one such as EPSG:5773, or m, ft, ftUS"
         )
     return said
-
-
-def unit_of(crs: pyproj.CRS) -> Fraction:
-    """Metres of the unit of the first axis of a projected or vertical CRS, exactly."""
-    return _exact(crs.axis_info[0].unit_conversion_factor)
-
-
-def _exact(metres: float) -> Fraction:
-    near = (u for u in UNITS.values() if abs(metres - float(u)) <= 1e-9 * metres)
-    return next(near, Fraction(repr(metres)))
-
-
-@lru_cache(maxsize=256)
-def _in_metres(crs: pyproj.CRS) -> pyproj.CRS:
-    """The same CRS with its lengths in metres; its name loses the unit."""
-    if crs.is_geographic or unit_of(crs) == METRE:
-        return crs
-    said = crs.to_json_dict()
-    for axis in said["coordinate_system"]["axis"]:
-        axis["unit"] = "metre"
-    said["name"] = re.sub(r" \(ft\w*\)$", "", said["name"])
-    for key in ("id", "ids", "usages", "scope", "area", "bbox"):
-        said.pop(key, None)
-    twin = pyproj.CRS.from_json_dict(said)
-    known = (pyproj.CRS.from_epsg(code) for code in _codes_near(crs, twin))
-    return next((k for k in known if _same(k, twin)), twin)
-
-
-def _codes_near(crs: pyproj.CRS, twin: pyproj.CRS) -> Iterator[int]:
-    """EPSG codes that may be those of a CRS in metres: the likeliest first, then all of its area."""
-    if (code := twin.to_epsg(min_confidence=25)) is not None:
-        yield code
-    if crs.area_of_use is not None and crs.is_projected:
-        area = crs.area_of_use
-        box = AreaOfInterest(area.west, area.south, area.east, area.north)
-        found = query_crs_info("EPSG", PJType.PROJECTED_CRS, area_of_interest=box, contains=True)
-        yield from (int(f.code) for f in found if not f.deprecated)
-
-
-def _same(known: pyproj.CRS, twin: pyproj.CRS) -> bool:
-    """Whether ``known`` is in metres and places points as ``twin`` does, to a millimetre."""
-    if unit_of(known) != METRE:
-        return False
-    if twin.is_vertical:
-        return bool(known.is_vertical and known.datum == twin.datum)
-    if not known.is_projected or known.area_of_use is None or known.geodetic_crs != twin.geodetic_crs:
-        return False
-    area = known.area_of_use
-    lon, lat = [area.west, area.east, (area.west + area.east) / 2], [area.south, area.north, area.north]
-    one, other = (np.array(pyproj.Proj(c)(lon, lat)) for c in (known, twin))
-    return bool(np.abs(one - other).max() < 1e-3)
 
 
 def _from_wkt(header: LasHeader) -> Stated:

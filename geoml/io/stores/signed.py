@@ -10,9 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from geoml.errors import InputError
+from geoml.redacted import bare
+
 FOLDERS = ("model", "tiles")
 """Fields whose URL signs every file of its folder."""
-KINDS = (*FOLDERS, "catalog", "region", "points")
+KINDS = (*FOLDERS, "catalog", "region", "points", "stereo")
 """Fields of a recipe whose URLs are remembered; what items and lists name is not."""
 
 _remembered: dict[str, str] = {}
@@ -59,6 +62,18 @@ def signed(url: str, what: str) -> str:
                 return f"{url}?{_remembered[place]}"
             place = place.rpartition("/")[0]
     return url
+
+
+def unsigned(url: str, what: str) -> str:
+    """``url`` of the field ``what`` as files keep it; what signs it is remembered for `signed`.
+
+    Raises InputError for a URL with more than a path and a query, such as a fragment or a user name.
+    """
+    plain = bare(url)
+    if plain != url.partition("?")[0]:
+        raise InputError(f"{what}: {plain}: has more than a path and a query; expected a plain URL")
+    signed(url, what)
+    return plain
 
 
 def join_url(folder: str, name: str) -> str:

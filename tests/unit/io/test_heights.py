@@ -95,3 +95,20 @@ def test_heights_above_another_ellipsoid_are_refused() -> None:
     assert height_shift("EPSG:25832", "ellipsoid", "EPSG:4979", (5e5, 5e6, 5.1e5, 5.1e6)).pipeline == ""
     with pytest.raises(InputError, match="Bessel"):
         height_shift("EPSG:28992", "ellipsoid", "EPSG:4979", (85e3, 447e3, 86e3, 448e3))
+
+
+@pytest.mark.parametrize("feet", ["EPSG:6360", "EPSG:8228", "EPSG:32613+6360"])
+def test_a_datum_in_feet_gives_metres(feet: str) -> None:
+    """100 m above NAVD88 stay 100 m, and the outputs name the CRS in metres."""
+    bounds = (500_000.0, 3_900_000.0, 501_000.0, 3_901_000.0)
+    for have, want in (("EPSG:5703", feet), (feet, "EPSG:5703"), (feet, feet)):
+        assert shifted(have, want, "EPSG:32613", bounds) == pytest.approx(100.0, abs=1e-9)
+    assert vertical_name("EPSG:32613", feet) == "EPSG:5703"
+
+
+def test_depths_are_refused() -> None:
+    for have, want in (("EPSG:5715", "egm96"), ("ellipsoid", "EPSG:5715")):
+        with pytest.raises(InputError, match="MSL depth counts down"):
+            height_shift("EPSG:32631", have, want, BOUNDS)
+    with pytest.raises(InputError, match="counts down"):
+        vertical_name("EPSG:32631", "EPSG:5715")

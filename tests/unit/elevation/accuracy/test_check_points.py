@@ -7,6 +7,8 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
+import pyogrio
 import pyproj
 import pytest
 import shapely
@@ -60,6 +62,24 @@ def test_feet_are_feet(tmp_path: Path) -> None:
     assert found.z == pytest.approx([30.48006096])
 
 
+@pytest.mark.parametrize("feet", ["EPSG:32613+6360", "EPSG:2257+6360"])
+def test_feet_above_the_datum_of_the_run_are_converted_once(tmp_path: Path, feet: str) -> None:
+    path = tmp_path / "points.csv"
+    x, y = pyproj.Transformer.from_crs("EPSG:32613", feet.split("+")[0], always_xy=True).transform(500_000, 3_900_000)
+    path.write_text(f"x,y,z\n{x},{y},{100 * 3937 / 1200}\n")
+    found = read_check_points(path, "EPSG:32613", "EPSG:5703", feet)
+    assert found.z == pytest.approx([100.0], abs=1e-6)
+    assert (found.x[0], found.y[0]) == pytest.approx((500_000, 3_900_000), abs=0.01)
+
+
+def test_heights_of_a_projected_crs_of_three_axes_are_above_its_ellipsoid(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("x,y,z\n500000,3900000,100\n")
+    found = read_check_points(path, "EPSG:32613", "EPSG:4979", pyproj.CRS("EPSG:32613").to_3d().to_wkt())
+    assert found.z == pytest.approx([100.0])
+    assert found.notes == ()
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     path.write_text("x,y,z\n1,2,3\n")
@@ -82,6 +102,52 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs=CRS).to_file(tmp_path / "box.gpkg")
     with pytest.raises(InputError, match="Polygon"):
         read_check_points(tmp_path / "box.gpkg", CRS, VERTICAL)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "check_crs", "says"),
+    [
+        ("85000,447500,1", "EPSG:4979", "check_crs: by WGS 84 1 of 1 points of points.csv lie nowhere"),
+        ("85000,447500,1", "EPSG:5703", "check_crs: NAVD88 height tells no places"),
+        ("85000,447500,1", "EPSG:4978", "check_crs: WGS 84 tells no places"),
+        ("1e30,1e30,1", "EPSG:32631", "check_crs: by WGS 84 / UTM zone 31N 1 of 1 points"),
+        ("85000,447500,1", "IAU_2015:49900", "check_crs: PROJ knows no way from Mars"),
+        ("4.4,52.0,1", "EPSG:4979", "Bessel"),
+    ],
+)
+def test_points_that_lie_nowhere_are_refused(tmp_path: Path, numbers: str, check_crs: str, says: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(f"x,y,z\n{numbers}\n")
+    with pytest.raises(InputError, match=says):
+        read_check_points(path, CRS, VERTICAL, check_crs)
+
+
+def test_a_check_crs_that_is_none_is_refused_beside_one_of_the_file(tmp_path: Path) -> None:
+    frame(CRS, three=True).to_parquet(tmp_path / "points.parquet")
+    with pytest.raises(InputError, match="check_crs: 'RD' is none"):
+        read_check_points(tmp_path / "points.parquet", CRS, VERTICAL, "RD")
+
+
+def test_heights_of_a_file_of_places_are_above_what_is_said(tmp_path: Path) -> None:
+    shapes = gpd.points_from_xy([500_000.0], [3_900_000.0])
+    gpd.GeoDataFrame({"z": [100 * 3937 / 1200]}, geometry=shapes, crs="EPSG:32613").to_file(tmp_path / "p.gpkg")
+    for said in ("EPSG:6360", "EPSG:32613+6360"):
+        found = read_check_points(tmp_path / "p.gpkg", "EPSG:32613", "EPSG:5703", said)
+        assert found.z == pytest.approx([100.0])
+        assert found.notes == ()
+    found = read_check_points(tmp_path / "p.gpkg", "EPSG:32613", "EPSG:4979", "EPSG:4979")
+    assert found.z == pytest.approx([100 * 3937 / 1200])
+    assert found.notes == ()
+
+
+def test_files_without_points_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "table.gpkg"
+    pyogrio.write_dataframe(pd.DataFrame({"x": [1.0], "y": [2.0], "z": [3.0]}), table)
+    with pytest.raises(InputError, match="no geometries"):
+        read_check_points(table, CRS, VERTICAL, "EPSG:7415")
+    with pytest.raises(InputError, match="elsewhere") as caught:
+        read_check_points("https://host.example/points.gpkg?sig=S3CRET", CRS, VERTICAL)
+    assert "S3CRET" not in str(caught.value)
 
 
 def test_rows_without_a_number_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -93,6 +93,25 @@ def test_files_are_compared_on_one_grid_in_metres() -> None:
     assert (found["east"], found["north"]) == pytest.approx(XDEM, abs=0.1 * found["res"][0])
 
 
+def test_feet_are_compared_as_metres(tmp_path: Path) -> None:
+    """Of the places and of the heights: the surface of the run in a plane of the state in feet, 2 m too high."""
+    y, x = np.mgrid[:80, :80]
+    hills = 100 + 8 * np.sin(x / 9) * np.cos(y / 12)
+    ft = 3937 / 1200
+    profile = {"driver": "GTiff", "width": 80, "height": 80, "count": 1, "dtype": "float64"}
+    names = ("EPSG:6440", 1.0, 0.0), ("EPSG:6441", ft, 2.0)  # the same plane in metres and in US survey feet
+    for crs, unit, up in names:
+        place = Affine(unit, 0, 567_000 * unit, 0, -unit, 123_080 * unit)
+        with rasterio.open(tmp_path / f"{crs[5:]}.tif", "w", crs=crs, transform=place, **profile) as file:
+            file.write((hills + up) * unit, 1)
+            file.units = ("m" if unit == 1 else "US survey foot",)
+    found = compared(tmp_path / "6440.tif", tmp_path / "6441.tif")
+    assert (found["east"], found["north"], found["up"]) == pytest.approx((0, 0, -2), abs=0.05)
+    found = compared(tmp_path / "6441.tif", tmp_path / "6440.tif")
+    assert found["up"] == pytest.approx(2, abs=0.05)
+    assert found["crs"] != "EPSG:6441"
+
+
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(b"no raster")
     with pytest.raises(DataError, match=r"a\.tif"):

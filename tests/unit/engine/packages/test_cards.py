@@ -75,4 +75,7 @@ def test_cards_are_read_without_torch() -> None:
         "print(sorted(tasks), len(cards.names(MapCard)), 'torch' in sys.modules, 'rasterio' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['change', 'detection', 'encoder', 'geolocation', 'segmentation'] 10 False False"
+    assert (
+        done.stdout.strip()
+        == "['change', 'detection', 'encoder', 'geolocation', 'point_classes', 'segmentation'] 10 False False"
+    )

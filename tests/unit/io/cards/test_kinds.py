@@ -10,6 +10,7 @@ import pytest
 
 import geoml
 from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.packages import cards
 from geoml.errors import ModelError
 from geoml.forecasting.cards.forecast import ForecastCard
@@ -64,7 +65,12 @@ def test_a_task_of_its_own_gets_its_card(added: Any, tmp_path: Path) -> None:
 
 
 def test_an_item_is_that_of_its_task_else_of_its_section_else_of_a_map() -> None:
-    assert kinds() == {"encoder": EncoderCard, "forecast": ForecastCard, "locator": LocatorCard}
+    assert kinds() == {
+        "encoder": EncoderCard,
+        "forecast": ForecastCard,
+        "locator": LocatorCard,
+        "point_classes": PointCard,
+    }
     for name, kind in kinds().items():
         for properties in ({f"geoml:{name}": None}, {"geoml:task": name}):
             assert card_of({"properties": properties}) is kind
