@@ -63,5 +63,6 @@ def finished(asked: ElevationRecipe, out: str | Path) -> dict[str, Any]:
     if asked.check_points is not None or asked.left_out:
         write_json(store.inside(ACCURACY), scored(asked, plan, store))
     files = {name: title for name, title in TITLES.items() if (store.local / name).exists()}
-    shutil.rmtree(squares_of(plan.recipe), ignore_errors=True)
+    if asked.stereo is None:
+        shutil.rmtree(squares_of(plan.recipe), ignore_errors=True)
     return republish(store, files=files, left_out=said.get("left_out") or {})
