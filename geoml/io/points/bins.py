@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.errors import DataError
+from geoml.io.points.box import holds, tell
 from geoml.io.points.cloud import Cloud
 from geoml.io.points.files import PointBytes, PointPlace, using_points
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.lattice import MetreAxis, axis
-from geoml.io.points.plain import plain_points
-from geoml.io.points.records import Points, together
+from geoml.io.points.laz import raw_parts
+from geoml.io.points.records import Points, decoded, together
 from geoml.io.points.source import PointSource, axes
 from geoml.io.stores.scratch import scratch
 from geoml.io.stores.store import atomic
@@ -67,7 +68,7 @@ def binned(sources: Sequence[PointSource], folder: Path) -> list[PointSource]:
     """``sources`` with those of no index (LAS and LAZ) replaced by files of squares in ``folder``, made where missing.
 
     A file takes 17 bytes a point there, and some 100 MB of memory while it is made, whatever its size. The bounds of
-    the new sources are those of the points, which a header may have wrong. Raises the errors of reading.
+    the new sources are those of the points. Raises the errors of reading.
     """
     return [_binned(s, folder) if s.kind in ("las", "laz") else s for s in sources]
 
@@ -95,7 +96,7 @@ def _write(file: PointBytes, source: PointSource, out: BinaryIO) -> None:
     index: list[NDArray[np.void]] = []
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])
     done = 0
-    for points in _parts(file, header, source.href):
+    for points in _parts(file, header, source):
         x, y = at[0].metres(points.x), at[1].metres(points.y)
         if not len(x):
             continue
@@ -118,16 +119,22 @@ def _write(file: PointBytes, source: PointSource, out: BinaryIO) -> None:
     out.write(_MAGIC + json.dumps(asdict(layout)).encode())
 
 
-def _parts(file: PointBytes, header: LasHeader, href: str) -> Iterator[Points]:
+def _parts(file: PointBytes, header: LasHeader, source: PointSource) -> Iterator[Points]:
     """All points that are kept, in parts of `PART` points or little more."""
     waiting: list[Points] = []
-    for points in plain_points(file, header, href):
-        waiting.append(points.take(points.kept))
+    at, beyond = axes(header, source), 0
+    for raw in raw_parts(file, header):
+        points = decoded(raw, header.format, header.record_bytes)
+        points = points.take(points.kept)
+        held = holds(source.bounds, at[0].metres(points.x), at[1].metres(points.y))
+        beyond += int((~held).sum())
+        waiting.append(points.take(held))
         if sum(len(p.x) for p in waiting) >= PART:
             yield together(waiting)
             waiting = []
     if waiting:
         yield together(waiting)
+    tell(source.href, beyond, header.count)
 
 
 def _side(bounds: tuple[float, float, float, float]) -> float:

@@ -9,41 +9,29 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.io.points.bins import read_squares
+from geoml.io.points.box import Bounds, holds, tell, touches
 from geoml.io.points.cloud import Cloud, joined
 from geoml.io.points.copc import read_nodes
 from geoml.io.points.ept import read_tiles
 from geoml.io.points.files import PointBytes, using_points
 from geoml.io.points.header import LasHeader, read_header
-from geoml.io.points.plain import plain_points
-from geoml.io.points.records import Points
+from geoml.io.points.laz import raw_parts
+from geoml.io.points.records import Points, decoded
 from geoml.io.points.source import PointSource, axes
-
-Bounds = tuple[float, float, float, float]
 
 
 def read_window(sources: Sequence[PointSource], bounds: Bounds) -> Cloud:
     """The points with left <= x < right and bottom < y <= top of ``bounds`` (left, bottom, right, top) in metres.
 
     A point on the edge of two windows is in one of them: rows go down, so the upper edge of a cell is its own. Withheld
-    points and noise (classes 7 and 18) are left out. Raises InputError for sources that lie in several CRSs, and the
-    errors of reading, with the file.
+    points, noise (classes 7 and 18) and points beyond the box of their header are left out. Raises InputError for
+    sources that lie in several CRSs, and the errors of reading, with the file.
     """
     for field in ("crs", "vertical"):
         if len(found := {getattr(s, field) or "unknown" for s in sources}) > 1:
             raise InputError(f"points: their {field} differs ({', '.join(sorted(found))}); expected one")
-    parts = [part for source in sources if _touches(source.bounds, bounds) for part in _read(source, bounds)]
+    parts = [part for source in sources if touches(source.bounds, bounds) for part in _read(source, bounds)]
     return joined(parts)
-
-
-def _touches(one: Bounds, other: Bounds) -> bool:
-    """Whether boxes meet, a micrometre of rounding in the first one allowed for."""
-    slack = 1e-6
-    return (
-        one[0] - slack < other[2]
-        and other[0] <= one[2] + slack
-        and one[1] - slack <= other[3]
-        and other[1] < one[3] + slack
-    )
 
 
 def _read(source: PointSource, bounds: Bounds) -> list[Cloud]:
@@ -53,9 +41,13 @@ def _read(source: PointSource, bounds: Bounds) -> list[Cloud]:
 
 
 def _clouds(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[Cloud]:
+    beyond = count = 0
     for header, points in _points(file, source, bounds):
         cloud = points.cloud(axes(header, source))
-        yield cloud.take(points.kept & inside(cloud.x, cloud.y, bounds))
+        held = holds(source.bounds, cloud.x, cloud.y)
+        count, beyond = count + len(cloud), beyond + int((points.kept & ~held).sum())
+        yield cloud.take(points.kept & held & inside(cloud.x, cloud.y, bounds))
+    tell(source.href, beyond, count)
 
 
 def _points(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[tuple[LasHeader, Points]]:
@@ -68,8 +60,8 @@ def _points(file: PointBytes, source: PointSource, bounds: Bounds) -> Iterator[t
         yield from read_tiles(source.place, file, (left, bottom, right, top))
         return
     header = read_header(file)
-    for points in plain_points(file, header, source.href):
-        yield header, points
+    for raw in raw_parts(file, header):
+        yield header, decoded(raw, header.format, header.record_bytes)
 
 
 def inside(x: NDArray[np.float64], y: NDArray[np.float64], bounds: Bounds) -> NDArray[np.bool_]:

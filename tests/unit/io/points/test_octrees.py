@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from geoml.errors import DataError, MissingExtra, TransientError
 from geoml.io.points.bins import binned
+from geoml.io.points.cloud import joined
 from geoml.io.points.files import PointPlace
 from geoml.io.points.kept import KeptNodes
 from geoml.io.points.octree import ROOT, NodeKey, Octree
@@ -56,15 +58,41 @@ def test_windows_hold_the_points_of_the_plain_file(plain: PointSource, tmp_path:
     assert len(read_window([source], WINDOWS[2])) > 5
 
 
-def test_squares_are_made_once_and_bound_what_the_header_does_not(plain: PointSource, tmp_path: Path) -> None:
-    stale = replace(plain, bounds=(500_000.0, 5_000_000.0, 500_001.0, 5_000_001.0))
-    (source,) = binned([stale], tmp_path)
-    assert source.bounds[2] > 500_090
+def test_squares_are_made_once(plain: PointSource, tmp_path: Path) -> None:
+    (source,) = binned([plain], tmp_path)
     (made,) = tmp_path.iterdir()
     before = made.stat().st_mtime_ns
-    assert binned([stale], tmp_path) == [source]
+    assert binned([plain], tmp_path) == [source]
     assert made.stat().st_mtime_ns == before
     assert same(read_window([source], ALL), read_window([plain], ALL))
+
+
+@pytest.mark.parametrize("kind", ["plain", "copc", "ept", "bins"])
+def test_points_beyond_the_box_of_a_header_are_in_no_window(plain: PointSource, tmp_path: Path, kind: str) -> None:
+    """A header that says x up to 47.3: the same points however the ground is cut."""
+    columns = made_points(5000)
+    if kind == "ept":
+        path = write_ept(tmp_path / "tiles", columns)
+        said = json.loads(path.read_text())
+        said["boundsConforming"][3] = 500_047.3
+        path.write_text(json.dumps(said))
+    else:
+        path = tmp_path / "a.copc.laz"
+        if kind == "copc":
+            write_copc(path, Path(plain.href), per_node=100, levels=4)
+        else:
+            path.write_bytes(Path(plain.href).read_bytes())
+        with path.open("r+b") as file:
+            file.seek(179)  # the largest x
+            file.write(struct.pack("<d", 500_047.3))
+    source = open_source(str(path))
+    if kind == "bins":
+        (source,) = binned([source], tmp_path)
+    whole, truth = read_window([source], ALL), read_window([plain], ALL)
+    assert same(whole, truth.take(truth.x <= 500_047.4))
+    edges = np.r_[500_000.0, 500_047.32, 500_047.38, 500_048.0:500_101:1.0]
+    parts = [read_window([source], (left, 5e6 - 1, right, 5e6 + 101)) for left, right in pairwise(edges)]
+    assert same(joined(parts), whole)
 
 
 def test_squares_of_many_parts_are_whole(plain: PointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
