@@ -250,6 +250,18 @@ def test_points_come_back_with_the_classes_that_were_used(tmp_path: Path) -> Non
     assert (ground == (known["classification"] == 2)).mean() > 0.99
 
 
+def test_clouds_named_from_here_are_read_from_anywhere(
+    town: list[Path], heights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(town[0].parent)
+    out = tmp_path / "run"
+    asked = ElevationRecipe.model_validate({"points": [town[0].name, "./east.las"], "block_size": 64})
+    recipe = steps.elevation_run(asked, out)
+    monkeypatch.chdir(tmp_path)
+    pipeline.predict(recipe, out)
+    assert squares(out, 64) == squares(heights, 64)
+
+
 def test_what_was_written_after_other_heights_goes_with_them(town: list[Path], tmp_path: Path) -> None:
     path, out = tmp_path / "a.laz", tmp_path / "run"
     made = made_town.columns(density=1.0)

@@ -152,19 +152,23 @@ Candidate = tuple[str, bool, Callable[[], PointSource]]
 def candidates(
     asked: ElevationRecipe, options: tuple[str | None, str | None], left: dict[str, str]
 ) -> Iterator[Candidate]:
-    """The files that were named, and those of folders and catalogs. Items that cannot be placed go to ``left``."""
+    """The files that were named, and those of folders and catalogs. Items that cannot be placed go to ``left``.
+
+    Files of this machine have absolute paths: the blocks may be read by a process that started elsewhere.
+    """
     urls = [bare(text) for text in dict.fromkeys(asked.points) if is_url(text)]
     if twice := next((url for url in urls if urls.count(url) > 1), None):
         raise InputError(f"points: {twice} is named twice, with other queries; expected a path for each file")
     for text in asked.points:
         path = Path(text)
         if is_url(text) or not path.is_dir():
-            yield redact(text), True, partial(open_source, text, *options)
+            place = str(path.resolve()) if not is_url(text) and path.exists() else text
+            yield redact(place), True, partial(open_source, place, *options)
             continue
-        files = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in path.resolve().iterdir() if p.suffix.lower() in SUFFIXES)
         if not files:
             raise NothingFound(f"points: {text} has no file named {' or '.join(SUFFIXES)}")
-        yield from ((redact(place), False, partial(open_source, place, *options)) for place in files)
+        yield from ((redact(str(f)), False, partial(open_source, str(f), *options)) for f in files)
     if asked.catalog is not None:
         query = Query(
             catalog=asked.catalog,
