@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from geoml import pipeline
 from geoml.elevation import steps
 from geoml.elevation.recipe import ElevationRecipe
+from geoml.elevation.run.points import opened
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.io.crs import with_heights
 from geoml.io.report.blocks import is_known
 from tests import made_town
 from tests.e2e.printed import Cli, prints, rows, said, wide
+from tests.made_clouds import made_points
+from tests.made_octrees import write_ept
 
 __all__ = ["said", "wide"]  # fixtures
 
@@ -260,6 +263,16 @@ def test_clouds_named_from_here_are_read_from_anywhere(
     monkeypatch.chdir(tmp_path)
     pipeline.predict(recipe, out)
     assert squares(out, 64) == squares(heights, 64)
+
+
+def test_a_folder_is_read_with_what_lies_below_it(tmp_path: Path) -> None:
+    folder = made_town.write_town(tmp_path / "clouds" / "west")[0].parents[1]
+    write_ept(folder / "tiles", made_points(500))
+    for place, kinds in ((folder, {"las", "laz", "ept"}), (folder / "tiles", {"ept"})):
+        found, left = opened(ElevationRecipe.model_validate({"points": [str(place)]}))
+        assert {s.kind for s in found} == kinds
+        assert len(found) == len(kinds)
+        assert not left
 
 
 def test_what_was_written_after_other_heights_goes_with_them(town: list[Path], tmp_path: Path) -> None:

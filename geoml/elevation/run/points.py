@@ -32,6 +32,8 @@ from geoml.inputs.points import CATALOG, DELIVERED
 from geoml.io.cards.elevation import OF_POINTS, HeightTerms
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.heights import height_shift, vertical_name
+from geoml.io.points.files import EPT
+from geoml.io.points.folder import SUFFIXES, clouds_below
 from geoml.io.points.items import item_source, outline, source_item
 from geoml.io.points.source import PointSource, open_source
 from geoml.io.stac.items import united
@@ -52,8 +54,6 @@ ASKED: Final = "elevation.json"
 PACKAGE: Final = "surfaces"
 UNDATED: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 """The time of an item has to be one; that of a file elsewhere without a date is the same in each run."""
-SUFFIXES: Final = (".las", ".laz")
-"""Of files of a folder."""
 CLASSES: Final = (
     ClassInfo(value=0, name="other", color="#b0b0b0"),
     ClassInfo(value=1, name="building", color="#c0392b"),
@@ -165,9 +165,9 @@ def candidates(
             place = str(path.resolve()) if not is_url(text) and path.exists() else text
             yield redact(place), True, partial(open_source, place, *options)
             continue
-        files = sorted(p for p in path.resolve().iterdir() if p.suffix.lower() in SUFFIXES)
+        files = clouds_below(path.resolve(), STATE)
         if not files:
-            raise NothingFound(f"points: {text} has no file named {' or '.join(SUFFIXES)}")
+            raise NothingFound(f"points: {text} has no file named {' or '.join(SUFFIXES)}, and no {EPT}")
         yield from ((redact(str(f)), False, partial(open_source, str(f), *options)) for f in files)
     if asked.catalog is not None:
         query = Query(

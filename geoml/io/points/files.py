@@ -28,6 +28,8 @@ KEPT_BLOCK = 2**20
 """Bytes of a read that are kept while the file is open: headers, records and pages."""
 
 LAS, JSON = "LAS file", "JSON document"
+EPT = "ept.json"
+"""The document in the folder of an EPT."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class RemoteBytes:
 
 def is_ept(href: str) -> bool:
     """Whether an href is that of an EPT, by its name."""
-    return PurePosixPath(href.split("?")[0]).name == "ept.json"
+    return PurePosixPath(href.split("?")[0]).name == EPT
 
 
 def unsigned(href: str) -> str:
