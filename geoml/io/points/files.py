@@ -13,7 +13,6 @@ from geoml.io.stores.hrefs import gdal_path, redact
 from geoml.io.stores.ranges import Denied, RemoteFile, check_head, remote_file
 from geoml.io.stores.sign import sign_href
 from geoml.io.stores.signed import signed
-from geoml.redacted import bare
 from geoml.settings import settings
 
 T = TypeVar("T")
@@ -37,7 +36,7 @@ class PointPlace:
     """Where a file is and how it may be asked for, as `geoml.io.stac.bands.BandSpec` has it for rasters."""
 
     href: str
-    """Without a signature, since files keep it; see `unsigned`."""
+    """Without a signature, since files keep it; see `geoml.io.stores.signed`."""
     sign: str | None = None
     remote: bool = False
     root: str | None = None
@@ -155,20 +154,6 @@ class RemoteBytes:
 def is_ept(href: str) -> bool:
     """Whether an href is that of an EPT, by its name."""
     return PurePosixPath(href.split("?")[0]).name == EPT
-
-
-def unsigned(href: str) -> str:
-    """An href that the caller names, without the query that signs it, which is remembered for reading.
-
-    Raises InputError for a URL whose query is not all that files may not keep.
-    """
-    if "://" not in href:
-        return href
-    plain = bare(href)
-    if plain != href.partition("?")[0]:
-        raise InputError(f"points: {redact(href)}: a URL with a fragment or parameters; expected a path and a query")
-    signed(href, "tiles" if is_ept(plain) else "points")
-    return plain
 
 
 def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str = LAS, head: int = HEAD) -> T:

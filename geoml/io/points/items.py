@@ -21,6 +21,7 @@ from geoml.io.stac.assets import asset_href, point_clouds
 from geoml.io.stac.catalog import Catalog
 from geoml.io.stac.items import extensions, projection
 from geoml.io.stac.provenance import is_remote, may_use_keys
+from geoml.io.stores.signed import is_http
 from geoml.redacted import bare
 
 KEY = "points"
@@ -91,7 +92,7 @@ def item_source(
         raise InputError(f"item {item.id}: no asset is a cloud of points; expected LAS, LAZ, COPC or EPT")
     asset, remote = item.assets[keys[0]], is_remote(item, catalog)
     named = asset_href(asset)
-    href = bare(named)
+    href = bare(named.replace(" ", "%20")) if is_http(named) else named
     linked = remote and not catalog.remote and catalog.kind == "static"
     place = PointPlace(
         href,

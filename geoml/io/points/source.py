@@ -9,10 +9,11 @@ from typing import Any
 
 from geoml.io.points.copc import is_copc
 from geoml.io.points.ept import kept_document
-from geoml.io.points.files import JSON, LAS, PointBytes, PointPlace, is_ept, unsigned, using_points
+from geoml.io.points.files import JSON, LAS, PointBytes, PointPlace, is_ept, using_points
 from geoml.io.points.georeference import Georeference, Stated, check_place, first, from_file, resolved
 from geoml.io.points.header import LasHeader, read_header
 from geoml.io.points.lattice import MetreAxis, axis
+from geoml.io.stores.signed import is_http, unsigned
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def open_source(href: str, crs: str | None = None, vertical: str | None = None) 
     The signature of a URL is remembered in memory; the source, which files keep, has none.
     Raises InputError that names the option where a CRS is missing, DataError for a broken file, both with the file.
     """
-    return open_place(PointPlace(unsigned(href)), Stated(), crs, vertical)
+    if is_http(href):
+        href = unsigned(href.replace(" ", "%20"), "tiles" if is_ept(href) else "points")
+    return open_place(PointPlace(href), Stated(), crs, vertical)
 
 
 def open_place(place: PointPlace, item: Stated, crs: str | None = None, vertical: str | None = None) -> PointSource:

@@ -48,9 +48,14 @@ def current_signatures() -> Signatures:
         return Signatures(_remembered)
 
 
+def is_http(url: str) -> bool:
+    """Whether a query may sign ``url``."""
+    return url.partition("://")[0].lower() in ("https", "http") and "://" in url
+
+
 def signed(url: str, what: str) -> str:
     """``url`` of the field ``what`` with its own signature, which is then remembered, or with the remembered one."""
-    if what not in KINDS or url.partition("://")[0].lower() not in ("https", "http"):
+    if what not in KINDS or not is_http(url):
         return url
     place, mark, query = url.partition("?")
     with _lock:
