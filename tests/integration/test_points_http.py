@@ -218,6 +218,16 @@ def test_a_signed_href_of_an_item_is_asked_for_bare_and_says_what_to_do(server: 
     assert "S3CRET" not in str(caught.value)
 
 
+def test_blanks_in_a_url_are_no_end_of_it(server: Any, tmp_path: Path) -> None:
+    server.files["/a%20b.laz"] = server.files["/a.laz"]
+    url = f"{server.url}/a b.laz?sig=S3CRET"
+    assert open_source(url, "EPSG:32632").href == f"{server.url}/a%20b.laz"
+    catalog = Catalog("here", str(tmp_path / "catalog.json"), "static", remote=False, root=tmp_path)
+    item = pystac.Item("tile", {"type": "Point", "coordinates": [9, 45]}, None, dt.datetime(2024, 1, 1), {})
+    item.add_asset("cloud", pystac.Asset(url))
+    assert item_source(item, catalog, "EPSG:32632").count == 20_000
+
+
 def test_a_login_page_and_a_private_host_are_named(server: Any, machine: Callable[..., None]) -> None:
     server.last = "html"
     with pytest.raises(DataError, match="not a LAS file, it starts with b'<!DOCTYPE"):
