@@ -4,9 +4,9 @@
 ``dtm``        terrain: the ground without what stands on it
 ``dsm``        surface: the highest that was seen first
 ``height``     surface over terrain
-``count``      measured points of the cell, or matched pixels
+``count``      measured points of the cell, or matched pixels; nodata where nothing is known
 ``spread``     standard deviation of the heights in the cell, or the error that is expected of a match, metres
-``distance``   from the middle of the cell to the nearest point of the ground, metres
+``distance``   from centre to centre of the nearest cell with a measured point of the ground, metres, at most 30
 ``building``   1 where the cell belongs to a building
 =============  ======================================================================================================
 
