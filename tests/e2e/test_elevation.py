@@ -425,3 +425,9 @@ def test_what_decides_a_height_is_in_the_hash_of_its_block(town: list[Path], tmp
 def test_options_of_pictures_are_not_of_points(town: list[Path], given: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=f"{word}: not of points"):
         recipe(town, **given)
+
+
+def test_classes_of_an_ept_are_refused_before_the_blocks(tmp_path: Path) -> None:
+    write_ept(tmp_path / "tiles", made_points(2000), per_node=500, levels=1)
+    with pytest.raises(InputError, match="write_classes: an EPT"):
+        steps.elevation_run(recipe([tmp_path / "tiles/ept.json"], write_classes=True), tmp_path / "run")

@@ -70,8 +70,11 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     if is_bucket(out):
         raise InputError(f"out: {out} is a bucket; a run of heights keeps its catalog beside it, expected a folder")
     folder = (claim(out, STATE).local / STATE).resolve()  # the same whoever asks from wherever
+    asked = asked.model_copy(update={"points": tuple(map(absolute, asked.points))})
     check_same(asked, folder)
     sources, left = opened(asked)
+    if asked.write_classes and any(s.kind == "ept" for s in sources):
+        raise InputError("write_classes: an EPT has no file of points to write back; expected LAS, LAZ or COPC")
     crs, vertical = one_of(sources, "crs"), one_of(sources, "vertical")
     if crs is None:
         raise InputError("crs: not known; expected --crs, such as EPSG:28992")
@@ -103,6 +106,11 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
     return parse(PredictRecipe, run, "elevation")
 
 
+def absolute(place: str) -> str:
+    """A place as a process with another working directory finds it."""
+    return place if is_url(place) else str(Path(place).resolve())
+
+
 def ground_by(name: str) -> tuple[str, str]:
     """What tells the ground, and the sha256 of its weights where it is a package. Raises InputError for another name,
     ModelError for a package of another kind."""
@@ -111,7 +119,7 @@ def ground_by(name: str) -> tuple[str, str]:
         return name, ""
     if "/" not in name and name not in cards.names():
         raise unknown("ground", name, [*known, *cards.names(PointCard)])
-    return str(cards.find(name)), cards.read(name, PointCard).sha256
+    return str(cards.find(name).resolve()), cards.read(name, PointCard).sha256
 
 
 def check_same(asked: ElevationRecipe, folder: Path) -> None:
@@ -154,7 +162,7 @@ def candidates(
 ) -> Iterator[Candidate]:
     """The files that were named, and those of folders and catalogs. Items that cannot be placed go to ``left``.
 
-    Files of this machine have absolute paths: the blocks may be read by a process that started elsewhere.
+    Files of this machine have `absolute` paths: the blocks may be read by a process that started elsewhere.
     """
     urls = [bare(text) for text in dict.fromkeys(asked.points) if is_url(text)]
     if twice := next((url for url in urls if urls.count(url) > 1), None):
@@ -162,10 +170,9 @@ def candidates(
     for text in asked.points:
         path = Path(text)
         if is_url(text) or not path.is_dir():
-            place = str(path.resolve()) if not is_url(text) and path.exists() else text
-            yield redact(place), True, partial(open_source, place, *options)
+            yield redact(text), True, partial(open_source, text, *options)
             continue
-        files = clouds_below(path.resolve(), STATE)
+        files = clouds_below(path, STATE)
         if not files:
             raise NothingFound(f"points: {text} has no file named {' or '.join(SUFFIXES)}, and no {EPT}")
         yield from ((redact(str(f)), False, partial(open_source, str(f), *options)) for f in files)
