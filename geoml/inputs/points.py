@@ -19,19 +19,14 @@ import pystac
 from numpy.typing import NDArray
 
 from geoml.engine.cards.point_classes import PointCard
-from geoml.engine.contract import BlockPixels
 from geoml.engine.packages import cards
-from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan
 from geoml.errors import InputError, ModelError
-from geoml.grid.plane import Block, Plane, Window
-from geoml.grid.relief import relief
-from geoml.inputs._unfitted import Unfitted
-from geoml.io.cards.elevation import VOID, HeightTerms
-from geoml.io.cards.map_card import MapCard
+from geoml.grid.plane import Plane, Window
+from geoml.inputs._heights import HeightInput
 from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
-from geoml.recipe import PredictRecipe, parse
+from geoml.recipe import PredictRecipe
 
 if TYPE_CHECKING:
     from geoml.cube.clouds.ground import GroundFilter
@@ -99,22 +94,10 @@ def sources_of(items: Sequence[pystac.Item], folder: Path) -> list[PointSource]:
 
 
 @dataclass(frozen=True)
-class Input(Unfitted):
+class Input(HeightInput):
     """See `geoml.engine.contract.Input`."""
 
-    card: MapCard
-    recipe: PredictRecipe | None = None
-
     every: ClassVar[bool] = True
-    rasters: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.card.dates != len(self.terms.layers):
-            raise InputError(f"dates: {self.card.dates}; {self.card.name} has {len(self.terms.layers)} layers")
-
-    @cached_property
-    def terms(self) -> HeightTerms:
-        return parse(HeightTerms, dict(self.card.made), f"{self.card.name}: made")
 
     @cached_property
     def options(self) -> SurfaceOptions:
@@ -156,50 +139,17 @@ class Input(Unfitted):
 
         return max(halo(self.options, self.card.gsd), buildings.reach(self.card.gsd))
 
-    def check(self, when: Sequence[str]) -> None:
-        """Raise InputError unless there is one time range, and the catalog is the run's own."""
-        if len(when) != 1:
-            raise InputError(f"datetime: {len(when)} given; {self.card.name} takes one range of all files")
-        if self.recipe is not None:
-            catalog_of(self.recipe)
-
-    def reference(self, when: Sequence[str]) -> str | None:
-        """Raises InputError: clouds are not looked at day by day."""
-        raise InputError(f"datetime: {self.card.name} reads clouds of points; expected geoml elevation")
-
-    def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """One for each layer; see `read`."""
-        pixels = self._pixels(plan, items, plane, window)
-        return [replace(pixels, data=layer[None], scale=(1.0,), offset=(0.0,)) for layer in pixels.data]
-
-    def together(self, steps: Sequence[Pixels]) -> Pixels:
-        """All layers as channels."""
-        ones, zeros = (1.0,) * len(steps), (0.0,) * len(steps)
-        return replace(steps[0], data=np.concatenate([s.data for s in steps]), scale=ones, offset=zeros)
-
-    def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
-        """The layers of the window, VOID where one has no value.
-
-        Raises DataError for a broken file, InputError for files that do not fit each other, TransientError when a
-        server does not answer.
-        """
-        pixels = self._pixels(plan, items, block.plane, window)
-        return BlockPixels(pixels, (tuple(items),))
-
-    def _pixels(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
+    def layers(
+        self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window
+    ) -> dict[str, NDArray[np.float32]]:
+        """Surfaces through the points of the window and around it."""
         from geoml.cube.clouds.buildings import footprints
         from geoml.cube.clouds.surfaces import surfaces
 
         wide = window.expand(math.ceil(self._halo / plane.res))
         cloud, ground = self.classified(sources_of(items, squares_of(plan.recipe)), plane, wide)
         found = dict(surfaces(cloud, ground, plane, window, self.options))
-        found["building"] = footprints(cloud, plane, window).astype(np.float32)
-        layers = np.stack([found[name] for name in self.terms.layers]).astype(np.float32)
-        known = np.isfinite(found["dsm"]) | np.isfinite(found["dtm"])
-        count = known.astype(np.uint16)
-        data = np.where(np.isfinite(layers), layers, np.float32(VOID))
-        ones, zeros = (1.0,) * len(layers), (0.0,) * len(layers)
-        return Pixels(data, count, ones, zeros, window, tuple(items), plane)
+        return {**found, "building": footprints(cloud, plane, window).astype(np.float32)}
 
     def classified(
         self, sources: Sequence[PointSource], plane: Plane, window: Window
@@ -225,15 +175,6 @@ class Input(Unfitted):
             ground = self.filter.ground(cloud.x, cloud.y, cloud.z) & ~np.isin(cloud.classification, NEVER_GROUND)
         kept = inside(cloud.x, cloud.y, plane.bounds(window))
         return cloud.take(kept), ground[kept]
-
-    def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
-        """The surface as shaded relief."""
-        dsm = pixels.data[self.terms.layers.index("dsm")]
-        heights = np.where(dsm > VOID / 2, dsm, np.nan)
-        light = relief(heights, self.card.gsd)
-        shown = np.nan_to_num(4 * light - 2).astype(np.float32)  # a picture shows two deviations around the mean
-        count = np.where(np.isfinite(light), pixels.count, 0).astype(np.uint16)
-        return {"preview": replace(pixels, data=shown[None], count=count, scale=(1.0,), offset=(0.0,))}
 
     def warnings(self, plan: Plan) -> list[str]:
         """Heights above nobody knows what."""

@@ -8,7 +8,7 @@ the region is cut. Tiles are remembered by process, since several blocks need on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
@@ -18,17 +18,12 @@ import numpy as np
 import pystac
 from numpy.typing import NDArray
 
-from geoml.engine.contract import BlockPixels
-from geoml.engine.pixels import Pixels
 from geoml.engine.run.plan import Plan
-from geoml.errors import InputError, ModelError
-from geoml.grid.plane import Block, Plane, Window
-from geoml.grid.relief import relief
-from geoml.inputs._unfitted import Unfitted
-from geoml.io.cards.elevation import VOID, HeightTerms
-from geoml.io.cards.map_card import MapCard
+from geoml.errors import ModelError
+from geoml.grid.plane import Plane, Window
+from geoml.inputs._heights import HeightInput
 from geoml.io.stores.store import sha256, within
-from geoml.recipe import Frozen, PredictRecipe, parse
+from geoml.recipe import Frozen, parse
 
 if TYPE_CHECKING:
     from geoml.cube.stereo.matching import Matcher
@@ -68,55 +63,19 @@ class StereoTerms(Frozen):
 
 
 @dataclass(frozen=True)
-class Input(Unfitted):
+class Input(HeightInput):
     """See `geoml.engine.contract.Input`."""
 
-    card: MapCard
-    recipe: PredictRecipe | None = None
-
     every: ClassVar[bool] = False
-    rasters: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.card.dates != len(self.terms.layers):
-            raise InputError(f"dates: {self.card.dates}; {self.card.name} has {len(self.terms.layers)} layers")
-
-    @cached_property
-    def terms(self) -> HeightTerms:
-        return parse(HeightTerms, dict(self.card.made), f"{self.card.name}: made")
 
     @cached_property
     def options(self) -> StereoTerms:
         return parse(StereoTerms, dict(self.terms.options), f"{self.card.name}: options")
 
-    def check(self, when: Sequence[str]) -> None:
-        """Raise InputError unless there is one time range."""
-        if len(when) != 1:
-            raise InputError(f"datetime: {len(when)} given; {self.card.name} takes one range of both pictures")
-
-    def reference(self, when: Sequence[str]) -> str | None:
-        """Raises InputError: a pair is not looked at day by day."""
-        raise InputError(f"datetime: {self.card.name} reads two pictures; expected geoml elevation")
-
-    def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """One for each layer; see `read`."""
-        pixels = self._pixels(plan, items, plane, window)
-        return [replace(pixels, data=layer[None], scale=(1.0,), offset=(0.0,)) for layer in pixels.data]
-
-    def together(self, steps: Sequence[Pixels]) -> Pixels:
-        """All layers as channels."""
-        ones, zeros = (1.0,) * len(steps), (0.0,) * len(steps)
-        return replace(steps[0], data=np.concatenate([s.data for s in steps]), scale=ones, offset=zeros)
-
-    def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
-        """The layers of the window, VOID where nothing matched.
-
-        Raises DataError for a broken file, InputError where heights need too many disparities, TransientError when a
-        server does not answer, ModelError for weights that changed.
-        """
-        return BlockPixels(self._pixels(plan, items, block.plane, window), (tuple(items),))
-
-    def _pixels(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> Pixels:
+    def layers(
+        self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window
+    ) -> dict[str, NDArray[np.float32]]:
+        """The surface of what was matched."""
         from geoml.cube.stereo.surface import surface
 
         with _ONE:
@@ -124,12 +83,7 @@ class Input(Unfitted):
             reach = max(plane.res, matcher.shared.gsd)
             wide = plane.bounds(window.expand(int(np.ceil(reach / plane.res)) + 1))
             found = surface(matcher.within(wide), window, plane.res, reach, (plane.anchor, plane.anchor))
-        found["dsm"] = self._on_datum(found["dsm"], plane, window)
-        layers = np.stack([found[name] for name in self.terms.layers]).astype(np.float32)
-        known = np.isfinite(found["dsm"])
-        data = np.where(np.isfinite(layers), layers, np.float32(VOID))
-        ones, zeros = (1.0,) * len(layers), (0.0,) * len(layers)
-        return Pixels(data, known.astype(np.uint16), ones, zeros, window, tuple(items), plane)
+        return {**found, "dsm": self._on_datum(found["dsm"], plane, window)}
 
     def _on_datum(self, dsm: NDArray[np.float32], plane: Plane, window: Window) -> NDArray[np.float32]:
         """Heights above the ellipsoid as heights above the datum of the run."""
@@ -145,14 +99,6 @@ class Input(Unfitted):
         places = np.asarray(x, np.float64), np.asarray(y, np.float64)
         out[row, column] = shift.apply(*places, dsm[row, column].astype(np.float64))
         return out
-
-    def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
-        """The surface as shaded relief."""
-        dsm = pixels.data[self.terms.layers.index("dsm")]
-        light = relief(np.where(dsm > VOID / 2, dsm, np.nan), self.card.gsd)
-        shown = np.nan_to_num(4 * light - 2).astype(np.float32)  # a picture shows two deviations around the mean
-        count = np.where(np.isfinite(light), pixels.count, 0).astype(np.uint16)
-        return {"preview": replace(pixels, data=shown[None], count=count, scale=(1.0,), offset=(0.0,))}
 
     def warnings(self, plan: Plan) -> list[str]:
         """How far the RPC of the pictures disagreed."""
