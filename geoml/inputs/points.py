@@ -139,6 +139,12 @@ class Input(HeightInput):
 
         return max(halo(self.options, self.card.gsd), buildings.reach(self.card.gsd))
 
+    def check(self, when: Sequence[str]) -> None:
+        """Raise InputError unless there is one time range, and the catalog is the run's own."""
+        super().check(when)
+        if self.recipe is not None:
+            catalog_of(self.recipe)
+
     def layers(
         self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window
     ) -> dict[str, NDArray[np.float32]]:
