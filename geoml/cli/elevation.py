@@ -14,6 +14,9 @@ from geoml.cli.common import Json, command, out_console, print_warnings
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.io.cards.elevation import ACCURACY
 
+SHOWN = ("", "points", "median", "RMSE", "NMAD", "LE90", "complete")
+"""Columns that fit a terminal; the page has all."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -59,9 +62,10 @@ def print_accuracy(out: Path) -> None:
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     head, *rows = found["table"]
-    table = Table(*head, title="Errors at points that the heights did not see")
+    shown = [head.index(name) for name in SHOWN]
+    table = Table(*SHOWN, title="Errors at points that the heights did not see")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[k] for k in shown))
     if rows:
         out_console.print(table)
     for words in found["notes"]:
