@@ -93,7 +93,7 @@ class ElevationRecipe(Frozen):
         default=False, description="also write the points back as LAZ with the classes that were used"
     )
     block_size: Annotated[int, Unhashed("a height does not depend on its block")] = Field(
-        default=256, ge=64, le=65536, description="cells of a side of a block; does not change the result"
+        default=192, ge=64, le=65536, description="cells of a side of a block; does not change the result"
     )
 
     @model_validator(mode="after")
