@@ -76,13 +76,13 @@ class QuantityCounter:
         }
 
 
-class QuantityReport:
-    """`geoml.io.report.part.ReportPart` of the value called ``name`` and its spread."""
+class LayersReport:
+    """The part of a `geoml.io.report.part.ReportPart` that counts layers of quantities."""
 
-    def __init__(self, name: str, unit: str, layers: Sequence[Layer], scores: Mapping[str, Any]) -> None:
-        self.name, self.unit, self.change, self.scores = name, unit, False, scores
-        self.scale = {layer.key: of_each(layer.scale, 1)[0] for layer in layers}
-        self.nodata = {layer.key: float(layer.nodata or 0) for layer in layers}
+    change = False
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.nodata = {layer.key: float("nan" if layer.nodata is None else layer.nodata) for layer in layers}
         self.layers: Mapping[str, ReportLayer] = {
             layer.key: ReportLayer(layer.key, layer.title, Resampling.nearest, self.nodata[layer.key], layer.dtype)
             for layer in layers
@@ -97,6 +97,15 @@ class QuantityReport:
         """Take the numbers of a block."""
         for key, tally in self.tallies.items():
             tally.add(counted[key])
+
+
+class QuantityReport(LayersReport):
+    """`geoml.io.report.part.ReportPart` of the value called ``name`` and its spread."""
+
+    def __init__(self, name: str, unit: str, layers: Sequence[Layer], scores: Mapping[str, Any]) -> None:
+        super().__init__(layers)
+        self.name, self.unit, self.scores = name, unit, scores
+        self.scale = {layer.key: of_each(layer.scale, 1)[0] for layer in layers}
 
     def known(self, valid: int) -> int:
         """Pixels with a value."""

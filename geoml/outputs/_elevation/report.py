@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 
 from geoml.engine.contract import Layer
 from geoml.grid.relief import relief
@@ -20,37 +18,21 @@ from geoml.io.cards.elevation import ACCURACY, HeightTerms
 from geoml.io.report import images
 from geoml.io.report.blocks import is_known
 from geoml.io.report.canvas import Canvas
-from geoml.io.report.part import Drawing, ReportLayer
+from geoml.io.report.part import Drawing
 from geoml.io.stores.store import read_small
-from geoml.outputs._quantity_report import LayerNumbers, QuantityCounter
+from geoml.outputs._quantity_report import LayersReport
 
 DRAWN: Final = ("dtm", "dsm", "height", "distance", "spread")
 SHADED: Final = ("dtm", "dsm")
 
 
-class ElevationReport:
+class ElevationReport(LayersReport):
     """`geoml.io.report.part.ReportPart` of surfaces."""
 
-    change = False
-
     def __init__(self, terms: HeightTerms, layers: Sequence[Layer], out: Path) -> None:
+        super().__init__(layers)
         self.terms, self.out = terms, out
         self.titles = {layer.key: layer.title for layer in layers}
-        self.nodata = {layer.key: float("nan" if layer.nodata is None else layer.nodata) for layer in layers}
-        self.layers: Mapping[str, ReportLayer] = {
-            layer.key: ReportLayer(layer.key, layer.title, Resampling.nearest, self.nodata[layer.key], layer.dtype)
-            for layer in layers
-        }
-        self.tallies = {key: LayerNumbers() for key in self.layers}
-
-    def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> QuantityCounter:
-        """Counts a block."""
-        return QuantityCounter(self.nodata)
-
-    def add(self, counted: Mapping[str, Any]) -> None:
-        """Take the numbers of a block."""
-        for key, tally in self.tallies.items():
-            tally.add(counted[key])
 
     def known(self, valid: int) -> int:
         """Pixels with a height."""
