@@ -198,8 +198,8 @@ def proj() -> Iterator[Finding]:
     across = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32633", always_xy=True).transform(15.0, 0.0)
     good = abs(across[0] - 500_000) < 1e-3 and abs(across[1]) < 1e-3
     yield Finding("PROJ", "database", "ok" if good else "broken", f"PROJ {pyproj.proj_version_str}")
-    folders = [*filter(None, [settings().grids, *pyproj.datadir.get_data_dir().split(os.pathsep)])]
-    count = sum(1 for folder in folders for _ in Path(folder).glob("*.tif"))
+    folders = [Path(folder) for folder in pyproj.datadir.get_data_dir().split(os.pathsep)]
+    count = sum(len([*folder.glob("*.tif")]) for folder in (*folders, settings().grids) if folder is not None)
     if count:
         yield Finding("PROJ", "grids", "ok", f"{count} grids")
     else:
