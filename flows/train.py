@@ -5,7 +5,6 @@ python -m flows.train RECIPE.yaml --out DIR
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows import command, show, signatures, steps
 from flows.form import Text, TrainingRecipe
 from geoml import pipeline
+from geoml.engine.run.summary import scores_markdown
 
 
 @task(persist_result=False)
@@ -41,7 +41,8 @@ def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
         out: Folder of the model package (as the worker sees it); a training that was stopped goes on.
     """
     scores = score(fit(recipe, steps.absolute(out)), recipe)
-    show.publish(create_markdown_artifact, f"```json\n{json.dumps(scores, indent=1)[:20000]}\n```", key="scores")
+    page = scores_markdown(pipeline.training(recipe)[0], scores)
+    show.publish(create_markdown_artifact, page, key="scores")
     return scores
 
 

@@ -7,10 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -91,7 +93,7 @@ def server(prefect_server: Any) -> Server:
     """The server with everything deployed to the process pool ``geoml``, as an engineer does it once."""
     prefect_server.command("work-pool", "create", "geoml", "--type", "process", "--overwrite")
     told = prefect_server.command("deploy", "--all", "--prefect-file", FILE)
-    assert told.count("successfully created") == 5, told
+    assert told.count("successfully created") == 9, told
     return Server(prefect_server)
 
 
@@ -153,7 +155,7 @@ def test_the_form_is_flat_typed_and_described(server: Server) -> None:
 def test_the_monitor_is_scheduled_by_cron_in_a_time_zone(server: Server) -> None:
     nightly = server.deployment("monitor/nightly")
     (schedule,) = nightly["schedules"]
-    assert schedule["active"]
+    assert not schedule["active"], "it has the demo's parameters until somebody gives it others"
     assert schedule["schedule"]["cron"] == "15 3 * * *"
     assert schedule["schedule"]["timezone"] == "Europe/Berlin"
     assert nightly["work_pool_name"] == "geoml"
@@ -175,7 +177,9 @@ def test_a_run_by_hand_is_watched_to_its_end(server: Server, worker: Any, model:
     found = server.artifacts(last["id"])
     assert float(found["progress"]) == 100
     assert [r["state"] for r in json.loads(found["blocks"])] == ["done"] * now.planned
-    assert "report.html" in found["report"]
+    assert "data:image/png;base64," in found["summary"]
+    assert "report.html" in found["summary"]
+    assert last["name"] == f"{Path(model).name} {catalog.name} 2024-06"
 
     wrong = run(server, "predict/adhoc", recipe(model, catalog, out=str(out), composite="best"), "--watch")
     assert wrong.returncode == 1, "refused by the form before a run is made"
@@ -185,6 +189,40 @@ def test_a_run_by_hand_is_watched_to_its_end(server: Server, worker: Any, model:
     last = server.runs(server.deployment("predict/adhoc")["id"])[-1]
     assert last["state"]["type"] == "FAILED"
     assert "no-such-model" in last["state"]["message"]
+
+
+def test_a_failed_run_is_told_to_a_webhook(server: Server, worker: Any, model: str, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        threading.Thread(target=hook.serve_forever, daemon=True).start()
+        env = {**os.environ, **server.prefect.env, "NOTIFY_URL": f"http://127.0.0.1:{hook.server_port}/S3CRET"}
+        for _ in range(2):  # given again, nothing is there twice
+            words = [sys.executable, "-m", "flows.notify"]
+            made = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert made.returncode == 0, made.stderr
+        named = [a["name"] for a in server.ask("POST", "/automations/filter", {})]
+        assert sorted(named) == ["geoml: a run failed", "geoml: something new"]
+        blocks = server.ask("POST", "/block_documents/filter", {})
+        assert "S3CRET" not in json.dumps(blocks)
+        catalog = testing.write_catalog(tmp_path / "made", [SCENE])
+        failed = run(server, "predict/adhoc", recipe("no-such-model", catalog, out=str(tmp_path / "no")), "--watch")
+        assert failed.returncode == 1
+        ends = time.monotonic() + 120
+        while not any("a run failed" in text and "no-such-model" in text for text in told):
+            assert time.monotonic() < ends, told
+            time.sleep(0.5)
+        hook.shutdown()
+    assert len([text for text in told if "no-such-model" in text]) == 1
 
 
 def test_the_monitor_runs_by_schedule_as_items_arrive(server: Server, worker: Any, model: str, tmp_path: Path) -> None:
