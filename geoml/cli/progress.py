@@ -1,4 +1,4 @@
-"""Progress of a run in a terminal."""
+"""Progress of a run in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -52,12 +52,11 @@ class Bar:
 
 @contextmanager
 def progress_bar() -> Iterator[Bar]:
-    """A progress bar on standard error; silent where that is no terminal."""
+    """A progress bar on standard error, or in a cell of a notebook; silent where that is no terminal."""
     console = Terminal(stderr=True)
+    shown = console.is_terminal or console.is_jupyter
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not shown) as bar:
         yield Bar(bar)
 
 
