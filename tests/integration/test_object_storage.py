@@ -388,7 +388,7 @@ def test_a_run_in_a_bucket_is_a_catalog(inputs: str, url: str) -> None:
     """Its own items, by collection.json and by items.parquet, with hrefs that can be read; and its sources."""
     run = geoml.predict(recipe(inputs, features=False), url)
     classes = run.classes  # by GDAL, which is told of the server that obstore knows
-    row, col = (round(v) for v in ~classes.odc.geobox.affine @ SCENE.origin)
+    col, row = (round(v) for v in ~classes.odc.geobox.affine @ SCENE.origin)
     assert (classes[row : row + 400, col : col + 500].values == testing.levels(SCENE.data, THRESHOLDS)).all()
     region = load_region(f"{inputs}/region.geojson")
     found = {}
