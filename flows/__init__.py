@@ -1,6 +1,6 @@
 """The steps of geoml under Prefect 3: parse, call steps, map over blocks, collect. No arrays, no geometry."""
 
-from flows.server import be_patient
+from .server import be_patient
 from geoml.logs import guard
 
 guard()  # what Prefect shows and keeps of log records is one line each, without secrets

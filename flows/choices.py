@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flows import signatures
+from . import signatures
 from geoml.cube.clouds.ground import FILTERS
 from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.packages.cards import names

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterBindError, ParameterTypeError
 from pydantic import BaseModel
 
-from flows.server import patiently
+from .server import patiently
 from geoml import fields
 from geoml.errors import GeomlError, InputError, NothingFound
 from geoml.recipe import PredictRecipe, load_yaml, parse

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import task
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
+from . import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.elevation import steps as heights
 from geoml.elevation.recipe import ElevationRecipe

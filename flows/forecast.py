@@ -10,7 +10,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
+from . import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.errors import NothingFound
 from geoml.forecasting import steps as forecasting

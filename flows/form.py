@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from flows import signatures
-from flows.choices import CHOICES, Schema
+from . import signatures
+from .choices import CHOICES, Schema
 from geoml import fields
 from geoml.fields import Option
 from geoml.recipe import parse

@@ -13,7 +13,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
+from . import command, form, show, signatures, steps
 from geoml.errors import NothingFound
 from geoml.geolocation import steps as geolocation
 from geoml.geolocation.recipe import LocateRecipe

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
+from . import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.engine.run.monitor import check, day_out, summary
 from geoml.errors import NothingFound

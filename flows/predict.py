@@ -12,7 +12,7 @@ from typing import Any
 from prefect import task
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
+from . import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.engine.run.plan import check
 from geoml.errors import NothingFound

@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import task_run
 
-from flows.runner import Steps
-from flows.show import Progress, publish
+from .runner import Steps
+from .show import Progress, publish
 from geoml import pipeline
 from geoml.backends.torch import choose
 from geoml.engine.run.monitor import Scan
