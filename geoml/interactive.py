@@ -33,7 +33,7 @@ def predict(
         return Run(out, pipeline.predict(recipe, out, progress=progress, started=started))
     from geoml.cli.progress import progress_bar
 
-    with progress_bar() as bar:
+    with progress_bar(out) as bar:
         return Run(out, pipeline.predict(recipe, out, progress=bar.advance, started=bar.start))
 
 

@@ -27,7 +27,11 @@ def register(app: typer.Typer) -> None:
     """Add the command, with a flag for each demo that is there."""
 
     def run(out: Path, **flags: bool) -> None:
-        """The main job on the embedded catalog and model, as a Prefect flow where Prefect is installed; no network."""
+        """The main job on the embedded catalog and model, as a Prefect flow where Prefect is there; no network.
+
+        Example:
+        geoml demo -o demo-out
+        """
         chosen = [name for name, is_set in flags.items() if is_set]
         if len(chosen) > 1:
             raise InputError(f"demo: {' '.join(map(_option, chosen))}; expected one of them")
@@ -75,7 +79,7 @@ def run_recipe(recipe: Path, out: Path) -> None:
         from geoml.cli.progress import progress_bar
         from geoml.recipe import load_yaml
 
-        with progress_bar() as bar:
+        with progress_bar(out) as bar:
             pipeline.predict(load_yaml(recipe), out, progress=bar.advance, started=bar.start)
     outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
     out_console.print(f"Look at {(out / 'report.html').resolve()}")
@@ -97,7 +101,9 @@ def run_flow(name: str, *words: object) -> None:
     # the flow is a process of its own: orchestration stands above the commands and is never imported by them
     with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
         run = subprocess.run(
-            [sys.executable, "-m", f"{flows_package()}.{name}", *map(str, words)], env=prefect_environment(home), check=False
+            [sys.executable, "-m", f"{flows_package()}.{name}", *map(str, words)],
+            env=prefect_environment(home),
+            check=False,
         )
     if run.returncode:
         raise typer.Exit(run.returncode)
