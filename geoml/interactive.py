@@ -31,9 +31,9 @@ def predict(
     """
     if progress or started or not _watched():
         return Run(out, pipeline.predict(recipe, out, progress=progress, started=started))
-    from geoml.cli.progress import progress_bar
+    from geoml.cli.progress import live_bar
 
-    with progress_bar(out) as bar:
+    with live_bar() as bar:
         return Run(out, pipeline.predict(recipe, out, progress=bar.advance, started=bar.start))
 
 
