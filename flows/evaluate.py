@@ -14,7 +14,7 @@ from flows import command, show, signatures, steps
 from flows.choices import CHOICES
 from flows.form import TrainingRecipe
 from geoml import pipeline
-from geoml.engine.run.summary import scores_markdown
+from geoml.engine.summary import scores_markdown
 
 Model = Annotated[str, WithJsonSchema(CHOICES["any_model"])]
 

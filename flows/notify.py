@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from datetime import timedelta
+from typing import cast
 
 from prefect.automations import Automation, EventTrigger
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -60,7 +61,7 @@ def register(url: str) -> list[str]:
     block.save(BLOCK, overwrite=True)
     for automation in automations(block):
         with suppress(ValueError):  # there is none of this name yet
-            Automation.read(name=automation.name).delete()
+            cast(Automation, Automation.read(name=automation.name)).delete()
         automation.create()
     return list(WHEN)
 

@@ -18,7 +18,7 @@ from prefect.artifacts import (
 from prefect.states import Completed
 
 from geoml import pipeline
-from geoml.engine.run import summary
+from geoml.engine import summary
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
 from geoml.engine.run.tally import Tally

@@ -13,7 +13,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from geoml import pipeline
-from geoml.engine.run.summary import scores_markdown
+from geoml.engine.summary import scores_markdown
 
 from . import command, show, signatures, steps
 from .form import Text, TrainingRecipe

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from geoml.engine.run import summary
+from geoml.engine import summary
 from geoml.errors import InputError
 from geoml.settings import settings
 
