@@ -1,8 +1,8 @@
 """A region, a time range and a model in; a map that people can trust out.
 
-``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.forecast`` (of
-tables), ``geoml.geolocate`` and ``geoml.track`` are the steps of the commands of the same names. They are imported on
-first use, so ``import geoml`` stays light.
+``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.forecast`` (for
+tables), ``geoml.geolocate`` and ``geoml.track`` do what the commands of the same names do. They are imported on first
+use, so ``import geoml`` stays fast.
 """
 
 import importlib
