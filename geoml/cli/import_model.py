@@ -31,7 +31,12 @@ def import_model(
     source: Annotated[Path, typer.Argument(help="file or folder of a kind; of lite0 none")] = Path(),
     out: Annotated[Path | None, typer.Option("--out", help="folder of the new package; by default its name")] = None,
 ) -> None:
-    """Turn a network or published weights into a model package that gives the same."""
+    """Turn a network or published weights into a model package that gives the same.
+
+    Example:
+    geoml models import net.onnx --bands red,green,blue,nir --gsd 10 \\
+      --scale 10000 --classes water,field,town -o my-model
+    """
     from geoml.engine import importers
 
     out = out or Path(Path(kind).stem)
