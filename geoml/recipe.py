@@ -175,6 +175,15 @@ class PredictRecipe(Frozen):
         default=False, description="also write the probability of every class"
     )
     features: Annotated[bool, NOT_EMBED] = Field(default=True, description="also write polygons of the classes")
+    features_format: Annotated[
+        tuple[Literal["parquet", "gpkg", "fgb", "pmtiles"], ...],
+        BeforeValidator(_several),
+        NOT_EMBED,
+        Unhashed("it adds files"),
+    ] = Field(
+        default=("parquet",),
+        description="write the polygons as gpkg, fgb or pmtiles too; once for each. GeoParquet is always written",
+    )
     min_area: Annotated[float, NOT_EMBED] = Field(
         default=0.0, ge=0, description="m²; smaller polygons are left out, after merging"
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from geoml.fields import Spelled, Unhashed
 from geoml.recipe import Frozen, Place, When
 
-POINTS_ONLY = ("ground", "reach", "buildings", "min_area", "left_out", "write_classes")
+POINTS_ONLY = ("ground", "reach", "buildings", "features_format", "min_area", "left_out", "write_classes")
 PAIRS_ONLY = ("dem", "heights", "margin", "matching")
 """Options that say nothing of the other kind of source."""
 
@@ -75,6 +75,12 @@ class ElevationRecipe(Frozen):
         " network's .safetensors",
     )
     buildings: bool = Field(default=True, description="also outline buildings, where classes tell them")
+    features_format: Annotated[tuple[Literal["parquet", "gpkg", "fgb", "pmtiles"], ...], Unhashed("it adds files")] = (
+        Field(
+            default=("parquet",),
+            description="write the buildings as gpkg, fgb or pmtiles too; once for each. GeoParquet is always written",
+        )
+    )
     min_area: float = Field(default=10.0, ge=0, description="m²; smaller buildings are left out")
     check_points: Annotated[Place | None, Unhashed("it scores the heights and changes none")] = Field(
         default=None,
