@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
 import geoml
@@ -18,6 +21,7 @@ from geoml import testing
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+ROOT = Path(__file__).parents[2]
 PYTHON = Path("/usr/bin/python3")
 """Of the system, for which Debian's python3-qgis is."""
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 300, 400), seed=5), bands=("red", "nir"))
@@ -63,6 +67,63 @@ job.renderedImage().save(sys.argv[2])
 print(json.dumps(said), flush=True)
 import os
 os._exit(0)  # the end of QGIS without its window is not what is tested
+"""
+PROCESS = """
+import json, sys
+root, command, out, layer = sys.argv[1:]
+sys.path[:0] = ["/usr/share/qgis/python/plugins", root + "/qgis"]
+from qgis.core import *
+app = QgsApplication([], False)
+app.initQgis()
+import processing
+from processing.core.Processing import Processing
+from processing.core.ProcessingConfig import ProcessingConfig
+import geoml_processing
+Processing.initialize()
+plugin = geoml_processing.classFactory(None)
+plugin.initProcessing()
+registry = QgsApplication.processingRegistry()
+assert [a.id() for a in registry.providerById("geoml").algorithms()] == ["geoml:predict"]
+asked = {"MODEL": "demo-itaipu", "CATALOG": "demo", "DATES": "2020-05-18", "OUT": out, "OPTIONS": "--block-size 512"}
+context = QgsProcessingContext()
+context.setProject(QgsProject.instance())
+
+class Feedback(QgsProcessingFeedback):
+    def __init__(self):
+        super().__init__(False)
+        self.shares, self.lines = [], []
+        self.progressChanged.connect(self.shares.append)
+
+    def pushConsoleInfo(self, line):
+        self.lines.append(line)
+
+feedback = Feedback()
+said = {}
+
+def refused(**changes):
+    try:
+        processing.run("geoml:predict", {**asked, **changes}, context=context, feedback=Feedback())
+    except QgsProcessingException as err:
+        return str(err)
+
+ProcessingConfig.setSettingValue("GEOML_COMMAND", "/no/geoml")
+said["absent"] = refused(EXTENT="-54.6,-54.5,-25.4,-25.3 [EPSG:4326]")
+ProcessingConfig.setSettingValue("GEOML_COMMAND", command)
+said["nowhere"] = refused()
+said["model"] = refused(EXTENT="-54.6,-54.5,-25.4,-25.3 [EPSG:4326]", MODEL="no-such-model")
+region = QgsVectorLayer(layer, "region", "ogr")
+assert region.isValid()
+algorithm = registry.algorithmById("geoml:predict").create()
+done, ok = algorithm.run({**asked, "REGION": region}, context, feedback)
+said |= {"ok": ok, "out": done, "shares": feedback.shares, "lines": feedback.lines}
+tree = QgsProject.instance().layerTreeRoot()
+said["groups"] = {g.name(): [c.name() for c in g.children()] for g in tree.children()}
+said["valid"] = {l.name(): l.isValid() for l in QgsProject.instance().mapLayers().values()}
+plugin.unload()
+assert registry.providerById("geoml") is None
+print(json.dumps(said), flush=True)
+import os
+os._exit(0)
 """
 
 
@@ -132,3 +193,29 @@ def test_the_picture_is_the_map(seen: dict[str, Any], out: Path) -> None:
     for value, color in enumerate(testing.COLORS[: len(CLASSES)]):
         expected = tuple(bytes.fromhex(color.removeprefix("#")))
         assert (picture[truth.data[0] == value] == expected).all()
+
+
+def test_the_provider_runs_the_demo_and_loads_its_map(tmp_path: Path) -> None:
+    """The command is found by its setting; QGIS and geoml have different Pythons."""
+    command = tmp_path / "geoml"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m geoml.cli "$@"\n')
+    command.chmod(0o755)
+    region = geopandas.GeoDataFrame(geometry=[shapely.box(-54.6, -25.4, -54.5, -25.3)], crs="EPSG:4326")
+    region.to_crs("EPSG:3857").to_file(tmp_path / "region.gpkg")  # its CRS travels along
+    home = {"HOME": str(tmp_path), "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "profile"), "OMP_NUM_THREADS": "1"}
+    said = json.loads(qgis(PROCESS, ROOT, command, tmp_path / "out", tmp_path / "region.gpkg", **home).splitlines()[-1])
+    assert "/no/geoml: cannot be started" in said["absent"]
+    assert "give an extent or a layer" in said["nowhere"]
+    assert "no-such-model" in said["model"]
+    assert said["ok"]
+    assert any("features.gpkg" in line for line in said["lines"])
+    assert said["shares"] == sorted(said["shares"])
+    assert said["shares"][-1] == 100
+    ((title, groups),) = said["groups"].items()
+    assert "demo-itaipu" in title
+    assert groups == ["polygons", "map", "doubt", "image"]
+    assert set(said["valid"]) >= {"features", "class of each pixel", "what the model saw"}
+    assert all(said["valid"].values())
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    area = geopandas.read_file(tmp_path / "region.gpkg").to_crs("EPSG:32621").area.sum()
+    assert run["region_pixels"] * 900 == pytest.approx(area, rel=0.01)
