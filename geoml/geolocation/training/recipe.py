@@ -8,6 +8,9 @@ from pydantic import Field, JsonValue, model_validator
 
 from geoml.recipe import Frozen, Place, digest
 
+CHOSEN_BY = "geoscore"
+"""The score that tells locators apart; larger is better."""
+
 
 class OutlierExposure(Frozen):
     """Pictures that the locator is not for, made by geoml.geolocation.training.outliers: a second head learns to tell
