@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import pystac
 
 from geoml.engine.contract import FinishedRun, input_of, output_of
-from geoml.engine.run.desktop import LAYERS, map_layers, write_desktop
 from geoml.engine.run.domain import of_pixels
-from geoml.engine.run.feature_files import write_features
 from geoml.engine.run.made_by import count_backends
 from geoml.engine.run.plan import MODEL, PART, STATE, Plan, PlannedBlock, read_plan
+from geoml.engine.run.readers.desktop import LAYERS, map_layers, write_desktop
+from geoml.engine.run.readers.feature_files import write_features
 from geoml.engine.run.tally import Tally, finished_item
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, TransientError, limits, out_of_memory
 from geoml.grid.plane import Block
