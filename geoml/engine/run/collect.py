@@ -184,7 +184,7 @@ def _write(
     features = write_features(out, output.tables, plan.recipe.features_format)
     files |= {info.path.name: info.title for info in features.assets.values()}
     layers = list(map_layers(plan, blocks))
-    files |= write_desktop(store, plan, done, layers, features.shown)
+    files |= write_desktop(store, plan, blocks, layers, features.shown)
     assets |= features.assets
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
     about = plan.title

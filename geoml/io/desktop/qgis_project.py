@@ -6,6 +6,7 @@ A project is XML (``.qgs``) in a zip archive. It is written without QGIS and ope
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,8 +41,13 @@ class ProjectPolygons:
     by: str | None
 
 
-def project(title: str, rasters: Sequence[ProjectRaster], polygons: Sequence[ProjectPolygons]) -> bytes:
-    """The archive. Of each group the first layer is shown, of those of doubt none; polygons are where nothing else is.
+def project(
+    title: str,
+    rasters: Sequence[ProjectRaster],
+    polygons: Sequence[ProjectPolygons],
+    bbox: Sequence[float] | None = None,
+) -> bytes:
+    """The archive, which opens at ``bbox`` in degrees; None: at all of the first mosaic. Of each group the first layer is shown, of those of doubt none; polygons are where nothing else is.
 
     The CRS of the project is that of the first raster, or degrees without one.
     """
@@ -66,16 +72,24 @@ def project(title: str, rasters: Sequence[ProjectRaster], polygons: Sequence[Pro
     for group in groups.values():
         if not len(group):
             tree.remove(group)
-    if rasters:
+    if view := _view(crs, bbox) or (rasters[0].mosaic.bounds if rasters else None):
         canvas = SubElement(root, "mapcanvas", name="theMapCanvas", annotationsVisible="1")
         extent = SubElement(canvas, "extent")
-        for name, value in zip(("xmin", "ymin", "xmax", "ymax"), rasters[0].mosaic.bounds, strict=True):
+        for name, value in zip(("xmin", "ymin", "xmax", "ymax"), view, strict=True):
             SubElement(extent, name).text = repr(float(value))
         SubElement(canvas, "destinationsrs").append(_crs(crs))
     properties = SubElement(root, "properties")
     SubElement(SubElement(properties, "Paths"), "Absolute", type="bool").text = "false"
     SubElement(SubElement(properties, "SpatialRefSys"), "ProjectionsEnabled", type="int").text = "1"
     return _zipped(document(root, "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"))
+
+
+def _view(crs: str, bbox: Sequence[float] | None) -> Sequence[float] | None:
+    """A bbox in degrees in another CRS; None where it has no place there, or the antimeridian lies inside."""
+    if bbox is None or bbox[0] >= bbox[2]:
+        return None
+    bounds = pyproj.Transformer.from_crs(DEGREES, crs, always_xy=True).transform_bounds(*bbox)
+    return bounds if all(map(math.isfinite, bounds)) else None
 
 
 def _zipped(text: bytes) -> bytes:

@@ -41,16 +41,16 @@ PICTURES = {"thumbnail": ("image", "what the model saw"), "before": ("image_befo
 
 
 def write_desktop(
-    store: RunStore, plan: Plan, done: Sequence[str], layers: Sequence[MapLayer], features: Sequence[str]
+    store: RunStore, plan: Plan, blocks: ItemSummary, layers: Sequence[MapLayer], features: Sequence[str]
 ) -> dict[str, str]:
     """Write the files into the folder of the run, and give their names with titles; what an earlier plan left goes.
 
-    ``layers`` are those of the blocks that are ``done``, ``features`` the files of polygons that the project shows;
+    ``layers`` are those of the ``blocks`` that are done, ``features`` the files of polygons that the project shows;
     their GeoParquet lies beside them. Raises DataError.
     """
     out = store.local
     rasters, written = [], set[str]()
-    for mosaic in _mosaics(plan, done) if layers else ():
+    for mosaic in _mosaics(plan, blocks.ids) if layers else ():
         for layer in layers:
             name = f"{LAYERS}/{layer.key}{mosaic.suffix}"
             write_vrt(layer, mosaic, store.inside(f"{name}.vrt"))
@@ -64,7 +64,7 @@ def write_desktop(
         style = f"{one.title}.qml"
         write_bytes(out / style, qml(polygon_renderer(one.classes, one.by)))
         files[style] = f"style of {one.title} for QGIS"
-    write_bytes(out / PROJECT, project(plan.title, rasters, polygons))
+    write_bytes(out / PROJECT, project(plan.title, rasters, polygons, blocks.bbox))
     return files
 
 

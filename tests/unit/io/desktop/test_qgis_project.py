@@ -7,11 +7,15 @@ import zipfile
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+import pyproj
+import pytest
+
 from geoml.grid.plane import Block, Plane
 from geoml.io.desktop.map_layer import MapClass, MapLayer, Mosaic
 from geoml.io.desktop.qgis_project import ProjectPolygons, ProjectRaster, project
 from geoml.io.desktop.qgis_style import qml, raster_pipe
 
+EDGES = ("xmin", "ymin", "xmax", "ymax")
 CLASSES = (MapClass(1, 'water & "ice"', "#2b6fb3"), MapClass(2, "<tree>", "#1f6b35"))
 CLASS = MapLayer(key="class", title="class of <each> pixel", group="map", file="class.tif", classes=CLASSES)
 SURE = MapLayer(key="confidence", title="confidence", group="doubt", file="confidence.tif", scales=(0.004,))
@@ -91,3 +95,13 @@ def test_a_ramp_goes_from_low_to_high_in_physical_numbers() -> None:
     assert values == sorted(values)
     assert (values[0], values[-1]) == (-3.5, 20.0)
     assert [e.get("label") for e in style.iter("item")][-1] == "20 m"
+
+
+def test_it_opens_at_the_region() -> None:
+    root = opened(project("a", rasters(32621), [], (-57.1, -25.1, -57.0, -25.0)))
+    west, south, east, north = (float(root.findtext(f"mapcanvas/extent/{e}") or "nan") for e in EDGES)
+    to = pyproj.Transformer.from_crs("EPSG:32621", "EPSG:4326", always_xy=True)
+    assert to.transform((west + east) / 2, (south + north) / 2) == pytest.approx((-57.05, -25.05), abs=0.01)
+    whole = opened(project("a", rasters(32621), [], (179.0, 0.0, -179.0, 1.0)))
+    found = [float(whole.findtext(f"mapcanvas/extent/{e}") or "nan") for e in EDGES]
+    assert found == list(rasters(32621)[0].mosaic.bounds)
