@@ -47,7 +47,9 @@ def project(
     polygons: Sequence[ProjectPolygons],
     bbox: Sequence[float] | None = None,
 ) -> bytes:
-    """The archive, which opens at ``bbox`` in degrees; None: at all of the first mosaic. Of each group the first layer is shown, of those of doubt none; polygons are where nothing else is.
+    """The archive, which opens at ``bbox`` in degrees; None: at all of the first mosaic.
+
+    Of each group the first layer is shown, of those of doubt none; polygons are where nothing else is.
 
     The CRS of the project is that of the first raster, or degrees without one.
     """
@@ -88,7 +90,8 @@ def _view(crs: str, bbox: Sequence[float] | None) -> Sequence[float] | None:
     """A bbox in degrees in another CRS; None where it has no place there, or the antimeridian lies inside."""
     if bbox is None or bbox[0] >= bbox[2]:
         return None
-    bounds = pyproj.Transformer.from_crs(DEGREES, crs, always_xy=True).transform_bounds(*bbox)
+    west, south, east, north = bbox
+    bounds = pyproj.Transformer.from_crs(DEGREES, crs, always_xy=True).transform_bounds(west, south, east, north)
     return bounds if all(map(math.isfinite, bounds)) else None
 
 
