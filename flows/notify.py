@@ -6,8 +6,10 @@ kept encrypted in the block ``geoml-notify``. Given again, block and automations
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import cast
@@ -66,8 +68,10 @@ def register(url: str) -> list[str]:
     return list(WHEN)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Take the address from the environment, where no list of processes shows it."""
+    about = "Tell the webhook at NOTIFY_URL when a run fails and when a night finds something new."
+    argparse.ArgumentParser(prog="python -m flows.notify", description=about).parse_args(argv)
     url = os.environ.get("NOTIFY_URL", "")
     if not url.startswith(("https://", "http://")):
         print("InputError NOTIFY_URL: expected the https URL of an incoming webhook", file=sys.stderr)
