@@ -175,6 +175,9 @@ class PredictRecipe(Frozen):
         default=False, description="also write the probability of every class"
     )
     features: Annotated[bool, NOT_EMBED] = Field(default=True, description="also write polygons of the classes")
+    map: Annotated[bool, Unhashed("it is a page beside the result")] = Field(
+        default=True, description="also write map.html, a map to open in a browser"
+    )
     min_area: Annotated[float, NOT_EMBED] = Field(
         default=0.0, ge=0, description="m²; smaller polygons are left out, after merging"
     )

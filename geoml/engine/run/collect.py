@@ -61,7 +61,8 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
     before = _read_run(store.local)
     if before is not None and not any(t.done for t in tallies) and before.get("content") == _content(by_id, by_id):
         blocks = _finished(store, plan, by_id)  # most likely nothing is new
-        if blocks.ids == before["blocks"]["done"] == list(by_id) and _published(store, before["files"]):
+        whole = blocks.ids == before["blocks"]["done"] == list(by_id) and _mapped(plan, before)
+        if whole and _published(store, before["files"]):
             return _valid(before)
     from geoml.io.stac.item_stream import ItemStream  # pandas, which a run that is finished does without
 
@@ -75,6 +76,7 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
             raise _failure(plan, failed, later)
         same = before is not None and before["blocks"]["done"] == blocks.ids and before["blocks"]["failed"] == failed
         same = same and before is not None and before.get("content") == _content(by_id, blocks.ids)
+        same = same and _mapped(plan, before)
         if before and same and not any(t.done for t in tallies) and _published(store, before["files"]):
             run = before
         else:
@@ -83,6 +85,11 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
     if failed:
         raise _failure(plan, failed, later)
     return _valid(run)
+
+
+def _mapped(plan: Plan, run: RunJson | None) -> bool:
+    """False where a map is asked for and was not made yet."""
+    return run is None or not plan.recipe.map or "map" in run["seconds"]
 
 
 def _valid(run: RunJson) -> RunJson:
@@ -186,6 +193,8 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, blocks, sources, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
+    if plan.recipe.map:
+        start += _write_map(store, plan, run)
     page = map_report(out, run, plan.card, output.report(out), partial(_fetched, store))
     write_text(out / "report.html", page)
     run["bytes"] |= {Path(name).stem: (out / name).stat().st_size for name in output.tables}
@@ -232,6 +241,20 @@ def republish(
     write_json(here / "run.json", run)
     store.push(*(files or {}), "report.html", "run.json")
     return run
+
+
+def _write_map(store: RunStore, plan: Plan, run: RunJson) -> float:
+    """Write the map, unless nothing has a place, and name it in ``files`` of the run. The seconds that it took."""
+    from geoml.io.webmap.page import MAP, TITLE, map_page
+
+    start, out = time.perf_counter(), store.local
+    page = map_page(out, run, plan.card, output_of(plan.card, plan.recipe).report(out), partial(_fetched, store))
+    if page is not None:
+        write_text(out / MAP, page)
+        run["files"][MAP] = TITLE
+    took = time.perf_counter() - start
+    run["seconds"]["map"] = round(run["seconds"].get("map", 0.0) + took, 3)
+    return took
 
 
 def _fetched(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:
