@@ -10,6 +10,7 @@ import typer
 
 from geoml.cli.common import Json, command, err_console, print_scores
 from geoml.cli.main import models_show
+from geoml.cli.resume import resumable
 
 
 def register(app: typer.Typer) -> None:
@@ -22,16 +23,24 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="YAML file, or a name in catalogs/recipes")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package")],
 ) -> None:
-    """Train a model by a recipe; resumes where it was stopped."""
+    """Train a model by a recipe; resumes where it was stopped.
+
+    Example:
+    geoml train demo-itaipu -o my-itaipu
+    """
     from geoml import pipeline
 
     key = pipeline.training(recipe)[0].key
+    done = 0
 
     def print_epoch(epoch: dict[str, float]) -> None:
+        nonlocal done
+        done = int(epoch["epoch"]) + 1
         score = f"  val {key} {epoch[key]:.4f}  best {epoch['best']:.4f}" if key in epoch else ""
         err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{score}", highlight=False)
 
-    pipeline.train(recipe, out, on_epoch=print_epoch)
+    with resumable(out, lambda: f"epochs done: {done}", lambda: out / "model.json"):
+        pipeline.train(recipe, out, on_epoch=print_epoch)
     models_show(str(out))
 
 
@@ -47,7 +56,11 @@ def evaluate(
         typer.Option("--report", help="also write an HTML report, and beside it a map of what is scored by place"),
     ] = None,
 ) -> None:
-    """Scores of a model on a split of a recipe."""
+    """Scores of a model on a split of a recipe.
+
+    Example:
+    geoml evaluate demo-itaipu -m demo-itaipu
+    """
     from geoml import pipeline
     from geoml.io.stores.store import write_text
 
