@@ -28,6 +28,7 @@ from geoml.io.cards import domain
 from geoml.io.local_files import local_files
 from geoml.io.report.blocks import PICTURES, VALID, BlockFiles, file_inside, is_known, read_picture
 from geoml.io.report.canvas import Canvas, Floats, Slices, apply_affine, transformer
+from geoml.io.report.counts import UNKNOWN
 from geoml.io.report.part import ReportLayer, ReportPart
 from geoml.io.report.sketches import ID, BlockRows
 from geoml.settings import settings
@@ -93,7 +94,7 @@ def mosaic(
     Of blocks without files (`BlockRows`) it is made of their sketches. Layers of which nothing is known are left out;
     None where there is nothing, or nothing that web Mercator shows. Raises DataError for a damaged table of blocks.
     """
-    sheet = mercator(blocks.outlines(), gsd)
+    sheet = mercator(_outlines(blocks), gsd)
     if sheet is None:
         return None
     stored: dict[str, NDArray[Any]] = {k: np.full((1, *sheet.shape), v.nodata, v.dtype) for k, v in drawn.items()}
@@ -103,6 +104,8 @@ def mosaic(
         problems = blocks.paint(sheet, _Uncounted(), drawn, stored, planes).problems
     else:
         problems = _paint(blocks, sheet, drawn, stored, {plane.code: plane for plane in planes})
+    if VALID.asset in drawn:  # where nothing was ever looked for, such as beyond all images, hangs on the blocks
+        stored[VALID.asset][stored[VALID.asset] == 0] = UNKNOWN
     known = {name: is_known(stored[name][0], layer.nodata) for name, layer in drawn.items()}
     part = _filled(known.values())  # quicklooks are coarser, and how coarse depends on the block
     known |= {name: stored[name][3] > 0 for name in PICTURES.values()}
@@ -115,6 +118,13 @@ def mosaic(
         {name: np.moveaxis(stored[name], 0, -1)[part] for name in PICTURES.values() if known[name].any()},
         problems,
     )
+
+
+def _outlines(blocks: BlockFiles | BlockRows) -> list[BaseGeometry]:
+    """Of what is known, in degrees: blocks in which nothing is lie where the cut has them."""
+    if isinstance(blocks, BlockRows):
+        return blocks.outlines()
+    return BlockFiles(blocks.root, [i for i in blocks.items if i.properties.get("geoml:valid_pixels") != 0]).outlines()
 
 
 def mercator(outlines: Sequence[BaseGeometry], gsd: float) -> Canvas | None:
@@ -149,17 +159,22 @@ class _Grid:
     """Where the middles of the sheet's pixels lie in a plane: (columns, rows) at the nodes of a lattice."""
 
     nodes: tuple[Floats, Floats]
+    first: tuple[int, int]
+    """(row, column) of the sheet's first pixel from the first node: the lattice is that of all sheets."""
 
     @classmethod
     def of(cls, sheet: Canvas, plane: Plane) -> _Grid:
-        y, x = (np.arange(0, n + LATTICE, LATTICE) + 0.5 for n in sheet.shape)
+        grid = sheet.box.affine
+        first = round(-grid.f / grid.a) % LATTICE, round(grid.c / grid.a) % LATTICE
+        y, x = (np.arange(0, n + at + LATTICE, LATTICE) - at + 0.5 for n, at in zip(sheet.shape, first, strict=True))
         east, north = apply_affine(sheet.box.affine, *np.meshgrid(x, y))
         east, north = transformer(sheet.wkt, plane.crs).transform(east, north)
-        return cls(apply_affine(~plane.transform(Window(0, 0, 1, 1)), np.asarray(east), np.asarray(north)))
+        nodes = apply_affine(~plane.transform(Window(0, 0, 1, 1)), np.asarray(east), np.asarray(north))
+        return cls(nodes, first)
 
     def pixels(self, part: Slices) -> tuple[Index, Index]:
         """(row, column) of the plane under the middle of each pixel of a part of the sheet; far off where undefined."""
-        (y, ty), (x, tx) = (_between(s) for s in part)
+        (y, ty), (x, tx) = (_between(s, at) for s, at in zip(part, self.first, strict=True))
         found = []
         for nodes in reversed(self.nodes):
             with np.errstate(invalid="ignore"):
@@ -169,9 +184,9 @@ class _Grid:
         return found[0], found[1]
 
 
-def _between(part: slice) -> tuple[NDArray[np.intp], Floats]:
+def _between(part: slice, first: int) -> tuple[NDArray[np.intp], Floats]:
     """Node before each pixel and the share of the way to the next one."""
-    at = np.arange(part.start, part.stop)
+    at = np.arange(part.start, part.stop) + first
     return at // LATTICE, (at % LATTICE) / LATTICE
 
 

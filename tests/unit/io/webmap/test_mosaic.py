@@ -12,6 +12,7 @@ import pyproj
 import pytest
 import rasterio
 import rasterio.warp
+import shapely
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
@@ -65,7 +66,9 @@ def write(out: Path, block: Block, inside: NDArray[np.bool_]) -> None:
 def run(out: Path, bbox: Sequence[float], planes: Sequence[Plane], size: int) -> BlockFiles:
     """The blocks of a region, each pixel in the zone that it belongs to."""
     west, south, east, north = bbox
-    region = box(west, south, east, north) if west < east else box(west, south, 180, north) | box(-180, south, east, north)
+    region = (
+        box(west, south, east, north) if west < east else box(west, south, 180, north) | box(-180, south, east, north)
+    )
     items = []
     for crs, part in zones(region).items():
         plane = next(p for p in planes if p.crs == crs)
@@ -111,7 +114,9 @@ def expected(found: Mosaic, planes: Sequence[Plane]) -> tuple[NDArray[np.float64
     ],
     ids=["two zones", "antimeridian"],
 )
-def test_every_pixel_is_that_of_the_run_under_it(tmp_path: Path, bbox: Sequence[float], planes: Sequence[Plane]) -> None:
+def test_every_pixel_is_that_of_the_run_under_it(
+    tmp_path: Path, bbox: Sequence[float], planes: Sequence[Plane]
+) -> None:
     found = mosaic(run(tmp_path, bbox, planes, 48), DRAWN, planes, 10.0)
     assert found is not None
     assert not found.problems

@@ -76,5 +76,5 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "summary.parquet")
     assert outlines_of(tmp_path / "summary.parquet", "", 10.0, turned=False) is None
     (tmp_path / "f.parquet").write_bytes(b"no table")
-    with pytest.raises(DataError, match="f.parquet"):
+    with pytest.raises(DataError, match=r"f\.parquet"):
         outlines_of(tmp_path / "f.parquet", "", 10.0, turned=False)
