@@ -4,8 +4,9 @@
   const [west, south, east, north] = data.bounds;
   const [height, width] = data.size;
   const box = L.latLngBounds([south, west], [north, east]);
-  const native = Math.log2(156543.03392804097 / (data.server ? data.finest : data.metres));
-  const map = L.map("map", { maxZoom: Math.ceil(native) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
+  const native = Math.log2(156543.03392804097 / data.metres);
+  const finest = Math.max(native, Math.log2((156543.03392804097 * Math.cos((((south + north) / 2) * Math.PI) / 180)) / data.gsd));
+  const map = L.map("map", { maxZoom: Math.ceil(data.server ? finest : native) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
   map.setMaxBounds(box.pad(2));
   L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
   map.fitBounds(box, { padding: [8, 8] });
@@ -92,8 +93,19 @@
   });
   function overlay(layer, order) {
     const options = { opacity: 0.7, zIndex: 100 - order, layer: layer };
-    if (!data.server) return new CanvasOverlay(null, box, options);
-    return L.tileLayer(data.server + "tiles/" + layer.key + "/{z}/{x}/{y}.png", { ...options, bounds: box, maxNativeZoom: Math.ceil(native), maxZoom: 30 });
+    const picture = new CanvasOverlay(null, box, options);
+    if (!data.server) return picture;
+    // farther out the page itself has all that a screen shows
+    const tiles = L.tileLayer(data.server + "tiles/" + layer.key + "/{z}/{x}/{y}.png", {
+      ...options, bounds: box, minZoom: Math.ceil(native), minNativeZoom: Math.ceil(native), maxNativeZoom: Math.ceil(finest), maxZoom: 30,
+    });
+    const both = L.layerGroup([picture, tiles]);
+    both.setOpacity = function (share) { picture.setOpacity(share); tiles.setOpacity(share); };
+    const choose = function () {
+      if (picture.getElement()) picture.getElement().style.visibility = Math.round(map.getZoom()) >= Math.ceil(native) ? "hidden" : "";
+    };
+    map.on("zoomend layeradd", choose);
+    return both;
   }
 
   // the panel: a box, an opacity and a legend for each layer

@@ -12,7 +12,6 @@ import pyproj
 import pytest
 import rasterio
 import rasterio.warp
-import shapely
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
