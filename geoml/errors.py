@@ -66,6 +66,17 @@ class MissingExtra(GeomlError, ImportError):
     exit_code = 7
 
 
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Inside, import what the optional dependencies ``extra`` install: MissingExtra says so where they are absent."""
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except ImportError as err:
+        raise MissingExtra(f"{what}: {err.name or err} is not installed; pip install 'geoml[{extra}]'") from err
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An ``InputError`` for a misspelt name, with the nearest known one."""
     names = sorted(known)
@@ -119,7 +130,7 @@ def limits(what: str) -> Iterator[None]:
             raise
         why = str(err).partition("\n")[0][:200] or type(err).__name__
         raise TransientError(
-            f"{what}: not enough memory ({why}); free some, or take smaller blocks (--block-size), fewer GEOML_THREADS"
+            f"{what}: not enough memory ({why}); free some, or use smaller blocks (--block-size) or fewer GEOML_THREADS"
         ) from err
 
 

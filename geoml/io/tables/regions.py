@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import shapely
@@ -27,12 +27,14 @@ _LONGEST = 1 / 64
 
 
 def load_region(path: str) -> MultiPolygon:
-    """The polygons of a file, by its path or URL, in EPSG:4326, split at the antimeridian.
+    """The polygons of a file, by its path or URL, or of GeoJSON text, in EPSG:4326, split at the antimeridian.
 
     ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), ``.gpkg`` (one layer with
     polygons) or ``.parquet`` (GeoParquet or the native type GEOMETRY). Raises InputError for a missing file, another
     format, no CRS, or anything that is not a polygon.
     """
+    if path.lstrip().startswith("{"):
+        return _inline(path)
     check_url(path, "region")
     href, url = path, is_url(path)
     file, path = Path(urlsplit(href).path if url else href), redact(href) if url else href
@@ -58,10 +60,22 @@ def load_region(path: str) -> MultiPolygon:
     return from_geometry(_in_degrees(_only_polygons(geometries, path), crs, path))
 
 
+def _inline(text: str) -> MultiPolygon:
+    try:
+        geometries, crs = _of_geojson(json.loads(text))
+    except Exception as err:  # shapely and json each have their own
+        raise InputError(f"region: not GeoJSON ({err}); expected polygons, or a file") from err
+    return from_geometry(_in_degrees(_only_polygons(geometries, "the GeoJSON"), crs, "the GeoJSON"))
+
+
 def _geojson(file: Path) -> tuple[list[BaseGeometry], object]:
     value = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
         raise InputError(f"region: {str(file)!r} is not a GeoJSON object")
+    return _of_geojson(value)
+
+
+def _of_geojson(value: dict[str, Any]) -> tuple[list[BaseGeometry], object]:
     crs = ((value.get("crs") or {}).get("properties") or {}).get("name")  # GeoJSON 2008, still written by some
     parts = value["features"] if value.get("type") == "FeatureCollection" else [value]
     geometries = [p.get("geometry") if p.get("type") == "Feature" else p for p in parts]
