@@ -41,6 +41,7 @@ def test_every_command_has_a_test_of_its_printed_output() -> None:
         "test_forecast_rows",
         "test_learn",
         "test_runs",
+        "test_view",
     ):
         import_module(f"tests.e2e.{name}")
     assert set(PRINTED) == commands()

@@ -58,11 +58,11 @@ class RunTiles:
             raise InputError(f"out: {store.url} {why}")
         try:
             found = DATA.search(page)
-            data = json.loads(found[1]) if found else None
+            data: dict[str, Any] = json.loads(found[1]) if found else {}
             rows = pq.read_table(io.BytesIO(table), columns=["id", "bbox"])
             sides = rows["bbox"].combine_chunks()
             boxes = np.column_stack([np.asarray(sides.field(k)) for k in ("xmin", "ymin", "xmax", "ymax")])
-            names = [layer["asset"] for layer in data["layers"]]  # type: ignore[index]
+            names = [layer["asset"] for layer in data["layers"]]
         except (OSError, ValueError, LookupError, TypeError) as err:
             raise DataError(f"{store.url}: its map cannot be read ({err})") from err
         ids = tuple(map(str, rows["id"].to_pylist()))
