@@ -53,7 +53,7 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class MercatorMosaic:
     """Layers (y, x) as stored and pictures (y, x, 4) of colours by name, all on one grid of square pixels.
 
     ``bounds`` are west, south, east, north in degrees of longitude, beyond 180 east of the antimeridian, and latitude;
@@ -66,13 +66,13 @@ class Mosaic:
     pictures: Mapping[str, NDArray[np.uint8]]
     problems: Mapping[str, str] = field(default_factory=dict)
 
-    def thinned(self) -> Mosaic:
+    def thinned(self) -> MercatorMosaic:
         """Every second pixel of every second row, of pictures the mean."""
         height, width = next(iter({**self.layers, **self.pictures}.values())).shape[:2]
         south, north = (_northing(v) for v in (self.bounds[1], self.bounds[3]))
         east = self.bounds[0] + (self.bounds[2] - self.bounds[0]) / width * 2 * -(-width // 2)
         low = _latitude(north - (north - south) / height * 2 * -(-height // 2))
-        return Mosaic(
+        return MercatorMosaic(
             (self.bounds[0], low, east, self.bounds[3]),
             2 * self.metres,
             {name: layer[::2, ::2] for name, layer in self.layers.items()},
@@ -88,7 +88,7 @@ def drawn_layers(part: ReportPart) -> dict[str, ReportLayer]:
 
 def mosaic(
     blocks: BlockFiles | BlockRows, drawn: Mapping[str, ReportLayer], planes: Sequence[Plane], gsd: float
-) -> Mosaic | None:
+) -> MercatorMosaic | None:
     """The picture of the ``drawn`` layers, with pixels of ``gsd`` metres or, where those are too many, larger ones.
 
     Of blocks without files (`BlockRows`) it is made of their sketches. Layers of which nothing is known are left out;
@@ -111,7 +111,7 @@ def mosaic(
     known |= {name: stored[name][3] > 0 for name in PICTURES.values()}
     if part is None:
         return None
-    return Mosaic(
+    return MercatorMosaic(
         _bounds(sheet, part),
         float(sheet.box.affine.a),
         {name: stored[name][0][part] for name in drawn if known[name].any()},

@@ -28,7 +28,7 @@ from geoml.io.report.template import template
 from geoml.io.stac.items import read_item
 from geoml.io.webmap.encode import picture_uri, values_text
 from geoml.io.webmap.leaflet import json_for_page, leaflet
-from geoml.io.webmap.mosaic import Mosaic, drawn_layers, mosaic
+from geoml.io.webmap.mosaic import MercatorMosaic, drawn_layers, mosaic
 from geoml.io.webmap.outlines import outlines_of, rings
 
 MAP = "map.html"
@@ -102,7 +102,7 @@ _TITLES = {"image": "Image, after", "before": "Image, before"}
 _CATALOGS = ("items.parquet", "sources.parquet")
 
 
-def _encoded(found: Mosaic) -> tuple[dict[str, str], dict[str, str], Mosaic]:
+def _encoded(found: MercatorMosaic) -> tuple[dict[str, str], dict[str, str], MercatorMosaic]:
     """Layers and pictures as text, thinned until they are small enough."""
     while True:
         layers = {name: values_text(values) for name, values in found.layers.items()}

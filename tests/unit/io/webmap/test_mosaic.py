@@ -26,7 +26,7 @@ from geoml.io.report.blocks import BlockFiles
 from geoml.io.report.part import ReportLayer
 from geoml.io.stac.items import AssetInfo, block_footprint, block_item, read_item, write_item
 from geoml.io.webmap import mosaic as module
-from geoml.io.webmap.mosaic import RADIUS, Mosaic, mosaic
+from geoml.io.webmap.mosaic import RADIUS, MercatorMosaic, mosaic
 from geoml.testing.scenes import card
 
 CARD: MapCard = card("made", ["red"], ["low", "high"])
@@ -83,7 +83,7 @@ def run(out: Path, bbox: Sequence[float], planes: Sequence[Plane], size: int) ->
     return BlockFiles(out, items)
 
 
-def expected(found: Mosaic, planes: Sequence[Plane]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def expected(found: MercatorMosaic, planes: Sequence[Plane]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """What lies under the middle of each pixel by exact projection, and where that is no matter of rounding."""
     height, width = found.layers["height"].shape
     west, _, east, north = found.bounds
