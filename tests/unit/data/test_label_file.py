@@ -175,7 +175,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("class,x,y\na,1,2\nb,3,4\n")
     with pytest.raises(InputError, match=r"labels: .* has 0 layers with a geometry"):
         label_file.read(tmp_path / "a.csv", "class")
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="does not exist"):
         label_file.read(tmp_path / "gone.gpkg", "class")
     for name in ("a.gpkg", "a.parquet", "a.geojson"):
         (tmp_path / name).write_bytes(b"nothing")
