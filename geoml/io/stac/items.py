@@ -42,6 +42,7 @@ LARGEST_ITEM = 2**26
 _EXTENSIONS = {
     "proj": "projection/v2.0.0",
     "raster": "raster/v2.0.0",
+    "eo": "eo/v2.0.0",
     "classification": "classification/v2.0.0",
     "processing": "processing/v1.2.0",
     "file": "file/v2.1.0",
