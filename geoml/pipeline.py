@@ -17,8 +17,10 @@ import pystac
 
 from geoml.data.recipe import RasterRecipe, recipe_file
 from geoml.engine.machine.shutdown import graceful_shutdown
+from geoml.engine.run import images
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
+from geoml.engine.run.asked import PredictAsked
 from geoml.engine.run.collect import collect as collect
 from geoml.engine.run.collect import collected
 from geoml.engine.run.domain import compare
@@ -136,6 +138,9 @@ def predict(
 ) -> dict[str, Any]:
     """Region, time range and model in; COGs, GeoParquet, STAC and a report in ``out``. Returns what ``run.json`` says.
 
+    In the place of a query a mapping may name files, ``{"model": "water", "image": "scene.tif"}``, and what
+    `geoml.engine.run.asked.PredictAsked` has beside them.
+
     A run that was stopped goes on where it was; a finished one changes nothing. ``started`` is called with the plan
     and the blocks still to do, ``progress`` with a block id and pixels finished.
 
@@ -145,7 +150,10 @@ def predict(
     Raises DataError at the end when blocks failed (the others are published), NothingFound when no pixel was valid,
     TransientError when another process works on ``out``.
     """
-    recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, recipe, "recipe")
+    if not isinstance(recipe, PredictRecipe):
+        recipe = images.asked(recipe) if "image" in recipe else parse(PredictRecipe, recipe, "recipe")
+    if isinstance(recipe, PredictAsked):
+        recipe = images.settled(recipe, out)
     planning.check(recipe)
     with graceful_shutdown(), locked(out) as store:
         return run_planned(recipe, store, progress=progress, started=started)

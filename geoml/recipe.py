@@ -327,7 +327,7 @@ def parse(kind: type[T], value: Mapping[str, object], where: str) -> T:
     try:
         return kind.model_validate(dict(value))
     except ValidationError as err:
-        messages = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
-        lines = [f"{field}: {message.removeprefix('Value error, ')}" for field, message in messages]
+        messages = ((".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in err.errors())
+        lines = [f"{field}: {message}" if field else message for field, message in messages]
         # pydantic's own text quotes the value, which may be a password
         raise InputError(f"{where}: {listed(lines, joined='; ')}") from None

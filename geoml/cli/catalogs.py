@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from geoml.cli import options
 from geoml.cli.common import Json, command, out_console
-from geoml.io.cog.scene_files import CatalogRecipe
+from geoml.io.stac.scene_fields import CatalogRecipe
 from geoml.settings import catalog_files, shipped
 
 catalogs = typer.Typer(help="STAC catalogs by name, and one of your own files.", no_args_is_help=True)
@@ -34,14 +34,15 @@ def catalogs_list(as_json: Json = False) -> None:
     found = []
     for path in catalog_files("*.yaml").values():
         catalog = open_catalog(path.stem)
-        about = {"name": path.stem, "from": _whose(path), "kind": catalog.kind, "url": catalog.url}
-        found.append({**about, "collections": sorted(catalog.profiles)})
+        names = ", ".join(sorted(catalog.profiles))
+        about = {"name": path.stem, "from": _whose(path), "kind": str(catalog.kind), "collections": names}
+        found.append({**about, "url": catalog.url})
     if as_json:
         print(json.dumps(found))
         return
     table = Table("name", "from", "kind", "collections", Column("where", overflow="fold"))
     for row in found:
-        table.add_row(row["name"], row["from"], row["kind"], ", ".join(row["collections"]), row["url"])
+        table.add_row(*row.values())
     out_console.print(table)
 
 
@@ -75,7 +76,7 @@ def _whose(path: Path) -> str:
 
 @options.from_recipe(CatalogRecipe, argument="scenes", where="catalogs new")
 def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="folder of the catalog")]) -> None:
-    """A static STAC catalog of GeoTIFFs; nothing is copied. Example: geoml catalogs new a.tif --bands red,nir --out c"""
+    """A static STAC catalog of GeoTIFFs, without copies. Example: geoml catalogs new a.tif --bands red,nir --out c"""
     from geoml.io.cog.scene_files import scenes_of
     from geoml.io.cog.scene_items import write_scenes
 

@@ -1,13 +1,13 @@
 """The training recipe: one YAML file says everything that changes the weights, and nothing of the machine.
 
-Paths may start with ``${GEOML_DATA}`` (``settings().data``) or ``${GEOML_CATALOGS}`` (the user's own folder of catalogs,
-else the shipped one); the recipe keeps the text, so its hash is the same on every machine.
+Paths may start with ``${GEOML_DATA}`` (``settings().data``) or ``${GEOML_CATALOGS}`` (the user's own catalogs, else the
+shipped ones); the recipe keeps the text, so its hash is the same on every machine.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 

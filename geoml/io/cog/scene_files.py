@@ -13,23 +13,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import rasterio
 from odc.geo.geobox import GeoBox
-from pydantic import BeforeValidator, Field
 from rasterio.enums import ColorInterp
 
 from geoml.errors import DataError, InputError
-from geoml.fields import Spelled
 from geoml.io.cog.scaling import band_scaling
 from geoml.io.cog.source import using
 from geoml.io.cog.spectrum import lines_of
 from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec
+from geoml.io.stac.scene_fields import UNUSED, SceneFields
 from geoml.io.stac.times import instant
 from geoml.io.stores.remote import is_url
-from geoml.recipe import Frozen, Place, When
 from geoml.redacted import bare, redact
 from geoml.texts import listed
 
@@ -38,53 +35,17 @@ COMMON = (
     *("rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12"),
 )
 """Common names of the EO extension (https://github.com/stac-extensions/eo, v2.0.0)."""
-UNUSED = "-"
-"""In place of the name of a band that is left out."""
 DEGREE = 111_320.0
 """Metres of a degree of latitude."""
 
 _DAY = re.compile(
-    r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:[T_-]?([01]\d|2[0-3])([0-5]\d)([0-5]\d))?(?!\d)"
+    r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:[T_-]?([01]\d|2[0-3])"
+    r"([0-5]\d)([0-5]\d))?(?!\d)"
 )
 _LANDSAT = re.compile(r"L[CETMO]0?\d\d{6}((?:19|20)\d\d)([0-3]\d\d)")
 """Scene ids from before Collection 1: path, row, year and day of the year."""
 _ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime")
 """Tags with the time that a scene was taken, in small letters."""
-
-
-def _names(value: object) -> object:
-    """Names that are divided by commas one by one."""
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-        return value
-    return tuple(name.strip() for text in texts for name in text.split(","))
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_names), Spelled("B,…")]
-"""Names of bands, also divided by commas."""
-
-
-class SceneFields(Frozen):
-    """What is told of rasters where their files do not say it."""
-
-    bands: Names = Field(
-        default=(),
-        description="common names in the order of the file, - for one that is not used; by default what the file says"
-        " of its bands. As many files of one band as there are names are one scene",
-    )
-    scale: float | None = Field(default=None, description="physical value = number * scale + offset; by default the file's")
-    offset: float | None = Field(default=None, description="see scale")
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
-
-
-class CatalogRecipe(SceneFields):
-    """What `geoml catalogs new` is asked for."""
-
-    scenes: tuple[Place, ...] = Field(min_length=1, description="GeoTIFF files or their URLs")
-    datetime: tuple[When, ...] = Field(
-        default=(),
-        description="when the scenes were taken, one for all or one for each; by default what their tags or names say",
-    )
 
 
 @dataclass(frozen=True)
@@ -126,6 +87,8 @@ class Scene:
     bands: tuple[tuple[str | None, ...], ...]
     when: dt.datetime
     dated_by: str
+    guessed: bool = False
+    """The time is that of the file."""
 
     @property
     def gsd(self) -> float:
@@ -164,18 +127,20 @@ def scenes_of(
     bands = [_bands(group, told) for group in groups]
     if wrong := next((b for b in bands if _flat(b) != _flat(bands[0])), None):
         raise InputError(
-            f"bands: scenes differ: {listed(_flat(bands[0]))} and {listed(_flat(wrong))}; expected the same, name them by"
-            " --bands or run apart"
+            f"bands: scenes differ: {listed(_flat(bands[0]))} and {listed(_flat(wrong))}; expected the same, by --bands"
+            " or run apart"
         )
     names = _unique([_name(group) for group in groups], groups)
-    dated = [_dated(group, times[k] if len(times) > 1 else (times or [None])[0]) for k, group in enumerate(groups)]
+    dated = [
+        _dated(group, times[k] if len(times) > 1 else times[0] if times else None) for k, group in enumerate(groups)
+    ]
     if not undated and (lost := [n for n, (when, _) in zip(names, dated, strict=True) if when is None]):
         raise InputError(
             f"datetime: {len(lost)} of {len(names)} scenes say no date in tags or name: {listed(lost)}; expected"
             " --datetime, such as 2024-06-01"
         )
     return [
-        Scene(name, tuple(group), b, *(_changed(group) if when is None else (when, by)))
+        Scene(name, tuple(group), b, *(_changed(group) if when is None else (when, by)), guessed=when is None)
         for name, group, b, (when, by) in zip(names, groups, bands, dated, strict=True)
     ]
 
@@ -208,7 +173,7 @@ def _header(place: str, field: str) -> RasterFile:
         used = len(indexes) - alpha
         if len({*said[:used]} - {None}) < used:
             said = [colours.get(dataset.colorinterp[i - 1]) for i in indexes]
-        known = None not in said[:used] and len(set(said[:used])) == used
+        known: bool = None not in said[:used] and len(set(said[:used])) == used
         tags = {k.lower(): v for ns in (None, "IMAGERY") for k, v in dataset.tags(ns=ns).items()}
         return RasterFile(
             href,
@@ -228,7 +193,7 @@ def _header(place: str, field: str) -> RasterFile:
 def _spectral(dataset: rasterio.DatasetReader) -> bool:
     """Whether the bands can be asked for by wavelength."""
     try:
-        return len(lines_of(dataset)) == dataset.count
+        return bool(len(lines_of(dataset)) == dataset.count)
     except InputError:
         return False
 
@@ -294,7 +259,8 @@ def _dated(group: Sequence[RasterFile], told: str | None) -> tuple[dt.datetime |
     sure = ((tags[k], f"its tag {k}") for k in _ACQUIRED if k in tags)
     named = (_LANDSAT.search(Path(f.href).name) or _DAY.search(Path(f.href).name) for f in group)
     written = ((tags[k], f"its tag {k}") for k in ("tifftag_datetime",) if k in tags)
-    for text, by in (*sure, *((m, "its name") for m in named if m), *written):
+    found: list[tuple[str | re.Match[str], str]] = [*sure, *((m, "its name") for m in named if m), *written]
+    for text, by in found:
         if (when := _read(text)) is not None:
             return when, by
     return None, ""
@@ -322,8 +288,8 @@ def _read(found: str | re.Match[str]) -> dt.datetime | None:
             return _noon(text) or instant(text).astimezone(dt.UTC)
         if found.re is _LANDSAT:
             return dt.datetime(int(found[1]), 1, 1, 12, tzinfo=dt.UTC) + dt.timedelta(days=int(found[2]) - 1)
-        clock = [int(v) for v in found.groups()[4:]] if found[5] else [12, 0, 0]
-        return dt.datetime(int(found[1]), int(found[3]), int(found[4]), *clock, tzinfo=dt.UTC)
+        clock = dt.time(int(found[5]), int(found[6]), int(found[7])) if found[5] else dt.time(12)
+        return dt.datetime.combine(dt.date(int(found[1]), int(found[3]), int(found[4])), clock, dt.UTC)
     except ValueError:
         return None
 
@@ -334,5 +300,3 @@ def _changed(group: Sequence[RasterFile]) -> tuple[dt.datetime, str]:
         raise InputError(f"datetime: {redact(group[0].href)} says no date; expected --datetime, such as 2024-06-01")
     last = max(Path(f.href).stat().st_mtime for f in group)
     return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it says no date"
-
-

@@ -16,9 +16,10 @@ from shapely.geometry import MultiPolygon, mapping
 
 from geoml.errors import InputError
 from geoml.grid.region import from_geometry, polygons_of
-from geoml.io.cog.scene_files import COMMON, RasterFile, Scene, SceneFields
+from geoml.io.cog.scene_files import COMMON, RasterFile, Scene
 from geoml.io.crs import to_degrees
 from geoml.io.stac.items import bbox_of, extensions, projection
+from geoml.io.stac.scene_fields import SceneFields
 from geoml.io.stac.static import write_catalog
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import sha256, within, write_text
@@ -116,7 +117,7 @@ def _band(file: RasterFile, index: int, name: str | None, told: SceneFields) -> 
         band["nodata"] = nodata if math.isfinite(nodata) else str(nodata)
     if (scale, offset) != (1.0, 0.0):
         band |= {"raster:scale": scale, "raster:offset": offset}
-    return band
+    return band if told.unit is None else {**band, "unit": told.unit}
 
 
 def _outline(box: GeoBox) -> MultiPolygon:
