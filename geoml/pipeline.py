@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from geoml.engine.learn.recipe import LearnRecipe
     from geoml.engine.task import OnEpoch
     from geoml.engine.train.radius import Shortened
+    from geoml.engine.train.simple import Beside
     from geoml.io.cards.map_card import MapCard
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,16 @@ def evaluate(
     if maps is not None and (mapped := with_maps(task)):
         return mapped.mapped(model, parsed, split, Path(maps))
     return task.score(model, parsed, split)
+
+
+@limits("evaluate")
+def beside_simple(package: str | Path, recipe: str | Path | Mapping[str, object]) -> Beside:
+    """The held-out scores that a package of classes has in its card, beside those of the best simple method by its
+    recipe and of the commonest class; see `geoml.engine.train.simple`."""
+    from geoml.engine.train.simple import beside  # scikit-learn
+
+    _, parsed = _settled(recipe)
+    return beside(package, parsed)
 
 
 @limits("quantize")

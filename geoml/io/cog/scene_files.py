@@ -50,8 +50,8 @@ _ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensin
 
 @dataclass(frozen=True)
 class RasterFile:
-    """The header of a file. ``names`` and ``scaling`` are of each band, None and (1, 0) where it says nothing; where the
-    last band says what is seen (``alpha``), it has no name."""
+    """The header of a file. ``names`` and ``scaling`` are of each band, None and (1, 0) where it says nothing; a last
+    band that says what is seen (``alpha``) has no name."""
 
     href: str
     box: GeoBox

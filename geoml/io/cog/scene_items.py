@@ -42,14 +42,24 @@ def write_scenes(
         raise InputError(f"out: {folder} holds another catalog; expected an empty folder")
     items = [_item(scene, told, folder, contents=contents) for scene in scenes]
     catalog = write_catalog(items, folder, description)
-    outside = [Path(f.href).parent for s in scenes for f in s.files if not is_url(f.href) and not _inside(f, folder)]
+    outside = _outside(scenes, folder)
     if not outside:
         within(folder, YAML).unlink(missing_ok=True)
-        return catalog.parent
+        return folder
     files = os.path.commonpath([folder.resolve(), *(p.resolve() for p in outside)])
     said = {"title": description, "url": catalog.name, "kind": "static", "files": files}
     write_text(within(folder, YAML), yaml.safe_dump({**said, "default_collection": folder.name}, sort_keys=False))
     return folder / YAML
+
+
+def catalog_place(scenes: Sequence[Scene], folder: Path) -> Path:
+    """What `write_scenes` gives, before anything is written."""
+    return folder.absolute() / YAML if _outside(scenes, folder) else folder.absolute()
+
+
+def _outside(scenes: Sequence[Scene], folder: Path) -> list[Path]:
+    """Folders of the files of this machine that do not lie below ``folder``."""
+    return [Path(f.href).parent for s in scenes for f in s.files if not is_url(f.href) and not _inside(f, folder)]
 
 
 def footprint(scenes: Sequence[Scene]) -> MultiPolygon:
