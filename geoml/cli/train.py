@@ -65,7 +65,8 @@ def _train_own(own: OwnRecipe, out: Path, *, dry_run: bool) -> None:
     from geoml.data.own_labels import own_training
 
     made = own_training(own, out)
-    out_console.print(made.text, highlight=False, markup=False)
+    for line in made.text.splitlines():
+        out_console.print(line, highlight=False, markup=False)
     for words in made.said:
         err_console.print(words, highlight=False, markup=False)
     if dry_run:

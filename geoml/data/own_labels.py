@@ -29,11 +29,10 @@ from geoml.texts import listed
 
 RECIPE, IMAGES, LABELS = "recipe.yaml", "images", "labels"
 """In the folder of the package."""
-FIELD = "class"
 REACH = 0.75
 """Pixels around a point that it labels: the centre of one at least."""
 CHIP = 64
-SAMPLES = 256
+SAMPLES = 128
 """Crops of an epoch: an image with few labels has too few tiles to learn from."""
 GOLDEN = 0.618034
 """Of the circle of hues from one class to the next, so that neighbours differ."""
@@ -76,7 +75,9 @@ class OwnTraining:
         names = np.array([c["name"] for c in self.recipe["classes"]])
         for name in ("train", *HELD):
             mine = self.split.frame[self.split.frame["split"] == name]
-            frame = gpd.GeoDataFrame({FIELD: names[mine["label"]]}, geometry=mine.geometry.to_numpy(), crs=mine.crs)
+            frame = gpd.GeoDataFrame(
+                {self.asked.field: names[mine["label"]]}, geometry=mine.geometry.to_numpy(), crs=mine.crs
+            )
             place = within(out, f"{LABELS}/{name}.gpkg")
             place.parent.mkdir(parents=True, exist_ok=True)
             place_files.write(frame, place)
@@ -120,14 +121,15 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
             "crs": crs,
             "anchor": anchor,
             "labels": [
-                {"name": name, "file": str(out / LABELS / f"{name}.gpkg"), "field": FIELD} for name in ("train", *HELD)
+                {"name": name, "file": str(out / LABELS / f"{name}.gpkg"), "field": asked.field}
+                for name in ("train", *HELD)
             ],
         },
         "split": {"kind": "labels", **{name: [name] for name in ("train", *HELD)}, "buffer": gsd},
         "sampling": {"kind": "balanced", "samples": SAMPLES},
         "loss": {"parts": "auto", "weights": "auto"},
         "epochs": asked.epochs,
-        "batch": 16,
+        "batch": 8,
         "chip_size": CHIP,
         "seed": asked.seed,
     }

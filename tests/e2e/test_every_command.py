@@ -39,6 +39,7 @@ def test_every_command_has_a_test_of_its_printed_output() -> None:
         "test_forecast_grid",
         "test_forecast_rows",
         "test_learn",
+        "test_own_files",
     ):
         import_module(f"tests.e2e.{name}")
     assert set(PRINTED) == commands()

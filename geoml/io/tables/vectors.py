@@ -68,7 +68,7 @@ def _layer(place: Path, layer: str | None, shown: str, field: str, polygons: boo
     kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(place) if kind is not None}
     layers = [name for name, kind in kinds.items() if polygons and layer is None and "Polygon" in kind] or list(kinds)
     if not layers:
-        raise InputError(f"{field}: {shown} has 0 layers with a geometry; expected one of points or polygons")
+        raise InputError(f"{field}: {shown} has no layer with geometries; expected one of points or polygons")
     if layer is None and len(layers) > 1:
         raise InputError(f"layer: {shown} has {len(layers)} layers: {listed(layers)}; choose one, {shown}:{layers[0]}")
     if layer is not None and layer not in layers:
@@ -92,7 +92,7 @@ def _opened(file: Path) -> Iterator[Path]:
     else:
         sound = text.startswith(b"{")
     if not sound:
-        raise DataError(f"{file}: no {kind} file, it starts with {head[:16]!r}")
+        raise DataError(f"{file}: cannot be read as vectors (no {kind} file: it starts with {head[:16]!r})")
     if kind != ".zip":
         yield file
         return
