@@ -103,10 +103,12 @@ class Query(Frozen):
     """What to search, with the names of the STAC API."""
 
     catalog: Place = Field(
-        description="a name in catalogs/, the URL of a STAC API, or a static catalog or stac-geoparquet file (local; a"
-        " static one also by URL)"
+        description="a name in catalogs/, the URL of a STAC API, or a static catalog or stac-geoparquet file"
+        " (local; a static catalog also by URL)"
     )
-    collection: str | None = Field(default=None, description="collection id; may stay away where the catalog has one")
+    collection: str | None = Field(
+        default=None, description="collection id; optional if the catalog has one collection"
+    )
     bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
         default=None,
         description="west, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region",
@@ -119,16 +121,16 @@ class Query(Frozen):
         BeforeValidator(_several),
         Absent("monitor", "every day is looked at by itself; reference is the earlier date, of a model of two"),
     ] = Field(
-        description="RFC 3339 date (2020, 2020-05, 2020-05-18), instant or interval (a/b, ../b); once for each date"
-        " that the model takes, the earlier first",
+        description="RFC 3339 date (2020, 2020-05, 2020-05-18), instant or interval (a/b, ../b); once for each"
+        " date that the model needs, earliest first",
     )
     filter: str | None = Field(default=None, description='CQL2 text, such as "eo:cloud_cover" < 20')
-    sortby: str | None = Field(default=None, description="property, with - in front for descending")
-    limit: int | None = Field(default=None, ge=1, description="at most this many items")
+    sortby: str | None = Field(default=None, description="property to sort by, with a leading - for descending order")
+    limit: int | None = Field(default=None, ge=1, description="maximum number of items")
     strict: Annotated[bool, Unhashed("it decides whether there is a result, and not which")] = Field(
         default=False,
-        description="refuse an item that cannot be placed in time or space or read by its metadata, instead of leaving"
-        " it out",
+        description="refuse an item that cannot be placed in time or space, or whose metadata cannot be read,"
+        " instead of leaving it out",
     )
 
     @model_validator(mode="after")
@@ -155,21 +157,22 @@ class PredictRecipe(Frozen):
         default=2048, ge=64, le=65536, description="pixels; does not change the result"
     )
     mask: Literal["auto", "none"] = Field(
-        default="auto", description="auto: the quality mask that the catalog's YAML describes"
+        default="auto", description="auto: use the quality mask described in the catalog's YAML"
     )
     composite: Literal["first", "least_cloudy", "median", "mean"] = Field(
-        default="least_cloudy", description="how the items of one place become one image; first is the newest"
+        default="least_cloudy",
+        description="how the items of one place are combined into one image; first is the newest",
     )
     join: Annotated[Literal["auto", "exact", "blend"], NOT_EMBED] = Field(
         default="auto",
-        description="how chips become one map: exact (halo and core) or blend (window); auto: exact where the model"
-        " allows",
+        description="how chips are joined into one map: exact (halo and core) or blend (window); auto: exact if"
+        " the model allows it",
     )
-    tta: Annotated[bool, NOT_EMBED] = Field(default=False, description="average over the eight flips and turns")
+    tta: Annotated[bool, NOT_EMBED] = Field(default=False, description="average over the eight flips and rotations")
     pyramid: Annotated[tuple[Annotated[int, Field(ge=2, le=64)], ...], NOT_EMBED] = Field(
         default=(), max_length=6,
-        description="of a model of objects: look for larger ones too, in pixels so many times as wide; once for each,"
-        " 2 to 64, the smaller first",
+        description="for object models: find larger objects too, in pixels this many times as wide; repeat for"
+        " each level, 2 to 64, smallest first",
     )  # fmt: skip
     probabilities: Annotated[bool, NOT_EMBED] = Field(
         default=False, description="also write the probability of every class"
@@ -179,16 +182,16 @@ class PredictRecipe(Frozen):
         default=0.0, ge=0, description="m²; smaller polygons are left out, after merging"
     )
     simplify: Annotated[float, NOT_EMBED] = Field(
-        default=0.0, ge=0, description="metres; neighbours keep their shared borders"
+        default=0.0, ge=0, description="tolerance in metres; neighbours keep their shared borders"
     )
     harmonise: Annotated[Literal["none", "histogram", "invariant"], NOT_EMBED] = Field(
-        default="none", description="of two dates, bring the colours of the later one to those of the first"
+        default="none", description="for two dates, match the colours of the later one to those of the first"
     )
     shift_limit: Annotated[float, NOT_EMBED] = Field(
-        default=0.5, ge=0, description="pixels; a later date that lies further off is moved back"
+        default=0.5, ge=0, description="pixels; a later date that is shifted further is moved back"
     )
     max_shift: Annotated[float, NOT_EMBED] = Field(
-        default=8.0, ge=0, le=32, description="pixels; dates further off each other are an error; 0 does not look"
+        default=8.0, ge=0, le=32, description="pixels; dates shifted further apart are an error; 0 skips the check"
     )
     max_failed: Annotated[float, Unhashed("it decides when a run stops")] = Field(
         default=1.0, ge=0, le=1, description="share of blocks that may fail before the run stops"
@@ -197,7 +200,7 @@ class PredictRecipe(Frozen):
         Literal["warn", "refuse", "allow"], Unhashed("it decides whether there is a result, and not which")
     ] = Field(
         default="warn",
-        description="images unlike the training data: warn (another unit is refused), refuse, or allow",
+        description="for images unlike the training data: warn (but refuse another unit), refuse, or allow",
     )
 
     @model_validator(mode="after")
@@ -229,15 +232,16 @@ class EmbedRecipe(PredictRecipe):
 class ChipSearchRecipe(Frozen):
     """What is looked for on a map of embeddings."""
 
-    index: Place = Field(description="folder or bucket that geoml embed wrote")
+    index: Place = Field(description="folder or bucket written by geoml embed")
     point: Annotated[tuple[float, float] | None, Spelled("LON LAT")] = Field(
-        default=None, description="the pixel there, in degrees. Give this or a region"
+        default=None, description="look for pixels like the one here, in degrees. Give this or a region"
     )
     region: Place | None = Field(
-        default=None, description="the mean of the pixels inside of polygons: GeoJSON, GeoPackage or GeoParquet"
+        default=None,
+        description="look for the mean of the pixels inside these polygons: GeoJSON, GeoPackage or GeoParquet",
     )
-    count: int = Field(default=100, ge=1, description="chips that are wanted")
-    pixels: bool = Field(default=False, description="order the best chips by their best pixel")
+    count: int = Field(default=100, ge=1, description="number of chips to return")
+    pixels: bool = Field(default=False, description="rank the best chips by their best pixel")
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -48,8 +48,8 @@ class Settings(BaseSettings):
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         default="auto",
-        description="fp32, bf16 or auto: bf16 where the device is good at it; int8: of a package of `geoml models"
-        " quantize`, by openvino or onnx",
+        description="fp32, bf16 or auto: bf16 if the device runs it well; int8: for a package made by `geoml"
+        " models quantize`, with openvino or onnx",
     )
     backend: str = Field(
         default="torch",
@@ -57,61 +57,65 @@ class Settings(BaseSettings):
         " auto: the fastest that passes its proof; docs/backends.md",
     )
     devices: int = Field(
-        default=1, ge=1, le=64, description="processes that share each batch of a training: GPUs, or parts of the CPU"
+        default=1, ge=1, le=64, description="processes that share each training batch: GPUs, or parts of the CPU"
     )
     workers: str = Field(
         default="here",
-        description="where blocks run: here; processes:N of this machine; cluster:N, a Dask cluster of processes that"
-        " geoml starts and ends; tcp://host:port or tls://host:port, the workers of a Dask scheduler",
+        description="where blocks run: here; processes:N on this machine; cluster:N, a Dask cluster of processes"
+        " that geoml starts and stops; tcp://host:port or tls://host:port, the workers of a Dask"
+        " scheduler",
     )
     threads: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, 1024),
         ge=1,
         le=1024,
-        description="threads of the reader, by default as many as cores; processes:N and cluster:N share them, a Dask"
+        description="threads that read, by default one per core; processes:N and cluster:N share them, each Dask"
         " worker has its own",
     )
-    chip_batch: int = Field(default=0, ge=0, le=4096, description="chips in one forward; 0: 8 on CUDA, else 1")
+    chip_batch: int = Field(default=0, ge=0, le=4096, description="chips per forward pass; 0: 8 on CUDA, else 1")
     prefetch: int = Field(default=1, ge=1, le=256, description="blocks read ahead of the model")
-    compile: bool = Field(default=False, description="torch.compile the model")
-    cache_bytes: int = Field(default=128 * 2**20, ge=0, le=2**40, description="bytes of GDAL's block cache")
+    compile: bool = Field(default=False, description="compile the model with torch.compile")
+    cache_bytes: int = Field(default=128 * 2**20, ge=0, le=2**40, description="size of GDAL's block cache in bytes")
     schemes: tuple[str, ...] = Field(
-        default=("https", "http", "s3", "gs", "az"), description="allowed in hrefs of remote catalogs"
+        default=("https", "http", "s3", "gs", "az"), description="URL schemes allowed in hrefs of remote catalogs"
     )
     private_hosts: bool = Field(default=False, description="allow hrefs to loopback, private and link-local hosts")
     timeout: float = Field(
         default=60.0,
         gt=0,
         le=86400,
-        description="seconds until an answer begins, and window of the next; a read has four times as long",
+        description="seconds to wait for a response to begin, and the window of GEOML_SLOWEST; a read may take"
+        " four times as long",
     )
     slowest: int = Field(
         default=2**14,
         ge=0,
         le=2**40,
-        description="bytes a second that have to come over the window; a slower body counts as stalled",
+        description="bytes per second that must arrive over GEOML_TIMEOUT seconds; a slower response counts as stalled",
     )
-    retries: int = Field(default=5, ge=0, le=100, description="tries after a transient failure")
+    retries: int = Field(default=5, ge=0, le=100, description="retries after a transient failure")
     max_table_bytes: int = Field(
         default=128 * 2**20,
         ge=1,
         le=2**40,
-        description="sources whose table of tiles takes more (16 bytes a tile) are refused; what they declare costs"
-        " nothing",
+        description="sources whose tile table is larger (16 bytes per tile) are refused; a declared size costs nothing",
     )
-    verify: bool = Field(default=True, description="compare local sources with their file:checksum, once in a process")
+    verify: bool = Field(default=True, description="check local sources against their file:checksum, once per process")
     scratch: Path | None = Field(
         default=None,
-        description="folder for working copies of runs in buckets, and files fetched from URLs; yours alone, no link,"
-        " or refused; by default in /tmp",
+        description="folder for working copies of runs in buckets and for files fetched from URLs; by default in"
+        " /tmp; refused unless it belongs to you alone and is not a link",
     )
     grids: Path | None = Field(
         default=None,
-        description="folder with grids of PROJ, such as /usr/share/proj with Debian's proj-data: geoids, without which"
-        " heights do not change their datum",
+        description="folder with PROJ grids, such as /usr/share/proj with Debian's proj-data: geoids, without"
+        " which heights cannot change their datum",
     )
     lease: float = Field(
-        default=60.0, ge=0.01, le=86400, description="seconds; the lock of a run that nobody renewed is taken over"
+        default=60.0,
+        ge=0.01,
+        le=86400,
+        description="seconds; a run's lock that has not been renewed for this long is taken over",
     )
 
     @field_validator("workers")

@@ -28,7 +28,11 @@ def register(app: typer.Typer) -> None:
 
 
 def catalogs_list(as_json: Json = False) -> None:
-    """The catalogs that --catalog takes by name: those of geoml, and yours in GEOML_CATALOGS."""
+    """The catalogs that --catalog takes by name: those of geoml, and yours in GEOML_CATALOGS.
+
+    Example:
+    geoml catalogs list
+    """
     from geoml.io.stac.catalog import open_catalog
 
     found = []
@@ -47,7 +51,11 @@ def catalogs_list(as_json: Json = False) -> None:
 
 
 def recipes_list(as_json: Json = False) -> None:
-    """The recipes that train and evaluate take by name: those of geoml, and yours in GEOML_CATALOGS."""
+    """The recipes that train and evaluate take by name: those of geoml, and yours in GEOML_CATALOGS.
+
+    Example:
+    geoml recipes list
+    """
     from geoml.recipe import load_yaml
 
     found = []
@@ -76,7 +84,11 @@ def _whose(path: Path) -> str:
 
 @options.from_recipe(CatalogRecipe, argument="scenes", where="catalogs new")
 def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="folder of the catalog")]) -> None:
-    """A static STAC catalog of GeoTIFFs, without copies. Example: geoml catalogs new a.tif --bands red,nir --out c"""
+    """A static STAC catalog of GeoTIFFs, which stay where they are.
+
+    Example:
+    geoml catalogs new 2024-06-01.tif 2024-07-01.tif --bands blue,green,red,nir -o scenes
+    """
     from geoml.io.cog.scene_files import scenes_of
     from geoml.io.cog.scene_items import write_scenes
 

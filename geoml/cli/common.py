@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -10,7 +11,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from geoml.cli.terminal import Terminal
 from geoml.errors import GeomlError, limits
@@ -38,10 +39,46 @@ Runs = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
+SHORT = {
+    "--bbox": "-b",
+    "--catalog": "-c",
+    "--collection": "-C",
+    "--datetime": "-t",
+    "--dry-run": "-n",
+    "--model": "-m",
+    "--out": "-o",
+    "--region": "-r",
+}
+"""Short names of options: the same in every command that has the option. ``-v`` is that of the program itself."""
+
+EXAMPLE = "\n\nExample:\n"
+"""What begins the example in the docstring of a command."""
+
+
+class ShortOptions(TyperCommand):
+    """A command whose common options have the names in `SHORT` too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            param.opts = [*param.opts, *(SHORT[name] for name in param.opts if name in SHORT)]
+
+
+def example(*lines: str) -> str:
+    """Lines to type, as the end of a help."""
+    return "\n".join(("Example:", *lines))
+
+
 def command(group: typer.Typer, name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Register a command whose geoml errors become one line and the exit code of the error table."""
+    """Register a command whose geoml errors become one line and the exit code of the error table.
+
+    The docstring is its help; lines to type after ``Example:`` stand at the end of it.
+    """
 
     def register(function: Callable[P, None]) -> Callable[P, None]:
+        about, _, typed = inspect.cleandoc(function.__doc__ or "").partition(EXAMPLE)
+        lines = typed.splitlines()
+
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
             from geoml.settings import settings
@@ -60,7 +97,8 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[P, None]], Call
                 exit_after(2.0, 130)  # a read that hangs must not keep the command alive
                 raise
 
-        group.command(name)(run)
+        ends = example(*lines) if lines else None
+        group.command(name, cls=ShortOptions, help=about, epilog=ends)(run)
         return run
 
     return register
@@ -85,12 +123,15 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
 
 
+BBOX = ("--bbox", "-b")
+
+
 def _boxes(args: list[str]) -> list[str]:
     """Words with ``--bbox W,S,E,N``, as other programs write it, in four."""
     out: list[str] = []
     for word in args:
         name, equals, value = word.partition("=")
-        text = value if equals and name == "--bbox" else word if out and out[-1] == "--bbox" else ""
+        text = value if equals and name in BBOX else word if out and out[-1] in BBOX else ""
         if text.count(",") == 3:
             out += [*([name] if equals else []), *(part.strip() for part in text.split(","))]
         else:

@@ -30,14 +30,19 @@ def cycles(
     out: Annotated[Path, typer.Option("--out", help="folder of all cycles; one that was stopped goes on")],
     as_json: Json = False,
 ) -> None:
-    """Every forecast that is due, issued again where late data changed it, and what came true of those before."""
+    """Every forecast that is due, issued again where late data changed it, and what came true of those before.
+
+    Example:
+    geoml cycles -m advection --cube radar --reads knmi-radar \\
+      --leads PT15M --leads PT1H -o nowcasts
+    """
     from geoml import pipeline
     from geoml.cli.progress import counter
     from geoml.forecasting import steps
 
     with pipeline.locked(out):
         found = steps.look(recipe, out)
-        with counter(f"of {len(found.todo)} cycles") as advance:
+        with counter(f"of {len(found.todo)} cycles", out) as advance:
             for cycle in found.todo:
                 steps.issue(recipe, found, cycle, pipeline.predict)
                 advance(1)

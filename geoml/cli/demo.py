@@ -26,7 +26,11 @@ def register(app: typer.Typer) -> None:
     """Add the command, with a flag for each demo that is there."""
 
     def run(out: Path, **flags: bool) -> None:
-        """The main job on the embedded catalog and model, as a Prefect flow; no network."""
+        """The main job on the embedded catalog and model, as a Prefect flow; no network.
+
+        Example:
+        geoml demo -o demo-out
+        """
         chosen = [name for name, is_set in flags.items() if is_set]
         if len(chosen) > 1:
             raise InputError(f"demo: {' '.join(map(_option, chosen))}; expected one of them")

@@ -29,7 +29,11 @@ def elevation(
     out: Annotated[Path, typer.Option("--out", help="folder of the run")],
     as_json: Json = False,
 ) -> None:
-    """Terrain and surface above a stated datum, heights and buildings, from points or from two views."""
+    """Terrain and surface above a stated datum, heights and buildings, from points or from two views.
+
+    Example:
+    geoml elevation --points tiles/ --res 0.5 -o town
+    """
     record = run_elevation(recipe, out, quiet=as_json)
     if as_json:
         print(json.dumps(record))
@@ -45,7 +49,7 @@ def run_elevation(recipe: ElevationRecipe, out: Path, *, quiet: bool = False) ->
 
     with graceful_shutdown(), pipeline.locked(out) as store:
         made = steps.elevation_run(recipe, out)
-        with progress_bar() as bar:
+        with progress_bar(out) as bar:
             pipeline.run_planned(made, store, progress=bar.advance, started=bar.start)
         record = steps.finish(recipe, out)
     if not quiet:

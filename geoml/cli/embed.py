@@ -18,7 +18,12 @@ def register(app: typer.Typer) -> None:
 
 @options.from_recipe(EmbedAsked)
 def embed(asked: EmbedAsked, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
-    """Embeddings: int8 COGs, chip vectors as GeoParquet, STAC items and a report in OUT. Run it again to go on."""
+    """Embeddings: int8 COGs, chip vectors as GeoParquet, STAC items and a report in OUT. Run it again to go on.
+
+    Example:
+    geoml embed -m presto -c earth-search -C sentinel-2-l1c \\
+      -b 12.2 45.3 12.4 45.5 -t 2024-05 -t 2024-07 -o venice
+    """
     from geoml.engine.cards.encoder import EMBEDDING
     from geoml.engine.run.images import planned
     from geoml.engine.run.planned import card_of

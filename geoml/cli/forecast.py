@@ -25,7 +25,12 @@ def forecast(
     out: Annotated[Path, typer.Option("--out", help="folder of the run")],
     as_json: Json = False,
 ) -> None:
-    """Forecasts with quantiles from what was known at a reference time."""
+    """Forecasts with quantiles from what was known at a reference time.
+
+    Example:
+    geoml forecast -m persistence --table air.parquet \\
+      --reference-time 2024-01-02T00:00Z --leads PT6H -o air
+    """
     from geoml.forecasting import steps
 
     if recipe.cube is not None:
@@ -54,7 +59,7 @@ def forecast_grid(recipe: ForecastRunRecipe, out: Path, *, as_json: bool = False
     from geoml.forecasting import steps
 
     made = steps.grid_run(recipe, out)
-    with progress_bar() as bar:
+    with progress_bar(out) as bar:
         record = pipeline.predict(made, out, progress=bar.advance, started=bar.start)
     if as_json:
         print(json.dumps(record))

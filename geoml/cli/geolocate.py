@@ -13,7 +13,8 @@ from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from geoml.cli import options
-from geoml.cli.common import Json, Runs, command, err_console, out_console, use_backend
+from geoml.cli.common import Json, Runs, command, err_console, example, out_console, use_backend
+from geoml.cli.resume import print_unchanged
 from geoml.errors import DataError, GeomlError
 from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
 
@@ -30,9 +31,14 @@ class RunOr(TyperGroup):
 geolocate = typer.Typer(
     cls=RunOr,
     help="Where pictures were taken: geoml geolocate IMAGES… --out FILE.parquet, which is the command run below.",
+    epilog=example("geoml geolocate photos/ -m world-overhead -o places.parquet"),
     no_args_is_help=True,
 )
-index = typer.Typer(help="The index that similar pictures are looked up in.", no_args_is_help=True)
+index = typer.Typer(
+    help="The index that similar pictures are looked up in.",
+    epilog=example("geoml geolocate index add photos/ --index photos.index"),
+    no_args_is_help=True,
+)
 geolocate.add_typer(index, name="index")
 
 
@@ -57,16 +63,23 @@ def run(
     backend: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """A row for each picture: the place, how sure that is, or why there is none."""
+    """A row for each picture: the place, how sure that is, or why there is none.
+
+    Example:
+    geoml geolocate photos/ -m world-overhead \\
+      -o places.parquet --map places.html
+    """
     from geoml.cli.progress import counter
     from geoml.geolocation import steps
 
     use_backend(backend)
-    with counter("pictures") as advance:
+    with counter("pictures", out) as advance:
         summary = steps.geolocate(images, out=out, map=map, progress=advance, **dict(recipe))
     if as_json:
         print(json.dumps(summary))
         return
+    if summary["computed"] == 0:
+        print_unchanged(out)
     counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
     km = summary["precision"]["rounded_to_km"]
     where = f"rounded to regions of {km:g} km" if km else "exact"
@@ -91,16 +104,22 @@ def geolocate_map(
     backend: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Where pictures from above lie on a map: footprint, metres of error, or why they were not found."""
+    """Where pictures from above lie on a map: footprint, metres of error, or why they were not found.
+
+    Example:
+    geoml geolocate map frames/ --reference mosaic.tif -o found.parquet
+    """
     from geoml.cli.progress import counter
     from geoml.geolocation import steps
 
     use_backend(backend)
-    with counter("pictures") as advance:
+    with counter("pictures", out) as advance:
         summary = steps.geolocate_map(images, out, cache=cache, map=map, progress=advance, **dict(recipe))
     if as_json:
         print(json.dumps(summary))
         return
+    if summary["computed"] == 0:
+        print_unchanged(out)
     counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
     out_console.print(f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now")
     if "stages" not in summary:
@@ -116,7 +135,11 @@ def geolocate_map(
 @command(geolocate, "verify")
 @options.from_recipe(VerifyRecipe, where="geolocate verify")
 def verify(recipe: VerifyRecipe, images: Images, as_json: Json = False) -> None:
-    """Does a picture fit the place where it is said to be taken? Evidence, not a place."""
+    """Does a picture fit the place where it is said to be taken? Evidence, not a place.
+
+    Example:
+    geoml geolocate verify photo.jpg -m world-overhead --lon 12.33 --lat 45.44
+    """
     from geoml.geolocation import steps
 
     evidence = steps.verify(images, **dict(recipe))
@@ -143,7 +166,11 @@ def similar(
     index: IndexDir,
     as_json: Json = False,
 ) -> None:
-    """The pictures of an index that look most like one."""
+    """The pictures of an index that look most like one.
+
+    Example:
+    geoml geolocate similar photo.jpg --index photos.index
+    """
     from geoml.geolocation import steps
 
     pictures = steps.similar(image, index, **dict(recipe))
@@ -160,7 +187,11 @@ def similar(
 @command(index, "add")
 @options.from_recipe(LocatorRecipe, where="geolocate index add")
 def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
-    """Add pictures; each content is there once."""
+    """Add pictures; each content is there once.
+
+    Example:
+    geoml geolocate index add photos/ --index photos.index
+    """
     from geoml.geolocation import steps
 
     summary = steps.index_add(images, index, recipe.model)
@@ -179,7 +210,11 @@ def index_remove(
     names: Annotated[list[str], typer.Argument(help="names or checksums of pictures")],
     index: IndexDir,
 ) -> None:
-    """Take pictures out."""
+    """Take pictures out.
+
+    Example:
+    geoml geolocate index remove photo.jpg --index photos.index
+    """
     from geoml.geolocation import steps
 
     out_console.print(f"{steps.index_remove(names, index, recipe.model)} removed")
@@ -188,7 +223,11 @@ def index_remove(
 @command(geolocate, "localizability")
 @options.from_recipe(LocatorRecipe, where="geolocate localizability")
 def localizability(recipe: LocatorRecipe, images: Images, as_json: Json = False) -> None:
-    """How much a picture tells of its place: look before you publish. No place is shown."""
+    """How much a picture tells of its place: look before you publish. No place is shown.
+
+    Example:
+    geoml geolocate localizability photos/
+    """
     from geoml.geolocation import steps
 
     rows = steps.localizability(images, recipe.model)
@@ -208,7 +247,11 @@ def strip_exif(
     out: Annotated[Path, typer.Option("--out", help="folder of the copies")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace copies that are there")] = False,
 ) -> None:
-    """Copies that say nothing of where, when and by whom; pixels and colours stay."""
+    """Copies that say nothing of where, when and by whom; pixels and colours stay.
+
+    Example:
+    geoml geolocate strip-exif photos/ -o clean
+    """
     from geoml.geolocation import steps
 
     outcomes = steps.strip_exif(images, out, overwrite=overwrite)

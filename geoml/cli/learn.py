@@ -28,7 +28,12 @@ def learn(
         int, typer.Option("--places", help="also draw so many places of the map to check, OUT/places.gpkg")
     ] = 0,
 ) -> None:
-    """Land cover from few labels: a package, the map of the region, and a page that says how far it can be trusted."""
+    """Land cover from few labels: a package, the map of the region, and a page that says how far it can be trusted.
+
+    Example:
+    geoml learn labels.gpkg --field class -c earth-search -C sentinel-2-l2a \\
+      -r area.geojson -t 2024 -o learnt
+    """
     learn_and_map(recipe, out)
     if places:
         from geoml.engine.run.estimate import sample_places
@@ -48,7 +53,7 @@ def learn_and_map(recipe: LearnRecipe, out: Path) -> None:
 
     card, run_recipe = pipeline.learn(recipe, out)
     print_scores(card.task, card.scores)
-    with progress_bar() as bar:
+    with progress_bar(out) as bar:
         run = pipeline.predict(run_recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, run)
     print_warnings(run)

@@ -6,43 +6,63 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from geoml import logs
-from geoml.cli.common import Commands, Json, command, out_console
+from geoml import __version__, logs
+from geoml.cli.common import Commands, Json, command, example, out_console
 from geoml.errors import InputError, unknown
 from geoml.io.report.score_table import number
 from geoml.registry import Registry
-from geoml.texts import short
 
 app = typer.Typer(
     cls=Commands,
     help="A region, a time range and a model in; a map that people can trust out.",
+    epilog=example("geoml demo --out demo-out", "geoml models list"),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-models = typer.Typer(help="Model packages.", no_args_is_help=True)
+models = typer.Typer(
+    help="Model packages.", epilog=example("geoml models list", "geoml models show demo-itaipu"), no_args_is_help=True
+)
 app.add_typer(models, name="models")
-area = typer.Typer(help="Areas of a map with confidence intervals, from checked places.", no_args_is_help=True)
+area = typer.Typer(
+    help="Areas of a map with confidence intervals, from checked places.",
+    epilog=example("geoml area draw itaipu --out places.gpkg", "geoml area estimate itaipu places.gpkg"),
+    no_args_is_help=True,
+)
 app.add_typer(area, name="area")
 COMMANDS = Registry("geoml.cli", "command")
 """A file of this folder with ``register(app)`` adds its commands to those here."""
-MOST = 20
-"""Entries of a list of a card that a person is shown."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"geoml {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+]
 
 
 @app.callback()
-def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what happens")] = False) -> None:
+def main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what happens")] = False, version: Version = False
+) -> None:
     logs.setup(logging.INFO if verbose else logging.WARNING)
 
 
 @command(models, "list")
 def models_list(as_json: Json = False) -> None:
-    """The model packages that are installed."""
+    """The model packages that are installed.
+
+    Example:
+    geoml models list
+    """
     from geoml.engine.packages import cards
 
     packages = [cards.read_any(name) for name in cards.names()]
@@ -55,33 +75,21 @@ def models_list(as_json: Json = False) -> None:
     out_console.print(table)
 
 
-LONGEST_FIELD = 6000
-"""Characters of a field of a card that are printed; `--json` has all."""
-
-
 @command(models, "show")
 def models_show(name: Annotated[str, typer.Argument(help="name or package directory")], as_json: Json = False) -> None:
-    """A model's card: what it needs, what it gives, how well it did."""
+    """A model's card: what it needs, what it gives, how well it did, where not to use it.
+
+    Example:
+    geoml models show demo-itaipu
+    """
+    from geoml.cli.card_page import print_card
     from geoml.engine.packages import cards
 
-    card = cards.read_any(name).model_dump(mode="json")
+    card = cards.read_any(name)
     if as_json:
-        print(json.dumps(card))
+        print(json.dumps(card.model_dump(mode="json")))
         return
-    table = Table("field", "value", show_lines=True)
-    for key, value in sorted(card.items(), key=lambda field: isinstance(field[1], dict)):  # long ones last
-        text = value if isinstance(value, str) else json.dumps(_brief(value), ensure_ascii=False)
-        table.add_row(key, text if isinstance(value, str) else short(text, LONGEST_FIELD))
-    out_console.print(table)
-
-
-def _brief(value: Any) -> Any:
-    """A value of JSON without the middle and end of long lists, such as scores of every epoch: ``--json`` has these."""
-    if isinstance(value, dict):
-        return {key: _brief(inner) for key, inner in value.items()}
-    if not isinstance(value, list):
-        return value
-    return [_brief(v) for v in value] if len(value) <= MOST else [*map(_brief, value[:2]), f"… {len(value) - 2} more"]
+    print_card(card)
 
 
 @command(models, "import")
@@ -90,7 +98,11 @@ def models_import(
     source: Annotated[Path, typer.Argument(help="folder with the published weights; of lite0 none")] = Path(),
     out: Annotated[Path | None, typer.Option("--out", help="folder of the new package; the kind, if none")] = None,
 ) -> None:
-    """Turn published weights into a model package."""
+    """Turn published weights into a model package.
+
+    Example:
+    geoml models import presto published/presto -o presto
+    """
     from geoml.engine.importers import IMPORTERS
 
     names = [n.replace("_", "-") for n in IMPORTERS.names()]
@@ -109,7 +121,12 @@ def models_new(
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
     config: Annotated[list[str] | None, typer.Option("--config", help="key=value, for each option")] = None,
 ) -> None:
-    """Write the package of a model that needs no training: it is calibrated on the pixels of each run."""
+    """Write the package of a model that needs no training: it is calibrated on the pixels of each run.
+
+    Example:
+    geoml models new index_difference --bands red,nir --gsd 10 \\
+      --config first=1 --config second=0 -o ndvi
+    """
     from geoml.engine.packages import calibrate, package
 
     names = " ".join(bands).replace(",", " ").split()
@@ -138,38 +155,17 @@ def models_compare(
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
     binary: Annotated[bool, typer.Option("--binary", help="only changed or not, instead of from-to")] = False,
 ) -> None:
-    """A model of change that compares the maps which a segmentation makes of two dates."""
+    """A model of change that compares the maps which a segmentation makes of two dates.
+
+    Example:
+    geoml models compare demo-itaipu -o itaipu-change
+    """
     from geoml.engine.packages import package
     from geoml.engine.packages.compare import compare
 
     change = compare(package.load(model), binary=binary)
     package.save(change.module, change.card.model_copy(update={"name": out.resolve().name}), out)
     out_console.print(f"wrote {out}")
-
-
-@command(app, "runs")
-def runs(
-    out: Annotated[str, typer.Argument(help="folder or URL of a run")],
-    as_json: Json = False,
-) -> None:
-    """How a run stands: running, died, finished, failed or stopped, and what is done."""
-    from geoml.engine.run.state import state
-
-    run = state(out)
-    if as_json:
-        print(json.dumps(run.as_dict()))
-        return
-    table = Table("", run.status, title=run.out)
-    table.add_row("blocks", f"{run.done} of {run.planned} done, {len(run.failed)} failed, {run.left} left")
-    if run.holder:
-        table.add_row("worked on by", "pid {pid} on {host}, last heard of {renewed}".format(**run.holder))
-    table.add_row("started", run.started or "")
-    table.add_row("updated", run.updated or "")
-    table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in run.seconds.items()))
-    table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in run.bytes.items()))
-    for key, why in run.failed.items():
-        table.add_row(key, why)
-    out_console.print(table)
 
 
 @command(area, "draw")
@@ -179,7 +175,11 @@ def area_draw(
     places: Annotated[int, typer.Option("--places", help="about so many")] = 400,
     seed: Annotated[int, typer.Option("--seed", help="another one draws other places")] = 0,
 ) -> None:
-    """Places in every class of a map, drawn at random, for people to look at; the map's answer is not in the file."""
+    """Places in every class of a map, drawn at random, for people to look at; the map's answer is not in the file.
+
+    Example:
+    geoml area draw itaipu --places 400 -o places.gpkg
+    """
     from geoml.engine.run.estimate import sample_places
 
     frame = sample_places(run, places, out, seed)
@@ -193,7 +193,11 @@ def area_next(
     places: Annotated[int, typer.Option("--places", help="at most so many")] = 20,
     seed: Annotated[int, typer.Option("--seed", help="another one looks at other pixels")] = 0,
 ) -> None:
-    """Places to label next: where a map is unsure of what it was taught, spread over the ground."""
+    """Places to label next: where a map is unsure of what it was taught, spread over the ground.
+
+    Example:
+    geoml area next learnt --places 20 -o next.gpkg
+    """
     from geoml.engine.learn.next_places import next_places
 
     frame = next_places(run, places, out, seed)
@@ -209,7 +213,11 @@ def area_estimate(
     column: Annotated[str, typer.Option("--column", help="column with names or values of classes")] = "reference",
     as_json: Json = False,
 ) -> None:
-    """Areas and accuracies of the classes of a map with 95 % intervals (Olofsson et al. 2014)."""
+    """Areas and accuracies of the classes of a map with 95 % intervals (Olofsson et al. 2014).
+
+    Example:
+    geoml area estimate itaipu places.gpkg
+    """
     from geoml.engine.run.estimate import estimate
 
     areas = estimate(run, reference, column)

@@ -28,7 +28,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="search, check and count
 
 @options.from_recipe(PredictAsked)
 def predict(asked: PredictAsked, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
-    """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop."""
+    """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop.
+
+    Example:
+    geoml predict -m demo-itaipu -c demo \\
+      -b -54.73 -25.46 -54.46 -25.15 -t 2020-05-18 --crs data -o itaipu
+    geoml predict -m crops --image scene.tif -o crops-map
+    """
     from geoml.engine.run.images import planned
 
     with planned(asked, None if dry_run else out) as recipe:
@@ -55,7 +61,7 @@ def run(recipe: PredictRecipe, out: str, *, dry_run: bool, backend: str | None) 
     from geoml import pipeline  # torch and all that, which a dry run does without
     from geoml.cli.progress import progress_bar
 
-    with progress_bar() as bar:
+    with progress_bar(out) as bar:
         written = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, written)
     print_warnings(written)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from geoml.cli.resume import resumable
 from geoml.cli.terminal import Terminal, escaped
+from geoml.errors import GeomlError
 from geoml.io.cards.domain import described
 
 if TYPE_CHECKING:
@@ -51,14 +54,31 @@ class Bar:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Bar]:
-    """A progress bar on standard error; silent where that is no terminal."""
+def progress_bar(out: str | Path) -> Iterator[Bar]:
+    """A progress bar of the run in ``out`` on standard error; silent where that is no terminal.
+
+    A run that is stopped, or was finished before, is told, see `geoml.cli.resume.resumable`.
+    """
+    from geoml.io.stores.remote import run_store
+
     console = Terminal(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        yield Bar(bar)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"),
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    shown = Bar(bar)
+    with resumable(out, lambda: _kept(out), lambda: run_store(out).local / "run.json"), bar:
+        yield shown
+
+
+def _kept(out: str | Path) -> str:
+    """What is published of a run, which is less than the bar has seen go by."""
+    from geoml.engine.run.state import state
+
+    try:
+        found = state(out)
+    except GeomlError:  # it was stopped before there was a plan, or its place cannot be read
+        return "nothing is done yet"
+    return f"{found.done} of {found.planned} blocks are done"
 
 
 def print_domain(run: Mapping[str, Any]) -> None:
@@ -72,10 +92,15 @@ def print_domain(run: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def counter(what: str) -> Iterator[Callable[[int], None]]:
-    """How many of ``what`` are done, of an unknown number, on standard error; silent where that is no terminal."""
+def counter(what: str, out: str | Path | None = None) -> Iterator[Callable[[int], None]]:
+    """How many of ``what`` are done, of an unknown number, on standard error; silent where that is no terminal.
+
+    With ``out`` it is told what is kept there when the work is stopped.
+    """
     console = Terminal(stderr=True)
     columns = (TextColumn("{task.completed:.0f} {task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task(what, total=None)
+    around = nullcontext() if out is None else resumable(out, lambda: f"{bar.tasks[task].completed:.0f} {what}")
+    with around, bar:
         yield lambda n: bar.advance(task, n)

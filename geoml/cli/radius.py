@@ -27,7 +27,12 @@ def radius(
     ] = 0.001,
     as_json: Json = False,
 ) -> None:
-    """The same model with the least radius that changes few classes on validation data; its maps say so."""
+    """The same model with the least radius that changes few classes on validation data; its maps say so.
+
+    Example:
+    geoml models radius demo-itaipu --data demo-itaipu \\
+      --tolerance 0.001 -o near
+    """
     from geoml import pipeline
 
     card, test = pipeline.radius(model, data, tolerance, out)

@@ -20,7 +20,11 @@ def register(app: typer.Typer) -> None:
 
 @options.from_recipe(Query, argument="catalog")
 def search(query: Query, as_json: Json = False) -> None:
-    """Print the items that a catalog has for a region and a time."""
+    """Print the items that a catalog has for a region and a time.
+
+    Example:
+    geoml search demo -b -54.73 -25.46 -54.46 -25.15 -t 2020
+    """
     from geoml.engine.run import search as searching
 
     items = searching.search(query)

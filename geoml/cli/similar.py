@@ -27,7 +27,11 @@ def similar(
     recipe: ChipSearchRecipe,
     out: Annotated[Path, typer.Option("--out", help="GeoParquet of the best chips; a page goes beside it")],
 ) -> None:
-    """More like a place: the chips of a map of embeddings that are most like it, as rows with scores and a page."""
+    """More like a place: the chips of a map of embeddings that are most like it, as rows with scores and a page.
+
+    Example:
+    geoml similar --index venice --point 12.33 45.44 -o like-this.parquet
+    """
     if out.suffix != ".parquet":
         raise InputError(f"out: {out}; expected a file that ends in .parquet")
     from geoml.engine.run.similar import EmbeddingIndex

@@ -26,7 +26,11 @@ def stream(
     out: Annotated[Path, typer.Option("--out", help="new folder: a file for each frame, frames.parquet, stream.json")],
     as_json: Json = False,
 ) -> None:
-    """Frames through one warm model, and how long each took."""
+    """Frames through one warm model, and how long each took.
+
+    Example:
+    geoml stream demo-itaipu chips/ -o answers
+    """
     from geoml.cli.progress import counter, print_domain
     from geoml.engine.stream import run
 

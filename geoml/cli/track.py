@@ -33,7 +33,11 @@ def track(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Detections of frames as tracks on the ground, with ids and speeds."""
+    """Detections of frames as tracks on the ground, with ids and speeds.
+
+    Example:
+    geoml track film.mp4 -m kit-cars --fps 25 -o tracks.parquet
+    """
     from geoml.cli.progress import counter
     from geoml.geolocation import steps
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from geoml.cli import options
 from geoml.cli.common import Json, command, err_console, out_console, print_scores
 from geoml.cli.main import models_show
+from geoml.cli.resume import resumable
 from geoml.data.own_recipe import OwnRecipe
 from geoml.errors import InputError
 from geoml.io.report.score_table import number
@@ -34,7 +35,9 @@ def train(
 ) -> None:
     """Train a model by a recipe, or from an image and labels that you drew; resumes where it was stopped.
 
-    Example: geoml train --image scene.tif --bands blue,green,red,nir --labels fields.gpkg --field crop --out crops
+    Example:
+    geoml train demo-itaipu -o my-itaipu
+    geoml train --image scene.tif --bands blue,green,red,nir --labels fields.gpkg --field crop -o crops
     """
     if recipe is None:
         _train_own(own, out, dry_run=dry_run)
@@ -52,12 +55,16 @@ def _train(recipe: Path, out: Path) -> None:
     from geoml import pipeline
 
     key = pipeline.training(recipe)[0].key
+    done = 0
 
     def print_epoch(epoch: dict[str, float]) -> None:
+        nonlocal done
+        done = int(epoch["epoch"]) + 1
         score = f"  val {key} {epoch[key]:.4f}  best {epoch['best']:.4f}" if key in epoch else ""
         err_console.print(f"epoch {epoch['epoch']:.0f}  loss {epoch['loss']:.4f}{score}", highlight=False)
 
-    pipeline.train(recipe, out, on_epoch=print_epoch)
+    with resumable(out, lambda: f"epochs done: {done}", lambda: out / "model.json"):
+        pipeline.train(recipe, out, on_epoch=print_epoch)
 
 
 def _train_own(own: OwnRecipe, out: Path, *, dry_run: bool) -> None:
@@ -97,7 +104,11 @@ def evaluate(
         typer.Option("--report", help="also write an HTML report, and beside it a map of what is scored by place"),
     ] = None,
 ) -> None:
-    """Scores of a model on a split of a recipe."""
+    """Scores of a model on a split of a recipe.
+
+    Example:
+    geoml evaluate demo-itaipu -m demo-itaipu
+    """
     from geoml import pipeline
     from geoml.io.stores.store import write_text
 

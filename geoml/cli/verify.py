@@ -24,7 +24,11 @@ def verify(
     cube: Annotated[str | None, typer.Option("--cube", help="steps as they are now; by default as forecast")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fill in what came true of a forecast, and score it by lead: RUN/verification.parquet."""
+    """Fill in what came true of a forecast, and score it by lead: RUN/verification.parquet.
+
+    Example:
+    geoml verify air
+    """
     from geoml.forecasting import steps
 
     rows = steps.verify(run, table=table, cube=cube)

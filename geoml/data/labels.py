@@ -26,14 +26,16 @@ from geoml.texts import listed
 class VectorLabels(Frozen):
     """Polygons of a vector file that carry a class."""
 
-    name: str = Field(default="labels", description="what a split by label file calls it")
+    name: str = Field(default="labels", description="name used by a split by label file")
     file: str = Field(
         description="GeoJSON, GeoPackage, shapefile, zipped too, FlatGeobuf, KML or GeoParquet; FILE:LAYER of several"
     )
-    field: str | None = Field(default=None, description="property with the class value or name; None: all are `value`")
-    values: dict[str, int] = Field(default_factory=dict, description="text of the property -> class value")
-    value: int = Field(default=1, description="class value of every polygon when there is no field")
-    buffer: float = Field(default=0.0, ge=0, description="metres around points and lines; polygons stay as they are")
+    field: str | None = Field(
+        default=None, description="property with the class value or name; None: every label has the class `value`"
+    )
+    values: dict[str, int] = Field(default_factory=dict, description="value of the property -> class value")
+    value: int = Field(default=1, description="class value of every polygon if there is no field")
+    buffer: float = Field(default=0.0, ge=0, description="metres around points and lines; polygons are not buffered")
 
 
 def discs(points: NDArray[np.float64], shape: tuple[int, int], radius: float) -> NDArray[np.bool_]:

@@ -33,7 +33,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 class Carve(Frozen):
     """A share of the training ground that becomes the validation split, by ground blocks."""
 
-    size: float = Field(gt=0, description="metres")
+    size: float = Field(gt=0, description="side of a ground block in metres")
     share: float = Field(gt=0, lt=1)
 
 
@@ -44,9 +44,9 @@ class Lists(Frozen):
     train: str
     val: str | None = None
     test: str | None = None
-    name: str = Field(default="{id}", description="how a line holds the id, such as {id}_S1Hand.tif")
-    same_ground: bool = Field(default=False, description="unlisted scenes join the split that covers their ground")
-    carve: Carve | None = Field(default=None, description="validation from train, where there is no list")
+    name: str = Field(default="{id}", description="pattern of a line around the id, such as {id}_S1Hand.tif")
+    same_ground: bool = Field(default=False, description="scenes in no list join the split that covers their ground")
+    carve: Carve | None = Field(default=None, description="take validation from train if there is no list for it")
 
 
 class Blocks(Frozen):
@@ -55,19 +55,21 @@ class Blocks(Frozen):
     later: ClassVar[tuple[str, ...]] = ("buffer",)
 
     kind: Literal["blocks"]
-    size: float = Field(gt=0, description="metres")
+    size: float = Field(gt=0, description="side of a ground block in metres")
     val: Share = 0.15
     test: Share = 0.15
     buffer: float = Field(
-        default=0.0, ge=0, description="metres inside the edges of held-out blocks that are not used, in scenes cut up"
+        default=0.0,
+        ge=0,
+        description="metres inside the edges of held-out blocks that are not used, for scenes that are cut up",
     )
 
 
 class RightPart(Frozen):
     """The right-hand part of every training image becomes the validation split: frames of a camera share ground."""
 
-    share: float = Field(gt=0, lt=1, description="of the columns of an image")
-    gap: int = Field(default=0, ge=0, description="columns left of it that are not used, as far as the camera moves")
+    share: float = Field(gt=0, lt=1, description="share of an image's columns")
+    gap: int = Field(default=0, ge=0, description="unused columns to the left of it: as far as the camera moves")
 
 
 class Files(Frozen):
@@ -80,7 +82,9 @@ class Files(Frozen):
     val: tuple[str, ...] = ()
     train: tuple[str, ...] = ("*",)
     carve: Carve | None = None
-    strip: RightPart | None = Field(default=None, description="validation from train, where it has no georeference")
+    strip: RightPart | None = Field(
+        default=None, description="take validation from train if images have no georeference"
+    )
 
 
 class ByLabel(Frozen):
@@ -90,7 +94,9 @@ class ByLabel(Frozen):
     train: tuple[str, ...]
     val: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
-    buffer: float = Field(default=0.0, ge=0, description="metres around held-out labels where train labels are dropped")
+    buffer: float = Field(
+        default=0.0, ge=0, description="metres around held-out labels in which train labels are dropped"
+    )
     carve: Carve | None = None
 
 
@@ -100,10 +106,12 @@ class Folds(Frozen):
 
     kind: Literal["folds"]
     of: dict[Annotated[str, Field(pattern=NAME)], tuple[str, ...]] = Field(
-        min_length=2, description="name of a group: shell patterns of scene ids; scenes of no group always train"
+        min_length=2, description="group name: shell patterns of scene ids; scenes in no group always train"
     )
-    never: tuple[str, ...] = Field(default=(), description="patterns of scenes that are not used, for a last look")
-    hold: str | None = Field(default=None, description="the one group that is test, in a training on the others only")
+    never: tuple[str, ...] = Field(
+        default=(), description="patterns of scenes that are not used, kept for a final check"
+    )
+    hold: str | None = Field(default=None, description="use this one group as test, in a training on the others only")
     carve: Carve
 
     @model_validator(mode="after")
@@ -137,21 +145,24 @@ class Augmentation(Frozen):
 
     later: ClassVar[tuple[str, ...]] = ("rotate", "scale", "validation", "swap", "same")
 
-    flips: bool = Field(default=True, description="the eight flips and quarter turns (D4), uniformly")
+    flips: bool = Field(default=True, description="the eight flips and quarter turns (D4), with equal probability")
     rotate: float = Field(
-        default=0.0, ge=0, le=180, description="degrees: turned by any angle up to this to either side, uniformly"
+        default=0.0, ge=0, le=180, description="degrees: rotated by a uniformly random angle up to this, either way"
     )
     scale: float = Field(
-        default=0.0, ge=0, le=1, description="up to 1 + this times as large or as small, uniformly in the logarithm"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="scaled up or down by a factor of at most 1 + this, uniform in the logarithm",
     )
-    validation: bool = Field(
-        default=False, description="rotate validation too, each piece by an angle of its own, always the same"
+    validation: bool = Field(default=False, description="rotate validation chips too, each by its own fixed angle")
+    brightness: float = Field(
+        default=0.0, ge=0, description="added to each chip: up to this many standard deviations of each band"
     )
-    brightness: float = Field(default=0.0, ge=0, description="added to each chip: up to this many std of each band")
-    contrast: float = Field(default=0.0, ge=0, lt=1, description="chip scaled around the mean by 1 ± this")
-    band_jitter: float = Field(default=0.0, ge=0, description="as brightness, but drawn for each band")
+    contrast: float = Field(default=0.0, ge=0, lt=1, description="each chip scaled around its mean by 1 ± this")
+    band_jitter: float = Field(default=0.0, ge=0, description="like brightness, but drawn separately for each band")
     swap: float = Field(
-        default=0.0, ge=0, le=1, description="share of chips whose dates are turned round, and their classes with them"
+        default=0.0, ge=0, le=1, description="share of chips whose dates are swapped, and their classes with them"
     )
     same: float = Field(
         default=0.0, ge=0, le=1, description="share of chips that show one date twice, so that nothing changed"
@@ -163,25 +174,29 @@ class Loss(Frozen):
 
     parts: dict[str, float] | Literal["auto"] = Field(
         default_factory=lambda: {"cross_entropy": 1.0},
-        description="share of cross_entropy, focal, dice; by default the first alone. auto, where nothing is said of"
-        " the loss: dice beside cross_entropy, or beside focal where a class has less than 5 % of the labelled pixels",
+        description="weights of cross_entropy, focal and dice; by default cross_entropy alone. auto, if the"
+        " recipe has no loss: dice with cross_entropy, or with focal if a class has less than 5 % of"
+        " the labelled pixels",
     )
     weights: Literal["none", "auto"] | tuple[float, ...] = Field(
-        default="none", description="of classes; auto: inverse to the labelled train pixels, at most 10 x the smallest"
+        default="none",
+        description="class weights; auto: inverse to the number of labelled train pixels, at most 10 x the smallest",
     )
 
 
 class Optimiser(Frozen):
     kind: Literal["adamw", "sgd"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0, description="largest learning rate")
-    weight_decay: float = Field(default=1e-2, ge=0, description="decoupled from the learning rate in adamw")
+    lr: float = Field(default=1e-3, gt=0, description="maximum learning rate")
+    weight_decay: float = Field(default=1e-2, ge=0, description="decoupled from the learning rate, as in AdamW")
     encoder_factor: float = Field(default=1.0, gt=0, description="learning rate of the encoder relative to the rest")
-    clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0 = no limit")
+    clip: float = Field(default=1.0, ge=0, description="maximum gradient norm; 0 = no limit")
 
 
 class Schedule(Frozen):
-    kind: Literal["cosine", "constant"] = Field(default="cosine", description="of the learning rate after warmup")
-    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps with a rising learning rate")
+    kind: Literal["cosine", "constant"] = Field(
+        default="cosine", description="course of the learning rate after warmup"
+    )
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps in which the learning rate rises")
 
 
 class Sampling(Frozen):
@@ -194,18 +209,22 @@ class Sampling(Frozen):
         description="crops anywhere, around a labelled pixel, or around a pixel of a class drawn uniformly",
     )
     samples: int | None = Field(
-        default=None, ge=1, description="crops in an epoch; by default as many as tile the ground"
+        default=None, ge=1, description="crops per epoch; by default as many as tile the ground"
     )
     equally: bool = Field(
-        default=False, description="as many crops of each of several sources, whatever their size; see source several"
+        default=False,
+        description="draw as many crops from each of several sources, whatever their size; see source several",
     )
 
 
 class EarlyStopping(Frozen):
     patience: int = Field(
-        default=10, ge=1, description="epochs without a better validation score; early_stopping: null for no such end"
+        default=10,
+        ge=1,
+        description="epochs without a better validation score before training stops; early_stopping: null never"
+        " stops early",
     )
-    min_delta: float = Field(default=0.0, ge=0, description="of the score, that counts as better")
+    min_delta: float = Field(default=0.0, ge=0, description="smallest gain in the score that counts as better")
 
 
 EVERY = "*"
@@ -226,30 +245,31 @@ class RasterRecipe(Frozen, ABC):
     compares: ClassVar[bool] = False
     """Labels say what changed between dates."""
 
-    name: str = Field(pattern=NAME, description="of the package")
-    description: str = Field(default="", description="goes to the card")
-    license: str = Field(default="Apache-2.0", description="goes to the card")
-    task: str = Field(default="segmentation", description="name of a file in geoml/tasks; goes to the card")
+    name: str = Field(pattern=NAME, description="name of the package")
+    description: str = Field(default="", description="stored in the card")
+    license: str = Field(default="Apache-2.0", description="stored in the card")
+    task: str = Field(default="segmentation", description="name of a file in geoml/tasks; stored in the card")
     model: Model
     init: Place | None = Field(
         default=None,
         description="imagenet, efficientnet-lite0, or a model package to start from",
     )
     freeze: Literal["none", "encoder"] | FreezeFor = Field(
-        default="none", description="or {epochs: n}: the encoder for the first n epochs"
+        default="none", description="what is not trained; or {epochs: n}: the encoder for the first n epochs"
     )
-    bands: tuple[str, ...] = Field(min_length=1, description="common names")
+    bands: tuple[str, ...] = Field(min_length=1, description="common names of the bands")
     units: Annotated[dict[str, Unit], BeforeValidator(_for_each)] = Field(
         default_factory=dict,
-        description="of each band, or one for all: reflectance, dB, linear power, K, DN; the card has them. Items of a"
-        " catalog are converted, files are taken to be in them; by default as the items say",
+        description="unit of each band, or one for all: reflectance, dB, linear power, K, DN; stored in the"
+        " card. Items of a catalog are converted, files are assumed to be in it; by default as the"
+        " items say",
     )
     dates: int = Field(
         default=1,
         ge=1,
-        description="images of one place that make a sample; 2 for change. Bands, mean and std are the same for each",
+        description="images of one place per sample; 2 for change. Bands, mean and std are the same for each",
     )
-    gsd: float = Field(gt=0, description="metres")
+    gsd: float = Field(gt=0, description="metres per pixel")
     source: Source = Field(description="where images and labels come from, by kind")
     split: Split = Field(description="what is held out, by kind")
     augmentation: Augmentation = Augmentation()
@@ -257,14 +277,17 @@ class RasterRecipe(Frozen, ABC):
     schedule: Schedule = Schedule()
     sampling: Sampling = Sampling()
     averaging: float | None = Field(
-        default=None, gt=0, lt=1, description="decay of a moving average of the weights by step, which is what is kept"
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay per step of the moving average of the weights, which is then what is kept",
     )
     early_stopping: EarlyStopping | None = EarlyStopping()
-    epochs: int = Field(default=50, ge=1, description="at most, see early_stopping")
-    batch: int = Field(default=8, ge=1, description="chips in one step")
-    chip_size: int = Field(default=256, ge=8, description="pixels")
-    seed: int = Field(default=0, ge=0, description="of weights and crops that are drawn")
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: that of the machine")
+    epochs: int = Field(default=50, ge=1, description="maximum number of epochs; see early_stopping")
+    batch: int = Field(default=8, ge=1, description="chips per step")
+    chip_size: int = Field(default=256, ge=8, description="side of a chip in pixels")
+    seed: int = Field(default=0, ge=0, description="of initial weights and drawn crops")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: as set on the machine")
 
     @property
     @abstractmethod
@@ -328,12 +351,12 @@ class TrainRecipe(RasterRecipe):
     model: Model = Field(default=STANDARD, description="by default a U-Net on EfficientNet-Lite0")
     init: Place | None = Field(
         default_factory=_start,
-        description="imagenet, efficientnet-lite0, or a model package to start from; efficientnet-lite0-by-band, of"
-        " which every band has the filters of its name, where the recipe names no model",
+        description="imagenet, efficientnet-lite0, or a model package to start from; if the recipe names no"
+        " model, efficientnet-lite0-by-band, where each band gets the filters of its name",
     )
     augmentation: Augmentation = STRONG
     classes: tuple[ClassInfo, ...] = Field(
-        min_length=2, description="value, name and color, at least two; of a change before and after too"
+        min_length=2, description="value, name and color of each, at least two; for change also before and after"
     )
     loss: Loss = Loss(parts="auto")
 

@@ -24,76 +24,74 @@ class ElevationRecipe(Frozen):
         description="LAS, LAZ, COPC or EPT: files, folders of them, or URLs. Give this, stereo or catalog",
     )
     stereo: Annotated[tuple[Place, Place] | None, Spelled("ITEM ITEM")] = Field(
-        default=None, description="two pictures of one place with RPC: files, or STAC items on this machine"
+        default=None, description="two pictures of one place with RPC: local files or STAC items"
     )
     catalog: Place | None = Field(
-        default=None, description="a name in catalogs/, a STAC API or a static catalog whose items are clouds of points"
+        default=None, description="a name in catalogs/, a STAC API or a static catalog whose items are point clouds"
     )
-    collection: str | None = Field(default=None, description="collection id of the catalog")
-    datetime: When | None = Field(default=None, description="RFC 3339 instant or interval, of the catalog")
+    collection: str | None = Field(default=None, description="collection id")
+    datetime: When | None = Field(default=None, description="RFC 3339 instant or interval for the catalog search")
     bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
-        default=None, description="west, south, east, north in degrees; by default all that there is"
+        default=None, description="west, south, east, north in degrees; by default everything there is"
     )
-    region: Place | None = Field(default=None, description="polygons, in place of bbox")
+    region: Place | None = Field(default=None, description="polygons, instead of a bbox")
     ground: Place = Field(
         default="smrf",
-        description="which points are ground: smrf, pmf, delivered (the classes of the files), or a package",
+        description="which points are ground: smrf, pmf, delivered (the classes in the files), or a package",
     )
-    res: float = Field(default=1.0, gt=0, le=1000, description="metres of a side of a cell")
+    res: float = Field(default=1.0, gt=0, le=1000, description="cell size in metres")
     crs: str | None = Field(
         default=None,
-        description="horizontal CRS of the points, in place of what files say, such as EPSG:28992;"
-        " of pictures that of the output",
+        description="horizontal CRS of the points, overriding the files, such as EPSG:28992; for pictures, CRS"
+        " of the output",
     )
     vertical: str | None = Field(
         default=None,
-        description="CRS of the heights, in place of what files say, such as EPSG:5709; or only their unit: m, ft or"
-        " ftUS",
+        description="CRS of the heights, overriding the files, such as EPSG:5709; or only their unit: m, ft or ftUS",
     )
     datum: str | None = Field(
         default=None,
-        description="CRS that heights are converted to, such as EPSG:5773 or ellipsoid; by default they stay as they"
-        " are",
+        description="CRS to convert heights to, such as EPSG:5773 or ellipsoid; by default they are not converted",
     )
     reach: float = Field(
         default=40.0,
         gt=0,
         le=1000,
-        description="metres; a triangle of the terrain whose circle is larger in radius is a void",
+        description="metres; a terrain triangle whose circumcircle has a larger radius is a void",
     )
     dem: Place | None = Field(
         default=None,
-        description="coarse heights, to bound what is searched between two pictures; --vertical says above what",
+        description="coarse heights that bound the search between two pictures; --vertical states their datum",
     )
     heights: Annotated[tuple[float, float] | None, Spelled("LOW HIGH")] = Field(
-        default=None, description="metres above the ellipsoid between which pictures are searched, in place of a DEM"
+        default=None, description="metres above the ellipsoid between which pictures are searched, instead of a DEM"
     )
-    margin: float = Field(default=60.0, gt=0, le=2000, description="metres below and above the DEM that are searched")
+    margin: float = Field(default=60.0, gt=0, le=2000, description="metres below and above the DEM to search")
     matching: Place = Field(
         default="census",
-        description="cost of matching two pictures: census, mccnn (its weights, where they are installed), or a"
-        " network's .safetensors",
+        description="matching cost for two pictures: census, mccnn (its weights, if installed), or a network's"
+        " .safetensors",
     )
-    buildings: bool = Field(default=True, description="also outline buildings, where classes tell them")
+    buildings: bool = Field(default=True, description="also outline buildings, if the classes mark them")
     min_area: float = Field(default=10.0, ge=0, description="m²; smaller buildings are left out")
     check_points: Annotated[Place | None, Unhashed("it scores the heights and changes none")] = Field(
         default=None,
-        description="points with x, y, z that were measured apart (GeoPackage, GeoParquet, CSV), or another model of"
-        " the heights (GeoTIFF)",
+        description="independently measured points with x, y, z (GeoPackage, GeoParquet, CSV), or another height"
+        " model (GeoTIFF)",
     )
     check_crs: Annotated[str | None, Unhashed("it scores the heights and changes none")] = Field(
-        default=None, description="CRS of check points that say none, compound where their heights have another datum"
+        default=None, description="CRS of check points that state none; compound if their heights have another datum"
     )
     left_out: Annotated[bool, Unhashed("it scores the heights and changes none")] = Field(
         default=False,
-        description="also report errors of the terrain at ground points that are held back in one block, at random and"
-        " in squares of 10 m",
+        description="also report terrain errors at ground points held out in one block, at random and in squares"
+        " of 10 m",
     )
     write_classes: Annotated[bool, Unhashed("it adds files")] = Field(
-        default=False, description="also write the points back as LAZ with the classes that were used"
+        default=False, description="also write the points as LAZ with the classes that were used"
     )
     block_size: Annotated[int, Unhashed("a height does not depend on its block")] = Field(
-        default=192, ge=64, le=65536, description="cells of a side of a block; does not change the result"
+        default=192, ge=64, le=65536, description="side of a block in cells; does not change the result"
     )
 
     @model_validator(mode="after")

@@ -43,13 +43,15 @@ class TimeSplit(Frozen):
     """Which reference times, with the leads after them, train, choose and calibrate (``val``), and test."""
 
     kind: Literal["time"] = "time"
-    train: Ranges = Field(min_length=1, description="interval or several, such as 2013-03/2014-10; both ends with")
-    val: Ranges = Field(default=(), description="chooses the weights and calibrates; needed by what is learnt")
+    train: Ranges = Field(
+        min_length=1, description="one interval or several, such as 2013-03/2014-10; both ends included"
+    )
+    val: Ranges = Field(default=(), description="chooses the weights and calibrates; required for models that learn")
     test: Ranges = Field(min_length=1)
     refit: bool = Field(
         default=False,
-        description="each time of test is forecast by what is fitted on all that was known by then, and calibrated on"
-        " the errors of the times before; the package is fitted on all",
+        description="forecast each test time with a model fitted on everything known by then and calibrated on"
+        " the errors of the times before; the package is fitted on everything",
     )
 
     @model_validator(mode="before")
@@ -94,28 +96,30 @@ class CubeSource(Frozen):
 
     kind: Literal["cube"]
     path: Place = Field(description="file or folder of the steps")
-    cube: Place = Field(description="what its numbers mean: a name in catalogs/cubes, or a YAML file")
-    factor: int = Field(default=1, ge=1, description="pixels are means of squares of so many")
+    cube: Place = Field(description="describes its values: a name in catalogs/cubes, or a YAML file")
+    factor: int = Field(default=1, ge=1, description="average squares of this many pixels a side into one pixel")
     transform: Literal["none", "log"] = Field(
-        default="none", description="log: the model sees log2(1 + value / faint), for what is skewed, such as rain"
+        default="none", description="log: the model sees log2(1 + value / faint), for skewed quantities such as rain"
     )
-    faint: float = Field(default=0.1, gt=0, description="what hardly counts, in the unit: for log, and for motion")
-    floor: float | None = Field(default=None, description="the least that there can be, such as 0 for rain")
-    thresholds: tuple[float, ...] = Field(default=(), description="in the unit, for scores of events")
+    faint: float = Field(
+        default=0.1, gt=0, description="value, in the unit, that hardly counts: for log, and for motion"
+    )
+    floor: float | None = Field(default=None, description="smallest possible value, such as 0 for rain")
+    thresholds: tuple[float, ...] = Field(default=(), description="in the unit, for event scores")
     latest: bool = Field(
         default=False,
-        description="the model sees the last known value of each pixel in the history and its age, for what is seen"
-        " between clouds on some days; the split is of the times that are forecast then, so it needs no gap",
+        description="the model sees each pixel's last known value in the history and its age, for pixels seen"
+        " only on cloud-free days; the split is then by forecast times, so it needs no gap",
     )
     distances: tuple[str, ...] = Field(
         default=(),
-        description="ISO 8601, rising: of latest, up to what times since the last known value scores are told",
+        description="ISO 8601, rising: with latest, times since the last known value by which scores are grouped",
     )
     annual: int | None = Field(
-        default=None, ge=0, le=8, description="harmonics of the year of the climatology; by default 2 from 548 days on"
+        default=None, ge=0, le=8, description="harmonics of the year in the climatology; by default 2 from 548 days on"
     )
     least: int = Field(
-        default=1, ge=1, description="known values of a pixel in training time, of fewer it has no climatology"
+        default=1, ge=1, description="known values in the training period that a pixel needs to have a climatology"
     )
 
     @model_validator(mode="after")
@@ -130,39 +134,45 @@ class ForecastRecipe(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the package")
-    description: str = Field(default="", description="goes to the card")
-    license: str = Field(default="Apache-2.0", description="goes to the card")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the package")
+    description: str = Field(default="", description="stored in the card")
+    license: str = Field(default="Apache-2.0", description="stored in the card")
     task: Literal["forecast"] = "forecast"
     source: Annotated[TableSource | CubeSource, Field(discriminator="kind")]
     architecture: str = Field(description="file name in geoml/models, such as graph, ridge, damped")
     config: dict[str, JsonValue] = Field(
         default_factory=dict, description="its options; leads and the like are filled in"
     )
-    history: int = Field(ge=1, description="steps that the model sees")
-    leads: tuple[str, ...] = Field(min_length=1, description="ISO 8601, rising")
+    history: int = Field(ge=1, description="number of steps that the model sees")
+    leads: tuple[str, ...] = Field(min_length=1, description="ISO 8601 durations, rising")
     split: TimeSplit
-    levels: tuple[float, ...] = Field(default=LEVELS, description="of the quantiles, with 0.5 and symmetric about it")
-    background: bool = Field(default=True, description="the model sees a climatology of the training times")
+    levels: tuple[float, ...] = Field(default=LEVELS, description="quantile levels, with 0.5 and symmetric about it")
+    background: bool = Field(default=True, description="give the model a climatology of the training times")
     guess: Literal["none", "ridge", "advection"] = Field(
         default="none",
-        description="what a learnt model starts from; advection: of a cube, the last step as it moves on",
+        description="what a learnt model starts from; advection: for a cube, the last step extrapolated by its motion",
     )
-    futures: tuple[Feature, ...] = Field(default=(), description="of each lead: hour of the day, day of the year")
+    futures: tuple[Feature, ...] = Field(
+        default=(), description="known for each lead: hour of the day, day of the year"
+    )
     fill: int = Field(
-        default=3, ge=0, description="steps for which a missing input is the value before; its mask says it is missing"
+        default=3,
+        ge=0,
+        description="maximum number of steps for which a missing input repeats the value before; its mask still"
+        " marks it as missing",
     )
     rolling: str | None = Field(
         default=None,
-        description="ISO 8601: so much before each reference time calibrates it, where the table has it; else val does",
+        description="ISO 8601: the period before each reference time that calibrates it, if the table covers it;"
+        " else val does",
     )
     every: int = Field(default=1, ge=1, description="steps between the reference times that choose and test")
-    train_every: int = Field(default=1, ge=1, description="steps between those that train")
+    train_every: int = Field(default=1, ge=1, description="steps between the reference times that train")
     epochs: int = Field(default=20, ge=1)
-    batch: int = Field(default=64, ge=1, description="reference times in one step, or chips of a cube")
-    chip_size: int = Field(default=128, ge=16, description="of a cube, pixels")
-    samples: int = Field(default=256, ge=1, description="of a cube, chips in an epoch")
-    lr: float = Field(default=1e-3, gt=0, description="largest learning rate")
+    batch: int = Field(default=64, ge=1, description="reference times per step, or chips of a cube")
+    chip_size: int = Field(default=128, ge=16, description="for a cube: side of a chip in pixels")
+    samples: int = Field(default=256, ge=1, description="for a cube: chips per epoch")
+    lr: float = Field(default=1e-3, gt=0, description="maximum learning rate")
     weight_decay: float = Field(default=1e-3, ge=0)
     seed: int = Field(default=0, ge=0)
 
@@ -214,54 +224,60 @@ class ForecastFrom(Frozen):
     """A model and a table or a cube, at no reference time yet."""
 
     model: Place = Field(
-        description="name, folder or URL of a package; or persistence, climatology, damped, ridge: these are fitted on"
-        " the table itself, up to the reference time; of a cube persistence or advection"
+        description="name, folder or URL of a package; or persistence, climatology, damped, ridge, which are"
+        " fitted on the table itself up to the reference time; for a cube persistence or advection"
     )
     table: Place | None = Field(
         default=None,
-        description="CSV or Parquet, a row for each place and time; may go on after the reference time. Give this or a"
-        " cube",
+        description="CSV or Parquet with one row per place and time; may continue after the reference time. Give"
+        " this or a cube",
     )
     cube: Place | None = Field(
-        default=None, description="file or folder of the steps of a grid; may go on after the reference time"
+        default=None, description="file or folder of the steps of a grid; may continue after the reference time"
     )
     reads: Place | None = Field(
         default=None,
-        description="of a cube, what its numbers mean: a name in catalogs/cubes, or a YAML file; by default as the"
-        " model was trained",
+        description="for a cube: describes its values, a name in catalogs/cubes or a YAML file; by default as in"
+        " training",
     )
     bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
-        default=None, description="of a cube, degrees; by default all of it"
+        default=None, description="for a cube: degrees; by default all of it"
     )
-    region: Place | None = Field(default=None, description="of a cube, polygons: GeoJSON, GeoPackage or GeoParquet")
+    region: Place | None = Field(default=None, description="for a cube: polygons in GeoJSON, GeoPackage or GeoParquet")
     block_size: int = Field(
         default=2048,
         ge=64,
         le=65536,
-        description="of a cube, pixels; halved where many leads and quantiles would fill the memory; does not change"
-        " the result",
+        description="for a cube: side of a block in pixels; halved if many leads and quantiles would fill the"
+        " memory; does not change the result",
     )
     places: Place | None = Field(
         default=None,
-        description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else lon"
-        " and lat of the table",
+        description="CSV, GeoParquet, GeoPackage or GeoJSON of the places; by default those of the package, else"
+        " lon and lat in the table",
     )
-    leads: Words = Field(default=(), description="ISO 8601, as PT1H,PT3H; by default all of the package")
-    places_id: Words = Field(default=(), description="column of the id in the file of places; by default what fits")
+    leads: Words = Field(default=(), description="ISO 8601, such as PT1H,PT3H; by default all of the package")
+    places_id: Words = Field(default=(), description="id column in the file of places; by default the one that fits")
     id: Words = Field(
-        default=(), description="of a model without package: column of the place; else id, station, place"
+        default=(), description="for a model without a package: column of the place; by default id, station or place"
     )
     time: Words = Field(
-        default=(), description="of a model without package: column of the time, or year,month,day,hour"
+        default=(), description="for a model without a package: column of the time, or year,month,day,hour"
     )
-    variable: str | None = Field(default=None, description="of a model without package: column that is forecast")
-    unit: str = Field(default="", description="of a model without package: unit of the variable")
-    zone: str | None = Field(default=None, description="of a model without package: zone of times that say none")
+    variable: str | None = Field(default=None, description="for a model without a package: column to forecast")
+    unit: str = Field(default="", description="for a model without a package: unit of the variable")
+    zone: str | None = Field(
+        default=None, description="for a model without a package: time zone of times that state none"
+    )
     label: Literal["start", "end"] = Field(
-        default="end", description="of a model without package: what end of its period a time is"
+        default="end", description="for a model without a package: whether a time is the start or the end of its period"
     )
-    step: str | None = Field(default=None, description="of a model without package, which needs it: ISO 8601")
-    history: int | None = Field(default=None, ge=1, description="of a model without package: steps that it sees")
+    step: str | None = Field(
+        default=None, description="for a model without a package, which needs it: ISO 8601 duration of a step"
+    )
+    history: int | None = Field(
+        default=None, ge=1, description="for a model without a package: number of steps that it sees"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -281,7 +297,7 @@ class ForecastRunRecipe(ForecastFrom):
     """One run: a model, a table or a cube, and a reference time in; quantiles of each place or pixel and lead out."""
 
     reference_time: Annotated[str, BeforeValidator(_text)] = Field(
-        description="RFC 3339, UTC unless it says a zone: nothing after it is used"
+        description="RFC 3339, UTC unless it states a zone: nothing after it is used"
     )
 
 
@@ -289,21 +305,19 @@ class CycleRecipe(ForecastFrom):
     """Forecasts again and again, at every reference time whose step is there: one is a cycle."""
 
     since: str | None = Field(
-        default=None, description="the first reference time, RFC 3339; by default the newest step at the first look"
+        default=None, description="first reference time, RFC 3339; by default the newest step at the first look"
     )
     until: str | None = Field(
-        default=None, description="look as of then, RFC 3339, as for events of the past; by default now"
+        default=None, description="look as if it were this time, RFC 3339, for past events; by default now"
     )
-    every: str | None = Field(
-        default=None, description="ISO 8601, from one reference time to the next; by default the step"
-    )
+    every: str | None = Field(default=None, description="ISO 8601, time between reference times; by default the step")
     reissue: str = Field(
         default="PT6H",
-        description="ISO 8601: reference times so long before the newest are looked at again, for steps that came late"
-        " or were corrected",
+        description="ISO 8601: reference times within this period before the newest are checked again, for steps"
+        " that arrived late or were corrected",
     )
     max_age: str | None = Field(
-        default=None, description="ISO 8601: a newest step that is older is an error; by default its age is said"
+        default=None, description="ISO 8601: an error if the newest step is older; by default its age is only reported"
     )
 
     @model_validator(mode="after")

@@ -57,20 +57,21 @@ class LocatorRecipe(Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
     model: File | None = Field(
-        default=None, description="a locator: name, folder or URL of a package; may stay away where only one is there"
+        default=None, description="a locator: name, folder or URL of a package; optional if there is only one"
     )
 
 
 class VerifyRecipe(LocatorRecipe):
     """Does a picture fit the place where it is said to be taken?"""
 
-    lon: Longitude | None = Field(default=None, description="claimed place, degrees; else of the list or EXIF")
+    lon: Longitude | None = Field(default=None, description="claimed place, degrees; by default from the list or EXIF")
     lat: Latitude | None = Field(default=None, description="claimed place, degrees")
     radius_km: Annotated[float, Spelled(name="radius")] = Field(
-        default=50.0, gt=0, le=5000, description="km within which the claim would be right"
+        default=50.0, gt=0, le=5000, description="km within which the claim counts as right"
     )
     prior: Literal["training", "uniform"] = Field(
-        default="training", description="without the picture: training places, or uniform"
+        default="training",
+        description="where pictures are expected before one is seen: at the training places, or uniformly",
     )
 
     @model_validator(mode="after")
@@ -83,9 +84,9 @@ class VerifyRecipe(LocatorRecipe):
 class SimilarRecipe(LocatorRecipe):
     """The pictures of an index that look most like one."""
 
-    k: int = Field(default=10, ge=1, description="how many pictures")
+    k: int = Field(default=10, ge=1, description="number of pictures to return")
     bbox: Annotated[tuple[Longitude, Latitude, Longitude, Latitude] | None, Spelled("W S E N")] = Field(
-        default=None, description="only those inside, degrees; west > east crosses the antimeridian"
+        default=None, description="only pictures inside, degrees; west > east crosses the antimeridian"
     )
     datetime: When = Field(default="../..", description="date or interval, such as 2024-01-01/..")
 
@@ -103,13 +104,13 @@ class LocateRecipe(LocatorRecipe):
         Spelled("time,text,position,altitude"),
     ] = Field(
         default=(),
-        description="what beside the pixels enters: time (zone of the clock; daylight, for pictures from above), text"
-        " (places that a caption names), position (of the list, else of the EXIF) or altitude (of the EXIF); nothing by"
-        " default",
+        description="what to use besides the pixels: time (zone of the clock; daylight, for pictures from"
+        " above), text (places named in a caption), position (from the list, else from EXIF) or"
+        " altitude (from EXIF); nothing by default",
     )
-    sigma_km: float = Field(default=25.0, gt=0, description="km, give or take, of a position that is used")
-    heights: File | None = Field(default=None, description="GeoTIFF of the ground's heights, in degrees; for altitudes")
-    top: int = Field(default=5, ge=1, le=50, description="candidates in a row")
+    sigma_km: float = Field(default=25.0, gt=0, description="uncertainty in km of a position that is used")
+    heights: File | None = Field(default=None, description="GeoTIFF of ground heights, in degrees; for altitudes")
+    top: int = Field(default=5, ge=1, le=50, description="candidates per row")
 
     def round_km(self, kind: Literal["overhead", "photo"]) -> float | None:
         """Km that answers of a locator of this kind are rounded to; None for exact ones."""
@@ -125,44 +126,44 @@ class MapRecipe(Frozen):
 
     reference: Files = Field(
         default=(),
-        description="GeoTIFF, folder of them or URL, given once for each; together they are one mosaic, where they"
-        " overlap the first counts",
+        description="GeoTIFF, folder of them or URL; repeat for several. Together they form one mosaic, in which"
+        " the first wins where they overlap",
     )
     frames: Files = Field(
         default=(),
-        description="pictures with a position in their list or EXIF, given once for each source; those without are left"
-        " out and named in run.json",
+        description="pictures with a position in their list or EXIF; repeat for several sources. Pictures"
+        " without one are left out and named in run.json",
     )
     catalog: File | None = Field(
         default=None,
-        description="name, URL or file of a STAC catalog; its items are looked up where the locator says",
+        description="name, URL or file of a STAC catalog; its items are searched where the locator points",
     )
     collection: str | None = Field(default=None, description="collection of the catalog")
     datetime: When = Field(default="../..", description="RFC 3339 date or interval of the items")
     filter: str | None = Field(default=None, description='CQL2 text, such as "eo:cloud_cover" < 10')
-    asset: str | None = Field(default=None, description="key of the items' file; else what shows most")
+    asset: str | None = Field(default=None, description="key of the asset to read; by default the one that shows most")
     items: Annotated[int, Spelled(name="max-items")] = Field(
-        default=12, ge=1, description="items that a picture is matched with, at most"
+        default=12, ge=1, description="maximum number of items that a picture is matched with"
     )
     model: File | None = Field(
         default=None,
-        description="of a catalog, the locator that says where to search; may stay away where one is there",
+        description="with a catalog, the locator that says where to search; optional if there is only one",
     )
     use: Annotated[tuple[Literal["position"], ...], BeforeValidator(_words)] = Field(
-        default=(), description="position: that of the list, else of the EXIF, says where to search"
+        default=(), description="position: search around the position from the list, else from EXIF"
     )
     near: Annotated[tuple[Longitude, Latitude] | None, Spelled("LON LAT")] = Field(
-        default=None, description="where pictures without a position are, degrees"
+        default=None, description="where pictures without a position were taken, degrees"
     )
     within_km: float = Field(
-        default=1.0, gt=0, lt=20_000, description="km that such positions may be off; only that part is searched"
+        default=1.0, gt=0, lt=20_000, description="maximum error of such positions in km; only this area is searched"
     )
-    frames_sigma: float = Field(default=5.0, gt=0, description="metres that positions of frames are good to")
+    frames_sigma: float = Field(default=5.0, gt=0, description="uncertainty in metres of the positions of frames")
     scales: Annotated[tuple[float, ...], Spelled(name="scale")] = Field(
         default=(1.0,),
         min_length=1,
-        description="pixel size to match at, in pixels of the map, given once for each: 1 and 4 find pictures that are"
-        " much coarser",
+        description="pixel size to match at, in pixels of the map; repeat for several: 1 and 4 find pictures"
+        " that are much coarser",
     )
 
     @property

@@ -47,17 +47,19 @@ class DetectionRecipe(RasterRecipe):
 
     classes: tuple[ClassInfo, ...] = Field(min_length=1, description="value, name and color of each kind of object")
     threshold: Literal["f1"] | AtPrecision = Field(
-        default="f1", description="score from which on boxes are reported, by class: f1 for the best, {precision: 0.9}"
+        default="f1", description="lowest score of reported boxes, by class: f1 for the best F1, or {precision: 0.9}"
     )
-    match_distance: float = Field(default=6.0, gt=0, description="metres at which centres match in `geoml evaluate`")
+    match_distance: float = Field(
+        default=6.0, gt=0, description="metres within which centres match in `geoml evaluate`"
+    )
     sizes: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(), max_length=20,
-        description="metres of longer sides between which AP is told apart; by default thirds of the true boxes",
+        description="longer sides in metres that separate the size groups of AP; by default thirds of the true boxes",
     )  # fmt: skip
     rounded: float = Field(
         default=0.0, ge=0, le=1,
-        description="share of half the shorter side by which corners of what fills an upright box are rounded, for"
-        " augmentation.rotate: 0 of roofs, 1 of crowns and discs",
+        description="how far the corners of an object in an upright box are rounded, as a share of half the"
+        " shorter side, for augmentation.rotate: 0 for roofs, 1 for crowns and discs",
     )  # fmt: skip
 
     @property

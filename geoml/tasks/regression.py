@@ -38,10 +38,14 @@ COLUMNS = {"mae": "MAE", "rmse": "RMSE", "bias": "bias", "r2": "R²", "coverage"
 class QuantityRecipe(RasterRecipe):
     """A training run of a map of a quantity."""
 
-    quantity: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9 _-]*$", description="name of what is mapped, such as height")
-    unit: str | None = Field(default=None, description="of the quantity, such as m; the COGs have it")
-    step: float = Field(default=0.1, gt=0, description="what is told apart, in the unit; int16 values count it")
-    dtype: Literal["int16", "float32"] = Field(default="int16", description="of the COGs")
+    quantity: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9 _-]*$", description="name of the mapped quantity, such as height"
+    )
+    unit: str | None = Field(default=None, description="unit of the quantity, such as m; stored in the COGs")
+    step: float = Field(
+        default=0.1, gt=0, description="resolution of the values, in the unit; int16 values count steps of it"
+    )
+    dtype: Literal["int16", "float32"] = Field(default="int16", description="data type of the COGs")
     loss: Literal["crps", "gaussian"] = Field(
         default="crps", description="in geoml/nn/quantity_losses.py: all quantiles alike, or the likelihood"
     )

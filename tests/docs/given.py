@@ -43,14 +43,15 @@ def my_locator(root: Path) -> None:
 
 
 def earth_search(root: Path) -> None:
-    """The catalog earth-search, here without a network: two summers of Venice, and a month with colours in 8 bits."""
+    """The catalog earth-search, here without a network: two summers of Venice in the bands that its models see, and a
+    month with colours in 8 bits."""
     (root / "catalogs" / "earth-search.yaml").unlink(missing_ok=True)
     place = {"crs": "EPSG:32633", "origin": VENICE, "res": 100.0, "cloud_cover": 5.0}
     scenes = [
         testing.Scene(
             id=f"S2_{year}",
-            data=testing.smooth((2, 400, 400), seed=int(year)),
-            bands=("red", "nir"),
+            data=np.concatenate([testing.smooth((n, 400, 400), seed=int(year)) for n in (2, 7)]),
+            bands=("red", "nir", "blue", "green", "rededge071", "rededge075", "rededge078", "swir16", "swir22"),
             datetime=f"{year}-06-15T10:00:00Z",
             **place,  # type: ignore[arg-type]
         )

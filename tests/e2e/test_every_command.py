@@ -35,11 +35,13 @@ PLACE: dict[str, Any] = {"crs": "EPSG:32621", "transform": Affine(10, 0, 600_000
 def test_every_command_has_a_test_of_its_printed_output() -> None:
     for name in (
         "test_cycles",
+        "test_doctor",
         "test_every_geolocate_command",
         "test_forecast_grid",
         "test_forecast_rows",
         "test_learn",
         "test_own_files",
+        "test_runs",
     ):
         import_module(f"tests.e2e.{name}")
     assert set(PRINTED) == commands()
@@ -65,7 +67,7 @@ def run(folder: Path, threshold: str) -> Path:
     return folder / "run"
 
 
-# --- search, predict, runs
+# --- search, predict
 
 
 @prints("search")
@@ -117,16 +119,6 @@ def test_embed_and_similar(folder: Path, said: Callable[..., str], tmp_path: Pat
     assert f"{len(found)} of {chips} chips in {tmp_path / 'f.parquet'}; {tmp_path / 'f.html'} shows them" in told
 
 
-@prints("runs")
-def test_runs(run: Path, said: Callable[..., str]) -> None:
-    found = json.loads(said("runs", run, "--json"))
-    told = rows(said("runs", run))
-    assert told[""] == ["finished"]
-    done = found["blocks"]["done"] if isinstance(found.get("blocks"), dict) else found["done"]
-    assert told["blocks"] == [f"{done} of {done} done, 0 failed, 0 left"]
-    assert float(re.findall(r"model ([\d.]+)", told["seconds"][0])[0]) >= 0
-
-
 @prints("stream")
 def test_stream(threshold: str, said: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "chips").mkdir()
@@ -175,16 +167,25 @@ def test_models_list(said: Callable[..., str]) -> None:
 
 @prints("models show")
 def test_models_show(said: Callable[..., str]) -> None:
-    told = rows(said("models", "show", "demo-itaipu"))
+    page = said("models", "show", "demo-itaipu")
+    told = rows(page)
     card = cards.read("demo-itaipu", MapCard)
-    assert told["gsd"] == ["30.0"]
+    assert told["gsd"] == ["30 m"]
+    assert told["bands"] == ["blue (reflectance), green (reflectance), red (reflectance)"]
+    assert told["classes"] == [", ".join(c.name for c in card.classes)]
     assert told["sha256"] == [card.sha256]
     assert told["license"] == [card.license]
-    assert list(told).index("gsd") < list(told).index("scores"), "what is long comes last"
-    shown = said("models", "show", "kit-cars")
-    record = json.loads(said("models", "show", "kit-cars", "--json"))["detection"]["classes"]["car"]
-    assert f"… {len(record['squares']) - 2} more" in " ".join(shown.replace("│", "").split())
-    assert str(record["squares"][2][0]) not in shown
+    sections = ("What it is", "What it needs", "What it gives", "How well it did", "Where not to use it", "Licence")
+    assert sorted(sections, key=page.index) == list(sections)
+    assert f"mean IoU if all were {card.scores['baseline']['class']} {card.scores['baseline']['miou']:.3f}" in page
+    assert told["months seen"] == [", ".join(map(str, card.domain.months))] if card.domain else False
+    for name in cards.names():
+        shown = said("models", "show", name)
+        assert len(shown.splitlines()) < 75, f"{name}: a page, and not the whole card"
+        assert all(title in shown for title in sections), name
+    assert "not scored" in said("models", "show", "cva")
+    whole = json.loads(said("models", "show", "kit-cars", "--json"))
+    assert whole == json.loads(cards.read_any("kit-cars").model_dump_json())
 
 
 @prints("models new", "models compare")

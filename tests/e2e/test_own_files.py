@@ -81,7 +81,8 @@ def test_catalogs_new(
                             "2024-06-02", "--json"))  # fmt: skip
     assert [f["id"] for f in found["features"]] == ["field_20240602"]
     band = found["features"][0]["assets"]["image"]["bands"][1]
-    assert band == {"name": "nir", "eo:common_name": "nir", "data_type": "uint16", "nodata": 0.0, "raster:scale": 1e-4}
+    assert band == {"name": "nir", "eo:common_name": "nir", "data_type": "uint16", "nodata": 0.0, "raster:scale": 1e-4,
+                    "raster:offset": 0.0}  # fmt: skip
     refused = cli("search", tmp_path / "made", "--bbox", "-60,60,-50,65", "--datetime", "2024")
     assert refused.exit_code == 0, "its items are there"
     run = cli("predict", "--model", threshold, "--catalog", tmp_path / "made", "--bbox", "-60,60,-50,65", "--datetime",

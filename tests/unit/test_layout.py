@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PLUG_INS = {"geoml/models", "geoml/tasks", "geoml/geolocation/heads"}
+PLUG_INS = {"geoml/cli", "geoml/models", "geoml/tasks", "geoml/geolocation/heads"}
 """Folders in which a file is a plug-in; they may hold any number of them."""
 PROTOCOLS = {"Backend", "Config", "Input", "Output", "Recipe", "Task"}
 """Classes that every plug-in of a kind has under one name."""

@@ -13,6 +13,7 @@ KIT = ("CC BY 3.0", "KIT AIS Data Set")
 KNMI = ("CC BY 4.0", "Royal Netherlands Meteorological Institute")
 IGN = ("Etalab 2.0", "(c) IGN")
 PRESTO = ("MIT", "(c) 2024 Presto Authors")
+GOOGLE = ("Apache-2.0", "copyright 2021 Google LLC")
 """Licence and holder, as both texts have to write them."""
 
 
@@ -48,6 +49,10 @@ def test_the_weights_of_presto_name_their_authors() -> None:
 
 def test_the_classes_of_points_name_the_institute_of_their_clouds() -> None:
     assert lacking(CATALOGS / "models" / "point-classes", IGN) == []
+
+
+def test_the_weights_of_dynamic_world_name_google() -> None:
+    assert lacking(CATALOGS / "models" / "dynamic-world", GOOGLE) == []
 
 
 def test_a_folder_without_attribution_is_seen() -> None:

@@ -30,11 +30,11 @@ class Config(FileSource):
     kind: Literal["band_files"]
     root: str = Field(description="folder")
     images: str = Field(description="path under root with {id} and {band} in it")
-    file_bands: tuple[str, ...] = Field(description="bands that there are files of")
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
+    file_bands: tuple[str, ...] = Field(description="bands that have files")
+    nodata: float | None = Field(default=None, description="in addition to what the files themselves state")
     labels: str | None = Field(default=None, description="label raster: path under root with {id} in it")
     polygons: tuple[VectorLabels, ...] = Field(default=(), description="features over all scenes; need a georeference")
-    background: float | None = Field(default=None, description="label outside of features; None: not known")
+    background: float | None = Field(default=None, description="label outside of features; None: unknown")
 
     @model_validator(mode="after")
     def _one_kind_of_label(self) -> Self:

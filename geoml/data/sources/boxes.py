@@ -46,40 +46,43 @@ class Config(FileSource):
 
     kind: Literal["boxes"]
     root: str = Field(description="folder")
-    images: str = Field(description="path under root with {id} in it, and {folder} for one more part of it")
+    images: str = Field(description="path under root with {id} in it, and {folder} if there is one more part")
     boxes: str = Field(description="path under root with {id} in it, or one file for all images")
     format: str = Field(
         default="vector", description="name of a file in geoml/data/annotations: vector, voc, yolo, coco, deepforest"
     )
     coordinates: Coordinates = Field(
         default="crs",
-        description="of the boxes: pixels, x to the right and y down from the upper left corner of the image; relative,"
-        " shares of the image; or in the CRS of their file",
+        description="of the boxes: pixels, x to the right and y down from the image's upper left corner;"
+        " relative, shares of the image; or crs, the CRS of their file",
     )
     corners: Corners | None = Field(
         default=None,
-        description="what corners are: edges of pixels, or the first and the last pixel of a box, counted from 0 or 1",
+        description="what corners mean: edges of pixels, or the first and last pixel of a box, counted from 0 or 1",
     )
     radius: float | None = Field(default=None, gt=0, description="metres from a point to the sides of its box")
     field: str | None = Field(
-        default=None, description="of vector: property with the class value or name; None: all are `value`"
+        default=None,
+        description="for vector: property with the class value or name; None: every object has the class `value`",
     )
-    values: dict[str, int] = Field(default_factory=dict, description="text of the class in the file -> class value")
-    value: int = Field(default=1, description="class value of every object when there is no field")
+    values: dict[str, int] = Field(default_factory=dict, description="class name in the file -> class value")
+    value: int = Field(default=1, description="class value of every object if there is no field")
     ignore: tuple[str, ...] = Field(
-        default=(), description="texts of classes whose objects are ground of which nothing is known"
+        default=(), description="class names in the file whose objects count as unknown ground"
     )
     outside: Outside = Field(
         default="error",
-        description="what it means that a box reaches out of its image: an error, or that it is cut off",
+        description="treat a box that reaches beyond its image as an error, or clip it",
     )
     rotated: Literal["error", "upright"] = Field(
-        default="error", description="what boxes with a heading mean: an error, or the upright box around each"
+        default="error", description="treat a box with a heading as an error, or use the upright box around it"
     )
-    file_bands: tuple[str, ...] = Field(description="names of the image file's bands, in the file's order")
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
+    file_bands: tuple[str, ...] = Field(description="names of the image file's bands, in file order")
+    nodata: float | None = Field(default=None, description="in addition to what the files themselves state")
     no_file: Literal["empty", "error"] = Field(
-        default="error", description="what it means that an image has no file of boxes, or no entry in the one of all"
+        default="error",
+        description="treat an image without a file of boxes, or without an entry in the common file, as empty or"
+        " as an error",
     )
 
     @model_validator(mode="after")

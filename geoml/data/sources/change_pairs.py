@@ -32,19 +32,21 @@ class Config(FileSource):
 
     kind: Literal["change_pairs"]
     root: str = Field(description="folder")
-    images: tuple[str, ...] = Field(min_length=2, description="path under root with {id} in it for each date, in order")
+    images: tuple[str, ...] = Field(
+        min_length=2, description="one path under root for each date, with {id} in it, in order"
+    )
     labels: str | None = Field(default=None, description="label raster: path under root with {id} in it")
     masks: dict[int, str] = Field(
         default_factory=dict,
-        description="class value -> path under root with {id} in it; pixels above 0 are of that class, pixels in no"
-        " mask are not known",
+        description="class value -> path under root with {id} in it; pixels above 0 have that class, pixels in"
+        " no mask are unknown",
     )
     polygons: tuple[VectorLabels, ...] = Field(default=(), description="polygons over all scenes; need a georeference")
-    background: int | None = Field(default=None, description="class value outside polygons; None: not known")
-    file_bands: tuple[str, ...] = Field(description="names of the bands of every image file, in the file's order")
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
-    ignore: tuple[int, ...] = Field(default=(), description="values of the label raster that mean: not known")
-    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
+    background: int | None = Field(default=None, description="class value outside polygons; None: unknown")
+    file_bands: tuple[str, ...] = Field(description="names of the bands of every image file, in file order")
+    nodata: float | None = Field(default=None, description="in addition to what the files themselves state")
+    ignore: tuple[int, ...] = Field(default=(), description="values of the label raster that mean unknown")
+    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, if they differ")
 
     @property
     def looks(self) -> int:

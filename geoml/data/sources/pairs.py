@@ -26,12 +26,12 @@ class Config(SourceConfig):
     images: str = Field(description="path under root with {id} in it, such as {id}_S1Hand.tif")
     labels: str = Field(description="path under root with {id} in it")
     file_bands: tuple[str, ...] | Literal["wavelengths"] = Field(
-        description="names of the image file's bands, in the file's order; or wavelengths: they are asked for by those"
-        " that the file says"
+        description="names of the image file's bands, in file order; or wavelengths: select bands by the"
+        " wavelengths in the file"
     )
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
-    ignore: tuple[int, ...] = Field(default=(), description="label values that mean: not known")
-    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, where they differ")
+    nodata: float | None = Field(default=None, description="in addition to what the files themselves state")
+    ignore: tuple[int, ...] = Field(default=(), description="label values that mean unknown")
+    values: dict[int, int] = Field(default_factory=dict, description="label value -> class value, if they differ")
 
     @property
     def offers(self) -> tuple[str, ...] | None:

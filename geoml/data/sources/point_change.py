@@ -43,22 +43,26 @@ class Config(FileSource):
     images: str = Field(description="path under root with {id} in it")
     points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
     dates: tuple[str, ...] = Field(min_length=2, description="text of each date in an id, earliest first")
-    stamp: str = Field(default="_{date}_", description="where in an id the date stands; the rest of it is the place")
+    stamp: str = Field(default="_{date}_", description="where the date is in an id; the rest of the id is the place")
     pairs: Literal["all", "consecutive", "longest"] = Field(
         default="all",
-        description="dates that make a scene: every two, neighbours among those a place has, or its first and last",
+        description="dates that form a scene: every pair, consecutive dates of a place, or its first and last",
     )
     file_bands: tuple[str, ...]
     nodata: float | None = None
-    match: float = Field(gt=0, description="metres: at most this far apart, two points are the same thing")
-    apart: float = Field(gt=0, description="metres without a point of the other date around what counts as a change")
-    radius: float = Field(gt=0, description="metres: disc of a change")
-    ring: float = Field(default=0.0, ge=0, description="metres around the disc of a change that are not known")
-    edge: float = Field(default=0.0, ge=0, description="metres from the image's edge where a lone point is not known")
-    unchanged: int = Field(default=0, description="class value")
+    match: float = Field(gt=0, description="metres: two points at most this far apart are the same object")
+    apart: float = Field(gt=0, description="metres around a change that must have no point of the other date")
+    radius: float = Field(gt=0, description="radius in metres of the disc that a change labels")
+    ring: float = Field(default=0.0, ge=0, description="metres around that disc that are unknown")
+    edge: float = Field(
+        default=0.0, ge=0, description="metres from the image's edge in which a point without a match is unknown"
+    )
+    unchanged: int = Field(default=0, description="class value of what stayed")
     gain: int = Field(description="class value of what appeared")
-    loss: int = Field(description="class value of what vanished; may be that of gain")
-    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
+    loss: int = Field(description="class value of what vanished; may equal gain")
+    no_file: Literal["empty", "error"] = Field(
+        default="error", description="treat a missing points file as empty or as an error"
+    )
 
     @property
     def looks(self) -> int:

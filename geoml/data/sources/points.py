@@ -27,11 +27,13 @@ class Config(FileSource):
     points: str = Field(description="path under root with {id} in it: .csv of x,y pixels or GeoJSON in the image's CRS")
     file_bands: tuple[str, ...]
     nodata: float | None = None
-    radius: float = Field(gt=0, description="metres")
-    ring: float = Field(default=0.0, ge=0, description="metres around the disc that are labelled neither way")
+    radius: float = Field(gt=0, description="radius in metres of the disc that a point labels")
+    ring: float = Field(default=0.0, ge=0, description="metres around that disc that are unknown")
     value: int = 1
     background: int = 0
-    no_file: Literal["empty", "error"] = Field(default="error", description="what a missing points file means")
+    no_file: Literal["empty", "error"] = Field(
+        default="error", description="treat a missing points file as empty or as an error"
+    )
 
 
 def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:

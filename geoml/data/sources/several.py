@@ -23,7 +23,7 @@ class Config(SourceConfig):
     converts: ClassVar[bool] = True
 
     kind: Literal["several"]
-    of: dict[Name, Part] = Field(min_length=1, description="name: source; each as it would be alone")
+    of: dict[Name, Part] = Field(min_length=1, description="name: source; each as it would be on its own")
 
     @model_validator(mode="after")
     def _alike(self) -> Self:

@@ -59,16 +59,18 @@ class Config(SourceConfig):
     catalog: Place
     collection: str | None = None
     datetime: When | tuple[When, ...] = Field(description="RFC 3339 instant or interval, or one for each date")
-    bbox: tuple[float, float, float, float] | None = Field(default=None, description="default: around the labels")
+    bbox: tuple[float, float, float, float] | None = Field(default=None, description="by default around the labels")
     filter: str | None = None
-    strict: bool = Field(default=False, description="an item that cannot be used is an error, instead of left out")
+    strict: bool = Field(
+        default=False, description="treat an item that cannot be used as an error, instead of leaving it out"
+    )
     labels: tuple[VectorLabels, ...]
-    background: int | None = Field(default=None, description="class value of unlabelled pixels; None: not known")
+    background: int | None = Field(default=None, description="class value of unlabelled pixels; None: unknown")
     mask: Literal["auto", "none"] = "auto"
     composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
     crs: str = Field(default="utm", description="utm or EPSG:code")
     anchor: Phase = Field(default=0.0, description="pixel phase of the plane, 0.0 or 0.5")
-    block: int = Field(default=512, ge=32, description="pixels of one scene on the plane")
+    block: int = Field(default=512, ge=32, description="side of a scene in pixels of the plane")
 
     @property
     def looks(self) -> int:

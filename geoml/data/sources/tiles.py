@@ -38,8 +38,8 @@ class Config(FileSource):
     images: str = Field(description="path under root with {x}, {y} and {z} in it")
     labels: VectorLabels
     background: int = Field(default=0, description="class value outside polygons")
-    zoom: int = Field(ge=0, le=30, description="tiles of this zoom; a missing one is averaged from finer tiles")
-    mosaic: int = Field(default=1, ge=1, description="n x n tiles are one scene, so that crops may cross tile borders")
+    zoom: int = Field(ge=0, le=30, description="zoom of the tiles used; a missing one is averaged from finer tiles")
+    mosaic: int = Field(default=1, ge=1, description="n x n tiles form one scene, so that crops can cross tile borders")
     file_bands: tuple[str, ...] = ("red", "green", "blue")
 
 

@@ -38,6 +38,16 @@ _KERNELS = {
     True: ("conv2d", "kernel", (3, 2, 0, 1)),
     False: ("depthwise_conv2d", "depthwise_kernel", (2, 3, 0, 1)),
 }
+DESCRIPTION = (
+    "Land cover of one cloud-free date of Sentinel-2 at 10 m, nine classes, anywhere on land. Published for level L1C; "
+    "L2A works too (see scores). Clouds become snow, their shadows water: mask them"
+)
+TRAINING = {
+    "source": "https://github.com/google/dynamicworld",
+    "paper": "https://doi.org/10.1038/s41597-022-01307-4",
+    "images": "Sentinel-2 scenes of 2019 with few clouds, annotated by hand; sites drawn by biome in both hemispheres",
+    "by": "Google, in partnership with National Geographic and the World Resources Institute",
+}
 TOLERANCE = 1e-4
 WHAT = "Dynamic World's arrays"
 
@@ -66,14 +76,14 @@ def convert(source: str | Path, out: str | Path) -> MapCard:
         scores["reference_difference"] = _compare(module, folder / "reference_128.npz")
     card = MapCard(
         name="dynamic-world",
-        description="Land cover of Sentinel-2 surface or top-of-atmosphere reflectance at 10 m, nine classes",
+        description=DESCRIPTION,
         architecture="dynamicworld",
         config=config,
         bands=tuple(Band(name=name, std=1e-4, unit="reflectance") for name in BANDS),
         gsd=10.0,
         chip_size=256,
         classes=tuple(ClassInfo(value=k, name=n, color=c) for k, (n, c) in enumerate(CLASSES.items())),
-        training={"source": "https://github.com/google/dynamicworld", "paper": "10.1038/s41597-022-01307-4"},
+        training=TRAINING,
         scores=scores,
     )
     return package.save(module, card, out)

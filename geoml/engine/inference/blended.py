@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.engine.contract import PixelOutput
@@ -15,10 +17,13 @@ from geoml.grid.chips import blend_window
 from geoml.grid.plane import Window
 
 
-def blended(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iterator[tuple[Window, list[Tensor]]]:
+def blended(
+    network: Network[PixelOutput], pixels: Pixels, window: Window, wanted: NDArray[np.bool_]
+) -> Iterator[tuple[Window, list[Tensor]]]:
     """What the output averages, summed under the card's window in a rolling buffer as high as one chip.
 
-    Every pixel gets all chips of the lattice that hold it, also at the border of the data, so no weight is zero.
+    Every pixel gets all chips of the lattice that hold it, also at the border of the data, so no weight is zero. A chip
+    without a pixel of ``wanted``, which covers the pixels, is not computed.
     """
     grid, backend, output = network.grid, network.backend, network.output
     weight = torch.from_numpy(blend_window(network.card.window, grid.size)).to(backend.device)
@@ -29,7 +34,7 @@ def blended(network: Network[PixelOutput], pixels: Pixels, window: Window) -> It
         if n == 0:
             total = torch.zeros((output.channels, *place.shape), device=backend.device)
             norm = torch.zeros(place.shape, device=backend.device)
-        todo = [c for c in chips if pixels.valid[c.slices(pixels.origin)].any()]
+        todo = [c for c in chips if wanted[c.slices(pixels.origin)].any()]
         if todo:
             strip = strip_of(backend, network.card, pixels, place)
 

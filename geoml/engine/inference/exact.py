@@ -9,6 +9,7 @@ from functools import reduce
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geoml.engine.contract import PixelOutput
@@ -18,16 +19,19 @@ from geoml.engine.pixels import Pixels
 from geoml.grid.plane import Window
 
 
-def exact(network: Network[PixelOutput], pixels: Pixels, window: Window) -> Iterator[tuple[Window, list[Tensor]]]:
-    """Rows of cores. A chip is trimmed to what touches the window, where its halo makes that free of effect."""
+def exact(
+    network: Network[PixelOutput], pixels: Pixels, window: Window, wanted: NDArray[np.bool_]
+) -> Iterator[tuple[Window, list[Tensor]]]:
+    """Rows of cores. A chip is trimmed to what touches the window, where its halo makes that free of effect; one
+    without a pixel of ``wanted``, which covers the pixels, is not computed."""
     grid, backend = network.grid, network.backend
     for row in grid.rows(window):
         cores = [network.trimmed(grid.output_window(*k), window) for k in row]
         whole = cores[0].union(cores[-1])
         here = Window(max(whole.y0, window.y0), window.x0, min(whole.y1, window.y1), window.x1)
         out = _blank(network, here)
-        wanted = [part for core in cores for part in network.parts(core)]
-        todo = [w for w in wanted if pixels.valid[w.intersect(window).slices(pixels.origin)].any()]
+        parts = [part for core in cores for part in network.parts(core)]
+        todo = [w for w in parts if wanted[w.intersect(window).slices(pixels.origin)].any()]
         if todo:
             strip = strip_of(backend, network.card, pixels, reduce(Window.union, todo).expand(grid.halo))
 

@@ -86,9 +86,10 @@ class Predictor:
         return Network(self.backend, self.card, self.grid, self.output).trimmed(core, window)
 
     @torch.inference_mode()
-    def rows(self, pixels: Pixels, window: Window) -> Iterator[Rows]:
+    def rows(self, pixels: Pixels, window: Window, asked: NDArray[np.bool_] | None = None) -> Iterator[Rows]:
         """Predict ``window`` from pixels that cover at least ``needed(window)``, in rows from top to bottom.
 
+        Of pixels outside of ``asked``, (y, x) of the window, nothing is promised: chips of none but these cost nothing.
         Where there is no data the model sees 0 and the output is nodata. Raises ModelError when the model's output is
         not finite where there is data, or the device fails, and TransientError when it has no memory for a single chip.
         """
@@ -101,7 +102,11 @@ class Predictor:
                 return
             join = exact if self.grid.exact else blended
             network = Network(self.backend, self.card, self.grid, output, self.tta)
-            for here, encoded in self.backend.download(join(network, pixels, window)):
+            wanted = pixels.valid
+            if asked is not None:
+                wanted, inner = np.zeros_like(wanted), window.slices(pixels.origin)
+                wanted[inner] = pixels.valid[inner] & asked
+            for here, encoded in self.backend.download(join(network, pixels, window, wanted)):
                 yield Rows(here, output.stored(encoded, pixels.valid[here.slices(pixels.origin)]))
 
     def forward(self, x: Tensor) -> Tensor:

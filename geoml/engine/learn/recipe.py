@@ -27,38 +27,42 @@ class AroundLabels(Query):
 class LearnRecipe(Frozen):
     """One learning from few labels: a file of places with a class and a search in; a package and its worth out."""
 
-    name: str = Field(default="landcover", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the package")
-    description: str = Field(default="", description="goes to the card")
-    license: str = Field(default="Apache-2.0", description="goes to the card")
-    task: Literal["landcover"] = Field(default="landcover", description="goes to the card")
+    name: str = Field(default="landcover", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the package")
+    description: str = Field(default="", description="stored in the card")
+    license: str = Field(default="Apache-2.0", description="stored in the card")
+    task: Literal["landcover"] = Field(default="landcover", description="stored in the card")
     labels: Place = Field(description="points or polygons: GeoPackage, GeoJSON, GeoParquet or Shapefile, in any CRS")
-    field: str = Field(description="its column with the class, a name or a number")
-    layer: str | None = Field(default=None, description="of a file with several")
+    field: str = Field(description="column of the labels with the class, a name or a number")
+    layer: str | None = Field(default=None, description="layer of the labels, if the file has several")
     contradictions: Literal["refuse", "allow"] = Field(
-        default="refuse", description="of the field by another column that names the same classes"
+        default="refuse", description="whether the field may contradict another column that names the same classes"
     )
     query: AroundLabels
-    model: Place = Field(default="presto", description="package of an encoder, or bands: no encoder, the bands alone")
+    model: Place = Field(default="presto", description="package of an encoder, or bands: no encoder, only the bands")
     bands: tuple[str, ...] = Field(default=(), description="common names; by default those of the encoder")
-    gsd: float | None = Field(default=None, gt=0, description="metres; by default that of the encoder")
+    gsd: float | None = Field(default=None, gt=0, description="metres per pixel; by default that of the encoder")
     heads: tuple[Head, ...] = Field(
         default=HEADS,
         min_length=1,
-        description="what cross-validation chooses from; the first unless another is clearly better",
+        description="candidates for cross-validation; the first is used unless another is clearly better",
     )
-    folds: int = Field(default=5, ge=2, le=20, description="of ground, at most; fewer where a class has fewer places")
+    folds: int = Field(
+        default=5, ge=2, le=20, description="maximum number of spatial folds; fewer if a class has fewer places"
+    )
     ground: float = Field(
-        default=200.0, ge=0, description="metres: labels in one square of this side are in one fold; 0: none is shared"
+        default=200.0,
+        ge=0,
+        description="metres: labels in one square of this side are kept in one fold; 0: each place on its own",
     )
-    sets: float = Field(default=0.9, gt=0, lt=1, description="share of truths that prediction sets promise to hold")
-    pixels: int = Field(default=100, ge=1, description="of one polygon that are learnt from, at most")
+    sets: float = Field(default=0.9, gt=0, lt=1, description="share of truths that prediction sets promise to contain")
+    pixels: int = Field(default=100, ge=1, description="maximum number of pixels learnt from one polygon")
     seed: int = Field(default=0, ge=0, description="of folds, draws and the pixels of large polygons")
     crs: str = Field(default="utm", description="utm: the zone of each place; data: that of the items; or EPSG:code")
     mask: Literal["auto", "none"] = Field(
-        default="auto", description="auto: the quality mask that the catalog's YAML describes"
+        default="auto", description="auto: use the quality mask described in the catalog's YAML"
     )
     composite: Literal["first", "least_cloudy", "median", "mean"] = Field(
-        default="least_cloudy", description="how the items of one place and step become one image"
+        default="least_cloudy", description="how the items of one place and step are combined into one image"
     )
     block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
         default=2048, ge=64, le=65536, description="pixels; does not change the result"

@@ -158,7 +158,7 @@ def _predict(
     futures = []
     try:
         start = time.perf_counter()
-        for rows in predictor.rows(run.pixels, run.block.window):
+        for rows in predictor.rows(run.pixels, run.block.window, run.asked):
             tally.seconds["model"] += time.perf_counter() - start
             room.acquire()
             futures.append(writing.submit(write, rows))

@@ -22,40 +22,39 @@ class StreamRecipe(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    model: Place = Field(description="name, folder or URL of a model package that answers every pixel of one date")
+    model: Place = Field(description="name, folder or URL of a model package that maps every pixel of one date")
     size: int = Field(
-        default=512, ge=16, le=8192, description="pixels of a chip's side; a larger frame is cut and joined exactly"
+        default=512, ge=16, le=8192, description="side of a chip in pixels; a larger frame is cut and joined exactly"
     )
-    every: int = Field(default=1, ge=1, le=1_000_000, description="of so many frames one is taken")
+    every: int = Field(default=1, ge=1, le=1_000_000, description="use every n-th frame")
     bands: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
         default=(),
-        description="names of the bands of a frame in their order; by default what a GeoTIFF says, else red green blue"
-        " of three, else those of the model",
+        description="names of a frame's bands in order; by default as a GeoTIFF states, else red green blue if"
+        " there are three, else those of the model",
     )
     scale: float | None = Field(
-        default=None, gt=0, description="physical values are stored ones times this; by default what a file says"
+        default=None, gt=0, description="factor from stored to physical values; by default as the file states"
     )
-    offset: float | None = Field(default=None, description="and plus this; by default what a file says")
+    offset: float | None = Field(default=None, description="added after the scale; by default as the file states")
     halo: bool = Field(
         default=True,
-        description="compute what surrounds a frame too, as predict does; without, the network pads the edges itself,"
-        " which costs less",
+        description="also compute what surrounds a frame, as predict does; without it the network pads the edges"
+        " itself, which is cheaper",
     )
     watch: float = Field(
         default=0.0,
         ge=0,
         le=86400,
-        description="the folder is being filled: go on until nothing has come for so many seconds; 0: take what is"
-        " there",
+        description="the folder is still being filled: continue until nothing new has come for this many"
+        " seconds; 0: process what is there",
     )
     live: bool = Field(
         default=False,
-        description="frames come when they are due (a video at its own rate, a watched folder), and those that the"
-        " model is too late for are dropped and said",
+        description="frames arrive in real time (a video at its own rate, a watched folder); frames that the"
+        " model is too late for are dropped and reported",
     )
-    ahead: int = Field(default=4, ge=1, le=256, description="frames that wait for the model at most")
+    ahead: int = Field(default=4, ge=1, le=256, description="maximum number of frames waiting for the model")
     out_of_domain: Literal["warn", "refuse", "allow"] = Field(
         default="warn",
-        description="for a first frame unlike the training data: warn (numbers in another unit are refused), refuse,"
-        " allow",
+        description="for a first frame unlike the training data: warn (but refuse another unit), refuse, or allow",
     )

@@ -21,61 +21,76 @@ class TrackRecipe(Frozen):
 
     model: Place | None = Field(default=None, description="name, folder or URL of a model package that finds objects")
     detections: Place | None = Field(
-        default=None, description="what was found: MOTChallenge text (frame,id,left,top,width,height,…) or Parquet"
+        default=None,
+        description="detections from elsewhere: MOTChallenge text (frame,id,left,top,width,height,…) or Parquet",
     )
     homographies: Place | None = Field(
         default=None,
-        description="rows of a frame and nine numbers: its pixels to those of the first frame, which needs none",
+        description="one row per frame: its number and nine values that map its pixels to those of the first frame,"
+        " which needs none",
     )
-    fixed_camera: bool = Field(default=False, description="the camera does not move, so frames need no placing")
+    fixed_camera: bool = Field(default=False, description="the camera does not move, so frames need no registration")
     log: Place | None = Field(
         default=None,
-        description="list (CSV) with the time of each frame, and where it has them frame, longitude, latitude",
+        description="CSV with the time of each frame and, optionally, frame, longitude, latitude",
     )
-    fps: float | None = Field(default=None, ge=1e-3, le=1e5, description="frames a second, where there is no log")
-    start: When | None = Field(default=None, description="time of the first frame, of fps or a log in seconds")
+    fps: float | None = Field(default=None, ge=1e-3, le=1e5, description="frames per second, if there is no log")
+    start: When | None = Field(default=None, description="time of the first frame, for fps or a log in seconds")
     first_frame: int = Field(
         default=1, ge=0, description="number of the first frame; MOTChallenge counts from 1, others from 0"
     )
-    every: int = Field(default=1, ge=1, le=1_000_000, description="of so many frames one is taken")
+    every: int = Field(default=1, ge=1, le=1_000_000, description="use every n-th frame")
     reference: Place | None = Field(
-        default=None, description="georeferenced mosaic: a GeoTIFF or a folder of them; the first frame is found on it"
+        default=None,
+        description="georeferenced mosaic: a GeoTIFF or a folder of them; the first frame is matched to it",
     )
     reference_homography: Place | None = Field(
         default=None,
-        description="nine numbers: pixels of the first frame to those of the reference, or to x, y of --crs",
+        description="nine values that map pixels of the first frame to those of the reference, or to x, y of --crs",
     )
-    crs: str | None = Field(default=None, description="of what the reference homography gives, where no mosaic says it")
+    crs: str | None = Field(
+        default=None, description="CRS of the reference homography's result, if no mosaic states it"
+    )
     gsd: float | None = Field(
-        default=None, gt=0, description="metres of a pixel of the first frame, where nothing says where on Earth it is"
+        default=None, gt=0, description="metres per pixel of the first frame, if nothing says where on Earth it is"
     )
     stills: bool = Field(
         default=False, description="overlapping photos: each place belongs to one of them, so that a car counts once"
     )
     bands: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
-        default=(), description="names of the bands of a frame in their order, where the files do not say it"
+        default=(), description="names of a frame's bands in order, if the files do not state them"
     )
     scale: float | None = Field(
-        default=None, gt=0, description="physical values are stored ones times this; by default what a file says"
+        default=None, gt=0, description="factor from stored to physical values; by default as the file states"
     )
-    offset: float | None = Field(default=None, description="and plus this; by default what a file says")
+    offset: float | None = Field(default=None, description="added after the scale; by default as the file states")
     sure: float | None = Field(
         default=None, ge=0, le=1,
-        description="confidence from which a detection may begin a track; by default what the card of the model"
-        f" reports, and {SURE} without one",
+        description="lowest confidence of a detection that may begin a track; by default the threshold in the"
+        f" model's card, else {SURE}",
     )  # fmt: skip
-    unsure: float = Field(default=0.1, ge=0, le=1, description="confidence from which a detection may continue one")
-    gap: float = Field(default=USUAL.gap, gt=0, le=3600, description="seconds for which one that is not seen is kept")
+    unsure: float = Field(
+        default=0.1, ge=0, le=1, description="lowest confidence of a detection that may continue a track"
+    )
+    gap: float = Field(
+        default=USUAL.gap, gt=0, le=3600, description="seconds for which a track without a detection is kept"
+    )
     wander: float = Field(
-        default=USUAL.wander, gt=0, description="m²/s³, how much velocities change: its root in m/s within a second"
+        default=USUAL.wander,
+        gt=0,
+        description="m²/s³, how much velocities change: its square root is the change in m/s within a second",
     )
     speed: float = Field(
-        default=USUAL.speed, gt=0, description="m/s, standard deviation of new ones; four times it is the fastest"
+        default=USUAL.speed,
+        gt=0,
+        description="m/s, standard deviation of the speed of new tracks; four times this is the maximum",
     )
     noise: float = Field(
         default=USUAL.noise, gt=0, le=1, description="standard deviation of centres, as a share of the size"
     )
-    truth: Place | None = Field(default=None, description="true ids in the same pixels, as detections: prints scores")
+    truth: Place | None = Field(
+        default=None, description="true ids in the same pixels, in the format of detections: prints scores"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, final
 
 from geoml.engine.task import OnEpoch
 from geoml.geolocation.tasks._locators import LocatorTask
-from geoml.geolocation.training.place_scores import PlaceScores
-from geoml.geolocation.training.recipe import GeoRecipe
+from geoml.geolocation.training.recipe import CHOSEN_BY, GeoRecipe
 from geoml.io.report.score_table import ScoreTable
 from geoml.recipe import Frozen
 
@@ -25,8 +24,8 @@ class Task(LocatorTask):
 
     name: ClassVar = "geolocation"
     recipe: ClassVar[type[Frozen]] = GeoRecipe
-    key: ClassVar = PlaceScores.key
-    larger_is_better: ClassVar = PlaceScores.larger_is_better
+    key: ClassVar = CHOSEN_BY
+    larger_is_better: ClassVar = True
 
     @staticmethod
     def fit(recipe: GeoRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
@@ -51,7 +50,7 @@ class Task(LocatorTask):
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
         """Rows for each test set, then for doing nothing: how far off, and how many within what distance."""
         rows = []
-        for name, test in scores["sets"].items():
+        for name, test in scores.get("sets", scores).items():  # a card holds the sets alone
             nothing = test.get("baseline", {}).items()  # packages from before have none
             for label, row in ((name, test), *((f"{name}, {constant}", row) for constant, row in nothing)):
                 shares = (f"{row[f'within_{d}']:.1%}" for d in WITHIN_KM)

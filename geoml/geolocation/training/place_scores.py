@@ -17,6 +17,7 @@ from geoml.geolocation.locate import answers, locator
 from geoml.geolocation.nn import conformal, geoscores
 from geoml.geolocation.rows import schema as geolocations
 from geoml.geolocation.training import balance
+from geoml.geolocation.training.recipe import CHOSEN_BY
 from geoml.grid import sphere
 
 Floats = NDArray[np.float64]
@@ -31,7 +32,7 @@ class PlaceScores:
     answer, however sure.
     """
 
-    key: ClassVar[str] = "geoscore"
+    key: ClassVar[str] = CHOSEN_BY
     larger_is_better: ClassVar[bool] = True
 
     def __init__(

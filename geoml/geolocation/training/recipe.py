@@ -8,33 +8,40 @@ from pydantic import Field, JsonValue, model_validator
 
 from geoml.recipe import Frozen, Place, digest
 
+CHOSEN_BY = "geoscore"
+"""The score that tells locators apart; larger is better."""
+
 
 class OutlierExposure(Frozen):
     """Pictures that the locator is not for, made by geoml.geolocation.training.outliers: a second head learns to tell
     them."""
 
     pictures: int = Field(default=1000, ge=20, description="of each kind, to train on")
-    calibration: int = Field(default=150, ge=20, description="of each kind, to tell how many are refused")
-    maps: tuple[str, ...] = Field(default=(), description="other maps of the world, as other renderings")
+    calibration: int = Field(default=150, ge=20, description="of each kind, to measure how many are refused")
+    maps: tuple[str, ...] = Field(default=(), description="other world maps, as other renderings")
     scenes: tuple[str, ...] = Field(default=(), description="folders with red, green and blue .tif of ground nearby")
     hidden: int = Field(default=256, ge=0)
     epochs: int = Field(default=12, ge=1)
-    kept: float = Field(default=0.98, gt=0, lt=1, description="share of sure answers on validation pictures to keep")
+    kept: float = Field(
+        default=0.98, gt=0, lt=1, description="share of confident answers on validation pictures to keep"
+    )
 
 
 class WorldSource(Frozen):
     """Random places on land, as crops of equirectangular pictures of the whole world."""
 
     kind: Literal["world"]
-    picture: str = Field(description="the picture that trains, gives the gallery and the queries of the same month")
+    picture: str = Field(description="the picture that trains and gives the gallery and the queries of the same month")
     renderings: tuple[str, ...] = Field(default=(), description="other pictures of the same places, as positives")
-    other: str | None = Field(default=None, description="another month: asked at the end, never trained on")
-    land: str = Field(description="land-sea mask in the form of basemap")
-    places: int = Field(default=8192, ge=16, description="to draw for training, before blocks and gap take theirs")
-    queries: int = Field(default=1000, ge=8, description="of each test set")
-    calibration: int = Field(default=500, ge=8, description="of each validation set")
+    other: str | None = Field(default=None, description="another month: used for queries at the end, never trained on")
+    land: str = Field(description="land-sea mask in basemap's format")
+    places: int = Field(
+        default=8192, ge=16, description="places drawn for training, before blocks and gap remove theirs"
+    )
+    queries: int = Field(default=1000, ge=8, description="per test set")
+    calibration: int = Field(default=500, ge=8, description="per validation set")
     width_km: tuple[float, float] = Field(default=(600.0, 1000.0))
-    foreign: OutlierExposure | None = Field(default=None, description="default: every picture is answered")
+    foreign: OutlierExposure | None = Field(default=None, description="by default every picture is answered")
     south: float = Field(default=-60.0, ge=-90, description="degrees; Antarctica is a white sheet at this scale")
     north: float = Field(default=90.0, le=90)
 
@@ -44,11 +51,13 @@ class PictureSource(Frozen):
 
     kind: Literal["pictures"]
     pictures: tuple[Place, ...] = Field(min_length=1, description="folders, globs, lists (CSV, Parquet), STAC items")
-    tests: dict[str, str] = Field(default_factory=dict, description="other lists by name: asked, never trained on")
-    per_place: int | None = Field(default=None, ge=1, description="pictures of one place at most")
-    place_km: float = Field(default=1.0, gt=0, description="side of a place, at the equator")
-    queries: int = Field(default=1000, ge=8, description="of each test set that is split off")
-    calibration: int = Field(default=500, ge=20, description="of each validation set")
+    tests: dict[str, str] = Field(
+        default_factory=dict, description="other lists by name: used for queries, never trained on"
+    )
+    per_place: int | None = Field(default=None, ge=1, description="maximum number of pictures of one place")
+    place_km: float = Field(default=1.0, gt=0, description="side of a place in km, at the equator")
+    queries: int = Field(default=1000, ge=8, description="per test set that is split off")
+    calibration: int = Field(default=500, ge=20, description="per validation set")
 
 
 class BlockSplit(Frozen):
@@ -63,8 +72,8 @@ class BlockSplit(Frozen):
 class Views(Frozen):
     """Each place is seen several times, each time with another heading and width."""
 
-    clean: int = Field(default=1, ge=1, description="as the picture is; the first of them is the gallery")
-    seasons: int = Field(default=2, ge=0, description="in another look, see geoml.geolocation.training.season")
+    clean: int = Field(default=1, ge=1, description="views of the unchanged picture; the first of them is the gallery")
+    seasons: int = Field(default=2, ge=0, description="views with another look, see geoml.geolocation.training.season")
 
 
 class Head(Frozen):
@@ -78,7 +87,7 @@ class BackboneTraining(Frozen):
     """The backbone learns too: from pictures, each with another heading, width and look in every epoch."""
 
     learn: Literal["all", "last-stages"] = Field(default="all", description="last-stages: the later half of the layers")
-    rate_factor: float = Field(default=1.0, gt=0, description="times lr is the backbone's rate")
+    rate_factor: float = Field(default=1.0, gt=0, description="learning rate of the backbone relative to lr")
 
 
 class HeadTraining(Frozen):
@@ -89,8 +98,10 @@ class HeadTraining(Frozen):
     lr: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     clip: float = Field(default=1.0, gt=0)
-    balance: float = Field(default=0.5, ge=0, le=1, description="exponent of inverse counts of blocks; 0: as it is")
-    backbone: BackboneTraining | None = Field(default=None, description="default: it stays, only the head learns")
+    balance: float = Field(default=0.5, ge=0, le=1, description="exponent of the inverse block counts; 0: no balancing")
+    backbone: BackboneTraining | None = Field(
+        default=None, description="by default it is frozen and only the head learns"
+    )
 
 
 class Calibration(Frozen):
@@ -99,7 +110,9 @@ class Calibration(Frozen):
     alpha: float = Field(default=0.1, gt=0, lt=1)
     within_km: float = Field(default=750.0, gt=0, description="an answer is right within this distance")
     precision: float = Field(default=0.9, gt=0, lt=1)
-    blocks: bool = Field(default=False, description="choose the threshold on validation blocks, never trained")
+    blocks: bool = Field(
+        default=False, description="choose the threshold on validation blocks, which are never trained on"
+    )
 
 
 class GeoRecipe(Frozen):
@@ -109,19 +122,21 @@ class GeoRecipe(Frozen):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     kind: Literal["overhead", "photo"] = "overhead"
-    license: str = Field(min_length=2, description="of the weights, SPDX")
-    data_license: str = Field(min_length=2, description="of the pictures that trained it")
+    license: str = Field(min_length=2, description="SPDX licence of the weights")
+    data_license: str = Field(min_length=2, description="licence of the pictures that trained it")
     source: WorldSource | PictureSource = Field(discriminator="kind")
     split: BlockSplit = BlockSplit()
     views: Views = Views()
     backbone: str = "efficientnet-lite0-stages"
     weights: str | None = "imagenet"
-    size: int | None = Field(default=None, ge=32, description="pixels; default: what the backbone was made for")
+    size: int | None = Field(
+        default=None, ge=32, description="side in pixels; by default what the backbone was made for"
+    )
     head: Head
     training: HeadTraining = HeadTraining()
     calibration: Calibration = Calibration()
     half: bool = Field(default=True, description="store the weights in half precision")
-    int8: bool = Field(default=False, description="and large ones in 8 bits: half the size")
+    int8: bool = Field(default=False, description="also store large weights in 8 bits: half the size")
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -26,14 +26,16 @@ class StacYears(Frozen):
     collection: str | None = None
     bbox: Bounds = Field(description="west south east north, degrees")
     dates: tuple[When, ...] = Field(min_length=2, description="RFC 3339 intervals")
-    gsd: float = Field(gt=0, description="metres")
+    gsd: float = Field(gt=0, description="metres per pixel")
     crs: str = "utm"
     bands: tuple[str, str, str] = RGB
     filter: str | None = None
     mask: Literal["auto", "none"] = "auto"
     composite: Literal["first", "least_cloudy", "median", "mean"] = "least_cloudy"
-    stretch: tuple[float, float] | None = Field(default=None, description="values of black and white; None: by dates")
-    share: float = Field(default=1.0, gt=0, description="of the batches, against the other sources")
+    stretch: tuple[float, float] | None = Field(
+        default=None, description="values shown as black and white; None: percentiles 1 and 99 of all dates together"
+    )
+    share: float = Field(default=1.0, gt=0, description="share of the batches relative to the other sources")
 
 
 class FileYears(Frozen):
@@ -41,13 +43,15 @@ class FileYears(Frozen):
 
     kind: Literal["files"]
     root: str
-    images: str = Field(description="path under root with {date} in it, and {id} where there are several grounds")
-    dates: Dates = Field(description="what stands for {date}")
-    gsd: float | None = Field(default=None, gt=0, description="units of the files' CRS; None: of the first file")
-    bounds: Bounds | None = Field(default=None, description="left bottom right top in the files' CRS")
+    images: str = Field(description="path under root with {date} in it, and {id} if there are several grounds")
+    dates: Dates = Field(description="texts that replace {date}")
+    gsd: float | None = Field(
+        default=None, gt=0, description="in units of the files' CRS; None: that of the first file"
+    )
+    bounds: Bounds | None = Field(default=None, description="left, bottom, right, top in the files' CRS")
     bands: tuple[int, int, int] = (1, 2, 3)
-    stretch: tuple[float, float] | None = Field(default=(0.0, 255.0), description="values of black and white")
-    share: float = Field(default=1.0, gt=0, description="of the batches, against the other sources")
+    stretch: tuple[float, float] | None = Field(default=(0.0, 255.0), description="values shown as black and white")
+    share: float = Field(default=1.0, gt=0, description="share of the batches relative to the other sources")
 
 
 Source = Annotated[StacYears | FileYears, Field(discriminator="kind")]
@@ -56,15 +60,21 @@ Source = Annotated[StacYears | FileYears, Field(discriminator="kind")]
 class RetrievalTraining(Frozen):
     """How the last stages of the backbone and a projection learn, see `geoml.geolocation.training.contrastive`."""
 
-    side: int = Field(default=128, ge=32, description="pixels of a picture")
+    side: int = Field(default=128, ge=32, description="side of a picture in pixels")
     steps: int = Field(default=600, ge=1)
     batch: int = Field(default=24, ge=2)
     rate: float = Field(default=4e-4, gt=0)
-    stages: int = Field(default=3, ge=0, le=7, description="of the backbone that learn, from the last")
-    turn: float = Field(default=math.pi / 4, ge=0, le=math.pi, description="radians between the pictures of a pair")
-    upright: float = Field(default=0.3, ge=0, le=1, description="share of pairs that are not turned at all")
-    shift: float = Field(default=0.19, ge=0, lt=0.5, description="share of the side between the pictures of a pair")
-    zoom: tuple[float, float] = Field(default=(0.8, 1.25), description="least and most ground a pixel")
+    stages: int = Field(
+        default=3, ge=0, le=7, description="number of backbone stages that learn, counted from the last"
+    )
+    turn: float = Field(
+        default=math.pi / 4, ge=0, le=math.pi, description="maximum rotation in radians between the pictures of a pair"
+    )
+    upright: float = Field(default=0.3, ge=0, le=1, description="share of pairs that are not rotated at all")
+    shift: float = Field(
+        default=0.19, ge=0, lt=0.5, description="maximum shift between the pictures of a pair, as a share of the side"
+    )
+    zoom: tuple[float, float] = Field(default=(0.8, 1.25), description="smallest and largest ground per pixel")
     look: float = Field(default=1.0, ge=0, description="strength of other looks")
 
 
@@ -74,10 +84,10 @@ class RetrievalRecipe(Frozen):
     task: Literal["retrieval"]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    license: str = Field(min_length=2, description="of the weights, SPDX")
-    data_license: str = Field(min_length=2, description="of the pictures that trained it")
+    license: str = Field(min_length=2, description="SPDX licence of the weights")
+    data_license: str = Field(min_length=2, description="licence of the pictures that trained it")
     sources: tuple[Source, ...] = Field(min_length=1)
-    tests: tuple[Source, ...] = Field(default=(), description="other ground, asked and never trained on")
+    tests: tuple[Source, ...] = Field(default=(), description="other ground, used for queries and never trained on")
     training: RetrievalTraining = RetrievalTraining()
     half: bool = Field(default=True, description="store the weights in half precision")
     seed: int = Field(default=0, ge=0)

@@ -42,18 +42,22 @@ class TimeSpec(Frozen):
 
     source: Literal["axis", "message", "name", "attribute", "item"] | None = Field(
         default=None,
-        description="the dimension of the file, a message of GRIB, the name of the file, an attribute or a STAC item;"
-        " by default axis for netCDF, Zarr and EOPatch, message for GRIB, else name",
+        description="where the time is: axis, a dimension of the file; message, of GRIB; name, the file name; an"
+        " attribute or a STAC item; by default axis for netCDF, Zarr and EOPatch, message for GRIB,"
+        " else name",
     )
-    pattern: str = Field(default="", description="of strptime, for the whole file name or the attribute")
-    attribute: str = Field(default="", description="name as GDAL has it, groups joined by _")
+    pattern: str = Field(default="", description="strptime pattern for the whole file name or the attribute")
+    attribute: str = Field(default="", description="its name in GDAL, with groups joined by _")
     label: Label = Field(
-        default="instant", description="what the time is of the period: start, end or middle; instant: there is none"
+        default="instant",
+        description="whether a time is the start, end or middle of its period; instant: there is no period",
     )
-    calendar: Calendar = Field(default="standard", description="of the axis; the file has to say the same")
+    calendar: Calendar = Field(default="standard", description="calendar of the axis; the file must say the same")
     forecast: bool = Field(default=False, description="GRIB: fields are forecasts of one reference time")
     longest_gap: int | None = Field(
-        default=None, ge=1, description="steps; a longer one in the axis of a file is an error; by default its length"
+        default=None,
+        ge=1,
+        description="steps; a longer gap in a file's axis is an error; by default the length of the axis",
     )
 
     @field_validator("pattern")
@@ -76,11 +80,13 @@ class Position(Frozen):
     pixel: Corner | None = Field(default=None, description="width and height; a negative height is north up")
     offset: Corner | None = Field(default=None, description="columns and rows from the origin of the CRS to the corner")
     origin: Corner | None = Field(default=None, description="x and y of the first row's and column's outer corner")
-    unit: Literal["m", "km", "degree"] = Field(default="m", description="of all these, and of the CRS where it is km")
+    unit: Literal["m", "km", "degree"] = Field(
+        default="m", description="unit of all these, and of the CRS if it is in km"
+    )
     corners: str | None = Field(
         default=None,
-        description="attribute with longitude and latitude of the lower left, upper left, upper right and lower right"
-        " corner, which are checked",
+        description="attribute with longitude and latitude of the lower left, upper left, upper right and lower"
+        " right corner, which are then checked",
     )
     extent: tuple[float, float, float, float] | None = Field(
         default=None, description="west, south, east, north that the grid must have, in units of the CRS"
@@ -100,34 +106,42 @@ class CubeSpec(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    title: str = Field(default="", description="for people")
-    licence: str = Field(default="other", description="SPDX identifier, for the catalog that is written")
+    title: str = Field(default="", description="title for readers")
+    licence: str = Field(default="other", description="SPDX identifier, for the written catalog")
     driver: Driver
-    files: str = Field(default="*", description="names of the files in a folder that is given, as a glob")
+    files: str = Field(default="*", description="glob pattern of the file names in a given folder")
     variable: str | None = Field(
         default=None,
         description="netCDF, Zarr: variable; HDF5: path of the data set; GRIB: element; GeoTIFF: asset of items;"
         " EOPatch: feature, such as data/NDVI",
     )
-    mask: str | None = Field(default=None, description="EOPatch: a feature that is not 0 where clouds are")
-    level: str | None = Field(default=None, description="GRIB: the short name of the level, such as 0-SFC")
-    at: dict[str, float] = Field(default_factory=dict, description="netCDF, Zarr: value of each further dimension")
+    mask: str | None = Field(default=None, description="EOPatch: a feature that is not 0 where there are clouds")
+    level: str | None = Field(default=None, description="GRIB: short name of the level, such as 0-SFC")
+    at: dict[str, float] = Field(
+        default_factory=dict, description="netCDF, Zarr: value to select in each further dimension"
+    )
     band: int = Field(default=1, ge=1, description="GeoTIFF: band of the file; EOPatch: of the feature")
     name: str = Field(
-        min_length=1, pattern=r"^[A-Za-z0-9_]+$", description="of the variable; the CF name if it has one"
+        min_length=1, pattern=r"^[A-Za-z0-9_]+$", description="name of the variable; its CF name if it has one"
     )
-    file_unit: Unit = Field(description="of the file; what the file itself says must mean the same")
-    unit: Unit = Field(description="that is wanted")
+    file_unit: Unit = Field(description="unit in the file; what the file itself states must mean the same")
+    unit: Unit = Field(description="unit wanted")
     conversion: Literal["none", "dbz", "rate"] = Field(
-        default="none", description="dbz: reflectivity to mm/h; rate: amount of a step to one of an hour"
+        default="none", description="dbz: reflectivity to mm/h; rate: amount per step to amount per hour"
     )
-    accumulated: bool = Field(default=False, description="GRIB: sums since the reference time; made those of each step")
-    scale: float | None = Field(default=None, description="None: that of the file, or 1")
-    offset: float | None = Field(default=None, description="None: that of the file, or 0")
-    missing: tuple[float, ...] = Field(default=(), description="numbers of the file that are no data")
-    undetected: float | None = Field(default=None, description="number of the file: seen, and nothing was there")
-    undetected_value: float = Field(default=0.0, description="what that is, in the wanted unit")
-    plausible: tuple[float, float] = Field(description="range of values in the wanted unit; outside is an error")
+    accumulated: bool = Field(
+        default=False, description="GRIB: sums since the reference time, which become sums per step"
+    )
+    scale: float | None = Field(default=None, description="None: as the file states, or 1")
+    offset: float | None = Field(default=None, description="None: as the file states, or 0")
+    missing: tuple[float, ...] = Field(default=(), description="values in the file that mean no data")
+    undetected: float | None = Field(
+        default=None, description="value in the file that means observed, but nothing there"
+    )
+    undetected_value: float = Field(default=0.0, description="what that means in the wanted unit")
+    plausible: tuple[float, float] = Field(
+        description="range of values in the wanted unit; values outside are an error"
+    )
     step: str = Field(description="ISO 8601 duration: PT5M, PT1H, P1D, P1M, P1Y")
     time: TimeSpec = TimeSpec()
     position: Position = Position()

@@ -35,13 +35,13 @@ class BandMeta(Frozen):
     """One band of an asset; what is not given comes from the item."""
 
     name: str = Field(description="common name: red, nir, swir16, vv")
-    index: int = Field(default=1, ge=1, description="band of the file, from 1")
+    index: int = Field(default=1, ge=1, description="band number in the file, from 1")
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
-    gsd: float | None = Field(default=None, gt=0, description="metres")
+    gsd: float | None = Field(default=None, gt=0, description="metres per pixel")
     dtype: str | None = None
-    unit: Unit = Field(default=None, description="of physical values, where the item does not say it")
+    unit: Unit = Field(default=None, description="unit of physical values, if the item does not state it")
 
 
 class MaskMeta(Frozen):
@@ -50,7 +50,7 @@ class MaskMeta(Frozen):
     asset: str
     index: int = Field(default=1, ge=1)
     kind: Literal["values", "bits"]
-    bad: tuple[int, ...] = Field(min_length=1, description="values, or bit numbers from 0")
+    bad: tuple[int, ...] = Field(min_length=1, description="bad values, or bit numbers from 0")
     nodata: float | None = None
 
 
@@ -61,11 +61,11 @@ class OffsetRule(Frozen):
     true the producer has already taken it out of the pixels, and the offset is 0.
     """
 
-    baseline: tuple[str, ...] = Field(min_length=1, description="names of the item property, the first found counts")
+    baseline: tuple[str, ...] = Field(min_length=1, description="names of the item property; the first found counts")
     since: float
     offset: float
     applied: tuple[str, ...] = Field(default=(), description="names of the flag")
-    bands: tuple[str, ...] = Field(min_length=1, description="names of the bands it holds for")
+    bands: tuple[str, ...] = Field(min_length=1, description="names of the bands it applies to")
     check: bool = Field(default=True, description="compare with the pixels of each item; see geoml.io.cog.radiometry")
 
 
@@ -73,12 +73,12 @@ class Profile(Frozen):
     """What a catalog's YAML says of one collection."""
 
     title: str = ""
-    gsd: float | None = Field(default=None, gt=0, description="metres, where neither band nor item say it")
+    gsd: float | None = Field(default=None, gt=0, description="metres per pixel, if neither band nor item states it")
     anchor: Phase = Field(default=0.0, description="pixel phase, 0.0 or 0.5; see geoml.grid.plane")
     bands: dict[str, tuple[BandMeta, ...]] = Field(default_factory=dict, description="asset key -> its bands")
     mask: MaskMeta | None = None
     offset_rule: OffsetRule | None = None
-    sign: str | None = Field(default=None, description="https URL that hands out SAS tokens: URL/ACCOUNT/CONTAINER")
+    sign: str | None = Field(default=None, description="https URL that issues SAS tokens: URL/ACCOUNT/CONTAINER")
 
     @field_validator("bands", mode="before")
     @classmethod
@@ -92,7 +92,7 @@ class CatalogFile(Frozen):
     """A file ``catalogs/NAME.yaml``."""
 
     title: str = ""
-    url: str = Field(description="URL, or a path from the folder of the YAML")
+    url: str = Field(description="URL, or a path relative to the YAML's folder")
     kind: Kind
     default_collection: str | None = None
     files: str | None = Field(
@@ -101,7 +101,7 @@ class CatalogFile(Frozen):
         " catalog's own",
     )
     signed_buckets: tuple[str, ...] = Field(
-        default=(), description="s3://, gs://, az:// buckets that are asked for with the user's keys"
+        default=(), description="s3://, gs://, az:// buckets read with the user's keys"
     )
     collections: dict[str, Profile] = Field(default_factory=dict)
 

@@ -26,13 +26,13 @@ class TableVariable(Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
     column: str
-    name: str = Field(default="", description="of the variable in what is written; by default that of the column")
-    unit: str = Field(default="", description="of the numbers, as UDUNITS or UCUM writes it")
-    cf_name: str | None = Field(default=None, description="standard name of the CF conventions")
+    name: str = Field(default="", description="name of the variable in the output; by default that of the column")
+    unit: str = Field(default="", description="unit of the numbers, in UDUNITS or UCUM notation")
+    cf_name: str | None = Field(default=None, description="CF standard name")
     missing: tuple[float, ...] = Field(default=(), description="numbers that mean missing, such as -999")
-    floor: float | None = Field(default=None, description="no forecast is below")
+    floor: float | None = Field(default=None, description="lower bound of every forecast")
     ahead: bool = Field(
-        default=False, description="known in advance, as a forecast of the weather is: its values at the leads are used"
+        default=False, description="known in advance, such as a weather forecast: its values at the leads are used"
     )
     transform: Literal["none", "log1p"] = Field(default="none", description="what the model sees; log1p is log(1 + v)")
 
@@ -45,26 +45,27 @@ class PlaceFile(Frozen):
     """Where the places are: CSV, GeoParquet, GeoPackage or GeoJSON; of polygons the model sees a point inside."""
 
     path: Place
-    id: Columns = Field(default=("id",), description="column of the id; of several, their texts joined by -")
-    lon: str = Field(default="lon", description="column of a table without geometries, degrees")
-    lat: str = Field(default="lat", description="column of a table without geometries, degrees")
+    id: Columns = Field(default=("id",), description="id column; several columns are joined by -")
+    lon: str = Field(default="lon", description="column in degrees, for a table without geometries")
+    lat: str = Field(default="lat", description="column in degrees, for a table without geometries")
 
 
 class TableLayout(Frozen):
     """How to read a long table: a row is a place at a time."""
 
-    id: Columns = Field(default=("id",), description="column of the place; of several, their texts joined by -")
+    id: Columns = Field(default=("id",), description="column of the place; several columns are joined by -")
     time: Columns = Field(
         default=("time",), description="column of RFC 3339 times, or year, month, day, hour, minute as far as needed"
     )
     zone: str | None = Field(
-        default=None, description="of times that say none: UTC, Asia/Shanghai, +08:00; needed for these"
+        default=None, description="time zone of times that state none: UTC, Asia/Shanghai, +08:00; required for these"
     )
     label: Literal["start", "end"] = Field(
-        default="end", description="whether a time is at the start or the end of what the value is the mean or sum of"
+        default="end",
+        description="whether a time is the start or the end of the period that the value is the mean or sum of",
     )
-    step: str = Field(description="ISO 8601: PT1H, P1D, P1M, P1Y")
-    variables: tuple[TableVariable, ...] = Field(min_length=1, description="the first is what is forecast")
+    step: str = Field(description="ISO 8601 duration: PT1H, P1D, P1M, P1Y")
+    variables: tuple[TableVariable, ...] = Field(min_length=1, description="the first is the one to forecast")
 
     @model_validator(mode="after")
     def _readable(self) -> Self:

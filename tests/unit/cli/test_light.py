@@ -99,7 +99,7 @@ DRY = "predict --model {task} " + QUERY + " --out new --dry-run"
 COMMANDS = {
     "models list": "world-overhead",
     "models list --json": "world-overhead",
-    "models show model": "anchor",
+    "models show model": "Where not to use it",
     "models show world-overhead --json": "geolocation",
     "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90": "1 items",
     "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90 --json": "FeatureCollection",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def answer(backend: AnyBackend, package: Package, pixels: Pixels, window: Window
     grid = exact_grid(0, RADIUS, STRIDE, core=core)
     network = Network(backend, package.card, grid, output_of(package.card))
     with torch.inference_mode():
-        rows = [[t.numpy() for t in encoded] for _, encoded in exact(network, pixels, window)]
+        rows = [[t.numpy() for t in encoded] for _, encoded in exact(network, pixels, window, pixels.valid)]
     return [np.concatenate(parts, -2) for parts in zip(*rows, strict=True)]
 
 
@@ -118,3 +119,34 @@ def test_a_predictor_has_larger_chips_where_memory_allows(package: Package) -> N
     )
     assert predictor.backend.most > 1024**2
     assert (predictor.grid.step, predictor.grid.halo) == (2048, RADIUS)
+
+
+@pytest.mark.parametrize("join", ["exact", "blend"])
+def test_chips_that_nobody_asked_for_are_not_computed(
+    package: Package, pixels: Pixels, monkeypatch: pytest.MonkeyPatch, join: str
+) -> None:
+    """A small region costs its own chips and not those of the block around it, and its pixels are the same."""
+    card = package.card.model_copy(update={"radius": 16, "chip_size": 64, "overlap": 16})
+    made = Backend(package.module, card.signature, Device(torch.device("cpu"), False, 1))
+    predictor = Predictor(Package(package.module, card, package.path), join=join, backend=made)
+    predictor.grid = exact_grid(0, 16, STRIDE, core=64) if join == "exact" else predictor.grid
+    window = Window(0, 64, 128, 256)
+    asked = np.zeros(window.shape, np.bool_)
+    asked[40:70, 100:120] = True
+    seen: list[int] = []
+    forward = made.forward
+
+    def counted(x: torch.Tensor, *more: Any) -> torch.Tensor:
+        seen.append(len(x) * x.shape[-1] * x.shape[-2])
+        return forward(x, *more)
+
+    monkeypatch.setattr(made, "forward", counted)
+    found = []
+    for region in (None, asked):
+        seen.clear()
+        rows = list(predictor.rows(pixels, window, region))
+        found.append(([np.concatenate([r[key] for r in rows], -2) for key in rows[0].arrays], sum(seen)))
+    (whole, dear), (part, cheap) = found
+    assert cheap < 0.7 * dear
+    for a, b in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(a[..., asked], b[..., asked])

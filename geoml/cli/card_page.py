@@ -1,0 +1,151 @@
+"""The card of a model as a page for a person: what it is, needs and gives, how well it did, and where not to use it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from geoml.cli.common import out_console, print_scores
+from geoml.texts import listed, short
+
+if TYPE_CHECKING:
+    from geoml.io.cards.card import ModelCard
+
+LONGEST = 400
+"""Characters of a value; ``--json`` has all of it."""
+MOST = 12
+"""Scores that are shown of a task without a table of its own."""
+
+WHAT = ("name", "version", "description", "task", "kind", "architecture", "backbone", "head", "parameters")
+NEEDS = ("bands", "columns", "gsd", "level", "dates", "steps", "history", "voxel", "radius", "chip_size", "size")
+GIVES = ("classes", "made", "width", "leads", "levels", "places", "nodata")
+LIMITS = ("bbox", "width_km", "coverage_note")
+LICENCE = ("license", "data_license", "weights", "sha256")
+APART = (*WHAT, *NEEDS, *GIVES, *LIMITS, *LICENCE, "scores", "training", "domain", "config", "head_config")
+"""Fields with a place on the page, and those that only ``--json`` has."""
+TECHNICAL = ("anchor", "overlap", "window", "stride", "profile", "mean", "std", "format")
+
+
+def print_card(card: ModelCard) -> None:
+    """Print the card of a model of any kind; what is too long or too technical stands in ``--json`` alone."""
+    _, bands, _, gives = card.row()  # in words, of cards that have no such fields
+    fields = {"bands": bands, "classes": gives} | card.model_dump(mode="json")
+    fields = {k: v for k, v in fields.items() if v not in (None, "", [], {})}
+    about = _table({"What it is": _rows(fields, WHAT), "What it needs": _rows(fields, NEEDS),
+                    "What it gives": _rows(fields, GIVES)})  # fmt: skip
+    out_console.print(about)
+    _print_scores(card)
+    more = [name for name in fields if name not in (*APART, *TECHNICAL)]
+    sections = {"Where not to use it": [*_limits(fields)], "Licence": _rows(fields, LICENCE)}
+    if more:
+        sections["Also in the card"] = _rows(fields, more)
+    out_console.print(_table(sections))
+    out_console.print(f"Everything, training history included: geoml models show {card.name} --json", highlight=False)
+
+
+def _table(sections: Mapping[str, Sequence[tuple[str, str]]]) -> Table:
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, rows in sections.items():
+        table.add_section()
+        table.add_row(Text(title, "bold"), "")
+        for name, value in rows:
+            table.add_row(name, value)
+    return table
+
+
+def _rows(fields: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str]]:
+    return [(name, _shown(name, fields[name])) for name in names if name in fields]
+
+
+def _shown(name: str, value: Any) -> str:
+    """A field as a person reads it."""
+    if isinstance(value, str):
+        return short(value.strip(), 10 * LONGEST)
+    if name == "parameters":
+        return f"{value:,}"
+    if name in ("gsd", "voxel"):
+        return f"{value:g} m"
+    if name == "radius" and isinstance(value, int):
+        return f"{value} pixels around each pixel count"
+    if name == "bands":
+        return listed(map(_band, value), most=20)
+    if isinstance(value, list) and all(isinstance(v, dict) and ("name" in v or "id" in v) for v in value):
+        return listed((v.get("name", v.get("id")) for v in value), most=20)
+    if isinstance(value, list) and not any(isinstance(v, dict | list) for v in value):
+        return listed((f"{v:g}" if isinstance(v, float) else v for v in value), most=20)
+    if isinstance(value, dict):
+        plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}
+        return short(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plain.items())
+                     or f"{len(value)} entries", LONGEST)  # fmt: skip
+    return short(json.dumps(value, ensure_ascii=False), LONGEST)
+
+
+def _band(band: Mapping[str, Any]) -> str:
+    unit = f" ({band['unit']})" if band.get("unit") else ""
+    return f"{band['name']}{unit}"
+
+
+def _print_scores(card: ModelCard) -> None:
+    """Held-out scores beside those of doing nothing and of a simple method, as the task has them."""
+    from geoml.engine.task import FILES
+
+    out_console.print(Text(" How well it did", "bold"), end="")
+    if not card.scores:
+        out_console.print(": not scored; it learns nothing, or was never held against labels")
+        return
+    out_console.print(f", {_source(card.scores)}")
+    if card.task in FILES.names():
+        try:
+            print_scores(card.task, card.scores)
+            return
+        except (LookupError, TypeError, ValueError, AttributeError):
+            pass  # a card of others may hold scores in a form of its own
+    for name, value in _leaves(card.scores)[:MOST]:
+        out_console.print(f" {name} {value:.4g}", highlight=False)
+
+
+def _source(scores: Mapping[str, Any]) -> str:
+    split = scores.get("split")
+    return f"on the {split} split of its data" if isinstance(split, str) else "on data that training never saw"
+
+
+def _leaves(scores: Mapping[str, Any], before: str = "") -> list[tuple[str, float]]:
+    """The numbers of nested scores under their joined names."""
+    found: list[tuple[str, float]] = []
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            found += _leaves(value, f"{before}{name} ")
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            found.append((f"{before}{name}", float(value)))
+    return found
+
+
+def _limits(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Where and when it was trained, and whether a run would notice that its images are unlike that."""
+    world = [-180.0, -90.0, 180.0, 90.0]
+    if (bbox := fields.get("bbox")) and bbox != world:
+        yield "trained in", "west {:.2f}, south {:.2f}, east {:.2f}, north {:.2f}; not tried elsewhere".format(*bbox)
+    elif bbox:
+        yield "trained in", "no area is named"
+    yield from _rows(fields, LIMITS[1:])
+    domain = fields.get("domain")
+    if domain and domain.get("kinds"):
+        yield "refuses", listed(domain["kinds"])
+    elif domain:
+        months, platforms = domain.get("months"), domain.get("platforms")
+        if months:
+            yield "months seen", listed(months, most=12)
+        if platforms:
+            yield "platforms seen", listed(platforms)
+        yield "elsewhere", "a run says which pixels are unlike its training data"
+    elif fields.get("training"):
+        yield "elsewhere", "its package keeps no record of the training data, so a run cannot warn of unlike images"
+    else:
+        yield "elsewhere", "it learnt nothing from data, so no image is unlike its training"

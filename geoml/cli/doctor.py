@@ -1,0 +1,251 @@
+"""``geoml doctor``: what is installed, what is missing and what it would enable, and what is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Column, Table
+
+from geoml.cli.common import Json, command, out_console
+from geoml.errors import GeomlError
+from geoml.redacted import redact
+from geoml.settings import PREFIX, catalog_folders, settings
+
+State = Literal["ok", "missing", "broken", "info"]
+
+EXTRAS = {
+    "clouds": "cloud masks where a catalog has none",
+    "cube": "cubes in HDF5 and Zarr, and motion for nowcasts",
+    "geolocate": "names of places, and matching of pictures to a map",
+    "huggingface": "import of segmentation networks of Hugging Face",
+    "lite0": "ImageNet weights of EfficientNet-Lite0 to start a training from",
+    "notebook": ".explore() in notebooks",
+    "onnx": "the back end onnx",
+    "openvino": "the back end openvino: faster networks on Intel and AMD processors",
+    "points": "clouds of points: LAS, LAZ and COPC",
+    "stream": "frames of videos",
+    "tensorrt": "the back end tensorrt: faster networks on NVIDIA GPUs",
+    "view": "geoml view: a run as tiles in the browser",
+    "world": "training and trying locators of pictures from above",
+}
+"""What each extra of the package enables."""
+PACKAGES = (
+    "geoml",
+    "torch",
+    "rasterio",
+    "pyogrio",
+    "pyproj",
+    "numpy",
+    "xarray",
+    "odc-geo",
+    "pystac",
+    "dask",
+    "prefect",
+)
+DRIVERS = {"GTiff": "GeoTIFF", "COG": "cloud optimised GeoTIFF", "VRT": "virtual rasters"}
+"""Without which nothing is read or written."""
+OTHER_DRIVERS = ("JP2OpenJPEG", "netCDF", "HDF5", "Zarr", "GRIB")
+LAYERS = ("GPKG", "GeoJSON", "FlatGeobuf", "ESRI Shapefile", "KML", "Parquet")
+VARIABLES = re.compile(
+    rf"{PREFIX}|PREFECT_|AWS_|AZURE_|GOOGLE_|GDAL_|CPL_|PROJ_|OMP_|CUDA_|(https?|all|no)_proxy$", re.I
+)
+"""Names of environment variables that change what geoml does."""
+SECRET = re.compile(r"key|secret|token|password|signature|credential|auth|database|connection", re.IGNORECASE)
+LARGEST_ANSWER = 2**20
+"""Bytes of an answer that are read to see that there is one."""
+ROOM = 2 * 10**9
+"""Bytes below which a disk is called nearly full."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: a thing, whether it is there and works, and more about it."""
+
+    section: str
+    name: str
+    state: State
+    about: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "doctor")(doctor)
+
+
+def doctor(
+    catalogs: Annotated[bool, typer.Option("--catalogs", help="also ask each catalog whether it answers")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is installed and works here, and what a missing extra would enable. Fails if something needed is broken.
+
+    Nothing is sent anywhere, unless --catalogs asks the catalogs.
+
+    Example:
+    geoml doctor
+    geoml doctor --json
+    """
+    checks = (versions, environment, device, extras, gdal, proj, disks, *([reachable] if catalogs else []))
+    found = [one for check in checks for one in _guarded(check)]
+    broken = [one for one in found if one.state == "broken"]
+    if as_json:
+        print(json.dumps({"ok": not broken, "found": [asdict(one) for one in found]}))
+    else:
+        table = Table("what", "state", Column("", overflow="fold"))
+        for n, one in enumerate(found):
+            if n == 0 or found[n - 1].section != one.section:
+                table.add_section()
+            table.add_row(f"{one.section}: {one.name}", "" if one.state == "info" else one.state, one.about)
+        out_console.print(table)
+        said = "; ".join(f"{one.name}: {one.about}" for one in broken)
+        out_console.print(f"Broken: {said}" if broken else "Nothing that geoml needs is broken.", highlight=False)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a check; one that fails is a finding itself."""
+    try:
+        yield from check()
+    except Exception as err:  # whatever is broken is to be told, not to end the others
+        yield Finding(check.__name__, check.__name__, "broken", f"{type(err).__name__}: {err}")
+
+
+def versions() -> Iterator[Finding]:
+    """Python, the system and the packages that matter."""
+    yield Finding("versions", "python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    for name in PACKAGES:
+        version = _version(name)
+        yield Finding("versions", name, "ok" if version else "missing", version or "not installed")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def device() -> Iterator[Finding]:
+    """What networks run on."""
+    import torch
+
+    from geoml.backends import torch as backend
+
+    try:
+        chosen = backend.choose(precision="auto").torch
+    except GeomlError as err:
+        yield Finding("device", settings().device, "broken", str(err))
+        return
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} cores"
+    yield Finding("device", str(chosen), "ok", f"{name}, {torch.get_num_threads()} threads of torch")
+    yield Finding("device", "backend", "info", f"{settings().backend}, precision {settings().precision}")
+
+
+def extras() -> Iterator[Finding]:
+    """Each extra of the package: all of it is there, or what is missing and what it would enable."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(text) for text in metadata.requires("geoml") or ()]
+    for extra in sorted(metadata.metadata("geoml").get_all("Provides-Extra") or ()):
+        parts = [one for one in wanted if one.marker and one.marker.evaluate({"extra": extra})
+                 and not one.marker.evaluate({"extra": ""})]  # fmt: skip
+        absent = sorted({one.name for one in parts if _version(one.name) is None})
+        enables = EXTRAS.get(extra, "")
+        if absent:
+            yield Finding("extra", extra, "missing", f"{enables}: pip install 'geoml[{extra}]' ({', '.join(absent)})")
+        else:
+            yield Finding("extra", extra, "ok", enables)
+
+
+def gdal() -> Iterator[Finding]:
+    """GDAL as rasterio and pyogrio bring it, and its drivers."""
+    import pyogrio
+    import rasterio
+    from rasterio.env import Env
+
+    yield Finding("GDAL", "rasters", "ok", f"GDAL {rasterio.__gdal_version__} in rasterio")
+    with Env() as env:
+        drivers = env.drivers()
+    for name, what in DRIVERS.items():
+        yield Finding("GDAL", name, "ok" if name in drivers else "broken", what)
+    there = [name for name in OTHER_DRIVERS if name in drivers]
+    absent = [name for name in OTHER_DRIVERS if name not in drivers]
+    yield Finding("GDAL", "other formats", "info", _listed(there, absent))
+    layers = pyogrio.list_drivers()
+    there, absent = [n for n in LAYERS if n in layers], [n for n in LAYERS if n not in layers]
+    about = f"GDAL {pyogrio.__gdal_version_string__} in pyogrio; {_listed(there, absent)}"
+    yield Finding("GDAL", "layers", "ok" if "GPKG" in there else "broken", about)
+
+
+def _listed(there: Sequence[str], absent: Sequence[str]) -> str:
+    return ", ".join(there) + (f"; without {', '.join(absent)}" if absent else "")
+
+
+def proj() -> Iterator[Finding]:
+    """PROJ, its database and its grids of geoids."""
+    import pyproj
+
+    across = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32633", always_xy=True).transform(15.0, 0.0)
+    good = abs(across[0] - 500_000) < 1e-3 and abs(across[1]) < 1e-3
+    yield Finding("PROJ", "database", "ok" if good else "broken", f"PROJ {pyproj.proj_version_str}")
+    folders = [Path(folder) for folder in pyproj.datadir.get_data_dir().split(os.pathsep)]
+    count = sum(len([*folder.glob("*.tif")]) for folder in (*folders, settings().grids) if folder is not None)
+    if count:
+        yield Finding("PROJ", "grids", "ok", f"{count} grids")
+    else:
+        about = "heights do not change their datum; a folder with grids is named by GEOML_GRIDS"
+        yield Finding("PROJ", "grids", "missing", about)
+
+
+def disks() -> Iterator[Finding]:
+    """Room where runs and working copies go, and the catalogs that are there."""
+    from geoml.io.stac.catalog import catalog_names
+    from geoml.io.stores.scratch import scratch
+
+    for name, folder in (("this folder", Path.cwd()), ("scratch", scratch())):
+        free = shutil.disk_usage(folder).free
+        writable = os.access(folder, os.W_OK)
+        said = f"{free / 1e9:.1f} GB free in {folder}"
+        state: State = "ok" if writable else "broken" if name == "scratch" else "missing"
+        hint = "" if not writable or free >= ROOM else "; nearly full"
+        yield Finding("disk", name, state, f"{said}{hint}" if writable else f"{folder} cannot be written")
+    known = catalog_names()
+    yield Finding(
+        "catalogs", "known", "ok" if known else "missing", ", ".join(known) or ", ".join(map(str, catalog_folders()))
+    )
+
+
+def environment() -> Iterator[Finding]:
+    """Variables that change what geoml does, without what may be secret; looked at before libraries set their own."""
+    for name in sorted(os.environ):
+        if VARIABLES.match(name):
+            shown = "set, not shown" if SECRET.search(name) else redact(os.environ[name])
+            yield Finding("environment", name, "info", shown)
+
+
+def reachable() -> Iterator[Finding]:
+    """Whether each catalog answers; the only check that goes over the network."""
+    from geoml.io.stac.catalog import catalog_names, open_catalog
+    from geoml.io.stores import web
+
+    for name in catalog_names():
+        try:
+            url = open_catalog(name).url
+            if "://" in url:
+                status = web.fetch("GET", url, cap=LARGEST_ANSWER, guarded=False).status
+                state: State = "ok" if status < 400 else "missing"
+                yield Finding("catalogs", name, state, f"{url}: HTTP {status}")
+            else:
+                yield Finding("catalogs", name, "ok" if Path(url).is_file() else "missing", url)
+        except GeomlError as err:
+            yield Finding("catalogs", name, "missing", str(err))

@@ -1,0 +1,131 @@
+"""``geoml runs``: how one run stands, or all runs of a folder, once or until they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from geoml.cli.common import Json, command, out_console
+from geoml.errors import InputError
+from geoml.io.stores.bucket import is_bucket
+
+if TYPE_CHECKING:
+    from geoml.engine.run.state import RunState
+
+STATE = ".geoml"
+"""Folder of the state of a run, which makes a folder one."""
+EVERY = 2.0
+"""Seconds between two looks."""
+INSIDE = frozenset({STATE, "cogs", "items", "model", "features.parquet", "items.parquet", "sources.parquet"})
+"""What lies in a run and holds no other run."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "runs")(runs)
+
+
+def runs(
+    out: Annotated[str, typer.Argument(help="folder or URL of a run, or a folder with runs below it")],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="look again every 2 s until nothing is running")] = False,
+    as_json: Json = False,
+) -> None:
+    """How a run stands: running, died, finished, failed or stopped, and what is done.
+
+    Of a folder with several runs, such as the nights of a monitor, a table of all of them.
+
+    Example:
+    geoml runs itaipu --watch
+    """
+    several = not is_bucket(out) and not (Path(out) / STATE).is_dir()
+
+    def look() -> list[RunState]:
+        return list(map(_state, places(Path(out)))) if several else [_state(out)]
+
+    def shown(found: list[RunState]) -> Table:
+        return _table(found) if several else _page(found[0])
+
+    def told(found: list[RunState]) -> str:
+        each = [run.as_dict() for run in found]
+        return json.dumps(each if several else each[0])
+
+    if not watch:
+        found = look()
+        print(told(found)) if as_json else out_console.print(shown(found))
+    elif out_console.is_terminal and not as_json:
+        with Live(console=out_console, auto_refresh=False) as live:
+            for found in _until_ended(look):
+                live.update(shown(found), refresh=True)
+    else:
+        for found in _until_ended(look):
+            if as_json:
+                print(told(found), flush=True)
+            for run in () if as_json else found:
+                out_console.print(f"{run.out}: {run.status}, {_blocks(run)}", highlight=False)
+
+
+def places(folder: Path) -> list[str]:
+    """The runs below a folder of this machine, by name. Raises InputError where there is none."""
+    if not folder.is_dir():
+        raise InputError(f"out: {folder} is no folder; expected that of a run, or one with runs below it")
+    found = []
+    for at, folders, _ in os.walk(folder):
+        if STATE in folders and any((Path(at) / STATE / name).exists() for name in ("plan.json", "lock.json")):
+            found.append(at)
+        folders[:] = sorted(name for name in folders if name not in INSIDE)
+    if not found:
+        raise InputError(f"out: {folder} holds no run; expected a folder that geoml predict wrote, or one with such")
+    return found
+
+
+def _state(out: str) -> RunState:
+    from geoml.engine.run.state import state
+
+    return state(out)
+
+
+def _until_ended(look: Callable[[], list[RunState]]) -> Iterator[list[RunState]]:
+    """What ``look`` finds, whenever it has changed, until nothing is running."""
+    before: list[object] = []
+    while True:
+        found = look()
+        now: list[object] = [(run.out, run.status, run.done, len(run.failed), run.planned) for run in found]
+        if now != before:
+            yield found
+        before = now
+        if not any(run.status == "running" for run in found):
+            return
+        time.sleep(EVERY)
+
+
+def _blocks(run: RunState) -> str:
+    return f"{run.done} of {run.planned} done, {len(run.failed)} failed, {run.left} left"
+
+
+def _table(found: list[RunState]) -> Table:
+    table = Table("run", "status", "blocks", "updated", title=f"{len(found)} runs")
+    for run in found:
+        table.add_row(run.out, run.status, _blocks(run), run.updated or "")
+    return table
+
+
+def _page(run: RunState) -> Table:
+    table = Table("", run.status, title=run.out)
+    table.add_row("blocks", _blocks(run))
+    if run.holder:
+        table.add_row("worked on by", "pid {pid} on {host}, last heard of {renewed}".format(**run.holder))
+    table.add_row("started", run.started or "")
+    table.add_row("updated", run.updated or "")
+    table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in run.seconds.items()))
+    table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in run.bytes.items()))
+    for key, why in run.failed.items():
+        table.add_row(key, why)
+    return table

@@ -1,0 +1,58 @@
+"""`geoml doctor`: what it finds, what it hides, what it calls broken, and that it asks nobody unless told."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from geoml.cli import doctor
+from geoml.settings import settings
+from tests.docs import documents
+from tests.e2e.printed import Cli, prints, rows, said, wide
+
+__all__ = ["said", "wide"]  # fixtures
+
+
+@prints("doctor")
+def test_doctor(said: Callable[..., str], cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-show-me")
+    monkeypatch.setenv("GEOML_DATA", "https://user:do-not-show-me@host.example/data")
+    told = said("doctor")
+    assert "Nothing that geoml needs is broken." in told
+    assert "do-not-show-me" not in told
+    assert rows(told)["environment: AWS_SECRET_ACCESS_KEY"] == ["", "set, not shown"]
+    found = json.loads(said("doctor", "--json"))
+    by_name = {(one["section"], one["name"]): one for one in found["found"]}
+    assert by_name["versions", "torch"]["about"] == torch.__version__.partition("+")[0]
+    assert by_name["extra", "openvino"]["state"] == "ok"
+    assert {one["state"] for one in found["found"]} <= {"ok", "missing", "info"}
+    monkeypatch.setattr("geoml.cli.doctor.DRIVERS", {"NoSuchDriver": "a format"})
+    broken = cli("doctor")
+    assert broken.exit_code == 1
+    assert "Broken: NoSuchDriver" in broken.stdout
+
+
+def test_doctor_has_words_for_every_extra() -> None:
+    declared = tomllib.loads((documents.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(doctor.EXTRAS) == set(declared["optional-dependencies"])
+
+
+def test_doctor_asks_catalogs_only_when_told(
+    said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "there.yaml").write_text(
+        f"url: {documents.ROOT / 'catalogs' / 'demo' / 'catalog.json'}\nkind: static\n"
+    )
+    (tmp_path / "gone.yaml").write_text("url: http://127.0.0.1:9/stac\nkind: api\n")
+    monkeypatch.setenv("GEOML_CATALOGS", str(tmp_path))
+    settings.cache_clear()
+    assert set(rows(said("doctor"))) & {"catalogs: there", "catalogs: gone"} == set()
+    told = rows(said("doctor", "--catalogs"))
+    assert told["catalogs: there"][0] == "ok"
+    assert told["catalogs: gone"][0] == "missing"
+    settings.cache_clear()
