@@ -114,7 +114,9 @@ class Query(Frozen):
         description="west, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region",
     )
     region: Place | None = Field(
-        default=None, description="polygons: GeoJSON, GeoPackage or GeoParquet, in any CRS; file or URL"
+        default=None,
+        description="polygons in any CRS: GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet;"
+        " file, FILE:LAYER or URL",
     )
     datetime: Annotated[
         tuple[When, ...],
@@ -238,7 +240,7 @@ class ChipSearchRecipe(Frozen):
     )
     region: Place | None = Field(
         default=None,
-        description="look for the mean of the pixels inside these polygons: GeoJSON, GeoPackage or GeoParquet",
+        description="look for the mean of the pixels inside these polygons: a file as of geoml predict",
     )
     count: int = Field(default=100, ge=1, description="number of chips to return")
     pixels: bool = Field(default=False, description="rank the best chips by their best pixel")
