@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pystac
 
 from geoml.data.recipe import RasterRecipe, recipe_file
+from geoml.engine.images import catalog as images
+from geoml.engine.images.recipe import PredictAsked
 from geoml.engine.machine.shutdown import graceful_shutdown
-from geoml.engine.run import images
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
-from geoml.engine.run.asked import PredictAsked
 from geoml.engine.run.collect import collect as collect
 from geoml.engine.run.collect import collected
 from geoml.engine.run.domain import compare
@@ -140,7 +140,7 @@ def predict(
     """Region, time range and model in; COGs, GeoParquet, STAC and a report in ``out``. Returns what ``run.json`` says.
 
     In the place of a query a mapping may name files, ``{"model": "water", "image": "scene.tif"}``, and what
-    `geoml.engine.run.asked.PredictAsked` has beside them.
+    `geoml.engine.images.recipe.PredictAsked` has beside them.
 
     A run that was stopped goes on where it was; a finished one changes nothing. ``started`` is called with the plan
     and the blocks still to do, ``progress`` with a block id and pixels finished.

@@ -10,12 +10,16 @@ import typer
 from rich.table import Column, Table
 
 from geoml.cli import options
-from geoml.cli.common import Json, command, out_console
-from geoml.io.stac.scene_fields import CatalogRecipe
+from geoml.cli.common import Json, command, example, out_console
+from geoml.io.cog.scene_fields import CatalogRecipe
 from geoml.settings import catalog_files, shipped
 
-catalogs = typer.Typer(help="STAC catalogs by name, and one of your own files.", no_args_is_help=True)
-recipes = typer.Typer(help="Training recipes by name.", no_args_is_help=True)
+catalogs = typer.Typer(
+    help="STAC catalogs by name, and one of your own files.",
+    epilog=example("geoml catalogs list", "geoml catalogs new scene.tif --bands red,nir --out scenes"),
+    no_args_is_help=True,
+)
+recipes = typer.Typer(help="Training recipes by name.", epilog=example("geoml recipes list"), no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ import typer
 from geoml.cli import options
 from geoml.cli.common import Runs, command
 from geoml.cli.predict import DryRun, Out, run
-from geoml.engine.run.asked import EmbedAsked
+from geoml.engine.images.recipe import EmbedAsked
 from geoml.errors import InputError
 
 
@@ -25,7 +25,7 @@ def embed(asked: EmbedAsked, out: Out, dry_run: DryRun = False, backend: Runs = 
       -b 12.2 45.3 12.4 45.5 -t 2024-05 -t 2024-07 -o venice
     """
     from geoml.engine.cards.encoder import EMBEDDING
-    from geoml.engine.run.images import planned
+    from geoml.engine.images.catalog import planned
     from geoml.engine.run.planned import card_of
 
     with planned(asked, None if dry_run else out) as recipe:

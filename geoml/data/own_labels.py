@@ -21,7 +21,7 @@ from geoml.data.label_file import LabelFile
 from geoml.data.own_recipe import OwnRecipe
 from geoml.errors import InputError
 from geoml.grid.region import utm_crs
-from geoml.io.cog.scene_files import Scene, scenes_of
+from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import catalog_place, footprint, write_scenes
 from geoml.io.stores.store import within, write_text
 from geoml.io.tables import place_files, vectors
@@ -43,7 +43,7 @@ class OwnTraining:
     """A recipe as plain values, and what it is made of; ``left_out`` counts labels by why they are not in it."""
 
     recipe: dict[str, Any]
-    scenes: tuple[Scene, ...]
+    scenes: tuple[FileScene, ...]
     split: GroundSplit
     asked: OwnRecipe
     left_out: dict[str, int]
@@ -138,7 +138,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
     return OwnTraining(recipe, tuple(scenes), split, asked, left)
 
 
-def _grid(scenes: Sequence[Scene]) -> tuple[str, float, float]:
+def _grid(scenes: Sequence[FileScene]) -> tuple[str, float, float]:
     """CRS, pixel size in metres and phase of the plane: those of the images where they share one in metres."""
     boxes = [f.box for s in scenes for f in s.files]
     gsd = min(s.gsd for s in scenes)
@@ -154,7 +154,7 @@ def _grid(scenes: Sequence[Scene]) -> tuple[str, float, float]:
     return utm_crs(middle.x, middle.y), float(f"{gsd:.3g}"), 0.0
 
 
-def _labels(asked: OwnRecipe, scenes: Sequence[Scene], crs: str, gsd: float) -> tuple[LabelFile, dict[str, int]]:
+def _labels(asked: OwnRecipe, scenes: Sequence[FileScene], crs: str, gsd: float) -> tuple[LabelFile, dict[str, int]]:
     """All labels on the images as polygons in ``crs``, later files before earlier ones where they differ."""
     ground = footprint(scenes)
     left: dict[str, int] = {}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from geoml.errors import InputError
-from geoml.io.stac.scene_fields import SceneFields
+from geoml.io.cog.scene_fields import SceneFields
 from geoml.recipe import Place, When
 
 

@@ -36,9 +36,9 @@ from geoml.io.points.files import EPT
 from geoml.io.points.folder import SUFFIXES, clouds_below
 from geoml.io.points.items import item_source, outline, source_item
 from geoml.io.points.source import PointSource, open_source
+from geoml.io.stac.items import write_catalog
 from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import open_catalog
-from geoml.io.stac.static import write_catalog
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
 from geoml.io.stores.hrefs import redact

@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.learn.doubtful import doubtful_places
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.packages import package
 from geoml.engine.packages.encoder import EncoderPackage
 from geoml.engine.packages.package import Package
 from geoml.engine.run.domain import one_level
-from geoml.engine.run.doubtful import doubtful_places
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.search import region_of
 from geoml.errors import InputError, NothingFound, limits
@@ -83,7 +83,7 @@ def spread(
 def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
     """Choose up to ``places`` pixels of the map of a run of `geoml learn` and write them to ``out`` to be labelled.
 
-    Of other maps of classes they are those of `geoml.engine.run.doubtful.doubtful_places`.
+    Of other maps of classes they are those of `geoml.engine.learn.doubtful.doubtful_places`.
 
     ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, and beside
     it ``set_size`` and ``dissimilarity``. What the model was never taught is left out: it may be no class at all.

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from geoml.data.chips import Reader
 from geoml.data.prepare import prepare
-from geoml.data.recipe import RasterRecipe, TrainRecipe
+from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.packages import cards
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.metrics import IGNORE, ClassScores
+from geoml.recipe import Frozen
 
 MOST = 50_000
 """Pixels that are learnt from, drawn evenly."""
@@ -48,11 +49,11 @@ class Beside:
         )
 
 
-def beside(model: str | Path, recipe: RasterRecipe) -> Beside:
+def beside(model: str | Path, recipe: Frozen) -> Beside:
     """The scores of a package beside others on the split that it was scored on. Raises InputError for a recipe of
     another task than classes."""
     if not isinstance(recipe, TrainRecipe):
-        raise InputError(f"task: {recipe.task}; expected one of classes")
+        raise InputError(f"recipe: a {type(recipe).__name__}; expected one of classes")
     card = cards.read(str(model), MapCard)
     scores = card.scores
     simple = best_simple(recipe, scores["split"])

@@ -20,11 +20,11 @@ from rasterio.enums import ColorInterp
 
 from geoml.errors import DataError, InputError
 from geoml.io.cog.scaling import band_scaling
+from geoml.io.cog.scene_fields import UNUSED, SceneFields
 from geoml.io.cog.source import using
 from geoml.io.cog.spectrum import lines_of
 from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec
-from geoml.io.stac.scene_fields import UNUSED, SceneFields
 from geoml.io.stac.times import instant
 from geoml.io.stores.remote import is_url
 from geoml.redacted import bare, redact
@@ -43,7 +43,7 @@ _DAY = re.compile(
     r"([0-5]\d)([0-5]\d))?(?!\d)"
 )
 _LANDSAT = re.compile(r"L[CETMO]0?\d\d{6}((?:19|20)\d\d)([0-3]\d\d)")
-"""Scene ids from before Collection 1: path, row, year and day of the year."""
+"""FileScene ids from before Collection 1: path, row, year and day of the year."""
 _ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime")
 """Tags with the time that a scene was taken, in small letters."""
 
@@ -79,7 +79,7 @@ class RasterFile:
 
 
 @dataclass(frozen=True)
-class Scene:
+class FileScene:
     """One scene: its files, the names of the bands of each (None: not used), its time and where that comes from."""
 
     name: str
@@ -105,7 +105,7 @@ class Scene:
 
 def scenes_of(
     places: Sequence[str], told: SceneFields, times: Sequence[str] = (), *, field: str = "scenes", undated: bool = False
-) -> list[Scene]:
+) -> list[FileScene]:
     """The scenes of files, in their order.
 
     Several bands and as many files of one band make one scene, else each file is one. ``undated=True`` dates those that
@@ -140,7 +140,7 @@ def scenes_of(
             " --datetime, such as 2024-06-01"
         )
     return [
-        Scene(name, tuple(group), b, *(_changed(group) if when is None else (when, by)), guessed=when is None)
+        FileScene(name, tuple(group), b, *(_changed(group) if when is None else (when, by)), guessed=when is None)
         for name, group, b, (when, by) in zip(names, groups, bands, dated, strict=True)
     ]
 

@@ -16,11 +16,10 @@ from shapely.geometry import MultiPolygon, mapping
 
 from geoml.errors import InputError
 from geoml.grid.region import from_geometry, polygons_of
-from geoml.io.cog.scene_files import COMMON, RasterFile, Scene
+from geoml.io.cog.scene_fields import SceneFields
+from geoml.io.cog.scene_files import COMMON, FileScene, RasterFile
 from geoml.io.crs import to_degrees
-from geoml.io.stac.items import bbox_of, extensions, projection
-from geoml.io.stac.scene_fields import SceneFields
-from geoml.io.stac.static import write_catalog
+from geoml.io.stac.items import bbox_of, extensions, projection, write_catalog
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import sha256, within, write_text
 
@@ -29,7 +28,7 @@ YAML = "catalog.yaml"
 
 
 def write_scenes(
-    scenes: Sequence[Scene], told: SceneFields, folder: Path, description: str, *, contents: bool = False
+    scenes: Sequence[FileScene], told: SceneFields, folder: Path, description: str, *, contents: bool = False
 ) -> Path:
     """A static catalog of scenes in ``folder``; what ``--catalog`` takes.
 
@@ -52,22 +51,22 @@ def write_scenes(
     return folder / YAML
 
 
-def catalog_place(scenes: Sequence[Scene], folder: Path) -> Path:
+def catalog_place(scenes: Sequence[FileScene], folder: Path) -> Path:
     """What `write_scenes` gives, before anything is written."""
     return folder.absolute() / YAML if _outside(scenes, folder) else folder.absolute()
 
 
-def _outside(scenes: Sequence[Scene], folder: Path) -> list[Path]:
+def _outside(scenes: Sequence[FileScene], folder: Path) -> list[Path]:
     """Folders of the files of this machine that do not lie below ``folder``."""
     return [Path(f.href).parent for s in scenes for f in s.files if not is_url(f.href) and not _inside(f, folder)]
 
 
-def footprint(scenes: Sequence[Scene]) -> MultiPolygon:
+def footprint(scenes: Sequence[FileScene]) -> MultiPolygon:
     """The ground that any of the scenes covers, in degrees."""
     return polygons_of(shapely.union_all([_outline(f.box) for s in scenes for f in s.files]))
 
 
-def shared_ground(scenes: Sequence[Scene]) -> MultiPolygon:
+def shared_ground(scenes: Sequence[FileScene]) -> MultiPolygon:
     """The ground that all of the scenes cover, in degrees. Raises InputError where there is none."""
     found = polygons_of(shapely.intersection_all([footprint([s]) for s in scenes]))
     if found.is_empty:
@@ -79,7 +78,7 @@ def _inside(file: RasterFile, folder: Path) -> bool:
     return Path(file.href).resolve().is_relative_to(folder.resolve())
 
 
-def _item(scene: Scene, told: SceneFields, folder: Path, *, contents: bool) -> pystac.Item:
+def _item(scene: FileScene, told: SceneFields, folder: Path, *, contents: bool) -> pystac.Item:
     shape = footprint([scene])
     local = [Path(f.href) for f in scene.files if not is_url(f.href)]
     properties: dict[str, object] = {"gsd": scene.gsd}

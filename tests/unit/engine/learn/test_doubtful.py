@@ -12,7 +12,7 @@ import rasterio
 from affine import Affine
 
 from geoml import testing
-from geoml.engine.run.doubtful import doubtful_places, field_of, spaced
+from geoml.engine.learn.doubtful import doubtful_places, field_of, spaced
 from geoml.errors import NothingFound
 from geoml.io.cards import mlm
 from geoml.io.stac.table import write_items

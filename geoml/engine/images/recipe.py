@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from geoml.io.stac.scene_fields import SceneFields
+from geoml.io.cog.scene_fields import SceneFields
 from geoml.recipe import EmbedRecipe, Place, PredictRecipe, Query, When
 
 

@@ -18,15 +18,15 @@ from shapely.geometry import MultiPolygon
 
 from geoml import fields
 from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.images.recipe import Asked, PredictAsked
 from geoml.engine.packages import cards
-from geoml.engine.run.asked import Asked, PredictAsked
 from geoml.engine.run.plan import STATE
 from geoml.errors import InputError
 from geoml.io.cards.kinds import card_of as kind_of
 from geoml.io.cards.map_card import MapCard
-from geoml.io.cog.scene_files import Scene, scenes_of
+from geoml.io.cog.scene_fields import SceneFields
+from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import footprint, shared_ground, write_scenes
-from geoml.io.stac.scene_fields import SceneFields
 from geoml.io.stac.times import rfc3339
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
@@ -103,7 +103,7 @@ def _over_files(recipe: Asked, folder: Path, *, contents: bool) -> PredictRecipe
     return _plain(recipe, {**dict(query), **region, "catalog": str(catalog), "datetime": dates}, _crs(scenes))
 
 
-def _crs(scenes: list[Scene]) -> str:
+def _crs(scenes: list[FileScene]) -> str:
     """That of the images where they share one in metres, so that their pixels stay as they are; else of each zone."""
     found = {f.box.crs for s in scenes for f in s.files}
     metric = all(c is not None and c.projected and c.units == ("metre", "metre") for c in found)
@@ -117,7 +117,7 @@ def _takes(model: str) -> str:
     return f"; {found.name} takes {','.join(b.name for b in bands)}" if bands else ""
 
 
-def _dates(model: str, scenes: list[Scene]) -> tuple[tuple[str, ...], MultiPolygon]:
+def _dates(model: str, scenes: list[FileScene]) -> tuple[tuple[str, ...], MultiPolygon]:
     """The dates of a query and the ground that a model has them of: of all images one, or one of each."""
     each = tuple(rfc3339(s.when) for s in scenes)
     if kind_of(cards.read_item(cards.find(model) / cards.CARD)) is EncoderCard:
@@ -141,7 +141,7 @@ class _Before(Frozen):
     told: SceneFields
 
 
-def _check_same(recipe: Asked, scenes: list[Scene], folder: Path) -> None:
+def _check_same(recipe: Asked, scenes: list[FileScene], folder: Path) -> None:
     """Raise InputError where blocks of other images are done; a file with other contents has them made again."""
     told = {name: getattr(recipe, name) for name in SceneFields.model_fields}
     now = _Before(scenes=tuple(s.name for s in scenes), told=SceneFields(**told))
