@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from geoml.engine.learn.recipe import LearnRecipe
     from geoml.engine.task import OnEpoch
     from geoml.engine.train.radius import Shortened
-    from geoml.engine.train.simple import Beside
+    from geoml.engine.train.simple import SimpleComparison
     from geoml.io.cards.map_card import MapCard
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ def evaluate(
 
 
 @limits("evaluate")
-def beside_simple(package: str | Path, recipe: str | Path | Mapping[str, object]) -> Beside:
+def beside_simple(package: str | Path, recipe: str | Path | Mapping[str, object]) -> SimpleComparison:
     """The held-out scores that a package of classes has in its card, beside those of the best simple method by its
     recipe and of the commonest class; see `geoml.engine.train.simple`."""
     from geoml.engine.train.simple import beside  # scikit-learn

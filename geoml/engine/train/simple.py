@@ -31,7 +31,7 @@ class _Classifier(Protocol):
 
 
 @dataclass(frozen=True)
-class Beside:
+class SimpleComparison:
     """Held-out scores of a package, and by name the totals of it, of the best simple method and of doing nothing."""
 
     scores: dict[str, Any]
@@ -49,7 +49,7 @@ class Beside:
         )
 
 
-def beside(model: str | Path, recipe: Frozen) -> Beside:
+def beside(model: str | Path, recipe: Frozen) -> SimpleComparison:
     """The scores of a package beside others on the split that it was scored on. Raises InputError for a recipe of
     another task than classes."""
     if not isinstance(recipe, TrainRecipe):
@@ -59,7 +59,7 @@ def beside(model: str | Path, recipe: Frozen) -> Beside:
     simple = best_simple(recipe, scores["split"])
     base = scores["baseline"]
     rows = {card.name: scores, f"{simple['method']} on each pixel": simple, f"all {base['class']}": base}
-    return Beside(scores, rows)
+    return SimpleComparison(scores, rows)
 
 
 def best_simple(recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
