@@ -11,6 +11,12 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 
 TRAINING := tests/unit/engine/train tests/unit/geolocation/training tests/unit/geolocation/locate/test_locator.py \
 	tests/unit/geolocation/heads tests/contract
 UPGRADE ?= --upgrade
+# make TORCH=cpu demo: an install of 2 GB, and not of 7
+TORCH ?=
+BACKEND = $(if $(TORCH),--torch-backend=$(TORCH))
+comma := ,
+# what the lock holds beside the run time and the tools of development
+EXTRAS := --extra dask --extra prefect --extra train
 # nothing is built but what has no wheel, and that with the tools of the lock
 WHEELS := --only-binary :all: --no-binary version-parser --build-constraints requirements.txt
 # for docker build: --build-arg BASE=IMAGE, --secret id=ca,src=FILE, --secret id=index,src=FILE, --network=host, ...
@@ -25,16 +31,31 @@ COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) c
 
 env: .venv/.done
 
-.venv/.done: requirements.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("geoml needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
+define VENV
+$(PYTHON) -c 'import sys; sys.exit("geoml needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo 'python3 -m venv failed; Debian and Ubuntu have it in the package python3-venv'; exit 1; }
 	sed -n '/^uv==/,/[^\\]$$/p' requirements.txt >.venv/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
+endef
+
+.venv/.done: requirements.txt pyproject.toml
+	$(VENV)
 	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes $(WHEELS) --python $(BIN)/python -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
-demo: env  ## the main job on the embedded catalog; OUT=DIR chooses the folder
+# what a run needs and no more, of the lock; TORCH=cpu takes torch's own builds for a processor, which the lock does not list
+.venv/.run: requirements.txt pyproject.toml
+	$(VENV)
+	sed '$(if $(TORCH),/^torch\(vision\)\{0$(comma)1\}==/$(comma)/[^\\]$$/d)' requirements.txt >.venv/lock.txt
+	$(BIN)/uv pip compile --quiet --no-annotate --no-header $(BACKEND) --python $(BIN)/python -c requirements.txt \
+		pyproject.toml --group tools -o .venv/run.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode $(if $(TORCH),--verify-hashes,--require-hashes) --no-deps \
+		--only-binary :all: $(BACKEND) --python $(BIN)/python -c .venv/lock.txt -r .venv/run.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(if $(wildcard .venv/.done),env,.venv/.run)  ## the main job on the embedded catalog; OUT=DIR chooses the folder
 	$(BIN)/geoml demo --out $(OUT)
 
 test: env  ## all tests but the long ones; ARGS are for pytest, and a -m in them chooses anew
@@ -136,5 +157,5 @@ pin-base:  ## the digest of the images' base into the Dockerfiles; docs/stack.md
 	$(PYTHON) docker/pin_base.py $(ARGS)
 
 requirements: env  ## take newer versions of the dependencies; UPGRADE= keeps those that still do
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 $(UPGRADE) \
+	$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --group dev --universal --python-version 3.11 $(UPGRADE) \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.txt

@@ -13,7 +13,7 @@ WORKDIR /app
 COPY pyproject.toml requirements.txt docker/install.sh ./
 ARG TORCH_BACKEND=""
 RUN --mount=type=secret,id=ca,target=/run/build/ca --mount=type=secret,id=index,target=/run/build/index \
-    DEVICE=cpu sh install.sh pyproject.toml --group tools && rm install.sh
+    DEVICE=cpu sh install.sh pyproject.toml --extra dask --extra prefect --extra train --group tools && rm install.sh
 
 # geoml itself: a few megabytes, and no network
 COPY README.md LICENSE ./

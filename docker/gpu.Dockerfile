@@ -12,7 +12,7 @@ ENV PATH=/opt/geoml/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DO_NO
 WORKDIR /app
 COPY pyproject.toml requirements.txt docker/install.sh ./
 RUN --mount=type=secret,id=ca,target=/run/build/ca --mount=type=secret,id=index,target=/run/build/index \
-    sh install.sh pyproject.toml --group tools && rm install.sh
+    sh install.sh pyproject.toml --extra dask --extra prefect --extra train --group tools && rm install.sh
 
 # geoml itself: a few megabytes, and no network
 COPY README.md LICENSE ./

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flows import signatures
 from geoml.cube.clouds.ground import FILTERS
 from geoml.engine.cards.point_classes import PointCard
 from geoml.engine.packages.cards import names
@@ -18,6 +17,8 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.cubes.spec import cube_names
 from geoml.io.stac.catalog import catalog_names
 from geoml.settings import catalog_files
+
+from . import signatures
 
 Schema = dict[str, Any]
 

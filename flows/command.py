@@ -12,13 +12,14 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterBindError, ParameterTypeError
 from pydantic import BaseModel
 
-from flows.server import patiently
 from geoml import fields
 from geoml.errors import GeomlError, InputError, NothingFound
 from geoml.recipe import PredictRecipe, load_yaml, parse
 from geoml.redacted import redact
 from geoml.settings import settings
 from geoml.texts import plain
+
+from .server import patiently
 
 AnyFlow = Flow[..., Any]
 

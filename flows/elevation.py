@@ -9,11 +9,12 @@ from typing import Any
 from prefect import task
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.elevation import steps as heights
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.errors import NothingFound
+
+from . import command, form, show, signatures, steps
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)

@@ -10,13 +10,14 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.errors import NothingFound
 from geoml.forecasting import steps as forecasting
 from geoml.forecasting.cycles.look import CycleLook, summary
 from geoml.forecasting.recipe import CycleRecipe
 from geoml.recipe import PredictRecipe
+
+from . import command, form, show, signatures, steps
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)

@@ -9,11 +9,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from flows import signatures
-from flows.choices import CHOICES, Schema
 from geoml import fields
 from geoml.fields import Option
 from geoml.recipe import parse
+
+from . import signatures
+from .choices import CHOICES, Schema
 
 R = TypeVar("R")
 T = TypeVar("T", bound=BaseModel)

@@ -9,11 +9,12 @@ from typing import Any
 
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
 from geoml import pipeline
 from geoml.engine.run.monitor import check, day_out, summary
 from geoml.errors import NothingFound
 from geoml.recipe import PredictRecipe
+
+from . import command, form, show, signatures, steps
 
 
 def _dates(given: Mapping[str, object]) -> dict[str, object]:

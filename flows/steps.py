@@ -13,8 +13,6 @@ from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import task_run
 
-from flows.runner import Steps
-from flows.show import Progress, publish
 from geoml import pipeline
 from geoml.backends.torch import choose
 from geoml.engine.run.monitor import Scan
@@ -23,6 +21,9 @@ from geoml.engine.workers import drive as driving
 from geoml.errors import TransientError
 from geoml.io.stores.signed import Signatures
 from geoml.recipe import PredictRecipe
+
+from .runner import Steps
+from .show import Progress, publish
 
 RETRIES = 2
 """Times that a batch with blocks that may work later is tried again; then they count as failed."""

@@ -13,9 +13,10 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from flows import command, show, signatures, steps
-from flows.form import Text, TrainingRecipe
 from geoml import pipeline
+
+from . import command, show, signatures, steps
+from .form import Text, TrainingRecipe
 
 
 @task(persist_result=False)

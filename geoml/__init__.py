@@ -1,8 +1,9 @@
 """A region, a time range and a model in; a map that people can trust out.
 
 ``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.forecast`` (of
-tables), ``geoml.geolocate`` and ``geoml.track`` are the steps of the commands of the same names. They are imported on
-first use, so ``import geoml`` stays light.
+tables), ``geoml.geolocate`` and ``geoml.track`` are the steps of the commands of the same names. ``geoml.open`` opens
+what a run wrote, and ``geoml.apply`` asks a model about an array. They are imported on first use, so ``import geoml``
+stays light.
 """
 
 import importlib
@@ -19,11 +20,14 @@ from geoml.errors import (
 )
 
 if TYPE_CHECKING:
+    from geoml.engine.results.run import Run, open
     from geoml.engine.run.search import search
+    from geoml.engine.stream.apply import apply
     from geoml.engine.stream.run import stream
     from geoml.forecasting.steps import forecast
     from geoml.geolocation.steps import geolocate, track
-    from geoml.pipeline import evaluate, predict, train
+    from geoml.interactive import predict
+    from geoml.pipeline import evaluate, train
 
 __version__ = "0.1.0"
 
@@ -34,10 +38,13 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "NothingFound",
+    "Run",
     "TransientError",
+    "apply",
     "evaluate",
     "forecast",
     "geolocate",
+    "open",
     "predict",
     "search",
     "stream",
@@ -47,10 +54,13 @@ __all__ = [
 
 
 _STEPS = {
+    "Run": "geoml.engine.results.run",
+    "apply": "geoml.engine.stream.apply",
     "evaluate": "geoml.pipeline",
     "forecast": "geoml.forecasting.steps",
     "geolocate": "geoml.geolocation.steps",
-    "predict": "geoml.pipeline",
+    "open": "geoml.engine.results.run",
+    "predict": "geoml.interactive",
     "search": "geoml.engine.run.search",
     "stream": "geoml.engine.stream.run",
     "track": "geoml.geolocation.steps",

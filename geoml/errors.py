@@ -66,6 +66,17 @@ class MissingExtra(GeomlError, ImportError):
     exit_code = 7
 
 
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Inside, import what the optional dependencies ``extra`` install: MissingExtra says so where they are absent."""
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except ImportError as err:
+        raise MissingExtra(f"{what}: {err.name or err} is not installed; pip install 'geoml[{extra}]'") from err
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An ``InputError`` for a misspelt name, with the nearest known one."""
     names = sorted(known)

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -29,6 +29,9 @@ from geoml.redacted import bare, wrong
 from geoml.texts import listed, short
 
 T = TypeVar("T", bound=BaseModel)
+
+ONE = (str, int, float, dt.date, Mapping, BaseModel)
+"""Kinds of a value that stands for a list of one."""
 
 MAX_VALUES = 100_000
 """Of one YAML file."""
@@ -65,10 +68,6 @@ When = Annotated[str, BeforeValidator(_when)]
 """An RFC 3339 instant or interval."""
 
 
-def _several(value: object) -> object:
-    return (value,) if isinstance(value, str | int | float | dt.date) else value
-
-
 NOT_EMBED = Absent("embed", "it says nothing of embeddings")
 
 Phase = Annotated[float, AfterValidator(_phase)]
@@ -90,10 +89,44 @@ Place = Annotated[
 """A name, a path or a URL. What signs it is in memory only: files and hashes are made of JSON, which leaves it out."""
 
 
+def _region_text(value: Any) -> object:
+    """GeoJSON text of a geometry in memory; anything else as it is. Raises ValueError without a CRS."""
+    geometry = getattr(value, "geometry", value)  # of a GeoDataFrame
+    if not hasattr(geometry, "__geo_interface__") and not isinstance(value, Mapping):
+        return value
+    found = dict(geometry.__geo_interface__ if hasattr(geometry, "__geo_interface__") else value)
+    if hasattr(value, "to_crs"):  # coordinates of geopandas are in its CRS, all others in degrees
+        if value.crs is None:
+            raise ValueError("a GeoDataFrame without CRS; expected one, see GeoDataFrame.set_crs")
+        found["crs"] = {"type": "name", "properties": {"name": value.crs.to_string()}}
+    try:
+        return json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"no GeoJSON ({err}); expected a geometry, a Feature or a FeatureCollection") from None
+
+
+RegionPlace = Annotated[Place, BeforeValidator(_region_text)]
+"""A file or URL of polygons, or GeoJSON itself: a mapping, or what `shapely` and `geopandas` hold."""
+
+
 class Frozen(BaseModel):
     """Base of every recipe part: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        """One value where a list is meant."""
+        if not isinstance(value, Mapping):
+            return value
+        lists = {
+            n
+            for n, f in cls.model_fields.items()
+            if get_origin(f.annotation) is tuple and ... in get_args(f.annotation)
+        }
+        one = {n: (value[n],) for n in lists & value.keys() if isinstance(value[n], ONE)}
+        return {**value, **one} if one else value
 
     later: ClassVar[tuple[str, ...]] = ()
     """Fields that came after recipes had been hashed: they count where they are not the default, so old hashes hold."""
@@ -113,14 +146,13 @@ class Query(Frozen):
         default=None,
         description="west, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region",
     )
-    region: Place | None = Field(
+    region: RegionPlace | None = Field(
         default=None,
         description="polygons in any CRS: GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet;"
         " file, FILE:LAYER or URL",
     )
     datetime: Annotated[
         tuple[When, ...],
-        BeforeValidator(_several),
         Absent("monitor", "every day is looked at by itself; reference is the earlier date, of a model of two"),
     ] = Field(
         description="RFC 3339 date (2020, 2020-05, 2020-05-18), instant or interval (a/b, ../b); once for each"
@@ -238,7 +270,7 @@ class ChipSearchRecipe(Frozen):
     point: Annotated[tuple[float, float] | None, Spelled("LON LAT")] = Field(
         default=None, description="look for pixels like the one here, in degrees. Give this or a region"
     )
-    region: Place | None = Field(
+    region: RegionPlace | None = Field(
         default=None,
         description="look for the mean of the pixels inside these polygons: a file as of geoml predict",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import os
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the command, with a flag for each demo that is there."""
 
     def run(out: Path, **flags: bool) -> None:
-        """The main job on the embedded catalog and model, as a Prefect flow; no network.
+        """The main job on the embedded catalog and model, as a Prefect flow where Prefect is there; no network.
 
         Example:
         geoml demo -o demo-out
@@ -70,18 +71,39 @@ def main_job(out: Path) -> None:
 
 
 def run_recipe(recipe: Path, out: Path) -> None:
-    """Run the flow of a recipe and show what it wrote."""
-    run_flow("flows.predict", recipe, "--out", out)
+    """Run the flow of a recipe, without Prefect its steps in this process, and show what was written."""
+    if has_prefect():
+        run_flow("predict", recipe, "--out", out)
+    else:
+        from geoml import pipeline
+        from geoml.cli.progress import progress_bar
+        from geoml.recipe import load_yaml
+
+        with progress_bar(out) as bar:
+            pipeline.predict(load_yaml(recipe), out, progress=bar.advance, started=bar.start)
     outputs(out, json.loads((out / "run.json").read_text(encoding="utf-8")))
     out_console.print(f"Look at {(out / 'report.html').resolve()}")
 
 
-def run_flow(module: str, *words: object) -> None:
+def has_prefect() -> bool:
+    """Whether flows can run here (extra ``prefect``)."""
+    return importlib.util.find_spec("prefect") is not None
+
+
+def flows_package() -> str:
+    """The package of the flows: ``geoml_flows`` of a wheel, so that a ``flows`` of the user's own is left alone, and
+    ``flows`` of a checkout."""
+    return "geoml_flows" if importlib.util.find_spec("geoml_flows") else "flows"
+
+
+def run_flow(name: str, *words: object) -> None:
     """Run a flow as a program; its exit code becomes ours when it fails."""
     # the flow is a process of its own: orchestration stands above the commands and is never imported by them
     with tempfile.TemporaryDirectory(prefix="geoml-prefect-") as home:
         run = subprocess.run(
-            [sys.executable, "-m", module, *map(str, words)], env=prefect_environment(home), check=False
+            [sys.executable, "-m", f"{flows_package()}.{name}", *map(str, words)],
+            env=prefect_environment(home),
+            check=False,
         )
     if run.returncode:
         raise typer.Exit(run.returncode)

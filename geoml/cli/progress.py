@@ -1,4 +1,4 @@
-"""Progress of a run in a terminal."""
+"""Progress of a run in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -55,18 +55,25 @@ class Bar:
 
 @contextmanager
 def progress_bar(out: str | Path) -> Iterator[Bar]:
-    """A progress bar of the run in ``out`` on standard error; silent where that is no terminal.
+    """A `live_bar` of the run in ``out``.
 
     A run that is stopped, or was finished before, is told, see `geoml.cli.resume.resumable`.
     """
     from geoml.io.stores.remote import run_store
 
+    with resumable(out, lambda: _kept(out), lambda: run_store(out).local / "run.json"), live_bar() as bar:
+        yield bar
+
+
+@contextmanager
+def live_bar() -> Iterator[Bar]:
+    """A progress bar on standard error or in a notebook; silent where that is no terminal."""
     console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    bar = Progress(*columns, console=console, disable=not (console.is_terminal or console.is_jupyter))
     shown = Bar(bar)
-    with resumable(out, lambda: _kept(out), lambda: run_store(out).local / "run.json"), bar:
+    with bar:
         yield shown
 
 

@@ -15,7 +15,7 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as err:
-        raise MissingExtra("OpenCV is not installed: install geoml[geolocate] or geoml[cube]") from err
+        raise MissingExtra("OpenCV is not installed; pip install 'geoml[geolocate]' or 'geoml[cube]'") from err
     return cv2
 
 

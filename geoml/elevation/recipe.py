@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from geoml.fields import Spelled, Unhashed
-from geoml.recipe import Frozen, Place, When
+from geoml.recipe import Frozen, Place, RegionPlace, When
 
 POINTS_ONLY = ("ground", "reach", "buildings", "min_area", "left_out", "write_classes")
 PAIRS_ONLY = ("dem", "heights", "margin", "matching")
@@ -34,7 +34,7 @@ class ElevationRecipe(Frozen):
     bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
         default=None, description="west, south, east, north in degrees; by default everything there is"
     )
-    region: Place | None = Field(default=None, description="polygons, instead of a bbox")
+    region: RegionPlace | None = Field(default=None, description="polygons, instead of a bbox")
     ground: Place = Field(
         default="smrf",
         description="which points are ground: smrf, pmf, delivered (the classes in the files), or a package",

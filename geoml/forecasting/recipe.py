@@ -15,7 +15,7 @@ from geoml.fields import Spelled
 from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableSource
 from geoml.nn.forecast.levels import LEVELS, check_levels
-from geoml.recipe import Frozen, Place, digest
+from geoml.recipe import Frozen, Place, RegionPlace, digest
 from geoml.registry import Registry
 
 if TYPE_CHECKING:
@@ -243,7 +243,9 @@ class ForecastFrom(Frozen):
     bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
         default=None, description="for a cube: degrees; by default all of it"
     )
-    region: Place | None = Field(default=None, description="for a cube: polygons in GeoJSON, GeoPackage or GeoParquet")
+    region: RegionPlace | None = Field(
+        default=None, description="for a cube: polygons in GeoJSON, GeoPackage or GeoParquet"
+    )
     block_size: int = Field(
         default=2048,
         ge=64,

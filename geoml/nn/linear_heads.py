@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoml.errors import needs
 from geoml.nn.applicability import squared
 
 Floats = NDArray[np.float64]
@@ -95,8 +96,9 @@ def ridge(x: Floats, y: Index, weight: Floats, classes: int, strength: float) ->
 
 def logistic(x: Floats, y: Index, weight: Floats, classes: int, strength: float) -> LinearHead:
     """``strength`` weighs half the squared coefficients against the mean loss."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression  # a second to import, which a map does without
+    with needs("train", "logistic regression"):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression  # a second to import, which a map does without
 
     known = np.unique(y)
     head = LogisticRegression(C=1 / (strength * weight.sum()), max_iter=300, tol=1e-4)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageColor
 from typer.testing import CliRunner
 
+import geoml
 from geoml.cli import app
 from geoml.cli.common import err_console, out_console
 from geoml.cli.demos import detect
@@ -28,6 +29,9 @@ def test_demo_of_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     (line,) = (x for x in ended.stdout.splitlines() if x.startswith("│ car "))
     assert [c.strip() for c in re.split("│", line)[2:-1]] == counts
     assert len(pq.read_table(tmp_path / "demo" / "run" / "features.parquet")) == row["count"]
+    run = geoml.open(tmp_path / "demo" / "run")
+    assert len(run.objects) == row["count"] == run.summary["count"][0]
+    assert "data:image/png" in run._repr_html_()
     cars = detect.compare_with_labels(tmp_path / "demo" / "run")
     assert cars.sentence() in ended.stdout
     assert len(cars.found) == row["count"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas
 
+import geoml
 from tests.e2e.printed import rows, said, wide
 
 __all__ = ["said", "wide"]  # fixtures
@@ -31,6 +32,10 @@ def test_a_quarter_of_delft_is_held_against_points_that_were_kept_back(
     houses = geopandas.read_parquet(out / "buildings.parquet")
     assert len(houses) > 3
     assert houses["height"].between(2, 20).all()
+    run = geoml.open(out)
+    assert 10 < float(run.height.max()) < 40
+    assert run.buildings["id"].tolist() == houses["id"].tolist()
+    assert "<img" in run._repr_html_()
     record = json.loads((out / "run.json").read_text())
     assert record["files"]["accuracy.json"]
     assert record["warnings"] == []

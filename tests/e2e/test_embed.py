@@ -126,6 +126,11 @@ def test_is_what_the_encoder_says_of_each_pixel_in_int8(run: tuple[str, Path]) -
     kept = np.abs(steps) < 127
     assert kept.mean() > 0.99
     assert np.abs(stored[:, VALID] - steps)[kept].max() < 0.51
+    found = geoml.open(out).embedding
+    plane = found.odc.geobox
+    row, col = round((plane.affine.f - SCENE.origin[1]) / 10), round((SCENE.origin[0] - plane.affine.c) / 10)
+    found = found[:, row : row + SHAPE[0], col : col + SHAPE[1]].values
+    np.testing.assert_allclose(found[:, VALID], stored[:, VALID] * scale + offset, rtol=1e-5, atol=1e-6)
     colours = pixels(out, "colours")
     np.testing.assert_array_equal(colours > 0, np.broadcast_to(VALID, colours.shape))
 

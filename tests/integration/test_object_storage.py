@@ -386,7 +386,10 @@ def test_of_concurrent_creates_one_wins(url: str) -> None:
 
 def test_a_run_in_a_bucket_is_a_catalog(inputs: str, url: str) -> None:
     """Its own items, by collection.json and by items.parquet, with hrefs that can be read; and its sources."""
-    geoml.predict(recipe(inputs, features=False), url)
+    run = geoml.predict(recipe(inputs, features=False), url)
+    classes = run.classes  # by GDAL, which is told of the server that obstore knows
+    col, row = (round(v) for v in ~classes.odc.geobox.affine @ SCENE.origin)
+    assert (classes[row : row + 400, col : col + 500].values == testing.levels(SCENE.data, THRESHOLDS)).all()
     region = load_region(f"{inputs}/region.geojson")
     found = {}
     for name in ("collection.json", "items.parquet", "sources.parquet"):

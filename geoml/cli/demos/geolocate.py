@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from geoml.cli.common import out_console
-from geoml.cli.demo import run_flow
+from geoml.cli.demo import has_prefect, run_flow
 from geoml.grid.sphere import distance
 from geoml.settings import shipped
 
@@ -20,7 +20,12 @@ from geoml.settings import shipped
 def run(out: Path) -> None:
     """Their answers against where they are."""
     table, page = out / "places.parquet", out / "places.html"
-    run_flow("flows.geolocate", pictures(), "--model", "world-overhead", "--out", table, "--map", page)
+    if has_prefect():
+        run_flow("geolocate", pictures(), "--model", "world-overhead", "--out", table, "--map", page)
+    else:
+        from geoml.geolocation.steps import geolocate
+
+        geolocate([str(pictures())], model="world-overhead", out=table, map=page)
     shown = Table("picture", "status", "lat, lon", "disclosed", "truth", "off by", title="where they were taken")
     for row in answers_and_truth(table):
         shown.add_row(*row)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from geoml.backends.torch import Device
-from geoml.errors import GeomlError, InputError, TransientError
+from geoml.errors import GeomlError, InputError, TransientError, needs
 from geoml.settings import settings
 
 W = TypeVar("W")
@@ -75,9 +75,10 @@ class Together:
     """One of ``world`` processes of this machine; those of GPUs have one each, from that of ``device`` on."""
 
     def __init__(self, rank: int, world: int, device: torch.device, port: int) -> None:
-        from lightning.fabric import Fabric
-        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-        from lightning.fabric.strategies.ddp import DDPStrategy
+        with needs("train", "training in several processes"):
+            from lightning.fabric import Fabric
+            from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+            from lightning.fabric.strategies.ddp import DDPStrategy
 
         here = {"LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({k: str(v) for k, v in here.items()})

@@ -19,7 +19,7 @@ from geoml.engine.run.plan import read_plan
 from geoml.engine.run.tally import Progress, Tally, note_failed
 from geoml.engine.workers.processes import Processes
 from geoml.engine.workers.worker_pool import WorkerDied, WorkerPool
-from geoml.errors import DataError, InputError, TransientError
+from geoml.errors import DataError, InputError, TransientError, needs
 from geoml.io.stores import lock
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import within
@@ -111,7 +111,8 @@ def _start(
 ) -> AbstractContextManager[WorkerPool]:
     if kind == "processes":
         return Processes(count, out, progress)
-    from geoml.engine.workers.cluster import Cluster  # distributed takes a second to import
+    with needs("dask", "workers"):
+        from geoml.engine.workers.cluster import Cluster  # distributed takes a second to import
 
     return Cluster(address or count, out, progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import shapely
@@ -24,12 +25,14 @@ _LONGEST = 1 / 64
 
 
 def load_region(path: str) -> MultiPolygon:
-    """The polygons of a file, by its path or URL, in EPSG:4326, split at the antimeridian.
+    """The polygons of a file, by its path or URL, or of GeoJSON text, in EPSG:4326, split at the antimeridian.
 
     ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), or another of
     `geoml.io.tables.vectors`; ``FILE:LAYER`` of a file with several layers. Raises InputError for a missing file,
     another format, no CRS, or anything that is not a polygon.
     """
+    if path.lstrip().startswith("{"):
+        return _inline(path)
     check_url(path, "region")
     path, layer = file_and_layer(path)
     href, url = path, is_url(path)
@@ -50,10 +53,22 @@ def load_region(path: str) -> MultiPolygon:
     return from_geometry(_in_degrees(_only_polygons(geometries, path), crs, path))
 
 
+def _inline(text: str) -> MultiPolygon:
+    try:
+        geometries, crs = _of_geojson(json.loads(text))
+    except Exception as err:  # shapely and json each have their own
+        raise InputError(f"region: not GeoJSON ({err}); expected polygons, or a file") from err
+    return from_geometry(_in_degrees(_only_polygons(geometries, "the GeoJSON"), crs, "the GeoJSON"))
+
+
 def _geojson(file: Path) -> tuple[list[BaseGeometry], object]:
     value = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
         raise InputError(f"region: {str(file)!r} is not a GeoJSON object")
+    return _of_geojson(value)
+
+
+def _of_geojson(value: dict[str, Any]) -> tuple[list[BaseGeometry], object]:
     crs = ((value.get("crs") or {}).get("properties") or {}).get("name")  # GeoJSON 2008, still written by some
     parts = value["features"] if value.get("type") == "FeatureCollection" else [value]
     geometries = [p.get("geometry") if p.get("type") == "Feature" else p for p in parts]

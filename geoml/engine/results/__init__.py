@@ -1,0 +1,1 @@
+"""Runs that are done, in Python: layers, tables and scores of a folder or URL."""

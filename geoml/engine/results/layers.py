@@ -1,0 +1,110 @@
+"""The layers of a run as lazy arrays: one mosaic over its blocks, with what its STAC items say of the values.
+
+odc-stac reads; what it leaves to its caller is here: one grid over all blocks, scale and offset, and attributes that
+follow the CF conventions (https://cfconventions.org, flags in section 3.5).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import odc.stac
+import pystac
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox, geobox_union_conservative
+
+from geoml.errors import DataError
+
+CHUNK = 2048
+"""Pixels of a side of a dask chunk; the default size of a block."""
+
+
+def layers_of(items: Sequence[pystac.Item]) -> list[str]:
+    """Assets of the items that are rasters with described bands, in the order of the items."""
+    return list(dict.fromkeys(k for item in items for k, asset in item.assets.items() if bands_of(asset)))
+
+
+def bands_of(asset: pystac.Asset) -> list[dict[str, Any]]:
+    """What STAC says of the bands of a raster; empty for any other asset."""
+    bands = asset.extra_fields.get("bands")
+    return bands if isinstance(bands, list) and all("data_type" in b for b in bands) else []
+
+
+def mosaic(items: Sequence[pystac.Item], key: str, geobox: GeoBox | None = None) -> xr.DataArray:
+    """The layer ``key`` of all items as one dask array (y, x), or (band, y, x) where its files have several bands.
+
+    Values with a scale are float32 in their physical unit, NaN where nothing is known; others, such as classes, keep
+    their stored type and the attribute ``nodata``. The grid is ``geobox``, by default that of the blocks; where they
+    lie in several CRSs, that of most blocks, into which the others are resampled (nearest). Raises DataError for items
+    that do not say where their pixels lie.
+    """
+    having = [item for item in items if key in item.assets]
+    asset = having[0].assets[key]
+    bands = bands_of(asset)
+    names = [f"{key}.{k + 1}" for k in range(len(bands))] if len(bands) > 1 else [key]
+    data = odc.stac.load(
+        having,
+        bands=names,
+        geobox=geobox or grid_of(having),
+        chunks={"y": CHUNK, "x": CHUNK},
+        groupby=lambda *_: 0,  # blocks of one run share no ground, whatever their times are
+        resampling="nearest",
+    ).isel(time=0, drop=True)
+    each = [described(data[name], band) for name, band in zip(names, bands, strict=True)]
+    found = each[0]
+    if len(each) > 1:
+        found = xr.concat(each, dim="band", combine_attrs="override", coords="minimal", compat="override")
+        found = found.assign_coords(band=[b.get("name", str(k)) for k, b in enumerate(bands)])
+    return found.rename(key).assign_attrs(long_name=asset.title or key, **flags(asset.extra_fields))
+
+
+def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
+    """The smallest grid over all blocks, in the CRS of most of them. Raises DataError where an item has none."""
+    grids: dict[str, list[GeoBox]] = {}
+    for item in items:
+        about = item.properties
+        crs = about.get("proj:code") or about.get("proj:projjson") or about.get("proj:wkt2")
+        try:
+            box = GeoBox(tuple(about["proj:shape"]), Affine(*about["proj:transform"][:6]), crs)
+        except (KeyError, TypeError, ValueError) as err:
+            raise DataError(f"{item.id}: its proj:shape, proj:transform and CRS are no grid ({err!r})") from err
+        grids.setdefault(str(box.crs), []).append(box)
+    main = Counter({crs: len(boxes) for crs, boxes in grids.items()}).most_common(1)[0][0]
+    whole = geobox_union_conservative(grids.pop(main))
+    for box in (b for boxes in grids.values() for b in boxes):
+        whole = geobox_union_conservative([whole, whole.enclosing(box.extent.to_crs(main))])
+    return whole
+
+
+def described(stored: xr.DataArray, band: Mapping[str, Any]) -> xr.DataArray:
+    """Stored values of a band (y, x) as `mosaic` gives them, by a band object of STAC 1.1."""
+    nodata, attrs = band.get("nodata"), {"units": band["unit"]} if band.get("unit") else {}
+    nodata = float(nodata) if isinstance(nodata, str) else nodata  # "nan"
+    if "raster:scale" not in band and "raster:offset" not in band:
+        return stored.drop_attrs(deep=False).assign_attrs(attrs if nodata is None else {**attrs, "nodata": nodata})
+    scale, offset = np.float32(band.get("raster:scale", 1.0)), np.float32(band.get("raster:offset", 0.0))
+    values = stored.astype(np.float32) * scale + offset
+    known = stored.notnull() if nodata is None else stored != nodata
+    return values.where(known).drop_attrs(deep=False).assign_attrs(attrs)
+
+
+def classes_of(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classes of an asset by the STAC extension ``classification``, without that of no data."""
+    return [c for c in fields.get("classification:classes") or () if not c.get("nodata")]
+
+
+def flags(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """CF attributes of a layer of classes: values, meanings (one word each) and, where known, colours."""
+    if not (classes := classes_of(fields)):
+        return {}
+    found: dict[str, Any] = {
+        "flag_values": np.array([c["value"] for c in classes], np.uint8),
+        "flag_meanings": " ".join("_".join(str(c.get("name", c["value"])).split()) for c in classes),
+    }
+    if all(c.get("color_hint") for c in classes):
+        found["flag_colors"] = " ".join(f"#{c['color_hint']}" for c in classes)
+    return found

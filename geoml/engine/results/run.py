@@ -1,0 +1,207 @@
+"""A run in Python: its layers as lazy arrays, its polygons and rows as tables, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoml.engine.results.files import RunFiles
+from geoml.errors import InputError, limits, unknown
+from geoml.io.stores.hrefs import redact
+
+if TYPE_CHECKING:
+    import folium
+    import geopandas as gpd
+    import pandas as pd
+    import pystac
+    import xarray as xr
+    from odc.geo.geobox import GeoBox
+
+    from geoml.io.cards.card import ModelCard
+
+
+class Run:
+    """A finished run. Every layer of its map and every table beside it is an attribute, as `layers` and `tables` name
+    them: ``run.classes``, ``run.confidence``, ``run.lead_PT15M``, ``run.polygons``, ``run.rows``, ``run.sources``, ….
+
+    Layers are lazy: ``run.classes`` reads no pixel until it is computed. ``run["valid_percent"]`` is a field of
+    ``run.json``, all of which is `info`.
+    """
+
+    def __init__(self, out: str | Path, info: dict[str, Any] | None = None) -> None:
+        self._files = RunFiles(str(out))
+        if info is not None:
+            self.__dict__["info"] = info
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """What ``run.json`` says: recipe, blocks, times, warnings; see docs/outputs.md."""
+        return self._files.json("run.json")
+
+    @cached_property
+    def items(self) -> pystac.ItemCollection:
+        """The STAC items of the blocks, with absolute hrefs."""
+        import pystac
+
+        from geoml.io.stac.table import read_items
+
+        found = read_items(self._files.file("items.parquet"))
+        for item in found:
+            for asset in item.assets.values():
+                asset.href = self._files.href(asset.href)
+        return pystac.ItemCollection(found, clone_items=False)
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """Names of the layers of the map."""
+        from geoml.engine.results.layers import layers_of
+
+        return layers_of(self.items.items)
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the tables beside the map: features, rows, sources, …"""
+        names = map(Path, self.info.get("files", ()))
+        return sorted(p.stem for p in names if p.suffix == ".parquet" and p.stem != "items")
+
+    def layer(self, name: str, geobox: GeoBox | None = None) -> xr.DataArray:
+        """A layer as a dask array (y, x), of files of several bands (band, y, x): one mosaic over all blocks.
+
+        Where values have a scale they are float32 in their unit with NaN for nodata; classes keep their numbers, with
+        ``nodata``, ``flag_values`` and ``flag_meanings`` as attributes. Give a ``geobox`` for another grid than that
+        of the blocks (nearest pixel); reading a coarse one uses overviews. Raises InputError for an unknown name.
+        """
+        import odc.stac
+
+        from geoml.engine.results.layers import mosaic
+
+        if name not in self.layers:
+            raise unknown("layer", name, self.layers)
+        if options := self._files.gdal_options():
+            odc.stac.configure_rio(**options)
+        return mosaic(self.items.items, name, geobox)
+
+    @limits("table")
+    def table(self, name: str) -> gpd.GeoDataFrame | pd.DataFrame:
+        """A table by its name: a GeoDataFrame where it has geometry. Raises InputError for an unknown name."""
+        import geopandas as gpd
+        import pandas as pd
+        import pyarrow.parquet as pq
+
+        if name not in self.tables:
+            raise unknown("table", name, self.tables)
+        path = self._files.file(f"{name}.parquet")
+        first = next(path.rglob("*.parquet"), path) if path.is_dir() else path
+        geo = b"geo" in (pq.read_schema(first).metadata or {})
+        return gpd.read_parquet(path) if geo else pd.read_parquet(path)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self.layers:
+            return self.layer(name)
+        if name in self.tables:
+            return self.table(name)
+        known = ", ".join((*self.layers, *self.tables))
+        raise AttributeError(f"the run has no layer or table {name!r}; it has {known}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.layers, *self.tables]
+
+    @property
+    def classes(self) -> xr.DataArray:
+        """The map of classes, uint8 (y, x)."""
+        return self.layer("class")
+
+    @property
+    def polygons(self) -> gpd.GeoDataFrame:
+        """One row for each polygon, change or object, in degrees."""
+        return self.table("features")
+
+    objects = polygons
+    """The same table, of a model that finds objects."""
+
+    @cached_property
+    def card(self) -> ModelCard:
+        """The card of the model: bands, gsd, classes, training. Raises InputError for a run without a model."""
+        from geoml.engine.packages import cards
+
+        return cards.read_any(self._files.url)
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Held-out scores of the model, as its card has them; empty where none were measured."""
+        return self.card.scores
+
+    def file(self, name: str) -> Path:
+        """A file of the run on this machine, fetched where the run lies elsewhere; also by its own path or URL.
+
+        Raises InputError where there is none.
+        """
+        return self._files.file(name)
+
+    @property
+    def report(self) -> str:
+        """Path or URL of the page to look at."""
+        return self._files.href("report.html")
+
+    @property
+    def map(self) -> str | None:
+        """Path or URL of the interactive map; None for a run without one."""
+        return self._files.href("map.html") if "map.html" in self.info.get("files", ()) else None
+
+    def explore(self, layer: str | None = None, **options: Any) -> folium.Map:
+        """An interactive map of a layer (by default the first) under the polygons; ``options`` are those of
+        `folium.Map`. Raises MissingExtra without the extra ``notebook``."""
+        from geoml.engine.results.explore import explore
+
+        return explore(self, layer, **options)
+
+    def __getitem__(self, field: str) -> Any:
+        return self.info[field]
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """A field of ``run.json``."""
+        return self.info.get(field, default)
+
+    def keys(self) -> list[str]:
+        """Fields of ``run.json``; with ``[]`` they make ``dict(run)`` work."""
+        return list(self.info)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.info)
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+    def __contains__(self, field: object) -> bool:
+        return field in self.info
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.info == (other.info if isinstance(other, Run) else other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        try:
+            about = self.info.get("title", "a run")
+        except InputError as err:
+            return f"<Run: {err}>"
+        return f"<Run {about!r} in {redact(self._files.url)}>"
+
+    def _repr_html_(self) -> str:
+        from geoml.engine.results.page import summary
+
+        return summary(self)
+
+
+def open(out: str | Path) -> Run:
+    """The finished run in a folder or at a URL (s3, gs, az, https, http), as `predict` and the commands wrote it.
+
+    Raises InputError where there is none, TransientError when nobody answers.
+    """
+    run = Run(out)
+    _ = run.info  # a place without a run is refused here, not at the first layer
+    return run

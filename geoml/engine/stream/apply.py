@@ -1,0 +1,151 @@
+"""`geoml.apply`: what a model says of an array or file that one already has, as xarray."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import odc.geo.xr
+import xarray as xr
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from geoml.engine.contract import Layer, output_of
+from geoml.engine.inference.choice import asked_of_machine, choose_backend
+from geoml.engine.inference.predict import Predictor
+from geoml.engine.packages import cards
+from geoml.engine.packages.package import load
+from geoml.engine.results.layers import described, flags
+from geoml.engine.stream.answers import answer, one_date, side, sized
+from geoml.engine.stream.frames import Frame, chosen, read, scalings
+from geoml.engine.stream.recipe import StreamRecipe
+from geoml.engine.stream.run import fitting
+from geoml.engine.stream.write import unlike_pixels
+from geoml.errors import DataError, InputError, limits
+from geoml.io.cards.domain import describe, verdict
+from geoml.io.cards.map_card import MapCard
+from geoml.io.cog.each_band import of_each
+from geoml.recipe import parse
+
+log = logging.getLogger(__name__)
+
+NEAR = 1.25
+"""How many times larger or smaller than the model's gsd pixels may be."""
+DEGREE = 111_319.490793
+"""Metres of a degree along a meridian, as `geoml.grid.region.plane_of` has it."""
+
+
+@limits("apply")
+def apply(model: str | Path, image: xr.DataArray | str | Path, **options: Any) -> xr.Dataset:
+    """The layers of a model's map of ``image``: a variable (y, x) each, such as ``class`` and ``confidence``, with the
+    scaling and attributes of `geoml.Run.layer` and the coordinates of the image.
+
+    ``image`` is (band, y, x), or (y, x) of one band, in memory or dask, or a file that rasterio opens. Bands are taken
+    by the names in its band coordinate or ``long_name``, else in the order of the card where their number is that of
+    the card; ``scale_factor``, ``add_offset``, ``nodata`` and a CRS are used where they are there. ``options`` are
+    fields of the recipe of a stream: ``bands``, ``scale``, ``offset``, ``out_of_domain``. Chips are joined as in a run.
+
+    Raises InputError for other bands, another pixel size and a model that answers no single image, ModelError for
+    numbers in another unit than the training data, DataError for a file that cannot be read, TransientError without
+    memory, MissingExtra for a back end without its library.
+    """
+    recipe = parse(StreamRecipe, {**options, "model": str(model)}, "apply")
+    card = cards.read(recipe.model, MapCard)
+    output = output_of(card)
+    one_date(card)
+    if output.joiner == "owner":
+        raise InputError(f"model: {card.name} finds things; expected one that answers every pixel, or geoml.predict")
+    frame = _frame(image, card, recipe)
+    if frame.geobox is not None and recipe.out_of_domain != "allow":
+        _check_gsd(frame.geobox, card)
+    (frame,) = (f for f in fitting(iter([frame]), card, recipe) if isinstance(f, Frame))
+    package = load(recipe.model)
+    backend = choose_backend(package, side(card, output, recipe), asked_of_machine()).backend
+    rows = answer(sized(Predictor(package, output, backend=backend), recipe), frame, recipe)
+    like = _like(image, frame.geobox)
+    layers = {layer.key: _layer(layer, rows[layer.key], like) for layer in output.layers if not layer.extra}
+    return xr.Dataset(layers, attrs={"model": f"{card.name}/{card.version}", **_fit(card, frame)})
+
+
+def _frame(image: xr.DataArray | str | Path, card: MapCard, recipe: StreamRecipe) -> Frame:
+    """The model's bands of a file or an array, with what it says of itself."""
+    if not isinstance(image, xr.DataArray):
+        return read(Path(image), 0, 0.0, card, recipe)
+    dims = image.odc.spatial_dims or tuple(map(str, image.dims[-2:]))
+    others = [str(d) for d in image.dims if d not in dims]
+    if len(others) > 1 or image.ndim < 2:
+        raise InputError(f"image: dimensions {' '.join(map(str, image.dims))}; expected (band, y, x) or (y, x)")
+    whole = image.transpose(*others, *dims) if others else image.expand_dims("band")
+    try:
+        where = chosen(card, recipe, len(whole), _band_names(whole, (*others, "band")[0]), "image")
+    except DataError as err:  # not of a file, but of what was passed
+        raise InputError(str(err).replace("--bands", "bands=")) from err
+    data = np.asarray(whole.isel({whole.dims[0]: where}).values)
+    if data.dtype.kind not in "uif":
+        raise InputError(f"image: numbers of type {data.dtype}; expected integers or floats")
+    valid = np.isfinite(data).all(axis=0)
+    if (nodata := image.odc.nodata) is not None and np.isfinite(nodata):
+        valid &= (data != nodata).all(axis=0)
+    said = float(image.attrs.get("scale_factor", 1.0)), float(image.attrs.get("add_offset", 0.0))
+    scale, offset = scalings(recipe, [said] * len(where))
+    return Frame(0, "image", 0.0, data, valid, scale, offset, image.odc.geobox)
+
+
+def _band_names(image: xr.DataArray, dim: str) -> Sequence[str | None]:
+    if dim in image.coords and image[dim].dtype.kind in "UO":
+        return [str(name) for name in image[dim].values]
+    long = image.attrs.get("long_name", ())
+    return [str(name) for name in long] if isinstance(long, tuple | list) and len(long) == len(image) else []
+
+
+def _check_gsd(geobox: GeoBox, card: MapCard) -> None:
+    if geobox.crs is None:
+        return
+    unit = DEGREE if geobox.crs.geographic else 1.0
+    metres = abs(geobox.resolution.y) * unit
+    if not card.gsd / NEAR <= metres <= card.gsd * NEAR:
+        raise InputError(
+            f"image: pixels of {metres:.4g} m; {card.name} takes {card.gsd:g} m: resample it first, or"
+            " out_of_domain='allow'"
+        )
+
+
+def _like(image: object, geobox: GeoBox | None) -> xr.DataArray:
+    """Nothing, on the grid of an image: its dimensions and coordinates (y, x)."""
+    if isinstance(image, xr.DataArray):
+        dims = image.odc.spatial_dims or tuple(map(str, image.dims[-2:]))
+        return (
+            image.isel({d: 0 for d in image.dims if d not in dims}, drop=True).transpose(*dims).drop_attrs(deep=False)
+        )
+    if geobox is None:
+        return xr.DataArray(dims=("y", "x"))
+    return xr.DataArray(coords=odc.geo.xr.xr_coords(geobox), dims=geobox.dimensions)
+
+
+def _layer(layer: Layer, values: NDArray[np.number], like: xr.DataArray) -> xr.DataArray:
+    """Stored values (band, y, x) as `described`, one band as (y, x)."""
+    scales, offsets = (of_each(v, len(layer.names)) for v in (layer.scale, layer.offset))
+    each = []
+    for stored, scale, offset in zip(values, scales, offsets, strict=True):
+        band: dict[str, Any] = {"nodata": layer.nodata, "unit": layer.unit}
+        if (scale, offset) != (1.0, 0.0):
+            band |= {"raster:scale": scale, "raster:offset": offset}
+        each.append(described(xr.DataArray(stored, like.coords, like.dims), band))
+    found = each[0] if len(each) == 1 else xr.concat(each, dim="band").assign_coords(band=list(layer.names))
+    return found.assign_attrs(long_name=layer.title, **flags(layer.fields))
+
+
+def _fit(card: MapCard, frame: Frame) -> dict[str, Any]:
+    """How much of the image is unlike the training data, which is said in the log too; empty where it is not known."""
+    if card.domain is None:
+        return {}
+    known, unlike = unlike_pixels(card, frame)
+    if not known:
+        return {}
+    domain = {"outside": round(unlike / known, 6), "verdict": verdict(unlike / known)}
+    if domain["verdict"] != "inside":
+        log.warning("%s: %s", card.name, describe(domain))
+    return {f"domain_{key}": value for key, value in domain.items()}

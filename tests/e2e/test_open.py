@@ -1,0 +1,270 @@
+"""A run in Python: `geoml.open`, what `geoml.predict` returns, `geoml.apply`, and regions that lie in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401, its accessor
+import shapely
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+import geoml
+from geoml import testing
+from geoml.errors import DataError, InputError, MissingExtra, ModelError
+from tests.e2e.conftest import THRESHOLDS, Days
+
+SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 300), seed=5), bands=("red", "nir"), unit="reflectance")
+SCENE.data[:, 60:90, 30:100] = 0
+VALID = (SCENE.data != 0).all(axis=0)
+TRUTH = np.where(VALID, testing.levels(SCENE.data, THRESHOLDS), 255)
+
+
+def recipe(model: str, catalog: Path, **query: Any) -> dict[str, Any]:
+    query = {"catalog": str(catalog), "bbox": SCENE.bbox(), "datetime": "2024", **query}
+    return {"model": model, "query": {k: v for k, v in query.items() if v is not None}, "block_size": 128}
+
+
+@pytest.fixture(scope="module")
+def run(catalog: Path, threshold: str, tmp_path_factory: pytest.TempPathFactory) -> geoml.Run:
+    """A run of one item, with probabilities."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEOML_PRECISION", "fp32")
+        return geoml.predict(
+            {**recipe(threshold, catalog), "probabilities": True}, tmp_path_factory.mktemp("run") / "out"
+        )
+
+
+def out_of(run: geoml.Run) -> Path:
+    return Path(run.report).parent
+
+
+def on_scene(layer: xr.DataArray) -> np.ndarray:
+    """The pixels of the scene, by the coordinates of the layer."""
+    height, width = TRUTH.shape
+    (x, y), half = SCENE.origin, SCENE.res / 2
+    there = {"y": y - half - SCENE.res * np.arange(height), "x": x + half + SCENE.res * np.arange(width)}
+    return layer.sel(there).values
+
+
+def image(data: np.ndarray = SCENE.data, names: tuple[str, ...] = SCENE.bands, **attrs: Any) -> xr.DataArray:
+    """The scene as somebody has it who read it with rioxarray or odc-stac."""
+    coords = xr_coords(GeoBox(data.shape[-2:], SCENE.transform, SCENE.crs))
+    attrs = {"nodata": 0, "scale_factor": SCENE.scale, **attrs}
+    return xr.DataArray(data, {**coords, "band": list(names)}, ("band", "y", "x"), attrs=attrs)
+
+
+def test_layers_are_lazy_mosaics_of_the_blocks(run: geoml.Run) -> None:
+    assert run.layers == ["class", "confidence", "probabilities", "valid"]
+    assert len(run.items) == len(run["blocks"]["done"]) > 3
+    classes = run.classes
+    assert classes.chunks is not None, "nothing is read yet"
+    assert (on_scene(classes) == TRUTH).all()
+    assert classes.odc.crs == SCENE.crs
+    assert classes.rio.crs == SCENE.crs
+    about = classes.attrs
+    assert (about["nodata"], about["flag_values"].tolist()) == (255, [0, 1, 2])
+    assert about["flag_meanings"].split() == ["level-0", "level-1", "level-2"]
+    stored = testing.read_map(out_of(run), "confidence")[SCENE.crs].part(SCENE.window)[0]
+    sure = on_scene(run.confidence)
+    assert (np.isnan(sure) == ~VALID).all()
+    np.testing.assert_allclose(sure[VALID], stored[VALID] * 0.004, rtol=1e-6)
+    shares = run.probabilities
+    assert shares.dims == ("band", "y", "x")
+    assert shares.band.values.tolist() == ["level-0", "level-1", "level-2"]
+    parts = testing.read_map(out_of(run), "probabilities")[SCENE.crs].part(SCENE.window)
+    np.testing.assert_allclose(on_scene(shares)[:, VALID], parts[:, VALID] * 0.004, rtol=1e-6)
+    coarse = run.layer("class", classes.odc.geobox.zoom_out(4))
+    assert coarse.shape == tuple(-(-n // 4) for n in classes.shape)
+
+
+def test_a_layer_survives_netcdf(run: geoml.Run, tmp_path: Path) -> None:
+    run.classes.to_netcdf(tmp_path / "class.nc")
+    with xr.open_dataset(tmp_path / "class.nc") as again:
+        assert again["class"].attrs["flag_meanings"] == run.classes.attrs["flag_meanings"]
+
+
+def test_a_run_reads_as_its_record_did(run: geoml.Run) -> None:
+    record = json.loads((out_of(run) / "run.json").read_text())
+    assert run == record == dict(run) == run.info
+    assert run["valid_percent"] == record["valid_percent"]
+    assert run.get("nothing") is None
+    assert "blocks" in run
+    assert geoml.open(out_of(run)) == run
+
+
+def test_tables_are_frames(run: geoml.Run) -> None:
+    assert run.tables == ["features", "sources"]
+    wanted = geopandas.read_parquet(out_of(run) / "features.parquet")
+    assert run.polygons.equals(wanted)
+    assert run.features.equals(run.objects)
+    assert run.sources["id"].tolist() == ["scene"]
+    assert run.card.gsd == 10
+    assert run.scores == {}
+    assert run.map is None
+
+
+def test_what_is_not_there_is_named(run: geoml.Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'confidence'"):
+        run.layer("confidense")
+    with pytest.raises(InputError, match="known: features, sources"):
+        run.table("rows")
+    with pytest.raises(AttributeError, match="it has class, confidence"):
+        _ = run.rows
+    with pytest.raises(InputError, match=r"has no run\.json"):
+        geoml.open(tmp_path)
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(DataError, match="expected a JSON object"):
+        geoml.open(tmp_path)
+
+
+def test_a_notebook_sees_classes_a_picture_and_no_markup_of_others(run: geoml.Run, tmp_path: Path) -> None:
+    shutil.copytree(out_of(run), tmp_path / "run")
+    record = {**run.info, "title": "<script>alert(1)</script>", "warnings": ["<b>"]}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    page = geoml.open(tmp_path / "run")._repr_html_()
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
+    assert 'src="data:image/png;base64,' in page
+    km2 = (TRUTH == 1).sum() * SCENE.res**2 / 1e6
+    assert f"<td>level-1</td><td>{km2:.2f}</td>" in page or f"<td>level-1</td><td>{km2 * 1.001:.2f}</td>" in page
+    assert repr(run).startswith("<Run 'segmentation by ")
+
+
+def test_explore_draws_the_map_and_the_polygons(run: geoml.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = run.explore(tiles=None).get_root().render()
+    assert "data:image/png;base64," in page
+    assert run.polygons["id"][0] in page
+    monkeypatch.setitem(sys.modules, "folium", None)
+    with pytest.raises(MissingExtra, match=r"geoml\[notebook\]"):
+        run.explore()
+
+
+def test_a_run_on_a_web_server_is_the_same(run: geoml.Run, days: Days) -> None:
+    for place, query in (("run", ""), ("signed/run", f"?sig={days.signature}")):
+        shutil.copytree(out_of(run), days.folder / place)
+        there = geoml.open(f"{days.url}/{place}{query}")
+        assert there == run
+        assert (on_scene(there.classes) == TRUTH).all()
+        assert there.polygons.equals(run.polygons)
+        assert days.signature not in repr(there)
+    with pytest.raises(InputError, match="not found"):
+        geoml.open(f"{days.url}/elsewhere")
+
+
+def test_zones_become_one_mosaic(models: Path, predict: Callable[..., Path], tmp_path: Path) -> None:
+    """A scene in degrees over the border of two zones: every valid pixel of both is in the mosaic of one CRS."""
+    testing.constant_model(models / "coarse-one", ("red", "nir"), ("land", "water"), answer=1, gsd=100.0)
+    data = testing.smooth((2, 200, 400), seed=9)
+    made = testing.Scene(id="s", data=data, bands=("red", "nir"), crs="EPSG:4326", origin=(-54.2, -20.0), res=0.001)
+    catalog = testing.write_catalog(tmp_path / "made", [made])
+    out = predict(str(models / "coarse-one"), catalog, made.bbox(inner=0.1), block_size=128)
+    maps = testing.read_map(out)
+    assert len(maps) == 2
+    layer = geoml.open(out).classes
+    found, wanted = int((layer == 1).sum()), sum(int((m.data == 1).sum()) for m in maps.values())
+    assert found == pytest.approx(wanted, rel=0.01)
+    codes = Counter(item.properties["proj:code"] for item in geoml.open(out).items)
+    assert codes[f"EPSG:{layer.odc.crs.epsg}"] == max(codes.values())
+
+
+def test_apply_is_the_map_of_a_run(run: geoml.Run, unet: str, catalog: Path, tmp_path: Path) -> None:
+    out = geoml.predict(recipe(unet, catalog), tmp_path / "out")
+    found = geoml.apply(unet, image()[::-1])  # by name, in any order
+    wanted = testing.read_map(tmp_path / "out")[SCENE.crs].part(SCENE.window)[0]
+    assert (found["class"].values == wanted).all()
+    apart = np.abs(found["confidence"].values - on_scene(out.confidence))
+    assert np.nanmax(apart) < 0.0041, "one step, where a sum was rounded the other way"
+    assert (np.isnan(apart) == ~VALID).all()
+    assert {k: str(v) for k, v in found["class"].attrs.items()} == {k: str(v) for k, v in out.classes.attrs.items()}
+    assert found.odc.geobox == image().odc.geobox
+    lazy = geoml.apply(unet, image().chunk({"y": 64}).astype("float32").where(image() != 0))
+    assert (lazy["class"].values == wanted).all()
+
+
+def test_apply_takes_a_file(threshold: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    testing.write_cog(path, SCENE.data, crs=SCENE.crs, transform=SCENE.transform, nodata=0)
+    found = geoml.apply(threshold, path, scale=1e-4)
+    assert (found["class"].values == TRUTH).all()
+    assert found.odc.crs == SCENE.crs
+    plain = xr.DataArray(SCENE.data, dims=("band", "y", "x"), attrs={"nodata": 0})  # by order; no place on the Earth
+    assert (geoml.apply(threshold, plain, scale=1e-4)["class"].values == TRUTH).all()
+
+
+def test_apply_refuses_what_does_not_fit(threshold: str, catalog: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"1 bands; .* takes red nir: say which is which with bands="):
+        geoml.apply(threshold, image()[:1])
+    with pytest.raises(InputError, match="not among"):
+        geoml.apply(threshold, image(), bands="red,green")
+    with pytest.raises(InputError, match=r"pixels of 20 m; .* takes 10 m"):
+        geoml.apply(threshold, image()[:, ::2, ::2])
+    with pytest.raises(InputError, match="numbers of type complex64"):
+        geoml.apply(threshold, image().astype("complex64"))
+    with pytest.raises(InputError, match=r"expected \(band, y, x\)"):
+        geoml.apply(threshold, image().expand_dims("time"))
+    with pytest.raises(InputError, match="2 dates"):
+        geoml.apply("ndvi-difference", image())
+    from geoml.cube.domain import fit
+
+    seen = np.random.default_rng(0).random((500, 2))
+    testing.threshold_model(tmp_path / "known", SCENE.bands, THRESHOLDS, domain=fit(seen, seen))
+    with pytest.raises(ModelError, match="another unit or scaling"):
+        geoml.apply(tmp_path / "known", image(scale_factor=1.0))
+    assert geoml.apply(tmp_path / "known", image()).attrs["domain_verdict"] in ("inside", "partly")
+
+
+@pytest.mark.parametrize("kind", ["frame", "shape", "mapping", "collection", "text"])
+def test_a_region_may_lie_in_memory(kind: str, threshold: str, catalog: Path, tmp_path: Path) -> None:
+    shape = shapely.box(*SCENE.bbox(inner=0.3))
+    frame = geopandas.GeoDataFrame({"a": [np.int64(1)]}, geometry=[shape], crs="EPSG:4326")
+    region = {
+        "frame": frame.to_crs(SCENE.crs),
+        "shape": shape,
+        "mapping": shapely.geometry.mapping(shape),
+        "collection": json.loads(frame.to_json()),
+        "text": shapely.to_geojson(shape),
+    }[kind]
+    asked = recipe(threshold, catalog, bbox=None, region=region)
+    assert [i.id for i in geoml.search(asked["query"])] == ["scene"]
+    if kind != "frame":  # whose edges are straight in another CRS
+        found = geoml.predict(asked, tmp_path / "out").classes
+        (tmp_path / "r.geojson").write_text(shapely.to_geojson(shape))
+        other = geoml.predict(recipe(threshold, catalog, bbox=None, region=str(tmp_path / "r.geojson")), tmp_path / "b")
+        xr.testing.assert_identical(found.compute(), other.classes.compute())
+
+
+def test_a_region_in_memory_has_to_be_polygons_with_a_crs(catalog: Path) -> None:
+    frame = geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)])
+    with pytest.raises(InputError, match="region: a GeoDataFrame without CRS"):
+        geoml.search({"catalog": str(catalog), "region": frame, "datetime": "2024"})
+    with pytest.raises(InputError, match="holds a Point; expected polygons only"):
+        geoml.search({"catalog": str(catalog), "region": shapely.Point(0, 0), "datetime": "2024"})
+    with pytest.raises(InputError, match="region: not GeoJSON"):
+        geoml.search({"catalog": str(catalog), "region": "{", "datetime": "2024"})
+
+
+def test_nothing_is_printed_where_nobody_looks(
+    threshold: str, catalog: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    geoml.predict(recipe(threshold, catalog), tmp_path / "out")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_rotated_images_keep_their_grid(threshold: str) -> None:
+    grid = GeoBox(TRUTH.shape, SCENE.transform @ Affine.rotation(20), SCENE.crs)
+    turned = image().drop_vars(["y", "x", "spatial_ref"]).assign_coords(xr_coords(grid))
+    found = geoml.apply(threshold, turned)
+    assert (found["class"].values == TRUTH).all()
