@@ -23,8 +23,10 @@ from geoml.errors import InputError
 from geoml.grid.region import utm_crs
 from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import catalog_place, footprint, write_scenes
-from geoml.io.stores.store import within, write_text
+from geoml.io.stores.remote import is_url
+from geoml.io.stores.store import read_small, sha256, within, write_text
 from geoml.io.tables import place_files, vectors
+from geoml.recipe import digest
 from geoml.texts import listed
 
 RECIPE, IMAGES, LABELS = "recipe.yaml", "images", "labels"
@@ -40,12 +42,14 @@ GOLDEN = 0.618034
 
 @dataclass(frozen=True)
 class OwnTraining:
-    """A recipe as plain values, and what it is made of; ``left_out`` counts labels by why they are not in it."""
+    """A recipe as plain values, and what it is made of: ``labels`` is the folder of its label files, called by what the
+    labels and images hold, so that a recipe says it; ``left_out`` counts labels by why they are not in it."""
 
     recipe: dict[str, Any]
     scenes: tuple[FileScene, ...]
     split: GroundSplit
     asked: OwnRecipe
+    labels: str
     left_out: dict[str, int]
 
     @property
@@ -70,7 +74,15 @@ class OwnTraining:
         return lines + [f"left out: {n} labels, {why}" for why, n in self.left_out.items()]
 
     def write(self, out: Path) -> Path:
-        """Write the catalog, the labels of each split and the recipe into ``out``; gives the recipe's file."""
+        """Write the catalog, the labels of each split and the recipe into ``out``; gives the recipe's file.
+
+        Raises InputError where ``out`` holds a training from other images, labels or options.
+        """
+        before = read_small(out / RECIPE)
+        if before is not None and before != self.text.encode():
+            raise InputError(
+                f"out: {out} holds a training from other images, labels or options; expected another folder"
+            )
         write_scenes(self.scenes, self.asked, out / IMAGES, "images with labels")
         names = np.array([c["name"] for c in self.recipe["classes"]])
         for name in ("train", *HELD):
@@ -78,7 +90,7 @@ class OwnTraining:
             frame = gpd.GeoDataFrame(
                 {self.asked.field: names[mine["label"]]}, geometry=mine.geometry.to_numpy(), crs=mine.crs
             )
-            place = within(out, f"{LABELS}/{name}.gpkg")
+            place = within(out, f"{self.labels}/{name}.gpkg")
             place.parent.mkdir(parents=True, exist_ok=True)
             place_files.write(frame, place)
         write_text(within(out, RECIPE), self.text)
@@ -107,6 +119,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
             raise InputError(f"labels: {len(classes)} classes lie in enough places; expected two or more, draw more")
     split = split_ground(frame, classes, gsd, asked.ground, asked.seed)
     out = out.absolute()
+    folder = f"{LABELS}-{_contents(split, classes, scenes)[:8]}"
     recipe = {
         "name": asked.name or re.sub(r"[^A-Za-z0-9._-]", "-", out.resolve().name).strip("-._") or "own",
         "description": f"{', '.join(classes)} of {listed(s.name for s in scenes)}, from {len(labels.frame)} labels",
@@ -121,7 +134,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
             "crs": crs,
             "anchor": anchor,
             "labels": [
-                {"name": name, "file": str(out / LABELS / f"{name}.gpkg"), "field": asked.field}
+                {"name": name, "file": str(out / folder / f"{name}.gpkg"), "field": asked.field}
                 for name in ("train", *HELD)
             ],
         },
@@ -135,7 +148,19 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
     }
     if asked.unit:
         recipe["units"] = asked.unit
-    return OwnTraining(recipe, tuple(scenes), split, asked, left)
+    return OwnTraining(recipe, tuple(scenes), split, asked, folder, left)
+
+
+def _contents(split: GroundSplit, classes: Sequence[str], scenes: Sequence[FileScene]) -> str:
+    """sha256 of labels, splits and images; of an image elsewhere of its address."""
+    frame = split.frame
+    places = [f.href for s in scenes for f in s.files]
+    rows = zip(
+        shapely.to_wkb(frame.geometry.to_numpy(), hex=True), frame["label"].tolist(), frame["split"], strict=True
+    )
+    return digest(
+        [list(classes), [list(map(str, r)) for r in rows], [p if is_url(p) else sha256(Path(p)) for p in places]]
+    )
 
 
 def _grid(scenes: Sequence[FileScene]) -> tuple[str, float, float]:

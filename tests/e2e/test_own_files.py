@@ -252,7 +252,7 @@ def test_the_recipe_of_an_image_and_labels(said: Callable[..., str], cli: Cli, t
 
 
 @pytest.mark.slow
-def test_from_labels_to_a_map_and_round_again(said: Callable[..., str], tmp_path: Path) -> None:
+def test_from_labels_to_a_map_and_round_again(said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
     fields(tmp_path)
     image, model = tmp_path / "scene.tif", tmp_path / "crops"
     words = ("train", "--image", image, "--labels", f"{tmp_path / 'labels.gpkg'}:fields", "--field", "crop")
@@ -267,7 +267,20 @@ def test_from_labels_to_a_map_and_round_again(said: Callable[..., str], tmp_path
     assert list(places.columns) == ["id", "crop", "mapped", "sure", "geometry"]
     places["crop"] = "wheat"
     places.to_file(tmp_path / "next.gpkg")
+    refused = cli(*words, "--add", tmp_path / "next.gpkg", "--epochs", "4", "--out", model)
+    assert "holds a training from other images, labels or options" in refused.output
     said(*words, "--add", tmp_path / "next.gpkg", "--epochs", "1", "--out", tmp_path / "more")
-    taught = [geopandas.read_file(p) for p in (tmp_path / "more" / "labels").glob("*.gpkg")]
+    taught = [geopandas.read_file(p) for p in (tmp_path / "more").glob("labels-*/*.gpkg")]
     for point in places.to_crs(CRS).geometry:
         assert {c for t in taught for c in t[t.intersects(point)]["crop"]} == {"wheat"}
+
+
+def test_axes_that_are_exchanged_are_hinted_at(cli: Cli) -> None:
+    for box, says in (
+        ("-25.46,-54.725,-25.15,-54.46", "with longitude and latitude exchanged the region would meet them"),
+        ("46,100,47,101", "did you mean 100.0 46.0 101.0 47.0, longitude first?"),
+    ):
+        assert says in cli("search", "demo", "--bbox", box, "--datetime", "2020-05-18").output
+    far = cli("search", "demo", "--bbox", "1,2,3,4", "--datetime", "2020-05-18").output
+    assert "no items" in far
+    assert "exchanged" not in far
