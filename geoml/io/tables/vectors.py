@@ -47,7 +47,7 @@ def read(
     if file.suffix.lower() not in SUFFIXES:
         raise InputError(f"{field}: {text} is no {', '.join(SUFFIXES[:-1])} file; expected one of these")
     if not file.is_file():
-        raise InputError(f"{field}: {text} is not there; expected a vector file")
+        raise InputError(f"{field}: {text} does not exist; expected a vector file")
     try:
         if file.suffix.lower() in PARQUET:
             frame = parquet_geometry.read(file)
