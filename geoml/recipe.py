@@ -186,10 +186,10 @@ class PredictRecipe(Frozen):
     query: Query
     crs: str = Field(
         default="utm",
-        description="utm: the zone of each place; data: that of the items, else of their files; or EPSG:code",
+        description="utm: the zone of each place; data: the CRS of the items, or else of their files; or EPSG:code",
     )
     block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
-        default=2048, ge=64, le=65536, description="pixels; does not change the result"
+        default=2048, ge=64, le=65536, description="side of a block in pixels; does not change the result"
     )
     mask: Literal["auto", "none"] = Field(
         default="auto", description="auto: use the quality mask described in the catalog's YAML"
@@ -264,7 +264,7 @@ class EmbedRecipe(PredictRecipe):
     """One run of an encoder. Its blocks are smaller: a pixel is a whole vector."""
 
     block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
-        default=512, ge=64, le=65536, description="pixels; does not change the result"
+        default=512, ge=64, le=65536, description="side of a block in pixels; does not change the result"
     )
 
 

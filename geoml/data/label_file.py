@@ -91,7 +91,7 @@ def _frame(path: Path, layer: str | None) -> gpd.GeoDataFrame:
     if path.suffix.lower() in (".parquet", ".geoparquet"):
         return read_vectors(path)
     if not path.exists():
-        raise InputError(f"labels: {path} is not there; expected a vector file")
+        raise InputError(f"labels: {path} does not exist; expected a vector file")
     try:
         layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
     except (DataSourceError, ValueError):
