@@ -150,7 +150,9 @@ class Query(Frozen):
         description="west, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region",
     )
     region: RegionPlace | None = Field(
-        default=None, description="polygons: GeoJSON, GeoPackage or GeoParquet, in any CRS; file or URL"
+        default=None,
+        description="polygons in any CRS: GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet;"
+        " file, FILE:LAYER or URL",
     )
     datetime: Annotated[
         tuple[When, ...],
@@ -213,6 +215,9 @@ class PredictRecipe(Frozen):
         default=False, description="also write the probability of every class"
     )
     features: Annotated[bool, NOT_EMBED] = Field(default=True, description="also write polygons of the classes")
+    map: Annotated[bool, Unhashed("it is a page beside the result")] = Field(
+        default=True, description="also write map.html, a map to open in a browser"
+    )
     features_format: Annotated[FeatureFormats, NOT_EMBED] = Field(
         default=("parquet",),
         description="also write the polygons as gpkg, fgb or pmtiles; once for each. GeoParquet is always written",
@@ -277,7 +282,7 @@ class ChipSearchRecipe(Frozen):
     )
     region: RegionPlace | None = Field(
         default=None,
-        description="look for the mean of the pixels inside these polygons: GeoJSON, GeoPackage or GeoParquet",
+        description="look for the mean of the pixels inside these polygons: a file as of geoml predict",
     )
     count: int = Field(default=100, ge=1, description="number of chips to return")
     pixels: bool = Field(default=False, description="rank the best chips by their best pixel")
@@ -370,7 +375,7 @@ def parse(kind: type[T], value: Mapping[str, object], where: str) -> T:
     try:
         return kind.model_validate(dict(value))
     except ValidationError as err:
-        messages = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
-        lines = [f"{field}: {message.removeprefix('Value error, ')}" for field, message in messages]
+        messages = ((".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in err.errors())
+        lines = [f"{field}: {message}" if field else message for field, message in messages]
         # pydantic's own text quotes the value, which may be a password
         raise InputError(f"{where}: {listed(lines, joined='; ')}") from None

@@ -164,7 +164,7 @@ def test_a_file_with_several_layers_has_to_be_asked_for_one(tmp_path: Path) -> N
     points(["a", "b"]).to_file(path, layer="first", mode="a")
     assert label_file.read(path, "class").classes == ("a", "b"), "a table without geometry is no layer of labels"
     points(["c", "d"]).to_file(path, layer="second", mode="a")
-    with pytest.raises(InputError, match=r"layer: .* has 2 layers: first, second; choose one with --layer"):
+    with pytest.raises(InputError, match=r"layer: .* has 2 layers: first, second; choose one, .*:first"):
         label_file.read(path, "class")
     with pytest.raises(InputError, match=r"layer: no 'third' in .*; it has first, second"):
         label_file.read(path, "class", "third")
@@ -173,7 +173,7 @@ def test_a_file_with_several_layers_has_to_be_asked_for_one(tmp_path: Path) -> N
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("class,x,y\na,1,2\nb,3,4\n")
-    with pytest.raises(InputError, match=r"labels: .* has 0 layers with a geometry"):
+    with pytest.raises(InputError, match=r"labels: .*a.csv is no .geojson, .*expected one of these"):
         label_file.read(tmp_path / "a.csv", "class")
     with pytest.raises(InputError, match="does not exist"):
         label_file.read(tmp_path / "gone.gpkg", "class")
