@@ -1,9 +1,9 @@
 """A region, a time range and a model in; a map that people can trust out.
 
-``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.forecast`` (of
-tables), ``geoml.geolocate`` and ``geoml.track`` are the steps of the commands of the same names. ``geoml.open`` opens
-what a run wrote, and ``geoml.apply`` asks a model about an array. They are imported on first use, so ``import geoml``
-stays light.
+``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.forecast`` (for
+tables), ``geoml.geolocate`` and ``geoml.track`` do what the commands of the same names do. ``geoml.open`` opens the
+output of a run, and ``geoml.apply`` runs a model on an array. They are imported on first use, so ``import geoml`` stays
+fast.
 """
 
 import importlib

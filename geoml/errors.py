@@ -130,7 +130,7 @@ def limits(what: str) -> Iterator[None]:
             raise
         why = str(err).partition("\n")[0][:200] or type(err).__name__
         raise TransientError(
-            f"{what}: not enough memory ({why}); free some, or take smaller blocks (--block-size), fewer GEOML_THREADS"
+            f"{what}: not enough memory ({why}); free some, or use smaller blocks (--block-size) or fewer GEOML_THREADS"
         ) from err
 
 

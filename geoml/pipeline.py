@@ -51,13 +51,13 @@ log = logging.getLogger(__name__)
 def plan(
     recipe: PredictRecipe, out: str | Path | RunStore, dates: Sequence[Sequence[pystac.Item]] | None = None
 ) -> planning.Plan:
-    """Search, check and cut the region into blocks; write the plan, or find the same one there already.
+    """Search, check the items and cut the region into blocks; write the plan, or keep an equal one that is there.
 
-    ``dates`` are the items of each date that a search for the recipe gave; None searches. Two dates are compared on a
-    sample of the region, see `geoml.engine.run.sample`, and where the package has a record of its training data, a
-    sample is compared with it, see `geoml.engine.run.domain`; otherwise no pixel is read. Raises InputError when
-    ``out`` holds the run of another recipe, ModelError for images that are out of the model's domain in a way that the
-    recipe does not allow; see `geoml.engine.run.plan.make_plan` for the rest.
+    ``dates`` are the items of each date, as a search for the recipe gave them; None searches. Two dates are compared
+    on a sample of the region (`geoml.engine.run.sample`). If the package records its training data, a sample is
+    compared with that (`geoml.engine.run.domain`). Otherwise no pixel is read. Raises InputError if ``out`` holds the
+    run of another recipe, and ModelError for images outside the model's domain if the recipe does not allow them; see
+    `geoml.engine.run.plan.make_plan` for other errors.
     """
     store = claim(out, planning.STATE)
     made, items = planning.make_plan(recipe, dates)
@@ -92,11 +92,11 @@ def _sampled(made: planning.Plan, items: Sequence[pystac.Item], store: RunStore)
 
 @contextmanager
 def locked(out: str | Path | RunStore) -> Iterator[RunStore]:
-    """Hold the run in ``out`` inside: plan, run and collect are for one driver at a time.
+    """Lock the run in ``out``: only one driver at a time may plan, run and collect.
 
-    `predict` does so by itself; who calls the steps holds it around all of them, in the process that drives. Workers
-    of `run_blocks` need not. Raises TransientError, saying who, when another process works on it; what a killed one
-    left is taken over.
+    `predict` does this itself. If you call the steps yourself, hold the lock around all of them in the driving process;
+    workers of `run_blocks` do not need it. Raises TransientError, naming the holder, if another process works on the
+    run. The lock of a killed process is taken over.
     """
     store = claim(out, planning.STATE)
     with store.lock():
@@ -107,7 +107,7 @@ def locked(out: str | Path | RunStore) -> Iterator[RunStore]:
 def todo(out: str | Path | RunStore) -> list[str]:
     """Ids of the blocks that are not done yet, in the order of the plan.
 
-    Where the others were done by another geoml or torch, the log says so.
+    Logs a warning if the finished blocks were made by another version of geoml or torch.
     """
     store = run_store(out)
     made, size = planning.read_plan(store), store.blocks()
@@ -120,7 +120,7 @@ def todo(out: str | Path | RunStore) -> list[str]:
 
 
 def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, progress: Progress | None = None) -> Tally:
-    """A batch of blocks in this process, see `geoml.engine.run.blocks.run_blocks`."""
+    """Run a batch of blocks in this process; see `geoml.engine.run.blocks.run_blocks`."""
     from geoml.engine.run import blocks  # torch, which a plan and a finished run do without
 
     return blocks.run_blocks(out, ids, progress)
@@ -134,16 +134,17 @@ def predict(
     progress: Progress | None = None,
     started: Callable[[planning.Plan, Sequence[str]], None] | None = None,
 ) -> dict[str, Any]:
-    """Region, time range and model in; COGs, GeoParquet, STAC and a report in ``out``. Returns what ``run.json`` says.
+    """Run a model over a region and time range; write COGs, GeoParquet, STAC and a report to ``out``.
 
-    A run that was stopped goes on where it was; a finished one changes nothing. ``started`` is called with the plan
-    and the blocks still to do, ``progress`` with a block id and pixels finished.
+    Returns the contents of ``run.json``. A stopped run is resumed; a finished one changes nothing. ``started`` is
+    called with the plan and the ids of the blocks still to do, ``progress`` with a block id and the number of pixels
+    finished.
 
-    Blocks run where the setting ``workers`` says. In the main thread SIGTERM and Ctrl-C end the run in order, with
+    The setting ``workers`` decides where blocks run. In the main thread SIGTERM and Ctrl-C end the run cleanly, with
     SystemExit(143) and KeyboardInterrupt; see `geoml.engine.machine.shutdown`.
 
-    Raises DataError at the end when blocks failed (the others are published), NothingFound when no pixel was valid,
-    TransientError when another process works on ``out``.
+    Raises DataError at the end if blocks failed (the others are published), NothingFound if no pixel was valid, and
+    TransientError if another process works on ``out``.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, recipe, "recipe")
     planning.check(recipe)
@@ -158,7 +159,7 @@ def run_planned(
     progress: Progress | None = None,
     started: Callable[[planning.Plan, Sequence[str]], None] | None = None,
 ) -> dict[str, Any]:
-    """As `predict`, of a run that the caller holds, see `locked`."""
+    """Like `predict`, for a run that the caller has locked; see `locked`."""
     made = plan(recipe, store)
     left = todo(store)
     if started:
@@ -170,10 +171,10 @@ def run_planned(
 def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoch: OnEpoch | None = None) -> Path:
     """Train by a recipe (YAML file, name in catalogs/recipes, or mapping) and write a model package to ``out``.
 
-    Returns its folder. ``on_epoch`` gets epoch and loss after each epoch, and where something chooses the task's
-    ``key`` and ``best``.
-    Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
-    ModelError when the loss is not finite, TransientError where memory is not enough or a process was killed.
+    Returns the folder of the package. ``on_epoch`` is called after each epoch with the epoch and the loss, and with
+    the task's ``key`` and ``best`` if a validation score chooses the weights.
+    Raises InputError for a recipe that contradicts itself or does not fit the folder, NothingFound or DataError for
+    its data, ModelError if the loss is not finite, and TransientError if memory runs out or a process was killed.
     """
     task, parsed = _settled(recipe)
     task.fit(parsed, Path(out), on_epoch)
@@ -182,9 +183,9 @@ def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoc
 
 @limits("learn")
 def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]:
-    """Learn from few labels: a package in ``out/model``; its card, and the recipe of the map that it is for.
+    """Learn from few labels and write a package to ``out/model``. Returns its card and the recipe of its map.
 
-    ``out`` is the folder of the run of that map. `geoml.engine.learn.fit.fit` says what is raised.
+    ``out`` is the folder in which that map will be run. See `geoml.engine.learn.fit.fit` for errors.
     """
     from geoml.engine.learn.fit import fit, map_recipe  # torch
 
@@ -199,9 +200,11 @@ def evaluate(
     split: str = "test",
     maps: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Scores of a model package on a split of a training recipe, as ``score`` of the task that the recipe names gives
-    them: `geoml.tasks.segmentation.Task.score` for one, which also says what is raised. Where the task has a map of its
-    scores, the COG ``maps`` is written too."""
+    """Scores of a model package on a split of a training recipe, as the recipe's task computes them.
+
+    See the task's ``score``, such as `geoml.tasks.segmentation.Task.score`, for its contents and errors. ``maps`` is
+    the path of a COG with a map of the scores, written for tasks that have one.
+    """
     task, parsed = _settled(recipe)
     if maps is not None and (mapped := with_maps(task)):
         return mapped.mapped(model, parsed, split, Path(maps))
@@ -210,8 +213,11 @@ def evaluate(
 
 @limits("quantize")
 def quantize(model: str | Path, recipe: str | Path | Mapping[str, object], out: str | Path) -> MapCard:
-    """The package ``model`` with a program in int8, in ``out``; its card says what is lost by it on the validation data
-    of the ``recipe`` that it was trained by. `geoml.engine.train.quantize.quantize` says what is raised."""
+    """Write the package ``model`` with an int8 program to ``out`` and return its card.
+
+    The card states what is lost on the validation data of the ``recipe`` that trained the package. See
+    `geoml.engine.train.quantize.quantize` for errors.
+    """
     from geoml.engine.train import quantize as int8  # torch
 
     _, parsed = _settled(recipe)
@@ -222,8 +228,10 @@ def quantize(model: str | Path, recipe: str | Path | Mapping[str, object], out: 
 def radius(
     model: str | Path, recipe: str | Path | Mapping[str, object], tolerance: float, out: str | Path
 ) -> Shortened:
-    """The package ``model`` with a smaller radius, in ``out``, that changes at most ``tolerance`` of the classes on the
-    validation data of the ``recipe`` that it was trained by. `geoml.engine.train.radius.shorten` says what is raised.
+    """Write the package ``model`` to ``out`` with a smaller radius.
+
+    It changes at most the share ``tolerance`` of the classes on the validation data of the ``recipe`` that trained the
+    package. See `geoml.engine.train.radius.shorten` for errors.
     """
     from geoml.engine.train.radius import shorten  # torch
 
@@ -232,7 +240,7 @@ def radius(
 
 
 def training(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Frozen]:
-    """The task that a training recipe (as of `train`) names, and the recipe as it parses it. Raises InputError."""
+    """The task named by a training recipe (as for `train`), and the recipe parsed by it. Raises InputError."""
     value = dict(recipe) if isinstance(recipe, Mapping) else load_yaml(recipe_file(recipe))
     task = find(str(value.get("task", DEFAULT)))
     return task, parse(task.recipe, value, "recipe" if isinstance(recipe, Mapping) else str(recipe))
@@ -250,17 +258,16 @@ def _settled(recipe: str | Path | Mapping[str, object]) -> tuple[type[Task], Fro
 def scan(
     recipe: PredictRecipe, out: str | Path, *, lookback: int = 30, until: str | None = None, fill: bool = True
 ) -> monitoring.Scan:
-    """Search the days from ``lookback`` before ``until`` (now) once, and plan each day below ``out``.
+    """Search the ``lookback`` days before ``until`` (by default now) once, and plan each day below ``out``.
 
-    A model of two dates compares each of them with the first ``datetime`` of the recipe, the reference.
+    A model that needs two dates compares each day with the first ``datetime`` of the recipe, the reference.
 
-    A day is a run of its own in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the items as they are now
-    are left alone. With ``fill`` the search begins with the first day that earlier scans should have searched and did
-    not; `Scan.gap` names the days that no scan has searched. Days of the series of which an item now has another day
-    are searched too.
-    Items that cannot be used are left out, and so is a day that has no other; `Scan.left_out` names them. Raises
-    NothingFound when no item was found and the series has none there either, InputError when ``out`` holds something
-    else.
+    Each day is a separate run in ``out/days/YYYY-MM-DD``. Days whose blocks are done with the current items are left
+    alone. With ``fill`` the search begins with the first day that earlier scans missed; `Scan.gap` names the days that
+    no scan has searched. Days of the series are searched again if one of their items has moved to another day.
+    Items that cannot be used are left out, and so is a day without any other; `Scan.left_out` names them. Raises
+    NothingFound if no item was found and the series has none in this period either, InputError if ``out`` holds
+    something else.
     """
     from geoml.engine.run import gather as gathering  # tables, which a run of one date does without
 
@@ -326,9 +333,9 @@ def _plan_days(
 def do_day(
     out: str | Path, scan: monitoring.Scan, day: str, run: Callable[[str, list[str]], Sequence[Tally]]
 ) -> dict[str, Any] | None:
-    """Do the blocks of a day by ``run(place, ids)`` and put its outputs together; what its ``run.json`` says.
+    """Run the blocks of a day with ``run(place, ids)`` and collect its outputs. Returns the contents of ``run.json``.
 
-    A failure is noted in ``scan`` and the other days go on; then, and without a valid pixel, there is None.
+    Returns None after a failure, which is noted in ``scan`` so that the other days continue, and if no pixel is valid.
     """
     place = monitoring.day_out(out, day)
     try:
@@ -348,14 +355,14 @@ def do_day(
 
 @limits("monitor")
 def gather(out: str | Path, scan: monitoring.Scan) -> list[dict[str, Any]]:
-    """Put all days together in ``out`` and give what changed, one row for each item."""
+    """Collect all days in ``out``. Returns what changed, one row per item."""
     from geoml.engine.run import gather as gathering
 
     return gathering.gather(out, scan)
 
 
 def verdict(scan: monitoring.Scan, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise, after all that exists is published, what the days that failed raised, and NothingFound for nothing new."""
+    """Raise the errors of failed days, or NothingFound if nothing is new; called after everything is published."""
     if scan.failed:
         raise monitoring.days_error(scan.failed)
     if not rows and not scan.todo:
@@ -373,11 +380,11 @@ def monitor(
     until: str | None = None,
     fill: bool = True,
 ) -> list[dict[str, Any]]:
-    """Process what is new, reprocessed, moved or withdrawn, into the collection in ``out``; the rows of its changes.
+    """Update the collection in ``out`` with new, reprocessed, moved or withdrawn items. Returns the rows of changes.
 
-    ``lookback`` days before ``until`` (now) are looked at, and with ``fill`` those that no night has looked at before.
-    Of ``datetime`` only the earlier date of a model of two counts: every day is compared with it. See `scan` and
-    `verdict` for what is raised.
+    Searches the ``lookback`` days before ``until`` (by default now), and with ``fill`` also days that no earlier call
+    has searched. For a model that needs two dates, ``datetime`` is the earlier date, with which every day is compared;
+    otherwise it is not used. See `scan` and `verdict` for errors.
     """
     recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, recipe, "recipe")
     monitoring.check(recipe, lookback, until)

@@ -333,7 +333,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a YAML mapping, found {type(value).__name__}")
     if _size(value, {}) > MAX_VALUES:
-        raise InputError(f"{path}: its aliases stand for more than {MAX_VALUES} values, or for themselves")
+        raise InputError(f"{path}: its aliases expand to more than {MAX_VALUES} values, or contain themselves")
     return value
 
 
@@ -354,7 +354,7 @@ def check_text(value: object, where: str) -> None:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as err:
         text = err.object[max(0, err.start - 60) : err.end].encode(errors="backslashreplace").decode()
-        raise InputError(f"{where}: …{short(text)}… is not UTF-8; expected a path that is, rename it") from err
+        raise InputError(f"{where}: …{short(text)}… is not UTF-8; expected a UTF-8 path, rename it") from err
 
 
 def parse(kind: type[T], value: Mapping[str, object], where: str) -> T:

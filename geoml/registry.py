@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,28 +15,36 @@ from typing import Any
 from geoml.errors import InputError, unknown
 from geoml.texts import listed
 
+GROUPS = ("geoml.models", "geoml.tasks", "geoml.outputs", "geoml.inputs", "geoml.backends")
+"""Entry points by which an installed distribution adds a module of its own under a name."""
+
 
 @dataclass(frozen=True)
 class Registry:
     """The files of a package, by its search path at the time of the call; ``word`` is what messages call one.
 
     With a star, ``geoml.*.tasks``, those of the core and of every wing: ``geoml.tasks``, ``geoml.geolocation.tasks``.
+    Modules that installed distributions name in an entry point of the package's name (`GROUPS`) are among them.
     """
 
     package: str
     word: str
 
     def names(self) -> list[str]:
-        """Every one, found by its file. Raises InputError for a name that two files have."""
-        return sorted(self._files())
+        """Every one, found by its file or entry point. Raises InputError for a name that two files have."""
+        return sorted({*self._files(), *self._installed()})
 
     def file(self, name: str) -> Path:
         """The file of a name. Raises InputError, with the nearest name, for one that is not there."""
-        return self._locate(name)[1]
+        module, path = self._locate(name)
+        return path or _file_of(module, f"{self.word}: {name}")
 
     def find(self, name: str) -> ModuleType:
         """The module of a name. Raises InputError for one that is not there."""
-        return importlib.import_module(f"{self._locate(name)[0]}.{name}")
+        module, path = self._locate(name)
+        if path is None:
+            _file_of(module, f"{self.word}: {name}")
+        return importlib.import_module(module)
 
     def having(self, member: str) -> list[ModuleType]:
         """The modules that define ``member``."""
@@ -72,11 +81,22 @@ class Registry:
         """What the file builds of its ``Config``. Raises InputError as `configure` does."""
         return self.find(name).build(self.configure(name, config))
 
-    def _locate(self, name: str) -> tuple[str, Path]:
-        files = self._files()
-        if name not in files:
-            raise unknown(self.word, name, files)
-        return files[name]
+    def _locate(self, name: str) -> tuple[str, Path | None]:
+        """Module of a name, and its file where that is one of geoml."""
+        files, installed = self._files(), self._installed()
+        places = [(f"{files[name][0]}.{name}", files[name][1], "geoml")] if name in files else []
+        found = [*places, *((module, None, owner) for module, owner in installed.get(name, ()))]
+        if not found:
+            raise unknown(self.word, name, {*files, *installed})
+        if len(found) > 1:
+            owners = " and ".join(f"{owner} ({module})" for module, _, owner in found)
+            raise InputError(f"{self.word}: {name} is a name in {owners}; uninstall one, or have its maker rename it")
+        return found[0][:2]
+
+    def _installed(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Modules and distributions of the entry points by name."""
+        group = self.package.replace(".*", "")
+        return _entry_points(group) if group in GROUPS else {}
 
     def _files(self) -> dict[str, tuple[str, Path]]:
         """Package and file by name."""
@@ -96,6 +116,30 @@ class Registry:
         for root in importlib.import_module(before).__path__ if star else ():
             wings = sorted(Path(root).glob(f"*/{after}/__init__.py"))
             yield from (f"{before}.{path.parent.parent.name}.{after}" for path in wings)
+
+
+@cache
+def _entry_points(group: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Of each name the modules and the names of their distributions; read once in a process, nothing is imported."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, set[tuple[str, str]]] = {}
+    for point in entry_points(group=group):
+        found.setdefault(point.name, set()).add((point.module, point.dist.name if point.dist else "a distribution"))
+    return {name: tuple(sorted(places)) for name, places in found.items()}
+
+
+def _file_of(module: str, what: str) -> Path:
+    """The source of an installed module. Raises InputError where there is none."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError) as err:
+        raise InputError(f"{what} is {module} of an entry point, which cannot be imported ({err})") from err
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise InputError(f"{what} is {module} of an entry point, which is not there; install its distribution again")
+    return Path(spec.origin)
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:

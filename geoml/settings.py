@@ -175,7 +175,7 @@ def misspelt(names: Iterable[str]) -> list[str]:
 def _warn(name: str) -> None:
     near = difflib.get_close_matches(name.upper(), map(variable, Settings.model_fields), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else "the settings are listed in docs/all-of-geoml.md"
-    log.warning("%s: is no setting of geoml and does nothing; %s", name, hint)
+    log.warning("%s: is not a setting of geoml and has no effect; %s", name, hint)
 
 
 def _wrong(where: tuple[int | str, ...], what: str, value: object) -> str:

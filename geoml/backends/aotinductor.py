@@ -33,7 +33,9 @@ def choose(precision: str | None = None) -> Device:
     if found.torch.type not in ("cpu", "cuda"):
         raise InputError(f"GEOML_DEVICE: {found.torch.type!r}; the back end aotinductor computes on cpu or cuda")
     if shutil.which(compiler := os.environ.get("CXX", "g++")) is None:
-        raise MissingExtra(f"backend: aotinductor compiles by {compiler}, which is not installed; expected it, or CXX")
+        raise MissingExtra(
+            f"backend: aotinductor compiles with {compiler}, which is not installed; install it, or set CXX"
+        )
     return found
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from geoml import __version__, logs
 from geoml.cli.common import Commands, Json, command, example, out_console
-from geoml.errors import InputError, unknown
+from geoml.errors import InputError
 from geoml.io.report.score_table import number
 from geoml.registry import Registry
 
@@ -90,27 +90,6 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
         print(json.dumps(card.model_dump(mode="json")))
         return
     print_card(card)
-
-
-@command(models, "import")
-def models_import(
-    kind: Annotated[str, typer.Argument(help="of geoml/engine/importers: dynamic-world, galileo, lite0, presto")],
-    source: Annotated[Path, typer.Argument(help="folder with the published weights; of lite0 none")] = Path(),
-    out: Annotated[Path | None, typer.Option("--out", help="folder of the new package; the kind, if none")] = None,
-) -> None:
-    """Turn published weights into a model package.
-
-    Example:
-    geoml models import presto published/presto -o presto
-    """
-    from geoml.engine.importers import IMPORTERS
-
-    names = [n.replace("_", "-") for n in IMPORTERS.names()]
-    if kind not in names:
-        raise unknown("import", kind, names)
-    out = out or Path(kind)
-    IMPORTERS.find(kind.replace("-", "_")).convert(source, out)
-    out_console.print(f"wrote {out}")
 
 
 @command(models, "new")

@@ -109,7 +109,7 @@ def stored(specs: Sequence[BandSpec], data: Sequence[NDArray[np.number]], number
         elif (spec.scale, spec.offset) != (scale, offset):
             raise DataError(
                 f"{where}: its file says scale {spec.scale:g} and offset {spec.offset:g}, other files of the run "
-                f"{scale:g} and {offset:g}; say them in the catalog's YAML, or leave the item out"
+                f"{scale:g} and {offset:g}; state them in the catalog's YAML, or leave the item out"
             )
         else:
             into[...] = band.astype(dtype)

@@ -123,7 +123,7 @@ def refuse(profile: BandProfile, values: NDArray[np.floating], bands: Sequence[s
     found = likeness(profile, values)
     if not 1 / TIMES < found.times < TIMES:
         raise ModelError(
-            f"scale: values are {found.times:.3g} times those that the model knows; expected reflectance from 0 to 1 "
+            f"scale: values are {found.times:.3g} times those of the training data; expected reflectance from 0 to 1 "
             "(numbers from 0 to 10000 have a scale of 0.0001)"
         )
     limit = usual(len(bands))
@@ -133,11 +133,11 @@ def refuse(profile: BandProfile, values: NDArray[np.floating], bands: Sequence[s
             for k, o in sorted(zip(found.order, range(len(bands)), strict=True))
             if k != o
         ]
-        raise ModelError(f"bands: the values are in another order, it seems that {', '.join(moved)}")
+        raise ModelError(f"bands: the values seem to be in another order: {', '.join(moved)}")
     if found.distance > limit:
         return (
-            f"level: the bands do not stand to each other as those the model knows (distance {found.distance:.0f}, "
-            f"expected less than {limit:.0f}): another level of processing or sensor, or clouds"
+            f"level: the bands do not relate to each other as in the training data (distance {found.distance:.0f}, "
+            f"expected less than {limit:.0f}): another processing level or sensor, or clouds"
         )
     return ""
 

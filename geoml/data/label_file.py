@@ -50,7 +50,9 @@ def read(path: Path, column: str, layer: str | None = None, *, contradictions: b
     """
     frame = _frame(path, layer)
     if frame.crs is None:
-        raise InputError(f"labels: {path} has no CRS; expected one in the file (all {len(frame)} places are nowhere)")
+        raise InputError(
+            f"labels: {path} has no CRS; expected one in the file (none of the {len(frame)} places can be located)"
+        )
     if column not in frame.columns or column == frame.geometry.name:
         names = [str(c) for c in frame.columns if c != frame.geometry.name]
         raise InputError(f"field: no {column!r} in {path}; it has {listed(names)}")

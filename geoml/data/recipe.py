@@ -303,7 +303,7 @@ class RasterRecipe(Frozen, ABC):
         if len(set(self.bands)) != len(self.bands):
             raise ValueError(f"bands: a name is used twice in {list(self.bands)}")
         if strange := set(self.units) - {EVERY, *self.bands}:
-            raise ValueError(f"units: {sorted(strange)} are no bands of {list(self.bands)}")
+            raise ValueError(f"units: {sorted(strange)} are not bands of {list(self.bands)}")
         if isinstance(self.split, ByLabel) and not self.source.by_label:
             raise ValueError(f"split: kind 'labels' needs a source such as 'stac', not {self.source.kind!r}")
         if self.dates != self.source.looks:

@@ -102,14 +102,14 @@ class ElevationRecipe(Frozen):
         if self.stereo is not None and (self.dem is None) == (self.heights is None):
             raise ValueError("dem, heights: expected one of them for two pictures")
         if self.stereo is not None and self.dem is not None and self.vertical is None:
-            raise ValueError("vertical: not given; expected what the DEM is above, such as EPSG:5773 or ellipsoid")
+            raise ValueError("vertical: not given; expected the datum of the DEM, such as EPSG:5773 or ellipsoid")
         other = POINTS_ONLY if self.stereo else PAIRS_ONLY
         if strange := [n for n in other if getattr(self, n) != type(self).model_fields[n].default]:
             raise ValueError(f"{', '.join(strange)}: not of {'two pictures' if self.stereo else 'points'}")
         if self.bbox is not None and self.region is not None:
             raise ValueError("bbox, region: both given; expected one of them")
         if self.catalog is None and (self.collection or self.datetime):
-            raise ValueError("collection, datetime: these are of a catalog; expected --catalog")
+            raise ValueError("collection, datetime: only for a catalog; expected --catalog")
         if self.catalog is not None and self.datetime is None:
             raise ValueError("datetime: not given; a catalog is searched by time, such as 2019 or ../..")
         if self.catalog is not None and self.bbox is None and self.region is None:

@@ -1,7 +1,7 @@
-"""What plug-ins promise the engine, and what its steps hand on to each other.
+"""The protocols that plug-ins implement, and what the steps of the engine pass to each other.
 
-The engine knows no input, no output and no backend: it finds them by the name of their file, in `geoml.inputs`,
-`geoml.outputs` and `geoml.backends`, and calls what the protocols say here. A task names its input and its output.
+The engine imports no input, output or backend: it finds them by file name in `geoml.inputs`, `geoml.outputs` and
+`geoml.backends`, and calls only what these protocols define. A task names its input and its output.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class BlockRun:
-    """A block in memory: what was read for it, and where the region asks for output."""
+    """A block in memory: its pixels, and where the region asks for output."""
 
     plan: Plan
     planned: PlannedBlock
@@ -78,13 +78,13 @@ class BlockRun:
     dates: tuple[tuple[pystac.Item, ...], ...]
     """The items of each date."""
     properties: Mapping[str, object] = field(default_factory=dict)
-    """What the input says of them in the item of the block."""
+    """Properties that the input adds to the item of the block."""
     times: tuple[dt.datetime, dt.datetime] | None = None
-    """First and last time that it speaks of; None: those of its items."""
+    """First and last time that it covers; None: those of its items."""
     likeness: NDArray[np.uint8] | None = None
     """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """What its reading took, by stage."""
+    """Duration of its reading, by stage."""
 
     @cached_property
     def inner(self) -> Pixels:
@@ -121,14 +121,14 @@ class Layer:
     vertical: str | None = None
     """CRS of its values where they are heights; the CRS of its file is then that of the plane with it."""
     extra: bool = False
-    """On top of what a run always has: behind the count of valid observations in the item."""
+    """True for an optional layer, listed after the count of valid observations in the item."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.bands or (self.key,)
 
     def band_infos(self, statistics: Sequence[Mapping[str, float | None]]) -> tuple[BandInfo, ...]:
-        """What STAC says of each band, with the statistics of its stored values."""
+        """STAC metadata of each band, with the statistics of its stored values."""
         scales, offsets = (of_each(v, len(self.names)) for v in (self.scale, self.offset))
         each = zip(self.names, scales, offsets, statistics, strict=True)
         return tuple(
@@ -144,7 +144,7 @@ class BlockPixels:
     dates: tuple[tuple[pystac.Item, ...], ...]
     properties: Mapping[str, object] = field(default_factory=dict)
     times: tuple[dt.datetime, dt.datetime] | None = None
-    """First and last time that the block speaks of; None: those of its items."""
+    """First and last time that the block covers; None: those of its items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,35 +161,35 @@ class SampleFit:
 
 @runtime_checkable
 class Input(Protocol):
-    """What a block reads: what ``Input`` of a file in `geoml.inputs` makes.
+    """Reads the pixels of a block: the class ``Input`` of a file in `geoml.inputs`.
 
-    Made of a card, and of the recipe of a run where there is one. Making one costs nothing. Raises InputError for a
-    card of a number of dates that it does not read.
+    Constructed from a card and, in a run, its recipe. Constructing one is cheap. Raises InputError for a card with a
+    number of dates that it does not read.
     """
 
     every: ClassVar[bool]
-    """True where a pixel needs all dates; else one of them is enough, and a date without any item is no error."""
+    """True if a pixel needs all dates; else one of them is enough, and a date without any item is not an error."""
     rasters: ClassVar[bool]
-    """False where files have no pixels of the ground, so that none is held against what its item says of its grid."""
+    """False if files have no pixels of the ground, so that they are not checked against the grid in their item."""
 
     def __init__(self, card: MapCard, recipe: PredictRecipe | None = None) -> None: ...
 
     @property
     def fits(self) -> bool:
-        """True where the pixels of blocks hang on what `fit` measures."""
+        """True if the pixels of blocks depend on what `fit` measures."""
 
     @property
     def around(self) -> int:
-        """Pixels around what the model sees whose files decide it, and count in the hash of a block."""
+        """Pixels around the model's window whose files affect it, and so are part of the hash of a block."""
 
     def check(self, when: Sequence[str]) -> None:
         """Raise InputError unless these, the ``datetime`` of a recipe, are the dates that are read."""
         ...
 
     def reference(self, when: Sequence[str]) -> str | None:
-        """Of the ``datetime`` of a monitor, what each day is compared with; None where it stands alone.
+        """The part of a monitor's ``datetime`` that each day is compared with; None if days stand alone.
 
-        Raises InputError where days cannot be looked at one by one.
+        Raises InputError if days cannot be processed one by one.
         """
         ...
 
@@ -202,17 +202,17 @@ class Input(Protocol):
         ...
 
     def together(self, steps: Sequence[Pixels]) -> Pixels:
-        """All dates as the model sees them."""
+        """All dates combined, as the model sees them."""
         ...
 
     def fit(self, plan: Plan, squares: list[list[Pixels]]) -> SampleFit:
-        """Measure on the steps of a sample what blocks have to agree on. Raises DataError where dates do not fit."""
+        """Measure on the steps of a sample what all blocks must share. Raises DataError if dates do not fit."""
         ...
 
     def trial(
         self, plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32]
     ) -> tuple[SelfChange | None, str]:
-        """What the model says on the sample where the answer is known without a label, and a sentence if that is wrong.
+        """The model's result on samples whose answer is known without a label, and a sentence if it is wrong.
 
         ``pixels`` are (N, date, band) physical values of it.
         """
@@ -227,24 +227,24 @@ class Input(Protocol):
         ...
 
     def pictures(self, pixels: Pixels) -> Mapping[str, Pixels]:
-        """What is shown of (thinned) pixels, each like one date; ``preview`` is the thumbnail."""
+        """Pictures of (thinned) pixels to show, each like one date; ``preview`` is the thumbnail."""
         ...
 
     def warnings(self, plan: Plan) -> Sequence[str]:
-        """What a reader of the map has to know."""
+        """Warnings for readers of the map."""
         ...
 
 
 @runtime_checkable
 class BlockPart(Protocol):
-    """What an output gathers of a block beside its COGs, for `Output.collect`."""
+    """What an output collects from a block besides its COGs, for `Output.collect`."""
 
     def add(self, rows: Rows) -> None:
-        """Take finished rows, from the top; outside of the region they hold nothing."""
+        """Take finished rows, from top to bottom; outside the region they are empty."""
         ...
 
     def write(self, path: Path, outside: NDArray[np.bool_] | None) -> None:
-        """Write the part atomically. ``outside`` (y, x): unlike the training data; None where that is not known.
+        """Write the part atomically. ``outside`` (y, x): unlike the training data; None if that is unknown.
 
         Raises DataError when it cannot be written.
         """
@@ -253,13 +253,13 @@ class BlockPart(Protocol):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """The blocks of a run that are done, to be put together in the folder ``out``."""
+    """The finished blocks of a run, to be collected in the folder ``out``."""
 
     out: Path
     plan: Plan
     done: Sequence[str]
     items: Sequence[pystac.Item]
-    """Of the blocks that are done those that begin first and end last."""
+    """Items of the finished blocks that begin first and end last."""
     sources: Sequence[pystac.Item]
     parts: Callable[[Callable[[Path], Any]], Iterator[tuple[Block, Any]]]
     """``parts(read)`` gives each block with what ``read`` makes of the file that its `BlockPart` wrote. A damaged one
@@ -272,8 +272,8 @@ class FinishedRun:
 class Output(Protocol):
     """How the raw output of a network becomes files: the class ``Output`` of a file in `geoml.outputs`.
 
-    Made of a card, and of the recipe of a run where there is one, which it checks: raises InputError for options that
-    it cannot serve. Making one costs nothing.
+    Constructed from a card and, in a run, its recipe, which it checks: raises InputError for options that it does not
+    support. Constructing one is cheap.
     """
 
     joiner: ClassVar[Any]
@@ -285,7 +285,7 @@ class Output(Protocol):
 
     @property
     def raw(self) -> int:
-        """Channels of the raw output that the network of the card gives."""
+        """Channels of the raw output of the card's network."""
         ...
 
     @property
@@ -295,7 +295,7 @@ class Output(Protocol):
 
     @property
     def about(self) -> str:
-        """What the layers hold, in words, for the list of files; empty without layers."""
+        """What the layers contain, in words, for the list of files; empty without layers."""
         ...
 
     @property
@@ -304,7 +304,7 @@ class Output(Protocol):
         ...
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
-        """Rows as the scores of a task take them beside the truth."""
+        """Rows in the form in which a task scores them against the truth."""
         ...
 
     def part(self, run: BlockRun) -> BlockPart:
@@ -316,35 +316,35 @@ class Output(Protocol):
         ...
 
     def report(self, out: Path) -> ReportPart:
-        """What the page of the run in the folder ``out``, where its `tables` are, shows of this output."""
+        """This output's part of the report of the run in the folder ``out``, which holds its `tables`."""
         ...
 
     def follower(self) -> Follower[Any] | None:
-        """How its features are followed over the days of a series; None where nothing keeps its id."""
+        """Follows its features over the days of a series; None if features keep no ids."""
         ...
 
 
 @runtime_checkable
 class PixelOutput(Output, Protocol):
-    """An output of pixels: chips are joined at their cores, or what can be averaged is blended."""
+    """An output of pixels: chips are joined at their cores, or blended if they can be averaged."""
 
     joiner: ClassVar[Literal["pixels"]]
 
     @property
     def channels(self) -> int:
-        """Of what `average` gives."""
+        """Channels of the result of `average`."""
         ...
 
     def average(self, raw: Tensor) -> Tensor:
-        """(B, channel, y, x) float32 of (B, K, y, x) raw output: what may be averaged over chips, flips and turns."""
+        """(B, channel, y, x) float32 from (B, K, y, x) raw output; may be averaged over chips, flips and turns."""
         ...
 
     def encode(self, averaged: Tensor) -> list[Tensor]:
-        """What leaves the device: of each layer (B, band, y, x) in its dtype. Looks at no value on the host."""
+        """What leaves the device: for each layer (B, band, y, x) in its dtype. Reads no value on the host."""
         ...
 
     def encode_raw(self, raw: Tensor) -> list[Tensor]:
-        """``encode(average(raw))``, or what gives the same sooner."""
+        """``encode(average(raw))``, or a faster equivalent."""
         ...
 
     def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
@@ -357,11 +357,11 @@ class PixelOutput(Output, Protocol):
 
 @runtime_checkable
 class OwnedOutput(Output, Protocol):
-    """An output of things that one pixel tells of. Each belongs to the chip whose core holds that, and to one block."""
+    """An output of objects, each represented by one pixel; it belongs to the chip and the block that own that pixel."""
 
     joiner: ClassVar[Literal["owner"]]
     reach: ClassVar[int]
-    """Pixels around that one that `candidates` looks at in the raw output; chips are so much wider."""
+    """Pixels around that one that `candidates` reads in the raw output; chips are wider by this."""
 
     def candidates(self, raw: Tensor, chip: Window, known: Tensor) -> Mapping[str, Tensor]:
         """Columns (n, …) of the things in the raw output (K, y, x) of a chip; ``y`` and ``x`` are pixels of the plane.
@@ -377,11 +377,11 @@ class OwnedOutput(Output, Protocol):
         ...
 
     def levels(self) -> Sequence[Mapping[str, Any]]:
-        """What ``run.json`` says of each level of a pyramid, as JSON; empty where the recipe has none."""
+        """What ``run.json`` states for each level of a pyramid, as JSON; empty if the recipe has none."""
         ...
 
     def warnings(self) -> Sequence[str]:
-        """What a reader of its tables has to know."""
+        """Warnings for readers of its tables."""
         ...
 
 
@@ -390,7 +390,7 @@ class ChangeOutput(PixelOutput, Protocol):
     """An output of pixels that says where dates differ; its ``changes`` is True."""
 
     def called(self, rows: Rows) -> NDArray[np.bool_]:
-        """(y, x) of rows: called changed."""
+        """(y, x) of rows: True where changed."""
         ...
 
 
@@ -403,41 +403,41 @@ class Backend(Protocol):
 
     Beside it the file has ``choose()``, which gives a hashable value that says what the settings ask of the machine and
     raises MissingExtra where a library is absent.
-    Tensors are what passes: those of a backend without torch lie on the CPU. Making one raises TransientError without
-    memory and ModelError when the device fails.
+    It takes and returns tensors; those of a backend without torch are on the CPU. Constructing one raises
+    TransientError if memory runs out and ModelError if the device fails.
     """
 
     name: str
     device: torch.device
-    """Where tensors go and come from."""
+    """Device of its input and output tensors."""
     fixed: bool
-    """Takes one shape of chip only."""
+    """True if it takes only one chip shape."""
     batch: int
-    """Chips in one forward, as memory allows."""
+    """Chips per forward pass, as memory allows."""
     side: int
     """Largest side of a window that may be cut, as memory allows; 0: any."""
     most: int
     """Pixels of the largest chip, with its halo, that is worth its memory; 0: chips stay as the card has them."""
     asks: frozenset[str]
-    """What the network takes beside pixels, see `geoml.nn.context`."""
+    """What the network takes besides pixels; see `geoml.nn.context`."""
     precision: str
-    """In which it computes: fp32, bf16 or int8."""
+    """Precision in which it computes: fp32, bf16 or int8."""
     packages: ClassVar[tuple[str, ...]]
-    """Distributions beside torch that decide what it computes."""
+    """Distributions besides torch that affect what it computes."""
     precisions: ClassVar[tuple[str, ...]]
-    """In which it can compute, on a machine that is good at it."""
+    """Precisions that it supports, on a machine that is good at them."""
     auto: ClassVar[tuple[str, ...]]
     """Types of device (cpu, cuda) on which ``auto`` tries it; what is compiled for minutes is named instead."""
 
     def __init__(self, module: nn.Module, signature: Signature, device: object = None) -> None: ...
 
     def prove(self, size: int) -> Mapping[str, Any] | None:
-        """Make ready for chips of ``size`` pixels a side, and say, as JSON, what was compared with PyTorch; None for
-        PyTorch itself. ``speed`` in it is how much faster it is. Raises ModelError where it says something else."""
+        """Prepare for chips of ``size`` pixels a side, and return, as JSON, what was compared with PyTorch; None for
+        PyTorch itself. Its ``speed`` is how much faster it is. Raises ModelError if results differ."""
         ...
 
     def upload(self, array: NDArray[np.number | np.bool_]) -> Tensor:
-        """An array of the host as a tensor on the device, perhaps still on its way."""
+        """A host array as a tensor on the device; the copy may still be in progress."""
         ...
 
     def forward(self, x: Tensor, context: Context = ...) -> Tensor:
@@ -446,7 +446,7 @@ class Backend(Protocol):
         ...
 
     def download(self, strips: Iterator[tuple[T, list[Tensor]]]) -> Iterator[tuple[T, list[NDArray[np.number]]]]:
-        """The same with arrays of the host, in order; one strip may be computed while another one is copied."""
+        """The same strips as host arrays, in order; one may be computed while another is copied."""
         ...
 
     def each(
@@ -457,7 +457,7 @@ class Backend(Protocol):
         ...
 
     def failures(self) -> AbstractContextManager[None]:
-        """Inside, what the device raises becomes TransientError (no memory) or ModelError."""
+        """A context in which errors of the device become TransientError (no memory) or ModelError."""
         ...
 
 
@@ -484,10 +484,10 @@ def output_of(card: MapCard, recipe: PredictRecipe | None = None) -> AnyOutput:
 
 
 def pixel_output(card: MapCard) -> PixelOutput:
-    """The output of a card, without options. Raises InputError for one that is none of pixels."""
+    """The output of a card, without options. Raises InputError if it is not an output of pixels."""
     found = output_of(card)
     if found.joiner == "owner":
-        raise InputError(f"task: {card.task} finds things; expected one that gives every pixel an answer")
+        raise InputError(f"task: {card.task} finds objects; expected one that maps every pixel")
     return found
 
 

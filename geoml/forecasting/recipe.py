@@ -363,7 +363,7 @@ def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
     """Leads as whole steps. Raises InputError for others."""
     steps = tuple(StepDuration.parse(text, "leads").steps(step) for text in leads)
     if list(steps) != sorted(set(steps)):
-        raise InputError(f"leads: {', '.join(leads)}; expected them to rise")
+        raise InputError(f"leads: {', '.join(leads)}; expected rising values")
     return steps
 
 

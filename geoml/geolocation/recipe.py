@@ -176,5 +176,5 @@ class MapRecipe(Frozen):
         if sum((bool(self.reference), bool(self.frames), self.catalog is not None)) != 1:
             raise ValueError("reference, frames, catalog: expected exactly one of them")
         if self.catalog is None and (self.collection or self.filter or self.asset or self.model is not None):
-            raise ValueError("collection, filter, asset, model: go with a catalog")
+            raise ValueError("collection, filter, asset, model: only for a catalog")
         return self

@@ -49,7 +49,7 @@ class ChipGrid:
             raise InputError(f"chips: size {self.size} is not step {self.step} + 2 x halo {self.halo}")
         for name, value in (("size", self.size), ("step", self.step), ("halo", self.halo)):
             if value % self.stride:
-                raise InputError(f"chips: {name} {value} is no multiple of the network's stride {self.stride}")
+                raise InputError(f"chips: {name} {value} is not a multiple of the network's stride {self.stride}")
 
     @property
     def exact(self) -> bool:

@@ -91,7 +91,7 @@ class Plane:
 
     def __post_init__(self) -> None:
         if not (self.res > 0 and math.isfinite(self.res)):
-            raise InputError(f"res: {self.res} is no pixel size; expected a positive number")
+            raise InputError(f"res: {self.res} is not a pixel size; expected a positive number")
         if self.anchor not in (0.0, 0.5):
             raise InputError(f"anchor: {self.anchor}; expected 0.0 (pixel edges on multiples) or 0.5 (pixel centres)")
 

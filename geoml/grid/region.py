@@ -148,7 +148,7 @@ def plane_of(crs: str, gsd: float, anchor: float = 0.0) -> Plane:
     except pyproj.exceptions.ProjError:  # of another body, or of no body
         placed = False
     if not placed:
-        raise InputError(f"crs: {crs[:80]!r} is not one of places on the Earth; expected a code such as EPSG:32633")
+        raise InputError(f"crs: {crs[:80]!r} does not describe places on the Earth; expected a code such as EPSG:32633")
     if parsed.is_geographic:
         return Plane(crs, gsd / 111_319.490793, anchor)
     return Plane(crs, gsd / parsed.axis_info[0].unit_conversion_factor, anchor)

@@ -83,7 +83,7 @@ def _placement(transform: Affine, wkt: str, shape: tuple[int, int], own: bool) -
         transform = transform @ Affine.translation(0, shape[0]) @ Affine.scale(1, -1)
     box = _near_greenwich(GeoBox(shape, transform, _crs(wkt)))
     if not on_earth(box):
-        raise DataError(f"its place is nowhere on the Earth: {transform.c:.8g}, {transform.f:.8g} of {_name(box)}")
+        raise DataError(f"its position is nowhere on the Earth: {transform.c:.8g}, {transform.f:.8g} of {_name(box)}")
     return Placement(box, flipped, own)
 
 

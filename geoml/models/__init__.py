@@ -9,26 +9,26 @@ same network. It is randomly initialised unless the config has ``encoder_weights
 Several dates come as (batch, dates * bands, y, x), all bands of the first date first. A ``Config`` with a field
 ``dates`` has ``bands`` for each date; any other network takes the dates as so many more bands.
 
-A network with a method ``loss(raw, target)`` learns by that in place of the loss of its task: ``raw`` is what it gives
-in training mode, of any shape that begins with the batch, and ``target`` what the task learns from.
+A network with a method ``loss(raw, target)`` is trained with that instead of the loss of its task: ``raw`` is its
+output in training mode, of any shape that begins with the batch, and ``target`` what the task learns from.
 
-A network with ``describe(mean, std, wavelengths)`` is told before training how its input is standardised and where
-each channel lies (nm, None where that is not known). One with ``solve(pixels, labels, penalty)`` has a convex loss: it
-takes the best weights for standardised (N, dates * bands) pixels and their classes at once, in place of the training
-loop, for each of the ``PENALTIES`` of its file, of which validation chooses one.
+``describe(mean, std, wavelengths)``, if a network has it, is called before training with how its input is standardised
+and the wavelength of each channel (nm, None if unknown). A network with ``solve(pixels, labels, penalty)`` has a convex
+loss: it sets the best weights for standardised (N, dates * bands) pixels and their classes at once, instead of the
+training loop, for each of the ``PENALTIES`` of its file, of which validation chooses one.
 
-A file with ``encoder(config)`` has a part that makes an embedding of each pixel, and is of use without classes: a
-network that maps the same to (batch, width, y, x), with integers ``width`` and ``steps``, the most that a series has.
+A file with ``encoder(config)`` has a part that embeds each pixel and is useful without classes: a network that maps the
+same input to (batch, width, y, x), with integers ``width`` and ``steps``, the maximum length of a series.
 
 The file of a forecast has ``TASKS = ("forecast",)`` and a ``Config`` that extends
 `geoml.nn.forecast.config.ForecastConfig` in place of bands and classes: the network maps the channels of
 `geoml.nn.forecast.layout` to (batch, leads * quantiles, y, x), quantiles that never cross. One that needs no training
 extends `geoml.nn.forecast.estimated.EstimatedForecast`.
 
-A file with ``calibrate(network, pixels)`` is of a calibrated model: nothing is trained, its state is estimated on the
-pixels of the very run. ``pixels`` is (N, dates * bands) float32 of valid physical values; a fresh network takes its
-state from them and sets its buffer ``ready``. Where it has a method ``doubt(pixels)``, that says in a sentence what
-speaks against its answer on the pixels that it was calibrated on, "" for nothing.
+A file with ``calibrate(network, pixels)`` holds a calibrated model: nothing is trained, and its state is estimated on
+the pixels of the run itself. ``pixels`` is (N, dates * bands) float32 of valid physical values; a fresh network takes
+its state from them and sets its buffer ``ready``. A method ``doubt(pixels)``, if there is one, returns a sentence on
+what speaks against its result on the pixels that it was calibrated on, "" for nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Advection: rain or cloud moves on as it moved, and neither grows nor decays; around it the quantiles of its errors.
+"""Advection: rain or cloud keeps moving as before and neither grows nor decays, with quantiles of its errors around it.
 
-Lagrangian persistence of Germann and Zawadzki 2002,
-https://doi.org/10.1175/1520-0493(2002)130<2859:SDOTPO>2.0.CO;2. The frame is moved where it is read, see
-`geoml.cube.motion`: here it is the guess.
+Lagrangian persistence of Germann and Zawadzki 2002, https://doi.org/10.1175/1520-0493(2002)130<2859:SDOTPO>2.0.CO;2.
+The frame is moved when it is read (`geoml.cube.motion`); here it is the guess.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""BIT: a few semantic tokens of all dates meet in a transformer and refine the features that are then subtracted.
+"""BIT: a transformer over a few semantic tokens of all dates refines the features, which are then subtracted.
 
 Chen, Qi, Shi: Remote Sensing Image Change Detection with Transformers. IEEE TGRS 2021,
 https://arxiv.org/abs/2103.00208. As there: features of a ResNet-18 without its last stage, one token for each of four
 learnt attention maps, a transformer encoder over the tokens of both dates, a decoder in which every pixel of a date
-asks the tokens of that date, and a small head on the difference. Tokens gather the whole chip, so chips are blended
-and not joined exactly. Different: the deep stage is dilated, any encoder that can be dilated will do, more than two
-dates (each is compared with the next), differences may keep their sign.
+attends to the tokens of that date, and a small head on the difference. Tokens pool the whole chip, so chips are blended
+and not joined exactly. Differences from the paper: the deep stage is dilated, any encoder that can be dilated works,
+more than two dates are allowed (each is compared with the next), and differences may keep their sign.
 """
 
 from __future__ import annotations

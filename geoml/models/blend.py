@@ -1,10 +1,10 @@
-"""A blend of simple forecasts: of each lead the shares that would have been best, none below nothing, all of them one.
+"""A blend of simple forecasts: for each lead the weights that would have been best, none negative and summing to one.
 
-J. M. Bates and C. W. J. Granger (1969): The Combination of Forecasts, https://doi.org/10.1057/jors.1969.103; shares
-that are no less than nothing and add up to one are those of L. Breiman (1996): Stacked Regressions,
-https://doi.org/10.1007/BF00117832. What is blended: the last value, the value a whole number of periods before, the
-climatology, the climatology with all of the last anomaly, and a ridge regression on the lags; so persistence, yesterday
-and the damped anomaly are blends too. Shares are of regressions that were fitted on the other half of the windows.
+J. M. Bates and C. W. J. Granger (1969): The Combination of Forecasts, https://doi.org/10.1057/jors.1969.103; weights
+that are not negative and sum to one follow L. Breiman (1996): Stacked Regressions, https://doi.org/10.1007/BF00117832.
+The members are the last value, the value a whole number of periods before, the climatology, the climatology plus the
+whole last anomaly, and a ridge regression on the lags; so persistence, yesterday and the damped anomaly are blends too.
+The weights are fitted with regressions from the other half of the windows.
 """
 
 from __future__ import annotations

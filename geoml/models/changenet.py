@@ -5,10 +5,10 @@ Workshops 2018, https://doi.org/10.1007/978-3-030-11012-3_10. As there: ResNet-5
 block a 1 x 1 convolution narrows the features of each date, a bilinear deconvolution brings them to full size, both
 dates are concatenated, 1 x 1 convolutions give logits of this depth, and the sum over depths is the answer.
 
-Different: there the narrow features are as many as classes (11) and the logits are linear in them, which makes them a
-sum of one term for each date. No such sum says "they differ" (it is an exclusive or), so there is a hidden layer in the
-1 x 1 convolutions; ``hidden=0`` is the network of the paper. Its first half stands before the deconvolution, with
-which it commutes. The encoder is trained with the rest; more than two dates are concatenated just so.
+Differences from the paper: there, the narrow features are as many as the classes (11) and the logits are linear in
+them, which makes them a sum of one term per date. No such sum can express "they differ" (an exclusive or), so there is
+a hidden layer in the 1 x 1 convolutions; ``hidden=0`` is the network of the paper. Its first half is applied before the
+deconvolution, with which it commutes. The encoder is trained with the rest; more than two dates are concatenated alike.
 """
 
 from __future__ import annotations

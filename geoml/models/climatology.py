@@ -1,4 +1,4 @@
-"""Climatology: what is usual at the time of each lead, and how far off that is; what came before does not count.
+"""Climatology: the usual value at the time of each lead and its error; recent values do not count.
 
 The climatology comes as the channel ``background`` of `geoml.nn.forecast.layout`, with a trend where it has one. As a
 forecast: https://www.cawcr.gov.au/projects/verification/.

@@ -1,4 +1,4 @@
-"""Comparison of two segmentations: one network maps each date, and where the classes differ something has changed.
+"""Comparison of two segmentations: one network maps each date, and a change is where the classes differ.
 
 Post-classification comparison, as in Singh: Digital change detection techniques using remotely-sensed data.
 International Journal of Remote Sensing 10 (6), 1989, https://doi.org/10.1080/01431168908903939. Here the probabilities

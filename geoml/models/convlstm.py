@@ -1,8 +1,8 @@
-"""ConvLSTM: an encoder remembers the steps that were seen, and a forecaster goes on from there, lead by lead.
+"""ConvLSTM: an encoder reads the observed steps, and a forecaster continues from there, lead by lead.
 
 Shi et al.: Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting. NIPS 2015,
-https://arxiv.org/abs/1506.04214. Here the forecaster sees the guess of each lead, such as the moved frame, and learns
-what has to be added to it: it begins where the simple method is. Without a guess it begins at the last known value.
+https://arxiv.org/abs/1506.04214. Here the forecaster sees the guess for each lead, such as the advected frame, and
+learns what to add to it, so it starts from the simple method. Without a guess it starts from the last known value.
 Cells work on squares of ``patch`` pixels (Shi et al. 2016, https://doi.org/10.1109/CVPR.2016.207).
 """
 

@@ -1,4 +1,4 @@
-"""Damped anomaly: the climatology, and of the last anomaly what is usually left of it at each lead.
+"""Damped anomaly: the climatology plus the share of the last anomaly that usually remains at each lead.
 
 ``climatology(t + lead) + phi(lead) * anomaly(t)`` with phi by least squares through the origin: an autoregression of
 the anomaly, as in E. N. Lorenz (1973), https://doi.org/10.1175/1520-0450(1973)012<0543:OTEOET>2.0.CO;2. Where the age

@@ -1,4 +1,4 @@
-"""DeepLabV3+: atrous convolutions at several rates beside the mean of the whole chip, and a light decoder.
+"""DeepLabV3+: atrous convolutions at several rates together with the mean of the whole chip, and a light decoder.
 
 Chen et al.: Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation. ECCV 2018,
 https://arxiv.org/abs/1802.02611. Built by segmentation-models-pytorch with any encoder that can be dilated.

@@ -1,12 +1,12 @@
-"""Another network behind a filter of speckle: bands of radar in dB are averaged as power where ground is flat.
+"""Another network behind a speckle filter: radar bands in dB are averaged as power where the ground is homogeneous.
 
 Lee: Digital image enhancement and noise filtering by use of local statistics. IEEE PAMI 2 (2), 1980,
-https://doi.org/10.1109/TPAMI.1980.4766994. The filter is a part of the network, so that training and prediction see the
-same, a block sees its neighbours as far as the window reaches, and the package alone says that there is one. A pixel
+https://doi.org/10.1109/TPAMI.1980.4766994. The filter is part of the network, so that training and prediction see the
+same, a block sees its neighbours as far as the window reaches, and the package alone states that there is one. A pixel
 without data counts as the mean of its band.
 
-Speckle multiplies: the more power, the more noise. So means are taken of power, never of decibels, whose mean is of
-another quantity and too low.
+Speckle is multiplicative: the more power, the more noise. Means are therefore taken of power, never of decibels, whose
+mean is biased low.
 """
 
 from __future__ import annotations

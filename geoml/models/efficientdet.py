@@ -1,8 +1,8 @@
-"""EfficientDet: boxes of some sizes and proportions at the cells of a weighted pyramid.
+"""EfficientDet: anchor boxes of several sizes and aspect ratios at the cells of a weighted feature pyramid.
 
 Tan, Pang, Le: EfficientDet: Scalable and Efficient Object Detection. CVPR 2020, https://arxiv.org/abs/1911.09070. D0
-sees its whole chip (squeeze and excitation), so chips are cut with the card's overlap; lite0 has none of that, and what
-it sees around a pixel is measured. Of the nine boxes at a cell the surest one speaks.
+sees its whole chip (squeeze and excitation), so chips are cut with the card's overlap; lite0 has none of that, and its
+receptive field is measured. Of the nine boxes at a cell, the most confident one counts.
 """
 
 from __future__ import annotations

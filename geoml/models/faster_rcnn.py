@@ -2,9 +2,9 @@
 
 Ren et al.: Faster R-CNN. 2015, https://arxiv.org/abs/1506.01497; features at several scales: Lin et al.: Feature
 Pyramid Networks. 2017, https://arxiv.org/abs/1612.03144. The parts are torchvision's (BSD-3-Clause), without its
-resizing of images. The best proposals of a chip are those of the whole chip: what is found is close to, not equal to,
-that of one forward over the scene. Ground of which nothing is known teaches nothing. With ``masks`` each box that is
-found gets a mask, and from it an outline: He et al.: Mask R-CNN. 2017, https://arxiv.org/abs/1703.06870.
+resizing of images. Proposals are ranked over the whole chip, so detections are close to, not equal to, those of one
+forward pass over the scene. Unknown ground does not take part in training. With ``masks`` each detected box gets a
+mask, and from it an outline: He et al.: Mask R-CNN. 2017, https://arxiv.org/abs/1703.06870.
 """
 
 from __future__ import annotations

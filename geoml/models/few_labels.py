@@ -1,4 +1,4 @@
-"""A map from few labels: an encoder and the bands, a linear head on both, and what says how far it can be trusted.
+"""A map from few labels: an encoder and the bands, a linear head on both, and measures of how far to trust it.
 
 Channels of the output, in this order: logits of the classes; the dissimilarity to the training pixels over its
 threshold (Meyer and Pebesma 2021, https://doi.org/10.1111/2041-210X.13650; see `geoml.nn.applicability`), where

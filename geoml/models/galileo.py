@@ -1,10 +1,10 @@
-"""Galileo: a transformer over the steps and the pixels of a small window, only the looks that there are.
+"""Galileo: a transformer over the steps and pixels of a small window, using only the observations that exist.
 
 Tseng et al.: Galileo: Learning Global & Local Features of Many Remote Sensing Modalities. 2025,
-https://arxiv.org/abs/2502.09356. A token is a group of bands of one step of one pixel; to its projection come codes of
-the group, of the place in the series, of the month and of the place in the window. The embedding of a pixel is the mean
-of its tokens, which have looked at all others of the window. Of the published network this is the encoder for patches
-of one pixel at 10 m and for what varies in space and time, without its tokens of place.
+https://arxiv.org/abs/2502.09356. A token is a group of bands of one step of one pixel; encodings of the group, the
+position in the series, the month and the position in the window are added to its projection. The embedding of a pixel
+is the mean of its tokens, which attend to all others of the window. From the published network, this is the encoder for
+patches of one pixel at 10 m and for what varies in space and time, without location tokens.
 """
 
 from __future__ import annotations

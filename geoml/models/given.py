@@ -1,4 +1,4 @@
-"""What is given, unchanged: for inputs that work out all that there is to say, such as heights from points.
+"""The input, unchanged: for inputs that already compute the result, such as heights from points.
 
 No network: `build` is the identity (https://docs.pytorch.org/docs/stable/generated/torch.nn.Identity.html) with a
 stride of one pixel, so that it takes part in a run over blocks.

@@ -1,13 +1,14 @@
-"""Graph network: what places say to each other by their distance and by a learned adjacency, and a GRU over the steps.
+"""Graph network: messages between places, by distance and by a learned adjacency, and a GRU over the steps.
 
 As Graph WaveNet has it (Z. Wu et al. 2019, https://arxiv.org/abs/1906.00121) the learned adjacency is the softmax of
 products of embeddings of the places; that of distance is a Gaussian of learned width. Messages are those of diffusion
 convolution (Y. Li et al. 2018, https://arxiv.org/abs/1707.01926), with a GRU in place of the dilated convolutions. The
-answer is what is added to the guess, else to the last value: a young network without it is behind persistence.
+output is added to the guess, or to the last value without one; without this a young network is worse than persistence.
 
-Every cell of a grid is a node. Each hears those at most ``reach`` cells away, by their distance and by adjacencies that
-are learned of relative positions (`geoml.nn.forecast.cells`): all cells share these weights, none hears a whole block,
-and what a cell says depends on nothing farther than ``radius``. So the answer does not depend on how a grid is cut.
+On a grid, every cell is a node. It receives messages from cells at most ``reach`` cells away, by distance and by
+adjacencies learned from relative positions (`geoml.nn.forecast.cells`). All cells share these weights, none sees a
+whole block, and a cell's output depends on nothing farther than ``radius``: the result does not depend on how a grid is
+cut.
 """
 
 from __future__ import annotations

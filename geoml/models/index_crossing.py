@@ -1,10 +1,10 @@
 """Crossing of a threshold of a normalised index: water or not on each date, green or not, burnt or not.
 
-The rule that people mean by water gained and lost: a pixel has changed when its index (a - b) / (a + b) lies on one
+This is the rule behind "water gained" and "water lost": a pixel has changed if its index (a - b) / (a + b) is on one
 side of the threshold on the first date and on the other on the second. How far the index moved on one side does not
 count. Water is above 0 of NDWI in reflectance: McFeeters, The use of the Normalized Difference Water Index,
-International Journal of Remote Sensing 17 (7), 1996, https://doi.org/10.1080/01431169608948714. Without a threshold it
-is Otsu's of the index of both dates together, one for both.
+International Journal of Remote Sensing 17 (7), 1996, https://doi.org/10.1080/01431169608948714. Without a threshold,
+Otsu's threshold of the index of both dates together is used for both.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Nelson: Detecting forest canopy change due to insect activity using Landsat MSS. Photogrammetric Engineering and Remote
 Sensing 49 (9), 1983 (NDVI). Key, Benson: Landscape Assessment, USDA RMRS-GTR-164, 2006,
 https://doi.org/10.2737/RMRS-GTR-164 (NBR). McFeeters: The use of the Normalized Difference Water Index, International
-Journal of Remote Sensing 17 (7), 1996, https://doi.org/10.1080/01431169608948714 (NDWI). The difference is taken from
-its median over the region: what season, haze and sensor do everywhere is no change, as long as most has not changed.
+Journal of Remote Sensing 17 (7), 1996, https://doi.org/10.1080/01431169608948714 (NDWI). Differences are relative to
+their median over the region: a shift everywhere due to season, haze or sensor is not a change, as long as most of the
+region has not changed.
 """
 
 from __future__ import annotations

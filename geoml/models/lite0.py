@@ -1,9 +1,9 @@
-"""Early stages of EfficientNet-Lite0 as an encoder of pixels: what is around a pixel, from ImageNet and no satellite.
+"""Early stages of EfficientNet-Lite0 as a pixel encoder: the surroundings of a pixel, learnt from ImageNet only.
 
 Tan, Le: EfficientNet. 2019, https://arxiv.org/abs/1905.11946; Lite0 is its variant without squeeze-and-excitation, by
 timm. The maps of the first stages, enlarged to pixels, are side by side the embedding: a hypercolumn (Hariharan et al.
-2015, https://arxiv.org/abs/1411.5752). Steps are seen one by one, and the looks of a pixel are averaged. It sees
-windows that lie side by side, mirrored at their edges, so that it does not matter how a scene is cut.
+2015, https://arxiv.org/abs/1411.5752). Steps are encoded one by one, and the observations of a pixel are averaged. It
+sees windows side by side, mirrored at their edges, so the result does not depend on how a scene is cut.
 """
 
 from __future__ import annotations

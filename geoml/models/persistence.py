@@ -1,4 +1,4 @@
-"""Persistence: what was last known stays, or comes again after a period; around it the quantiles of its errors.
+"""Persistence: the last known value stays, or returns after a period, with the quantiles of its errors around it.
 
 The simplest forecast and the one to beat, see https://www.cawcr.gov.au/projects/verification/ and I. T. Jolliffe and
 D. B. Stephenson: Forecast Verification, Wiley 2012.

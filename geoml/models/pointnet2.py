@@ -1,10 +1,10 @@
-"""PointNet++: classes of the points of a cloud, from voxels of a lattice that are grouped at growing scales.
+"""PointNet++: classes for the points of a cloud, from voxels of a lattice grouped at growing scales.
 
 Qi et al. 2017, https://arxiv.org/abs/1706.02413: set abstraction (sample, group, shared perceptron, maximum) and
 feature propagation. Samples are centroids of voxels of a lattice in place of farthest points
 (`geoml.cube.clouds.pyramid`), and in eval mode every layer is exact (`geoml.nn.points.exact`): the class of a point is
-the same bit for bit whichever other points are given, as long as those within `Config.halo` are. What a point knows at
-first is where it lies in its voxel, which return it is, and how high it stands above openings of the lowest points
+the same bit for bit whichever other points are given, as long as those within `Config.halo` are. The input features of
+a point are its position in its voxel, which return it is, and its height above openings of the lowest points
 (`geoml.cube.clouds.openings`).
 """
 

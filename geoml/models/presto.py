@@ -1,10 +1,10 @@
-"""Presto: a transformer over the months of a single pixel, with its place and only the looks that there are.
+"""Presto: a transformer over the months of a single pixel and its location, using only the observations that exist.
 
 Tseng et al.: Lightweight, Pre-trained Transformers for Remote Sensing Timeseries. 2023,
-https://arxiv.org/abs/2304.14065. A token is a group of bands of one step; to its projection come codes of the month, of
-the group and of the place in the series, and one token more is the place on Earth. The mean of all tokens is the
-embedding. Where there is no look there is no token, so gaps may differ between the pixels of a batch. Of the published
-network this is the encoder without its embedding of Dynamic World's classes.
+https://arxiv.org/abs/2304.14065. A token is a group of bands of one step; encodings of the month, the group and the
+position in the series are added to its projection, and one more token is the location on Earth. The mean of all tokens
+is the embedding. A missing observation has no token, so gaps may differ between the pixels of a batch. From the
+published network, this is the encoder without its embedding of Dynamic World's classes.
 """
 
 from __future__ import annotations

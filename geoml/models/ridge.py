@@ -1,7 +1,7 @@
-"""Ridge regression on lags: of the place itself, of all places where they have weights of their own, in closed form.
+"""Ridge regression on lags, in closed form: of the place itself, or of all places if they have their own weights.
 
-A. E. Hoerl and R. W. Kennard (1970): Ridge Regression, https://doi.org/10.1080/00401706.1970.10488634. What is
-regressed is the anomaly from the background where there is one, so that what is not known (0) means "as usual".
+A. E. Hoerl and R. W. Kennard (1970): Ridge Regression, https://doi.org/10.1080/00401706.1970.10488634. With a
+background the anomaly from it is regressed, so that an unknown value (0) means "as usual".
 """
 
 from __future__ import annotations

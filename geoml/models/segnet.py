@@ -1,4 +1,4 @@
-"""SegNet: pooling remembers where each maximum was, and the decoder puts it back there.
+"""SegNet: pooling stores the position of each maximum, and the decoder restores it there.
 
 Badrinarayanan, Kendall, Cipolla: SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation. IEEE
 TPAMI 39 (12), 2017, https://arxiv.org/abs/1511.00561. The default is the paper's, with the 13 convolutions of VGG-16;

@@ -1,8 +1,8 @@
-"""How alike pixels of two views are: features of a small Siamese network, compared by their cosine.
+"""Similarity of pixels in two views: features of a small Siamese network, compared by their cosine.
 
 Zbontar and LeCun 2016, https://arxiv.org/abs/1510.05970 (the fast architecture of MC-CNN), trained over all disparities
-of a row at once as in Luo, Schwing and Urtasun 2016 (https://doi.org/10.1109/CVPR.2016.614). Its costs take the place
-of those of `geoml.cube.stereo.census` in semi-global matching.
+of a row at once as in Luo, Schwing and Urtasun 2016 (https://doi.org/10.1109/CVPR.2016.614). Its costs replace those of
+`geoml.cube.stereo.census` in semi-global matching.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Siamese U-Net: one encoder for every date, a U-Net decoder for the difference or concatenation of what it finds.
+"""Siamese U-Net: one encoder for every date, and a U-Net decoder for the difference or concatenation of features.
 
 Daudt, Le Saux, Boulch: Fully Convolutional Siamese Networks for Change Detection. ICIP 2018,
 https://arxiv.org/abs/1810.08462 (FC-Siam-diff and FC-Siam-conc). As there, the dates are fused at every scale.
-Different: any encoder of segmentation-models-pytorch and its decoder; the coarsest features are fused too (there they
-are those of the last date); no dropout; more than two dates; differences may keep their sign. FC-EF, the third network
-of the paper, is `unet` on all dates as bands.
+Differences from the paper: any encoder of segmentation-models-pytorch and its decoder; the coarsest features are fused
+too (there they are those of the last date); no dropout; more than two dates; differences may keep their sign. FC-EF,
+the third network of the paper, is `unet` on all dates as bands.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Spectral: a linear model of each pixel's logarithmic spectrum and of its slopes.
 
-The logarithm makes light and shade an offset, and slopes take that away: derivative spectroscopy, Tsai and Philpot,
+The logarithm turns illumination into an offset, which slopes remove: derivative spectroscopy, Tsai and Philpot,
 Derivative Analysis of Hyperspectral Data. 1998, https://doi.org/10.1016/S0034-4257(98)00032-7, here of the line through
-the neighbours in wavelength. Both are standardised over what is seen in training, and one multinomial
-logistic regression with a penalty is laid over them, whose optimum is found at once. No neighbour in space counts.
+the neighbours in wavelength. Both are standardised over the training data, and one penalised multinomial logistic
+regression is fitted to them, whose optimum is found directly. Neighbours in space do not count.
 """
 
 from __future__ import annotations

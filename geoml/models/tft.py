@@ -1,11 +1,11 @@
-"""Temporal Fusion Transformer: which variables count at which step, and which steps of the past each lead looks at.
+"""Temporal Fusion Transformer: learns which variables count at which step, and which past steps each lead attends to.
 
 B. Lim, S. Ö. Arık, N. Loeff and T. Pfister (2021): Temporal Fusion Transformers for interpretable multi-horizon time
 series forecasting, https://doi.org/10.1016/j.ijforecast.2021.03.012, also https://arxiv.org/abs/1912.09363. Every place
 is a series of its own with the same weights and, where ``places`` are known, an embedding as its static covariate. As
 in the paper: gated residual networks, variable selection, an LSTM over past and leads, static enrichment, and attention
-whose heads share their values, so that its weights can be read. Its answer is what is added to the guess, else to the
-last value.
+whose heads share their values, so that its weights can be interpreted. Its output is added to the guess, or to the last
+value without one.
 """
 
 from __future__ import annotations

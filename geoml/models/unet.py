@@ -1,4 +1,4 @@
-"""U-Net: an encoder, and a decoder that brings its features back at every scale.
+"""U-Net: an encoder, and a decoder that reuses its features at every scale.
 
 Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. MICCAI 2015,
 https://arxiv.org/abs/1505.04597. Built by segmentation-models-pytorch with any of its encoders.

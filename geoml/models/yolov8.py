@@ -1,10 +1,11 @@
-"""YOLOv8: objects of all sizes at once, from the cells of a pyramid; no anchors, one head for classes, one for sides.
+"""YOLOv8: objects of all sizes at once from the cells of a pyramid; anchor-free, one head for classes, one for sides.
 
 Written from descriptions, without code or weights of others: Terven et al., A Comprehensive Review of YOLO. 2023,
 https://arxiv.org/abs/2304.00501 (its figure of YOLOv8: C2f, SPPF, PAN, decoupled head). Sides as distributions: Li et
 al. 2020, https://arxiv.org/abs/2006.04388; cells learn by task-aligned assignment: Feng et al. 2021,
 https://arxiv.org/abs/2108.07755; path aggregation: Liu et al. 2018, https://arxiv.org/abs/1803.01534. Oriented boxes
-learn as Gaussians (Llerena et al. 2021, https://arxiv.org/abs/2106.06072), and twice the angle is told as a direction.
+learn as Gaussians (Llerena et al. 2021, https://arxiv.org/abs/2106.06072), and the direction of twice the angle is
+predicted.
 """
 
 from __future__ import annotations

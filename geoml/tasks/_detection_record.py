@@ -99,7 +99,7 @@ def _threshold(name: str, curve: PrecisionRecall, truth: int, precision: float |
     found = at_precision(curve, precision, LOW)
     if found is None:
         log.warning(
-            "threshold: %s has no score from which on its precision is %g on validation data; the best F1 chooses",
+            "threshold: %s has no score that reaches a precision of %g on validation data; the best F1 is used",
             name,
             precision,
         )

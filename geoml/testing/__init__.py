@@ -1,4 +1,4 @@
-"""Made data with known truth, for tests, docs and users: scenes with their catalogs and models, and pictures."""
+"""Synthetic data with known truth, for tests, docs and users: scenes with catalogs and models, and pictures."""
 
 from geoml.testing.files import tree as tree
 from geoml.testing.scenes import BAD_QUALITY as BAD_QUALITY

@@ -1,4 +1,4 @@
-"""What a folder holds, to compare two of them, or one with what it was."""
+"""The contents of a folder, to compare it with another folder or with its earlier state."""
 
 from __future__ import annotations
 

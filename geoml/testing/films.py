@@ -1,4 +1,4 @@
-"""Made films with known truth: cars on textured ground, a camera that moves, and a model that finds the cars."""
+"""Synthetic films with known truth: cars on textured ground, a moving camera, and a model that finds the cars."""
 
 from __future__ import annotations
 

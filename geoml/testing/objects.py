@@ -1,5 +1,5 @@
-"""Made scenes of objects with known truth: rectangles of two classes and many sizes on texture, and who finds them; and
-forms that do not fill their boxes."""
+"""Synthetic scenes of objects with known truth: rectangles of two classes and many sizes on texture, a model that finds
+them, and shapes that do not fill their boxes."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def rectangles_apart(
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
     """As `rectangles`, one of each of the ``longer`` sides (n,), the shorter one at least half of it.
 
-    Around each a quarter of its longer side is free, so that it can be told from its neighbours also in pixels in which
-    it is small. Raises ValueError where they do not fit.
+    A quarter of its longer side is left free around each, so that it stays separate from its neighbours even in pixels
+    in which it is small. Raises ValueError where they do not fit.
     """
     random = np.random.default_rng(seed)
     image = smooth((2, *shape), seed=seed, cell=12, low=1000, high=2600)
@@ -87,8 +87,8 @@ def rectangles_apart(
 class RectangleFinder(nn.Module):
     """(B, 2, y, x), above 0 where `rectangles_apart` has an object, to raw output of objects (B, 6, y, x).
 
-    Nothing is learnt. It sees ``reach`` pixels around each. A rectangle whose ends it sees it finds surely; corners of
-    one that is larger it takes for objects, less surely, as a real detector does.
+    Nothing is learnt. It sees ``reach`` pixels around each pixel. A rectangle whose ends it sees is found with high
+    confidence; corners of a larger one are taken for objects with lower confidence, as by a real detector.
     """
 
     stride = 1

@@ -1,4 +1,4 @@
-"""Made pictures and a made world whose colours tell the place, and a locator of them, for tests and benchmarks."""
+"""Synthetic pictures and a synthetic world whose colours encode the place, and a locator for them."""
 
 from __future__ import annotations
 

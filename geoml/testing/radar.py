@@ -1,4 +1,4 @@
-"""A made radar: showers that move at a known speed, as GeoTIFF frames with the YAML file that says what they mean."""
+"""A synthetic radar: showers that move at a known speed, as GeoTIFF frames with the YAML file that describes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def showers(
 ) -> NDArray[np.float32]:
     """(step, y, x) mm/h of Gaussian showers that move ``speed`` pixels in y and x each step and do not change.
 
-    They come again beyond the edges, so that as much goes out as comes in.
+    They wrap around at the edges, so that as much leaves as enters.
     """
     random = np.random.default_rng(seed)
     height, width = (n + 80 for n in shape)

@@ -1,8 +1,8 @@
-"""Made scenes and made models whose answer is known, to test geoml, a catalog or a model without a download.
+"""Synthetic scenes and models with known results, to test geoml, a catalog or a model without a download.
 
-`write_catalog` turns arrays into COGs with STAC items, a static catalog and the YAML that describes it. The models
-answer what can be computed by hand: `constant_model` one class everywhere, `threshold_model` the class by value, and
-`small_unet` a convolutional network whose truth is one forward over the whole scene.
+`write_catalog` turns arrays into COGs with STAC items, a static catalog and the YAML that describes it. The results of
+the models can be computed by hand: `constant_model` gives one class everywhere, `threshold_model` the class by value,
+and `small_unet` is a convolutional network whose truth is one forward pass over the whole scene.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ COLORS = ("#1f78b4", "#33a02c", "#ff7f00", "#e31a1c", "#6a3d9a", "#b15928")
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One made item: ``data`` (band, y, x) as stored; physical value = number * ``scale`` + ``offset``.
+    """One synthetic item: ``data`` (band, y, x) as stored; physical value = number * ``scale`` + ``offset``.
 
     ``origin`` is the upper left corner and ``res`` the pixel size, both in units of ``crs``. ``quality`` (y, x) uint8
-    becomes a second asset, `BAD_QUALITY` where a pixel must not be used. ``declared=False`` keeps scale and offset out
-    of the item, for the catalog's YAML to say.
+    becomes a second asset, `BAD_QUALITY` where a pixel must not be used. ``declared=False`` leaves scale and offset out
+    of the item, so that the catalog's YAML can state them.
     """
 
     id: str
@@ -115,8 +115,8 @@ def write_catalog(
 ) -> Path:
     """Write scenes as COGs with a static catalog in ``folder`` and its YAML as ``folder`` + ``.yaml``.
 
-    Gives the path of ``catalog.json``; with ``GEOML_CATALOGS`` set to the folder above, the folder's name names the
-    catalog too, and then ``profile`` (fields of a collection in the YAML) counts.
+    Returns the path of ``catalog.json``. With ``GEOML_CATALOGS`` set to the parent folder, the folder's name is also
+    the catalog's name, and ``profile`` (fields of a collection in the YAML) then applies.
     """
     for scene in scenes:
         _write_item(folder / scene.id, scene, collection)
@@ -203,7 +203,7 @@ def write_cog(path: Path, data: Array, *, crs: str, transform: Affine, nodata: f
 
 
 def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **changes: object) -> MapCard:
-    """A card for a made model: class k has the value k, inputs are taken as they are."""
+    """A card for a synthetic model: class k has the value k, and inputs are not scaled."""
     known: dict[str, object] = {
         "name": name,
         "architecture": "unet",
@@ -221,7 +221,7 @@ def card(name: str, bands: Sequence[str | Band], classes: Sequence[str], **chang
 def constant_model(
     folder: Path, bands: Sequence[str], classes: Sequence[str], answer: int, **changes: object
 ) -> MapCard:
-    """Write a U-Net that gives class ``answer`` (an index) everywhere, whatever it sees; keywords change the card."""
+    """Write a U-Net that predicts class ``answer`` (an index) everywhere; keywords change the card."""
     made = card("constant", bands, classes, config=dict(_UNET), **changes)
     module = package.build(made)
     with torch.no_grad():
@@ -282,7 +282,7 @@ def _levels(x: Tensor, classes: int) -> Tensor:
 
 
 def levels(data: Array, thresholds: Sequence[float], scale: float = 1e-4, offset: float = 0.0) -> NDArray[np.uint8]:
-    """What `threshold_model` answers: (y, x) class of ``data`` (band, y, x) with its scale and offset."""
+    """What `threshold_model` predicts: (y, x) class of ``data`` (band, y, x) with its scale and offset."""
     physical = data[0].astype(np.float64) * scale + offset
     return np.asarray(np.searchsorted(np.asarray(thresholds), physical, side="left"), np.uint8)
 
@@ -308,7 +308,7 @@ class Map:
 
 
 def read_map(out: Path, asset: str = "class", *, fill: int = 255) -> dict[str, Map]:
-    """What a run wrote, by CRS: the blocks of ``out`` put together, ``fill`` where no block is."""
+    """The output of a run by CRS: the blocks of ``out`` as one array each, ``fill`` where there is no block."""
     files: dict[str, list[tuple[Window, Plane, NDArray[np.uint8]]]] = {}
     for path in sorted((out / "items").glob("*.json")):
         item = json.loads(path.read_text(encoding="utf-8"))

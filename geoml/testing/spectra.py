@@ -1,4 +1,4 @@
-"""Made scenes of an imaging spectrometer: three kinds of ground by their spectra, under light that differs by pixel."""
+"""Synthetic scenes of an imaging spectrometer: three kinds of ground by spectrum, in light that varies by pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made stereo pairs with known truth: textured ground with planar roofs, seen through two made RPC."""
+"""Synthetic stereo pairs with known truth: textured ground with planar roofs, seen through two synthetic RPC."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_nothing_wrong_is_no_error(cli: Callable[..., Result], threshold: str, m
         ({"pyramid": ("2", "--pyramid", "2")}, 2, [r"pyramid: \[2, 2\]", "larger than the one before"]),
         ({"pyramid": ("4", "--pyramid", "2")}, 2, [r"pyramid: \[4, 2\]", "larger than the one before"]),
         ({"pyramid": sum((("--pyramid", str(k)) for k in range(2, 9)), ())[1:]}, 2, ["pyramid", "6 items"]),
-        ({"pyramid": "2"}, 2, ["pyramid", "threshold gives every pixel an answer"]),
+        ({"pyramid": "2"}, 2, ["pyramid", "threshold maps every pixel"]),
     ],
 )
 def test_a_wrong_question_is_answered(

@@ -294,7 +294,7 @@ def test_what_does_not_fit_is_refused(whole: Path, rain: Path, tmp_path: Path) -
         look({**given, "leads": ["PT10M"]}, out)
     with pytest.raises(InputError, match="is a bucket"):
         steps.look(CycleRecipe.model_validate(given), "s3://bucket/cycles")
-    with pytest.raises(InputError, match="every: PT7M is no multiple of the step"):
+    with pytest.raises(InputError, match="every: PT7M is not a multiple of the step"):
         look({**given, "every": "PT7M"}, tmp_path / "every")
     for name, value in {"since": "noon", "reissue": "6 hours", "max_age": "P0D"}.items():
         with pytest.raises(ValueError, match=name):

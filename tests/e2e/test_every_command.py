@@ -251,6 +251,19 @@ def test_models_import(said: Callable[..., str], cli: Cli, tmp_path: Path) -> No
         assert torch.equal(package.load(out).module(x), original(x))
     told = rows(said("models", "show", out))
     assert (told["name"], told["architecture"]) == (["dynamic-world"], ["dynamicworld"])
+    brought = tmp_path / "net.pt2"
+    x = torch.rand(2, 2, 64, 64)
+    layer = torch.nn.Conv2d(2, 2, 1).eval()
+    torch.export.save(torch.export.export(layer, (x,)), brought)
+    with torch.no_grad():
+        np.savez(tmp_path / "said.npz", input=x.numpy(), output=layer(x).numpy())
+    words = ("--bands", "red,nir", "--gsd", "10", "--scale", "1", "--classes", "field,town", "--chip-size", "64")
+    printed = said("models", "import", brought, *words, "--reference", tmp_path / "said.npz", "--out", tmp_path / "net")
+    assert "differs from the original's by at most" in printed
+    assert rows(said("models", "show", tmp_path / "net"))["architecture"] == ["exported"]
+    asked = cli("models", "import", brought, "--bands", "red,nir")
+    assert asked.exit_code == 2
+    assert "--gsd, metres of a pixel; --scale, or --mean and --std" in asked.stderr
     (tmp_path / "given" / "normalisation.json").write_text("{}")
     failed = cli("models", "import", "dynamic-world", tmp_path / "given", "--out", tmp_path / "half")
     assert failed.exit_code == 6

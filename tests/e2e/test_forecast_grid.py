@@ -166,7 +166,7 @@ def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: P
         run(spec, tmp_path / "between", reference_time="2024-06-01T12:52:00Z")
     with pytest.raises(InputError, match="is in the future"):
         run(spec, tmp_path / "future", reference_time="2999-01-01T00:00:00Z")
-    with pytest.raises(InputError, match="no multiple of the step"):
+    with pytest.raises(InputError, match="not a multiple of the step"):
         run(spec, tmp_path / "leads", leads=["PT7M"])
     with pytest.raises(InputError, match="expected RFC 3339"):
         run(spec, tmp_path / "text", reference_time="noon")

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused(folder: Path, model: Path, tmp_path: Path)
     split = {"train": "2021-01/2021-08-22", "test": "2020-01/2020-12"}
     with pytest.raises(InputError, match=r"test begins at 2020-01-01.*before train ends"):
         pipeline.train(made_patch.recipe(folder, split=split), tmp_path / "turned")
-    with pytest.raises(InputError, match="convlstm is learnt; latest expects one that is not"):
+    with pytest.raises(InputError, match="convlstm is trained; latest needs a model that is not"):
         pipeline.train(made_patch.recipe(folder, architecture="convlstm", background=False), tmp_path / "learnt")
 
 

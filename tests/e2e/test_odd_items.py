@@ -153,7 +153,7 @@ def test_no_word_and_no_number_of_an_item_gets_further_than_an_error_of_the_tabl
     try:
         ids = through(made, threshold, value)
     except DataError as err:
-        assert "comes twice with different content" in str(err)  # noqa: PT017
+        assert "appears twice with different content" in str(err)  # noqa: PT017
         assert value["id"] == "good"
     else:
         assert "good" in ids

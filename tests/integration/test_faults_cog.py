@@ -275,7 +275,7 @@ def test_redirects_end(serve: Serve) -> None:
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://data.example/a.tif", "s3://bucket/../a.tif"])
 def test_redirects_to_other_schemes(serve: Serve, target: str) -> None:
-    with serve(last=f"to {target}") as server, pytest.raises(DataError, match="where we do not go"):
+    with serve(last=f"to {target}") as server, pytest.raises(DataError, match="geoml does not follow"):
         read(server)
 
 

@@ -173,7 +173,7 @@ def test_an_item_that_changes_between_pages_is_not_guessed(
     api: Callable[[Pages], Api], changed: dict[str, Any]
 ) -> None:
     made = api([[item("a"), item("b")], [item("b", **changed), item("c")]])
-    with pytest.raises(DataError, match="item b: comes twice with different content"):
+    with pytest.raises(DataError, match="item b: appears twice with different content"):
         made.find()
 
 
@@ -236,8 +236,8 @@ GOOD = json.dumps(item("a"))
         (page(json.dumps(item("a", assets={"red": {}}))), "item 'a': not a STAC item"),
         (page(json.dumps(item("a", assets=[1]))), "item 'a': assets is list"),
         (page(json.dumps(item("a", properties=[1]))), "item 'a': properties is list"),
-        (page(json.dumps(item("a", id=[5]))), "its id is no text"),
-        (page(json.dumps(item("a", id=""))), "its id is no text"),
+        (page(json.dumps(item("a", id=[5]))), "its id is not text"),
+        (page(json.dumps(item("a", id=""))), "its id is not text"),
     ],
     ids=range(16),
 )

@@ -52,7 +52,7 @@ def of_a_reader() -> object:
 
 @pytest.mark.parametrize("fails", [of_numpy, of_torch, of_arrow, of_python, of_the_kernel, of_gdal, of_a_reader])
 def test_what_fails_for_memory_may_work_later(fails: Callable[[], object]) -> None:
-    said = r"block b: not enough memory .*; free some, or take smaller blocks"
+    said = r"block b: not enough memory .*; free some, or use smaller blocks"
     with pytest.raises(TransientError, match=said), limits("block b"):
         fails()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from geoml import registry
 from geoml.engine import task as tasks
 from geoml.errors import InputError
 from geoml.registry import Registry
@@ -81,3 +82,65 @@ def test_tasks_of_the_wing_are_among_the_tasks() -> None:
     assert tasks.FILES.file("change").parts[-3:] == ("geoml", "tasks", "change.py")
     with pytest.raises(InputError, match="geolocation trains by itself"):
         tasks.find_pixel_task("geolocation")
+
+
+# --- entry points of installed distributions
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Registry]]:
+    """Install ``something`` with these lines of entry points in ``geoml.models``; the registry of models."""
+
+    def install(lines: str, name: str = "something") -> Registry:
+        site = tmp_path / f"site-{name}"
+        (site / name).mkdir(parents=True)
+        (site / name / "__init__.py").touch()
+        (site / name / "dilated.py").write_text('"""Holes that grow."""\nKNOCK = 1\n')
+        (site / f"{name}-1.dist-info").mkdir()
+        (site / f"{name}-1.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (site / f"{name}-1.dist-info" / "entry_points.txt").write_text(f"[geoml.models]\n{lines}\n")
+        monkeypatch.syspath_prepend(str(site))
+        registry._entry_points.cache_clear()
+        return Registry("geoml.models", "architecture")
+
+    yield install
+    monkeypatch.undo()
+    registry._entry_points.cache_clear()
+    for module in [m for m in sys.modules if m.partition(".")[0] in ("something", "other")]:
+        del sys.modules[module]
+
+
+def test_a_distribution_adds_a_module_under_a_name(distribution: Callable[[str], Registry]) -> None:
+    found = distribution("dilated = something.dilated")
+    assert {"dilated", "unet"} <= set(found.names())
+    assert found.summary("dilated") == "Holes that grow."
+    assert found.defines("dilated", "KNOCK")
+    assert "something.dilated" not in sys.modules, "read and not imported"
+    assert found.find("dilated").KNOCK == 1
+    assert "dilated" not in Registry("geoml.data.sources", "source").names()
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "message"),
+    [
+        ("unet = something.dilated", "unet", r"unet is a name in geoml \(geoml.models.unet\) and something"),
+        ("gone = something.gone", "gone", "something.gone of an entry point, which is not there"),
+        ("far = nowhere.far", "far", "cannot be imported"),
+    ],
+)
+def test_a_clash_and_a_module_that_is_gone_are_refused_by_name(
+    distribution: Callable[[str], Registry], lines: str, name: str, message: str
+) -> None:
+    found = distribution(lines)
+    assert name in found.names()
+    for ask in (found.find, found.file):
+        with pytest.raises(InputError, match=message):
+            ask(name)
+    assert found.find("segnet").__name__ == "geoml.models.segnet", "others are as they were"
+
+
+def test_two_distributions_with_one_name_are_refused_by_name(distribution: Callable[..., Registry]) -> None:
+    distribution("dilated = something.dilated")
+    found = distribution("dilated = other.dilated", "other")
+    with pytest.raises(InputError, match=r"other \(other.dilated\) and something \(something.dilated\)"):
+        found.find("dilated")

@@ -133,7 +133,7 @@ def _delaunay(x: Ints, y: Ints) -> Ints:
     try:
         import startinpy
     except ImportError:
-        raise MissingExtra("surfaces through points need startinpy: pip install 'geoml[points]'") from None
+        raise MissingExtra("surfaces through points: startinpy is not installed; pip install 'geoml[points]'") from None
     place = np.zeros((len(x), 3))  # exact: whole units of less than 2**53
     place[:, 0], place[:, 1] = (x - x.min()) / METRE, (y - y.min()) / METRE
     order = _insertion(place[:, 0], place[:, 1], place_hash(x, y))

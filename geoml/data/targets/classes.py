@@ -55,7 +55,7 @@ class ClassTarget(PixelTarget):
 
     def label(self, field: str, value: float) -> float:
         if value not in self.index_of:
-            raise InputError(f"{field}: {value} is no class; classes are {sorted(self.index_of)}")
+            raise InputError(f"{field}: {value} is not a class; classes are {sorted(self.index_of)}")
         return self.index_of[int(value)]
 
     def of_raster(
@@ -80,7 +80,9 @@ class ClassTarget(PixelTarget):
         numbers, names = set(self.index_of), {c.name: c.value for c in self.classes}
         if column is None:
             if spec.value not in numbers:
-                raise InputError(f"labels {spec.name}: value {spec.value} is no class {sorted(numbers)}")
+                raise InputError(
+                    f"labels {spec.name}: value {spec.value} is not a class; classes are {sorted(numbers)}"
+                )
             return [self.index_of[spec.value]] * count
         out: list[float] = []
         strange: set[str] = set()
@@ -101,7 +103,7 @@ class ClassTarget(PixelTarget):
     def unexplained(self, values: Mapping[object, str]) -> DataError:
         files = ", ".join(f"{value!r} ({where})" for value, where in list(values.items())[:LISTED])
         error = DataError(
-            f"labels: values {files} are no class {sorted(self.index_of)};"
+            f"labels: values {files} are not among the classes {sorted(self.index_of)};"
             " map them under source.values or list them under source.ignore"
         )
         error.values = dict(values)

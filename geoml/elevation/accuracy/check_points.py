@@ -53,7 +53,9 @@ def read_check_points(place: str | Path, crs: str, vertical: str | None, check_c
         raise InputError(f"check_crs: {path.name} says none; expected one such as EPSG:7415")
     flat, have, metres = _parts(found)
     if flat is None or not (flat.is_projected or flat.is_geographic):
-        raise InputError(f"check_crs: {found.name} tells no places on the Earth; expected one such as EPSG:7415")
+        raise InputError(
+            f"check_crs: {found.name} does not describe places on the Earth; expected one such as EPSG:7415"
+        )
     known = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
     notes = (
         [f"{int((~known).sum())} check points without a finite place or height were left out"]

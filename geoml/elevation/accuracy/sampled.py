@@ -63,4 +63,4 @@ def _read(path: Path) -> Floats:
             values: Floats = file.read(1, masked=True).astype(np.float64).filled(np.nan)
             return values
     except (RasterioError, OSError) as err:
-        raise DataError(f"{path}: not as it was written ({err}); delete the block's item to do it again") from err
+        raise DataError(f"{path}: not as it was written ({err}); delete the block's item to redo it") from err

@@ -203,7 +203,7 @@ def one_of(sources: Sequence[PointSource], field: str) -> str | None:
     if len(found) > 1:
         named = " and ".join(f"{str(value)[:60]} ({redact(href)})" for value, href in list(found.items())[:2])
         option = "crs" if field == "crs" else "vertical"
-        raise InputError(f"{option}: files differ: {named}; expected one, run each apart")
+        raise InputError(f"{option}: files differ: {named}; expected one, run them separately")
     value: str | None = next(iter(found))
     return value
 
@@ -218,7 +218,7 @@ def on_datum(
     if asked.datum is None:
         return vertical, {}
     if vertical is None:
-        raise InputError("datum: the files do not say above what their heights are; expected --vertical too")
+        raise InputError("datum: the files do not state the datum of their heights; expected --vertical too")
     left, bottom, right, top = np.array([s.bounds for s in sources]).T
     bounds = float(left.min()), float(bottom.min()), float(right.max()), float(top.max())
     shift = height_shift(crs, vertical, asked.datum, bounds)

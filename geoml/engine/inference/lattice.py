@@ -30,7 +30,7 @@ def grid_of(card: MapCard, output: AnyOutput, join: str = "auto", *, tta: bool =
     """The lattice for a model and its output. Raises InputError for a way to join that the output cannot serve."""
     if output.joiner == "owner":
         if join == "blend" or tta:
-            raise InputError(f"{'tta' if tta else 'join'}: {card.name} finds things, which cannot be averaged")
+            raise InputError(f"{'tta' if tta else 'join'}: {card.name} finds objects, which cannot be averaged")
         return owner_grid(card, output.reach)
     return card.chip_grid(join)
 
@@ -45,7 +45,7 @@ def levels_of(
     levels = {1: grid_of(card, output, join, tta=tta)}
     for factor in factors:
         if output.joiner != "owner":
-            raise InputError(f"pyramid: {card.name} gives every pixel an answer; expected a model that finds objects")
+            raise InputError(f"pyramid: {card.name} maps every pixel; expected a model that finds objects")
         levels[factor] = grid = owner_grid(card, output.reach, factor)
         if (wide := factor * grid.size) > WIDEST:
             raise InputError(

@@ -68,7 +68,9 @@ class Predictor:
         self.backend: Backend = backend or BACKENDS.find(BACKEND).Backend(package.module, self.card.signature, device)
         self.facts: Mapping[str, object] = {}  # what the item of a block says of the back end
         if factors and "place" in self.backend.asks:
-            raise InputError(f"pyramid: {self.card.name} asks where each pixel lies, which is known of the finest only")
+            raise InputError(
+                f"pyramid: {self.card.name} needs the position of each pixel, which is known at the finest level only"
+            )
         if self.backend.most and self.grid.halo and not self.grid.whole and self.output.joiner == "pixels":
             self.grid = self.grid.doubled()
 
@@ -121,7 +123,7 @@ class Predictor:
         TransientError when the device has no memory for the chip.
         """
         if self.output.joiner == "owner":
-            raise InputError(f"{self.card.name}: finds things; expected an output of pixels")
+            raise InputError(f"{self.card.name}: finds objects; expected an output of pixels")
         with self.backend.failures():
             return stored(self.output, self.forward(self.backend.upload(chip[None])), valid[None])
 

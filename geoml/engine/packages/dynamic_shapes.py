@@ -48,7 +48,8 @@ class Axis:
 def axes(sizes: Sequence[Unchecked], ranges: Mapping[str, Unchecked]) -> tuple[Axis, Axis, Axis, Axis]:
     """Batch, bands, height and width of the input, from its sizes and the range constraints in a program's JSON.
 
-    Raises ModelError for another number of axes, and for a size that is no multiple of one free number plus a constant.
+    Raises ModelError for another number of axes, and for a size that is not a multiple of one free number plus a
+    constant.
     """
     if len(sizes) != 4:
         raise ModelError(f"the program takes {len(sizes)} axes; expected (batch, bands, height, width)")

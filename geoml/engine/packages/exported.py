@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ from geoml.grid.chips import exact_grid
 from geoml.io.cards.map_card import MapCard
 
 WEIGHTS = "model.pt2"
+Prove = Callable[[nn.Module], Mapping[str, Any]]
 DEEPEST = 64
 """Pixels: no common encoder halves its input more than six times."""
 
@@ -99,12 +102,13 @@ def load_exported(path: Path, card: MapCard, content: bytes) -> Exported:
 
     Raises ModelError for anything but plain tensors and operators.
     """
-    module = _read(content, str(path))
+    module = read_program(content, str(path))
     _check(module, card, str(path))
     return module
 
 
-def _read(content: bytes, where: str) -> Exported:
+def read_program(content: bytes, where: str) -> Exported:
+    """The program in the bytes of a ``.pt2``. Raises ModelError for anything but plain tensors and operators."""
     archive = open_archive(content, where)
     try:
         payloads = Payloads(archive)
@@ -118,23 +122,30 @@ def _read(content: bytes, where: str) -> Exported:
         raise ModelError(f"{where}: not a torch.export program that geoml knows ({str(err)[:200]})") from err
 
 
-def save_exported(program: torch.export.ExportedProgram, card: MapCard, directory: str | Path) -> MapCard:
+def save_exported(
+    program: torch.export.ExportedProgram, card: MapCard, directory: str | Path, prove: Prove | None = None
+) -> MapCard:
     """Write a package around an exported program; the card as written, with measured stride and radius.
 
     ``program`` takes one (B, bands, H, W) float32 tensor; where its sizes are free, only those that it admits are
     tried. The card comes last, and nothing is left behind by what fails. Raises ModelError when the program does not
     fit the card, or could not be loaded again, DataError when the folder cannot be written.
     """
-    card = card.model_copy(update={"architecture": "exported", "weights": WEIGHTS})
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    content = buffer.getvalue()
-    module = _read(content, card.name)
+    return save_program(buffer.getvalue(), card, directory, prove)
+
+
+def save_program(content: bytes, card: MapCard, directory: str | Path, prove: Prove | None = None) -> MapCard:
+    """As `save_exported`, of the bytes of a ``.pt2``. ``prove`` may raise; what it gives are scores of the card."""
+    card = card.model_copy(update={"architecture": "exported", "weights": WEIGHTS})
+    module = read_program(content, card.name)
     _check(module, card, card.name)
+    scores = {**card.scores, **(prove(module) if prove else {})}
     field = _receptive_field(module, card)
     parameters = sum(p.numel() for p in module.parameters())
     measured = {"stride": field.stride, "radius": field.radius, "short_radius": None, "parameters": parameters}
-    return write(card.model_copy(update=measured), content, directory)
+    return write(card.model_copy(update={**measured, "scores": scores}), content, directory)
 
 
 def _receptive_field(module: Exported, card: MapCard) -> ReceptiveField:

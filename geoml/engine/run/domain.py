@@ -249,7 +249,7 @@ def wrong_unit(times: Sequence[float], card: MapCard) -> str:
         return ""
     shown = ", ".join(f"{b.name} {t:.3g}" for b, t in zip(card.bands, times, strict=True))
     return (
-        f"the values are in another unit or scaling than those of the training data, which they are so many times: "
+        f"the values are in another unit or scaling than the training data; they are this many times as large: "
         f"{shown}; expected the same scaling (scale and offset of the bands), or --out-of-domain allow"
     )
 

@@ -239,7 +239,9 @@ def make_plan(
     items = [u.item for those in fits for u in those]
     if len({i.id for i in items}) < len(items):
         twice = next(i.id for n, i in enumerate(items) if i.id in {j.id for j in items[:n]})
-        raise InputError(f"datetime: the item {twice} belongs to two of the dates; expected ranges that share none")
+        raise InputError(
+            f"datetime: the item {twice} belongs to two of the dates; expected ranges that do not share items"
+        )
     specs = [u.specs for those in fits for u in those]
     units = check_units(card, specs, collection or catalog.name)
     into = [b.unit for b in card.bands] if converts(card, specs) else []  # other units, other pixels
@@ -438,7 +440,7 @@ def _ids(sources: Path, expected: object) -> list[str]:
     """The ids of the items by row. Raises DataError where the file is not that of the plan."""
     ids = item_table(sources).ids
     if digest(ids) != expected:
-        raise DataError(f"{sources}: not as the run was planned; give the command again")
+        raise DataError(f"{sources}: not as the run was planned; run the command again")
     return ids
 
 

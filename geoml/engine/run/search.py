@@ -15,16 +15,16 @@ from geoml.recipe import Query, parse
 
 
 def region_of(query: Query) -> MultiPolygon:
-    """The region that a query asks for, in degrees."""
+    """The region of a query as a polygon in degrees. Raises InputError for a region that cannot be read."""
     return from_bbox(*query.bbox) if query.bbox else load_region(str(query.region))
 
 
 @limits("search")
 def search(query: Query | Mapping[str, object], left_out: stac.LeftOut | None = None) -> list[pystac.Item]:
-    """The items of a query, for all its dates; what cannot be placed goes to ``left_out``, see
-    `geoml.io.stac.search.search`.
+    """The items that match a query, for all its dates.
 
-    Raises InputError, NothingFound, DataError or TransientError.
+    Items that cannot be placed in time or space are added to ``left_out``; see `geoml.io.stac.search.search`. Raises
+    InputError, NothingFound, DataError or TransientError.
     """
     query = query if isinstance(query, Query) else parse(Query, dict(query), "query")
     region = region_of(query)

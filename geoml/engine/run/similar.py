@@ -79,7 +79,7 @@ class EmbeddingIndex:
             raise InputError(f"index: {self.store.url} is a map by {task}; expected a folder that geoml embed wrote")
         self.store.pull(TABLE)
         if not (self.store.local / TABLE).exists():
-            raise InputError(f"index: the run in {self.store.url} is not finished; give geoml embed again")
+            raise InputError(f"index: the run in {self.store.url} is not finished; run geoml embed again")
         self.chips: ChipVectors = read_chips(self.store.local / TABLE)
         self.planes: dict[str, Plane] = {zone.plane.code: zone.plane for zone in self.plan.zones}
         self._blocks = self.plan.by_id()

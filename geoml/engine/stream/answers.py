@@ -134,7 +134,7 @@ def sized(predictor: Predictor, recipe: StreamRecipe) -> Predictor:
         raise InputError(f"model: {card.name} asks for {asks}, which a frame does not have")
     if predictor.output.joiner == "owner":
         if not recipe.halo:
-            raise InputError(f"halo: {card.name} finds things, which need what surrounds a frame; expected true")
+            raise InputError(f"halo: {card.name} finds objects, which need what surrounds a frame; expected true")
         return predictor
     mine = copy(predictor)
     mine.grid = grid(card, predictor.output, recipe)

@@ -65,7 +65,7 @@ def stream(source: str | Path, out: str | Path, *, progress: Progress | None = N
     output = output_of(card)
     one_date(card)
     if output.joiner == "owner":
-        raise InputError(f"model: {card.name} finds things; expected one that answers every pixel")
+        raise InputError(f"model: {card.name} finds objects; expected one that maps every pixel")
     coming = fitting(frames(source, card, recipe), card, recipe)
     package = load(recipe.model)
     chosen = choose_backend(package, side(card, output, recipe), asked_of_machine())

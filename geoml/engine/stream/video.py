@@ -28,7 +28,7 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as err:
-        raise MissingExtra("a video needs OpenCV: install geoml[stream]") from err
+        raise MissingExtra("video: OpenCV is not installed; pip install 'geoml[stream]'") from err
     return cv2
 
 

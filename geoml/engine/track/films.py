@@ -121,7 +121,7 @@ def _by_model(source: str | Path, recipe: TrackRecipe) -> Iterator[Looked | Unre
     one_date(card)
     output = output_of(card)
     if output.joiner != "owner":
-        raise InputError(f"model: {card.name} answers every pixel; expected one that finds objects")
+        raise InputError(f"model: {card.name} maps every pixel; expected one that finds objects")
     how = StreamRecipe(
         model=recipe.model, bands=recipe.bands, scale=recipe.scale, offset=recipe.offset, every=recipe.every
     )
@@ -177,7 +177,7 @@ class _Joined:
         while self._next is not None and self._next.frame <= last:
             self._next = next(self._coming, None)
         if self._next is not None:
-            raise DataError(f"{self.path}: frame {self._next.frame}; the last one there is is {last}")
+            raise DataError(f"{self.path}: frame {self._next.frame}; the last one is {last}")
 
 
 class _Way:

@@ -47,7 +47,9 @@ class Ground:
 
     def __post_init__(self) -> None:
         if self.crs is not None and to_degrees(self.crs) is None:
-            raise InputError(f"crs: {self.crs!r} is no CRS of places on the Earth; expected one such as EPSG:32633")
+            raise InputError(
+                f"crs: {self.crs!r} does not describe places on the Earth; expected one such as EPSG:32633"
+            )
 
     @cached_property
     def _metric(self) -> pyproj.Transformer:

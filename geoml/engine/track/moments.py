@@ -129,7 +129,7 @@ def of_files(recipe: TrackRecipe, clock: Clock) -> Iterator[Moment]:
         if ground is None:
             ground = ground_of(recipe, shape)
             if ground is None:
-                raise InputError("reference: to find frames on it takes frames; give them, or --reference-homography")
+                raise InputError("reference: matching to it needs frames; give them, or --reference-homography")
         ground.check(matrix, shape, f"frame {number}")
         yield Moment(number, clock.at(_index(clock, number, ordinal)), shape, here, matrix, ground,
                      clock.nadir(_index(clock, number, ordinal)))  # fmt: skip

@@ -106,11 +106,11 @@ class TrackRecipe(Frozen):
         if self.fixed_camera and (self.homographies is not None or self.stills):
             raise ValueError("fixed_camera: goes neither with homographies nor with stills")
         if self.crs is not None and (self.reference is not None or self.reference_homography is None):
-            raise ValueError("crs: it is that of a reference homography without a reference")
+            raise ValueError("crs: only for a reference homography without a reference")
         if self.reference_homography is not None and self.reference is None and self.crs is None:
-            raise ValueError("reference_homography: give the reference that it leads to, or the crs")
+            raise ValueError("reference_homography: give the reference that it maps to, or the crs")
         if self.gsd is not None and (self.reference is not None or self.reference_homography is not None):
-            raise ValueError("gsd: the reference says it already")
+            raise ValueError("gsd: the reference already states it")
         return self
 
     @property

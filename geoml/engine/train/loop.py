@@ -331,7 +331,7 @@ class Loop:
             missing, strange = how.net.load_state_dict(state["net"], strict=False)
             given = () if how.buffers else (name for name, _ in how.net.named_buffers())
             if strange or set(missing).difference(given):
-                raise ModelError(f"{self.folder}: the state of another network; delete it, the training begins again")
+                raise ModelError(f"{self.folder}: the state of another network; delete it to start the training over")
             if self.optimiser is not None and self.schedule is not None:
                 self.optimiser.load_state_dict(state["optimiser"])
                 self.schedule.load_state_dict(state["schedule"])
@@ -383,4 +383,4 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 def _damaged(folder: Path | None, err: Exception) -> ModelError:
     why = str(err).partition("\n")[0]
-    return ModelError(f"{folder}/{LAST}: damaged ({why}); delete it, the training begins again")
+    return ModelError(f"{folder}/{LAST}: damaged ({why}); delete it to start the training over")

@@ -101,7 +101,7 @@ class FolderClaim:
             note = {"format": FORMAT, "hash": self.hash, "recipe": self.recipe.model_dump(mode="json")}
             write_json(self.state / NOTE, note)
         except OSError as err:
-            raise InputError(f"out: {self.out} cannot be written ({err.strerror}); expected a folder of yours") from err
+            raise InputError(f"out: {self.out} cannot be written ({err.strerror}); expected a writable folder") from err
         return self.state
 
     def forget(self) -> None:

@@ -174,5 +174,5 @@ def _every(recipe: CycleRecipe, used: Used) -> int:
     try:
         count = used.number(used.newest) - used.number(early)
     except InputError as err:
-        raise InputError(f"every: {recipe.every} is no multiple of the step") from err
+        raise InputError(f"every: {recipe.every} is not a multiple of the step") from err
     return max(count, 1)

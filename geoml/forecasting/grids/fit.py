@@ -140,7 +140,9 @@ def fitted(
     if isinstance(found.net, EstimatedForecast):
         _estimate(found.net, seen, train, recipe)
     elif seen.terms.latest:
-        raise InputError(f"architecture: {recipe.architecture} is learnt; latest expects one that is not, as damped")
+        raise InputError(
+            f"architecture: {recipe.architecture} is trained; latest needs a model that is not, such as damped"
+        )
     else:
         history = _learn(recipe, found, train, references(recipe, found, "val"), state, on_epoch)
     told = {"trained_sha256": hashed(seen, steps)}
@@ -396,7 +398,8 @@ def _learn(
 ) -> list[Any]:
     if not val:
         raise InputError(
-            f"split: no reference time of val; {recipe.architecture} is learnt, so expected some that choose"
+            f"split: no reference time of val; {recipe.architecture} is trained, so it needs some "
+            f"to choose the weights by"
         )
     seen, steps = found.seen, -(-recipe.samples // recipe.batch)
 

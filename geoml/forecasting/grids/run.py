@@ -86,7 +86,7 @@ def reference_asked(asked: ForecastRunRecipe) -> dt.datetime:
     """The reference time in UTC. Raises InputError for text that is none, and for one in the future."""
     found = utc(asked.reference_time, "reference-time")
     if found > dt.datetime.now(dt.UTC):
-        raise InputError(f"reference-time: {found:%FT%TZ} is in the future; expected one up to now")
+        raise InputError(f"reference-time: {found:%FT%TZ} is in the future; expected now or earlier")
     return found
 
 
@@ -114,7 +114,9 @@ def source_asked(asked: ForecastFrom, card: MapCard | None) -> CubeSource:
     trained = {} if card is None else card.training.get("recipe", {}).get("source", {})
     reads = asked.reads or trained.get("cube")
     if reads is None:
-        raise InputError("reads: what the numbers of the cube mean is not known; expected a name in catalogs/cubes")
+        raise InputError(
+            "reads: not given, so it is not known what the cube's numbers mean; expected a name in catalogs/cubes"
+        )
     how = {"kind": "cube", "path": asked.cube, **{k: v for k, v in trained.items() if k != "path"}, "cube": reads}
     return parse(CubeSource, how, "forecast")
 

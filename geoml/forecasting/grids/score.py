@@ -149,7 +149,7 @@ class ScoreRows:
     def __init__(self, seen: SeenCube, source: CubeSource) -> None:
         self.seen, self.far = seen, [period(text) // seen.terms.step for text in source.distances]
         if self.far != sorted(set(self.far)):
-            raise InputError(f"distances: {', '.join(source.distances)}; expected them to rise")
+            raise InputError(f"distances: {', '.join(source.distances)}; expected rising values")
         self.by = "distances" if self.far else "leads"
         self.names = tuple(source.distances) or tuple(spelled(v) for v in seen.terms.leads)
 

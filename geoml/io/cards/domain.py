@@ -73,14 +73,14 @@ def verdict(outside: float) -> Verdict:
 def describe(domain: Mapping[str, Any] | None) -> str:
     """The ``domain`` of ``run.json`` in one sentence without a full stop."""
     if not domain:
-        return "it is not known whether the model fits these images: its package keeps no record of its training data"
+        return "it is not known whether the model fits these images: its package has no record of its training data"
     share = percent_of(domain["outside"])
     if domain["verdict"] == "inside":
         return f"the images are like the training data of the model ({share} of the pixels are not)"
     much = "partly" if domain["verdict"] == "partly" else "mostly"
     return (
-        f"the images are {much} unlike the training data of the model ({share} of the pixels), where its classes and "
-        "its confidence mean little"
+        f"the images are {much} unlike the training data of the model ({share} of the pixels); there its classes "
+        "and confidence mean little"
     )
 
 

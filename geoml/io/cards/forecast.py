@@ -95,7 +95,7 @@ class ForecastTerms(Frozen):
         if any(b <= a for a, b in pairwise(self.leads)):
             raise ValueError("leads: expected each longer than the one before")
         if odd := [spelled(v) for v in self.leads if v % self.step]:
-            raise ValueError(f"leads: {odd[0]} is no multiple of the step {spelled(self.step)}")
+            raise ValueError(f"leads: {odd[0]} is not a multiple of the step {spelled(self.step)}")
         if list(self.quantiles) != sorted(set(self.quantiles)):
             raise ValueError("quantiles: expected each larger than the one before")
         if self.offsets and {len(v) for v in self.offsets} != {len(self.quantiles)}:

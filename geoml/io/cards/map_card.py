@@ -216,7 +216,9 @@ class MapCard(ModelCard):
             if self.radius is None or not 0 < self.radius < record.radius_before:
                 raise ValueError(f"short_radius: a radius of {self.radius} for {record.radius_before}; expected less")
             if self.radius % self.stride or record.core % self.stride:
-                raise ValueError(f"short_radius: radius or core is no multiple of the network's stride {self.stride}")
+                raise ValueError(
+                    f"short_radius: radius or core is not a multiple of the network's stride {self.stride}"
+                )
         return self
 
     @property

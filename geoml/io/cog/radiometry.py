@@ -51,13 +51,15 @@ def check_offset(item: pystac.Item, specs: Sequence[BandSpec], profile: Profile)
     lowest, low, dark = np.percentile(numbers, (0.1, 1, 5))
     if spec.offset and dark < 0.7 * raised:
         raise DataError(
-            f"{label(spec)}: by its metadata the numbers are raised by {raised:.0f} (offset {spec.offset:g}), but 5 % "
+            f"{label(spec)}: according to its metadata the numbers are raised by {raised:.0f} "
+            f"(offset {spec.offset:g}), but 5 % "
             f"of {spec.name} are below {dark:.0f}; expected hardly any below {raised:.0f}. A flag or the processing "
             "baseline is wrong; leave the item out, or trust it with `check: false` in the catalog's offset_rule"
         )
     if not spec.offset and lowest >= raised and low < 1.3 * raised:
         log.warning(
-            "%s: by its metadata the numbers are not raised by %.0f, but not one pixel of %s is below it; if the scene "
+            "%s: according to its metadata the numbers are not raised by %.0f, but not one pixel of "
+                "%s is below it; if the scene "
             "has water, shadow or plants, its flag is wrong and reflectances are %g too high",
             label(spec), raised, spec.name, -rule.offset,
         )  # fmt: skip

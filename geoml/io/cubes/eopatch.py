@@ -63,7 +63,7 @@ def _ticks(path: Path) -> list[int]:
         raise DataError(f"timestamps.json: not a list of dates ({err})") from err
     found = [round((m if m.tzinfo else m.replace(tzinfo=dt.UTC)).timestamp()) for m in moments]
     if found != sorted(set(found)):
-        raise DataError("timestamps.json: dates out of order, or one twice; expected them to rise")
+        raise DataError("timestamps.json: dates out of order, or one twice; expected rising values")
     return found
 
 

@@ -59,7 +59,7 @@ def grid(transform: Affine, crs: str | None, shape: tuple[int, int]) -> CubeGrid
         raise DataError(f"declares {width} x {height} pixels; expected 1 to {MAX_PIXELS}")
     known = parse_crs(crs) if crs else None
     if known is None:
-        raise DataError("position.crs: the file has none that is known; expected it in the YAML")
+        raise DataError("position.crs: the file has no known CRS; expected one in the YAML")
     name = crs_name(horizontal(known))
     if not all(map(math.isfinite, tuple(transform)[:6])) or transform.is_degenerate or transform == Affine.identity():
         raise DataError("position.pixel: the file does not place its pixels; expected it in the YAML")
@@ -71,7 +71,7 @@ def grid(transform: Affine, crs: str | None, shape: tuple[int, int]) -> CubeGrid
     left, turned = _wrapped(transform.c, transform.a, width) if known.is_geographic else (transform.c, 0)
     box = GeoBox(shape, Affine(transform.a, 0, left, 0, -abs(transform.e), top), name)
     if not on_earth(box):
-        raise DataError(f"its place is nowhere on the Earth: {left:.8g}, {top:.8g} of {known.name}")
+        raise DataError(f"its position is nowhere on the Earth: {left:.8g}, {top:.8g} of {known.name}")
     return CubeGrid(box, flipped, turned)
 
 

@@ -82,7 +82,7 @@ def read_meta(root: Path, name: str) -> ArrayMeta:
         if about := _json(folder / ".zarray"):
             return _checked(_version2(name, about, _json(folder / ".zattrs")), where)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
-        raise DataError(f"{where}: metadata that are none ({type(err).__name__}: {err})") from err
+        raise DataError(f"{where}: metadata that cannot be read ({type(err).__name__}: {err})") from err
     raise DataError(f"{where} is no array of this store")
 
 

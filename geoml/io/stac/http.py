@@ -169,7 +169,7 @@ def translate(err: Exception, where: str) -> NoReturn:
         raise err
     reason = redact(" ".join(str(err).split())[:300])
     if not isinstance(err, APIError):
-        raise InputError(f"catalog: {where} is not a STAC API ({reason}); a static one is named by its .json") from err
+        raise InputError(f"catalog: {where} is not a STAC API ({reason}); for a static catalog give its .json") from err
     status = status_of(err)
     if status is None or status in RETRIED:
         raise TransientError(f"{where}: no answer ({status or reason}) after {settings().retries + 1} tries") from err

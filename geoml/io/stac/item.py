@@ -29,7 +29,7 @@ def check_structure(value: Document) -> None:
     """Raises DataError unless the parts of an item have the types that STAC gives them."""
     name = value.get("id")
     if not isinstance(name, str) or not name:
-        raise DataError(f"item {str(name)[:60]!r}: its id is no text")
+        raise DataError(f"item {str(name)[:60]!r}: its id is not text")
     for key, kind, needed in (("properties", dict, True), ("assets", dict, False), ("links", list, False)):
         if not isinstance(value.get(key), kind) and (needed or value.get(key) is not None):
             raise DataError(f"item {name[:200]!r}: {key} is {type(value.get(key)).__name__}; expected {kind.__name__}")

@@ -58,7 +58,7 @@ class ItemTable:
                 elif key in self._place:
                     missing.setdefault(self._place[key][0], []).append(key)
                 else:
-                    raise DataError(f"{self.path}: has no item {key!r}; give the command again")
+                    raise DataError(f"{self.path}: has no item {key!r}; run the command again")
             for group, keys in missing.items():
                 rows = self._group(group).take([self._place[key][1] for key in keys])
                 self._items |= zip(keys, items_of(rows, self.path), strict=True)

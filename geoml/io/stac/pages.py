@@ -99,7 +99,7 @@ def _whole(client: Client, reader: StacReader, name: str, parameters: Parameters
         done.add(request.key)
         page = _page(reader, request, patience)
         if len(done) > MAX_PAGES:
-            raise DataError(f"catalog {name}: more than {MAX_PAGES} pages; ask for less or set a limit")
+            raise DataError(f"catalog {name}: more than {MAX_PAGES} pages; narrow the search or set a limit")
         features = page.get("features")
         values = features if isinstance(features, list) else []
         ids = {_name(v, len(done), n) for n, v in enumerate(values)}
@@ -120,7 +120,7 @@ def _whole(client: Client, reader: StacReader, name: str, parameters: Parameters
             sizes[-1] < max(sizes) and parameters.get("filter") and _count(client, reader, parameters, method) == total
         ):
             raise DataError(
-                f"{short}; the others are not to be had this way: ask for a shorter datetime or a smaller region"
+                f"{short}; the others cannot be fetched this way: ask for a shorter datetime or a smaller region"
             )
         _log.warning("%s, but its count is the same without the filter, so it is taken for complete", short)
     elif end.startswith("repeats"):

@@ -80,7 +80,7 @@ def parse_datetime(text: str) -> tuple[datetime | None, datetime | None]:
         spans = [_span(p) for p in parts]
     except (ValueError, OverflowError) as err:  # the latter: its zone leads out of the calendar
         raise InputError(
-            f"datetime: {text!r} is no RFC 3339 instant or interval ({err}); "
+            f"datetime: {text!r} is not an RFC 3339 instant or interval ({err}); "
             "expected 2020-05-18, 2020-05-18T13:30:00Z or 2020-05-01/2020-05-31"
         ) from err
     start, end = spans[0][0], spans[-1][1]
@@ -132,7 +132,9 @@ def _filter(text: str | None) -> cql2.Expr | None:
     try:
         return cql2.Expr(text)
     except Exception as err:  # the package raises a bare Exception
-        raise InputError(f"filter: {text!r} is no CQL2 text; expected for example eo:cloud_cover < 20 ({err})") from err
+        raise InputError(
+            f"filter: {text!r} is not CQL2 text; expected for example eo:cloud_cover < 20 ({err})"
+        ) from err
 
 
 def _sortby(text: str | None) -> tuple[tuple[str, bool], ...]:
@@ -176,7 +178,7 @@ def unique_items(values: Iterable[Document]) -> list[Document]:
         key = (value.get("collection"), value.get("id"))
         other = seen.setdefault(key, value)
         if other is not value and _content(other) != _content(value):
-            raise DataError(f"item {key[1]}: comes twice with different content")
+            raise DataError(f"item {key[1]}: appears twice with different content")
     return list(seen.values())
 
 

@@ -57,6 +57,6 @@ def _claim_folder(out: Path, name: str, shown: str = "", *, foreign: bool = Fals
     except OSError as err:
         if err.errno == errno.ENAMETOOLONG:
             raise InputError(f"out: {too_long(out)}") from err
-        raise InputError(f"{shown} cannot be written ({err.strerror}); expected a folder of yours") from err
+        raise InputError(f"{shown} cannot be written ({err.strerror}); expected a writable folder") from err
     if free < FREE_BYTES:
         raise DataError(f"{shown} has {free / 2**20:.0f} MB of free space; expected at least {FREE_BYTES >> 20} MB")

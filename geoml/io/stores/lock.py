@@ -245,7 +245,7 @@ def _acquire(slot: Slot[Tag], url: str) -> tuple[Holder, Tag]:
         tag = slot.write(_body(me), None if lock is None else lock[1])
         if tag is not None:
             return me, tag
-    raise TransientError(f"out: {url}: its lock changes hands all the time")
+    raise TransientError(f"out: {url}: its lock keeps changing hands")
 
 
 def _wait_until_dead(slot: Slot[Tag], lock: tuple[bytes, Tag], url: str) -> None:
@@ -267,7 +267,7 @@ def _wait_until_dead(slot: Slot[Tag], lock: tuple[bytes, Tag], url: str) -> None
             return
         if now[0] != lock[0]:
             raise _held_error(parse_holder(now[0]), url)
-    log.warning("out: %s: taken over from %s, who was silent", url, _name(holder))
+    log.warning("out: %s: taken over from %s, which no longer renews its lock", url, _name(holder))
 
 
 def _held_error(holder: Holder | None, url: str) -> TransientError:

@@ -288,7 +288,7 @@ class WebFile(RemoteFile):
             try:
                 gdal_path(url, remote=True)
             except InputError as err:
-                raise DataError(f"{redact(before)} redirects to where we do not go: {err}") from err
+                raise DataError(f"{redact(before)} redirects to a URL that geoml does not follow: {err}") from err
         raise DataError(f"{redact(self._href)}: more than {MAX_HOPS} redirects")
 
 

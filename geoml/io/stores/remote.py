@@ -304,7 +304,7 @@ def _follow(url: str, what: str, limit: int, guarded: bool, into: BinaryIO) -> w
             try:
                 check_host(origin(location)[0], redact(location))
             except InputError as err:
-                raise DataError(f"{what}: {redact(url)} leads to where we do not go: {err}") from err
+                raise DataError(f"{what}: {redact(url)} leads to a URL that geoml does not follow: {err}") from err
         answer = web.fetch("GET", location, cap=limit, into=into, guarded=checked)
         if (target := web.redirect_target(answer)) is None:
             return answer

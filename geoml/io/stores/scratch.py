@@ -61,12 +61,14 @@ def _private(path: Path, name: str | Path, folder: int | None) -> int:
     except OSError as err:
         if err.errno in (errno.ELOOP, errno.ENOTDIR):
             kind = "a symbolic link" if path.is_symlink() else "a file"
-            raise InputError(f"GEOML_SCRATCH: {path} is {kind}; expected a folder of yours, not a way to one") from err
+            raise InputError(
+                f"GEOML_SCRATCH: {path} is {kind}; expected a folder that you own, not a link to one"
+            ) from err
         raise
     status = os.fstat(handle)
     why = ""
     if status.st_uid != os.geteuid():
-        why = "belongs to another user; expected a folder of yours, such as a new one inside of it"
+        why = "belongs to another user; expected a folder that you own, such as a new one inside it"
     elif stat.S_IMODE(status.st_mode) & 0o022:
         why = f"can be written to by others; look at what is in it, then chmod 700 {path}, or name another folder"
     if why:

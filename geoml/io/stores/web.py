@@ -150,7 +150,9 @@ def redirect_target(answer: Answer, *, upgraded: bool = False) -> str | None:
     if upgraded and same and (before.scheme, url.scheme) == ("https", "http"):
         url = url._replace(scheme="https")
     if url.scheme not in {"https", "http" if before.scheme == "http" else "https"}:
-        raise DataError(f"{redact(answer.url)} redirects to {redact(url.geturl())}, where we do not go; expected https")
+        raise DataError(
+            f"{redact(answer.url)} redirects to {redact(url.geturl())}, which geoml does not follow; expected https"
+        )
     return url.geturl()
 
 

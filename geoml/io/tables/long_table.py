@@ -224,7 +224,7 @@ def _times(frame: pd.DataFrame, layout: TableLayout, path: Path, until: pd.Times
         return zoned.dt.tz_convert("UTC")
     if layout.zone is None:
         raise InputError(
-            f"zone: {len(zoned)} rows of {name} say none; expected that of the table, such as UTC or +08:00"
+            f"zone: {len(zoned)} rows of {name} state none; expected that of the table, such as UTC or +08:00"
         )
     return _localised(zoned, zone_of(layout.zone), layout, until)
 

@@ -115,7 +115,7 @@ def _read(path: Path) -> NDArray[np.float32]:
             values: NDArray[np.float32] = file.read(1).astype(np.float32)
             return values
     except (rasterio.errors.RasterioError, OSError) as err:
-        raise DataError(f"{path}: not as it was written ({err}); delete the block's item to do it again") from err
+        raise DataError(f"{path}: not as it was written ({err}); delete the block's item to redo it") from err
 
 
 @cache

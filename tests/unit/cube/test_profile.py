@@ -41,7 +41,7 @@ def test_every_other_order_is_refused_and_named(order: list[int]) -> None:
     if order == sorted(order):
         assert refuse(PROFILE, moved, BANDS) == ""
         return
-    with pytest.raises(ModelError, match="bands: the values are in another order") as caught:
+    with pytest.raises(ModelError, match="bands: the values seem to be in another order") as caught:
         refuse(PROFILE, moved, BANDS)
     for place, holds in enumerate(order):
         said = f"{BANDS[place]} holds {BANDS[holds]}"
@@ -50,7 +50,7 @@ def test_every_other_order_is_refused_and_named(order: list[int]) -> None:
 
 @pytest.mark.parametrize("times", [1e4, 255, 1e-4])
 def test_another_unit_is_refused_with_how_many_times(times: float) -> None:
-    with pytest.raises(ModelError, match=r"scale: values are .* times those that the model knows.*from 0 to 1"):
+    with pytest.raises(ModelError, match=r"scale: values are .* times those of the training data.*from 0 to 1"):
         refuse(PROFILE, pixels() * times, BANDS)
 
 
@@ -63,7 +63,7 @@ def test_what_no_order_makes_usual_is_a_doubt_and_no_refusal() -> None:
     strange = 10 ** (CENTER + np.random.default_rng(0).normal(0, 0.4, (500, 5)))
     found = likeness(PROFILE, strange)
     assert found.best > usual(5)
-    assert "level: the bands do not stand to each other" in refuse(PROFILE, strange, BANDS)
+    assert "level: the bands do not relate to each other" in refuse(PROFILE, strange, BANDS)
 
 
 def test_nothing_is_said_of_few_looks() -> None:

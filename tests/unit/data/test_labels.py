@@ -143,7 +143,7 @@ def test_values_map_text(tmp_path):
     [
         ({"field": "class"}, "it has"),
         ({"field": "kind"}, "no class .*map them"),
-        ({"field": None, "value": 9}, r"value 9 is no class"),
+        ({"field": None, "value": 9}, r"value 9 is not a class"),
     ],
 )
 def test_labels_that_the_recipe_does_not_explain(tmp_path, spec, says):

@@ -267,7 +267,7 @@ def test_a_package_that_does_not_fit_its_card_is_refused(place: Path) -> None:
         ({"split": {"train": "2024-01-01/2024-01-25", "test": "2024-01-26/2024-02"}}, "a gap of at least 30 steps"),
         ({"split": {"train": "2024-01-01/2024-01-25", "test": "2024-01-20/2024-02"}}, "overlap"),
         ({"split": {"train": "2024-02/2024-01", "test": "2024-04"}}, "ends before it begins"),
-        ({"leads": ["PT6H", "PT1H"]}, "expected them to rise"),
+        ({"leads": ["PT6H", "PT1H"]}, "expected rising values"),
         ({"leads": ["PT90M"]}, "multiple of the step"),
         ({"levels": [0.1, 0.9]}, "levels"),
     ],

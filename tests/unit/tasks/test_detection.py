@@ -120,7 +120,7 @@ def test_a_stated_precision_is_kept_and_one_that_is_not_reached_is_said(caplog: 
                 picture.found[:1] += 1000
         told = record(card(), recipe(threshold={"precision": 1.0}), wrong.scores, np.array([4.0])).classes["car"]
     assert told.chosen == "f1, since precision 1 is not reached"
-    assert "car has no score from which on its precision is 1" in caplog.text
+    assert "car has no score that reaches a precision of 1" in caplog.text
 
 
 def test_of_too_few_matches_nothing_is_learnt(caplog: pytest.LogCaptureFixture) -> None:

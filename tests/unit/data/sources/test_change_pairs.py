@@ -130,7 +130,7 @@ def test_what_does_not_lie_on_one_grid_is_refused(tif, pair, tmp_path):
 
 
 def test_a_wrong_recipe_is_named(pair):
-    with pytest.raises(InputError, match=r"source\.masks: 5 is no class"):
+    with pytest.raises(InputError, match=r"source\.masks: 5 is not a class"):
         change_pairs.scenes((made := pair(masks={5: "{id}/c.bmp"})).source, made)
     good = pair(labels="{id}/l.tif").model_dump(mode="json")
     for change, says in (

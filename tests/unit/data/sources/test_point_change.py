@@ -138,7 +138,7 @@ def test_a_value_that_is_no_class_is_named(made, place):
     place("a_2016_1", [])
     place("a_2018_1", [])
     recipe = made(gain=5)
-    with pytest.raises(InputError, match=r"source.gain: 5 is no class"):
+    with pytest.raises(InputError, match=r"source.gain: 5 is not a class"):
         point_change.scenes(recipe.source, recipe)
 
 

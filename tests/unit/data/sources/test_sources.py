@@ -58,7 +58,7 @@ def test_nodata_of_image_and_label_is_not_known(tif, recipe, tmp_path):
 def test_an_unexplained_label_is_an_error_not_a_class(tif, recipe, tmp_path):
     make_pair(tif, tmp_path, "a", np.zeros((2, 2), np.uint8), np.array([[0, 1], [4, 0]], np.uint8))
     (scene,) = pairs.scenes(recipe().source, recipe())
-    with pytest.raises(DataError, match=r"values 4 \(.* are no class"):
+    with pytest.raises(DataError, match=r"values 4 \(.* are not among the classes"):
         scene.read()
 
 

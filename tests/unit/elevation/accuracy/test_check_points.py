@@ -108,8 +108,8 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     ("numbers", "check_crs", "says"),
     [
         ("85000,447500,1", "EPSG:4979", "check_crs: by WGS 84 1 of 1 points of points.csv lie nowhere"),
-        ("85000,447500,1", "EPSG:5703", "check_crs: NAVD88 height tells no places"),
-        ("85000,447500,1", "EPSG:4978", "check_crs: WGS 84 tells no places"),
+        ("85000,447500,1", "EPSG:5703", "check_crs: NAVD88 height does not describe places"),
+        ("85000,447500,1", "EPSG:4978", "check_crs: WGS 84 does not describe places"),
         ("1e30,1e30,1", "EPSG:32631", "check_crs: by WGS 84 / UTM zone 31N 1 of 1 points"),
         ("85000,447500,1", "IAU_2015:49900", "check_crs: PROJ knows no way from Mars"),
         ("4.4,52.0,1", "EPSG:4979", "Bessel"),

@@ -159,11 +159,11 @@ def test_a_pyramid_that_cannot_be_is_refused() -> None:
         levels_of(card(radius=256), Output(card()), factors=(2, 64))
     with pytest.raises(InputError, match=r"pyramid: at 32 a chip of finder .* is 32,768"):
         levels_of(card(radius=None, chip_size=1024), Output(card()), factors=(2, 32))
-    with pytest.raises(InputError, match="pyramid: small gives every pixel an answer"):
+    with pytest.raises(InputError, match="pyramid: small maps every pixel"):
         levels_of(testing.card("small", ["red"], ["a", "b"]), _pixel_output(), factors=(2,))
     made = predictor()
     made.backend.asks = frozenset({"place"})
-    with pytest.raises(InputError, match="pyramid: finder asks where each pixel lies"):
+    with pytest.raises(InputError, match="pyramid: finder needs the position of each pixel"):
         Predictor(Package(RectangleFinder(REACH), card(), None), made.output, factors=(2,), backend=made.backend)  # type: ignore[arg-type]
 
 

@@ -135,5 +135,5 @@ def test_things_cannot_be_averaged() -> None:
     package = Package(Blur().eval(), card(), None)  # type: ignore[arg-type]
     assert Predictor(package, Peaks()).grid.step == CORE  # type: ignore[arg-type]
     for how, name in (({"tta": True}, "tta"), ({"join": "blend"}, "join")):
-        with pytest.raises(InputError, match=f"{name}: peaks finds things"):
+        with pytest.raises(InputError, match=f"{name}: peaks finds objects"):
             Predictor(package, Peaks(), **how)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from geoml import models
 from geoml.engine.packages import operators
-from geoml.engine.packages.exported import _read
+from geoml.engine.packages.exported import read_program
 from geoml.engine.packages.network import ProgramNetwork
 
 
@@ -58,7 +58,7 @@ def check(net: nn.Module, *, dynamic: bool, decomposed: bool = False, side: int 
     program = program.run_decompositions() if decomposed else program
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    found = _read(buffer.getvalue(), "m")
+    found = read_program(buffer.getvalue(), "m")
     assert isinstance(found.net, ProgramNetwork)
     for size in (side, 2 * side) if dynamic else (side,):
         x = torch.randn(2, 3, size, size)

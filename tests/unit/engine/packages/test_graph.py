@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from geoml.engine.packages import graph
-from geoml.engine.packages.exported import _read
+from geoml.engine.packages.exported import read_program
 from geoml.engine.packages.graph import Operand, read_graph
 from geoml.engine.packages.plain_texts import check_texts
 from geoml.errors import ModelError
@@ -74,7 +74,7 @@ def given(node: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_it_computes_what_the_module_does(content: bytes) -> None:
-    module, net = _read(content, "m"), Net().eval()
+    module, net = read_program(content, "m"), Net().eval()
     assert sum(p.numel() for p in module.parameters()) == sum(p.numel() for p in net.parameters())
     for shape in ((1, 2, 16, 16), (3, 2, 20, 34)):
         x = torch.randn(*shape)

@@ -133,7 +133,7 @@ def test_a_state_that_is_damaged_or_of_another_network_is_never_misread(tmp_path
     whole = (tmp_path / LAST).read_bytes()
     for broken in (b"", b"damaged", whole[:-900]):
         (tmp_path / LAST).write_bytes(broken)
-        with pytest.raises(ModelError, match=r"damaged.*begins again"):
+        with pytest.raises(ModelError, match=r"damaged.*start the training over"):
             learn(training(), tmp_path)
     torch.save({"weights": torch.ones(2)}, tmp_path / LAST)
     with pytest.raises(ModelError, match="damaged"):

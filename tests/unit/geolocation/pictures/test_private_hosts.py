@@ -140,7 +140,7 @@ def test_a_connection_that_was_allowed_more_is_looked_at_again(inside: Any) -> N
 )
 def test_no_redirect_leads_down_from_https(before: str, to: str) -> None:
     answer = web.Answer(before, 302, {"Location": to}, b"", 0)
-    with pytest.raises(DataError, match="where we do not go; expected https"):
+    with pytest.raises(DataError, match="geoml does not follow; expected https"):
         web.redirect_target(answer)
     assert web.redirect_target(web.Answer(before, 302, {"Location": "/y"}, b"", 0)) in (
         "https://h.example/y",
@@ -153,7 +153,7 @@ def test_http_on_the_same_host_means_https_to_a_catalog_alone() -> None:
     answer = web.Answer("HTTPS://h.example/x", 302, {"Location": "http://H.example/y"}, b"", 0)
     assert web.redirect_target(answer, upgraded=True) == "https://H.example/y"
     answer = web.Answer("https://h.example/x", 302, {"Location": "http://other.example/y"}, b"", 0)
-    with pytest.raises(DataError, match="where we do not go"):
+    with pytest.raises(DataError, match="geoml does not follow"):
         web.redirect_target(answer, upgraded=True)
     with pytest.raises(DataError, match="what is no URL"):
         web.redirect_target(web.Answer("https://h.example/x", 302, {"Location": "http://["}, b"", 0))

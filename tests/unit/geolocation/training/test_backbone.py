@@ -93,7 +93,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(made, learnt, tmp_pat
         for name, value in b.state_dict().items():
             assert torch.equal(a.state_dict()[name], value), name
     (tmp_path / LAST).write_bytes(b"damaged")
-    with pytest.raises(ModelError, match="begins again"):
+    with pytest.raises(ModelError, match="start the training over"):
         learn(given, tmp_path)
 
 

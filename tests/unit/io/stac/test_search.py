@@ -276,7 +276,7 @@ def test_the_same_item_twice_is_one_and_two_items_of_one_id_are_refused(stac_ser
         server.page = 3
         assert [i.id for i in search(open_catalog(server.url), query(), from_bbox(0, 0, 1, 1), "2020")] == ["a", "b"]
         server.items[2]["assets"]["red"]["href"] = "https://data.example/other.tif"
-        with pytest.raises(DataError, match="item a: comes twice"):
+        with pytest.raises(DataError, match="item a: appears twice"):
             search(open_catalog(server.url), query(), from_bbox(0, 0, 1, 1), "2020")
 
 
@@ -317,7 +317,7 @@ def test_the_only_collection_needs_no_name(stac_server: Serve, tmp_path: Path) -
 
 @pytest.mark.parametrize("text", ["eo:cloud_cover <", "((", "a = 'b' AND"])
 def test_a_filter_that_is_no_cql2(everywhere: dict[str, Catalog], text: str) -> None:
-    with pytest.raises(InputError, match=r"filter: .* is no CQL2 text"):
+    with pytest.raises(InputError, match=r"filter: .* is not CQL2 text"):
         search(everywhere["static"], query(filter=text), from_bbox(0, 0, 6, 6), "2020")
 
 

@@ -59,7 +59,7 @@ def test_the_default_lies_in_the_folder_for_temporary_files(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("link", "is a symbolic link; expected a folder of yours"),
+        ("link", "is a symbolic link; expected a folder that you own"),
         ("dangling", "is a symbolic link"),
         ("group", "can be written to by others; look at what is in it, then chmod 700"),
         ("others", "can be written to by others"),

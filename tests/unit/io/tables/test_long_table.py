@@ -107,7 +107,7 @@ def test_what_comes_after_the_reference_time_is_not_looked_at(tmp_path: Path, wh
 
 def test_local_times_need_a_zone_and_are_refused_where_summer_time_makes_them_doubtful(tmp_path: Path) -> None:
     local = hours().assign(time=lambda t: t.time.dt.tz_localize(None))
-    with pytest.raises(InputError, match="zone: 96 rows of time say none"):
+    with pytest.raises(InputError, match="zone: 96 rows of time state none"):
         read_panel(saved(local, tmp_path), layout(), PLACES)
     panel = read_panel(saved(local, tmp_path), layout(zone="+08:00"), PLACES)
     assert panel.axis.time(panel.numbers[:1])[0] == pd.Timestamp("2023-12-31T16:00Z")
