@@ -87,7 +87,9 @@ def picture_grid(items: Sequence[pystac.Item], side: int, crs: str | None = None
     grid = grid_of(items)
     west, south, east, north = zip(*(item.bbox for item in items if item.bbox), strict=True)
     there = grid.extent if any(map(gt, west, east)) else box(min(west), min(south), max(east), max(north), "EPSG:4326")
-    return GeoBox.from_bbox(there.to_crs(crs or grid.crs).boundingbox, shape=side)
+    target = crs or grid.crs
+    assert target is not None, "grid_of has asked for it"
+    return GeoBox.from_bbox(there.to_crs(target).boundingbox, shape=side)
 
 
 def described(stored: xr.DataArray, band: Mapping[str, Any]) -> xr.DataArray:
