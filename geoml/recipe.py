@@ -68,6 +68,9 @@ When = Annotated[str, BeforeValidator(_when)]
 """An RFC 3339 instant or interval."""
 
 
+FeatureFormats = Annotated[tuple[Literal["parquet", "gpkg", "fgb", "pmtiles"], ...], Unhashed("it adds files")]
+"""Files of the features of a run; see `geoml.io.tables.feature_formats`."""
+
 NOT_EMBED = Absent("embed", "it says nothing of embeddings")
 
 Phase = Annotated[float, AfterValidator(_phase)]
@@ -210,6 +213,10 @@ class PredictRecipe(Frozen):
         default=False, description="also write the probability of every class"
     )
     features: Annotated[bool, NOT_EMBED] = Field(default=True, description="also write polygons of the classes")
+    features_format: Annotated[FeatureFormats, NOT_EMBED] = Field(
+        default=("parquet",),
+        description="also write the polygons as gpkg, fgb or pmtiles; once for each. GeoParquet is always written",
+    )
     min_area: Annotated[float, NOT_EMBED] = Field(
         default=0.0, ge=0, description="m²; smaller polygons are left out, after merging"
     )

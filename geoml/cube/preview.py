@@ -55,6 +55,18 @@ def quicklook(
     return np.stack(layers if len(layers) == 3 else layers * 3, axis=-1), factor
 
 
+def thinning(size: int) -> int:
+    """Every so many pixels of a block of ``size`` are one of what its picture is made of: two for one tell enough."""
+    return max(1, size // (2 * SIDE))
+
+
+def picture_factor(size: int) -> int:
+    """Pixels of a square block of ``size`` along a pixel of its picture."""
+    step = thinning(size)
+    thin = -(-size // step)
+    return step * max(1, -(-thin // SIDE))
+
+
 def channels(names: Sequence[str]) -> tuple[int, ...]:
     """Indexes of the three bands that a quicklook shows, or of the only one."""
     known = list(names)

@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from geoml.fields import Spelled, Unhashed
-from geoml.recipe import Frozen, Place, RegionPlace, When
+from geoml.recipe import FeatureFormats, Frozen, Place, RegionPlace, When
 
-POINTS_ONLY = ("ground", "reach", "buildings", "min_area", "left_out", "write_classes")
+POINTS_ONLY = ("ground", "reach", "buildings", "features_format", "min_area", "left_out", "write_classes")
 PAIRS_ONLY = ("dem", "heights", "margin", "matching")
 """Options that say nothing of the other kind of source."""
 
@@ -73,6 +73,10 @@ class ElevationRecipe(Frozen):
         " .safetensors",
     )
     buildings: bool = Field(default=True, description="also outline buildings, if the classes mark them")
+    features_format: FeatureFormats = Field(
+        default=("parquet",),
+        description="also write the buildings as gpkg, fgb or pmtiles; once for each. GeoParquet is always written",
+    )
     min_area: float = Field(default=10.0, ge=0, description="m²; smaller buildings are left out")
     check_points: Annotated[Place | None, Unhashed("it scores the heights and changes none")] = Field(
         default=None,

@@ -233,13 +233,20 @@ def constant_model(
 
 
 def threshold_model(
-    folder: Path, bands: Sequence[str], thresholds: Sequence[float], *, steepness: float = 100.0, **changes: object
+    folder: Path,
+    bands: Sequence[str],
+    thresholds: Sequence[float],
+    *,
+    steepness: float = 100.0,
+    names: Sequence[str] = (),
+    **changes: object,
 ) -> MapCard:
     """Write an exported program whose class is the number of ``thresholds`` (rising) below the first band's value.
 
+    Classes are called by ``names``, or level-0, level-1 and so on.
     It runs in full precision only: rounding the input to bf16 moves the thresholds.
     """
-    classes = [f"level-{k}" for k in range(len(thresholds) + 1)]
+    classes = list(names) or [f"level-{k}" for k in range(len(thresholds) + 1)]
     layer = nn.Conv2d(len(bands), len(classes), 1)
     with torch.no_grad():
         layer.weight.zero_()

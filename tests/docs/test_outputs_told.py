@@ -31,7 +31,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = np.random.default_rng(0).random((500, 2))
     testing.threshold_model(root / "model", ("red", "nir"), (0.20005, 0.40005), domain=fit(seen, seen))
     query = {"catalog": str(catalog), "bbox": SCENE.bbox()}
-    one = {"model": str(root / "model"), "probabilities": True, "query": {**query, "datetime": ["2024"]}}
+    formats = ["gpkg", "fgb"]
+    one = {
+        "model": str(root / "model"),
+        "probabilities": True,
+        "features_format": formats,
+        "query": {**query, "datetime": ["2024"]},
+    }
     two = {"model": "ndvi-difference", "query": {**query, "datetime": ["2024", "2025"]}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GEOML_PRECISION", "fp32")
@@ -50,13 +56,16 @@ def test_files(runs: Path) -> None:
     rows = told("A run of `geoml predict`")
     for name in ("one", "two"):
         there = {str(p.relative_to(runs / name)) for p in (runs / name).rglob("*") if p.is_file()}
-        plain = {re.sub(r"(cogs|items)/[^/]+?(/|\.json$)", r"\1/BLOCK\2", p) for p in there if not p.startswith(".")}
+        plain = {as_told(p) for p in there if not p.startswith(".")}
         written = {p for p in plain if not p.endswith(("score.tif", "before.png"))}
         assert written <= rows, name
-    assert rows - {".geoml/"} <= {
-        re.sub(r"(cogs|items)/[^/]+?(/|\.json$)", r"\1/BLOCK\2", str(p.relative_to(runs / "one")))
-        for p in (runs / "one").rglob("*")
-    }
+    assert rows - {".geoml/"} <= {as_told(str(p.relative_to(runs / "one"))) for p in (runs / "one").rglob("*")}
+
+
+def as_told(path: str) -> str:
+    """The name of a file with BLOCK for its block and KEY for its layer."""
+    named = re.sub(r"(cogs|items)/[^/]+?(/|\.json$)", r"\1/BLOCK\2", path)
+    return re.sub(r"layers/\w+\.", "layers/KEY.", named)
 
 
 def test_columns_of_features(runs: Path) -> None:

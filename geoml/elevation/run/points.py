@@ -101,6 +101,7 @@ def prepared(asked: ElevationRecipe, out: str | Path) -> PredictRecipe:
         "crs": crs,
         "block_size": asked.block_size,
         "min_area": asked.min_area,
+        "features_format": asked.features_format,
         "query": query,
     }
     return parse(PredictRecipe, run, "elevation")

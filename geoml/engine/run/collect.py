@@ -17,9 +17,12 @@ from geoml.engine.contract import FinishedRun, input_of, output_of
 from geoml.engine.run.domain import of_pixels
 from geoml.engine.run.made_by import count_backends
 from geoml.engine.run.plan import MODEL, PART, STATE, Plan, PlannedBlock, read_plan
+from geoml.engine.run.readers.desktop import LAYERS, map_layers, write_desktop
+from geoml.engine.run.readers.feature_files import write_features
 from geoml.engine.run.tally import Tally, finished_item
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, TransientError, limits, out_of_memory
 from geoml.grid.plane import Block
+from geoml.io.desktop.render import renders
 from geoml.io.software import count_versions
 from geoml.io.stac import search as stac
 from geoml.io.stac.item import Document
@@ -61,7 +64,7 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
     before = _read_run(store.local)
     if before is not None and not any(t.done for t in tallies) and before.get("content") == _content(by_id, by_id):
         blocks = _finished(store, plan, by_id)  # most likely nothing is new
-        if blocks.ids == before["blocks"]["done"] == list(by_id) and _published(store, before["files"]):
+        if blocks.ids == before["blocks"]["done"] == list(by_id) and _complete(store, plan, before):
             return _valid(before)
     from geoml.io.stac.item_stream import ItemStream  # pandas, which a run that is finished does without
 
@@ -75,7 +78,7 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
             raise _failure(plan, failed, later)
         same = before is not None and before["blocks"]["done"] == blocks.ids and before["blocks"]["failed"] == failed
         same = same and before is not None and before.get("content") == _content(by_id, blocks.ids)
-        if before and same and not any(t.done for t in tallies) and _published(store, before["files"]):
+        if before and same and not any(t.done for t in tallies) and _complete(store, plan, before):
             run = before
         else:
             table.close()
@@ -141,6 +144,12 @@ def _content(by_id: Mapping[str, PlannedBlock], done: Iterable[str]) -> str:
     return digest([by_id[key].hash for key in done])
 
 
+def _complete(store: RunStore, plan: Plan, before: RunJson) -> bool:
+    """True when all outputs of ``before`` are published, in every format that the plan asks for."""
+    formats = before["recipe"].get("features_format", ())
+    return set(plan.recipe.features_format) <= {"parquet", *formats} and _published(store, before["files"])
+
+
 def _published(store: RunStore, names: Iterable[str]) -> bool:
     """True when all outputs are published."""
     if not store.remote:
@@ -172,6 +181,11 @@ def _write(
         ends = [pystac.Item.from_dict(item, preserve_dict=False) for item in blocks.ends or ()]
         output.collect(FinishedRun(out, plan, done, ends, sources, partial(_parts, out, plan, done), store.pull))
         assets |= {Path(name).stem: _file(out / name, title, ("data",)) for name, title in output.tables.items()}
+    features = write_features(out, output.tables, plan.recipe.features_format)
+    files |= {info.path.name: info.title for info in features.assets.values()}
+    layers = list(map_layers(plan, blocks))
+    files |= write_desktop(store, plan, blocks, layers, features.shown)
+    assets |= features.assets
     assets["items"] = _file(out / "items.parquet", FILES["items.parquet"], ("collection-mirror",))
     about = plan.title
     made = collection(
@@ -182,6 +196,7 @@ def _write(
         card=plan.card,
         assets=assets,
         model_href=str(out.absolute() / MODEL),
+        renders=renders(layers),
     )
     write_collection(made, out / "collection.json")
     run = _summary(plan, blocks, sources, failed, tallies, before)
@@ -192,7 +207,8 @@ def _write(
     run["seconds"]["collect"] = round(run["seconds"].get("collect", 0.0) + time.perf_counter() - start, 3)
     write_json(out / "run.json", run)
     last = ("collection.json", "report.html", "run.json")  # a reader of these finds what they name
-    store.push(*(n for n in files if (out / n).is_file() and n not in last), *last)
+    folders = (LAYERS,) if LAYERS in files else ()
+    store.push(*folders, *(n for n in files if (out / n).is_file() and n not in last), *last)
     if len(done) == len(plan.blocks):
         store.free("cogs")  # every block is done, so they will not be read again
     return run

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
-from geoml.cube.preview import SIDE, channels, quicklook
+from geoml.cube.preview import channels, quicklook, thinning
 from geoml.engine.contract import AnyOutput, BlockRun, Layer, Rows, asset_info, input_of
 from geoml.engine.run.plan import MODEL, PART, Plan
 from geoml.io.cards import domain
@@ -109,7 +109,7 @@ class BlockWriter:
         """Keep the pictures of the input, stretched alike in all blocks, so that neighbours look alike."""
         pixels, plan = self.run.inner, self.run.plan
         names, one = [b.name for b in plan.card.bands], plan.card.model_copy(update={"dates": 1})
-        step = max(1, max(pixels.valid.shape) // (2 * SIDE))  # two pixels for one of the picture tell enough
+        step = thinning(max(pixels.valid.shape))
         asked = self.run.asked[::step, ::step]
         self.pictures = {}
         for name, thin in input_of(plan.card, plan.recipe).pictures(pixels.thinned(step)).items():

@@ -33,6 +33,8 @@ class ItemSummary:
         self.ends: tuple[Document, Document] | None = None
         """The items that begin first and end last."""
         self.times: tuple[dt.datetime, dt.datetime] | None = None
+        self.ranges: dict[str, tuple[float, float]] = {}
+        """Smallest and largest stored value over the bands of an asset, of those that say it."""
         self._boxes = [math.inf, math.inf, -math.inf, -math.inf]
         self._crosses = False
         self._common: dict[str, tuple[str, Document]] = {}
@@ -71,6 +73,9 @@ class ItemSummary:
         for key, asset in item["assets"].items():
             if key in assets or name < self._common[key][0]:
                 self._common[key] = name, _common(asset)
+            if span := _range(asset):
+                low, high = self.ranges.get(key, span)
+                self.ranges[key] = min(low, span[0]), max(high, span[1])
 
     def _add_times(self, item: Document, first: dt.datetime, last: dt.datetime) -> None:
         if self.times is None or self.ends is None:
@@ -97,3 +102,8 @@ def _common(asset: Document) -> Document:
     if "bands" in value:
         value["bands"] = [{k: v for k, v in b.items() if k != "statistics"} for b in value["bands"]]
     return value
+
+
+def _range(asset: Document) -> tuple[float, float] | None:
+    said = [b["statistics"] for b in asset.get("bands", ()) if {"minimum", "maximum"} <= b.get("statistics", {}).keys()]
+    return (min(s["minimum"] for s in said), max(s["maximum"] for s in said)) if said else None

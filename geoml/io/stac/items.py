@@ -47,6 +47,7 @@ _EXTENSIONS = {
     "file": "file/v2.1.0",
     "forecast": "forecast/v0.2.0",
     "pc": "pointcloud/v1.0.0",
+    "renders": "render/v2.0.0",
 }
 """Extensions and their versions by the prefix of their fields."""
 
@@ -225,10 +226,12 @@ def collection(
     card: MapCard,
     assets: Mapping[str, AssetInfo] | None = None,
     model_href: str | None = None,
+    renders: Mapping[str, object] | None = None,
 ) -> pystac.Collection:
     """The collection of a run over the items of its blocks: extent, summaries, item_assets, a link to every item.
 
-    ``assets`` are files of the whole run, such as ``features.parquet``. Raises NothingFound when there is no item.
+    ``assets`` are files of the whole run, such as ``features.parquet``; ``renders`` says how to show those of the
+    items (https://github.com/stac-extensions/render). Raises NothingFound when there is no item.
     """
     if blocks.times is None:
         raise NothingFound("collection: no item to describe")
@@ -247,7 +250,7 @@ def collection(
         license="other",
         keywords=[card.task, card.name],
         summaries=pystac.Summaries({k: v for k, v in summaries.items() if v}),
-        extra_fields={"item_assets": blocks.item_assets},
+        extra_fields={"item_assets": blocks.item_assets, **({"renders": dict(renders)} if renders else {})},
     )
     for key, info in (assets or {}).items():
         result.add_asset(key, _asset(info, card))
@@ -256,7 +259,9 @@ def collection(
     if model_href:
         result.add_link(_model_link(model_href, card))
     files = (a.extra_fields for a in result.assets.values())
-    result.stac_extensions = extensions(summaries, *files, *result.extra_fields["item_assets"].values())
+    result.stac_extensions = extensions(
+        summaries, result.extra_fields, *files, *result.extra_fields["item_assets"].values()
+    )
     return result
 
 

@@ -1,0 +1,48 @@
+"""The tables of a run that are polygons, in the formats that its recipe asks for beside GeoParquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoml.io.stac.items import AssetInfo
+from geoml.io.stores.store import sha256
+
+if TYPE_CHECKING:
+    from geoml.io.tables.feature_formats import Format
+
+MEDIA = {
+    "gpkg": "application/geopackage+sqlite3",
+    "fgb": "application/vnd.flatgeobuf",
+    "pmtiles": "application/vnd.pmtiles",
+}
+EDITABLE = ("gpkg", "fgb")
+"""What desktop programs open without Parquet, the better first."""
+
+
+@dataclass
+class FeatureFiles:
+    """``assets`` that were added, by key, and of each table of polygons the file that a project shows."""
+
+    assets: dict[str, AssetInfo] = field(default_factory=dict)
+    shown: list[str] = field(default_factory=list)
+
+
+def write_features(out: Path, tables: Mapping[str, str], kinds: Sequence[Format]) -> FeatureFiles:
+    """Write those of ``tables`` in the folder of a run that have geometries in all ``kinds``. Raises DataError."""
+    from geoml.io.tables.feature_formats import TITLES, is_geoparquet, write_as  # GDAL, as above
+
+    found = FeatureFiles()
+    for name in tables:
+        if not is_geoparquet(out / name):
+            continue
+        for kind in kinds:
+            if kind != "parquet":
+                path = write_as(out / name, kind)
+                about = path.stat().st_size, sha256(path)
+                found.assets[f"{path.stem}-{kind}"] = AssetInfo(path, TITLES[kind], ("data",), MEDIA[kind], *about)
+        best = next((kind for kind in EDITABLE if kind in kinds), "parquet")
+        found.shown.append(f"{Path(name).stem}.{best}")
+    return found
