@@ -16,7 +16,7 @@ from geoml.inputs.points import DELIVERED
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cubes.spec import cube_names
 from geoml.io.stac.catalog import catalog_names
-from geoml.settings import settings
+from geoml.settings import catalog_files
 
 from . import signatures
 
@@ -41,8 +41,7 @@ def _choices(names: Callable[[], list[str]]) -> list[str]:
 
 def _recipes() -> list[str]:
     """Names of the training recipes in the catalogs."""
-    files = sorted((settings().catalogs / "recipes").glob("*.yaml"))
-    texts = {p.stem: p.read_text(encoding="utf-8") for p in files}
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in catalog_files("recipes/*.yaml").values()}
     return [name for name, text in texts.items() if "\ntask:" in text or "\nquery:" not in text]
 
 

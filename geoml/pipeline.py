@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pystac
 
 from geoml.data.recipe import RasterRecipe, recipe_file
+from geoml.engine.images import catalog as images
+from geoml.engine.images.recipe import PredictAsked
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from geoml.engine.learn.recipe import LearnRecipe
     from geoml.engine.task import OnEpoch
     from geoml.engine.train.radius import Shortened
+    from geoml.engine.train.simple import SimpleComparison
     from geoml.io.cards.map_card import MapCard
 
 log = logging.getLogger(__name__)
@@ -136,6 +139,9 @@ def predict(
 ) -> dict[str, Any]:
     """Run a model over a region and time range; write COGs, GeoParquet, STAC and a report to ``out``.
 
+    Instead of a query a mapping may name files, ``{"model": "water", "image": "scene.tif"}``, with the fields of
+    `geoml.engine.images.recipe.PredictAsked`.
+
     Returns the contents of ``run.json``. A stopped run is resumed; a finished one changes nothing. ``started`` is
     called with the plan and the ids of the blocks still to do, ``progress`` with a block id and the number of pixels
     finished.
@@ -146,7 +152,10 @@ def predict(
     Raises DataError at the end if blocks failed (the others are published), NothingFound if no pixel was valid, and
     TransientError if another process works on ``out``.
     """
-    recipe = recipe if isinstance(recipe, PredictRecipe) else parse(PredictRecipe, recipe, "recipe")
+    if not isinstance(recipe, PredictRecipe):
+        recipe = images.asked(recipe) if "image" in recipe else parse(PredictRecipe, recipe, "recipe")
+    if isinstance(recipe, PredictAsked):
+        recipe = images.settled(recipe, out)
     planning.check(recipe)
     with graceful_shutdown(), locked(out) as store:
         return run_planned(recipe, store, progress=progress, started=started)
@@ -209,6 +218,16 @@ def evaluate(
     if maps is not None and (mapped := with_maps(task)):
         return mapped.mapped(model, parsed, split, Path(maps))
     return task.score(model, parsed, split)
+
+
+@limits("evaluate")
+def beside_simple(package: str | Path, recipe: str | Path | Mapping[str, object]) -> SimpleComparison:
+    """The held-out scores that a package of classes has in its card, beside those of the best simple method by its
+    recipe and of the commonest class; see `geoml.engine.train.simple`."""
+    from geoml.engine.train.simple import beside  # scikit-learn
+
+    _, parsed = _settled(recipe)
+    return beside(package, parsed)
 
 
 @limits("quantize")

@@ -150,7 +150,9 @@ class Query(Frozen):
         description="west, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region",
     )
     region: RegionPlace | None = Field(
-        default=None, description="polygons: GeoJSON, GeoPackage or GeoParquet, in any CRS; file or URL"
+        default=None,
+        description="polygons in any CRS: GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet;"
+        " file, FILE:LAYER or URL",
     )
     datetime: Annotated[
         tuple[When, ...],
@@ -186,10 +188,10 @@ class PredictRecipe(Frozen):
     query: Query
     crs: str = Field(
         default="utm",
-        description="utm: the zone of each place; data: that of the items, else of their files; or EPSG:code",
+        description="utm: the zone of each place; data: the CRS of the items, or else of their files; or EPSG:code",
     )
     block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
-        default=2048, ge=64, le=65536, description="pixels; does not change the result"
+        default=2048, ge=64, le=65536, description="side of a block in pixels; does not change the result"
     )
     mask: Literal["auto", "none"] = Field(
         default="auto", description="auto: use the quality mask described in the catalog's YAML"
@@ -264,7 +266,7 @@ class EmbedRecipe(PredictRecipe):
     """One run of an encoder. Its blocks are smaller: a pixel is a whole vector."""
 
     block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
-        default=512, ge=64, le=65536, description="pixels; does not change the result"
+        default=512, ge=64, le=65536, description="side of a block in pixels; does not change the result"
     )
 
 
@@ -277,7 +279,7 @@ class ChipSearchRecipe(Frozen):
     )
     region: RegionPlace | None = Field(
         default=None,
-        description="look for the mean of the pixels inside these polygons: GeoJSON, GeoPackage or GeoParquet",
+        description="look for the mean of the pixels inside these polygons: a file as of geoml predict",
     )
     count: int = Field(default=100, ge=1, description="number of chips to return")
     pixels: bool = Field(default=False, description="rank the best chips by their best pixel")
@@ -370,7 +372,7 @@ def parse(kind: type[T], value: Mapping[str, object], where: str) -> T:
     try:
         return kind.model_validate(dict(value))
     except ValidationError as err:
-        messages = ((".".join(map(str, e["loc"])) or kind.__name__, e["msg"]) for e in err.errors())
-        lines = [f"{field}: {message.removeprefix('Value error, ')}" for field, message in messages]
+        messages = ((".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in err.errors())
+        lines = [f"{field}: {message}" if field else message for field, message in messages]
         # pydantic's own text quotes the value, which may be a password
         raise InputError(f"{where}: {listed(lines, joined='; ')}") from None

@@ -27,8 +27,8 @@ WORKERS = re.compile(r"(?P<here>here)|(?P<kind>processes|cluster):(?P<count>[1-9
 """Where blocks may run."""
 
 
-def _shipped() -> Path:
-    """``catalogs`` of the checkout, or the copy inside an installed wheel."""
+def shipped() -> Path:
+    """The folder of catalogs that comes with geoml: of the checkout, or the copy inside an installed wheel."""
     inside = Path(__file__).parent / "_catalogs"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "catalogs"
 
@@ -40,9 +40,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
     )
 
-    catalogs: Path = Field(
-        default_factory=_shipped,
-        description="folder with catalog YAMLs, models/ and recipes/; by default the one shipped with geoml",
+    catalogs: Path | None = Field(
+        default=None,
+        description="folder with your own catalog YAMLs, models/, recipes/ and cubes/, beside the shipped ones",
     )
     data: Path | None = Field(default=None, description="root of training data, for ${GEOML_DATA} in recipes")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
@@ -127,8 +127,8 @@ class Settings(BaseSettings):
 
     @field_validator("catalogs")
     @classmethod
-    def _catalogs(cls, value: Path) -> Path:
-        if not value.is_dir():
+    def _catalogs(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
             raise ValueError("no such folder")
         return value
 
@@ -152,6 +152,37 @@ def settings() -> Settings:
     except SettingsError as err:  # a list that is no JSON
         name = next((n for n in Settings.model_fields if f'"{n}"' in str(err)), "")
         raise InputError(_wrong((name,), "expected a JSON list", os.environ.get(variable(name)))) from err
+
+
+def catalog_folders() -> tuple[Path, ...]:
+    """Folders with catalogs, models, recipes and cubes, the user's own before the shipped one."""
+    own = settings().catalogs
+    return (shipped(),) if own is None or own.resolve() == shipped().resolve() else (own, shipped())
+
+
+def catalog_files(pattern: str) -> dict[str, Path]:
+    """Files of the catalog folders that fit a shell pattern, by their path below the folder, sorted; where both folders
+    have one, the user's own."""
+    found = {p.relative_to(top).as_posix(): p for top in reversed(catalog_folders()) for p in top.glob(pattern)}
+    return dict(sorted(found.items()))
+
+
+def catalog_file(name: str) -> Path:
+    """The file or folder ``name`` below a catalog folder: the user's own, else the shipped one, there or not.
+
+    A warning says when a name of the user's own hides a shipped one.
+    """
+    own, *others = (top / name for top in catalog_folders())
+    if not others or not own.exists():
+        return others[0] if others else own
+    if others[0].exists():
+        _warn_hidden(own)
+    return own
+
+
+@lru_cache
+def _warn_hidden(own: Path) -> None:
+    log.warning("%s is used instead of the one of that name that comes with geoml; see GEOML_CATALOGS", own)
 
 
 def override(**values: str) -> None:

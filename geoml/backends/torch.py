@@ -79,9 +79,9 @@ def choose(name: str | None = None, precision: str | None = None, batch: int | N
     except RuntimeError as err:
         raise InputError(f"{field}: {name!r}; expected auto, cpu, cuda, cuda:N or mps") from err
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"{field}: {name!r} is not there; {torch.cuda.device_count()} CUDA devices were found")
+        raise InputError(f"{field}: {name!r} does not exist; {torch.cuda.device_count()} CUDA devices were found")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"{field}: 'mps' is not there; expected cpu or auto")
+        raise InputError(f"{field}: 'mps' is not available; expected cpu or auto")
     bf16 = precision == "bf16" or (precision == "auto" and _good_at_bf16(device))
     return Device(device, bf16, batch or settings().chip_batch or (8 if device.type == "cuda" else 1))
 

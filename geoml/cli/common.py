@@ -116,11 +116,27 @@ class Commands(TyperGroup):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with _one_line_errors():
-            return super().make_context(info_name, args, parent, **extra)
+            return super().make_context(info_name, _boxes(args), parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         with _one_line_errors():
             return super().invoke(ctx)
+
+
+BBOX = ("--bbox", "-b")
+
+
+def _boxes(args: list[str]) -> list[str]:
+    """Words with ``--bbox W,S,E,N``, as other programs write it, in four."""
+    out: list[str] = []
+    for word in args:
+        name, equals, value = word.partition("=")
+        text = value if equals and name in BBOX else word if out and out[-1] in BBOX else ""
+        if text.count(",") == 3:
+            out += [*([name] if equals else []), *(part.strip() for part in text.split(","))]
+        else:
+            out.append(word)
+    return out
 
 
 @contextmanager

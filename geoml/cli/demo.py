@@ -60,9 +60,9 @@ def _option(name: str) -> str:
 def main_job(out: Path) -> None:
     """The map of the embedded scene, and the held-out scores of its model."""
     from geoml.engine.packages import cards
-    from geoml.settings import settings
+    from geoml.settings import shipped
 
-    run_recipe(settings().catalogs / "recipes" / "demo-predict.yaml", out)
+    run_recipe(shipped() / "recipes" / "demo-predict.yaml", out)
     card = cards.read_any("demo-itaipu")
     if not card.scores:
         raise InputError("demo-itaipu: the card has no held-out scores")

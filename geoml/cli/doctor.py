@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from geoml.cli.common import Json, command, out_console
 from geoml.errors import GeomlError
 from geoml.redacted import redact
-from geoml.settings import PREFIX, settings
+from geoml.settings import PREFIX, catalog_folders, settings
 
 State = Literal["ok", "missing", "broken", "info"]
 
@@ -220,7 +220,9 @@ def disks() -> Iterator[Finding]:
         hint = "" if not writable or free >= ROOM else "; nearly full"
         yield Finding("disk", name, state, f"{said}{hint}" if writable else f"{folder} cannot be written")
     known = catalog_names()
-    yield Finding("catalogs", "known", "ok" if known else "missing", ", ".join(known) or str(settings().catalogs))
+    yield Finding(
+        "catalogs", "known", "ok" if known else "missing", ", ".join(known) or ", ".join(map(str, catalog_folders()))
+    )
 
 
 def environment() -> Iterator[Finding]:

@@ -167,12 +167,12 @@ def area_draw(
 
 @command(area, "next")
 def area_next(
-    run: Annotated[str, typer.Argument(help="folder of a run of geoml learn")],
+    run: Annotated[str, typer.Argument(help="folder of a run with classes")],
     out: Annotated[Path, typer.Option("--out", help=".gpkg or .geojson file to fill in")],
     places: Annotated[int, typer.Option("--places", help="at most so many")] = 20,
     seed: Annotated[int, typer.Option("--seed", help="another one looks at other pixels")] = 0,
 ) -> None:
-    """Places to label next: where a map from few labels is unsure and no label is like them, spread over the ground.
+    """Places to label next: where a map is unsure of what it was taught, spread over the ground.
 
     Example:
     geoml area next learnt --places 20 -o next.gpkg
@@ -181,7 +181,8 @@ def area_next(
 
     frame = next_places(run, places, out, seed)
     column = frame.columns[1]
-    out_console.print(f"{len(frame)} places in {out}; fill in the column {column}, add them to the labels, learn again")
+    then = "then learn again: geoml train --add, or add them to the labels"
+    out_console.print(f"{len(frame)} places in {out}; fill in the column {column}, {then}", highlight=False)
 
 
 @command(area, "estimate")

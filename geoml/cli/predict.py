@@ -10,6 +10,7 @@ from rich.table import Table
 
 from geoml.cli import options
 from geoml.cli.common import Runs, command, out_console, print_warnings, use_backend
+from geoml.engine.images.recipe import PredictAsked
 from geoml.errors import InputError
 from geoml.io.stac.left_out import summary
 from geoml.recipe import PredictRecipe
@@ -25,15 +26,19 @@ Out = Annotated[str, typer.Option("--out", help="folder of the run, or s3://buck
 DryRun = Annotated[bool, typer.Option("--dry-run", help="search, check and count blocks; read no pixel")]
 
 
-@options.from_recipe(PredictRecipe)
-def predict(recipe: PredictRecipe, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
+@options.from_recipe(PredictAsked)
+def predict(asked: PredictAsked, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
     """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop.
 
     Example:
     geoml predict -m demo-itaipu -c demo \\
       -b -54.73 -25.46 -54.46 -25.15 -t 2020-05-18 --crs data -o itaipu
+    geoml predict -m crops --image scene.tif -o crops-map
     """
-    run(recipe, out, dry_run=dry_run, backend=backend)
+    from geoml.engine.images.catalog import planned
+
+    with planned(asked, None if dry_run else out) as recipe:
+        run(recipe, out, dry_run=dry_run, backend=backend)
 
 
 def run(recipe: PredictRecipe, out: str, *, dry_run: bool, backend: str | None) -> None:

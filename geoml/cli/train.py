@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from geoml.cli.common import Json, command, err_console, print_scores
+from geoml.cli import options
+from geoml.cli.common import Json, command, err_console, out_console, print_scores
 from geoml.cli.main import models_show
 from geoml.cli.resume import resumable
+from geoml.data.own_recipe import OwnRecipe
+from geoml.errors import InputError
+from geoml.io.report.score_table import number
 
 
 def register(app: typer.Typer) -> None:
@@ -19,15 +24,34 @@ def register(app: typer.Typer) -> None:
     command(app, "evaluate")(evaluate)
 
 
+@options.from_recipe(OwnRecipe)
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML file, or a name in catalogs/recipes")],
+    own: OwnRecipe,
     out: Annotated[Path, typer.Option("--out", help="folder of the new package")],
+    recipe: Annotated[Path | None, typer.Argument(help="YAML file, or a name in catalogs/recipes")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--recipe-only", help="of images and labels: print the recipe, write nothing")
+    ] = False,
 ) -> None:
-    """Train a model by a recipe; resumes where it was stopped.
+    """Train a model by a recipe, or from an image and labels that you drew; resumes where it was stopped.
 
     Example:
     geoml train demo-itaipu -o my-itaipu
+    geoml train --image scene.tif --bands blue,green,red,nir --labels fields.gpkg --field crop -o crops
     """
+    if recipe is None:
+        _train_own(own, out, dry_run=dry_run)
+        return
+    if own.given or dry_run:
+        raise InputError(
+            f"{(own.given or ['dry-run'])[0]}: belongs to an image; expected a recipe or an image, not both"
+        )
+    _train(recipe, out)
+    models_show(str(out))
+
+
+def _train(recipe: Path, out: Path) -> None:
+    """Train, and print each epoch."""
     from geoml import pipeline
 
     key = pipeline.training(recipe)[0].key
@@ -41,7 +65,31 @@ def train(
 
     with resumable(out, lambda: f"epochs done: {done}", lambda: out / "model.json"):
         pipeline.train(recipe, out, on_epoch=print_epoch)
-    models_show(str(out))
+
+
+def _train_own(own: OwnRecipe, out: Path, *, dry_run: bool) -> None:
+    """Make the recipe, show it, train, and print the scores beside those of simple methods."""
+    from geoml.data.own_labels import own_training
+
+    made = own_training(own, out)
+    for line in made.text.splitlines():
+        out_console.print(line, highlight=False, markup=False)
+    for words in made.said:
+        err_console.print(words, highlight=False, markup=False)
+    if dry_run:
+        return
+    recipe = made.write(out)
+    _train(recipe, out)
+    from geoml import pipeline
+
+    found = pipeline.beside_simple(out, recipe)
+    print_scores("segmentation", found.scores)
+    table = Table("on held-out ground", "mean IoU", "overall accuracy")
+    for name, row in found.rows.items():
+        table.add_row(name, number(row["miou"]), number(row["overall_accuracy"]))
+    out_console.print(table)
+    out_console.print(found.verdict, highlight=False)
+    out_console.print(f"Map with it: geoml predict --model {out} --image SCENE.tif --out MAP", highlight=False)
 
 
 def evaluate(

@@ -5,21 +5,19 @@ What cannot be meant is refused with its field and count; what is merely missing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataSourceError
 from scipy.optimize import linear_sum_assignment
 
-from geoml.data.labels import read_vectors
 from geoml.errors import InputError, NothingFound
+from geoml.io.tables import vectors
 from geoml.texts import listed
 
 MOST = 254
@@ -42,13 +40,15 @@ class LabelFile:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-def read(path: Path, column: str, layer: str | None = None, *, contradictions: bool = False) -> LabelFile:
+def read(
+    path: str | Path, column: str, layer: str | None = None, *, contradictions: bool = False, least: int = 2
+) -> LabelFile:
     """Labels of a vector file, by the classes that the rows of ``column`` name.
 
-    ``contradictions=True`` takes a column that another one contradicts. Raises DataError for a file that cannot be
-    read, InputError, naming field and count, for what cannot be learnt from.
+    ``contradictions=True`` takes a column that another one contradicts, ``least`` is of classes. Raises DataError for a
+    file that cannot be read, InputError, naming field and count, for what cannot be learnt from.
     """
-    frame = _frame(path, layer)
+    frame = vectors.read(path, layer)
     if frame.crs is None:
         raise InputError(
             f"labels: {path} has no CRS; expected one in the file (none of the {len(frame)} places can be located)"
@@ -64,13 +64,14 @@ def read(path: Path, column: str, layer: str | None = None, *, contradictions: b
     frame = _kept(frame, named.notna(), left, f"without a value in {column}")
     kind = _kind(frame)
     named = frame[column].map(word)
-    classes = tuple(sorted(set(named), key=_natural))
+    classes = in_order(set(named))
     if len(classes) > MOST:
         raise InputError(f"field: {len(classes)} values of {column!r} in {len(frame)} rows; at most {MOST} classes")
-    if len(classes) < 2:
+    if len(classes) < least:
         raise InputError(f"field: all {len(frame)} rows of {column!r} are {classes[0]!r}; expected two or more")
     if not contradictions:
         _check_columns(frame, column, named)
+    frame = frame.set_geometry(shapely.force_2d(frame.geometry.to_numpy()), crs=frame.crs)
     label = named.map({c: k for k, c in enumerate(classes)}).astype(np.int64)
     out = gpd.GeoDataFrame({"label": label}, geometry=frame.geometry, crs=frame.crs)
     if kind == "point":
@@ -86,25 +87,6 @@ def read(path: Path, column: str, layer: str | None = None, *, contradictions: b
     return LabelFile(out.reset_index(drop=True), classes, kind, left)
 
 
-def _frame(path: Path, layer: str | None) -> gpd.GeoDataFrame:
-    """The features of a layer, which a file with several has to be asked for."""
-    if path.suffix.lower() in (".parquet", ".geoparquet"):
-        return read_vectors(path)
-    if not path.exists():
-        raise InputError(f"labels: {path} is not there; expected a vector file")
-    try:
-        layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
-    except (DataSourceError, ValueError):
-        return read_vectors(path)  # says what is wrong
-    if not layers:
-        raise InputError(f"labels: {path} has 0 layers with a geometry; expected one of points or polygons")
-    if layer is None and len(layers) > 1:
-        raise InputError(f"layer: {path} has {len(layers)} layers: {listed(layers)}; choose one with --layer")
-    if layer is not None and layer not in layers:
-        raise InputError(f"layer: no {layer!r} in {path}; it has {listed(layers)}")
-    return read_vectors(path, layer or layers[0])
-
-
 def _kept(frame: gpd.GeoDataFrame, good: pd.Series, left: dict[str, int], why: str) -> gpd.GeoDataFrame:
     if bad := int((~good).sum()):
         left[why] = bad
@@ -118,6 +100,11 @@ def word(value: object) -> str | None:
         return None
     text = str(int(value)) if number and value == int(value) else str(value).strip()  # type: ignore[call-overload]
     return text or None
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes, numbers in their order and before words."""
+    return tuple(sorted(names, key=_natural))
 
 
 def _natural(text: str) -> tuple[int, float, str]:

@@ -8,19 +8,17 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pydantic import Field
-from pyogrio.errors import DataSourceError
 from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
 from geoml.data.recipe import resolve
 from geoml.data.target import Target
 from geoml.errors import DataError, InputError
-from geoml.io.tables import csv_rows, parquet_geometry
+from geoml.io.tables import csv_rows, vectors
 from geoml.recipe import Frozen
 from geoml.texts import listed
 
@@ -29,7 +27,9 @@ class VectorLabels(Frozen):
     """Polygons of a vector file that carry a class."""
 
     name: str = Field(default="labels", description="name used by a split by label file")
-    file: str = Field(description="GeoJSON, GeoPackage or GeoParquet")
+    file: str = Field(
+        description="GeoJSON, GeoPackage, shapefile, zipped too, FlatGeobuf, KML or GeoParquet; FILE:LAYER of several"
+    )
     field: str | None = Field(
         default=None, description="property with the class value or name; None: every label has the class `value`"
     )
@@ -118,18 +118,6 @@ def read_all(specs: Sequence[VectorLabels], kind: Target) -> list[gpd.GeoDataFra
     return found
 
 
-def read_vectors(path: Path, layer: str | None = None) -> gpd.GeoDataFrame:
-    """All features of a GeoJSON, GeoPackage, Shapefile or GeoParquet file; of its first layer where none is named.
-
-    Raises DataError for a file that cannot be read.
-    """
-    try:
-        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        return parquet_geometry.read(path) if parquet else gpd.read_file(path, layer=layer)
-    except (OSError, DataSourceError, pa.ArrowException, ValueError) as err:
-        raise DataError(f"{path}: cannot be read as vectors ({err})") from err
-
-
 def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
     """Polygons of a vector file with a column ``label``, in the file's CRS.
 
@@ -137,10 +125,11 @@ def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
     for a field or a value that the recipe does not explain.
     """
     path = resolve(spec.file)
-    frame = read_vectors(path)
+    frame = vectors.read(path)
     if frame.crs is None:
         raise DataError(f"{path}: has no CRS")
     frame = frame[~frame.geometry.isna() & ~frame.geometry.is_empty].reset_index(drop=True)
+    frame = frame.set_geometry(shapely.force_2d(frame.geometry.to_numpy()), crs=frame.crs)
     flat = frame.geom_type.isin(["Polygon", "MultiPolygon"])
     if not flat.all():
         if spec.buffer <= 0:

@@ -1,13 +1,13 @@
 """The training recipe: one YAML file says everything that changes the weights, and nothing of the machine.
 
-Paths may start with ``${GEOML_DATA}`` (``settings().data``) or ``${GEOML_CATALOGS}`` (``settings().catalogs``); the
-recipe keeps the text, so its hash is the same on every machine.
+Paths may start with ``${GEOML_DATA}`` (``settings().data``) or ``${GEOML_CATALOGS}`` (the user's own catalogs, else the
+shipped ones); the recipe keeps the text, so its hash is the same on every machine.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -18,12 +18,13 @@ from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import ClassInfo
 from geoml.io.unit_names import Unit
 from geoml.recipe import Frozen, Place, digest
-from geoml.settings import settings
+from geoml.settings import catalog_file, catalog_files, settings
 
 if TYPE_CHECKING:
     from geoml.data.target import Target
     from geoml.data.targets.classes import ClassTarget
 
+DATA, CATALOGS = "${GEOML_DATA}", "${GEOML_CATALOGS}"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Pattern of a name that may be one of a file."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -436,24 +437,28 @@ def _nested(value: Any, dumped: Any) -> Any:
     return [_nested(v, d) for v, d in zip(value, dumped, strict=True)] if isinstance(value, tuple) else dumped
 
 
+def recipe_names() -> list[str]:
+    """Names of the recipes in ``catalogs/recipes``, sorted."""
+    return [p.stem for p in catalog_files("recipes/*.yaml").values()]
+
+
 def recipe_file(path: str | Path) -> Path:
     """The YAML file of a recipe by its path, or by its name in ``catalogs/recipes``. Raises InputError."""
     given = Path(path)
-    shipped = settings().catalogs / "recipes" / f"{path}.yaml"
+    shipped = catalog_file(f"recipes/{path}.yaml")
     if not given.exists() and not given.suffix and given.name == str(path) and not shipped.is_file():
-        raise unknown("recipe", str(path), (p.stem for p in shipped.parent.glob("*.yaml")))
+        raise unknown("recipe", str(path), recipe_names())
     return shipped if not given.exists() and given.name == str(path) and shipped.is_file() else given
 
 
 def resolve(text: str) -> Path:
     """``${GEOML_DATA}/…`` and ``${GEOML_CATALOGS}/…`` as a path of this machine. Raises InputError if it is not set."""
-    known: Mapping[str, Path | None] = {"GEOML_DATA": settings().data, "GEOML_CATALOGS": settings().catalogs}
-    for name, value in known.items():
-        mark = "${" + name + "}"
-        if text.startswith(mark):
-            if value is None:
-                raise InputError(f"{text}: {name} is not set; set it to the folder that holds the training data")
-            return Path(f"{value}{text[len(mark) :]}")
+    if text.startswith(DATA):
+        if (data := settings().data) is None:
+            raise InputError(f"{text}: GEOML_DATA is not set; set it to the folder that holds the training data")
+        return Path(f"{data}{text[len(DATA) :]}")
+    if text.startswith(CATALOGS):
+        return catalog_file(text[len(CATALOGS) :].lstrip("/"))
     if "${" in text:
         raise InputError(f"{text}: only ${{GEOML_DATA}} and ${{GEOML_CATALOGS}}, at the start, are expanded")
     return Path(text)

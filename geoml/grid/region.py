@@ -30,12 +30,14 @@ def from_bbox(west: float, south: float, east: float, north: float) -> MultiPoly
     Raises InputError for values that are not finite, out of range, empty or upside down.
     """
     text = f"bbox: {west} {south} {east} {north}"
+    degrees = abs(south) <= 180 and abs(north) <= 180 and abs(west) <= 90 and abs(east) <= 90 and west < east
+    swapped = f"; did you mean {south} {west} {north} {east}, longitude first?" if degrees else ""
     if not all(math.isfinite(v) for v in (west, south, east, north)):
         raise InputError(f"{text}: not finite; expected west south east north in degrees")
     if south >= north:
         raise InputError(f"{text}: south is not below north; expected west south east north in degrees")
     if south < -90 or north > 90:
-        raise InputError(f"{text}: a latitude is outside -90..90")
+        raise InputError(f"{text}: a latitude is outside -90..90{swapped}")
     if not (-180 <= west <= 180 and -180 <= east <= 180):
         raise InputError(f"{text}: a longitude is outside -180..180; a box over the antimeridian has west > east")
     if west == east:

@@ -39,7 +39,7 @@ def opened(place: str | Path, field: str) -> Iterator[rasterio.DatasetReader]:
     cannot be read.
     """
     if is_url(str(place)) or not Path(place).is_file():
-        raise InputError(f"{field}: {redact(str(place))} is not there; expected a raster of this machine")
+        raise InputError(f"{field}: {redact(str(place))} does not exist; expected a raster of this machine")
     try:
         with local_files(), rasterio.open(place) as file:
             if file.crs is None:

@@ -83,7 +83,7 @@ def open_image(place: str) -> SensorImage:
         href = unsigned(href, "stereo")
     else:
         if not Path(href).is_file():
-            raise InputError(f"stereo: {href} is not there; expected a picture")
+            raise InputError(f"stereo: {href} does not exist; expected a picture")
         href = str(Path(href).resolve())
         file = file or beside(Path(href))
 
@@ -104,7 +104,7 @@ def open_image(place: str) -> SensorImage:
 def _of_item(path: Path) -> tuple[str, Path | None]:
     """The picture of an item, and the file of its RPC where an asset called ``rpc`` or with that role has it."""
     if is_url(str(path)) or not path.is_file():
-        raise InputError(f"stereo: {path} is not there; expected an item of this machine")
+        raise InputError(f"stereo: {path} does not exist; expected an item of this machine")
     try:
         item = pystac.Item.from_dict(json.loads(path.read_bytes()), href=str(path.resolve()))
         assets = {key: (asset.get_absolute_href() or "", asset) for key, asset in item.assets.items()}

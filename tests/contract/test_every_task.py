@@ -17,7 +17,7 @@ from geoml.engine import task as tasks
 from geoml.engine.contract import OUTPUTS
 from geoml.errors import InputError
 from geoml.recipe import Frozen, load_yaml, parse
-from geoml.settings import settings
+from geoml.settings import shipped
 from tests.contract import cases
 from tests.contract.cases import Answers, Parts, PixelCase
 
@@ -58,7 +58,7 @@ def scored(case: PixelCase, raw: Tensor, target: Tensor) -> dict[str, Any]:
 def recipe_of(name: str) -> Frozen:
     """A shipped recipe of the task's class, here for this task."""
     wanted = tasks.find(name).recipe
-    for path in sorted((settings().catalogs / "recipes").glob("*.yaml")):
+    for path in sorted((shipped() / "recipes").glob("*.yaml")):
         value = load_yaml(path)
         if ("task" in value or "query" not in value) and tasks.find(value.get("task", tasks.DEFAULT)).recipe is wanted:
             return parse(wanted, {**value, "task": name}, str(path))

@@ -36,10 +36,12 @@ def test_every_command_has_a_test_of_its_printed_output() -> None:
     for name in (
         "test_cycles",
         "test_doctor",
+        "test_elevation",
         "test_every_geolocate_command",
         "test_forecast_grid",
         "test_forecast_rows",
         "test_learn",
+        "test_own_files",
         "test_runs",
     ):
         import_module(f"tests.e2e.{name}")

@@ -165,11 +165,13 @@ def test_pairs_that_tell_nothing_are_refused(pictures: tuple[Path, Path], made: 
         file.write(values, 1)
         file.rpcs = rpcs
     refused((moved, right), tmp_path / "b", DataError, r"moved\.tif.*another crop")
-    refused((tmp_path / "none.tif", right), tmp_path / "c", InputError, r"none\.tif is not there")
+    refused((tmp_path / "none.tif", right), tmp_path / "c", InputError, r"none\.tif does not exist")
     refused(pictures, tmp_path / "d", InputError, "disparities", heights=(-500.0, 900.0))
     refused(pictures, tmp_path / "e", InputError, "lower one first", heights=(9.0, 3.0))
     refused(pictures, tmp_path / "f", InputError, "dem, heights", heights=None)
-    refused(pictures, tmp_path / "g", InputError, "check_points: .* is not there", check_points=str(tmp_path / "g.tif"))
+    refused(
+        pictures, tmp_path / "g", InputError, "check_points: .* does not exist", check_points=str(tmp_path / "g.tif")
+    )
     refused(pictures, tmp_path / "h", InputError, "crs: 'nonsense' is none", crs="nonsense")
     refused(pictures, tmp_path / "i", InputError, "crs: EPSG:2257 is in US survey foot", crs="EPSG:2257")
     assert not list((tmp_path / "g").glob("items/*"))

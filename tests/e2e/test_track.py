@@ -283,8 +283,8 @@ def test_what_is_wrong_is_an_error_and_leaves_nothing(case: str, root: Path, tmp
         ({**FILES, "stills": True}, "stills"),
         ({**FILES, "unsure": 0.9}, "unsure"),
         ({**FILES, "start": "2024-05-01T00:00:00Z"}, "times of its own"),
-        ({**FRAMES, "source": "nowhere"}, "is not there"),
-        ({**FILES, "log": "nowhere.csv"}, "is not there"),
+        ({**FRAMES, "source": "nowhere"}, "does not exist"),
+        ({**FILES, "log": "nowhere.csv"}, "does not exist"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, Any], expected: str, root: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from geoml.cli.demo import run_recipe
 from geoml.engine.packages import cards, package
 from geoml.engine.packages.compare import compare
 from geoml.io.cards.map_card import MapCard
-from geoml.settings import settings
+from geoml.settings import shipped
 
 ITEM = "LC08_L1TP_224078_20200518_20200518_01_RT"
 MODEL = "demo-itaipu"
@@ -113,7 +113,7 @@ def make_pair(folder: Path) -> tuple[Path, Path]:
 
 def _scene() -> testing.Scene:
     """The window of the real scene."""
-    folder = settings().catalogs / "demo" / ITEM
+    folder = shipped() / "demo" / ITEM
     item = json.loads((folder / "item.json").read_text(encoding="utf-8"))
     described = item["assets"][BANDS[0]]["bands"][0]
     layers = []

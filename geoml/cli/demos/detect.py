@@ -21,7 +21,7 @@ from geoml import testing
 from geoml.cli.common import out_console
 from geoml.cli.demo import run_recipe
 from geoml.nn.objects.box_scores import AT, PictureBoxes
-from geoml.settings import settings
+from geoml.settings import shipped
 
 MODEL = "kit-cars"
 GSD = 0.11
@@ -65,7 +65,7 @@ def run(out: Path) -> None:
 
 def given() -> Path:
     """The folder of the photo and its labels."""
-    return settings().catalogs / "demo" / "cars"
+    return shipped() / "demo" / "cars"
 
 
 def make_recipe(folder: Path) -> Path:

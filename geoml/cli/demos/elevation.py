@@ -7,7 +7,7 @@ from pathlib import Path
 from geoml.cli.common import out_console
 from geoml.cli.elevation import run_elevation
 from geoml.elevation.recipe import ElevationRecipe
-from geoml.settings import settings
+from geoml.settings import shipped
 
 
 def run(out: Path) -> None:
@@ -18,7 +18,7 @@ def run(out: Path) -> None:
 
 def make_recipe() -> ElevationRecipe:
     """Ground by the filter, half a metre, and the points of the ground that were kept back as check points."""
-    folder = settings().catalogs / "demo" / "elevation"
+    folder = shipped() / "demo" / "elevation"
     return ElevationRecipe.model_validate({
         "points": [str(folder / "delft.laz")],
         "ground": "smrf",

@@ -12,7 +12,7 @@ from geoml.cli.forecast import forecast_grid
 from geoml.cli.verify import print_verification
 from geoml.forecasting import steps
 from geoml.forecasting.recipe import ForecastRunRecipe
-from geoml.settings import settings
+from geoml.settings import shipped
 
 REFERENCE = "2010-08-26T04:30:00Z"
 LEADS = ("PT15M", "PT30M", "PT45M", "PT1H")
@@ -27,7 +27,7 @@ def run(out: Path) -> None:
 
 def make_recipe() -> ForecastRunRecipe:
     """Advection, which needs no package."""
-    radar = settings().catalogs / "demo" / "radar"
+    radar = shipped() / "demo" / "radar"
     return ForecastRunRecipe.model_validate({
         "model": "advection",
         "cube": str(radar),

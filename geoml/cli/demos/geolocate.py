@@ -14,7 +14,7 @@ from rich.table import Table
 from geoml.cli.common import out_console
 from geoml.cli.demo import has_prefect, run_flow
 from geoml.grid.sphere import distance
-from geoml.settings import settings
+from geoml.settings import shipped
 
 
 def run(out: Path) -> None:
@@ -35,7 +35,7 @@ def run(out: Path) -> None:
 
 def pictures() -> Path:
     """The folder of the pictures, whose ``truth.csv`` holds their places."""
-    return settings().catalogs / "demo" / "pictures"
+    return shipped() / "demo" / "pictures"
 
 
 def answers_and_truth(table: Path) -> list[tuple[str, ...]]:

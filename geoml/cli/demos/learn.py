@@ -10,7 +10,7 @@ from pathlib import Path
 from geoml.cli.common import out_console
 from geoml.cli.learn import learn_and_map
 from geoml.engine.learn.recipe import LearnRecipe
-from geoml.settings import settings
+from geoml.settings import shipped
 
 
 def run(out: Path) -> None:
@@ -23,7 +23,7 @@ def make_recipe() -> LearnRecipe:
     """Three bands of one day, for want of more."""
     return LearnRecipe.model_validate({
         "name": "demo-learn",
-        "labels": str(settings().catalogs / "demo" / "labels-train.geojson"),
+        "labels": str(shipped() / "demo" / "labels-train.geojson"),
         "field": "class",
         "query": {
             "catalog": "demo",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geoml.data import labels
 from geoml.data.annotation import Annotation, Record, too_large, too_many
 from geoml.errors import DataError
+from geoml.io.tables import vectors
 from geoml.texts import text_of
 
 COORDINATES = ("crs", "pixels")
@@ -21,7 +21,7 @@ def read(path: Path, source: Any, problems: list[str]) -> list[Record]:
     """
     if too_large(path, problems):
         return []
-    frame = labels.read_vectors(path)
+    frame = vectors.read(path)
     if source.coordinates == "crs" and frame.crs is None:
         raise DataError(f"{path}: has no CRS; or are its coordinates pixels?")
     if len(frame) and source.field is not None and source.field not in frame.columns:

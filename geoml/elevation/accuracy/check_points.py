@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyproj
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
-from geoml.data.labels import read_vectors
 from geoml.errors import DataError, InputError, NothingFound
 from geoml.io.heights import height_shift
 from geoml.io.stores.hrefs import redact
 from geoml.io.stores.remote import is_url
+from geoml.io.tables import vectors
 
 Floats = NDArray[np.float64]
 
@@ -117,9 +116,7 @@ def _table(path: Path) -> tuple[Floats, Floats, Floats, Any]:
 
 
 def _features(path: Path) -> tuple[Floats, Floats, Floats, Any]:
-    frame = read_vectors(path)
-    if not isinstance(frame, gpd.GeoDataFrame):  # a table of a GeoPackage
-        raise InputError(f"check_points: {path.name} holds no geometries; expected points")
+    frame = vectors.read(path, field="check_points")
     shapes = frame.geometry[frame.geometry.notna() & ~frame.geometry.is_empty]
     if set(shapes.geom_type) - {"Point"}:
         raise InputError(f"check_points: {path.name} holds {', '.join(sorted(set(shapes.geom_type)))}; expected points")

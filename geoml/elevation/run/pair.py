@@ -30,7 +30,6 @@ from geoml.elevation.run.points import (
     item_name,
     name_of,
     region_of,
-    write_catalog,
     write_package,
 )
 from geoml.engine.packages.matching import file_of, sha256_of
@@ -44,7 +43,7 @@ from geoml.io.dem import heights_of, opened
 from geoml.io.heights import ELLIPSOID, height_shift, metres_of, vertical_name
 from geoml.io.rpc import Floats
 from geoml.io.sensor_image import SensorImage, open_image
-from geoml.io.stac.items import extensions
+from geoml.io.stac.items import extensions, write_catalog
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
 from geoml.io.stores.remote import is_url

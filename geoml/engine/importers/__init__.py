@@ -45,7 +45,7 @@ def convert(kind_or_file: str, source: Path, out: Path, asked: ImportOptions) ->
         card: ModelCard = module.convert(source, out)
         return card
     if not source.exists():
-        raise InputError(f"source: {source} is not there; expected {module.WHAT}")
+        raise InputError(f"source: {source} does not exist; expected {module.WHAT}")
     brought: ModelCard = module.convert(source, out, asked)
     return brought
 

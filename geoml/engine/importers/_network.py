@@ -16,7 +16,7 @@ from geoml.engine.importers._published import difference, reference
 from geoml.engine.packages import exported
 from geoml.engine.packages.import_options import ImportOptions
 from geoml.errors import InputError, ModelError
-from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard, usual_overlap
 
 TOLERANCE = 1e-4
 """Largest absolute difference of raw output from the original's on a chip."""
@@ -68,7 +68,7 @@ def card_of(asked: ImportOptions, told: Told, out: str | Path) -> MapCard:
     ]
     if wrong:
         raise InputError("import: " + "; ".join(wrong))
-    factor = scale or 1.0
+    factor, size = scale or 1.0, asked.chip_size or told.chip_size or CHIP
     means, stds = (tuple(v) * len(names) if len(v) == 1 else tuple(v) for v in (mean or (0.0,), std or (1.0,)))
     return MapCard(
         name=asked.name or Path(out).resolve().name,
@@ -80,7 +80,8 @@ def card_of(asked: ImportOptions, told: Told, out: str | Path) -> MapCard:
             for n, m, s in zip(names, means, stds, strict=True)
         ),
         gsd=asked.gsd,
-        chip_size=asked.chip_size or told.chip_size or CHIP,
+        chip_size=size,
+        overlap=usual_overlap(size),
         stride=told.stride,
         classes=_classes(classes),
         training=told.training,

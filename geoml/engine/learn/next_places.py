@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.learn.doubtful import doubtful_places
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.packages import package
 from geoml.engine.packages.encoder import EncoderPackage
@@ -82,6 +83,8 @@ def spread(
 def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
     """Choose up to ``places`` pixels of the map of a run of `geoml learn` and write them to ``out`` to be labelled.
 
+    Of other maps of classes they are those of `geoml.engine.learn.doubtful.doubtful_places`.
+
     ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, and beside
     it ``set_size`` and ``dissimilarity``. What the model was never taught is left out: it may be no class at all.
     Raises InputError for a run of another kind of model, NothingFound where nothing can be chosen.
@@ -92,7 +95,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
         raise InputError(f"places: {places}; expected one at least")
     plan = read_plan(run)
     if plan.card.task != "landcover":
-        raise InputError(f"run: {run} is a map of the task {plan.card.task}; expected one of geoml learn")
+        return doubtful_places(run, places, out)
     loaded = package.load(plan.model_path)
     items = list(read_items(run_store(run).local / "sources.parquet"))
     features = FeatureReader(plan, items, encoder_of(loaded), one_level(items))

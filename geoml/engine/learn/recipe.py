@@ -65,7 +65,7 @@ class LearnRecipe(Frozen):
         default="least_cloudy", description="how the items of one place and step are combined into one image"
     )
     block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(
-        default=2048, ge=64, le=65536, description="pixels; does not change the result"
+        default=2048, ge=64, le=65536, description="side of a block in pixels; does not change the result"
     )
 
     @model_validator(mode="after")

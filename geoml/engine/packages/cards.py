@@ -17,7 +17,7 @@ from geoml.io.cards.kinds import card_of
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.signed import join_url
-from geoml.settings import settings
+from geoml.settings import catalog_file, catalog_files
 
 C = TypeVar("C", bound=ModelCard)
 
@@ -27,8 +27,8 @@ MAX_CARD = 16 * 2**20
 
 
 def names(kind: type[ModelCard] | None = None) -> list[str]:
-    """Packages in the ``models`` folder of the catalogs with a card of ``kind`` or any; a damaged one is a map."""
-    paths = sorted((settings().catalogs / "models").glob(f"*/{CARD}"))
+    """Packages in the ``models`` folders of the catalogs with a card of ``kind`` or any; a damaged one is a map."""
+    paths = catalog_files(f"models/*/{CARD}").values()
     return [path.parent.name for path in paths if kind is None or issubclass(_kind(path), kind)]
 
 
@@ -48,7 +48,7 @@ def find(name_or_dir: str | Path) -> Path:
         raise InputError(f"model: {path} has no {CARD}; expected a model package")
     if str(name_or_dir) not in names():
         raise unknown("model", str(name_or_dir), names())
-    return settings().catalogs / "models" / str(name_or_dir)
+    return catalog_file(f"models/{name_or_dir}")
 
 
 def read(name_or_dir: str | Path, kind: type[C]) -> C:

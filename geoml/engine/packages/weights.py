@@ -47,7 +47,7 @@ def read(name_or_dir: str | Path, kind: type[C]) -> tuple[C, Path, bytes]:
     if is_url(name_or_dir):
         weights = fetch(join_url(str(name_or_dir), card.weights), "model", MAX_WEIGHTS)
     elif not weights.is_file():
-        raise ModelError(f"{folder}: the card names {card.weights}, which is not there")
+        raise ModelError(f"{folder}: the card names {card.weights}, which does not exist")
     return card, weights, read_weights(weights, card.sha256)
 
 

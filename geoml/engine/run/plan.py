@@ -428,7 +428,7 @@ def plan_of(body: bytes, where: str, blocks: Callable[[str], bytes | None], sour
         if isinstance(named, dict):
             found = blocks(_blocks_name(str(named["sha256"])))
             if found is None or hashlib.sha256(found).hexdigest() != named["sha256"]:
-                raise ValueError("its blocks are not there, or not as they were written")  # noqa: TRY301
+                raise ValueError("its blocks are missing, or changed since they were written")  # noqa: TRY301
             ids = cache(partial(_ids, sources, named.get("items")))
             value["blocks"] = BlockTable.of_parquet(found, ids)
     except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError, pa.ArrowException) as err:

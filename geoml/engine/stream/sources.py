@@ -36,7 +36,7 @@ def frames(source: str | Path, card: TakesBands, recipe: StreamRecipe) -> Iterat
     except (OSError, ValueError):  # a loop of links, a NUL
         kind = ""
     if not kind:
-        raise InputError(f"source: {source!r} is not there; expected a folder, a video or a file of a frame")
+        raise InputError(f"source: {source!r} does not exist; expected a folder, a video or a file of a frame")
     suffix = path.suffix.lower()
     is_video = kind == "file" and suffix in VIDEOS
     if recipe.watch and kind != "folder":

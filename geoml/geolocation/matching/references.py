@@ -117,7 +117,7 @@ def files(places: Iterable[str | Path]) -> list[str]:
         elif path.is_dir():
             rasters += [str(p) for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
         else:
-            raise InputError(f"reference: {place!r} is not there; expected a GeoTIFF, a folder of them or a URL")
+            raise InputError(f"reference: {place!r} does not exist; expected a GeoTIFF, a folder of them or a URL")
     if len({"://" in f for f in rasters}) > 1:
         raise InputError("reference: files and URLs; expected one of them")
     if not rasters:

@@ -101,7 +101,7 @@ def _expand(source: str) -> Iterator[Reference]:
             if not match.is_dir():
                 yield from _list(match) if match.suffix.lower() in _LISTS else [_file(match, name, source)]
     else:
-        raise InputError(f"pictures: {source!r} is not there; expected a picture, folder, glob, list or STAC item")
+        raise InputError(f"pictures: {source!r} does not exist; expected a picture, folder, glob, list or STAC item")
 
 
 def _file(path: Path, name: str, source: str) -> Reference:

@@ -84,7 +84,7 @@ def check(recipe: GeoRecipe) -> None:
     if isinstance(source, WorldSource):
         named = {"picture": source.picture, "other": source.other, "land": source.land}
         named |= {f"renderings.{n}": name for n, name in enumerate(source.renderings)}
-        missing = [f"source.{field}: {name} is not there" for field, name in named.items()
+        missing = [f"source.{field}: {name} does not exist" for field, name in named.items()
                    if name is not None and not world.find(name).is_file()]  # fmt: skip
         if missing:
             raise InputError(listed(missing, joined="; "))
@@ -92,7 +92,7 @@ def check(recipe: GeoRecipe) -> None:
         for field, text in (("pictures", source.pictures), *((f"tests.{n}", (v,)) for n, v in source.tests.items())):
             for name in text:
                 if not any(c in name for c in "*?[") and "://" not in name and not resolve(name).exists():
-                    raise InputError(f"source.{field}: {name} is not there")
+                    raise InputError(f"source.{field}: {name} does not exist")
     choose()
 
 

@@ -50,6 +50,11 @@ SIDES = ("before", "after")
 """Fields of a class of a change."""
 
 
+def usual_overlap(chip_size: int) -> int:
+    """Pixels shared by chips that are blended where nobody says how many: of small chips a quarter."""
+    return min(64, chip_size // 4)
+
+
 def _empty(value: Any) -> bool:
     """True for what cards from before did not have, so that theirs are written as they were."""
     return not value
@@ -301,6 +306,7 @@ class MapCard(ModelCard):
             "chip_size": source["input"]["shape"][-1],
             "classes": [_from_class(c) for c in result.get("classification:classes", ())],
         }
+        fields["overlap"] = usual_overlap(int(source["input"]["shape"][-1]))
         return fields | {name: properties[f"geoml:{name}"] for name in cls.own if f"geoml:{name}" in properties}
 
 

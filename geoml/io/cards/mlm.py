@@ -106,6 +106,11 @@ def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, object]
         "sha256": sha256_of(asset.get("file:checksum", "")),
     }
     fields |= {name: properties[name] for name in ("description", "license", "version") if name in properties}
-    if "bbox" in item:
+    if "bbox" in item and not _of_a_point(item["bbox"]):
         fields["bbox"] = item["bbox"]
     return {**fields, **kind.from_mlm(properties, asset)}
+
+
+def _of_a_point(bbox: Any) -> bool:
+    """A bbox without extent, as items have that do not say where a model was trained."""
+    return isinstance(bbox, list | tuple) and len(bbox) == 4 and (bbox[0] == bbox[2] or bbox[1] == bbox[3])

@@ -143,7 +143,7 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec, placed: bool) -> Non
         raise DataError(f"{where}: declares {dataset.count} bands; at most {MAX_BANDS} are read")
     bounded(dataset, where)
     if not 1 <= spec.index <= dataset.count:
-        raise DataError(f"{where}: band {spec.index} of {spec.name!r} is not there; the file has {dataset.count}")
+        raise DataError(f"{where}: band {spec.index} of {spec.name!r} does not exist; the file has {dataset.count}")
     if any(np.dtype(d).kind == "c" for d in dataset.dtypes):
         raise DataError(f"{where}: complex numbers; expected integers or floats")
     try:

@@ -56,7 +56,7 @@ def _ticks(path: Path) -> list[int]:
     """Seconds since 1970 of all dates."""
     text = read_small(path / "timestamps.json", LARGEST)
     if text is None:
-        raise DataError("timestamps.json is not there")
+        raise DataError("timestamps.json does not exist")
     try:
         moments = [dt.datetime.fromisoformat(word) for word in json.loads(text)]
     except (ValueError, TypeError, RecursionError) as err:
@@ -71,7 +71,7 @@ def _place(path: Path, shape: tuple[int, ...]) -> tuple[Affine, str]:
     """Transform and CRS of the box."""
     text = read_small(path / "bbox.geojson", LARGEST)
     if text is None:
-        raise DataError("bbox.geojson is not there")
+        raise DataError("bbox.geojson does not exist")
     try:
         said = json.loads(text)
         name = str(said["crs"]["properties"]["name"])
@@ -88,12 +88,12 @@ def _array(path: Path, feature: str, spec: CubeSpec) -> Numbers:
     """(time, y, x, band) numbers, on disk."""
     file = inside(path, f"{feature}.npy")
     if not file.is_file():
-        raise DataError(f"{feature}.npy is not there")
+        raise DataError(f"{feature}.npy does not exist")
     found: Numbers = np.load(file, mmap_mode="r", allow_pickle=False)
     if found.ndim != 4 or found.dtype.kind not in "biuf" or not 0 < found.shape[1] * found.shape[2] <= MAX_PIXELS:
         raise DataError(f"{feature}: {found.dtype} of shape {found.shape}; expected numbers of (time, y, x, band)")
     if feature == spec.variable and found.shape[3] < spec.band:
-        raise DataError(f"{feature}: {found.shape[3]} bands; band {spec.band} is not there")
+        raise DataError(f"{feature}: {found.shape[3]} bands; band {spec.band} does not exist")
     return found
 
 

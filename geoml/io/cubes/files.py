@@ -44,7 +44,7 @@ def paths_of(source: str | Path | list[str | Path], spec: CubeSpec) -> list[Path
         elif path.exists():
             found.add(path.absolute())  # a link keeps its own name, which may say the time
         else:
-            raise InputError(f"cube: {str(part)!r} is not there; expected a file or folder")
+            raise InputError(f"cube: {str(part)!r} does not exist; expected a file or folder")
     if not found:
         raise InputError(f"cube: no file {spec.files!r} in {source}; expected some (files in the YAML)")
     return sorted(found)

@@ -53,5 +53,5 @@ def _bands(dataset: rasterio.DatasetReader, others: list[str], time: str, spec: 
         want = spec.at.get(name, known[0])
         bands = [band for band in bands if np.isclose(values[band], want, rtol=1e-6, atol=1e-9)]
         if not bands:
-            raise InputError(f"at: {name} {want:g} is not there; expected one of {listed(known)}")
+            raise InputError(f"at: {name} {want:g} does not exist; expected one of {listed(known)}")
     return bands

@@ -118,7 +118,7 @@ def _numbers(pair: Corner, tags: Mapping[str, str]) -> tuple[float, float]:
     for part in pair:
         text = tags.get(part) if isinstance(part, str) else part
         if text is None:
-            raise DataError(f"attribute {part} is not there; position needs it")
+            raise DataError(f"attribute {part} does not exist; position needs it")
         try:
             values.append(float(str(text).strip("{}[] ")))
         except ValueError as err:

@@ -25,12 +25,12 @@ def find_rasters(path: Path, spec: CubeSpec, until: int | None, when: dt.datetim
     with opened(path, spec) as dataset:
         tags = flat_tags(dataset)
         if spec.band > dataset.count:
-            raise DataError(f"band {spec.band} is not there; the file has {dataset.count}")
+            raise DataError(f"band {spec.band} does not exist; the file has {dataset.count}")
         check_unit(dataset.units[spec.band - 1], spec)
         found = from_position(spec.position, tags, dataset.transform, crs_of(dataset), dataset.shape)
         if when is None:
             if spec.time.attribute not in tags:
-                raise DataError(f"attribute {spec.time.attribute} is not there; time.attribute needs it")
+                raise DataError(f"attribute {spec.time.attribute} does not exist; time.attribute needs it")
             when = moment_of(tags[spec.time.attribute].strip(), spec)
     tick = round(when.timestamp())
     return Found((CubeFrame(path, spec.band, tick),), found) if known_by(until, tick, spec) else None

@@ -17,7 +17,7 @@ from geoml.io.tables.durations import DAY, StepDuration
 from geoml.io.unit_names import Unit
 from geoml.io.units import mismatch
 from geoml.recipe import Frozen, load_yaml, parse
-from geoml.settings import settings
+from geoml.settings import catalog_file, catalog_files
 
 Driver = Literal["netCDF", "HDF5", "GRIB", "GeoTIFF", "Zarr", "EOPatch"]
 Corner = tuple[float | str, float | str]
@@ -215,14 +215,14 @@ class CubeSpec(Frozen):
 
 def cube_names() -> list[str]:
     """Names of the files in ``catalogs/cubes``, sorted."""
-    return sorted(p.stem for p in (settings().catalogs / "cubes").glob("*.yaml"))
+    return [p.stem for p in catalog_files("cubes/*.yaml").values()]
 
 
 def load_cube_spec(text: str | Path, field: str = "cube") -> CubeSpec:
     """The spec that ``text`` names: one of `cube_names`, or a YAML file. Raises InputError, naming the field where it
     stood, for anything else."""
     if str(text) in cube_names():
-        path = settings().catalogs / "cubes" / f"{text}.yaml"
+        path = catalog_file(f"cubes/{text}.yaml")
     elif Path(text).suffix in (".yaml", ".yml"):
         path = Path(text)
     else:

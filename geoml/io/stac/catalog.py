@@ -18,7 +18,7 @@ from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.store import stamp
 from geoml.io.unit_names import Unit
 from geoml.recipe import Frozen, Phase, load_yaml, parse
-from geoml.settings import settings
+from geoml.settings import catalog_file, catalog_files, catalog_folders
 
 Kind = Literal["api", "static", "parquet"]
 
@@ -95,6 +95,11 @@ class CatalogFile(Frozen):
     url: str = Field(description="URL, or a path relative to the YAML's folder")
     kind: Kind
     default_collection: str | None = None
+    files: str | None = Field(
+        default=None,
+        description="folder below which the files of a local catalog lie, from that of the YAML; by default the"
+        " catalog's own",
+    )
     signed_buckets: tuple[str, ...] = Field(
         default=(), description="s3://, gs://, az:// buckets read with the user's keys"
     )
@@ -134,21 +139,23 @@ class Catalog:
 
 
 def catalog_names() -> list[str]:
-    """Names of the catalogs in ``settings().catalogs``, sorted."""
-    return sorted(p.stem for p in settings().catalogs.glob("*.yaml"))
+    """Names of the catalogs in the folders of catalogs, sorted."""
+    return [p.stem for p in catalog_files("*.yaml").values()]
 
 
 def open_catalog(text: str) -> Catalog:
-    """The catalog that ``text`` names: a name in ``catalogs/``, a URL or a local file.
+    """The catalog that ``text`` names: a name in ``catalogs/``, a URL, a local file or the YAML of a catalog.
 
     Nothing is requested yet, but for a stac-geoparquet file elsewhere, which is fetched: it says where it comes from.
 
     Raises InputError for an unknown name (with the nearest one), a missing file or a file of another kind.
     """
     if text in catalog_names():
-        return _from_yaml(text)
+        return _from_yaml(text, catalog_file(f"{text}.yaml"))
     if "://" in text:
         return _from_url(text)
+    if Path(text).suffix == ".yaml":
+        return _from_yaml(text, Path(text))
     if Path(text).exists() or "/" in text or Path(text).suffix in (".json", ".parquet", ".geojson"):
         return _from_file(Path(text))
     raise unknown("catalog", text, catalog_names())
@@ -156,22 +163,20 @@ def open_catalog(text: str) -> Catalog:
 
 def known_catalog(text: str) -> Catalog:
     """`open_catalog`, once in a process as long as the files that say what it is stay the same."""
-    folder = settings().catalogs
-    paths = [*(folder / f"{name}.yaml" for name in catalog_names()), *([] if "://" in text else [Path(text)])]
-    return _known(text, folder, tuple(stamp(path) for path in paths))
+    paths = [*catalog_files("*.yaml").values(), *([] if "://" in text else [Path(text)])]
+    return _known(text, catalog_folders(), tuple(stamp(path) for path in paths))
 
 
 @lru_cache(maxsize=8)
-def _known(text: str, folder: Path, stamps: tuple[object, ...]) -> Catalog:
+def _known(text: str, folders: tuple[Path, ...], stamps: tuple[object, ...]) -> Catalog:
     return open_catalog(text)
 
 
-def _from_yaml(name: str) -> Catalog:
-    path = settings().catalogs / f"{name}.yaml"
+def _from_yaml(name: str, path: Path) -> Catalog:
     file = parse(CatalogFile, load_yaml(path), str(path))
     remote = "://" in file.url
     url = file.url.rstrip("/") if remote else str((path.parent / file.url).resolve())
-    root = None if remote else Path(url).parent
+    root = None if remote else Path(url).parent if file.files is None else (path.parent / file.files).resolve()
     profiles, buckets = file.collections, file.signed_buckets
     return Catalog(name, url, file.kind, remote, root, profiles, file.default_collection, name, buckets)
 
@@ -183,7 +188,7 @@ def _from_url(text: str) -> Catalog:
         raise InputError(f"catalog: {redact(text)!r}; expected a name, an https or s3 URL or a local file")
     if url.path.endswith((".parquet", ".geoparquet")):
         return _with_origin(Catalog(redact(text), text, "parquet", remote=True), local_copy(text))
-    for catalog in map(_from_yaml, catalog_names()):
+    for catalog in map(open_catalog, catalog_names()):
         if catalog.url == text.rstrip("/"):
             return catalog
     kind: Kind = "static" if url.path.endswith((".json", ".geojson")) else "api"
@@ -224,7 +229,7 @@ def _with_origin(catalog: Catalog, path: Path) -> Catalog:
         raise InputError(f"catalog: {str(path)!r} is not a parquet file ({err})") from err
     if name not in catalog_names():
         return catalog
-    file = _from_yaml(name)
+    file = open_catalog(name)
     catalog = replace(catalog, profiles=file.profiles, default_collection=file.default_collection, origin=name)
     if catalog.remote:
         return catalog

@@ -30,7 +30,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.software import software
 from geoml.io.stac.item_summary import ItemSummary
 from geoml.io.stores.multihash import multihash
-from geoml.io.stores.store import read_small, write_json
+from geoml.io.stores.store import read_small, within, write_json
 from geoml.redacted import bare
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -42,6 +42,7 @@ LARGEST_ITEM = 2**26
 _EXTENSIONS = {
     "proj": "projection/v2.0.0",
     "raster": "raster/v2.0.0",
+    "eo": "eo/v2.0.0",
     "classification": "classification/v2.0.0",
     "processing": "processing/v1.2.0",
     "file": "file/v2.1.0",
@@ -331,6 +332,28 @@ def bbox_of(shape: BaseGeometry) -> list[float]:
         west = min(p.bounds[0] for p in shape.geoms if p.bounds[2] >= 180)
         east = max(p.bounds[2] for p in shape.geoms if p.bounds[0] <= -180)
     return [west, south, east, north]
+
+
+def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) -> Path:
+    """A static catalog of items, whose collection is called as its folder; gives its ``catalog.json``."""
+    above = {"href": "../collection.json", "type": "application/json"}
+    names, boxes, times = [], [], []
+    for item in items:
+        value = item.to_dict(include_self_link=False, transform_hrefs=False)
+        value |= {"collection": folder.name, "links": [{"rel": rel, **above} for rel in ("parent", "collection")]}
+        write_json(within(folder, f"items/{item.id}.json"), value)
+        names.append(item.id)
+        boxes.append(value["bbox"])
+        times.append(value["properties"]["datetime"])
+    top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
+    extent = {"spatial": {"bbox": [united(boxes)]}, "temporal": {"interval": [[min(times), max(times)]]}}
+    links = [{"rel": "item", "href": f"./items/{name}.json", "type": "application/geo+json"} for name in names]
+    about = {"stac_version": "1.1.0", "id": folder.name, "description": description}
+    collection = {"type": "Collection", **about, "license": "other", "extent": extent}
+    write_json(within(folder, "collection.json"), {**collection, "links": [top, {**top, "rel": "parent"}, *links]})
+    child = {"rel": "child", "href": "./collection.json", "type": "application/json"}
+    write_json(within(folder, "catalog.json"), {"type": "Catalog", **about, "links": [top, child]})
+    return folder / "catalog.json"
 
 
 def united(boxes: Sequence[Sequence[float]]) -> list[float]:

@@ -258,7 +258,8 @@ def _nothing_in_api(reader: StacReader, checked: CheckedQuery, collection: str) 
         boxes = (declared.get("spatial") or {}).get("bbox") or [[]]
         spans = (declared.get("temporal") or {}).get("interval") or [["", ""]]
         extent = f"bbox {' '.join(f'{v:.6g}' for v in boxes[0])}, datetime {'/'.join(str(t or '..') for t in spans[0])}"
-    except (AttributeError, TypeError, ValueError, LookupError):
+        extent += _swapped(checked, [[*box[:2], *box[-len(box) // 2 :][:2]] for box in boxes])
+    except (AttributeError, TypeError, ValueError, LookupError, ShapelyError):
         extent = "what its extent does not say"
     return NothingFound(f"no items: {checked.words}; the collection holds {extent}")
 
@@ -285,4 +286,16 @@ def _nothing_in_local(checked: CheckedQuery, values: Sequence[Document]) -> Exce
     return NothingFound(
         f"no items: {checked.words}; catalog {checked.catalog.name} holds {len(boxes)} items in bbox "
         f"{' '.join(f'{v:.6g}' for v in bounds)}, datetime {first:%Y-%m-%dT%H:%M:%SZ}/{last:%Y-%m-%dT%H:%M:%SZ}"
+        f"{_swapped(checked, boxes)}"
     )
+
+
+def _swapped(checked: CheckedQuery, boxes: Sequence[Sequence[float]]) -> str:
+    """A hint where the region lies on nothing, and would with its longitudes and latitudes exchanged."""
+    there = shapely.box(*np.transpose(boxes))
+    if shapely.intersects(checked.region, there).any():
+        return ""
+    turned = shapely.transform(checked.region, lambda c: c[:, ::-1])
+    if not shapely.intersects(turned, there).any():
+        return ""
+    return "; with longitude and latitude exchanged the region would meet them, expected longitude first"

@@ -176,7 +176,7 @@ class Bucket:
                 large = size > PIECE
                 put = self._store.put(name, path, use_multipart=large, chunk_size=PIECE // 2, max_concurrency=4)
             except FileNotFoundError as err:
-                raise DataError(f"{path}: not there, so it cannot be published as {self.url}/{name}") from err
+                raise DataError(f"{path}: missing, so it cannot be published as {self.url}/{name}") from err
             return ObjectInfo(size, put["e_tag"], put["version"])
 
     def put(self, name: str, body: bytes, expected: ObjectInfo | None) -> ObjectInfo | None:

@@ -259,5 +259,5 @@ def _ids(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def _there(path: str | Path, field: str) -> Path:
     place = Path(path)
     if not place.is_file():
-        raise InputError(f"{field}: {str(path)!r} is not there; expected a file")
+        raise InputError(f"{field}: {str(path)!r} does not exist; expected a file")
     return check_regular(place)

@@ -42,7 +42,7 @@ def read_log(path: str | Path) -> FrameLog:
     """The log in ``path``. Raises InputError for a file that is not there, DataError for one without a column of times,
     a time that is none, two rows of one time, times or frames that go backwards, and a frame that is missing."""
     if not Path(path).is_file():
-        raise InputError(f"log: {str(path)!r} is not there; expected a list (CSV) with a row for each frame")
+        raise InputError(f"log: {str(path)!r} does not exist; expected a list (CSV) with a row for each frame")
     try:
         with csv_rows.table(path) as (names, lines):
             known = {name.strip().lower(): name for name in names}

@@ -1,10 +1,10 @@
-"""Region files: GeoJSON, GeoPackage and Parquet to one multipolygon in degrees."""
+"""Region files, of any format of `geoml.io.tables.vectors`, to one multipolygon in degrees."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import shapely
@@ -15,9 +15,7 @@ from geoml.errors import InputError
 from geoml.grid.region import from_geometry
 from geoml.io.stores.hrefs import check_url, redact
 from geoml.io.stores.remote import fetch, is_url
-
-if TYPE_CHECKING:
-    import geopandas as gpd
+from geoml.io.tables.vector_files import SUFFIXES, file_and_layer
 
 MAX_BYTES = 2**30
 """Of a region that is fetched from elsewhere."""
@@ -29,30 +27,25 @@ _LONGEST = 1 / 64
 def load_region(path: str) -> MultiPolygon:
     """The polygons of a file, by its path or URL, or of GeoJSON text, in EPSG:4326, split at the antimeridian.
 
-    ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), ``.gpkg`` (one layer with
-    polygons) or ``.parquet`` (GeoParquet or the native type GEOMETRY). Raises InputError for a missing file, another
-    format, no CRS, or anything that is not a polygon.
+    ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), or another of
+    `geoml.io.tables.vectors`; ``FILE:LAYER`` of a file with several layers. Raises InputError for a missing file,
+    another format, no CRS, or anything that is not a polygon.
     """
     if path.lstrip().startswith("{"):
         return _inline(path)
     check_url(path, "region")
+    path, layer = file_and_layer(path)
     href, url = path, is_url(path)
     file, path = Path(urlsplit(href).path if url else href), redact(href) if url else href
-    readers = {
-        ".geojson": _geojson,
-        ".json": _geojson,
-        ".gpkg": _geopackage,
-        ".parquet": _geoparquet,
-        ".geoparquet": _geoparquet,
-    }
-    if file.suffix.lower() not in readers:
-        raise InputError(f"region: {path!r}; expected a .geojson, .gpkg or .parquet file")
+    kind = file.suffix.lower()
+    if kind not in SUFFIXES or (url and kind == ".shp"):
+        raise InputError(f"region: {path!r}; expected a {', '.join(SUFFIXES)} file (a shapefile by URL as .zip)")
     if url:
         file = fetch(href, "region", MAX_BYTES)
     if not file.is_file():
         raise InputError(f"region: {path!r} is not a file")
     try:
-        geometries, crs = readers[file.suffix.lower()](file)
+        geometries, crs = _geojson(file) if kind in (".geojson", ".json") else _vectors(file, layer)
     except InputError:
         raise
     except Exception as err:  # GDAL, pyarrow and json each have their own
@@ -82,24 +75,10 @@ def _of_geojson(value: dict[str, Any]) -> tuple[list[BaseGeometry], object]:
     return [shape(g) for g in geometries if g is not None], crs or "OGC:CRS84"
 
 
-def _geopackage(file: Path) -> tuple[list[BaseGeometry], object]:
-    import geopandas as gpd
-    import pyogrio
+def _vectors(file: Path, layer: str | None) -> tuple[list[BaseGeometry], object]:
+    from geoml.io.tables import vectors  # GDAL and pandas, which a region of GeoJSON does without
 
-    layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
-    polygons = [str(name) for name, kind in pyogrio.list_layers(file) if kind and "Polygon" in kind] or layers
-    if len(polygons) != 1:
-        raise InputError(f"region: {str(file)!r} has {len(polygons)} layers with polygons; expected one")
-    return _frame(gpd.read_file(file, layer=polygons[0], columns=[]))
-
-
-def _geoparquet(file: Path) -> tuple[list[BaseGeometry], object]:
-    from geoml.io.tables import parquet_geometry
-
-    return _frame(parquet_geometry.read(file))
-
-
-def _frame(frame: gpd.GeoDataFrame) -> tuple[list[BaseGeometry], object]:
+    frame = vectors.read(file, layer, field="region", polygons=True)
     return [g for g in frame.geometry if g is not None and not g.is_empty], frame.crs
 
 

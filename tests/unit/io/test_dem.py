@@ -59,7 +59,7 @@ def test_a_band_without_a_unit_has_that_of_the_caller(tmp_path: Path) -> None:
 def test_what_is_no_raster_of_heights_is_refused(tmp_path: Path) -> None:
     with opened(dem(tmp_path / "a.tif", 100, units="K"), "dem") as file, pytest.raises(InputError, match="are in 'K'"):
         heights_of(file)
-    with pytest.raises(InputError, match=r"dem: .*none\.tif is not there"), opened(tmp_path / "none.tif", "dem"):
+    with pytest.raises(InputError, match=r"dem: .*none\.tif does not exist"), opened(tmp_path / "none.tif", "dem"):
         pass
     (tmp_path / "text.tif").write_text("no raster")
     with pytest.raises(DataError, match=r"dem: .*text\.tif cannot be read"), opened(tmp_path / "text.tif", "dem"):

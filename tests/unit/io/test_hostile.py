@@ -314,7 +314,7 @@ def test_bands_are_found_by_name_not_by_place(tmp_path: Path) -> None:
     found = band_specs(item, Profile(), catalog)
     assert {name: found[name].index for name in ("red", "green", "blue")} == {"red": 3, "green": 2, "blue": 1}
     path = write(tmp_path / "a.tif", np.ones((2, 64, 64), np.uint8))
-    with pytest.raises(DataError, match="band 3 of 'red' is not there; the file has 2"):
+    with pytest.raises(DataError, match="band 3 of 'red' does not exist; the file has 2"):
         cog.read([spec(path, index=found["red"].index)], grid(8, 8))
 
 

@@ -143,7 +143,7 @@ def test_heights_of_a_file_of_places_are_above_what_is_said(tmp_path: Path) -> N
 def test_files_without_points_are_refused(tmp_path: Path) -> None:
     table = tmp_path / "table.gpkg"
     pyogrio.write_dataframe(pd.DataFrame({"x": [1.0], "y": [2.0], "z": [3.0]}), table)
-    with pytest.raises(InputError, match="no geometries"):
+    with pytest.raises(InputError, match=r"check_points: .* has no layer with geometries"):
         read_check_points(table, CRS, VERTICAL, "EPSG:7415")
     with pytest.raises(InputError, match="elsewhere") as caught:
         read_check_points("https://host.example/points.gpkg?sig=S3CRET", CRS, VERTICAL)

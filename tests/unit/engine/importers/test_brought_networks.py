@@ -389,7 +389,7 @@ BAD: dict[str, tuple[str, Callable[[Path], Path], type[GeomlError], str]] = {
     "weights of another": ("smp", lambda p: folder(p, classes=4), ModelError, "do not fit"),
     "settings of none": ("smp", lambda p: folder(p, colour=1), ModelError, "cannot be built"),
     "probabilities": ("smp", lambda p: folder(p, activation="softmax"), InputError, "of logits"),
-    "nothing there": ("smp", lambda p: p / "nowhere", InputError, "is not there"),
+    "nothing there": ("smp", lambda p: p / "nowhere", InputError, "does not exist"),
     "options of a kind that knows": ("dynamic-world", lambda p: p, InputError, "leave it out"),
     "an unknown kind": ("onx", lambda p: p, InputError, "did you mean 'onnx'"),
 }

@@ -24,7 +24,7 @@ from geoml.engine.train.fit import build, fit
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.grid.plane import Window
 from geoml.nn.metrics import IGNORE
-from geoml.settings import settings
+from geoml.settings import shipped
 
 KINDS = [n for n in models.names() if models.calibrated(n)]
 
@@ -222,7 +222,7 @@ SHIPPED = {
 def test_packages_of_the_catalogs_are_those(name: str) -> None:
     """The index of each is positive for the values that it is made for."""
     architecture, bands, positive = SHIPPED[name]
-    loaded = package.load(settings().catalogs / "models" / name)
+    loaded = package.load(shipped() / "models" / name)
     assert (loaded.card.architecture, [b.name for b in loaded.card.bands]) == (architecture, bands)
     assert not is_calibrated(loaded)
     if positive:

@@ -12,7 +12,7 @@ from geoml.engine.packages import cards
 from geoml.errors import InputError, ModelError
 from geoml.geolocation.cards.locator import LocatorCard
 from geoml.io.cards.map_card import MapCard
-from geoml.settings import Settings, settings
+from geoml.settings import settings, shipped
 
 
 @pytest.fixture
@@ -21,19 +21,22 @@ def catalogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     models = tmp_path / "catalogs" / "models"
     for name, source in (("water", "demo-itaipu"), ("places", "world-overhead")):
         (models / name).mkdir(parents=True)
-        content = (settings().catalogs / "models" / source / cards.CARD).read_bytes()
+        content = (shipped() / "models" / source / cards.CARD).read_bytes()
         (models / name / cards.CARD).write_bytes(content)
     (models / "broken").mkdir()
     (models / "broken" / cards.CARD).write_text("{")
     (models / "no-card").mkdir()
-    monkeypatch.setattr(cards, "settings", lambda: Settings(catalogs=tmp_path / "catalogs"))
+    monkeypatch.setenv("GEOML_CATALOGS", str(tmp_path / "catalogs"))
+    settings.cache_clear()
     return models
 
 
 def test_names_come_from_the_catalogs_and_can_be_those_of_a_kind(catalogs: Path) -> None:
-    assert cards.names() == ["broken", "places", "water"]
-    assert cards.names(LocatorCard) == ["places"]
-    assert cards.names(MapCard) == ["broken", "water"]
+    assert cards.names() == sorted(cards.names())
+    assert {"broken", "places", "water", "demo-itaipu", "world-overhead"} <= set(cards.names())
+    assert set(cards.names(LocatorCard)) == {"places", "world-overhead"}
+    assert {"broken", "water", "demo-itaipu"} <= set(cards.names(MapCard))
+    assert "places" not in cards.names(MapCard)
     assert cards.read("water", MapCard).name == "demo-itaipu"
     assert cards.read_any("places").task == "geolocation"
     assert cards.find("water") == catalogs / "water"

@@ -83,7 +83,7 @@ def test_weights_for_other_bands_are_named(folder: Path) -> None:
         (lambda i: i["properties"]["mlm:hyperparameters"].update({"bands": 3}), "config has bands 3"),
         (lambda i: i["properties"]["mlm:hyperparameters"].update({"classes": 3}), "config has classes 3"),
         (lambda i: i["assets"]["model"].update({"href": "../other/model.safetensors"}), "beside the card"),
-        (lambda i: i["assets"]["model"].update({"href": "gone.safetensors"}), "not there"),
+        (lambda i: i["assets"]["model"].update({"href": "gone.safetensors"}), "does not exist"),
         (lambda i: i["properties"]["mlm:input"][0]["value_scaling"][0].update({"type": "clip"}), "value_scaling"),
     ],
 )

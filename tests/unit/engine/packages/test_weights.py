@@ -196,13 +196,13 @@ def test_weights_that_do_not_fit_are_named(kind: Kind, tmp_path: Path) -> None:
 def test_weights_outside_the_package_are_refused(kind: Kind, folder: Path, name: str) -> None:
     (folder.parent / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     point(folder, name, store.sha256(folder / "model.safetensors"))
-    with pytest.raises(ModelError, match=r"beside the card|not there"):
+    with pytest.raises(ModelError, match=r"beside the card|does not exist"):
         kind.load(folder)
 
 
 def test_weights_that_are_gone_are_named(kind: Kind, folder: Path) -> None:
     point(folder, "gone.safetensors")
-    with pytest.raises(ModelError, match=r"the card names gone\.safetensors, which is not there"):
+    with pytest.raises(ModelError, match=r"the card names gone\.safetensors, which does not exist"):
         kind.load(folder)
 
 

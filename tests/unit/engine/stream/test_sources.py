@@ -80,7 +80,7 @@ def test_sources_that_do_not_fit_are_refused_at_once(chips: Path, tmp_path: Path
     empty = tmp_path / "empty"
     empty.mkdir()
     for source, options, error, why in (
-        (tmp_path / "absent", {}, InputError, "is not there"),
+        (tmp_path / "absent", {}, InputError, "does not exist"),
         (chips / "notes.txt", {}, InputError, "expected a folder or a file that ends in one of"),
         (empty, {}, NothingFound, "no frame in"),
         (chips / "1.tif", {"watch": 1}, InputError, "watch"),

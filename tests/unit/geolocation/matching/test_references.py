@@ -87,7 +87,7 @@ def test_what_is_no_reference(tmp_path: Path) -> None:
     assert files([tmp_path, tmp_path / "a.tif"]) == [str(tmp_path / "a.tif")]
     with pytest.raises(NothingFound):
         files([tmp_path / "empty"])
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="does not exist"):
         files([tmp_path / "none.tif"])
     with pytest.raises(InputError, match="one of them"):
         files([tmp_path, "https://example.org/a.tif"])

@@ -68,7 +68,7 @@ def test_of_two_images_of_a_day_the_later_counts_where_it_is_clear(tmp_path: Pat
         ("data/NDVI.npy", np.zeros((3, 4)), "expected numbers of"),
         ("mask/CLM.npy", np.zeros((3, 4, 5, 1)), "another shape than data/NDVI"),
         ("data/NDVI.npy", np.array([{}], object), "Python objects"),
-        ("data/NDVI.npy", None, "is not there"),
+        ("data/NDVI.npy", None, "does not exist"),
     ],
 )
 def test_what_is_broken_is_refused_by_name(tmp_path: Path, name: str, content: object, said: str) -> None:

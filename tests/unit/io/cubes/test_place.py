@@ -89,7 +89,7 @@ def test_attributes_that_disagree_are_refused(changes: dict[str, str], why: str)
 
 
 def test_a_lost_attribute_is_named() -> None:
-    with pytest.raises(DataError, match="attribute row is not there"):
+    with pytest.raises(DataError, match="attribute row does not exist"):
         from_position(KNMI, {k: v for k, v in TAGS.items() if k != "row"}, Affine.identity(), None, (765, 700))
 
 

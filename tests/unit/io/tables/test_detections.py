@@ -105,7 +105,7 @@ def test_what_is_no_detection_names_its_place(write: Write, text: str, expected:
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     for read in (read_detections, read_matrices, read_matrix, read_log):
-        with pytest.raises(InputError, match="is not there"):
+        with pytest.raises(InputError, match="does not exist"):
             next(iter(read(tmp_path / "none.txt")))  # type: ignore[operator, call-overload]
 
 

@@ -95,7 +95,7 @@ def test_over_the_antimeridian(tmp_path: Path) -> None:
         ("a.geojson", json.dumps({**collection(*TWO), "crs": {"properties": {"name": "EPSG:0"}}}), "unknown CRS"),
         ("a.gpkg", "not a database", "cannot be read"),
         ("a.parquet", "not a table", "cannot be read"),
-        ("a.shp", "", "expected a .geojson"),
+        ("a.shp", "", "cannot be read"),
         ("a.tif", "", "expected a .geojson"),
     ],
 )
@@ -115,5 +115,5 @@ def test_missing_files_missing_crs_and_many_layers(tmp_path: Path) -> None:
         load_region(str(tmp_path / "r.parquet"))
     frame.to_file(tmp_path / "r.gpkg", layer="a")
     frame.to_file(tmp_path / "r.gpkg", layer="b")
-    with pytest.raises(InputError, match="2 layers with polygons"):
+    with pytest.raises(InputError, match="has 2 layers: a, b; choose one"):
         load_region(str(tmp_path / "r.gpkg"))

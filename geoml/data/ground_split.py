@@ -1,0 +1,133 @@
+"""A split of a few labels by squares of ground: every class is taught, chosen by and scored on ground of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoml.errors import InputError
+from geoml.texts import listed
+
+SIDES = (256, 128, 64, 32, 16, 8)
+"""Sides of squares in pixels, from the largest; the first that gives every class enough of each split is used."""
+SHARES = {"test": 0.25, "val": 0.2, "train": 0.4}
+"""Share of the ground of each class that a split is to have."""
+HELD = ("val", "test")
+ENOUGH = 0.4
+"""Of these shares at least, for the class that has least."""
+TRIES = 100
+"""Orders of the squares that are tried for each side."""
+LEAST = 3
+"""Squares of a class: one to learn from, one to choose by, one to score on."""
+
+
+@dataclass(frozen=True)
+class GroundSplit:
+    """Labels cut along squares of ``side`` metres: ``frame`` has ``label``, ``square`` and ``split``."""
+
+    frame: gpd.GeoDataFrame
+    side: float
+
+
+def split_ground(
+    labels: gpd.GeoDataFrame, classes: Sequence[str], gsd: float, side: float | None = None, seed: int = 0
+) -> GroundSplit:
+    """Cut labels (polygons with an index ``label``, in a CRS in metres) into train, val and test by squares of ground.
+
+    A square belongs to one split whole. ``side`` in metres is tried alone where it is given. Raises InputError with the
+    counts of each class where no side leaves a class in three squares, one in each split.
+    """
+    sides = [side] if side is not None else [gsd * n for n in SIDES]
+    best: tuple[float, GroundSplit] | None = None
+    for metres in sides:
+        pieces = cut(labels, metres, gsd)
+        if min(squares_of(pieces, len(classes))) < LEAST:
+            continue
+        areas = _areas(pieces, len(classes))
+        tries = (_drawn(areas, np.random.default_rng([seed, attempt])) for attempt in range(TRIES))
+        score, split = max(((_evenness(areas, t), t) for t in tries), key=lambda pair: pair[0])
+        if score > 0 and (best is None or score > best[0]):
+            best = score, GroundSplit(pieces.assign(split=split[pieces["square"].to_numpy()]), metres)
+        if score >= ENOUGH:
+            break
+    if best is not None:
+        return best[1]
+    pieces = cut(labels, sides[-1], gsd)
+    counts = squares_of(pieces, len(classes))
+    few = [k for k, n in enumerate(counts) if n < LEAST]
+    said = [
+        f"{classes[k]}: {int((labels['label'] == k).sum())} drawn, {_pixels(pieces, k, gsd)} pixels, {counts[k]}"
+        for k in few or range(len(classes))
+    ]
+    raise InputError(
+        f"labels: {len(few) or len(classes)} of {len(classes)} classes cannot be split: each needs {LEAST} squares of"
+        f" ground, to learn from, to choose by and to score on. It has of {sides[-1]:g} m: {listed(said, joined='; ')}."
+        " Draw more of them elsewhere, or leave them out with --few drop"
+    )
+
+
+def too_few(labels: gpd.GeoDataFrame, classes: Sequence[str], gsd: float, side: float | None = None) -> list[int]:
+    """Classes that lie in too few squares of the smallest side."""
+    counts = squares_of(cut(labels, side or gsd * SIDES[-1], gsd), len(classes))
+    return [k for k, n in enumerate(counts) if n < LEAST]
+
+
+def cut(labels: gpd.GeoDataFrame, side: float, gsd: float) -> gpd.GeoDataFrame:
+    """Labels cut along squares, each piece with the number of its ``square``; what holds no pixel is left out."""
+    shapes, label = labels.geometry.to_numpy(), labels["label"].to_numpy()
+    out: list[tuple[int, int, int, shapely.Geometry]] = []
+    for shape, k in zip(shapes, label, strict=True):
+        west, south, east, north = np.floor(np.array(shape.bounds) / side).astype(np.int64)
+        columns, rows = np.meshgrid(np.arange(west, east + 1), np.arange(south, north + 1))
+        boxes = shapely.box(columns * side, rows * side, (columns + 1) * side, (rows + 1) * side).ravel()
+        parts = shapely.intersection(boxes, shape)
+        kept = shapely.area(parts) >= gsd**2 / 2
+        out += [
+            (int(k), int(x), int(y), p)
+            for x, y, p in zip(columns.ravel()[kept], rows.ravel()[kept], parts[kept], strict=True)
+        ]
+    squares = np.array([(x, y) for _, x, y, _ in out], np.int64).reshape(-1, 2)
+    number = np.unique(squares, axis=0, return_inverse=True)[1].ravel() if len(out) else np.zeros(0, np.int64)
+    values = {"label": [k for k, *_ in out], "square": number}
+    return gpd.GeoDataFrame(values, geometry=[p for *_, p in out], crs=labels.crs)
+
+
+def squares_of(pieces: gpd.GeoDataFrame, classes: int) -> list[int]:
+    """Squares that hold each class."""
+    return [int(pieces.loc[pieces["label"] == k, "square"].nunique()) for k in range(classes)]
+
+
+def _pixels(pieces: gpd.GeoDataFrame, k: int, gsd: float) -> int:
+    return round(float(pieces[pieces["label"] == k].area.sum()) / gsd**2)
+
+
+def _areas(pieces: gpd.GeoDataFrame, classes: int) -> NDArray[np.float64]:
+    """(square, class) ground."""
+    areas = np.zeros((int(pieces["square"].max()) + 1, classes))
+    np.add.at(areas, (pieces["square"].to_numpy(), pieces["label"].to_numpy()), pieces.area.to_numpy())
+    return areas
+
+
+def _drawn(areas: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.str_]:
+    """The split of each square; those of the rarest class are given out first."""
+    split = np.full(len(areas), "", "<U5")
+    for k in np.argsort((areas > 0).sum(0), kind="stable"):
+        mine = np.flatnonzero(areas[:, k] > 0)
+        free = random.permutation(mine[split[mine] == ""])
+        for name in HELD:
+            wanted = max(1, round(SHARES[name] * len(mine))) - int((split[mine] == name).sum())
+            split[free[: max(wanted, 0)]] = name
+            free = free[max(wanted, 0) :]
+        split[free] = "train"
+    return split
+
+
+def _evenness(areas: NDArray[np.float64], split: NDArray[np.str_]) -> float:
+    """The least share of a split and class beside what it is to have, at most 1; 0 where a class misses a split."""
+    of_class = areas.sum(0)
+    return min(1.0, *(float((areas[split == n].sum(0) / of_class).min()) / share for n, share in SHARES.items()))

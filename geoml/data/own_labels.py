@@ -1,0 +1,249 @@
+"""A training recipe from an image and drawn labels: classes, split, grid and what a small training needs."""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+import yaml
+
+from geoml.data import label_file
+from geoml.data.ground_split import HELD, GroundSplit, split_ground, too_few
+from geoml.data.label_file import LabelFile
+from geoml.data.own_recipe import OwnRecipe
+from geoml.errors import InputError
+from geoml.grid.region import utm_crs
+from geoml.io.cog.scene_files import FileScene, scenes_of
+from geoml.io.cog.scene_items import catalog_place, footprint, write_scenes
+from geoml.io.stores.remote import is_url
+from geoml.io.stores.store import read_small, sha256, within, write_text
+from geoml.io.tables import place_files, vectors
+from geoml.recipe import digest
+from geoml.texts import listed
+
+RECIPE, IMAGES, LABELS = "recipe.yaml", "images", "labels"
+"""In the folder of the package."""
+REACH = 0.75
+"""Pixels around a point that it labels: the centre of one at least."""
+CHIP = 64
+SAMPLES = 128
+"""Crops of an epoch: an image with few labels has too few tiles to learn from."""
+GOLDEN = 0.618034
+"""Of the circle of hues from one class to the next, so that neighbours differ."""
+
+
+@dataclass(frozen=True)
+class OwnTraining:
+    """A recipe as plain values, and what it is made of: ``labels`` is the folder of its label files, called by what the
+    labels and images hold, so that a recipe says it; ``left_out`` counts labels by why they are not in it."""
+
+    recipe: dict[str, Any]
+    scenes: tuple[FileScene, ...]
+    split: GroundSplit
+    asked: OwnRecipe
+    labels: str
+    left_out: dict[str, int]
+
+    @property
+    def text(self) -> str:
+        """The recipe as YAML."""
+        return yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True, width=120)
+
+    @property
+    def said(self) -> list[str]:
+        """What was made of the labels, for a person to check."""
+        frame, names = self.split.frame, [c["name"] for c in self.recipe["classes"]]
+        lines = [s.said for s in self.scenes]
+        gsd = float(self.recipe["gsd"])
+        for k, name in enumerate(names):
+            mine = frame[frame["label"] == k]
+            parts = (
+                f"{round(float(mine[mine['split'] == s].area.sum()) / gsd**2)} to {why}"
+                for s, why in (("train", "learn from"), ("val", "choose by"), ("test", "score on"))
+            )
+            lines.append(f"{name}: pixels {', '.join(parts)}")
+        lines.append(f"held out by squares of ground of {self.split.side:g} m")
+        return lines + [f"left out: {n} labels, {why}" for why, n in self.left_out.items()]
+
+    def write(self, out: Path) -> Path:
+        """Write the catalog, the labels of each split and the recipe into ``out``; gives the recipe's file.
+
+        Raises InputError where ``out`` holds a training from other images, labels or options.
+        """
+        before = read_small(out / RECIPE)
+        if before is not None and before != self.text.encode():
+            raise InputError(
+                f"out: {out} holds a training from other images, labels or options; expected another folder"
+            )
+        write_scenes(self.scenes, self.asked, out / IMAGES, "images with labels")
+        names = np.array([c["name"] for c in self.recipe["classes"]])
+        for name in ("train", *HELD):
+            mine = self.split.frame[self.split.frame["split"] == name]
+            frame = gpd.GeoDataFrame(
+                {self.asked.field: names[mine["label"]]}, geometry=mine.geometry.to_numpy(), crs=mine.crs
+            )
+            place = within(out, f"{self.labels}/{name}.gpkg")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place_files.write(frame, place)
+        write_text(within(out, RECIPE), self.text)
+        return out / RECIPE
+
+
+def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
+    """The training that is asked for, which ``out`` will hold. Reads headers and labels, and writes nothing.
+
+    Raises InputError that names an option, with counts, for files, bands and labels that cannot be used and classes
+    that cannot be held out; NothingFound where no label lies on an image.
+    """
+    asked.check()
+    scenes = scenes_of(asked.image, asked, asked.datetime, field="image", undated=True)
+    crs, gsd, anchor = _grid(scenes)
+    labels, left = _labels(asked, scenes, crs, gsd)
+    classes = labels.classes
+    frame = labels.frame
+    if asked.few == "drop" and (few := too_few(frame, classes, gsd, asked.ground)):
+        gone = frame["label"].isin(few)
+        left |= {f"in too few places: {listed(classes[k] for k in few)}": int(gone.sum())}
+        kept = [k for k in range(len(classes)) if k not in few]
+        frame = frame[~gone].assign(label=lambda f: f["label"].map({k: n for n, k in enumerate(kept)}))
+        classes = tuple(classes[k] for k in kept)
+        if len(classes) < 2:
+            raise InputError(f"labels: {len(classes)} classes lie in enough places; expected two or more, draw more")
+    split = split_ground(frame, classes, gsd, asked.ground, asked.seed)
+    out = out.absolute()
+    folder = f"{LABELS}-{_contents(split, classes, scenes)[:8]}"
+    recipe = {
+        "name": asked.name or re.sub(r"[^A-Za-z0-9._-]", "-", out.resolve().name).strip("-._") or "own",
+        "description": f"{', '.join(classes)} of {listed(s.name for s in scenes)}, from {len(labels.frame)} labels",
+        "bands": [name for file in scenes[0].bands for name in file if name],
+        "gsd": gsd,
+        "classes": _classes(classes, asked, labels),
+        "source": {
+            "kind": "stac",
+            "catalog": str(catalog_place(scenes, out / IMAGES)),
+            "datetime": "../..",
+            "mask": "none",
+            "crs": crs,
+            "anchor": anchor,
+            "labels": [
+                {"name": name, "file": str(out / folder / f"{name}.gpkg"), "field": asked.field}
+                for name in ("train", *HELD)
+            ],
+        },
+        "split": {"kind": "labels", **{name: [name] for name in ("train", *HELD)}, "buffer": gsd},
+        "sampling": {"kind": "balanced", "samples": SAMPLES},
+        "loss": {"parts": "auto", "weights": "auto"},
+        "epochs": asked.epochs,
+        "batch": 8,
+        "chip_size": CHIP,
+        "seed": asked.seed,
+    }
+    if asked.unit:
+        recipe["units"] = asked.unit
+    return OwnTraining(recipe, tuple(scenes), split, asked, folder, left)
+
+
+def _contents(split: GroundSplit, classes: Sequence[str], scenes: Sequence[FileScene]) -> str:
+    """sha256 of labels, splits and images; of an image elsewhere of its address."""
+    frame = split.frame
+    places = [f.href for s in scenes for f in s.files]
+    rows = zip(
+        shapely.to_wkb(frame.geometry.to_numpy(), hex=True), frame["label"].tolist(), frame["split"], strict=True
+    )
+    return digest(
+        [list(classes), [list(map(str, r)) for r in rows], [p if is_url(p) else sha256(Path(p)) for p in places]]
+    )
+
+
+def _grid(scenes: Sequence[FileScene]) -> tuple[str, float, float]:
+    """CRS, pixel size in metres and phase of the plane: those of the images where they share one in metres."""
+    boxes = [f.box for s in scenes for f in s.files]
+    gsd = min(s.gsd for s in scenes)
+    shared = {b.crs for b in boxes}
+    crs = next(iter(shared))
+    if len(shared) == 1 and crs is not None and crs.projected and crs.units == ("metre", "metre"):
+        box = next(f.box for s in scenes for f in s.files if f.gsd == gsd)
+        square = abs(abs(box.affine.a) - gsd) < 1e-6 * gsd and abs(abs(box.affine.e) - gsd) < 1e-6 * gsd
+        phases = [(v / gsd) % 1 for v in (box.affine.c, box.affine.f)]
+        half = square and all(abs(p - 0.5) < 1e-3 for p in phases)
+        return str(crs), gsd if square else float(f"{gsd:.3g}"), 0.5 if half else 0.0
+    middle = footprint(scenes).centroid
+    return utm_crs(middle.x, middle.y), float(f"{gsd:.3g}"), 0.0
+
+
+def _labels(asked: OwnRecipe, scenes: Sequence[FileScene], crs: str, gsd: float) -> tuple[LabelFile, dict[str, int]]:
+    """All labels on the images as polygons in ``crs``, later files before earlier ones where they differ."""
+    ground = footprint(scenes)
+    left: dict[str, int] = {}
+    found: list[LabelFile] = []
+    allowed = asked.contradictions == "allow"
+    for place in (asked.labels, *asked.add):
+        one = label_file.within(label_file.read(place, asked.field, contradictions=allowed, least=1), ground)
+        for why, n in one.left_out.items():
+            left[why] = left.get(why, 0) + n
+        found.append(one)
+    classes = label_file.in_order({name for one in found for name in one.classes})
+    if len(classes) < 2:
+        raise InputError(f"field: all labels of {asked.field!r} are {classes[0]!r}; expected two or more classes")
+    frame = gpd.GeoDataFrame({"label": []}, geometry=[], crs=crs)
+    for one in found:
+        mine = one.frame.to_crs(crs)
+        if one.kind == "point":
+            mine = mine.set_geometry(mine.geometry.buffer(REACH * gsd))
+        mine = mine.assign(label=mine["label"].map(lambda k, names=one.classes: classes.index(names[k])))
+        frame = mine if frame.empty else pd.concat([_under(frame, mine), mine], ignore_index=True)
+    return LabelFile(frame, classes, "polygon", left), left
+
+
+def _under(frame: gpd.GeoDataFrame, over: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Labels without the ground that others give to another class."""
+    shapes = frame.geometry.to_numpy().copy()
+    mine, theirs = over.sindex.query(shapes, predicate="intersects")
+    other = frame["label"].to_numpy()[mine] != over["label"].to_numpy()[theirs]
+    for row in np.unique(mine[other]):
+        shapes[row] = shapely.difference(
+            shapes[row], shapely.union_all(over.geometry.to_numpy()[theirs[other & (mine == row)]])
+        )
+    return frame.set_geometry(shapes, crs=frame.crs)[~shapely.is_empty(shapes)]
+
+
+def _classes(names: Sequence[str], asked: OwnRecipe, labels: LabelFile) -> list[dict[str, Any]]:
+    """Numbers are their own values, other names are numbered; colours are the file's or made."""
+    numbers = [int(n) for n in names if re.fullmatch(r"\d{1,3}", n) and int(n) <= label_file.MOST]
+    values = numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
+    colors = _colors(asked, names) if asked.color else made_colors(len(names))
+    return [{"value": v, "name": n, "color": c} for v, n, c in zip(values, names, colors, strict=True)]
+
+
+def made_colors(count: int) -> list[str]:
+    """Colours #rrggbb that differ: hues a golden angle apart, light and dark in turn."""
+    out = []
+    for k in range(count):
+        lightness = (0.42, 0.62, 0.3)[k // 2 % 3]
+        rgb = colorsys.hls_to_rgb((0.58 + k * GOLDEN) % 1, lightness, 0.65)
+        out.append("#" + "".join(f"{round(255 * v):02x}" for v in rgb))
+    return out
+
+
+def _colors(asked: OwnRecipe, names: Sequence[str]) -> list[str]:
+    """The one colour that the labels have for each class. Raises InputError for none, several or another text."""
+    frame = vectors.read(asked.labels)
+    if asked.color not in frame.columns:
+        raise InputError(f"color: no {asked.color!r} in {asked.labels}; it has {listed(map(str, frame.columns))}")
+    named = frame[asked.field].map(label_file.word)
+    said = [sorted({str(v).strip() for v in frame.loc[named == n, asked.color].dropna()}) for n in names]
+    if wrong := [
+        n for n, c in zip(names, said, strict=True) if len(c) != 1 or not re.fullmatch(r"#[0-9a-fA-F]{6}", c[0])
+    ]:
+        raise InputError(
+            f"color: {len(wrong)} of {len(names)} classes have no one colour such as #1f78b4: {listed(wrong)}"
+        )
+    return [c[0] for c in said]

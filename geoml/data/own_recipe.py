@@ -1,0 +1,69 @@
+"""What `geoml train` is asked for over files that somebody has: an image and a file of labels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from geoml.errors import InputError
+from geoml.io.cog.scene_fields import SceneFields
+from geoml.recipe import Place, When
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Files = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
+
+
+class OwnRecipe(SceneFields):
+    """Images, labels and the column with the class, in the place of a recipe; all else has a default."""
+
+    image: Files = Field(default=(), description="GeoTIFF file or URL; again for further ones")
+    labels: Place = Field(
+        default="",
+        description="points or polygons: GeoPackage, GeoJSON, shapefile, zipped too, FlatGeobuf, KML or GeoParquet;"
+        " FILE:LAYER of a file with several layers",
+    )
+    field: str = Field(default="", description="column of the labels with the class, a name or a number")
+    add: Files = Field(
+        default=(),
+        description="further labels with the same column, such as places that were corrected; where they differ they"
+        " count, the last first",
+    )
+    color: str = Field(default="", description="column with a colour for each class, such as #1f78b4; by default made")
+    few: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description="classes that lie in too few places to be held out: refuse them, or leave them out",
+    )
+    contradictions: Literal["refuse", "allow"] = Field(
+        default="refuse", description="of the field by another column that names the same classes"
+    )
+    ground: float | None = Field(
+        default=None,
+        gt=0,
+        description="metres: side of the squares of ground that are held out whole; by default as large as the labels"
+        " allow",
+    )
+    datetime: tuple[When, ...] = Field(
+        default=(), description="when the images were taken, one for all or one for each; by default as they say"
+    )
+    name: str = Field(default="", description="of the package; by default that of the folder")
+    epochs: int = Field(default=30, ge=1, description="at most; the best on held-out ground is kept")
+    seed: int = Field(default=0, ge=0, description="of the split, the weights and the crops")
+
+    @property
+    def given(self) -> list[str]:
+        """Names of the fields that say something."""
+        return [n for n, f in type(self).model_fields.items() if getattr(self, n) != f.default]
+
+    def check(self) -> None:
+        """Raise InputError for a field that is missing."""
+        lost = [n for n in ("image", "labels", "field") if not getattr(self, n)]
+        if lost:
+            raise InputError(
+                f"{', '.join(lost)}: not given; expected a recipe, or --image scene.tif --labels labels.gpkg --field"
+                " class"
+            )

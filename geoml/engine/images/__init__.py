@@ -1,0 +1,1 @@
+"""Runs over files that somebody has, in the place of a catalog."""

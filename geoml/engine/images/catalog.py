@@ -1,0 +1,152 @@
+"""A run over files that somebody has: a catalog of them in the folder of the run, and the recipe over it.
+
+Model and files are enough: the region is where the files are, bands are what they say or what is told.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import shapely
+from shapely.geometry import MultiPolygon
+
+from geoml import fields
+from geoml.engine.cards.encoder import EncoderCard
+from geoml.engine.images.recipe import Asked, PredictAsked
+from geoml.engine.packages import cards
+from geoml.engine.run.plan import STATE
+from geoml.errors import InputError
+from geoml.io.cards.kinds import card_of as kind_of
+from geoml.io.cards.map_card import MapCard
+from geoml.io.cog.scene_fields import SceneFields
+from geoml.io.cog.scene_files import FileScene, scenes_of
+from geoml.io.cog.scene_items import footprint, shared_ground, write_scenes
+from geoml.io.stac.times import rfc3339
+from geoml.io.stores.bucket import is_bucket
+from geoml.io.stores.claim import claim
+from geoml.io.stores.remote import is_url
+from geoml.io.stores.store import read_small, within, write_json
+from geoml.recipe import EmbedRecipe, Frozen, PredictRecipe, differences, parse
+
+log = logging.getLogger(__name__)
+
+FOLDER = "images"
+"""In the folder of the run's state: the catalog of its files."""
+ASKED = "images.json"
+REGION = "region.geojson"
+ANY_TIME = "../.."
+
+
+def asked(value: Mapping[str, object]) -> PredictAsked:
+    """The fields of a prediction, those of its query among them or apart. Raises InputError."""
+    known = fields.options(PredictAsked)
+    nested = {} if "query" in value else fields.nested(PredictAsked, value)
+    return parse(PredictAsked, {**nested, **{k: v for k, v in value.items() if k not in known or not nested}}, "recipe")
+
+
+@contextmanager
+def planned(recipe: Asked, out: str | Path | None) -> Iterator[PredictRecipe]:
+    """`settled` in the folder ``out``; without one in a folder that is gone afterwards, for a look at the plan."""
+    if out is not None or not recipe.image:
+        yield settled(recipe, out or "")
+        return
+    with TemporaryDirectory(prefix="geoml-") as folder:
+        yield _over_files(recipe, Path(folder), contents=False)
+
+
+def settled(recipe: Asked, out: str | Path) -> PredictRecipe:
+    """The recipe of a run over a catalog: as asked, or over that of the images, which lies in ``out`` then.
+
+    Raises InputError for files that cannot be used, bands that are not known, another number of images than the model
+    takes, a bucket as ``out``, and a folder with the map of other images.
+    """
+    if not recipe.image:
+        return _plain(recipe, dict(recipe.query))
+    if is_bucket(out):
+        raise InputError(f"out: {out} is a bucket; a run over files keeps its catalog beside it, expected a folder")
+    cards.find(recipe.model)  # said before a folder is made
+    return _over_files(recipe, (claim(out, STATE).local / STATE).resolve(), contents=True)
+
+
+def _plain(recipe: Asked, query: Mapping[str, Any], crs: str = "utm") -> PredictRecipe:
+    kind = EmbedRecipe if isinstance(recipe, EmbedRecipe) else PredictRecipe
+    given = {name: getattr(recipe, name) for name in kind.model_fields if name != "query"}
+    given |= {"crs": crs} if recipe.crs == "auto" else {}
+    return parse(kind, {**given, "query": dict(query)}, "recipe")
+
+
+def _over_files(recipe: Asked, folder: Path, *, contents: bool) -> PredictRecipe:
+    query = recipe.query
+    places = [p if is_url(p) else str(Path(p).absolute()) for p in recipe.image]
+    try:
+        scenes = scenes_of(places, recipe, query.datetime, field="image", undated=True)
+    except InputError as err:
+        takes = _takes(recipe.model) if str(err).startswith("bands: ") else ""
+        raise InputError(f"{err}{takes}") from err
+    for scene in scenes:
+        (log.warning if scene.guessed else log.info)("%s", scene.said)
+    dates, ground = _dates(recipe.model, scenes)
+    _check_same(recipe, scenes, folder)
+    catalog = write_scenes(scenes, recipe, folder / FOLDER, "images of a run", contents=contents)
+    region: dict[str, object] = {"bbox": query.bbox, "region": query.region}
+    if query.bbox is None and query.region is None:
+        path = within(folder, REGION)
+        shape = json.loads(shapely.to_geojson(ground))
+        write_json(path, {"type": "Feature", "properties": {}, "geometry": shape})
+        region = {"region": str(path)}
+    return _plain(recipe, {**dict(query), **region, "catalog": str(catalog), "datetime": dates}, _crs(scenes))
+
+
+def _crs(scenes: list[FileScene]) -> str:
+    """That of the images where they share one in metres, so that their pixels stay as they are; else of each zone."""
+    found = {f.box.crs for s in scenes for f in s.files}
+    metric = all(c is not None and c.projected and c.units == ("metre", "metre") for c in found)
+    return "data" if len(found) == 1 and metric else "utm"
+
+
+def _takes(model: str) -> str:
+    """Which bands a model takes, to end an error."""
+    found = cards.read_any(model)
+    bands = getattr(found, "bands", ())
+    return f"; {found.name} takes {','.join(b.name for b in bands)}" if bands else ""
+
+
+def _dates(model: str, scenes: list[FileScene]) -> tuple[tuple[str, ...], MultiPolygon]:
+    """The dates of a query and the ground that a model has them of: of all images one, or one of each."""
+    each = tuple(rfc3339(s.when) for s in scenes)
+    if kind_of(cards.read_item(cards.find(model) / cards.CARD)) is EncoderCard:
+        return each, footprint(scenes)
+    card = cards.read(model, MapCard)
+    if card.dates == 1:
+        return (ANY_TIME,), footprint(scenes)
+    if len(scenes) != card.dates:
+        raise InputError(
+            f"image: {len(scenes)} given; {card.name} takes {card.dates} dates, one --image each, the earlier first"
+        )
+    return each, shared_ground(scenes)
+
+
+class _Before(Frozen):
+    """What a folder was made of."""
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    scenes: tuple[str, ...]
+    told: SceneFields
+
+
+def _check_same(recipe: Asked, scenes: list[FileScene], folder: Path) -> None:
+    """Raise InputError where blocks of other images are done; a file with other contents has them made again."""
+    told = {name: getattr(recipe, name) for name in SceneFields.model_fields}
+    now = _Before(scenes=tuple(s.name for s in scenes), told=SceneFields(**told))
+    before = read_small(folder / ASKED)
+    made = before is not None and any((folder.parent / "items").glob("*.json"))
+    if made and (changes := differences(json.loads(before or b""), now)):
+        raise InputError(f"out: {folder.parent} holds the map of other images: {changes}; expected an empty folder")
+    write_json(within(folder, ASKED), now.model_dump(mode="json"))

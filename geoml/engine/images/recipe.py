@@ -1,0 +1,84 @@
+"""What a run is asked for: a recipe over a catalog, or over files that somebody has."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from geoml.io.cog.scene_fields import SceneFields
+from geoml.recipe import EmbedRecipe, Place, PredictRecipe, Query, When
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class OverImages(Query):
+    """A query that says nothing of a catalog where images are given, and less of the region and of the time."""
+
+    catalog: Place = Field(
+        default="", description=f"{Query.model_fields['catalog'].description}. Give this or an image"
+    )
+    datetime: Annotated[tuple[When, ...], *Query.model_fields["datetime"].metadata] = Field(
+        default=(),
+        description=f"{Query.model_fields['datetime'].description}. Of images: when they were taken, by default what"
+        " their tags or names say",
+    )
+
+    @model_validator(mode="after")
+    def _one_region(self) -> Self:
+        if self.bbox is not None and self.region is not None:
+            raise ValueError("bbox, region: give one of them, or with images none: it is then where they are")
+        return self
+
+
+class Images(SceneFields):
+    """The files of a run."""
+
+    image: Annotated[tuple[Place, ...], BeforeValidator(_listed)] = Field(
+        default=(),
+        description="GeoTIFF file or URL in the place of a catalog; again for further ones, of a model of several dates"
+        " one for each, the earlier first",
+    )
+    query: OverImages
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        query = self.query
+        if self.image and (query.catalog or query.collection or query.filter):
+            raise ValueError("image, catalog: give one of them; collection and filter belong to a catalog")
+        told = [n for n in SceneFields.model_fields if getattr(self, n) not in (None, ())]
+        if not self.image and told:
+            raise ValueError(f"{told[0]}: is of an image; expected --image too, or geoml catalogs new")
+        if not self.image and not query.catalog:
+            raise ValueError("catalog: not given; expected a catalog, or an image such as scene.tif")
+        if not self.image and not query.datetime:
+            raise ValueError("datetime: not given; expected such as 2020-05-18")
+        if not self.image and query.bbox is None and query.region is None:
+            raise ValueError("bbox, region: give exactly one of them")
+        return self
+
+
+CRS = Field(
+    default="auto",
+    description=f"{PredictRecipe.model_fields['crs'].description}; auto: data for images with one CRS in"
+    " metres, else utm",
+)
+
+
+class PredictAsked(PredictRecipe, Images):
+    """A prediction over a catalog or over files."""
+
+    query: OverImages
+    crs: str = CRS
+
+
+class EmbedAsked(EmbedRecipe, Images):
+    """An embedding over a catalog or over files."""
+
+    query: OverImages
+    crs: str = CRS
+
+
+Asked = PredictAsked | EmbedAsked

@@ -1,0 +1,134 @@
+"""Places where a map of classes is least sure, to be corrected and learnt from.
+
+Single unsure pixels are mixed ones at edges, which teach little, so patches are asked about: their mean confidence is
+what the overviews hold. What the model was never taught is left out: it may be no class at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyproj
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+
+from geoml.engine.packages import cards
+from geoml.errors import DataError, InputError, NothingFound
+from geoml.grid.sphere import distance
+from geoml.io.cards.map_card import MapCard
+from geoml.io.cog.classmap import open_map
+from geoml.io.local_files import local_files
+from geoml.io.tables import place_files
+
+PATCH = 8
+"""Pixels along the side of a patch."""
+CERTAINTY = {"confidence": 0.0, "probability": 0.5, "score": 0.5}
+"""Layers that say how sure a class is, and where they are least sure: at the probability of one in two of a change."""
+STORED = 250.0
+INSIDE = 125
+"""Least value of the layer ``domain`` of what is like the training data."""
+MOST = 100_000
+"""Patches of one block that are looked at, the least sure first."""
+METRES = 111_320.0
+"""Of a degree of latitude."""
+
+Floats = NDArray[np.float64]
+
+
+def doubtful_places(run: str | Path, places: int, out: Path) -> geopandas.GeoDataFrame:
+    """Choose up to ``places`` patches of a map where it is least sure, apart on the ground, and write their middles.
+
+    ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, else
+    ``class``, and beside it ``mapped``, what the map says, and ``sure`` from 0 to 1. Raises InputError for a run
+    without classes, NothingFound where nothing can be chosen.
+    """
+    card = cards.read(run, MapCard)
+    if not card.classes:
+        raise InputError(f"run: {run} is a map of the task {card.task}; expected one of classes")
+    found = [part for path in open_map(run).paths for part in _patches(path)]
+    if not found:
+        raise NothingFound(f"run: {run} has no place that is like what {card.name} was taught")
+    sure, lon, lat, value = np.concatenate(found, axis=1)
+    rows = spaced(sure, lon, lat, places)
+    names = {c.value: c.name for c in card.classes}
+    frame = geopandas.GeoDataFrame(
+        {
+            "id": np.arange(1, len(rows) + 1),
+            field_of(card): pd.Series([None] * len(rows), dtype="str"),
+            "mapped": [names.get(int(v), str(int(v))) for v in value[rows]],
+            "sure": np.round(sure[rows], 3),
+        },
+        geometry=geopandas.points_from_xy(lon[rows], lat[rows]),
+        crs="EPSG:4326",
+    )
+    place_files.write(frame, out)
+    return frame
+
+
+def field_of(card: MapCard) -> str:
+    """The column of the labels that a package was taught by."""
+    recipe = card.training.get("recipe") or {}
+    source = recipe.get("source")
+    labels = source.get("labels") if isinstance(source, dict) else None
+    first = labels[0] if isinstance(labels, list | tuple) and labels and isinstance(labels[0], dict) else {}
+    return str(recipe.get("field") or first.get("field") or "class")
+
+
+def spaced(sure: Floats, lon: Floats, lat: Floats, places: int) -> NDArray[np.int64]:
+    """Rows of up to ``places`` candidates, the least sure first, none near another: they share the ground evenly."""
+    high = (lat.max() - lat.min()) * METRES
+    wide = (lon.max() - lon.min()) * METRES * np.cos(np.radians(lat.mean()))
+    apart = np.sqrt(max(high * wide, 1.0) / places) / 2
+    free = np.ones(len(sure), np.bool_)
+    order = np.argsort(sure, kind="stable")
+    chosen: list[int] = []
+    for row in order:
+        if len(chosen) == places:
+            break
+        if free[row]:
+            chosen.append(int(row))
+            free &= 1000 * distance(lon[row], lat[row], lon, lat) >= apart
+    return np.array(chosen, np.int64)
+
+
+def _patches(path: Path) -> Iterator[Floats]:
+    """(4, n) how sure, longitude, latitude and class of the patches of one block."""
+    layer = next((name for name in CERTAINTY if (path.parent / f"{name}.tif").is_file()), None)
+    if layer is None:
+        return
+    try:
+        with local_files(), rasterio.open(path, driver="GTiff") as classes:
+            shape = (max(1, classes.height // PATCH), max(1, classes.width // PATCH))
+            value = classes.read(1, out_shape=shape, resampling=Resampling.mode)
+            good = value != classes.nodata
+            level, known = _mean(path.parent / f"{layer}.tif", shape)
+            good &= known
+            if (path.parent / "domain.tif").is_file():
+                like, said = _mean(path.parent / "domain.tif", shape)
+                good &= ~said | (like >= INSIDE)
+            step = classes.transform @ classes.transform.scale(classes.width / shape[1], classes.height / shape[0])
+            crs = classes.crs.to_wkt()
+    except rasterio.errors.RasterioError as err:
+        raise DataError(f"{path}: not readable ({err})") from err
+    least = CERTAINTY[layer]
+    sure = np.abs(level / STORED - least) / (1 - least)
+    rows, columns = np.nonzero(good)
+    order = np.argsort(sure[rows, columns], kind="stable")[:MOST]
+    rows, columns = rows[order], columns[order]
+    x, y = step * np.stack([columns + 0.5, rows + 0.5])
+    lon, lat = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
+    if len(rows):
+        yield np.stack([sure[rows, columns], lon, lat, value[rows, columns].astype(np.float64)])
+
+
+def _mean(path: Path, shape: tuple[int, int]) -> tuple[Floats, NDArray[np.bool_]]:
+    """The mean of a layer in each patch, and where it has any."""
+    with rasterio.open(path, driver="GTiff") as layer:
+        found = layer.read(1, out_shape=shape, resampling=Resampling.average, masked=True)
+    values: Floats = found.filled(0).astype(np.float64)
+    return values, ~np.ma.getmaskarray(found)

@@ -1,0 +1,115 @@
+"""The best simple method for classes: what a pixel's own bands say, without its neighbours and without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoml.data.chips import Reader
+from geoml.data.prepare import prepare
+from geoml.data.recipe import TrainRecipe
+from geoml.data.scene import LabelledScene, Piece, Sample
+from geoml.engine.packages import cards
+from geoml.errors import InputError
+from geoml.io.cards.map_card import MapCard
+from geoml.nn.metrics import IGNORE, ClassScores
+from geoml.recipe import Frozen
+
+MOST = 50_000
+"""Pixels that are learnt from, drawn evenly."""
+TREES = 100
+
+
+class _Classifier(Protocol):
+    def fit(self, x: NDArray[np.float32], y: NDArray[np.int64]) -> Any: ...
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True)
+class SimpleComparison:
+    """Held-out scores of a package, and by name the totals of it, of the best simple method and of doing nothing."""
+
+    scores: dict[str, Any]
+    rows: dict[str, dict[str, Any]]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the package was worth it, in words."""
+        own, simple, _ = (r["miou"] or 0.0 for r in self.rows.values())
+        if own > simple:
+            return "The model is better than the best simple method on ground that it has not seen."
+        return (
+            "A simple method is as good on ground that neither has seen: draw more labels in other places before you"
+            " trust the map, or try geoml learn, which is for few labels."
+        )
+
+
+def beside(model: str | Path, recipe: Frozen) -> SimpleComparison:
+    """The scores of a package beside others on the split that it was scored on. Raises InputError for a recipe of
+    another task than classes."""
+    if not isinstance(recipe, TrainRecipe):
+        raise InputError(f"recipe: a {type(recipe).__name__}; expected one of classes")
+    card = cards.read(str(model), MapCard)
+    scores = card.scores
+    simple = best_simple(recipe, scores["split"])
+    base = scores["baseline"]
+    rows = {card.name: scores, f"{simple['method']} on each pixel": simple, f"all {base['class']}": base}
+    return SimpleComparison(scores, rows)
+
+
+def best_simple(recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
+    """``method``, ``miou`` and ``overall_accuracy`` on a split of a recipe, of the method that is best on val.
+
+    Nearest mean, logistic regression and a random forest of the standardised bands of each pixel, learnt from train.
+    """
+    from sklearn.ensemble import RandomForestClassifier  # a second to import, which a map does without
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import NearestCentroid
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    splits, read = prepare(recipe), Reader()
+    x, y = _known(splits["train"], read)
+    if len(y) > MOST:
+        chosen = np.random.default_rng(recipe.seed).choice(len(y), MOST, replace=False)
+        x, y = x[chosen], y[chosen]
+    methods: dict[str, _Classifier] = {
+        "nearest mean": make_pipeline(StandardScaler(), NearestCentroid()),
+        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        "random forest": RandomForestClassifier(TREES, class_weight="balanced", random_state=recipe.seed),
+    }
+    val, held = _known(splits["val"], read), _known(splits[split], read)
+    found: list[tuple[float, str, _Classifier]] = []
+    for name, method in methods.items():
+        method.fit(x, y)
+        scores = _scores(method, *val, len(recipe.classes))
+        found.append((scores["miou"] or scores["overall_accuracy"], name, method))
+    _, name, method = max(found, key=lambda entry: entry[0])
+    scores = _scores(method, *held, len(recipe.classes))
+    return {"method": name, "miou": scores["miou"], "overall_accuracy": scores["overall_accuracy"]}
+
+
+def _scores(method: _Classifier, x: NDArray[np.float32], truth: NDArray[np.int64], classes: int) -> dict[str, Any]:
+    counted = ClassScores(classes, 1)
+    said = np.asarray(method.predict(x), np.int64)
+    counted.update(said, np.ones_like(said), truth)
+    return counted.compute()
+
+
+def _known(
+    pieces: Sequence[Piece], read: Callable[[LabelledScene], Sample]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(n, channel) values and (n,) index of the pixels that have both."""
+    values, truth = [], []
+    for piece in pieces:
+        sample, part = read(piece.scene), piece.window.slices(piece.scene.window)
+        target = np.asarray(sample.target)[part]
+        known = sample.valid[part] & (target != IGNORE)
+        values.append(sample.image[:, *part][:, known].T.astype(np.float32))
+        truth.append(target[known].astype(np.int64))
+    return np.concatenate(values), np.concatenate(truth)

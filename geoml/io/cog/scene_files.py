@@ -1,0 +1,302 @@
+"""Rasters that somebody has, as scenes: what their headers say of bands, place and time, and what had to be told.
+
+Headers are read and no pixel. What is not known is refused with the number of files, and where a date comes from is
+said, for it may only be that of the file.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+
+from geoml.errors import DataError, InputError
+from geoml.io.cog.scaling import band_scaling
+from geoml.io.cog.scene_fields import UNUSED, SceneFields
+from geoml.io.cog.source import using
+from geoml.io.cog.spectrum import lines_of
+from geoml.io.georef import placement_of
+from geoml.io.stac.bands import BandSpec
+from geoml.io.stac.times import instant
+from geoml.io.stores.remote import is_url
+from geoml.redacted import bare, redact
+from geoml.texts import listed
+
+COMMON = (
+    *("pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075"),
+    *("rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12"),
+)
+"""Common names of the EO extension (https://github.com/stac-extensions/eo, v2.0.0)."""
+DEGREE = 111_320.0
+"""Metres of a degree of latitude."""
+
+_DAY = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:[T_-]?([01]\d|2[0-3])"
+    r"([0-5]\d)([0-5]\d))?(?!\d)"
+)
+_LANDSAT = re.compile(r"L[CETMO]0?\d\d{6}((?:19|20)\d\d)([0-3]\d\d)")
+"""FileScene ids from before Collection 1: path, row, year and day of the year."""
+_ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime")
+"""Tags with the time that a scene was taken, in small letters."""
+
+
+@dataclass(frozen=True)
+class RasterFile:
+    """The header of a file. ``names`` and ``scaling`` are of each band, None and (1, 0) where it says nothing; a last
+    band that says what is seen (``alpha``) has no name."""
+
+    href: str
+    box: GeoBox
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    scaling: tuple[tuple[float, float], ...]
+    names: tuple[str | None, ...]
+    tags: Mapping[str, str]
+    alpha: bool
+    spectral: bool
+
+    @property
+    def gsd(self) -> float:
+        """Metres of a pixel, six digits: of an oblong one the side of a square of its area."""
+        a, b, _, d, e, _ = tuple(self.box.affine)[:6]
+        x, y = math.hypot(a, d), math.hypot(b, e)
+        crs = self.box.crs
+        if crs is not None and crs.geographic:
+            middle = self.box.extent.centroid.coords[0][1]
+            x, y = x * DEGREE * math.cos(math.radians(middle)), y * DEGREE
+        elif crs is not None:
+            unit = crs.proj.axis_info[0].unit_conversion_factor if crs.proj.axis_info else 1.0
+            x, y = x * unit, y * unit
+        return float(f"{math.sqrt(x * y):.6g}")
+
+
+@dataclass(frozen=True)
+class FileScene:
+    """One scene: its files, the names of the bands of each (None: not used), its time and where that comes from."""
+
+    name: str
+    files: tuple[RasterFile, ...]
+    bands: tuple[tuple[str | None, ...], ...]
+    when: dt.datetime
+    dated_by: str
+    guessed: bool = False
+    """The time is that of the file."""
+
+    @property
+    def gsd(self) -> float:
+        """Of the finest file, metres."""
+        return min(f.gsd for f in self.files)
+
+    @property
+    def said(self) -> str:
+        """The scene in words, for a person to check."""
+        names = [name for file in self.bands for name in file if name] or ["bands by their wavelengths"]
+        crs = listed(dict.fromkeys(str(f.box.crs) for f in self.files))
+        return f"{self.name}: {listed(names, most=40)}; {self.gsd:g} m, {crs}; {self.when:%Y-%m-%d} ({self.dated_by})"
+
+
+def scenes_of(
+    places: Sequence[str], told: SceneFields, times: Sequence[str] = (), *, field: str = "scenes", undated: bool = False
+) -> list[FileScene]:
+    """The scenes of files, in their order.
+
+    Several bands and as many files of one band make one scene, else each file is one. ``undated=True`` dates those that
+    say no time by their last change. Raises InputError, naming the option (``field`` is that of the files) and how many
+    files, for what is not there, has no georeference or does not fit ``told``; TransientError for a server.
+    """
+    if twice := [redact(p) for p, n in Counter(places).items() if n > 1]:
+        raise InputError(f"{field}: {listed(twice)} given twice; expected each file once")
+    files = _opened(places, field)
+    alone = all(len(f.names) == 1 for f in files)
+    count = len(told.bands)
+    if alone and count > 1 and len(files) != count:
+        raise InputError(
+            f"bands: {count} names for {len(files)} files of one band; expected as many files, the bands of one scene"
+        )
+    groups = [files] if alone and count > 1 else [[f] for f in files]
+    if len(times) not in (0, 1, len(groups)):
+        raise InputError(f"datetime: {len(times)} for {len(groups)} scenes; expected one for all or one for each")
+    bands = [_bands(group, told) for group in groups]
+    if wrong := next((b for b in bands if _flat(b) != _flat(bands[0])), None):
+        raise InputError(
+            f"bands: scenes differ: {listed(_flat(bands[0]))} and {listed(_flat(wrong))}; expected the same, by --bands"
+            " or run apart"
+        )
+    names = _unique([_name(group) for group in groups], groups)
+    dated = [
+        _dated(group, times[k] if len(times) > 1 else times[0] if times else None) for k, group in enumerate(groups)
+    ]
+    if not undated and (lost := [n for n, (when, _) in zip(names, dated, strict=True) if when is None]):
+        raise InputError(
+            f"datetime: {len(lost)} of {len(names)} scenes say no date in tags or name: {listed(lost)}; expected"
+            " --datetime, such as 2024-06-01"
+        )
+    return [
+        FileScene(name, tuple(group), b, *(_changed(group) if when is None else (when, by)), guessed=when is None)
+        for name, group, b, (when, by) in zip(names, groups, bands, dated, strict=True)
+    ]
+
+
+def _opened(places: Sequence[str], field: str) -> list[RasterFile]:
+    """The headers. Raises one InputError for all files that cannot be used."""
+    found, wrong = [], []
+    for place in places:
+        try:
+            found.append(_header(place, field))
+        except (DataError, InputError) as err:
+            wrong.append(re.sub(r"^(item \S+, asset image \((.*?)\)): ", r"\2: ", str(err)))
+    if wrong:
+        raise InputError(f"{field}: {len(wrong)} of {len(places)} files cannot be used: {listed(wrong, joined='; ')}")
+    return found
+
+
+def _header(place: str, field: str) -> RasterFile:
+    if is_url(place) and bare(place) != place:
+        raise InputError(f"{redact(place)}: a signed URL, which a catalog may not keep; expected one without a query")
+    href = place if is_url(place) else str(Path(place).absolute())
+    if not is_url(place) and not Path(place).is_file():
+        raise InputError(f"{place}: is not a file; expected a GeoTIFF")
+
+    def inspect(dataset: rasterio.DatasetReader) -> RasterFile:
+        indexes = dataset.indexes
+        alpha = len(indexes) > 1 and dataset.colorinterp[-1] == ColorInterp.alpha
+        colours = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
+        said = [_plain(dataset.descriptions[i - 1]) for i in indexes]
+        used = len(indexes) - alpha
+        if len({*said[:used]} - {None}) < used:
+            said = [colours.get(dataset.colorinterp[i - 1]) for i in indexes]
+        known: bool = None not in said[:used] and len(set(said[:used])) == used
+        tags = {k.lower(): v for ns in (None, "IMAGERY") for k, v in dataset.tags(ns=ns).items()}
+        return RasterFile(
+            href,
+            placement_of(dataset).geobox,
+            tuple(dataset.dtypes[i - 1] for i in indexes),
+            tuple(dataset.nodatavals[i - 1] for i in indexes),
+            tuple(band_scaling(dataset, i, href) for i in indexes),
+            tuple(said[:used]) if known else (None,) * used,
+            tags,
+            alpha,
+            _spectral(dataset),
+        )
+
+    return using(BandSpec(redact(Path(place).name), "image", href, "", remote=False), inspect)
+
+
+def _spectral(dataset: rasterio.DatasetReader) -> bool:
+    """Whether the bands can be asked for by wavelength."""
+    try:
+        return bool(len(lines_of(dataset)) == dataset.count)
+    except InputError:
+        return False
+
+
+def _plain(text: str | None) -> str | None:
+    """A description as a name: common names in small letters, others as they are."""
+    words = " ".join((text or "").split())
+    return words.lower() if words.lower() in COMMON else words or None
+
+
+def _bands(group: Sequence[RasterFile], told: SceneFields) -> tuple[tuple[str | None, ...], ...]:
+    """The names of each file's bands. Raises InputError where they are not known or do not fit."""
+    count = sum(len(f.names) for f in group)
+    where = redact(Path(group[0].href).name)
+    if not told.bands:
+        if any(None in f.names and not f.spectral for f in group):
+            raise InputError(
+                f"bands: {where} has {count} {'band' if count == 1 else 'bands'} without a name; expected --bands with"
+                f" {count}, such as blue,green,red,nir"
+            )
+        return tuple(f.names for f in group)
+    if len(told.bands) == count + 1 and group[0].alpha:  # near infrared is sometimes tagged so
+        count += 1
+    if len(told.bands) != count:
+        raise InputError(f"bands: {len(told.bands)} names for the {count} bands of {where}; expected one for each")
+    used = [b for b in told.bands if b != UNUSED]
+    if not used or len(set(used)) < len(used) or "" in used:
+        raise InputError(f"bands: {listed(told.bands, joined=',')}; expected different names, - for what is not used")
+    left = iter(told.bands)
+    sizes = [len(f.names) for f in group] if len(group) > 1 else [count]
+    return tuple(tuple(None if (n := next(left)) == UNUSED else n for _ in range(size)) for size in sizes)
+
+
+def _flat(bands: Sequence[Sequence[str | None]]) -> list[str]:
+    return [name or UNUSED for file in bands for name in file]
+
+
+def _name(group: Sequence[RasterFile]) -> str:
+    """A name of letters that an item may have: that of the file, or what the names of several begin with."""
+    stems = [redact(Path(f.href).stem) for f in group]
+    shared = stems[0]
+    while len(stems) > 1 and shared and not all(s.startswith(shared) for s in stems):
+        shared = shared[:-1]
+    text = re.sub(r"[-_. ]*(B0?|band)?[-_. ]*$", "", shared) if len(stems) > 1 else shared
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)[:80] or "scene"
+
+
+def _unique(names: list[str], groups: Sequence[Sequence[RasterFile]]) -> list[str]:
+    """Names of which none comes twice; those that do say their folder too, and else their number."""
+    often = Counter(names)
+    out: list[str] = []
+    for name, group in zip(names, groups, strict=True):
+        text = name if often[name] == 1 else f"{_name([group[0]])}-{Path(group[0].href).parent.name}"
+        out.append(text if text not in out and text not in often.keys() - {name} else f"{text}-{len(out) + 1}")
+    return out
+
+
+def _dated(group: Sequence[RasterFile], told: str | None) -> tuple[dt.datetime | None, str]:
+    """When a scene was taken, by the option, the tags of its files or their names; None where nobody says it."""
+    if told is not None:
+        return _time(told), "as told"
+    tags = group[0].tags
+    sure = ((tags[k], f"its tag {k}") for k in _ACQUIRED if k in tags)
+    named = (_LANDSAT.search(Path(f.href).name) or _DAY.search(Path(f.href).name) for f in group)
+    written = ((tags[k], f"its tag {k}") for k in ("tifftag_datetime",) if k in tags)
+    found: list[tuple[str | re.Match[str], str]] = [*sure, *((m, "its name") for m in named if m), *written]
+    for text, by in found:
+        if (when := _read(text)) is not None:
+            return when, by
+    return None, ""
+
+
+def _time(text: str) -> dt.datetime:
+    """An instant, or the noon of a day. Raises InputError for another text."""
+    try:
+        return _noon(text) or instant(text).astimezone(dt.UTC)
+    except ValueError as err:
+        raise InputError(f"datetime: {text!r}; expected such as 2024-06-01 or 2024-06-01T10:30:00Z") from err
+
+
+def _noon(text: str) -> dt.datetime | None:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return None
+    return dt.datetime.combine(dt.date.fromisoformat(text), dt.time(12), dt.UTC)
+
+
+def _read(found: str | re.Match[str]) -> dt.datetime | None:
+    """The time of a tag or of a part of a name; None for what is none."""
+    try:
+        if isinstance(found, str):
+            text = re.sub(r"^(\d{4}):(\d\d):(\d\d)\b", r"\1-\2-\3", found.strip())  # as TIFF writes it
+            return _noon(text) or instant(text).astimezone(dt.UTC)
+        if found.re is _LANDSAT:
+            return dt.datetime(int(found[1]), 1, 1, 12, tzinfo=dt.UTC) + dt.timedelta(days=int(found[2]) - 1)
+        clock = dt.time(int(found[5]), int(found[6]), int(found[7])) if found[5] else dt.time(12)
+        return dt.datetime.combine(dt.date(int(found[1]), int(found[3]), int(found[4])), clock, dt.UTC)
+    except ValueError:
+        return None
+
+
+def _changed(group: Sequence[RasterFile]) -> tuple[dt.datetime, str]:
+    """The last change of a scene's files. Raises InputError for one elsewhere."""
+    if any(is_url(f.href) for f in group):
+        raise InputError(f"datetime: {redact(group[0].href)} says no date; expected --datetime, such as 2024-06-01")
+    last = max(Path(f.href).stat().st_mtime for f in group)
+    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it says no date"

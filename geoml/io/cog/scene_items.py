@@ -1,0 +1,138 @@
+"""Scenes of files as STAC items and as a static catalog, with the extensions projection, raster, eo and file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pystac
+import shapely
+import yaml
+from odc.geo.geobox import GeoBox
+from shapely.geometry import MultiPolygon, mapping
+
+from geoml.errors import InputError
+from geoml.grid.region import from_geometry, polygons_of
+from geoml.io.cog.scene_fields import SceneFields
+from geoml.io.cog.scene_files import COMMON, FileScene, RasterFile
+from geoml.io.crs import to_degrees
+from geoml.io.stac.items import bbox_of, extensions, projection, write_catalog
+from geoml.io.stores.remote import is_url
+from geoml.io.stores.store import sha256, within, write_text
+
+YAML = "catalog.yaml"
+"""Beside ``catalog.json`` where files lie outside of its folder: it says where they may lie."""
+
+
+def write_scenes(
+    scenes: Sequence[FileScene], told: SceneFields, folder: Path, description: str, *, contents: bool = False
+) -> Path:
+    """A static catalog of scenes in ``folder``; what ``--catalog`` takes.
+
+    Files below the folder are named as seen from it, and then it may be moved with them. ``contents=True`` reads the
+    files and makes their SHA-256 the version of the items, so that a run knows a file by what it holds and not by when
+    it changed. Raises InputError for a folder with another catalog.
+    """
+    folder = folder.absolute()
+    if (folder / "catalog.json").exists() and not (folder / "items").is_dir():
+        raise InputError(f"out: {folder} holds another catalog; expected an empty folder")
+    items = [_item(scene, told, folder, contents=contents) for scene in scenes]
+    catalog = write_catalog(items, folder, description)
+    outside = _outside(scenes, folder)
+    if not outside:
+        within(folder, YAML).unlink(missing_ok=True)
+        return folder
+    files = os.path.commonpath([folder.resolve(), *(p.resolve() for p in outside)])
+    said = {"title": description, "url": catalog.name, "kind": "static", "files": files}
+    write_text(within(folder, YAML), yaml.safe_dump({**said, "default_collection": folder.name}, sort_keys=False))
+    return folder / YAML
+
+
+def catalog_place(scenes: Sequence[FileScene], folder: Path) -> Path:
+    """What `write_scenes` gives, before anything is written."""
+    return folder.absolute() / YAML if _outside(scenes, folder) else folder.absolute()
+
+
+def _outside(scenes: Sequence[FileScene], folder: Path) -> list[Path]:
+    """Folders of the files of this machine that do not lie below ``folder``."""
+    return [Path(f.href).parent for s in scenes for f in s.files if not is_url(f.href) and not _inside(f, folder)]
+
+
+def footprint(scenes: Sequence[FileScene]) -> MultiPolygon:
+    """The ground that any of the scenes covers, in degrees."""
+    return polygons_of(shapely.union_all([_outline(f.box) for s in scenes for f in s.files]))
+
+
+def shared_ground(scenes: Sequence[FileScene]) -> MultiPolygon:
+    """The ground that all of the scenes cover, in degrees. Raises InputError where there is none."""
+    found = polygons_of(shapely.intersection_all([footprint([s]) for s in scenes]))
+    if found.is_empty:
+        raise InputError(f"image: {' and '.join(s.name for s in scenes)} show no common ground")
+    return found
+
+
+def _inside(file: RasterFile, folder: Path) -> bool:
+    return Path(file.href).resolve().is_relative_to(folder.resolve())
+
+
+def _item(scene: FileScene, told: SceneFields, folder: Path, *, contents: bool) -> pystac.Item:
+    shape = footprint([scene])
+    local = [Path(f.href) for f in scene.files if not is_url(f.href)]
+    properties: dict[str, object] = {"gsd": scene.gsd}
+    if contents and local:
+        properties["processing:version"] = "-".join(sha256(p)[:16] for p in local)
+    elif local:
+        last = max(p.stat().st_mtime for p in local)
+        properties["updated"] = dt.datetime.fromtimestamp(last, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    plain = shape.geoms[0] if len(shape.geoms) == 1 else shape
+    item = pystac.Item(scene.name, mapping(plain), bbox_of(shape), scene.when, properties)
+    for number, (file, names) in enumerate(zip(scene.files, scene.bands, strict=True), 1):
+        key = "image" if len(scene.files) == 1 else next((n for n in names if n), f"band-{number}")
+        item.add_asset(key, _asset(file, names, told, folder))
+    item.stac_extensions = extensions(properties, *(a.extra_fields for a in item.assets.values()))
+    return item
+
+
+def _asset(file: RasterFile, names: Sequence[str | None], told: SceneFields, folder: Path) -> pystac.Asset:
+    """A file with its place and its bands; one that is not used keeps its place in the list and has no name."""
+    remote = is_url(file.href)
+    href = file.href
+    if not remote and _inside(file, folder):
+        href = Path(os.path.relpath(Path(href).resolve(), folder.resolve() / "items")).as_posix()
+    box = file.box
+    fields = {
+        **projection(str(box.crs)),
+        "proj:shape": list(box.shape),
+        "proj:transform": list(box.affine)[:6],
+        "gsd": file.gsd,
+        **({} if remote else {"file:size": Path(file.href).stat().st_size}),
+        "bands": [_band(file, k, name, told) for k, name in enumerate(names)],
+    }
+    return pystac.Asset(href, media_type="image/tiff; application=geotiff", roles=["data"], extra_fields=fields)
+
+
+def _band(file: RasterFile, index: int, name: str | None, told: SceneFields) -> dict[str, object]:
+    scale, offset = file.scaling[index]
+    scale = scale if told.scale is None else told.scale
+    offset = told.offset if told.offset is not None else 0.0 if told.scale is not None else offset
+    nodata = file.nodata[index] if told.nodata is None else told.nodata
+    band: dict[str, object] = {"data_type": file.dtypes[index]}
+    if name:
+        band = {"name": name, **({"eo:common_name": name} if name in COMMON else {}), **band}
+    if nodata is not None:
+        band["nodata"] = nodata if math.isfinite(nodata) else str(nodata)
+    if (scale, offset) != (1.0, 0.0):
+        band |= {"raster:scale": scale, "raster:offset": offset}
+    return band if told.unit is None else {**band, "unit": told.unit}
+
+
+def _outline(box: GeoBox) -> MultiPolygon:
+    """The edge of a grid in degrees, split at the antimeridian; edges bend as they do on the map."""
+    to = to_degrees(str(box.crs))
+    assert to is not None  # placement_of has asked
+    edge = shapely.Polygon(box.extent.exterior.coords)
+    dense = shapely.segmentize(edge, edge.length / 64)
+    return from_geometry(shapely.transform(dense, to.transform, interleaved=False))
