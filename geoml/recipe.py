@@ -215,6 +215,9 @@ class PredictRecipe(Frozen):
         default=False, description="also write the probability of every class"
     )
     features: Annotated[bool, NOT_EMBED] = Field(default=True, description="also write polygons of the classes")
+    map: Annotated[bool, Unhashed("it is a page beside the result")] = Field(
+        default=True, description="also write map.html, a map to open in a browser"
+    )
     features_format: Annotated[FeatureFormats, NOT_EMBED] = Field(
         default=("parquet",),
         description="also write the polygons as gpkg, fgb or pmtiles; once for each. GeoParquet is always written",

@@ -41,7 +41,7 @@ def test_everything_that_was_promised_is_there(out: Path) -> None:
     names = {p.name for p in out.iterdir() if not p.name.startswith(".")}
     assert names == {
         "collection.json", "items", "cogs", "features.parquet", "items.parquet", "sources.parquet", "model.json",
-        "run.json", "report.html", "layers", "map.qgz", "features.qml",
+        "run.json", "report.html", "map.html", "layers", "map.qgz", "features.qml",
     }  # fmt: skip
     run = json.loads((out / "run.json").read_text())
     assert set(run["files"]) == names

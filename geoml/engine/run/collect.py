@@ -145,7 +145,9 @@ def _content(by_id: Mapping[str, PlannedBlock], done: Iterable[str]) -> str:
 
 
 def _complete(store: RunStore, plan: Plan, before: RunJson) -> bool:
-    """True when all outputs of ``before`` are published, in every format that the plan asks for."""
+    """True when all outputs of ``before`` are published, with the map and in every format that the plan asks for."""
+    if plan.recipe.map and "map" not in before["seconds"]:
+        return False
     formats = before["recipe"].get("features_format", ())
     return set(plan.recipe.features_format) <= {"parquet", *formats} and _published(store, before["files"])
 
@@ -201,6 +203,8 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, blocks, sources, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
+    if plan.recipe.map:
+        start += _write_map(store, plan, run)
     page = map_report(out, run, plan.card, output.report(out), partial(_fetched, store))
     write_text(out / "report.html", page)
     run["bytes"] |= {Path(name).stem: (out / name).stat().st_size for name in output.tables}
@@ -248,6 +252,20 @@ def republish(
     write_json(here / "run.json", run)
     store.push(*(files or {}), "report.html", "run.json")
     return run
+
+
+def _write_map(store: RunStore, plan: Plan, run: RunJson) -> float:
+    """Write the map, unless nothing has a place, and name it in ``files`` of the run. The seconds that it took."""
+    from geoml.io.webmap.page import MAP, TITLE, map_page
+
+    start, out = time.perf_counter(), store.local
+    page = map_page(out, run, plan.card, output_of(plan.card, plan.recipe).report(out), partial(_fetched, store))
+    if page is not None:
+        write_text(out / MAP, page)
+        run["files"][MAP] = TITLE
+    took = time.perf_counter() - start
+    run["seconds"]["map"] = round(run["seconds"].get("map", 0.0) + took, 3)
+    return took
 
 
 def _fetched(store: RunStore, item: pystac.Item) -> AbstractContextManager[None]:

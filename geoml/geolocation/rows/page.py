@@ -1,17 +1,13 @@
 """A map of where pictures were taken, as one HTML page that needs no network.
 
-Leaflet (BSD-2-Clause) and a small Blue Marble (NASA, public domain) are in the page; see ``vendor/README.md``. What is
+Leaflet (BSD-2-Clause) and a small Blue Marble (NASA, public domain) are in the page. What is
 written by others, such as names of files, reaches the page as JSON and is shown as text only.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 import io
-import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -27,6 +23,7 @@ from geoml.errors import InputError
 from geoml.geolocation.pictures.prepare import Row
 from geoml.geolocation.rows.schema import STATUSES
 from geoml.io.report.template import template
+from geoml.io.webmap.leaflet import data_uri, json_for_page, leaflet
 from geoml.vector.caps import cap
 
 MOST = 5000
@@ -39,7 +36,6 @@ Rings = list[list[list[float]]]
 """A polygon as Leaflet takes it: outer ring and holes of (lat, lon)."""
 
 _HERE = Path(__file__).parent
-_VENDOR = _HERE / "vendor"
 
 
 def photo_map(
@@ -74,7 +70,7 @@ def photo_map(
         summary=f"{total} pictures: {counted}.{more}",
         fine=fine,
         named=any(one["name"] for entry in entries for one in entry["topk"]),
-        data=Markup(_json(data)),
+        data=Markup(json_for_page(data, "rows")),
         **{name: Markup(text) for name, text in _parts().items()},
     )
     return page
@@ -116,7 +112,7 @@ def _entry(row: Row, small: bytes | None) -> Row:
             }
             for one in row.get("topk") or []
         ],
-        "thumbnail": None if small is None else _uri("image/jpeg", small),
+        "thumbnail": None if small is None else data_uri("image/jpeg", small),
     }
 
 
@@ -139,32 +135,11 @@ def _rings(shape: shapely.Geometry, digits: int) -> list[Rings]:
     ]
 
 
-def _json(data: object) -> str:
-    """JSON that cannot end the script element it stands in."""
-    try:
-        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as err:
-        raise InputError(f"rows: not JSON ({err}); expected finite numbers and text") from err
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
 @lru_cache(maxsize=1)
 def _parts() -> dict[str, str]:
-    """What every page holds. Addresses in Leaflet's comments and credits are cut: the page names none."""
-    style = (_VENDOR / "leaflet.css").read_text(encoding="utf-8")
-    script = gzip.decompress((_VENDOR / "leaflet.js.gz").read_bytes()).decode()
-    for address in ("https://leafletjs.com", "//# sourceMappingURL=leaflet.js.map"):
-        script = script.replace(address, "")
-    style = re.sub(r"https?://[^\s*]+", "", re.sub(r"url\(images/[^)]*\)", "none", style))
+    """What every page holds."""
     return {
-        "leaflet_css": style,
-        "leaflet_js": script,
+        **leaflet(),
         "script": (_HERE / "photo_map.js").read_text(encoding="utf-8"),
-        "background": _uri("image/jpeg", (_VENDOR / "blue-marble.jpg").read_bytes()),
+        "background": data_uri("image/jpeg", (_HERE / "vendor" / "blue-marble.jpg").read_bytes()),
     }

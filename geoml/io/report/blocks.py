@@ -131,7 +131,7 @@ def _read_block(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart,
 
 
 def _read(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart) -> BlockView:
-    files = {key: _inside(root, asset) for key, asset in item.assets.items()}
+    files = {key: file_inside(root, asset) for key, asset in item.assets.items()}
     drawn = {**part.layers, "valid": VALID}
     main = next(iter(drawn.values()))
     if main.asset not in files:
@@ -156,7 +156,7 @@ def _read(root: Path, item: pystac.Item, canvas: Canvas, part: ReportPart) -> Bl
                 step = source.height / shape[0], source.width / shape[1]
                 layers[name] = _sampled(pixels, is_known(pixels[0], drawn[name].nodata), step, at)
             for key in PICTURES.keys() & files.keys():
-                pixels, step = _picture(files[key], first.shape, shape)
+                pixels, step = read_picture(files[key], first.shape, shape)
                 layers[PICTURES[key]] = _sampled(pixels[:3], pixels[3] > 0, step, at)
         counts = item.properties.get(COUNTS) or _counted(opened, part)
         return BlockView(item.id, observed_of(counts), counts, place, layers)
@@ -173,7 +173,7 @@ def _counted(opened: Mapping[str, rasterio.DatasetReader], part: ReportPart) -> 
     return counter.counts()
 
 
-def _inside(root: Path, asset: pystac.Asset) -> Path:
+def file_inside(root: Path, asset: pystac.Asset) -> Path:
     """The file of an asset, which has to lie in the folder of the run."""
     path = Path(asset.get_absolute_href() or asset.href).resolve()
     if not path.is_relative_to(root.resolve()):
@@ -198,7 +198,7 @@ def _sampled(
     return pixels[:, y, x], good & valid[y, x]
 
 
-def _picture(path: Path, whole: tuple[int, int], shape: tuple[int, int]) -> tuple[Bytes, tuple[float, float]]:
+def read_picture(path: Path, whole: tuple[int, int], shape: tuple[int, int]) -> tuple[Bytes, tuple[float, float]]:
     """(4, y, x) RGBA of the quicklook of a block of ``whole`` pixels, no finer than needed, and the step of a pixel."""
     with Image.open(path, formats=["PNG"]) as opened:
         picture = opened.convert("RGBA")

@@ -89,7 +89,7 @@ def map_view(
     ``part`` is that of the output, and adds up their counts; ``when`` is the time of the images in words. Raises
     DataError for a table of blocks that is damaged.
     """
-    planes = _planes(run)
+    planes = planes_of(run)
     holes = _holes(run, failed, {plane.code: plane for plane in planes})
     outlines = [*blocks.outlines(), *holes]
     if not outlines:
@@ -177,7 +177,8 @@ def _counts(observed: NDArray[np.int64]) -> tuple[tuple[tuple[str, float], ...],
     return tuple(g for g in named if g[1] > 0), most
 
 
-def _planes(run: Mapping[str, Any]) -> list[Plane]:
+def planes_of(run: Mapping[str, Any]) -> list[Plane]:
+    """The planes that ``run.json`` says."""
     zones = [z for z in run.get("zones") or [] if "crs" in z and "res" in z]
     return [Plane(str(z["crs"]), float(z["res"]), float(z.get("anchor", 0))) for z in zones]
 

@@ -36,6 +36,7 @@ STAGES = {
     "write": "compress and write rows",
     "publish": "polygons, checksums, STAC item",
     "domain": "compare the images with the training data",
+    "map": "put the layers on one map",
 }
 
 LONG = 12
@@ -55,7 +56,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPar
     """
     out = Path(out)
     done, failed = _blocks(out, run)
-    blocks, problems = _read_blocks(out, done, stage)
+    blocks, problems = blocks_of_run(out, run, stage)
     planned = max(int(run.get("blocks", {}).get("planned") or 0), len(done) + len(failed))
     when, scores = _when([str(t) for t in run.get("datetime") or []]), _scores(card.scores)
     view = map_view(run, card, part, blocks, failed, when=when)
@@ -87,6 +88,7 @@ def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPar
         card=card,
         scores=scores,
         training=_training(card),
+        map="map.html" if "map.html" in (run.get("files") or {}) else None,
         files=_files(out, run.get("files") or {}),
         recipe=_yaml(_ordered(run.get("recipe") or {})),
         stages=_stages(run),
@@ -118,8 +120,11 @@ def _blocks(out: Path, run: Mapping[str, Any]) -> tuple[list[str], dict[str, str
     return sorted(map(str, done)), failed
 
 
-def _read_blocks(out: Path, done: Sequence[str], stage: Stage) -> tuple[BlockFiles | BlockRows, dict[str, str]]:
-    """The blocks that are done, and what is wrong with the items of some by id."""
+def blocks_of_run(
+    out: Path, run: Mapping[str, Any], stage: Stage = nullcontext
+) -> tuple[BlockFiles | BlockRows, dict[str, str]]:
+    """The blocks of a run that are done, and what is wrong with the items of some by id, for `map_report`."""
+    done, _ = _blocks(out, run)
     if len(done) > MANY:
         with suppress(DataError):  # some are of a geoml that did not count: then all are read from their files
             table = BlockRows(out / "items.parquet")

@@ -53,8 +53,16 @@ class PartCounter(Protocol):
         ...
 
 
+class CountTaker(Protocol):
+    """Adds up what blocks counted."""
+
+    def add(self, counted: Mapping[str, Any]) -> None:
+        """Take what a `PartCounter` counted. Raises LookupError, TypeError or ValueError for other things."""
+        ...
+
+
 @runtime_checkable
-class ReportPart(Protocol):
+class ReportPart(CountTaker, Protocol):
     """Adds up what blocks counted, and shows what they hold together."""
 
     layers: Mapping[str, ReportLayer]
@@ -64,10 +72,6 @@ class ReportPart(Protocol):
 
     def counter(self, shape: tuple[int, int], grid: Affine, crs: str) -> PartCounter:
         """Counts a block of (rows, columns) on a grid."""
-        ...
-
-    def add(self, counted: Mapping[str, Any]) -> None:
-        """Take what a `PartCounter` counted. Raises LookupError, TypeError or ValueError for other things."""
         ...
 
     def known(self, valid: int) -> int:

@@ -24,7 +24,7 @@ from geoml.grid.plane import Plane, Window
 from geoml.io.report.blocks import Painted, is_known
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.counts import COUNTS, SIDE, SKETCH, observed_of, sketch_of
-from geoml.io.report.part import ReportLayer, ReportPart
+from geoml.io.report.part import CountTaker, ReportLayer
 
 MANY = 1000
 """Blocks from which on their files are not opened: no more than some 45 pixels of the page lie along a side of one."""
@@ -72,7 +72,7 @@ class BlockRows:
         return found
 
     def paint(
-        self, canvas: Canvas, part: ReportPart, drawn: Mapping[str, ReportLayer], stored: Mapping[str, NDArray[Any]],
+        self, canvas: Canvas, part: CountTaker, drawn: Mapping[str, ReportLayer], stored: Mapping[str, NDArray[Any]],
         planes: Sequence[Plane],
     ) -> Painted:  # fmt: skip
         """Add up the counts, and paint the sketches into ``stored``, by layer (band, y, x) on the canvas."""

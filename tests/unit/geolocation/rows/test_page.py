@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
-import hashlib
 import io
 import json
 import re
@@ -119,10 +117,6 @@ def test_wrong_rows_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_what_others_made_is_as_it_came() -> None:
-    script = gzip.decompress((VENDOR / "leaflet.js.gz").read_bytes())
-    assert hashlib.sha256(script).hexdigest() in (VENDOR / "README.md").read_text()
-    assert b"Leaflet 1.9.4" in script[:200]
-    assert "Redistribution" in (VENDOR / "leaflet-LICENSE.txt").read_text()
     assert (VENDOR / "blue-marble.jpg").stat().st_size < 100_000
     with Image.open(VENDOR / "blue-marble.jpg") as image:
         assert image.size == (1024, 512)

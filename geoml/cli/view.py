@@ -1,0 +1,37 @@
+"""``geoml view``: the map of a run at full resolution, in the browser of this machine."""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from geoml.cli.common import command, out_console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "view")(view)
+
+
+def view(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="folder of a finished run, or s3://bucket/prefix")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port on 127.0.0.1; 0 takes a free one")] = 0,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="open the browser")] = True,
+) -> None:
+    """Show the map of a run with tiles of its COGs at full resolution, until Ctrl-C. Only this machine can see it.
+
+    Example:
+    geoml view out
+    """
+    from geoml.io.stores.remote import run_store
+    from geoml.io.webmap.server import serve
+    from geoml.io.webmap.tiles import RunTiles
+
+    def ready(address: str) -> None:
+        out_console.print(f"The map of {out} is at {address} (Ctrl-C ends it)", highlight=False)
+        if browser:
+            webbrowser.open(address)
+
+    serve(RunTiles.of(run_store(out)), port, ready)

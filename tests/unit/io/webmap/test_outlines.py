@@ -1,0 +1,80 @@
+"""Features on the page: all of few, the largest of many, whole rings on the right side of the antimeridian."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from shapely.geometry import box
+
+from geoml.errors import DataError
+from geoml.io.webmap import outlines as module
+from geoml.io.webmap.outlines import outlines_of, rings
+
+
+def table(path: Path, shapes: list[shapely.Geometry], **columns: object) -> Path:
+    frame = geopandas.GeoDataFrame({**columns, "bbox": [{"xmin": 0.0}] * len(shapes)}, geometry=shapes, crs="EPSG:4326")
+    frame.to_parquet(path, row_group_size=7)
+    return path
+
+
+def test_few_are_all_there(tmp_path: Path) -> None:
+    hole = box(0, 0, 1, 1) - box(0.4, 0.4, 0.6, 0.6)
+    time = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
+    path = table(tmp_path / "f.parquet", [hole, shapely.Point(3, 4)], id=["a", "b"], area_m2=[2.0, float("nan")],
+                 datetime=[time, None])  # fmt: skip
+    found = outlines_of(path, "things", 10.0, turned=False)
+    assert found is not None
+    assert (found.title, found.count, found.columns) == ("things", 2, ("id", "area_m2", "datetime"))
+    (parts, said), (point, other) = found.rows
+    assert said == ["a", 2.0, "2024-06-01T00:00:00+00:00"]
+    assert other == ["b", None, None]
+    assert [len(ring) for ring in parts[0]] == [5, 5]
+    assert shapely.Polygon([(x, y) for y, x in parts[0][0]]).equals(box(0, 0, 1, 1))
+    assert point == [[[[4.0, 3.0]]]]
+    json.dumps(found.rows, allow_nan=False)
+
+
+def test_of_many_the_largest_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 10)
+    areas = np.random.default_rng(0).permutation(50).astype(float)
+    shapes = [box(k, 0, k + 0.5, 1) for k in range(50)]
+    path = table(tmp_path / "f.parquet", shapes, id=[str(k) for k in range(50)], area_m2=areas)
+    found = outlines_of(path, "", 10.0, turned=False)
+    assert found is not None
+    assert found.count == 50
+    assert sorted(row[1][1] for row in found.rows) == list(range(40, 50))
+    assert [row[0][0][0][0][1] // 1 for row in found.rows] == sorted(int(k) for k in np.flatnonzero(areas >= 40))
+
+
+def test_rings_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES", 3000)
+    shapes = [shapely.Point(k, 0).buffer(0.4) for k in range(40)]
+    path = table(tmp_path / "f.parquet", shapes, id=[str(k) for k in range(40)])
+    found = outlines_of(path, "", 10.0, turned=False)
+    assert found is not None
+    assert 0 < sum(len(json.dumps(row[0])) for row in found.rows) <= 3000
+    assert found.count == 40
+
+
+def test_longitudes_rise_over_the_antimeridian() -> None:
+    shape = shapely.MultiPolygon([box(179, 0, 180, 1), box(-180, 0, -179, 1)])
+    east, west = rings(shape, 10.0, turned=True)
+    assert {x for _, x in east[0]} == {179, 180}
+    assert {x for _, x in west[0]} == {180, 181}
+
+
+def test_tables_that_are_none(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "summary.parquet")
+    assert outlines_of(tmp_path / "summary.parquet", "", 10.0, turned=False) is None
+    (tmp_path / "f.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match=r"f\.parquet"):
+        outlines_of(tmp_path / "f.parquet", "", 10.0, turned=False)
