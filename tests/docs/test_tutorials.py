@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -36,5 +37,12 @@ def test_a_tutorial_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     pages = ["".join(out["data"].get("text/html", "")) for out in shown if "data" in out]
     assert sum("% of the region has data" in page and "data:image/png;base64" in page for page in pages) >= 1
     assert any("leaflet" in page for page in pages)
+    told = "".join(out.text for out in shown if out.get("name") == "stdout")
+    if path.stem == "change":
+        found = [int(n) for n in re.findall(r"(\d+)% of the pixels called changed", told)]
+        assert len(found) == 4
+        assert min(found) > 50, told
+    else:
+        assert 0.8 < float(re.search(r"says water: (\d\.\d+)", told)[1]) <= 1  # type: ignore[index]
     errors = [out.text for out in shown if out.get("name") == "stderr"]
     assert not [text for text in errors if "Warning" in text], errors

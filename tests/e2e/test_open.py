@@ -112,7 +112,7 @@ def test_tables_are_frames(run: geoml.Run) -> None:
     assert run.sources["id"].tolist() == ["scene"]
     assert run.card.gsd == 10
     assert run.scores == {}
-    assert run.map is None
+    assert run.map == str(out_of(run) / "map.html")
 
 
 def test_what_is_not_there_is_named(run: geoml.Run, tmp_path: Path) -> None:

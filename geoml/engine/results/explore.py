@@ -5,9 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from odc.geo.geobox import GeoBox
-
-from geoml.engine.results.layers import grid_of
+from geoml.engine.results.layers import picture_grid
 from geoml.engine.results.page import main_layer
 from geoml.engine.results.picture import coloured
 from geoml.errors import MissingExtra
@@ -36,8 +34,7 @@ def explore(run: Run, layer: str | None = None, **options: Any) -> folium.Map:
     west, south, east, north = _bounds(run)
     found = folium.Map(**{"tiles": "OpenStreetMap", "control_scale": True, **options})
     if name := layer or main_layer(run):
-        whole = grid_of([item for item in run.items if name in item.assets])
-        web = GeoBox.from_bbox(whole.extent.to_crs("EPSG:3857").boundingbox, shape=SIDE)
+        web = picture_grid([item for item in run.items if name in item.assets], SIDE, "EPSG:3857")
         west, south, east, north = web.extent.to_crs("EPSG:4326").boundingbox
         data = run.layer(name, web)
         # folium stretches a picture between its corners, and so does the projection of the tiles

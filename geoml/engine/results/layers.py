@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import gt
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pystac
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox, geobox_union_conservative
+from odc.geo.geom import box
 
 from geoml.errors import DataError
 
@@ -69,15 +71,25 @@ def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
         about = item.properties
         crs = about.get("proj:code") or about.get("proj:projjson") or about.get("proj:wkt2")
         try:
-            box = GeoBox(tuple(about["proj:shape"]), Affine(*about["proj:transform"][:6]), crs)
+            grid = GeoBox(tuple(about["proj:shape"]), Affine(*about["proj:transform"][:6]), crs)
         except (KeyError, TypeError, ValueError) as err:
             raise DataError(f"{item.id}: its proj:shape, proj:transform and CRS are no grid ({err!r})") from err
-        grids.setdefault(str(box.crs), []).append(box)
+        grids.setdefault(str(grid.crs), []).append(grid)
     main = Counter({crs: len(boxes) for crs, boxes in grids.items()}).most_common(1)[0][0]
     whole = geobox_union_conservative(grids.pop(main))
-    for box in (b for boxes in grids.values() for b in boxes):
-        whole = geobox_union_conservative([whole, whole.enclosing(box.extent.to_crs(main))])
+    for other in (b for boxes in grids.values() for b in boxes):
+        whole = geobox_union_conservative([whole, whole.enclosing(other.extent.to_crs(main))])
     return whole
+
+
+def picture_grid(items: Sequence[pystac.Item], side: int, crs: str | None = None) -> GeoBox:
+    """A grid of ``side`` pixels, the longer way, over the valid pixels of the blocks; by default in their CRS."""
+    grid = grid_of(items)
+    west, south, east, north = zip(*(item.bbox for item in items if item.bbox), strict=True)
+    there = grid.extent if any(map(gt, west, east)) else box(min(west), min(south), max(east), max(north), "EPSG:4326")
+    target = crs or grid.crs
+    assert target is not None, "grid_of has asked for it"
+    return GeoBox.from_bbox(there.to_crs(target).boundingbox, shape=side)
 
 
 def described(stored: xr.DataArray, band: Mapping[str, Any]) -> xr.DataArray:

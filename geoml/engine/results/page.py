@@ -7,7 +7,7 @@ import html
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from geoml.engine.results.layers import classes_of, grid_of
+from geoml.engine.results.layers import classes_of, picture_grid
 from geoml.engine.results.picture import coloured, cropped
 from geoml.io.cards.domain import described
 from geoml.io.report.images import png
@@ -43,8 +43,8 @@ def main_layer(run: Run) -> str | None:
 def picture(run: Run) -> str:
     """A data URI: the map, read from its overviews, or the thumbnail of the block with most data."""
     if name := main_layer(run):
-        grid = grid_of([item for item in run.items if name in item.assets])
-        return png(cropped(coloured(run.layer(name, grid.zoom_to(SIDE)))))
+        grid = picture_grid([item for item in run.items if name in item.assets], SIDE)
+        return png(cropped(coloured(run.layer(name, grid))))
     item = max(run.items, key=lambda i: i.properties.get("geoml:valid_pixels", 0))
     return "data:image/png;base64," + base64.b64encode(run.file(item.assets["thumbnail"].href).read_bytes()).decode()
 

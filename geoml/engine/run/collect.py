@@ -17,12 +17,9 @@ from geoml.engine.contract import FinishedRun, input_of, output_of
 from geoml.engine.run.domain import of_pixels
 from geoml.engine.run.made_by import count_backends
 from geoml.engine.run.plan import MODEL, PART, STATE, Plan, PlannedBlock, read_plan
-from geoml.engine.run.readers.desktop import LAYERS, map_layers, write_desktop
-from geoml.engine.run.readers.feature_files import write_features
 from geoml.engine.run.tally import Tally, finished_item
 from geoml.errors import DataError, GeomlError, InputError, NothingFound, TransientError, limits, out_of_memory
 from geoml.grid.plane import Block
-from geoml.io.desktop.render import renders
 from geoml.io.software import count_versions
 from geoml.io.stac import search as stac
 from geoml.io.stac.item import Document
@@ -168,6 +165,9 @@ def _write(
     tallies: Sequence[Tally],
     before: RunJson | None,
 ) -> RunJson:
+    from geoml.engine.run.readers.desktop import LAYERS, map_layers, write_desktop
+    from geoml.engine.run.readers.feature_files import write_features
+    from geoml.io.desktop.render import renders
     from geoml.io.report.page import map_report  # and pyarrow, which a run that is finished does without
 
     out, start, done = store.local, time.perf_counter(), blocks.ids
