@@ -20,7 +20,10 @@ from geoml.errors import InputError
 log = logging.getLogger(__name__)
 
 PREFIX = "GEOML_"
-OTHERS = ("GEOML_NO_SKIPS", "GEOML_HEALTH", "GEOML_IMAGE", "GEOML_DOCKER_BASE", "GEOML_DOCKER_DIR")
+OTHERS = (
+    *("GEOML_NO_SKIPS", "GEOML_HEALTH", "GEOML_IMAGE", "GEOML_DOCKER_BASE", "GEOML_DOCKER_DIR"),
+    "GEOML_COMMAND",  # of QGIS, where it names the command
+)
 """Variables of the tests and of the stack: no settings, and not misspelt."""
 
 WORKERS = re.compile(r"(?P<here>here)|(?P<kind>processes|cluster):(?P<count>[1-9]\d{0,3})|(?P<tcp>(tcp|tls)://\S+:\d+)")

@@ -80,5 +80,5 @@ def test_cards_are_read_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (
         done.stdout.strip()
-        == "['change', 'detection', 'encoder', 'geolocation', 'point_classes', 'segmentation'] 10 False False"
+        == "['change', 'detection', 'encoder', 'geolocation', 'point_classes', 'segmentation'] 11 False False"
     )
