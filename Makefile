@@ -24,7 +24,7 @@ BUILD ?=
 DOCKER ?= docker
 COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
 
-.PHONY: demo test check-slow test-training fuzz lint licences docs bench bench-composite bench-train bench-geolocate \
+.PHONY: demo test check-slow test-training fuzz lint licences docs site bench bench-composite bench-train bench-geolocate \
 	bench-growth bench-start bench-stream bench-nowcast bench-tables bench-objects bench-detect bench-track bench-gpu \
 	bench-backends bench-rate bench-similar bench-ground bench-surfaces env \
 	requirements pin-base stack stack-down stack-local images
@@ -82,6 +82,9 @@ licences: env  ## what is not permissive among the packages here; fails for what
 
 docs: env  ## the tables of options in the documents, from the fields of recipes and settings
 	$(BIN)/python -m tests.docs.tables
+
+site: env  ## the documents as a site in out/site; a link that leads nowhere fails
+	cd docs/site && PYTHONPATH=. NO_MKDOCS_2_WARNING=1 ../../$(BIN)/python -m mkdocs build --strict --quiet
 
 bench: env  ## throughput and memory; see docs/performance.md
 	$(BIN)/python -m tests.benchmarks.predict $(ARGS)

@@ -48,6 +48,7 @@ def _recipes() -> list[str]:
 CHOICES = {
     "catalog": _choice(_choices(catalog_names), "URL or file"),
     "model": _choice(_choices(lambda: names(MapCard)), "folder or URL of a package"),
+    "any_model": _choice(_choices(names), "folder or URL of a package"),
     "forecast": _choice(sorted({*GRIDS, *TABLES}), "folder or URL of a package"),
     "reads": _choice(_choices(cube_names), "YAML file"),
     "ground": _choice([DELIVERED, *FILTERS.names(), *_choices(lambda: names(PointCard))], "folder of a package"),

@@ -45,7 +45,7 @@ def elevation(recipe: ElevationRecipe, out: form.Text, batch: form.Count = 8, wa
         try:
             ids = plan(recipe, out)
             steps.collect(out, steps.run_batches(out, ids, batch))
-            return show.completed(finish(recipe, out))
+            return show.completed(out, finish(recipe, out))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
 

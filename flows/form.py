@@ -45,11 +45,29 @@ def parameters_from(
         options = fields.options(kind, run.__name__)
         parameters = [_parameter(o, CHOICES.get(choices.get(n, n))) for n, o in options.items()]
         flow = fields.expand_recipe(run, parameters, lambda v: recipe({**v, **(absent(v) if absent else {})}, kind))
+        signature = inspect.signature(flow)
+        ordered = sorted(signature.parameters.values(), key=_need)
+        flow.__dict__["__signature__"] = signature.replace(parameters=ordered)
         help = "".join(f"        {n}: {o.about}.\n" for n, o in options.items())
         flow.__doc__ = f"{(run.__doc__ or '').rstrip()}\n{help}"  # its last section describes the other parameters
         return flow
 
     return make
+
+
+COMMON = ("bbox", "region", "collection", "reference", "lookback", "until", "fill", "crs", "limit", "filter")
+"""Parameters that most runs give, in the order of a form, after what is required."""
+RARE = ("batch", "wait")
+"""Last in a form: they change no result."""
+
+
+def _need(parameter: inspect.Parameter) -> tuple[int, int]:
+    """Where a parameter stands in a form: what is required first, then what is common, then the rest as written."""
+    if parameter.default is parameter.empty:
+        return 0, 0
+    if parameter.name in COMMON:
+        return 1, COMMON.index(parameter.name)
+    return (3 if parameter.name in RARE else 2), 0
 
 
 def _parameter(option: Option, choice: Schema | None) -> inspect.Parameter:

@@ -45,7 +45,7 @@ def predict(recipe: PredictRecipe, out: form.Text, batch: form.Count = 8, wait: 
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         try:
-            return show.completed(steps.collect(out, steps.run_batches(out, ids, batch)))
+            return show.completed(out, steps.collect(out, steps.run_batches(out, ids, batch)))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         finally:

@@ -1,17 +1,16 @@
-"""What a person sees of a run in Prefect: progress, a table of blocks, a link to the report, a table of changes."""
+"""What a person sees of a run in Prefect: progress, a table of blocks, a summary with a picture, a digest."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import (
-    create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -19,6 +18,7 @@ from prefect.artifacts import (
 from prefect.states import Completed
 
 from geoml import pipeline
+from geoml.engine import summary
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.state import state
 from geoml.engine.run.tally import Tally
@@ -86,7 +86,7 @@ class Progress:
 
 
 def blocks(out: str, before: Sequence[str], key: str = "blocks") -> None:
-    """A table of the blocks with their state, and a link to the report; ``before`` were still to do at the start."""
+    """A table of the blocks with their state; ``before`` were still to do at the start."""
     now, left, mine = state(out), set(pipeline.todo(out)), set(before)
     rows = [{"block": k, "state": "failed", "reason": why} for k, why in now.failed.items()]
     for block in read_plan(out).by_id():
@@ -95,20 +95,20 @@ def blocks(out: str, before: Sequence[str], key: str = "blocks") -> None:
             rows.append({"block": block, "state": how, "reason": "was done before" if how == "skipped" else ""})
     about = f"{now.done} of {now.planned} blocks of {out} are done, {len(now.failed)} failed"
     publish(create_table_artifact, rows[:ROWS], key=key, description=about)
-    report = f"{out}/report.html" if "://" in out else (Path(out) / "report.html").resolve().as_uri()
-    publish(create_link_artifact, report, "report.html", key="report", description=f"Report of {out}")
 
 
 def changes(out: str, rows: Sequence[Mapping[str, object]], failed: Mapping[str, object]) -> None:
-    """A table of the items that changed, and of the days that failed."""
+    """A table of the items that changed and of the days that failed, and a digest of both."""
     table = [{k: str(v) if k == "seen" else v for k, v in row.items()} for row in rows]
     table += [{"day": day, "change": "failed", "reason": str(err)} for day, err in failed.items()]
     if table:
         publish(create_table_artifact, table[:ROWS], key="changes", description=f"What changed in {out}")
+        publish(create_markdown_artifact, summary.digest(out, rows, failed), key="digest")
 
 
-def completed(run: dict[str, Any]) -> Any:
-    """The end of a flow: what ``run.json`` says; whether the images are like the training data, and its warnings."""
+def completed(out: str, run: dict[str, Any]) -> Any:
+    """The end of a flow: what ``run.json`` says, whether the images are like the training data; beside it a summary."""
+    publish(create_markdown_artifact, summary.markdown(out, run), key="summary")
     said = [*filter(None, [described(run)]), *warning_line(run.get("warnings") or [])]
     return Completed(data=run, message="; ".join(said))
 

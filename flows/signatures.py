@@ -15,10 +15,11 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Flow
 from prefect.blocks.system import Secret
 from prefect.exceptions import ParameterTypeError
+from prefect.runtime import flow_run
 
 from geoml.errors import InputError
 from geoml.redacted import bare, redact
-from geoml.texts import plain
+from geoml.texts import plain, short
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,8 +44,32 @@ class SecretFlow(Flow[P, R]):
 
 
 def flow(name: str, description: str) -> Callable[[Callable[P, R]], SecretFlow[P, R]]:
-    """Make a function a `SecretFlow` that prints nothing and keeps no result."""
-    return lambda run: SecretFlow(run, name=name, description=description, log_prints=False, persist_result=False)
+    """Make a function a `SecretFlow` that prints nothing and keeps no result; its runs are named by `run_name`."""
+    how = {"flow_run_name": run_name, "log_prints": False, "persist_result": False}
+    return lambda run: SecretFlow(run, name=name, description=description, **how)  # type: ignore[arg-type]
+
+
+NAMED_BY = (("recipe", "model"), ("collection", "catalog", "cube", "table", "run"), ("datetime", "until"))
+"""Of each, the first parameter that is given is a part of the name of a run."""
+LONGEST = 40
+"""Characters of a part."""
+
+
+def run_name() -> str:
+    """The name of the run that begins: model, collection and date, else the time at which it was due."""
+    given = flow_run.parameters
+    found = [next((given[n] for n in names if given.get(n)), None) for names in NAMED_BY]
+    *words, when = [_word(value) for value in found]
+    start = flow_run.scheduled_start_time
+    return " ".join(filter(None, [*words, when or f"{start:%Y-%m-%d %H:%M}"]))
+
+
+def _word(value: object) -> str:
+    """A value in a word without secrets: of a path or a URL its last part, of several dates all of them."""
+    if isinstance(value, list | tuple):
+        return short(" and ".join(map(str, value)), LONGEST)
+    text = bare(str(value or ""))
+    return short(plain(text.rstrip("/").rpartition("/")[2].removesuffix(".yaml")), LONGEST)
 
 
 def _redacted(value: object) -> object:

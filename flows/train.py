@@ -5,7 +5,6 @@ python -m flows.train RECIPE.yaml --out DIR
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from geoml import pipeline
+from geoml.engine.summary import scores_markdown
 
 from . import command, show, signatures, steps
 from .form import Text, TrainingRecipe
@@ -42,7 +42,8 @@ def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
         out: Folder of the model package (as the worker sees it); a training that was stopped goes on.
     """
     scores = score(fit(recipe, steps.absolute(out)), recipe)
-    show.publish(create_markdown_artifact, f"```json\n{json.dumps(scores, indent=1)[:20000]}\n```", key="scores")
+    page = scores_markdown(pipeline.training(recipe)[0], scores)
+    show.publish(create_markdown_artifact, page, key="scores")
     return scores
 
 

@@ -28,6 +28,8 @@ OTHERS = (
 
 WORKERS = re.compile(r"(?P<here>here)|(?P<kind>processes|cluster):(?P<count>[1-9]\d{0,3})|(?P<tcp>(tcp|tls)://\S+:\d+)")
 """Where blocks may run."""
+PUBLIC = re.compile(r"(/|[a-z0-9]+://)[^=\s]*=https?://[^\s=?#@]+")
+"""A folder or bucket, and where it is served."""
 
 
 def shipped() -> Path:
@@ -114,6 +116,11 @@ class Settings(BaseSettings):
         description="folder with PROJ grids, such as /usr/share/proj with Debian's proj-data: geoids, without"
         " which heights cannot change their datum",
     )
+    public_url: str | None = Field(
+        default=None,
+        description="where people find what is written, as FOLDER=URL, such as /data/runs=https://maps.example.org/runs:"
+        " flows link reports below FOLDER (or s3://bucket/prefix) by it",
+    )
     lease: float = Field(
         default=60.0,
         ge=0.01,
@@ -126,6 +133,13 @@ class Settings(BaseSettings):
     def _workers(cls, value: str) -> str:
         if not WORKERS.fullmatch(value):
             raise ValueError("expected here, processes:N, cluster:N or tcp|tls://host:port")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        if value is not None and not PUBLIC.fullmatch(value):
+            raise ValueError("expected FOLDER=URL with an absolute folder or a bucket, and an https or http URL")
         return value
 
     @field_validator("catalogs")

@@ -26,6 +26,7 @@ State = Literal["ok", "missing", "broken", "info"]
 EXTRAS = {
     "clouds": "cloud masks where a catalog has none",
     "cube": "cubes in HDF5 and Zarr, and motion for nowcasts",
+    "dask": "blocks on a Dask cluster",
     "geolocate": "names of places, and matching of pictures to a map",
     "huggingface": "import of segmentation networks of Hugging Face",
     "lite0": "ImageNet weights of EfficientNet-Lite0 to start a training from",
@@ -33,12 +34,16 @@ EXTRAS = {
     "onnx": "the back end onnx",
     "openvino": "the back end openvino: faster networks on Intel and AMD processors",
     "points": "clouds of points: LAS, LAZ and COPC",
+    "prefect": "flows: schedules, forms and retries under Prefect",
     "stream": "frames of videos",
     "tensorrt": "the back end tensorrt: faster networks on NVIDIA GPUs",
+    "train": "training by several processes, and logistic heads of few labels",
     "view": "geoml view: a run as tiles in the browser",
     "world": "training and trying locators of pictures from above",
 }
 """What each extra of the package enables."""
+ALL = "all"
+"""The extra that is most of the others."""
 PACKAGES = (
     "geoml",
     "torch",
@@ -156,7 +161,7 @@ def extras() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     wanted = [Requirement(text) for text in metadata.requires("geoml") or ()]
-    for extra in sorted(metadata.metadata("geoml").get_all("Provides-Extra") or ()):
+    for extra in sorted({*(metadata.metadata("geoml").get_all("Provides-Extra") or ())} - {ALL}):
         parts = [one for one in wanted if one.marker and one.marker.evaluate({"extra": extra})
                  and not one.marker.evaluate({"extra": ""})]  # fmt: skip
         absent = sorted({one.name for one in parts if _version(one.name) is None})

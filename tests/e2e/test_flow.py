@@ -80,6 +80,14 @@ def artifacts(key: str) -> list[Any]:
     return asyncio.run(ask())
 
 
+def names_of_runs() -> set[str]:
+    async def ask() -> set[str]:
+        async with get_client() as client:
+            return {run.name for run in await client.read_flow_runs()}
+
+    return asyncio.run(ask())
+
+
 def newest(key: str) -> Any:
     return max(artifacts(key), key=lambda a: a.created)
 
@@ -124,7 +132,13 @@ def test_the_flow_writes_what_the_command_writes(
     assert names == {p.relative_to(by_flow) for p in by_flow.rglob("*") if p.is_file()}
     rows = json.loads(newest("blocks").data)
     assert {r["block"] for r in rows if r["state"] == "done"} == set(run["blocks"]["done"])
-    assert "report.html" in newest("report").data
+    shown = newest("summary").data
+    assert f"Report: {by_flow}/report.html" in shown.replace("\\", "")
+    assert "![Map of classes" in shown
+    assert len(shown) < 200_000
+    areas = [line.split(" | ")[0].removeprefix("| ") for line in shown.splitlines() if line.endswith("% |")]
+    assert sorted(areas) == ["level-0", "level-1", "level-2"]
+    assert f"{Path(given['model']).name} {Path(given['query']['catalog']).name} 2024" in names_of_runs()
     assert float(newest("progress").data) == 100
     before = {p: p.stat().st_mtime_ns for p in by_flow.rglob("*")}
     again = module.predict(**flat(given), out=str(by_flow), return_state=True)
@@ -310,6 +324,9 @@ def test_the_monitor_ends_as_skipped_when_nothing_is_new(
     words = [str(file), "--out", str(out), "--until", "2024-06-05", "--lookback", "10"]
     assert nightly.main(words) == 0
     assert {(r["item"], r["change"]) for r in json.loads(newest("changes").data)} == {("scene", "new")}
+    digest = newest("digest").data
+    assert "What changed: 1 new" in digest
+    assert "| 2024-06-01 | 1 |  |  |  | days/2024-06-01/report.html |" in digest
     assert nightly.main(words) == 3
     assert "nothing new" in capsys.readouterr().err
     assert nightly.main([*words[:4], "2023-06-05"]) == 3

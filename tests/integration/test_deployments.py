@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ def server(prefect_server: Any) -> Server:
     """The server with everything deployed to the process pool ``geoml``, as an engineer does it once."""
     prefect_server.command("work-pool", "create", "geoml", "--type", "process", "--overwrite")
     told = prefect_server.command("deploy", "--all", "--prefect-file", FILE)
-    assert told.count("successfully created") == 5, told
+    assert told.count("successfully created") == 9, told
     return Server(prefect_server)
 
 
@@ -153,7 +154,7 @@ def test_the_form_is_flat_typed_and_described(server: Server) -> None:
 def test_the_monitor_is_scheduled_by_cron_in_a_time_zone(server: Server) -> None:
     nightly = server.deployment("monitor/nightly")
     (schedule,) = nightly["schedules"]
-    assert schedule["active"]
+    assert not schedule["active"], "it has the demo's parameters until somebody gives it others"
     assert schedule["schedule"]["cron"] == "15 3 * * *"
     assert schedule["schedule"]["timezone"] == "Europe/Berlin"
     assert nightly["work_pool_name"] == "geoml"
@@ -175,7 +176,9 @@ def test_a_run_by_hand_is_watched_to_its_end(server: Server, worker: Any, model:
     found = server.artifacts(last["id"])
     assert float(found["progress"]) == 100
     assert [r["state"] for r in json.loads(found["blocks"])] == ["done"] * now.planned
-    assert "report.html" in found["report"]
+    assert "data:image/png;base64," in found["summary"]
+    assert "report.html" in found["summary"]
+    assert last["name"] == f"{Path(model).name} {catalog.name} 2024-06"
 
     wrong = run(server, "predict/adhoc", recipe(model, catalog, out=str(out), composite="best"), "--watch")
     assert wrong.returncode == 1, "refused by the form before a run is made"
@@ -185,6 +188,17 @@ def test_a_run_by_hand_is_watched_to_its_end(server: Server, worker: Any, model:
     last = server.runs(server.deployment("predict/adhoc")["id"])[-1]
     assert last["state"]["type"] == "FAILED"
     assert "no-such-model" in last["state"]["message"]
+
+
+def test_the_automations_of_messages_are_taken_by_the_server(server: Server) -> None:
+    env = {**os.environ, **server.prefect.env, "NOTIFY_URL": "http://127.0.0.1:9/S3CRET"}
+    for _ in range(2):  # given again, nothing is there twice
+        words = [sys.executable, "-m", "flows.notify"]
+        made = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+    named = [a["name"] for a in server.ask("POST", "/automations/filter", {})]
+    assert sorted(named) == ["geoml: a run failed", "geoml: something new"]
+    assert "S3CRET" not in json.dumps(server.ask("POST", "/block_documents/filter", {}))
 
 
 def test_the_monitor_runs_by_schedule_as_items_arrive(server: Server, worker: Any, model: str, tmp_path: Path) -> None:
