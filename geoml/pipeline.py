@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pystac
 
 from geoml.data.recipe import RasterRecipe, recipe_file
-from geoml.engine.images import catalog as images
+from geoml.engine.images import settle as images
 from geoml.engine.images.recipe import PredictAsked
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import monitor as monitoring

@@ -25,7 +25,7 @@ def embed(asked: EmbedAsked, out: Out, dry_run: DryRun = False, backend: Runs = 
       -b 12.2 45.3 12.4 45.5 -t 2024-05 -t 2024-07 -o venice
     """
     from geoml.engine.cards.encoder import EMBEDDING
-    from geoml.engine.images.catalog import planned
+    from geoml.engine.images.settle import planned
     from geoml.engine.run.planned import card_of
 
     with planned(asked, None if dry_run else out) as recipe:

@@ -35,7 +35,7 @@ def predict(asked: PredictAsked, out: Out, dry_run: DryRun = False, backend: Run
       -b -54.73 -25.46 -54.46 -25.15 -t 2020-05-18 --crs data -o itaipu
     geoml predict -m crops --image scene.tif -o crops-map
     """
-    from geoml.engine.images.catalog import planned
+    from geoml.engine.images.settle import planned
 
     with planned(asked, None if dry_run else out) as recipe:
         run(recipe, out, dry_run=dry_run, backend=backend)

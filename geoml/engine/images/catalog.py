@@ -1,4 +1,4 @@
-"""A run over files that somebody has: a catalog of them in the folder of the run, and the recipe over it.
+"""The catalog of the files that a run is over, in the folder of the run, and the recipe over it.
 
 Model and files are enough: the region is where the files are, bands are what they say or what is told.
 """
@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import shapely
 from shapely.geometry import MultiPolygon
 
-from geoml import fields
 from geoml.engine.cards.encoder import EncoderCard
-from geoml.engine.images.recipe import Asked, PredictAsked
+from geoml.engine.images.recipe import Asked, plain
 from geoml.engine.packages import cards
-from geoml.engine.run.plan import STATE
 from geoml.errors import InputError
 from geoml.io.cards.kinds import card_of as kind_of
 from geoml.io.cards.map_card import MapCard
@@ -28,11 +23,9 @@ from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import footprint, shared_ground, write_scenes
 from geoml.io.stac.times import rfc3339
-from geoml.io.stores.bucket import is_bucket
-from geoml.io.stores.claim import claim
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, within, write_json
-from geoml.recipe import EmbedRecipe, Frozen, PredictRecipe, differences, parse
+from geoml.recipe import Frozen, PredictRecipe, differences
 
 log = logging.getLogger(__name__)
 
@@ -43,45 +36,8 @@ REGION = "region.geojson"
 ANY_TIME = "../.."
 
 
-def asked(value: Mapping[str, object]) -> PredictAsked:
-    """The fields of a prediction, those of its query among them or apart. Raises InputError."""
-    known = fields.options(PredictAsked)
-    nested = {} if "query" in value else fields.nested(PredictAsked, value)
-    return parse(PredictAsked, {**nested, **{k: v for k, v in value.items() if k not in known or not nested}}, "recipe")
-
-
-@contextmanager
-def planned(recipe: Asked, out: str | Path | None) -> Iterator[PredictRecipe]:
-    """`settled` in the folder ``out``; without one in a folder that is gone afterwards, for a look at the plan."""
-    if out is not None or not recipe.image:
-        yield settled(recipe, out or "")
-        return
-    with TemporaryDirectory(prefix="geoml-") as folder:
-        yield _over_files(recipe, Path(folder), contents=False)
-
-
-def settled(recipe: Asked, out: str | Path) -> PredictRecipe:
-    """The recipe of a run over a catalog: as asked, or over that of the images, which lies in ``out`` then.
-
-    Raises InputError for files that cannot be used, bands that are not known, another number of images than the model
-    takes, a bucket as ``out``, and a folder with the map of other images.
-    """
-    if not recipe.image:
-        return _plain(recipe, dict(recipe.query))
-    if is_bucket(out):
-        raise InputError(f"out: {out} is a bucket; a run over files keeps its catalog beside it, expected a folder")
-    cards.find(recipe.model)  # said before a folder is made
-    return _over_files(recipe, (claim(out, STATE).local / STATE).resolve(), contents=True)
-
-
-def _plain(recipe: Asked, query: Mapping[str, Any], crs: str = "utm") -> PredictRecipe:
-    kind = EmbedRecipe if isinstance(recipe, EmbedRecipe) else PredictRecipe
-    given = {name: getattr(recipe, name) for name in kind.model_fields if name != "query"}
-    given |= {"crs": crs} if recipe.crs == "auto" else {}
-    return parse(kind, {**given, "query": dict(query)}, "recipe")
-
-
-def _over_files(recipe: Asked, folder: Path, *, contents: bool) -> PredictRecipe:
+def over_files(recipe: Asked, folder: Path, *, contents: bool) -> PredictRecipe:
+    """The recipe of a run over the images, of which ``folder`` gets a catalog; see `geoml.engine.images.settle`."""
     query = recipe.query
     places = [p if is_url(p) else str(Path(p).absolute()) for p in recipe.image]
     try:
@@ -100,7 +56,7 @@ def _over_files(recipe: Asked, folder: Path, *, contents: bool) -> PredictRecipe
         shape = json.loads(shapely.to_geojson(ground))
         write_json(path, {"type": "Feature", "properties": {}, "geometry": shape})
         region = {"region": str(path)}
-    return _plain(recipe, {**dict(query), **region, "catalog": str(catalog), "datetime": dates}, _crs(scenes))
+    return plain(recipe, {**dict(query), **region, "catalog": str(catalog), "datetime": dates}, _crs(scenes))
 
 
 def _crs(scenes: list[FileScene]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from geoml.io.cog.scene_fields import SceneFields
-from geoml.recipe import EmbedRecipe, Place, PredictRecipe, Query, When
+from geoml.recipe import EmbedRecipe, Place, PredictRecipe, Query, When, parse
 
 
 def _listed(value: object) -> object:
@@ -82,3 +83,11 @@ class EmbedAsked(EmbedRecipe, Images):
 
 
 Asked = PredictAsked | EmbedAsked
+
+
+def plain(recipe: Asked, query: Mapping[str, Any], crs: str = "utm") -> PredictRecipe:
+    """The recipe of a run over a catalog, with another query; ``crs`` is what auto stands for. Raises InputError."""
+    kind = EmbedRecipe if isinstance(recipe, EmbedRecipe) else PredictRecipe
+    given = {name: getattr(recipe, name) for name in kind.model_fields if name != "query"}
+    given |= {"crs": crs} if recipe.crs == "auto" else {}
+    return parse(kind, {**given, "query": dict(query)}, "recipe")
