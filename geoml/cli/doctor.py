@@ -235,7 +235,7 @@ def disks() -> Iterator[Finding]:
 
 
 def environment() -> Iterator[Finding]:
-    """Variables that change what geoml does, by name, and the values that hold no secret; looked at before libraries set their own."""
+    """Variables that change what geoml does, with values that hold no secret; looked at before libraries set theirs."""
     own = {f"{PREFIX}{field}".upper() for field in Settings.model_fields}
     for name in sorted(os.environ):
         if VARIABLES.match(name):

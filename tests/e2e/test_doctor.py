@@ -22,7 +22,14 @@ __all__ = ["said", "wide"]  # fixtures
 @prints("doctor")
 def test_doctor(said: Callable[..., str], cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-show-me")
-    for name in ("GDAL_HTTP_USERPWD", "GDAL_HTTP_HEADERS", "GDAL_HTTP_COOKIE", "AZURE_SAS", "GEOML_OTHER", "https_proxy"):
+    for name in (
+        "GDAL_HTTP_USERPWD",
+        "GDAL_HTTP_HEADERS",
+        "GDAL_HTTP_COOKIE",
+        "AZURE_SAS",
+        "GEOML_OTHER",
+        "https_proxy",
+    ):
         monkeypatch.setenv(name, "do-not-show-me")
     monkeypatch.setenv("GDAL_CACHEMAX", "64")
     monkeypatch.setenv("GEOML_DATA", "https://user:do-not-show-me@host.example/data")
