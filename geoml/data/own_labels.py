@@ -25,6 +25,7 @@ from geoml.errors import InputError
 from geoml.grid.region import polygonal, polygons_of, utm_crs
 from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import catalog_place, footprint, write_scenes
+from geoml.io.crs import true_metres
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, sha256, within, write_text
 from geoml.io.tables import place_files, vectors
@@ -168,12 +169,12 @@ def _contents(split: GroundSplit, classes: Sequence[str], scenes: Sequence[FileS
 
 
 def _grid(scenes: Sequence[FileScene]) -> tuple[str, float, float]:
-    """CRS, pixel size in metres and phase of the plane: those of the images where they share one in metres."""
+    """CRS, pixel size in metres and phase of the plane: those of the images where they share one in true metres."""
     boxes = [f.box for s in scenes for f in s.files]
     gsd = min(s.gsd for s in scenes)
     shared = {b.crs for b in boxes}
     crs = next(iter(shared))
-    if len(shared) == 1 and crs is not None and crs.projected and crs.units == ("metre", "metre"):
+    if len(shared) == 1 and all(true_metres(b) for b in boxes):
         box = next(f.box for s in scenes for f in s.files if f.gsd == gsd)
         square = abs(abs(box.affine.a) - gsd) < 1e-6 * gsd and abs(abs(box.affine.e) - gsd) < 1e-6 * gsd
         phases = [(v / gsd) % 1 for v in (box.affine.c, box.affine.f)]

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 MAX_TEXT = 100_000
 """Characters of a CRS; more is no CRS."""
 
+STRETCHED = 0.02
+"""Of its metres a map may be off those on the ground: what UTM, 0.1 %, and national grids are not, web Mercator beyond
+11 degrees of latitude is."""
+
 FULL_TURN = 360.0
 """Degrees of longitude around the Earth."""
 
@@ -125,6 +129,31 @@ def to_degrees(crs: str) -> pyproj.Transformer | None:
         return pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
     except ProjError:
         return None
+
+
+@lru_cache(maxsize=4096)
+def stretch(box: GeoBox) -> float:
+    """Metres of the map for a metre on the ground in the middle of a grid: by area, 2 for web Mercator at 60° N.
+
+    1 for degrees and where the projection says nothing there.
+    """
+    flat = None if box.crs is None else horizontal(box.crs.proj)
+    if flat is None or not flat.is_projected:
+        return 1.0
+    x, y = box.affine * (box.shape[1] / 2, box.shape[0] / 2)
+    try:
+        plane = pyproj.Proj(flat)
+        areal = float(plane.get_factors(*plane(x, y, inverse=True)).areal_scale)
+    except ProjError:
+        return 1.0
+    return math.sqrt(areal) if math.isfinite(areal) and areal > 0 else 1.0
+
+
+def true_metres(box: GeoBox) -> bool:
+    """Whether the numbers of a plane are metres on the ground, to within `STRETCHED`."""
+    crs = box.crs
+    metres = crs is not None and crs.projected and crs.units == ("metre", "metre")
+    return metres and abs(stretch(box) - 1) <= STRETCHED
 
 
 def sample_points(box: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
