@@ -8,8 +8,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pyproj
 import pystac
 import shapely
 import yaml
@@ -17,10 +15,10 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import MultiPolygon, mapping
 
 from geoml.errors import InputError
-from geoml.grid.region import from_geometry, polygons_of
+from geoml.grid.region import polygons_of
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.cog.scene_files import COMMON, FileScene, RasterFile
-from geoml.io.crs import to_degrees
+from geoml.io.crs import in_degrees, to_degrees
 from geoml.io.stac.items import bbox_of, extensions, projection, write_catalog
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import sha256, within, write_text
@@ -132,22 +130,9 @@ def _band(file: RasterFile, index: int, name: str | None, told: SceneFields) -> 
 
 
 def _outline(box: GeoBox) -> MultiPolygon:
-    """The edge of a grid in degrees, split at the antimeridian; edges bend as they do on the map, and one around a pole
-    holds it."""
+    """The edge of a grid in degrees, split at the antimeridian; edges bend as they do on the map."""
     to = to_degrees(str(box.crs))
     assert to is not None  # placement_of has asked
     edge = shapely.Polygon(box.extent.exterior.coords)
     dense = shapely.segmentize(edge, edge.length / 64)
-    for pole in (90.0, -90.0):
-        x, y = to.transform(0.0, pole, direction="INVERSE")
-        if math.isfinite(x) and math.isfinite(y) and bool(shapely.contains_xy(edge, x, y)):
-            return from_geometry(_around(dense, to, pole))
-    return from_geometry(shapely.transform(dense, to.transform, interleaved=False))
-
-
-def _around(edge: shapely.Polygon, to: pyproj.Transformer, pole: float) -> shapely.Polygon:
-    """What an edge that goes once around a pole holds: between it and the pole on a map of degrees."""
-    lon, lat = to.transform(*shapely.get_coordinates(edge).T)
-    lon = np.unwrap(lon, period=360)
-    top = np.linspace(lon[-1], lon[0], 5)  # steps of 90 degrees, none of which is taken for a way around
-    return shapely.Polygon([*zip(lon, lat, strict=True), *((x, pole) for x in top)])
+    return in_degrees(dense, to)

@@ -14,6 +14,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from geoml.cube.footprint import footprint as grid_footprint
 from geoml.data.own_labels import _grid
 from geoml.engine.images.catalog import _crs
 from geoml.errors import InputError
@@ -21,6 +22,7 @@ from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.cog.scene_files import scenes_of
 from geoml.io.cog.scene_items import footprint
 from geoml.io.crs import stretch, true_metres
+from geoml.io.cubes.catalog import outline_of
 
 ONE = SceneFields(bands=("grey",))
 TWO = SceneFields(bands=("red", "nir"))
@@ -81,6 +83,14 @@ def test_an_image_around_a_pole_has_all_of_its_ground(tmp_path: Path, crs: str, 
     sure = np.abs(from_edge) > 30_000  # edges are lines between points on the map
     assert np.array_equal(shapely.contains_xy(ground, lon, lat)[sure], (from_edge < 0)[sure])
     assert bool(shapely.contains_xy(ground, 17.0, pole * 0.99999)) == (off == 0)
+
+
+def test_grids_of_cubes_and_of_chips_have_their_ground_around_a_pole_too() -> None:
+    box = GeoBox((16, 16), Affine(250_000, 0, -2e6, 0, -250_000, 2e6), "EPSG:3413")
+    for found in (outline_of(box), grid_footprint(box)):
+        assert found is not None
+        assert shapely.contains_xy(found, [0.0, 179.0, -90.0], [89.9, 88.0, 80.0]).all()
+        assert not shapely.contains_xy(found, 0.0, 60.0)
 
 
 def test_files_of_one_scene_are_of_one_date(tmp_path: Path) -> None:
