@@ -26,7 +26,7 @@ class OverImages(Query):
     @model_validator(mode="after")
     def _one_region(self) -> Self:
         if self.bbox is not None and self.region is not None:
-            raise ValueError("bbox, region: give one of them, or with images none: it is then where they are")
+            raise ValueError("bbox, region: give one of them, or neither beside images")
         return self
 
 
