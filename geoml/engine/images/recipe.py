@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.recipe import EmbedRecipe, Place, PredictRecipe, Query, When, parse
-
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 class OverImages(Query):
@@ -37,7 +33,7 @@ class OverImages(Query):
 class Images(SceneFields):
     """The files of a run."""
 
-    image: Annotated[tuple[Place, ...], BeforeValidator(_listed)] = Field(
+    image: tuple[Place, ...] = Field(
         default=(),
         description="GeoTIFF file or URL in the place of a catalog; again for further ones, of a model of several dates"
         " one for each, the earlier first",
