@@ -96,7 +96,8 @@ def _ranks(file: pq.ParquetFile, ranks: Sequence[str]) -> NDArray[np.float64] | 
     if not ranks:
         return None
     column = file.read([ranks[0]]).column(0).combine_chunks()
-    return np.nan_to_num(pc.fill_null(column, 0).to_numpy().astype(np.float64))
+    values: NDArray[np.float64] = np.nan_to_num(pc.fill_null(column, 0).to_numpy().astype(np.float64))
+    return values
 
 
 def _spread(count: int) -> Numbers:
