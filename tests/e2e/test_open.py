@@ -16,7 +16,7 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
-import rioxarray  # noqa: F401, its accessor
+import rioxarray
 import shapely
 import xarray as xr
 from affine import Affine
@@ -288,6 +288,53 @@ def test_apply_takes_a_file(threshold: str, tmp_path: Path) -> None:
     assert found.odc.crs == SCENE.crs
     plain = xr.DataArray(SCENE.data, dims=("band", "y", "x"), attrs={"nodata": 0})  # by order; no place on the Earth
     assert (geoml.apply(threshold, plain, scale=1e-4)["class"].values == TRUTH).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*differ across bands")
+def test_apply_takes_bands_with_scalings_of_their_own(threshold: str, tmp_path: Path) -> None:
+    """As rioxarray reads them; twice the number with half the scale is the same value."""
+    path = tmp_path / "image.tif"
+    data = np.stack([SCENE.data[0], np.where(SCENE.data[1] > 0, SCENE.data[1] * 2, 0)]).astype(np.uint16)
+    testing.write_cog(path, data, crs=SCENE.crs, transform=SCENE.transform, nodata=0)
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.scales = (SCENE.scale, SCENE.scale / 2)
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    assert "scale_factor" not in array.attrs
+    for image in (path, array):
+        assert (geoml.apply(threshold, image)["class"].values == TRUTH).all()
+    other = array.isel(band=[1]).pad(band=(0, 2), mode="edge")
+    with pytest.raises(InputError, match=r"scales has 2 numbers for 3 bands; expected one each, or scale="):
+        geoml.apply(threshold, other.assign_coords(band=["red", "nir", "swir"]))
+
+
+FEET = "EPSG:2263"
+"""Of New York, in feet of the US survey."""
+
+
+@pytest.mark.parametrize(
+    ("crs", "origin", "size", "said"),
+    [
+        ("EPSG:32621", (600_000, 7_200_000), (10, 10), ""),
+        ("EPSG:32621", (600_000, 7_200_000), (20, 10), "20 x 10"),
+        (FEET, (980_000, 200_000), (10 / 0.3048, 10 / 0.3048), ""),
+        (FEET, (980_000, 200_000), (10, 10), "3.05"),
+        ("EPSG:3857", (0, 8_399_738), (20, 20), ""),  # at 60° N: half of that on the ground
+        ("EPSG:3857", (0, 8_399_738), (10, 10), "5.01 x 5"),
+        ("EPSG:4326", (0, 60), (2e-4, 1e-4), ""),
+        ("EPSG:4326", (0, 60), (1e-4, 1e-4), "5.58 x 11.1"),
+    ],
+)
+def test_apply_knows_how_large_pixels_are_on_the_ground(
+    crs: str, origin: tuple[float, float], size: tuple[float, float], said: str, threshold: str
+) -> None:
+    grid = GeoBox((20, 20), Affine(size[0], 0, origin[0], 0, -size[1], origin[1]), crs)
+    made = xr.DataArray(np.full((2, 20, 20), 3000, np.uint16), xr_coords(grid), ("band", *grid.dimensions))
+    if not said:
+        assert geoml.apply(threshold, made, scale=1e-4)["class"].shape == (20, 20)
+        return
+    with pytest.raises(InputError, match=f"pixels of {said} m; .* takes 10 m"):
+        geoml.apply(threshold, made, scale=1e-4)
 
 
 def test_apply_refuses_what_does_not_fit(threshold: str, catalog: Path, tmp_path: Path) -> None:
