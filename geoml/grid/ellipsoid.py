@@ -21,10 +21,11 @@ def pixel_metres(transform: Affine, shape: tuple[int, int], crs: str) -> tuple[f
     Not finite where the CRS does not reach. Raises pyproj's ProjError for a CRS without a place on the Earth.
     """
     row, col = shape[0] / 2, shape[1] / 2
-    places = [transform @ at for at in ((col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5))]
+    ends = (col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)
+    x, y = np.array([transform @ at for at in ends]).T
     to = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    lon, lat = (np.asarray(v) for v in to.transform(*zip(*places, strict=True)))
+    lon, lat = (np.asarray(v) for v in to.transform(x, y))
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return float("nan"), float("nan")
-    _, _, (x, y) = WGS84.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
-    return float(x), float(y)
+    _, _, apart = WGS84.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
+    return float(apart[0]), float(apart[1])

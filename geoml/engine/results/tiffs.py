@@ -38,7 +38,7 @@ class _Tiff(MemoryFile):  # type: ignore[misc]
         return rasterio.open(self._path, driver="GTiff", sharing=sharing, **options)
 
 
-class _Reader(RioReader):  # type: ignore[misc]
+class _Reader(RioReader):
     """Reads one file. Raises DataError for one that is no readable TIFF."""
 
     def __init__(self, src: RasterSource, ctx: Any) -> None:
@@ -51,7 +51,7 @@ class _Reader(RioReader):  # type: ignore[misc]
             raise DataError(f"{self._src.uri}: not readable as a TIFF ({clean(str(err))})") from None
 
 
-class TiffDriver(RioDriver):  # type: ignore[misc]
+class TiffDriver(RioDriver):
     """The reader that `odc.stac.load` takes as ``driver``."""
 
     def capture_env(self) -> dict[str, Any]:
