@@ -10,8 +10,9 @@ from typing import Any
 from prefect import task
 from prefect.states import Completed
 
-from flows import command, form, signatures, steps
 from geoml.engine.run.estimate import sample_places
+
+from . import command, form, signatures, steps
 
 
 @task(persist_result=False)

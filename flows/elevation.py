@@ -14,7 +14,7 @@ from geoml.elevation import steps as heights
 from geoml.elevation.recipe import ElevationRecipe
 from geoml.errors import NothingFound
 
-from . import command, form, show, signatures, steps
+from . import command, form, show, signatures, steps, summaries
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)
@@ -44,8 +44,10 @@ def elevation(recipe: ElevationRecipe, out: form.Text, batch: form.Count = 8, wa
     with steps.exclusive(out, wait):
         try:
             ids = plan(recipe, out)
-            steps.collect(out, steps.run_batches(out, ids, batch))
-            return show.completed(out, finish(recipe, out))
+            tallies = steps.run_batches(out, ids, batch)
+            with summaries.summarised(out):
+                steps.collect(out, tallies)
+                return show.completed(finish(recipe, out))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
 

@@ -9,9 +9,10 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from flows import command, form, show, signatures, steps
 from geoml.engine.run.estimate import COLUMN
 from geoml.engine.run.estimate import estimate as estimate_areas
+
+from . import command, form, show, signatures, steps
 
 
 @task(persist_result=False)

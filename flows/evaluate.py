@@ -10,11 +10,12 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from pydantic import WithJsonSchema
 
-from flows import command, show, signatures, steps
-from flows.choices import CHOICES
-from flows.form import TrainingRecipe
 from geoml import pipeline
 from geoml.engine.summary import scores_markdown
+
+from . import command, show, signatures, steps
+from .choices import CHOICES
+from .form import TrainingRecipe
 
 Model = Annotated[str, WithJsonSchema(CHOICES["any_model"])]
 

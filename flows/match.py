@@ -10,10 +10,11 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
-from flows import command, form, show, signatures, steps
 from geoml.errors import NothingFound
 from geoml.geolocation import steps as geolocation
 from geoml.geolocation.recipe import MapRecipe
+
+from . import command, form, show, signatures, steps
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)

@@ -20,7 +20,7 @@ from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from flows.server import patiently
+from .server import patiently
 
 BLOCK = "geoml-notify"
 BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"

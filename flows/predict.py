@@ -17,7 +17,7 @@ from geoml.engine.run.plan import check
 from geoml.errors import NothingFound
 from geoml.recipe import PredictRecipe
 
-from . import command, form, show, signatures, steps
+from . import command, form, show, signatures, steps, summaries
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=steps.transient, persist_result=False)
@@ -45,7 +45,9 @@ def predict(recipe: PredictRecipe, out: form.Text, batch: form.Count = 8, wait: 
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         try:
-            return show.completed(out, steps.collect(out, steps.run_batches(out, ids, batch)))
+            tallies = steps.run_batches(out, ids, batch)
+            with summaries.summarised(out):
+                return show.completed(steps.collect(out, tallies))
         except NothingFound as err:
             return Completed(name="Skipped", message=str(err))
         finally:

@@ -103,12 +103,11 @@ def changes(out: str, rows: Sequence[Mapping[str, object]], failed: Mapping[str,
     table += [{"day": day, "change": "failed", "reason": str(err)} for day, err in failed.items()]
     if table:
         publish(create_table_artifact, table[:ROWS], key="changes", description=f"What changed in {out}")
-        publish(create_markdown_artifact, summary.digest(out, rows, failed), key="digest")
+        publish(lambda: create_markdown_artifact(summary.digest(out, rows, failed), key="digest"))
 
 
-def completed(out: str, run: dict[str, Any]) -> Any:
-    """The end of a flow: what ``run.json`` says, whether the images are like the training data; beside it a summary."""
-    publish(create_markdown_artifact, summary.markdown(out, run), key="summary")
+def completed(run: dict[str, Any]) -> Any:
+    """The end of a flow: what ``run.json`` says, and whether the images are like the training data."""
     said = [*filter(None, [described(run)]), *warning_line(run.get("warnings") or [])]
     return Completed(data=run, message="; ".join(said))
 

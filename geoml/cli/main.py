@@ -170,7 +170,7 @@ def area_next(
     run: Annotated[str, typer.Argument(help="folder of a run with classes")],
     out: Annotated[Path, typer.Option("--out", help=".gpkg or .geojson file to fill in")],
     places: Annotated[int, typer.Option("--places", help="at most so many")] = 20,
-    seed: Annotated[int, typer.Option("--seed", help="another one looks at other pixels")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="of a run of geoml learn: another one looks at other pixels")] = 0,
 ) -> None:
     """Places to label next: where a map is unsure of what it was taught, spread over the ground.
 

@@ -12,6 +12,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geoml.errors import InputError
 from geoml.grid.region import from_bbox, from_geometry
+from geoml.io.crs import in_degrees
 
 POLAR = 84.0
 """Degrees of latitude; a box around a pole is no polygon in longitude and latitude."""
@@ -34,11 +35,12 @@ def footprint(geobox: GeoBox) -> MultiPolygon | None:
     rows = np.concatenate([zero, t, one, 1 - t]) * height
     a = geobox.affine
     move = _to_degrees(str(geobox.crs))
-    lon, lat = move.transform(a.a * cols + a.b * rows + a.c, a.d * cols + a.e * rows + a.f)
+    x, y = a.a * cols + a.b * rows + a.c, a.d * cols + a.e * rows + a.f
+    lon, lat = move.transform(x, y)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()) or np.abs(lat).max() > POLAR:
         return None
     try:
-        return from_geometry(Polygon(np.column_stack([lon, lat])))
+        return in_degrees(Polygon(np.column_stack([x, y])), move)
     except InputError:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import geopandas as gpd
@@ -11,7 +11,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geoml.errors import InputError
+from geoml.grid.region import polygonal, polygons_of
 from geoml.texts import listed
+
+Indexes = NDArray[np.int64]
 
 SIDES = (256, 128, 64, 32, 16, 8)
 """Sides of squares in pixels, from the largest; the first that gives every class enough of each split is used."""
@@ -24,6 +27,10 @@ TRIES = 100
 """Orders of the squares that are tried for each side."""
 LEAST = 3
 """Squares of a class: one to learn from, one to choose by, one to score on."""
+AT_ONCE = 1024
+"""Squares of a label that are cut at once; larger ones are halved first, so that empty ground costs nothing."""
+MOST = 250_000
+"""Pieces that are held."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,20 @@ def split_ground(
     """Cut labels (polygons with an index ``label``, in a CRS in metres) into train, val and test by squares of ground.
 
     A square belongs to one split whole. ``side`` in metres is tried alone where it is given. Raises InputError with the
-    counts of each class where no side leaves a class in three squares, one in each split.
+    counts of each class where no side leaves a class in three squares, one in each split, and where the labels fall
+    into too many squares.
     """
     sides = [side] if side is not None else [gsd * n for n in SIDES]
     best: tuple[float, GroundSplit] | None = None
     for metres in sides:
-        pieces = cut(labels, metres, gsd)
-        if min(squares_of(pieces, len(classes))) < LEAST:
+        if too_few(labels, classes, gsd, metres):
             continue
+        try:
+            pieces = cut(labels, metres, gsd)
+        except InputError:
+            if best is None:
+                raise
+            break
         areas = _areas(pieces, len(classes))
         tries = (_drawn(areas, np.random.default_rng([seed, attempt])) for attempt in range(TRIES))
         score, split = max(((_evenness(areas, t), t) for t in tries), key=lambda pair: pair[0])
@@ -57,9 +70,9 @@ def split_ground(
             break
     if best is not None:
         return best[1]
-    pieces = cut(labels, sides[-1], gsd)
+    few = too_few(labels, classes, gsd, sides[-1])
+    pieces = cut(labels[labels["label"].isin(few)] if few else labels, sides[-1], gsd)
     counts = squares_of(pieces, len(classes))
-    few = [k for k, n in enumerate(counts) if n < LEAST]
     said = [
         f"{classes[k]}: {int((labels['label'] == k).sum())} drawn, {_pixels(pieces, k, gsd)} pixels, {counts[k]}"
         for k in few or range(len(classes))
@@ -72,29 +85,64 @@ def split_ground(
 
 
 def too_few(labels: gpd.GeoDataFrame, classes: Sequence[str], gsd: float, side: float | None = None) -> list[int]:
-    """Classes that lie in too few squares of the smallest side."""
-    counts = squares_of(cut(labels, side or gsd * SIDES[-1], gsd), len(classes))
-    return [k for k, n in enumerate(counts) if n < LEAST]
+    """Classes that lie in too few squares of a side, by default the smallest. No piece is held."""
+    metres = side or gsd * SIDES[-1]
+    few: list[int] = []
+    for k in range(len(classes)):
+        found: set[tuple[int, int]] = set()
+        for shape in labels.geometry.to_numpy()[labels["label"].to_numpy() == k]:
+            for columns, rows, _ in _pieces(shape, metres, gsd):
+                found.update(zip(columns.tolist(), rows.tolist(), strict=True))
+                if len(found) >= LEAST:
+                    break
+            if len(found) >= LEAST:
+                break
+        if len(found) < LEAST:
+            few.append(k)
+    return few
 
 
 def cut(labels: gpd.GeoDataFrame, side: float, gsd: float) -> gpd.GeoDataFrame:
-    """Labels cut along squares, each piece with the number of its ``square``; what holds no pixel is left out."""
-    shapes, label = labels.geometry.to_numpy(), labels["label"].to_numpy()
-    out: list[tuple[int, int, int, shapely.Geometry]] = []
-    for shape, k in zip(shapes, label, strict=True):
-        west, south, east, north = np.floor(np.array(shape.bounds) / side).astype(np.int64)
-        columns, rows = np.meshgrid(np.arange(west, east + 1), np.arange(south, north + 1))
-        boxes = shapely.box(columns * side, rows * side, (columns + 1) * side, (rows + 1) * side).ravel()
-        parts = shapely.intersection(boxes, shape)
-        kept = shapely.area(parts) >= gsd**2 / 2
-        out += [
-            (int(k), int(x), int(y), p)
-            for x, y, p in zip(columns.ravel()[kept], rows.ravel()[kept], parts[kept], strict=True)
-        ]
-    squares = np.array([(x, y) for _, x, y, _ in out], np.int64).reshape(-1, 2)
-    number = np.unique(squares, axis=0, return_inverse=True)[1].ravel() if len(out) else np.zeros(0, np.int64)
-    values = {"label": [k for k, *_ in out], "square": number}
-    return gpd.GeoDataFrame(values, geometry=[p for *_, p in out], crs=labels.crs)
+    """Labels cut along squares, each piece with the number of its ``square``; what holds no pixel is left out.
+
+    Raises InputError for more than `MOST` pieces.
+    """
+    label: list[int] = []
+    squares, parts = [np.zeros((0, 2), np.int64)], [np.zeros(0, object)]
+    for shape, k in zip(labels.geometry.to_numpy(), labels["label"].to_numpy(), strict=True):
+        for columns, rows, found in _pieces(shape, side, gsd):
+            label += [int(k)] * len(found)
+            squares.append(np.stack([columns, rows], 1))
+            parts.append(found)
+            if len(label) > MOST:
+                raise InputError(
+                    f"ground: the labels fall into more than {MOST} squares of {side:g} m; expected larger ones, such"
+                    f" as --ground {16 * side:g}, and without classes of few places by --few drop"
+                )
+    number = np.unique(np.concatenate(squares), axis=0, return_inverse=True)[1].ravel().astype(np.int64)
+    return gpd.GeoDataFrame({"label": label, "square": number}, geometry=np.concatenate(parts), crs=labels.crs)
+
+
+def _pieces(shape: shapely.Geometry, side: float, gsd: float) -> Iterator[tuple[Indexes, Indexes, NDArray[np.object_]]]:
+    """Columns, rows and polygons of the squares of which a shape has half a pixel at least, some at a time."""
+    left = [(shape, *np.floor(np.array(shape.bounds) / side).astype(np.int64).tolist())]
+    while left:
+        part, west, south, east, north = left.pop()
+        wide, high = east - west + 1, north - south + 1
+        if wide * high > AT_ONCE:
+            x, y = (west + wide // 2, south) if wide >= high else (west, south + high // 2)
+            first = (west, south, x - 1, north) if wide >= high else (west, south, east, y - 1)
+            for w, s, e, n in (first, (x, y, east, north)):
+                box = shapely.box(w * side, s * side, (e + 1) * side, (n + 1) * side)
+                half = polygons_of(shapely.intersection(part, box))
+                if not half.is_empty:
+                    left.append((half, w, s, e, n))
+            continue
+        columns, rows = (v.ravel() for v in np.meshgrid(np.arange(west, east + 1), np.arange(south, north + 1)))
+        boxes = shapely.box(columns * side, rows * side, (columns + 1) * side, (rows + 1) * side)
+        found = polygonal(shapely.intersection(boxes, part))
+        kept = shapely.area(found) >= gsd**2 / 2
+        yield columns[kept], rows[kept], found[kept]
 
 
 def squares_of(pieces: gpd.GeoDataFrame, classes: int) -> list[int]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from geoml.errors import InputError, NothingFound
+from geoml.grid.region import polygonal
 from geoml.io.tables import vectors
 from geoml.texts import listed
 
@@ -82,7 +83,8 @@ def read(
         raise InputError(f"labels: places of {path} lie outside of what its CRS describes; expected its units")
     if kind == "polygon":
         broken = ~out.geometry.is_valid
-        out.loc[broken, "geometry"] = shapely.make_valid(out.geometry[broken].to_numpy())
+        out.loc[broken, "geometry"] = polygonal(shapely.make_valid(out.geometry[broken].to_numpy()))
+        out = _kept(out, ~out.geometry.is_empty, left, "without an area")
         _check_overlaps(out, classes, column)
     return LabelFile(out.reset_index(drop=True), classes, kind, left)
 

@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.data.recipe import resolve
 from geoml.data.target import Target
 from geoml.errors import DataError, InputError
+from geoml.grid.region import polygonal
 from geoml.io.tables import csv_rows, vectors
 from geoml.recipe import Frozen
 from geoml.texts import listed
@@ -139,7 +140,8 @@ def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
         metric = frame.geometry.to_crs(frame.estimate_utm_crs()).buffer(spec.buffer).to_crs(frame.crs)
         frame.loc[~flat, "geometry"] = metric[~flat]
     broken = ~frame.geometry.is_valid
-    frame.loc[broken, "geometry"] = shapely.make_valid(frame.geometry[broken].to_numpy())
+    frame.loc[broken, "geometry"] = polygonal(shapely.make_valid(frame.geometry[broken].to_numpy()))
+    frame = frame[~frame.geometry.is_empty].reset_index(drop=True)  # a ring without ground
     if spec.field is not None and spec.field not in frame.columns:
         have = [c for c in frame.columns if c != "geometry"]
         raise InputError(f"labels {spec.name}: no field {spec.field!r} in {spec.file}; it has {have}")

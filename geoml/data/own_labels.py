@@ -12,17 +12,20 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import shapely
 import yaml
+from shapely.geometry import MultiPolygon
 
 from geoml.data import label_file
 from geoml.data.ground_split import HELD, GroundSplit, split_ground, too_few
 from geoml.data.label_file import LabelFile
 from geoml.data.own_recipe import OwnRecipe
 from geoml.errors import InputError
-from geoml.grid.region import utm_crs
+from geoml.grid.region import polygonal, polygons_of, utm_crs
 from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import catalog_place, footprint, write_scenes
+from geoml.io.crs import true_metres
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, sha256, within, write_text
 from geoml.io.tables import place_files, vectors
@@ -36,6 +39,8 @@ REACH = 0.75
 CHIP = 64
 SAMPLES = 128
 """Crops of an epoch: an image with few labels has too few tiles to learn from."""
+OUTSIDE = "outside of the region"
+"""Why labels are left out, as `geoml.data.label_file.within` says it."""
 GOLDEN = 0.618034
 """Of the circle of hues from one class to the next, so that neighbours differ."""
 
@@ -164,12 +169,12 @@ def _contents(split: GroundSplit, classes: Sequence[str], scenes: Sequence[FileS
 
 
 def _grid(scenes: Sequence[FileScene]) -> tuple[str, float, float]:
-    """CRS, pixel size in metres and phase of the plane: those of the images where they share one in metres."""
+    """CRS, pixel size in metres and phase of the plane: those of the images where they share one in true metres."""
     boxes = [f.box for s in scenes for f in s.files]
     gsd = min(s.gsd for s in scenes)
     shared = {b.crs for b in boxes}
     crs = next(iter(shared))
-    if len(shared) == 1 and crs is not None and crs.projected and crs.units == ("metre", "metre"):
+    if len(shared) == 1 and all(true_metres(b) for b in boxes):
         box = next(f.box for s in scenes for f in s.files if f.gsd == gsd)
         square = abs(abs(box.affine.a) - gsd) < 1e-6 * gsd and abs(abs(box.affine.e) - gsd) < 1e-6 * gsd
         phases = [(v / gsd) % 1 for v in (box.affine.c, box.affine.f)]
@@ -185,6 +190,8 @@ def _labels(asked: OwnRecipe, scenes: Sequence[FileScene], crs: str, gsd: float)
     left: dict[str, int] = {}
     found: list[LabelFile] = []
     allowed = asked.contradictions == "allow"
+    to = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    seen = polygons_of(shapely.make_valid(shapely.transform(ground, to.transform, interleaved=False)))
     for place in (asked.labels, *asked.add):
         one = label_file.within(label_file.read(place, asked.field, contradictions=allowed, least=1), ground)
         for why, n in one.left_out.items():
@@ -198,9 +205,22 @@ def _labels(asked: OwnRecipe, scenes: Sequence[FileScene], crs: str, gsd: float)
         mine = one.frame.to_crs(crs)
         if one.kind == "point":
             mine = mine.set_geometry(mine.geometry.buffer(REACH * gsd))
+        mine, lost = _clipped(mine, seen)
+        if lost:
+            left[OUTSIDE] = left.get(OUTSIDE, 0) + lost
         mine = mine.assign(label=mine["label"].map(lambda k, names=one.classes: classes.index(names[k])))
         frame = mine if frame.empty else pd.concat([_under(frame, mine), mine], ignore_index=True)
     return LabelFile(frame, classes, "polygon", left), left
+
+
+def _clipped(frame: gpd.GeoDataFrame, ground: MultiPolygon) -> tuple[gpd.GeoDataFrame, int]:
+    """The part of labels that images show, and how many have none."""
+    shapes = frame.geometry.to_numpy().copy()
+    shapely.prepare(ground)
+    out = ~shapely.covers(ground, shapes)
+    shapes[out] = polygonal(shapely.intersection(shapes[out], ground))
+    lost = shapely.is_empty(shapes)
+    return frame.set_geometry(shapes, crs=frame.crs)[~lost], int(lost.sum())
 
 
 def _under(frame: gpd.GeoDataFrame, over: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -212,6 +232,7 @@ def _under(frame: gpd.GeoDataFrame, over: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         shapes[row] = shapely.difference(
             shapes[row], shapely.union_all(over.geometry.to_numpy()[theirs[other & (mine == row)]])
         )
+    shapes = polygonal(shapes)
     return frame.set_geometry(shapes, crs=frame.crs)[~shapely.is_empty(shapes)]
 
 

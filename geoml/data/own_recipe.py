@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from geoml.errors import InputError
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.recipe import Place, When
 
 
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-Files = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
-
-
 class OwnRecipe(SceneFields):
     """Images, labels and the column with the class, in the place of a recipe; all else has a default."""
 
-    image: Files = Field(default=(), description="GeoTIFF file or URL; again for further ones")
+    image: tuple[Place, ...] = Field(default=(), description="GeoTIFF file or URL; again for further ones")
     labels: Place = Field(
         default="",
         description="points or polygons: GeoPackage, GeoJSON, shapefile, zipped too, FlatGeobuf, KML or GeoParquet;"
         " FILE:LAYER of a file with several layers",
     )
     field: str = Field(default="", description="column of the labels with the class, a name or a number")
-    add: Files = Field(
+    add: tuple[Place, ...] = Field(
         default=(),
         description="further labels with the same column, such as places that were corrected; where they differ they"
         " count, the last first",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,9 +30,11 @@ WIDE = 480
 HEAVY = 100_000
 """Bytes of a picture from which on it is left out."""
 LARGEST = 64 * 2**20
-"""Bytes of a page that is looked at for its picture."""
+"""Bytes of a page that is looked at for its picture, and of what ``run.json`` says."""
 _PICTURE = re.compile(rb'<img [^>]*?src="data:image/png;base64,([A-Za-z0-9+/=]+)"[^>]*?alt="([^"]*)"')
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~])|(?<=\w)(:)(?=//)")
+MOST = 10
+"""Lines of a list; how many more there are is said."""
 
 
 def public_url(out: str, name: str = "") -> str | None:
@@ -44,21 +47,29 @@ def public_url(out: str, name: str = "") -> str | None:
     return "/".join(part for part in (base.rstrip("/"), place[len(root.rstrip("/")) :].strip("/"), name) if part)
 
 
-def markdown(out: str, run: Mapping[str, Any]) -> str:
-    """The run in ``out``, which says ``run`` in its ``run.json``, as Markdown of bounded length."""
+def of_run(out: str) -> str | None:
+    """The run in ``out`` as Markdown, for its holder; None where nothing of it was collected yet."""
     store = run_store(out)
+    store.pull("run.json", "items.parquet", "report.html", "model.json")
+    said = read_small(store.local / "run.json", LARGEST)
+    return markdown(store, json.loads(said)) if said else None
+
+
+def markdown(store: RunStore, run: Mapping[str, Any]) -> str:
+    """A run, which says ``run`` in its ``run.json``, as Markdown of bounded length."""
     failed, done = len(run["blocks"]["failed"]), len(run["blocks"]["done"])
     verdict = "All blocks are done" if not failed else f"{failed} of {done + failed} blocks failed"
     lines = [f"## {escaped(run['title'])}", "", f"**{verdict}.** {run['valid_percent']:.1f} % of the region has data."]
     if words := described(run):
         lines += ["", f"{words[:1].upper()}{escaped(words[1:])}."]
-    lines += [f"- Warning: {escaped(warning)}" for warning in run.get("warnings", ())[:10]]
+    lines += ["", *_first([f"Warning: {escaped(warning)}" for warning in run.get("warnings") or ()])]
+    lines += _first([f"{key} failed: {escaped(why)}" for key, why in run["blocks"]["failed"].items()])
     if rows := _areas(store):
         total = sum(rows.values()) or 1.0
         lines += ["", "| class | area | share |", "|---|---:|---:|"]
         lines += [f"| {escaped(name)} | {area(size)} | {percent(size / total)} |" for name, size in rows.items()]
     lines += ["", *_picture(store)]
-    link = public_url(out, "report.html")
+    link = public_url(store.url, "report.html")
     lines += ["", f"[Report]({link})" if link else f"Report: {escaped(store.url)}/report.html"]
     return "\n".join(lines)
 
@@ -93,13 +104,21 @@ def digest(out: str, rows: Sequence[Mapping[str, Any]], failed: Mapping[str, obj
         link = public_url(out, f"days/{day}/report.html")
         shown = "failed" if day in failed else f"[open]({link})" if link else f"days/{day}/report.html"
         lines.append(f"| {day} | {' | '.join(str(counts[day][kind] or '') for kind in KINDS)} | {shown} |")
-    lines += ["", *(f"- {day} failed: {escaped(why)}" for day, why in list(failed.items())[:10])]
+    if (more := len({*counts, *failed}) - DAYS) > 0:
+        lines += ["", f"… and {more} earlier days, which the tables of the series have."]
+    lines += ["", *_first([f"{day} failed: {escaped(why)}" for day, why in failed.items()])]
     return "\n".join(lines)
 
 
 def escaped(text: object) -> str:
     """Untrusted text, such as a name in a card, as Markdown shows it and does not read it."""
-    return _MARKUP.sub(r"\\\1", short(plain(text)))
+    return _MARKUP.sub(r"\\\g<0>", short(plain(text)))
+
+
+def _first(words: Sequence[str]) -> list[str]:
+    """The first as items of a list, and how many more there are."""
+    more = len(words) - MOST
+    return [*(f"- {word}" for word in words[:MOST]), *([f"- … and {more} more"] if more > 0 else [])]
 
 
 def _areas(store: RunStore) -> dict[str, float]:
@@ -121,13 +140,18 @@ def _areas(store: RunStore) -> dict[str, float]:
 
 def _picture(store: RunStore) -> list[str]:
     """The map that the report begins with, small."""
-    page = read_small(store.local / "report.html", LARGEST) or b""
-    found = _PICTURE.findall(page)
+    try:
+        found = _PICTURE.findall(read_small(store.local / "report.html", LARGEST) or b"")
+    except GeomlError:  # a larger one; the summary goes without
+        return []
     if not found:
         return []
     coded, said = found[min(1, len(found) - 1)]  # the first shows what the model saw, the second what it made of it
-    with Image.open(io.BytesIO(base64.b64decode(coded))) as picture:
-        small = picture.convert("RGBA")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(coded))) as picture:
+            small = picture.convert("RGBA")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return []
     small.thumbnail((WIDE, WIDE), Image.Resampling.NEAREST)
     packed = io.BytesIO()
     small.quantize(128).save(packed, "PNG", optimize=True)

@@ -107,7 +107,18 @@ def _unwrapped(polygon: Polygon) -> Polygon:
 
 def polygons_of(geom: BaseGeometry) -> MultiPolygon:
     """Its polygons with an area, in their order."""
-    return MultiPolygon([g for g in shapely.get_parts(geom) if isinstance(g, Polygon) and g.area > 0])
+    parts = shapely.get_parts(shapely.get_parts(geom))  # a collection may hold multipolygons
+    return MultiPolygon([g for g in parts if isinstance(g, Polygon) and g.area > 0])
+
+
+def polygonal(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Polygons as they are, of others their polygons: an overlay leaves lines where edges run along each other."""
+    out = shapes.copy()
+    kinds = shapely.get_type_id(out)
+    others = (kinds != shapely.GeometryType.POLYGON) & (kinds != shapely.GeometryType.MULTIPOLYGON)
+    for row in np.flatnonzero(others):
+        out[row] = polygons_of(out[row])
+    return out
 
 
 def utm_crs(lon: float, lat: float) -> str:

@@ -14,17 +14,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
-from geoml.grid.region import utm_crs
+from geoml.grid.region import from_geometry, utm_crs
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+    from shapely.geometry import MultiPolygon
 
 MAX_TEXT = 100_000
 """Characters of a CRS; more is no CRS."""
+
+STRETCHED = 0.02
+"""Of its metres a map may be off those on the ground: what UTM, 0.1 %, and national grids are not, web Mercator beyond
+11 degrees of latitude is."""
 
 FULL_TURN = 360.0
 """Degrees of longitude around the Earth."""
@@ -125,6 +131,46 @@ def to_degrees(crs: str) -> pyproj.Transformer | None:
         return pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
     except ProjError:
         return None
+
+
+@lru_cache(maxsize=4096)
+def stretch(box: GeoBox) -> float:
+    """Metres of the map for a metre on the ground in the middle of a grid: by area, 2 for web Mercator at 60° N.
+
+    1 for degrees and where the projection says nothing there.
+    """
+    flat = None if box.crs is None else horizontal(box.crs.proj)
+    if flat is None or not flat.is_projected:
+        return 1.0
+    x, y = box.affine * (box.shape[1] / 2, box.shape[0] / 2)
+    try:
+        plane = pyproj.Proj(flat)
+        areal = float(plane.get_factors(*plane(x, y, inverse=True)).areal_scale)
+    except ProjError:
+        return 1.0
+    return math.sqrt(areal) if math.isfinite(areal) and areal > 0 else 1.0
+
+
+def true_metres(box: GeoBox) -> bool:
+    """Whether the numbers of a plane are metres on the ground, to within `STRETCHED`."""
+    crs = box.crs
+    metres = crs is not None and crs.projected and crs.units == ("metre", "metre")
+    return metres and abs(stretch(box) - 1) <= STRETCHED
+
+
+def in_degrees(edge: shapely.Polygon, to: pyproj.Transformer) -> MultiPolygon:
+    """What an edge with enough points holds, in degrees, split at the antimeridian. Around a pole it is the ground
+    between the edge and the pole. Raises InputError as `geoml.grid.region.from_geometry`."""
+    for pole in (90.0, -90.0):
+        x, y = to.transform(0.0, pole, direction="INVERSE")
+        if math.isfinite(x) and math.isfinite(y) and bool(shapely.contains_xy(edge, x, y)):
+            lon, lat = to.transform(*shapely.get_coordinates(edge).T)
+            lon = np.unwrap(lon, period=FULL_TURN)
+            if abs(abs(lon[-1] - lon[0]) - FULL_TURN) < 1:
+                top = np.linspace(lon[-1], lon[0], 5)  # steps of 90 degrees: none is taken for a way around
+                ring = [*zip(lon, lat, strict=True), *((float(v), pole) for v in top)]
+                return from_geometry(shapely.Polygon(ring))
+    return from_geometry(shapely.transform(edge, to.transform, interleaved=False))
 
 
 def sample_points(box: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

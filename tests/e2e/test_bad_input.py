@@ -70,7 +70,7 @@ def test_nothing_wrong_is_no_error(cli: Callable[..., Result], threshold: str, m
         ({"bbox": (500000.0, 5.0, 600000.0, 6.0)}, 2, ["bbox", "degrees|longitude"]),
         ({"bbox": ("nan", 5.0, 6.0, 6.0)}, 2, ["bbox", "finite"]),
         ({"bbox": None}, 2, ["bbox, region", "exactly one"]),
-        ({"region": "r.geojson"}, 2, ["bbox, region", "exactly one"]),
+        ({"region": "r.geojson"}, 2, ["bbox, region", "give one of them"]),
         ({"bbox": (10.0, 5.0, 11.0, 6.0)}, 3, ["no items", "holds", "-54."]),
         ({"datetime": "1999"}, 3, ["no items", "1999", "2024-06-01"]),
         ({"datetime": "last week"}, 2, ["datetime", "last week"]),

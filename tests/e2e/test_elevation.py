@@ -377,7 +377,7 @@ def test_a_run_is_laid_on_another_run_above_the_ellipsoid(tmp_path: Path) -> Non
     [
         ("none.tif", None, InputError),
         ("text.tif", "no raster", DataError),
-        ("none.gpkg", None, DataError),
+        ("none.gpkg", None, InputError),
         ("text.gpkg", "no table", DataError),
         ("far.csv", "x,y,z\n500000,5000000,1\n", InputError),
     ],

@@ -294,6 +294,8 @@ def test_a_failed_block_is_in_the_table_with_its_reason(
     assert state.is_failed()
     rows = {r["block"]: r for r in json.loads(newest("blocks").data)}
     failed = {key for key, row in rows.items() if row["state"] == "failed"}
+    told = newest("summary").data
+    assert f"**{len(failed)} of {len(rows)} blocks failed.**" in told
     assert failed
     assert all("other" in rows[key]["reason"] for key in failed)
     assert {r["state"] for key, r in rows.items() if key not in failed} == {"done"}

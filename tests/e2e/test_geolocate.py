@@ -207,12 +207,15 @@ def test_copies_tell_nothing_and_scores_come_without_a_place(model: str, cli: Cl
 def test_locators_are_listed_and_shown(model: str, cli: Cli, tmp_path: Path, machine: Callable[..., None]) -> None:
     shutil.copytree(model, tmp_path / "models" / "made-overhead")
     machine(catalogs=tmp_path)
-    assert "geolocation, overhead" in cli("models", "list").output
-    (card,) = json.loads(cli("models", "list", "--json").stdout)
+    assert "made-overhead" in cli("models", "list").output
+    (card,) = (c for c in json.loads(cli("models", "list", "--json").stdout) if c["name"] == "made-overhead")
     assert card["head"] == "cells"
     assert json.loads(cli("models", "show", "made-overhead", "--json").stdout) == card
     made.folder(tmp_path / "in", 1)
-    assert cli("geolocate", tmp_path / "in", "--out", tmp_path / "o.parquet").exit_code == 0, "there is only one"
+    asked = cli("geolocate", tmp_path / "in", "--out", tmp_path / "o.parquet")
+    assert asked.exit_code == 2, "one is shipped beside it"
+    assert "made-overhead" in asked.output
+    assert "world-overhead" in asked.output
 
 
 @pytest.mark.slow

@@ -51,8 +51,9 @@ def difference(folder: Path) -> str:
     return str(folder)
 
 
-PAGES = ("run.json", "report.html", "map.html")
-"""The map came after the digests; what it holds is tested beside it."""
+PAGES = ("run.json", "report.html", "map.html", "map.qgz", "features.qml")
+"""The map and what other programs open came after the digests; what they hold is tested beside them."""
+LAYERS = "layers"
 
 
 def said(out: Path) -> str:
@@ -62,7 +63,7 @@ def said(out: Path) -> str:
     parts: list[str] = []
     own = out / ".geoml" / "parts"  # what blocks leave for the tables, in a form of its own
     for path in sorted(p for p in out.rglob("*") if p.is_file() and p.name not in PAGES):
-        if path.parent == own:
+        if path.parent in (own, out / LAYERS):
             continue
         name = str(path.relative_to(out))
         if path.suffix == ".tif":
@@ -76,6 +77,7 @@ def said(out: Path) -> str:
             plan = read_plan(out).model_dump(mode="json", exclude={"numbers"})
             assert not plan["recipe"].pop("pyramid")
             assert plan["recipe"].pop("map")
+            assert plan["recipe"].pop("features_format")
             plan["blocks"] = [{k: v for k, v in block.items() if k != "near"} for block in plan["blocks"]]
             parts.append(f"{name} {json.dumps(plan, sort_keys=True)}")
         elif name.startswith(".geoml/blocks/"):
@@ -88,6 +90,9 @@ def said(out: Path) -> str:
             value = json.loads(path.read_text())
             if path.parent.name == "items":
                 assert all(value["properties"].pop(key) for key in SINCE)
+            if name == "collection.json":
+                assert value.pop("renders")
+                value["stac_extensions"] = [url for url in value["stac_extensions"] if "/render/" not in url]
             parts.append(f"{name} {json.dumps(value, sort_keys=True)}")
         else:
             parts.append(name)

@@ -83,7 +83,8 @@ def other(option: Option) -> Any:
     """A value that is allowed and not the default, as JSON has it."""
     kind, default = option.schema["type"], option.default
     if option.choices:
-        chosen = next(c for c in option.choices if c != default)
+        known = default if isinstance(default, tuple | list) else [default]
+        chosen = next(c for c in option.choices if c not in known)
         return [chosen] if kind == "array" else chosen
     if kind == "boolean":
         return not default
@@ -274,6 +275,7 @@ def test_a_field_that_a_way_does_not_have_says_why() -> None:
     absent = [(m.way, n, m.why) for n, o in PREDICT.items() for m in o.info.metadata if isinstance(m, Absent)]
     by_way = {way: {n for other, n, _ in absent if other == way} for way, _, _ in absent}
     of_maps = {"join", "tta", "pyramid", "probabilities", "features", "min_area", "simplify", "harmonise"}
+    of_maps |= {"features_format"}
     assert by_way == {"monitor": {"datetime"}, "embed": {*of_maps, "shift_limit", "max_shift"}}
     assert all(len(why) > 20 for _, _, why in absent)
     shown = {w: set(f.parameters.properties) for w, f in {"predict": adhoc.predict, "monitor": nightly.monitor}.items()}

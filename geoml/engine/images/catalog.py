@@ -22,6 +22,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import footprint, shared_ground, write_scenes
+from geoml.io.crs import true_metres
 from geoml.io.stac.times import rfc3339
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, within, write_json
@@ -60,9 +61,9 @@ def over_files(recipe: Asked, folder: Path, *, contents: bool) -> PredictRecipe:
 
 
 def _crs(scenes: list[FileScene]) -> str:
-    """That of the images where they share one in metres, so that their pixels stay as they are; else of each zone."""
+    """That of the images where they share one in true metres, so that their pixels stay as they are, else of zones."""
     found = {f.box.crs for s in scenes for f in s.files}
-    metric = all(c is not None and c.projected and c.units == ("metre", "metre") for c in found)
+    metric = all(true_metres(f.box) for s in scenes for f in s.files)
     return "data" if len(found) == 1 and metric else "utm"
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.recipe import EmbedRecipe, Place, PredictRecipe, Query, When, parse
-
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 class OverImages(Query):
@@ -30,14 +26,14 @@ class OverImages(Query):
     @model_validator(mode="after")
     def _one_region(self) -> Self:
         if self.bbox is not None and self.region is not None:
-            raise ValueError("bbox, region: give one of them, or with images none: it is then where they are")
+            raise ValueError("bbox, region: give one of them, or neither beside images")
         return self
 
 
 class Images(SceneFields):
     """The files of a run."""
 
-    image: Annotated[tuple[Place, ...], BeforeValidator(_listed)] = Field(
+    image: tuple[Place, ...] = Field(
         default=(),
         description="GeoTIFF file or URL in the place of a catalog; again for further ones, of a model of several dates"
         " one for each, the earlier first",

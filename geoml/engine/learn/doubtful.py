@@ -33,35 +33,44 @@ STORED = 250.0
 INSIDE = 125
 """Least value of the layer ``domain`` of what is like the training data."""
 MOST = 100_000
-"""Patches of one block that are looked at, the least sure first."""
+"""Patches that are held and chosen from, the least sure of all blocks."""
 METRES = 111_320.0
 """Of a degree of latitude."""
+FULL_TURN = 360.0
 
 Floats = NDArray[np.float64]
 
 
-def doubtful_places(run: str | Path, places: int, out: Path) -> geopandas.GeoDataFrame:
+def doubtful_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
     """Choose up to ``places`` patches of a map where it is least sure, apart on the ground, and write their middles.
 
     ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, else
-    ``class``, and beside it ``mapped``, what the map says, and ``sure`` from 0 to 1. Raises InputError for a run
-    without classes, NothingFound where nothing can be chosen.
+    ``class``, and beside it ``mapped``, what the map says, and ``sure`` from 0 to 1; see `own_columns`. Raises
+    InputError for a run without classes and for a seed, for nothing is drawn; NothingFound where nothing can be chosen.
     """
+    if seed:
+        raise InputError(
+            f"seed: {seed}; expected none: the places are those where the map is least sure, none is drawn"
+        )
     card = cards.read(run, MapCard)
     if not card.classes:
         raise InputError(f"run: {run} is a map of the task {card.task}; expected one of classes")
-    found = [part for path in open_map(run).paths for part in _patches(path)]
-    if not found:
+    found = np.zeros((4, 0))
+    for path in open_map(run).paths:
+        found = _least(np.concatenate([found, *_patches(path)], axis=1))
+    if not found.size:
         raise NothingFound(f"run: {run} has no place that is like what {card.name} was taught")
-    sure, lon, lat, value = np.concatenate(found, axis=1)
+    sure, lon, lat, value = found
     rows = spaced(sure, lon, lat, places)
     names = {c.value: c.name for c in card.classes}
+    field = field_of(card)
+    number, mapped, level = own_columns(field, "id", "mapped", "sure")
     frame = geopandas.GeoDataFrame(
         {
-            "id": np.arange(1, len(rows) + 1),
-            field_of(card): pd.Series([None] * len(rows), dtype="str"),
-            "mapped": [names.get(int(v), str(int(v))) for v in value[rows]],
-            "sure": np.round(sure[rows], 3),
+            number: np.arange(1, len(rows) + 1),
+            field: pd.Series([None] * len(rows), dtype="str"),
+            mapped: [names.get(int(v), str(int(v))) for v in value[rows]],
+            level: np.round(sure[rows], 3),
         },
         geometry=geopandas.points_from_xy(lon[rows], lat[rows]),
         crs="EPSG:4326",
@@ -79,10 +88,22 @@ def field_of(card: MapCard) -> str:
     return str(recipe.get("field") or first.get("field") or "class")
 
 
+def own_columns(field: str, *names: str) -> list[str]:
+    """Names of columns beside that of the labels: ``geoml_NAME`` for one that it has, in whatever case."""
+    return [f"geoml_{n}" if n == field.casefold() else n for n in names]
+
+
+def width(lon: Floats) -> float:
+    """Degrees of longitude from the first to the last of places, around the other side of the widest gap."""
+    around = np.sort(lon % FULL_TURN)
+    gaps = np.diff(around, append=around[0] + FULL_TURN)
+    return float(FULL_TURN - gaps.max())
+
+
 def spaced(sure: Floats, lon: Floats, lat: Floats, places: int) -> NDArray[np.int64]:
     """Rows of up to ``places`` candidates, the least sure first, none near another: they share the ground evenly."""
     high = (lat.max() - lat.min()) * METRES
-    wide = (lon.max() - lon.min()) * METRES * np.cos(np.radians(lat.mean()))
+    wide = width(lon) * METRES * np.cos(np.radians(lat.mean()))
     apart = np.sqrt(max(high * wide, 1.0) / places) / 2
     free = np.ones(len(sure), np.bool_)
     order = np.argsort(sure, kind="stable")
@@ -118,12 +139,15 @@ def _patches(path: Path) -> Iterator[Floats]:
     least = CERTAINTY[layer]
     sure = np.abs(level / STORED - least) / (1 - least)
     rows, columns = np.nonzero(good)
-    order = np.argsort(sure[rows, columns], kind="stable")[:MOST]
-    rows, columns = rows[order], columns[order]
     x, y = step * np.stack([columns + 0.5, rows + 0.5])
     lon, lat = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
     if len(rows):
-        yield np.stack([sure[rows, columns], lon, lat, value[rows, columns].astype(np.float64)])
+        yield _least(np.stack([sure[rows, columns], lon, lat, value[rows, columns].astype(np.float64)]))
+
+
+def _least(patches: Floats) -> Floats:
+    """The least sure of (4, n) patches."""
+    return patches[:, np.argsort(patches[0], kind="stable")[:MOST]]
 
 
 def _mean(path: Path, shape: tuple[int, int]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EncoderCard
-from geoml.engine.learn.doubtful import doubtful_places
+from geoml.engine.learn.doubtful import doubtful_places, own_columns, width
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.packages import package
 from geoml.engine.packages.encoder import EncoderPackage
@@ -95,7 +95,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
         raise InputError(f"places: {places}; expected one at least")
     plan = read_plan(run)
     if plan.card.task != "landcover":
-        return doubtful_places(run, places, out)
+        return doubtful_places(run, places, out, seed)
     loaded = package.load(plan.model_path)
     items = list(read_items(run_store(run).local / "sources.parquet"))
     features = FeatureReader(plan, items, encoder_of(loaded), one_level(items))
@@ -112,12 +112,14 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     unsure = np.exp(-(probability * np.log(probability)).sum(1)) - 1 + CERTAIN
     lonlat = found.lonlat[inside].astype(np.float64)
     rows = inside[spread(x[inside], unsure[inside], lonlat, places, _apart(lonlat, places, recipe), seed)]
+    field = str(recipe.get("field", "class"))
+    number, sizes, unlike = own_columns(field, "id", "set_size", "dissimilarity")
     frame = geopandas.GeoDataFrame(
         {
-            "id": np.arange(1, len(rows) + 1),
-            str(recipe.get("field", "class")): pd.Series([None] * len(rows), dtype="str"),
-            "set_size": np.round(size[rows].astype(np.float64), 2),
-            "dissimilarity": np.round(index[rows], 3),
+            number: np.arange(1, len(rows) + 1),
+            field: pd.Series([None] * len(rows), dtype="str"),
+            sizes: np.round(size[rows].astype(np.float64), 2),
+            unlike: np.round(index[rows], 3),
         },
         geometry=geopandas.points_from_xy(*found.lonlat[rows].T),
         crs="EPSG:4326",
@@ -142,7 +144,7 @@ def _apart(lonlat: Floats, places: int, recipe: Mapping[str, Any]) -> float:
     """Metres between places: those of the recipe's ground, or less where so many would not have room."""
     south, north = lonlat[:, 1].min(), lonlat[:, 1].max()
     high = (north - south) * METRES
-    wide = (lonlat[:, 0].max() - lonlat[:, 0].min()) * METRES * np.cos(np.radians((south + north) / 2))
+    wide = width(lonlat[:, 0]) * METRES * np.cos(np.radians((south + north) / 2))
     return float(min(recipe.get("ground", 0.0), np.sqrt(max(high * wide, 0.0) / places) / 2))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,42 +74,60 @@ def best_simple(recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
 
     splits, read = prepare(recipe), Reader()
-    x, y = _known(splits["train"], read)
-    if len(y) > MOST:
-        chosen = np.random.default_rng(recipe.seed).choice(len(y), MOST, replace=False)
-        x, y = x[chosen], y[chosen]
+    x, y = _drawn((_known(p, read) for p in splits["train"]), MOST, recipe.seed)
     methods: dict[str, _Classifier] = {
         "nearest mean": make_pipeline(StandardScaler(), NearestCentroid()),
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         "random forest": RandomForestClassifier(TREES, class_weight="balanced", random_state=recipe.seed),
     }
-    val, held = _known(splits["val"], read), _known(splits[split], read)
-    found: list[tuple[float, str, _Classifier]] = []
-    for name, method in methods.items():
+    for method in methods.values():
         method.fit(x, y)
-        scores = _scores(method, *val, len(recipe.classes))
-        found.append((scores["miou"] or scores["overall_accuracy"], name, method))
-    _, name, method = max(found, key=lambda entry: entry[0])
-    scores = _scores(method, *held, len(recipe.classes))
+    chosen = {n: c.compute() for n, c in _counted(methods, splits["val"], read, len(recipe.classes)).items()}
+    name = max(methods, key=lambda n: chosen[n]["miou"] or chosen[n]["overall_accuracy"])
+    scores = _counted({name: methods[name]}, splits[split], read, len(recipe.classes))[name].compute()
     return {"method": name, "miou": scores["miou"], "overall_accuracy": scores["overall_accuracy"]}
 
 
-def _scores(method: _Classifier, x: NDArray[np.float32], truth: NDArray[np.int64], classes: int) -> dict[str, Any]:
-    counted = ClassScores(classes, 1)
-    said = np.asarray(method.predict(x), np.int64)
-    counted.update(said, np.ones_like(said), truth)
-    return counted.compute()
-
-
-def _known(
-    pieces: Sequence[Piece], read: Callable[[LabelledScene], Sample]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(n, channel) values and (n,) index of the pixels that have both."""
-    values, truth = [], []
+def _counted(
+    methods: Mapping[str, _Classifier],
+    pieces: Sequence[Piece],
+    read: Callable[[LabelledScene], Sample],
+    classes: int,
+) -> dict[str, ClassScores]:
+    """What each method says of the pixels, counted piece by piece."""
+    counted = {name: ClassScores(classes, 1) for name in methods}
     for piece in pieces:
-        sample, part = read(piece.scene), piece.window.slices(piece.scene.window)
-        target = np.asarray(sample.target)[part]
-        known = sample.valid[part] & (target != IGNORE)
-        values.append(sample.image[:, *part][:, known].T.astype(np.float32))
-        truth.append(target[known].astype(np.int64))
-    return np.concatenate(values), np.concatenate(truth)
+        x, truth = _known(piece, read)
+        if not len(truth):
+            continue
+        for name, method in methods.items():
+            said = np.asarray(method.predict(x), np.int64)
+            counted[name].update(said, np.ones_like(said), truth)
+    return counted
+
+
+def _drawn(
+    parts: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]], most: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """All pixels, or ``most`` of them, each as likely as any other; no more than these and one part are held.
+
+    Each gets a number by chance, and those with the smallest are kept.
+    """
+    random = np.random.default_rng(seed)
+    x, y, chance = np.zeros((0, 0), np.float32), np.zeros(0, np.int64), np.zeros(0)
+    for values, truth in parts:
+        x = np.concatenate([x, values]) if len(y) else values
+        y = np.concatenate([y, truth])
+        chance = np.concatenate([chance, random.random(len(truth))])
+        if len(y) > most:
+            kept = np.sort(np.argpartition(chance, most)[:most])
+            x, y, chance = x[kept], y[kept], chance[kept]
+    return x, y
+
+
+def _known(piece: Piece, read: Callable[[LabelledScene], Sample]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(n, channel) values and (n,) index of the pixels that have both."""
+    sample, part = read(piece.scene), piece.window.slices(piece.scene.window)
+    target = np.asarray(sample.target)[part]
+    known = sample.valid[part] & (target != IGNORE)
+    return sample.image[:, *part][:, known].T.astype(np.float32), target[known].astype(np.int64)

@@ -23,6 +23,7 @@ from geoml.io.cog.scaling import band_scaling
 from geoml.io.cog.scene_fields import UNUSED, SceneFields
 from geoml.io.cog.source import using
 from geoml.io.cog.spectrum import lines_of
+from geoml.io.crs import STRETCHED, stretch
 from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stac.times import instant
@@ -65,7 +66,7 @@ class RasterFile:
 
     @property
     def gsd(self) -> float:
-        """Metres of a pixel, six digits: of an oblong one the side of a square of its area."""
+        """Metres of a pixel on the ground, six digits: of an oblong one the side of a square of its area."""
         a, b, _, d, e, _ = tuple(self.box.affine)[:6]
         x, y = math.hypot(a, d), math.hypot(b, e)
         crs = self.box.crs
@@ -74,6 +75,8 @@ class RasterFile:
             x, y = x * DEGREE * math.cos(math.radians(middle)), y * DEGREE
         elif crs is not None:
             unit = crs.proj.axis_info[0].unit_conversion_factor if crs.proj.axis_info else 1.0
+            much = stretch(self.box)
+            unit /= much if abs(much - 1) > STRETCHED else 1.0
             x, y = x * unit, y * unit
         return float(f"{math.sqrt(x * y):.6g}")
 
@@ -132,7 +135,8 @@ def scenes_of(
         )
     names = _unique([_name(group) for group in groups], groups)
     dated = [
-        _dated(group, times[k] if len(times) > 1 else times[0] if times else None) for k, group in enumerate(groups)
+        _dated(group, times[k] if len(times) > 1 else times[0] if times else None, field)
+        for k, group in enumerate(groups)
     ]
     if not undated and (lost := [n for n, (when, _) in zip(names, dated, strict=True) if when is None]):
         raise InputError(
@@ -251,19 +255,37 @@ def _unique(names: list[str], groups: Sequence[Sequence[RasterFile]]) -> list[st
     return out
 
 
-def _dated(group: Sequence[RasterFile], told: str | None) -> tuple[dt.datetime | None, str]:
-    """When a scene was taken, by the option, the tags of its files or their names; None where nobody says it."""
+def _dated(group: Sequence[RasterFile], told: str | None, field: str) -> tuple[dt.datetime | None, str]:
+    """When a scene was taken, by the option, the tags of its files or their names; None where nobody says it.
+
+    Raises InputError for files of one scene that say days apart.
+    """
     if told is not None:
         return _time(told), "as told"
-    tags = group[0].tags
-    sure = ((tags[k], f"its tag {k}") for k in _ACQUIRED if k in tags)
-    named = (_LANDSAT.search(Path(f.href).name) or _DAY.search(Path(f.href).name) for f in group)
-    written = ((tags[k], f"its tag {k}") for k in ("tifftag_datetime",) if k in tags)
-    found: list[tuple[str | re.Match[str], str]] = [*sure, *((m, "its name") for m in named if m), *written]
-    for text, by in found:
-        if (when := _read(text)) is not None:
-            return when, by
-    return None, ""
+    found = [said for f in group if (said := _said(f)) is not None]
+    found = found or [said for f in group if (said := _tagged(f, ("tifftag_datetime",))) is not None]
+    if not found:
+        return None, ""
+    first, last = min(when for when, _ in found), max(when for when, _ in found)
+    if last - first >= dt.timedelta(days=1):
+        raise InputError(
+            f"{field}: files of one scene say {first:%Y-%m-%d} and {last:%Y-%m-%d}; expected files of one date, or"
+            " --datetime"
+        )
+    return found[0]
+
+
+def _said(file: RasterFile) -> tuple[dt.datetime, str] | None:
+    """When a file was taken, by a tag for it or by its name."""
+    name = Path(file.href).name
+    named = _LANDSAT.search(name) or _DAY.search(name)
+    when = _read(named) if named else None
+    return _tagged(file, _ACQUIRED) or (None if when is None else (when, "its name"))
+
+
+def _tagged(file: RasterFile, tags: Sequence[str]) -> tuple[dt.datetime, str] | None:
+    times = ((_read(file.tags[k]), f"its tag {k}") for k in tags if k in file.tags)
+    return next(((when, by) for when, by in times if when is not None), None)
 
 
 def _time(text: str) -> dt.datetime:

@@ -15,10 +15,10 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import MultiPolygon, mapping
 
 from geoml.errors import InputError
-from geoml.grid.region import from_geometry, polygons_of
+from geoml.grid.region import polygons_of
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.cog.scene_files import COMMON, FileScene, RasterFile
-from geoml.io.crs import to_degrees
+from geoml.io.crs import in_degrees, to_degrees
 from geoml.io.stac.items import bbox_of, extensions, projection, write_catalog
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import sha256, within, write_text
@@ -135,4 +135,4 @@ def _outline(box: GeoBox) -> MultiPolygon:
     assert to is not None  # placement_of has asked
     edge = shapely.Polygon(box.extent.exterior.coords)
     dense = shapely.segmentize(edge, edge.length / 64)
-    return from_geometry(shapely.transform(dense, to.transform, interleaved=False))
+    return in_degrees(dense, to)

@@ -19,9 +19,8 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError, InputError
-from geoml.grid.region import from_geometry
 from geoml.io.cog.write import CogInfo, CogWriter
-from geoml.io.crs import FULL_TURN
+from geoml.io.crs import FULL_TURN, in_degrees
 from geoml.io.cubes.calendars import named
 from geoml.io.cubes.cube import Cube
 from geoml.io.stac.items import COG, LARGEST_ITEM, bbox_of, extensions, projection
@@ -260,7 +259,7 @@ def outline_of(box: GeoBox) -> BaseGeometry:
             return shapely.box(-FULL_TURN / 2, bottom, FULL_TURN / 2, top)
     edge = shapely.segmentize(shapely.box(left, bottom, right, top), max(right - left, top - bottom) / 16)
     to = pyproj.Transformer.from_crs(str(box.crs), "EPSG:4326", always_xy=True)
-    parts = from_geometry(shapely.transform(edge, lambda c: np.column_stack(to.transform(c[:, 0], c[:, 1]))))
+    parts = in_degrees(edge, to)
     return shapely.orient_polygons(parts.geoms[0] if len(parts.geoms) == 1 else parts)
 
 

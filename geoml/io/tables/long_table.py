@@ -19,6 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoml.errors import DataError, InputError, NothingFound
+from geoml.io.tables import vectors
 from geoml.io.tables.durations import zone_of
 from geoml.io.tables.step_axis import OFF, StepAxis
 from geoml.io.tables.table_source import Columns, PlaceFile, TableLayout
@@ -354,7 +355,7 @@ def _places_frame(path: Path) -> pd.DataFrame:
                 separator = max(",;\t", key=file.readline().count)
             return pd.read_csv(path, sep=separator, dtype=str)
         else:
-            frame = geopandas.read_file(path)
+            frame = vectors.read(path, field="places")
         placed: pd.DataFrame = frame.to_crs(4326) if frame.crs is not None else frame.set_crs(4326)
         return placed
     except (OSError, ValueError, RuntimeError, pa.ArrowException, pd.errors.ParserError) as err:

@@ -40,6 +40,8 @@ def load_region(path: str) -> MultiPolygon:
     kind = file.suffix.lower()
     if kind not in SUFFIXES or (url and kind == ".shp"):
         raise InputError(f"region: {path!r}; expected a {', '.join(SUFFIXES)} file (a shapefile by URL as .zip)")
+    if layer is not None and kind in (".geojson", ".json"):
+        raise InputError(f"layer: no {layer!r} in {path}; GeoJSON has no layers")
     if url:
         file = fetch(href, "region", MAX_BYTES)
     if not file.is_file():

@@ -1,11 +1,14 @@
 """Vector files of any of the usual formats: regions and labels are read here.
 
 GDAL would open a file by what is in it, whatever its name: a ``.gpkg`` that holds the XML of a virtual layer leads to
-other files and servers. So a file has to begin as its name says, and a zipped shapefile is unpacked by Python.
+other files and servers. So a file has to be what its name says before GDAL sees it: binary ones begin so, JSON and XML
+are read to their end. GDAL gets the driver of JSON by name and of KML a copy of what it needs; a zipped shapefile is
+unpacked by Python.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +16,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import geopandas as gpd
-import pyarrow as pa
 import pyogrio
-from pyogrio.errors import DataSourceError
 
-from geoml.errors import DataError, InputError
-from geoml.io.tables import parquet_geometry
+from geoml.errors import DataError, GeomlError, InputError
+from geoml.io.tables import kml, parquet_geometry
 from geoml.io.tables.vector_files import PARQUET, STARTS, SUFFIXES, file_and_layer
 from geoml.texts import listed
 
 PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 """Of a shapefile."""
-HEAD = 2**16
-"""Bytes that are looked at before GDAL opens a text: entities are declared in the beginning."""
+GEOJSON = frozenset(
+    (
+        *("FeatureCollection", "Feature", "Point", "MultiPoint", "LineString", "MultiLineString", "Polygon"),
+        *("MultiPolygon", "GeometryCollection"),
+    )
+)
+"""Types of RFC 7946."""
+READERS = {".gpkg": ("GPKG",), ".fgb": ("FlatGeobuf",), ".kml": ("LIBKML", "KML")}
+READERS |= dict.fromkeys((".geojson", ".json"), ("GeoJSON",))
+"""Drivers of GDAL; shapefiles have theirs else."""
 UNPACKED = 2**30
 """Bytes of a zipped shapefile at most."""
 
@@ -48,22 +57,25 @@ def read(
         raise InputError(f"{field}: {text} is no {', '.join(SUFFIXES[:-1])} file; expected one of these")
     if not file.is_file():
         raise InputError(f"{field}: {text} does not exist; expected a vector file")
+    if layer is not None and file.suffix.lower() in PARQUET:
+        raise InputError(f"layer: no {layer!r} in {text}; Parquet has no layers")
     try:
         if file.suffix.lower() in PARQUET:
             frame = parquet_geometry.read(file)
         else:
-            with _opened(file) as place:
-                frame = gpd.read_file(place, layer=_layer(place, layer, text, field, polygons))
-    except (OSError, DataSourceError, pa.ArrowException, ValueError, zipfile.BadZipFile) as err:
-        if isinstance(err, InputError):
-            raise
+            with _opened(file, field) as place:
+                chosen = _layer(place, layer, text, field, polygons)
+                frame = gpd.read_file(place, layer=chosen)
+    except GeomlError:
+        raise
+    except Exception as err:  # GDAL, shapely, pyarrow, zipfile, expat and json each have their own
         raise DataError(f"{text}: cannot be read as vectors ({err})") from err
     if not isinstance(frame, gpd.GeoDataFrame):
         raise InputError(f"{field}: {text} has no geometry; expected points or polygons")
     return frame
 
 
-def _layer(place: Path, layer: str | None, shown: str, field: str, polygons: bool) -> str:
+def _layer(place: str, layer: str | None, shown: str, field: str, polygons: bool) -> str:
     """The layer that is meant; ``shown`` is how the user names the file."""
     kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(place) if kind is not None}
     layers = [name for name, kind in kinds.items() if polygons and layer is None and "Polygon" in kind] or list(kinds)
@@ -73,39 +85,51 @@ def _layer(place: Path, layer: str | None, shown: str, field: str, polygons: boo
         raise InputError(f"layer: {shown} has {len(layers)} layers: {listed(layers)}; choose one, {shown}:{layers[0]}")
     if layer is not None and layer not in layers:
         raise InputError(f"layer: no {layer!r} in {shown}; it has {listed(layers)}")
+    reader = str(pyogrio.read_info(place, layer=layer or layers[0])["driver"])
+    if reader not in READERS.get(Path(place).suffix.lower(), ("ESRI Shapefile",)):
+        raise DataError(f"{shown}: cannot be read as vectors (it is one of {reader}, which its name does not say)")
     return layer or layers[0]
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Path]:
-    """What GDAL may open, once it begins as its name says."""
+def _opened(file: Path, field: str) -> Iterator[str]:
+    """What GDAL may open, once it is what its name says."""
     kind = file.suffix.lower()
-    with file.open("rb") as stream:
-        head = stream.read(HEAD)
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if kind in (".geojson", ".json"):
+        _check_geojson(file)
+        yield f"GeoJSON:{file.absolute()}"
+        return
     if kind in STARTS:
-        sound = head.startswith(STARTS[kind])
-    elif kind == ".kml":
-        sound = (
-            text.startswith(b"<") and b"<kml" in text and b"<!" not in text.replace(b"<!--", b"").replace(b"<![", b"")
-        )
-    else:
-        sound = text.startswith(b"{")
-    if not sound:
-        raise DataError(f"{file}: cannot be read as vectors (no {kind} file: it starts with {head[:16]!r})")
-    if kind != ".zip":
-        yield file
+        with file.open("rb") as stream:
+            head = stream.read(len(STARTS[kind]))
+        if head != STARTS[kind]:
+            raise DataError(f"{file}: cannot be read as vectors (no {kind} file: it starts with {head!r})")
+    if kind not in (".zip", ".kml"):
+        yield str(file.absolute())
         return
     with TemporaryDirectory(prefix="geoml-") as folder:
-        yield _unpacked(file, Path(folder))
+        name = f"{file.stem}.kml"
+        yield str(_unpacked(file, Path(folder), field) if kind == ".zip" else kml.copied(file, Path(folder) / name))
 
 
-def _unpacked(file: Path, folder: Path) -> Path:
+def _check_geojson(file: Path) -> None:
+    """Raise DataError for JSON of another type, and what json raises."""
+    with file.open(encoding="utf-8-sig") as stream:
+        value = json.load(stream)
+    found = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(found, str) or found not in GEOJSON:
+        raise DataError(
+            f"{file}: cannot be read as vectors (its type is {str(found)[:40]!r}; expected GeoJSON, such as"
+            " FeatureCollection)"
+        )
+
+
+def _unpacked(file: Path, folder: Path, field: str) -> Path:
     """The shapefile of an archive, under names of our own."""
     with zipfile.ZipFile(file) as archive:
         shapes = [n for n in archive.namelist() if n.lower().endswith(".shp") and not n.startswith("__MACOSX/")]
         if len(shapes) != 1:
-            raise InputError(f"labels: {file} holds {len(shapes)} shapefiles; expected one")
+            raise InputError(f"{field}: {file} holds {len(shapes)} shapefiles; expected one")
         stem = shapes[0][: -len(".shp")]
         parts = [i for i in archive.infolist() if i.filename[: len(stem)] == stem and _end(i, stem) in PARTS]
         if (size := sum(i.file_size for i in parts)) > UNPACKED:

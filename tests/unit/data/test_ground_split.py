@@ -9,6 +9,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoml.data import ground_split
 from geoml.data.ground_split import LEAST, cut, split_ground, squares_of, too_few
 from geoml.errors import InputError
 
@@ -53,3 +54,38 @@ def test_pieces_cover_their_polygon_and_know_their_square() -> None:
     pieces = cut(labels, 100, GSD)
     assert sorted(pieces.area.round().tolist()) == [500.0, 500.0, 10000.0], "the corner of 5 m holds no pixel"
     assert squares_of(pieces, 2) == [LEAST, 0]
+
+
+def test_pieces_are_polygons_where_an_edge_runs_along_a_square() -> None:
+    corner = shapely.union(shapely.box(20, 20, 150, 40), shapely.box(100, 20, 150, 90))
+    whole = shapely.intersection(shapely.box(0, 0, 100, 100), corner)
+    assert whole.geom_type == "GeometryCollection", "a polygon, and the line where the corner only touches the square"
+    pieces = cut(gpd.GeoDataFrame({"label": [0]}, geometry=[corner], crs=CRS), 100.0, GSD)
+    assert set(pieces.geom_type) <= {"Polygon", "MultiPolygon"}
+    assert sorted(pieces.area) == [80 * 20, 50 * 70]
+    assert squares_of(pieces, 1) == [2]
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 10_000])
+def test_halves_give_the_same_pieces(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    ring = shapely.Point(512, 333).buffer(500).difference(shapely.Point(500, 300).buffer(400))
+    monkeypatch.setattr(ground_split, "AT_ONCE", at_once)
+    pieces = cut(gpd.GeoDataFrame({"label": [0]}, geometry=[ring], crs=CRS), 100.0, GSD)
+    corners = [(x, y) for x in range(-2, 12) for y in range(-3, 10)]
+    parts = [ring.intersection(shapely.box(100 * x, 100 * y, 100 * x + 100, 100 * y + 100)).area for x, y in corners]
+    assert np.sort(pieces.area) == pytest.approx(sorted(a for a in parts if a >= 50))
+    assert pieces["square"].nunique() == len(pieces)
+
+
+def test_huge_labels_are_cut_where_there_is_ground_and_no_further_than_they_are_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    road = shapely.LineString([(0, 0), (400_000, 400_000)]).buffer(20)  # 25 million squares of 80 m around it
+    labels = gpd.GeoDataFrame({"label": [0, 1]}, geometry=[road, shapely.box(0, 0, 70, 70)], crs=CRS)
+    assert too_few(labels, ["road", "pond"], GSD) == [1]
+    assert squares_of(cut(labels, 80.0, GSD), 2)[0] == pytest.approx(2 * 5000, rel=0.6)
+    with pytest.raises(InputError, match=r"labels: 1 of 2 classes cannot be split: .*pond: 1 drawn, 49 pixels, 1\."):
+        split_ground(labels, ["road", "pond"], GSD)
+    monkeypatch.setattr(ground_split, "MOST", 1000)
+    with pytest.raises(InputError, match=r"ground: .* more than 1000 squares of 80 m; .* --ground 1280"):
+        cut(labels, 80.0, GSD)

@@ -86,9 +86,13 @@ def test_a_wheel_leaves_the_flows_of_others_alone(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "site").iterdir() if "dist-info" not in p.name} == {"geoml", "geoml_flows"}
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows" / "__init__.py").write_text("raise RuntimeError('those of the user')")
-    code = "import geoml_flows.predict; from geoml.cli.demo import flows_package; print(flows_package())"
+    code = (
+        "import importlib, pkgutil, geoml_flows; from geoml.cli.demo import flows_package\n"
+        "names = [m.name for m in pkgutil.iter_modules(geoml_flows.__path__, 'geoml_flows.')]\n"
+        "print(len([importlib.import_module(name) for name in names]) > 15, flows_package())"
+    )
     env = environment(PYTHONPATH=str(tmp_path / "site"), PREFECT_HOME=str(tmp_path / "prefect"))
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
-    assert ended.stdout.strip() == "geoml_flows", ended.stderr[-2000:]
+    assert ended.stdout.strip() == "True geoml_flows", ended.stderr[-2000:]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -52,5 +54,25 @@ def test_a_digest_has_a_line_for_each_day() -> None:
     assert r"- 2024-06-02 failed: no \[link\](x)" in lines
 
 
+def test_what_is_cut_is_counted() -> None:
+    failed = {f"2024-{m:02}-{d:02}": InputError("late") for m in (1, 2, 3) for d in range(1, 29)}
+    told = summary.digest("/runs/series", (), failed)
+    assert "… and 24 earlier days" in told
+    assert told.splitlines()[-1] == "- … and 74 more"
+
+
+def test_a_run_with_failed_blocks_says_so(tmp_path: Path) -> None:
+    assert summary.of_run(str(tmp_path)) is None
+    done, failed = ["a", "b"], {f"f{k}": "cut [short]" for k in range(12)}
+    run = {"title": "rivers", "valid_percent": 50.0, "blocks": {"done": done, "failed": failed}, "warnings": ["old"]}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "report.html").write_text('<img src="data:image/png;base64,AAAA" alt="no picture">')
+    told = (summary.of_run(str(tmp_path)) or "").splitlines()
+    assert "**12 of 14 blocks failed.** 50.0 % of the region has data." in told
+    assert {"- Warning: old", r"- f0 failed: cut \[short\]", "- … and 2 more"} <= set(told)
+    assert not any("base64" in line for line in told)
+
+
 def test_untrusted_text_is_no_markdown() -> None:
     assert summary.escaped("a|b\n# c <img>") == r"a\|b\\n\# c \<img\>"
+    assert summary.escaped("see https://a.example ~~x~~ 10:30") == r"see https\://a.example \~\~x\~\~ 10:30"

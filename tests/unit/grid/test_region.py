@@ -20,6 +20,8 @@ from geoml.grid.region import (
     from_bbox,
     from_geometry,
     plane_of,
+    polygonal,
+    polygons_of,
     project,
     utm_crs,
     zones,
@@ -216,3 +218,13 @@ def test_blocks_skip_what_a_region_only_surrounds() -> None:
     all_of_it = math.ceil((east - west) / 6400 + 1) * math.ceil((north - south) / 6400 + 1)
     assert 0 < len(found) < 0.6 * all_of_it
     assert np.isfinite([plane.bounds(b.window) for b in found]).all()
+
+
+def test_polygons_in_a_collection_in_a_collection_are_kept() -> None:
+    two = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 0, 4, 1)])
+    mixed = shapely.GeometryCollection([two, shapely.LineString([(0, 0), (9, 9)])])
+    assert polygons_of(mixed).area == 3
+    line = shapely.LineString([(0, 0), (9, 9)])
+    found = polygonal(np.array([mixed, line, two.geoms[0]]))
+    assert [g.geom_type for g in found] == ["MultiPolygon", "MultiPolygon", "Polygon"]
+    assert shapely.area(found).tolist() == [3, 0, 1]

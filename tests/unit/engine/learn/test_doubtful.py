@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pystac
 import pytest
@@ -12,8 +13,10 @@ import rasterio
 from affine import Affine
 
 from geoml import testing
-from geoml.engine.learn.doubtful import doubtful_places, field_of, spaced
-from geoml.errors import NothingFound
+from geoml.engine.learn import doubtful
+from geoml.engine.learn.doubtful import doubtful_places, field_of, own_columns, spaced
+from geoml.engine.learn.next_places import _apart
+from geoml.errors import InputError, NothingFound
 from geoml.io.cards import mlm
 from geoml.io.stac.table import write_items
 from geoml.io.stores.store import write_json
@@ -30,6 +33,10 @@ def layer(path: Path, values: np.ndarray) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run of one block: sure but for three patches, of which one is unlike what was taught."""
+    return made_run(tmp_path, "crop")
+
+
+def made_run(tmp_path: Path, field: str) -> Path:
     sure, like = np.full((128, 128), 240, np.uint8), np.full((128, 128), 200, np.uint8)
     sure[16:24, 16:24], sure[64:72, 96:104], sure[96:104, 16:24] = 90, 60, 30
     like[96:104, 16:24] = 10
@@ -40,7 +47,7 @@ def run(tmp_path: Path) -> Path:
     for name, values in (("class", classes), ("confidence", sure), ("domain", like)):
         layer(folder / f"{name}.tif", values)
     made = testing.card("made", ("red",), ("none", "field", "wood"))
-    recipe = {"source": {"labels": [{"field": "crop"}]}}
+    recipe = {"source": {"labels": [{"field": field}]}}
     card = made.model_copy(update={"training": {"recipe": recipe}, "sha256": "0" * 64})
     write_json(tmp_path / "model.json", mlm.to_item(card).to_dict(include_self_link=False))
     item = pystac.Item(
@@ -69,3 +76,51 @@ def test_the_least_sure_places_that_are_known(run: Path, tmp_path: Path) -> None
     layer(run / "cogs" / "block" / "domain.tif", np.full((128, 128), 3, np.uint8))
     with pytest.raises(NothingFound, match="no place that is like"):
         doubtful_places(run, 2, tmp_path / "none.gpkg")
+
+
+def test_places_on_both_sides_of_180_are_near_each_other() -> None:
+    """The same places, moved along the equator, are chosen alike."""
+    sure, lat = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.04, 0.01, 0.02])
+    lon = np.array([-0.02, 0.0, 0.01, 0.02])
+    there = (lon + 180 + 180) % 360 - 180
+    assert there.max() - there.min() > 359
+    assert spaced(sure, there, lat, 4).tolist() == spaced(sure, lon, lat, 4).tolist() == [0, 1, 2, 3]
+    here, other = (_apart(np.stack([x, lat], 1), 4, {"ground": 1e9}) for x in (lon, there))
+    assert other == pytest.approx(here) == pytest.approx(111_320 * 0.04 / 4, rel=1e-3)
+
+
+def test_no_more_patches_are_held_than_are_looked_at(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def choose(sure: np.ndarray, *more: object) -> np.ndarray:
+        held.append(len(sure))
+        assert sure[:2].round(2).tolist() == [0.24, 0.36], "the least sure of all blocks"
+        return np.arange(2)
+
+    (run / "cogs" / "other").mkdir()
+    for name in ("class", "confidence"):
+        layer(run / "cogs" / "other" / f"{name}.tif", np.full((128, 128), 200, np.uint8))
+    both = [run / "cogs" / n / "class.tif" for n in ("other", "block")]
+    monkeypatch.setattr(doubtful, "open_map", lambda _: type("Map", (), {"paths": both}))
+    monkeypatch.setattr(doubtful, "MOST", 5)
+    monkeypatch.setattr(doubtful, "spaced", choose)
+    doubtful_places(run, 2, tmp_path / "next.gpkg")
+    assert held == [5]
+
+
+@pytest.mark.parametrize(("field", "ours"), [("mapped", "geoml_mapped"), ("Sure", "geoml_sure"), ("id", "geoml_id")])
+def test_a_column_of_the_labels_stays_empty_whatever_its_name(tmp_path: Path, field: str, ours: str) -> None:
+    doubtful_places(made_run(tmp_path, field), 2, tmp_path / "next.gpkg")
+    frame = geopandas.read_file(tmp_path / "next.gpkg")
+    assert frame[field].isna().all(), "for a person to fill in"
+    assert frame.columns[1] == field
+    assert frame[ours].notna().all()
+    assert len(frame.columns) == 5
+    assert own_columns("ID", "id", "set_size") == ["geoml_id", "set_size"]
+
+
+def test_a_seed_is_refused_where_nothing_is_drawn(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="seed: 3; expected none"):
+        doubtful_places(run, 2, tmp_path / "next.gpkg", 3)

@@ -180,6 +180,12 @@ def test_places_are_points_or_polygons_and_stand_once(tmp_path: Path) -> None:
         read_places(tmp_path / "p.csv", PlaceFile(path="p", id="key"))
 
 
+def test_a_file_of_places_is_what_its_name_says(tmp_path: Path) -> None:
+    (tmp_path / "p.kml").write_text("<gpx><kml/></gpx>", encoding="utf-8")
+    with pytest.raises(DataError, match="root of its XML is gpx"):
+        read_places(tmp_path / "p.kml", PlaceFile(path="p"))
+
+
 def test_a_place_that_moved_is_refused_by_what_the_table_says(tmp_path: Path) -> None:
     """Also where positions come from elsewhere; where they came from a table, another table has to say the same."""
     moved = changed(hours(), "moved")
